@@ -1,0 +1,4 @@
+//! Mirrors container images from any OCI registry into Amazon ECR.
+
+pub mod model;
+pub mod sandbox;

@@ -1,0 +1,176 @@
+//! Platforms, and which of them an image entry wants.
+//!
+//! Matching follows containerd: an image without a variant has its
+//! architecture's default one (`arm64` is `arm64/v8`, `arm` is `arm/v7`), and
+//! a wanted platform without a variant takes every variant there is.
+
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+
+use super::names::NameError;
+
+/// An operating system and an architecture, like `linux/arm/v7`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub struct Platform {
+    /// `linux`, `windows`, … (a `GOOS`).
+    pub os: String,
+    /// `amd64`, `arm64`, … (a `GOARCH`).
+    pub architecture: String,
+    /// `v7`, … where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The variant, or the one the architecture has when none is written.
+    fn effective_variant(&self) -> Option<&str> {
+        match (self.architecture.as_str(), self.variant.as_deref().filter(|v| !v.is_empty())) {
+            ("arm64", None) => Some("v8"),
+            ("arm", None) => Some("v7"),
+            ("amd64", Some("v1")) => None,
+            (_, variant) => variant,
+        }
+    }
+
+    /// Whether an image for `image` is what `self` asks for.
+    pub fn admits(&self, image: &Platform) -> bool {
+        self.os == image.os
+            && self.architecture == image.architecture
+            && (self.variant.is_none() || self.effective_variant() == image.effective_variant())
+    }
+
+    /// Whether this is `unknown/unknown`, the platform of BuildKit's attestations.
+    pub fn is_unknown(&self) -> bool {
+        self.os == "unknown" && self.architecture == "unknown"
+    }
+}
+
+impl FromStr for Platform {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let wrong = || {
+            NameError::new("is not a platform")
+                .hint("write os/arch or os/arch/variant, like `linux/amd64` or `linux/arm/v7`")
+        };
+        let word = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| word(part)) {
+            return Err(wrong());
+        }
+        let architecture = match parts[1] {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Ok(Self {
+            os: parts[0].to_owned(),
+            architecture: architecture.to_owned(),
+            variant: parts.get(2).map(|&variant| variant.to_owned()),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match self.variant.as_deref().filter(|v| !v.is_empty()) {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The platforms an image entry wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Platforms {
+    /// Everything the source has; nothing is removed on account of its platform.
+    #[default]
+    All,
+    /// Only these, never empty, sorted and without repetition.
+    Only(Vec<Platform>),
+}
+
+impl Platforms {
+    /// These platforms in canonical order; `None` for an empty list, which would want nothing.
+    pub fn only(platforms: impl IntoIterator<Item = Platform>) -> Option<Self> {
+        let mut platforms: Vec<Platform> = platforms.into_iter().collect();
+        platforms.sort();
+        platforms.dedup();
+        (!platforms.is_empty()).then_some(Self::Only(platforms))
+    }
+
+    /// Whether an image for this platform is wanted.
+    pub fn admit(&self, image: &Platform) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(wanted) => wanted.iter().any(|wanted| wanted.admits(image)),
+        }
+    }
+
+    /// Those wanted platforms that none of `present` answers to.
+    pub fn missing_from<'a>(&'a self, present: &[Platform]) -> Vec<&'a Platform> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Only(wanted) => {
+                wanted.iter().filter(|wanted| !present.iter().any(|p| wanted.admits(p))).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Only(platforms) => {
+                let names: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+                f.write_str(&names.join(","))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_wanted_platform_admits_what_containerd_would_run() {
+        for (wanted, image, expected) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/amd64", "linux/amd64/v3", true),
+            ("linux/amd64/v1", "linux/amd64", true),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64/v9", "linux/arm64", false),
+            ("linux/arm", "linux/arm/v6", true),
+            ("linux/arm/v7", "linux/arm", true),
+            ("linux/arm/v6", "linux/arm/v7", false),
+            ("linux/aarch64", "linux/arm64", true),
+            ("windows/amd64", "linux/amd64", false),
+        ] {
+            assert_eq!(platform(wanted).admits(&platform(image)), expected, "{wanted} {image}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_platform_is_refused() {
+        for bad in
+            ["", "linux", "arm64", "linux/", "linux/amd64/v1/x", "Linux/amd64", "linux amd64"]
+        {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+}
