@@ -1,4 +1,5 @@
 //! Mirrors container images from any OCI registry into Amazon ECR.
 
 pub mod model;
+pub mod registry;
 pub mod sandbox;

@@ -1,7 +1,15 @@
 //! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
 
+pub mod content;
+pub mod error;
+pub mod event;
+pub mod image;
 pub mod names;
+pub mod outcome;
 pub mod platform;
 
+pub use content::{Descriptor, Manifest, MediaType, RawManifest};
+pub use error::{Error, Kind, Result};
+pub use image::{Attestations, DestinationId, Image, MissingPlatform, Origin, Shape, Target, Want};
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};

@@ -1,0 +1,315 @@
+//! Content: descriptors, manifests as the bytes that were served, and what they say.
+//!
+//! A [`RawManifest`] is never re-serialised; the structs here are for reading,
+//! and ignore what they do not know. What cannot be mirrored bit for bit
+//! (schema 1, unknown media types, ambiguous documents) is refused here, once.
+
+use std::{collections::BTreeMap, fmt};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{
+    error::{Error, Kind, Result},
+    names::Digest,
+    platform::Platform,
+};
+
+/// The largest manifest ECR stores, in bytes.
+///
+/// Source: ECR API model, `imageManifest`.
+pub const MANIFEST_LIMIT: u64 = 4_194_304;
+
+/// What a manifest can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaType {
+    /// An OCI image index.
+    OciIndex,
+    /// An OCI image manifest; also Helm charts and other artifacts.
+    OciManifest,
+    /// A Docker manifest list.
+    DockerList,
+    /// A Docker image manifest, version 2 schema 2.
+    DockerManifest,
+}
+
+impl MediaType {
+    /// Every media type that can be mirrored.
+    pub const ALL: [Self; 4] =
+        [Self::OciIndex, Self::OciManifest, Self::DockerList, Self::DockerManifest];
+
+    /// The media type as registries write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OciIndex => oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE,
+            Self::OciManifest => oci_client::manifest::OCI_IMAGE_MEDIA_TYPE,
+            Self::DockerList => oci_client::manifest::IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+            Self::DockerManifest => oci_client::manifest::IMAGE_MANIFEST_MEDIA_TYPE,
+        }
+    }
+
+    /// The known media type of that name, parameters (`; charset=…`) ignored.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.split(';').next().unwrap_or_default().trim();
+        Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// Whether it lists other manifests.
+    pub fn is_index(self) -> bool {
+        matches!(self, Self::OciIndex | Self::DockerList)
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A pointer to content: what it is, its digest and its size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The content's media type, as written.
+    #[serde(default)]
+    pub media_type: String,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+    /// In an index: what the manifest is for.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    /// Free annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Whether the content is fetched from elsewhere and never pushed (Windows base layers).
+    ///
+    /// Source: OCI image specification, "Non-Distributable Layers".
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
+    }
+
+    /// The digest of the image manifest that this BuildKit attestation describes.
+    ///
+    /// Source: BuildKit, "Image attestation storage".
+    pub fn attests(&self) -> Option<&str> {
+        let note = |key: &str| self.annotations.get(key).map(String::as_str);
+        match note("vnd.docker.reference.type") {
+            Some("attestation-manifest") => note("vnd.docker.reference.digest").or(Some("")),
+            _ => None,
+        }
+    }
+}
+
+/// A manifest as the bytes that were served, its media type and its digest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    bytes: Bytes,
+    media_type: MediaType,
+    digest: Digest,
+}
+
+impl RawManifest {
+    /// Takes served bytes for what they are.
+    ///
+    /// The document's own `mediaType` decides, then the `Content-Type` it was
+    /// served with, then its shape: some registries serve manifests as
+    /// `text/html`, and OCI documents need not name their type.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] above [`MANIFEST_LIMIT`]; [`Kind::Unsupported`] for
+    /// schema 1, unknown types and documents that are two things at once;
+    /// [`Kind::Corrupt`] where it is not a JSON object.
+    pub fn new(bytes: Bytes, content_type: Option<&str>) -> Result<Self> {
+        if bytes.len() as u64 > MANIFEST_LIMIT {
+            return Err(too_large(bytes.len() as u64));
+        }
+        let media_type = media_type_of(&bytes, content_type)?;
+        let digest = Digest::of(&bytes);
+        Ok(Self { bytes, media_type, digest })
+    }
+
+    /// The bytes, exactly as served.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What it is.
+    pub fn media_type(&self) -> MediaType {
+        self.media_type
+    }
+
+    /// The digest of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Reads what it says.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when a field is missing or is not what it must be.
+    pub fn read(&self) -> Result<Manifest> {
+        let wrong = |cause: serde_json::Error| {
+            Error::new(
+                Kind::Corrupt,
+                format!("manifest {} does not read as {}", self.digest, self.media_type),
+            )
+            .because(cause)
+        };
+        Ok(match self.media_type.is_index() {
+            true => Manifest::Index(serde_json::from_slice(&self.bytes).map_err(wrong)?),
+            false => Manifest::Image(serde_json::from_slice(&self.bytes).map_err(wrong)?),
+        })
+    }
+}
+
+impl fmt::Debug for RawManifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawManifest({}, {}, {} B)", self.media_type, self.digest, self.bytes.len())
+    }
+}
+
+/// The error for a manifest of that many bytes, as far as they are known.
+pub fn too_large(size: u64) -> Error {
+    Error::new(
+        Kind::TooLarge,
+        format!("the manifest has {size} B or more, ECR stores at most {MANIFEST_LIMIT} B"),
+    )
+    .hint("leave this image out, or have it rebuilt with fewer annotations or layers")
+}
+
+/// What a manifest says.
+#[derive(Debug, Clone)]
+pub enum Manifest {
+    /// A list of other manifests.
+    Index(Index),
+    /// A config and layers.
+    Image(ImageManifest),
+}
+
+/// An image index or manifest list.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Index {
+    /// The manifests it lists, in its order.
+    pub manifests: Vec<Descriptor>,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An image manifest.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ImageManifest {
+    /// The image's configuration.
+    pub config: Descriptor,
+    /// The layers, base first.
+    #[serde(default)]
+    pub layers: Vec<Descriptor>,
+}
+
+impl ImageManifest {
+    /// The blobs that must be in a registry before it: layers, then config; each once, foreign layers left out.
+    pub fn blobs(&self) -> Vec<&Descriptor> {
+        let mut seen = std::collections::HashSet::new();
+        let all = self.layers.iter().chain([&self.config]);
+        all.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest)).collect()
+    }
+}
+
+/// The few fields that tell what a document is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> {
+    let outline: Outline = serde_json::from_slice(bytes).map_err(|cause| {
+        Error::new(Kind::Corrupt, "what the registry served is not a manifest").because(cause).hint(
+            "something between here and the registry may answer in its place, such as a proxy's login page",
+        )
+    })?;
+    let named = outline.media_type.as_deref().unwrap_or_default();
+    let schema_1 = named.contains("manifest.v1+") || outline.fs_layers.is_some();
+    if outline.schema_version == Some(1) || schema_1 {
+        return Err(Error::new(Kind::Unsupported, "the manifest is Docker schema 1")
+            .hint("the format was retired in 2024; rebuild the image or push it again with a current tool"));
+    }
+    if outline.manifests.is_some() && (outline.layers.is_some() || outline.config.is_some()) {
+        // CVE-2021-41190: one document, two readings
+        return Err(Error::new(Kind::Unsupported, "the manifest is an index and an image at once"));
+    }
+    if let Some(known) = MediaType::parse(named) {
+        return Ok(known);
+    }
+    if !named.is_empty() {
+        return Err(unknown_type(named));
+    }
+    if let Some(known) = content_type.and_then(MediaType::parse) {
+        return Ok(known);
+    }
+    match (outline.manifests.is_some(), outline.config.is_some()) {
+        (true, _) => Ok(MediaType::OciIndex),
+        (_, true) => Ok(MediaType::OciManifest),
+        _ => Err(unknown_type(content_type.unwrap_or("no media type"))),
+    }
+}
+
+fn unknown_type(named: &str) -> Error {
+    let named: String = named.chars().filter(|c| !c.is_control()).take(120).collect();
+    Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
+        .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(json: &str, content_type: Option<&str>) -> Result<MediaType, Kind> {
+        RawManifest::new(Bytes::copy_from_slice(json.as_bytes()), content_type)
+            .map(|m| m.media_type())
+            .map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn a_document_is_what_it_says_then_what_it_was_served_as_then_what_it_looks_like() {
+        let list = MediaType::DockerList.as_str();
+        for (json, served, expected) in [
+            (
+                r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+                Some(list),
+                Ok(MediaType::OciIndex),
+            ),
+            (r#"{"manifests":[]}"#, Some(list), Ok(MediaType::DockerList)),
+            (r#"{"manifests":[]}"#, Some("text/html"), Ok(MediaType::OciIndex)),
+            (r#"{"config":{},"layers":[]}"#, None, Ok(MediaType::OciManifest)),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, None, Err(Kind::Unsupported)),
+            (
+                r#"{"mediaType":"application/vnd.docker.distribution.manifest.v1+prettyjws"}"#,
+                None,
+                Err(Kind::Unsupported),
+            ),
+            (r#"{"mediaType":"application/x-new"}"#, Some(list), Err(Kind::Unsupported)),
+            (r#"{"manifests":[],"layers":[]}"#, Some(list), Err(Kind::Unsupported)),
+            ("{}", None, Err(Kind::Unsupported)),
+            ("<html>", Some(list), Err(Kind::Corrupt)),
+        ] {
+            assert_eq!(taken(json, served), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_above_four_mebibytes_is_refused() {
+        let large = format!(r#"{{"config":{{}},"x":"{}"}}"#, "a".repeat(MANIFEST_LIMIT as usize));
+        assert_eq!(taken(&large, None), Err(Kind::TooLarge));
+    }
+}

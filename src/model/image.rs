@@ -1,0 +1,112 @@
+//! What is to be mirrored: one image, from where to where, and which parts of it.
+
+use std::fmt;
+
+use super::{
+    names::{Host, Pointer, Repository, Tag},
+    platform::Platforms,
+};
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The registry.
+    pub host: Host,
+    /// The repository there.
+    pub repository: Repository,
+    /// The tag, or the pinned digest.
+    pub at: Pointer,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}{}", self.host, self.repository, self.at)
+    }
+}
+
+/// A destination of the configuration, by its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestinationId(pub usize);
+
+/// Where an image goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// Which destination.
+    pub destination: DestinationId,
+    /// The repository there, prefix included.
+    pub repository: Repository,
+    /// The tag there.
+    pub tag: Tag,
+}
+
+/// What happens when a wanted platform is not in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MissingPlatform {
+    /// The image fails.
+    #[default]
+    Fail,
+    /// The image is mirrored without it, and a warning says so.
+    Warn,
+}
+
+/// What happens to BuildKit's attestations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Attestations {
+    /// They go with the image they describe.
+    #[default]
+    Keep,
+    /// They stay behind.
+    Drop,
+}
+
+/// What is pushed when exactly one platform is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Shape {
+    /// An index, as the source has one.
+    #[default]
+    Index,
+    /// The platform's image itself (AWS Lambda needs this).
+    Flat,
+}
+
+/// Which parts of an image are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Want {
+    /// The platforms.
+    pub platforms: Platforms,
+    /// What a missing platform means.
+    pub missing: MissingPlatform,
+    /// Whether attestations come along.
+    pub attestations: Attestations,
+    /// Index or single image.
+    pub shape: Shape,
+}
+
+impl Want {
+    /// Whether everything is wanted as it is, so that equal digests mean up to date.
+    pub fn is_everything(&self) -> bool {
+        self.platforms == Platforms::All && self.attestations == Attestations::Keep
+    }
+
+    /// The filter in canonical form, as the annotation of a filtered index carries it.
+    pub fn canonical(&self) -> String {
+        let attestations = match self.attestations {
+            Attestations::Keep => "keep",
+            Attestations::Drop => "drop",
+        };
+        format!("platforms={};attestations={attestations}", self.platforms)
+    }
+}
+
+/// One image to mirror, to one or more places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The entry's name, for `--only` and the report.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Where it goes, one place a destination, never empty.
+    pub targets: Vec<Target>,
+    /// Which parts of it.
+    pub want: Want,
+}

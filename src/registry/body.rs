@@ -1,0 +1,239 @@
+//! A blob on its way: verified as it passes, resumed where it breaks, shared where several want it.
+//!
+//! No consumer ever sees the last chunk of a blob whose digest or length is
+//! wrong, so that an upload of it cannot complete.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use super::{ByteStream, Meter, Source};
+use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result, event::Counter};
+
+/// How long a source may send nothing before the connection is given up.
+pub const READ_STALL: Duration = Duration::from_secs(30);
+
+/// How often in a row a broken download is taken up again without a byte of progress.
+const RESUMES: u32 = 4;
+
+/// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
+const TEE_DEPTH: usize = 2;
+
+/// A blob's bytes, to be sent once.
+pub struct Body {
+    size: u64,
+    stream: ByteStream,
+    flow: Arc<Flow>,
+}
+
+/// What the sender of a body watches: whether it moves, and what broke it.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// Bytes handed on so far.
+    pub moved: Counter,
+    fault: OnceLock<Error>,
+}
+
+impl Flow {
+    /// Why the body ended early, if it did: an HTTP client tells only that it did.
+    pub fn fault(&self) -> Option<Error> {
+        self.fault.get().cloned()
+    }
+}
+
+impl Body {
+    /// A body of exactly `size` bytes; the stream must yield them or fail.
+    pub fn new(size: u64, stream: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
+        let flow = Arc::new(Flow::default());
+        let watched = Arc::clone(&flow);
+        let stream = stream.inspect(move |item| match item {
+            Ok(chunk) => watched.moved.add(chunk.len() as u64),
+            Err(error) => drop(watched.fault.set(error.clone())),
+        });
+        Self { size, stream: stream.boxed(), flow }
+    }
+
+    /// The length in bytes, for `Content-Length`.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What to watch while it is being sent.
+    pub fn flow(&self) -> Arc<Flow> {
+        Arc::clone(&self.flow)
+    }
+
+    /// The bytes.
+    pub fn into_stream(self) -> ByteStream {
+        self.stream
+    }
+
+    /// The bytes in memory, for the small blobs that are read rather than copied.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn read(self) -> Result<Vec<u8>> {
+        let mut stream = self.stream;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        Ok(bytes)
+    }
+}
+
+/// The blob, hashed as it passes; a broken connection is continued from where it stopped.
+///
+/// Fails with [`Kind::Corrupt`] before the last chunk when length or digest are
+/// not the descriptor's. `meter` counts the bytes that come and the resumptions.
+pub fn verified<S: Source>(
+    source: Arc<S>,
+    repository: Repository,
+    blob: Descriptor,
+    meter: Arc<Meter>,
+) -> Body {
+    let size = blob.size;
+    let download = Download {
+        source,
+        repository,
+        blob,
+        meter,
+        offset: 0,
+        hasher: Sha256::new(),
+        stream: None,
+        fruitless: 0,
+    };
+    let chunks = stream::try_unfold(download, |mut download| async move {
+        Ok(download.next().await?.map(|chunk| (chunk, download)))
+    });
+    Body::new(size, chunks)
+}
+
+struct Download<S> {
+    source: Arc<S>,
+    repository: Repository,
+    blob: Descriptor,
+    meter: Arc<Meter>,
+    offset: u64,
+    hasher: Sha256,
+    stream: Option<ByteStream>,
+    fruitless: u32,
+}
+
+impl<S: Source> Download<S> {
+    /// The next chunk; `None` after the last one, which was verified before it was handed on.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.offset == self.blob.size {
+            // only an empty blob gets here unverified
+            return if self.blob.size == 0 { self.verify().map(|()| None) } else { Ok(None) };
+        }
+        loop {
+            match self.receive().await {
+                Ok(chunk) => {
+                    self.fruitless = 0;
+                    self.offset += chunk.len() as u64;
+                    self.meter.bytes.add(chunk.len() as u64);
+                    self.hasher.update(&chunk);
+                    if self.offset >= self.blob.size {
+                        self.verify()?;
+                    }
+                    return Ok(Some(chunk));
+                }
+                Err(error) => self.recover(error).await?,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Bytes> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let opened = self.source.blob(&self.repository, &self.blob, self.offset).await?;
+                self.stream.insert(opened)
+            }
+        };
+        match timeout(READ_STALL, stream.next()).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => Err(Error::new(
+                Kind::Unavailable,
+                format!("the connection ended after {} of {} B", self.offset, self.blob.size),
+            )),
+            Err(_) => Err(Error::new(
+                Kind::Stalled,
+                format!("nothing came for {} s", READ_STALL.as_secs()),
+            )),
+        }
+    }
+
+    /// Gets ready to continue, or gives up.
+    async fn recover(&mut self, error: Error) -> Result<()> {
+        self.stream = None;
+        self.fruitless += 1;
+        if !error.is_transient() {
+            return Err(error);
+        }
+        if self.fruitless > RESUMES {
+            return Err(error.exhausted());
+        }
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke, resuming");
+        self.meter.retries.add(1);
+        let wait = Duration::from_millis(100 << (2 * self.fruitless.min(4)));
+        sleep(error.retry_after().unwrap_or(wait).min(READ_STALL)).await;
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<()> {
+        let blob = &self.blob;
+        if self.offset > blob.size {
+            let problem = format!("blob {} is longer than its {} B", blob.digest, blob.size);
+            return Err(corrupt(problem));
+        }
+        let actual = Digest::from_hasher(std::mem::replace(&mut self.hasher, Sha256::new()));
+        if actual != blob.digest {
+            return Err(corrupt(format!("blob {} has digest {actual}", blob.digest)));
+        }
+        Ok(())
+    }
+}
+
+/// The error for content that is not what its descriptor says.
+pub fn corrupt(problem: String) -> Error {
+    Error::new(Kind::Corrupt, problem)
+        .hint("the source serves damaged content; nothing of it is committed at the destination")
+}
+
+/// Splits a body for `consumers` that each read at their own pace, and the work of feeding them.
+///
+/// The slowest of them sets the pace, through a bounded channel; one that is
+/// dropped is fed no longer. The work ends with the body, or when nobody reads.
+pub fn tee(body: Body, consumers: usize) -> (Vec<Body>, impl Future<Output = ()> + Send) {
+    let size = body.size();
+    let (senders, bodies): (Vec<_>, Vec<_>) = (0..consumers)
+        .map(|_| {
+            let (sender, mut receiver) = mpsc::channel::<Result<Bytes>>(TEE_DEPTH);
+            let chunks = stream::poll_fn(move |task| receiver.poll_recv(task));
+            (sender, Body::new(size, chunks))
+        })
+        .unzip();
+    (bodies, feed(body.into_stream(), senders).boxed())
+}
+
+async fn feed(mut stream: ByteStream, mut senders: Vec<mpsc::Sender<Result<Bytes>>>) {
+    while let Some(item) = stream.next().await {
+        let sent = join_all(senders.iter().map(|sender| sender.send(item.clone()))).await;
+        let mut alive = sent.iter().map(|sent| sent.is_ok());
+        senders.retain(|_| alive.next().unwrap_or(false));
+        if senders.is_empty() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Registries: the OCI distribution protocol, and the two traits the engine knows.
+//!
+//! [`Source`] reads content, [`Destination`] accepts it. Both speak of content
+//! only; credentials, retries, limits and what each public registry does
+//! differently stay behind them.
+
+pub mod body;
+pub mod login;
+pub mod meter;
+pub mod retry;
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use url::Url;
+
+use crate::model::{Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag};
+pub use body::Body;
+pub use meter::{Meter, Meters};
+
+/// Blob bytes as they come from a registry, neither counted nor verified yet.
+pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// Reads content. Every method retries what is worth retrying, and only it does.
+pub trait Source: Send + Sync + 'static {
+    /// Digests of many tags at once, where the registry can tell them cheaper than one by one.
+    ///
+    /// A hint for skipping only. Tags it cannot tell are left out; it never fails.
+    fn digests(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
+
+    /// What the tag points to now, without counting as a pull where the registry has such a way.
+    fn resolve(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<Digest>> + Send;
+
+    /// The manifest, with its digest checked when it is asked for by digest.
+    fn manifest(
+        &self,
+        repository: &Repository,
+        at: &Pointer,
+    ) -> impl Future<Output = Result<RawManifest>> + Send;
+
+    /// Opens the blob from this offset on. The stream ends early when the connection breaks;
+    /// [`body::verified`] resumes it. One attempt only.
+    fn blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: u64,
+    ) -> impl Future<Output = Result<ByteStream>> + Send;
+
+    /// The registry's pull limit as it last told it; `None` where pulls are free.
+    fn allowance(&self) -> Option<Allowance>;
+}
+
+/// A pull limit, as the `ratelimit-*` headers tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Pulls a window allows.
+    pub limit: u64,
+    /// Pulls left in the current window.
+    pub remaining: u64,
+    /// The window's length.
+    pub window: Duration,
+}
+
+/// Accepts content. Refuses a manifest while anything it names is absent.
+pub trait Destination: Send + Sync + 'static {
+    /// What the repository's tags point at now, asked in bulk and without counting as a pull.
+    ///
+    /// Tags that do not exist are left out; `None` when there is no such repository.
+    fn current(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> impl Future<Output = Result<Option<HashMap<Tag, Digest>>>> + Send;
+
+    /// Makes the repository where that is needed and allowed; succeeds when it is there.
+    fn ensure(&self, repository: &Repository) -> impl Future<Output = Result<()>> + Send;
+
+    /// Manifests that must really be read, in bulk; those that are not there are left out.
+    fn manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> impl Future<Output = Result<HashMap<Digest, RawManifest>>> + Send;
+
+    /// Those of these manifests that are not in the repository.
+    fn missing_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
+
+    /// Those of these blobs that are not in the repository.
+    fn missing_blobs(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
+
+    /// Whether this tag, which exists, may be moved.
+    fn mutability(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<Mutability>> + Send;
+
+    /// When a blob of one repository can be mounted into another.
+    fn mounting(&self) -> impl Future<Output = Mounting> + Send;
+
+    /// Asks for the blob of another repository; where it is not given, hands over the session.
+    fn mount(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> impl Future<Output = Result<Mount>> + Send;
+
+    /// Uploads the blob whole. One attempt, as the body cannot be sent again.
+    ///
+    /// # Errors
+    /// The source's own error when the body broke, else this side's.
+    fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        session: Option<Session>,
+        body: Body,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Commits the manifest, under the tag or by its digest alone.
+    ///
+    /// # Errors
+    /// [`Kind::ContentMissing`](crate::model::Kind) and [`Kind::TagImmutable`](crate::model::Kind)
+    /// are told apart from other refusals. A tag that already points to this manifest is success.
+    fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Whether a tag may be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutability {
+    /// It may.
+    Mutable,
+    /// The registry refuses even the identical push.
+    Immutable,
+}
+
+/// When a blob of one repository can be mounted into another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounting {
+    /// Never: asking is in vain.
+    Never,
+    /// As soon as it is uploaded.
+    OnceUploaded,
+    /// Once a manifest that names it is committed in the other repository (ECR).
+    OnceCommitted,
+}
+
+/// The answer to a mount.
+#[derive(Debug)]
+pub enum Mount {
+    /// The blob is in the repository now.
+    Mounted,
+    /// It is not; upload it here.
+    Session(Session),
+}
+
+/// An open upload session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Where the blob is to be put; carries state, is never printed.
+    pub location: Url,
+}
