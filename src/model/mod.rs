@@ -3,6 +3,7 @@
 pub mod content;
 pub mod error;
 pub mod event;
+pub mod filter;
 pub mod image;
 pub mod names;
 pub mod outcome;

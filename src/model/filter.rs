@@ -1,0 +1,234 @@
+//! The platform filter: which entries of an index stay, and the index that is left.
+//!
+//! Pure and byte-deterministic: the same index and filter give the same bytes
+//! on every machine. The document is edited as JSON, order and unknown fields
+//! kept; where nothing is removed, the original bytes are the result.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::{
+    content::{Descriptor, Index, MediaType, RawManifest},
+    error::{Error, Kind, Result},
+    image::{Attestations, MissingPlatform, Want},
+    names::Digest,
+    platform::{Platform, Platforms},
+};
+
+/// The annotation that names the index a filtered one was made from.
+pub const SOURCE_DIGEST: &str = "dev.ecr-mirror.source.digest";
+
+/// The annotation that names the filter, in canonical form.
+pub const FILTER: &str = "dev.ecr-mirror.filter";
+
+/// What an index entry turned out to be, where its descriptor alone does not tell.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A nested index, filtered already.
+    Index(Filtered),
+    /// An image without a platform in the index, and what its configuration says.
+    Image(Platform),
+}
+
+/// An index after the filter.
+#[derive(Debug, Clone)]
+pub struct Filtered {
+    /// The index to push; the original where nothing was removed.
+    pub manifest: RawManifest,
+    /// The entries that stay, in its order.
+    pub kept: Vec<Descriptor>,
+    /// The platforms that stay.
+    pub platforms: Vec<Platform>,
+    /// The platforms the source has.
+    pub available: Vec<Platform>,
+}
+
+/// The fate of one entry.
+enum Fate {
+    Keep,
+    Drop,
+    Replace(RawManifest),
+}
+
+/// Filters an index; `known` tells what descriptors alone do not.
+///
+/// Attestations stay with the image they describe. Entries without any
+/// platform stay only when all platforms are wanted. The result carries no
+/// annotations of ours: see [`annotated`].
+///
+/// # Errors
+/// [`Kind::Corrupt`] when the document does not read as an index.
+pub fn filter(
+    raw: &RawManifest,
+    index: &Index,
+    want: &Want,
+    known: &HashMap<Digest, Entry>,
+) -> Result<Filtered> {
+    let mut fates: Vec<Fate> =
+        index.manifests.iter().map(|entry| fate_of(entry, want, known)).collect();
+    settle_attestations(index, want, &mut fates);
+
+    let (mut kept, mut platforms, mut available) = (Vec::new(), Vec::new(), Vec::new());
+    for (entry, fate) in index.manifests.iter().zip(&fates) {
+        collect_platforms(entry, known, &mut available, |nested| &nested.available);
+        let mut entry = entry.clone();
+        match fate {
+            Fate::Drop => continue,
+            Fate::Keep => {}
+            Fate::Replace(nested) => {
+                entry.size = nested.bytes().len() as u64;
+                entry.digest = nested.digest().clone();
+            }
+        }
+        kept.push(entry);
+    }
+    for (entry, fate) in index.manifests.iter().zip(&fates) {
+        if !matches!(fate, Fate::Drop) {
+            collect_platforms(entry, known, &mut platforms, |nested| &nested.platforms);
+        }
+    }
+    let manifest = match fates.iter().all(|fate| matches!(fate, Fate::Keep)) {
+        true => raw.clone(),
+        false => edited(raw, |document| apply(document, &fates))?,
+    };
+    Ok(Filtered { manifest, kept, platforms, available })
+}
+
+fn fate_of(entry: &Descriptor, want: &Want, known: &HashMap<Digest, Entry>) -> Fate {
+    match known.get(&entry.digest) {
+        Some(Entry::Index(nested)) if nested.kept.is_empty() => Fate::Drop,
+        Some(Entry::Index(nested)) if nested.manifest.digest() != &entry.digest => {
+            Fate::Replace(nested.manifest.clone())
+        }
+        Some(Entry::Index(_)) => Fate::Keep,
+        Some(Entry::Image(platform)) if want.platforms.admit(platform) => Fate::Keep,
+        Some(Entry::Image(_)) => Fate::Drop,
+        None => match (&entry.platform, &want.platforms) {
+            (_, Platforms::All) => Fate::Keep,
+            (Some(platform), wanted) if wanted.admit(platform) => Fate::Keep,
+            _ => Fate::Drop,
+        },
+    }
+}
+
+/// An attestation shares the fate of its image, unless attestations are not wanted at all.
+fn settle_attestations(index: &Index, want: &Want, fates: &mut [Fate]) {
+    let kept: Vec<&str> = (index.manifests.iter().zip(&*fates))
+        .filter(|(entry, fate)| entry.attests().is_none() && !matches!(fate, Fate::Drop))
+        .map(|(entry, _)| entry.digest.as_str())
+        .collect();
+    for (entry, fate) in index.manifests.iter().zip(fates) {
+        if let Some(subject) = entry.attests() {
+            let stays = want.attestations == Attestations::Keep
+                && (want.platforms == Platforms::All || kept.contains(&subject));
+            *fate = if stays { Fate::Keep } else { Fate::Drop };
+        }
+    }
+}
+
+fn collect_platforms(
+    entry: &Descriptor,
+    known: &HashMap<Digest, Entry>,
+    into: &mut Vec<Platform>,
+    of: impl Fn(&Filtered) -> &Vec<Platform>,
+) {
+    let found = match known.get(&entry.digest) {
+        Some(Entry::Index(nested)) => of(nested).as_slice(),
+        Some(Entry::Image(platform)) => std::slice::from_ref(platform),
+        None => entry.platform.as_ref().map(std::slice::from_ref).unwrap_or_default(),
+    };
+    for platform in found {
+        if !platform.is_unknown() && !into.contains(platform) {
+            into.push(platform.clone());
+        }
+    }
+}
+
+fn apply(document: &mut Map<String, Value>, fates: &[Fate]) {
+    let Some(Value::Array(entries)) = document.get_mut("manifests") else { return };
+    for (entry, fate) in entries.iter_mut().zip(fates) {
+        if let (Value::Object(entry), Fate::Replace(nested)) = (entry, fate) {
+            entry.insert("digest".into(), nested.digest().as_str().into());
+            entry.insert("size".into(), nested.bytes().len().into());
+        }
+    }
+    let mut fates = fates.iter();
+    entries.retain(|_| fates.next().is_some_and(|fate| !matches!(fate, Fate::Drop)));
+}
+
+/// The document with a change; the same document and change give the same bytes.
+fn edited(raw: &RawManifest, change: impl FnOnce(&mut Map<String, Value>)) -> Result<RawManifest> {
+    let mut document: Map<String, Value> = serde_json::from_slice(raw.bytes())
+        .map_err(|cause| Error::new(Kind::Corrupt, "the index is not JSON").because(cause))?;
+    change(&mut document);
+    let bytes = serde_json::to_vec(&document).expect("a JSON object serialises");
+    RawManifest::new(Bytes::from(bytes), Some(raw.media_type().as_str()))
+}
+
+/// The filtered index with the annotations that let a later run recognise it without a pull.
+///
+/// Docker manifest lists cannot carry any, and what is not changed needs none.
+///
+/// # Errors
+/// Those of making a manifest: it could have grown too large.
+pub fn annotated(filtered: Filtered, source: &Digest, want: &Want) -> Result<Filtered> {
+    let unchanged = filtered.manifest.digest() == source;
+    if unchanged || filtered.manifest.media_type() != MediaType::OciIndex {
+        return Ok(filtered);
+    }
+    let manifest = edited(&filtered.manifest, |document| {
+        let notes = document.entry("annotations").or_insert_with(|| Map::new().into());
+        if !notes.is_object() {
+            *notes = Map::new().into();
+        }
+        if let Value::Object(notes) = notes {
+            notes.insert(SOURCE_DIGEST.into(), source.as_str().into());
+            notes.insert(FILTER.into(), want.canonical().into());
+        }
+    })?;
+    Ok(Filtered { manifest, ..filtered })
+}
+
+/// Whether this index is what the filter made of that source: nothing has to be asked to know.
+pub fn is_made_from(index: &Index, source: &Digest, want: &Want) -> bool {
+    let note = |key: &str| index.annotations.get(key).map(String::as_str);
+    note(SOURCE_DIGEST) == Some(source.as_str()) && note(FILTER) == Some(&want.canonical())
+}
+
+/// What is to be said about wanted platforms that the image has not.
+///
+/// `Ok(Some(warning))` when that is no failure.
+///
+/// # Errors
+/// [`Kind::PlatformMissing`], naming them and listing what there is, when it
+/// is one, and always when nothing at all would be left.
+pub fn check_platforms(
+    want: &Want,
+    kept: &[Platform],
+    available: &[Platform],
+) -> Result<Option<String>> {
+    let missing = want.platforms.missing_from(kept);
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let problem = format!("no image for {} (there is: {})", list(missing), list(available));
+    if want.missing == MissingPlatform::Warn && !kept.is_empty() {
+        return Ok(Some(problem));
+    }
+    Err(Error::new(Kind::PlatformMissing, problem)
+        .hint("change `platforms`, or set `missing_platform = \"warn\"` to mirror what there is"))
+}
+
+fn list<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
+    let names: Vec<String> = platforms.into_iter().map(Platform::to_string).collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the filter keeps, and that its bytes never change.
+
+use super::*;
+use crate::model::content::Manifest;
+
+/// An index of `entries` (JSON), pretty-printed with odd fields, as sources have them.
+fn index(entries: &[String]) -> (RawManifest, Index) {
+    let text = format!(
+        "{{\n  \"schemaVersion\": 2,\n  \"mediaType\": \"{}\",\n  \"x-odd\": [1, 2.5],\n  \"manifests\": [{}]\n}}",
+        MediaType::OciIndex,
+        entries.join(",\n")
+    );
+    let raw = RawManifest::new(text.into(), None).unwrap();
+    let Manifest::Index(index) = raw.read().unwrap() else { panic!("an index") };
+    (raw, index)
+}
+
+fn digest(n: u8) -> Digest {
+    Digest::of(&[n])
+}
+
+fn image(n: u8, platform: &str) -> String {
+    let parts: Vec<&str> = platform.split('/').collect();
+    let variant = parts.get(2).map(|v| format!(r#","variant":"{v}""#)).unwrap_or_default();
+    format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":{n},"x":true,"platform":{{"architecture":"{}","os":"{}"{variant}}}}}"#,
+        MediaType::OciManifest,
+        digest(n),
+        parts[1],
+        parts[0]
+    )
+}
+
+fn attestation(n: u8, of: u8) -> String {
+    format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":{n},"platform":{{"architecture":"unknown","os":"unknown"}},"annotations":{{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":"{}"}}}}"#,
+        MediaType::OciManifest,
+        digest(n),
+        digest(of)
+    )
+}
+
+fn want(platforms: &[&str], attestations: Attestations) -> Want {
+    let platforms = Platforms::only(platforms.iter().map(|p| p.parse().unwrap()));
+    Want { platforms: platforms.unwrap_or_default(), attestations, ..Want::default() }
+}
+
+fn multi() -> (RawManifest, Index) {
+    index(&[
+        image(1, "linux/amd64"),
+        image(2, "linux/arm64/v8"),
+        image(3, "linux/arm/v7"),
+        attestation(11, 1),
+        attestation(12, 2),
+        attestation(13, 3),
+    ])
+}
+
+fn kept(want: &Want) -> Vec<Digest> {
+    let (raw, index) = multi();
+    let filtered = filter(&raw, &index, want, &HashMap::new()).unwrap();
+    filtered.kept.into_iter().map(|entry| entry.digest).collect()
+}
+
+#[test]
+fn attestations_go_with_the_image_they_describe() {
+    for (platforms, attestations, expected) in [
+        (&["linux/amd64"][..], Attestations::Keep, &[1, 11][..]),
+        (&["linux/arm64", "linux/arm"], Attestations::Keep, &[2, 3, 12, 13]),
+        (&["linux/amd64"], Attestations::Drop, &[1]),
+        (&[], Attestations::Drop, &[1, 2, 3]),
+        (&[], Attestations::Keep, &[1, 2, 3, 11, 12, 13]),
+        (&["linux/s390x"], Attestations::Keep, &[]),
+    ] {
+        let expected: Vec<Digest> = expected.iter().map(|&n| digest(n)).collect();
+        assert_eq!(kept(&want(platforms, attestations)), expected, "{platforms:?}");
+    }
+}
+
+#[test]
+fn where_nothing_is_removed_the_bytes_are_the_sources_own() {
+    let (raw, index) = multi();
+    let all = want(&["linux/amd64", "linux/arm64", "linux/arm"], Attestations::Keep);
+    let filtered = filter(&raw, &index, &all, &HashMap::new()).unwrap();
+    let filtered = annotated(filtered, raw.digest(), &all).unwrap();
+    assert_eq!(filtered.manifest, raw);
+}
+
+#[test]
+fn a_filtered_index_is_the_same_on_every_machine_and_keeps_what_it_does_not_know() {
+    let (raw, index) = multi();
+    let one = want(&["linux/amd64"], Attestations::Drop);
+    let filtered = filter(&raw, &index, &one, &HashMap::new()).unwrap();
+    let filtered = annotated(filtered, raw.digest(), &one).unwrap();
+    let expected = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","x-odd":[1,2.5],"manifests":[{}],"annotations":{{"{SOURCE_DIGEST}":"{}","{FILTER}":"platforms=linux/amd64;attestations=drop"}}}}"#,
+        MediaType::OciIndex,
+        image(1, "linux/amd64"),
+        raw.digest()
+    );
+    assert_eq!(String::from_utf8_lossy(filtered.manifest.bytes()), expected);
+}
+
+#[test]
+fn a_filtered_index_is_recognised_by_source_and_filter() {
+    let (raw, index) = multi();
+    let one = want(&["linux/amd64"], Attestations::Keep);
+    let made = annotated(filter(&raw, &index, &one, &HashMap::new()).unwrap(), raw.digest(), &one);
+    let Manifest::Index(made) = made.unwrap().manifest.read().unwrap() else { panic!("an index") };
+    assert!(is_made_from(&made, raw.digest(), &one));
+    assert!(!is_made_from(&made, &digest(99), &one));
+    assert!(!is_made_from(&made, raw.digest(), &want(&["linux/arm64"], Attestations::Keep)));
+    assert!(!is_made_from(&index, raw.digest(), &one));
+}
+
+#[test]
+fn nested_indexes_are_filtered_within_and_dropped_when_nothing_is_left() {
+    let one = want(&["linux/amd64"], Attestations::Keep);
+    let (inner, inner_index) = index(&[image(1, "linux/amd64"), image(2, "linux/arm64")]);
+    let (empty, empty_index) = index(&[image(3, "linux/arm64")]);
+    let nested = |raw: &RawManifest| {
+        format!(
+            r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#,
+            MediaType::OciIndex,
+            raw.digest(),
+            raw.bytes().len()
+        )
+    };
+    let (outer, outer_index) = index(&[nested(&inner), nested(&empty)]);
+    let known = [(&inner, &inner_index), (&empty, &empty_index)].map(|(raw, index)| {
+        let filtered = filter(raw, index, &one, &HashMap::new()).unwrap();
+        (raw.digest().clone(), Entry::Index(filtered))
+    });
+    let Entry::Index(inner_filtered) = known[0].1.clone() else { unreachable!() };
+    let filtered = filter(&outer, &outer_index, &one, &known.into()).unwrap();
+    assert_eq!(filtered.kept.len(), 1);
+    assert_eq!(&filtered.kept[0].digest, inner_filtered.manifest.digest());
+    assert_eq!(filtered.kept[0].size, inner_filtered.manifest.bytes().len() as u64);
+    let Manifest::Index(read) = filtered.manifest.read().unwrap() else { panic!("an index") };
+    assert_eq!(read.manifests, filtered.kept);
+    let available: Vec<String> = filtered.available.iter().map(Platform::to_string).collect();
+    assert_eq!(available, ["linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn a_missing_platform_fails_or_warns_by_name_and_lists_what_there_is() {
+    let have: Vec<Platform> = vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()];
+    let mut wanted = want(&["linux/amd64", "linux/s390x"], Attestations::Keep);
+    let error = check_platforms(&wanted, &have[..1], &have).unwrap_err();
+    assert_eq!(error.kind(), Kind::PlatformMissing);
+    assert_eq!(error.to_string(), "no image for linux/s390x (there is: linux/amd64, linux/arm/v7)");
+    wanted.missing = MissingPlatform::Warn;
+    assert!(check_platforms(&wanted, &have[..1], &have).unwrap().is_some());
+    assert!(check_platforms(&wanted, &[], &have).is_err(), "nothing left is never a warning");
+    assert!(
+        check_platforms(&want(&["linux/amd64"], Attestations::Keep), &have, &have)
+            .unwrap()
+            .is_none()
+    );
+}
