@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::{ByteStream, Meter, Source};
-use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result, event::Counter};
+use crate::model::{
+    Descriptor, Digest, Error, Kind, Repository, Result,
+    event::{Counter, Progress},
+};
 
 /// How long a source may send nothing before the connection is given up.
 pub const READ_STALL: Duration = Duration::from_secs(30);
@@ -60,6 +63,17 @@ impl Body {
             Err(error) => drop(watched.fault.set(error.clone())),
         });
         Self { size, stream: stream.boxed(), flow }
+    }
+
+    /// The same body, with what passes added to an image's progress.
+    pub fn shown_to(mut self, progress: Arc<Progress>) -> Self {
+        let show = move |item: &Result<Bytes>| {
+            if let Ok(chunk) = item {
+                progress.pushed.add(chunk.len() as u64);
+            }
+        };
+        self.stream = self.stream.inspect(show).boxed();
+        self
     }
 
     /// The length in bytes, for `Content-Length`.

@@ -49,16 +49,21 @@ impl Retry {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            match self.wait(&error, attempt) {
-                Some(wait) => {
-                    tracing::debug!(attempt, ?wait, ?error, "trying again");
-                    meter.retries.add(1);
-                    sleep(wait).await;
-                }
-                None => return Err(error.exhausted()),
-            }
+            self.pause(meter, error, attempt).await?;
             attempt += 1;
         }
+    }
+
+    /// Waits as long as this failed attempt asks for.
+    ///
+    /// # Errors
+    /// The same error, exhausted, when there is to be no further attempt.
+    pub async fn pause(&self, meter: &Meter, error: Error, attempt: u32) -> Result<()> {
+        let Some(wait) = self.wait(&error, attempt) else { return Err(error.exhausted()) };
+        tracing::debug!(attempt, ?wait, ?error, "trying again");
+        meter.retries.add(1);
+        sleep(wait).await;
+        Ok(())
     }
 
     /// How long to wait after this failed attempt; `None` when it was the last.

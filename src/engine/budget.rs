@@ -1,0 +1,144 @@
+//! Pull limits as a budget: what does not fit is left for the next run, before it is begun.
+//!
+//! The registry's own headers are the truth; what this run has promised to
+//! images and not spent yet is taken off. Reservations that end give back
+//! what they did not use.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::{
+    model::{Error, Kind, Result},
+    registry::Allowance,
+};
+
+/// One registry's pulls, as far as this run spends them.
+#[derive(Debug, Default)]
+pub struct Budget {
+    reserve: u64,
+    promised: Mutex<u64>,
+    spent: AtomicU64,
+}
+
+impl Budget {
+    /// A budget that leaves `reserve` pulls to others.
+    pub fn new(reserve: u64) -> Self {
+        Self { reserve, ..Self::default() }
+    }
+
+    /// Pulls this run spent.
+    pub fn spent(&self) -> u64 {
+        self.spent.load(Relaxed)
+    }
+}
+
+/// Pulls promised to one image.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    left: u64,
+}
+
+impl Reservation {
+    /// No pulls yet.
+    pub fn none(budget: Arc<Budget>) -> Self {
+        Self { budget, left: 0 }
+    }
+
+    /// Sees to it that this many pulls are promised from now on.
+    ///
+    /// # Errors
+    /// [`Kind::PullLimit`] when they do not fit now; [`Kind::Quota`] when they never will.
+    pub fn extend_to(&mut self, pulls: u64, allowance: Option<Allowance>) -> Result<()> {
+        let Some(allowance) = allowance else { return Ok(()) };
+        let more = pulls.saturating_sub(self.left);
+        if pulls > allowance.limit.saturating_sub(self.budget.reserve) {
+            return Err(never(pulls, allowance.limit, self.budget.reserve));
+        }
+        let mut promised = self.budget.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = allowance.remaining.saturating_sub(*promised + self.budget.reserve);
+        if more > free {
+            return Err(Error::new(
+                Kind::PullLimit,
+                format!("{more} pulls are needed and {free} are left in this window"),
+            )
+            .hint(
+                "run again when the window has moved on; authenticated pulls have a higher limit",
+            ));
+        }
+        *promised += more;
+        self.left += more;
+        Ok(())
+    }
+
+    /// One pull was spent; `metered` when the registry counts them.
+    pub fn spend(&mut self, metered: bool) {
+        self.budget.spent.fetch_add(u64::from(metered), Relaxed);
+        self.release(1);
+    }
+
+    fn release(&mut self, pulls: u64) {
+        let pulls = pulls.min(self.left);
+        self.left -= pulls;
+        *self.budget.promised.lock().unwrap_or_else(PoisonError::into_inner) -= pulls;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.release(self.left);
+    }
+}
+
+fn never(pulls: u64, limit: u64, reserve: u64) -> Error {
+    Error::new(
+        Kind::Quota,
+        format!("{pulls} pulls are needed, the limit is {limit} a window of which {reserve} are reserved"),
+    )
+    .hint("narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn allowance(remaining: u64) -> Option<Allowance> {
+        Some(Allowance { limit: 100, remaining, window: Duration::from_secs(21_600) })
+    }
+
+    #[test]
+    fn what_is_promised_is_not_promised_twice_and_what_is_not_used_comes_back() {
+        let budget = Arc::new(Budget::new(20));
+        let mut first = Reservation::none(Arc::clone(&budget));
+        let mut second = Reservation::none(Arc::clone(&budget));
+        first.extend_to(5, allowance(30)).unwrap();
+        let error = second.extend_to(6, allowance(30)).unwrap_err();
+        assert_eq!(error.kind(), Kind::PullLimit);
+        first.spend(true);
+        assert!(second.extend_to(6, allowance(29)).is_err());
+        drop(first);
+        second.extend_to(6, allowance(29)).unwrap();
+        assert_eq!(budget.spent(), 1);
+    }
+
+    #[test]
+    fn what_the_whole_limit_does_not_allow_fails() {
+        let mut reservation = Reservation::none(Arc::new(Budget::new(20)));
+        let error = reservation.extend_to(81, allowance(100)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Quota);
+        reservation.extend_to(80, allowance(100)).unwrap();
+    }
+
+    #[test]
+    fn where_pulls_are_free_nothing_is_counted() {
+        let budget = Arc::new(Budget::new(20));
+        let mut reservation = Reservation::none(Arc::clone(&budget));
+        reservation.extend_to(1_000_000, None).unwrap();
+        reservation.spend(false);
+        assert_eq!(budget.spent(), 0);
+    }
+}

@@ -1,0 +1,320 @@
+//! Places one blob wherever an image lacks it: waits, mounts, or reads it once and uploads it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use futures::future::{join, join_all};
+use tokio::sync::Semaphore;
+
+use super::{
+    ledger::{Carrier, Claim, Key, Ledger, PlacedBlob, Turn},
+    reader::Reader,
+    survey::TargetGroup,
+};
+use crate::{
+    model::{
+        Descriptor, DestinationId, Digest, Error, Result, Tag,
+        event::{Counter, Progress},
+        outcome::Blobs,
+    },
+    registry::{
+        Destination, Meter, Mount, Mounting, Session, Source,
+        body::{self, Body},
+        retry::Retry,
+    },
+};
+
+/// One destination of an image that is being copied. The first error ends it; the others go on.
+pub(super) struct Lane<D> {
+    pub(super) id: DestinationId,
+    pub(super) group: Arc<TargetGroup<D>>,
+    pub(super) tag: Tag,
+    pub(super) mounting: Mounting,
+    /// Blob bytes pushed here on account of this image.
+    pub(super) pushed: Counter,
+    failure: Mutex<Option<Error>>,
+}
+
+impl<D: Destination> Lane<D> {
+    pub(super) fn new(
+        id: DestinationId,
+        group: Arc<TargetGroup<D>>,
+        tag: Tag,
+        mounting: Mounting,
+    ) -> Self {
+        let (pushed, failure) = Default::default();
+        Self { id, group, tag, mounting, pushed, failure }
+    }
+
+    pub(super) fn destination(&self) -> &D {
+        &self.group.end.destination
+    }
+
+    pub(super) fn key(&self, blob: &Digest) -> Key {
+        let repository = self.group.repository.clone();
+        Key { destination: self.id, repository, blob: blob.clone() }
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.failure().is_none()
+    }
+}
+
+/// What became of the blobs of a run.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    present: AtomicU64,
+    mounted: AtomicU64,
+    pushed: AtomicU64,
+}
+
+impl Tally {
+    /// Counts a blob that was there.
+    pub(super) fn present(&self) {
+        self.present.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a blob that was mounted.
+    pub(super) fn mounted(&self) {
+        self.mounted.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a blob that was pushed.
+    pub(super) fn pushed(&self) {
+        self.pushed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn blobs(&self) -> Blobs {
+        let count = |counter: &AtomicU64| Some(counter.load(Relaxed));
+        Blobs {
+            present: count(&self.present),
+            mounted: count(&self.mounted),
+            pushed: count(&self.pushed),
+        }
+    }
+}
+
+/// What placing blobs needs besides the blob: the run's limits and counts.
+pub(super) struct Yard {
+    pub(super) ledger: Ledger,
+    /// Blob transfers at once; held while bytes move and never while waiting for another image.
+    pub(super) transfers: Semaphore,
+    pub(super) tally: Tally,
+    pub(super) meter: Arc<Meter>,
+    pub(super) retry: Retry,
+}
+
+/// A blob to upload to one lane.
+struct Upload<'a, D> {
+    lane: &'a Lane<D>,
+    /// Nobody waits for a blob that is uploaded a second time.
+    carrier: Option<Carrier>,
+    session: Option<Session>,
+}
+
+/// A blob as one lane finds it after the claims and the bulk question.
+pub(super) struct Need<'a, D> {
+    pub(super) lane: &'a Lane<D>,
+    pub(super) claim: Claim,
+}
+
+/// What an image has in hand while its blobs are placed.
+pub(super) struct Crew<'a, S> {
+    pub(super) yard: &'a Yard,
+    pub(super) reader: &'a Reader<S>,
+    pub(super) turn: Turn,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl<S: Source> Crew<'_, S> {
+    /// Places the blob in every lane that needs it; failures are recorded in their lanes.
+    ///
+    /// What it placed is returned, to be told when a manifest holds it.
+    pub(super) async fn place<D: Destination>(
+        &self,
+        blob: &Descriptor,
+        needs: Vec<Need<'_, D>>,
+    ) -> Vec<(DestinationId, PlacedBlob)> {
+        let prepared = join_all(needs.into_iter().map(|need| self.prepare(blob, need))).await;
+        let (mut placed, mut uploads) = (Vec::new(), Vec::new());
+        for step in prepared {
+            match step {
+                Step::Done(done) => placed.extend(done),
+                Step::Upload(upload) => uploads.push(upload),
+            }
+        }
+        uploads.retain(|upload| upload.lane.is_alive());
+        if !uploads.is_empty() {
+            placed.extend(self.transfer(blob, uploads).await);
+        }
+        placed
+    }
+
+    /// Uploads a blob that the registry had and lost, whoever placed it.
+    pub(super) async fn place_again<D: Destination>(&self, blob: &Descriptor, lane: &Lane<D>) {
+        self.transfer(blob, vec![Upload { lane, carrier: None, session: None }]).await;
+    }
+
+    /// Waits for whoever carries the blob, or mounts it; else says that it is to be uploaded.
+    async fn prepare<'a, D: Destination>(
+        &self,
+        blob: &Descriptor,
+        need: Need<'a, D>,
+    ) -> Step<'a, D> {
+        let Need { lane, mut claim } = need;
+        let tally = &self.yard.tally;
+        let carrier = loop {
+            match claim {
+                Claim::Placed => {
+                    tally.present();
+                    return Step::Done(None);
+                }
+                Claim::Carry(carrier) => break carrier,
+                Claim::Wait(waiter) => {
+                    claim = match waiter.placed().await {
+                        true => Claim::Placed,
+                        false => self.yard.ledger.claim_again(self.turn, &lane.key(&blob.digest)),
+                    }
+                }
+            }
+        };
+        match self.mount(blob, lane, carrier).await {
+            Ok(step) => step,
+            Err(error) => {
+                let place = format!("cannot mount blob {} into {}", blob.digest, lane.group);
+                lane.fail(error.context(place));
+                Step::Done(None)
+            }
+        }
+    }
+
+    /// Tries the repositories that have the blob; the first session that is offered ends the search.
+    async fn mount<'a, D: Destination>(
+        &self,
+        blob: &Descriptor,
+        lane: &'a Lane<D>,
+        mut carrier: Carrier,
+    ) -> Result<Step<'a, D>> {
+        for mut home in std::mem::take(&mut carrier.homes) {
+            if !home.ready(lane.mounting).await {
+                continue;
+            }
+            let asked = lane.destination().mount(&lane.group.repository, blob, &home.repository);
+            match asked.await? {
+                Mount::Mounted => {
+                    self.yard.tally.mounted();
+                    return Ok(Step::Done(Some((lane.id, carrier.placed()))));
+                }
+                Mount::Session(session) => {
+                    return Ok(Step::Upload(Upload {
+                        lane,
+                        carrier: Some(carrier),
+                        session: Some(session),
+                    }));
+                }
+            }
+        }
+        Ok(Step::Upload(Upload { lane, carrier: Some(carrier), session: None }))
+    }
+
+    /// Reads the blob once and uploads it to every lane; begins again for those where it broke.
+    async fn transfer<'a, D: Destination>(
+        &self,
+        blob: &Descriptor,
+        mut uploads: Vec<Upload<'a, D>>,
+    ) -> Vec<(DestinationId, PlacedBlob)> {
+        let permit = self.yard.transfers.acquire().await.expect("the semaphore is never closed");
+        self.progress.expected.add(blob.size * uploads.len() as u64);
+        let mut placed = Vec::new();
+        for attempt in 1.. {
+            let Some(error) = self.attempt(blob, &mut uploads, &mut placed).await else { break };
+            if let Err(error) = self.yard.retry.pause(&self.yard.meter, error, attempt).await {
+                for upload in &uploads {
+                    upload.lane.fail(cannot_push(blob, upload, error.clone()));
+                }
+                break;
+            }
+        }
+        drop(permit);
+        placed
+    }
+
+    /// Sends the blob to every lane that still lacks it; what may go well another time stays in `uploads`.
+    async fn attempt<'a, D: Destination>(
+        &self,
+        blob: &Descriptor,
+        uploads: &mut Vec<Upload<'a, D>>,
+        placed: &mut Vec<(DestinationId, PlacedBlob)>,
+    ) -> Option<Error> {
+        let sent = self.send(blob, uploads).await;
+        let mut again = None;
+        for (mut upload, result) in std::mem::take(uploads).into_iter().zip(sent) {
+            // a session that took part in a failure is not used again: ECR would answer 416
+            upload.session = None;
+            match result {
+                Ok(()) => {
+                    self.yard.tally.pushed();
+                    upload.lane.pushed.add(blob.size);
+                    let carrier = upload.carrier.take();
+                    placed.extend(carrier.map(|carrier| (upload.lane.id, carrier.placed())));
+                }
+                Err(error) if error.is_transient() => {
+                    again = Some(error);
+                    uploads.push(upload);
+                }
+                Err(error) => upload.lane.fail(cannot_push(blob, &upload, error)),
+            }
+        }
+        again
+    }
+
+    /// One attempt: a result per upload.
+    async fn send<D: Destination>(
+        &self,
+        blob: &Descriptor,
+        uploads: &[Upload<'_, D>],
+    ) -> Vec<Result<()>> {
+        let body = self.reader.blob(blob);
+        if let [upload] = uploads {
+            return vec![self.push(blob, upload, body).await];
+        }
+        let (bodies, feed) = body::tee(body, uploads.len());
+        let pushes = uploads.iter().zip(bodies).map(|(upload, body)| self.push(blob, upload, body));
+        let pushes = join_all(pushes);
+        join(pushes, feed).await.0
+    }
+
+    async fn push<D: Destination>(
+        &self,
+        blob: &Descriptor,
+        upload: &Upload<'_, D>,
+        body: Body,
+    ) -> Result<()> {
+        let body = body.shown_to(Arc::clone(&self.progress));
+        let group = &upload.lane.group;
+        let session = upload.session.clone();
+        upload.lane.destination().push_blob(&group.repository, blob, session, body).await
+    }
+}
+
+enum Step<'a, D> {
+    Done(Option<(DestinationId, PlacedBlob)>),
+    Upload(Upload<'a, D>),
+}
+
+fn cannot_push<D: Destination>(blob: &Descriptor, upload: &Upload<'_, D>, error: Error) -> Error {
+    error.context(format!(
+        "cannot push blob {} ({} B) to {}",
+        blob.digest, blob.size, upload.lane.group
+    ))
+}

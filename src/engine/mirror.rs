@@ -1,0 +1,331 @@
+//! A whole run: images enter in the configuration's order, and each goes its way alone.
+//!
+//! The number of images under way is bounded, so that memory does not follow
+//! the length of the list; each ends in one row per destination, whatever
+//! happens to the others.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::Semaphore,
+    task::{Id, JoinSet},
+};
+
+use super::{
+    budget::Budget,
+    carry::{Lane, Tally, Yard},
+    copy::{Copy, Manifests},
+    ledger::Ledger,
+    plan::{self, Job, Plan, Verdict},
+    reader::Origin,
+    shutdown::Shutdown,
+    survey::{SourceGroup, TargetGroup},
+};
+use crate::{
+    model::{
+        DestinationId, Error, Host, Image, Kind, Repository, Tag,
+        event::{Event, Observer, Progress},
+        outcome::{Blobs, Pulls, Row},
+    },
+    registry::{Destination, Meters, Source, retry::Retry},
+};
+
+/// A destination and the registry's name, as references to it are written.
+#[derive(Debug)]
+pub struct End<D> {
+    /// The registry.
+    pub registry: String,
+    /// What accepts the content.
+    pub destination: D,
+}
+
+/// The registries of a run.
+pub struct Sides<S, D> {
+    /// Every source host of the images, and how many of its pulls are left to others.
+    pub sources: HashMap<Host, (Arc<S>, u64)>,
+    /// The destinations, by [`DestinationId`].
+    pub destinations: Vec<Arc<End<D>>>,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// To mirror.
+    Mirror,
+    /// To tell what mirroring would do.
+    Plan,
+    /// The same, without spending pulls where they are metered.
+    PlanWithoutPulls,
+}
+
+/// How a run goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What it is for.
+    pub intent: Intent,
+    /// Blob transfers at once, at least one.
+    pub transfers: usize,
+}
+
+/// What a run came to; requests and bytes are with the [`Meters`].
+#[derive(Debug)]
+pub struct Summary {
+    /// One row per image and destination, in the order of the images.
+    pub rows: Vec<Row>,
+    /// What became of the blobs.
+    pub blobs: Blobs,
+    /// Of a plan: blob bytes it would read; `None` where only a pull could tell.
+    pub bytes_to_read: Option<u64>,
+    /// The metered registries.
+    pub pulls: Vec<Pulls>,
+}
+
+/// One run.
+pub struct Mirror<S, D> {
+    origins: HashMap<Host, Arc<Origin<S>>>,
+    pub(super) destinations: Vec<Arc<End<D>>>,
+    pub(super) options: Options,
+    pub(super) observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+    yard: Yard,
+    manifests: Manifests,
+}
+
+/// What one image came to.
+pub(super) struct Done {
+    pub(super) rows: Vec<Row>,
+    pub(super) bytes_to_read: Option<u64>,
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Prepares a run.
+    pub fn new(
+        sides: Sides<S, D>,
+        meters: &Meters,
+        options: Options,
+        observer: Arc<dyn Observer>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let origin = |(host, (source, reserve))| {
+            let meter = Arc::clone(&meters.source);
+            (host, Arc::new(Origin::new(source, Budget::new(reserve), meter)))
+        };
+        let yard = Yard {
+            ledger: Ledger::default(),
+            transfers: Semaphore::new(options.transfers.max(1)),
+            tally: Tally::default(),
+            meter: Arc::clone(&meters.destination),
+            retry: Retry::default(),
+        };
+        Self {
+            origins: sides.sources.into_iter().map(origin).collect(),
+            destinations: sides.destinations,
+            options,
+            observer,
+            shutdown,
+            yard,
+            manifests: Manifests::default(),
+        }
+    }
+
+    /// Mirrors the images, or plans to.
+    ///
+    /// # Panics
+    /// When an image names a host or destination that is not among the [`Sides`].
+    pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
+        let rows = images.iter().map(|image| image.targets.len()).sum();
+        self.observer.observe(&Event::Started { rows });
+        let mut done: Vec<Option<Done>> = Vec::new();
+        done.resize_with(images.len(), || None);
+        let slots = Arc::new(Semaphore::new(2 * self.options.transfers.max(4)));
+        let mut tasks = JoinSet::new();
+        let mut running: HashMap<Id, usize> = HashMap::new();
+        for (at, job) in self.jobs(&images).into_iter().enumerate() {
+            let slot = tokio::select! {
+                biased;
+                () = self.shutdown.stopping() => break,
+                slot = Arc::clone(&slots).acquire_owned() => slot,
+            };
+            let mirror = Arc::clone(&self);
+            let task = tasks.spawn(async move {
+                let done = mirror.one(&job).await;
+                drop(slot);
+                done
+            });
+            running.insert(task.id(), at);
+            while let Some(ended) = tasks.try_join_next_with_id() {
+                self.collect(ended, &mut running, &images, &mut done);
+            }
+        }
+        while let Some(ended) = tasks.join_next_with_id().await {
+            self.collect(ended, &mut running, &images, &mut done);
+        }
+        self.summary(&images, done)
+    }
+
+    /// Files what a task came to; one that panicked failed its image and no other.
+    fn collect(
+        &self,
+        ended: Result<(Id, Done), tokio::task::JoinError>,
+        running: &mut HashMap<Id, usize>,
+        images: &[Image],
+        done: &mut [Option<Done>],
+    ) {
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let at = running.remove(&id).expect("every task is of a running image");
+        done[at] = Some(match ended {
+            Ok((_, ended)) => ended,
+            Err(panic) => {
+                let error = Error::new(Kind::Protocol, "an internal error ended this image")
+                    .because(panic)
+                    .hint("this is a bug in ecr-mirror, please report it with the output of `-vv`");
+                self.failed(&images[at], &error)
+            }
+        });
+    }
+
+    fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
+        let mut summary = Summary {
+            rows: Vec::new(),
+            blobs: self.yard.tally.blobs(),
+            bytes_to_read: Some(0),
+            pulls: self.pulls(),
+        };
+        for (image, done) in images.iter().zip(done) {
+            let done = done
+                .unwrap_or_else(|| Done { rows: self.not_started(image), bytes_to_read: Some(0) });
+            summary.rows.extend(done.rows);
+            summary.bytes_to_read =
+                summary.bytes_to_read.zip(done.bytes_to_read).map(|(a, b)| a + b);
+        }
+        if summary.rows.iter().any(|row| row.bytes_pushed.is_none()) {
+            summary.blobs = Blobs::default();
+        }
+        summary
+    }
+
+    fn pulls(&self) -> Vec<Pulls> {
+        let metered: BTreeMap<_, _> = (self.origins.iter())
+            .filter_map(|(host, origin)| Some((host, (origin, origin.source.allowance()?))))
+            .collect();
+        let pulls = metered.into_iter().map(|(host, (origin, allowance))| Pulls {
+            registry: host.to_string(),
+            spent: Some(origin.budget.spent()),
+            limit: allowance.limit,
+            remaining: allowance.remaining,
+            window_seconds: allowance.window.as_secs(),
+        });
+        pulls.collect()
+    }
+
+    /// The images with the groups that answer for them.
+    fn jobs(&self, images: &[Image]) -> Vec<Job<S, D>> {
+        let mut sources: HashMap<(&Host, &Repository), SourceGroup<S>> = HashMap::new();
+        let mut targets: HashMap<(DestinationId, &Repository), TargetGroup<D>> = HashMap::new();
+        for image in images {
+            let from = &image.origin;
+            let source = sources.entry((&from.host, &from.repository)).or_insert_with(|| {
+                let origin = Arc::clone(&self.origins[&from.host]);
+                SourceGroup::new(origin, from.repository.clone())
+            });
+            if let crate::model::Pointer::Tag(tag) = &from.at {
+                source.tags.push(tag.clone());
+            }
+            for to in &image.targets {
+                let group = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
+                    let end = Arc::clone(&self.destinations[to.destination.0]);
+                    TargetGroup::new(end, to.repository.clone())
+                });
+                group.tags.push(to.tag.clone());
+                if !image.want.is_everything() {
+                    group.filtered.push(to.tag.clone());
+                }
+            }
+        }
+        let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        let job = |image: &Image| Job {
+            source: Arc::clone(&sources[&(&image.origin.host, &image.origin.repository)]),
+            targets: (image.targets.iter())
+                .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))
+                .collect(),
+            image: image.clone(),
+        };
+        images.iter().map(job).collect()
+    }
+
+    /// Plans and copies one image, unless the run is dropped meanwhile.
+    async fn one(&self, job: &Job<S, D>) -> Done {
+        let work = async {
+            let plan = plan::plan(job, self.options.intent).await;
+            self.carry_out(job, plan).await
+        };
+        let done = tokio::select! {
+            biased;
+            () = self.shutdown.dropping() => {
+                let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
+                    .hint("run again: what was placed is found, and the tag has not moved");
+                self.failed(&job.image, &error)
+            }
+            done = work => done,
+        };
+        for row in &done.rows {
+            self.observer.observe(&Event::Finished {
+                image: row.source.clone(),
+                destination: row.destination.clone(),
+                outcome: row.outcome,
+                bytes: row.bytes_pushed.unwrap_or_default(),
+                error: row.error.clone(),
+            });
+        }
+        done
+    }
+
+    async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> Done {
+        let tree = plan.verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Copy(tree) => Some(tree.clone()),
+            _ => None,
+        });
+        let mut lanes = Vec::new();
+        for ((verdict, group), target) in
+            plan.verdicts.iter().zip(&job.targets).zip(&job.image.targets)
+        {
+            if let Verdict::Copy(Some(_)) = verdict {
+                let mounting = group.end.destination.mounting().await;
+                let tag: Tag = target.tag.clone();
+                lanes.push(Lane::new(target.destination, Arc::clone(group), tag, mounting));
+            }
+        }
+        let mut bytes_to_read = if matches!(tree, Some(None)) { None } else { Some(0) };
+        let mut forecast = Vec::new();
+        if let Some(Some(tree)) = &tree {
+            let progress = Arc::new(Progress::default());
+            let copy = Copy {
+                yard: &self.yard,
+                manifests: &self.manifests,
+                reader: &plan.reader,
+                tree,
+                lanes: &lanes,
+                progress: Arc::clone(&progress),
+            };
+            if self.options.intent == Intent::Mirror {
+                let image = job.image.origin.to_string();
+                self.observer.observe(&Event::Copying { image, progress });
+                copy.run().await;
+            } else {
+                let found = copy.forecast().await;
+                bytes_to_read = Some(found.read);
+                forecast = found.bytes;
+            }
+        }
+        let ends = lanes
+            .into_iter()
+            .enumerate()
+            .map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
+        let rows = self.conclude(job, plan, ends.collect());
+        Done { rows, bytes_to_read }
+    }
+}

@@ -1,0 +1,267 @@
+//! Decides what an image needs, with as little asked as that takes.
+//!
+//! Equal digests, or the annotations of a filtered index, mean up to date
+//! without a manifest read at the source. Where the destination holds the
+//! source's own index, its bytes are read there and not at the source.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::{
+    mirror::Intent,
+    reader::Reader,
+    survey::{SourceGroup, TargetGroup},
+    tree::{self, Tree},
+};
+use crate::{
+    model::{
+        Digest, Error, Image, Kind, Manifest, Platforms, Pointer, RawManifest, Result, Target,
+        Want, content::Index, filter,
+    },
+    registry::{Destination, Mutability, Source},
+};
+
+/// One image with what is asked on its behalf.
+pub(super) struct Job<S, D> {
+    pub(super) image: Image,
+    pub(super) source: Arc<SourceGroup<S>>,
+    /// One per target of the image, in its order.
+    pub(super) targets: Vec<Arc<TargetGroup<D>>>,
+}
+
+/// What is to be done about an image at one destination.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Nothing: this is there.
+    UpToDate(Standing),
+    /// The tree is to be copied; `None` where only a pull could tell which one.
+    Copy(Option<Arc<Tree>>),
+    /// The tag points elsewhere and cannot be moved.
+    Drifted(Error),
+    /// It cannot be decided, or not now.
+    Failed(Error),
+}
+
+/// What a tag of the destination points to.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) digest: Digest,
+    pub(super) platforms: Vec<String>,
+    pub(super) warning: Option<String>,
+}
+
+/// The decisions for one image.
+pub(super) struct Plan<S> {
+    /// What the source's tag points to, where that became known.
+    pub(super) source: Option<Digest>,
+    /// One per target, in the image's order.
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) reader: Reader<S>,
+}
+
+/// What is known about a target before the source's tree is.
+enum Look {
+    Settled(Verdict),
+    /// The tag is absent (`None`) or points to something else.
+    Differs(Option<Digest>),
+}
+
+/// Decides for every target of the image.
+pub(super) async fn plan<S: Source, D: Destination>(job: &Job<S, D>, intent: Intent) -> Plan<S> {
+    let reader = Reader::new(Arc::clone(&job.source.origin), job.image.origin.repository.clone());
+    let (source, looks) = match look(job, &reader).await {
+        Ok(found) => found,
+        Err(error) => {
+            let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
+            return Plan { source: None, verdicts, reader };
+        }
+    };
+    let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
+    let tree = match differs {
+        true => Some(grow(&job.image.want, &reader, &source, intent).await),
+        false => None,
+    };
+    let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
+        |((group, target), look)| {
+            let tree = tree.clone();
+            async move {
+                match look {
+                    Look::Settled(verdict) => verdict,
+                    Look::Differs(current) => {
+                        let tree = tree.expect("grown where anything differs");
+                        decide(group, target, current, tree).await.unwrap_or_else(Verdict::Failed)
+                    }
+                }
+            }
+        },
+    ));
+    Plan { source: Some(source), verdicts: verdicts.await, reader }
+}
+
+/// Learns the source's digest, from a hint where that settles everything, and looks at every target.
+async fn look<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+) -> Result<(Digest, Vec<Look>)> {
+    let tag = match &job.image.origin.at {
+        Pointer::Digest(digest) => {
+            return Ok((digest.clone(), look_at_all(job, reader, digest).await));
+        }
+        Pointer::Tag(tag) => tag,
+    };
+    if let Some(hint) = job.source.hint(tag).await {
+        let looks = look_at_all(job, reader, &hint).await;
+        if looks.iter().all(|look| matches!(look, Look::Settled(Verdict::UpToDate(_)))) {
+            return Ok((hint, looks));
+        }
+    }
+    // both sides are asked at once: the answers of one do not change the other's questions
+    let asked =
+        join_all(job.targets.iter().zip(&job.image.targets).map(|(g, t)| g.current(&t.tag)));
+    let (digest, _) = futures::join!(job.source.resolve(tag), asked);
+    let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
+    let looks = look_at_all(job, reader, &digest).await;
+    Ok((digest, looks))
+}
+
+async fn look_at_all<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    source: &Digest,
+) -> Vec<Look> {
+    let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
+        look_at(group, target, reader, &job.image.want, source)
+            .await
+            .unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
+    });
+    join_all(looks).await
+}
+
+async fn look_at<S: Source, D: Destination>(
+    group: &TargetGroup<D>,
+    target: &Target,
+    reader: &Reader<S>,
+    want: &Want,
+    source: &Digest,
+) -> Result<Look> {
+    let Some(current) = group.current(&target.tag).await? else { return Ok(Look::Differs(None)) };
+    let standing = |platforms, warning| {
+        let digest = current.clone();
+        Ok(Look::Settled(Verdict::UpToDate(Standing { digest, platforms, warning })))
+    };
+    if want.is_everything() && &current == source {
+        return standing(vec![], None);
+    }
+    if want.is_everything() && group.mutability(&target.tag).await? == Mutability::Immutable {
+        return Ok(Look::Settled(Verdict::Drifted(drift(&current, source))));
+    }
+    if want.is_everything() {
+        return Ok(Look::Differs(Some(current)));
+    }
+    let Some(manifest) = group.manifest(&current).await? else {
+        return Ok(Look::Differs(Some(current)));
+    };
+    if &current == source {
+        reader.remember(&manifest);
+    }
+    match recognise(&manifest, source, want)? {
+        Some((platforms, warning)) => standing(platforms, warning),
+        None => Ok(Look::Differs(Some(current))),
+    }
+}
+
+/// Whether what is there is what the filter makes of the source, as far as it tells by itself.
+fn recognise(
+    manifest: &RawManifest,
+    source: &Digest,
+    want: &Want,
+) -> Result<Option<(Vec<String>, Option<String>)>> {
+    let Ok(Manifest::Index(index)) = manifest.read() else { return Ok(None) };
+    let untouched = manifest.digest() == source && keeps_all(manifest, &index, want)?;
+    if want.shape == crate::model::Shape::Flat
+        || !(untouched || filter::is_made_from(&index, source, want))
+    {
+        return Ok(None);
+    }
+    let mut platforms = Vec::new();
+    for entry in index.manifests.iter().filter_map(|entry| entry.platform.as_ref()) {
+        if !entry.is_unknown() && !platforms.contains(entry) {
+            platforms.push(entry.clone());
+        }
+    }
+    // `missing_platform` may have changed since; with `fail` the source has to tell what there is
+    let Ok(warning) = filter::check_platforms(want, &platforms, &platforms) else {
+        return Ok(None);
+    };
+    Ok(Some((platforms.iter().map(ToString::to_string).collect(), warning)))
+}
+
+/// Whether the filter would leave this index as it is; nested indexes have to be read to know.
+fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool> {
+    let told = |entry: &crate::model::Descriptor| {
+        entry.platform.is_some()
+            && !crate::model::MediaType::parse(&entry.media_type).is_some_and(|t| t.is_index())
+    };
+    if want.platforms != Platforms::All && !index.manifests.iter().all(told) {
+        return Ok(false);
+    }
+    let filtered = filter::filter(manifest, index, want, &Default::default())?;
+    Ok(filtered.manifest.digest() == manifest.digest())
+}
+
+/// The tree the source gives, or why it gives none; `None` when a plan may not spend the pull.
+async fn grow<S: Source>(
+    want: &Want,
+    reader: &Reader<S>,
+    source: &Digest,
+    intent: Intent,
+) -> Result<Option<Arc<Tree>>> {
+    if intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+        return Ok(None);
+    }
+    let images = match &want.platforms {
+        Platforms::Only(platforms) => platforms.len() as u64,
+        Platforms::All => 0,
+    };
+    reader.reserve(1 + 2 * images).await?;
+    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+}
+
+async fn decide<D: Destination>(
+    group: &TargetGroup<D>,
+    target: &Target,
+    current: Option<Digest>,
+    tree: Result<Option<Arc<Tree>>>,
+) -> Result<Verdict> {
+    let (Some(tree), current) = (tree?, current) else { return Ok(Verdict::Copy(None)) };
+    let Some(current) = current else { return Ok(Verdict::Copy(Some(tree))) };
+    let up_to_date = |digest| {
+        let platforms = tree.platforms.iter().map(ToString::to_string).collect();
+        let warning = tree.warning.clone();
+        Ok(Verdict::UpToDate(Standing { digest, platforms, warning }))
+    };
+    if &current == tree.root.digest() {
+        return up_to_date(current);
+    }
+    if group.mutability(&target.tag).await? == Mutability::Mutable {
+        return Ok(Verdict::Copy(Some(tree)));
+    }
+    // annotations of ours may differ, as the filter was written otherwise; the images may not
+    if let Some(there) = group.manifest(&current).await?
+        && let (Ok(Manifest::Index(there)), Ok(Manifest::Index(wanted))) =
+            (there.read(), tree.root.read())
+        && there.manifests == wanted.manifests
+    {
+        return up_to_date(current);
+    }
+    Ok(Verdict::Drifted(drift(&current, tree.root.digest())))
+}
+
+fn drift(current: &Digest, wanted: &Digest) -> Error {
+    Error::new(
+        Kind::TagImmutable,
+        format!("the tag is immutable and points to {current}, the source is at {wanted}"),
+    )
+    .hint("mirror it under another tag (`retag`), or exclude the tag from the repository's immutability")
+}

@@ -1,0 +1,136 @@
+//! Reads manifests for an image: each once a run, and each pull on the budget.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::budget::{Budget, Reservation};
+use crate::{
+    model::{
+        Descriptor, Digest, Error, Kind, Platform, Pointer, RawManifest, Repository, Result,
+        content::{self, MANIFEST_LIMIT},
+    },
+    registry::{Allowance, Meter, Source, body},
+};
+
+/// How many bytes of manifests are remembered for images that come later.
+const SHELF_BYTES: usize = 4 << 20;
+
+/// A source registry, and what a run keeps for it.
+pub(super) struct Origin<S> {
+    pub(super) source: Arc<S>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) meter: Arc<Meter>,
+    shelf: Mutex<Shelf>,
+}
+
+impl<S> Origin<S> {
+    pub(super) fn new(source: Arc<S>, budget: Budget, meter: Arc<Meter>) -> Self {
+        Self { source, budget: Arc::new(budget), meter, shelf: Mutex::default() }
+    }
+}
+
+/// Manifests read lately, and those being read: two tags of one digest cost one pull.
+#[derive(Default)]
+struct Shelf {
+    cells: HashMap<Digest, Arc<OnceCell<RawManifest>>>,
+    order: VecDeque<(Digest, usize)>,
+    bytes: usize,
+}
+
+impl Shelf {
+    fn cell(&mut self, digest: &Digest) -> Arc<OnceCell<RawManifest>> {
+        Arc::clone(self.cells.entry(digest.clone()).or_default())
+    }
+
+    /// Counts a manifest that was read, and forgets the oldest ones above the limit.
+    fn keep(&mut self, digest: &Digest, bytes: usize) {
+        self.order.push_back((digest.clone(), bytes));
+        self.bytes += bytes;
+        while self.bytes > SHELF_BYTES
+            && let Some((oldest, bytes)) = self.order.pop_front()
+        {
+            self.cells.remove(&oldest);
+            self.bytes -= bytes;
+        }
+    }
+}
+
+/// Reads on behalf of one image.
+pub(super) struct Reader<S> {
+    pub(super) origin: Arc<Origin<S>>,
+    pub(super) repository: Repository,
+    reservation: AsyncMutex<Reservation>,
+}
+
+impl<S: Source> Reader<S> {
+    pub(super) fn new(origin: Arc<Origin<S>>, repository: Repository) -> Self {
+        let reservation = Reservation::none(Arc::clone(&origin.budget));
+        Self { origin, repository, reservation: AsyncMutex::new(reservation) }
+    }
+
+    /// Sees to it that this many pulls may be spent from now on, where pulls are metered.
+    pub(super) async fn reserve(&self, pulls: u64) -> Result<()> {
+        let allowance = self.allowance();
+        self.reservation.lock().await.extend_to(pulls, allowance)
+    }
+
+    /// The pull limit as the registry last told it.
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        self.origin.source.allowance()
+    }
+
+    /// Puts a manifest that is known from elsewhere where [`Self::manifest`] finds it.
+    pub(super) fn remember(&self, manifest: &RawManifest) {
+        let mut shelf = self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.cell(manifest.digest()).set(manifest.clone()).is_ok() {
+            shelf.keep(manifest.digest(), manifest.bytes().len());
+        }
+    }
+
+    /// The manifest of that digest, from the shelf or the source.
+    pub(super) async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
+        let shelf = || self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = shelf().cell(digest);
+        let read = cell.get_or_try_init(|| async {
+            let at = Pointer::Digest(digest.clone());
+            let read = self.origin.source.manifest(&self.repository, &at).await;
+            let metered = self.allowance().is_some();
+            self.reservation.lock().await.spend(metered);
+            let manifest = read?;
+            shelf().keep(digest, manifest.bytes().len());
+            Ok(manifest)
+        });
+        read.await.cloned()
+    }
+
+    /// The platform in an image's configuration; `None` where it is not an image's.
+    pub(super) async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
+        let is_image = config.media_type == oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE
+            || config.media_type == oci_client::manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
+        if !is_image {
+            return Ok(None);
+        }
+        if config.size > MANIFEST_LIMIT {
+            return Err(content::too_large(config.size).context("cannot read the image's config"));
+        }
+        let bytes = self.blob(config).read().await?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
+            Error::new(Kind::Corrupt, format!("config {} tells no platform", config.digest))
+                .because(cause)
+        })
+    }
+
+    /// A blob of the image, verified as it comes.
+    pub(super) fn blob(&self, blob: &Descriptor) -> body::Body {
+        body::verified(
+            Arc::clone(&self.origin.source),
+            self.repository.clone(),
+            blob.clone(),
+            Arc::clone(&self.origin.meter),
+        )
+    }
+}

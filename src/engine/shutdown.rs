@@ -1,0 +1,74 @@
+//! How a run ends early: it stops starting images, and after a grace time drops what is running.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::outcome::Interrupt;
+
+/// How long what is running may go on after the run was told to stop.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Tells a run to end; cheap to clone, all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    stop: CancellationToken,
+    drop: CancellationToken,
+    interrupt: Arc<OnceLock<Interrupt>>,
+}
+
+impl Shutdown {
+    /// No further image is started.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// What is running is dropped; nothing half-done is visible at a destination.
+    pub fn drop_running(&self) {
+        self.stop.cancel();
+        self.drop.cancel();
+    }
+
+    /// Resolves when no further image is to be started.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Resolves when what is running is to be dropped.
+    pub async fn dropping(&self) {
+        self.drop.cancelled().await;
+    }
+
+    /// The signal that ended the run, if one did.
+    pub fn interrupt(&self) -> Option<Interrupt> {
+        self.interrupt.get().copied()
+    }
+
+    /// Ends the run on SIGINT and SIGTERM: the first stops it and grants [`GRACE`], the second ends that.
+    ///
+    /// To be polled beside the run; never resolves.
+    ///
+    /// # Errors
+    /// When the signals cannot be listened to.
+    pub async fn heed_signals(&self) -> std::io::Result<std::convert::Infallible> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let first = tokio::select! {
+            _ = int.recv() => Interrupt::Int,
+            _ = term.recv() => Interrupt::Term,
+        };
+        self.interrupt.get_or_init(|| first);
+        self.stop();
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => {}
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        self.drop_running();
+        std::future::pending().await
+    }
+}
