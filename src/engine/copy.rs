@@ -52,6 +52,9 @@ struct Leaf {
     blobs: Vec<Descriptor>,
 }
 
+/// Blobs, and the lanes that need each.
+type Needs<'a, D> = Vec<(Descriptor, Vec<Need<'a, D>>)>;
+
 /// What the lanes lack of a tree, found out before anything is written.
 struct Stage<'a, D> {
     turn: Turn,
@@ -60,7 +63,7 @@ struct Stage<'a, D> {
     /// Per lane: the digests of the manifests it lacks.
     missing: Vec<HashSet<Digest>>,
     /// The blobs that at least one lane lacks, largest first.
-    needs: Vec<(Descriptor, Vec<Need<'a, D>>)>,
+    needs: Needs<'a, D>,
     /// Blobs that turned out to be there; they become mountable with the commit like others.
     present: Vec<(DestinationId, PlacedBlob)>,
 }
@@ -211,11 +214,7 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
     }
 
     /// Claims every blob that a lane lacks, in one step.
-    fn claim(
-        &self,
-        leaves: &[Leaf],
-        missing: &[HashSet<Digest>],
-    ) -> (Turn, Vec<(Descriptor, Vec<Need<'_, D>>)>) {
+    fn claim(&self, leaves: &[Leaf], missing: &[HashSet<Digest>]) -> (Turn, Needs<'_, D>) {
         let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&Lane<D>>)> = HashMap::new();
         for leaf in leaves {
             for (lane, missing) in self.lanes.iter().zip(missing) {

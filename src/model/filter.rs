@@ -137,7 +137,7 @@ fn collect_platforms(
     let found = match known.get(&entry.digest) {
         Some(Entry::Index(nested)) => of(nested).as_slice(),
         Some(Entry::Image(platform)) => std::slice::from_ref(platform),
-        None => entry.platform.as_ref().map(std::slice::from_ref).unwrap_or_default(),
+        None => entry.platform.as_slice(),
     };
     for platform in found {
         if !platform.is_unknown() && !into.contains(platform) {
