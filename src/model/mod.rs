@@ -1,6 +1,7 @@
 //! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
 
 pub mod content;
+pub mod ecr_host;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -10,6 +11,7 @@ pub mod outcome;
 pub mod platform;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
+pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{Attestations, DestinationId, Image, MissingPlatform, Origin, Shape, Target, Want};
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};

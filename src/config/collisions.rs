@@ -1,0 +1,89 @@
+//! What is wrong only between tables: two that claim the same name or place.
+
+use std::collections::{HashMap, hash_map::Entry as Slot};
+
+use super::{
+    destination::ReadDestination,
+    entry::ReadEntry,
+    problem::{Problem, Span, line_of},
+};
+use crate::model::{EcrHost, Host, Pointer, Repository, Tag};
+
+/// The registry behind a host: ECR has one under several names.
+fn registry(host: &Host) -> String {
+    match EcrHost::parse(host) {
+        Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
+        None => host.to_string(),
+    }
+}
+
+/// Two destinations of one name, or that are the same place.
+pub(super) fn between_destinations(
+    destinations: &[ReadDestination],
+    text: &str,
+) -> Result<(), Problem> {
+    let mut names: HashMap<&str, &Span> = HashMap::new();
+    let mut places: HashMap<(String, Option<&Repository>), &Span> = HashMap::new();
+    for read in destinations {
+        let destination = &read.destination;
+        let place = (registry(&destination.registry), destination.prefix.as_ref());
+        if let Some(first) = places.insert(place, &read.registry) {
+            let line = line_of(text, first);
+            let label = format!("the same registry and prefix as the destination in line {line}");
+            return Err(Problem::at(&read.registry, label)
+                .hint("leave one of them away, or give it another `prefix`"));
+        }
+        if let Some(first) = names.insert(&destination.name, &read.name) {
+            let line = line_of(text, first);
+            return Err(Problem::at(
+                &read.name,
+                format!("the name of the destination in line {line}"),
+            )
+            .hint("give each a `name` of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Images that write the same tag of the same repository, or that are their own source.
+pub(super) fn between_images(
+    entries: &[ReadEntry],
+    destinations: &[ReadDestination],
+    text: &str,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
+    for read in entries {
+        let source = registry(&read.entry.host);
+        for (image, span) in read.entry.images().iter().zip(&read.tags) {
+            for (target, place) in image.targets.iter().zip(&read.entry.places) {
+                let host = &destinations[target.destination.0].destination.registry;
+                let registry = registry(host);
+                let onto_itself = registry == source
+                    && target.repository == read.entry.repository
+                    && image.origin.at == Pointer::Tag(target.tag.clone());
+                if onto_itself {
+                    problems.push(
+                        Problem::at(&read.source, "would be mirrored onto itself")
+                            .hint("give it another `repository`, or choose its `destinations`"),
+                    );
+                    continue;
+                }
+                match written.entry((registry, &place.repository, target.tag.clone())) {
+                    Slot::Vacant(slot) => {
+                        slot.insert(span);
+                    }
+                    Slot::Occupied(first) => problems.push(same_tag(span, first.get(), text)),
+                }
+            }
+        }
+    }
+    problems.dedup();
+    problems
+}
+
+fn same_tag(span: &Span, first: &Span, text: &str) -> Problem {
+    let line = line_of(text, first);
+    let label = format!("writes the same tag of the same repository as the tag in line {line}");
+    Problem::at(span, label).hint("give one of them another `repository` or `retag`")
+}

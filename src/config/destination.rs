@@ -1,0 +1,132 @@
+//! `[[destination]]`: a registry that images are mirrored to.
+
+use url::Url;
+
+use super::{
+    Aws, Create, Destination, Repositories,
+    document::{Keys, Table, Text},
+    problem::{Problem, Span},
+};
+use crate::model::{EcrHost, Host, NameError};
+
+pub(super) const KEYS: Keys = Keys {
+    title: "`[[destination]]`",
+    names: &[
+        "registry",
+        "name",
+        "prefix",
+        "profile",
+        "role_arn",
+        "external_id",
+        "endpoint_url",
+        "repositories",
+    ],
+};
+
+const REPOSITORIES: Keys = Keys { title: "`[destination.repositories]`", names: &["create"] };
+
+/// A destination and where it is written.
+pub(super) struct ReadDestination {
+    pub(super) destination: Destination,
+    /// Its name, or the registry that stands for one.
+    pub(super) name: Span,
+    /// Its name, where no variable is in it.
+    pub(super) name_as_written: Option<String>,
+    pub(super) registry: Span,
+}
+
+pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
+    let Some(registry) = table.text("registry")? else {
+        return Err(Problem::at(&table.span, "has no `registry`")
+            .hint("write `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
+    };
+    let host: Host = registry.parse()?;
+    let name = table.word("name")?;
+    let prefix = table.text("prefix")?.map(|text| text.parse()).transpose()?;
+    let aws = aws(table)?;
+    if aws.endpoint_url.is_none() && EcrHost::parse(&host).is_none() {
+        refuse_ecr_keys(table)?;
+    }
+    let repositories = repositories(table)?;
+    let named = name.as_ref().unwrap_or(&registry);
+    Ok(ReadDestination {
+        name: named.span.clone(),
+        name_as_written: named.as_written().map(str::to_owned),
+        registry: registry.span.clone(),
+        destination: Destination {
+            name: name.map_or_else(|| host.to_string(), |name| name.to_string()),
+            registry: host,
+            prefix,
+            aws,
+            repositories,
+        },
+    })
+}
+
+fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
+    let owned = |text: Option<Text>| text.map(|text| text.to_string());
+    let role = table.text("role_arn")?;
+    if let Some(role) = &role
+        && !is_role(role)
+    {
+        let error = NameError::new("is not the ARN of a role")
+            .hint("write it as IAM shows it, like `arn:aws:iam::123456789012:role/mirror`");
+        return Err(role.wrong(error));
+    }
+    let external_id = table.word("external_id")?;
+    if let (None, Some(external_id)) = (&role, &external_id) {
+        return Err(Problem::at(&external_id.span, "has no `role_arn` to go with"));
+    }
+    Ok(Aws {
+        profile: owned(table.word("profile")?),
+        role_arn: owned(role),
+        external_id: owned(external_id),
+        endpoint_url: table.text("endpoint_url")?.map(|text| endpoint(&text)).transpose()?,
+    })
+}
+
+/// `arn:PARTITION:iam::ACCOUNT:role/PATH`
+fn is_role(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, resource] = parts[..] else { return false };
+    arn == "arn"
+        && partition.starts_with("aws")
+        && (service, region) == ("iam", "")
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && resource.strip_prefix("role/").is_some_and(|path| !path.is_empty())
+}
+
+fn endpoint(text: &Text) -> Result<Url, Problem> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| {
+        let error = NameError::new("is not an endpoint")
+            .hint("write a whole URL, like `http://127.0.0.1:4566`");
+        text.wrong(error)
+    })
+}
+
+fn repositories(table: &Table<'_>) -> Result<Repositories, Problem> {
+    let Some(table) = table.table("repositories", &REPOSITORIES)? else {
+        return Ok(Repositories::default());
+    };
+    let create = match table.switch("create")? {
+        Some((false, _)) => Create::Never,
+        Some((true, _)) | None => Create::Missing,
+    };
+    Ok(Repositories { create })
+}
+
+/// What only means something to AWS, on a registry that is not its.
+fn refuse_ecr_keys(table: &Table<'_>) -> Result<(), Problem> {
+    for key in ["profile", "role_arn", "external_id", "repositories"] {
+        if let Some(span) = table.place(key) {
+            return Err(Problem::at(
+                &span,
+                format!("`{key}` is for ECR, this registry is not ECR"),
+            )
+            .hint(format!("leave `{key}` away, or name the ECR API to use with `endpoint_url`")));
+        }
+    }
+    Ok(())
+}

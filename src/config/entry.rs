@@ -1,0 +1,283 @@
+//! `[[image]]` and `[defaults]`: what is mirrored, and which parts of it.
+
+use super::{
+    Entry, Place, Retag, Tags,
+    destination::ReadDestination,
+    document::{Keys, Table, Text, in_backticks, nearest},
+    problem::{Problem, Span},
+};
+use crate::model::{
+    Attestations, DestinationId, EcrHost, MissingPlatform, NameError, Platforms, Reference,
+    Repository, Shape, Tag, Want,
+};
+
+const DEFAULTS: Keys = Keys {
+    title: "`[defaults]`",
+    names: &["platforms", "missing_platform", "attestations", "flatten"],
+};
+
+pub(super) const KEYS: Keys = Keys {
+    title: "`[[image]]`",
+    names: &[
+        "source",
+        "tags",
+        "tag",
+        "repository",
+        "retag",
+        "name",
+        "destinations",
+        "platforms",
+        "missing_platform",
+        "attestations",
+        "flatten",
+    ],
+};
+
+/// An entry and where it is written.
+pub(super) struct ReadEntry {
+    pub(super) entry: Entry,
+    /// Its source.
+    pub(super) source: Span,
+    /// Its tags, one for each image, in their order.
+    pub(super) tags: Vec<Span>,
+}
+
+/// The keys that an image and the defaults share; `None` where one is not written.
+#[derive(Default)]
+pub(super) struct Wishes {
+    platforms: Option<Platforms>,
+    missing: Option<MissingPlatform>,
+    attestations: Option<Attestations>,
+    flatten: Option<(bool, Span)>,
+}
+
+/// What holds for every image that does not say otherwise.
+pub(super) fn defaults(root: &Table<'_>) -> Result<Wishes, Problem> {
+    match root.table("defaults", &DEFAULTS)? {
+        Some(table) => wishes(&table),
+        None => Ok(Wishes::default()),
+    }
+}
+
+fn wishes(table: &Table<'_>) -> Result<Wishes, Problem> {
+    Ok(Wishes {
+        platforms: platforms(table)?,
+        missing: table.choice(
+            "missing_platform",
+            &[("fail", MissingPlatform::Fail), ("warn", MissingPlatform::Warn)],
+        )?,
+        attestations: table.choice(
+            "attestations",
+            &[("keep", Attestations::Keep), ("drop", Attestations::Drop)],
+        )?,
+        flatten: table.switch("flatten")?,
+    })
+}
+
+fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
+    if table.is_string("platforms") {
+        return match table.text("platforms")? {
+            Some(text) if &*text == "all" => Ok(Some(Platforms::All)),
+            Some(text) => Err(Problem::at(&text.span, "neither `\"all\"` nor a list")
+                .hint("write a list, like `platforms = [\"linux/amd64\", \"linux/arm64\"]`")),
+            None => Ok(None),
+        };
+    }
+    let Some((texts, _)) = table.list("platforms")? else { return Ok(None) };
+    let platforms: Vec<_> = texts.iter().map(Text::parse).collect::<Result<_, _>>()?;
+    Ok(Platforms::only(platforms))
+}
+
+pub(super) fn read(
+    table: &Table<'_>,
+    defaults: &Wishes,
+    destinations: &[ReadDestination],
+) -> Result<ReadEntry, Problem> {
+    let Some(source) = table.text("source")? else {
+        return Err(Problem::at(&table.span, "has no `source`")
+            .hint("write where it comes from, like `source = \"nginx\"`"));
+    };
+    let reference: Reference = source.parse()?;
+    let (tags, tag_spans) = tags(table, &source, &reference)?;
+    let places = places(table, &source, &reference, destinations)?;
+    let retag = retag(table, &tags)?;
+    let name = table.word("name")?;
+    let want = want(&wishes(table)?, defaults, &source)?;
+    let entry = Entry {
+        name: name.map_or_else(|| reference.repository.to_string(), |name| name.to_string()),
+        host: reference.host,
+        repository: reference.repository,
+        tags,
+        places,
+        retag,
+        want,
+    };
+    Ok(ReadEntry { entry, source: source.span, tags: tag_spans })
+}
+
+/// Which images: pinned by the source, or the tags that are listed.
+fn tags(
+    table: &Table<'_>,
+    source: &Text,
+    reference: &Reference,
+) -> Result<(Tags, Vec<Span>), Problem> {
+    let list = table.list("tags")?;
+    let tag = table.text("tag")?;
+    if let Some(digest) = reference.digest.clone() {
+        if let Some((_, span)) = list {
+            return Err(Problem::at(&span, "a pinned source has one `tag`, not `tags`")
+                .hint("leave the digest away, or write `tag = \"…\"`"));
+        }
+        let (tag, span) = match (tag, &reference.tag) {
+            (Some(tag), _) => (tag.parse()?, tag.span),
+            (None, Some(own)) => (own.clone(), source.span.clone()),
+            (None, None) => {
+                return Err(Problem::at(&source.span, "a pinned source needs a `tag`").hint(
+                    "write what to call it at the destination, like `tag = \"3.20-pinned\"`",
+                ));
+            }
+        };
+        return Ok((Tags::Pinned { digest, tag }, vec![span]));
+    }
+    if let Some(tag) = tag {
+        return Err(Problem::at(&tag.span, "`tag` is for sources that are pinned by digest")
+            .hint("write `tags = [\"…\"]`"));
+    }
+    if let Some(own) = &reference.tag {
+        let problem = Problem::at(&source.span, "a source has no tag in it");
+        return Err(match source.as_written().and_then(|text| text.strip_suffix(own.as_str())) {
+            Some(name) => problem.hint(format!(
+                "write `source = \"{}\"` and `tags = [\"{own}\"]`",
+                name.trim_end_matches(':')
+            )),
+            None => problem.hint("move the tag to `tags`"),
+        });
+    }
+    let Some((texts, _)) = list else {
+        return Err(Problem::at(&source.span, "has neither `tags` nor a digest")
+            .hint("write which tags, like `tags = [\"1.27\"]`"));
+    };
+    let mut tags: Vec<Tag> = Vec::new();
+    for text in &texts {
+        let tag = text.parse()?;
+        if tags.contains(&tag) {
+            return Err(Problem::at(&text.span, "the same tag twice"));
+        }
+        tags.push(tag);
+    }
+    Ok((Tags::Exact(tags), texts.into_iter().map(|text| text.span).collect()))
+}
+
+/// What the tags become; tried on every one of them, so that none can fail later.
+fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
+    let Some(text) = table.text("retag")? else { return Ok(Retag::default()) };
+    let retag: Retag = text.parse()?;
+    let tried = match tags {
+        Tags::Exact(tags) => tags.iter().try_for_each(|tag| retag.apply(tag, None).map(drop)),
+        Tags::Pinned { digest, tag } => retag.apply(tag, Some(digest)).map(drop),
+    };
+    tried.map_err(|error| text.wrong(error))?;
+    Ok(retag)
+}
+
+/// The repository of every destination that the image goes to.
+fn places(
+    table: &Table<'_>,
+    source: &Text,
+    reference: &Reference,
+    destinations: &[ReadDestination],
+) -> Result<Vec<Place>, Problem> {
+    let written = table.text("repository")?;
+    let repository = match &written {
+        Some(text) => text.parse()?,
+        None => reference.repository.clone(),
+    };
+    let text = written.as_ref().unwrap_or(source);
+    let chosen = match table.list("destinations")? {
+        Some((names, _)) => chosen(&names, destinations)?,
+        None => (0..destinations.len()).map(DestinationId).collect(),
+    };
+    let place = |destination: DestinationId| {
+        let repository =
+            place(&repository, &destinations[destination.0]).map_err(|error| text.wrong(error))?;
+        Ok(Place { destination, repository })
+    };
+    chosen.into_iter().map(place).collect()
+}
+
+fn place(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
+    let destination = &read.destination;
+    let whole = match &destination.prefix {
+        Some(prefix) => repository.below(prefix).map_err(|_| {
+            NameError::new(
+                "is longer, with its prefix, than the 255 characters a repository may have",
+            )
+            .hint("shorten `repository` or `prefix`")
+        })?,
+        None => repository.clone(),
+    };
+    // ECR API model, `repositoryName`: at least two characters
+    if whole.as_str().len() < 2 && EcrHost::parse(&destination.registry).is_some() {
+        return Err(NameError::new("is shorter than the 2 characters ECR wants of a repository")
+            .hint("write a longer `repository`, or a `prefix` for the destination"));
+    }
+    Ok(whole)
+}
+
+fn chosen(names: &[Text], destinations: &[ReadDestination]) -> Result<Vec<DestinationId>, Problem> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let found = destinations.iter().position(|read| read.destination.name == **name);
+        let Some(id) = found.map(DestinationId) else {
+            return Err(unknown_destination(name, destinations));
+        };
+        if chosen.contains(&id) {
+            return Err(Problem::at(&name.span, "the same destination twice"));
+        }
+        chosen.push(id);
+    }
+    Ok(chosen)
+}
+
+fn unknown_destination(name: &Text, destinations: &[ReadDestination]) -> Problem {
+    let known: Vec<&str> =
+        destinations.iter().filter_map(|read| read.name_as_written.as_deref()).collect();
+    let error = NameError::new("is not the name of a destination");
+    name.wrong(match nearest(name, &known) {
+        _ if known.is_empty() => error,
+        Some(near) => {
+            error.hint(format!("did you mean `{near}`? there is {}", in_backticks(&known)))
+        }
+        None => error.hint(format!("there is {}", in_backticks(&known))),
+    })
+}
+
+/// What the image says, else the defaults.
+fn want(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Want, Problem> {
+    let platforms = own.platforms.clone().or(defaults.platforms.clone()).unwrap_or_default();
+    let flatten = own.flatten.as_ref().or(defaults.flatten.as_ref());
+    let shape = match (flatten, &platforms) {
+        (Some((true, _)), Platforms::Only(one)) if one.len() == 1 => Shape::Flat,
+        (Some((true, span)), _) => {
+            let wanted = match &platforms {
+                Platforms::All => "all".to_owned(),
+                Platforms::Only(several) => several.len().to_string(),
+            };
+            let (span, whose) = match own.flatten {
+                Some(_) => (span, ""),
+                None => (&source.span, " of `[defaults]`"),
+            };
+            let label =
+                format!("`flatten`{whose} needs exactly one platform, this image has {wanted}");
+            return Err(Problem::at(span, label)
+                .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"));
+        }
+        (Some((false, _)) | None, _) => Shape::Index,
+    };
+    Ok(Want {
+        platforms,
+        missing: own.missing.or(defaults.missing).unwrap_or_default(),
+        attestations: own.attestations.or(defaults.attestations).unwrap_or_default(),
+        shape,
+    })
+}

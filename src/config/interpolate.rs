@@ -1,0 +1,120 @@
+//! Replaces `${VAR}` in string values from the environment.
+//!
+//! Works on values that are parsed already, so that what a variable holds is
+//! never read as TOML.
+
+use std::borrow::Cow;
+
+use crate::model::NameError;
+
+/// Looks a variable up; `None` when it is not set.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const FORMS: &str = "write `${NAME}` or `${NAME:-default}`; a dollar sign is `$$`";
+
+/// The text with its variables replaced; borrowed when it has none.
+///
+/// `${VAR}` must be set, `${VAR:-default}` takes the default where the variable
+/// is unset or empty, `$$` is a dollar sign, and so is a `$` before anything else.
+///
+/// # Errors
+/// For a variable that is not set, and for what begins like one and is none.
+/// They name the variable and show no value.
+pub(super) fn interpolate<'a>(
+    text: &'a str,
+    environment: Environment<'_>,
+) -> Result<Cow<'a, str>, NameError> {
+    if !text.contains('$') {
+        return Ok(text.into());
+    }
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        replaced.push_str(before);
+        if let Some(body) = after.strip_prefix('{') {
+            let Some((body, after)) = body.split_once('}') else {
+                return Err(NameError::new("has a `${` without its `}`").hint(FORMS));
+            };
+            replaced.push_str(&variable(body, environment)?);
+            rest = after;
+        } else {
+            replaced.push('$');
+            rest = after.strip_prefix('$').unwrap_or(after);
+        }
+    }
+    replaced.push_str(rest);
+    Ok(replaced.into())
+}
+
+/// What stands for `${body}`.
+fn variable(body: &str, environment: Environment<'_>) -> Result<String, NameError> {
+    let (name, default) = match body.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (body, None),
+    };
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+    if !is_name || default.is_some_and(|default| default.contains("${")) {
+        return Err(NameError::new("has a `${…}` that is not a variable").hint(FORMS));
+    }
+    match (environment(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(NameError::new(format!("`{name}` is not set in the environment"))
+            .hint(format!("set it, or give it a default: `${{{name}:-default}}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(text: &str) -> Result<String, String> {
+        let environment = |name: &str| match name {
+            "SET" => Some("value".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "DOLLAR" => Some("${SET}".to_owned()),
+            _ => None,
+        };
+        interpolate(text, &environment).map(Cow::into_owned).map_err(|e| e.problem)
+    }
+
+    #[test]
+    fn variables_are_replaced_as_a_shell_does() {
+        for (text, expected) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("${SET}", "value"),
+            ("a-${SET}-${SET}", "a-value-value"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-default}", "default"),
+            ("${UNSET:-default}", "default"),
+            ("${UNSET:-}", ""),
+            ("${UNSET:-a:-b}", "a:-b"),
+            ("${SET:-default}", "value"),
+            // what a variable holds is not looked at again
+            ("${DOLLAR}", "${SET}"),
+            ("$$", "$"),
+            ("$${SET}", "${SET}"),
+            ("$$$${SET}", "$${SET}"),
+            ("$$${SET}", "$value"),
+            ("costs 5$", "costs 5$"),
+            ("$SET", "$SET"),
+        ] {
+            assert_eq!(replaced(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_variable_is_refused() {
+        for text in ["${", "${SET", "a${", "${SET:-"] {
+            assert_eq!(replaced(text).unwrap_err(), "has a `${` without its `}`", "{text}");
+        }
+        for text in ["${}", "${1}", "${A B}", "${SET:=x}", "${SET:?x}", "${SET-x}", "${A:-${B}}"] {
+            let expected = "has a `${…}` that is not a variable";
+            assert_eq!(replaced(text).unwrap_err(), expected, "{text}");
+        }
+        assert_eq!(replaced("x${UNSET}").unwrap_err(), "`UNSET` is not set in the environment");
+    }
+}

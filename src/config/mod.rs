@@ -1,0 +1,318 @@
+//! `mirror.toml`: where images come from, where they go, and which parts of them.
+//!
+//! Every string becomes its type here, or an error that points at it: what
+//! holds a [`Config`] never has to check a name again. Reads no network; of
+//! files, only the configuration and the CA files it names.
+
+mod collisions;
+mod destination;
+mod document;
+mod entry;
+mod interpolate;
+mod problem;
+mod registry;
+mod retag;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use secrecy::SecretString;
+use toml::de::DeTable;
+use url::Url;
+
+use self::{
+    document::{Keys, Table},
+    interpolate::Environment,
+    problem::Problem,
+};
+pub use self::{problem::ConfigError, retag::Retag};
+use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Tag, Want};
+
+/// A configuration that is known to be good.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where images go, in the order of the file; at least one.
+    pub destinations: Vec<Destination>,
+    /// How to reach registries, sources and destinations alike; only those that are written.
+    pub registries: BTreeMap<Host, Registry>,
+    /// What is mirrored, in the order of the file.
+    pub entries: Vec<Entry>,
+}
+
+/// A registry that images are mirrored to.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// What the configuration calls it; no two have the same name.
+    pub name: String,
+    /// The registry.
+    pub registry: Host,
+    /// What goes in front of every repository.
+    pub prefix: Option<Repository>,
+    /// Who writes to ECR; all `None` where the registry is not ECR.
+    pub aws: Aws,
+    /// What happens to ECR repositories.
+    pub repositories: Repositories,
+}
+
+impl Destination {
+    /// Whether it is written to as ECR: by its name, or because an ECR API is named for it.
+    pub fn is_ecr(&self) -> bool {
+        self.aws.endpoint_url.is_some() || EcrHost::parse(&self.registry).is_some()
+    }
+}
+
+/// The AWS identity and endpoint of a destination; what is `None` is left to the AWS chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aws {
+    /// A profile of the AWS configuration.
+    pub profile: Option<String>,
+    /// A role to assume.
+    pub role_arn: Option<String>,
+    /// What the role's owner wants to hear; only with a role.
+    pub external_id: Option<String>,
+    /// Another ECR API endpoint, `http` or `https`.
+    pub endpoint_url: Option<Url>,
+}
+
+/// What happens to ECR repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Repositories {
+    /// When they are created.
+    pub create: Create,
+}
+
+/// When an ECR repository is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Create {
+    /// When it does not exist yet.
+    #[default]
+    Missing,
+    /// Never: an image whose repository does not exist fails.
+    Never,
+}
+
+/// How a registry is reached.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Who asks; `None`: Docker's own configuration, then nobody.
+    pub credentials: Option<Login>,
+    /// A token service on another host that may have these credentials.
+    pub auth_host: Option<Host>,
+    /// Asked first for content by digest, in this order.
+    pub mirrors: Vec<Host>,
+    /// Certificates to trust besides the system's, PEM, at least one.
+    pub ca: Option<Vec<u8>>,
+    /// Plain HTTP; `None`: only for loopback hosts.
+    pub plain_http: Option<bool>,
+    /// How much of the pull limit is left to others.
+    pub reserve_pulls: u64,
+    /// Connections at once, at least one.
+    pub max_connections: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            credentials: None,
+            auth_host: None,
+            mirrors: Vec::new(),
+            ca: None,
+            plain_http: None,
+            reserve_pulls: 0,
+            max_connections: registry::MAX_CONNECTIONS,
+        }
+    }
+}
+
+/// A name and a password, neither empty.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The name.
+    pub username: String,
+    /// The password or access token.
+    pub password: SecretString,
+}
+
+/// One `[[image]]`: a source repository, tags of it, and where they go.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What `--only` and the report call it; names may repeat.
+    pub name: String,
+    /// The source's registry.
+    pub host: Host,
+    /// The source's repository.
+    pub repository: Repository,
+    /// Which images of it.
+    pub tags: Tags,
+    /// Where they go, one place for each destination, never empty.
+    pub places: Vec<Place>,
+    /// What their tags become.
+    pub retag: Retag,
+    /// Which parts of them.
+    pub want: Want,
+}
+
+/// Which images of a repository are mirrored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tags {
+    /// These tags, never none, without repetition.
+    Exact(Vec<Tag>),
+    /// One image by its content.
+    Pinned {
+        /// The content.
+        digest: Digest,
+        /// What it is called at the destination, before [`Retag`].
+        tag: Tag,
+    },
+}
+
+/// A repository of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which destination.
+    pub destination: DestinationId,
+    /// The repository there, prefix included.
+    pub repository: Repository,
+}
+
+const ROOT: Keys =
+    Keys { title: "a configuration", names: &["destination", "registry", "defaults", "image"] };
+
+/// What reading a configuration takes besides its tables.
+struct Surroundings<'a> {
+    /// The whole file, to tell line numbers.
+    text: &'a str,
+    /// What relative paths start from.
+    directory: &'a Path,
+}
+
+impl Config {
+    /// Reads the file. Paths in it are relative to its directory.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not UTF-8, or says something that is not right.
+    pub fn load(
+        path: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let bytes = fs::read(path).map_err(|error| unreadable(&name, &error))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
+        Self::parse(&name, &text, directory, environment)
+    }
+
+    /// Reads a text. `name` is what errors call it; `environment` looks variables up.
+    ///
+    /// # Errors
+    /// When it says something that is not right: every table's first problem,
+    /// or what is wrong between tables that are right by themselves.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        directory: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let wrong = |problems| ConfigError::new(name, text, problems);
+        let document = DeTable::parse(text).map_err(|error| wrong(vec![syntax(text, &error)]))?;
+        read(document.get_ref(), &Surroundings { text, directory }, environment).map_err(wrong)
+    }
+
+    /// The destination of an image's target.
+    ///
+    /// # Panics
+    /// When the id is another configuration's.
+    pub fn destination(&self, id: DestinationId) -> &Destination {
+        &self.destinations[id.0]
+    }
+}
+
+fn read(
+    document: &DeTable<'_>,
+    around: &Surroundings<'_>,
+    environment: Environment<'_>,
+) -> Result<Config, Vec<Problem>> {
+    let root = Table::open(document, 0..0, &ROOT, environment).map_err(one)?;
+    if root.is_empty() {
+        return Err(one(Problem::nowhere("the configuration is empty").hint(EXAMPLE)));
+    }
+    let mut problems = Vec::new();
+    let tables = root.tables("destination", &destination::KEYS).map_err(one)?;
+    let destinations = gather(tables, &mut problems, |table| destination::read(&table));
+    let registries = registry::read_all(&root, around, &mut problems).map_err(one)?;
+    let defaults = entry::defaults(&root).map_err(|problem| problems.push(problem));
+    let (Ok(defaults), true) = (defaults, problems.is_empty()) else { return Err(problems) };
+    if destinations.is_empty() {
+        return Err(one(Problem::nowhere("there is no `[[destination]]`").hint(NO_DESTINATION)));
+    }
+    collisions::between_destinations(&destinations, around.text).map_err(one)?;
+
+    let tables = root.tables("image", &entry::KEYS).map_err(one)?;
+    let read = |table| entry::read(&table, &defaults, &destinations);
+    let entries = gather(tables, &mut problems, read);
+    if problems.is_empty() {
+        problems = collisions::between_images(&entries, &destinations, around.text);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Config {
+        destinations: destinations.into_iter().map(|read| read.destination).collect(),
+        registries,
+        entries: entries.into_iter().map(|read| read.entry).collect(),
+    })
+}
+
+const EXAMPLE: &str = "start from `mirror.toml.example`";
+
+const NO_DESTINATION: &str = "say where images go: `[[destination]]` with \
+    `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
+
+fn one(problem: Problem) -> Vec<Problem> {
+    vec![problem]
+}
+
+/// Reads each table; what is wrong goes to `problems`.
+fn gather<'a, T>(
+    tables: Vec<Result<Table<'a>, Problem>>,
+    problems: &mut Vec<Problem>,
+    read: impl Fn(Table<'a>) -> Result<T, Problem>,
+) -> Vec<T> {
+    let results = tables.into_iter().map(|table| table.and_then(&read));
+    results.filter_map(|result| result.map_err(|problem| problems.push(problem)).ok()).collect()
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    Problem::at(&span, error.message().replace('\n', ", "))
+}
+
+fn unreadable(name: &str, error: &io::Error) -> ConfigError {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "`cp mirror.toml.example mirror.toml` makes one, `-c FILE` names another"
+        }
+        _ => "`-c FILE` names another one",
+    };
+    ConfigError::of_file(&format!("cannot read `{name}`: {}", reason(error)), hint)
+}
+
+/// Why a file cannot be read, in words.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> ConfigError {
+    let at = error.utf8_error().valid_up_to();
+    let byte = error.as_bytes()[at];
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    let problem = Problem::at(&span, format!("byte 0x{byte:02X} at offset {at} is not UTF-8"))
+        .hint("save the file as UTF-8");
+    ConfigError::new(name, &text, vec![problem])
+}

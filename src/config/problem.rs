@@ -1,0 +1,214 @@
+//! What is wrong with a configuration, shown where it is written.
+//!
+//! Guards the secrets of a file: a line that may hold one is never printed,
+//! and what a variable was replaced by is not in the text that is shown.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::model::NameError;
+
+/// Where in the file something is written, in bytes.
+pub(super) type Span = Range<usize>;
+
+/// How many characters of a long line are shown.
+const WINDOW: usize = 100;
+
+/// Everything that is wrong with a configuration, ready to be printed.
+///
+/// `Display` is the whole message: one `error: FILE:LINE:COLUMN` block for each
+/// problem, in the order of the file, hints included, without a final newline.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
+
+impl ConfigError {
+    /// What is wrong with the file as a whole.
+    pub(super) fn of_file(message: &str, hint: &str) -> Self {
+        Self(vec![format!("error: {message}\nhint: {hint}")])
+    }
+
+    /// These problems of this text, never none.
+    pub(super) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        let secrets = secret_spans(&DeTable::parse_recoverable(text).0.into_inner());
+        Self(problems.iter().map(|problem| problem.render(name, text, &secrets)).collect())
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    span: Option<Span>,
+    label: String,
+    hint: Option<String>,
+    shown: Shown,
+}
+
+/// How much of the line is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Line,
+    /// Up to the end of the caret: what follows may be a secret under a mistyped key.
+    ToCaret,
+}
+
+impl Problem {
+    /// Something wrong at this place; the label is read after the text above the caret.
+    pub(super) fn at(span: &Span, label: impl Into<String>) -> Self {
+        Self { span: Some(span.clone()), label: label.into(), hint: None, shown: Shown::Line }
+    }
+
+    /// Something wrong that is nowhere in the file.
+    pub(super) fn nowhere(label: impl Into<String>) -> Self {
+        Self { span: None, label: label.into(), hint: None, shown: Shown::Line }
+    }
+
+    /// A text that is not the name it should be.
+    pub(super) fn name(span: &Span, error: NameError) -> Self {
+        let label = error.problem.strip_prefix("is ").unwrap_or(&error.problem);
+        Self { hint: error.hint, ..Self::at(span, label) }
+    }
+
+    /// Says what would be right.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Shows nothing of the line after the caret.
+    pub(super) fn hide_rest(self) -> Self {
+        Self { shown: Shown::ToCaret, ..self }
+    }
+
+    fn render(&self, name: &str, text: &str, secrets: &[Span]) -> String {
+        let mut message = match &self.span {
+            None => format!("error: {name}: {}", self.label),
+            Some(span) => {
+                let place = Place::of(span, text, self.shown);
+                format!(
+                    "error: {name}:{}:{}\n{}",
+                    place.line,
+                    place.column,
+                    place.snippet(&self.label, secrets)
+                )
+            }
+        };
+        if let Some(hint) = &self.hint {
+            message.push_str("\nhint: ");
+            message.push_str(hint);
+        }
+        message
+    }
+}
+
+/// The line, counted from 1, in which this place is.
+pub(super) fn line_of(text: &str, span: &Span) -> usize {
+    let start = text.floor_char_boundary(span.start);
+    1 + text[..start].bytes().filter(|&b| b == b'\n').count()
+}
+
+/// A span as a person finds it.
+struct Place<'a> {
+    /// Counted from 1.
+    line: usize,
+    /// In characters, counted from 1.
+    column: usize,
+    /// The part of the line before the caret, under it, and after it.
+    parts: [&'a str; 3],
+    /// What of the line is shown, in bytes of the text.
+    shown: Span,
+}
+
+impl<'a> Place<'a> {
+    fn of(span: &Span, text: &'a str, shown: Shown) -> Self {
+        let start = text.floor_char_boundary(span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
+        let start = start.min(line_end);
+        let end = text.ceil_char_boundary(span.end.min(line_end)).clamp(start, line_end);
+        let until = if shown == Shown::ToCaret { end } else { line_end };
+        Self {
+            line: line_of(text, span),
+            column: 1 + text[line_start..start].chars().filter(|&c| c != '\u{feff}').count(),
+            parts: [&text[line_start..start], &text[start..end], &text[end..until]],
+            shown: line_start..until,
+        }
+    }
+
+    fn snippet(&self, label: &str, secrets: &[Span]) -> String {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let overlaps = |secret: &Span| {
+            secret.start < self.shown.end && self.shown.start < secret.end.max(secret.start + 1)
+        };
+        if secrets.iter().any(overlaps) || holds_secret(&self.parts.concat()) {
+            return format!("{number} | (not shown: it may hold a secret)\n{margin} | {label}");
+        }
+        let [before, under, after] = self.parts.map(printable);
+        let (from, width) = (before.chars().count(), under.chars().count());
+        let line: Vec<char> = [before, under, after].concat().chars().collect();
+        let cut = match line.len() > WINDOW {
+            true => from.saturating_sub(WINDOW / 2).min(line.len() - WINDOW),
+            false => 0,
+        };
+        let end = line.len().min(cut + WINDOW);
+        let shown: String = line[cut..end].iter().collect();
+        let opening = if cut > 0 { "…" } else { "" };
+        let closing = if end < line.len() { "…" } else { "" };
+        let blank = " ".repeat(from - cut + opening.chars().count());
+        let carets = "^".repeat(width.min(end.saturating_sub(from)).max(1));
+        let line = format!("{number} | {opening}{shown}{closing}");
+        format!("{}\n{margin} | {blank}{carets} {label}", line.trim_end())
+    }
+}
+
+/// Tabs as four blanks, and nothing that moves a terminal's cursor or turns its text around.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push_str("    "),
+            '\u{feff}' => {}
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.push('\u{fffd}'),
+            c if c.is_control() => shown.push('\u{fffd}'),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Whether what stands under a key of this name, rightly or wrongly spelt, may be a secret.
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key == "pass"
+        || ["passw", "pasw", "pwd", "token", "secret"].iter().any(|word| key.contains(word))
+}
+
+/// Whether a secret's key has its value on this line, as far as the line alone can tell.
+fn holds_secret(line: &str) -> bool {
+    line.match_indices('=').any(|(at, _)| {
+        let key = line[..at].trim_end().trim_end_matches(['"', '\'']);
+        key.rsplit([' ', '\t', '.', ',', '{', '"', '\'']).next().is_some_and(is_secret_key)
+    })
+}
+
+/// Where the values of secrets' keys are, lines in between included.
+fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
+    fn walk(value: &DeValue<'_>, spans: &mut Vec<Span>) {
+        match value {
+            DeValue::Table(table) => spans.extend(secret_spans(table)),
+            DeValue::Array(items) => items.iter().for_each(|item| walk(item.get_ref(), spans)),
+            _ => {}
+        }
+    }
+    let mut spans = Vec::new();
+    for (key, value) in table {
+        match is_secret_key(key.get_ref()) {
+            true => spans.push(value.span()),
+            false => walk(value.get_ref(), &mut spans),
+        }
+    }
+    spans
+}

@@ -1,0 +1,233 @@
+//! What a configuration comes to, and what is said when it is wrong.
+
+mod problems;
+
+use std::{fs, path::PathBuf};
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::model::{Kind, Shape};
+
+const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Where the CA files of these tests are.
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/tests")
+}
+
+fn unset(_: &str) -> Option<String> {
+    None
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("mirror.toml", text, &directory(), &|name| match name {
+        // never to be seen in an error
+        "WRONG" => Some("https://hunter2.example".to_owned()),
+        "NAME" => Some("joe".to_owned()),
+        "PASSWORD" => Some("\" # hunter2 = [".to_owned()),
+        _ => None,
+    })
+}
+
+/// A configuration with one destination, `r.example`, and this.
+fn with_destination(rest: &str) -> Config {
+    parse(&format!("[[destination]]\nregistry = \"r.example\"\n{rest}")).unwrap()
+}
+
+/// The images as `source → repository:tag`.
+fn arrows(config: &Config) -> Vec<String> {
+    let images = config.images();
+    let arrow = |image: &crate::model::Image| {
+        let target = &image.targets[0];
+        format!("{} → {}:{}", image.origin, target.repository, target.tag)
+    };
+    images.iter().map(arrow).collect()
+}
+
+#[test]
+fn an_image_goes_where_its_entry_says() {
+    for (prefix, entry, expected) in [
+        (
+            "",
+            "source = \"nginx\"\ntags = [\"1.27\"]",
+            "docker.io/library/nginx:1.27 → library/nginx:1.27",
+        ),
+        (
+            "prefix = \"mirror\"",
+            "source = \"quay.io/a/b\"\ntags = [\"1\"]",
+            "quay.io/a/b:1 → mirror/a/b:1",
+        ),
+        (
+            "prefix = \"mirror\"",
+            "source = \"nginx\"\ntags = [\"1\"]\nrepository = \"base/nginx\"",
+            "docker.io/library/nginx:1 → mirror/base/nginx:1",
+        ),
+        (
+            "",
+            "source = \"nginx\"\ntags = [\"1\"]\nretag = \"v{tag}-eu\"",
+            "docker.io/library/nginx:1 → library/nginx:v1-eu",
+        ),
+        (
+            "",
+            "source = \"alpine@sha256:<HEX>\"\ntag = \"3\"\nretag = \"{tag}-{digest8}\"",
+            "docker.io/library/alpine@sha256:<HEX> → library/alpine:3-e3b0c442",
+        ),
+        (
+            "",
+            "source = \"alpine:3.20@sha256:<HEX>\"",
+            "docker.io/library/alpine@sha256:<HEX> → library/alpine:3.20",
+        ),
+    ] {
+        let text =
+            format!("[[destination]]\nregistry = \"r.example\"\n{prefix}\n[[image]]\n{entry}");
+        let config = parse(&text.replace("<HEX>", HEX)).unwrap();
+        assert_eq!(arrows(&config), [expected.replace("<HEX>", HEX)]);
+    }
+}
+
+#[test]
+fn an_image_goes_to_all_destinations_or_to_those_it_names() {
+    let text = "[[destination]]\nregistry = \"a.example\"\nname = \"a\"\n\
+         [[destination]]\nregistry = \"b.example\"\nprefix = \"p\"\n\
+         [[image]]\nsource = \"nginx\"\ntags = [\"1\"]\n\
+         [[image]]\nsource = \"redis\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]";
+    let config = parse(text).unwrap();
+    let targets = |image: &crate::model::Image| -> Vec<(usize, String)> {
+        image.targets.iter().map(|t| (t.destination.0, t.repository.to_string())).collect()
+    };
+    let places: Vec<_> = config.images().iter().map(targets).collect();
+    assert_eq!(
+        places,
+        [
+            vec![(0, "library/nginx".to_owned()), (1, "p/library/nginx".to_owned())],
+            vec![(1, "p/library/redis".to_owned())],
+        ]
+    );
+    assert_eq!(config.destination(DestinationId(1)).name, "b.example");
+}
+
+#[test]
+fn an_image_overrides_the_defaults_key_by_key() {
+    let config = with_destination(
+        "[defaults]\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\nattestations = \"drop\"\n\
+         [[image]]\nsource = \"nginx\"\ntags = [\"1\"]\n\
+         [[image]]\nsource = \"redis\"\ntags = [\"1\"]\nplatforms = [\"linux/amd64\"]\nflatten = true\n\
+         [[image]]\nsource = \"alpine\"\ntags = [\"1\"]\nplatforms = \"all\"\nattestations = \"keep\"",
+    );
+    let wants: Vec<_> = config.entries.iter().map(|entry| &entry.want).collect();
+    let canonical: Vec<_> = wants.iter().map(|want| want.canonical()).collect();
+    assert_eq!(
+        canonical,
+        [
+            "platforms=linux/amd64,linux/arm64;attestations=drop",
+            "platforms=linux/amd64;attestations=drop",
+            "platforms=all;attestations=keep",
+        ]
+    );
+    assert_eq!(wants[1].shape, Shape::Flat);
+    assert!(wants[2].is_everything());
+}
+
+#[test]
+fn a_registry_is_read_with_its_defaults() {
+    let config = with_destination(
+        "[registry.\"index.docker.io\"]\nusername = \"${NAME}\"\npassword = \"${PASSWORD}\"\n\
+         [registry.\"r.example\"]\nca_file = \"ca.pem\"\nplain_http = false\nreserve_pulls = 20\n\
+         mirrors = [\"m.example\"]\nauth_host = \"auth.example\"",
+    );
+    let hub = &config.registries[&"docker.io".parse::<Host>().unwrap()];
+    let login = hub.credentials.as_ref().unwrap();
+    assert_eq!(login.username, "joe");
+    // a value that looks like TOML stays a value
+    assert_eq!(login.password.expose_secret(), "\" # hunter2 = [");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!((hub.plain_http, hub.reserve_pulls, hub.max_connections), (None, 0, 32));
+
+    let other = &config.registries[&"r.example".parse::<Host>().unwrap()];
+    assert!(other.ca.as_ref().unwrap().starts_with(b"-----BEGIN CERTIFICATE-----"));
+    assert_eq!((other.plain_http, other.reserve_pulls), (Some(false), 20));
+    assert_eq!(other.mirrors[0].as_str(), "m.example");
+    assert!(other.credentials.is_none());
+}
+
+#[test]
+fn empty_credentials_are_none() {
+    let text = "[registry.\"docker.io\"]\nusername = \"${U:-}\"\npassword = \"${P:-}\"";
+    let config = with_destination(text);
+    assert!(config.registries.values().all(|registry| registry.credentials.is_none()));
+}
+
+#[test]
+fn a_destination_is_ecr_by_its_name_or_by_its_endpoint() {
+    for (rest, expected) in [
+        ("registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"", true),
+        ("registry = \"localhost:5000\"\nendpoint_url = \"http://127.0.0.1:4566\"", true),
+        ("registry = \"localhost:5000\"", false),
+    ] {
+        let config = parse(&format!("[[destination]]\n{rest}")).unwrap();
+        assert_eq!(config.destinations[0].is_ecr(), expected, "{rest}");
+    }
+    let config = parse(
+        "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+         [destination.repositories]\ncreate = false",
+    );
+    assert_eq!(config.unwrap().destinations[0].repositories.create, Create::Never);
+}
+
+#[test]
+fn only_keeps_what_a_name_or_a_glob_matches_in_the_files_order() {
+    let config = with_destination(
+        "[[image]]\nsource = \"nginx\"\ntags = [\"1\", \"2\"]\nname = \"web\"\n\
+         [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\n\
+         [[image]]\nsource = \"redis\"\ntags = [\"1\"]\nname = \"[x]\"",
+    );
+    let only = |patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let kept = config.only(config.images(), &patterns);
+        kept.map(|images| images.iter().map(|image| image.name.clone()).collect::<Vec<_>>())
+    };
+    for (patterns, expected) in [
+        (&[][..], &["web", "web", "a/b", "[x]"][..]),
+        (&["web"], &["web", "web"]),
+        (&["a/b", "web"], &["web", "web", "a/b"]),
+        (&["*b"], &["web", "web", "a/b"]),
+        (&["a*"], &["a/b"]),
+        (&["[x]"], &["[x]"]),
+    ] {
+        assert_eq!(only(patterns).unwrap(), expected, "{patterns:?}");
+    }
+    let error = only(&["web", "wep"]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Configuration);
+    assert_eq!(error.to_string(), "no image is called `wep`");
+    let hint = "did you mean `web`? there is `[x]`, `a/b`, `web`";
+    assert_eq!(error.remedy(), Some(hint));
+    assert_eq!(only(&["a{b"]).unwrap_err().to_string(), "`a{b` is not a pattern");
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_configuration() {
+    let text = "\u{feff}[[destination]]\r\nregistry = \"r.example\"\r\n";
+    assert_eq!(parse(text).unwrap().destinations.len(), 1);
+}
+
+#[test]
+fn the_example_needs_no_environment_and_is_true_with_everything_in_it() {
+    let example = include_str!("../../../mirror.toml.example");
+    let config = Config::parse("mirror.toml.example", example, Path::new(""), &unset).unwrap();
+    assert_eq!((config.entries.len(), config.images().len()), (9, 11));
+
+    // a `#` right in front of a setting keeps it out; prose has a blank in between
+    let whole: Vec<&str> = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with([' ', '-']) => rest,
+            _ => line,
+        })
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(self::directory().join("ca.pem"), directory.path().join("corp-ca.pem")).unwrap();
+    let whole = Config::parse("example", &whole.join("\n"), directory.path(), &unset);
+    let whole = whole.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((whole.entries.len(), whole.registries.len()), (10, 2));
+}

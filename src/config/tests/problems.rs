@@ -1,0 +1,134 @@
+//! What is said when a configuration is wrong. The table is `problems.txt`.
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn every_problem_is_shown_where_it_is_written_with_what_would_be_right() {
+    let mut cases = 0;
+    let mut wrong = String::new();
+    for case in include_str!("problems.txt").split("\n### ").skip(1) {
+        let (name, rest) = case.split_once('\n').unwrap();
+        let (text, expected) = rest.split_once("\n>>>\n").unwrap();
+        let filled = |text: &str| text.replace("<HEX>", HEX).replace("<LONG>", &"a".repeat(250));
+        let shown = parse(&filled(text)).expect_err(name).to_string();
+        if shown != filled(expected.trim_end()) {
+            wrong += &format!("\n### {name}\n{text}\n>>>\n{shown}\n");
+        }
+        assert!(!shown.contains("hunter2"), "{name} shows a secret:\n{shown}");
+        cases += 1;
+    }
+    assert!(cases > 90);
+    assert!(wrong.is_empty(), "not as expected, but:\n{wrong}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_said_to_be_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = |name: &str| {
+        let shown = Config::load(&directory.path().join(name), &unset).unwrap_err().to_string();
+        shown.replace(&format!("{}/", directory.path().display()), "")
+    };
+    assert_eq!(
+        load("mirror.toml"),
+        "error: cannot read `mirror.toml`: there is no such file\n\
+         hint: `cp mirror.toml.example mirror.toml` makes one, `-c FILE` names another"
+    );
+    fs::create_dir(directory.path().join("mirror.toml")).unwrap();
+    assert_eq!(
+        load("mirror.toml"),
+        "error: cannot read `mirror.toml`: is a directory\nhint: `-c FILE` names another one"
+    );
+    fs::write(directory.path().join("latin.toml"), b"# caf\xe9\nname = \"caf\xe9\"\n").unwrap();
+    assert_eq!(
+        load("latin.toml"),
+        "error: latin.toml:1:6\n\
+         1 | # caf\u{fffd}\n\
+         \u{20} |      ^ byte 0xE9 at offset 5 is not UTF-8\n\
+         hint: save the file as UTF-8"
+    );
+}
+
+#[test]
+fn what_would_move_the_cursor_is_not_printed() {
+    let text = "[[destination]]\nregistry = \"r.example\" \u{1b}[2J\u{202e}";
+    let shown = parse(text).unwrap_err().to_string();
+    assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+}
+
+/// Pieces that make configurations which are almost right.
+const PIECES: &[&str] = &[
+    "[[destination]]",
+    "[[image]]",
+    "[defaults]",
+    "[registry.\"r.example\"]",
+    "[registry]",
+    "registry",
+    "source",
+    "tags",
+    "tag",
+    "name",
+    "prefix",
+    "password",
+    "platforms",
+    "retag",
+    "flatten",
+    "destinations",
+    "repository",
+    " = ",
+    "\"r.example\"",
+    "\"nginx\"",
+    "\"é${X\"",
+    "\"1\"",
+    "\"alpine@sha256:\"",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\n",
+    "\r\n",
+    "\t",
+    "\"",
+    "\"\"\"",
+    "'",
+    "#",
+    "\\",
+    "true",
+    "-1",
+    "1.5",
+    "$",
+    "\u{feff}",
+    "日本",
+    "\u{0}",
+    ".",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_text_that_is_almost_a_configuration_makes_it_panic(
+        pieces in prop::collection::vec(prop::sample::select(PIECES), 0..60)
+    ) {
+        let _ = parse(&pieces.concat());
+    }
+
+    #[test]
+    fn an_example_that_was_cut_anywhere_does_not_make_it_panic(
+        from in 0..4000_usize, length in 0..300_usize
+    ) {
+        let example = include_str!("../../../mirror.toml.example");
+        let from = example.floor_char_boundary(from);
+        let to = example.floor_char_boundary(from + length);
+        let _ = parse(&[&example[..from], &example[to..]].concat());
+    }
+}
