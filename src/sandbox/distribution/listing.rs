@@ -1,0 +1,68 @@
+//! Lists in pages: tags, and the catalogue.
+
+use axum::http::{HeaderValue, Uri};
+
+use super::{Refusal, query};
+
+/// One page of a sorted list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The names on it.
+    pub names: Vec<String>,
+    /// Whether there are more after it.
+    pub more: bool,
+}
+
+/// The page that `n` and `last` in the query ask for: everything where there is no `n`.
+///
+/// `n=0` is an empty page with nothing after it. Source: distribution specification, "Listing tags".
+pub fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Result<Page, Refusal> {
+    let last = query(uri, "last");
+    let after = |name: &String| last.as_ref().is_none_or(|last| name > last);
+    let mut left = sorted.into_iter().filter(after);
+    let Some(n) = query(uri, "n") else {
+        return Ok(Page { names: left.collect(), more: false });
+    };
+    let wrong = |_| Refusal::bad("PAGINATION_NUMBER_INVALID", "`n` is not a number");
+    let n: usize = n.parse().map_err(wrong)?;
+    let names: Vec<String> = left.by_ref().take(n).collect();
+    let more = n > 0 && left.next().is_some();
+    Ok(Page { names, more })
+}
+
+/// The `Link` to the page after this one, where there is one.
+pub fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
+    let last = page.names.last().filter(|_| page.more)?;
+    let n = query(uri, "n")?;
+    let next = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("last", last)
+        .append_pair("n", &n)
+        .finish();
+    HeaderValue::from_str(&format!("<{}?{next}>; rel=\"next\"", uri.path())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_end_where_the_list_does() {
+        let names = || ["a", "b", "c"].map(str::to_owned);
+        for (path, expected, next) in [
+            ("/l", &["a", "b", "c"][..], None),
+            ("/l?n=2", &["a", "b"], Some("</l?last=b&n=2>; rel=\"next\"")),
+            ("/l?n=2&last=b", &["c"], None),
+            ("/l?n=3", &["a", "b", "c"], None),
+            ("/l?n=0", &[], None),
+            ("/l?last=aa", &["b", "c"], None),
+            ("/l?n=9&last=z", &[], None),
+        ] {
+            let uri: Uri = path.parse().unwrap();
+            let page = page(names(), &uri).unwrap();
+            assert_eq!(page.names, expected, "{path}");
+            let link = link(&page, &uri);
+            assert_eq!(link.as_ref().map(|link| link.to_str().unwrap()), next, "{path}");
+        }
+        assert!(page(names(), &"/l?n=x".parse().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! Upload sessions over HTTP: parts in their order, and the digest at the end.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+};
+
+use super::{Refusal, query};
+use crate::{model::Digest, sandbox::store::Store};
+
+/// Adds a PATCH's or PUT's body to the session and tells how many bytes it has now.
+///
+/// A `Content-Range` must begin where the session is (416) and be as long as the body (400).
+pub async fn append(
+    store: &Store,
+    repository: &str,
+    id: &str,
+    request: Request,
+) -> Result<u64, Refusal> {
+    let unknown = || Refusal::unknown("BLOB_UPLOAD_UNKNOWN", "unknown upload");
+    let offset = store.upload_offset(repository, id).ok_or_else(unknown)?;
+    in_order(request.headers(), offset)?;
+    Ok(store.append(repository, id, request.into_body().into_data_stream()).await?)
+}
+
+/// Ends the session with what the PUT's body adds, as the blob that its `digest` names.
+pub async fn close(
+    store: &Store,
+    repository: &str,
+    id: &str,
+    request: Request,
+) -> Result<Digest, Refusal> {
+    let wrong = || Refusal::bad("DIGEST_INVALID", "invalid or unsupported digest");
+    let digest = query(request.uri(), "digest").ok_or_else(wrong)?;
+    let digest: Digest = digest.parse().map_err(|_| wrong())?;
+    append(store, repository, id, request).await?;
+    store.finish_upload(repository, id, &digest).await?;
+    Ok(digest)
+}
+
+/// The `Range` header for a session of so many bytes; `0-0` also where there are none.
+///
+/// Source: distribution, `startBlobUpload`.
+pub fn progress(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+fn in_order(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+    let invalid = || {
+        let message = format!("the content range is invalid, the upload has {offset} bytes");
+        Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
+    };
+    let text = range.to_str().map_err(|_| invalid())?;
+    let text = text.strip_prefix("bytes").unwrap_or(text).trim();
+    let (first, rest) = text.split_once('-').ok_or_else(invalid)?;
+    let last = rest.split('/').next().unwrap_or(rest);
+    let first: u64 = first.trim().parse().map_err(|_| invalid())?;
+    let last: u64 = last.trim().parse().map_err(|_| invalid())?;
+    if first != offset || last < first {
+        return Err(invalid());
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length != last - first + 1 => {
+            Err(Refusal::bad("SIZE_INVALID", "the content range is not the body's length"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,367 @@
+//! What can go wrong, as switches.
+//!
+//! A fault is data: what happens, to which requests, how often. The server carries out those that
+//! any registry can suffer; a room asks for those within its own semantics with [`Faults::active`].
+
+pub(super) mod apply;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::http::Method;
+
+use crate::model::NameError;
+
+/// Gives the switches their names, arguments and help in one table.
+macro_rules! names {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $argument:expr, $help:literal;)*) => {
+        /// What happens.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Name {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Name {
+            /// All of them, in the order help lists them.
+            pub const ALL: &[Name] = &[$(Name::$variant),*];
+
+            /// The switch's name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Name::$variant => $text,)* }
+            }
+
+            /// What it does, in a few words.
+            pub fn help(self) -> &'static str {
+                match self { $(Name::$variant => $help,)* }
+            }
+
+            fn argument(self) -> Argument {
+                match self { $(Name::$variant => $argument,)* }
+            }
+        }
+    };
+}
+
+/// Which argument a switch takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Argument {
+    No,
+    May(&'static str),
+    Must(&'static str),
+    OneOf(&'static [&'static str]),
+}
+
+use Argument::{May, Must, No, OneOf};
+
+names! {
+    Reset = "reset", No, "the connection is dropped before an answer";
+    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, or half of it";
+    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte";
+    Stall = "stall", May("BYTES"), "a blob, up or down, stops for ever after BYTES, or half of it";
+    Slow = "slow", Must("BYTES_PER_S"), "a blob trickles";
+    Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "the answer is this status";
+    Throttle = "throttle", May("SECONDS"), "the answer is 429, with `Retry-After` where SECONDS are given";
+    Corrupt = "corrupt", No, "one byte of a blob is another";
+    Short = "short", No, "a blob lacks its last byte, and the length says so";
+    Long = "long", No, "a blob has a byte too many, and the length says so";
+    ExpireTokens = "expire-tokens", No, "every token handed out so far is refused once";
+    NoLocation = "no-location", No, "starting an upload and putting a manifest give no `Location`";
+    RelativeLocation = "relative-location", No, "every `Location` is a path";
+    IgnoreRange = "ignore-range", No, "a range is answered with everything";
+    Html = "html", No, "the answer is 200 with a page of HTML";
+    OmitDigest = "omit-digest", No, "no answer has `Docker-Content-Digest`";
+    EmptyBlob = "empty-blob", OneOf(&["500", "drop"]), "a blob of no bytes gives 500, or is accepted and forgotten";
+    Vanish = "vanish", No, "a blob that was reported present is missing when the manifest comes";
+    LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
+    SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
+    Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
+}
+
+/// Whom a fault strikes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The registries images come from.
+    Upstream,
+    /// ECR and what belongs to it, and the plain registry.
+    Ecr,
+    /// All.
+    #[default]
+    Any,
+}
+
+/// How often a fault strikes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Often {
+    /// Every matching request.
+    #[default]
+    Always,
+    /// The first so many.
+    First(u64),
+    /// So many of a hundred, the same ones in every run.
+    Percent(u8),
+}
+
+/// What a switch is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arg {
+    /// It is on.
+    On,
+    /// A number, in the unit its name says.
+    Number(u64),
+    /// A word.
+    Word(String),
+}
+
+impl Arg {
+    /// The number, where it is one.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What happens.
+    pub name: Name,
+    /// To what extent.
+    pub arg: Arg,
+    /// To whom.
+    pub side: Side,
+    /// Only to requests of this method.
+    pub method: Option<Method>,
+    /// Only to requests whose path and query contain this.
+    pub path: Option<String>,
+    /// How often.
+    pub often: Often,
+}
+
+impl Fault {
+    /// The fault at its simplest: to everyone, always.
+    pub fn new(name: Name) -> Fault {
+        let (arg, side, often) = (Arg::On, Side::Any, Often::Always);
+        Fault { name, arg, side, method: None, path: None, often }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Fault, NameError> {
+        let (rest, often) = often(text)?;
+        let (what, scope) = match rest.split_once('@') {
+            Some((what, scope)) => (what, Some(scope)),
+            None => (rest, None),
+        };
+        let (name, arg) = match what.split_once('=') {
+            Some((name, arg)) => (name, Some(arg)),
+            None => (what, None),
+        };
+        let name =
+            Name::ALL.iter().copied().find(|known| known.as_str() == name).ok_or_else(|| {
+                let all: Vec<&str> = Name::ALL.iter().map(|name| name.as_str()).collect();
+                NameError::new("is not a fault").hint(format!("there are {}", all.join(", ")))
+            })?;
+        let mut fault = Fault { arg: argument(name, arg)?, often, ..Fault::new(name) };
+        if let Some(scope) = scope {
+            fault.narrow(scope)?;
+        }
+        Ok(fault)
+    }
+}
+
+impl Fault {
+    /// Reads `SIDE[:METHOD][/PATH]`.
+    fn narrow(&mut self, scope: &str) -> Result<(), NameError> {
+        let (rest, path) = match scope.find('/') {
+            Some(at) => (&scope[..at], Some(scope[at..].to_owned())),
+            None => (scope, None),
+        };
+        let (side, method) = match rest.split_once(':') {
+            Some((side, method)) => (side, Some(method)),
+            None => (rest, None),
+        };
+        self.side = match side {
+            "upstream" => Side::Upstream,
+            "ecr" => Side::Ecr,
+            "any" => Side::Any,
+            _ => {
+                return Err(NameError::new("names no side of the sandbox")
+                    .hint("write `@upstream`, `@ecr` or `@any`"));
+            }
+        };
+        let wrong = |_| NameError::new("names no HTTP method").hint("write `@ecr:PUT`");
+        self.method = method.map(|method| method.parse().map_err(wrong)).transpose()?;
+        self.path = path;
+        Ok(())
+    }
+}
+
+fn often(text: &str) -> Result<(&str, Often), NameError> {
+    let wrong = || {
+        NameError::new("says no number of requests")
+            .hint("write `*2` for the first two, `%10` for ten of a hundred")
+    };
+    match text.rfind(['*', '%']) {
+        Some(at) if text[at..].starts_with('*') => {
+            Ok((&text[..at], Often::First(text[at + 1..].parse().map_err(|_| wrong())?)))
+        }
+        Some(at) => {
+            let percent = text[at + 1..].parse().map_err(|_| wrong())?;
+            if percent > 100 { Err(wrong()) } else { Ok((&text[..at], Often::Percent(percent))) }
+        }
+        None => Ok((text, Often::Always)),
+    }
+}
+
+fn argument(name: Name, text: Option<&str>) -> Result<Arg, NameError> {
+    let given = |text: &str| match text.parse() {
+        Ok(number) => Arg::Number(number),
+        Err(_) => Arg::Word(text.to_owned()),
+    };
+    match (name.argument(), text) {
+        (No | May(_), None) => Ok(Arg::On),
+        (No, Some(_)) => Err(NameError::new(format!("has an argument, `{name}` takes none"))),
+        (May(_) | Must(_), Some(text)) if text.parse::<u64>().is_ok() => Ok(given(text)),
+        (OneOf(choices), Some(text)) if choices.contains(&text) => Ok(given(text)),
+        (May(unit) | Must(unit), _) => Err(NameError::new("lacks its number")
+            .hint(format!("write `{name}={unit}`, a whole number"))),
+        (OneOf(choices), _) => Err(NameError::new("lacks its argument")
+            .hint(format!("write `{name}=` and one of {}", choices.join(", ")))),
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The list of faults for `--help`, a line each.
+pub fn help() -> String {
+    let line = |name: &Name| {
+        let usage = match name.argument() {
+            No => name.to_string(),
+            May(unit) => format!("{name}[={unit}]"),
+            Must(unit) => format!("{name}={unit}"),
+            OneOf(choices) => format!("{name}={}", choices.join("|")),
+        };
+        format!("  {usage:<36}{}\n", name.help())
+    };
+    Name::ALL.iter().map(line).collect()
+}
+
+/// The faults that are switched on; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<RwLock<Vec<Switch>>>);
+
+#[derive(Debug)]
+struct Switch {
+    fault: Fault,
+    matched: AtomicU64,
+}
+
+impl Faults {
+    /// Switches these on.
+    pub fn new(faults: impl IntoIterator<Item = Fault>) -> Faults {
+        let all = Faults::default();
+        faults.into_iter().for_each(|fault| all.add(fault));
+        all
+    }
+
+    /// Switches one more on.
+    pub fn add(&self, fault: Fault) {
+        let mut switches = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        switches.push(Switch { fault, matched: AtomicU64::new(0) });
+    }
+
+    /// Switches all off.
+    pub fn clear(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether a fault strikes now, and its argument; asking counts as one matching request.
+    ///
+    /// For rooms, which ask where the fault means something: a method or path in it is ignored.
+    pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
+        self.strike(name, side, |_| true)
+    }
+
+    /// Whether a fault strikes this request.
+    pub(super) fn hits(&self, name: Name, target: &Target<'_>) -> Option<Arg> {
+        self.strike(name, target.side, |fault| target.is_meant_by(fault))
+    }
+
+    /// Whether a fault strikes this request's blob: what a fault with a path takes for one.
+    pub(super) fn hits_blob(
+        &self,
+        name: Name,
+        target: &Target<'_>,
+        content: Content,
+    ) -> Option<Arg> {
+        self.strike(name, target.side, |fault| {
+            target.is_meant_by(fault) && (content == Content::Blob || fault.path.is_some())
+        })
+    }
+
+    fn strike(&self, name: Name, side: Side, meant: impl Fn(&Fault) -> bool) -> Option<Arg> {
+        let switches = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let strikes = |switch: &&Switch| {
+            let fault = &switch.fault;
+            let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;
+            fault.name == name && one_side && meant(fault) && switch.counts()
+        };
+        switches.iter().find(strikes).map(|switch| switch.fault.arg.clone())
+    }
+}
+
+impl Switch {
+    /// Counts a matching request and tells whether the fault strikes it.
+    fn counts(&self) -> bool {
+        let number = self.matched.fetch_add(1, Ordering::Relaxed);
+        match self.fault.often {
+            Often::Always => true,
+            Often::First(limit) => number < limit,
+            // a multiplicative hash spreads the strikes and repeats them in every run
+            Often::Percent(percent) => {
+                let spread = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                spread % 100 < u64::from(percent)
+            }
+        }
+    }
+}
+
+/// A request, as far as faults care.
+pub(super) struct Target<'a> {
+    pub(super) side: Side,
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+}
+
+impl Target<'_> {
+    fn is_meant_by(&self, fault: &Fault) -> bool {
+        fault.method.as_ref().is_none_or(|method| method == self.method)
+            && fault.path.as_ref().is_none_or(|path| self.path.contains(path.as_str()))
+    }
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A blob.
+    Blob,
+    /// Anything else.
+    Other,
+}

@@ -1,0 +1,270 @@
+//! Carries out the faults that any registry can suffer: on answers, and on bodies in both
+//! directions.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::{StreamExt, future, stream, stream::BoxStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Content, Faults, Name, Target};
+use crate::sandbox::distribution::Refusal;
+
+/// How long what was sent before a cut has to reach the client.
+const FLUSH: Duration = Duration::from_millis(20);
+
+type Chunks = BoxStream<'static, Result<Bytes, axum::Error>>;
+
+/// The answer that a fault gives instead of the registry's.
+pub(in crate::sandbox) fn instead(faults: &Faults, target: &Target<'_>) -> Option<Response> {
+    if let Some(arg) = faults.hits(Name::Throttle, target) {
+        let mut response = refusal(target, StatusCode::TOO_MANY_REQUESTS);
+        if let Some(seconds) = arg.number() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        return Some(response);
+    }
+    if let Some(arg) = faults.hits(Name::Status, target) {
+        let status = arg.number().and_then(|number| u16::try_from(number).ok());
+        let status = status.and_then(|number| StatusCode::from_u16(number).ok());
+        return Some(refusal(target, status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)));
+    }
+    faults.hits(Name::Html, target)?;
+    Some(axum::response::Html("<!doctype html><title>Sign in</title><p>Welcome").into_response())
+}
+
+/// A refusal as the side that is asked would word it.
+fn refusal(target: &Target<'_>, status: StatusCode) -> Response {
+    let too_many = status == StatusCode::TOO_MANY_REQUESTS;
+    let message = if too_many { "Rate exceeded" } else { "a fault is switched on" };
+    if target.path == "/" && target.method == Method::POST {
+        // AWS throttles with 400
+        let (status, kind) = match too_many {
+            true => (StatusCode::BAD_REQUEST, "ThrottlingException"),
+            false => (status, "ServerException"),
+        };
+        let body = serde_json::json!({ "__type": kind, "message": message });
+        return crate::sandbox::distribution::json(status, "application/x-amz-json-1.1", &body);
+    }
+    let code = if too_many { "TOOMANYREQUESTS" } else { "UNKNOWN" };
+    Refusal::new(status, code, message).into_response()
+}
+
+/// Changes a request before its registry sees it.
+pub(in crate::sandbox) fn request(
+    faults: &Faults,
+    target: &Target<'_>,
+    mut request: Request,
+    stopped: &CancellationToken,
+) -> Request {
+    if request.headers().contains_key(header::RANGE)
+        && faults.hits(Name::IgnoreRange, target).is_some()
+    {
+        request.headers_mut().remove(header::RANGE);
+    }
+    let uploads = [Method::PUT, Method::PATCH, Method::POST].contains(target.method)
+        && target.path.contains("/blobs/uploads/")
+        && length(request.headers()) != Some(0);
+    if uploads && let Some(arg) = faults.hits(Name::Stall, target) {
+        let half = length(request.headers()).unwrap_or_default() / 2;
+        let until = arg.number().unwrap_or(half);
+        let stopped = stopped.clone();
+        return request.map(|body| {
+            let read = up_to(body.into_data_stream().boxed(), until);
+            Body::from_stream(read.chain(stream::once(stall(stopped))))
+        });
+    }
+    request
+}
+
+/// Changes an answer before its client sees it.
+pub(in crate::sandbox) fn response(
+    faults: &Faults,
+    target: &Target<'_>,
+    mut response: Response,
+    stopped: &CancellationToken,
+) -> Response {
+    headers(faults, target, response.headers_mut());
+    let Some(length) = body_length(&response).filter(|length| *length > 0) else {
+        return response;
+    };
+    let read = [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&response.status());
+    if !read || target.method != Method::GET {
+        return response;
+    }
+    let changes = changes(faults, target, content(target, &response), length);
+    if changes.is_empty() {
+        return response;
+    }
+    let stated = changes.iter().fold(length, |length, change| match change {
+        Change::End(at) => *at,
+        Change::Add => length + 1,
+        _ => length,
+    });
+    response.headers_mut().insert(header::CONTENT_LENGTH, stated.into());
+    response.map(|body| {
+        let chunks = body.into_data_stream().boxed();
+        let apply = |chunks, change| apply(chunks, change, stopped);
+        Body::from_stream(changes.into_iter().fold(chunks, apply))
+    })
+}
+
+/// What an answer's body is: what its room says, or else what the path looks like.
+fn content(target: &Target<'_>, response: &Response) -> Content {
+    match response.extensions().get::<Content>() {
+        Some(content) => *content,
+        None if target.path.contains("/blobs/sha256:") => Content::Blob,
+        None => Content::Other,
+    }
+}
+
+/// What the faults do to a body of so many bytes, in this order.
+fn changes(faults: &Faults, target: &Target<'_>, content: Content, length: u64) -> Vec<Change> {
+    let hits = |name| faults.hits_blob(name, target, content);
+    let mut changes = Vec::new();
+    if hits(Name::Corrupt).is_some() {
+        changes.push(Change::Flip(length / 2));
+    }
+    if hits(Name::Short).is_some() {
+        changes.push(Change::End(length - 1));
+    } else if hits(Name::Long).is_some() {
+        changes.push(Change::Add);
+    }
+    if let Some(arg) = hits(Name::Slow) {
+        changes.push(Change::Slow(arg.number().unwrap_or(1).max(1)));
+    }
+    if let Some(arg) = hits(Name::Stall) {
+        changes.push(Change::Stall(arg.number().unwrap_or(length / 2)));
+    } else if let Some(arg) = hits(Name::Cut) {
+        changes.push(Change::Cut(arg.number().unwrap_or(length / 2)));
+    } else if hits(Name::CutLast).is_some() {
+        changes.push(Change::Cut(length - 1));
+    }
+    changes
+}
+
+/// The faults in an answer's head.
+fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
+    if headers.contains_key("docker-content-digest")
+        && faults.hits(Name::OmitDigest, target).is_some()
+    {
+        headers.remove("docker-content-digest");
+    }
+    let Some(location) = headers.get(header::LOCATION) else { return };
+    let made = [Method::POST, Method::PUT].contains(target.method);
+    if made && faults.hits(Name::NoLocation, target).is_some() {
+        headers.remove(header::LOCATION);
+        return;
+    }
+    let path = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
+    let path = path.and_then(|uri| uri.path_and_query().map(ToString::to_string));
+    if made
+        && let Some(path) = path.and_then(|path| HeaderValue::from_str(&path).ok())
+        && faults.hits(Name::RelativeLocation, target).is_some()
+    {
+        headers.insert(header::LOCATION, path);
+    }
+}
+
+/// What happens to a body; places are counted from its first byte.
+enum Change {
+    Flip(u64),
+    End(u64),
+    Add,
+    Slow(u64),
+    Stall(u64),
+    Cut(u64),
+}
+
+fn apply(chunks: Chunks, change: Change, stopped: &CancellationToken) -> Chunks {
+    match change {
+        Change::Flip(at) => flip(chunks, at),
+        Change::End(at) => up_to(chunks, at),
+        Change::Add => chunks.chain(stream::once(future::ok(Bytes::from_static(b"x")))).boxed(),
+        Change::Slow(rate) => slow(chunks, rate),
+        Change::Stall(at) => up_to(chunks, at).chain(stream::once(stall(stopped.clone()))).boxed(),
+        Change::Cut(at) => up_to(chunks, at).chain(stream::once(cut())).boxed(),
+    }
+}
+
+/// The first so many bytes.
+fn up_to(chunks: Chunks, bytes: u64) -> Chunks {
+    stream::unfold((chunks, bytes), |(mut chunks, left)| async move {
+        if left == 0 {
+            return None;
+        }
+        let chunk = chunks.next().await?.map(|mut chunk| {
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            chunk
+        });
+        let left = left - chunk.as_ref().map_or(left, |chunk| chunk.len() as u64);
+        Some((chunk, (chunks, left)))
+    })
+    .boxed()
+}
+
+/// The same bytes but one.
+fn flip(chunks: Chunks, at: u64) -> Chunks {
+    let mut offset = 0;
+    let change = move |chunk: Result<Bytes, axum::Error>| {
+        let chunk = chunk?;
+        let within = at.checked_sub(offset).filter(|within| *within < chunk.len() as u64);
+        offset += chunk.len() as u64;
+        let Some(within) = within else { return Ok(chunk) };
+        let mut bytes = chunk.to_vec();
+        bytes[within as usize] ^= 1;
+        Ok(bytes.into())
+    };
+    chunks.map(change).boxed()
+}
+
+/// The same bytes, so many a second, in twenty pieces of a second each.
+fn slow(chunks: Chunks, rate: u64) -> Chunks {
+    let piece = usize::try_from(rate.div_ceil(20)).unwrap_or(usize::MAX);
+    let pause = Duration::from_secs_f64(piece as f64 / rate as f64);
+    let pieces = chunks.flat_map(move |chunk| {
+        let mut parts = Vec::new();
+        match chunk {
+            Ok(mut chunk) => {
+                while !chunk.is_empty() {
+                    parts.push(Ok(chunk.split_to(piece.min(chunk.len()))));
+                }
+            }
+            Err(error) => parts.push(Err(error)),
+        }
+        stream::iter(parts)
+    });
+    pieces
+        .then(move |part| async move {
+            tokio::time::sleep(pause).await;
+            part
+        })
+        .boxed()
+}
+
+/// Nothing more, for as long as the sandbox runs.
+async fn stall(stopped: CancellationToken) -> Result<Bytes, axum::Error> {
+    stopped.cancelled().await;
+    Err(axum::Error::new("the sandbox stopped"))
+}
+
+/// The end of the connection, once what came before is on its way.
+async fn cut() -> Result<Bytes, axum::Error> {
+    tokio::time::sleep(FLUSH).await;
+    Err(axum::Error::new("the fault `cut` is switched on"))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn body_length(response: &Response) -> Option<u64> {
+    use axum::body::HttpBody;
+    length(response.headers()).or_else(|| response.body().size_hint().exact())
+}

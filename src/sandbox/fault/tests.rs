@@ -1,0 +1,84 @@
+//! What fault switches mean.
+
+use super::*;
+
+fn parse(text: &str) -> Fault {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn a_fault_says_what_to_whom_and_how_often() {
+    let fault = parse("status=503@ecr:PUT/manifests/*2");
+    assert_eq!(fault.name, Name::Status);
+    assert_eq!(fault.arg, Arg::Number(503));
+    assert_eq!(fault.side, Side::Ecr);
+    assert_eq!(fault.method, Some(Method::PUT));
+    assert_eq!(fault.path.as_deref(), Some("/manifests/"));
+    assert_eq!(fault.often, Often::First(2));
+    assert_eq!(parse("reset"), Fault::new(Name::Reset));
+    assert_eq!(parse("cut%30").often, Often::Percent(30));
+    assert_eq!(parse("empty-blob=drop").arg, Arg::Word("drop".to_owned()));
+}
+
+#[test]
+fn what_is_not_a_fault_says_why() {
+    for (text, problem) in [
+        ("rest", "is not a fault"),
+        ("reset=1", "has an argument, `reset` takes none"),
+        ("slow", "lacks its number"),
+        ("cut=half", "lacks its number"),
+        ("status=200", "lacks its argument"),
+        ("status", "lacks its argument"),
+        ("reset@there", "names no side of the sandbox"),
+        ("reset*x", "says no number of requests"),
+        ("reset%101", "says no number of requests"),
+    ] {
+        let result = text.parse::<Fault>().map_err(|error| error.problem);
+        assert_eq!(result, Err(problem.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn help_lists_every_fault() {
+    let help = help();
+    assert_eq!(help.lines().count(), Name::ALL.len());
+    for name in Name::ALL {
+        assert!(help.contains(name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn a_fault_strikes_only_its_side_method_and_path() {
+    let faults = Faults::new([parse("reset@ecr:PUT/manifests/")]);
+    let hits = |side, method: Method, path| {
+        faults.hits(Name::Reset, &Target { side, method: &method, path }).is_some()
+    };
+    assert!(hits(Side::Ecr, Method::PUT, "/v2/a/manifests/1"));
+    assert!(!hits(Side::Upstream, Method::PUT, "/v2/a/manifests/1"));
+    assert!(!hits(Side::Ecr, Method::GET, "/v2/a/manifests/1"));
+    assert!(!hits(Side::Ecr, Method::PUT, "/v2/a/blobs/1"));
+    assert!(faults.active(Name::Cut, Side::Ecr).is_none());
+}
+
+#[test]
+fn a_fault_stops_after_its_number_and_when_cleared() {
+    let faults = Faults::new([parse("reset*2")]);
+    let struck: Vec<bool> =
+        (0..4).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect();
+    assert_eq!(struck, [true, true, false, false]);
+    faults.add(parse("reset"));
+    assert!(faults.active(Name::Reset, Side::Upstream).is_some());
+    faults.clear();
+    assert!(faults.active(Name::Reset, Side::Upstream).is_none());
+}
+
+#[test]
+fn a_percentage_is_about_that_many_and_always_the_same() {
+    let run = || {
+        let faults = Faults::new([parse("reset%30")]);
+        (0..1000).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect::<Vec<_>>()
+    };
+    let struck = run().into_iter().filter(|struck| *struck).count();
+    assert!((250..350).contains(&struck), "{struck}");
+    assert_eq!(run(), run());
+}

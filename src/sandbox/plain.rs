@@ -1,0 +1,327 @@
+//! One ordinary registry: open to everyone, empty at first, by the book.
+//!
+//! Guards the distribution specification 1.1 as it is written: pull, push, content discovery and
+//! content management. A repository is there once something was pushed into it, and a manifest is
+//! taken only when everything it names is there, except its subject.
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, path::Path};
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{
+    Call, Store,
+    distribution::{self, Blob, Misrouted, Place, Refusal, Route, no_body, query},
+    store::Links,
+};
+use crate::model::{Digest, Pointer, Repository};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An ordinary registry.
+pub struct Plain {
+    store: Store,
+}
+
+impl Plain {
+    /// Opens the registry whose content is in `directory`.
+    pub fn open(directory: &Path) -> io::Result<Plain> {
+        Ok(Plain { store: Store::open(directory)? })
+    }
+
+    /// Its content.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, call: Call) -> Response {
+        let mut response = self.grant(call).await.unwrap_or_else(IntoResponse::into_response);
+        let version = HeaderValue::from_static("registry/2.0");
+        response.headers_mut().insert("docker-distribution-api-version", version);
+        response
+    }
+
+    async fn grant(&self, call: Call) -> Result<Response, Refusal> {
+        let Call { host, request, .. } = call;
+        let method = request.method().clone();
+        let (repository, place) = match (route(&request)?, &method) {
+            (Route::Base, &Method::GET | &Method::HEAD) => {
+                return Ok(distribution::json(StatusCode::OK, "application/json", &json!({})));
+            }
+            (Route::Catalog, &Method::GET) => return self.catalog(request.uri()),
+            (Route::In(repository, place), _) => (repository, place),
+            _ => return Err(Refusal::unsupported()),
+        };
+        let visit = Visit { store: &self.store, repository, host };
+        match (place, method) {
+            (Place::Manifest(at), Method::GET | Method::HEAD) => visit.manifest(&at, &request),
+            (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
+            (Place::Manifest(at), Method::DELETE) => visit.delete_manifest(&at),
+            (Place::Blob(digest), Method::GET | Method::HEAD) => visit.blob(&digest, request).await,
+            (Place::Blob(digest), Method::DELETE) => visit.delete_blob(&digest),
+            (Place::Uploads, Method::POST) => visit.start_upload(request).await,
+            (Place::Upload(id), Method::PATCH) => visit.append(&id, request).await,
+            (Place::Upload(id), Method::PUT) => visit.close(&id, request).await,
+            (Place::Upload(id), Method::GET) => visit.upload_status(&id),
+            (Place::Upload(id), Method::DELETE) => visit.cancel_upload(&id),
+            (Place::Tags, Method::GET) => visit.tags(request.uri()),
+            (Place::Referrers(subject), Method::GET) => visit.referrers(&subject, request.uri()),
+            _ => Err(Refusal::unsupported()),
+        }
+    }
+
+    fn catalog(&self, uri: &Uri) -> Result<Response, Refusal> {
+        let page = distribution::page(self.store.repositories(), uri)?;
+        let body = json!({ "repositories": page.names });
+        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
+        if let Some(link) = distribution::link(&page, uri) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        Ok(response)
+    }
+}
+
+/// What the request is for. A tag that cannot be one is unknown, except where it is to be made.
+fn route(request: &Request) -> Result<Route, Refusal> {
+    Route::read(request.uri().path()).map_err(|misrouted| match misrouted {
+        Misrouted::Tag if request.method() != Method::PUT => {
+            Refusal::unknown("MANIFEST_UNKNOWN", "manifest unknown")
+        }
+        other => other.into(),
+    })
+}
+
+/// A request for something in a repository.
+struct Visit<'a> {
+    store: &'a Store,
+    repository: Repository,
+    /// What the registry is called by, for absolute locations.
+    host: String,
+}
+
+impl Visit<'_> {
+    fn name(&self) -> &str {
+        self.repository.as_str()
+    }
+
+    fn location(&self, place: &str) -> (&'static str, String) {
+        ("location", format!("http://{}/v2/{}/{place}", self.host, self.repository))
+    }
+}
+
+/// Manifests.
+impl Visit<'_> {
+    fn find(&self, at: &Pointer) -> Result<Digest, Refusal> {
+        let digest = match at {
+            Pointer::Tag(tag) => self.store.tag(self.name(), tag.as_str()),
+            Pointer::Digest(digest) => Some(digest.clone()),
+        };
+        digest.ok_or_else(|| unknown_manifest(at))
+    }
+
+    fn manifest(&self, at: &Pointer, request: &Request) -> Result<Response, Refusal> {
+        let digest = self.find(at)?;
+        let found = self.store.manifest(self.name(), &digest).ok_or_else(|| unknown_manifest(at));
+        let (media_type, bytes) = found?;
+        Ok(distribution::manifest(request.method(), &digest, &media_type, bytes))
+    }
+
+    async fn put_manifest(&self, at: &Pointer, request: Request) -> Result<Response, Refusal> {
+        let said = request.headers().get(header::CONTENT_TYPE);
+        let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let bytes = distribution::read_manifest(request).await?;
+        let digest = Digest::of(&bytes);
+        if matches!(at, Pointer::Digest(named) if *named != digest) {
+            return Err(Refusal::bad("DIGEST_INVALID", "the manifest has another digest"));
+        }
+        let links = Links::read(&bytes).map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
+        let media_type = media_type(said, &links)?;
+        self.has_all(&links)?;
+        self.store.put_manifest(self.name(), &media_type, &bytes)?;
+        if let Pointer::Tag(tag) = at {
+            self.store.set_tag(self.name(), tag.as_str(), &digest)?;
+        }
+        let location = self.location(&format!("manifests/{digest}"));
+        let mut response =
+            no_body(StatusCode::CREATED, [location, ("docker-content-digest", digest.to_string())]);
+        if let Some(subject) = &links.subject {
+            let subject = HeaderValue::from_str(subject.as_str()).expect("a digest is ASCII");
+            response.headers_mut().insert("oci-subject", subject);
+        }
+        Ok(response)
+    }
+
+    /// Refuses a manifest that names what is not in this repository.
+    fn has_all(&self, links: &Links) -> Result<(), Refusal> {
+        let missing = |what, digest| {
+            Refusal::bad("MANIFEST_BLOB_UNKNOWN", format!("{what} {digest} is unknown to registry"))
+        };
+        for blob in &links.blobs {
+            if self.store.blob_size(self.name(), blob).is_none() {
+                return Err(missing("blob", blob));
+            }
+        }
+        for child in &links.children {
+            if self.store.manifest(self.name(), child).is_none() {
+                return Err(missing("manifest", child));
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_manifest(&self, at: &Pointer) -> Result<Response, Refusal> {
+        let gone = match at {
+            Pointer::Tag(tag) => self.store.delete_tag(self.name(), tag.as_str())?,
+            Pointer::Digest(digest) => self.store.delete_manifest(self.name(), digest)?,
+        };
+        if gone { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
+    }
+
+    fn tags(&self, uri: &Uri) -> Result<Response, Refusal> {
+        if !self.store.has_repository(self.name()) {
+            return Err(Refusal::unknown("NAME_UNKNOWN", "repository name not known to registry"));
+        }
+        let tags = self.store.tags(self.name()).into_iter().map(|(tag, _)| tag);
+        let page = distribution::page(tags, uri)?;
+        let body = json!({ "name": self.repository, "tags": page.names });
+        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
+        if let Some(link) = distribution::link(&page, uri) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        Ok(response)
+    }
+
+    fn referrers(&self, subject: &Digest, uri: &Uri) -> Result<Response, Refusal> {
+        let wanted = query(uri, "artifactType");
+        let index = distribution::referrers(self.store, self.name(), subject, wanted.as_deref());
+        let mut response = distribution::json(StatusCode::OK, INDEX, &index);
+        if wanted.is_some() {
+            let applied = HeaderValue::from_static("artifactType");
+            response.headers_mut().insert("oci-filters-applied", applied);
+        }
+        Ok(response)
+    }
+}
+
+/// Blobs.
+impl Visit<'_> {
+    async fn blob(&self, digest: &Digest, request: Request) -> Result<Response, Refusal> {
+        let opened = self.store.open_blob(self.name(), digest).await?;
+        let (file, size) = opened.ok_or_else(|| unknown_blob(digest))?;
+        let blob = Blob { digest, size, media_type: "application/octet-stream" };
+        Ok(distribution::blob(request.method(), request.headers(), blob, async |range| {
+            distribution::file_body(file, range).await
+        })
+        .await)
+    }
+
+    fn delete_blob(&self, digest: &Digest) -> Result<Response, Refusal> {
+        if self.store.unlink_blob(self.name(), digest)? {
+            return Ok(no_body(StatusCode::ACCEPTED, []));
+        }
+        Err(unknown_blob(digest))
+    }
+
+    /// POST: a mount, a whole blob, or a session for one.
+    async fn start_upload(&self, request: Request) -> Result<Response, Refusal> {
+        if let Some(digest) = self.mount(request.uri())? {
+            return Ok(self.created(&digest));
+        }
+        let whole = query(request.uri(), "digest").is_some();
+        let id = self.store.start_upload(self.name())?;
+        if !whole {
+            return self.accepted(&id, 0);
+        }
+        let closed = distribution::close(self.store, self.name(), &id, request).await;
+        if closed.is_err() {
+            self.store.cancel_upload(self.name(), &id);
+        }
+        Ok(self.created(&closed?))
+    }
+
+    /// Links the blob that `mount` names, from the repository in `from` or else from any.
+    fn mount(&self, uri: &Uri) -> Result<Option<Digest>, Refusal> {
+        let named = query(uri, "mount").and_then(|digest| digest.parse::<Digest>().ok());
+        let Some(digest) = named else { return Ok(None) };
+        let has = |repository: &str| self.store.blob_size(repository, &digest).is_some();
+        let there = match query(uri, "from") {
+            Some(from) => has(&from),
+            None => self.store.repositories().iter().any(|repository| has(repository)),
+        };
+        Ok((there && self.store.link_blob(self.name(), &digest)?).then_some(digest))
+    }
+
+    async fn append(&self, id: &str, request: Request) -> Result<Response, Refusal> {
+        let offset = distribution::append(self.store, self.name(), id, request).await?;
+        self.accepted(id, offset)
+    }
+
+    async fn close(&self, id: &str, request: Request) -> Result<Response, Refusal> {
+        let digest = distribution::close(self.store, self.name(), id, request).await?;
+        Ok(self.created(&digest))
+    }
+
+    fn upload_status(&self, id: &str) -> Result<Response, Refusal> {
+        let offset = self.store.upload_offset(self.name(), id).ok_or_else(unknown_upload)?;
+        Ok(no_body(StatusCode::NO_CONTENT, self.session(id, offset)))
+    }
+
+    fn cancel_upload(&self, id: &str) -> Result<Response, Refusal> {
+        if self.store.cancel_upload(self.name(), id) {
+            return Ok(no_body(StatusCode::NO_CONTENT, []));
+        }
+        Err(unknown_upload())
+    }
+
+    fn accepted(&self, id: &str, offset: u64) -> Result<Response, Refusal> {
+        Ok(no_body(StatusCode::ACCEPTED, self.session(id, offset)))
+    }
+
+    fn session(&self, id: &str, offset: u64) -> [(&'static str, String); 3] {
+        [
+            self.location(&format!("blobs/uploads/{id}")),
+            ("range", distribution::progress(offset)),
+            ("docker-upload-uuid", id.to_owned()),
+        ]
+    }
+
+    fn created(&self, digest: &Digest) -> Response {
+        let location = self.location(&format!("blobs/{digest}"));
+        no_body(StatusCode::CREATED, [location, ("docker-content-digest", digest.to_string())])
+    }
+}
+
+/// What the request says a manifest is, and the manifest itself: they may not differ.
+fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
+    match (said, &links.media_type) {
+        (Some(said), Some(written)) if said != *written => {
+            let message = format!("`Content-Type` is {said}, `mediaType` is {written}");
+            Err(Refusal::bad("MANIFEST_INVALID", message))
+        }
+        (Some(said), _) => Ok(said),
+        (None, Some(written)) => Ok(written.clone()),
+        (None, None) => {
+            Err(Refusal::bad("MANIFEST_INVALID", "the manifest's media type is missing"))
+        }
+    }
+}
+
+fn unknown_manifest(at: &Pointer) -> Refusal {
+    Refusal::unknown("MANIFEST_UNKNOWN", format!("manifest {} unknown", at.as_str()))
+}
+
+fn unknown_blob(digest: &Digest) -> Refusal {
+    Refusal::unknown("BLOB_UNKNOWN", format!("blob {digest} unknown to registry"))
+}
+
+fn unknown_upload() -> Refusal {
+    Refusal::unknown("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+}

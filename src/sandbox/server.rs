@@ -1,0 +1,354 @@
+//! The server around the rooms: listeners, which room a request is for, and what happens to every
+//! request whatever the room.
+//!
+//! Guards that a request's body streams: nothing here reads one.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    extract::{ConnectInfo, Request, State, connect_info::Connected},
+    http::{Method, StatusCode, header},
+    response::Response,
+    serve::IncomingStream,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Call, Ecr, Faults, Listener, Upstream,
+    fault::{self, Name, Side, Target},
+    journal::{Count, Entry, Journal, Operation, Record},
+    plain::Plain,
+};
+
+/// What all requests share.
+pub(super) struct Server {
+    pub(super) rooms: Rooms,
+    pub(super) faults: Faults,
+    pub(super) journal: Journal,
+    pub(super) latency: Duration,
+    /// Cancelled when the sandbox stops; what waits for ever waits for this.
+    pub(super) stopped: CancellationToken,
+}
+
+/// Who answers. Boxed, because one server has one of them.
+pub(super) enum Rooms {
+    Plain(Box<Plain>),
+    Cloud(Box<Upstream>, Box<Ecr>),
+}
+
+impl Server {
+    /// Serves on a listener until the sandbox stops and the requests under way are answered.
+    pub(super) async fn serve(self: Arc<Self>, listener: Listener, socket: TcpListener) {
+        let stopped = self.stopped.clone().cancelled_owned();
+        let answer = async |State((server, listener)): State<(Arc<Server>, Listener)>,
+                            ConnectInfo(connection): ConnectInfo<Connection>,
+                            request: Request| {
+            server.answer(listener, connection, request).await
+        };
+        let service = Router::new()
+            .fallback(answer)
+            .with_state((self, listener))
+            .into_make_service_with_connect_info::<Connection>();
+        let served = axum::serve(Door(socket), service).with_graceful_shutdown(stopped).await;
+        served.expect("serving never ends with an error");
+    }
+
+    async fn answer(
+        &self,
+        listener: Listener,
+        connection: Connection,
+        request: Request,
+    ) -> Response {
+        let at = SystemTime::now();
+        let host = host(&request);
+        let method = request.method().clone();
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let operation = operation(&request);
+        let (sent, received) = (Count::default(), Count::default());
+
+        let room = self.room(&host, listener, &request);
+        let target = Target { side: room.side(), method: &method, path: &path };
+        // a timer takes a millisecond at least, also where none is asked for
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        let mut status = None;
+        let mut response = Response::new(Body::empty());
+        if self.faults.hits(Name::Reset, &target).is_some() {
+            connection.drop_now();
+        } else {
+            response = match fault::apply::instead(&self.faults, &target) {
+                Some(instead) => instead,
+                None => {
+                    let request = request.map(|body| sent.watch(body));
+                    let request =
+                        fault::apply::request(&self.faults, &target, request, &self.stopped);
+                    let call = Call { host: host.clone(), listener, request };
+                    let response = room.answer(call).await;
+                    fault::apply::response(&self.faults, &target, response, &self.stopped)
+                }
+            };
+            status = Some(response.status());
+            response = with_length(response).map(|body| received.watch(body));
+        }
+        let said = response.extensions().get::<Operation>().map(|said| said.0.clone());
+        let operation = said.or(operation);
+        let (request_bytes, response_bytes) = (0, 0);
+        let entry =
+            Entry { at, method, host, path, operation, status, request_bytes, response_bytes };
+        self.journal.add(Record { entry, request: sent, response: received });
+        response
+    }
+
+    fn room(&self, host: &str, listener: Listener, request: &Request) -> Room<'_> {
+        let (method, path) = (request.method(), request.uri().path());
+        match &self.rooms {
+            Rooms::Plain(plain) => Room::Plain(plain),
+            Rooms::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => Room::Ecr(ecr),
+            Rooms::Cloud(upstream, _) => Room::Upstream(upstream),
+        }
+    }
+}
+
+/// The room a request is for.
+enum Room<'a> {
+    Plain(&'a Plain),
+    Upstream(&'a Upstream),
+    Ecr(&'a Ecr),
+}
+
+impl Room<'_> {
+    fn side(&self) -> Side {
+        match self {
+            Room::Upstream(_) => Side::Upstream,
+            Room::Plain(_) | Room::Ecr(_) => Side::Ecr,
+        }
+    }
+
+    async fn answer(&self, call: Call) -> Response {
+        match self {
+            Room::Plain(plain) => plain.answer(call).await,
+            Room::Upstream(upstream) => upstream.answer(call).await,
+            Room::Ecr(ecr) => ecr.answer(call).await,
+        }
+    }
+}
+
+/// The host a request is for, in lower case.
+fn host(request: &Request) -> String {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    authority.or(header).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The operation that an AWS JSON request's header names.
+fn operation(request: &Request) -> Option<String> {
+    let target = request.headers().get("x-amz-target")?.to_str().ok()?;
+    Some(target.rsplit('.').next().unwrap_or(target).to_owned())
+}
+
+/// Whether AWS answers: by the host's name where it has one, else by the listener, else because
+/// only AWS's calls are POSTs to the root.
+fn is_for_aws(host: &str, listener: Listener, method: &Method, path: &str) -> bool {
+    if is_aws(host.split(':').next().unwrap_or_default()) {
+        return true;
+    }
+    let loopback = host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback());
+    match listener {
+        Listener::Ecr => loopback,
+        Listener::Only => loopback && method == Method::POST && path == "/",
+        Listener::Upstream => false,
+    }
+}
+
+/// Whether a name is a private ECR registry's, its layer bucket's, or one of the APIs': other
+/// registries keep their content in AWS too, so the domain alone does not tell.
+fn is_aws(name: &str) -> bool {
+    const DOMAINS: [&str; 10] = [
+        ".amazonaws.com",
+        ".amazonaws.com.cn",
+        ".amazonaws.eu",
+        ".on.aws",
+        ".api.aws",
+        ".amazonwebservices.com.cn",
+        ".c2s.ic.gov",
+        ".sc2s.sgov.gov",
+        ".cloud.adc-e.uk",
+        ".csp.hci.ic.gov",
+    ];
+    const SERVICES: [&str; 6] =
+        ["ecr", "ecr-fips", "sts", "sts-fips", "secretsmanager", "secretsmanager-fips"];
+    let labels: Vec<&str> = name.split('.').collect();
+    let ours = match labels.as_slice() {
+        ["api", service, ..] if SERVICES.contains(service) => true,
+        [service, ..] if SERVICES.contains(service) => true,
+        [_, "dkr", "ecr" | "ecr-fips", ..] | [_, "dkr-ecr" | "dkr-ecr-fips", ..] => true,
+        [bucket, "s3", ..] => bucket.ends_with("-starport-layer-bucket"),
+        _ => false,
+    };
+    ours && DOMAINS.iter().any(|domain| name.ends_with(domain))
+}
+
+/// States the length of a body that knows it, before something wraps it.
+fn with_length(mut response: Response) -> Response {
+    let bodiless =
+        response.status().is_informational() || response.status() == StatusCode::NO_CONTENT;
+    if let Some(length) = response.body().size_hint().exact()
+        && !bodiless
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+/// A listening socket whose connections can be dropped from inside a request.
+struct Door(TcpListener);
+
+impl axum::serve::Listener for Door {
+    type Io = Wire;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Wire, SocketAddr) {
+        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+        // a connection that is already gone refuses this, and fails where it is read
+        let _ = stream.set_nodelay(true);
+        (Wire { stream, connection: Connection::default() }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// A connection's switch.
+#[derive(Clone, Default)]
+struct Connection(Arc<AtomicBool>);
+
+impl Connection {
+    /// Lets nothing more through: the next write, such as an answer's head, ends the connection.
+    fn drop_now(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Acquire) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Connection {
+        stream.io().connection.clone()
+    }
+}
+
+struct Wire {
+    stream: TcpStream,
+    connection: Connection,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        Poll::Ready(self.connection.check())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_has_its_room() {
+        use Listener::{Ecr, Only, Upstream};
+        for (host, listener, method, path, expected) in [
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com", Only, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Only, "GET", "/v2/", true),
+            ("123456789012.dkr-ecr.us-east-1.on.aws", Only, "GET", "/v2/", true),
+            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", Only, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Only, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Only, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com:443", Only, "GET", "/v2/", true),
+            (
+                "prod-us-east-1-starport-layer-bucket.s3.us-east-1.amazonaws.com",
+                Only,
+                "GET",
+                "/x",
+                true,
+            ),
+            ("api.ecr.us-east-1.amazonaws.com", Only, "POST", "/", true),
+            ("ecr.us-east-1.api.aws", Only, "POST", "/", true),
+            ("sts.amazonaws.com", Only, "POST", "/", true),
+            ("secretsmanager.eu-west-1.amazonaws.com", Only, "POST", "/", true),
+            ("127.0.0.1:4000", Only, "POST", "/", true),
+            ("localhost:4000", Ecr, "GET", "/v2/a/tags/list", true),
+            ("127.0.0.1:4000", Only, "GET", "/v2/", false),
+            ("127.0.0.1:4000", Upstream, "POST", "/", false),
+            ("public.ecr.aws", Only, "GET", "/v2/", false),
+            ("public.ecr.aws", Ecr, "GET", "/v2/", false),
+            ("quayio-production-s3.s3.amazonaws.com", Only, "GET", "/x", false),
+            ("docker.io", Only, "GET", "/v2/", false),
+            ("ecr.example.com", Only, "POST", "/", false),
+            ("", Only, "GET", "/v2/", false),
+        ] {
+            let method: Method = method.parse().unwrap();
+            let to_aws = is_for_aws(host, listener, &method, path);
+            assert_eq!(to_aws, expected, "{method} {path} of {host} by {listener:?}");
+        }
+    }
+}

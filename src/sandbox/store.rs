@@ -1,0 +1,335 @@
+//! One registry's content in a directory: blobs by digest, and per repository
+//! which blobs, manifests and tags it has.
+//!
+//! Guards that what is there is whole: everything is written beside its place
+//! and renamed into it, so a kill at any moment leaves the old or the new.
+//! The disk is read once, when the store is opened; afterwards memory answers
+//! and no reader waits for a write. One process at a time owns a directory.
+
+mod disk;
+mod links;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::model::Digest;
+use disk::Disk;
+pub use links::Links;
+use upload::Upload;
+pub use upload::{AppendError, FinishError};
+
+/// One registry's content; see the module.
+pub struct Store {
+    disk: Disk,
+    /// Serialises changes to links, manifests and tags, so that memory and disk see them in one
+    /// order. Held for a few small file operations, never across an `await`.
+    changes: Mutex<()>,
+    repositories: RwLock<BTreeMap<String, Repository>>,
+    sizes: RwLock<HashMap<Digest, u64>>,
+    uploads: Mutex<HashMap<String, Arc<Upload>>>,
+    documents: Mutex<HashMap<String, Option<Value>>>,
+}
+
+/// What one repository has.
+#[derive(Default)]
+struct Repository {
+    blobs: HashSet<Digest>,
+    manifests: HashMap<Digest, Manifest>,
+    tags: BTreeMap<String, Digest>,
+    /// How many of the manifests name each blob.
+    uses: HashMap<Digest, usize>,
+}
+
+struct Manifest {
+    media_type: String,
+    bytes: Bytes,
+    links: Arc<Links>,
+}
+
+impl Repository {
+    fn insert(&mut self, digest: Digest, media_type: String, bytes: Bytes) {
+        let links = Arc::new(Links::read(&bytes).unwrap_or_default());
+        self.remove(&digest);
+        for blob in &links.blobs {
+            *self.uses.entry(blob.clone()).or_default() += 1;
+        }
+        self.manifests.insert(digest, Manifest { media_type, bytes, links });
+    }
+
+    fn remove(&mut self, digest: &Digest) -> bool {
+        let Some(gone) = self.manifests.remove(digest) else { return false };
+        for blob in &gone.links.blobs {
+            if let Some(uses) = self.uses.get_mut(blob) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.uses.remove(blob);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Store {
+    /// Opens what is in `directory`, which is created when it is not there.
+    ///
+    /// Uploads that an earlier process left unfinished are gone.
+    pub fn open(directory: impl Into<PathBuf>) -> io::Result<Store> {
+        let disk = Disk::open(directory.into())?;
+        let sizes = disk.blobs()?;
+        let mut repositories = BTreeMap::new();
+        for name in disk.repositories()? {
+            let mut repository = Repository {
+                blobs: disk.links(&name)?.into_iter().collect(),
+                tags: disk.tags(&name)?.into_iter().collect(),
+                ..Repository::default()
+            };
+            for (digest, media_type, bytes) in disk.manifests(&name)? {
+                repository.insert(digest, media_type, bytes);
+            }
+            repositories.insert(name, repository);
+        }
+        Ok(Store {
+            disk,
+            changes: Mutex::default(),
+            repositories: RwLock::new(repositories),
+            sizes: RwLock::new(sizes),
+            uploads: Mutex::default(),
+            documents: Mutex::default(),
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Repository>> {
+        self.repositories.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Repository>> {
+        self.repositories.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a repository in memory; it appears when it is not there yet.
+    fn update<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) -> T {
+        let mut repositories = self.write();
+        if !repositories.contains_key(repository) {
+            repositories.insert(repository.to_owned(), Repository::default());
+        }
+        change(repositories.get_mut(repository).expect("it was just put there"))
+    }
+}
+
+/// Repositories. Writing content into one that is not there makes it.
+impl Store {
+    /// The names of all repositories, sorted.
+    pub fn repositories(&self) -> Vec<String> {
+        self.read().keys().cloned().collect()
+    }
+
+    /// Whether the repository is there, empty or not.
+    pub fn has_repository(&self, repository: &str) -> bool {
+        self.read().contains_key(repository)
+    }
+
+    /// Makes an empty repository; one that is there stays as it is.
+    pub fn create_repository(&self, repository: &str) -> io::Result<()> {
+        let _change = self.change();
+        self.disk.create_repository(repository)?;
+        self.update(repository, |_| ());
+        Ok(())
+    }
+
+    /// Removes the repository with its manifests, tags and links; false when it is not there.
+    pub fn delete_repository(&self, repository: &str) -> io::Result<bool> {
+        let _change = self.change();
+        if self.write().remove(repository).is_none() {
+            return Ok(false);
+        }
+        self.disk.delete_repository(repository)?;
+        Ok(true)
+    }
+}
+
+/// Blobs: content is shared by all repositories, and visible where it is linked.
+impl Store {
+    /// The size in bytes of a blob that the repository has.
+    pub fn blob_size(&self, repository: &str, digest: &Digest) -> Option<u64> {
+        self.read().get(repository)?.blobs.get(digest)?;
+        self.sizes.read().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
+    /// A blob that the repository has, to be read from the first byte, and its size.
+    pub async fn open_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> io::Result<Option<(tokio::fs::File, u64)>> {
+        let Some(size) = self.blob_size(repository, digest) else { return Ok(None) };
+        // opening is microseconds, handing it to another thread is more
+        let file = fs::File::open(self.disk.blob(digest))?;
+        Ok(Some((tokio::fs::File::from_std(file), size)))
+    }
+
+    /// Links content that another repository brought; false when no repository did.
+    pub fn link_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
+        if !self.sizes.read().unwrap_or_else(PoisonError::into_inner).contains_key(digest) {
+            return Ok(false);
+        }
+        let _change = self.change();
+        self.disk.link(repository, digest)?;
+        self.update(repository, |repository| repository.blobs.insert(digest.clone()));
+        Ok(true)
+    }
+
+    /// Takes the blob out of the repository; false when it was not in it.
+    pub fn unlink_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
+        let _change = self.change();
+        let was_there =
+            self.write().get_mut(repository).is_some_and(|found| found.blobs.remove(digest));
+        if was_there {
+            self.disk.unlink(repository, digest)?;
+        }
+        Ok(was_there)
+    }
+
+    /// Stores a small blob at once.
+    pub async fn put_blob(&self, repository: &str, bytes: &[u8]) -> io::Result<Digest> {
+        let digest = Digest::of(bytes);
+        self.disk.replace(&self.disk.blob(&digest), bytes)?;
+        self.keep(repository, &digest, bytes.len() as u64)?;
+        Ok(digest)
+    }
+
+    /// Makes known a blob whose content is in its place on disk.
+    fn keep(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
+        self.sizes.write().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), size);
+        self.link_blob(repository, digest)?;
+        Ok(())
+    }
+
+    /// Whether a manifest in the repository names the blob as its config or a layer.
+    pub fn referenced(&self, repository: &str, blob: &Digest) -> bool {
+        self.read().get(repository).is_some_and(|found| found.uses.contains_key(blob))
+    }
+}
+
+/// Manifests and tags.
+impl Store {
+    /// Stores a manifest as it is, under the digest of its bytes.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> io::Result<Digest> {
+        let digest = Digest::of(bytes);
+        let _change = self.change();
+        self.disk.put_manifest(repository, &digest, media_type, bytes)?;
+        let copy = Bytes::copy_from_slice(bytes);
+        self.update(repository, |found| found.insert(digest.clone(), media_type.to_owned(), copy));
+        Ok(digest)
+    }
+
+    /// A manifest's media type and bytes.
+    pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(String, Bytes)> {
+        let repositories = self.read();
+        let manifest = repositories.get(repository)?.manifests.get(digest)?;
+        Some((manifest.media_type.clone(), manifest.bytes.clone()))
+    }
+
+    /// What a manifest points to; nothing where its bytes are not a manifest.
+    pub fn links(&self, repository: &str, digest: &Digest) -> Option<Arc<Links>> {
+        Some(self.read().get(repository)?.manifests.get(digest)?.links.clone())
+    }
+
+    /// The digests of all manifests, sorted.
+    pub fn manifests(&self, repository: &str) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = match self.read().get(repository) {
+            Some(found) => found.manifests.keys().cloned().collect(),
+            None => Vec::new(),
+        };
+        digests.sort_unstable();
+        digests
+    }
+
+    /// Removes a manifest and the tags on it; false when it is not there.
+    pub fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
+        let _change = self.change();
+        for (tag, _) in self.tags(repository).iter().filter(|(_, at)| at == digest) {
+            self.disk.delete_tag(repository, tag)?;
+            self.update(repository, |found| found.tags.remove(tag));
+        }
+        let was_there = self.write().get_mut(repository).is_some_and(|found| found.remove(digest));
+        if was_there {
+            self.disk.delete_manifest(repository, digest)?;
+        }
+        Ok(was_there)
+    }
+
+    /// What the tag points to.
+    pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
+        self.read().get(repository)?.tags.get(tag).cloned()
+    }
+
+    /// Points the tag to a manifest, wherever it pointed before.
+    pub fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
+        let _change = self.change();
+        self.disk.set_tag(repository, tag, digest)?;
+        self.update(repository, |found| found.tags.insert(tag.to_owned(), digest.clone()));
+        Ok(())
+    }
+
+    /// Removes the tag and leaves the manifest; false when there is no such tag.
+    pub fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<bool> {
+        let _change = self.change();
+        let was_there =
+            self.write().get_mut(repository).is_some_and(|found| found.tags.remove(tag).is_some());
+        if was_there {
+            self.disk.delete_tag(repository, tag)?;
+        }
+        Ok(was_there)
+    }
+
+    /// All tags and what they point to, sorted by name.
+    pub fn tags(&self, repository: &str) -> Vec<(String, Digest)> {
+        match self.read().get(repository) {
+            Some(found) => found.tags.iter().map(|(t, d)| (t.clone(), d.clone())).collect(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Small JSON documents beside the content.
+impl Store {
+    /// The document of this name, which may have `/` in it; none where none was set.
+    pub fn document(&self, name: &str) -> Option<Value> {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = documents.get(name) {
+            return known.clone();
+        }
+        let read = self.disk.document(name);
+        documents.insert(name.to_owned(), read.clone());
+        read
+    }
+
+    /// Replaces the document; `null` removes it.
+    pub fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        self.disk.set_document(name, value)?;
+        documents.insert(name.to_owned(), (!value.is_null()).then(|| value.clone()));
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Where a store's content lies in its directory, and how it gets there whole.
+//!
+//! ```text
+//! blobs/sha256/<ab>/<abcd…>                 content, once
+//! repositories/<a>/<b>/_/blobs/<abcd…>      empty: the repository `a/b` has this blob
+//! repositories/<a>/<b>/_/manifests/<abcd…>  the media type, a line feed, the manifest
+//! repositories/<a>/<b>/_/tags/<tag>         the digest
+//! documents/<a>/@<b>.json
+//! unfinished/                               what is being written; emptied on opening
+//! ```
+//!
+//! Guards that no name leads out of the directory.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::model::Digest;
+
+pub(super) struct Disk {
+    root: PathBuf,
+    written: AtomicU64,
+}
+
+impl Disk {
+    pub(super) fn open(root: PathBuf) -> io::Result<Disk> {
+        let unfinished = root.join("unfinished");
+        absent_is_fine(fs::remove_dir_all(&unfinished))?;
+        for directory in [&unfinished, &root.join("blobs/sha256"), &root.join("repositories")] {
+            fs::create_dir_all(directory)?;
+        }
+        Ok(Disk { root, written: AtomicU64::new(0) })
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
+    }
+
+    /// A place to write something that is not whole yet.
+    pub(super) fn unfinished(&self) -> PathBuf {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        self.root.join("unfinished").join(number.to_string())
+    }
+
+    /// Moves what was written elsewhere in this directory into its place.
+    pub(super) fn settle(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(to.parent().expect("every place is below the root"))?;
+                fs::rename(from, to)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes a file whole or not at all.
+    pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished();
+        fs::write(&unfinished, bytes)?;
+        self.settle(&unfinished, place)
+    }
+
+    fn repository(&self, name: &str) -> io::Result<PathBuf> {
+        let mut path = self.root.join("repositories");
+        for component in name.split('/') {
+            if component == "_" {
+                return Err(cannot_be_stored(name));
+            }
+            path.push(file_name(component)?);
+        }
+        path.push("_");
+        Ok(path)
+    }
+
+    pub(super) fn create_repository(&self, name: &str) -> io::Result<()> {
+        fs::create_dir_all(self.repository(name)?)
+    }
+
+    pub(super) fn delete_repository(&self, name: &str) -> io::Result<()> {
+        // out of sight at once, however long the removal takes
+        let unfinished = self.unfinished();
+        absent_is_fine(fs::rename(self.repository(name)?, &unfinished))?;
+        absent_is_fine(fs::remove_dir_all(unfinished))
+    }
+
+    pub(super) fn link(&self, repository: &str, digest: &Digest) -> io::Result<()> {
+        let place = self.repository(repository)?.join("blobs").join(digest.hex());
+        match fs::write(&place, "") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&place, b""),
+            other => other,
+        }
+    }
+
+    pub(super) fn unlink(&self, repository: &str, digest: &Digest) -> io::Result<()> {
+        let place = self.repository(repository)?.join("blobs").join(digest.hex());
+        absent_is_fine(fs::remove_file(place))
+    }
+
+    pub(super) fn put_manifest(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let place = self.repository(repository)?.join("manifests").join(digest.hex());
+        self.replace(&place, &[media_type.as_bytes(), b"\n", bytes].concat())
+    }
+
+    pub(super) fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<()> {
+        let place = self.repository(repository)?.join("manifests").join(digest.hex());
+        absent_is_fine(fs::remove_file(place))
+    }
+
+    pub(super) fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
+        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        self.replace(&place, digest.as_str().as_bytes())
+    }
+
+    pub(super) fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<()> {
+        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        absent_is_fine(fs::remove_file(place))
+    }
+
+    fn document_place(&self, name: &str) -> io::Result<PathBuf> {
+        let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
+        let mut path = self.root.join("documents");
+        for component in above.split('/').filter(|component| !component.is_empty()) {
+            path.push(file_name(component)?);
+        }
+        // the `@` keeps the document `a` apart from the directory of `a.json/b`
+        path.push(format!("@{}.json", file_name(last)?));
+        Ok(path)
+    }
+
+    pub(super) fn document(&self, name: &str) -> Option<Value> {
+        serde_json::from_slice(&fs::read(self.document_place(name).ok()?).ok()?).ok()
+    }
+
+    pub(super) fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
+        let place = self.document_place(name)?;
+        if value.is_null() {
+            return absent_is_fine(fs::remove_file(place));
+        }
+        self.replace(&place, &serde_json::to_vec_pretty(value)?)
+    }
+}
+
+/// Reading it all, once.
+impl Disk {
+    /// All blobs and their sizes.
+    pub(super) fn blobs(&self) -> io::Result<HashMap<Digest, u64>> {
+        let mut sizes = HashMap::new();
+        for (_, shard) in entries(&self.root.join("blobs/sha256"))? {
+            for (hex, path) in entries(&shard)? {
+                sizes.insert(digest(&hex)?, fs::metadata(path)?.len());
+            }
+        }
+        Ok(sizes)
+    }
+
+    pub(super) fn repositories(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let mut left = vec![(String::new(), self.root.join("repositories"))];
+        while let Some((name, directory)) = left.pop() {
+            for (component, path) in entries(&directory)? {
+                match (component.as_str(), name.as_str()) {
+                    ("_", _) => names.push(name.clone()),
+                    (_, "") => left.push((component, path)),
+                    _ => left.push((format!("{name}/{component}"), path)),
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) fn links(&self, repository: &str) -> io::Result<Vec<Digest>> {
+        let directory = self.repository(repository)?.join("blobs");
+        entries(&directory)?.into_iter().map(|(hex, _)| digest(&hex)).collect()
+    }
+
+    pub(super) fn tags(&self, repository: &str) -> io::Result<Vec<(String, Digest)>> {
+        entries(&self.repository(repository)?.join("tags"))?
+            .into_iter()
+            .map(|(tag, path)| Ok((tag, fs::read_to_string(path)?.parse().map_err(not_ours)?)))
+            .collect()
+    }
+
+    pub(super) fn manifests(&self, repository: &str) -> io::Result<Vec<(Digest, String, Bytes)>> {
+        let directory = self.repository(repository)?.join("manifests");
+        let read = |(hex, path): (String, PathBuf)| {
+            let file = Bytes::from(fs::read(path)?);
+            let line = file.iter().position(|&b| b == b'\n').ok_or(not_ours("no media type"))?;
+            let media_type = String::from_utf8_lossy(&file[..line]).into_owned();
+            Ok((digest(&hex)?, media_type, file.slice(line + 1..)))
+        };
+        entries(&directory)?.into_iter().map(read).collect()
+    }
+}
+
+/// The names and paths in a directory; none where it is not there.
+fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let read = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    read.map(|entry| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    })
+    .collect()
+}
+
+fn digest(hex: &str) -> io::Result<Digest> {
+    format!("sha256:{hex}").parse().map_err(not_ours)
+}
+
+fn not_ours(problem: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not a sandbox's directory: {problem}"))
+}
+
+/// A tag or one component of a name, which becomes a file's name as it is.
+fn file_name(text: &str) -> io::Result<&str> {
+    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let good = text.bytes().next().is_some_and(|first| word(&first))
+        && text.bytes().all(|b| word(&b) || matches!(b, b'.' | b'-'));
+    if good { Ok(text) } else { Err(cannot_be_stored(text)) }
+}
+
+fn cannot_be_stored(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` cannot be stored"))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

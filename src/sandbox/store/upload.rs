@@ -1,0 +1,233 @@
+//! Upload sessions: bytes go to disk and through the hash as they come.
+//!
+//! Guards memory: a session holds at most two batches, whatever the blob's
+//! size. Sessions end with the process; a client starts afresh.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Write},
+    mem,
+    path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
+
+use super::Store;
+use crate::model::Digest;
+
+/// How many bytes are written and hashed at a time.
+const BATCH: usize = 512 << 10;
+/// Up to this many bytes, handing them to another thread takes longer than writing them.
+const SMALL: usize = 64 << 10;
+
+/// Why bytes were not added to an upload.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// There is no such session in this repository.
+    #[error("unknown upload")]
+    Unknown,
+    /// The body broke off; what came before is kept.
+    #[error("the body broke off: {0}")]
+    Body(Box<dyn Error + Send + Sync>),
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why an upload did not become a blob.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// There is no such session in this repository.
+    #[error("unknown upload")]
+    Unknown,
+    /// The bytes are others than was said; the session is over.
+    #[error("the content's digest is {calculated}")]
+    DigestMismatch {
+        /// The digest of the bytes that came.
+        calculated: Digest,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// One session.
+pub(super) struct Upload {
+    repository: String,
+    path: PathBuf,
+    offset: AtomicU64,
+    /// Whose turn it is to append; held while a body is read.
+    turn: tokio::sync::Mutex<()>,
+    /// Held only where a batch is written, off the async threads when that takes long.
+    /// None once the session is over: a batch that comes late finds no file to change.
+    writer: Mutex<Option<Writer>>,
+}
+
+struct Writer {
+    file: fs::File,
+    hasher: Sha256,
+}
+
+impl Upload {
+    fn write(&self, batch: &[Bytes]) -> io::Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = writer.as_mut().ok_or_else(|| io::Error::other("the upload is over"))?;
+        for bytes in batch {
+            writer.file.write_all(bytes)?;
+            writer.hasher.update(bytes);
+            self.offset.fetch_add(bytes.len() as u64, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn write_behind(self: &Arc<Self>, batch: Vec<Bytes>) -> JoinHandle<io::Result<()>> {
+        let upload = self.clone();
+        tokio::task::spawn_blocking(move || upload.write(&batch))
+    }
+
+    /// Reads the body to its end while the batch before is written.
+    async fn append<E>(
+        self: &Arc<Self>,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<u64, AppendError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let _turn = self.turn.lock().await;
+        let mut body = pin!(body);
+        let (mut batch, mut held, mut writing) = (Vec::new(), 0, None);
+        let end = loop {
+            match body.next().await {
+                Some(Ok(bytes)) => {
+                    held += bytes.len();
+                    batch.push(bytes);
+                }
+                Some(Err(error)) => break Err(AppendError::Body(error.into())),
+                None => break Ok(()),
+            }
+            if held >= BATCH {
+                settle(writing.take()).await?;
+                writing = Some(self.write_behind(mem::take(&mut batch)));
+                held = 0;
+            }
+        };
+        settle(writing).await?;
+        if held <= SMALL {
+            self.write(&batch)?;
+        } else {
+            settle(Some(self.write_behind(batch))).await?;
+        }
+        end.map(|()| self.offset.load(Ordering::Acquire))
+    }
+}
+
+async fn settle(writing: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    match writing {
+        Some(writing) => writing.await.map_err(io::Error::other)?,
+        None => Ok(()),
+    }
+}
+
+impl Store {
+    /// Starts an upload of a blob into the repository and names its session.
+    pub fn start_upload(&self, repository: &str) -> io::Result<String> {
+        let path = self.disk.unfinished();
+        let upload = Upload {
+            repository: repository.to_owned(),
+            offset: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
+            writer: Mutex::new(Some(Writer {
+                file: fs::File::create(&path)?,
+                hasher: Sha256::new(),
+            })),
+            path,
+        };
+        let id = session_id(&upload.path);
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.insert(id.clone(), Arc::new(upload));
+        Ok(id)
+    }
+
+    /// How many bytes the session has; none where there is no such session.
+    pub fn upload_offset(&self, repository: &str, id: &str) -> Option<u64> {
+        Some(self.upload(repository, id)?.offset.load(Ordering::Acquire))
+    }
+
+    /// Adds a body to the session and tells how many bytes it has now.
+    ///
+    /// Bodies for one session wait for each other. When this future is dropped, the session keeps
+    /// what was written so far.
+    pub async fn append<E>(
+        &self,
+        repository: &str,
+        id: &str,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<u64, AppendError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let upload = self.upload(repository, id).ok_or(AppendError::Unknown)?;
+        upload.append(body).await
+    }
+
+    /// Makes a blob of the session when its bytes are the expected ones, and tells its size.
+    ///
+    /// Either way the session is over.
+    pub async fn finish_upload(
+        &self,
+        repository: &str,
+        id: &str,
+        expected: &Digest,
+    ) -> Result<u64, FinishError> {
+        let upload = self.take_upload(repository, id).ok_or(FinishError::Unknown)?;
+        let _turn = upload.turn.lock().await;
+        let writer = upload.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let calculated = Digest::from_hasher(writer.ok_or(FinishError::Unknown)?.hasher);
+        if calculated != *expected {
+            fs::remove_file(&upload.path)?;
+            return Err(FinishError::DigestMismatch { calculated });
+        }
+        let size = upload.offset.load(Ordering::Acquire);
+        self.disk.settle(&upload.path, &self.disk.blob(expected))?;
+        self.keep(repository, expected, size)?;
+        Ok(size)
+    }
+
+    /// Forgets the session and its bytes; false where there is no such session.
+    pub fn cancel_upload(&self, repository: &str, id: &str) -> bool {
+        match self.take_upload(repository, id) {
+            // what is left when removal fails goes when the store is opened next
+            Some(upload) => fs::remove_file(&upload.path).is_ok(),
+            None => false,
+        }
+    }
+
+    fn upload(&self, repository: &str, id: &str) -> Option<Arc<Upload>> {
+        let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.get(id).filter(|upload| upload.repository == repository).cloned()
+    }
+
+    fn take_upload(&self, repository: &str, id: &str) -> Option<Arc<Upload>> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.get(id).filter(|upload| upload.repository == repository)?;
+        uploads.remove(id)
+    }
+}
+
+/// A name shaped like a UUID, which no other session of any process has.
+fn session_id(path: &std::path::Path) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seed = format!("{} {} {}", path.display(), now.as_nanos(), std::process::id());
+    let hex = Digest::of(seed.as_bytes()).hex()[..32].to_owned();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
