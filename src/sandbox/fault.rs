@@ -57,10 +57,11 @@ enum Argument {
     No,
     May(&'static str),
     Must(&'static str),
+    Word(&'static str),
     OneOf(&'static [&'static str]),
 }
 
-use Argument::{May, Must, No, OneOf};
+use Argument::{May, Must, No, OneOf, Word};
 
 names! {
     Reset = "reset", No, "the connection is dropped before an answer";
@@ -83,7 +84,10 @@ names! {
     Vanish = "vanish", No, "a blob that was reported present is missing when the manifest comes";
     LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
     SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
+    PullLimit = "pull-limit", Must("PULLS"), "Docker Hub gives away PULLS manifests in six hours";
     Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
+    Quotas = "quotas", No, "ECR's published request rates are enforced";
+    Deny = "deny", Word("ACTION"), "the caller may not do this action of ECR, STS or Secrets Manager";
 }
 
 /// Whom a fault strikes.
@@ -236,6 +240,10 @@ fn argument(name: Name, text: Option<&str>) -> Result<Arg, NameError> {
         (No, Some(_)) => Err(NameError::new(format!("has an argument, `{name}` takes none"))),
         (May(_) | Must(_), Some(text)) if text.parse::<u64>().is_ok() => Ok(given(text)),
         (OneOf(choices), Some(text)) if choices.contains(&text) => Ok(given(text)),
+        (Word(_), Some(text)) if !text.is_empty() => Ok(Arg::Word(text.to_owned())),
+        (Word(what), _) => {
+            Err(NameError::new("lacks its argument").hint(format!("write `{name}={what}`")))
+        }
         (May(unit) | Must(unit), _) => Err(NameError::new("lacks its number")
             .hint(format!("write `{name}={unit}`, a whole number"))),
         (OneOf(choices), _) => Err(NameError::new("lacks its argument")
@@ -255,7 +263,7 @@ pub fn help() -> String {
         let usage = match name.argument() {
             No => name.to_string(),
             May(unit) => format!("{name}[={unit}]"),
-            Must(unit) => format!("{name}={unit}"),
+            Must(unit) | Word(unit) => format!("{name}={unit}"),
             OneOf(choices) => format!("{name}={}", choices.join("|")),
         };
         format!("  {usage:<36}{}\n", name.help())
@@ -297,6 +305,13 @@ impl Faults {
     /// For rooms, which ask where the fault means something: a method or path in it is ignored.
     pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
         self.strike(name, side, |_| true)
+    }
+
+    /// Whether a fault with exactly this word strikes now; asking counts as one matching request
+    /// of that fault alone.
+    pub fn active_for(&self, name: Name, word: &str) -> bool {
+        let meant = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
+        self.strike(name, Side::Any, meant).is_some()
     }
 
     /// Whether a fault strikes this request.

@@ -21,6 +21,16 @@ fn a_fault_says_what_to_whom_and_how_often() {
 }
 
 #[test]
+fn an_action_is_denied_by_its_name_alone() {
+    let faults = Faults::new([parse("deny=ListImages"), parse("deny=CreateRepository*1")]);
+    assert!(faults.active_for(Name::Deny, "ListImages"));
+    assert!(!faults.active_for(Name::Deny, "PutImage"));
+    assert!(faults.active_for(Name::Deny, "CreateRepository"));
+    assert!(!faults.active_for(Name::Deny, "CreateRepository"));
+    assert!("deny".parse::<Fault>().is_err());
+}
+
+#[test]
 fn what_is_not_a_fault_says_why() {
     for (text, problem) in [
         ("rest", "is not a fault"),

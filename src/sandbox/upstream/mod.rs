@@ -1,22 +1,182 @@
-//! The embedded upstream registries.
+//! The embedded upstream: every registry that images come from, read-only.
+//!
+//! It plays Docker Hub, Quay, GitHub's, Google's, Amazon's public, NVIDIA's,
+//! Kubernetes', Microsoft's and Chainguard's registries as they behave in the
+//! wild ([`manners`]): challenges and tokens that end ([`token`]), a pull-rate
+//! limit ([`limits`]), blobs on another host ([`cdn`]), listings with digests
+//! ([`listing`]). Any other host is an open registry. What they hold is the
+//! [`catalogue`]'s, made by [`synthesis`] when it is asked for, and whatever
+//! tests put there. Repositories whose last component starts with `private`
+//! want an account, those with `missing` are not there.
 
-use std::{io, path::Path};
+mod address;
+mod builder;
+pub mod catalogue;
+pub mod cdn;
+pub mod content;
+pub mod limits;
+pub mod listing;
+pub mod manners;
+mod registry;
+pub mod synthesis;
+#[cfg(test)]
+mod tests;
+pub mod token;
 
-use axum::response::Response;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use super::{Call, Faults, not_here};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+pub use builder::ImageBuilder;
+
+use self::{
+    address::{Address, Door},
+    content::Content,
+    limits::Limits,
+    synthesis::{Blob, Manifest},
+    token::Tokens,
+};
+use super::{
+    Call, Faults,
+    distribution::Refusal,
+    fault::{Name, Side},
+    not_here,
+};
+use crate::model::Digest;
 
 /// Every host that is not ECR.
-pub struct Upstream;
+#[derive(Debug)]
+pub struct Upstream {
+    content: Arc<Content>,
+    tokens: Tokens,
+    limits: Limits,
+    faults: Faults,
+    /// Whether the fault that ends tokens has struck since it was switched on.
+    have_tokens_ended: AtomicBool,
+}
 
 impl Upstream {
-    /// Opens the upstream whose state is kept in `directory`.
-    pub fn open(_directory: &Path, _faults: Faults) -> io::Result<Upstream> {
-        Ok(Upstream)
+    /// Opens the upstream. It keeps nothing in `directory`: all it has is made from names.
+    pub fn open(_directory: &Path, faults: Faults) -> io::Result<Upstream> {
+        Ok(Upstream {
+            content: Arc::default(),
+            tokens: Tokens::default(),
+            limits: Limits::default(),
+            faults,
+            have_tokens_ended: AtomicBool::new(false),
+        })
     }
 
     /// Answers one request.
-    pub async fn answer(&self, _call: Call) -> Response {
-        not_here()
+    pub async fn answer(&self, call: Call) -> Response {
+        let address = Address::of(&call.host);
+        let (request, _) = call.request.into_parts();
+        match address.door(request.uri.path()) {
+            Some(Door::Token(registry)) => self.issue(registry.as_deref(), &request),
+            Some(Door::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
+            Some(Door::HubApi) => listing::hub(&self.content, &address, &request).await,
+            Some(Door::QuayApi) => listing::quay(&self.content, &request).await,
+            Some(Door::Registry(registry)) => self.registry(&address, &registry, &request).await,
+            None => not_here(),
+        }
+    }
+
+    fn issue(&self, registry: Option<&str>, request: &axum::http::request::Parts) -> Response {
+        if request.method != axum::http::Method::GET {
+            return Refusal::unsupported().into_response();
+        }
+        let query = request.uri.query().unwrap_or_default();
+        self.tokens.issue(registry, query, &request.headers)
+    }
+
+    /// Ends all tokens when the fault strikes for the first time, and tells that it did.
+    fn tokens_end_now(&self) -> bool {
+        let strikes = self.faults.active(Name::ExpireTokens, Side::Upstream).is_some();
+        let has_struck = self.have_tokens_ended.swap(strikes, Ordering::Relaxed);
+        let ends = strikes && !has_struck;
+        if ends {
+            self.tokens.end_all();
+        }
+        ends
+    }
+}
+
+/// The tests' seam: what is put here lies over the catalogue, in memory. A repository that
+/// something was put into has, beyond that, only what the catalogue's tables list.
+impl Upstream {
+    /// Adds or replaces a manifest of any media type, and the tag that points to it.
+    pub fn put_manifest(
+        &self,
+        host: &str,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Digest {
+        let digest = Digest::of(bytes);
+        let manifest = Manifest {
+            digest: digest.clone(),
+            media_type: media_type.to_owned(),
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        self.content.put_manifest(manners::canonical(host), repository, tag, manifest);
+        digest
+    }
+
+    /// Adds a manifest under a digest that need not be its own, and the tag that points to it.
+    pub fn put_raw_manifest(
+        &self,
+        host: &str,
+        repository: &str,
+        tag: Option<&str>,
+        manifest: Manifest,
+    ) {
+        self.content.put_manifest(manners::canonical(host), repository, tag, manifest);
+    }
+
+    /// Adds a blob.
+    pub fn put_blob(&self, host: &str, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.put_raw_blob(host, repository, &digest, bytes);
+        digest
+    }
+
+    /// Adds a blob under a digest that need not be its own.
+    pub fn put_raw_blob(&self, host: &str, repository: &str, digest: &Digest, bytes: &[u8]) {
+        let blob = Blob::Bytes(Bytes::copy_from_slice(bytes));
+        self.content.put_blob(manners::canonical(host), repository, digest, blob);
+    }
+
+    /// Takes a tag away; the image stays readable by digest.
+    pub fn remove_tag(&self, host: &str, repository: &str, tag: &str) {
+        self.content.remove_tag(manners::canonical(host), repository, tag);
+    }
+
+    /// Points a tag of the catalogue, or one made from its name, to a newer build: a layer more.
+    pub fn rebuild_tag(&self, host: &str, repository: &str, tag: &str) {
+        self.content.rebuild_tag(manners::canonical(host), repository, tag);
+    }
+
+    /// An image to be made and put under `reference`, like `nginx:1.27`.
+    pub fn image(&self, reference: &str) -> ImageBuilder<'_> {
+        ImageBuilder::new(&self.content, reference)
+    }
+
+    /// What all registries hold, to look into.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Ends every token handed out so far.
+    pub fn end_tokens(&self) {
+        self.tokens.end_all();
     }
 }

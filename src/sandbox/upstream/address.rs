@@ -1,0 +1,228 @@
+//! Which registry a request is for, and what URLs its answers name.
+//!
+//! In a run, requests come under the registries' real host names, and answers
+//! name real hosts, too. Other clients know loopback only: for them the first
+//! part of a repository is its host (`127.0.0.1:5000/quay.io/a/b`), and every
+//! URL in an answer leads back to loopback.
+
+use super::manners::{self, Auth};
+use crate::{model::Host, sandbox::Naming};
+
+/// What a request knocks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// The token service of this registry; none: of whichever registry the scope names.
+    Token(Option<String>),
+    /// The host that blobs are redirected to; the path there.
+    Cdn(String),
+    /// Docker Hub's web API.
+    HubApi,
+    /// Quay's web API.
+    QuayApi,
+    /// A registry's protocol.
+    Registry(Registry),
+}
+
+/// A request to a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// The registry's host as references have it.
+    pub host: String,
+    /// The path under which the registry itself would have been asked.
+    pub path: String,
+}
+
+/// How the sandbox was called, and so what its answers call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    naming: Naming,
+}
+
+impl Address {
+    /// Reads the request's `Host`.
+    pub fn of(host: &str) -> Self {
+        let is_loopback = host.parse::<Host>().is_ok_and(|host| host.is_loopback());
+        let naming = if is_loopback { Naming::Loopback } else { Naming::RealHosts };
+        Self { host: host.to_owned(), naming }
+    }
+
+    /// What the request is for; `None` where there is nothing.
+    pub fn door(&self, path: &str) -> Option<Door> {
+        match self.naming {
+            Naming::Loopback => loopback_door(path),
+            Naming::RealHosts => Some(self.real_door(path)),
+        }
+    }
+
+    fn real_door(&self, path: &str) -> Door {
+        let host = manners::canonical(&self.host);
+        if let Some(registry) = manners::token_service(host, path.trim_end_matches('/')) {
+            return Door::Token(Some(registry));
+        }
+        if host == "hub.docker.com" {
+            return Door::HubApi;
+        }
+        if host == "quay.io" && path.starts_with("/api/v1/") {
+            return Door::QuayApi;
+        }
+        if path.starts_with("/blobs/") {
+            return Door::Cdn(path.to_owned());
+        }
+        Door::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
+    }
+
+    /// The repository's name as the client has it.
+    pub fn visible(&self, registry: &str, repository: &str) -> String {
+        match self.naming {
+            Naming::RealHosts => repository.to_owned(),
+            Naming::Loopback => format!("{registry}/{repository}"),
+        }
+    }
+
+    /// The registry that `/v2/` alone is about: a loopback client has not said yet.
+    pub fn base_registry<'a>(&self, host: &'a str) -> Option<&'a str> {
+        match self.naming {
+            Naming::RealHosts => Some(host),
+            Naming::Loopback => None,
+        }
+    }
+
+    /// The URL of the token service of a registry; none: of all of them.
+    pub fn realm(&self, registry: Option<&str>, auth: Auth) -> String {
+        match (self.naming, registry, auth) {
+            (Naming::RealHosts, Some(registry), Auth::Token { host, path, .. }) => {
+                format!("http://{}{path}", host.unwrap_or(registry))
+            }
+            (_, Some(registry), _) => format!("http://{}/token/{registry}", self.host),
+            (_, None, _) => format!("http://{}/token", self.host),
+        }
+    }
+
+    /// A URL on the host that serves blobs: never the host that was called, so that clients which
+    /// send their token along are found out.
+    pub fn cdn(&self, host: &str, path: &str) -> String {
+        match self.naming {
+            Naming::RealHosts => format!("http://{host}{path}"),
+            Naming::Loopback => {
+                let (name, port) = self.host.rsplit_once(':').unwrap_or((&self.host, "80"));
+                let other = if name == "localhost" { "127.0.0.1" } else { "localhost" };
+                format!("http://{other}:{port}/cdn/{host}{path}")
+            }
+        }
+    }
+
+    /// The URL of a path of another registry.
+    pub fn elsewhere(&self, host: &str, path: &str) -> String {
+        match self.naming {
+            Naming::RealHosts => format!("http://{host}/v2/{path}"),
+            Naming::Loopback => format!("http://{}/v2/{host}/{path}", self.host),
+        }
+    }
+
+    /// The URL of a path here.
+    pub fn here(&self, path_and_query: &str) -> String {
+        format!("http://{}{path_and_query}", self.host)
+    }
+}
+
+fn loopback_door(path: &str) -> Option<Door> {
+    if path == "/token" {
+        return Some(Door::Token(None));
+    }
+    if let Some(registry) = path.strip_prefix("/token/") {
+        return Some(Door::Token(Some(manners::canonical(registry).to_owned())));
+    }
+    if let Some(rest) = path.strip_prefix("/cdn/") {
+        return rest.find('/').map(|at| Door::Cdn(rest[at..].to_owned()));
+    }
+    let rest = path.strip_prefix("/v2")?.trim_start_matches('/');
+    let (host, path) = match rest.split_once('/') {
+        // what has no dot is no host: Docker Hub is meant
+        Some((host, path)) if host.contains('.') || host.contains(':') => (host, path),
+        _ => ("docker.io", rest),
+    };
+    let host = manners::canonical(host).to_owned();
+    let path = match path {
+        "" | "_catalog" => format!("/v2/{path}"),
+        _ if host == "docker.io" && is_official(path) => format!("/v2/library/{path}"),
+        _ => format!("/v2/{path}"),
+    };
+    Some(Door::Registry(Registry { host, path }))
+}
+
+/// Whether the path is about a repository of one component, as `nginx` is for `library/nginx`.
+fn is_official(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    let place = parts.next();
+    matches!(place, Some("manifests" | "blobs" | "tags" | "referrers"))
+        && parts.next().is_some()
+        && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_hosts_lead_to_their_own_doors() {
+        let registry = |host: &str, path: &str| {
+            Some(Door::Registry(Registry { host: host.into(), path: path.into() }))
+        };
+        let token = |registry: &str| Some(Door::Token(Some(registry.into())));
+        for (host, path, expected) in [
+            ("registry-1.docker.io", "/v2/", registry("docker.io", "/v2/")),
+            ("auth.docker.io", "/token", token("docker.io")),
+            ("quay.io", "/v2/auth", token("quay.io")),
+            ("quay.io", "/v2/a/b/tags/list", registry("quay.io", "/v2/a/b/tags/list")),
+            ("quay.io", "/api/v1/repository/a/b/tag/", Some(Door::QuayApi)),
+            ("public.ecr.aws", "/token/", token("public.ecr.aws")),
+            ("us-docker.pkg.dev", "/v2/token", token("us-docker.pkg.dev")),
+            ("hub.docker.com", "/v2/namespaces/a", Some(Door::HubApi)),
+            ("cdn01.quay.io", "/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            ("registry.example.com", "/token", registry("registry.example.com", "/token")),
+            ("127.0.0.1:5000", "/token/quay.io", token("quay.io")),
+            ("127.0.0.1:5000", "/token", Some(Door::Token(None))),
+            ("127.0.0.1:5000", "/cdn/cdn01.quay.io/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            (
+                "127.0.0.1:5000",
+                "/v2/quay.io/a/b/tags/list",
+                registry("quay.io", "/v2/a/b/tags/list"),
+            ),
+            (
+                "localhost:5000",
+                "/v2/docker.io/nginx/manifests/1",
+                registry("docker.io", "/v2/library/nginx/manifests/1"),
+            ),
+            (
+                "localhost:5000",
+                "/v2/library/nginx/tags/list",
+                registry("docker.io", "/v2/library/nginx/tags/list"),
+            ),
+            ("localhost:5000", "/", None),
+        ] {
+            assert_eq!(Address::of(host).door(path), expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn answers_name_hosts_the_client_can_reach() {
+        let auth = manners::of("docker.io", "").auth;
+        let real = Address::of("registry-1.docker.io");
+        assert_eq!(real.realm(Some("docker.io"), auth), "http://auth.docker.io/token");
+        assert_eq!(real.cdn("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");
+        let loopback = Address::of("127.0.0.1:5000");
+        assert_eq!(
+            loopback.realm(Some("docker.io"), auth),
+            "http://127.0.0.1:5000/token/docker.io"
+        );
+        assert_eq!(
+            loopback.cdn("cdn.example.com", "/blobs/x"),
+            "http://localhost:5000/cdn/cdn.example.com/blobs/x"
+        );
+        assert_eq!(
+            loopback.elsewhere("us.pkg.dev", "a/manifests/1"),
+            "http://127.0.0.1:5000/v2/us.pkg.dev/a/manifests/1"
+        );
+    }
+}

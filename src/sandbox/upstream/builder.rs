@@ -1,0 +1,141 @@
+//! Images for tests, said in a line: `upstream.image("nginx:1").docker().push()`.
+
+use super::{
+    content::Content,
+    synthesis::{Attestations, Format, Layer, PlatformImage, Recipe, Shape},
+};
+use crate::model::{Digest, Platform, Reference};
+
+/// An image in the making: an OCI index for amd64 and arm64 with two small layers each,
+/// unless said otherwise.
+#[derive(Debug)]
+#[must_use = "`push` puts the image there"]
+pub struct ImageBuilder<'a> {
+    content: &'a Content,
+    reference: Reference,
+    platforms: Vec<Platform>,
+    format: Format,
+    shape: Shape,
+    attestations: Attestations,
+    layers: usize,
+    layer_size: usize,
+    base: Option<String>,
+    seed: String,
+}
+
+impl<'a> ImageBuilder<'a> {
+    /// # Panics
+    /// When `reference` is not a reference: tests write it.
+    pub(super) fn new(content: &'a Content, reference: &str) -> Self {
+        let builder = Self {
+            content,
+            seed: reference.to_owned(),
+            reference: reference.parse().expect("the test names an image"),
+            platforms: Vec::new(),
+            format: Format::Oci,
+            shape: Shape::Index,
+            attestations: Attestations::None,
+            layers: 2,
+            layer_size: 32 << 10,
+            base: None,
+        };
+        builder.platforms(["linux/amd64", "linux/arm64"])
+    }
+
+    /// For these platforms, in this order.
+    ///
+    /// # Panics
+    /// When one of them is not a platform, or there is none.
+    pub fn platforms<'p>(mut self, platforms: impl IntoIterator<Item = &'p str>) -> Self {
+        let parse = |text: &str| text.parse().expect("the test names a platform");
+        self.platforms = platforms.into_iter().map(parse).collect();
+        assert!(!self.platforms.is_empty(), "an image is for some platform");
+        self
+    }
+
+    /// With OCI's media types.
+    pub fn oci(mut self) -> Self {
+        self.format = Format::Oci;
+        self
+    }
+
+    /// With Docker's media types.
+    pub fn docker(mut self) -> Self {
+        self.format = Format::Docker;
+        self
+    }
+
+    /// With BuildKit's attestations.
+    pub fn attestations(mut self) -> Self {
+        self.attestations = Attestations::BuildKit;
+        self
+    }
+
+    /// The first platform's manifest without an index.
+    pub fn single(mut self) -> Self {
+        self.shape = Shape::Single;
+        self
+    }
+
+    /// All platforms but the first in an index inside the index.
+    pub fn nested(mut self) -> Self {
+        self.shape = Shape::Nested;
+        self
+    }
+
+    /// With so many layers for each platform.
+    pub fn layers(mut self, layers: usize) -> Self {
+        self.layers = layers;
+        self
+    }
+
+    /// Each layer holding a file of so many bytes.
+    pub fn layer_size(mut self, bytes: usize) -> Self {
+        self.layer_size = bytes;
+        self
+    }
+
+    /// With one more layer at the bottom, which all images on this base and their platforms share.
+    pub fn base(mut self, name: &str) -> Self {
+        self.base = Some(name.to_owned());
+        self
+    }
+
+    /// Images of the same seed have the same layers, wherever they are; default: their name.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = format!("seed-{seed}");
+        self
+    }
+
+    /// Puts the image there; gives the digest its tag points to.
+    pub fn push(self) -> Digest {
+        let Reference { host, repository, tag, .. } = &self.reference;
+        let recipe = self.recipe();
+        let tag = tag.as_ref().map(|tag| tag.as_str());
+        self.content.put_image(host.as_str(), repository.as_str(), tag, &recipe)
+    }
+
+    fn recipe(&self) -> Recipe {
+        let images = self.platforms.iter().map(|platform| {
+            let base = self.base.as_ref().map(|base| self.layer(format!("base/{base}")));
+            let own = (0..self.layers)
+                .map(|number| self.layer(format!("{}/{platform}/{number}", self.seed)));
+            PlatformImage {
+                platform: platform.clone(),
+                layers: base.into_iter().chain(own).collect(),
+            }
+        });
+        Recipe {
+            name: self.seed.clone(),
+            format: self.format,
+            shape: self.shape,
+            attestations: self.attestations,
+            created: "2025-06-01T00:00:00Z".to_owned(),
+            images: images.collect(),
+        }
+    }
+
+    fn layer(&self, seed: String) -> Layer {
+        Layer { seed: seed.into(), size: self.layer_size }
+    }
+}

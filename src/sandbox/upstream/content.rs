@@ -1,0 +1,369 @@
+//! What the upstream registries hold, made when it is first asked for.
+//!
+//! A repository starts from the catalogue, and what tests put into it lies on
+//! top. Listing names makes nothing; asking for a tag makes that image; asking
+//! for a digest nobody has been told yet makes all listed images of its
+//! repository. Nothing is kept on disk: the same question has the same answer
+//! in every process.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+
+use super::{
+    catalogue::{self, Planned},
+    synthesis::{self, Blob, Layers, Manifest},
+};
+use crate::model::{Digest, Pointer};
+
+/// Everything that all upstream registries hold.
+#[derive(Debug, Default)]
+pub struct Content {
+    layers: Layers,
+    /// By host and name.
+    repositories: Mutex<HashMap<(String, String), Shared>>,
+}
+
+type Shared = Arc<Mutex<Repository>>;
+
+/// A tag, as listings show it.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    /// The tag.
+    pub name: String,
+    /// What it points to.
+    pub manifest: Manifest,
+    /// When it was pushed.
+    pub pushed: SystemTime,
+}
+
+/// Who may see a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Everybody.
+    Public,
+    /// Those with an account.
+    Private,
+    /// Nobody, it is not there. Nothing was put there, that is.
+    Missing,
+}
+
+#[derive(Debug)]
+struct Repository {
+    host: String,
+    name: String,
+    /// Whether anything was put here: then nothing is synthesised beyond the catalogue's tables.
+    has_own: bool,
+    /// Whether all listed images are made.
+    is_complete: bool,
+    tags: HashMap<String, (Digest, SystemTime)>,
+    removed: HashSet<String>,
+    generations: HashMap<String, u32>,
+    manifests: HashMap<Digest, Manifest>,
+    blobs: HashMap<Digest, Blob>,
+}
+
+impl Content {
+    /// Asks off the runtime's threads, because images may have to be made for an answer.
+    pub async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Content) -> T + Send + 'static,
+    ) -> T {
+        let content = Arc::clone(self);
+        let answer = tokio::task::spawn_blocking(move || question(&content)).await;
+        answer.expect("making images does not panic")
+    }
+
+    /// The manifest a tag points to or a digest names.
+    pub fn manifest(&self, host: &str, name: &str, at: &Pointer) -> Option<Manifest> {
+        let repository = self.repository(host, name);
+        let mut repository = lock(&repository);
+        let digest = match at {
+            Pointer::Digest(digest) => digest.clone(),
+            Pointer::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
+        };
+        repository.manifest(&digest, &self.layers)
+    }
+
+    /// How to get the blob's bytes. A repository has the blobs that its manifests name.
+    pub fn blob(&self, host: &str, name: &str, digest: &Digest) -> Option<Blob> {
+        let repository = self.repository(host, name);
+        let mut repository = lock(&repository);
+        if let Some(blob) = repository.blobs.get(digest) {
+            return Some(blob.clone());
+        }
+        repository.complete(&self.layers);
+        repository.blobs.get(digest).cloned()
+    }
+
+    /// The blob's length.
+    pub fn size(&self, blob: &Blob) -> usize {
+        match blob {
+            Blob::Bytes(bytes) => bytes.len(),
+            Blob::Layer(layer) => self.layers.facts(layer).size,
+        }
+    }
+
+    /// The blob's bytes.
+    pub fn bytes(&self, blob: &Blob) -> Bytes {
+        match blob {
+            Blob::Bytes(bytes) => bytes.clone(),
+            Blob::Layer(layer) => self.layers.bytes(layer),
+        }
+    }
+
+    /// The names of the listed tags, in byte order; no image is made for that.
+    pub fn tag_names(&self, host: &str, name: &str) -> Vec<String> {
+        let repository = self.repository(host, name);
+        let repository = lock(&repository);
+        let listed = repository.listed().into_iter().flat_map(|planned| planned.tags);
+        let mut names: Vec<String> = listed
+            .filter(|tag| !repository.removed.contains(tag))
+            .chain(repository.tags.keys().cloned())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The listed tags with what they point to, newest first, then by name.
+    pub fn tags(&self, host: &str, name: &str) -> Vec<Tagged> {
+        let names = self.tag_names(host, name);
+        let repository = self.repository(host, name);
+        let mut repository = lock(&repository);
+        let mut tags: Vec<Tagged> = names
+            .into_iter()
+            .filter_map(|name| {
+                let (digest, pushed) = repository.resolve(&name, &self.layers)?;
+                let manifest = repository.manifest(&digest, &self.layers)?;
+                Some(Tagged { name, manifest, pushed })
+            })
+            .collect();
+        tags.sort_by(|a, b| b.pushed.cmp(&a.pushed).then_with(|| a.name.cmp(&b.name)));
+        tags
+    }
+
+    /// The manifests of the repository whose `subject` is this digest, by digest.
+    pub fn referrers(&self, host: &str, name: &str, subject: &Digest) -> Vec<Manifest> {
+        let repository = self.repository(host, name);
+        let repository = lock(&repository);
+        let refers = |manifest: &&Manifest| {
+            serde_json::from_slice::<serde_json::Value>(&manifest.bytes)
+                .is_ok_and(|content| content["subject"]["digest"] == subject.as_str())
+        };
+        let mut referrers: Vec<Manifest> =
+            repository.manifests.values().filter(refers).cloned().collect();
+        referrers.sort_by(|a, b| a.digest.cmp(&b.digest));
+        referrers
+    }
+
+    /// Who may see the repository: its name tells.
+    pub fn visibility(&self, host: &str, name: &str) -> Visibility {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        if last.starts_with("private") {
+            Visibility::Private
+        } else if last.starts_with("missing") && !self.has_own(host, name) {
+            Visibility::Missing
+        } else {
+            Visibility::Public
+        }
+    }
+
+    fn has_own(&self, host: &str, name: &str) -> bool {
+        let key = (host.to_owned(), name.to_owned());
+        // the outer lock is let go first: the inner one may be held while images are made
+        let repository = lock(&self.repositories).get(&key).cloned();
+        repository.is_some_and(|repository| lock(&repository).has_own)
+    }
+
+    /// Adds a manifest, and a tag that points to it where one is given.
+    pub fn put_manifest(&self, host: &str, name: &str, tag: Option<&str>, manifest: Manifest) {
+        self.own(host, name, |repository| {
+            if let Some(tag) = tag {
+                repository.set_tag(tag, &manifest.digest);
+            }
+            repository.manifests.insert(manifest.digest.clone(), manifest);
+        });
+    }
+
+    /// Adds a blob under this digest, right or wrong.
+    pub fn put_blob(&self, host: &str, name: &str, digest: &Digest, blob: Blob) {
+        self.own(host, name, |repository| {
+            repository.blobs.insert(digest.clone(), blob);
+        });
+    }
+
+    /// Adds everything the recipe makes; the tag points to its root.
+    pub fn put_image(
+        &self,
+        host: &str,
+        name: &str,
+        tag: Option<&str>,
+        recipe: &synthesis::Recipe,
+    ) -> Digest {
+        let made = synthesis::make(recipe, &self.layers);
+        let root = made.root.clone();
+        self.own(host, name, |repository| {
+            if let Some(tag) = tag {
+                repository.set_tag(tag, &root);
+            }
+            repository.absorb(made);
+        });
+        root
+    }
+
+    /// Takes a tag away; what it pointed to stays readable by digest.
+    pub fn remove_tag(&self, host: &str, name: &str, tag: &str) {
+        let repository = self.repository(host, name);
+        let mut repository = lock(&repository);
+        repository.tags.remove(tag);
+        repository.removed.insert(tag.to_owned());
+    }
+
+    /// Points a tag of the catalogue to a newer build of its image.
+    pub fn rebuild_tag(&self, host: &str, name: &str, tag: &str) {
+        let repository = self.repository(host, name);
+        let mut repository = lock(&repository);
+        if repository.plan(tag).is_some() {
+            *repository.generations.entry(tag.to_owned()).or_default() += 1;
+            repository.tags.remove(tag);
+        }
+    }
+
+    fn own(&self, host: &str, name: &str, change: impl FnOnce(&mut Repository)) {
+        let repository = self.exactly((host, name));
+        let mut repository = lock(&repository);
+        repository.has_own = true;
+        change(&mut repository);
+    }
+
+    /// The repository under this name, or the one whose content it mirrors.
+    fn repository(&self, host: &str, name: &str) -> Shared {
+        if self.has_own(host, name) {
+            return self.exactly((host, name));
+        }
+        let (host, name): (&str, Cow<'_, str>) = catalogue::home(host, name);
+        self.exactly((host, &name))
+    }
+
+    fn exactly(&self, (host, name): (&str, &str)) -> Shared {
+        let mut repositories = lock(&self.repositories);
+        let key = (host.to_owned(), name.to_owned());
+        Arc::clone(
+            repositories
+                .entry(key)
+                .or_insert_with(|| Arc::new(Mutex::new(Repository::new(host, name)))),
+        )
+    }
+}
+
+impl Repository {
+    fn new(host: &str, name: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            name: name.to_owned(),
+            has_own: false,
+            is_complete: false,
+            tags: HashMap::new(),
+            removed: HashSet::new(),
+            generations: HashMap::new(),
+            manifests: HashMap::new(),
+            blobs: HashMap::new(),
+        }
+    }
+
+    fn listed(&self) -> Vec<Planned> {
+        if self.has_own && !catalogue::has(&self.host, &self.name) {
+            return Vec::new();
+        }
+        catalogue::listed(&self.host, &self.name)
+    }
+
+    fn plan(&self, tag: &str) -> Option<Planned> {
+        if self.removed.contains(tag) {
+            return None;
+        }
+        let has_tag = |planned: &Planned| planned.tags.iter().any(|known| known == tag);
+        let planned = match self.listed().into_iter().find(has_tag) {
+            Some(planned) => planned,
+            None if self.has_own => return None,
+            None => catalogue::on_demand(&self.host, &self.name, tag)?,
+        };
+        Some(match self.generations.get(tag) {
+            Some(&generation) => catalogue::rebuilt(planned, generation),
+            None => planned,
+        })
+    }
+
+    /// What a tag points to and since when.
+    fn resolve(&mut self, tag: &str, layers: &Layers) -> Option<(Digest, SystemTime)> {
+        if let Some(known) = self.tags.get(tag) {
+            return Some(known.clone());
+        }
+        let planned = self.plan(tag)?;
+        let made = synthesis::make(&planned.recipe, layers);
+        let generation = self.generations.get(tag).copied().unwrap_or_default();
+        let known = (made.root.clone(), pushed(&planned) + DAY * generation);
+        self.absorb(made);
+        // an alias of the same image is as cheap to remember as to make again; but tags nobody
+        // lists would show up in listings, so only listed ones are remembered
+        if self.listed().iter().any(|planned| planned.tags.iter().any(|known| known == tag)) {
+            self.tags.insert(tag.to_owned(), known.clone());
+        }
+        Some(known)
+    }
+
+    fn manifest(&mut self, digest: &Digest, layers: &Layers) -> Option<Manifest> {
+        if !self.manifests.contains_key(digest) {
+            self.complete(layers);
+        }
+        self.manifests.get(digest).cloned()
+    }
+
+    /// Makes everything that is listed.
+    fn complete(&mut self, layers: &Layers) {
+        if self.is_complete {
+            return;
+        }
+        for planned in self.listed() {
+            self.absorb(synthesis::make(&planned.recipe, layers));
+        }
+        self.is_complete = true;
+    }
+
+    /// Takes in what was made; what tests put under a digest stays.
+    fn absorb(&mut self, made: synthesis::Made) {
+        for manifest in made.manifests {
+            self.manifests.entry(manifest.digest.clone()).or_insert(manifest);
+        }
+        for (digest, blob) in made.blobs {
+            self.blobs.entry(digest).or_insert(blob);
+        }
+    }
+
+    /// Later puts are pushed later, by a minute each, from a fixed day on.
+    fn set_tag(&mut self, tag: &str, digest: &Digest) {
+        let pushed = first_put() + Duration::from_secs(60) * self.tags.len() as u32;
+        self.removed.remove(tag);
+        self.tags.insert(tag.to_owned(), (digest.clone(), pushed));
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn first_put() -> SystemTime {
+    humantime::parse_rfc3339("2025-06-01T00:00:00Z").expect("the date is well written")
+}
+
+fn pushed(planned: &Planned) -> SystemTime {
+    humantime::parse_rfc3339(&planned.pushed).expect("the catalogue's dates are well written")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

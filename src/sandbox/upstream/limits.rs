@@ -1,0 +1,121 @@
+//! Docker Hub's pull-rate limit: so many manifests in six hours, told in headers.
+//!
+//! `GET` of a manifest counts, `HEAD` and blobs do not. What was spent is kept
+//! in memory only, so that a new process starts with a full budget.
+//!
+//! Source: docs.docker.com/docker-hub/usage/pulls.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::time::Instant;
+
+/// The time a limit is for.
+pub const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Pulls in a window without an account.
+pub const ANONYMOUS: u64 = 100;
+
+/// Pulls in a window with a free account.
+pub const PERSONAL: u64 = 200;
+
+/// What was pulled, by whom.
+#[derive(Debug, Default)]
+pub struct Limits {
+    spent: Mutex<HashMap<String, Spent>>,
+}
+
+#[derive(Debug)]
+struct Spent {
+    pulls: u64,
+    until: Instant,
+}
+
+/// What is left after a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    limit: u64,
+    remaining: u64,
+    source: String,
+    /// Whether the request itself may still be answered.
+    pub is_within: bool,
+}
+
+impl Limits {
+    /// Counts the request for a manifest and tells what is left. `limit` replaces the usual one.
+    pub fn count(&self, method: &Method, account: Option<&str>, limit: Option<u64>) -> Budget {
+        let source = account.unwrap_or("127.0.0.1").to_owned();
+        let usual = if account.is_some() { PERSONAL } else { ANONYMOUS };
+        let limit = limit.unwrap_or(usual);
+        let now = Instant::now();
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = all.entry(source.clone()).or_insert(Spent { pulls: 0, until: now + WINDOW });
+        if spent.until <= now {
+            *spent = Spent { pulls: 0, until: now + WINDOW };
+        }
+        let is_pull = method == Method::GET;
+        let is_within = !is_pull || spent.pulls < limit;
+        if is_pull && is_within {
+            spent.pulls += 1;
+        }
+        Budget { limit, remaining: limit.saturating_sub(spent.pulls), source, is_within }
+    }
+}
+
+impl Budget {
+    /// Puts the headers into an answer.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        let window = WINDOW.as_secs();
+        let lines = [
+            ("ratelimit-limit", format!("{};w={window}", self.limit)),
+            ("ratelimit-remaining", format!("{};w={window}", self.remaining)),
+            ("docker-ratelimit-source", self.source.clone()),
+        ];
+        for (name, value) in lines {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+/// What a client that has spent its budget reads.
+pub const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
+    limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_gets_count_and_the_window_ends() {
+        let limits = Limits::default();
+        let ask = |method: Method| limits.count(&method, None, Some(2));
+        assert_eq!(ask(Method::HEAD).remaining, 2);
+        assert_eq!(ask(Method::GET).remaining, 1);
+        assert_eq!(ask(Method::HEAD).remaining, 1);
+        assert!(ask(Method::GET).is_within);
+        let refused = ask(Method::GET);
+        assert!(!refused.is_within && refused.remaining == 0);
+        assert!(ask(Method::HEAD).is_within, "a HEAD is answered when nothing is left");
+        assert!(
+            limits.count(&Method::GET, Some("me"), None).is_within,
+            "accounts pay for themselves"
+        );
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(ask(Method::GET).remaining, 1);
+    }
+
+    #[test]
+    fn headers_have_docker_hubs_form() {
+        let mut headers = HeaderMap::new();
+        Limits::default().count(&Method::GET, None, None).tell(&mut headers);
+        assert_eq!(headers["ratelimit-limit"], "100;w=21600");
+        assert_eq!(headers["ratelimit-remaining"], "99;w=21600");
+        assert_eq!(headers["docker-ratelimit-source"], "127.0.0.1");
+    }
+}

@@ -1,0 +1,254 @@
+//! Listings that tell digests and push times: Docker Hub's, Quay's, Google's.
+//!
+//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's
+//! (`listRepoTags`), go-containerregistry's `google.Tags`.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    http::{Method, StatusCode, Uri, request::Parts},
+    response::Response,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    address::Address,
+    content::{Content, Tagged, Visibility},
+    synthesis::{Manifest, media},
+};
+use crate::{
+    model::{Digest, Pointer},
+    sandbox::distribution::{json as answer_json, query},
+};
+
+/// The most tags a page has, there and there.
+const LARGEST_PAGE: usize = 100;
+
+/// Answers hub.docker.com.
+pub async fn hub(content: &Arc<Content>, address: &Address, request: &Parts) -> Response {
+    let path = request.uri.path().trim_end_matches('/');
+    if request.method == Method::POST && path == "/v2/users/login" {
+        return ok(&json!({ "token": "sandbox" }));
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let repository = match parts.as_slice() {
+        ["v2", "namespaces", namespace, "repositories", name, "tags"]
+        | ["v2", "repositories", namespace, name, "tags"] => format!("{namespace}/{name}"),
+        _ => return not_found(),
+    };
+    let asked = Asked::read(&request.uri, "page_size", 10);
+    let Some(window) = window(content, ("docker.io", repository), asked, hub_tag).await else {
+        return not_found();
+    };
+    let page = |number: usize| {
+        let query = format!("?page={number}&page_size={}", asked.size);
+        address.here(&format!("{}{query}", request.uri.path()))
+    };
+    let previous = (asked.page > 1).then(|| page(asked.page - 1));
+    let next = window.has_more.then(|| page(asked.page + 1));
+    let Window { count, rows, .. } = window;
+    ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows }))
+}
+
+fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
+    let pushed = humantime::format_rfc3339_micros(tag.pushed).to_string();
+    let images: Vec<Value> = images(content, "docker.io", repository, &tag.manifest)
+        .into_iter()
+        .map(|image| {
+            let text = |name: &str| image.platform[name].as_str().unwrap_or("unknown");
+            json!({
+                "architecture": text("architecture"), "features": "",
+                "variant": image.platform["variant"], "digest": image.digest,
+                "os": text("os"), "os_features": "", "os_version": image.platform["os.version"],
+                "size": image.size, "status": "active", "last_pushed": pushed,
+            })
+        })
+        .collect();
+    json!({
+        "creator": 7, "id": 1, "name": tag.name, "full_size": images[0]["size"], "images": images,
+        "last_updated": pushed, "tag_status": "active", "tag_last_pushed": pushed, "v2": true,
+        "media_type": tag.manifest.media_type, "content_type": "image",
+        "digest": tag.manifest.digest,
+    })
+}
+
+/// Answers Quay's API.
+pub async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
+    let path = request.uri.path().trim_end_matches('/');
+    let repository =
+        path.strip_prefix("/api/v1/repository/").and_then(|rest| rest.strip_suffix("/tag"));
+    let Some(repository) = repository else { return not_found() };
+    let asked = Asked::read(&request.uri, "limit", 50);
+    let of = ("quay.io", repository.to_owned());
+    let Some(window) = window(content, of, asked, quay_tag).await else { return not_found() };
+    ok(&json!({ "tags": window.rows, "page": asked.page, "has_additional": window.has_more }))
+}
+
+fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
+    let is_list = is_list(&tag.manifest);
+    let size = match is_list {
+        true => Value::Null,
+        false => images(content, "quay.io", repository, &tag.manifest)[0].size.into(),
+    };
+    json!({
+        "name": tag.name, "reversion": false, "start_ts": millis(tag.pushed) / 1000,
+        "manifest_digest": tag.manifest.digest, "is_manifest_list": is_list, "size": size,
+        "last_modified": rfc_2822(tag.pushed),
+    })
+}
+
+/// The field `manifest` of Google's `tags/list`: every tagged digest with its tags and times.
+pub async fn google(content: &Arc<Content>, registry: &str, repository: &str) -> Value {
+    let (registry, repository) = (registry.to_owned(), repository.to_owned());
+    content.ask(move |content| google_manifests(content, &registry, &repository)).await
+}
+
+fn google_manifests(content: &Content, registry: &str, repository: &str) -> Value {
+    let mut manifests = Map::new();
+    for tag in content.tags(registry, repository) {
+        let entry = manifests.entry(tag.manifest.digest.as_str()).or_insert_with(|| {
+            let size: u64 = images(content, registry, repository, &tag.manifest)
+                .iter()
+                .map(|image| image.size)
+                .sum();
+            json!({
+                "imageSizeBytes": size.to_string(), "layerId": "",
+                "mediaType": tag.manifest.media_type, "tag": [],
+                "timeCreatedMs": millis(tag.pushed).to_string(),
+                "timeUploadedMs": millis(tag.pushed).to_string(),
+            })
+        });
+        if let Some(names) = entry["tag"].as_array_mut() {
+            names.push(tag.name.as_str().into());
+        }
+    }
+    manifests.into()
+}
+
+/// An image as listings show it.
+struct Image {
+    digest: Digest,
+    platform: Value,
+    size: u64,
+}
+
+/// The images of a tag, at least one: an index's children, or the manifest itself.
+fn images(content: &Content, registry: &str, repository: &str, root: &Manifest) -> Vec<Image> {
+    let parsed: Value = serde_json::from_slice(&root.bytes).unwrap_or_default();
+    let itself = || Image {
+        digest: root.digest.clone(),
+        platform: json!({ "architecture": "amd64", "os": "linux" }),
+        size: transferred(&parsed),
+    };
+    let children = parsed["manifests"].as_array().into_iter().flatten();
+    let mut images: Vec<Image> = children
+        .filter_map(|child| {
+            let digest: Digest = child["digest"].as_str()?.parse().ok()?;
+            let at = Pointer::Digest(digest.clone());
+            let manifest = content.manifest(registry, repository, &at)?;
+            let parsed: Value = serde_json::from_slice(&manifest.bytes).ok()?;
+            Some(Image { digest, platform: child["platform"].clone(), size: transferred(&parsed) })
+        })
+        .collect();
+    if images.is_empty() {
+        images.push(itself());
+    }
+    images
+}
+
+/// Bytes of an image's layers.
+fn transferred(manifest: &Value) -> u64 {
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    layers.filter_map(|layer| layer["size"].as_u64()).sum()
+}
+
+fn is_list(manifest: &Manifest) -> bool {
+    [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type)
+}
+
+/// Which of the numbered pages is asked for, and how long pages are.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    page: usize,
+    size: usize,
+}
+
+impl Asked {
+    fn read(uri: &Uri, size_name: &str, usual: usize) -> Self {
+        let number = |name: &str| query(uri, name).and_then(|text| text.parse::<usize>().ok());
+        let size = number(size_name).unwrap_or(usual).clamp(1, LARGEST_PAGE);
+        Self { page: number("page").unwrap_or(1).max(1), size }
+    }
+}
+
+/// One page.
+struct Window {
+    rows: Vec<Value>,
+    /// Of all pages.
+    count: usize,
+    has_more: bool,
+}
+
+/// The page of a repository's tags, newest first; `None` where nobody may see them.
+async fn window(
+    content: &Arc<Content>,
+    (registry, repository): (&'static str, String),
+    asked: Asked,
+    row: fn(&Content, &str, &Tagged) -> Value,
+) -> Option<Window> {
+    if content.visibility(registry, &repository) != Visibility::Public {
+        return None;
+    }
+    let make = move |content: &Content| {
+        let tags = content.tags(registry, &repository);
+        let start = (asked.page - 1).saturating_mul(asked.size).min(tags.len());
+        let end = (start + asked.size).min(tags.len());
+        let rows = tags[start..end].iter().map(|tag| row(content, &repository, tag)).collect();
+        Window { rows, count: tags.len(), has_more: end < tags.len() }
+    };
+    Some(content.ask(make).await)
+}
+
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+/// Like `Thu, 02 Jan 2025 14:04:05 -0000`, which is how Quay writes times.
+fn rfc_2822(time: SystemTime) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    // 1 January 1970 was a Thursday
+    let weekday = DAYS[(millis(time) / 86_400_000 % 7) as usize];
+    let month = text[5..7].parse().map_or("Jan", |month: usize| MONTHS[month - 1]);
+    format!("{weekday}, {} {month} {} {} -0000", &text[8..10], &text[..4], &text[11..19])
+}
+
+fn ok(body: &Value) -> Response {
+    answer_json(StatusCode::OK, "application/json", body)
+}
+
+fn not_found() -> Response {
+    let body = json!({ "message": "object not found", "errinfo": {} });
+    answer_json(StatusCode::NOT_FOUND, "application/json", &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_quay_does() {
+        for (time, expected) in [
+            ("2025-01-02T14:04:05Z", "Thu, 02 Jan 2025 14:04:05 -0000"),
+            ("2024-02-29T00:00:00Z", "Thu, 29 Feb 2024 00:00:00 -0000"),
+            ("2024-11-17T23:59:59Z", "Sun, 17 Nov 2024 23:59:59 -0000"),
+        ] {
+            assert_eq!(rfc_2822(humantime::parse_rfc3339(time).unwrap()), expected);
+        }
+    }
+}

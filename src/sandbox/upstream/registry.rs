@@ -1,0 +1,344 @@
+//! The registries' protocol, read-only, each with its own manners.
+
+use std::ops::ControlFlow;
+
+use axum::{
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Upstream,
+    address::{Address, Registry},
+    cdn,
+    content::Visibility,
+    limits::SPENT_MESSAGE,
+    listing,
+    manners::{
+        self, Accept, Auth, BlobHead, ContentType, Hidden, Manners, Pulls, Referrers, TagList,
+    },
+    synthesis::{Manifest, media},
+    token::{self, Access, Wanted},
+};
+use crate::{
+    model::{Digest, Pointer},
+    sandbox::{
+        distribution::{self, Place, Refusal, Route, no_body, query},
+        fault::{Name, Side},
+    },
+};
+
+/// A request that is known to be for a repository.
+struct Visit<'a> {
+    address: &'a Address,
+    registry: &'a str,
+    repository: &'a str,
+    manners: &'a Manners,
+    request: &'a Parts,
+}
+
+impl Visit<'_> {
+    /// Host and repository, to be taken to another thread.
+    fn owned(&self) -> (String, String) {
+        (self.registry.to_owned(), self.repository.to_owned())
+    }
+}
+
+impl Upstream {
+    /// Answers one request of the protocol.
+    pub(super) async fn registry(
+        &self,
+        address: &Address,
+        registry: &Registry,
+        request: &Parts,
+    ) -> Response {
+        let (repository, place) = match Route::read(&registry.path) {
+            Ok(Route::In(repository, place)) => (repository, place),
+            Ok(Route::Base) => return self.base(address, &registry.host, request),
+            Ok(Route::Catalog) => {
+                return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
+            }
+            Err(misrouted) => return Refusal::from(misrouted).into_response(),
+        };
+        let visit = Visit {
+            address,
+            registry: &registry.host,
+            repository: repository.as_str(),
+            manners: &manners::of(&registry.host, repository.as_str()),
+            request,
+        };
+        let account = match self.gate(&visit) {
+            ControlFlow::Continue(account) => account,
+            ControlFlow::Break(refused) => return refused,
+        };
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Refusal::unsupported().into_response();
+        }
+        match place {
+            Place::Manifest(at) => self.manifest(&visit, &at, account.as_deref()).await,
+            Place::Blob(digest) => self.blob(&visit, &digest).await,
+            Place::Tags => self.tags(&visit).await,
+            Place::Referrers(digest) => self.referrers(&visit, &digest).await,
+            Place::Uploads | Place::Upload(_) => Refusal::unsupported().into_response(),
+        }
+    }
+
+    /// `/v2/`: where clients learn how to sign in.
+    fn base(&self, address: &Address, host: &str, request: &Parts) -> Response {
+        let manners = manners::of(host, "");
+        let wanted = Wanted { registry: host, repository: None };
+        let access = self.access(manners.auth, &wanted, request);
+        if matches!(access, Access::Granted(_)) {
+            let version = ("docker-distribution-api-version", "registry/2.0".to_owned());
+            return no_body(StatusCode::OK, [version]);
+        }
+        let realm = address.realm(address.base_registry(host), manners.auth);
+        unauthorized(token::challenge(manners.auth, &wanted, &realm, &access))
+    }
+
+    /// Lets the request in, and tells whose it is.
+    fn gate(&self, visit: &Visit<'_>) -> ControlFlow<Response, Option<String>> {
+        let visible = visit.address.visible(visit.registry, visit.repository);
+        let wanted = Wanted { registry: visit.registry, repository: Some(&visible) };
+        let auth = visit.manners.auth;
+        let access = self.access(auth, &wanted, visit.request);
+        let realm = visit.address.realm(Some(visit.registry), auth);
+        let challenge = token::challenge(auth, &wanted, &realm, &access);
+        match access {
+            Access::Granted(account) => match self.hidden(visit, account.is_some(), challenge) {
+                Some(refused) => ControlFlow::Break(refused),
+                None => ControlFlow::Continue(account),
+            },
+            // Chainguard and GitHub tell a token from a missing one
+            Access::OtherScope if visit.manners.hidden == Hidden::Denied => {
+                ControlFlow::Break(denied())
+            }
+            Access::OtherScope | Access::Unauthorized => {
+                ControlFlow::Break(unauthorized(challenge))
+            }
+        }
+    }
+
+    fn access(&self, auth: Auth, wanted: &Wanted<'_>, request: &Parts) -> Access {
+        let access = self.tokens.access(auth, wanted, &request.headers);
+        if auth == Auth::Open || !matches!(access, Access::Granted(_)) {
+            return access;
+        }
+        if self.tokens_end_now() {
+            return Access::Unauthorized;
+        }
+        access
+    }
+
+    /// The refusal for repositories that by their names are private or missing.
+    fn hidden(
+        &self,
+        visit: &Visit<'_>,
+        has_account: bool,
+        challenge: Option<String>,
+    ) -> Option<Response> {
+        let seen = self.content.visibility(visit.registry, visit.repository);
+        Some(match (seen, visit.manners.hidden) {
+            (Visibility::Public, _) => return None,
+            (Visibility::Private, _) if has_account => return None,
+            (_, Hidden::AlwaysUnauthorized) | (Visibility::Private, Hidden::Told) => {
+                unauthorized(challenge)
+            }
+            (Visibility::Private, Hidden::Denied) => denied(),
+            (Visibility::Missing, Hidden::Told | Hidden::Denied) => {
+                let message = "repository name not known to registry";
+                Refusal::unknown("NAME_UNKNOWN", message).into_response()
+            }
+        })
+    }
+
+    async fn manifest(&self, visit: &Visit<'_>, at: &Pointer, account: Option<&str>) -> Response {
+        if let Some((host, prefix)) = visit.manners.manifests_at {
+            let path = format!("{prefix}/{}/manifests/{}", visit.repository, at.as_str());
+            return redirect(visit.address.elsewhere(host, &path));
+        }
+        let Some(manifest) = self.find_manifest(visit, at).await else {
+            return manifest_unknown(at);
+        };
+        if visit.manners.accept == Accept::Needed && !accepts(visit.request, &manifest.media_type) {
+            return manifest_unknown(at);
+        }
+        let method = &visit.request.method;
+        let media_type = match visit.manners.content_type {
+            ContentType::Right => manifest.media_type.as_str(),
+            ContentType::Html => "text/html; charset=utf-8",
+        };
+        let served =
+            || distribution::manifest(method, &manifest.digest, media_type, manifest.bytes.clone());
+        if visit.manners.pulls == Pulls::Free {
+            return served();
+        }
+        let limit = self.faults.active(Name::PullLimit, Side::Upstream);
+        let budget = self.limits.count(method, account, limit.and_then(|limit| limit.number()));
+        let mut response = if budget.is_within {
+            served()
+        } else {
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", SPENT_MESSAGE)
+                .into_response()
+        };
+        budget.tell(response.headers_mut());
+        response
+    }
+
+    async fn find_manifest(&self, visit: &Visit<'_>, at: &Pointer) -> Option<Manifest> {
+        let find = async |at: Pointer| {
+            let (registry, repository) = visit.owned();
+            self.content.ask(move |content| content.manifest(&registry, &repository, &at)).await
+        };
+        let manifest = find(at.clone()).await?;
+        let is_list = [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type);
+        if matches!(at, Pointer::Tag(_))
+            && is_list
+            && !accepts(visit.request, &manifest.media_type)
+            && self.faults.active(Name::Translate, Side::Upstream).is_some()
+        {
+            let index: Value = serde_json::from_slice(&manifest.bytes).ok()?;
+            let child: Digest = index["manifests"][0]["digest"].as_str()?.parse().ok()?;
+            return find(Pointer::Digest(child)).await;
+        }
+        Some(manifest)
+    }
+
+    async fn blob(&self, visit: &Visit<'_>, digest: &Digest) -> Response {
+        let Visit { registry, repository, manners, request, .. } = visit;
+        let is_head = request.method == Method::HEAD;
+        if is_head && manners.blob_head == BlobHead::Unauthorized {
+            return unauthorized(None);
+        }
+        let (host, name) = visit.owned();
+        let wanted = digest.clone();
+        let found = self.content.ask(move |content| content.blob(&host, &name, &wanted)).await;
+        let Some(blob) = found else {
+            return Refusal::unknown("BLOB_UNKNOWN", "blob unknown to registry").into_response();
+        };
+        match manners.blobs_at {
+            Some(host) if !is_head => {
+                let path = cdn::path(registry, repository, digest);
+                redirect(visit.address.cdn(host, &path))
+            }
+            _ => cdn::serve(&self.content, &blob, digest, request).await,
+        }
+    }
+
+    async fn tags(&self, visit: &Visit<'_>) -> Response {
+        let Visit { registry, repository, manners, request, .. } = visit;
+        let uri = with_page_size(&request.uri, manners.page);
+        let (host, name) = visit.owned();
+        let names = self.content.ask(move |content| content.tag_names(&host, &name)).await;
+        let page = match distribution::page(names, &uri) {
+            Ok(page) => page,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let name = visit.address.visible(registry, repository);
+        let mut body = json!({ "name": name, "tags": page.names });
+        if manners.tag_list == TagList::WithManifests {
+            body["child"] = json!([]);
+            body["manifest"] = listing::google(&self.content, registry, repository).await;
+        }
+        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
+        if let Some(link) = distribution::link(&page, &uri) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+
+    async fn referrers(&self, visit: &Visit<'_>, subject: &Digest) -> Response {
+        if visit.manners.referrers == Referrers::Absent {
+            return (StatusCode::NOT_FOUND, "404 page not found").into_response();
+        }
+        let wanted = query(&visit.request.uri, "artifactType");
+        let (host, name) = visit.owned();
+        let subject = subject.clone();
+        let found =
+            self.content.ask(move |content| content.referrers(&host, &name, &subject)).await;
+        let manifests: Vec<Value> = found
+            .iter()
+            .map(referrer)
+            .filter(|referrer| {
+                wanted.as_ref().is_none_or(|wanted| referrer["artifactType"] == wanted.as_str())
+            })
+            .collect();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests,
+        });
+        let mut response = distribution::json(StatusCode::OK, media::OCI_INDEX, &index);
+        if wanted.is_some() {
+            let applied = HeaderValue::from_static("artifactType");
+            response.headers_mut().insert("oci-filters-applied", applied);
+        }
+        response
+    }
+}
+
+fn referrer(manifest: &Manifest) -> Value {
+    let content: Value = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+    let artifact_type = match &content["artifactType"] {
+        Value::Null => &content["config"]["mediaType"],
+        own => own,
+    };
+    let mut referrer = json!({
+        "mediaType": manifest.media_type, "digest": manifest.digest,
+        "size": manifest.bytes.len(), "artifactType": artifact_type,
+    });
+    if content["annotations"].is_object() {
+        referrer["annotations"] = content["annotations"].clone();
+    }
+    referrer
+}
+
+/// Whether `Accept` names the type of an OCI or Docker manifest; without one, everything is.
+fn accepts(request: &Parts, media_type: &str) -> bool {
+    let mut accepted = request.headers.get_all(header::ACCEPT).iter().peekable();
+    accepted.peek().is_none()
+        || accepted.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
+            |range| {
+                let range = range.split(';').next().unwrap_or_default().trim();
+                range == "*/*" || range == media_type
+            },
+        )
+}
+
+/// The request's URI with `n`, where the registry pages unasked, and never above its own size.
+fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
+    let Some(most) = page else { return uri.clone() };
+    let asked = query(uri, "n").unwrap_or_else(|| most.to_string());
+    // what is not a number is refused further on
+    let n = asked.parse::<usize>().map_or(asked, |n| n.min(most).to_string());
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    pairs.append_pair("n", &n);
+    if let Some(last) = query(uri, "last") {
+        pairs.append_pair("last", &last);
+    }
+    let paged = format!("{}?{}", uri.path(), pairs.finish());
+    paged.parse().unwrap_or_else(|_| uri.clone())
+}
+
+fn redirect(to: String) -> Response {
+    no_body(StatusCode::TEMPORARY_REDIRECT, [("location", to)])
+}
+
+fn manifest_unknown(at: &Pointer) -> Response {
+    Refusal::unknown("MANIFEST_UNKNOWN", format!("manifest unknown: {}", at.as_str()))
+        .into_response()
+}
+
+fn denied() -> Response {
+    let message = "requested access to the resource is denied";
+    Refusal::new(StatusCode::FORBIDDEN, "DENIED", message).into_response()
+}
+
+fn unauthorized(challenge: Option<String>) -> Response {
+    let message = "authentication required";
+    let mut response =
+        Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message).into_response();
+    if let Some(Ok(challenge)) = challenge.map(HeaderValue::try_from) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
