@@ -239,7 +239,8 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
         )
     })?;
     let named = outline.media_type.as_deref().unwrap_or_default();
-    let schema_1 = named.contains("manifest.v1+") || outline.fs_layers.is_some();
+    let schema_1 =
+        named.contains("docker.distribution.manifest.v1+") || outline.fs_layers.is_some();
     if outline.schema_version == Some(1) || schema_1 {
         return Err(Error::new(Kind::Unsupported, "the manifest is Docker schema 1")
             .hint("the format was retired in 2024; rebuild the image or push it again with a current tool"));
@@ -288,6 +289,11 @@ mod tests {
                 r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
                 Some(list),
                 Ok(MediaType::OciIndex),
+            ),
+            (
+                r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#,
+                None,
+                Ok(MediaType::OciManifest),
             ),
             (r#"{"manifests":[]}"#, Some(list), Ok(MediaType::DockerList)),
             (r#"{"manifests":[]}"#, Some("text/html"), Ok(MediaType::OciIndex)),

@@ -69,6 +69,16 @@ pub enum Shape {
     Flat,
 }
 
+/// What happens to a repository of a destination that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Create {
+    /// It is made.
+    #[default]
+    Missing,
+    /// Its images fail.
+    Never,
+}
+
 /// Which parts of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Want {

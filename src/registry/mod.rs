@@ -5,9 +5,29 @@
 //! differently stay behind them.
 
 pub mod body;
+pub mod client;
+pub mod credentials;
 pub mod login;
 pub mod meter;
+pub mod pace;
 pub mod retry;
+pub mod transport;
+
+mod artifact_registry;
+mod auth;
+mod challenge;
+mod destination;
+mod errors;
+pub(crate) mod flight;
+mod hub;
+mod paging;
+mod quay;
+mod source;
+mod token;
+mod upload;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +41,12 @@ use url::Url;
 
 use crate::model::{Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag};
 pub use body::Body;
+pub use client::{Registry, Scheme, Settings};
+pub use credentials::Credentials;
+pub use login::{Freshness, Login};
 pub use meter::{Meter, Meters};
+pub use pace::{Pace, Paces};
+pub use transport::{Certificate, Reach, Transport};
 
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;

@@ -1,0 +1,499 @@
+//! Who a registry lets in: challenges, tokens, and where credentials may go.
+//!
+//! The first request to an unknown host goes out bare; what its answer asks
+//! for is then known, and no later request is sent only to be refused. While
+//! that first request is out, others wait for what it learns, holding neither
+//! permit nor lock that it could need. Credentials go to the registry's own
+//! host and to token services known to belong to it, and nowhere else.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use futures::FutureExt;
+use http::HeaderValue;
+use secrecy::ExposeSecret;
+use tokio::sync::{Mutex as Gate, OwnedMutexGuard};
+use url::Url;
+
+use super::{
+    Meter,
+    challenge::Challenge,
+    credentials::{Credentials, Docker, Identity},
+    errors::Standing,
+    flight::{Age, Flights},
+    login::{Freshness, Login},
+    token::{Asker, Token, TokenRequest, basic, fetch, secret},
+    transport::{Transport, authority, same_origin},
+};
+use crate::model::{Error, Host, Kind, Repository, Result};
+
+/// What a request needs to be allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Access {
+    pub(crate) repository: Repository,
+    pub(crate) rights: Rights,
+    /// The repository a blob is mounted from.
+    pub(crate) from: Option<Repository>,
+}
+
+/// What is done with a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Rights {
+    Pull,
+    PullPush,
+}
+
+impl Access {
+    pub(crate) fn new(repository: &Repository, rights: Rights) -> Self {
+        Self { repository: repository.clone(), rights, from: None }
+    }
+
+    pub(crate) fn with(mut self, from: &Repository) -> Self {
+        self.from = Some(from.clone());
+        self
+    }
+
+    /// The scopes to ask for: the challenge's own where it speaks of anything but these repositories.
+    fn scopes(&self, challenged: Option<&str>) -> Vec<String> {
+        let ours = |scope: &str| {
+            let mut names = [Some(&self.repository), self.from.as_ref()].into_iter().flatten();
+            names.any(|name| scope.starts_with(&format!("repository:{name}:")))
+        };
+        if let Some(challenged) = challenged
+            && !challenged.split_whitespace().all(ours)
+        {
+            return challenged.split_whitespace().map(str::to_owned).collect();
+        }
+        let actions = match self.rights {
+            Rights::Pull => "pull",
+            Rights::PullPush => "pull,push",
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
+        scopes.extend(self.from.iter().map(|from| format!("repository:{from}:pull")));
+        scopes
+    }
+}
+
+/// What a registry wants to see.
+#[derive(Debug, Clone)]
+enum Way {
+    /// Nothing.
+    Open,
+    /// User and password.
+    Basic,
+    /// A token from there.
+    Bearer { realm: Url, service: Option<String>, scope: Option<String> },
+}
+
+impl Way {
+    /// What of it holds for every repository: a scope like `aws` does, one repository's does not.
+    fn of_the_host(mut self) -> Self {
+        if let Self::Bearer { scope, .. } = &mut self {
+            scope.take_if(|scope| scope.contains("repository:"));
+        }
+        self
+    }
+}
+
+#[derive(Debug, Default)]
+struct Knowledge {
+    /// What the host asked for first.
+    host: Option<Way>,
+    by_access: HashMap<Access, Way>,
+    gates: HashMap<Option<Access>, Arc<Gate<Probe>>>,
+}
+
+/// Whether the first request may be waited for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    Worthwhile,
+    /// One got no answer: everyone for themselves, not one by one.
+    Failed,
+}
+
+/// Lets requests into one registry.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    host: Host,
+    base: Url,
+    auth_host: Option<Host>,
+    transport: Transport,
+    meter: Arc<Meter>,
+    source: Source,
+    knowledge: Mutex<Knowledge>,
+    tokens: Flights<TokenRequest, Token>,
+    warned: AtomicBool,
+}
+
+enum Source {
+    Docker(Docker),
+    Fixed(Identity),
+    Login(Arc<dyn Login>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// Leave to send a request, and what to do when it is refused.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) header: Option<HeaderValue>,
+    grant: Grant,
+    /// Held while this request finds out for others what is asked for.
+    probe: Option<OwnedMutexGuard<Probe>>,
+}
+
+#[derive(Debug)]
+enum Grant {
+    Open,
+    Basic,
+    Token { key: TokenRequest, age: Age },
+    Login(Freshness),
+}
+
+impl Pass {
+    fn new(header: Option<HeaderValue>, grant: Grant) -> Self {
+        Self { header, grant, probe: None }
+    }
+
+    /// The same pass, with nobody waiting for what it learns.
+    pub(crate) fn without_probe(mut self) -> Self {
+        self.probe = None;
+        self
+    }
+
+    /// There was no answer to learn from.
+    pub(crate) fn unanswered(mut self) {
+        if let Some(probe) = &mut self.probe {
+            **probe = Probe::Failed;
+        }
+    }
+}
+
+enum Known {
+    Way(Way),
+    Ask(Arc<Gate<Probe>>),
+}
+
+impl Authenticator {
+    pub(crate) fn new(
+        (host, base): (&Host, &Url),
+        credentials: Credentials,
+        auth_host: Option<Host>,
+        transport: &Transport,
+        meter: &Arc<Meter>,
+    ) -> Self {
+        let source = match credentials {
+            // the sandbox knows nobody, and is told nobody's password
+            Credentials::Docker if transport.is_sandbox() => Source::Fixed(Identity::Anonymous),
+            Credentials::Docker => Source::Docker(Docker::new(host)),
+            Credentials::Basic { username, password } => {
+                Source::Fixed(Identity::Basic { username, password })
+            }
+            Credentials::Login(login) => Source::Login(login),
+            Credentials::Anonymous => Source::Fixed(Identity::Anonymous),
+        };
+        Self {
+            host: host.clone(),
+            base: base.clone(),
+            auth_host,
+            transport: transport.clone(),
+            meter: Arc::clone(meter),
+            source,
+            knowledge: Mutex::default(),
+            tokens: Flights::new(),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for what is needed to send a request of this kind.
+    ///
+    /// # Errors
+    /// Those of credentials and of the token service.
+    pub(crate) async fn pass(&self, access: &Access) -> Result<Pass> {
+        if let Source::Login(login) = &self.source {
+            return self.log_in(login.as_ref(), Freshness::Cached).await;
+        }
+        loop {
+            let gate = match self.known(access) {
+                Known::Way(way) => return self.follow(way, access).await,
+                Known::Ask(gate) => gate,
+            };
+            let probe = Arc::clone(&gate).lock_owned().await;
+            // the one before may have learnt it
+            if matches!(self.known(access), Known::Ask(now) if Arc::ptr_eq(&now, &gate)) {
+                let probe = (*probe == Probe::Worthwhile).then_some(probe);
+                return Ok(Pass { header: None, grant: Grant::Open, probe });
+            }
+        }
+    }
+
+    /// The request was let in.
+    pub(crate) fn accepted(&self, pass: Pass, access: &Access) {
+        if matches!(pass.grant, Grant::Open) {
+            self.learn(access, Way::Open);
+        }
+        // dropped only now, so that those who wait find what was learnt
+        drop(pass);
+    }
+
+    /// The request was refused: another pass, where one may help.
+    ///
+    /// # Errors
+    /// Those of credentials and of the token service.
+    pub(crate) async fn refused(
+        &self,
+        pass: Pass,
+        access: &Access,
+        offered: &[Challenge],
+    ) -> Result<Option<Pass>> {
+        match &pass.grant {
+            Grant::Open => {
+                let Some(way) = self.choose(offered)? else { return Ok(None) };
+                self.learn(access, way.clone());
+                drop(pass);
+                let next = self.follow(way, access).await?;
+                Ok(next.header.is_some().then_some(next))
+            }
+            Grant::Token { key, age: Age::Kept } => {
+                self.tokens.discard(key, |token| Some(&token.header) == pass.header.as_ref());
+                self.meter.retries.add(1);
+                self.token(key.clone()).await.map(Some)
+            }
+            Grant::Token { key, age: Age::New } => {
+                // taken for granted from another repository: this one may ask for something else
+                let Some(Way::Bearer { realm, service, scope }) = self.choose(offered)? else {
+                    return Ok(None);
+                };
+                let scopes = access.scopes(scope.as_deref());
+                if scopes == key.scopes || realm != key.realm {
+                    return Ok(None);
+                }
+                self.learn(access, Way::Bearer { realm, service, scope });
+                self.token(TokenRequest { scopes, ..key.clone() }).await.map(Some)
+            }
+            Grant::Login(Freshness::Cached) => {
+                let Source::Login(login) = &self.source else { return Ok(None) };
+                self.meter.retries.add(1);
+                self.log_in(login.as_ref(), Freshness::Renewed).await.map(Some)
+            }
+            Grant::Basic | Grant::Login(Freshness::Renewed) => Ok(None),
+        }
+    }
+
+    /// Who asks, for hints.
+    pub(crate) async fn standing(&self) -> Standing {
+        match &self.source {
+            Source::Login(_) => Standing::Managed,
+            _ => match self.identity().await {
+                Ok(Identity::Anonymous) | Err(_) => Standing::Anonymous,
+                Ok(_) => Standing::Known,
+            },
+        }
+    }
+
+    async fn identity(&self) -> Result<Identity> {
+        match &self.source {
+            Source::Docker(docker) => docker.identity().await,
+            Source::Fixed(identity) => Ok(identity.clone()),
+            Source::Login(_) => Ok(Identity::Anonymous),
+        }
+    }
+
+    fn known(&self, access: &Access) -> Known {
+        let mut knowledge = self.lock();
+        if let Some(way) = knowledge.by_access.get(access) {
+            return Known::Way(way.clone());
+        }
+        let key = match &knowledge.host {
+            Some(way @ (Way::Basic | Way::Bearer { .. })) => return Known::Way(way.clone()),
+            // one open repository says nothing about the next
+            Some(Way::Open) => Some(access.clone()),
+            None => None,
+        };
+        Known::Ask(Arc::clone(knowledge.gates.entry(key).or_default()))
+    }
+
+    fn learn(&self, access: &Access, way: Way) {
+        let mut knowledge = self.lock();
+        match (&knowledge.host, &way) {
+            // the first realm is kept: nvcr.io names one later that turns anonymous clients away
+            (None, _) | (Some(Way::Open), Way::Basic | Way::Bearer { .. }) => {
+                knowledge.host = Some(way.clone().of_the_host());
+            }
+            _ => {}
+        }
+        knowledge.by_access.insert(access.clone(), way);
+    }
+
+    async fn follow(&self, way: Way, access: &Access) -> Result<Pass> {
+        match way {
+            Way::Open => Ok(Pass::new(None, Grant::Open)),
+            Way::Basic => {
+                let header = match self.identity().await? {
+                    Identity::Basic { username, password }
+                        if self.transport.is_private(&self.base) =>
+                    {
+                        Some(basic(&username, &password)?)
+                    }
+                    _ => None,
+                };
+                Ok(Pass::new(header, Grant::Basic))
+            }
+            Way::Bearer { realm, service, scope } => {
+                let scopes = access.scopes(scope.as_deref());
+                self.token(TokenRequest { realm, service, scopes }).await
+            }
+        }
+    }
+
+    async fn token(&self, key: TokenRequest) -> Result<Pass> {
+        let identity = match self.identity().await? {
+            Identity::Anonymous => Identity::Anonymous,
+            known if self.is_trusted(&key.realm) => known,
+            _ => {
+                self.warn(&key.realm);
+                Identity::Anonymous
+            }
+        };
+        let asker =
+            Asker { transport: self.transport.clone(), meter: Arc::clone(&self.meter), identity };
+        let wanted = key.clone();
+        let make = || fetch(asker, wanted).boxed();
+        let (token, age) = self.tokens.obtain(&key, Token::is_fresh, make).await?;
+        Ok(Pass::new(Some(token.header), Grant::Token { key, age }))
+    }
+
+    async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Pass> {
+        if !self.transport.is_private(&self.base) {
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("`{}` would get its credentials over plain HTTP", self.host),
+            ));
+        }
+        let known = login.authorization(freshness).await?;
+        let header = secret(known.expose_secret()).ok_or_else(|| {
+            Error::new(Kind::Configuration, "the credentials do not fit a header")
+        })?;
+        Ok(Pass::new(Some(header), Grant::Login(freshness)))
+    }
+
+    /// The best of what is offered; `None` where nothing is that we have.
+    fn choose(&self, offered: &[Challenge]) -> Result<Option<Way>> {
+        let of = |scheme: &str| offered.iter().find(|challenge| challenge.scheme == scheme);
+        let Some(bearer) = of("bearer") else { return Ok(of("basic").map(|_| Way::Basic)) };
+        let text = |name: &str| bearer.param(name).map(str::to_owned);
+        let realm = match &self.lock().host {
+            Some(Way::Bearer { realm, .. }) => Some(realm.clone()),
+            _ => text("realm").and_then(|realm| Url::parse(&realm).ok()),
+        };
+        let realm = realm.filter(|realm| matches!(realm.scheme(), "https" | "http"));
+        let Some(realm) = realm else {
+            let problem = format!("`{}` names no token service it wants a token of", self.host);
+            return Err(Error::new(Kind::Protocol, problem));
+        };
+        Ok(Some(Way::Bearer { realm, service: text("service"), scope: text("scope") }))
+    }
+
+    /// Whether a token service may be given the registry's credentials.
+    fn is_trusted(&self, realm: &Url) -> bool {
+        let name = authority(realm);
+        let belongs = match self.host.as_str() {
+            Host::DOCKER_HUB => name == "auth.docker.io",
+            "registry.gitlab.com" => name == "gitlab.com",
+            "nvcr.io" => name == "authn.nvidia.com",
+            _ => false,
+        };
+        let named = self.auth_host.as_ref().is_some_and(|host| host.as_str() == name);
+        self.transport.is_private(realm) && (same_origin(realm, &self.base) || belongs || named)
+    }
+
+    fn warn(&self, realm: &Url) {
+        if !self.warned.swap(true, Relaxed) {
+            let service = authority(realm);
+            tracing::warn!(
+                registry = %self.host,
+                "credentials are not sent to the token service `{service}`, which is not known to belong to `{0}`; \
+                 if it does, set `auth_host = \"{service}\"` under [registry.\"{0}\"]",
+                self.host
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Knowledge> {
+        self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::transport::Reach;
+
+    fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
+        let transport = Transport::new(Reach::Direct).unwrap();
+        Authenticator::new(
+            (&host.parse().unwrap(), &base.parse().unwrap()),
+            Credentials::Anonymous,
+            auth_host.map(|host| host.parse().unwrap()),
+            &transport,
+            &Arc::default(),
+        )
+    }
+
+    #[test]
+    fn credentials_go_only_where_they_belong() {
+        let hub = authenticator("docker.io", "https://registry-1.docker.io/", None);
+        let ghcr = authenticator("ghcr.io", "https://ghcr.io/", None);
+        let own =
+            authenticator("r.example.com", "https://r.example.com/", Some("auth.example.com"));
+        let port = authenticator("localhost:5000", "http://localhost:5000/", None);
+        for (registry, realm, expected) in [
+            (&hub, "https://auth.docker.io/token", true),
+            (&hub, "https://registry-1.docker.io/token", true),
+            (&hub, "http://auth.docker.io/token", false),
+            (&hub, "https://auth.docker.io:8443/token", false),
+            (&hub, "https://auth.docker.io.evil.example/token", false),
+            (&hub, "https://evil.example/auth.docker.io", false),
+            (&ghcr, "https://ghcr.io/token", true),
+            (&ghcr, "http://ghcr.io/token", false),
+            (&ghcr, "https://ghcr.io:444/token", false),
+            (&ghcr, "https://auth.docker.io/token", false),
+            (&own, "https://auth.example.com/token", true),
+            (&own, "https://example.com/token", false),
+            (&port, "http://localhost:5000/token", true),
+            (&port, "http://localhost:5001/token", false),
+        ] {
+            let realm = realm.parse().unwrap();
+            assert_eq!(registry.is_trusted(&realm), expected, "{} {realm}", registry.host);
+        }
+    }
+
+    #[test]
+    fn a_challenge_of_another_scope_is_taken_by_its_word() {
+        let access = Access::new(&"a/b".parse().unwrap(), Rights::PullPush);
+        let mount = access.clone().with(&"c".parse().unwrap());
+        for (access, challenged, expected) in [
+            (&access, None, vec!["repository:a/b:pull,push"]),
+            (&access, Some("repository:a/b:pull"), vec!["repository:a/b:pull,push"]),
+            (&access, Some("aws"), vec!["aws"]),
+            (&access, Some("repository:x/a/b:pull x"), vec!["repository:x/a/b:pull", "x"]),
+            (
+                &mount,
+                Some("repository:a/b:pull,push"),
+                vec!["repository:a/b:pull,push", "repository:c:pull"],
+            ),
+        ] {
+            assert_eq!(access.scopes(challenged), expected, "{challenged:?}");
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! A registry: one function that sends a request to it, with all that belongs to that.
+//!
+//! Login, one permit a connection, counting, redirects and the meaning of
+//! refusals are settled here, so that what speaks the protocol above is only
+//! about the protocol. `max_connections` has its one owner here: an answer
+//! holds its permit until its body is read or dropped, and nothing else is
+//! waited for while a permit is held.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use reqwest::{Request, Response};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use url::Url;
+
+use super::{
+    Allowance, ByteStream, Meter,
+    auth::{Access, Authenticator, Pass},
+    challenge::{Challenge, challenges},
+    credentials::Credentials,
+    errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
+    pace::{Pace, Paces},
+    token::limited,
+    transport::{Certificate, Lane, Transport, authority, same_origin},
+};
+use crate::model::{Error, Host, Kind, Result};
+
+/// How long the head of an answer may take.
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+const REDIRECTS: usize = 5;
+
+/// How often one request is sent at most: bare, with what is known, with what is new.
+const LOGINS: usize = 3;
+
+/// How to reach and use one registry.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose name it is asked in.
+    pub credentials: Credentials,
+    /// A token service on another host that may have the credentials.
+    pub auth_host: Option<Host>,
+    /// What to trust besides the system's certificates.
+    pub certificate: Option<Certificate>,
+    /// HTTP or HTTPS.
+    pub scheme: Scheme,
+    /// Requests at once, at least one.
+    pub max_connections: usize,
+    /// Registries asked first for content by digest.
+    pub mirrors: Vec<Host>,
+    /// How fast it may be written to.
+    pub paces: Paces,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            credentials: Credentials::Docker,
+            auth_host: None,
+            certificate: None,
+            scheme: Scheme::Usual,
+            max_connections: 32,
+            mirrors: Vec::new(),
+            paces: Paces::default(),
+        }
+    }
+}
+
+/// HTTP or HTTPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// HTTP for this machine, HTTPS for every other.
+    #[default]
+    Usual,
+    /// HTTP.
+    Http,
+    /// HTTPS.
+    Https,
+}
+
+/// One registry, as [`Source`](super::Source) and as [`Destination`](super::Destination).
+#[derive(Debug)]
+pub struct Registry {
+    pub(super) host: Host,
+    pub(super) base: Url,
+    pub(super) meter: Arc<Meter>,
+    pub(super) transport: Transport,
+    pub(super) mirrors: Vec<Mirror>,
+    paces: Paces,
+    auth: Authenticator,
+    permits: Arc<Semaphore>,
+    allowance: Mutex<Option<Allowance>>,
+}
+
+/// A registry that has the same content by digest.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) registry: Registry,
+    /// Set once it did not answer; it is then left alone.
+    pub(super) is_gone: AtomicBool,
+}
+
+/// A request, before anything but itself is decided.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) access: &'a Access,
+    pub(super) doing: Doing,
+    pub(super) lane: Lane,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, url: Url, access: &'a Access, doing: Doing) -> Self {
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Self { method, url, access, doing, lane: Lane::Calls, headers, body }
+    }
+}
+
+/// A 2xx answer; holds its connection's permit.
+pub(super) struct Answer {
+    /// How an error names the request.
+    pub(super) subject: String,
+    response: Response,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The body, of at most `limit` bytes.
+    pub(super) async fn bytes(self, limit: u64) -> Result<Bytes> {
+        limited(self.response, limit, &self.subject).await
+    }
+
+    /// The body as it comes; the permit goes with it.
+    pub(super) fn stream(self) -> ByteStream {
+        let Self { subject, response, permit } = self;
+        let chunks = response.bytes_stream().map(move |chunk| {
+            let _held = &permit;
+            chunk.map_err(|error| {
+                Error::new(Kind::Unavailable, format!("{subject}: the connection broke"))
+                    .because(error.without_url())
+            })
+        });
+        chunks.boxed()
+    }
+}
+
+impl Registry {
+    /// Makes ready; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when the host makes no URL or the certificate cannot be used.
+    pub fn new(
+        host: Host,
+        settings: Settings,
+        transport: &Transport,
+        meter: Arc<Meter>,
+    ) -> Result<Self> {
+        let transport = match &settings.certificate {
+            Some(certificate) => transport.trusting(certificate).map_err(|error| {
+                error.context(format!("the certificate for `{host}` cannot be used"))
+            })?,
+            None => transport.clone(),
+        };
+        let base = base(&host, settings.scheme)?;
+        let mirrors = settings.mirrors.into_iter().map(|mirror| {
+            let registry = Self::new(mirror, Settings::default(), &transport, Arc::clone(&meter))?;
+            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
+        });
+        let mirrors = mirrors.collect::<Result<_>>()?;
+        let auth = Authenticator::new(
+            (&host, &base),
+            settings.credentials,
+            settings.auth_host,
+            &transport,
+            &meter,
+        );
+        let max_connections = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Ok(Self {
+            host,
+            base,
+            meter,
+            transport,
+            mirrors,
+            paces: settings.paces,
+            auth,
+            permits: Arc::new(Semaphore::new(max_connections)),
+            allowance: Mutex::new(None),
+        })
+    }
+
+    /// The registry's host, as references name it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn last_allowance(&self) -> Option<Allowance> {
+        *self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A URL below `/v2/`.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{path}"));
+        url
+    }
+
+    /// How an error names a request: no scheme, no query, no upload state.
+    pub(super) fn subject(&self, method: &Method, url: &Url) -> String {
+        let host = match same_origin(url, &self.base) {
+            true => self.host.to_string(),
+            false => authority(url),
+        };
+        let uploads = "/blobs/uploads/";
+        match url.path().split_once(uploads) {
+            Some((before, state)) if !state.is_empty() => {
+                format!("{method} {host}{before}{uploads}…")
+            }
+            _ => format!("{method} {host}{}", url.path()),
+        }
+    }
+
+    /// Sends the request until it is let in, and gives a 2xx answer.
+    ///
+    /// # Errors
+    /// What the registry says, of the kind it means; what the connection or the token service says.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer> {
+        let mut pass = self.auth.pass(call.access).await?;
+        let mut logins = 1;
+        loop {
+            let no = match self.attempt(call, pass.header.as_ref()).await {
+                Ok(Ok(answer)) => {
+                    self.auth.accepted(pass, call.access);
+                    return Ok(answer);
+                }
+                Ok(Err(no)) => no,
+                Err(error) => {
+                    pass.unanswered();
+                    return Err(error);
+                }
+            };
+            let offered = no.offered;
+            let error = no.refusal.error(&no.subject, call.doing);
+            if !no.wants_login {
+                match error.is_transient() {
+                    true => pass.unanswered(),
+                    false => self.auth.accepted(pass, call.access),
+                }
+                return Err(self.explain(error).await);
+            }
+            match self.auth.refused(pass, call.access, &offered).await? {
+                Some(next) if logins < LOGINS => pass = next,
+                _ => return Err(self.explain(error).await),
+            }
+            logins += 1;
+        }
+    }
+
+    /// Sends the request once, with a body that exists once, and without a limit of time.
+    ///
+    /// A refused login is forgotten, so that another attempt brings a new one,
+    /// and told as [`Kind::Unavailable`], because only a new body can be sent.
+    pub(super) async fn send_once(
+        &self,
+        request: Request,
+        access: &Access,
+        doing: Doing,
+    ) -> Result<()> {
+        let mut request = request;
+        let subject = self.subject(request.method(), request.url());
+        let whose = self.whose(request.url());
+        let pass = match whose {
+            Whose::Own => Some(self.auth.pass(access).await?),
+            Whose::Other => None,
+        };
+        if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
+            request.headers_mut().insert(header::AUTHORIZATION, header);
+        }
+        // bare or not, others learn nothing from this one before its body is through
+        let pass = pass.map(Pass::without_probe);
+        let pace = self.pace(request.method(), doing);
+        turn(pace).await;
+        let _permit = self.permit().await;
+        let response = self.transport.send(Lane::Blobs, request, &self.meter, &subject).await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        let no = self.refusal(response, subject, whose).await;
+        slow_down(pace, &no);
+        let error = no.refusal.error(&no.subject, doing);
+        if no.wants_login
+            && let Some(pass) = pass
+            && self.auth.refused(pass, access, &no.offered).await?.is_some()
+        {
+            let again = Error::new(Kind::Unavailable, "the login ended during the upload");
+            return Err(again.because(error));
+        }
+        Err(self.explain(error).await)
+    }
+
+    fn pace(&self, method: &Method, doing: Doing) -> Option<&Pace> {
+        match (doing, method) {
+            (Doing::Upload, &Method::POST) => self.paces.open.as_deref(),
+            (Doing::Upload, &Method::PUT) => self.paces.upload.as_deref(),
+            (Doing::Commit, &Method::PUT) => self.paces.commit.as_deref(),
+            _ => None,
+        }
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+
+    /// One attempt, redirects included: an answer, or a refusal.
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Result<Answer, No>> {
+        let pace = self.pace(&call.method, call.doing);
+        turn(pace).await;
+        let permit = self.permit().await;
+        let mut url = call.url.clone();
+        for _ in 0..=REDIRECTS {
+            let mut request = Request::new(call.method.clone(), url.clone());
+            *request.headers_mut() = call.headers.clone();
+            let whose = self.whose(&url);
+            if let Some(value) = authorization.filter(|_| whose == Whose::Own) {
+                request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            }
+            if matches!(call.method, Method::POST | Method::PUT) {
+                *request.body_mut() = Some(call.body.clone().into());
+            }
+            let subject = self.subject(&call.method, &url);
+            let response = self.deliver(call.lane, request, &subject).await?;
+            if whose == Whose::Own {
+                self.note_allowance(response.headers());
+            }
+            let status = response.status();
+            if status.is_success() {
+                return Ok(Ok(Answer { subject, response, permit }));
+            }
+            if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
+                let no = self.refusal(response, subject, whose).await;
+                slow_down(pace, &no);
+                return Ok(Err(no));
+            }
+            let next = next_hop(&url, response.headers(), self.transport.is_plain(&url));
+            url = next.ok_or_else(|| {
+                Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
+            })?;
+        }
+        let subject = self.subject(&call.method, &call.url);
+        Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
+    }
+
+    fn whose(&self, url: &Url) -> Whose {
+        if same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
+    }
+
+    /// Sends as it is, and waits for the head of the answer.
+    pub(super) async fn deliver(
+        &self,
+        lane: Lane,
+        request: Request,
+        subject: &str,
+    ) -> Result<Response> {
+        let sent = self.transport.send(lane, request, &self.meter, subject);
+        timeout(ANSWER_PATIENCE, sent).await.unwrap_or_else(|_| {
+            let seconds = ANSWER_PATIENCE.as_secs();
+            Err(Error::new(Kind::Stalled, format!("{subject}: no answer for {seconds} s")))
+        })
+    }
+
+    pub(super) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
+        let (status, headers) = (response.status(), response.headers().clone());
+        // what cannot be read of it is not missed
+        let body = limited(response, BODY_LIMIT, &subject).await.unwrap_or_default();
+        let refusal = Refusal::new(status, &headers, &body);
+        if refusal.is_throttle() {
+            self.meter.throttled.add(1);
+        }
+        let wants_login = whose == Whose::Own && refusal.wants_login();
+        No { refusal, subject, wants_login, offered: challenges(&headers) }
+    }
+
+    async fn explain(&self, error: Error) -> Error {
+        match hint(error.kind(), &self.host, self.auth.standing().await) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// Keeps what `ratelimit-limit: 100;w=21600` and its twin say.
+    fn note_allowance(&self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        let told = || {
+            let limit = text("ratelimit-limit")?;
+            let window = limit.split_once("w=")?.1.trim().parse().ok()?;
+            Some(Allowance {
+                limit: leading_number(limit)?,
+                remaining: leading_number(text("ratelimit-remaining")?)?,
+                window: Duration::from_secs(window),
+            })
+        };
+        if let Some(told) = told() {
+            *self.allowance.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        }
+    }
+}
+
+/// Whether a URL is the registry's, which alone sees its login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    Other,
+}
+
+/// A refusal and what belongs to it.
+pub(super) struct No {
+    pub(super) refusal: Refusal,
+    pub(super) subject: String,
+    wants_login: bool,
+    offered: Vec<Challenge>,
+}
+
+/// Waits for a turn, holding nothing.
+async fn turn(pace: Option<&Pace>) {
+    if let Some(pace) = pace {
+        pace.turn().await;
+    }
+}
+
+fn slow_down(pace: Option<&Pace>, no: &No) {
+    if let Some(pace) = pace
+        && no.refusal.is_throttle()
+    {
+        pace.throttled();
+    }
+}
+
+fn base(host: &Host, scheme: Scheme) -> Result<Url> {
+    let plain = match scheme {
+        Scheme::Usual => host.is_loopback(),
+        Scheme::Http => true,
+        Scheme::Https => false,
+    };
+    let scheme = if plain { "http" } else { "https" };
+    let name = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+    Url::parse(&format!("{scheme}://{name}/")).map_err(|error| {
+        Error::new(Kind::Configuration, format!("`{host}` is no host")).because(error)
+    })
+}
+
+/// Where a redirect leads: to plain HTTP only where it was plain before.
+fn next_hop(from: &Url, headers: &HeaderMap, was_plain: bool) -> Option<Url> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    let to = from.join(location).ok()?;
+    (to.scheme() == "https" || (to.scheme() == "http" && was_plain)).then_some(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::transport::Reach;
+
+    #[test]
+    fn an_error_names_the_request_without_what_is_secret_in_it() {
+        let transport = Transport::new(Reach::Sandbox("127.0.0.1:1".parse().unwrap())).unwrap();
+        let host = "docker.io".parse().unwrap();
+        let hub = Registry::new(host, Settings::default(), &transport, Arc::default()).unwrap();
+        for (url, expected) in [
+            ("https://registry-1.docker.io/v2/a/manifests/1", "GET docker.io/v2/a/manifests/1"),
+            ("https://cdn.example.com/x?sig=secret", "GET cdn.example.com/x"),
+            ("https://u:p@cdn.example.com:8/x#y", "GET cdn.example.com:8/x"),
+            (
+                "https://registry-1.docker.io/v2/a/blobs/uploads/state?_state=secret",
+                "GET docker.io/v2/a/blobs/uploads/…",
+            ),
+            (
+                "https://registry-1.docker.io/v2/a/blobs/uploads/",
+                "GET docker.io/v2/a/blobs/uploads/",
+            ),
+        ] {
+            assert_eq!(hub.subject(&Method::GET, &url.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn a_redirect_keeps_to_https() {
+        for (from, location, expected) in [
+            ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
+            ("https://a/v2/x", "/y", Some("https://a/y")),
+            ("https://a/v2/x", "http://b/y", None),
+            ("http://a/v2/x", "http://b/y", Some("http://b/y")),
+            ("http://a/v2/x", "ftp://b/y", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
+            let from: Url = from.parse().unwrap();
+            let next = next_hop(&from, &headers, from.scheme() == "http");
+            assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_http_for_this_machine_only_unless_set() {
+        for (host, scheme, expected) in [
+            ("docker.io", Scheme::Usual, "https://registry-1.docker.io/"),
+            ("localhost:5000", Scheme::Usual, "http://localhost:5000/"),
+            ("[::1]:5000", Scheme::Usual, "http://[::1]:5000/"),
+            ("localhost:5000", Scheme::Https, "https://localhost:5000/"),
+            ("r.example.com", Scheme::Http, "http://r.example.com/"),
+        ] {
+            assert_eq!(base(&host.parse().unwrap(), scheme).unwrap().as_str(), expected);
+        }
+    }
+}

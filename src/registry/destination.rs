@@ -1,0 +1,190 @@
+//! Writing to an ordinary registry.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{FutureExt, future::try_join_all};
+use http::{HeaderValue, Method, header};
+
+use super::{
+    Body, Destination, Mount, Mounting, Mutability, Session,
+    auth::{Access, Rights},
+    client::{Call, Registry},
+    errors::Doing,
+    retry::Retry,
+};
+use crate::model::{
+    Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag,
+};
+
+impl Destination for Registry {
+    async fn current(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
+        let access = &Access::new(repository, Rights::PullPush);
+        let found = self.each(tags, |tag| async move { self.resolve_for(access, &tag).await });
+        let found: HashMap<_, _> = found.await?.into_iter().collect();
+        if found.is_empty() && !self.exists(access).await? {
+            return Ok(None);
+        }
+        Ok(Some(found))
+    }
+
+    async fn ensure(&self, _repository: &Repository) -> Result<()> {
+        // it comes into being with the first push
+        Ok(())
+    }
+
+    async fn manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, RawManifest>> {
+        let access = &Access::new(repository, Rights::PullPush);
+        let found = self.each(digests, |digest| async move {
+            self.manifest_for(access, &Pointer::Digest(digest)).await
+        });
+        Ok(found.await?.into_iter().collect())
+    }
+
+    async fn missing_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        let access = &Access::new(repository, Rights::PullPush);
+        let found =
+            self.each(digests, |digest| async move { self.head_manifest(access, &digest).await });
+        Ok(others(digests, found.await?))
+    }
+
+    async fn missing_blobs(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        let access = &Access::new(repository, Rights::PullPush);
+        let found =
+            self.each(digests, |digest| async move { self.head_blob(access, &digest).await });
+        Ok(others(digests, found.await?))
+    }
+
+    async fn mutability(&self, _repository: &Repository, _tag: &Tag) -> Result<Mutability> {
+        Ok(Mutability::Mutable)
+    }
+
+    async fn mounting(&self) -> Mounting {
+        Mounting::OnceUploaded
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<Mount> {
+        self.open_upload(repository, Some((&blob.digest, from))).await
+    }
+
+    async fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        session: Option<Session>,
+        body: Body,
+    ) -> Result<()> {
+        let session = match session {
+            Some(session) => session,
+            None => match self.open_upload(repository, None).await? {
+                Mount::Session(session) => session,
+                Mount::Mounted => return Ok(()),
+            },
+        };
+        self.upload(repository, blob, session, body).await
+    }
+
+    async fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
+        let access = Access::new(repository, Rights::PullPush);
+        let at = tag.map_or(manifest.digest().as_str(), Tag::as_str);
+        let url = self.url(&format!("{repository}/manifests/{at}"));
+        let mut call = Call::new(Method::PUT, url, &access, Doing::Commit);
+        let media_type = HeaderValue::from_static(manifest.media_type().as_str());
+        call.headers.insert(header::CONTENT_TYPE, media_type);
+        call.body = manifest.bytes().clone();
+        let put = Retry::default().run(&self.meter, || self.send(&call)).await;
+        match (put, tag) {
+            (Ok(answer), _) => match answer.header("docker-content-digest") {
+                Some(stored) if stored != manifest.digest().as_str() => Err(Error::new(
+                    Kind::Protocol,
+                    format!("{}: stored as another manifest", answer.subject),
+                )),
+                _ => Ok(()),
+            },
+            // ECR refuses even what is there already, and what a lost answer has put there
+            (Err(error), Some(tag)) if error.kind() == Kind::TagImmutable => {
+                match self.resolve_for(&access, tag).await {
+                    Ok(current) if current == *manifest.digest() => Ok(()),
+                    _ => Err(error),
+                }
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+impl Registry {
+    /// Whether there is such a repository; asked only where no tag of it is there.
+    async fn exists(&self, access: &Access) -> Result<bool> {
+        let mut url = self.url(&format!("{}/tags/list", access.repository));
+        url.set_query(Some("n=1"));
+        let call = Call::new(Method::GET, url, access, Doing::Read);
+        match Retry::default().run(&self.meter, || self.send(&call)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            // a registry without listings, or one that shows them to others
+            Err(error)
+                if matches!(error.kind(), Kind::Unsupported | Kind::Denied | Kind::Protocol) =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for each at once, under the connections' limit; what is absent is left out.
+    async fn each<K, T, F>(&self, keys: &[K], ask: impl Fn(K) -> F) -> Result<Vec<(K, T)>>
+    where
+        K: Clone,
+        F: Future<Output = Result<T>>,
+    {
+        let asked = keys.iter().map(|key| ask(key.clone()).map(present));
+        let found = try_join_all(asked.collect::<Vec<_>>()).await?;
+        let found = keys.iter().cloned().zip(found);
+        Ok(found.filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+}
+
+/// The value, if what was asked for is there.
+fn present<T>(asked: Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Those that were not found.
+fn others(digests: &[Digest], found: Vec<(Digest, ())>) -> HashSet<Digest> {
+    let found: HashSet<Digest> = found.into_iter().map(|(digest, ())| digest).collect();
+    digests.iter().filter(|digest| !found.contains(*digest)).cloned().collect()
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::RepositoryMissing)
+}

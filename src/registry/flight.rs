@@ -1,0 +1,123 @@
+//! A value that is made once for all who want it at the same time.
+//!
+//! Whoever waits polls the one future; nobody owns it, so that a waiter who
+//! goes away takes nothing along. No lock is held while waiting.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+
+use crate::model::Result;
+
+type Making<T> = Shared<BoxFuture<'static, Result<T>>>;
+
+/// Values by key, each made by a future that everyone waiting shares. Failures are told, not kept.
+pub(crate) struct Flights<K, T: Clone>(Mutex<HashMap<K, Making<T>>>);
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It was there already.
+    Kept,
+    /// It was made while this caller waited.
+    New,
+}
+
+impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    /// The value, if it is `usable` still, else what `make` makes.
+    ///
+    /// # Errors
+    /// The maker's, for everyone who waited.
+    pub(crate) async fn obtain(
+        &self,
+        key: &K,
+        usable: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> BoxFuture<'static, Result<T>>,
+    ) -> Result<(T, Age)> {
+        let (making, age) = {
+            let mut flights = self.lock();
+            let kept = flights.get(key).filter(|flight| match flight.peek() {
+                Some(made) => made.as_ref().is_ok_and(&usable),
+                None => true,
+            });
+            match kept {
+                Some(flight) if flight.peek().is_some() => (flight.clone(), Age::Kept),
+                Some(flight) => (flight.clone(), Age::New),
+                None => {
+                    let flight = make().shared();
+                    flights.insert(key.clone(), flight.clone());
+                    (flight, Age::New)
+                }
+            }
+        };
+        Ok((making.await?, age))
+    }
+
+    /// Forgets the value if it is still this one.
+    pub(crate) fn discard(&self, key: &K, this: impl Fn(&T) -> bool) {
+        let mut flights = self.lock();
+        let known = flights.get(key).and_then(Shared::peek);
+        if known.is_some_and(|made| made.as_ref().is_ok_and(this)) {
+            flights.remove(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Making<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, T: Clone> fmt::Debug for Flights<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Flights")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::model::{Error, Kind};
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_wait_share_one_making_and_a_failure_is_not_kept() {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let flights = Flights::<&str, u32>::new();
+        let make = || {
+            async {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                match MADE.fetch_add(1, SeqCst) {
+                    0 => Err(Error::new(Kind::Unavailable, "x")),
+                    n => Ok(n),
+                }
+            }
+            .boxed()
+        };
+        let first = join_all((0..9).map(|_| flights.obtain(&"a", |_| true, make))).await;
+        assert!(first.iter().all(Result::is_err));
+        let second = join_all((0..9).map(|_| flights.obtain(&"a", |_| true, make))).await;
+        assert!(second.iter().all(|made| made.as_ref().is_ok_and(|made| *made == (1, Age::New))));
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, Age::Kept));
+
+        flights.discard(&"a", |value| *value == 7);
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, Age::Kept));
+        flights.discard(&"a", |value| *value == 1);
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (2, Age::New));
+        assert_eq!(flights.obtain(&"a", |value| *value > 2, make).await.unwrap(), (3, Age::New));
+    }
+}

@@ -1,0 +1,310 @@
+//! Reading from a registry: tags resolved without a pull, manifests as served, blobs as streams.
+
+use std::{
+    collections::HashMap,
+    future::{Future, ready},
+    sync::atomic::Ordering::Relaxed,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::{
+    Allowance, ByteStream, Source, artifact_registry,
+    auth::{Access, Rights},
+    body::corrupt,
+    client::{Answer, Call, Registry},
+    errors::Doing,
+    hub, quay,
+    retry::Retry,
+    transport::Lane,
+};
+use crate::model::{
+    Descriptor, Digest, Error, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
+    content::{MANIFEST_LIMIT, too_large},
+};
+
+/// Below this many tags a listing does not pay.
+const LISTING_PAYS: usize = 4;
+
+impl Source for Registry {
+    async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        if tags.len() < LISTING_PAYS {
+            return HashMap::new();
+        }
+        let listed = match self.host.as_str() {
+            host if host == crate::model::Host::DOCKER_HUB => {
+                hub::digests(self, repository, tags).await
+            }
+            "quay.io" => quay::digests(self, repository, tags).await,
+            host if artifact_registry::is_one(host) => {
+                artifact_registry::digests(self, repository).await
+            }
+            _ => return HashMap::new(),
+        };
+        let mut listed = listed.unwrap_or_else(|error| {
+            tracing::debug!(registry = %self.host, %repository, ?error, "no bulk listing");
+            HashMap::new()
+        });
+        listed.retain(|tag, _| tags.contains(tag));
+        listed
+    }
+
+    async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        self.resolve_for(&Access::new(repository, Rights::Pull), tag).await
+    }
+
+    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+        if let Pointer::Digest(_) = at {
+            let access = Access::new(repository, Rights::Pull);
+            let asked = self.ask_mirrors(|mirror| {
+                let access = access.clone();
+                async move { mirror.fetch_manifest(&access, at).await }
+            });
+            if let Some(found) = asked.await {
+                return Ok(found);
+            }
+        }
+        self.manifest_for(&Access::new(repository, Rights::Pull), at).await
+    }
+
+    async fn blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<ByteStream> {
+        let access = Access::new(repository, Rights::Pull);
+        let asked = self.ask_mirrors(|mirror| {
+            let access = access.clone();
+            async move { mirror.open_blob(&access, blob, from).await }
+        });
+        match asked.await {
+            Some(stream) => Ok(stream),
+            None => self.open_blob(&access, blob, from).await,
+        }
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        self.last_allowance()
+    }
+}
+
+impl Registry {
+    /// What the tag points to, with these rights.
+    pub(super) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
+        let at = Pointer::Tag(tag.clone());
+        Retry::default().run(&self.meter, || self.head_or_get(access, &at)).await
+    }
+
+    /// The manifest, with these rights.
+    pub(super) async fn manifest_for(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
+        Retry::default().run(&self.meter, || self.fetch_manifest(access, at)).await
+    }
+
+    /// Succeeds when the manifest is there.
+    pub(super) async fn head_manifest(&self, access: &Access, digest: &Digest) -> Result<()> {
+        let call = self.manifest_call(Method::HEAD, access, &Pointer::Digest(digest.clone()));
+        Retry::default().run(&self.meter, || self.send(&call)).await.map(drop)
+    }
+
+    /// Succeeds when the blob is there.
+    pub(super) async fn head_blob(&self, access: &Access, digest: &Digest) -> Result<()> {
+        let url = self.url(&format!("{}/blobs/{digest}", access.repository));
+        let call = Call::new(Method::HEAD, url, access, Doing::Read);
+        Retry::default().run(&self.meter, || self.send(&call)).await.map(drop)
+    }
+
+    fn manifest_call<'a>(&self, method: Method, access: &'a Access, at: &Pointer) -> Call<'a> {
+        let url = self.url(&format!("{}/manifests/{}", access.repository, at.as_str()));
+        let mut call = Call::new(method, url, access, Doing::Read);
+        for accepted in MediaType::ALL {
+            let value = HeaderValue::from_static(accepted.as_str());
+            call.headers.append(header::ACCEPT, value);
+        }
+        call
+    }
+
+    /// A HEAD, which no registry counts as a pull; a GET where a HEAD does not tell.
+    async fn head_or_get(&self, access: &Access, at: &Pointer) -> Result<Digest> {
+        let call = self.manifest_call(Method::HEAD, access, at);
+        match self.send(&call).await {
+            Ok(answer) => {
+                if let Some(digest) = told_digest(&answer) {
+                    return Ok(digest);
+                }
+            }
+            // some serve the GET all the same, and the others say why only to a GET
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    Kind::Unsupported | Kind::Unauthorized | Kind::Denied
+                ) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.fetch_manifest(access, at).await?.digest().clone())
+    }
+
+    /// One GET.
+    async fn fetch_manifest(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
+        let answer = self.send(&self.manifest_call(Method::GET, access, at)).await?;
+        let subject = answer.subject.clone();
+        let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
+        let told = told_digest(&answer);
+        let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse().ok());
+        let bytes = answer.bytes(MANIFEST_LIMIT).await.map_err(|error| match error.kind() {
+            Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1)),
+            _ => error,
+        })?;
+        checked(bytes, content_type.as_deref(), at, told)
+            .map_err(|error| error.context(format!("{subject}: the answer cannot be used")))
+    }
+
+    /// Opens the blob, from this offset on.
+    async fn open_blob(&self, access: &Access, blob: &Descriptor, from: u64) -> Result<ByteStream> {
+        let url = self.url(&format!("{}/blobs/{}", access.repository, blob.digest));
+        let mut call = Call::new(Method::GET, url, access, Doing::Read);
+        call.lane = Lane::Blobs;
+        call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if from > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={from}-"));
+            call.headers.insert(header::RANGE, range.expect("digits fit a header"));
+        }
+        let answer = self.send(&call).await?;
+        let skip = check_range(&answer, blob, from)?;
+        Ok(match skip {
+            0 => answer.stream(),
+            skip => skipping(answer.stream(), skip),
+        })
+    }
+
+    /// Asks the mirrors in turn; `None` when none of them has it.
+    async fn ask_mirrors<'a, T, F>(&'a self, ask: impl Fn(&'a Registry) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        for mirror in &self.mirrors {
+            if mirror.is_gone.load(Relaxed) {
+                continue;
+            }
+            match ask(&mirror.registry).await {
+                Ok(found) => return Some(found),
+                Err(error) => {
+                    if matches!(
+                        error.kind(),
+                        Kind::Unavailable | Kind::Stalled | Kind::Configuration
+                    ) {
+                        mirror.is_gone.store(true, Relaxed);
+                    }
+                    tracing::debug!(mirror = %mirror.registry.host, ?error, "asking the registry itself");
+                }
+            }
+        }
+        None
+    }
+}
+
+fn told_digest(answer: &Answer) -> Option<Digest> {
+    answer.header("docker-content-digest")?.parse().ok()
+}
+
+/// The manifest, if it is what was asked for and what the registry says it is.
+fn checked(
+    bytes: Bytes,
+    content_type: Option<&str>,
+    at: &Pointer,
+    told: Option<Digest>,
+) -> Result<RawManifest> {
+    let expected = match at {
+        Pointer::Digest(digest) => Some(digest),
+        Pointer::Tag(_) => told.as_ref(),
+    };
+    let manifest = RawManifest::new(bytes, content_type)?;
+    match expected {
+        Some(expected) if expected != manifest.digest() => {
+            Err(corrupt(format!("manifest {expected} has digest {}", manifest.digest())))
+        }
+        _ => Ok(manifest),
+    }
+}
+
+/// How many bytes of the answer to skip, if it is about this part of this blob.
+fn check_range(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
+    let subject = &answer.subject;
+    let (start, total) = match answer.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let range = answer.header(header::CONTENT_RANGE).and_then(content_range);
+            range.ok_or_else(|| {
+                Error::new(Kind::Protocol, format!("{subject}: 206 without a range"))
+            })?
+        }
+        _ => (0, None),
+    };
+    if start > from {
+        let problem = format!("{subject}: asked from byte {from}, answered from byte {start}");
+        return Err(Error::new(Kind::Protocol, problem));
+    }
+    let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());
+    let total = total.or_else(|| length.map(|length| start.saturating_add(length)));
+    match total {
+        Some(total) if total != blob.size => Err(corrupt(format!(
+            "blob {} has {total} B at the registry and {} B in the manifest",
+            blob.digest, blob.size
+        ))),
+        _ => Ok(from - start),
+    }
+}
+
+/// First byte and, where told, total length of `bytes 5-9/10`.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (unit, range) = value.trim().split_once(' ')?;
+    let (range, total) = range.split_once('/')?;
+    let (first, _last) = range.split_once('-')?;
+    unit.eq_ignore_ascii_case("bytes").then_some(())?;
+    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
+/// The stream without its first bytes.
+fn skipping(stream: ByteStream, skip: u64) -> ByteStream {
+    let rest = stream.scan(skip, |left, chunk| {
+        let chunk = chunk.map(|mut chunk| {
+            let cut = usize::try_from(*left).map_or(chunk.len(), |left| left.min(chunk.len()));
+            *left -= cut as u64;
+            chunk.split_off(cut)
+        });
+        ready(Some(chunk))
+    });
+    rest.filter(|chunk| ready(!chunk.as_ref().is_ok_and(Bytes::is_empty))).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{TryStreamExt, stream};
+
+    use super::*;
+
+    #[test]
+    fn a_content_range_tells_start_and_total() {
+        for (value, expected) in [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("Bytes 0-9/*", Some((0, None))),
+            ("bytes */10", None),
+            ("items 5-9/10", None),
+            ("bytes 5", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(value), expected, "{value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn skipped_bytes_are_skipped_across_chunks() {
+        for skip in 0..8 {
+            let chunks = ["ab", "", "cde", "fg"].map(|c| Ok(Bytes::from_static(c.as_bytes())));
+            let rest = skipping(stream::iter(chunks).boxed(), skip);
+            let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
+            assert_eq!(rest.concat(), &b"abcdefg"[skip as usize..]);
+        }
+    }
+}

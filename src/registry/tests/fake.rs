@@ -1,0 +1,129 @@
+//! A scripted server that plays every host, over real sockets, and remembers what it was asked.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{Response, StatusCode},
+};
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+use crate::registry::{Credentials, Meter, Reach, Registry, Settings, Transport};
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) line: String,
+    pub(super) authorization: Option<String>,
+    pub(super) range: Option<String>,
+    pub(super) body: Bytes,
+}
+
+impl Asked {
+    fn head(request: &Request) -> Self {
+        let text = |name: &str| request.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+        let host = text("host").unwrap();
+        Self {
+            line: format!("{} {host}{}", request.method(), request.uri()),
+            authorization: text("authorization"),
+            range: text("range"),
+            body: Bytes::new(),
+        }
+    }
+}
+
+type Script = dyn Fn(&Asked) -> Response<Body> + Send + Sync;
+
+pub(super) struct Fake {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    server: tokio::task::JoinHandle<()>,
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Fake {
+    /// Answers with what the script says to `METHOD host/path?query`.
+    pub(super) async fn new(
+        script: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (log, script) = (Arc::clone(&asked), Arc::new(script) as Arc<Script>);
+        let app = Router::new().fallback(move |request: Request| {
+            let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+            async move {
+                let mut asked = Asked::head(&request);
+                let Ok(body) = to_bytes(request.into_body(), usize::MAX).await else {
+                    return reply(400, "");
+                };
+                asked.body = body;
+                log.lock().unwrap().push(asked.clone());
+                script(&asked)
+            }
+        });
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { address, asked, server, meter: Arc::default() }
+    }
+
+    /// A client of this host, which the fake plays.
+    pub(super) fn registry(&self, host: &str, settings: Settings) -> Arc<Registry> {
+        let transport = Transport::new(Reach::Sandbox(self.address)).unwrap();
+        let meter = Arc::clone(&self.meter);
+        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
+    }
+
+    pub(super) fn anonymous(&self, host: &str) -> Arc<Registry> {
+        let credentials = Credentials::Anonymous;
+        self.registry(host, Settings { credentials, ..Settings::default() })
+    }
+
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// What was asked, as `METHOD host/path?query`.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.line).collect()
+    }
+}
+
+pub(super) fn reply(status: u16, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+pub(super) fn with(
+    mut response: Response<Body>,
+    name: &'static str,
+    value: &str,
+) -> Response<Body> {
+    response.headers_mut().append(name, value.parse().unwrap());
+    response
+}
+
+/// An error as registries write it.
+pub(super) fn error(status: u16, code: &str) -> Response<Body> {
+    reply(status, serde_json::json!({"errors": [{"code": code, "message": "because"}]}).to_string())
+}
+
+/// A manifest's bytes.
+pub(super) const MANIFEST: &str = r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+
+/// A 401 with this challenge.
+pub(super) fn challenge(value: &str) -> Response<Body> {
+    with(error(401, "UNAUTHORIZED"), "www-authenticate", value)
+}

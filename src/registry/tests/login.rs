@@ -1,0 +1,229 @@
+//! Who is told what: tokens, credentials, and how often anyone asks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
+
+use futures::future::{BoxFuture, join_all};
+use secrecy::SecretString;
+
+use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
+use crate::{
+    model::{Kind, Pointer, Result},
+    registry::{Credentials, Freshness, Login, Settings, Source},
+};
+
+const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;
+
+fn basic() -> Settings {
+    let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+    Settings { credentials, ..Settings::default() }
+}
+
+fn tag(name: &str) -> Pointer {
+    Pointer::Tag(name.parse().unwrap())
+}
+
+fn hub(asked: &Asked) -> axum::http::Response<axum::body::Body> {
+    match asked.line.as_str() {
+        token if token.starts_with("GET auth.docker.io/token?") => {
+            reply(200, r#"{"token":"t","expires_in":300}"#)
+        }
+        _ if asked.authorization.as_deref() != Some("Bearer t") => challenge(HUB),
+        _ => reply(200, MANIFEST),
+    }
+}
+
+#[tokio::test]
+async fn a_cold_start_asks_once_and_is_refused_once() {
+    let fake = Fake::new(hub).await;
+    let registry = fake.registry("docker.io", basic());
+    let repository = "library/nginx".parse().unwrap();
+    let at = tag("1");
+    let all = join_all((0..32).map(|_| registry.manifest(&repository, &at))).await;
+    assert!(all.iter().all(Result::is_ok));
+
+    let lines = fake.lines();
+    let tokens: Vec<_> = lines.iter().filter(|line| line.contains("auth.docker.io")).collect();
+    assert_eq!(
+        tokens,
+        [
+            "GET auth.docker.io/token?service=registry.docker.io&scope=repository%3Alibrary%2Fnginx%3Apull"
+        ]
+    );
+    assert_eq!(lines.len(), 32 + 1 + 1, "every request once, one refusal, one token");
+    let given: Vec<_> = fake.asked().into_iter().filter_map(|a| a.authorization).collect();
+    assert_eq!(given.iter().filter(|header| *header == "Basic dTpw").count(), 1);
+    assert_eq!((fake.meter.requests.value(), fake.meter.retries.value()), (34, 0));
+}
+
+#[tokio::test]
+async fn another_repository_gets_its_own_token_without_being_refused() {
+    let fake = Fake::new(hub).await;
+    let registry = fake.registry("docker.io", basic());
+    for name in ["library/nginx", "library/redis"] {
+        registry.manifest(&name.parse().unwrap(), &tag("1")).await.unwrap();
+    }
+    let lines = fake.lines();
+    assert_eq!(lines.len(), 5);
+    assert!(lines[3].ends_with("scope=repository%3Alibrary%2Fredis%3Apull"), "{}", lines[3]);
+}
+
+#[tokio::test]
+async fn an_open_registry_is_asked_nothing_but_what_is_wanted() {
+    let fake = Fake::new(|_| reply(200, MANIFEST)).await;
+    let registry = fake.registry("mcr.microsoft.com", basic());
+    let (repository, at) = ("a/b".parse().unwrap(), tag("1"));
+    join_all((0..8).map(|_| registry.manifest(&repository, &at))).await;
+    assert_eq!(fake.lines(), vec!["GET mcr.microsoft.com/v2/a/b/manifests/1"; 8]);
+    assert!(fake.asked().iter().all(|asked| asked.authorization.is_none()));
+}
+
+#[tokio::test]
+async fn basic_credentials_are_sent_after_the_first_refusal_only_unasked() {
+    let fake = Fake::new(|asked| match asked.authorization.as_deref() {
+        Some("Basic dTpw") => reply(200, MANIFEST),
+        _ => challenge("Basic realm=x"),
+    })
+    .await;
+    let registry = fake.registry("r.example.com", basic());
+    for name in ["a", "b", "c"] {
+        registry.manifest(&name.parse().unwrap(), &tag("1")).await.unwrap();
+    }
+    assert_eq!(fake.asked().len(), 4);
+
+    let nobody = fake.anonymous("r.example.com");
+    let refused = nobody.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unauthorized);
+    assert_eq!(
+        refused.to_string(),
+        "GET r.example.com/v2/a/manifests/1: 401 UNAUTHORIZED: because"
+    );
+    assert!(refused.remedy().unwrap().contains("docker login r.example.com"));
+}
+
+#[tokio::test]
+async fn an_unknown_token_service_is_asked_without_credentials() {
+    let script = |asked: &Asked| match asked.line.as_str() {
+        token if token.contains("/token") => reply(200, r#"{"access_token":"t"}"#),
+        _ if asked.authorization.is_none() => {
+            challenge(r#"Bearer realm="https://elsewhere.example/token",scope="aws""#)
+        }
+        _ => reply(200, MANIFEST),
+    };
+    let fake = Fake::new(script).await;
+    let registry = fake.registry("public.ecr.aws", basic());
+    registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
+    let token = &fake.asked()[1];
+    assert_eq!(token.line, "GET elsewhere.example/token?scope=aws");
+    assert_eq!(token.authorization, None);
+    // the scope is the host's: one token for all
+    registry.manifest(&"b".parse().unwrap(), &tag("1")).await.unwrap();
+    assert_eq!(fake.asked().len(), 4);
+
+    let fake = Fake::new(script).await;
+    let named = Settings { auth_host: Some("elsewhere.example".parse().unwrap()), ..basic() };
+    let registry = fake.registry("public.ecr.aws", named);
+    registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
+    assert_eq!(fake.asked()[1].authorization.as_deref(), Some("Basic dTpw"));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once() {
+    let tokens = AtomicU32::new(0);
+    let fake = Fake::new(move |asked| match asked.line.as_str() {
+        token if token.contains("/token") => {
+            let number = tokens.fetch_add(1, SeqCst);
+            reply(200, format!(r#"{{"token":"t{number}","expires_in":300}}"#))
+        }
+        // the first token is good for `1`, the second for `2`, none for `3`
+        first if first.ends_with('1') && asked.authorization.as_deref() == Some("Bearer t0") => {
+            reply(200, MANIFEST)
+        }
+        second if second.ends_with('2') && asked.authorization.as_deref() == Some("Bearer t1") => {
+            reply(200, MANIFEST)
+        }
+        _ => challenge(r#"Bearer realm="https://ghcr.io/token",service="ghcr.io""#),
+    })
+    .await;
+    let registry = fake.anonymous("ghcr.io");
+    let repository = "a/b".parse().unwrap();
+    registry.manifest(&repository, &tag("1")).await.unwrap();
+    registry.manifest(&repository, &tag("2")).await.unwrap();
+    assert_eq!(fake.asked().len(), 3 + 3);
+    assert_eq!(fake.meter.retries.value(), 1);
+
+    let refused = registry.manifest(&repository, &tag("3")).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unauthorized);
+    assert_eq!(fake.asked().len(), 6 + 3, "no loop");
+}
+
+#[tokio::test]
+async fn a_token_services_failure_is_told_and_not_swallowed() {
+    for (status, code, expected) in [
+        (403, "DENIED", Kind::Denied),
+        (404, "NAME_UNKNOWN", Kind::Protocol),
+        (200, "", Kind::Protocol),
+    ] {
+        let fake = Fake::new(move |asked| match asked.line.contains("/token") {
+            true => error(status, code),
+            false => challenge(r#"Bearer realm="https://ghcr.io/token""#),
+        })
+        .await;
+        let registry = fake.anonymous("ghcr.io");
+        let failed = registry.manifest(&"a/b".parse().unwrap(), &tag("1")).await.unwrap_err();
+        assert_eq!(failed.kind(), expected);
+        assert_eq!(failed.to_string(), "no token from `ghcr.io`");
+        assert_eq!(fake.asked().len(), 2);
+    }
+}
+
+struct Handed(AtomicU32);
+
+impl Login for Handed {
+    fn authorization(&self, freshness: Freshness) -> BoxFuture<'_, Result<SecretString>> {
+        if freshness == Freshness::Renewed {
+            self.0.fetch_add(1, SeqCst);
+        }
+        let number = self.0.load(SeqCst);
+        Box::pin(async move { Ok(format!("Basic number{number}").into()) })
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_sent_verbatim_and_renewed_once_when_it_is_over() {
+    let expired = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
+    let fake = Fake::new(move |asked| match asked.authorization.as_deref() {
+        Some("Basic number1") => reply(200, MANIFEST),
+        _ => reply(403, expired),
+    })
+    .await;
+    let credentials = Credentials::Login(Arc::new(Handed(AtomicU32::new(0))));
+    let registry = fake.registry("r.example.com", Settings { credentials, ..Settings::default() });
+    registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
+    assert_eq!(fake.asked().len(), 2);
+
+    let never = Fake::new(move |_| reply(403, expired)).await;
+    let credentials = Credentials::Login(Arc::new(Handed(AtomicU32::new(0))));
+    let registry = never.registry("r.example.com", Settings { credentials, ..Settings::default() });
+    let denied = registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
+    assert_eq!((denied.kind(), never.asked().len()), (Kind::Denied, 2));
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_does_not_carry_the_login() {
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        "GET cdn.example.com/x?sig=1" => reply(200, MANIFEST),
+        _ if asked.authorization.is_none() => challenge("Basic realm=x"),
+        "GET r.example.com/v2/a/manifests/1" => {
+            with(reply(307, ""), "location", "https://r.example.com/moved")
+        }
+        _ => with(reply(302, ""), "location", "https://cdn.example.com/x?sig=1"),
+    })
+    .await;
+    let registry = fake.registry("r.example.com", basic());
+    registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
+    let sent: Vec<_> = fake.asked().into_iter().map(|a| a.authorization.is_some()).collect();
+    assert_eq!(sent, [false, true, true, false]);
+}

@@ -1,0 +1,248 @@
+//! What registries serve, and what is made of it.
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt;
+
+use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
+use crate::{
+    model::{Descriptor, Digest, Kind, Pointer, Tag, content::MANIFEST_LIMIT},
+    registry::{Settings, Source, body::verified},
+};
+
+fn tag(name: &str) -> Pointer {
+    Pointer::Tag(name.parse().unwrap())
+}
+
+fn blob(content: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: String::new(),
+        digest: Digest::of(content),
+        size: content.len() as u64,
+        platform: None,
+        annotations: Default::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_is_taken_only_as_what_was_asked_for() {
+    let other = Digest::of(b"other").to_string();
+    let digest = Digest::of(MANIFEST.as_bytes());
+    let large = "a".repeat(MANIFEST_LIMIT as usize + 1);
+    let html = "<html>please log in</html>";
+    for (at, body, told, expected) in [
+        (tag("1"), MANIFEST, digest.as_str(), Ok(())),
+        (tag("1"), MANIFEST, "sha512:ab", Ok(())),
+        (tag("1"), MANIFEST, other.as_str(), Err(Kind::Corrupt)),
+        (Pointer::Digest(digest.clone()), MANIFEST, other.as_str(), Ok(())),
+        (Pointer::Digest(Digest::of(b"x")), MANIFEST, digest.as_str(), Err(Kind::Corrupt)),
+        (tag("1"), large.as_str(), digest.as_str(), Err(Kind::TooLarge)),
+        (tag("1"), html, digest.as_str(), Err(Kind::Corrupt)),
+    ] {
+        let (body, told) = (body.to_owned(), told.to_owned());
+        let fake =
+            Fake::new(move |_| with(reply(200, body.clone()), "docker-content-digest", &told))
+                .await;
+        let registry = fake.anonymous("ghcr.io");
+        let got = registry.manifest(&"a/b".parse().unwrap(), &at).await;
+        assert_eq!(got.map(|m| assert_eq!(m.bytes(), MANIFEST)).map_err(|e| e.kind()), expected);
+        assert_eq!(fake.asked().len(), 1, "nothing of it is worth a retry");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_is_resolved_by_head_and_by_get_where_that_does_not_tell() {
+    let digest = Digest::of(MANIFEST.as_bytes());
+    for (head, requests) in [(200, 1), (204, 2), (405, 2), (403, 2)] {
+        let told = digest.to_string();
+        let fake = Fake::new(move |asked| match asked.line.starts_with("HEAD") {
+            true if head == 200 => with(reply(200, ""), "docker-content-digest", &told),
+            true => reply(head, ""),
+            false => reply(200, MANIFEST),
+        })
+        .await;
+        let registry = fake.anonymous("ghcr.io");
+        let found = registry.resolve(&"a/b".parse().unwrap(), &"1".parse().unwrap()).await;
+        assert_eq!(found.unwrap(), digest);
+        assert_eq!(fake.asked().len(), requests, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_tag_says_so_at_once() {
+    let fake = Fake::new(|_| reply(404, "")).await;
+    let registry = fake.anonymous("docker.io");
+    let missing =
+        registry.resolve(&"library/nginx".parse().unwrap(), &"9.9".parse().unwrap()).await;
+    let missing = missing.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    assert_eq!(missing.to_string(), "HEAD docker.io/v2/library/nginx/manifests/9.9: 404 Not Found");
+    assert!(missing.remedy().unwrap().contains("`docker login`"));
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
+    let fake = Fake::new(|asked| {
+        let answer = match asked.line.starts_with("HEAD") {
+            true => with(reply(200, ""), "docker-content-digest", Digest::of(b"").as_str()),
+            false => error(429, "TOOMANYREQUESTS"),
+        };
+        let remaining = if asked.line.starts_with("HEAD") { "76;w=21600" } else { "0;w=21600" };
+        with(with(answer, "ratelimit-limit", "100;w=21600"), "ratelimit-remaining", remaining)
+    })
+    .await;
+    let registry = fake.anonymous("docker.io");
+    assert_eq!(registry.allowance(), None);
+    let repository = "library/nginx".parse().unwrap();
+    registry.resolve(&repository, &"1".parse().unwrap()).await.unwrap();
+    let known = registry.allowance().unwrap();
+    assert_eq!((known.limit, known.remaining, known.window.as_secs()), (100, 76, 21_600));
+
+    let spent = registry.manifest(&repository, &tag("1")).await.unwrap_err();
+    assert_eq!(spent.kind(), Kind::PullLimit);
+    assert!(spent.remedy().is_some());
+    assert_eq!(registry.allowance().unwrap().remaining, 0);
+    assert_eq!((fake.asked().len(), fake.meter.throttled.value()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_blob_is_opened_where_it_was_left_whatever_the_registry_makes_of_a_range() {
+    const CONTENT: &str = "0123456789";
+    for (status, start, total, expected) in [
+        (206, 4, "10", Ok("456789")),
+        (206, 4, "*", Ok("456789")),
+        (206, 2, "10", Ok("456789")),
+        (200, 0, "", Ok("456789")),
+        (206, 5, "10", Err(Kind::Protocol)),
+        (206, 4, "11", Err(Kind::Corrupt)),
+        (416, 0, "", Err(Kind::Corrupt)),
+    ] {
+        let fake = Fake::new(move |asked| {
+            assert_eq!(asked.range.as_deref(), Some("bytes=4-"));
+            let answer = reply(status, &CONTENT[start..]);
+            with(answer, "content-range", &format!("bytes {start}-9/{total}"))
+        })
+        .await;
+        let registry = fake.anonymous("ghcr.io");
+        let opened = registry.blob(&"a/b".parse().unwrap(), &blob(CONTENT.as_bytes()), 4).await;
+        let read = match opened {
+            Ok(stream) => Ok(stream.try_collect::<Vec<_>>().await.unwrap().concat()),
+            Err(error) => Err(error.kind()),
+        };
+        assert_eq!(read, expected.map(|text| text.as_bytes().to_vec()), "{status} {start} {total}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
+    let fake = Fake::new(|_| reply(200, "0123456789")).await;
+    let registry = fake.anonymous("ghcr.io");
+    for expected in ["012345678", "01234567890"] {
+        let opened = registry.blob(&"a/b".parse().unwrap(), &blob(expected.as_bytes()), 0).await;
+        assert_eq!(opened.map(drop).unwrap_err().kind(), Kind::Corrupt);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
+    let fake = Fake::new(|_| reply(200, "0123456789")).await;
+    let one = Settings { max_connections: 1, ..Settings::default() };
+    let registry = fake.registry("ghcr.io", one);
+    let repository = "a/b".parse().unwrap();
+    for _ in 0..3 {
+        drop(registry.blob(&repository, &blob(b"0123456789"), 0).await.unwrap());
+    }
+    let blob = blob(b"0123456789");
+    let body = verified(registry, repository, blob, fake.meter.clone());
+    assert_eq!(body.read().await.unwrap(), b"0123456789");
+}
+
+#[tokio::test]
+async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
+    let digest = Digest::of(MANIFEST.as_bytes());
+    let fake = Fake::new(|asked| match asked.line.contains("mirror.gcr.io") {
+        true if asked.line.contains("/manifests/") => reply(200, MANIFEST),
+        true => error(404, "BLOB_UNKNOWN"),
+        false if asked.line.contains("/blobs/") => reply(200, "0123456789"),
+        false => reply(200, MANIFEST),
+    })
+    .await;
+    let mirrors = vec!["mirror.gcr.io".parse().unwrap()];
+    let registry = fake.registry("docker.io", Settings { mirrors, ..Settings::default() });
+    let repository = "library/nginx".parse().unwrap();
+    registry.manifest(&repository, &Pointer::Digest(digest.clone())).await.unwrap();
+    registry.manifest(&repository, &tag("1")).await.unwrap();
+    let content = blob(b"0123456789");
+    drop(registry.blob(&repository, &content, 0).await.unwrap());
+    assert_eq!(
+        fake.lines(),
+        [
+            format!("GET mirror.gcr.io/v2/library/nginx/manifests/{digest}"),
+            "GET registry-1.docker.io/v2/library/nginx/manifests/1".to_owned(),
+            format!("GET mirror.gcr.io/v2/library/nginx/blobs/{}", content.digest),
+            format!("GET registry-1.docker.io/v2/library/nginx/blobs/{}", content.digest),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn tags_are_read_page_by_page_on_the_same_host_only() {
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        "GET quay.io/v2/a/b/tags/list?n=1000" => with(
+            reply(200, r#"{"tags":["1","+bad"]}"#),
+            "link",
+            r#"</v2/a/b/tags/list?n=1000&last=x%2F>; rel="next""#,
+        ),
+        "GET quay.io/v2/a/b/tags/list?n=1000&last=x%2F" => with(
+            reply(200, r#"{"tags":["2"]}"#),
+            "link",
+            r#"<https://evil.example/v2/a/b/tags/list>; rel="next""#,
+        ),
+        _ => reply(500, ""),
+    })
+    .await;
+    let registry = fake.anonymous("quay.io");
+    let tags = registry.tags(&"a/b".parse().unwrap()).await.unwrap();
+    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn listings_tell_many_digests_where_a_registry_has_one() {
+    let digest = Digest::of(b"1");
+    let listed = digest.to_string();
+    let fake = Fake::new(move |asked| match asked.line.as_str() {
+        "GET hub.docker.com/v2/namespaces/library/repositories/nginx/tags?page_size=100&page=1" => {
+            reply(200, format!(r#"{{"count":150,"next":"x","results":[{{"name":"1","digest":"{listed}"}},{{"name":"old"}}]}}"#))
+        }
+        hub if hub.contains("hub.docker.com") => {
+            reply(200, format!(r#"{{"count":150,"next":null,"results":[{{"name":"4","digest":"{listed}"}}]}}"#))
+        }
+        "GET quay.io/api/v1/repository/library/nginx/tag/?limit=100&page=1&onlyActiveTags=true" => {
+            reply(200, format!(r#"{{"tags":[{{"name":"1","manifest_digest":"{listed}"}}],"page":1,"has_additional":true}}"#))
+        }
+        google if google.starts_with("GET eu-docker.pkg.dev/v2/library/nginx/tags/list") => {
+            reply(200, format!(r#"{{"tags":["1","other"],"manifest":{{"{listed}":{{"tag":["1","other"]}}}}}}"#))
+        }
+        _ => challenge("Basic"),
+    })
+    .await;
+    let repository = "library/nginx".parse().unwrap();
+    let tags = ["1", "2", "3", "4"].map(|tag| tag.parse::<Tag>().unwrap());
+    let one = HashMap::from([(tags[0].clone(), digest.clone())]);
+    let two = HashMap::from([(tags[0].clone(), digest.clone()), (tags[3].clone(), digest)]);
+    for (host, requests, expected) in [
+        ("docker.io", 2, two),
+        ("quay.io", 1, one.clone()),
+        ("eu-docker.pkg.dev", 1, one),
+        ("ghcr.io", 0, HashMap::new()),
+    ] {
+        let registry = fake.anonymous(host);
+        let before = fake.asked().len();
+        assert_eq!(registry.digests(&repository, &tags).await, expected, "{host}");
+        assert_eq!(fake.asked().len() - before, requests, "{host}");
+        assert_eq!(registry.digests(&repository, &tags[..3]).await, HashMap::new());
+    }
+    assert_eq!(fake.meter.requests.value(), 4);
+}

@@ -1,0 +1,270 @@
+//! How requests reach their hosts, and the clients that carry them.
+//!
+//! The one place that knows about the sandbox, proxies, TLS trust and
+//! connections. Bodies go over HTTP/1.1 on many connections, small calls may
+//! share one of HTTP/2. Nothing is decompressed, redirected or timed out here
+//! behind a caller's back: digests, credentials and uploads depend on it.
+
+use std::{error::Error as StdError, fmt, io, net::SocketAddr, time::Duration};
+
+use http::{HeaderValue, header::HOST};
+use reqwest::{Client, ClientBuilder, Request, Response, redirect::Policy};
+use url::{Host as UrlHost, Url};
+
+use super::Meter;
+use crate::model::{Error, Host, Kind, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How requests reach their hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Each at its own address.
+    Direct,
+    /// Every host at this loopback address by plain HTTP, its own name in the `Host` header.
+    Sandbox(SocketAddr),
+}
+
+/// What a request is for, as far as its connection is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Small calls.
+    Calls,
+    /// Blob bytes.
+    Blobs,
+}
+
+/// Certificates to trust besides the system's.
+#[derive(Debug, Clone)]
+pub struct Certificate(Vec<reqwest::Certificate>);
+
+impl Certificate {
+    /// Reads a PEM file's content, one certificate or several.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when there is no certificate in it.
+    pub fn from_pem(pem: &[u8]) -> Result<Self> {
+        match reqwest::Certificate::from_pem_bundle(pem) {
+            Ok(found) if !found.is_empty() => Ok(Self(found)),
+            _ => Err(Error::new(Kind::Configuration, "there is no PEM certificate in it")
+                .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")),
+        }
+    }
+}
+
+/// The connections of a run; clones share them.
+#[derive(Clone)]
+pub struct Transport {
+    reach: Reach,
+    /// Through the system's proxies.
+    outer: Clients,
+    /// For this machine, past all proxies.
+    local: Clients,
+}
+
+#[derive(Clone)]
+struct Clients {
+    calls: Client,
+    blobs: Client,
+}
+
+impl Transport {
+    /// Makes ready; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when the system has no CA certificates.
+    pub fn new(reach: Reach) -> Result<Self> {
+        Self::build(reach, None)
+    }
+
+    /// The same reach with connections of its own that trust this, too.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when the certificate cannot be used.
+    pub fn trusting(&self, certificate: &Certificate) -> Result<Self> {
+        Self::build(self.reach, Some(certificate))
+    }
+
+    fn build(reach: Reach, certificate: Option<&Certificate>) -> Result<Self> {
+        let plain = || {
+            let builder = Client::builder()
+                .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
+                .redirect(Policy::none())
+                .referer(false)
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .tcp_keepalive(KEEPALIVE);
+            match (reach, certificate) {
+                // no TLS, so that an empty machine needs no CA certificates
+                (Reach::Sandbox(_), _) => builder.tls_certs_only([]),
+                (Reach::Direct, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
+                (Reach::Direct, None) => builder,
+            }
+        };
+        let local = Clients::build(|| plain().no_proxy())?;
+        let outer = match reach {
+            Reach::Direct => Clients::build(plain)?,
+            Reach::Sandbox(_) => local.clone(),
+        };
+        Ok(Self { reach, outer, local })
+    }
+
+    pub(crate) fn is_sandbox(&self) -> bool {
+        matches!(self.reach, Reach::Sandbox(_))
+    }
+
+    /// Whether requests there are not protected by TLS anyway.
+    pub(crate) fn is_plain(&self, url: &Url) -> bool {
+        self.is_sandbox() || url.scheme() == "http"
+    }
+
+    /// Whether credentials may go there: over TLS, or to this machine.
+    pub(crate) fn is_private(&self, url: &Url) -> bool {
+        self.is_sandbox() || url.scheme() == "https" || is_loopback(url)
+    }
+
+    /// Sends the request and waits, without limit, for the head of the answer.
+    ///
+    /// `subject` names the request in an error: never its query, which may carry secrets.
+    pub(crate) async fn send(
+        &self,
+        lane: Lane,
+        mut request: Request,
+        meter: &Meter,
+        subject: &str,
+    ) -> Result<Response> {
+        let local = self.is_sandbox() || is_loopback(request.url());
+        if let Reach::Sandbox(address) = self.reach {
+            readdress(address, &mut request);
+        }
+        let clients = if local { &self.local } else { &self.outer };
+        let client = match lane {
+            Lane::Calls => &clients.calls,
+            Lane::Blobs => &clients.blobs,
+        };
+        meter.requests.add(1);
+        let sent = client.execute(request).await;
+        sent.map_err(|error| broken(error, subject))
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("reach", &self.reach).finish_non_exhaustive()
+    }
+}
+
+impl Clients {
+    fn build(builder: impl Fn() -> ClientBuilder) -> Result<Self> {
+        let unusable = |error: reqwest::Error| {
+            Error::new(Kind::Configuration, "no TLS connection could be made").because(error).hint(
+                "install the system's CA certificates (`ca-certificates`), or name them in `SSL_CERT_FILE` or `ca_file`",
+            )
+        };
+        Ok(Self {
+            calls: builder()
+                .http2_keep_alive_interval(KEEPALIVE)
+                .http2_keep_alive_timeout(KEEPALIVE)
+                .build()
+                .map_err(unusable)?,
+            blobs: builder().http1_only().build().map_err(unusable)?,
+        })
+    }
+}
+
+/// The URL's host, with its port where that is not the scheme's own.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// Whether two URLs have scheme, host and port in common.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    authority(url).parse::<Host>().is_ok_and(|host| host.is_loopback())
+}
+
+fn readdress(address: SocketAddr, request: &mut Request) {
+    if let Ok(name) = HeaderValue::from_str(&authority(request.url())) {
+        request.headers_mut().insert(HOST, name);
+    }
+    let url = request.url_mut();
+    let host = match address {
+        SocketAddr::V4(v4) => UrlHost::<&str>::Ipv4(*v4.ip()),
+        SocketAddr::V6(v6) => UrlHost::Ipv6(*v6.ip()),
+    };
+    // none of the three can fail on an `http` or `https` URL
+    let _ = url.set_scheme("http");
+    let _ = url.set_host(Some(&host.to_string()));
+    let _ = url.set_port(Some(address.port()));
+}
+
+/// The error for a request that got no answer.
+fn broken(error: reqwest::Error, subject: &str) -> Error {
+    let error = error.without_url();
+    if error.is_connect() && is_tls(&error) {
+        return Error::new(Kind::Configuration, format!("{subject}: no TLS with this host"))
+            .because(error)
+            .hint("if the registry has its own CA, name it as `ca_file`; if it speaks plain HTTP, set `plain_http = true`");
+    }
+    if error.is_connect() {
+        return Error::new(Kind::Unavailable, format!("{subject}: no connection"))
+            .because(error)
+            .hint("check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)");
+    }
+    Error::new(Kind::Unavailable, format!("{subject}: the connection broke")).because(error)
+}
+
+/// Whether a handshake failed: rustls' errors come as I/O errors of invalid data.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sandbox_is_asked_in_every_hosts_name() {
+        let address: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+        for (url, host) in [
+            ("https://registry-1.docker.io/v2/a?b=c", "registry-1.docker.io"),
+            ("http://localhost:5000/v2/a?b=c", "localhost:5000"),
+            ("https://ghcr.io:443/v2/a?b=c", "ghcr.io"),
+        ] {
+            let mut request = Request::new(http::Method::GET, url.parse().unwrap());
+            readdress(address, &mut request);
+            assert_eq!(request.url().as_str(), "http://127.0.0.1:4000/v2/a?b=c");
+            assert_eq!(request.headers()[HOST], host);
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused() {
+        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n"] {
+            let refused = Certificate::from_pem(text.as_bytes()).map(drop);
+            assert_eq!(refused.map_err(|e| e.kind()), Err(Kind::Configuration), "{text}");
+        }
+    }
+}
