@@ -86,6 +86,7 @@ names! {
     SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
     PullLimit = "pull-limit", Must("PULLS"), "Docker Hub gives away PULLS manifests in six hours";
     Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
+    TokenLife = "token-life", Must("SECONDS"), "a token is good for SECONDS";
     Quotas = "quotas", No, "ECR's published request rates are enforced";
     Deny = "deny", Word("ACTION"), "the caller may not do this action of ECR, STS or Secrets Manager";
 }

@@ -1,32 +1,187 @@
-//! The embedded ECR.
+//! The embedded Amazon ECR: any number of registries, one per account and region, with the AWS
+//! APIs around them (ECR, STS, Secrets Manager) and the S3 that layers are read from.
+//!
+//! It is strict: what ECR refuses is refused here, with ECR's codes, statuses and texts; where
+//! published sources disagree, the stricter reading is built. Two planes share one registry:
+//! `control` answers `POST /`, `data` answers `/v2/…`, and both decide in `images` and refuse
+//! with `error`. Before either stands the `gate`.
+//!
+//! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
 
-use std::{io, path::Path, sync::Arc};
+mod control;
+mod data;
+mod error;
+mod gate;
+mod identity;
+mod images;
+mod manifest;
+mod model;
+mod registry;
 
-use axum::response::Response;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{http::Method, response::Response};
+
+use self::{
+    data::{Sessions, Tokens},
+    gate::Gate,
+    identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal},
+    registry::{Registry, now, since_epoch},
+};
 use super::{BlobMounting, Call, Faults, Naming, Store, not_here};
 
+/// The region of a data plane that is called by a loopback address.
+pub const LOOPBACK_REGION: &str = "us-east-1";
+
 /// Every ECR registry there is.
-pub struct Ecr;
+pub struct Ecr {
+    directory: PathBuf,
+    faults: Faults,
+    blob_mounting: BlobMounting,
+    naming: Naming,
+    gate: Gate,
+    /// Held to find or open a registry, never across an `await`.
+    registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
+    sessions: Sessions,
+    tokens: Tokens,
+}
 
 impl Ecr {
     /// Opens the registries whose content is kept in `directory`.
     pub fn open(
-        _directory: &Path,
-        _faults: Faults,
-        _blob_mounting: BlobMounting,
-        _naming: Naming,
+        directory: &Path,
+        faults: Faults,
+        blob_mounting: BlobMounting,
+        naming: Naming,
     ) -> io::Result<Ecr> {
-        Ok(Ecr)
+        Ok(Ecr {
+            directory: directory.to_owned(),
+            gate: Gate::new(faults.clone()),
+            faults,
+            blob_mounting,
+            naming,
+            registries: Mutex::default(),
+            sessions: Sessions::default(),
+            tokens: Tokens::default(),
+        })
     }
 
     /// Answers one request.
-    pub async fn answer(&self, _call: Call) -> Response {
-        not_here()
+    pub async fn answer(&self, call: Call) -> Response {
+        let Call { host, request, .. } = call;
+        let path = request.uri().path();
+        if request.method() == Method::POST && path == "/" {
+            return control::answer(self, &host, request).await;
+        }
+        match place(&host) {
+            Some(Place::Storage) => data::storage(self, request).await,
+            Some(Place::Registry { account, region }) => {
+                data::answer(self, &account, &region, &host, request).await
+            }
+            None if is_loopback(&host) && path.starts_with("/s3/") => {
+                data::storage(self, request).await
+            }
+            None if is_loopback(&host) => {
+                data::answer(self, CALLER_ACCOUNT, LOOPBACK_REGION, &host, request).await
+            }
+            None => not_here(),
+        }
     }
 
     /// The content of one registry.
-    pub fn store(&self, _account: &str, _region: &str) -> Arc<Store> {
-        unreachable!("there is no registry yet")
+    ///
+    /// # Panics
+    /// When its directory cannot be opened.
+    pub fn store(&self, account: &str, region: &str) -> Arc<Store> {
+        let registry = self.registry(account, region);
+        registry.expect("the sandbox's directory can be read").store.clone()
     }
+
+    /// A login for the data plane in the region, as `GetAuthorizationToken` gives it: the value
+    /// after `Basic `, which is `AWS:<password>` in base64.
+    pub fn token(&self, region: &str) -> String {
+        let password = Password {
+            principal: Principal::user(),
+            region: region.to_owned(),
+            issued: since_epoch().as_nanos(),
+            expires: now() + PASSWORD_SECONDS,
+        };
+        password.to_token()
+    }
+
+    /// The registry, opened when it is first asked for.
+    fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {
+        let key = (account.to_owned(), region.to_owned());
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = registries.get(&key) {
+            return Ok(known.clone());
+        }
+        if !is_region(region) {
+            return Err(io::Error::other(format!("`{region}` is not a region")));
+        }
+        let store = Arc::new(Store::open(self.directory.join(account).join(region))?);
+        let registry = Arc::new(Registry::new(account, region, store, self.blob_mounting));
+        registries.insert(key, registry.clone());
+        Ok(registry)
+    }
+}
+
+/// What of AWS a host name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// The data plane of an account in a region.
+    Registry { account: String, region: String },
+    /// The S3 that keeps layers.
+    Storage,
+}
+
+/// Source: General Reference, ECR endpoints.
+const SUFFIXES: &[&str] = &[
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "on.aws",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+];
+
+fn place(host: &str) -> Option<Place> {
+    let host = host.split(':').next()?;
+    if let Some(rest) = host.strip_prefix("prod-") {
+        let is_bucket = rest.contains("-starport-layer-bucket.s3.");
+        return (is_bucket && rest.contains(".amazonaws.")).then_some(Place::Storage);
+    }
+    let (account, rest) = host.split_once('.')?;
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let (service, rest) = match (rest.strip_prefix("dkr.ecr"), rest.strip_prefix("dkr-ecr")) {
+        (Some(rest), _) => ("dotted", rest),
+        (_, Some(rest)) => ("hyphened", rest),
+        _ => return None,
+    };
+    let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
+    let (region, suffix) = rest.split_once('.')?;
+    // the hyphened form is the dual-stack one
+    let is_suffix = SUFFIXES.contains(&suffix) && (service == "hyphened") == (suffix == "on.aws");
+    (is_account && is_region(region) && is_suffix)
+        .then(|| Place::Registry { account: account.to_owned(), region: region.to_owned() })
+}
+
+fn is_region(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.bytes().all(word)
+}
+
+/// Whether a request's host is this machine, by whatever name.
+fn is_loopback(host: &str) -> bool {
+    host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback())
 }

@@ -1,0 +1,348 @@
+//! Images and layers through the API: listing, reading, pushing, deleting, checking.
+
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Caller, repositories::with_next};
+use crate::{
+    model::{Digest, Tag},
+    sandbox::ecr::{
+        error::EcrError,
+        images::{self, ImageId, Push, Repeat},
+        manifest::Manifest,
+        model::{self, Input, missing},
+        registry::Registry,
+    },
+};
+
+const TAG_STATUS: &[&str] = &["TAGGED", "UNTAGGED", "ANY"];
+const IMAGE_STATUS: &[&str] = &["ACTIVE", "ARCHIVED", "ACTIVATING", "ANY"];
+
+pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let (registry, name) = caller.repository(input)?;
+    let page = input.page(100, 1000, "imageIds")?;
+    let wanted = Wanted::read(input)?;
+    let tags = images::tags_of(&registry, name);
+    let mut ids: Vec<(String, Value)> = Vec::new();
+    for digest in registry.store.manifests(name) {
+        match tags.get(&digest) {
+            Some(tags) if wanted.admits(true) => ids.extend(tags.iter().map(|tag| {
+                let id = json!({ "imageDigest": digest.as_str(), "imageTag": tag });
+                (images::listing_key(&format!("{digest}:{tag}")), id)
+            })),
+            None if wanted.admits(false) => {
+                let id = json!({ "imageDigest": digest.as_str() });
+                ids.push((images::listing_key(digest.as_str()), id));
+            }
+            _ => {}
+        }
+    }
+    ids.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (ids, next) = page.cut(ids);
+    Ok(with_next(json!({ "imageIds": ids }), next))
+}
+
+/// What a `filter` lets through.
+struct Wanted {
+    tags: &'static str,
+    status: &'static str,
+}
+
+impl Wanted {
+    fn read(input: &Input<'_>) -> Result<Self, EcrError> {
+        let Some(filter) = input.structure("filter")? else {
+            return Ok(Self { tags: "ANY", status: "ACTIVE" });
+        };
+        let tags = filter.one_of("tagStatus", TAG_STATUS)?.unwrap_or("ANY");
+        let status = filter.one_of("imageStatus", IMAGE_STATUS)?.unwrap_or("ACTIVE");
+        Ok(Self { tags, status })
+    }
+
+    /// Every image here is active.
+    fn admits(&self, is_tagged: bool) -> bool {
+        let by_tags = match self.tags {
+            "TAGGED" => is_tagged,
+            "UNTAGGED" => !is_tagged,
+            _ => true,
+        };
+        by_tags && matches!(self.status, "ACTIVE" | "ANY")
+    }
+}
+
+pub(super) fn batch_get(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
+    input.texts("acceptedMediaTypes", 1..=100, &model::FREE)?;
+    let (registry, name) = caller.repository(input)?;
+    let (mut found, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
+    for id in ids {
+        let read = images::resolve(&registry, name, id).and_then(|digest| {
+            let gone = || ("ImageNotFound", "Requested image not found".to_owned());
+            let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(gone)?;
+            Ok((digest, media_type, String::from_utf8_lossy(&bytes).into_owned()))
+        });
+        match read {
+            Ok((digest, media_type, text)) => {
+                found.push(json!({
+                    "registryId": registry.account,
+                    "repositoryName": name,
+                    "imageId": shown_id(&ImageId { digest: Some(digest.as_str()), tag: id.tag }),
+                    "imageManifest": text,
+                    "imageManifestMediaType": media_type,
+                }));
+                pulled.push(digest);
+            }
+            Err(failure) => failures.push(shown_failure(&id, failure)),
+        }
+    }
+    registry.record_pulls(name, &pulled, caller.principal())?;
+    Ok(json!({ "images": found, "failures": failures }))
+}
+
+pub(super) fn batch_delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
+    let (registry, name) = caller.repository(input)?;
+    let (mut deleted, mut failures) = (Vec::new(), Vec::new());
+    for id in ids {
+        match images::delete(&registry, name, id) {
+            Ok((digest, tags)) => {
+                let digest = Some(digest.as_str());
+                let of_tag = |tag: &String| shown_id(&ImageId { digest, tag: Some(tag) });
+                deleted.extend(tags.iter().map(of_tag));
+                if tags.is_empty() {
+                    deleted.push(shown_id(&ImageId { digest, tag: None }));
+                }
+            }
+            Err(failure) => failures.push(shown_failure(&id, failure)),
+        }
+    }
+    Ok(json!({ "imageIds": deleted, "failures": failures }))
+}
+
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let ids = image_ids(input)?;
+    let page = input.page(100, 1000, "imageIds")?;
+    let wanted = Wanted::read(input)?;
+    let (registry, name) = caller.repository(input)?;
+    let tags = images::tags_of(&registry, name);
+    let digests: Vec<Digest> = match ids {
+        Some(ids) => ids
+            .into_iter()
+            .map(|id| {
+                images::resolve(&registry, name, id).map_err(|_| no_image(&registry, name, &id))
+            })
+            .collect::<Result<_, _>>()?,
+        None => registry
+            .store
+            .manifests(name)
+            .into_iter()
+            .filter(|digest| wanted.admits(tags.contains_key(digest)))
+            .collect(),
+    };
+    let details = digests.into_iter().map(|digest| {
+        let key = images::listing_key(digest.as_str());
+        let mut detail = detail(&registry, name, &digest);
+        if let Some(tags) = tags.get(&digest) {
+            detail.insert("imageTags".to_owned(), json!(tags));
+        }
+        if let Some(times) = registry.times(name, &digest) {
+            detail.insert("imagePushedAt".to_owned(), times.pushed.into());
+            if let Some(pulled) = times.pulled {
+                detail.insert("lastRecordedPullTime".to_owned(), pulled.into());
+            }
+        }
+        (key, Value::Object(detail))
+    });
+    let mut details: Vec<(String, Value)> = details.collect();
+    details.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (details, next) = page.cut(details);
+    Ok(with_next(json!({ "imageDetails": details }), next))
+}
+
+fn no_image(registry: &Registry, name: &str, id: &ImageId<'_>) -> EcrError {
+    let (digest, tag) = (id.digest.unwrap_or("null"), id.tag.unwrap_or("null"));
+    registry.no_image(name, &format!("{{imageDigest:'{digest}', imageTag:'{tag}'}}"))
+}
+
+/// What a manifest says of an image, as `ImageDetail` shows it.
+fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value> {
+    let mut detail = Map::new();
+    detail.insert("registryId".to_owned(), registry.account.as_str().into());
+    detail.insert("repositoryName".to_owned(), name.into());
+    detail.insert("imageDigest".to_owned(), digest.as_str().into());
+    detail.insert("imageStatus".to_owned(), "ACTIVE".into());
+    let Some((media_type, bytes)) = registry.store.manifest(name, digest) else { return detail };
+    detail.insert("imageManifestMediaType".to_owned(), media_type.into());
+    if let Ok(manifest) = Manifest::read(&bytes) {
+        if let Some(size) = manifest.size() {
+            detail.insert("imageSizeInBytes".to_owned(), size.into());
+        }
+        if let Some(kind) = manifest.artifact_type() {
+            detail.insert("artifactMediaType".to_owned(), kind.into());
+        }
+        if let Some(subject) = manifest.subject {
+            detail.insert("subjectManifestDigest".to_owned(), subject.digest.as_str().into());
+        }
+    }
+    detail
+}
+
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let text = input.required("imageManifest", &model::IMAGE_MANIFEST)?;
+    let media_type = input.text("imageManifestMediaType", &model::FREE)?;
+    let tag = input.text("imageTag", &model::IMAGE_TAG)?;
+    let tag: Option<Tag> = tag
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: crate::model::NameError| EcrError::parameter("imageTag", error))?;
+    let digest = input.text("imageDigest", &model::FREE)?;
+    let digest: Option<Digest> = digest
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let (registry, name) = caller.repository(input)?;
+    let push = Push {
+        repository: name,
+        tag: tag.as_ref(),
+        digest: digest.as_ref(),
+        media_type,
+        bytes: text.as_bytes(),
+        repeat: Repeat::IsThere,
+    };
+    let pushed = images::push(&registry, &push, |_| true)?;
+    let (digest, tag) = (pushed.digest.as_str(), tag.as_ref().map(Tag::as_str));
+    if pushed.was_there {
+        let tag = tag.unwrap_or("null");
+        return Err(EcrError::new(
+            "ImageAlreadyExistsException",
+            format!(
+                "Image with digest '{digest}' and tag '{tag}' already exists in the repository with name '{name}' in registry with id '{}'",
+                registry.account
+            ),
+        ));
+    }
+    Ok(json!({ "image": {
+        "registryId": registry.account,
+        "repositoryName": name,
+        "imageId": shown_id(&ImageId { digest: Some(digest), tag }),
+        "imageManifest": text,
+        "imageManifestMediaType": pushed.media_type,
+    }}))
+}
+
+pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let digests = input.texts("layerDigests", 1..=100, &model::BATCHED_DIGEST)?;
+    let digests = digests.ok_or_else(|| missing("layerDigests"))?;
+    let (registry, name) = caller.repository(input)?;
+    let types = images::blob_types(&registry, name);
+    let (mut layers, mut failures) = (Vec::new(), Vec::new());
+    for text in digests {
+        let digest = match model::batched_digest(text, ("InvalidLayerDigest", "layer")) {
+            Ok(digest) => digest,
+            Err((code, reason)) => {
+                failures.push(json!({
+                    "layerDigest": text, "failureCode": code, "failureReason": reason,
+                }));
+                continue;
+            }
+        };
+        let size = registry.store.blob_size(name, &digest);
+        if size.is_some() {
+            caller.ecr.sessions.report(&registry.arn(name), &digest);
+        }
+        layers.push(match size {
+            Some(size) => json!({
+                "layerDigest": text,
+                "layerAvailability": "AVAILABLE",
+                "layerSize": size,
+                "mediaType": types.get(&digest).map_or("application/octet-stream", |known| known),
+            }),
+            None => json!({ "layerDigest": text, "layerAvailability": "UNAVAILABLE" }),
+        });
+    }
+    Ok(json!({ "layers": layers, "failures": failures }))
+}
+
+pub(super) fn download_url(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let text = input.required("layerDigest", &model::FREE)?;
+    let (registry, name) = caller.repository(input)?;
+    let digest: Digest = text
+        .parse()
+        .map_err(|error: crate::model::NameError| EcrError::parameter("layerDigest", error))?;
+    readable(&registry, name, &digest)?;
+    let url = caller.ecr.storage_url(&registry, name, &digest, caller.host);
+    Ok(json!({ "downloadUrl": url, "layerDigest": text }))
+}
+
+/// Whether a layer may be read: it is there, and an image in the repository names it.
+///
+/// Source: GetDownloadUrlForLayer, "only for image layers that are referenced in an image".
+pub(in crate::sandbox::ecr) fn readable(
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> Result<(), EcrError> {
+    let account = &registry.account;
+    if registry.store.blob_size(name, digest).is_none() {
+        return Err(EcrError::new(
+            "LayersNotFoundException",
+            format!(
+                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+            ),
+        ));
+    }
+    if registry.store.referenced(name, digest) {
+        return Ok(());
+    }
+    Err(EcrError::new(
+        "LayerInaccessibleException",
+        format!(
+            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{account}' is not referenced by an image"
+        ),
+    ))
+}
+
+pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let subject = input.structure("subjectId")?.ok_or_else(|| missing("subjectId"))?;
+    let text = subject.required("imageDigest", &model::FREE)?;
+    let page = input.page(20, 50, "")?;
+    let kinds = match input.structure("filter")? {
+        Some(filter) => filter.texts("artifactTypes", 1..=5, &model::FREE)?,
+        None => None,
+    };
+    let (registry, name) = caller.repository(input)?;
+    let digest: Digest = text
+        .parse()
+        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let is_wanted = |referrer: &Value| {
+        let kind = referrer["artifactType"].as_str().unwrap_or_default();
+        kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    };
+    let listed = images::referrers(&registry, name, &digest).into_iter().filter(is_wanted);
+    let listed = listed.map(|mut referrer| {
+        referrer["artifactStatus"] = "ACTIVE".into();
+        (referrer["digest"].as_str().unwrap_or_default().to_owned(), referrer)
+    });
+    let (referrers, next) = page.cut(listed.collect());
+    Ok(with_next(json!({ "referrers": referrers }), next))
+}
+
+/// `imageIds`, 1 to 100.
+fn image_ids<'a>(input: &Input<'a>) -> Result<Option<Vec<ImageId<'a>>>, EcrError> {
+    let Some(ids) = input.structures("imageIds", 1..=100)? else { return Ok(None) };
+    let read = |id: &Input<'a>| {
+        Ok(ImageId {
+            digest: id.text("imageDigest", &model::FREE)?,
+            tag: id.text("imageTag", &model::IMAGE_TAG)?,
+        })
+    };
+    ids.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn shown_id(id: &ImageId<'_>) -> Value {
+    let members = [("imageDigest", id.digest), ("imageTag", id.tag)];
+    let given = members.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    given.map(|(name, text)| (name.to_owned(), Value::from(text))).collect::<Map<_, _>>().into()
+}
+
+fn shown_failure(id: &ImageId<'_>, (code, reason): (&str, String)) -> Value {
+    json!({ "imageId": shown_id(id), "failureCode": code, "failureReason": reason })
+}

@@ -1,0 +1,246 @@
+//! The AWS APIs: AWS JSON 1.1 for ECR and Secrets Manager, the query protocol for STS.
+//!
+//! One table says which operations there are; each family of them has a file. What is guarded
+//! here comes before any operation: the protocol, the signature's shape, permission and quota.
+
+mod account;
+mod images;
+mod pull_through;
+mod repositories;
+mod secrets;
+mod sts;
+mod templates;
+
+use std::sync::Arc;
+
+use axum::{
+    body::to_bytes,
+    extract::Request,
+    http::{StatusCode, header},
+    response::Response,
+};
+use serde_json::{Map, Value};
+
+pub(super) use images::readable;
+pub(super) use pull_through::covers as is_pulled_through;
+pub(super) use templates::create_on_push;
+
+use super::{
+    Ecr,
+    error::EcrError,
+    gate::Action,
+    identity::{Principal, Signed, signed},
+    model::{self, Input, json_response},
+    registry::Registry,
+};
+
+/// The longest body an operation may have: a manifest of 4 MiB, escaped.
+const MAX_BODY: usize = 32 << 20;
+const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
+const SECRETS_TARGET: &str = "secretsmanager.";
+
+/// What an operation gives.
+type Answer = Result<Value, EcrError>;
+type Operation = fn(&Caller<'_>, &Input<'_>) -> Answer;
+
+/// ECR's operations, by family.
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("GetAuthorizationToken", account::authorization_token),
+    ("GetAccountSetting", account::setting),
+    ("PutAccountSetting", account::put_setting),
+    ("GetRegistryPolicy", account::policy),
+    ("PutRegistryPolicy", account::put_policy),
+    ("DeleteRegistryPolicy", account::delete_policy),
+    ("GetRegistryScanningConfiguration", account::scanning),
+    ("PutRegistryScanningConfiguration", account::put_scanning),
+    ("DescribeRegistry", account::describe),
+    ("RegisterPullTimeUpdateExclusion", account::exclude),
+    ("DeregisterPullTimeUpdateExclusion", account::include),
+    ("ListPullTimeUpdateExclusions", account::exclusions),
+    ("CreateRepository", repositories::create),
+    ("DescribeRepositories", repositories::describe),
+    ("DeleteRepository", repositories::delete),
+    ("PutImageTagMutability", repositories::put_mutability),
+    ("PutImageScanningConfiguration", repositories::put_scanning),
+    ("TagResource", repositories::tag),
+    ("UntagResource", repositories::untag),
+    ("ListTagsForResource", repositories::list_tags),
+    ("PutLifecyclePolicy", repositories::put_lifecycle),
+    ("GetLifecyclePolicy", repositories::lifecycle),
+    ("DeleteLifecyclePolicy", repositories::delete_lifecycle),
+    ("SetRepositoryPolicy", repositories::set_policy),
+    ("GetRepositoryPolicy", repositories::policy),
+    ("DeleteRepositoryPolicy", repositories::delete_policy),
+    ("ListImages", images::list),
+    ("DescribeImages", images::describe),
+    ("BatchGetImage", images::batch_get),
+    ("BatchDeleteImage", images::batch_delete),
+    ("PutImage", images::put),
+    ("BatchCheckLayerAvailability", images::check_layers),
+    ("GetDownloadUrlForLayer", images::download_url),
+    ("ListImageReferrers", images::referrers),
+    ("CreatePullThroughCacheRule", pull_through::create),
+    ("UpdatePullThroughCacheRule", pull_through::update),
+    ("DeletePullThroughCacheRule", pull_through::delete),
+    ("DescribePullThroughCacheRules", pull_through::describe),
+    ("ValidatePullThroughCacheRule", pull_through::validate),
+    ("CreateRepositoryCreationTemplate", templates::create),
+    ("UpdateRepositoryCreationTemplate", templates::update),
+    ("DeleteRepositoryCreationTemplate", templates::delete),
+    ("DescribeRepositoryCreationTemplates", templates::describe),
+];
+
+/// Secrets Manager's operations.
+const SECRETS: &[(&str, Operation)] = &[
+    ("CreateSecret", secrets::create),
+    ("PutSecretValue", secrets::put),
+    ("GetSecretValue", secrets::value),
+    ("DescribeSecret", secrets::describe),
+    ("DeleteSecret", secrets::delete),
+    ("TagResource", secrets::tag),
+];
+
+/// One call of an operation: by whom, and through which door.
+pub(super) struct Caller<'a> {
+    ecr: &'a Ecr,
+    signed: &'a Signed,
+    host: &'a str,
+}
+
+impl Caller<'_> {
+    fn principal(&self) -> &Principal {
+        &self.signed.principal
+    }
+
+    /// The registry of `registryId`, or the caller's own, in the region of the signature.
+    fn registry(&self, input: &Input<'_>) -> Result<Arc<Registry>, EcrError> {
+        let account = input.text("registryId", &model::REGISTRY_ID)?;
+        self.registry_of(account.unwrap_or(&self.signed.principal.account))
+    }
+
+    /// The caller's own registry.
+    fn own_registry(&self) -> Result<Arc<Registry>, EcrError> {
+        self.registry_of(&self.signed.principal.account)
+    }
+
+    fn registry_of(&self, account: &str) -> Result<Arc<Registry>, EcrError> {
+        Ok(self.ecr.registry(account, &self.signed.region)?)
+    }
+
+    /// The registry, and the repository in it, which is there.
+    fn repository<'i>(&self, input: &Input<'i>) -> Result<(Arc<Registry>, &'i str), EcrError> {
+        let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
+        let registry = self.registry(input)?;
+        registry.settings(name)?;
+        Ok((registry, name))
+    }
+
+    /// The registry and the repository that `resourceArn` names.
+    fn resource(&self, input: &Input<'_>) -> Result<(Arc<Registry>, String), EcrError> {
+        let arn = input.required("resourceArn", &model::FREE)?;
+        let wrong = || EcrError::parameter("resourceArn", "Invalid ARN");
+        let (head, name) = arn.split_once(":repository/").ok_or_else(wrong)?;
+        let account = head.rsplit(':').next().ok_or_else(wrong)?;
+        model::REGISTRY_ID.check("resourceArn", account).map_err(|_| wrong())?;
+        let registry = self.registry_of(account)?;
+        if registry.arn(name) != arn {
+            return Err(wrong());
+        }
+        registry.settings(name)?;
+        Ok((registry, name.to_owned()))
+    }
+}
+
+/// Answers `POST /`.
+pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        let refusal = "the body is too long or broke off";
+        return EcrError::new("SerializationException", refusal).api();
+    };
+    let content_type = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    let Some(target) = text("x-amz-target") else {
+        if content_type.starts_with("application/x-www-form-urlencoded") {
+            return sts::answer(ecr, &head.headers, &body);
+        }
+        return unknown_operation().api();
+    };
+    let found = if let Some(name) = target.strip_prefix(ECR_TARGET) {
+        operation(OPERATIONS, name).map(|found| ("ecr", found))
+    } else {
+        let name = target.strip_prefix(SECRETS_TARGET);
+        name.and_then(|name| operation(SECRETS, name)).map(|found| ("secretsmanager", found))
+    };
+    let Some((service, (name, operation))) = found else { return unknown_operation().api() };
+    if content_type != "application/x-amz-json-1.1" {
+        return EcrError::new("SerializationException", "the body is not AWS JSON 1.1").api();
+    }
+    let result = signed(&head.headers).and_then(|signed| {
+        let caller = Caller { ecr, signed: &signed, host };
+        caller.carry_out(service, (name, operation), &body)
+    });
+    match result {
+        Ok(value) => json_response(StatusCode::OK, "application/x-amz-json-1.1", &value),
+        Err(refusal) => refusal.api(),
+    }
+}
+
+impl Caller<'_> {
+    fn carry_out(
+        &self,
+        service: &str,
+        (name, operation): (&'static str, Operation),
+        body: &[u8],
+    ) -> Answer {
+        if self.signed.service != service {
+            let text = format!("Credential should be scoped to correct service: '{service}'.");
+            return Err(EcrError::new("InvalidSignatureException", text));
+        }
+        let input: Map<String, Value> = match body {
+            [] => Map::new(),
+            body => serde_json::from_slice(body)
+                .map_err(|error| EcrError::new("SerializationException", error.to_string()))?,
+        };
+        let input = Input(&input);
+        let resource = self.resource_of(service, &input);
+        let account = input.value("registryId").and_then(Value::as_str);
+        let action = Action {
+            service,
+            name,
+            resource: &resource,
+            account: account.unwrap_or(&self.signed.principal.account),
+            region: &self.signed.region,
+        };
+        self.ecr.gate.admit(&action, &self.signed.principal)?;
+        operation(self, &input)
+    }
+
+    /// The ARN that a refusal names.
+    fn resource_of(&self, service: &str, input: &Input<'_>) -> String {
+        let text = |field: &str| input.value(field).and_then(Value::as_str);
+        let account = text("registryId").unwrap_or(&self.signed.principal.account);
+        let region = &self.signed.region;
+        match (service, text("repositoryName"), text("SecretId").or_else(|| text("Name"))) {
+            ("ecr", Some(name), _) => format!("arn:aws:ecr:{region}:{account}:repository/{name}"),
+            ("secretsmanager", _, Some(name)) => name.to_owned(),
+            _ => "*".to_owned(),
+        }
+    }
+}
+
+fn operation(
+    table: &'static [(&'static str, Operation)],
+    name: &str,
+) -> Option<(&'static str, Operation)> {
+    table.iter().find(|(known, _)| *known == name).copied()
+}
+
+fn unknown_operation() -> EcrError {
+    EcrError::new("UnknownOperationException", "")
+}
+
+/// `{}`.
+fn empty() -> Value {
+    Value::Object(Map::new())
+}

@@ -1,0 +1,195 @@
+//! Repository creation templates, and the repositories they make.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Caller,
+    repositories::{encryption, mutability, parsed, tags, with_next},
+};
+use crate::sandbox::ecr::{
+    error::EcrError,
+    model::{self, Input, missing},
+    registry::{Registry, Settings, now},
+};
+
+const TEMPLATES: &str = "repository-creation-templates";
+const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
+
+type Templates = BTreeMap<String, Value>;
+
+fn not_found(prefix: &str, account: &str) -> EcrError {
+    let text = format!(
+        "The Repository Creation Template with prefix '{prefix}' does not exist in the registry with id '{account}'"
+    );
+    EcrError::new("TemplateNotFoundException", text)
+}
+
+fn prefix<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
+    let prefix = input.required("prefix", &model::TEMPLATE_PREFIX)?;
+    Ok(prefix.strip_suffix('/').unwrap_or(prefix))
+}
+
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let prefix = prefix(input)?;
+    if input.value("appliedFor").is_none() {
+        return Err(missing("appliedFor"));
+    }
+    let registry = caller.own_registry()?;
+    let mut template = json!({
+        "prefix": prefix,
+        "imageTagMutability": "MUTABLE",
+        "encryptionConfiguration": { "encryptionType": "AES256" },
+    });
+    write(&mut template, input, &registry)?;
+    let created = now();
+    template["createdAt"] = created.into();
+    template["updatedAt"] = created.into();
+    registry.change(TEMPLATES, |templates: &mut Templates| {
+        if templates.contains_key(prefix) {
+            let text = format!(
+                "The Repository Creation Template with prefix '{prefix}' already exists in the registry with id '{}'",
+                registry.account
+            );
+            return Err(EcrError::new("TemplateAlreadyExistsException", text));
+        }
+        templates.insert(prefix.to_owned(), template.clone());
+        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": template }))
+    })
+}
+
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let prefix = prefix(input)?;
+    let registry = caller.own_registry()?;
+    registry.change(TEMPLATES, |templates: &mut Templates| {
+        let missing = || not_found(prefix, &registry.account);
+        let template = templates.get_mut(prefix).ok_or_else(missing)?;
+        write(template, input, &registry)?;
+        template["updatedAt"] = now().into();
+        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": template }))
+    })
+}
+
+/// Writes what the input says into the template; what it leaves out stays.
+fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result<(), EcrError> {
+    if let Some(text) = input.text("description", &model::DESCRIPTION)? {
+        template["description"] = text.into();
+    }
+    if let Some(encryption) = encryption(input, registry)? {
+        template["encryptionConfiguration"] = encryption;
+    }
+    if input.value("resourceTags").is_some() {
+        let tags = tags(input, "resourceTags")?;
+        let shown = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+        template["resourceTags"] = shown.collect();
+    }
+    if input.value("imageTagMutability").is_some() {
+        let (value, exclusions) = mutability(input)?;
+        template["imageTagMutability"] = value.into();
+        let shown = exclusions.iter().map(|f| json!({ "filterType": "WILDCARD", "filter": f }));
+        template["imageTagMutabilityExclusionFilters"] = shown.collect();
+    }
+    let texts =
+        [("repositoryPolicy", &model::POLICY), ("lifecyclePolicy", &model::TEMPLATE_LIFECYCLE)];
+    for (field, limits) in texts {
+        if let Some(text) = input.text(field, limits)? {
+            if !text.is_empty() {
+                parsed(field, text)?;
+            }
+            template[field] = text.into();
+        }
+    }
+    if let Some(reasons) = input.list("appliedFor", 0, APPLIED_FOR.len())? {
+        let known = |reason: &Value| APPLIED_FOR.iter().any(|known| reason == known);
+        if !reasons.iter().all(known) {
+            let set = APPLIED_FOR.join(", ");
+            let rule = format!("Member must satisfy enum value set: [{set}]");
+            return Err(EcrError::parameter("appliedFor", rule));
+        }
+        template["appliedFor"] = reasons.into();
+    }
+    if let Some(role) = input.text("customRoleArn", &model::ROLE_ARN)? {
+        template["customRoleArn"] = role.into();
+    }
+    let has_tags = template["resourceTags"].as_array().is_some_and(|tags| !tags.is_empty());
+    let is_kms = template["encryptionConfiguration"]["encryptionType"] != "AES256";
+    if (has_tags || is_kms) && template.get("customRoleArn").is_none() {
+        let text = "customRoleArn is required with resourceTags or KMS encryption";
+        return Err(EcrError::new("ValidationException", text));
+    }
+    Ok(())
+}
+
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let prefix = prefix(input)?;
+    let registry = caller.own_registry()?;
+    registry.change(TEMPLATES, |templates: &mut Templates| {
+        let gone = templates.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
+        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": gone }))
+    })
+}
+
+/// Prefixes that no template has are left out.
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let page = input.page(100, 1000, "prefixes")?;
+    let wanted = input.texts("prefixes", 1..=100, &model::TEMPLATE_PREFIX)?;
+    let registry = caller.own_registry()?;
+    let is_wanted = |prefix: &str| {
+        let trimmed = |wanted: &&str| wanted.strip_suffix('/').unwrap_or(wanted) == prefix;
+        wanted.as_ref().is_none_or(|wanted| wanted.iter().any(trimmed))
+    };
+    let templates: Templates = registry.document(TEMPLATES);
+    let chosen = templates.into_iter().filter(|(prefix, _)| is_wanted(prefix)).collect();
+    let (templates, next) = page.cut(chosen);
+    let account = &registry.account;
+    let answer = json!({ "registryId": account, "repositoryCreationTemplates": templates });
+    Ok(with_next(answer, next))
+}
+
+/// Makes a repository that is pushed to before it is there, where a template for that matches;
+/// the longest prefix wins.
+///
+/// # Errors
+/// `RepositoryNotFoundException` where none does.
+pub(in crate::sandbox::ecr) fn create_on_push(
+    registry: &Registry,
+    repository: &str,
+) -> Result<(), EcrError> {
+    let templates: Templates = registry.document(TEMPLATES);
+    let matches = |prefix: &str, template: &Value| {
+        let below = repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        let reasons = template["appliedFor"].as_array().into_iter().flatten();
+        (prefix == "ROOT" || below) && reasons.into_iter().any(|reason| reason == "CREATE_ON_PUSH")
+    };
+    let length = |prefix: &str| if prefix == "ROOT" { 0 } else { prefix.len() };
+    let template = templates
+        .iter()
+        .filter(|(prefix, template)| matches(prefix, template))
+        .max_by_key(|(prefix, _)| length(prefix))
+        .ok_or_else(|| EcrError::no_repository(repository, &registry.account))?
+        .1;
+    let made = registry.create(repository, from_template(template));
+    // two pushes at once are both right
+    match made {
+        Err(refusal) if refusal.name != "RepositoryAlreadyExistsException" => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+fn from_template(template: &Value) -> Settings {
+    let text = |field: &str| template[field].as_str().filter(|text| !text.is_empty());
+    let list = |field: &str| template[field].as_array().into_iter().flatten();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Settings {
+        mutability: text("imageTagMutability").unwrap_or("MUTABLE").to_owned(),
+        exclusions: list("imageTagMutabilityExclusionFilters")
+            .map(|f| word(&f["filter"]))
+            .collect(),
+        encryption: template["encryptionConfiguration"].clone(),
+        tags: list("resourceTags").map(|tag| (word(&tag["Key"]), word(&tag["Value"]))).collect(),
+        policy: text("repositoryPolicy").map(str::to_owned),
+        lifecycle: text("lifecyclePolicy").map(str::to_owned),
+        ..Settings::default()
+    }
+}

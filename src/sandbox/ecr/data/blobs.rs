@@ -1,0 +1,57 @@
+//! Layers on their way out: `HEAD` answers itself, `GET` sends the client to S3.
+
+use axum::{http::StatusCode, response::Response};
+
+use super::{EcrError, Granted, Visit, control};
+use crate::{
+    model::Digest,
+    sandbox::{distribution::no_body, ecr::images},
+};
+
+impl Visit<'_> {
+    /// 200 with the type that an image gives the layer, also before any image names it.
+    pub(super) fn blob_head(&self, digest: &Digest) -> Granted {
+        self.admit("BatchCheckLayerAvailability")?;
+        let size = self.registry.store.blob_size(self.name(), digest);
+        let size = size.ok_or_else(|| self.no_layer(digest))?;
+        self.ecr.sessions.report(&self.arn(), digest);
+        let media_type = match self.registry.store.referenced(self.name(), digest) {
+            true => images::blob_types(&self.registry, self.name()).remove(digest),
+            false => None,
+        };
+        let media_type = media_type.unwrap_or_else(|| "application/octet-stream".to_owned());
+        let response: Response = no_body(
+            StatusCode::OK,
+            [
+                ("content-type", media_type),
+                ("content-length", size.to_string()),
+                ("docker-content-digest", digest.to_string()),
+            ],
+        );
+        Ok(response)
+    }
+
+    /// 307 to S3, for a layer that a committed image names.
+    pub(super) fn blob(&self, digest: &Digest) -> Granted {
+        self.admit("GetDownloadUrlForLayer")?;
+        control::readable(&self.registry, self.name(), digest).map_err(|refusal| {
+            let layer_is_missing = refusal.name == "LayersNotFoundException";
+            if layer_is_missing { self.no_layer(digest) } else { refusal }
+        })?;
+        let url = self.ecr.storage_url(&self.registry, self.name(), digest, self.host);
+        Ok(no_body(
+            StatusCode::TEMPORARY_REDIRECT,
+            [("location", url), ("content-length", "0".to_owned())],
+        ))
+    }
+
+    fn no_layer(&self, digest: &Digest) -> EcrError {
+        let (name, account) = (self.name(), &self.registry.account);
+        EcrError::new(
+            "LayerUnknown",
+            format!(
+                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+            ),
+        )
+    }
+}

@@ -1,0 +1,160 @@
+//! Manifests in and out.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::BytesMut;
+use futures::StreamExt;
+
+use super::{EcrError, Granted, Visit, header_text};
+use crate::{
+    model::{Digest, Pointer},
+    sandbox::{
+        distribution::{self, no_body},
+        ecr::images::{self, ImageId, MAX_MANIFEST, Push, Repeat},
+        fault::{Name, Side},
+    },
+};
+
+impl Visit<'_> {
+    /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too.
+    pub(super) fn manifest(&self, at: &Pointer, request: &Request) -> Granted {
+        self.admit("BatchGetImage")?;
+        let digest = self.find(at)?;
+        let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
+        let found = self.registry.store.manifest(self.name(), &digest).ok_or_else(missing)?;
+        let (media_type, bytes) = found;
+        self.registry.record_pulls(self.name(), std::slice::from_ref(&digest), &self.principal)?;
+        if let (Pointer::Tag(_), Some((other, bytes))) =
+            (at, self.translated(request, &media_type, &bytes))
+        {
+            let digest = Digest::of(&bytes);
+            return Ok(distribution::manifest(request.method(), &digest, &other, bytes));
+        }
+        Ok(distribution::manifest(request.method(), &digest, &media_type, bytes))
+    }
+
+    /// The manifest in the other family of types, where `translate` is on and `Accept` has no
+    /// room for its own.
+    ///
+    /// Source: user guide, image manifest formats.
+    fn translated(&self, request: &Request, own: &str, bytes: &Bytes) -> Option<(String, Bytes)> {
+        let accepted = request.headers().get_all(header::ACCEPT);
+        let is_narrow = !accepted
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains(own) || value.contains("*/*"));
+        if !is_narrow || self.ecr.faults.active(Name::Translate, Side::Ecr).is_none() {
+            return None;
+        }
+        let text = std::str::from_utf8(bytes).ok()?;
+        let to_docker = FAMILIES.iter().any(|(oci, _)| *oci == own);
+        let pair = |&(oci, docker)| if to_docker { (oci, docker) } else { (docker, oci) };
+        let replace = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+        let other = FAMILIES.iter().map(pair).fold(text.to_owned(), replace);
+        let media_type = FAMILIES.iter().map(pair).fold(own.to_owned(), replace);
+        Some((media_type, other.into()))
+    }
+
+    /// 201 without a `Location`.
+    pub(super) async fn put_manifest(&self, at: &Pointer, request: Request) -> Granted {
+        let (head, body) = request.into_parts();
+        let bytes = read(body).await?;
+        self.admit_push("PutImage")?;
+        let (tag, digest) = match at {
+            Pointer::Tag(tag) => (Some(tag), None),
+            Pointer::Digest(digest) => (None, Some(digest)),
+        };
+        let media_type = header_text(&head.headers, header::CONTENT_TYPE);
+        let repeat = Repeat::IsImmutable;
+        let push = Push { repository: self.name(), tag, digest, media_type, bytes: &bytes, repeat };
+        match images::push(&self.registry, &push, |blob| self.is_visible(blob)) {
+            Ok(pushed) => {
+                let digest = pushed.digest.to_string();
+                let headers =
+                    [("docker-content-digest", digest), ("content-length", "0".to_owned())];
+                let mut response = no_body(StatusCode::CREATED, headers);
+                if let Some(subject) = pushed.subject {
+                    let subject =
+                        HeaderValue::from_str(subject.as_str()).expect("a digest is ASCII");
+                    let name = HeaderName::from_static("oci-subject");
+                    response.headers_mut().insert(name, subject);
+                }
+                Ok(response)
+            }
+            Err(refusal) => Ok(self.refused_push(refusal)),
+        }
+    }
+
+    /// What the fault `swap-missing-status` does to a push that lacks content.
+    fn refused_push(&self, refusal: EcrError) -> Response {
+        let lacks_content =
+            matches!(refusal.name, "LayersNotFoundException" | "ReferencedImagesNotFoundException");
+        let mut response = refusal.v2();
+        if lacks_content && self.ecr.faults.active(Name::SwapMissingStatus, Side::Ecr).is_some() {
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+        }
+        response
+    }
+
+    /// Whether a blob of this repository counts as there for a push; the faults `late-blobs` and
+    /// `vanish` hide some.
+    fn is_visible(&self, blob: &Digest) -> bool {
+        let (sessions, arn, faults) = (&self.ecr.sessions, self.arn(), &self.ecr.faults);
+        if sessions.is_late(&arn, blob, faults) {
+            return false;
+        }
+        if sessions.vanishes(&arn, blob, faults) {
+            // gone for good: it has to be uploaded again, as after ECR collected it
+            return self.registry.store.unlink_blob(self.name(), blob).is_err();
+        }
+        true
+    }
+
+    pub(super) fn delete_manifest(&self, at: &Pointer) -> Granted {
+        self.admit("BatchDeleteImage")?;
+        let id = match at {
+            Pointer::Tag(tag) => ImageId { digest: None, tag: Some(tag.as_str()) },
+            Pointer::Digest(digest) => ImageId { digest: Some(digest.as_str()), tag: None },
+        };
+        match images::delete(&self.registry, self.name(), id) {
+            Ok(_) => Ok(no_body(StatusCode::ACCEPTED, [])),
+            Err(("ImageNotFound", reason)) => Err(EcrError::new("ImageNotFoundException", reason)),
+            Err((_, reason)) => Err(EcrError::new("InvalidParameterException", reason)),
+        }
+    }
+}
+
+/// The types that ECR translates between.
+const FAMILIES: &[(&str, &str)] = &[
+    (
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ),
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    ),
+    ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"),
+    (
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    ),
+];
+
+/// A manifest's bytes. One that is too long is read to its end, so that its refusal is not lost
+/// with the connection, and one byte more than the limit is kept of it.
+async fn read(body: Body) -> Result<Bytes, EcrError> {
+    let mut body = body.into_data_stream();
+    let mut bytes = BytesMut::new();
+    while let Some(part) = body.next().await {
+        let broken = |error: axum::Error| EcrError::parameter("ImageManifest", error);
+        let part = part.map_err(broken)?;
+        let room = (MAX_MANIFEST + 1).saturating_sub(bytes.len());
+        bytes.extend_from_slice(&part[..part.len().min(room)]);
+    }
+    Ok(bytes.freeze())
+}

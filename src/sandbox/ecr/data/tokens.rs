@@ -1,0 +1,65 @@
+//! Who is let in: Basic credentials that `GetAuthorizationToken` gave, in its region, in time.
+
+use std::sync::{Mutex, PoisonError};
+
+use axum::{
+    http::{HeaderMap, header},
+    response::Response,
+};
+
+use super::{Ecr, EcrError, Principal, header_text, not_authorized};
+use crate::sandbox::{
+    ecr::{
+        identity::Password,
+        registry::{now, since_epoch},
+    },
+    fault::{Faults, Name, Side},
+};
+
+const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
+
+/// What the fault `expire-tokens` has done so far.
+#[derive(Debug, Default)]
+pub(in crate::sandbox::ecr) struct Tokens(Mutex<Expiry>);
+
+#[derive(Debug, Default)]
+struct Expiry {
+    /// Tokens made before this moment, in nanoseconds since the epoch, are no longer good.
+    before: u128,
+    /// Whether the fault has struck since it was switched on.
+    struck: bool,
+}
+
+impl Tokens {
+    /// Whether a token of this moment is one that the fault took back.
+    ///
+    /// The fault strikes once each time it is switched on: what was handed out until then is
+    /// refused for good, what is handed out later is accepted.
+    fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
+        let is_on = faults.active(Name::ExpireTokens, Side::Ecr).is_some();
+        let mut expiry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_on && !expiry.struck {
+            expiry.before = since_epoch().as_nanos();
+        }
+        expiry.struck = is_on;
+        issued < expiry.before
+    }
+}
+
+/// Who the request's credentials belong to; else the refusal.
+pub(super) fn principal(
+    ecr: &Ecr,
+    region: &str,
+    host: &str,
+    headers: &HeaderMap,
+) -> Result<Principal, Box<Response>> {
+    let password = header_text(headers, header::AUTHORIZATION).and_then(Password::from_header);
+    // a token of another region is as good as none
+    let Some(password) = password.filter(|password| password.region == region) else {
+        return Err(Box::new(not_authorized(host)));
+    };
+    if password.expires < now() || ecr.tokens.is_taken_back(password.issued, &ecr.faults) {
+        return Err(Box::new(EcrError::new("AccessDeniedException", EXPIRED).v2()));
+    }
+    Ok(password.principal)
+}

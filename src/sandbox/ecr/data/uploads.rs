@@ -1,0 +1,299 @@
+//! Uploads: one body, or parts that ECR is particular about.
+//!
+//! Guards what breaks clients: a `PATCH` answers 201, its `Range` is right once and then stale, a
+//! part at the wrong place is 416, a short part shows only at the end, and a mount needs a
+//! committed image in the other repository.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::Response,
+};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::{EcrError, Granted, Visit, admit, control, header_text};
+use crate::{
+    model::{Digest, Repository},
+    sandbox::{
+        distribution::{no_body, query},
+        fault::{Arg, Faults, Name, Side},
+        store::{AppendError, FinishError},
+    },
+};
+
+/// The least length of every part but the last, in bytes.
+const LEAST_PART: u64 = 5 << 20;
+/// The most parts a layer may have.
+const MOST_PARTS: usize = 4200;
+
+/// What is known of uploads beside their bytes, and of the blobs that came of them.
+#[derive(Debug, Default)]
+pub(in crate::sandbox::ecr) struct Sessions(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The lengths of the parts of each session, in their order.
+    parts: HashMap<String, Vec<u64>>,
+    /// Blobs by repository ARN that a client was told are there.
+    reported: HashSet<(String, Digest)>,
+    /// When blobs came, by repository ARN.
+    arrived: HashMap<(String, Digest), Instant>,
+}
+
+impl Sessions {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a client was told that this blob is there.
+    pub(in crate::sandbox::ecr) fn report(&self, repository_arn: &str, digest: &Digest) {
+        self.known().reported.insert((repository_arn.to_owned(), digest.clone()));
+    }
+
+    fn arrive(&self, repository_arn: &str, digest: &Digest) {
+        let key = (repository_arn.to_owned(), digest.clone());
+        let mut known = self.known();
+        known.reported.remove(&key);
+        known.arrived.insert(key, Instant::now());
+    }
+
+    /// Whether `late-blobs` still hides the blob.
+    pub(super) fn is_late(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
+        let key = (repository_arn.to_owned(), digest.clone());
+        let Some(at) = self.known().arrived.get(&key).copied() else { return false };
+        let late = faults.active(Name::LateBlobs, Side::Ecr).and_then(|arg| arg.number());
+        late.is_some_and(|late| at.elapsed() < Duration::from_millis(late))
+    }
+
+    /// Whether `vanish` takes away the blob, which a client was told is there; until it comes
+    /// again.
+    pub(super) fn vanishes(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
+        let key = (repository_arn.to_owned(), digest.clone());
+        if !self.known().reported.contains(&key) {
+            return false;
+        }
+        let vanishes = faults.active(Name::Vanish, Side::Ecr).is_some();
+        if vanishes {
+            self.known().reported.remove(&key);
+        }
+        vanishes
+    }
+}
+
+impl Visit<'_> {
+    pub(super) fn arn(&self) -> String {
+        self.registry.arn(self.name())
+    }
+
+    /// 201 for a mount, else 202 with a session.
+    pub(super) fn start_upload(&self, uri: &Uri) -> Granted {
+        self.admit_push("InitiateLayerUpload")?;
+        if let Some(digest) = self.mounted(uri)? {
+            self.ecr.sessions.arrive(&self.arn(), &digest);
+            return Ok(self.created(&digest));
+        }
+        let id = self.registry.store.start_upload(self.name())?;
+        self.ecr.sessions.known().parts.insert(id.clone(), Vec::new());
+        let location = self.url(&format!("blobs/uploads/{id}"));
+        Ok(no_body(
+            StatusCode::ACCEPTED,
+            [
+                ("location", location),
+                ("range", "0-0".to_owned()),
+                ("content-length", "0".to_owned()),
+            ],
+        ))
+    }
+
+    /// The digest that is mounted, where everything ECR asks for is so; none is no refusal.
+    ///
+    /// Source: user guide, blob mounting; containers-roadmap#2860 for the committed image.
+    fn mounted(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
+        let digest = query(uri, "mount").and_then(|text| text.parse::<Digest>().ok());
+        let from = query(uri, "from").and_then(|text| text.parse::<Repository>().ok());
+        let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
+        let registry = &self.registry;
+        let Ok(source) = registry.settings(from.as_str()) else { return Ok(None) };
+        let arn = registry.arn(from.as_str());
+        let may_read =
+            admit(self.ecr, registry, &self.principal, "GetDownloadUrlForLayer", &arn).is_ok();
+        let may_mount = registry.account_setting("BLOB_MOUNTING") == "ENABLED"
+            && may_read
+            && source.encryption == registry.settings(self.name())?.encryption
+            && !control::is_pulled_through(registry, self.name())
+            && !control::is_pulled_through(registry, from.as_str())
+            && registry.store.blob_size(from.as_str(), &digest).is_some()
+            && registry.store.referenced(from.as_str(), &digest);
+        if may_mount && registry.store.link_blob(self.name(), &digest)? {
+            return Ok(Some(digest));
+        }
+        Ok(None)
+    }
+
+    /// 201, with the range of the first part for ever.
+    ///
+    /// Source: containers-roadmap#2831.
+    pub(super) async fn append(&self, id: &str, request: Request) -> Granted {
+        self.add_part(id, request).await?;
+        let parts = self.ecr.sessions.known().parts.get(id).cloned().unwrap_or_default();
+        let first = parts.first().copied().unwrap_or_default();
+        Ok(no_body(
+            StatusCode::CREATED,
+            [
+                ("location", self.url(&format!("blobs/uploads/{id}"))),
+                ("range", format!("0-{}", first.saturating_sub(1))),
+                ("content-length", "0".to_owned()),
+            ],
+        ))
+    }
+
+    /// 201, and the blob is there.
+    pub(super) async fn complete(&self, id: &str, request: Request) -> Granted {
+        let digest = query(request.uri(), "digest").and_then(|text| text.parse::<Digest>().ok());
+        if has_body(request.headers()) {
+            self.add_part(id, request).await?;
+        }
+        self.admit("CompleteLayerUpload")?;
+        let digest = digest.ok_or_else(|| EcrError::new("InvalidLayerDigest", "invalid digest"))?;
+        let offset = self.offset(id)?;
+        let parts = self.ecr.sessions.known().parts.remove(id).unwrap_or_default();
+        if parts.iter().rev().skip(1).any(|&length| length < LEAST_PART) {
+            self.registry.store.cancel_upload(self.name(), id);
+            let text = "All layer parts except the last part should be at least 5MB";
+            return Err(EcrError::new("LayerPartTooSmallException", text));
+        }
+        if offset == 0 {
+            return self.empty_upload(id, &digest);
+        }
+        match self.registry.store.finish_upload(self.name(), id, &digest).await {
+            Ok(_) => {}
+            Err(FinishError::Unknown) => return Err(self.no_upload(id)),
+            Err(FinishError::DigestMismatch { .. }) => {
+                let text = "None of the provided layer digests match the calculated layer digest";
+                return Err(EcrError::new("InvalidLayerException", text));
+            }
+            Err(FinishError::Io(error)) => return Err(error.into()),
+        }
+        self.ecr.sessions.arrive(&self.arn(), &digest);
+        Ok(self.created(&digest))
+    }
+
+    /// ECR does not keep a blob of no bytes. Source: oras-py#54, containers-roadmap#1074.
+    fn empty_upload(&self, id: &str, digest: &Digest) -> Granted {
+        self.registry.store.cancel_upload(self.name(), id);
+        match self.ecr.faults.active(Name::EmptyBlob, Side::Ecr) {
+            Some(Arg::Word(word)) if word == "drop" => Ok(self.created(digest)),
+            _ => Err(EcrError::new("EmptyUploadException", "the layer has no bytes")),
+        }
+    }
+
+    pub(super) fn upload_status(&self, id: &str) -> Granted {
+        self.admit("UploadLayerPart")?;
+        let offset = self.offset(id)?;
+        Ok(no_body(
+            StatusCode::NO_CONTENT,
+            [
+                ("location", self.url(&format!("blobs/uploads/{id}"))),
+                ("range", format!("0-{}", offset.saturating_sub(1))),
+            ],
+        ))
+    }
+
+    pub(super) fn cancel_upload(&self, id: &str) -> Granted {
+        self.admit("UploadLayerPart")?;
+        self.ecr.sessions.known().parts.remove(id);
+        if self.registry.store.cancel_upload(self.name(), id) {
+            Ok(no_body(StatusCode::NO_CONTENT, []))
+        } else {
+            Err(self.no_upload(id))
+        }
+    }
+
+    /// Adds the request's body to the session as one part.
+    async fn add_part(&self, id: &str, request: Request) -> Result<(), EcrError> {
+        if let Err(refusal) = self.may_add(id, request.headers()) {
+            // a refusal before the body is read would be lost with the connection
+            drain(request.into_body()).await;
+            return Err(refusal);
+        }
+        let before = self.offset(id)?;
+        let body = request.into_body().into_data_stream();
+        let after = match self.registry.store.append(self.name(), id, body).await {
+            Ok(after) => after,
+            Err(AppendError::Unknown) => return Err(self.no_upload(id)),
+            Err(AppendError::Io(error)) => return Err(error.into()),
+            Err(broken @ AppendError::Body(_)) => {
+                return Err(EcrError::new("InvalidLayerException", broken.to_string()));
+            }
+        };
+        if after > before {
+            let mut known = self.ecr.sessions.known();
+            known.parts.entry(id.to_owned()).or_default().push(after - before);
+        }
+        Ok(())
+    }
+
+    fn may_add(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
+        self.admit("UploadLayerPart")?;
+        let offset = self.offset(id)?;
+        if self.ecr.sessions.known().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
+            let text = format!("a layer has at most {MOST_PARTS} parts");
+            return Err(EcrError::new("LimitExceededException", text));
+        }
+        let Some(range) = header_text(headers, header::CONTENT_RANGE) else { return Ok(()) };
+        let first = range.strip_prefix("bytes ").unwrap_or(range).split('-').next();
+        let first = first.unwrap_or_default().trim();
+        if first.parse() == Ok(offset) {
+            return Ok(());
+        }
+        let text = format!("First byte of the layer part is {first} instead of {offset}");
+        Err(EcrError::new("InvalidLayerPartException", text))
+    }
+
+    fn offset(&self, id: &str) -> Result<u64, EcrError> {
+        let offset = self.registry.store.upload_offset(self.name(), id);
+        offset.ok_or_else(|| self.no_upload(id))
+    }
+
+    fn no_upload(&self, id: &str) -> EcrError {
+        let (name, account) = (self.name(), &self.registry.account);
+        EcrError::new(
+            "UploadNotFoundException",
+            format!(
+                "The upload with id '{id}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+            ),
+        )
+    }
+
+    fn created(&self, digest: &Digest) -> Response {
+        no_body(
+            StatusCode::CREATED,
+            [
+                ("location", self.url(&format!("blobs/{digest}"))),
+                ("docker-content-digest", digest.to_string()),
+                ("content-length", "0".to_owned()),
+            ],
+        )
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    match header_text(headers, header::CONTENT_LENGTH) {
+        Some(length) => length != "0",
+        None => headers.contains_key(header::TRANSFER_ENCODING),
+    }
+}
+
+/// Reads a body to its end and keeps nothing of it.
+pub(super) async fn drain(body: Body) {
+    let mut body = body.into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
+}

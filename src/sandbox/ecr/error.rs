@@ -1,0 +1,138 @@
+//! What ECR refuses, once for both planes: the API says `RepositoryNotFoundException`, the
+//! registry protocol says `NAME_UNKNOWN`, and the text is the same.
+//!
+//! Guards that no refusal is written twice with two different texts.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde_json::json;
+
+use super::model::json_response;
+
+/// One refusal, named as the API model names it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EcrError {
+    /// The exception's name, like `RepositoryNotFoundException`.
+    pub name: &'static str,
+    /// What the caller reads.
+    pub message: String,
+}
+
+/// The name, status and code of every refusal that the registry protocol can show.
+///
+/// Status of the two "missing" rows: see `swap-missing-status` among the faults.
+const V2: &[(&str, u16, &str)] = &[
+    ("RepositoryNotFoundException", 404, "NAME_UNKNOWN"),
+    ("InvalidRepositoryName", 400, "NAME_INVALID"),
+    ("ImageNotFoundException", 404, "MANIFEST_UNKNOWN"),
+    ("ImageTagAlreadyExistsException", 400, "TAG_INVALID"),
+    ("InvalidImageTag", 400, "TAG_INVALID"),
+    ("LayersNotFoundException", 404, "BLOB_UPLOAD_UNKNOWN"),
+    ("ReferencedImagesNotFoundException", 404, "MANIFEST_BLOB_UNKNOWN"),
+    ("ImageDigestDoesNotMatchException", 400, "MANIFEST_INVALID"),
+    ("InvalidParameterException", 405, "UNSUPPORTED"),
+    ("LayerUnknown", 404, "BLOB_UNKNOWN"),
+    ("LayerInaccessibleException", 404, "BLOB_UNKNOWN"),
+    ("UploadNotFoundException", 404, "BLOB_UPLOAD_UNKNOWN"),
+    ("InvalidLayerException", 400, "BLOB_UPLOAD_INVALID"),
+    ("InvalidLayerPartException", 416, "BLOB_UPLOAD_INVALID"),
+    ("LayerPartTooSmallException", 400, "BLOB_UPLOAD_INVALID"),
+    ("InvalidLayerDigest", 400, "DIGEST_INVALID"),
+    ("LimitExceededException", 400, "UNSUPPORTED"),
+    ("AccessDeniedException", 403, "DENIED"),
+    ("ThrottlingException", 429, "TOOMANYREQUESTS"),
+];
+
+impl EcrError {
+    /// A refusal of this name.
+    pub(super) fn new(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, message: message.into() }
+    }
+
+    /// A parameter that the model forbids; `constraint` as the service words it.
+    pub(super) fn parameter(field: &str, constraint: impl std::fmt::Display) -> Self {
+        Self::new(
+            "InvalidParameterException",
+            format!("Invalid parameter at '{field}' failed to satisfy constraint: '{constraint}'"),
+        )
+    }
+
+    /// The repository is not there.
+    pub(super) fn no_repository(repository: &str, account: &str) -> Self {
+        Self::new(
+            "RepositoryNotFoundException",
+            format!(
+                "The repository with name '{repository}' does not exist in the registry with id '{account}'"
+            ),
+        )
+    }
+
+    /// A rate quota is spent.
+    pub(super) fn throttled() -> Self {
+        Self::new("ThrottlingException", "Rate exceeded")
+    }
+
+    /// The caller may not do this.
+    pub(super) fn denied(principal: &str, service: &str, action: &str, resource: &str) -> Self {
+        Self::new(
+            "AccessDeniedException",
+            format!(
+                "User: {principal} is not authorized to perform: {service}:{action} on resource: {resource} because no identity-based policy allows the {service}:{action} action"
+            ),
+        )
+    }
+
+    /// The store below failed; the only refusal that is the server's own fault.
+    pub(super) fn server(cause: &std::io::Error) -> Self {
+        Self::new("ServerException", format!("the sandbox's store failed: {cause}"))
+    }
+
+    /// As the API answers: 400 (500 for the server's own fault), `__type` and `message`.
+    pub(super) fn api(self) -> Response {
+        let status = match self.name {
+            "ServerException" | "InternalServiceError" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let body = json!({ "__type": self.name, "message": self.message });
+        let mut response = json_response(status, "application/x-amz-json-1.1", &body);
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.name));
+        response
+    }
+
+    /// As the registry protocol answers: the distribution specification's error envelope.
+    ///
+    /// A refusal without a code of its own is a 500, as an empty upload is.
+    pub(super) fn v2(self) -> Response {
+        let (status, code) = V2
+            .iter()
+            .find(|(name, ..)| *name == self.name)
+            .map_or((500, "UNKNOWN"), |&(_, status, code)| (status, code));
+        let status = StatusCode::from_u16(status).expect("the table holds real statuses");
+        let body = json!({ "errors": [{ "code": code, "message": self.message }] });
+        json_response(status, "application/json; charset=utf-8", &body)
+    }
+}
+
+impl From<std::io::Error> for EcrError {
+    fn from(cause: std::io::Error) -> Self {
+        Self::server(&cause)
+    }
+}
+
+/// The answer to missing or wrong Basic credentials: not JSON.
+///
+/// Source: kuik#172, apple/container#1707.
+pub(super) fn not_authorized(host: &str) -> Response {
+    let realm = format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\"");
+    let mut response = Response::new(Body::from("Not Authorized\n"));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Ok(realm) = HeaderValue::from_str(&realm) {
+        headers.insert(header::WWW_AUTHENTICATE, realm);
+    }
+    response
+}

@@ -1,0 +1,129 @@
+//! What stands before every action of both planes: permissions and request rates.
+//!
+//! Guards the mapping of the registry protocol to API actions: a `HEAD` of a blob is
+//! `BatchCheckLayerAvailability`, for the permission and for the quota.
+//!
+//! Source: user guide, service quotas (per account and region, per second).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::{error::EcrError, identity::Principal};
+use crate::sandbox::fault::{Faults, Name, Side};
+
+/// Requests per second of every action that has a published quota.
+pub(super) const RATES: &[(&str, f64)] = &[
+    ("GetAuthorizationToken", 500.0),
+    ("BatchCheckLayerAvailability", 1000.0),
+    ("InitiateLayerUpload", 100.0),
+    ("UploadLayerPart", 500.0),
+    ("CompleteLayerUpload", 100.0),
+    ("PutImage", 10.0),
+    ("BatchGetImage", 2000.0),
+    ("GetDownloadUrlForLayer", 3000.0),
+];
+
+/// An action about to be done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Action<'a> {
+    /// The service whose action it is: `ecr`, `sts`, `secretsmanager`.
+    pub service: &'a str,
+    /// The action's name, like `PutImage`.
+    pub name: &'static str,
+    /// The ARN it is done to, `*` for none in particular.
+    pub resource: &'a str,
+    /// The account whose quota it counts against.
+    pub account: &'a str,
+    /// The region whose quota it counts against.
+    pub region: &'a str,
+}
+
+/// Permissions and quotas of all registries.
+#[derive(Debug)]
+pub(super) struct Gate {
+    faults: Faults,
+    buckets: Mutex<HashMap<(String, String, &'static str), Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Gate {
+    /// A gate that is open unless `faults` close it: `deny=ACTION`, `quotas`.
+    pub(super) fn new(faults: Faults) -> Self {
+        Self { faults, buckets: Mutex::default() }
+    }
+
+    /// Whether the principal may do this, and the quota has room for it now.
+    ///
+    /// # Errors
+    /// `AccessDeniedException`, `ThrottlingException`.
+    pub(super) fn admit(&self, action: &Action<'_>, principal: &Principal) -> Result<(), EcrError> {
+        if self.faults.active_for(Name::Deny, action.name) {
+            let Action { service, name, resource, .. } = action;
+            return Err(EcrError::denied(&principal.session_arn, service, name, resource));
+        }
+        match RATES.iter().find(|(name, _)| *name == action.name) {
+            Some(&(_, rate)) if self.faults.active(Name::Quotas, Side::Ecr).is_some() => {
+                self.take(action, rate).then_some(()).ok_or_else(EcrError::throttled)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a token out of the action's bucket, which holds one second's worth.
+    fn take(&self, action: &Action<'_>, rate: f64) -> bool {
+        let key = (action.account.to_owned(), action.region.to_owned(), action.name);
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(key).or_insert(Bucket { tokens: rate, filled: now });
+        let gained = now.duration_since(bucket.filled).as_secs_f64() * rate;
+        bucket.tokens = (bucket.tokens + gained).min(rate);
+        bucket.filled = now;
+        if bucket.tokens < 1.0 {
+            return false;
+        }
+        bucket.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn put_image<'a>(region: &'a str) -> Action<'a> {
+        let account = "123456789012";
+        Action { service: "ecr", name: "PutImage", resource: "*", account, region }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_lets_one_second_burst_and_then_its_rate() {
+        let faults = Faults::new(["quotas".parse().unwrap()]);
+        let (gate, principal) = (Gate::new(faults), Principal::user());
+        let admitted = |region: &str| {
+            (0..50).filter(|_| gate.admit(&put_image(region), &principal).is_ok()).count()
+        };
+        assert_eq!(admitted("eu-west-1"), 10);
+        assert_eq!(admitted("us-east-1"), 10, "every region has its own");
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(admitted("eu-west-1"), 3);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(admitted("eu-west-1"), 10, "unused time is not saved up");
+    }
+
+    #[test]
+    fn without_its_fault_no_quota_is_enforced() {
+        let (gate, principal) = (Gate::new(Faults::default()), Principal::user());
+        assert!((0..100).all(|_| gate.admit(&put_image("eu-west-1"), &principal).is_ok()));
+    }
+}

@@ -1,0 +1,227 @@
+//! Who calls: the SigV4 credential scope of an API call, the credentials that STS hands out, and
+//! the passwords of the data plane.
+//!
+//! Nothing here is secret and no signature is computed; what is guarded is the *shape*: a call
+//! without a signature, with the wrong service in its scope, or with a password this sandbox did
+//! not make is refused as AWS refuses it. All of it is carried in the values themselves, so that
+//! credentials survive a restart.
+
+use axum::http::{HeaderMap, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::error::EcrError;
+
+/// The account of static credentials.
+pub(super) const CALLER_ACCOUNT: &str = "123456789012";
+/// Seconds a registry password is good for.
+pub(super) const PASSWORD_SECONDS: f64 = 12.0 * 3600.0;
+
+/// Who makes a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Principal {
+    /// The account of the user or role.
+    pub account: String,
+    /// The user's or role's ARN, as policies and pull-time exclusions name it.
+    pub arn: String,
+    /// The ARN of the session, which is the role's own with `assumed-role` and a session name.
+    pub session_arn: String,
+    /// The unique id, with the session name after a colon for a role.
+    pub user_id: String,
+}
+
+impl Principal {
+    /// The user whom static credentials belong to.
+    pub(super) fn user() -> Self {
+        let arn = format!("arn:aws:iam::{CALLER_ACCOUNT}:user/sandbox");
+        Self {
+            account: CALLER_ACCOUNT.to_owned(),
+            session_arn: arn.clone(),
+            arn,
+            user_id: "AIDASANDBOXSANDBOXSAN".to_owned(),
+        }
+    }
+
+    /// A session of the role; `None` when `arn` is not a role's.
+    pub(super) fn role(arn: &str, session: &str) -> Option<Self> {
+        let (head, path) = arn.split_once(":role/")?;
+        let account = head.rsplit(':').next().filter(|account| account.len() == 12)?;
+        let name = path.rsplit('/').next()?;
+        Some(Self {
+            account: account.to_owned(),
+            arn: arn.to_owned(),
+            session_arn: format!("arn:aws:sts::{account}:assumed-role/{name}/{session}"),
+            user_id: format!("AROASANDBOXSANDBOXSAN:{session}"),
+        })
+    }
+}
+
+/// What an API call's `Authorization` header says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Signed {
+    /// Who signed.
+    pub principal: Principal,
+    /// The region of the credential scope.
+    pub region: String,
+    /// The service of the credential scope.
+    pub service: String,
+}
+
+/// Reads the credential scope of a SigV4 `Authorization` header; the signature itself is not
+/// checked.
+///
+/// # Errors
+/// `MissingAuthenticationTokenException` without a well-formed header,
+/// `UnrecognizedClientException` for a session token that this sandbox did not hand out.
+pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
+    let missing =
+        || EcrError::new("MissingAuthenticationTokenException", "Missing Authentication Token");
+    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let fields =
+        text.and_then(|text| text.strip_prefix("AWS4-HMAC-SHA256 ")).ok_or_else(missing)?;
+    let field = |name: &str| {
+        fields.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+    };
+    let complete = field("SignedHeaders").is_some()
+        && field("Signature").is_some_and(|signature| signature.len() == 64);
+    let scope: Vec<&str> = field("Credential").unwrap_or_default().split('/').collect();
+    let &[key, _, region, service, "aws4_request"] = scope.as_slice() else {
+        return Err(missing());
+    };
+    if !complete || key.is_empty() || region.is_empty() {
+        return Err(missing());
+    }
+    let principal = match headers.get("x-amz-security-token") {
+        None => Principal::user(),
+        Some(token) => token.to_str().ok().and_then(unseal).ok_or_else(|| {
+            EcrError::new(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            )
+        })?,
+    };
+    Ok(Signed { principal, region: region.to_owned(), service: service.to_owned() })
+}
+
+/// What a registry password carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Password {
+    /// Whose rights it carries.
+    pub principal: Principal,
+    /// The one region it is good in.
+    pub region: String,
+    /// When it was made, in nanoseconds since the epoch.
+    pub issued: u128,
+    /// When it expires, in seconds since the epoch.
+    pub expires: f64,
+}
+
+impl Password {
+    /// The value of `authorizationToken`: `AWS:<password>` in base64, the password opaque and a
+    /// few hundred bytes long.
+    pub(super) fn to_token(&self) -> String {
+        let password = json!({
+            "payload": seal(self),
+            "datakey": STANDARD.encode([0x5a_u8; 120]),
+            "version": "2",
+            "type": "DATA_KEY",
+            "expiration": self.expires as u64,
+        });
+        STANDARD.encode(format!("AWS:{}", STANDARD.encode(password.to_string())))
+    }
+
+    /// Reads the value of an `Authorization` header; `None` for anything that this sandbox did
+    /// not make.
+    pub(super) fn from_header(header: &str) -> Option<Self> {
+        let (scheme, token) = header.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
+        let password = STANDARD.decode(pair.strip_prefix("AWS:")?).ok()?;
+        let password: serde_json::Value = serde_json::from_slice(&password).ok()?;
+        unseal(password.get("payload")?.as_str()?)
+    }
+}
+
+/// A value as text that [`unseal`] alone makes sense of.
+pub(super) fn seal<T: Serialize>(value: &T) -> String {
+    let json = serde_json::to_string(value).expect("plain values serialise");
+    let seal = checksum(&json);
+    STANDARD.encode(format!("{seal}{json}"))
+}
+
+/// The value in a sealed text, `None` when the text was not sealed here.
+pub(super) fn unseal<T: DeserializeOwned>(sealed: &str) -> Option<T> {
+    let text = String::from_utf8(STANDARD.decode(sealed).ok()?).ok()?;
+    let (seal, json) = text.split_at_checked(64)?;
+    (seal == checksum(json)).then(|| serde_json::from_str(json).ok())?
+}
+
+/// The mark of values made here; it tells a typing error from a value, not friend from foe.
+pub(super) fn checksum(text: &str) -> String {
+    const_hex::encode(Sha256::new_with_prefix("ecr-mirror sandbox ").chain_update(text).finalize())
+}
+
+/// A checksum in the shape of a UUID.
+pub(super) fn uuid(checksum: &str) -> String {
+    let parts = [&checksum[..8], &checksum[8..12], &checksum[12..16], &checksum[16..20]];
+    format!("{}-{}", parts.join("-"), &checksum[20..32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(authorization: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn the_credential_scope_names_region_and_service() {
+        let signature = "0".repeat(64);
+        let signed = signed(&headers(&format!(
+            "AWS4-HMAC-SHA256 Credential=AKID/20261120/eu-west-1/ecr/aws4_request, SignedHeaders=host;x-amz-date, Signature={signature}"
+        )))
+        .unwrap();
+        assert_eq!((signed.region.as_str(), signed.service.as_str()), ("eu-west-1", "ecr"));
+        assert_eq!(signed.principal, Principal::user());
+    }
+
+    #[test]
+    fn a_malformed_signature_is_no_signature() {
+        let signature = "0".repeat(64);
+        for bad in [
+            "Basic QVdTOng=".to_owned(),
+            "AWS4-HMAC-SHA256".to_owned(),
+            "AWS4-HMAC-SHA256 Credential=AKID, SignedHeaders=host, Signature=0".to_owned(),
+            format!("AWS4-HMAC-SHA256 SignedHeaders=host, Signature={signature}"),
+            "AWS4-HMAC-SHA256 Credential=AKID/20261120/eu-west-1/ecr/aws4_request".to_owned(),
+        ] {
+            let refusal = signed(&headers(&bad)).unwrap_err();
+            assert_eq!(refusal.name, "MissingAuthenticationTokenException", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_comes_back_as_it_was_made_and_a_changed_one_does_not() {
+        let password = Password {
+            principal: Principal::role("arn:aws:iam::210987654321:role/a/mirror", "s").unwrap(),
+            region: "eu-west-1".to_owned(),
+            issued: 7,
+            expires: 12.5,
+        };
+        let token = password.to_token();
+        assert_eq!(Password::from_header(&format!("Basic {token}")), Some(password));
+        assert!((300..4000).contains(&token.len()), "{}", token.len());
+        assert_eq!(Password::from_header(&format!("Bearer {token}")), None);
+        for other in ["AWS:x", "user:password", "AWS:eyJhIjoxfQ=="] {
+            let header = format!("Basic {}", STANDARD.encode(other));
+            assert_eq!(Password::from_header(&header), None, "{other}");
+        }
+    }
+}

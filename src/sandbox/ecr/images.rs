@@ -1,0 +1,321 @@
+//! Images in a repository, as both planes see them: committing, resolving, deleting, counting.
+//!
+//! Guards ECR's order: nothing is committed while anything it names is absent, and an immutable
+//! tag is never written twice, not even with the same digest.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{
+    error::EcrError,
+    manifest::Manifest,
+    model::{Failure, batched_digest, batched_tag},
+    registry::Registry,
+};
+use crate::model::{Digest, Tag};
+
+/// The largest manifest, in bytes.
+pub(super) const MAX_MANIFEST: usize = 4_194_304;
+
+/// What the door says to a push onto an immutable tag that has this very digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// The API: that the image is there.
+    IsThere,
+    /// The data plane: that the tag is immutable.
+    IsImmutable,
+}
+
+/// A manifest on its way in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Push<'a> {
+    /// The repository it goes to.
+    pub repository: &'a str,
+    /// The tag it gets, if any.
+    pub tag: Option<&'a Tag>,
+    /// The digest the client says it has.
+    pub digest: Option<&'a Digest>,
+    /// The type the client says it has.
+    pub media_type: Option<&'a str>,
+    /// The manifest itself.
+    pub bytes: &'a [u8],
+    /// What is said to a repeated push onto an immutable tag.
+    pub repeat: Repeat,
+}
+
+/// A manifest that is in.
+#[derive(Debug, Clone)]
+pub(super) struct Pushed {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its type.
+    pub media_type: String,
+    /// What it refers to.
+    pub subject: Option<Digest>,
+    /// Whether the push changed nothing: the digest, and the tag on it, were there.
+    pub was_there: bool,
+}
+
+/// Commits a manifest, once everything it names is there; `is_visible` says which of the
+/// repository's blobs may count as there (a fault hides some).
+pub(super) fn push(
+    registry: &Registry,
+    push: &Push<'_>,
+    is_visible: impl Fn(&Digest) -> bool,
+) -> Result<Pushed, EcrError> {
+    if push.bytes.len() > MAX_MANIFEST {
+        let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
+        return Err(EcrError::parameter("ImageManifest", rule));
+    }
+    let manifest = Manifest::read(push.bytes)?;
+    let media_type = media_type(&manifest, push.media_type)?;
+    let digest = Digest::of(push.bytes);
+    if push.digest.is_some_and(|expected| *expected != digest) {
+        return Err(wrong_digest(registry, push));
+    }
+    let _turn = registry.commit();
+    let settings = registry.settings(push.repository)?;
+    let store = &registry.store;
+    let current = push.tag.and_then(|tag| store.tag(push.repository, tag.as_str()));
+    let is_repeat = current.as_ref() == Some(&digest) && push.repeat == Repeat::IsThere;
+    if let Some(tag) = push.tag
+        && current.is_some()
+        && !is_repeat
+        && settings.is_immutable(tag.as_str())
+    {
+        return Err(immutable(push.repository, tag));
+    }
+    refuse_missing(registry, push.repository, &manifest, is_visible)?;
+    let is_stored = store.manifest(push.repository, &digest).is_some();
+    let was_there = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
+    if !is_stored {
+        store.put_manifest(push.repository, &media_type, push.bytes)?;
+        registry.record_push(push.repository, &digest)?;
+    }
+    if let Some(tag) = push.tag
+        && !was_there
+    {
+        store.set_tag(push.repository, tag.as_str(), &digest)?;
+    }
+    let subject = manifest.subject.map(|subject| subject.digest);
+    Ok(Pushed { digest, media_type, subject, was_there })
+}
+
+/// The type a manifest is stored under: its own word first, else the client's.
+fn media_type(manifest: &Manifest, said: Option<&str>) -> Result<String, EcrError> {
+    let said = said.map(|said| said.split(';').next().unwrap_or_default().trim());
+    let said = said.filter(|said| !said.is_empty());
+    match (manifest.media_type.as_deref(), said) {
+        (Some(own), Some(said)) if own != said => {
+            Err(EcrError::parameter("ImageManifest", "Invalid JSON syntax"))
+        }
+        (Some(own), _) => Ok(own.to_owned()),
+        (None, Some(said)) => Ok(said.to_owned()),
+        (None, None) => {
+            Err(EcrError::parameter("ImageManifestMediaType", "Member must not be null"))
+        }
+    }
+}
+
+fn wrong_digest(registry: &Registry, push: &Push<'_>) -> EcrError {
+    let (repository, account) = (push.repository, &registry.account);
+    let said = push.digest.map(Digest::as_str).unwrap_or_default();
+    EcrError::new(
+        "ImageDigestDoesNotMatchException",
+        format!(
+            "The image with digest '{said}' in repository '{repository}' and registry ID '{account}' does not match the image digest that Amazon ECR has calculated."
+        ),
+    )
+}
+
+/// Source: kaniko#204, buildkit#3776; also for the digest that is there already (buildkit#2004).
+fn immutable(repository: &str, tag: &Tag) -> EcrError {
+    EcrError::new(
+        "ImageTagAlreadyExistsException",
+        format!(
+            "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the tag is immutable."
+        ),
+    )
+}
+
+fn refuse_missing(
+    registry: &Registry,
+    repository: &str,
+    manifest: &Manifest,
+    is_visible: impl Fn(&Digest) -> bool,
+) -> Result<(), EcrError> {
+    let has_blob =
+        |blob: &Digest| registry.store.blob_size(repository, blob).is_some() && is_visible(blob);
+    let layers: Vec<&Digest> = manifest.blobs().filter(|blob| !has_blob(blob)).collect();
+    if !layers.is_empty() {
+        return Err(absent(registry, repository, "LayersNotFoundException", &layers));
+    }
+    let children = manifest.manifests.iter().flatten().map(|child| &child.digest);
+    let images: Vec<&Digest> =
+        children.filter(|child| registry.store.manifest(repository, child).is_none()).collect();
+    if !images.is_empty() {
+        return Err(absent(registry, repository, "ReferencedImagesNotFoundException", &images));
+    }
+    Ok(())
+}
+
+fn absent(registry: &Registry, repository: &str, name: &'static str, what: &[&Digest]) -> EcrError {
+    let kind = if name == "LayersNotFoundException" { "Layers" } else { "Images" };
+    let digests: Vec<&str> = what.iter().map(|digest| digest.as_str()).collect();
+    let (digests, account) = (digests.join(", "), &registry.account);
+    EcrError::new(
+        name,
+        format!(
+            "{kind} with digests '[{digests}]' required for pushing image into repository with name '{repository}' in the registry with id '{account}' do not exist"
+        ),
+    )
+}
+
+/// An image as a batch call names it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ImageId<'a> {
+    /// The digest, if given.
+    pub digest: Option<&'a str>,
+    /// The tag, if given.
+    pub tag: Option<&'a str>,
+}
+
+/// The digest that `id` means; else the failure code and reason of a batch call.
+///
+/// Source: `ImageFailureCode`.
+pub(super) fn resolve(
+    registry: &Registry,
+    repository: &str,
+    id: ImageId<'_>,
+) -> Result<Digest, Failure> {
+    let not_found = || ("ImageNotFound", "Requested image not found".to_owned());
+    let digest =
+        id.digest.map(|text| batched_digest(text, ("InvalidImageDigest", "image"))).transpose()?;
+    let tag = id.tag.map(batched_tag).transpose()?;
+    let tagged = match &tag {
+        Some(tag) => Some(registry.store.tag(repository, tag.as_str()).ok_or_else(not_found)?),
+        None => None,
+    };
+    match (digest, tagged) {
+        (None, None) => Err((
+            "MissingDigestAndTag",
+            "Invalid request parameters: both tag and digest cannot be null".to_owned(),
+        )),
+        (Some(digest), Some(tagged)) if digest != tagged => Err((
+            "ImageTagDoesNotMatchDigest",
+            "Requested image tag does not match the requested image digest".to_owned(),
+        )),
+        (Some(digest), _) => match registry.store.manifest(repository, &digest) {
+            Some(_) => Ok(digest),
+            None => Err(not_found()),
+        },
+        (None, Some(tagged)) => Ok(tagged),
+    }
+}
+
+/// Deletes an image by digest with all its tags, or one tag, and the image with its last tag.
+///
+/// # Errors
+/// As a batch call's failure: `ImageReferencedByManifestList` while an index names it.
+pub(super) fn delete(
+    registry: &Registry,
+    repository: &str,
+    id: ImageId<'_>,
+) -> Result<(Digest, Vec<String>), Failure> {
+    let broken = |cause: std::io::Error| ("ServerException", cause.to_string());
+    let _turn = registry.commit();
+    let digest = resolve(registry, repository, id)?;
+    let store = &registry.store;
+    let tags: Vec<String> = tags_of(registry, repository).remove(&digest).unwrap_or_default();
+    let lists = lists_naming(registry, repository, &digest);
+    if let Some(tag) = id.tag
+        && (tags.len() > 1 || !lists.is_empty())
+    {
+        store.delete_tag(repository, tag).map_err(broken)?;
+        return Ok((digest, vec![tag.to_owned()]));
+    }
+    if !lists.is_empty() {
+        let lists = lists.iter().map(Digest::as_str).collect::<Vec<_>>().join(", ");
+        return Err((
+            "ImageReferencedByManifestList",
+            format!("Requested image referenced by manifest list: [{lists}]"),
+        ));
+    }
+    store.delete_manifest(repository, &digest).map_err(broken)?;
+    registry
+        .record_deletion(repository, &digest)
+        .map_err(|refusal| (refusal.name, refusal.message))?;
+    Ok((digest, tags))
+}
+
+/// The tags of every tagged image of a repository, in order.
+pub(super) fn tags_of(registry: &Registry, repository: &str) -> HashMap<Digest, Vec<String>> {
+    let mut by_digest: HashMap<Digest, Vec<String>> = HashMap::new();
+    for (tag, digest) in registry.store.tags(repository) {
+        by_digest.entry(digest).or_default().push(tag);
+    }
+    by_digest
+}
+
+/// A repository's manifests that can be read, with their types and lengths in bytes.
+pub(super) fn manifests(
+    registry: &Registry,
+    repository: &str,
+) -> impl Iterator<Item = (Digest, String, Manifest, u64)> {
+    registry.store.manifests(repository).into_iter().filter_map(move |digest| {
+        let (media_type, bytes) = registry.store.manifest(repository, &digest)?;
+        let manifest = Manifest::read(&bytes).ok()?;
+        Some((digest, media_type, manifest, bytes.len() as u64))
+    })
+}
+
+fn lists_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
+    manifests(registry, repository)
+        .filter(|(_, _, manifest, _)| {
+            manifest.manifests.iter().flatten().any(|listed| listed.digest == *child)
+        })
+        .map(|(digest, ..)| digest)
+        .collect()
+}
+
+/// The media type of each blob that the repository's images name.
+pub(super) fn blob_types(registry: &Registry, repository: &str) -> HashMap<Digest, String> {
+    let mut types = HashMap::new();
+    for (_, _, manifest, _) in manifests(registry, repository) {
+        for blob in manifest.described_blobs() {
+            if let Some(media_type) = &blob.media_type {
+                types.insert(blob.digest.clone(), media_type.clone());
+            }
+        }
+    }
+    types
+}
+
+/// The manifests that refer to `subject`, as OCI descriptors, in the order of their digests.
+pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest) -> Vec<Value> {
+    let refers = |manifest: &Manifest| {
+        manifest.subject.as_ref().is_some_and(|named| named.digest == *subject)
+    };
+    manifests(registry, repository)
+        .filter(|(_, _, manifest, _)| refers(manifest))
+        .map(|(digest, media_type, manifest, size)| {
+            let mut descriptor = serde_json::Map::new();
+            descriptor.insert("mediaType".to_owned(), media_type.into());
+            descriptor.insert("digest".to_owned(), digest.as_str().into());
+            descriptor.insert("size".to_owned(), size.into());
+            if let Some(kind) = manifest.artifact_type() {
+                descriptor.insert("artifactType".to_owned(), kind.into());
+            }
+            if let Some(annotations) = manifest.annotations {
+                descriptor.insert("annotations".to_owned(), annotations);
+            }
+            Value::Object(descriptor)
+        })
+        .collect()
+}
+
+/// A key that orders a repository's listing: stable, and not by name.
+pub(super) fn listing_key(text: &str) -> String {
+    Digest::of(text.as_bytes()).hex()[..24].to_owned()
+}

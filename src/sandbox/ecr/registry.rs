@@ -1,0 +1,351 @@
+//! One ECR registry: an account in a region, its content and its settings.
+//!
+//! Content lives in the [`Store`]; what only AWS knows (settings of repositories and of the
+//! account, push and pull times) lives beside it as documents, so that it survives too. Guards
+//! that a document is never changed by two calls at once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{error::EcrError, identity::Principal};
+use crate::{
+    model::Digest,
+    sandbox::{BlobMounting, Store},
+};
+
+/// Seconds in which a further pull of an image is not recorded.
+const PULL_TIME_SECONDS: f64 = 24.0 * 3600.0;
+
+/// An account in a region.
+pub(super) struct Registry {
+    /// The account, twelve digits.
+    pub account: String,
+    /// The region, like `eu-west-1`.
+    pub region: String,
+    /// Its content.
+    pub store: Arc<Store>,
+    /// Held while a document is read, changed and written.
+    documents: Mutex<()>,
+    /// `BLOB_MOUNTING` where the account has not set it.
+    blob_mounting: BlobMounting,
+    /// Held while a manifest is checked and committed; never while waiting for a client.
+    commits: Mutex<()>,
+}
+
+/// What ECR keeps about a repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    /// Seconds since the epoch.
+    pub created_at: f64,
+    /// `MUTABLE`, `IMMUTABLE`, or either with `_WITH_EXCLUSION`.
+    pub mutability: String,
+    /// The wildcard filters of an exclusion.
+    pub exclusions: Vec<String>,
+    /// Whether images are scanned as they are pushed.
+    pub scan_on_push: bool,
+    /// `encryptionConfiguration` as it is shown.
+    pub encryption: Value,
+    /// Resource tags, keys in order.
+    pub tags: BTreeMap<String, String>,
+    /// The repository policy's text.
+    pub policy: Option<String>,
+    /// The lifecycle policy's text.
+    pub lifecycle: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            created_at: now(),
+            mutability: "MUTABLE".to_owned(),
+            exclusions: Vec::new(),
+            scan_on_push: false,
+            encryption: json!({ "encryptionType": "AES256" }),
+            tags: BTreeMap::new(),
+            policy: None,
+            lifecycle: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether an existing tag of this name may not be pushed again.
+    pub(super) fn is_immutable(&self, tag: &str) -> bool {
+        let excluded = self.exclusions.iter().any(|filter| wildcard(filter, tag));
+        match self.mutability.as_str() {
+            "IMMUTABLE" => true,
+            "IMMUTABLE_WITH_EXCLUSION" => !excluded,
+            "MUTABLE_WITH_EXCLUSION" => excluded,
+            _ => false,
+        }
+    }
+}
+
+/// When an image was pushed and last pulled, in seconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Times {
+    /// The first push.
+    pub pushed: f64,
+    /// The last recorded pull.
+    pub pulled: Option<f64>,
+}
+
+impl Registry {
+    /// The registry that keeps its content in `store`.
+    pub(super) fn new(
+        account: &str,
+        region: &str,
+        store: Arc<Store>,
+        blob_mounting: BlobMounting,
+    ) -> Self {
+        Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            store,
+            documents: Mutex::new(()),
+            blob_mounting,
+            commits: Mutex::new(()),
+        }
+    }
+
+    /// The host of the data plane.
+    pub(super) fn host(&self) -> String {
+        let suffix =
+            if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        format!("{}.dkr.ecr.{}.{suffix}", self.account, self.region)
+    }
+
+    /// The ARN of a repository here.
+    pub(super) fn arn(&self, repository: &str) -> String {
+        let partition = match self.region.split('-').next() {
+            Some("cn") => "aws-cn",
+            _ if self.region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        };
+        format!("arn:{partition}:ecr:{}:{}:repository/{repository}", self.region, self.account)
+    }
+
+    /// Waits for its turn to check and commit a manifest.
+    pub(super) fn commit(&self) -> MutexGuard<'_, ()> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The document, its default where it was never written.
+    pub(super) fn document<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        let value = self.store.document(name).filter(|value| !value.is_null());
+        value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
+    }
+
+    /// Changes the document; a refusal leaves it as it was.
+    ///
+    /// `edit` changes no other document.
+    pub(super) fn change<T, R>(
+        &self,
+        name: &str,
+        edit: impl FnOnce(&mut T) -> Result<R, EcrError>,
+    ) -> Result<R, EcrError>
+    where
+        T: DeserializeOwned + Serialize + Default,
+    {
+        let _turn = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut document: T = self.document(name);
+        let result = edit(&mut document)?;
+        let value = serde_json::to_value(&document).expect("documents serialise");
+        self.store.set_document(name, &value)?;
+        Ok(result)
+    }
+
+    /// The settings of a repository.
+    ///
+    /// # Errors
+    /// `RepositoryNotFoundException`.
+    pub(super) fn settings(&self, repository: &str) -> Result<Settings, EcrError> {
+        if !self.store.has_repository(repository) {
+            return Err(EcrError::no_repository(repository, &self.account));
+        }
+        Ok(self.document::<Option<Settings>>(&settings_name(repository)).unwrap_or_default())
+    }
+
+    /// Changes the settings of a repository that is there.
+    pub(super) fn change_settings<R>(
+        &self,
+        repository: &str,
+        edit: impl FnOnce(&mut Settings) -> Result<R, EcrError>,
+    ) -> Result<R, EcrError> {
+        self.settings(repository)?;
+        self.change(&settings_name(repository), |settings: &mut Option<Settings>| {
+            edit(settings.get_or_insert_default())
+        })
+    }
+
+    /// Makes a repository with these settings.
+    ///
+    /// # Errors
+    /// `RepositoryAlreadyExistsException`.
+    pub(super) fn create(&self, repository: &str, settings: Settings) -> Result<(), EcrError> {
+        let _turn = self.commit();
+        if self.store.has_repository(repository) {
+            return Err(EcrError::new(
+                "RepositoryAlreadyExistsException",
+                format!(
+                    "The repository with name '{repository}' already exists in the registry with id '{}'",
+                    self.account
+                ),
+            ));
+        }
+        let place = |document: &mut Option<Settings>| {
+            *document = Some(settings);
+            Ok(())
+        };
+        self.change(&settings_name(repository), place)?;
+        Ok(self.store.create_repository(repository)?)
+    }
+
+    /// Removes a repository and all that is kept about it.
+    pub(super) fn delete(&self, repository: &str) -> Result<(), EcrError> {
+        let _turn = self.commit();
+        for digest in self.store.manifests(repository) {
+            self.record_deletion(repository, &digest)?;
+        }
+        self.store.set_document(&settings_name(repository), &Value::Null)?;
+        self.store.delete_repository(repository)?;
+        Ok(())
+    }
+
+    /// When an image was pushed and pulled, as far as that is known.
+    pub(super) fn times(&self, repository: &str, digest: &Digest) -> Option<Times> {
+        self.document(&times_name(repository, digest))
+    }
+
+    /// Notes that an image is there now.
+    pub(super) fn record_push(&self, repository: &str, digest: &Digest) -> Result<(), EcrError> {
+        self.change(&times_name(repository, digest), |times: &mut Option<Times>| {
+            times.get_or_insert(Times { pushed: now(), pulled: None });
+            Ok(())
+        })
+    }
+
+    /// Forgets an image that was deleted.
+    pub(super) fn record_deletion(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<(), EcrError> {
+        Ok(self.store.set_document(&times_name(repository, digest), &Value::Null)?)
+    }
+
+    /// Notes that `principal` pulled these images: at most once in 24 h per image, and not at all
+    /// for a principal that is excluded.
+    ///
+    /// Source: ImageDetail, `lastRecordedPullTime`; user guide, pull-time update exclusions.
+    pub(super) fn record_pulls(
+        &self,
+        repository: &str,
+        digests: &[Digest],
+        principal: &Principal,
+    ) -> Result<(), EcrError> {
+        let excluded: BTreeMap<String, f64> = self.document(PULL_EXCLUSIONS);
+        if excluded.contains_key(&principal.arn) {
+            return Ok(());
+        }
+        let at = now();
+        let is_due = |digest: &&Digest| {
+            let pulled = self.times(repository, digest).and_then(|times| times.pulled);
+            pulled.is_none_or(|pulled| at - pulled >= PULL_TIME_SECONDS)
+        };
+        for digest in digests.iter().filter(is_due) {
+            self.change(&times_name(repository, digest), |times: &mut Option<Times>| {
+                times.get_or_insert(Times { pushed: at, pulled: None }).pulled = Some(at);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An account setting's value.
+    pub(super) fn account_setting(&self, name: &str) -> String {
+        let settings: BTreeMap<String, String> = self.document(ACCOUNT_SETTINGS);
+        let default = match name {
+            "BLOB_MOUNTING" if self.blob_mounting == BlobMounting::On => "ENABLED",
+            "BLOB_MOUNTING" => "DISABLED",
+            "BASIC_SCAN_TYPE_VERSION" => "AWS_NATIVE",
+            _ => "V2",
+        };
+        settings.get(name).cloned().unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The refusal of a reference that leads nowhere.
+    pub(super) fn no_image(&self, repository: &str, what: &str) -> EcrError {
+        EcrError::new(
+            "ImageNotFoundException",
+            format!(
+                "The image with imageId {what} does not exist within the repository with name '{repository}' in the registry with id '{}'",
+                self.account
+            ),
+        )
+    }
+}
+
+/// The document of account settings: name to value.
+pub(super) const ACCOUNT_SETTINGS: &str = "account-settings";
+/// The document of principals whose pulls do not count: ARN to creation time.
+pub(super) const PULL_EXCLUSIONS: &str = "pull-time-exclusions";
+
+/// The document of a repository's settings, and that of an image's times.
+fn settings_name(repository: &str) -> String {
+    format!("settings/{repository}")
+}
+
+fn times_name(repository: &str, digest: &Digest) -> String {
+    format!("times/{repository}/{}", digest.hex())
+}
+
+/// The time in seconds since the epoch, to the millisecond, as the API writes it.
+pub(super) fn now() -> f64 {
+    (since_epoch().as_millis() as f64) / 1000.0
+}
+
+/// The time since the epoch.
+pub(super) fn since_epoch() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970")
+}
+
+/// Whether `text` matches `filter`, in which `*` stands for any characters.
+pub(super) fn wildcard(filter: &str, text: &str) -> bool {
+    let Some((head, tail)) = filter.split_once('*') else { return filter == text };
+    let Some(rest) = text.strip_prefix(head) else { return false };
+    (0..=rest.len()).filter(|&at| rest.is_char_boundary(at)).any(|at| wildcard(tail, &rest[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn immutability_honours_its_exclusions() {
+        let settings = |mutability: &str, exclusions: &[&str]| Settings {
+            mutability: mutability.to_owned(),
+            exclusions: exclusions.iter().map(|&filter| filter.to_owned()).collect(),
+            ..Settings::default()
+        };
+        for (mutability, exclusions, tag, immutable) in [
+            ("MUTABLE", &[][..], "1.0", false),
+            ("IMMUTABLE", &[], "1.0", true),
+            ("IMMUTABLE_WITH_EXCLUSION", &["latest*"], "latest-alpine", false),
+            ("IMMUTABLE_WITH_EXCLUSION", &["latest*", "*-dev"], "1.0-dev", false),
+            ("IMMUTABLE_WITH_EXCLUSION", &["latest*"], "1.0", true),
+            ("IMMUTABLE_WITH_EXCLUSION", &["latest"], "latest-alpine", true),
+            ("MUTABLE_WITH_EXCLUSION", &["v*.*"], "v1.0", true),
+            ("MUTABLE_WITH_EXCLUSION", &["v*.*"], "v1", false),
+        ] {
+            let settings = settings(mutability, exclusions);
+            assert_eq!(settings.is_immutable(tag), immutable, "{mutability} {exclusions:?} {tag}");
+        }
+    }
+}
