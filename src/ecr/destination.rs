@@ -1,0 +1,258 @@
+//! ECR as a destination: bulk questions to the API, content through the registry protocol.
+//!
+//! Guards that nothing is asked one by one that can be asked in bulk, and that
+//! both halves draw on the same quotas.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use url::Url;
+
+use super::{account::Account, look::Look, repository::Repositories, session::Session};
+use crate::{
+    model::{
+        Create, Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
+        Tag, ecr_host::EcrHost,
+    },
+    registry::{
+        self, Body, Credentials, Destination, Login, Meter, Mount, Mounting, Mutability, Registry,
+        Scheme, Settings, Transport,
+    },
+};
+
+/// A private ECR registry.
+pub struct Ecr {
+    host: Host,
+    session: Arc<Session>,
+    look: Look,
+    repositories: Repositories,
+    account: Account,
+    wire: Wire,
+    plane: OnceLock<Registry>,
+}
+
+/// How the registry protocol is spoken.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    /// The registry's settings; its credentials are the session's.
+    pub settings: Settings,
+    /// The run's connections.
+    pub transport: Transport,
+    /// Counts the destination's requests.
+    pub meter: Arc<Meter>,
+}
+
+impl Wire {
+    /// The registry at this address, let in by the session's login, at the pace of its quotas.
+    fn open(&self, at: &Url, session: &Session) -> Result<Registry> {
+        let host: Host = authority(at).parse().map_err(|error: NameError| {
+            Error::new(Kind::Protocol, format!("ECR names `{at}` as its registry")).because(error)
+        })?;
+        let settings = Settings {
+            credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
+            paces: session.api.quotas().of_registry(),
+            scheme: if at.scheme() == "http" { Scheme::Http } else { Scheme::Https },
+            ..self.settings.clone()
+        };
+        Registry::new(host, settings, &self.transport, Arc::clone(&self.meter))
+    }
+}
+
+/// The URL's host, with its port where that is not the scheme's own.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+impl Ecr {
+    /// The registry at `host`, spoken to through `session`; nothing is sent yet.
+    pub fn new(host: Host, session: Arc<Session>, create: Create, wire: Wire) -> Self {
+        // a host that is not ECR's stands for the caller's own registry
+        let account = EcrHost::parse(&host).map(|ecr| ecr.account().to_owned());
+        let api = &session.api;
+        Self {
+            host,
+            look: Look::new(Arc::clone(api), account.clone()),
+            repositories: Repositories::new(Arc::clone(api), account, create),
+            account: Account::new(Arc::clone(api)),
+            session,
+            wire,
+            plane: OnceLock::new(),
+        }
+    }
+
+    /// Where content goes; the login tells, so it is known at the first request only.
+    async fn plane(&self) -> Result<&Registry> {
+        if let Some(plane) = self.plane.get() {
+            return Ok(plane);
+        }
+        let at = data_plane(&self.host, self.session.login.endpoint().await?);
+        let opened = self.wire.open(&at, &self.session)?;
+        Ok(self.plane.get_or_init(|| opened))
+    }
+
+    /// The error of an upload that may be a missing repository's: ECR used to close the
+    /// connection where it should answer 404.
+    ///
+    /// Source: aws/containers-roadmap#1970.
+    async fn suspect(&self, repository: &Repository, error: Error) -> Error {
+        if error.kind() != Kind::Unavailable {
+            return error;
+        }
+        match self.repositories.describe(repository).await {
+            Err(told) if told.kind() == Kind::RepositoryMissing => told,
+            _ => error,
+        }
+    }
+}
+
+/// The registry's address: the one configured, unless the API belongs to something that is not AWS.
+///
+/// AWS names the caller's own registry whatever is asked for, so for another
+/// account's the configured host is right; an emulator names itself.
+fn data_plane(configured: &Host, named: Url) -> Url {
+    let is_ecr = |host: &Host| EcrHost::parse(host).is_some();
+    let is_aws = authority(&named).parse().is_ok_and(|host| is_ecr(&host));
+    match is_aws && is_ecr(configured) {
+        true => Url::parse(&format!("https://{configured}/")).unwrap_or(named),
+        false => named,
+    }
+}
+
+/// ECR stores no empty blob.
+///
+/// Source: aws/containers-roadmap#1074; API_CompleteLayerUpload, EmptyUploadException.
+fn refuse_empty(blob: &Descriptor) -> Result<()> {
+    if blob.size > 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Unsupported,
+        format!("blob {} is empty, and ECR stores no empty blobs", blob.digest),
+    )
+    .hint("have the image rebuilt without the empty layer, or mirror it to another registry"))
+}
+
+impl Destination for Ecr {
+    async fn current(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
+        match self.look.tags(repository, tags).await {
+            Ok(found) => {
+                self.repositories.seen(repository);
+                Ok(Some(found))
+            }
+            Err(error) if error.kind() == Kind::RepositoryMissing => Ok(None),
+            Err(error) => Err(error.context(format!("cannot list the tags of `{repository}`"))),
+        }
+    }
+
+    async fn ensure(&self, repository: &Repository) -> Result<()> {
+        self.repositories.ensure(repository).await
+    }
+
+    async fn manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, RawManifest>> {
+        self.look.manifests(repository, digests).await
+    }
+
+    async fn missing_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        self.look.missing_manifests(repository, digests).await
+    }
+
+    async fn missing_blobs(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        self.look.missing_blobs(repository, digests).await
+    }
+
+    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
+        self.repositories.mutability(repository, tag).await
+    }
+
+    async fn mounting(&self) -> Mounting {
+        self.account.mounting().await
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<Mount> {
+        refuse_empty(blob)?;
+        let plane = self.plane().await?;
+        match plane.mount(repository, blob, from).await {
+            Err(error) => Err(self.suspect(repository, error).await),
+            mounted => mounted,
+        }
+    }
+
+    async fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        session: Option<registry::Session>,
+        body: Body,
+    ) -> Result<()> {
+        refuse_empty(blob)?;
+        let plane = self.plane().await?;
+        let flow = body.flow();
+        match plane.push_blob(repository, blob, session, body).await {
+            // nothing was sent: the session was not even opened
+            Err(error) if flow.moved.value() == 0 && flow.fault().is_none() => {
+                Err(self.suspect(repository, error).await)
+            }
+            pushed => pushed,
+        }
+    }
+
+    async fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
+        self.plane().await?.push_manifest(repository, manifest, tag).await
+    }
+}
+
+impl fmt::Debug for Ecr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ecr({})", self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_emulator_says_where_content_goes() {
+        let ecr = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+        let own = "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        for (configured, named, expected) in [
+            (ecr, own, format!("https://{ecr}/")),
+            (ecr, "http://127.0.0.1:4566", "http://127.0.0.1:4566/".to_owned()),
+            ("localhost:4566", "http://127.0.0.1:5000", "http://127.0.0.1:5000/".to_owned()),
+            ("localhost:4566", own, format!("{own}/")),
+        ] {
+            let actual = data_plane(&configured.parse().unwrap(), named.parse().unwrap());
+            assert_eq!(actual.as_str(), expected, "{configured} {named}");
+        }
+    }
+}

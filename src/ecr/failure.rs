@@ -1,0 +1,329 @@
+//! What AWS says went wrong, as an [`Error`]: decided by the error's name, never by its text.
+//!
+//! Guards that a quota is not mistaken for throttling, and that no page of
+//! `Debug` output reaches a person.
+
+use std::{error::Error as StdError, time::Duration};
+
+use aws_sdk_ecr::{
+    config::{ProvideCredentials, SharedCredentialsProvider, http::HttpResponse},
+    error::{ErrorMetadata, ProvideErrorMetadata, SdkError},
+};
+
+use super::session::Identity;
+use crate::model::{Error, Kind};
+
+/// The longest text of AWS that is passed on, in characters.
+const TEXT_LIMIT: usize = 400;
+
+/// What each error name means; a trailing `Exception` is left out of all of them.
+///
+/// Source: ECR API model; AWS "Common errors"; the SDK's `classifiers.rs` for
+/// the throttling names, to which `Throttle` is added (one ECR page spells it
+/// so) and from which `LimitExceeded` is taken (a quota that waiting does not lift).
+const NAMES: &[(Kind, &[&str])] = &[
+    (
+        Kind::Throttled,
+        &[
+            "Throttling",
+            "Throttle",
+            "Throttled",
+            "RequestThrottled",
+            "TooManyRequests",
+            "RequestLimitExceeded",
+            "BandwidthLimitExceeded",
+            "PriorRequestNotComplete",
+            "SlowDown",
+        ],
+    ),
+    (Kind::Quota, &["LimitExceeded", "TooManyTags", "ServiceQuotaExceeded"]),
+    (
+        Kind::Denied,
+        &[
+            "AccessDenied",
+            "NotAuthorized",
+            "UnauthorizedOperation",
+            "OptInRequired",
+            "BlockedByOrganizationPolicy",
+            "Kms",
+        ],
+    ),
+    (
+        Kind::Unauthorized,
+        &[
+            "ExpiredToken",
+            "RequestExpired",
+            "UnrecognizedClient",
+            "InvalidClientTokenId",
+            "InvalidAccessKeyId",
+            "InvalidSignature",
+            "SignatureDoesNotMatch",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+            "AuthFailure",
+        ],
+    ),
+    (Kind::RepositoryMissing, &["RepositoryNotFound"]),
+    (Kind::NotFound, &["ImageNotFound", "LayerInaccessible", "ResourceNotFound"]),
+    (Kind::ContentMissing, &["LayersNotFound", "ReferencedImagesNotFound"]),
+    (Kind::TagImmutable, &["ImageTagAlreadyExists"]),
+    (Kind::Corrupt, &["InvalidLayer", "ImageDigestDoesNotMatch"]),
+    (
+        Kind::Unavailable,
+        &[
+            "Server",
+            "InternalFailure",
+            "InternalError",
+            "InternalServer",
+            "InternalServerError",
+            "InternalServiceError",
+            "ServiceUnavailable",
+            "RequestTimeout",
+        ],
+    ),
+    (
+        Kind::Configuration,
+        &[
+            "InvalidParameter",
+            "InvalidTagParameter",
+            "Validation",
+            "ValidationError",
+            "SecretNotFound",
+            "UnableToAccessSecret",
+            "UnableToDecryptSecretValue",
+            "UnableToGetUpstreamImage",
+            "UnableToGetUpstreamLayer",
+            "UnableToListUpstreamImageReferrers",
+            "UnsupportedUpstreamRegistry",
+        ],
+    ),
+];
+
+/// What an error of this name and HTTP status is; the status decides only where the name is unknown.
+pub fn kind_of(name: &str, status: u16) -> Kind {
+    let name = name.strip_suffix("Exception").unwrap_or(name);
+    if let Some((kind, _)) = NAMES.iter().find(|(_, names)| names.contains(&name)) {
+        return *kind;
+    }
+    match status {
+        401 => Kind::Unauthorized,
+        403 => Kind::Denied,
+        429 => Kind::Throttled,
+        408 | 500.. => Kind::Unavailable,
+        _ => Kind::Protocol,
+    }
+}
+
+/// A call: what was asked, where, and in whose name.
+pub(super) struct Asked<'a> {
+    /// The service as policies name it, like `ecr`.
+    pub(super) service: &'a str,
+    /// The action, like `ListImages`.
+    pub(super) action: &'a str,
+    /// The region.
+    pub(super) region: &'a str,
+    /// Who asked.
+    pub(super) identity: &'a Identity,
+}
+
+/// The error of a call that failed: what was asked of which region, and what came of it.
+pub(super) fn explain<E>(asked: &Asked<'_>, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: StdError + ProvideErrorMetadata + 'static,
+{
+    let failed = |kind, text: String| {
+        Error::new(kind, format!("{} in {}: {text}", asked.action, asked.region))
+    };
+    if let Some(cause) = credentials_error(error) {
+        return without_credentials(asked.identity, cause);
+    }
+    let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+    match error {
+        SdkError::ServiceError(_) => {
+            let name = error.code().unwrap_or("unnamed error");
+            let kind = kind_of(name, status);
+            let error = failed(kind, told_by(name, error.message())).after(asked_wait(error));
+            match hint(kind, name, asked) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        }
+        SdkError::ConstructionFailure(_) => failed(Kind::Configuration, essence(error)),
+        SdkError::TimeoutError(_) => failed(Kind::Stalled, essence(error)),
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
+            failed(Kind::Protocol, essence(error))
+        }
+        SdkError::ResponseError(_) if status < 500 => failed(
+            if status == 429 { Kind::Throttled } else { Kind::Protocol },
+            format!("the answer (status {status}) is not AWS's: {}", essence(error)),
+        ),
+        _ => failed(Kind::Unavailable, essence(error)),
+    }
+}
+
+/// What to do about it.
+fn hint(kind: Kind, name: &str, asked: &Asked<'_>) -> Option<String> {
+    match kind {
+        Kind::Denied if name.starts_with("Kms") => Some(
+            "the role needs `kms:DescribeKey` and `kms:CreateGrant` on the key that encrypts the repository"
+                .to_owned(),
+        ),
+        Kind::Denied => Some(format!(
+            "the role needs `{}:{}` here (`ecr-mirror iam mirror` prints the policy)",
+            asked.service, asked.action
+        )),
+        Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => Some(
+            "check the secret access key, and that this machine's clock is right".to_owned(),
+        ),
+        Kind::Unauthorized => Some(sign_in(asked.identity)),
+        Kind::Quota => Some(
+            "the quota is the account's; ask for a higher one in the Service Quotas console"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn sign_in(identity: &Identity) -> String {
+    match &identity.profile {
+        Some(profile) => format!(
+            "sign in with `aws sso login --profile {profile}`, or check `aws sts get-caller-identity --profile {profile}`"
+        ),
+        None => "sign in with `aws sso login`, set `AWS_PROFILE` or `profile` of the destination, or run where a role is attached".to_owned(),
+    }
+}
+
+fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) -> Error {
+    let cause = essence(cause);
+    let providers = identity.providers();
+    match &identity.role_arn {
+        Some(role) => Error::new(
+            Kind::Unauthorized,
+            format!("cannot assume role `{role}` with credentials from {providers}: {cause}"),
+        )
+        .hint(format!(
+            "the role's trust policy must admit this identity (and its `external_id`), and the identity needs `sts:AssumeRole`; without credentials, {}",
+            sign_in(identity)
+        )),
+        None => Error::new(
+            Kind::Unauthorized,
+            format!("no AWS credentials (tried {providers}): {cause}"),
+        )
+        .hint(sign_in(identity)),
+    }
+}
+
+/// The link of the chain at which the credentials provider failed, if that is what happened.
+fn credentials_error<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> Option<&'e (dyn StdError + 'static)> {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if is_error_of(SharedCredentialsProvider::provide_credentials, error) {
+            return Some(error);
+        }
+        link = error.source();
+    }
+    None
+}
+
+/// Whether `error` is of the type that `call` fails with, which the SDK's clients do not name.
+fn is_error_of<'p, F, T, E>(
+    _call: impl FnOnce(&'p SharedCredentialsProvider) -> F,
+    error: &(dyn StdError + 'static),
+) -> bool
+where
+    F: Future<Output = Result<T, E>>,
+    E: StdError + 'static,
+{
+    error.is::<E>()
+}
+
+/// How long AWS asks to wait. Source: SDK, `x-amz-retry-after`, in milliseconds.
+fn asked_wait<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
+    let text = error.raw_response()?.headers().get("x-amz-retry-after")?;
+    text.parse().ok().map(Duration::from_millis)
+}
+
+/// The two innermost messages of the chain, which say what happened; the outer ones say that it did.
+pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
+    let mut links: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(told) = error.downcast_ref::<ErrorMetadata>() {
+            // its `Display` is its `Debug`
+            return told_by(told.code().unwrap_or("unnamed error"), told.message());
+        }
+        let text = error.to_string();
+        // a message that repeats its cause is the better one of the two
+        if !links.last().is_some_and(|last| last.contains(&text)) {
+            links.push(text);
+        }
+        next = error.source();
+    }
+    cut(&links[links.len().saturating_sub(2)..].join(": "))
+}
+
+/// An error as AWS words it.
+fn told_by(name: &str, message: Option<&str>) -> String {
+    message.map_or_else(|| name.to_owned(), |message| format!("{name}: {}", cut(message)))
+}
+
+/// The text on one line, and not a page of it.
+fn cut(text: &str) -> String {
+    let line = text.trim().replace(char::is_control, " ");
+    match line.char_indices().nth(TEXT_LIMIT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_has_one_kind_whatever_the_status() {
+        for (kind, names) in NAMES {
+            for name in *names {
+                let meanings = NAMES.iter().filter(|(_, names)| names.contains(name)).count();
+                assert_eq!(meanings, 1, "{name}");
+                for status in [400, 403, 429, 500] {
+                    assert_eq!(kind_of(name, status), *kind, "{name}");
+                    assert_eq!(kind_of(&format!("{name}Exception"), status), *kind, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_names_that_decide_most_are_what_they_must_be() {
+        for (name, status, expected) in [
+            ("ThrottlingException", 400, Kind::Throttled),
+            ("ThrottleException", 400, Kind::Throttled),
+            ("TooManyRequestsException", 400, Kind::Throttled),
+            ("LimitExceededException", 400, Kind::Quota),
+            ("AccessDeniedException", 400, Kind::Denied),
+            ("RepositoryNotFoundException", 400, Kind::RepositoryMissing),
+            ("ServerException", 500, Kind::Unavailable),
+            ("ExpiredTokenException", 403, Kind::Unauthorized),
+            ("InvalidClientTokenId", 403, Kind::Unauthorized),
+            ("UnrecognizedClientException", 400, Kind::Unauthorized),
+            ("InvalidParameterException", 400, Kind::Configuration),
+            ("SomethingNewException", 400, Kind::Protocol),
+            ("SomethingNewException", 401, Kind::Unauthorized),
+            ("SomethingNewException", 403, Kind::Denied),
+            ("SomethingNewException", 429, Kind::Throttled),
+            ("SomethingNewException", 503, Kind::Unavailable),
+        ] {
+            assert_eq!(kind_of(name, status), expected, "{name} {status}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_a_short_one_is_not() {
+        assert_eq!(cut("User: x may\nnot "), "User: x may not");
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"é".repeat(500)).chars().count(), TEXT_LIMIT + 1);
+    }
+}

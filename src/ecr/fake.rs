@@ -1,0 +1,90 @@
+//! A scripted ECR API over a real socket: what the strict sandbox would not say, tests let it say.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::session::{Identity, Session};
+use crate::registry::{Meter, Reach};
+
+type Calls = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// The server; it ends with the test.
+pub(super) struct Fake {
+    pub(super) address: SocketAddr,
+    calls: Calls,
+    server: JoinHandle<()>,
+}
+
+/// An answer: status and body.
+pub(super) type Answer = (u16, Value);
+
+/// A refusal as the API words it.
+pub(super) fn refusal(name: &str, message: &str) -> Answer {
+    (400, json!({ "__type": name, "message": message }))
+}
+
+impl Fake {
+    /// Answers every action as `script` says.
+    pub(super) async fn start<S>(script: S) -> Self
+    where
+        S: Fn(&str, &Value) -> Answer + Send + Sync + 'static,
+    {
+        let calls = Calls::default();
+        let seen = Arc::clone(&calls);
+        let script = Arc::new(script);
+        let answer = move |headers: HeaderMap, body: Bytes| {
+            let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+            async move {
+                let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+                let action = target.and_then(|target| target.rsplit('.').next());
+                let action = action.unwrap_or("AssumeRole").to_owned();
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                seen.lock().unwrap().push((action.clone(), body.clone()));
+                let (status, answer) = script(&action, &body);
+                // STS answers in XML
+                let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+                (StatusCode::from_u16(status).unwrap(), text)
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer);
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, calls, server }
+    }
+
+    /// A session with it, in `eu-west-1`.
+    pub(super) async fn session(&self) -> (Session, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
+        let reach = Reach::Sandbox(self.address);
+        (Session::open(identity, reach, Arc::clone(&meter)).await, meter)
+    }
+
+    /// The actions that were called, in order.
+    pub(super) fn actions(&self) -> Vec<String> {
+        self.calls.lock().unwrap().iter().map(|(action, _)| action.clone()).collect()
+    }
+
+    /// The bodies of the calls of this action, in order.
+    pub(super) fn bodies(&self, action: &str) -> Vec<Value> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(called, _)| called == action).map(|(_, body)| body.clone()).collect()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

@@ -1,0 +1,25 @@
+//! Amazon ECR as a destination: AWS identity, bulk checks, quotas, repositories.
+//!
+//! What content there is, ECR's API tells in bulk ([`look`]); content itself
+//! travels through the registry protocol. Every API call goes through
+//! [`api::Api::call`], which paces, counts, retries and explains.
+
+pub mod account;
+pub mod api;
+pub mod destination;
+pub mod failure;
+pub mod login;
+pub mod look;
+pub mod quota;
+pub mod repository;
+pub mod secrets;
+pub mod session;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use destination::{Ecr, Wire};
+
+pub use session::{Identity, Session, Sessions};

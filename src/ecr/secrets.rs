@@ -1,0 +1,118 @@
+//! Registry credentials that are kept in AWS Secrets Manager.
+
+use aws_sdk_secretsmanager::{Client, config::Region};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{
+    failure::{Asked, explain},
+    session::{Identity, Session},
+};
+use crate::{
+    model::{Error, Kind, Result},
+    registry::{Meter, retry::Retry},
+};
+
+/// A user's name and password.
+#[derive(Debug)]
+pub struct UserPassword {
+    /// The name.
+    pub username: String,
+    /// The password or access token.
+    pub password: SecretString,
+}
+
+/// The secret's JSON: `accessToken` is what ECR's pull-through cache calls the password.
+#[derive(Deserialize)]
+struct Document {
+    username: String,
+    #[serde(alias = "accessToken")]
+    password: String,
+}
+
+/// The identity that reads a secret: the AWS chain's, in the region that the ARN names.
+///
+/// # Errors
+/// [`Kind::Configuration`] when it is no secret's ARN.
+pub fn reader(arn: &str) -> Result<Identity> {
+    match arn.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, "secretsmanager", region, _, "secret", _] if !region.is_empty() => {
+            Ok(Identity { region: Some(region.to_owned()), ..Identity::default() })
+        }
+        _ => Err(Error::new(Kind::Configuration, format!("`{arn}` is not the ARN of a secret"))
+            .hint(
+                "write it like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
+            )),
+    }
+}
+
+/// Reads the secret.
+///
+/// # Errors
+/// What AWS refuses, and [`Kind::Configuration`] when the secret is not
+/// `{"username": …, "password": …}` (or `accessToken`); never with its content.
+pub async fn read(session: &Session, arn: &str, meter: &Meter) -> Result<UserPassword> {
+    let asked = Asked {
+        service: "secretsmanager",
+        action: "GetSecretValue",
+        region: session.api.region(),
+        identity: session.api.identity(),
+    };
+    let region = Region::new(asked.region.to_owned());
+    let config = aws_sdk_secretsmanager::config::Builder::from(&session.config).region(region);
+    let client = Client::from_conf(config.build());
+    let attempt = async || {
+        meter.requests.add(1);
+        let answer = client.get_secret_value().secret_id(arn).send().await;
+        answer.map_err(|failure| {
+            let error = explain(&asked, &failure);
+            if error.kind() == Kind::Throttled {
+                meter.throttled.add(1);
+            }
+            error
+        })
+    };
+    let answer = Retry::default().run(meter, attempt).await;
+    let answer = answer.map_err(|error| error.context(format!("cannot read secret `{arn}`")))?;
+    parse(answer.secret_string().unwrap_or_default()).ok_or_else(|| {
+        Error::new(Kind::Configuration, format!("secret `{arn}` is not a user's name and password"))
+            .hint(r#"store it as JSON: `{"username": "…", "password": "…"}`"#)
+    })
+}
+
+fn parse(text: &str) -> Option<UserPassword> {
+    // the parser's error would show a part of the secret
+    let Document { username, password } = serde_json::from_str(text).ok()?;
+    Some(UserPassword { username, password: password.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_the_password_are_read_and_nothing_else() {
+        for (text, expected) in [
+            (r#"{"username":"u","password":"p"}"#, Some(("u", "p"))),
+            (r#"{"username":"u","accessToken":"p","more":1}"#, Some(("u", "p"))),
+            (r#"{"username":"u"}"#, None),
+            ("p", None),
+            ("", None),
+        ] {
+            let read = parse(text);
+            let read = read.as_ref().map(|r| (r.username.as_str(), r.password.expose_secret()));
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_read_in_its_own_region() {
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hub-AbCdEf";
+        assert_eq!(reader(arn).unwrap().region.as_deref(), Some("eu-west-1"));
+        for other in ["hub", "arn:aws:s3:::bucket", "arn:aws:secretsmanager::1:secret:x", ""] {
+            assert_eq!(reader(other).unwrap_err().kind(), Kind::Configuration, "{other}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Who calls AWS, and where AWS is.
+//!
+//! A [`Session`] is one identity in one region; destinations that share both
+//! share its login, its credentials and its quotas. Opening one reads files
+//! only: credentials are asked for, and found missing, at the first call.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use aws_config::{
+    AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig, environment, meta::region,
+    profile::ProfileFileCredentialsProvider, profile::ProfileFileRegionProvider,
+    provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
+    timeout::TimeoutConfig,
+};
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::{api::Api, login::EcrLogin};
+use crate::{
+    model::{Host, ecr_host::EcrHost},
+    registry::{Meter, Reach},
+};
+
+/// The region where neither the host, the environment nor the profile names one.
+const FALLBACK_REGION: &str = "us-east-1";
+/// What CloudTrail shows as the session of an assumed role.
+const SESSION_NAME: &str = "ecr-mirror";
+
+/// Who calls, and which region of which endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The AWS profile; none: the AWS chain.
+    pub profile: Option<String>,
+    /// The role to assume with what that gives.
+    pub role_arn: Option<String>,
+    /// The external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// Another ECR API endpoint; STS stays where it is.
+    pub endpoint_url: Option<Url>,
+    /// The region; none: the environment's, the profile's, else `us-east-1`.
+    pub region: Option<String>,
+    /// Whether the API is asked at its FIPS endpoint.
+    pub fips: bool,
+    /// Whether the API is asked over IPv6 too.
+    pub dual_stack: bool,
+}
+
+impl Identity {
+    /// The AWS chain's identity, for this registry: region and kind of endpoint are the host's.
+    pub fn of(host: &Host) -> Self {
+        match EcrHost::parse(host) {
+            None => Self::default(),
+            Some(ecr) => Self {
+                region: Some(ecr.region().to_owned()),
+                fips: ecr.fips,
+                dual_stack: ecr.dual_stack,
+                ..Self::default()
+            },
+        }
+    }
+
+    /// The providers that are asked for credentials, for a person to read.
+    pub(super) fn providers(&self) -> String {
+        match &self.profile {
+            Some(profile) => format!("profile `{profile}`"),
+            None => {
+                "environment, profile, web identity, container and instance metadata".to_owned()
+            }
+        }
+    }
+}
+
+/// One identity in one region.
+#[derive(Debug)]
+pub struct Session {
+    /// The way to ECR's API.
+    pub api: Arc<Api>,
+    /// The login of every registry of the region that the identity may reach.
+    pub login: Arc<EcrLogin>,
+    /// The configuration of further AWS clients.
+    pub config: SdkConfig,
+}
+
+impl Session {
+    /// Reads the AWS configuration; sends nothing.
+    pub async fn open(identity: Identity, reach: Reach, meter: Arc<Meter>) -> Self {
+        let config = configure(&identity, reach).await;
+        let mut ecr = aws_sdk_ecr::config::Builder::from(&config);
+        if let (Reach::Direct, Some(endpoint)) = (reach, &identity.endpoint_url) {
+            // a custom endpoint cannot be combined with these
+            ecr = ecr.endpoint_url(endpoint.as_str()).use_fips(false).use_dual_stack(false);
+        }
+        let region = config.region().map_or(FALLBACK_REGION, Region::as_ref).to_owned();
+        let client = aws_sdk_ecr::Client::from_conf(ecr.build());
+        let api = Arc::new(Api::new(client, identity, region, meter));
+        Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
+    }
+}
+
+/// The sessions of a run, each opened once.
+#[derive(Debug)]
+pub struct Sessions {
+    reach: Reach,
+    meter: Arc<Meter>,
+    open: Mutex<HashMap<Identity, Arc<Session>>>,
+}
+
+impl Sessions {
+    /// None yet; `meter` counts the calls of all of them.
+    pub fn new(reach: Reach, meter: Arc<Meter>) -> Self {
+        Self { reach, meter, open: Mutex::default() }
+    }
+
+    /// The session of this identity.
+    pub async fn session(&self, identity: Identity) -> Arc<Session> {
+        let mut open = self.open.lock().await;
+        if let Some(session) = open.get(&identity) {
+            return Arc::clone(session);
+        }
+        let meter = Arc::clone(&self.meter);
+        let session = Arc::new(Session::open(identity.clone(), self.reach, meter).await);
+        open.insert(identity, Arc::clone(&session));
+        session
+    }
+}
+
+async fn configure(identity: &Identity, reach: Reach) -> SdkConfig {
+    let region = region(identity).await;
+    let loader = loader(region.clone());
+    let base = match reach {
+        Reach::Sandbox(address) => loader
+            .endpoint_url(format!("http://{address}"))
+            .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "sandbox")),
+        Reach::Direct => {
+            let loader = loader.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
+            match &identity.profile {
+                // the chain would prefer credentials in the environment to the profile asked for
+                Some(profile) => loader
+                    .profile_name(profile)
+                    .credentials_provider(profile_provider(profile, region)),
+                None => loader,
+            }
+        }
+    };
+    let config = base.load().await;
+    let Some(role) = &identity.role_arn else { return config };
+    let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION_NAME);
+    if let Some(id) = &identity.external_id {
+        provider = provider.external_id(id);
+    }
+    // the one retry level of this call: what comes out of a provider is not tried again
+    let sts = config.to_builder().retry_config(RetryConfig::standard()).build();
+    let provider = provider.configure(&sts).build().await;
+    config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
+}
+
+fn loader(region: Region) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(30))
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(region)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .app_name(AppName::new("ecr-mirror").expect("the name has no forbidden character"))
+}
+
+fn profile_provider(profile: &str, region: Region) -> ProfileFileCredentialsProvider {
+    let config = ProviderConfig::without_region().with_region(Some(region));
+    ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
+}
+
+/// The region, without asking the instance metadata, which is not there on a laptop.
+async fn region(identity: &Identity) -> Region {
+    if let Some(region) = &identity.region {
+        return Region::new(region.clone());
+    }
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &identity.profile {
+        profile = profile.profile_name(name);
+    }
+    let environment = environment::EnvironmentVariableRegionProvider::new();
+    region::RegionProviderChain::first_try(environment)
+        .or_else(profile.build())
+        .or_else(Region::from_static(FALLBACK_REGION))
+        .region()
+        .await
+        .expect("the last provider of the chain always has one")
+}

@@ -1,0 +1,159 @@
+//! Identities, logins, and what a failed call says.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use futures::future::join_all;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::ACCOUNT;
+use crate::{
+    ecr::{
+        fake::{Answer, Fake},
+        session::{Identity, Session, Sessions},
+    },
+    model::Kind,
+    registry::{
+        Reach,
+        login::{Freshness, Login},
+    },
+};
+
+#[tokio::test]
+async fn an_unreachable_api_is_unavailable_and_says_why_in_a_line() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let reach = Reach::Sandbox(listener.local_addr().unwrap());
+    drop(listener);
+    let session = Session::open(Identity::default(), reach, Arc::default()).await;
+    let call = session.api.once("ListImages", |ecr| ecr.list_images().repository_name("x").send());
+    let error = call.await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let text = error.chain().join(": ");
+    assert!(text.contains("Connection refused") && text.len() < 200, "{text}");
+}
+
+#[tokio::test]
+async fn a_profile_without_credentials_is_an_error_with_a_hint_at_the_first_call() {
+    let identity = Identity {
+        profile: Some("no-such-profile-of-ecr-mirror".to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        ..Identity::default()
+    };
+    let session = Session::open(identity, Reach::Direct, Arc::default()).await;
+    let error = session.login.authorization(Freshness::Cached).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unauthorized);
+    let text = error.chain().join(": ");
+    assert!(text.contains("profile `no-such-profile-of-ecr-mirror`"), "{text}");
+    assert!(error.remedy().unwrap().contains("aws sso login --profile"), "{error:?}");
+}
+
+const ROLE: &str = "arn:aws:iam::210987654321:role/mirror";
+
+async fn session_of_role(fake: &Fake) -> Session {
+    let identity = Identity {
+        role_arn: Some(ROLE.to_owned()),
+        external_id: Some("e1".to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        ..Identity::default()
+    };
+    Session::open(identity, Reach::Sandbox(fake.address), Arc::default()).await
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_once_and_its_credentials_are_used() {
+    let fake = Fake::start(|action, _| match action {
+        "AssumeRole" => {
+            let keys = "<AccessKeyId>AKIAROLE</AccessKeyId><SecretAccessKey>x</SecretAccessKey>\
+                        <SessionToken>t</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration>";
+            let xml = format!(
+                "<AssumeRoleResponse><AssumeRoleResult><Credentials>{keys}</Credentials>\
+                 </AssumeRoleResult></AssumeRoleResponse>"
+            );
+            (200, json!(xml))
+        }
+        _ => token(0, 43_200),
+    })
+    .await;
+    let login = session_of_role(&fake).await.login;
+    for freshness in [Freshness::Cached, Freshness::Renewed] {
+        login.authorization(freshness).await.unwrap();
+    }
+    assert_eq!(fake.actions(), ["AssumeRole", "GetAuthorizationToken", "GetAuthorizationToken"]);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_be_assumed_is_named_with_what_sts_said() {
+    let fake = Fake::start(|_, _| {
+        let error = "<Error><Code>AccessDenied</Code><Message>User: me may not</Message></Error>";
+        (403, json!(format!("<ErrorResponse>{error}</ErrorResponse>")))
+    })
+    .await;
+    let login = session_of_role(&fake).await.login;
+    let error = login.authorization(Freshness::Cached).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unauthorized);
+    let text = error.chain().join(": ");
+    assert!(text.contains(ROLE) && text.ends_with(": AccessDenied: User: me may not"), "{text}");
+    assert!(error.remedy().unwrap().contains("trust policy"), "{error:?}");
+}
+
+fn token(number: usize, seconds: u64) -> Answer {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let data = json!({
+        "authorizationToken": format!("dG9rZW4{number}"),
+        "expiresAt": now + seconds,
+        "proxyEndpoint": "https://210987654321.dkr.ecr.eu-west-1.amazonaws.com",
+    });
+    (200, json!({ "authorizationData": [data] }))
+}
+
+async fn tokens(seconds: u64) -> Fake {
+    let fetched = AtomicUsize::new(0);
+    Fake::start(move |_, _| token(fetched.fetch_add(1, SeqCst), seconds)).await
+}
+
+#[tokio::test]
+async fn many_who_need_the_login_at_once_share_one_call() {
+    let fake = tokens(43_200).await;
+    let login = fake.session().await.0.login;
+    let headers = join_all((0..20).map(|_| login.authorization(Freshness::Cached))).await;
+    for header in headers {
+        assert_eq!(header.unwrap().expose_secret(), "Basic dG9rZW40");
+    }
+    let renewed = join_all((0..20).map(|_| login.authorization(Freshness::Renewed))).await;
+    for header in renewed {
+        assert_eq!(header.unwrap().expose_secret(), "Basic dG9rZW41");
+    }
+    assert_eq!(fake.actions(), ["GetAuthorizationToken"; 2]);
+    let endpoint = login.endpoint().await.unwrap();
+    assert_eq!(endpoint.as_str(), "https://210987654321.dkr.ecr.eu-west-1.amazonaws.com/");
+    assert!(!format!("{login:?}").contains("dG9rZW4"));
+}
+
+#[tokio::test]
+async fn a_login_that_ends_is_replaced() {
+    let fake = tokens(0).await;
+    let login = fake.session().await.0.login;
+    for expected in ["Basic dG9rZW40", "Basic dG9rZW41"] {
+        let header = login.authorization(Freshness::Cached).await.unwrap();
+        assert_eq!(header.expose_secret(), expected);
+    }
+}
+
+#[tokio::test]
+async fn equal_identities_share_a_session_and_others_do_not() {
+    let fake = tokens(43_200).await;
+    let sessions = Sessions::new(Reach::Sandbox(fake.address), Arc::default());
+    let identity = |region: &str| {
+        Identity::of(&format!("{ACCOUNT}.dkr.ecr.{region}.amazonaws.com").parse().unwrap())
+    };
+    let first = sessions.session(identity("eu-west-1")).await;
+    assert!(Arc::ptr_eq(&first, &sessions.session(identity("eu-west-1")).await));
+    assert!(!Arc::ptr_eq(&first, &sessions.session(identity("us-east-1")).await));
+    assert_eq!(first.api.region(), "eu-west-1");
+}
