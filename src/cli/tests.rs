@@ -1,0 +1,148 @@
+//! The command line as users type it, and every help page.
+
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+/// Every command with its full name, `help` itself aside.
+fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+    let path = format!("{path} {}", command.get_name());
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        all(verb, &path, found);
+    }
+    found.push((path, command.clone()));
+}
+
+#[test]
+fn every_help_ends_with_the_exit_status() {
+    let mut root = Cli::command();
+    root.build();
+    let mut commands = Vec::new();
+    all(&root, "", &mut commands);
+    assert_eq!(
+        commands.len(),
+        11,
+        "{:?}",
+        commands.iter().map(|(path, _)| path).collect::<Vec<_>>()
+    );
+    for (path, mut command) in commands {
+        for help in [command.render_long_help(), command.render_help()] {
+            let text = help.to_string();
+            let (_, status) = text.rsplit_once("\n\nExit status:\n").unwrap_or_else(|| {
+                panic!("the help of `{path}` does not tell its exit status:\n{text}")
+            });
+            assert!(status.starts_with("  0 ") && status.contains("\n  2 "), "{path}: {status}");
+            for line in status.trim_end().lines() {
+                assert!(line.starts_with("  ") && line.len() <= 80, "{path}: {line}");
+            }
+            assert!(text.contains("--config <FILE>"), "{path} lacks the global options");
+        }
+    }
+}
+
+#[test]
+fn the_command_line_is_well_formed_and_verbs_to_come_are_not_there() {
+    Cli::command().debug_assert();
+    for verb in ["pull-through", "doctor", "bootstrap", "import"] {
+        let error = parsed(&format!("ecr-mirror {verb}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{verb}");
+    }
+}
+
+#[test]
+fn global_options_may_stand_before_or_after_the_verb() {
+    for line in [
+        "ecr-mirror -c x.toml --sandbox=box -vv --progress none --color never --log-format json sync",
+        "ecr-mirror sync -c x.toml --sandbox=box -vv --progress none --color never --log-format json",
+        "ecr-mirror -c x.toml -vv --color never sync --sandbox=box --progress none --log-format json",
+    ] {
+        let global = parsed(line).unwrap().global;
+        assert_eq!(global.config, PathBuf::from("x.toml"), "{line}");
+        assert_eq!(global.sandbox, Some(PathBuf::from("box")), "{line}");
+        assert_eq!(global.verbosity(), Verbosity::Debug, "{line}");
+        assert_eq!(global.progress(), ProgressKind::None, "{line}");
+        assert_eq!(global.color, clap::ColorChoice::Never, "{line}");
+        assert_eq!(global.log_format, LogFormat::Json, "{line}");
+    }
+}
+
+#[test]
+fn what_is_not_said_has_the_default_of_the_contract() {
+    let Cli { global, command } = parsed("ecr-mirror sync").unwrap();
+    let Command::Sync(sync) = command else { panic!("{command:?}") };
+    assert_eq!(sync.concurrency.get(), 32);
+    assert_eq!((global.sandbox.as_ref(), global.verbosity()), (None, Verbosity::Normal));
+    assert_eq!(global.progress(), ProgressKind::Auto);
+    if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
+        assert_eq!(global.config, PathBuf::from("mirror.toml"));
+    }
+    // `--sandbox` takes no word that follows: `sync` stays the verb
+    let global = parsed("ecr-mirror --sandbox sync").unwrap().global;
+    assert_eq!(global.sandbox, Some(PathBuf::from(".ecr-mirror-sandbox")));
+    assert_eq!(parsed("ecr-mirror sync -q").unwrap().global.progress(), ProgressKind::None);
+    let loud = parsed("ecr-mirror sync -q --progress plain").unwrap().global;
+    assert_eq!((loud.progress(), loud.verbosity()), (ProgressKind::Plain, Verbosity::Quiet));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
+    let digest = "alpine@sha256:00";
+    for (line, expected) in [
+        ("sync --concurrency 0", "zero"),
+        ("sync --concurrency many", "invalid digit"),
+        ("sync -q -v", "cannot be used with"),
+        ("sync --progress fast", "plain"),
+        ("copy Nginx localhost:5000/x", "hint: write `nginx`"),
+        (&format!("copy {digest} localhost:5000/x"), "64 hexadecimal digits"),
+        ("copy nginx", "<DESTINATION>"),
+        ("copy a:1 localhost/a:1 --platform amd64", "hint: "),
+        ("copy a:1 localhost/a:1 --flatten", "--platform"),
+        ("copy a:1 localhost/a:1 --attestations some", "drop"),
+        ("sandbox --fault sunshine", "hint: there are reset"),
+        ("sandbox --latency soon", "--latency"),
+        ("sandbox --blob-mounting maybe", "off"),
+        ("sandbox --listen here", "--listen"),
+        ("iam root", "unrecognized subcommand"),
+        ("completions csh", "zsh"),
+    ] {
+        let error = parsed(&format!("ecr-mirror {line}")).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn copy_wants_what_its_options_say() {
+    let want = |options: &str| {
+        let cli =
+            parsed(&format!("ecr-mirror copy nginx:1.27 localhost:5000/n:1{options}")).unwrap();
+        let Command::Copy(copy) = cli.command else { panic!("not a copy") };
+        copy.want()
+    };
+    assert_eq!(want("").unwrap(), Want::default());
+    assert_eq!(
+        want(" --platform linux/arm64 --platform linux/amd64 --attestations drop")
+            .unwrap()
+            .canonical(),
+        "platforms=linux/amd64,linux/arm64;attestations=drop"
+    );
+    assert_eq!(want(" --platform linux/amd64 --flatten").unwrap().shape, Shape::Flat);
+    let two = want(" --platform linux/amd64 --platform linux/arm64 --flatten").unwrap_err();
+    assert_eq!(two.kind(), Kind::Configuration);
+}
+
+#[test]
+fn the_sandbox_takes_its_faults_and_times() {
+    let line = "ecr-mirror sandbox --plain --latency 20ms --blob-mounting on \
+                --fault status=503@ecr*2 --fault reset --listen 127.0.0.1:0 box";
+    let Command::Sandbox(sandbox) = parsed(line).unwrap().command else { panic!("not a sandbox") };
+    assert!(sandbox.plain);
+    assert_eq!(sandbox.latency, Duration::from_millis(20));
+    assert_eq!(sandbox.blob_mounting, BlobMounting::On);
+    assert_eq!(sandbox.faults.len(), 2);
+    assert_eq!(sandbox.directory, Some(PathBuf::from("box")));
+}

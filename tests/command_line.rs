@@ -1,0 +1,87 @@
+//! The program as a shell sees it: streams, exit status, signals.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
+
+use assert_cmd::cargo::CommandCargoExt;
+
+fn ecr_mirror(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
+    command.args(arguments).env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
+    command
+}
+
+/// Exit status, stdout, stderr.
+fn ended(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = ecr_mirror(arguments).output().expect("it can be started");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it writes UTF-8");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn help_and_version_are_data_and_a_wrong_command_line_is_talk() {
+    let (status, out, talk) = ended(&["sync", "--help"]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    assert!(out.trim_end().ends_with("130/143  stopped by SIGINT, SIGTERM"), "{out}");
+    let (status, out, _) = ended(&["--version"]);
+    assert_eq!(
+        (status, out),
+        (Some(0), concat!("ecr-mirror ", env!("CARGO_PKG_VERSION"), "\n").into())
+    );
+    let (status, out, talk) = ended(&["sync", "--concurrency", "0"]);
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert!(talk.starts_with("error: "), "{talk}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let mut child = ecr_mirror(&["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut talk = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut talk).unwrap();
+    assert_eq!((child.wait().unwrap().code(), talk.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = ecr_mirror(&["completions", "bash"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write to stdout\n"));
+}
+
+#[test]
+fn a_standing_sandbox_says_where_it_is_and_ends_with_zero_on_either_signal() {
+    for (signal, plain) in [("INT", true), ("TERM", false)] {
+        let arguments: &[&str] = if plain { &["sandbox", "--plain"] } else { &["sandbox"] };
+        let mut child = ecr_mirror(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let wanted = if plain { "export SANDBOX_REGISTRY=" } else { "export SANDBOX_ECR=" };
+        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let address = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix(wanted).map(str::to_owned))
+            .expect("it prints its address before it serves for ever");
+        std::net::TcpStream::connect(&address).unwrap();
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_sandbox_that_cannot_listen_says_so_and_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, out, talk) = ended(&["sandbox", "--plain", "--listen", &address]);
+    assert_eq!((status, out.as_str()), (Some(1), ""));
+    assert!(talk.starts_with("error: cannot serve the sandbox\n  caused by: "), "{talk}");
+    assert!(talk.contains("\nhint: `--listen` names another address"), "{talk}");
+}
