@@ -1,21 +1,22 @@
-//! `ecr-mirror check`: whether `mirror.toml` is right. Reads no network.
+//! `check`: whether `mirror.toml` is right. Reads no network.
 
-use std::path::Path;
+use super::mirroring::configuration;
+use crate::{cli::Global, config::Config, model::Result, output::Screen};
 
-use crate::config::{Config, ConfigError};
-
-/// Reads the configuration and says what it comes to, as one line for stdout.
+/// Reads the configuration and says on stdout what it comes to.
 ///
 /// # Errors
-/// What is wrong with it, for stderr; the exit status is then 2.
-pub fn run(
-    path: &Path,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, ConfigError> {
-    let config = Config::load(path, environment)?;
+/// What is wrong with it; the exit status is then 2.
+pub fn run(global: &Global, screen: &Screen) -> Result<u8> {
+    let config = configuration(global)?;
+    let path = global.config.display();
+    screen.print(|out| writeln!(out, "{path}: {}", summary(&config)))?;
+    Ok(0)
+}
+
+fn summary(config: &Config) -> String {
     let images = counted(config.images().len(), "image");
-    let destinations = counted(config.destinations.len(), "destination");
-    Ok(format!("{}: {images} to {destinations}\n", path.display()))
+    format!("{images} to {}", counted(config.destinations.len(), "destination"))
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -25,19 +26,15 @@ fn counted(count: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn a_right_configuration_is_counted_and_a_wrong_one_is_shown() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("mirror.toml");
-        let destination = "[[destination]]\nregistry = \"r.example\"\n";
-        let image = "[[image]]\nsource = \"nginx\"\ntags = [\"1.26\", \"1.27\"]\n";
-        std::fs::write(&path, format!("{destination}{image}")).unwrap();
-        let said = run(&path, &|_| None).unwrap();
-        assert_eq!(said, format!("{}: 2 images to 1 destination\n", path.display()));
-
-        std::fs::write(&path, image).unwrap();
-        assert!(run(&path, &|_| None).unwrap_err().to_string().contains("[[destination]]"));
+    fn a_right_configuration_is_counted() {
+        let text = "[[destination]]\nregistry = \"r.example\"\n\
+             [[image]]\nsource = \"nginx\"\ntags = [\"1.26\", \"1.27\"]\n";
+        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+        assert_eq!(summary(&config), "2 images to 1 destination");
     }
 }

@@ -1,11 +1,34 @@
 //! `ecr-mirror images`: every image and the reference to pull it from. Reads no network.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
+use super::mirroring::configuration;
 use crate::{
+    cli::{Global, ImagesArgs},
     config::Config,
-    model::{Image, Target},
+    model::{Image, Result, Target},
+    output::{
+        Screen,
+        table::{self, Line},
+    },
 };
+
+/// Lists on stdout.
+///
+/// # Errors
+/// When the configuration is wrong, or `--only` names nothing in it.
+pub fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
+    let config = configuration(global)?;
+    let images = config.only(config.images(), &args.only)?;
+    let rows = rows(&config, &images);
+    screen.print(|out| match args.json {
+        true => out.write_all(json(rows).as_bytes()),
+        false => table(out, &rows, screen.width()),
+    })?;
+    Ok(0)
+}
 
 /// One image at one destination.
 #[derive(Debug, Serialize)]
@@ -25,30 +48,17 @@ struct Listing {
     images: Vec<Row>,
 }
 
-/// How the listing is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Columns with a heading, for people.
-    Table,
-    /// One JSON document.
-    Json,
+/// A row for each image and destination, in the configuration's order.
+fn rows(config: &Config, images: &[Image]) -> Vec<Row> {
+    let of = |image: &Image| -> Vec<Row> {
+        image.targets.iter().map(|target| row(config, image, target)).collect()
+    };
+    images.iter().flat_map(of).collect()
 }
 
-/// The listing of these images, for stdout: a row for each image and destination,
-/// in the configuration's order.
-pub fn run(config: &Config, images: &[Image], format: Format) -> String {
-    let rows: Vec<Row> = images
-        .iter()
-        .flat_map(|image| image.targets.iter().map(|target| row(config, image, target)))
-        .collect();
-    match format {
-        Format::Table => table(&rows),
-        Format::Json => {
-            let listing = Listing { version: 1, images: rows };
-            let json = serde_json::to_string_pretty(&listing);
-            json.expect("strings and numbers are JSON") + "\n"
-        }
-    }
+fn json(images: Vec<Row>) -> String {
+    let listing = Listing { version: 1, images };
+    serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
 }
 
 fn row(config: &Config, image: &Image, target: &Target) -> Row {
@@ -61,19 +71,13 @@ fn row(config: &Config, image: &Image, target: &Target) -> Row {
     }
 }
 
-fn table(rows: &[Row]) -> String {
-    let heading = ["NAME", "SOURCE", "DESTINATION", "VIA"];
-    fn cells(row: &Row) -> [&str; 4] {
-        [&row.name, &row.source, &row.destination, row.via]
-    }
-    let lines: Vec<[&str; 4]> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths = [0, 1, 2].map(|column| width(column).unwrap_or(0));
-    let line = |[name, source, destination, via]: &[&str; 4]| {
-        let [w0, w1, w2] = widths;
-        format!("{name:w0$}  {source:w1$}  {destination:w2$}  {via}\n")
+fn table(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
+    let line = |row: &Row| Line {
+        cells: [&row.name, &row.source, &row.destination, row.via].map(Into::into).into(),
+        notes: Vec::new(),
     };
-    lines.iter().map(line).collect()
+    let lines: Vec<Line> = rows.iter().map(line).collect();
+    table::grid(out, &["NAME", "SOURCE", "DESTINATION", "VIA"], &lines, width)
 }
 
 #[cfg(test)]
@@ -82,29 +86,35 @@ mod tests {
 
     use super::*;
 
-    fn listed(format: Format) -> String {
+    fn listed() -> Vec<Row> {
         let text = "[[destination]]\nregistry = \"a.example\"\nprefix = \"mirror\"\n\
              [[destination]]\nregistry = \"b.example\"\n\
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        run(&config, &config.images(), format)
+        rows(&config, &config.images())
     }
 
     #[test]
     fn the_table_has_a_row_for_each_image_and_destination() {
+        let mut written = anstream::StripStream::new(Vec::new());
+        table(&mut written, &listed(), None).unwrap();
+        let written = String::from_utf8(written.into_inner()).unwrap();
+        let lines: Vec<&str> = written.lines().map(str::trim_end).collect();
         assert_eq!(
-            listed(Format::Table),
-            "NAME  SOURCE                        DESTINATION                          VIA\n\
-             web   docker.io/library/nginx:1.27  a.example/mirror/library/nginx:1.27  mirrored\n\
-             web   docker.io/library/nginx:1.27  b.example/library/nginx:1.27         mirrored\n\
-             a/b   quay.io/a/b:1                 b.example/a/b:1                      mirrored\n"
+            lines,
+            [
+                "NAME  SOURCE                        DESTINATION                          VIA",
+                "web   docker.io/library/nginx:1.27  a.example/mirror/library/nginx:1.27  mirrored",
+                "web   docker.io/library/nginx:1.27  b.example/library/nginx:1.27         mirrored",
+                "a/b   quay.io/a/b:1                 b.example/a/b:1                      mirrored",
+            ]
         );
     }
 
     #[test]
     fn the_document_has_the_same_rows() {
-        let document: serde_json::Value = serde_json::from_str(&listed(Format::Json)).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&json(listed())).unwrap();
         assert_eq!(document["version"], 1);
         assert_eq!(document["images"].as_array().unwrap().len(), 3);
         assert_eq!(

@@ -3,11 +3,11 @@
 use url::Url;
 
 use super::{
-    Aws, Create, Destination, Repositories,
+    Aws, Destination, Repositories,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
 };
-use crate::model::{EcrHost, Host, NameError};
+use crate::model::{Create, EcrHost, Host, NameError};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",

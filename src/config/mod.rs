@@ -28,7 +28,7 @@ use self::{
     problem::Problem,
 };
 pub use self::{problem::ConfigError, retag::Retag};
-use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Tag, Want};
+use crate::model::{Create, DestinationId, Digest, EcrHost, Host, Repository, Tag, Want};
 
 /// A configuration that is known to be good.
 #[derive(Debug, Clone)]
@@ -81,16 +81,6 @@ pub struct Aws {
 pub struct Repositories {
     /// When they are created.
     pub create: Create,
-}
-
-/// When an ECR repository is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Create {
-    /// When it does not exist yet.
-    #[default]
-    Missing,
-    /// Never: an image whose repository does not exist fails.
-    Never,
 }
 
 /// How a registry is reached.

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        Digest, Error, Image, Kind, Manifest, Platforms, Pointer, RawManifest, Result, Target,
-        Want, content::Index, filter,
+        Descriptor, Digest, Error, Image, Kind, Manifest, MediaType, Platforms, Pointer,
+        RawManifest, Result, Shape, Target, Want, content::Index, filter,
     },
     registry::{Destination, Mutability, Source},
 };
@@ -162,7 +162,8 @@ async fn look_at<S: Source, D: Destination>(
     let Some(manifest) = group.manifest(&current).await? else {
         return Ok(Look::Differs(Some(current)));
     };
-    if &current == source {
+    // what the source would have to be asked for is here already: its own index, or a flat image
+    if &current == source || want.shape == Shape::Flat {
         reader.remember(&manifest);
     }
     match recognise(&manifest, source, want)? {
@@ -179,9 +180,7 @@ fn recognise(
 ) -> Result<Option<(Vec<String>, Option<String>)>> {
     let Ok(Manifest::Index(index)) = manifest.read() else { return Ok(None) };
     let untouched = manifest.digest() == source && keeps_all(manifest, &index, want)?;
-    if want.shape == crate::model::Shape::Flat
-        || !(untouched || filter::is_made_from(&index, source, want))
-    {
+    if want.shape == Shape::Flat || !(untouched || filter::is_made_from(&index, source, want)) {
         return Ok(None);
     }
     let mut platforms = Vec::new();
@@ -199,9 +198,9 @@ fn recognise(
 
 /// Whether the filter would leave this index as it is; nested indexes have to be read to know.
 fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool> {
-    let told = |entry: &crate::model::Descriptor| {
+    let told = |entry: &Descriptor| {
         entry.platform.is_some()
-            && !crate::model::MediaType::parse(&entry.media_type).is_some_and(|t| t.is_index())
+            && !MediaType::parse(&entry.media_type).is_some_and(MediaType::is_index)
     };
     if want.platforms != Platforms::All && !index.manifests.iter().all(told) {
         return Ok(false);

@@ -1,0 +1,268 @@
+//! The registries of a run: sources, and destinations of either kind behind one type.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use crate::{
+    config::{self, Config},
+    ecr::{Ecr, Identity, Sessions, Wire},
+    engine::{End, Sides},
+    model::{
+        Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result, Tag,
+    },
+    registry::{
+        Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Reach,
+        Registry, Scheme, Session, Settings, Transport,
+    },
+    sandbox::{BlobMounting, Mode, Options, Sandbox},
+};
+
+/// A destination of either kind.
+pub(super) enum Target {
+    /// Amazon ECR.
+    Ecr(Box<Ecr>),
+    /// Any other registry.
+    Plain(Registry),
+}
+
+/// Hands a call on to whichever kind it is.
+macro_rules! either {
+    ($self:ident, $destination:ident => $call:expr) => {
+        match $self {
+            Target::Ecr($destination) => $call.await,
+            Target::Plain($destination) => $call.await,
+        }
+    };
+}
+
+impl Destination for Target {
+    async fn current(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
+        either!(self, it => it.current(repository, tags))
+    }
+
+    async fn ensure(&self, repository: &Repository) -> Result<()> {
+        either!(self, it => it.ensure(repository))
+    }
+
+    async fn manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, RawManifest>> {
+        either!(self, it => it.manifests(repository, digests))
+    }
+
+    async fn missing_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        either!(self, it => it.missing_manifests(repository, digests))
+    }
+
+    async fn missing_blobs(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        either!(self, it => it.missing_blobs(repository, digests))
+    }
+
+    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
+        either!(self, it => it.mutability(repository, tag))
+    }
+
+    async fn mounting(&self) -> Mounting {
+        either!(self, it => it.mounting())
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<Mount> {
+        either!(self, it => it.mount(repository, blob, from))
+    }
+
+    async fn push_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        session: Option<Session>,
+        body: Body,
+    ) -> Result<()> {
+        either!(self, it => it.push_blob(repository, blob, session, body))
+    }
+
+    async fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
+        either!(self, it => it.push_manifest(repository, manifest, tag))
+    }
+}
+
+/// What a run reaches its registries through, and what it costs.
+pub(super) struct World {
+    transport: Transport,
+    sessions: Sessions,
+    sandbox: Option<Sandbox>,
+    /// What passes is counted here.
+    pub(super) meters: Meters,
+}
+
+impl World {
+    /// The real one, or the embedded one with its state in `directory`.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be started, or no connection can be made at all.
+    pub(super) async fn open(directory: Option<&Path>) -> Result<Self> {
+        let sandbox = match directory {
+            Some(directory) => Some(start(directory).await?),
+            None => None,
+        };
+        let reach = match &sandbox {
+            Some(sandbox) => Reach::Sandbox(sandbox.address()),
+            None => Reach::Direct,
+        };
+        let meters = Meters::default();
+        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
+        Ok(Self { transport: Transport::new(reach)?, sessions, sandbox, meters })
+    }
+
+    /// Ends the sandbox, if there is one.
+    pub(super) async fn close(self) {
+        if let Some(sandbox) = self.sandbox {
+            sandbox.stop().await;
+        }
+    }
+
+    /// The registries that these images need.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when a registry's settings cannot be used.
+    pub(super) async fn sides(
+        &self,
+        config: &Config,
+        images: &[Image],
+    ) -> Result<Sides<Registry, Target>> {
+        let mut sources = HashMap::new();
+        for image in images {
+            let host = &image.origin.host;
+            if !sources.contains_key(host) {
+                let reserve = config.registries.get(host).map_or(0, |known| known.reserve_pulls);
+                sources.insert(host.clone(), (Arc::new(self.source(config, host).await?), reserve));
+            }
+        }
+        let mut destinations = Vec::new();
+        for destination in &config.destinations {
+            destinations.push(Arc::new(End {
+                registry: destination.registry.to_string(),
+                destination: self.destination(config, destination).await?,
+            }));
+        }
+        Ok(Sides { sources, destinations })
+    }
+
+    async fn source(&self, config: &Config, host: &Host) -> Result<Registry> {
+        let mut settings = settings(config, host)?;
+        if EcrHost::parse(host).is_some() {
+            let session = self.sessions.session(Identity::of(host)).await;
+            settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
+        }
+        let meter = Arc::clone(&self.meters.source);
+        Registry::new(host.clone(), settings, &self.transport, meter)
+    }
+
+    async fn destination(
+        &self,
+        config: &Config,
+        destination: &config::Destination,
+    ) -> Result<Target> {
+        let host = destination.registry.clone();
+        let settings = settings(config, &host)?;
+        let meter = Arc::clone(&self.meters.destination);
+        if !destination.is_ecr() {
+            return Registry::new(host, settings, &self.transport, meter).map(Target::Plain);
+        }
+        let aws = destination.aws.clone();
+        let identity = Identity {
+            profile: aws.profile,
+            role_arn: aws.role_arn,
+            external_id: aws.external_id,
+            endpoint_url: aws.endpoint_url,
+            ..Identity::of(&host)
+        };
+        let session = self.sessions.session(identity).await;
+        let wire = Wire { settings, transport: self.transport.clone(), meter };
+        let ecr = Ecr::new(host, session, destination.repositories.create, wire);
+        Ok(Target::Ecr(Box::new(ecr)))
+    }
+}
+
+async fn start(directory: &Path) -> Result<Sandbox> {
+    let options = Options {
+        mode: Mode::Cloud,
+        directory: Some(directory.to_owned()),
+        blob_mounting: BlobMounting::Off,
+        ..Options::default()
+    };
+    Sandbox::start(options).await.map_err(|cause| {
+        let directory = directory.display();
+        Error::new(Kind::Configuration, format!("cannot start the sandbox in `{directory}`"))
+            .because(cause)
+            .hint("`--sandbox=DIR` names another directory")
+    })
+}
+
+/// How the configuration wants a registry to be reached.
+fn settings(config: &Config, host: &Host) -> Result<Settings> {
+    let Some(written) = config.registries.get(host) else { return Ok(Settings::default()) };
+    let credentials = match &written.credentials {
+        Some(login) => Credentials::Basic {
+            username: login.username.clone(),
+            password: login.password.clone(),
+        },
+        None => Credentials::Docker,
+    };
+    Ok(Settings {
+        credentials,
+        auth_host: written.auth_host.clone(),
+        certificate: written.ca.as_deref().map(Certificate::from_pem).transpose()?,
+        scheme: match written.plain_http {
+            Some(true) => Scheme::Http,
+            Some(false) => Scheme::Https,
+            None => Scheme::Usual,
+        },
+        max_connections: written.max_connections,
+        mirrors: written.mirrors.clone(),
+        ..Settings::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_not_written_is_reached_as_usual() {
+        let text = "[[destination]]\nregistry = \"a.example\"\n\
+             [registry.\"ghcr.io\"]\nplain_http = true\nmax_connections = 3\n";
+        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+        let known = settings(&config, &"ghcr.io".parse().unwrap()).unwrap();
+        assert_eq!((known.scheme, known.max_connections), (Scheme::Http, 3));
+        let usual = settings(&config, &"quay.io".parse().unwrap()).unwrap();
+        assert_eq!(usual.scheme, Scheme::Usual);
+        assert!(matches!(usual.credentials, Credentials::Docker));
+    }
+}

@@ -1,0 +1,31 @@
+//! `plan`: what `sync` would do and what it would cost. Writes nothing.
+
+use super::mirroring::{configuration, mirror};
+use crate::{
+    cli::{Global, PlanArgs},
+    engine::{Intent, Options},
+    model::Result,
+    output::{Screen, json, table},
+};
+
+/// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.
+const TRANSFERS: usize = 32;
+
+/// Plans, and prints the plan on stdout.
+///
+/// # Errors
+/// When nothing was attempted, or the plan cannot be written.
+pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
+    let config = configuration(global)?;
+    let images = config.only(config.images(), &args.only)?;
+    args.report.as_deref().map(json::check_writable).transpose()?;
+    let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
+    let options = Options { intent, transfers: TRANSFERS };
+    let report = mirror(global, screen, (&config, images), options).await?;
+    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    screen.print(|out| match args.json {
+        true => json::write(out, &report),
+        false => table::plan(out, &report, screen.width()),
+    })?;
+    saved.map(|_| report.exit)
+}

@@ -1,0 +1,99 @@
+//! `sandbox`: the embedded registries for other clients, until interrupted.
+
+use std::{io, net::SocketAddr};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::SandboxArgs,
+    model::{Error, Kind, Result},
+    output::Screen,
+    sandbox::{Mode, Options, Sandbox},
+};
+
+/// Serves until SIGINT or SIGTERM; stdout tells, as lines for a shell, how clients reach it.
+///
+/// # Errors
+/// When it cannot listen, or keep content in the directory.
+pub async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
+    let cannot = |cause: io::Error| {
+        Error::new(Kind::Unavailable, "cannot serve the sandbox")
+            .because(cause)
+            .hint("`--listen` names another address, DIR another directory")
+    };
+    // listened for before anybody is told that it serves
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mode = if args.plain { Mode::Plain } else { Mode::Standing };
+    let options = Options {
+        mode,
+        directory: args.directory,
+        listen: args.listen,
+        latency: args.latency,
+        blob_mounting: args.blob_mounting,
+        faults: args.faults,
+    };
+    let sandbox = Sandbox::start(options).await.map_err(cannot)?;
+    let environment = match mode {
+        Mode::Plain => plain_environment(sandbox.address()),
+        _ => cloud_environment(sandbox.address(), sandbox.ecr_address()),
+    };
+    screen.print(|out| out.write_all(environment.as_bytes()))?;
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    sandbox.stop().await;
+    Ok(0)
+}
+
+fn plain_environment(registry: SocketAddr) -> String {
+    format!(
+        "# an empty registry, without TLS and login; for example\n\
+         #   skopeo copy --dest-tls-verify=false SOURCE docker://{registry}/nginx:1.27\n\
+         export SANDBOX_REGISTRY={registry}\n"
+    )
+}
+
+fn cloud_environment(upstream: SocketAddr, ecr: SocketAddr) -> String {
+    format!(
+        "# upstream registries, without TLS; for example\n\
+         #   skopeo inspect --tls-verify=false docker://{upstream}/docker.io/library/nginx:1.27\n\
+         export SANDBOX_UPSTREAM={upstream}\n\
+         # ECR of account 123456789012 in us-east-1, without TLS; for example\n\
+         #   aws ecr create-repository --repository-name nginx\n\
+         #   aws ecr get-login-password | skopeo login --tls-verify=false -u AWS --password-stdin {ecr}\n\
+         #   skopeo inspect --tls-verify=false docker://{ecr}/nginx:1.27\n\
+         export SANDBOX_ECR={ecr}\n\
+         export AWS_ENDPOINT_URL_ECR=http://{ecr}\n\
+         export AWS_ENDPOINT_URL_STS=http://{ecr}\n\
+         export AWS_ENDPOINT_URL_SECRETS_MANAGER=http://{ecr}\n\
+         export AWS_REGION=us-east-1\n\
+         export AWS_ACCESS_KEY_ID=sandbox\n\
+         export AWS_SECRET_ACCESS_KEY=sandbox\n\
+         unset AWS_SESSION_TOKEN AWS_PROFILE\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_a_script_that_points_clients_at_both_listeners() {
+        let (upstream, ecr) = (([127, 0, 0, 1], 4000).into(), ([127, 0, 0, 1], 4001).into());
+        let script = cloud_environment(upstream, ecr) + &plain_environment(upstream);
+        let shell = std::process::Command::new("sh")
+            .arg("-euc")
+            .arg(format!(
+                "{script}\necho $SANDBOX_UPSTREAM $SANDBOX_REGISTRY $SANDBOX_ECR $AWS_ENDPOINT_URL_ECR"
+            ))
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&shell.stdout),
+            "127.0.0.1:4000 127.0.0.1:4000 127.0.0.1:4001 http://127.0.0.1:4001\n"
+        );
+        assert!(shell.stderr.is_empty());
+    }
+}

@@ -1,0 +1,32 @@
+//! `sync`: mirrors everything that the configuration selects.
+
+use super::mirroring::{configuration, mirror};
+use crate::{
+    cli::{Global, PlanArgs, SyncArgs},
+    engine::{Intent, Options},
+    model::Result,
+    output::{Screen, json, table},
+};
+
+/// Mirrors, and reports on stdout, and into a file where one is named.
+///
+/// # Errors
+/// When nothing was attempted, or the report cannot be written.
+pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
+    if args.dry_run {
+        let plan =
+            PlanArgs { only: args.only, json: args.json, report: args.report, resolve: false };
+        return super::plan::run(global, screen, plan).await;
+    }
+    let config = configuration(global)?;
+    let images = config.only(config.images(), &args.only)?;
+    args.report.as_deref().map(json::check_writable).transpose()?;
+    let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
+    let report = mirror(global, screen, (&config, images), options).await?;
+    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    screen.print(|out| match args.json {
+        true => json::write(out, &report),
+        false => table::sync(out, &report, screen.width()),
+    })?;
+    saved.map(|_| report.exit)
+}
