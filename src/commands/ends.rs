@@ -25,7 +25,7 @@ pub(super) enum Target {
     /// Amazon ECR.
     Ecr(Box<Ecr>),
     /// Any other registry.
-    Plain(Registry),
+    Plain(Box<Registry>),
 }
 
 /// Hands a call on to whichever kind it is.
@@ -193,7 +193,9 @@ impl World {
         let settings = settings(config, &host)?;
         let meter = Arc::clone(&self.meters.destination);
         if !destination.is_ecr() {
-            return Registry::new(host, settings, &self.transport, meter).map(Target::Plain);
+            return Registry::new(host, settings, &self.transport, meter)
+                .map(Box::new)
+                .map(Target::Plain);
         }
         let aws = destination.aws.clone();
         let identity = Identity {
