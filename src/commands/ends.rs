@@ -92,11 +92,15 @@ impl Destination for Target {
         either!(self, it => it.mount(repository, blob, from))
     }
 
+    async fn open_upload(&self, repository: &Repository, blob: &Descriptor) -> Result<Session> {
+        either!(self, it => it.open_upload(repository, blob))
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<Session>,
+        session: Session,
         body: Body,
     ) -> Result<()> {
         either!(self, it => it.push_blob(repository, blob, session, body))

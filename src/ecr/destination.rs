@@ -199,23 +199,26 @@ impl Destination for Ecr {
         }
     }
 
+    async fn open_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<registry::Session> {
+        refuse_empty(blob)?;
+        match self.plane().await?.open_upload(repository, blob).await {
+            Err(error) => Err(self.suspect(repository, error).await),
+            opened => opened,
+        }
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<registry::Session>,
+        session: registry::Session,
         body: Body,
     ) -> Result<()> {
-        refuse_empty(blob)?;
-        let plane = self.plane().await?;
-        let flow = body.flow();
-        match plane.push_blob(repository, blob, session, body).await {
-            // nothing was sent: the session was not even opened
-            Err(error) if flow.moved.value() == 0 && flow.fault().is_none() => {
-                Err(self.suspect(repository, error).await)
-            }
-            pushed => pushed,
-        }
+        self.plane().await?.push_blob(repository, blob, session, body).await
     }
 
     async fn push_manifest(

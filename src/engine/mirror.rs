@@ -18,6 +18,7 @@ use super::{
     budget::Budget,
     carry::{Lane, Tally, Yard},
     copy::{Copy, Manifests},
+    download::Downloads,
     ledger::Ledger,
     plan::{self, Job, Plan, Verdict},
     reader::Origin,
@@ -115,7 +116,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         };
         let yard = Yard {
             ledger: Ledger::default(),
+            downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
+            most_transfers: options.transfers.max(1),
             tally: Tally::default(),
             meter: Arc::clone(&meters.destination),
             retry: Retry::default(),

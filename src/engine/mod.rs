@@ -17,6 +17,7 @@ pub mod budget;
 mod carry;
 mod conclude;
 mod copy;
+mod download;
 pub mod ledger;
 pub mod mirror;
 mod plan;

@@ -27,7 +27,7 @@ mod token;
 mod upload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -153,6 +153,16 @@ pub trait Destination: Send + Sync + 'static {
         from: &Repository,
     ) -> impl Future<Output = Result<Mount>> + Send;
 
+    /// Opens an upload session for the blob; retried as it sends nothing yet.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::model::Kind) for what the registry cannot hold.
+    fn open_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> impl Future<Output = Result<Session>> + Send;
+
     /// Uploads the blob whole. One attempt, as the body cannot be sent again.
     ///
     /// # Errors
@@ -161,7 +171,7 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<Session>,
+        session: Session,
         body: Body,
     ) -> impl Future<Output = Result<()>> + Send;
 

@@ -44,7 +44,7 @@ const STARVATION: Duration = Duration::from_secs(600);
 
 impl Registry {
     /// Opens a session; with `mount`, asks for the blob of another repository first.
-    pub(super) async fn open_upload(
+    pub(super) async fn start_upload(
         &self,
         repository: &Repository,
         mount: Option<(&Digest, &Repository)>,

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ecr::{Identity, Sessions},
-    registry::{Meters, Reach},
+    registry::{Meters, Reach, tests::push},
     sandbox::{BlobMounting, Options, Sandbox},
 };
 
@@ -60,7 +60,7 @@ impl World {
 
     async fn push(&self, repository: &Repository, content: &'static str) -> Descriptor {
         let blob = blob(content);
-        self.ecr.push_blob(repository, &blob, None, body(content)).await.unwrap();
+        push(&self.ecr, repository, &blob, body(content)).await.unwrap();
         blob
     }
 
@@ -188,7 +188,7 @@ async fn the_session_of_a_refused_mount_takes_the_blob() {
     let Mount::Session(session) = ecr.mount(&to, &layer, &from).await.unwrap() else {
         panic!("mounting is off")
     };
-    ecr.push_blob(&to, &layer, Some(session), body("layer")).await.unwrap();
+    ecr.push_blob(&to, &layer, session, body("layer")).await.unwrap();
     assert_eq!(world.protocol()[before..], ["POST", "PUT"]);
     assert!(ecr.missing_blobs(&to, &[layer.digest]).await.unwrap().is_empty());
 }
@@ -230,7 +230,7 @@ async fn what_ecr_refuses_is_told_apart() {
         ),
         (
             "no repository for a blob",
-            ecr.push_blob(&gone, &layer, None, body("layer")).await,
+            push(ecr, &gone, &layer, body("layer")).await,
             Kind::RepositoryMissing,
         ),
     ] {
@@ -242,7 +242,7 @@ async fn what_ecr_refuses_is_told_apart() {
 async fn an_empty_blob_is_refused_before_any_request() {
     let world = World::new().await;
     let (nginx, empty) = (named("nginx"), blob(""));
-    let pushed = world.ecr.push_blob(&nginx, &empty, None, body("")).await.unwrap_err();
+    let pushed = push(&world.ecr, &nginx, &empty, body("")).await.unwrap_err();
     let mounted = world.ecr.mount(&nginx, &empty, &named("team/b")).await.unwrap_err();
     for error in [pushed, mounted] {
         assert_eq!(error.kind(), Kind::Unsupported);
