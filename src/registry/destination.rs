@@ -7,9 +7,10 @@ use http::{HeaderValue, Method, header};
 
 use super::{
     Body, Destination, Mount, Mounting, Mutability, Session,
-    auth::{Access, Rights},
-    client::{Call, Registry},
+    access::{Access, Rights},
+    client::Registry,
     errors::Doing,
+    exchange::Call,
     retry::Retry,
 };
 use crate::model::{

@@ -1,8 +1,9 @@
-//! The client against a scripted registry: logins, redirects, oddities of the protocol.
+//! The client against a scripted registry and against the embedded ones.
 
 mod fake;
 mod login;
 mod reading;
+mod sandbox;
 mod writing;
 
 use super::{Body, Destination};
