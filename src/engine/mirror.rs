@@ -23,7 +23,7 @@ use super::{
     plan::{self, Job, Plan, Verdict},
     reader::Origin,
     shutdown::Shutdown,
-    survey::{SourceGroup, TargetGroup},
+    survey::{self, SourceGroup, TargetGroup},
 };
 use crate::{
     model::{
@@ -250,6 +250,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        for id in (0..self.destinations.len()).map(DestinationId) {
+            let street = targets.iter().filter(|((destination, _), _)| *destination == id);
+            survey::introduce(street.map(|(_, group)| group));
+        }
         let job = |image: &Image| Job {
             source: Arc::clone(&sources[&(&image.origin.host, &image.origin.repository)]),
             targets: (image.targets.iter())

@@ -23,6 +23,7 @@ pub mod mirror;
 mod plan;
 mod reader;
 pub mod shutdown;
+mod stage;
 mod survey;
 mod tree;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::push;
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Pointer, Repository, Tag},
     registry::{
@@ -153,7 +154,7 @@ async fn an_ordinary_registry_takes_a_whole_image() {
         let manifest = crate::model::RawManifest::new(manifest.into(), None).unwrap();
         let early = registry.push_manifest(&repository, &manifest, Some(&tag)).await;
         assert_eq!(early.unwrap_err().kind(), Kind::ContentMissing);
-        registry.push_blob(&repository, &blob, None, body).await.unwrap();
+        push(&*registry, &repository, &blob, body).await.unwrap();
         registry.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap();
         let current =
             registry.current(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
