@@ -21,7 +21,7 @@ use crate::{
 pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
     let config = configuration(global)?;
     let document = match policy {
-        IamPolicy::Mirror => mirror(&pushes(&config), &pulls(&config), &[]),
+        IamPolicy::Mirror => mirror(&pushes(&config), &pulls(&config), &secrets(&config)),
     };
     let text = serde_json::to_string_pretty(&document).expect("a JSON value serialises");
     screen.print(|out| writeln!(out, "{text}"))?;
@@ -43,6 +43,15 @@ fn pushes(config: &Config) -> Vec<Push> {
         })
     };
     config.destinations.iter().enumerate().filter_map(push).collect()
+}
+
+/// The secrets that the configuration names.
+fn secrets(config: &Config) -> Vec<String> {
+    let arn = |registry: &crate::config::Registry| match &registry.credentials {
+        Some(crate::config::Credentials::Secret(arn)) => Some(arn.clone()),
+        _ => None,
+    };
+    config.registries.values().filter_map(arn).collect()
 }
 
 /// What the configuration reads from registries that are ECR's.

@@ -40,7 +40,8 @@ pub(super) async fn mirror(
     options: Options,
 ) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let world = World::open(global.sandbox.as_deref()).await?;
+    let world = World::open(global.sandbox.as_deref(), options.transfers).await?;
+    let options = Options { transfers: world.transfers(config, &images), ..options };
     let meters = world.meters.clone();
     let sides = world.sides(config, &images).await?;
     let watch = Watch::start(global.progress(), screen);
