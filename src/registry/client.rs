@@ -332,9 +332,11 @@ impl Registry {
                 window: Duration::from_secs(window),
             })
         };
-        if let Some(told) = told() {
-            *self.allowance.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-        }
+        let Some(told) = told() else { return };
+        let mut known = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        // answers overtake each other: the smallest is the latest
+        let least = known.map_or(told.remaining, |known| known.remaining.min(told.remaining));
+        *known = Some(Allowance { remaining: least, ..told });
     }
 }
 
