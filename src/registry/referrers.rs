@@ -69,11 +69,15 @@ impl Registry {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>> {
-        let at = Pointer::Tag(fallback_tag(subject));
-        match self.manifest(repository, &at).await {
-            Ok(index) => Ok(read_index(&index)),
-            Err(error) if is_absent(&error) => Ok(Vec::new()),
-            Err(error) => Err(error),
+        // mostly there is none, and a HEAD is no pull
+        let index = match self.resolve(repository, &fallback_tag(subject)).await {
+            Ok(digest) => self.manifest(repository, &Pointer::Digest(digest)).await?,
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        match index.read()? {
+            Manifest::Index(index) => Ok(index.manifests),
+            Manifest::Image(_) => Ok(Vec::new()),
         }
     }
 
@@ -115,13 +119,6 @@ fn has_no_api(error: &Error) -> bool {
 
 fn is_absent(error: &Error) -> bool {
     matches!(error.kind(), Kind::NotFound | Kind::RepositoryMissing)
-}
-
-fn read_index(index: &RawManifest) -> Vec<Descriptor> {
-    match index.read() {
-        Ok(Manifest::Index(index)) => index.manifests,
-        _ => Vec::new(),
-    }
 }
 
 fn entries(index: &RawManifest) -> Vec<Value> {
