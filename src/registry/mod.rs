@@ -102,6 +102,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The registry's pull limit as it last told it; `None` where pulls are free.
     fn allowance(&self) -> Option<Allowance>;
+
+    /// Whether it is a registry that limits pulls, whatever this account may; known without asking.
+    fn is_metered(&self) -> bool;
 }
 
 /// A pull limit, as the `ratelimit-*` headers tell it.
