@@ -28,3 +28,4 @@ mod report;
 mod rooms;
 mod sharing;
 mod signals;
+mod signatures;
