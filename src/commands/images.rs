@@ -8,7 +8,7 @@ use super::mirroring::configuration;
 use crate::{
     cli::{Global, ImagesArgs},
     config::Config,
-    model::{Image, Result, Target},
+    model::{Image, Pointer, Result, Target},
     output::{
         Screen,
         table::{self, Line},
@@ -62,11 +62,11 @@ fn json(images: Vec<Row>) -> String {
 }
 
 fn row(config: &Config, image: &Image, target: &Target) -> Row {
-    let registry = &config.destination(target.destination).registry;
+    let site = &config.destination(target.destination).registry;
     Row {
         name: image.name.clone(),
         source: image.origin.to_string(),
-        destination: format!("{registry}/{}:{}", target.repository, target.tag),
+        destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
         via: "mirrored",
     }
 }

@@ -7,13 +7,13 @@ use super::{
     entry::ReadEntry,
     problem::{Problem, Span, line_of},
 };
-use crate::model::{EcrHost, Host, Pointer, Repository, Tag};
+use crate::model::{EcrHost, Pointer, Repository, Site, Tag};
 
-/// The registry behind a host: ECR has one under several names.
-fn registry(host: &Host) -> String {
-    match EcrHost::parse(host) {
+/// The registry behind a name: ECR has one under several names.
+fn registry(site: &Site) -> String {
+    match site.host().and_then(EcrHost::parse) {
         Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
-        None => host.to_string(),
+        None => site.to_string(),
     }
 }
 
@@ -54,11 +54,11 @@ pub(super) fn between_images(
     let mut problems = Vec::new();
     let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
     for read in entries {
-        let source = registry(&read.entry.host);
+        let source = registry(&read.entry.host.clone().into());
         for (image, span) in read.entry.images().iter().zip(&read.tags) {
             for (target, place) in image.targets.iter().zip(&read.entry.places) {
-                let host = &destinations[target.destination.0].destination.registry;
-                let registry = registry(host);
+                let site = &destinations[target.destination.0].destination.registry;
+                let registry = registry(site);
                 let onto_itself = registry == source
                     && target.repository == read.entry.repository
                     && image.origin.at == Pointer::Tag(target.tag.clone());

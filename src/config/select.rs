@@ -86,7 +86,11 @@ impl Entry {
         let targets = self.places.iter().map(target).collect();
         Image {
             name: self.name.clone(),
-            origin: Origin { host: self.host.clone(), repository: self.repository.clone(), at },
+            origin: Origin {
+                site: self.host.clone().into(),
+                repository: self.repository.clone(),
+                at,
+            },
             targets,
             want: self.want.clone(),
         }

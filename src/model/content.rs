@@ -151,6 +151,13 @@ impl RawManifest {
         &self.digest
     }
 
+    /// What it refers to, and as what kind of thing, where it refers to another manifest.
+    pub fn reference(&self) -> Option<(Digest, Option<String>)> {
+        let said: Referrer = serde_json::from_slice(&self.bytes).ok()?;
+        let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
+        Some((said.subject?.digest, artifact_type))
+    }
+
     /// Reads what it says.
     ///
     /// # Errors
@@ -221,6 +228,15 @@ impl ImageManifest {
         let all = self.layers.iter().chain([&self.config]);
         all.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest)).collect()
     }
+}
+
+/// What a manifest says of itself as a referrer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
 }
 
 /// The few fields that tell what a document is.

@@ -9,6 +9,7 @@ pub mod image;
 pub mod names;
 pub mod outcome;
 pub mod platform;
+pub mod site;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
@@ -19,3 +20,4 @@ pub use image::{
 };
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};
+pub use site::{Locator, Naming, Site};
