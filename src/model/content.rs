@@ -96,6 +96,11 @@ impl Descriptor {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
+    /// Whether it is said to be a list of other manifests.
+    pub fn is_index(&self) -> bool {
+        MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
+    }
+
     /// The digest of the image manifest that this BuildKit attestation describes.
     ///
     /// Source: BuildKit, "Image attestation storage".

@@ -78,8 +78,7 @@ const CASES: &[Case] = &[
         name: "nested",
         keys: ARM,
         expect: Expect::Nested,
-        // the root does not tell the platforms of the indexes inside it: both are read
-        pulls_again: 2,
+        pulls_again: 0,
     },
     Case {
         name: "attested",
