@@ -42,10 +42,12 @@ use crate::{
 };
 
 /// Worlds of one test run.
-const WORLDS: u64 = 4000;
+const WORLDS: u64 = 3000;
 
 /// Virtual time after which a run is taken for one that never ends.
-const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+///
+/// One transfer at once, slow and failing wherever it may, can take more than an hour.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 const THREADS: u64 = 2;
 
@@ -181,7 +183,9 @@ impl<'a> Run<'a> {
             let there = end.destination.complete(&target.repository, &target.tag);
             assert!(there.is_some() && there == row.digest, "{there:?} is there, not {row:#?}");
         }
-        assert_eq!(is_there || row.outcome == Outcome::Planned, row.error.is_none(), "{row:#?}");
+        let went_wrong =
+            matches!(row.outcome, Outcome::Failed | Outcome::Drifted | Outcome::Deferred);
+        assert_eq!(row.error.is_some(), went_wrong, "{row:#?}");
     }
 
     fn nothing_half_done(&self) {
@@ -208,9 +212,9 @@ fn succeeded(world: &World, rows: &[Row]) {
 ///
 /// A blob is uploaded at most once to a repository, and at most once to a destination that
 /// mounts: the other repositories mount it. So a blob is read at most as often as there
-/// are such uploads; once, where nothing was there before and every image goes to every
-/// destination, and all of them mount: the first image to need a blob then carries it
-/// everywhere at once.
+/// are such uploads (a filter may have to read a configuration besides); once, where nothing
+/// was there before and every image goes whole to every destination, and all of them mount:
+/// the first image to need a blob then carries it everywhere at once.
 fn each_byte_once(world: &World, logs: &[Log], fresh: bool) {
     let mut uploads: HashMap<&Digest, u64> = HashMap::new();
     for (end, log) in world.ends.iter().zip(logs) {
@@ -226,11 +230,13 @@ fn each_byte_once(world: &World, logs: &[Log], fresh: bool) {
             *uploads.entry(digest).or_default() += times;
         }
     }
-    let everything = world.images.iter().all(|image| image.want.is_everything());
+    let configs = world.configs();
     for (digest, reads) in world.take_reads() {
         let most = uploads.get(&digest).copied().unwrap_or_default();
-        // a filter may have to read configurations
-        assert!(reads <= most || !everything, "{digest} was read {reads} times for {most} uploads");
+        assert!(
+            reads <= most || configs.contains(&digest),
+            "{digest} was read {reads} times for {most} uploads"
+        );
         assert!(reads == 1 || !(fresh && world.uniform), "{digest} was read {reads} times");
     }
 }

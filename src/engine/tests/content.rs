@@ -52,7 +52,8 @@ pub(super) struct Root {
     /// The platforms of its images, one an image.
     pub(super) platforms: Vec<Platform>,
     manifests: Vec<RawManifest>,
-    pub(super) blobs: Vec<Blob>,
+    layers: Vec<Blob>,
+    pub(super) configs: Vec<Blob>,
 }
 
 impl Root {
@@ -63,7 +64,8 @@ impl Root {
     pub(super) fn stock(&self, shelf: &mut Shelf) {
         let manifests = self.manifests.iter().map(|m| (m.digest().clone(), m.clone()));
         shelf.manifests.extend(manifests);
-        shelf.blobs.extend(self.blobs.iter().map(|blob| (blob.digest.clone(), blob.bytes.clone())));
+        let blobs = self.layers.iter().chain(&self.configs);
+        shelf.blobs.extend(blobs.map(|blob| (blob.digest.clone(), blob.bytes.clone())));
     }
 
     fn image(dice: &mut Prng, layers: &[Blob]) -> Self {
@@ -79,9 +81,8 @@ impl Root {
             "config": config.descriptor(CONFIG),
             "layers": layers.iter().map(|layer| layer.descriptor(LAYER)).collect::<Vec<_>>() });
         let manifest = raw(&manifest);
-        layers.push(config);
         let manifests = vec![manifest.clone()];
-        Self { manifest, platforms: vec![platform], manifests, blobs: layers }
+        Self { manifest, platforms: vec![platform], manifests, layers, configs: vec![config] }
     }
 
     /// An entry of an index for it; some indexes do not tell platforms.
@@ -120,7 +121,8 @@ impl Root {
             manifest,
             platforms: below.iter().flat_map(|root| root.platforms.clone()).collect(),
             manifests,
-            blobs: all().flat_map(|root| root.blobs.clone()).collect(),
+            layers: all().flat_map(|root| root.layers.clone()).collect(),
+            configs: all().flat_map(|root| root.configs.clone()).collect(),
         }
     }
 }

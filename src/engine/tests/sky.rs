@@ -40,7 +40,7 @@ impl Weather {
             lag: *dice.pick(&[0, 3, 20, 300]),
             transient: *dice.pick(&[0, 20, 150, 400]),
             permanent: *dice.pick(&[0, 5, 30]),
-            panics: *dice.pick(&[0, 0, 0, 3]),
+            panics: *dice.pick(&[0, 0, 5]),
             breaks: *dice.pick(&[0, 20, 150]),
             vanishing: *dice.pick(&[0, 0, 100]),
         }

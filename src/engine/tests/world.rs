@@ -12,7 +12,7 @@ use super::{
     harbour::Harbour,
     prng::Prng,
     sky::Sky,
-    upstream::{Books, Shelf, Upstream},
+    upstream::{Books, Upstream},
 };
 use crate::{
     engine::{End, Intent, Mirror, Options, Shutdown, Sides},
@@ -58,7 +58,9 @@ impl World {
         for at in 0..dice.of(1..=3) {
             world.ends.push(world.end(dice, at));
         }
-        for at in 0..dice.of(1..=8) {
+        // rarely more than may be under way at once
+        let most = if dice.chance(100) { 14 } else { 8 };
+        for at in 0..dice.of(1..=most) {
             let image = world.image(dice, at);
             world.images.push(image);
         }
@@ -160,6 +162,12 @@ impl World {
         all
     }
 
+    /// The configurations, which a filter may have to read besides.
+    pub(super) fn configs(&self) -> HashSet<&Digest> {
+        let roots = self.stock.iter().flat_map(|(_, roots)| roots);
+        roots.flat_map(|root| &root.configs).map(|config| &config.digest).collect()
+    }
+
     /// Whether nobody holds a connection any more.
     pub(super) fn is_idle(&self) -> bool {
         let idle = |semaphore: &Semaphore| semaphore.available_permits() == self.connections;
@@ -194,7 +202,7 @@ fn upstreams(
             lists: dice.chance(300),
             sky: Arc::clone(sky),
         });
-        let shelf = upstream.shelves.entry(repository.clone()).or_insert_with(Shelf::default);
+        let shelf = upstream.shelves.entry(repository.clone()).or_default();
         roots.iter().for_each(|root| root.stock(shelf));
     }
     upstreams.into_iter().map(|(host, upstream)| (host, Arc::new(upstream))).collect()
