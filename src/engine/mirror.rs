@@ -67,7 +67,8 @@ pub enum Intent {
 pub struct Options {
     /// What it is for.
     pub intent: Intent,
-    /// Blob transfers at once, at least one.
+    /// Blob transfers at once, at least one. No registry of the run may have fewer
+    /// connections: see the [ledger](super::ledger) for why.
     pub transfers: usize,
 }
 
