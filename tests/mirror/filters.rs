@@ -74,12 +74,7 @@ const CASES: &[Case] = &[
         expect: Expect::Original,
         pulls_again: 0,
     },
-    Case {
-        name: "nested",
-        keys: ARM,
-        expect: Expect::Nested,
-        pulls_again: 0,
-    },
+    Case { name: "nested", keys: ARM, expect: Expect::Nested, pulls_again: 0 },
     Case {
         name: "attested",
         keys: ARM,

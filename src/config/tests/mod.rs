@@ -176,6 +176,20 @@ fn a_destination_is_ecr_by_its_name_or_by_its_endpoint() {
 }
 
 #[test]
+fn a_layout_is_beside_the_configuration_and_called_as_it_is_written() {
+    let text = "[[destination]]\nregistry = \"oci:images\"\n\
+         [[destination]]\nregistry = \"oci:/mnt/stick\"\nname = \"stick\"\n";
+    let config = parse(text).unwrap();
+    let shown = |at: usize| {
+        let destination = &config.destinations[at];
+        (destination.name.clone(), destination.registry.to_string(), destination.is_ecr())
+    };
+    let beside = format!("oci:{}", directory().join("images").display());
+    assert_eq!(shown(0), ("oci:images".to_owned(), beside, false));
+    assert_eq!(shown(1), ("stick".to_owned(), "oci:/mnt/stick".to_owned(), false));
+}
+
+#[test]
 fn only_keeps_what_a_name_or_a_glob_matches_in_the_files_order() {
     let config = with_destination(
         "[[image]]\nsource = \"nginx\"\ntags = [\"1\", \"2\"]\nname = \"web\"\n\
