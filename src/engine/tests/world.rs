@@ -17,7 +17,7 @@ use super::{
 use crate::{
     engine::{End, Intent, Mirror, Options, Shutdown, Sides},
     model::{
-        Attestations, DestinationId, Digest, Image, MissingPlatform, Origin, Platforms, Pointer,
+        Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer,
         Repository, Shape, Site, Tag, Target, Want, event::Silent,
     },
     registry::{Meters, Mounting, Mutability},
