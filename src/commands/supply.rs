@@ -38,6 +38,17 @@ impl Source for Supply {
         }
     }
 
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        match self {
+            Self::Registry(it) => it.referrers(repository, subject).await,
+            Self::Layout(it) => it.referrers(repository, subject).await,
+        }
+    }
+
     async fn blob(
         &self,
         repository: &Repository,
@@ -54,6 +65,13 @@ impl Source for Supply {
         match self {
             Self::Registry(it) => it.allowance(),
             Self::Layout(it) => it.allowance(),
+        }
+    }
+
+    fn is_metered(&self) -> bool {
+        match self {
+            Self::Registry(it) => it.is_metered(),
+            Self::Layout(it) => it.is_metered(),
         }
     }
 }

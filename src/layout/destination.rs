@@ -150,10 +150,17 @@ impl Destination for Layout {
     ) -> Result<()> {
         let workshop = self.workshop().await?;
         self.put(&workshop, manifest.clone()).await?;
-        let Some(tag) = tag else { return Ok(()) };
-        let (name, manifest) = (self.naming.name(repository, tag), manifest.clone());
+        if tag.is_none() && manifest.reference().is_none() {
+            return Ok(());
+        }
+        let name = tag.map(|tag| self.naming.name(repository, tag));
+        let manifest = manifest.clone();
         let _turn = self.turn.lock().await;
-        workshop.edit(move |index| index.point(&name, &manifest)).await
+        let list = move |index: &mut Index| match name {
+            Some(name) => index.point(&name, &manifest),
+            None => index.hold(&manifest),
+        };
+        workshop.edit(list).await
     }
 }
 

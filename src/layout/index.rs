@@ -152,6 +152,14 @@ impl Index {
         })
     }
 
+    /// Everything that is listed.
+    ///
+    /// # Errors
+    /// When an entry is malformed.
+    pub(super) fn descriptors(&self) -> Result<Vec<Descriptor>> {
+        self.entries().iter().map(|entry| self.descriptor(entry)).collect()
+    }
+
     /// What the image of this name is; `None` where none is called so.
     ///
     /// # Errors
@@ -172,11 +180,15 @@ impl Index {
     }
 
     /// The only image and its name, if it has one; `None` where there are none or several.
+    ///
+    /// Beside one that has a name, those without are what refers to it, or what lost its name.
     pub(super) fn only_image(&self) -> Result<Option<(Digest, Option<String>)>> {
-        let [first, rest @ ..] = self.entries() else { return Ok(None) };
-        let digest = self.descriptor(first)?.digest;
-        let name = name_of(first).map(str::to_owned);
-        Ok(rest.is_empty().then_some((digest, name)))
+        let mut named = self.entries().iter().filter(|entry| name_of(entry).is_some());
+        let only = match (named.next(), named.next(), self.entries()) {
+            (Some(only), None, _) | (None, _, [only]) => only,
+            _ => return Ok(None),
+        };
+        Ok(Some((self.descriptor(only)?.digest, name_of(only).map(str::to_owned))))
     }
 
     /// As what the manifest of this digest is listed.
@@ -205,23 +217,15 @@ impl Index {
 
     /// Lets the name stand for this manifest and no other; whether that changes anything.
     pub(super) fn point(&mut self, name: &str, manifest: &RawManifest) -> bool {
-        let list = self.document.entry("manifests").or_insert_with(|| json!([]));
-        if !list.is_array() {
-            *list = json!([]);
-        }
-        let entries = list.as_array_mut().expect("it was made one above");
+        let entries = self.list();
         let is_named = |entry: &Value| name_of(entry) == Some(name);
         let of_it = |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
         let mut named = entries.iter().filter(|entry| is_named(entry));
         if named.next().is_some_and(of_it) && named.next().is_none() {
             return false;
         }
-        let entry = json!({
-            "mediaType": manifest.media_type().as_str(),
-            "digest": manifest.digest(),
-            "size": manifest.bytes().len(),
-            "annotations": { REF_NAME: name },
-        });
+        let mut entry = entry_of(manifest);
+        entry["annotations"] = json!({ REF_NAME: name });
         match entries.iter().position(is_named) {
             Some(at) => {
                 let mut later = entries.split_off(at);
@@ -234,10 +238,38 @@ impl Index {
         true
     }
 
+    /// Lists the manifest without a name, as what refers to another is found; whether that
+    /// changes anything.
+    pub(super) fn hold(&mut self, manifest: &RawManifest) -> bool {
+        let entries = self.list();
+        let of_it = |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
+        if entries.iter().any(of_it) {
+            return false;
+        }
+        entries.push(entry_of(manifest));
+        true
+    }
+
+    fn list(&mut self) -> &mut Vec<Value> {
+        let list = self.document.entry("manifests").or_insert_with(|| json!([]));
+        if !list.is_array() {
+            *list = json!([]);
+        }
+        list.as_array_mut().expect("it was made one above")
+    }
+
     /// The document as it is written.
     pub(super) fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&self.document).expect("a JSON object serialises")
     }
+}
+
+fn entry_of(manifest: &RawManifest) -> Value {
+    json!({
+        "mediaType": manifest.media_type().as_str(),
+        "digest": manifest.digest(),
+        "size": manifest.bytes().len(),
+    })
 }
 
 fn empty() -> Map<String, Value> {

@@ -71,6 +71,30 @@ impl Source for Layout {
         .await
     }
 
+    async fn referrers(
+        &self,
+        _repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        let (store, subject) = (Arc::clone(&self.store), subject.clone());
+        on_disk(move || {
+            let index = Index::of_layout(store.directory())?;
+            let mut found = Vec::new();
+            for mut entry in index.descriptors()? {
+                let manifest = store.manifest(&entry.digest, Some(&entry.media_type));
+                // what cannot be read refers to nothing; whoever copies it is told
+                if let Some((of, artifact_type)) = manifest.ok().and_then(|it| it.reference())
+                    && of == subject
+                {
+                    entry.artifact_type = artifact_type;
+                    found.push(entry);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn blob(
         &self,
         _repository: &Repository,
@@ -92,6 +116,10 @@ impl Source for Layout {
 
     fn allowance(&self) -> Option<Allowance> {
         None
+    }
+
+    fn is_metered(&self) -> bool {
+        false
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Descriptor {
     /// Free annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Of a referrer: what kind of thing it says about its subject.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -146,6 +149,13 @@ impl RawManifest {
     /// The digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// What it refers to, and as what kind of thing, where it refers to another manifest.
+    pub fn reference(&self) -> Option<(Digest, Option<String>)> {
+        let said: Referrer = serde_json::from_slice(&self.bytes).ok()?;
+        let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
+        Some((said.subject?.digest, artifact_type))
     }
 
     /// Reads what it says.
@@ -218,6 +228,15 @@ impl ImageManifest {
         let all = self.layers.iter().chain([&self.config]);
         all.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest)).collect()
     }
+}
+
+/// What a manifest says of itself as a referrer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
 }
 
 /// The few fields that tell what a document is.

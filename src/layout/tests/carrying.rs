@@ -18,6 +18,7 @@ fn blob(bytes: &[u8]) -> Descriptor {
         size: bytes.len() as u64,
         platform: None,
         annotations: BTreeMap::new(),
+        artifact_type: None,
     }
 }
 
