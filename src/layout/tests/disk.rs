@@ -108,6 +108,7 @@ async fn the_only_image_needs_no_name() {
     for (names, expected) in [
         (&[None][..], Ok(None)),
         (&[Some("1.27")], Ok(Some("1.27"))),
+        (&[Some("1.27"), None, None], Ok(Some("1.27"))),
         (&[], Err("holds no image: none has a name")),
         (&[None, None], Err("holds several images: none has a name")),
         (&[Some("b"), Some("a")], Err("holds several images: there is `a`, `b`")),
