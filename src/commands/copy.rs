@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::mirroring::mirror;
 use crate::{
     cli::{CopyArgs, Global},
-    config::{Aws, Config, Destination, Repositories},
+    config::{Account, Aws, Config, Destination, Repositories},
     engine::{Intent, Options},
     model::{DestinationId, Error, Image, Kind, Origin, Pointer, Reference, Result, Tag, Target},
     output::{Screen, json, table},
@@ -24,6 +24,7 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
             prefix: None,
             aws: Aws::default(),
             repositories: Repositories::default(),
+            account: Account::default(),
         }],
         registries: BTreeMap::new(),
         entries: Vec::new(),

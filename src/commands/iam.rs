@@ -125,7 +125,7 @@ pub fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Value {
     for push in pushes {
         general.insert("ecr:GetAuthorizationToken");
         let mut actions = BTreeSet::from(PUSH);
-        if push.create == Create::Missing {
+        if push.create != Create::Never {
             actions.insert(CREATE);
         }
         if push.mounts == Mounts::Possible {

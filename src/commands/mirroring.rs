@@ -65,6 +65,7 @@ pub(super) async fn mirror(
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         exit,
+        changes: summary.changes.clone(),
         totals,
         blobs: summary.blobs,
         bytes: bytes(&summary, &meters, options.intent),

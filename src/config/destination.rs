@@ -3,11 +3,12 @@
 use url::Url;
 
 use super::{
-    Aws, Destination, Repositories,
+    Aws, Destination, Surroundings, account,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
+    repositories,
 };
-use crate::model::{Create, EcrHost, Host, NameError};
+use crate::model::{EcrHost, Host, NameError};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -20,10 +21,9 @@ pub(super) const KEYS: Keys = Keys {
         "external_id",
         "endpoint_url",
         "repositories",
+        "account",
     ],
 };
-
-const REPOSITORIES: Keys = Keys { title: "`[destination.repositories]`", names: &["create"] };
 
 /// A destination and where it is written.
 pub(super) struct ReadDestination {
@@ -35,7 +35,10 @@ pub(super) struct ReadDestination {
     pub(super) registry: Span,
 }
 
-pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
+pub(super) fn read(
+    table: &Table<'_>,
+    around: &Surroundings<'_>,
+) -> Result<ReadDestination, Problem> {
     let Some(registry) = table.text("registry")? else {
         return Err(Problem::at(&table.span, "has no `registry`")
             .hint("write `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
@@ -44,10 +47,13 @@ pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
     let name = table.word("name")?;
     let prefix = table.text("prefix")?.map(|text| text.parse()).transpose()?;
     let aws = aws(table)?;
-    if aws.endpoint_url.is_none() && EcrHost::parse(&host).is_none() {
+    let ecr = EcrHost::parse(&host);
+    if aws.endpoint_url.is_none() && ecr.is_none() {
         refuse_ecr_keys(table)?;
     }
-    let repositories = repositories(table)?;
+    let partition = ecr.as_ref().map_or("aws", EcrHost::partition);
+    let repositories = repositories::read(table, around, partition)?;
+    let account = account::read(table)?;
     let named = name.as_ref().unwrap_or(&registry);
     Ok(ReadDestination {
         name: named.span.clone(),
@@ -59,6 +65,7 @@ pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
             prefix,
             aws,
             repositories,
+            account,
         },
     })
 }
@@ -106,20 +113,9 @@ fn endpoint(text: &Text) -> Result<Url, Problem> {
     })
 }
 
-fn repositories(table: &Table<'_>) -> Result<Repositories, Problem> {
-    let Some(table) = table.table("repositories", &REPOSITORIES)? else {
-        return Ok(Repositories::default());
-    };
-    let create = match table.switch("create")? {
-        Some((false, _)) => Create::Never,
-        Some((true, _)) | None => Create::Missing,
-    };
-    Ok(Repositories { create })
-}
-
 /// What only means something to AWS, on a registry that is not its.
 fn refuse_ecr_keys(table: &Table<'_>) -> Result<(), Problem> {
-    for key in ["profile", "role_arn", "external_id", "repositories"] {
+    for key in ["profile", "role_arn", "external_id", "repositories", "account"] {
         if let Some(span) = table.place(key) {
             return Err(Problem::at(
                 &span,

@@ -145,6 +145,7 @@ async fn look_at<S: Source, D: Destination>(
     want: &Want,
     source: &Digest,
 ) -> Result<Look> {
+    group.settle().await?;
     let Some(current) = group.current(&target.tag).await? else { return Ok(Look::Differs(None)) };
     let standing = |platforms, warning| {
         let digest = current.clone();
@@ -233,6 +234,7 @@ async fn decide<D: Destination>(
     current: Option<Digest>,
     tree: Result<Option<Arc<Tree>>>,
 ) -> Result<Verdict> {
+    group.admit().await?;
     let (Some(tree), current) = (tree?, current) else { return Ok(Verdict::Copy(None)) };
     let Some(current) = current else { return Ok(Verdict::Copy(Some(tree))) };
     let up_to_date = |digest| {

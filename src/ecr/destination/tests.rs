@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ecr::{Identity, Sessions},
+    model::Create,
     registry::{Meters, Reach, tests::push},
     sandbox::{BlobMounting, Options, Sandbox},
 };
@@ -39,7 +40,9 @@ impl World {
             transport: Transport::new(reach).unwrap(),
             meter: Arc::clone(&meters.destination),
         };
-        Self { sandbox, meters, ecr: Ecr::new(host, session, create, wire) }
+        let repositories = written::Repositories { create, ..Default::default() };
+        let ecr = Ecr::new(host, session, (repositories, Default::default()), wire);
+        Self { sandbox, meters, ecr }
     }
 
     fn fault(&self, text: &str) {
