@@ -9,7 +9,7 @@ use super::{
     Repositories, Surroundings,
     document::{Keys, Table, Text},
     policies,
-    problem::{Problem, Span},
+    problem::Problem,
 };
 use crate::model::{
     Create, NameError,
@@ -70,17 +70,10 @@ pub(super) fn read(
         None => Create::Unclaimed,
     };
     let reconcile = match table.switch("reconcile")? {
-        Some((true, span)) if settings.is_empty() => return Err(nothing_to_reconcile(&span)),
         Some((true, _)) => Reconcile::Always,
         Some((false, _)) | None => Reconcile::Never,
     };
     Ok(Repositories { create, reconcile, settings })
-}
-
-fn nothing_to_reconcile(span: &Span) -> Problem {
-    Problem::at(span, "there is no setting to bring repositories to").hint(
-        "write what they are to be like, such as `tag_mutability`, `scan_on_push`, `lifecycle`",
-    )
 }
 
 fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {

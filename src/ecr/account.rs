@@ -4,7 +4,7 @@
 //! Guards that only what is written is changed, only in the account that the destination names,
 //! and once a run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_ecr::{
     Client,
@@ -24,7 +24,7 @@ use crate::{
         change::{Action, Change, Field, Subject},
         ecr_settings::{self as written, ScanKind, Scanning},
     },
-    registry::{Mounting, Settled, Touch, retry::Retry},
+    registry::{Mounting, Touch, retry::Retry},
 };
 
 /// The account setting that lets blobs be mounted.
@@ -37,13 +37,15 @@ pub struct Account {
     written: written::Account,
     mounting: OnceCell<Mounting>,
     settled: OnceCell<Result<()>>,
+    /// What was changed and is not told yet.
+    untold: Mutex<Option<Change>>,
 }
 
 impl Account {
     /// The account of the session; nothing is asked yet.
     pub fn new(session: Arc<Session>, written: written::Account) -> Self {
-        let (mounting, settled) = Default::default();
-        Self { session, written, mounting, settled }
+        let (mounting, settled, untold) = Default::default();
+        Self { session, written, mounting, settled, untold }
     }
 
     /// Whether ECR mounts: only what a committed manifest names, and only when `BLOB_MOUNTING` is on.
@@ -79,22 +81,29 @@ impl Account {
         Mounting::Never
     }
 
-    /// Brings the account to what is written, or tells what that would change, whoever asks first.
+    /// Brings the account to what is written, or looks what that would change, whoever asks first.
     ///
     /// # Errors
     /// What AWS refuses, for everyone who asks; [`Kind::Configuration`] where the registry
     /// `host` is not the caller's own, as these settings can only be those.
-    pub async fn settle(&self, host: &Host, touch: Touch) -> Result<Settled> {
-        let mut first = Settled::default();
+    pub async fn settle(&self, host: &Host, touch: Touch) -> Result<()> {
         let settle = async {
             let change = self.reconcile(host, touch).await.map_err(|error| {
                 error.context(format!("cannot bring the account of {host} to its settings"))
             })?;
-            first.changes.extend(change);
+            *self.untold() = change;
             Ok(())
         };
-        self.settled.get_or_init(|| settle).await.clone()?;
-        Ok(first)
+        self.settled.get_or_init(|| settle).await.clone()
+    }
+
+    /// What settling changed, or would; told once.
+    pub fn change(&self) -> Option<Change> {
+        self.untold().take()
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<Change>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reconcile(&self, host: &Host, touch: Touch) -> Result<Option<Change>> {

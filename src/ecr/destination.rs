@@ -170,11 +170,10 @@ impl Destination for Ecr {
         presence: Presence,
         touch: Touch,
     ) -> Result<Settled> {
-        let mut settled = self.account.settle(&self.host, touch).await?;
+        self.account.settle(&self.host, touch).await?;
         let host = self.host.as_str();
-        let own = self.repositories.settle(host, repository, (presence, touch)).await?;
-        settled.changes.extend(own.changes);
-        settled.warnings.extend(own.warnings);
+        let mut settled = self.repositories.settle(host, repository, (presence, touch)).await?;
+        settled.changes.extend(self.account.change());
         Ok(settled)
     }
 

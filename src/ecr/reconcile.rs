@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{
-        Error, Kind, Repository, Result,
+        Create, Error, Kind, Repository, Result,
         change::{Action, Change, Subject},
         ecr_settings::{Reconcile, Settings},
     },
@@ -41,11 +41,14 @@ impl Repositories {
         (presence, touch): (Presence, Touch),
     ) -> Result<Settled> {
         let written = &self.written.settings;
-        let has_policies = written.lifecycle.is_some() || written.policy.is_some();
+        let makes_policies = self.written.create != Create::Never
+            && (written.lifecycle.is_some() || written.policy.is_some());
         let found = match (self.written.reconcile, presence) {
             (_, Presence::Missing) => return Ok(Settled::default()),
             (Reconcile::Always, _) => self.compare(repository).await,
-            (Reconcile::Never, Presence::Bare) if has_policies => self.unfinished(repository).await,
+            (Reconcile::Never, Presence::Bare) if makes_policies => {
+                self.unfinished(repository).await
+            }
             (Reconcile::Never, _) => return Ok(Settled::default()),
         };
         let context = |error: Error| {

@@ -86,17 +86,15 @@ pub(super) fn differences(wanted: &Settings, actual: &Actual) -> Differences {
     if !tags.is_empty() {
         found.steps.push(Step::Tags(tags));
     }
-    let documents: [(_, _, _, fn(Value) -> Step); 2] = [
-        ("lifecycle", &wanted.lifecycle, &actual.lifecycle, Step::Lifecycle),
-        ("policy", &wanted.policy, &actual.policy, Step::Policy),
-    ];
-    for (name, new, old, step) in documents {
-        if let Some(new) = new
-            && old.as_ref().map(canonical) != Some(canonical(new))
-        {
-            found.add(name, json!(old), new.clone());
-            found.steps.push(step(new.clone()));
-        }
+    let differs =
+        |new: &Value, old: &Option<Value>| old.as_ref().map(canonical) != Some(canonical(new));
+    if let Some(new) = wanted.lifecycle.as_ref().filter(|new| differs(new, &actual.lifecycle)) {
+        found.add("lifecycle", json!(actual.lifecycle), new.clone());
+        found.steps.push(Step::Lifecycle(new.clone()));
+    }
+    if let Some(new) = wanted.policy.as_ref().filter(|new| differs(new, &actual.policy)) {
+        found.add("policy", json!(actual.policy), new.clone());
+        found.steps.push(Step::Policy(new.clone()));
     }
     found
 }
