@@ -79,7 +79,7 @@ pub(super) async fn plan<S: Source, D: Destination>(job: &Job<S, D>, intent: Int
     };
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
     let tree = match differs {
-        true => Some(grow(&job.image.want, &reader, &source, intent).await),
+        true => Some(grow(job, &reader, &source, intent).await),
         false => None,
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
@@ -131,9 +131,12 @@ async fn look_at_all<S: Source, D: Destination>(
     source: &Digest,
 ) -> Vec<Look> {
     let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
-        look_at(group, target, reader, &job.image.want, source)
-            .await
-            .unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
+        let look = match look_at(group, target, reader, &job.image.want, source).await {
+            // what must not be written is refused before the source is read for it
+            Ok(Look::Differs(current)) => group.admit().await.map(|()| Look::Differs(current)),
+            look => look,
+        };
+        look.unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
     });
     join_all(looks).await
 }
@@ -211,18 +214,24 @@ fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool>
 }
 
 /// The tree the source gives, or why it gives none; `None` when a plan may not spend the pull.
-async fn grow<S: Source>(
-    want: &Want,
+async fn grow<S: Source, D>(
+    job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
     intent: Intent,
 ) -> Result<Option<Arc<Tree>>> {
-    if intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+    let want = &job.image.want;
+    // a pin is read without a question before it, so its registry may not have told its limit yet
+    let is_pinned = matches!(job.image.origin.at, Pointer::Digest(_));
+    let is_metered = is_pinned && reader.origin.source.is_metered();
+    if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
-        Platforms::All => 0,
+        // how many, the index will tell: with room for none, a limit would go on indexes alone,
+        // run after run
+        Platforms::All => 1,
     };
     reader.reserve(1 + 2 * images).await?;
     tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
@@ -234,7 +243,6 @@ async fn decide<D: Destination>(
     current: Option<Digest>,
     tree: Result<Option<Arc<Tree>>>,
 ) -> Result<Verdict> {
-    group.admit().await?;
     let (Some(tree), current) = (tree?, current) else { return Ok(Verdict::Copy(None)) };
     let Some(current) = current else { return Ok(Verdict::Copy(Some(tree))) };
     let up_to_date = |digest| {

@@ -70,6 +70,14 @@ impl Source for Registry {
         self.manifest_for(&Access::new(repository, Rights::Pull), at).await
     }
 
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        self.list_referrers(repository, subject).await
+    }
+
     async fn blob(
         &self,
         repository: &Repository,
@@ -89,6 +97,10 @@ impl Source for Registry {
 
     fn allowance(&self) -> Option<Allowance> {
         self.last_allowance()
+    }
+
+    fn is_metered(&self) -> bool {
+        self.host.is_docker_hub()
     }
 }
 
@@ -154,12 +166,13 @@ impl Registry {
         let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
         let told = told_digest(&answer);
         let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse().ok());
+        let unusable =
+            |error: Error| error.context(format!("{subject}: the answer cannot be used"));
         let bytes = answer.bytes(MANIFEST_LIMIT).await.map_err(|error| match error.kind() {
-            Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1)),
+            Kind::TooLarge => unusable(too_large(length.unwrap_or(MANIFEST_LIMIT + 1))),
             _ => error,
         })?;
-        checked(bytes, content_type.as_deref(), at, told)
-            .map_err(|error| error.context(format!("{subject}: the answer cannot be used")))
+        checked(bytes, content_type.as_deref(), at, told).map_err(unusable)
     }
 
     /// Opens the blob, from this offset on.

@@ -3,6 +3,7 @@
 mod fake;
 mod login;
 mod reading;
+mod referring;
 mod sandbox;
 mod writing;
 
