@@ -26,6 +26,7 @@ mod reading_back;
 mod registries;
 mod report;
 mod rooms;
+mod settings;
 mod sharing;
 mod signals;
 mod signatures;

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     engine::{End, Intent, Mirror, Options, Shutdown, Sides},
     model::{
-        Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer,
-        Repository, Shape, Site, Tag, Target, Want, event::Silent,
+        Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer, Repository, Shape,
+        Site, Tag, Target, Want, event::Silent,
     },
     registry::{Meters, Mounting, Mutability},
 };
