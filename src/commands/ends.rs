@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
 };
@@ -113,9 +114,10 @@ impl Destination for Target {
 }
 
 /// What a run reaches its registries through, and what it costs.
-pub(super) struct World {
+pub struct World {
     transport: Transport,
     sessions: Sessions,
+    /// The one this world started, and ends.
     sandbox: Option<Sandbox>,
     /// What passes is counted here.
     pub(super) meters: Meters,
@@ -126,22 +128,29 @@ impl World {
     ///
     /// # Errors
     /// When the sandbox cannot be started, or no connection can be made at all.
-    pub(super) async fn open(directory: Option<&Path>) -> Result<Self> {
-        let sandbox = match directory {
-            Some(directory) => Some(start(directory).await?),
-            None => None,
-        };
-        let reach = match &sandbox {
-            Some(sandbox) => Reach::Sandbox(sandbox.address()),
-            None => Reach::Direct,
-        };
-        let meters = Meters::default();
-        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
-        Ok(Self { transport: Transport::new(reach)?, sessions, sandbox, meters })
+    pub async fn open(directory: Option<&Path>) -> Result<Self> {
+        let Some(directory) = directory else { return Self::within(Reach::Direct) };
+        let sandbox = start(directory).await?;
+        let world = Self::at(sandbox.address())?;
+        Ok(Self { sandbox: Some(sandbox), ..world })
     }
 
-    /// Ends the sandbox, if there is one.
-    pub(super) async fn close(self) {
+    /// The one of a sandbox that runs at this address, and goes on running.
+    ///
+    /// # Errors
+    /// When no connection can be made at all.
+    pub fn at(sandbox: SocketAddr) -> Result<Self> {
+        Self::within(Reach::Sandbox(sandbox))
+    }
+
+    fn within(reach: Reach) -> Result<Self> {
+        let meters = Meters::default();
+        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
+        Ok(Self { transport: Transport::new(reach)?, sessions, sandbox: None, meters })
+    }
+
+    /// Ends the sandbox, if this world started one.
+    pub async fn close(self) {
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
         }

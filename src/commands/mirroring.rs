@@ -11,6 +11,7 @@ use crate::{
     engine::{Intent, Mirror, Options, Shutdown, Summary},
     model::{
         Error, Image, Kind, Result,
+        event::Observer,
         outcome::{self, Bytes, Report, Requests, Totals},
     },
     output::{Screen, progress::Watch},
@@ -29,25 +30,26 @@ pub(super) fn configuration(global: &Global) -> Result<Config> {
     })
 }
 
+/// What a run is to do.
+pub struct Work<'a> {
+    /// The registries, and how they are reached.
+    pub config: &'a Config,
+    /// Images of this configuration.
+    pub images: Vec<Image>,
+    /// How it goes about it.
+    pub options: Options,
+}
+
 /// Mirrors the images, or plans to, with progress on stderr, and reports.
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
-pub(super) async fn mirror(
-    global: &Global,
-    screen: &Screen,
-    (config, images): (&Config, Vec<Image>),
-    options: Options,
-) -> Result<Report> {
-    let (started, clock) = (SystemTime::now(), Instant::now());
+pub(super) async fn mirror(global: &Global, screen: &Screen, work: Work<'_>) -> Result<Report> {
     let world = World::open(global.sandbox.as_deref()).await?;
-    let meters = world.meters.clone();
-    let sides = world.sides(config, &images).await?;
     let watch = Watch::start(global.progress(), screen);
     let shutdown = Shutdown::default();
-    let run = Arc::new(Mirror::new(sides, &meters, options, watch.observer(), shutdown.clone()));
-    let summary = tokio::select! {
-        summary = run.run(images) => summary,
+    let report = tokio::select! {
+        report = carry_out(&world, work, watch.observer(), &shutdown) => report,
         failed = shutdown.heed_signals() => match failed {
             Err(cause) => {
                 return Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause));
@@ -57,17 +59,35 @@ pub(super) async fn mirror(
     };
     drop(watch);
     world.close().await;
+    report
+}
+
+/// Mirrors the images in this world, or plans to, until it is done or told to end, and reports.
+///
+/// # Errors
+/// When nothing was attempted: what is wrong with an image is in its row.
+pub async fn carry_out(
+    world: &World,
+    work: Work<'_>,
+    observer: Arc<dyn Observer>,
+    shutdown: &Shutdown,
+) -> Result<Report> {
+    let (started, clock) = (SystemTime::now(), Instant::now());
+    let Work { config, images, options } = work;
+    let sides = world.sides(config, &images).await?;
+    let meters = &world.meters;
+    let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
+    let summary = run.run(images).await;
     let totals = Totals::of(&summary.rows);
-    let exit = outcome::exit_status(&totals, shutdown.interrupt());
     Ok(Report {
         version: 1,
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        exit,
+        exit: outcome::exit_status(&totals, shutdown.interrupt()),
         totals,
         blobs: summary.blobs,
-        bytes: bytes(&summary, &meters, options.intent),
-        requests: requests(&meters),
+        bytes: bytes(&summary, meters, options.intent),
+        requests: requests(meters),
         pulls: summary.pulls,
         images: summary.rows,
     })

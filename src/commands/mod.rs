@@ -3,11 +3,11 @@
 pub mod check;
 pub mod completions;
 pub mod copy;
-mod ends;
+pub mod ends;
 pub mod iam;
 pub mod images;
 pub mod man;
-mod mirroring;
+pub mod mirroring;
 pub mod plan;
 pub mod sandbox;
 pub mod sync;

@@ -1,6 +1,6 @@
 //! `plan`: what `sync` would do and what it would cost. Writes nothing.
 
-use super::mirroring::{configuration, mirror};
+use super::mirroring::{Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Intent, Options},
@@ -21,7 +21,7 @@ pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8>
     args.report.as_deref().map(json::check_writable).transpose()?;
     let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
     let options = Options { intent, transfers: TRANSFERS };
-    let report = mirror(global, screen, (&config, images), options).await?;
+    let report = mirror(global, screen, Work { config: &config, images, options }).await?;
     let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),

@@ -1,6 +1,6 @@
 //! `sync`: mirrors everything that the configuration selects.
 
-use super::mirroring::{configuration, mirror};
+use super::mirroring::{Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Intent, Options},
@@ -22,7 +22,7 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
     let images = config.only(config.images(), &args.only)?;
     args.report.as_deref().map(json::check_writable).transpose()?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
-    let report = mirror(global, screen, (&config, images), options).await?;
+    let report = mirror(global, screen, Work { config: &config, images, options }).await?;
     let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
