@@ -5,13 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use assert_cmd::cargo::CommandCargoExt;
-
-fn ecr_mirror(arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
-    command.args(arguments).env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
-    command
-}
+use super::process::ecr_mirror;
 
 /// Exit status, stdout, stderr.
 fn ended(arguments: &[&str]) -> (Option<i32>, String, String) {

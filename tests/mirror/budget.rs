@@ -1,0 +1,102 @@
+//! Pull limits: what does not fit is left for the next run, and nothing is spent to find that out.
+
+use ecr_mirror::{engine::Intent, model::outcome::Outcome};
+use http::Method;
+
+use super::world::World;
+
+/// Four images of Docker Hub, each an index and two images: three pulls.
+async fn hub() -> World {
+    let mut world = World::new().await;
+    for name in ["a", "b", "c", "d"] {
+        world = world.image(&format!("docker.io/team/{name}:1"), ["linux/amd64", "linux/arm64"]);
+    }
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
+    let world = hub().await.image("quay.io/team/free:1", ["linux/amd64"]);
+    world.fault("pull-limit=7");
+    let first = world.sync().await;
+    first.assert_exit(3);
+    assert_eq!(first.row("quay.io").outcome, Outcome::Copied, "others are not concerned");
+    let totals = first.report.totals;
+    assert!(totals.copied > 1 && totals.deferred > 0, "{totals:?}");
+    assert_eq!((totals.copied + totals.deferred, totals.failed), (5, 0));
+    for row in first.report.images.iter().filter(|row| row.outcome == Outcome::Deferred) {
+        assert!(row.error.is_some() && row.hint.is_some(), "{row:?}");
+    }
+    let [pulls] = &first.report.pulls[..] else { panic!("{:?}", first.report.pulls) };
+    assert_eq!((pulls.registry.as_str(), pulls.limit), ("docker.io", 7));
+    assert_eq!(pulls.window_seconds, 21_600);
+    let hub = |run: &super::world::Run| {
+        run.manifests(Method::GET).iter().filter(|pull| pull.contains("docker.io")).count() as u64
+    };
+    assert_eq!(pulls.spent, Some(hub(&first)), "a pull is a manifest that was read");
+    assert_eq!(pulls.remaining + hub(&first), 7);
+
+    world.sandbox.faults().clear();
+    let second = world.sync().await;
+    second.assert_exit(0);
+    assert_eq!(second.report.totals.copied, totals.deferred);
+    assert_eq!(hub(&first) + hub(&second), 12, "what was read for a copy is not read again");
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_above_the_whole_limit_fails_and_is_not_put_off_for_ever() {
+    let world = World::new().await.image(
+        "docker.io/team/wide:1",
+        ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le"],
+    );
+    world.fault("pull-limit=3");
+    let run = world.sync().await;
+    run.assert_exit(1).assert_all(Outcome::Failed);
+    assert!(run.row("team/wide").hint.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reserved_is_left_to_others() {
+    let world = hub().await.configured("[registry.\"docker.io\"]\nreserve_pulls = 95");
+    let run = world.sync().await;
+    run.assert_exit(3);
+    assert!(run.report.pulls[0].remaining >= 95, "{:?}", run.report.pulls);
+    assert!(run.report.totals.copied > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
+    let world = hub().await;
+    let digest = world.source("docker.io/team/a:1").digest;
+    let pinned = format!("docker.io/team/a:1@{digest}");
+    let world = world.select(&pinned, "repository = \"pinned\"");
+    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    plan.assert_exit(0).assert_all(Outcome::Planned);
+    assert_eq!(plan.writes(), Vec::<String>::new());
+    assert_eq!(plan.manifests(Method::GET), Vec::<String>::new());
+    assert!(plan.manifests(Method::HEAD).len() >= 4);
+    for row in &plan.report.images {
+        assert_eq!(row.bytes_pushed, None, "{row:?}");
+        assert!(row.source_digest.is_some(), "{row:?}");
+    }
+    let report = &plan.report;
+    assert_eq!((report.bytes.from_source, report.bytes.to_destination), (None, None));
+    assert_eq!(
+        (report.blobs.present, report.blobs.mounted, report.blobs.pushed),
+        (None, None, None)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_may_spend_pulls_knows_every_number() {
+    let world = hub().await;
+    let plan = world.plan(Intent::Plan).await;
+    plan.assert_exit(0).assert_all(Outcome::Planned);
+    assert_eq!(plan.writes(), Vec::<String>::new());
+    assert_eq!(plan.manifests(Method::GET).len(), 12);
+    assert_eq!(plan.report.pulls[0].spent, Some(12));
+    let sync = world.sync().await;
+    sync.assert_exit(0);
+    assert_eq!(plan.report.bytes, sync.report.bytes);
+}

@@ -1,0 +1,130 @@
+//! The other verbs, as a shell calls them.
+
+use std::{fs, process::Command};
+
+use serde_json::Value;
+
+use super::process::{Registry, run};
+
+const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+#[test]
+fn copy_needs_no_configuration_and_is_idempotent() {
+    let home = tempfile::tempdir().unwrap();
+    let target = format!("{REGISTRY}/pause");
+    let arguments = ["copy", "registry.k8s.io/pause:3.10", &target, "--platform", "linux/arm64"];
+    let copy = |more: &[&str]| {
+        run(home.path(), &[&arguments[..], &["--sandbox=state", "--json"], more].concat())
+    };
+    let ended = copy(&[]);
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    let row = &report["images"][0];
+    assert_eq!(row["destination"], format!("{target}:3.10"));
+    assert_eq!((&row["outcome"], &row["platforms"][0]), (&"copied".into(), &"linux/arm64".into()));
+    let again: Value = serde_json::from_str(&copy(&[]).out).unwrap();
+    assert_eq!(again["images"][0]["outcome"], "up_to_date");
+    let flat: Value = serde_json::from_str(&copy(&["--flatten"]).out).unwrap();
+    assert_eq!(flat["images"][0]["outcome"], "copied");
+    assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs were there");
+
+    // by digest, under a tag of its own
+    let digest = row["source_digest"].as_str().unwrap();
+    let pinned = format!("registry.k8s.io/pause@{digest}");
+    let target = format!("{REGISTRY}/pause:whole");
+    let ended = run(home.path(), &["copy", &pinned, &target, "--sandbox=state", "--json"]);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(report["images"][0]["digest"], digest);
+}
+
+#[test]
+fn copy_goes_between_registries_that_are_not_ecr() {
+    let (home, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let registry = Registry::serve(state.path());
+    // nothing is there yet: the failure says so, and on which side
+    let (from, to) = (format!("{}/a:1", registry.address), format!("{}/b", registry.address));
+    let ended = run(home.path(), &["copy", &from, &to]);
+    assert_eq!(ended.status, Some(1), "{}", ended.talk);
+    assert!(ended.out.contains("404") && ended.out.contains("hint: "), "{}", ended.out);
+}
+
+#[test]
+fn check_counts_and_images_lists_without_any_registry() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
+    let checked = run(home.path(), &["check"]);
+    assert_eq!(checked.status, Some(0), "{}", checked.talk);
+    assert_eq!(checked.out, "mirror.toml: 10 images to 1 destination\n");
+
+    let listed = run(home.path(), &["images", "--json", "--only", "cache"]);
+    let listing: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(
+        listing,
+        serde_json::json!({ "version": 1, "images": [{
+            "name": "cache", "source": "docker.io/library/redis:7.4",
+            "destination": format!("{REGISTRY}/mirror/library/redis:7.4"), "via": "mirrored",
+        }] })
+    );
+    let table = run(home.path(), &["images"]).out;
+    assert_eq!(table.lines().count(), 11, "{table}");
+    assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
+    let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
+    assert_eq!(found.len(), 1, "nothing was made");
+}
+
+#[test]
+fn the_policy_allows_what_the_configuration_does() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
+    let printed = run(home.path(), &["iam", "mirror"]);
+    assert_eq!(printed.status, Some(0), "{}", printed.talk);
+    let policy: Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(policy["Version"], "2012-10-17");
+    let text = policy.to_string();
+    for part in [
+        "ecr:GetAuthorizationToken",
+        "ecr:CreateRepository",
+        "ecr:PutImage",
+        "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/library/nginx",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("ecr:*") && !text.contains("BatchDeleteImage"), "{text}");
+}
+
+#[test]
+fn completions_and_manual_pages_come_out() {
+    let home = tempfile::tempdir().unwrap();
+    let script = run(home.path(), &["completions", "bash"]);
+    assert_eq!((script.status, script.talk.as_str()), (Some(0), ""));
+    fs::write(home.path().join("script"), &script.out).unwrap();
+    let parsed = Command::new("bash").arg("-n").arg(home.path().join("script")).status();
+    assert!(parsed.unwrap().success(), "bash reads it");
+    let made = run(home.path(), &["man", "pages/man1"]);
+    assert_eq!(made.status, Some(0), "{}", made.talk);
+    let pages = fs::read_dir(home.path().join("pages/man1")).unwrap().count();
+    assert!(pages >= 10, "{pages}");
+}
+
+#[test]
+fn every_help_ends_with_its_exit_status() {
+    let home = tempfile::tempdir().unwrap();
+    for verb in [
+        &["sync"][..],
+        &["plan"],
+        &["copy"],
+        &["check"],
+        &["images"],
+        &["iam", "mirror"],
+        &["sandbox"],
+        &["completions"],
+        &["man"],
+        &[],
+    ] {
+        let help = run(home.path(), &[verb, &["--help"]].concat());
+        assert_eq!((help.status, help.talk.as_str()), (Some(0), ""), "{verb:?}");
+        let (_, codes) =
+            help.out.rsplit_once("Exit status:\n").unwrap_or_else(|| panic!("{verb:?}"));
+        assert!(codes.lines().all(|line| line.starts_with("  ")), "{verb:?}: {codes}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Images made by hand, for what no builder would make.
+
+use ecr_mirror::{
+    model::Digest,
+    sandbox::{
+        Store, Upstream,
+        upstream::synthesis::{Manifest, media},
+    },
+};
+use serde_json::{Value, json};
+
+/// The registry that everything made by hand is in.
+pub(crate) const HOST: &str = "quay.io";
+
+/// A descriptor.
+pub(crate) fn described(media_type: &str, digest: &Digest, size: usize) -> Value {
+    json!({ "mediaType": media_type, "digest": digest, "size": size })
+}
+
+/// An OCI image manifest.
+pub(crate) fn image(config: Value, layers: &[Value]) -> Value {
+    json!({
+        "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": layers,
+    })
+}
+
+/// Puts a small configuration there and describes it.
+pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
+    let bytes =
+        br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let digest = upstream.put_blob(HOST, repository, bytes);
+    described(media::OCI_CONFIG, &digest, bytes.len())
+}
+
+/// Puts an image with one layer there under tag `1`; the layer is served as `served`, whatever
+/// its descriptor, which is of `layer`, says.
+pub(crate) fn put_image(upstream: &Upstream, repository: &str, layer: &[u8], served: &[u8]) {
+    let digest = Digest::of(layer);
+    upstream.put_raw_blob(HOST, repository, &digest, served);
+    let layer = described(media::OCI_LAYER, &digest, layer.len());
+    let manifest = image(config(upstream, repository), &[layer]);
+    put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
+}
+
+/// Puts a manifest there under tag `1`.
+pub(crate) fn put(upstream: &Upstream, repository: &str, media_type: &str, text: &str) {
+    upstream.put_manifest(HOST, repository, Some("1"), media_type, text.as_bytes());
+}
+
+/// Puts a manifest there under a digest that is not its own; `tag` points to it.
+pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str>) -> Digest {
+    let digest = Digest::of(b"another manifest");
+    let bytes = image(config(upstream, repository), &[]).to_string().into_bytes().into();
+    let media_type = media::OCI_MANIFEST.to_owned();
+    let manifest = Manifest { digest: digest.clone(), media_type, bytes };
+    upstream.put_raw_manifest(HOST, repository, tag, manifest);
+    digest
+}
+
+/// Every tag of every repository points to something whole: nothing that it names is absent.
+#[track_caller]
+pub(crate) fn assert_whole(store: &Store) {
+    for repository in store.repositories() {
+        for (tag, digest) in store.tags(&repository) {
+            assert_all_there(store, &repository, &digest, &format!("{repository}:{tag}"));
+        }
+    }
+}
+
+#[track_caller]
+fn assert_all_there(store: &Store, repository: &str, digest: &Digest, whose: &str) {
+    let links = store.links(repository, digest);
+    let links = links.unwrap_or_else(|| panic!("{whose} lacks manifest {digest}"));
+    for blob in &links.blobs {
+        assert!(store.blob_size(repository, blob).is_some(), "{whose} lacks blob {blob}");
+    }
+    for child in &links.children {
+        assert_all_there(store, repository, child, whose);
+    }
+}

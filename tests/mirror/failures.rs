@@ -1,0 +1,206 @@
+//! What goes wrong with one image while the others go on: a failed row with a hint, exit 1, and
+//! nothing half-done at the destination.
+
+use ecr_mirror::{model::outcome::Outcome, sandbox::upstream::synthesis::media};
+
+use super::{
+    content::{HOST, assert_whole, config, described, image, put, put_forged, put_image},
+    world::{ECR, World},
+};
+
+/// Makes an image of this name that fails; what the error must say.
+fn make(world: &World, name: &str) -> &'static str {
+    let (upstream, repository) = (world.upstream(), &format!("broken/{name}"));
+    let layer = b"the content of a layer";
+    match name {
+        "gone" => {
+            put_image(upstream, repository, layer, layer);
+            upstream.remove_tag(HOST, repository, "1");
+            "404"
+        }
+        "private" => {
+            put_image(upstream, repository, layer, layer);
+            "401"
+        }
+        "too-large" => {
+            let long = "x".repeat(4 << 20);
+            put(
+                upstream,
+                repository,
+                media::OCI_INDEX,
+                &format!("{{\"manifests\":[],\"x\":\"{long}\"}}"),
+            );
+            "4194304 B"
+        }
+        "schema-1" => {
+            put(
+                upstream,
+                repository,
+                media::DOCKER_SCHEMA1,
+                r#"{"schemaVersion":1,"fsLayers":[]}"#,
+            );
+            "schema 1"
+        }
+        "unknown-type" => {
+            let text = r#"{"schemaVersion":2,"mediaType":"application/vnd.example.thing+json"}"#;
+            put(upstream, repository, "application/vnd.example.thing+json", text);
+            "application/vnd.example.thing+json"
+        }
+        "forged-root" => {
+            put_forged(upstream, repository, Some("1"));
+            "has digest sha256:"
+        }
+        "forged-child" => {
+            let child = put_forged(upstream, repository, None);
+            let mut entry = described(media::OCI_MANIFEST, &child, 300);
+            entry["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
+            let index = serde_json::json!({
+                "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry],
+            });
+            put(upstream, repository, media::OCI_INDEX, &index.to_string());
+            "has digest sha256:"
+        }
+        "forged-layer" => {
+            put_image(upstream, repository, layer, b"THE CONTENT OF A LAYER");
+            "has digest sha256:"
+        }
+        "short-layer" => {
+            put_image(upstream, repository, layer, &layer[1..]);
+            "21 B at the registry and 22 B"
+        }
+        "long-layer" => {
+            put_image(upstream, repository, layer, b"the content of a layer, and more");
+            "32 B at the registry and 22 B"
+        }
+        "absent-layer" => {
+            let digest = ecr_mirror::model::Digest::of(layer);
+            let layer = described(media::OCI_LAYER, &digest, layer.len());
+            let manifest = image(config(upstream, repository), &[layer]);
+            put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
+            "404"
+        }
+        "empty-layer" => {
+            put_image(upstream, repository, b"", b"");
+            "is empty"
+        }
+        "html" => {
+            put(upstream, repository, "text/html", "<!doctype html><p>Sign in");
+            "not a manifest"
+        }
+        _ => panic!("{name} is not made here"),
+    }
+}
+
+const BROKEN: [&str; 13] = [
+    "gone",
+    "private",
+    "too-large",
+    "schema-1",
+    "unknown-type",
+    "forged-root",
+    "forged-child",
+    "forged-layer",
+    "short-layer",
+    "long-layer",
+    "absent-layer",
+    "empty-layer",
+    "html",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fails_with_a_hint_and_the_others_go_on() {
+    let mut world = World::new().await.image("quay.io/team/fine:1", ["linux/amd64"]);
+    let mut expected = Vec::new();
+    for name in BROKEN {
+        expected.push(make(&world, name));
+        world = world.select(&format!("quay.io/broken/{name}:1"), "");
+    }
+    let run = world.sync().await;
+    run.assert_exit(1);
+    assert_eq!(run.row("team/fine").outcome, Outcome::Copied);
+    assert_eq!(run.report.totals.failed, BROKEN.len() as u64);
+    for (name, says) in BROKEN.into_iter().zip(expected) {
+        let row = run.row(&format!("quay.io/broken/{name}:"));
+        assert_eq!(row.outcome, Outcome::Failed, "{name}");
+        let error = row.error.as_deref().unwrap();
+        assert!(error.contains(says), "{name}: {error}");
+        assert!(error.contains(&format!("broken/{name}")), "{name} is not named: {error}");
+        assert!(row.hint.is_some(), "{name} has no hint: {error}");
+        assert_eq!(row.digest, None, "{name}");
+        assert_eq!(world.ecr().tag(&format!("broken/{name}"), "1"), None, "{name}");
+    }
+    assert_whole(&world.ecr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_may_not_be_made_fails_its_images_only() {
+    let world = World::new().await.configured(&format!(
+        "[[destination]]\nregistry = \"{ECR}\"\nname = \"open\"\nprefix = \"open\"\n\
+         [[destination]]\nregistry = \"{ECR}\"\nname = \"closed\"\nprefix = \"closed\"\n\
+         [destination.repositories]\ncreate = false\n"
+    ));
+    let world = world.image("quay.io/team/app:1", ["linux/amd64"]);
+    let run = world.sync().await;
+    run.assert_exit(1);
+    assert_eq!(run.row("/open/").outcome, Outcome::Copied);
+    let row = run.row("/closed/");
+    assert_eq!(row.outcome, Outcome::Failed);
+    assert!(row.error.as_deref().unwrap().contains("`create` is off"), "{row:?}");
+    assert!(row.hint.as_deref().unwrap().contains("aws ecr create-repository"), "{row:?}");
+    assert_eq!(run.report.bytes.from_source, run.report.bytes.to_destination);
+    assert!(!world.ecr().has_repository("closed/team/app"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_create_repositories_can_still_push_to_those_that_are_there() {
+    let mut world = World::new().await.image("quay.io/team/there:1", ["linux/amd64"]);
+    world.aws().create_repository().repository_name("team/there").send().await.unwrap();
+    world.upstream().image("quay.io/team/new:1").push();
+    world.fault("deny=CreateRepository");
+    world = world.select("quay.io/team/new:1", "");
+    let run = world.sync().await;
+    run.assert_exit(1);
+    assert_eq!(run.row("team/there").outcome, Outcome::Copied);
+    let row = run.row("team/new");
+    assert_eq!(row.outcome, Outcome::Failed);
+    assert!(row.hint.as_deref().unwrap().contains("ecr:CreateRepository"), "{row:?}");
+    assert_eq!(run.uploads().len(), 3, "nothing is uploaded for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_on_the_way_is_not_committed_and_the_next_run_mends_it() {
+    let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64"]);
+    for damage in ["corrupt@upstream", "short@upstream", "long@upstream"] {
+        world.fault(damage);
+        let run = world.sync().await;
+        run.assert_exit(1).assert_all(Outcome::Failed);
+        assert!(run.row("team/app").hint.is_some(), "{damage}");
+        assert_eq!(world.ecr().tag("team/app", "1"), None, "{damage}");
+        world.sandbox.faults().clear();
+    }
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    assert_whole(&world.ecr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_by_itself_is_retried_and_no_row_fails() {
+    let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    for fault in [
+        "status=503@upstream*2",
+        "cut@upstream*1",
+        "reset@ecr:PUT*1",
+        "throttle=1@ecr:POST*1",
+        "late-blobs=300",
+        "vanish*1",
+        "expire-tokens*1",
+    ] {
+        world.fault(fault);
+    }
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    assert!(run.report.requests.retries > 0);
+    assert!(run.report.requests.throttled > 0);
+    assert_whole(&world.ecr());
+    world.sandbox.faults().clear();
+    world.sync().await.assert_no_op();
+}

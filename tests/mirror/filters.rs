@@ -1,0 +1,243 @@
+//! The platform filter from end to end: what stands at the destination, whatever the source is.
+
+use ecr_mirror::model::{Digest, outcome::Outcome};
+use http::Method;
+use serde_json::Value;
+
+use super::world::World;
+
+const ARM: &str = "platforms = [\"linux/arm64\"]";
+const THREE: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
+
+/// A source, a filter, and what is to come of it.
+struct Case {
+    name: &'static str,
+    keys: &'static str,
+    /// What the tag points to.
+    expect: Expect,
+    /// Manifests read at the source by a run that finds it up to date.
+    pulls_again: usize,
+}
+
+enum Expect {
+    /// The very manifest that the source has.
+    Original,
+    /// An index of these of the source's entries, in its order, with our annotations or without.
+    Entries(&'static [usize], Annotated),
+    /// This of the source's entries itself.
+    Entry(usize),
+    /// The nested index, and in it nothing but the second platform's image.
+    Nested,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Annotated {
+    Yes,
+    No,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "index",
+        keys: ARM,
+        expect: Expect::Entries(&[1], Annotated::Yes),
+        pulls_again: 0,
+    },
+    Case {
+        name: "docker-list",
+        keys: ARM,
+        expect: Expect::Entries(&[1], Annotated::No),
+        // a manifest list cannot say what it was made from
+        pulls_again: 1,
+    },
+    Case {
+        name: "whole",
+        keys: "platforms = [\"linux/s390x\", \"linux/amd64\", \"linux/arm64\"]",
+        expect: Expect::Original,
+        pulls_again: 0,
+    },
+    Case {
+        name: "whole-docker",
+        keys: "platforms = [\"linux/amd64\", \"linux/arm64\", \"linux/s390x\"]",
+        expect: Expect::Original,
+        pulls_again: 0,
+    },
+    Case {
+        name: "single",
+        keys: "platforms = [\"linux/amd64\"]",
+        expect: Expect::Original,
+        pulls_again: 0,
+    },
+    Case {
+        name: "single-docker",
+        keys: "platforms = [\"linux/amd64\"]",
+        expect: Expect::Original,
+        pulls_again: 0,
+    },
+    Case { name: "nested", keys: ARM, expect: Expect::Nested, pulls_again: 0 },
+    Case {
+        name: "attested",
+        keys: ARM,
+        // image, attestation, image, attestation, …
+        expect: Expect::Entries(&[2, 3], Annotated::Yes),
+        pulls_again: 0,
+    },
+    Case {
+        name: "attested-dropped",
+        keys: "attestations = \"drop\"",
+        expect: Expect::Entries(&[0, 2, 4], Annotated::Yes),
+        pulls_again: 0,
+    },
+    Case {
+        name: "attested-both",
+        keys: "attestations = \"drop\"\nplatforms = [\"linux/arm64\"]",
+        expect: Expect::Entries(&[2], Annotated::Yes),
+        pulls_again: 0,
+    },
+    Case {
+        name: "flat",
+        keys: "flatten = true\nplatforms = [\"linux/arm64\"]",
+        expect: Expect::Entry(1),
+        pulls_again: 1,
+    },
+    Case {
+        name: "warned",
+        keys: "missing_platform = \"warn\"\nplatforms = [\"linux/arm64\", \"linux/riscv64\"]",
+        expect: Expect::Entries(&[1], Annotated::Yes),
+        pulls_again: 0,
+    },
+];
+
+fn reference(case: &Case) -> String {
+    format!("quay.io/shapes/{}:1", case.name)
+}
+
+async fn world() -> World {
+    let mut world = World::new().await;
+    for case in CASES {
+        let mut image = world.upstream().image(&reference(case)).platforms(THREE);
+        if case.name.contains("docker") {
+            image = image.docker();
+        }
+        if case.name.contains("single") {
+            image = image.single();
+        }
+        if case.name.contains("nested") {
+            image = image.nested();
+        }
+        if case.name.contains("attested") {
+            image = image.attestations();
+        }
+        image.push();
+        world = world.select(&reference(case), case.keys);
+    }
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shape_of_image_is_filtered_and_recognised_again() {
+    let world = world().await;
+    let first = world.sync().await;
+    first.assert_exit(0).assert_all(Outcome::Copied);
+    for case in CASES {
+        let root = first.row(&reference(case)).digest.clone().unwrap();
+        assert_eq!(world.ecr().tag(&repository(case), "1"), Some(root.clone()), "{}", case.name);
+        check(&world, case, &root);
+    }
+    let [warning] = &first.warnings[..] else { panic!("{:?}", first.warnings) };
+    assert!(warning.contains("shapes/warned") && warning.contains("linux/riscv64"), "{warning}");
+
+    let second = world.sync().await;
+    second.assert_no_op();
+    let pulls = second.manifests(Method::GET);
+    for case in CASES {
+        let part = format!("/shapes/{}/", case.name);
+        let pulled = pulls.iter().filter(|pull| pull.contains(&part)).count();
+        assert_eq!(pulled, case.pulls_again, "{} of {pulls:#?}", case.name);
+        let (before, after) = (first.row(&reference(case)), second.row(&reference(case)));
+        assert_eq!(before.digest, after.digest);
+        assert_eq!(before.platforms, after.platforms, "{}", case.name);
+    }
+}
+
+fn repository(case: &Case) -> String {
+    format!("shapes/{}", case.name)
+}
+
+fn check(world: &World, case: &Case, root: &Digest) {
+    let name = case.name;
+    let source = world.source(&reference(case));
+    let (media_type, bytes) = world.ecr().manifest(&repository(case), root).unwrap();
+    let original = json(&source.bytes);
+    let made = json(&bytes);
+    match case.expect {
+        Expect::Original => assert_eq!(*root, source.digest, "{name}"),
+        Expect::Entries(kept, annotated) => {
+            assert_eq!(media_type, source.media_type, "{name}");
+            let expected: Vec<&Value> = kept.iter().map(|at| &original["manifests"][at]).collect();
+            let actual: Vec<&Value> = made["manifests"].as_array().unwrap().iter().collect();
+            assert_eq!(actual, expected, "{name}: entries are kept as they are written");
+            let note = &made["annotations"]["dev.ecr-mirror.source.digest"];
+            match annotated {
+                Annotated::Yes => assert_eq!(note, source.digest.as_str(), "{name}"),
+                Annotated::No => assert!(made.get("annotations").is_none(), "{name}: {made}"),
+            }
+        }
+        Expect::Entry(at) => {
+            assert_eq!(original["manifests"][at]["digest"], root.as_str(), "{name}");
+        }
+        Expect::Nested => {
+            let inner = &made["manifests"][0];
+            assert_eq!(made["manifests"].as_array().unwrap().len(), 1, "{name}: {made}");
+            let digest: Digest = inner["digest"].as_str().unwrap().parse().unwrap();
+            let (_, bytes) = world.ecr().manifest(&repository(case), &digest).unwrap();
+            assert_eq!(inner["size"], bytes.len(), "{name}");
+            let images = json(&bytes)["manifests"].as_array().unwrap().clone();
+            assert_eq!(images.len(), 1, "{name}");
+            assert_eq!(images[0]["platform"]["architecture"], "arm64", "{name}");
+        }
+    }
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
+    let cases = [
+        ("index", "platforms = [\"linux/riscv64\"]", "linux/riscv64", "linux/amd64"),
+        ("partly", "platforms = [\"linux/amd64\", \"linux/riscv64\"]", "linux/riscv64", "s390x"),
+        ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(there is: linux/amd64)"),
+        // a warning is for some that are missing, not for all
+        (
+            "nothing",
+            "missing_platform = \"warn\"\nplatforms = [\"linux/riscv64\"]",
+            "riscv64",
+            "linux/s390x",
+        ),
+        ("two-arms", "flatten = true\nplatforms = [\"linux/arm\"]", "2 images", "exactly one"),
+    ];
+    let mut world = World::new().await.image("quay.io/shapes/fine:1", ["linux/amd64"]);
+    for (name, keys, ..) in cases {
+        let reference = format!("quay.io/shapes/{name}:1");
+        let image = world.upstream().image(&reference);
+        match name {
+            "single" => image.platforms(THREE).single().push(),
+            "two-arms" => image.platforms(["linux/arm/v6", "linux/arm/v7"]).push(),
+            _ => image.platforms(THREE).push(),
+        };
+        world = world.select(&reference, keys);
+    }
+    let run = world.sync().await;
+    run.assert_exit(1);
+    assert_eq!(run.row("shapes/fine").outcome, Outcome::Copied);
+    for (name, _, wanted, there) in cases {
+        let row = run.row(&format!("shapes/{name}:"));
+        assert_eq!(row.outcome, Outcome::Failed, "{name}");
+        let error = row.error.as_deref().unwrap();
+        assert!(error.contains(wanted) && error.contains(there), "{name}: {error}");
+        assert!(row.hint.is_some(), "{name}");
+        assert_eq!(world.ecr().tag(&format!("shapes/{name}"), "1"), None, "{name}");
+    }
+}

@@ -1,0 +1,88 @@
+//! A plan is a run stopped half-way: what it forecasts is what the run then moves.
+
+use ecr_mirror::{
+    engine::Intent,
+    model::outcome::{Outcome, Report},
+    sandbox::{BlobMounting, Options},
+};
+
+use super::world::{World, entry};
+
+/// Several repositories with a base in common, one image already there, two destinations.
+async fn world(blob_mounting: BlobMounting) -> World {
+    let mut world = World::with(Options { blob_mounting, ..Options::default() }).await;
+    let there = "quay.io/team/there:1";
+    world.upstream().image(there).base("debian").push();
+    world.reconfigure(destinations() + &entry(there, ""));
+    world.sync().await.assert_exit(0);
+    for (name, keys) in [
+        ("a", ""),
+        ("b", "platforms = [\"linux/arm64\"]"),
+        ("c", "attestations = \"drop\""),
+        ("d", "destinations = [\"east\"]"),
+        ("e", "flatten = true\nplatforms = [\"linux/amd64\"]"),
+    ] {
+        let reference = format!("quay.io/team/{name}:1");
+        world.upstream().image(&reference).base("debian").attestations().push();
+        world = world.select(&reference, keys);
+    }
+    world.upstream().image("quay.io/team/there:2").base("debian").push();
+    world.select("quay.io/team/there:2", "")
+}
+
+fn destinations() -> String {
+    let destination = |name: &str, region: &str| {
+        format!(
+            "[[destination]]\nname = \"{name}\"\n\
+             registry = \"123456789012.dkr.ecr.{region}.amazonaws.com\"\n"
+        )
+    };
+    destination("east", "us-east-1") + &destination("west", "eu-west-1")
+}
+
+fn bytes_by_row(report: &Report) -> Vec<(&str, Option<u64>)> {
+    report.images.iter().map(|row| (row.destination.as_str(), row.bytes_pushed)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_forecasts_exactly_what_the_run_moves() {
+    for mounting in [BlobMounting::Off, BlobMounting::On] {
+        let world = world(mounting).await;
+        let plan = world.plan(Intent::PlanWithoutPulls).await;
+        plan.assert_exit(0);
+        assert_eq!(plan.writes(), Vec::<String>::new(), "{mounting:?}");
+        let sync = world.sync().await;
+        sync.assert_exit(0);
+        let (plan, sync) = (&plan.report, &sync.report);
+        assert_eq!(plan.totals.planned, sync.totals.copied);
+        assert_eq!(plan.totals.up_to_date, sync.totals.up_to_date);
+        assert_eq!(plan.bytes.to_destination, sync.bytes.to_destination, "{mounting:?}");
+        assert_eq!(plan.bytes.from_source, sync.bytes.from_source, "{mounting:?}");
+        assert_eq!(plan.blobs, sync.blobs, "{mounting:?}");
+        let digests = |report: &Report| -> Vec<_> {
+            report.images.iter().map(|row| row.digest.clone()).collect()
+        };
+        assert_eq!(digests(plan), digests(sync), "filtered digests included");
+        if mounting == BlobMounting::Off {
+            assert_eq!(bytes_by_row(plan), bytes_by_row(sync));
+        }
+        let again = world.plan(Intent::PlanWithoutPulls).await;
+        again.assert_exit(0).assert_all(Outcome::UpToDate);
+        assert_eq!(again.report.bytes.to_destination, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_fails_where_the_run_would() {
+    let world = World::new()
+        .await
+        .image("quay.io/team/app:1", ["linux/amd64"])
+        .select("quay.io/team/private-app:1", "")
+        .select("quay.io/team/app:2", "platforms = [\"linux/riscv64\"]");
+    world.upstream().image("quay.io/team/app:2").push();
+    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    plan.assert_exit(1);
+    assert_eq!(plan.row("quay.io/team/app:1").outcome, Outcome::Planned);
+    assert_eq!(plan.row("quay.io/team/app:2").outcome, Outcome::Failed);
+    assert_eq!(plan.row("private").outcome, Outcome::Failed);
+}

@@ -1,0 +1,28 @@
+//! The mirror from end to end, over real sockets: what a user is promised, held against the
+//! embedded registries and read back by clients that none of us wrote.
+//!
+//! [`world`] is the stage: registries on loopback, a configuration, and runs between them.
+//! [`process`] starts the program itself, where being a process is the point.
+
+#![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
+
+mod process;
+mod world;
+
+mod bad_input;
+mod budget;
+mod command_line;
+mod commands;
+mod content;
+mod example;
+mod failures;
+mod filters;
+mod forecast;
+mod immutable;
+mod interruption;
+mod memory;
+mod reading_back;
+mod report;
+mod rooms;
+mod sharing;
+mod signals;

@@ -1,0 +1,107 @@
+//! Memory is bounded and the disk is not used, whatever the size of a layer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ecr_mirror::{
+    model::Digest,
+    sandbox::{Store, upstream::synthesis::media},
+};
+use futures::stream;
+
+use super::{
+    content::{described, image},
+    process::{Registry, at_home},
+};
+
+const LAYER: usize = 1 << 30;
+/// The digest of so many zeros.
+const ZEROS: &str = "sha256:49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14";
+/// Peak resident memory of the client, in KiB.
+const LIMIT: u64 = 64 << 10;
+
+/// A directory in memory, where the system has one: the disk is not what is measured.
+fn temporary() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    }
+    .unwrap()
+}
+
+/// Puts an image with one large layer into a registry that is not running.
+async fn fill(directory: &Path) {
+    let store = Store::open(directory).unwrap();
+    let upload = store.start_upload("large").unwrap();
+    let chunk = Bytes::from(vec![0; 1 << 20]);
+    let chunks = stream::iter((0..LAYER >> 20).map(|_| Ok::<_, std::io::Error>(chunk.clone())));
+    store.append("large", &upload, chunks).await.unwrap();
+    let layer: Digest = ZEROS.parse().unwrap();
+    store.finish_upload("large", &upload, &layer).await.unwrap();
+    let config = store.put_blob("large", b"{}").await.unwrap();
+    let manifest = image(
+        described(media::OCI_CONFIG, &config, 2),
+        &[described(media::OCI_LAYER, &layer, LAYER)],
+    );
+    let put = store.put_manifest("large", media::OCI_MANIFEST, manifest.to_string().as_bytes());
+    store.set_tag("large", "1", &put.unwrap()).unwrap();
+}
+
+/// What the kernel says about a process, until it ends.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Peak resident memory, in KiB.
+    peak: u64,
+    /// Bytes sent to storage.
+    written: u64,
+}
+
+fn watch(child: &mut Child) -> (ExitStatus, Watched) {
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let number = |file: &str, key: &str| {
+        let text = fs::read_to_string(proc.join(file)).ok()?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next())?;
+        line.parse::<u64>().ok()
+    };
+    let mut watched = Watched::default();
+    loop {
+        // both only ever grow
+        watched.peak = number("status", "VmHWM:").unwrap_or(watched.peak);
+        watched.written = number("io", "write_bytes:").unwrap_or(watched.written);
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status, watched);
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_of_a_gibibyte_passes_in_little_memory_and_touches_no_disk() {
+    let (from, to, home) = (temporary(), temporary(), temporary());
+    fill(from.path()).await;
+    let (source, destination) = (Registry::serve(from.path()), Registry::serve(to.path()));
+    let reference = |registry: &Registry| format!("{}/large:1", registry.address);
+    let (from, to_reference) = (reference(&source), reference(&destination));
+    let mut client = at_home(home.path(), &["copy", &from, &to_reference, "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (status, watched) = watch(&mut client);
+    assert!(status.success(), "{status}");
+    assert!(watched.peak > 0 && watched.peak < LIMIT, "{watched:?}");
+    assert_eq!(watched.written, 0);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was left behind");
+    drop((source, destination));
+    let store = Store::open(to.path()).unwrap();
+    assert_eq!(store.blob_size("large", &ZEROS.parse().unwrap()), Some(LAYER as u64));
+    assert!(store.tag("large", "1").is_some());
+}

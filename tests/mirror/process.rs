@@ -1,0 +1,85 @@
+//! The program as a process, in a directory of its own.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use assert_cmd::cargo::CommandCargoExt;
+
+/// The program, told nothing by the environment.
+pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
+    command.args(arguments).env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
+    command
+}
+
+/// The same, at home in this directory and nowhere else.
+pub(crate) fn at_home(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = ecr_mirror(arguments);
+    command.current_dir(directory);
+    for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "DOCKER_CONFIG"] {
+        command.env(name, directory);
+    }
+    command
+}
+
+/// How a process ended, as text.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) talk: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("it writes UTF-8");
+        Self { status: output.status.code(), out: text(output.stdout), talk: text(output.stderr) }
+    }
+}
+
+/// Runs the program in this directory to its end.
+pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
+    at_home(directory, arguments).output().expect("it can be started").into()
+}
+
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {id}");
+}
+
+/// An empty registry in a process of its own; it ends with this value.
+pub(crate) struct Registry {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Registry {
+    /// Serves what is in the directory.
+    pub(crate) fn serve(directory: &Path) -> Self {
+        let directory = directory.to_str().unwrap();
+        let mut child = ecr_mirror(&["sandbox", "--plain", directory])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("export SANDBOX_REGISTRY=").map(str::to_owned))
+            .expect("it prints its address before it serves");
+        Self { child, address }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // a failed test must not leave a server behind
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

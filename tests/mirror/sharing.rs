@@ -1,0 +1,149 @@
+//! What is asked and read once, however many want it.
+
+use std::sync::Arc;
+
+use ecr_mirror::{
+    commands::ends,
+    engine::{Intent, Shutdown},
+    model::{event::Silent, outcome::Outcome},
+    sandbox::{Mode, Options, Sandbox},
+};
+use http::Method;
+
+use super::world::{ACCOUNT, World, mirror};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
+    let world = World::new().await;
+    let digest = world.upstream().image("quay.io/team/app:1").push();
+    let world = world
+        .select(&format!("quay.io/team/app:1-pinned@{digest}"), "repository = \"whole\"")
+        .select(
+            &format!("quay.io/team/app:1-pinned@{digest}"),
+            "repository = \"part\"\nplatforms = [\"linux/arm64\"]",
+        );
+    let first = world.sync().await;
+    first.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(world.ecr().tag("whole", "1-pinned"), Some(digest));
+    assert_eq!(first.manifests(Method::HEAD), Vec::<String>::new());
+
+    let second = world.sync().await;
+    second.assert_no_op();
+    assert_eq!(second.at_sources(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tags_of_one_image_cost_one_pull() {
+    let world = World::new().await;
+    let put = |tag| world.upstream().image(&format!("quay.io/team/app:{tag}")).seed(7).push();
+    assert_eq!(put("1"), put("1.0"));
+    let world =
+        world.configured("[[image]]\nsource = \"quay.io/team/app\"\ntags = [\"1\", \"1.0\"]");
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    let pulls = run.manifests(Method::GET);
+    assert_eq!(pulls.len(), 3, "the index and two images, each once: {pulls:#?}");
+    let pushed: u64 = run.report.images.iter().map(|row| row.bytes_pushed.unwrap()).sum();
+    assert_eq!(run.report.bytes.from_source, Some(pushed));
+    let mut uploads = run.uploads();
+    uploads.sort();
+    uploads.dedup();
+    assert_eq!(uploads.len(), run.uploads().len(), "no blob was uploaded twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_two_destinations_the_source_is_read_once() {
+    let west = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let other = "210987654321.dkr.ecr.ap-south-1.amazonaws.com";
+    let world = World::new()
+        .await
+        .configured(&format!(
+            "[[destination]]\nregistry = \"{west}\"\nprefix = \"a\"\n\
+             [[destination]]\nregistry = \"{other}\""
+        ))
+        .image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(run.report.images.len(), 2);
+    let [read, written] = [run.report.bytes.from_source, run.report.bytes.to_destination];
+    assert_eq!(read.unwrap() * 2, written.unwrap());
+    assert_eq!(run.manifests(Method::GET).len(), 3);
+    let digest = world.source("quay.io/team/app:1").digest;
+    let store = |account, region| world.sandbox.ecr_store(account, region);
+    assert_eq!(store(ACCOUNT, "eu-west-1").tag("a/team/app", "1"), Some(digest.clone()));
+    assert_eq!(store("210987654321", "ap-south-1").tag("team/app", "1"), Some(digest));
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_that_share_a_base_read_it_once_where_blobs_can_be_mounted() {
+    use ecr_mirror::sandbox::BlobMounting;
+    let world =
+        World::with(Options { blob_mounting: BlobMounting::On, ..Options::default() }).await;
+    let mut world = world;
+    for name in ["a", "b", "c"] {
+        let reference = format!("quay.io/team/{name}:1");
+        let image = world.upstream().image(&reference);
+        image.platforms(["linux/amd64"]).base("debian").layer_size(1 << 20).push();
+        world = world.select(&reference, "");
+    }
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(run.report.blobs.mounted, Some(2), "{:?}", run.report.blobs);
+    assert_eq!(run.report.bytes.from_source, run.report.bytes.to_destination);
+    let mut uploads = run.uploads();
+    uploads.sort();
+    uploads.dedup();
+    assert_eq!(uploads.len(), run.uploads().len(), "no blob was uploaded twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_listing_answers_for_many_tags_of_docker_hub() {
+    let tags = r#"tags = ["3.18", "3.19", "3.20", "3.21", "latest"]"#;
+    let world = World::new().await.configured(&format!("[[image]]\nsource = \"alpine\"\n{tags}"));
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let second = world.sync().await;
+    second.assert_no_op();
+    let asked = second.at_sources();
+    assert!(asked.len() == 1 && asked[0].contains("hub.docker.com"), "{asked:#?}");
+    // what the listing says is a hint to skip by and nothing to copy by
+    world.upstream().rebuild_tag("docker.io", "library/alpine", "3.20");
+    let third = world.sync().await;
+    third.assert_exit(0);
+    assert_eq!((third.report.totals.copied, third.report.totals.up_to_date), (1, 4));
+    assert_eq!(third.manifests(Method::HEAD).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_other_registry_is_a_destination_too() {
+    let start = async |mode| Sandbox::start(Options { mode, ..Options::default() }).await.unwrap();
+    let (upstream, plain) = (start(Mode::Standing).await, start(Mode::Plain).await);
+    let source = format!("{}/quay.io/team/app", upstream.address());
+    let root = upstream.upstream().image("quay.io/team/app:1").attestations().push();
+    let toml = format!(
+        "[[destination]]\nregistry = \"{}\"\nprefix = \"mirror\"\n\
+         [[image]]\nsource = \"{source}\"\ntags = [\"1\"]\nrepository = \"whole\"\n\
+         [[image]]\nsource = \"{source}\"\ntags = [\"1\"]\nrepository = \"part\"\n\
+         platforms = [\"linux/amd64\"]\n",
+        plain.address()
+    );
+    let run = async || {
+        let world = ends::World::open(None).await.unwrap();
+        mirror(&world, &toml, Intent::Mirror, Arc::new(Silent), Shutdown::default()).await
+    };
+    let first = run().await;
+    assert_eq!((first.exit, first.totals.copied), (0, 2), "{:#?}", first.images);
+    let store = plain.plain().store();
+    assert_eq!(store.tag("mirror/whole", "1"), Some(root.clone()));
+    assert_ne!(store.tag("mirror/part", "1"), Some(root));
+    super::content::assert_whole(store);
+    // an ordinary registry mounts what is in another repository: nothing was uploaded twice
+    assert_eq!(first.bytes.from_source, first.bytes.to_destination);
+    assert!(first.blobs.mounted > Some(0), "{:?}", first.blobs);
+
+    let (before, second) = (plain.journal().len(), run().await);
+    assert_eq!((second.exit, second.totals.up_to_date), (0, 2), "{:#?}", second.images);
+    assert_eq!(second.bytes.to_destination, Some(0));
+    assert!(!plain.journal()[before..].iter().any(|entry| entry.is_write()));
+    assert_eq!(second.requests.ecr_api, 0);
+}

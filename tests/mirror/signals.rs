@@ -1,0 +1,102 @@
+//! A run that is told to end: what is running may finish, the report is still written.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use serde_json::Value;
+
+use super::process::{at_home, signal};
+
+/// A slow source with so many images, and an empty registry to mirror them to.
+struct Slow {
+    upstream: Sandbox,
+    plain: Sandbox,
+    home: tempfile::TempDir,
+}
+
+impl Slow {
+    async fn new(images: usize, bytes_per_second: u64) -> Self {
+        let fault = format!("slow={bytes_per_second}@upstream").parse().unwrap();
+        let standing = Options { mode: Mode::Standing, faults: vec![fault], ..Options::default() };
+        let upstream = Sandbox::start(standing).await.unwrap();
+        let plain = Options { mode: Mode::Plain, ..Options::default() };
+        let plain = Sandbox::start(plain).await.unwrap();
+        let mut toml = format!("[[destination]]\nregistry = \"{}\"\n", plain.address());
+        for n in 0..images {
+            let image = upstream.upstream().image(&format!("quay.io/team/app{n}:1"));
+            image.platforms(["linux/amd64"]).single().layers(1).push();
+            let source = format!("{}/quay.io/team/app{n}", upstream.address());
+            toml += &format!("[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n");
+        }
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("mirror.toml"), toml).unwrap();
+        Self { upstream, plain, home }
+    }
+
+    /// Starts the program and waits until it reads a blob.
+    async fn started(&self) -> Child {
+        let arguments =
+            ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
+        let mut command = at_home(self.home.path(), &arguments);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let reads = || self.upstream.journal().iter().any(|e| e.path.contains("/blobs/"));
+        while !reads() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        child
+    }
+
+    /// No tag points to anything that is not whole.
+    fn assert_whole(&self) {
+        super::content::assert_whole(self.plain.plain().store());
+    }
+}
+
+async fn ended(mut child: Child) -> Option<i32> {
+    tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
+}
+
+fn report(home: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(home.join("report.json")).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_running_finishes_and_the_rest_is_not_started() {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let slow = Slow::new(16, 300_000).await;
+        let child = slow.started().await;
+        signal(&child, name);
+        assert_eq!(ended(child).await, Some(code), "{name}");
+        let report = report(slow.home.path());
+        let totals = &report["totals"];
+        assert_eq!(report["exit"], code, "{name}");
+        assert!(totals["copied"].as_u64() > Some(0), "{totals}");
+        assert!(totals["not_started"].as_u64() > Some(0), "{totals}");
+        assert_eq!(totals["failed"], 0, "{totals}");
+        assert_eq!(report["images"].as_array().unwrap().len(), 16);
+        slow.assert_whole();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_does_not_wait_for_what_is_running() {
+    let slow = Slow::new(2, 100).await;
+    let child = slow.started().await;
+    let told = Instant::now();
+    signal(&child, "TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    signal(&child, "TERM");
+    assert_eq!(ended(child).await, Some(143));
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    let report = report(slow.home.path());
+    assert_eq!((&report["exit"], &report["totals"]["copied"]), (&143.into(), &0.into()));
+    for row in report["images"].as_array().unwrap() {
+        assert!(row["hint"].as_str().unwrap().contains("run again"), "{row}");
+    }
+    slow.assert_whole();
+}

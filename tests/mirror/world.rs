@@ -1,0 +1,307 @@
+//! A world for tests: registries on loopback, a configuration, and runs between them.
+//!
+//! ```text
+//! let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64"]);
+//! world.sync().await.assert_exit(0);
+//! ```
+//!
+//! Guards that a test sees what passed over the wire: every run brings its part of the journal.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use ecr_mirror::{
+    commands::{
+        ends,
+        mirroring::{Work, carry_out},
+    },
+    config::Config,
+    engine::{Intent, Options, Shutdown},
+    model::{
+        Digest, Pointer, Reference,
+        event::{Event, Observer},
+        outcome::{Outcome, Report, Row},
+    },
+    sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
+};
+use http::Method;
+use tempfile::TempDir;
+
+/// The account of the destinations.
+pub(crate) const ACCOUNT: &str = "123456789012";
+/// The destination, where a configuration names none: the registry that a standing sandbox shows.
+pub(crate) const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+
+/// An `[[image]]` for this reference, with more keys where there are any.
+pub(crate) fn entry(reference: &str, keys: &str) -> String {
+    let read: Reference = reference.parse().expect("the test names an image");
+    let Reference { host, repository, tag, digest } = read;
+    let (source, tags) = match (digest, tag) {
+        (Some(digest), Some(tag)) => {
+            (format!("{host}/{repository}@{digest}"), format!("tag = \"{tag}\""))
+        }
+        (None, Some(tag)) => (format!("{host}/{repository}"), format!("tags = [\"{tag}\"]")),
+        _ => panic!("{reference} has no tag"),
+    };
+    format!("[[image]]\nsource = \"{source}\"\n{tags}\n{keys}\n")
+}
+
+/// Registries on loopback, and what is to be mirrored between them.
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    directory: TempDir,
+    toml: String,
+}
+
+impl World {
+    /// An embedded upstream and an embedded ECR, nothing selected.
+    pub(crate) async fn new() -> Self {
+        Self::with(sandbox::Options::default()).await
+    }
+
+    /// The same, played in some other way.
+    pub(crate) async fn with(options: sandbox::Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Some(directory.path().to_owned());
+        let sandbox =
+            Sandbox::start(sandbox::Options { directory: kept, ..options }).await.unwrap();
+        Self { sandbox, directory, toml: String::new() }
+    }
+
+    /// Puts an image there and selects it.
+    pub(crate) fn image<const N: usize>(self, reference: &str, platforms: [&str; N]) -> Self {
+        self.upstream().image(reference).platforms(platforms).push();
+        self.select(reference, "")
+    }
+
+    /// Selects an image, with more keys where there are any.
+    pub(crate) fn select(self, reference: &str, keys: &str) -> Self {
+        self.configured(&entry(reference, keys))
+    }
+
+    /// Adds tables to the configuration.
+    pub(crate) fn configured(mut self, tables: &str) -> Self {
+        self.toml += tables;
+        self.toml += "\n";
+        self
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn reconfigure(&mut self, toml: impl Into<String>) {
+        self.toml = toml.into();
+    }
+
+    /// The whole configuration; [`ECR`] is the destination where it names none.
+    pub(crate) fn toml(&self) -> String {
+        match self.toml.contains("[[destination]]") {
+            true => self.toml.clone(),
+            false => format!("[[destination]]\nregistry = \"{ECR}\"\n{}", self.toml),
+        }
+    }
+
+    /// Switches a fault on, written as on the command line.
+    pub(crate) fn fault(&self, fault: &str) {
+        self.sandbox.faults().add(fault.parse().unwrap());
+    }
+
+    /// The registries that images come from.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        self.sandbox.upstream()
+    }
+
+    /// What is at the source under this reference.
+    pub(crate) fn source(&self, reference: &str) -> Manifest {
+        let Reference { host, repository, tag, digest } = reference.parse().unwrap();
+        let at = match (digest, tag) {
+            (Some(digest), _) => Pointer::Digest(digest),
+            (None, tag) => Pointer::Tag(tag.unwrap()),
+        };
+        let content = self.upstream().content();
+        content.manifest(host.as_str(), repository.as_str(), &at).expect("it is at the source")
+    }
+
+    /// The content of [`ECR`].
+    pub(crate) fn ecr(&self) -> Arc<Store> {
+        self.sandbox.ecr_store(ACCOUNT, "us-east-1")
+    }
+
+    /// ECR's own API, for what only its owner does.
+    pub(crate) fn aws(&self) -> aws_sdk_ecr::Client {
+        aws(&self.sandbox)
+    }
+
+    /// Mirrors.
+    pub(crate) async fn sync(&self) -> Run {
+        self.run(Intent::Mirror, Shutdown::default()).await
+    }
+
+    /// Tells what [`World::sync`] would do.
+    pub(crate) async fn plan(&self, intent: Intent) -> Run {
+        self.run(intent, Shutdown::default()).await
+    }
+
+    /// A run that may be told to end.
+    pub(crate) async fn run(&self, intent: Intent, shutdown: Shutdown) -> Run {
+        let world = ends::World::at(self.sandbox.address()).unwrap();
+        let before = self.sandbox.journal().len();
+        let notes = Arc::new(Notes::default());
+        let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
+        let asked = self.sandbox.journal().split_off(before);
+        let warnings = std::mem::take(&mut *notes.0.lock().unwrap());
+        Run { report, asked, warnings }
+    }
+
+    /// Ends this world and serves what it has to clients that know no host but loopback.
+    pub(crate) async fn standing(self) -> (Sandbox, TempDir) {
+        self.sandbox.stop().await;
+        let options = sandbox::Options {
+            mode: sandbox::Mode::Standing,
+            directory: Some(self.directory.path().to_owned()),
+            ..Default::default()
+        };
+        (Sandbox::start(options).await.unwrap(), self.directory)
+    }
+}
+
+/// ECR's own API of a sandbox.
+pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
+    let config = aws_sdk_ecr::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+        .endpoint_url(format!("http://{}", sandbox.ecr_address()))
+        .build();
+    aws_sdk_ecr::Client::from_conf(config)
+}
+
+/// Reads the configuration and carries it out in this world, silently.
+pub(crate) async fn mirror(
+    world: &ends::World,
+    toml: &str,
+    intent: Intent,
+    observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Report {
+    let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
+    let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
+    let options = Options { intent, transfers: 32 };
+    let work = Work { config: &config, images: config.images(), options };
+    carry_out(world, work, observer, &shutdown).await.unwrap()
+}
+
+/// Keeps the warnings.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Observer for Notes {
+    fn observe(&self, event: &Event) {
+        if let Event::Warning { subject, text } = event {
+            self.0.lock().unwrap().push(format!("{subject}: {text}"));
+        }
+    }
+}
+
+/// A run that ended: what it says, and what was asked of the registries meanwhile.
+pub(crate) struct Run {
+    pub(crate) report: Report,
+    pub(crate) asked: Vec<Entry>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Run {
+    /// The exit status is this one; else everything that went wrong is shown.
+    #[track_caller]
+    pub(crate) fn assert_exit(&self, status: u8) -> &Self {
+        let wrong: Vec<String> = (self.report.images.iter())
+            .filter(|row| row.error.is_some())
+            .map(|row| format!("{} {:?}: {:?}", row.source, row.outcome, row.error))
+            .collect();
+        assert_eq!(self.report.exit, status, "{:?}\n{}", self.report.totals, wrong.join("\n"));
+        self
+    }
+
+    /// Every row ended like this.
+    #[track_caller]
+    pub(crate) fn assert_all(&self, outcome: Outcome) -> &Self {
+        assert!(!self.report.images.is_empty(), "there are rows");
+        for row in &self.report.images {
+            assert_eq!(row.outcome, outcome, "{row:?}");
+        }
+        self
+    }
+
+    /// Nothing was moved, and nothing changed at any destination.
+    #[track_caller]
+    pub(crate) fn assert_no_op(&self) -> &Self {
+        self.assert_exit(0).assert_all(Outcome::UpToDate);
+        assert_eq!(self.report.bytes.to_destination, Some(0));
+        assert_eq!(self.writes(), Vec::<String>::new());
+        self
+    }
+
+    /// The one row whose source or destination contains this.
+    #[track_caller]
+    pub(crate) fn row(&self, part: &str) -> &Row {
+        let mut rows = (self.report.images.iter())
+            .filter(|row| row.source.contains(part) || row.destination.contains(part));
+        let found = rows.next().unwrap_or_else(|| panic!("no row of {part}"));
+        assert!(rows.next().is_none(), "several rows of {part}");
+        found
+    }
+
+    /// What was written to destinations, like `PUT host/path`.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        self.asked.iter().filter(|entry| entry.is_write()).map(line).collect()
+    }
+
+    /// What was asked of sources.
+    pub(crate) fn at_sources(&self) -> Vec<String> {
+        self.asked.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
+    }
+
+    /// The manifests read from sources by this method: `GET` is what is counted as a pull.
+    pub(crate) fn manifests(&self, method: Method) -> Vec<String> {
+        let wanted = |entry: &&Entry| {
+            !is_ecr(entry) && entry.method == method && entry.path.contains("/manifests/")
+        };
+        self.asked.iter().filter(wanted).map(line).collect()
+    }
+
+    /// The blobs that were uploaded, each as often as it was.
+    pub(crate) fn uploads(&self) -> Vec<Digest> {
+        let put = |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("digest=");
+        let digest = |entry: &Entry| {
+            let (_, rest) = entry.path.split_once("digest=")?;
+            rest.split('&').next()?.replace("%3A", ":").parse().ok()
+        };
+        self.asked.iter().filter(put).filter_map(digest).collect()
+    }
+
+    /// How many manifests were put.
+    pub(crate) fn commits(&self) -> usize {
+        let put =
+            |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("/manifests/");
+        self.asked.iter().filter(put).count()
+    }
+}
+
+/// A request, as a person reads it.
+fn line(entry: &Entry) -> String {
+    let what = entry.operation.as_deref().unwrap_or_default();
+    format!("{} {}{} {what}", entry.method, entry.host, entry.path).trim_end().to_owned()
+}
+
+/// Whether it was asked of AWS.
+pub(crate) fn is_ecr(entry: &Entry) -> bool {
+    entry.operation.is_some() || entry.host.contains(".dkr.ecr.")
+}
+
+/// The digests of the config and layers of an image at the source, without repetition.
+pub(crate) fn blobs(manifest: &Manifest) -> BTreeSet<Digest> {
+    sandbox::store::Links::read(&manifest.bytes).unwrap().blobs.into_iter().collect()
+}
