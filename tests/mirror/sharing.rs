@@ -111,7 +111,7 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
     let third = world.sync().await;
     third.assert_exit(0);
     assert_eq!((third.report.totals.copied, third.report.totals.up_to_date), (1, 4));
-    assert_eq!(third.manifests(Method::HEAD).len(), 1);
+    assert_eq!(third.manifests(Method::HEAD).len(), 1, "{:#?}", third.at_sources());
 }
 
 #[tokio::test(flavor = "multi_thread")]
