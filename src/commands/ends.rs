@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     config::{self, Config},
-    ecr::{Ecr, Identity, Sessions, Wire},
+    ecr::{
+        Ecr, Identity, Sessions, Wire,
+        secrets::{self, UserPassword},
+    },
     engine::{End, Sides},
     model::{
         Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result, Tag,
@@ -93,11 +96,15 @@ impl Destination for Target {
         either!(self, it => it.mount(repository, blob, from))
     }
 
+    async fn open_upload(&self, repository: &Repository, blob: &Descriptor) -> Result<Session> {
+        either!(self, it => it.open_upload(repository, blob))
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<Session>,
+        session: Session,
         body: Body,
     ) -> Result<()> {
         either!(self, it => it.push_blob(repository, blob, session, body))
@@ -119,6 +126,8 @@ pub struct World {
     sessions: Sessions,
     /// The one this world started, and ends.
     sandbox: Option<Sandbox>,
+    /// Blob transfers at once: a registry that is not limited otherwise takes as many.
+    transfers: usize,
     /// What passes is counted here.
     pub(super) meters: Meters,
 }
@@ -128,10 +137,10 @@ impl World {
     ///
     /// # Errors
     /// When the sandbox cannot be started, or no connection can be made at all.
-    pub async fn open(directory: Option<&Path>) -> Result<Self> {
-        let Some(directory) = directory else { return Self::within(Reach::Direct) };
+    pub async fn open(directory: Option<&Path>, transfers: usize) -> Result<Self> {
+        let Some(directory) = directory else { return Self::within(Reach::Direct, transfers) };
         let sandbox = start(directory).await?;
-        let world = Self::at(sandbox.address())?;
+        let world = Self::at(sandbox.address(), transfers)?;
         Ok(Self { sandbox: Some(sandbox), ..world })
     }
 
@@ -139,14 +148,15 @@ impl World {
     ///
     /// # Errors
     /// When no connection can be made at all.
-    pub fn at(sandbox: SocketAddr) -> Result<Self> {
-        Self::within(Reach::Sandbox(sandbox))
+    pub fn at(sandbox: SocketAddr, transfers: usize) -> Result<Self> {
+        Self::within(Reach::Sandbox(sandbox), transfers)
     }
 
-    fn within(reach: Reach) -> Result<Self> {
+    fn within(reach: Reach, transfers: usize) -> Result<Self> {
         let meters = Meters::default();
         let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
-        Ok(Self { transport: Transport::new(reach)?, sessions, sandbox: None, meters })
+        let transport = Transport::new(reach)?;
+        Ok(Self { transport, sessions, sandbox: None, transfers, meters })
     }
 
     /// Ends the sandbox, if this world started one.
@@ -154,6 +164,17 @@ impl World {
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
         }
+    }
+
+    /// Blob transfers at once that every registry of the run has connections for.
+    ///
+    /// Several uploads share one download and move at one pace: each must have its
+    /// connection, or they would wait for each other.
+    pub(super) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
+        let sources = images.iter().map(|image| &image.origin.host);
+        let hosts = sources.chain(config.destinations.iter().map(|to| &to.registry));
+        let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
+        limits.fold(self.transfers, usize::min)
     }
 
     /// The registries that these images need.
@@ -183,8 +204,27 @@ impl World {
         Ok(Sides { sources, destinations })
     }
 
+    async fn settings(&self, config: &Config, host: &Host) -> Result<Settings> {
+        let written = config.registries.get(host);
+        let mut settings = settings(written, self.transfers)?;
+        settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
+            None => Credentials::Docker,
+            Some(config::Credentials::Written(login)) => Credentials::Basic {
+                username: login.username.clone(),
+                password: login.password.clone(),
+            },
+            Some(config::Credentials::Secret(arn)) => {
+                let session = self.sessions.session(secrets::reader(arn)?).await;
+                let UserPassword { username, password } =
+                    secrets::read(&session, arn, &self.meters.ecr_api).await?;
+                Credentials::Basic { username, password }
+            }
+        };
+        Ok(settings)
+    }
+
     async fn source(&self, config: &Config, host: &Host) -> Result<Registry> {
-        let mut settings = settings(config, host)?;
+        let mut settings = self.settings(config, host).await?;
         if EcrHost::parse(host).is_some() {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
@@ -199,7 +239,7 @@ impl World {
         destination: &config::Destination,
     ) -> Result<Target> {
         let host = destination.registry.clone();
-        let settings = settings(config, &host)?;
+        let settings = self.settings(config, &host).await?;
         let meter = Arc::clone(&self.meters.destination);
         if !destination.is_ecr() {
             return Registry::new(host, settings, &self.transport, meter)
@@ -236,18 +276,14 @@ async fn start(directory: &Path) -> Result<Sandbox> {
     })
 }
 
-/// How the configuration wants a registry to be reached.
-fn settings(config: &Config, host: &Host) -> Result<Settings> {
-    let Some(written) = config.registries.get(host) else { return Ok(Settings::default()) };
-    let credentials = match &written.credentials {
-        Some(login) => Credentials::Basic {
-            username: login.username.clone(),
-            password: login.password.clone(),
-        },
-        None => Credentials::Docker,
+/// How the configuration wants a registry to be reached; credentials are another question.
+fn settings(written: Option<&config::Registry>, transfers: usize) -> Result<Settings> {
+    let usual = Settings::default();
+    let connections = transfers.max(usual.max_connections);
+    let Some(written) = written else {
+        return Ok(Settings { max_connections: connections, ..usual });
     };
     Ok(Settings {
-        credentials,
         auth_host: written.auth_host.clone(),
         certificate: written.ca.as_deref().map(Certificate::from_pem).transpose()?,
         scheme: match written.plain_http {
@@ -255,9 +291,9 @@ fn settings(config: &Config, host: &Host) -> Result<Settings> {
             Some(false) => Scheme::Https,
             None => Scheme::Usual,
         },
-        max_connections: written.max_connections,
+        max_connections: written.max_connections.unwrap_or(connections),
         mirrors: written.mirrors.clone(),
-        ..Settings::default()
+        ..usual
     })
 }
 
@@ -270,10 +306,11 @@ mod tests {
         let text = "[[destination]]\nregistry = \"a.example\"\n\
              [registry.\"ghcr.io\"]\nplain_http = true\nmax_connections = 3\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        let known = settings(&config, &"ghcr.io".parse().unwrap()).unwrap();
+        let written = config.registries.values().next();
+        let known = settings(written, 64).unwrap();
         assert_eq!((known.scheme, known.max_connections), (Scheme::Http, 3));
-        let usual = settings(&config, &"quay.io".parse().unwrap()).unwrap();
-        assert_eq!(usual.scheme, Scheme::Usual);
+        let usual = settings(None, 64).unwrap();
+        assert_eq!((usual.scheme, usual.max_connections), (Scheme::Usual, 64));
         assert!(matches!(usual.credentials, Credentials::Docker));
     }
 }

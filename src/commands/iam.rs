@@ -21,7 +21,7 @@ use crate::{
 pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
     let config = configuration(global)?;
     let document = match policy {
-        IamPolicy::Mirror => mirror(&pushes(&config), &pulls(&config)),
+        IamPolicy::Mirror => mirror(&pushes(&config), &pulls(&config), &secrets(&config)),
     };
     let text = serde_json::to_string_pretty(&document).expect("a JSON value serialises");
     screen.print(|out| writeln!(out, "{text}"))?;
@@ -43,6 +43,15 @@ fn pushes(config: &Config) -> Vec<Push> {
         })
     };
     config.destinations.iter().enumerate().filter_map(push).collect()
+}
+
+/// The secrets that the configuration names.
+fn secrets(config: &Config) -> Vec<String> {
+    let arn = |registry: &crate::config::Registry| match &registry.credentials {
+        Some(crate::config::Credentials::Secret(arn)) => Some(arn.clone()),
+        _ => None,
+    };
+    config.registries.values().filter_map(arn).collect()
 }
 
 /// What the configuration reads from registries that are ECR's.
@@ -108,9 +117,9 @@ const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// The policy of `sync`: for the identity that mirrors, as one document.
 ///
 /// One statement for what has no resource, then one for each registry and set
-/// of actions, each repository named once in it. Without any registry that is
-/// ECR's, there are no statements.
-pub fn mirror(pushes: &[Push], pulls: &[Pull]) -> Value {
+/// of actions, each repository named once in it, then one for the `secrets`
+/// (ARNs) that hold registries' credentials. What does not occur has no statement.
+pub fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Value {
     let mut general = BTreeSet::new();
     let mut wanted: Wanted = BTreeMap::new();
     for push in pushes {
@@ -139,6 +148,14 @@ pub fn mirror(pushes: &[Push], pulls: &[Pull]) -> Value {
         }));
     }
     statements.extend(grouped(wanted).into_iter().map(statement));
+    if !secrets.is_empty() {
+        statements.push(json!({
+            "Sid": "ReadCredentials",
+            "Effect": "Allow",
+            "Action": ["secretsmanager:GetSecretValue"],
+            "Resource": secrets.iter().collect::<BTreeSet<_>>(),
+        }));
+    }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn one_repository_that_is_there_needs_the_push_actions_only() {
         assert_eq!(
-            mirror(&[push(EU, &["mirror/nginx"], Create::Never, Mounts::Never)], &[]),
+            mirror(&[push(EU, &["mirror/nginx"], Create::Never, Mounts::Never)], &[], &[]),
             json!({
                 "Version": "2012-10-17",
                 "Statement": [
@@ -267,7 +284,7 @@ mod tests {
             push(EU, &["c"], Create::Never, Mounts::Never),
         ];
         let pulls = [Pull { registry: registry(china), repositories: names(&["base"]) }];
-        let document = mirror(&pushes, &pulls);
+        let document = mirror(&pushes, &pulls, &[]);
         assert_eq!(
             document,
             json!({
@@ -324,20 +341,36 @@ mod tests {
             })
         );
         let turned = [pushes[1].clone(), pushes[0].clone()];
-        assert_eq!(mirror(&turned, &pulls).to_string(), document.to_string());
+        assert_eq!(mirror(&turned, &pulls, &[]).to_string(), document.to_string());
     }
 
     #[test]
     fn a_repository_that_is_source_and_destination_is_named_once() {
         let pulls = [Pull { registry: registry(EU), repositories: names(&["a"]) }];
         let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
-        let document = mirror(&pushes, &pulls).to_string();
+        let document = mirror(&pushes, &pulls, &[]).to_string();
         assert_eq!(document.matches("repository/a").count(), 1);
         assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
     }
 
     #[test]
     fn without_ecr_nothing_is_granted() {
-        assert_eq!(mirror(&[], &[]), json!({ "Version": "2012-10-17", "Statement": [] }));
+        let nothing = json!({ "Version": "2012-10-17", "Statement": [] });
+        assert_eq!(mirror(&[], &[], &[]), nothing);
+    }
+
+    #[test]
+    fn secrets_are_read_one_by_one_and_named_once() {
+        let arn =
+            |name: &str| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
+        assert_eq!(
+            mirror(&[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")])["Statement"],
+            json!([{
+                "Sid": "ReadCredentials",
+                "Effect": "Allow",
+                "Action": ["secretsmanager:GetSecretValue"],
+                "Resource": [arn("hub-1"), arn("quay-2")]
+            }])
+        );
     }
 }

@@ -45,7 +45,7 @@ pub struct Work<'a> {
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
 pub(super) async fn mirror(global: &Global, screen: &Screen, work: Work<'_>) -> Result<Report> {
-    let world = World::open(global.sandbox.as_deref()).await?;
+    let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
     let watch = Watch::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
@@ -74,6 +74,7 @@ pub async fn carry_out(
 ) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let Work { config, images, options } = work;
+    let options = Options { transfers: world.transfers(config, &images), ..options };
     let sides = world.sides(config, &images).await?;
     let meters = &world.meters;
     let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));

@@ -84,10 +84,10 @@ pub struct Repositories {
 }
 
 /// How a registry is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     /// Who asks; `None`: Docker's own configuration, then nobody.
-    pub credentials: Option<Login>,
+    pub credentials: Option<Credentials>,
     /// A token service on another host that may have these credentials.
     pub auth_host: Option<Host>,
     /// Asked first for content by digest, in this order.
@@ -98,22 +98,17 @@ pub struct Registry {
     pub plain_http: Option<bool>,
     /// How much of the pull limit is left to others.
     pub reserve_pulls: u64,
-    /// Connections at once, at least one.
-    pub max_connections: usize,
+    /// Connections at once, at least one; `None`: as many as blobs are transferred at once.
+    pub max_connections: Option<usize>,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
-        Self {
-            credentials: None,
-            auth_host: None,
-            mirrors: Vec::new(),
-            ca: None,
-            plain_http: None,
-            reserve_pulls: 0,
-            max_connections: registry::MAX_CONNECTIONS,
-        }
-    }
+/// Who asks a registry.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// A login that is written in the configuration.
+    Written(Login),
+    /// The ARN of the Secrets Manager secret that keeps one.
+    Secret(String),
 }
 
 /// A name and a password, neither empty.

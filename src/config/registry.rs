@@ -7,20 +7,19 @@ use std::{collections::BTreeMap, fs};
 use secrecy::SecretString;
 
 use super::{
-    Login, Registry, Surroundings,
+    Credentials, Login, Registry, Surroundings,
     document::{Keys, Table, Text},
     problem::{Problem, Span, line_of},
     reason,
 };
 use crate::model::{Host, NameError};
 
-pub(super) const MAX_CONNECTIONS: usize = 32;
-
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
     names: &[
         "username",
         "password",
+        "secret",
         "auth_host",
         "mirrors",
         "ca_file",
@@ -64,14 +63,33 @@ fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Result<Registry, Proble
     let hosts = table.list("mirrors")?.map(|(hosts, _)| hosts).unwrap_or_default();
     let connections = table.number("max_connections", 1)?;
     Ok(Registry {
-        credentials: login(table)?,
+        credentials: credentials(table)?,
         auth_host: table.text("auth_host")?.map(|text| text.parse()).transpose()?,
         mirrors: hosts.iter().map(Text::parse).collect::<Result<_, _>>()?,
         ca: table.word("ca_file")?.map(|file| certificates(&file, around)).transpose()?,
         plain_http: table.switch("plain_http")?.map(|(on, _)| on),
         reserve_pulls: table.number("reserve_pulls", 0)?.unwrap_or(0).into(),
-        max_connections: connections.map_or(MAX_CONNECTIONS, |number| number as usize),
+        max_connections: connections.map(|number| number as usize),
     })
+}
+
+/// A login that is written here, or where Secrets Manager keeps it.
+fn credentials(table: &Table<'_>) -> Result<Option<Credentials>, Problem> {
+    let written = login(table)?.map(Credentials::Written);
+    let Some(secret) = table.text("secret")? else { return Ok(written) };
+    if written.is_some() {
+        return Err(Problem::at(&secret.span, "stands beside `username` and `password`")
+            .hint("keep the one or the other"));
+    }
+    let is_arn = secret.split(':').count() == 7
+        && secret.starts_with("arn:")
+        && secret.contains(":secretsmanager:");
+    match is_arn {
+        true => Ok(Some(Credentials::Secret(secret.to_string()))),
+        false => Err(secret.wrong(NameError::new("is not the ARN of a secret").hint(
+            "write it like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
+        ))),
+    }
 }
 
 /// Both or neither. Two empty ones are neither, so that `${VAR:-}` can leave them away.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use aws_sdk_ecr::Client;
 use tokio::sync::OnceCell;
 
 use super::api::Api;
-use crate::registry::Mounting;
+use crate::registry::{Mounting, retry::Retry};
 
 /// The account settings that decide how content travels, asked once a run.
 #[derive(Debug)]
@@ -28,10 +29,10 @@ impl Account {
     }
 
     async fn ask(&self) -> Mounting {
-        let answer = self
-            .api
-            .call("GetAccountSetting", |ecr| ecr.get_account_setting().name("BLOB_MOUNTING").send())
-            .await;
+        // a saving is not worth a long wait, and an emulator may answer 500 to what it does not know
+        let retry = Retry { attempts: 3, ..Retry::default() };
+        let send = |ecr: Client| ecr.get_account_setting().name("BLOB_MOUNTING").send();
+        let answer = self.api.call_with(retry, "GetAccountSetting", send).await;
         match answer.as_ref().map(|answer| answer.value()) {
             Ok(Some("ENABLED")) => return Mounting::OnceCommitted,
             Ok(_) => {}

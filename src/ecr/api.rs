@@ -67,7 +67,25 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        Retry::default().run(&self.meter, || self.once(action, &send)).await
+        self.call_with(Retry::default(), action, send).await
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// By [`super::failure::kind_of`]; exhausted.
+    pub async fn call_with<T, E, F, Fut>(
+        &self,
+        retry: Retry,
+        action: &'static str,
+        send: F,
+    ) -> Result<T>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Failure<E>>>,
+        E: StdError + ProvideErrorMetadata + 'static,
+    {
+        retry.run(&self.meter, || self.once(action, &send)).await
     }
 
     /// One attempt of it.

@@ -102,10 +102,7 @@ impl Ecr {
         if error.kind() != Kind::Unavailable {
             return error;
         }
-        match self.repositories.describe(repository).await {
-            Err(told) if told.kind() == Kind::RepositoryMissing => told,
-            _ => error,
-        }
+        self.repositories.absence(repository).await.unwrap_or(error)
     }
 }
 
@@ -202,23 +199,26 @@ impl Destination for Ecr {
         }
     }
 
+    async fn open_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<registry::Session> {
+        refuse_empty(blob)?;
+        match self.plane().await?.open_upload(repository, blob).await {
+            Err(error) => Err(self.suspect(repository, error).await),
+            opened => opened,
+        }
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<registry::Session>,
+        session: registry::Session,
         body: Body,
     ) -> Result<()> {
-        refuse_empty(blob)?;
-        let plane = self.plane().await?;
-        let flow = body.flow();
-        match plane.push_blob(repository, blob, session, body).await {
-            // nothing was sent: the session was not even opened
-            Err(error) if flow.moved.value() == 0 && flow.fault().is_none() => {
-                Err(self.suspect(repository, error).await)
-            }
-            pushed => pushed,
-        }
+        self.plane().await?.push_blob(repository, blob, session, body).await
     }
 
     async fn push_manifest(
@@ -238,21 +238,4 @@ impl fmt::Debug for Ecr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_emulator_says_where_content_goes() {
-        let ecr = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
-        let own = "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com";
-        for (configured, named, expected) in [
-            (ecr, own, format!("https://{ecr}/")),
-            (ecr, "http://127.0.0.1:4566", "http://127.0.0.1:4566/".to_owned()),
-            ("localhost:4566", "http://127.0.0.1:5000", "http://127.0.0.1:5000/".to_owned()),
-            ("localhost:4566", own, format!("{own}/")),
-        ] {
-            let actual = data_plane(&configured.parse().unwrap(), named.parse().unwrap());
-            assert_eq!(actual.as_str(), expected, "{configured} {named}");
-        }
-    }
-}
+mod tests;

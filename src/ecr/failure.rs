@@ -109,6 +109,8 @@ pub fn kind_of(name: &str, status: u16) -> Kind {
         401 => Kind::Unauthorized,
         403 => Kind::Denied,
         429 => Kind::Throttled,
+        // an emulator that lacks the action
+        501 => Kind::Unsupported,
         408 | 500.. => Kind::Unavailable,
         _ => Kind::Protocol,
     }
@@ -140,7 +142,8 @@ where
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     match error {
         SdkError::ServiceError(_) => {
-            let name = error.code().unwrap_or("unnamed error");
+            let unnamed = format!("an error without a name (status {status})");
+            let name = error.code().unwrap_or(&unnamed);
             let kind = kind_of(name, status);
             let error = failed(kind, told_by(name, error.message())).after(asked_wait(error));
             match hint(kind, name, asked) {
@@ -314,6 +317,7 @@ mod tests {
             ("SomethingNewException", 401, Kind::Unauthorized),
             ("SomethingNewException", 403, Kind::Denied),
             ("SomethingNewException", 429, Kind::Throttled),
+            ("SomethingNewException", 501, Kind::Unsupported),
             ("SomethingNewException", 503, Kind::Unavailable),
         ] {
             assert_eq!(kind_of(name, status), expected, "{name} {status}");

@@ -27,6 +27,9 @@ use crate::{
 /// How long before its end a password is replaced.
 const EARLY: Duration = Duration::from_secs(30 * 60);
 
+/// How long a password is good for where the answer does not say.
+const USUAL_LIFE: Duration = Duration::from_secs(12 * 3600);
+
 /// The login of one identity in one region; those who need it at once share one call.
 pub struct EcrLogin {
     api: Arc<Api>,
@@ -68,10 +71,8 @@ impl EcrLogin {
 }
 
 async fn fetch(api: Arc<Api>) -> Result<Token> {
-    let answer =
-        api.call("GetAuthorizationToken", |ecr| async move {
-            ecr.get_authorization_token().send().await
-        })
+    let answer = api
+        .call("GetAuthorizationToken", |ecr| ecr.get_authorization_token().send())
         .await
         .map_err(|error| error.context("cannot log in to ECR"))?;
     let now = SystemTime::now();
@@ -84,8 +85,10 @@ async fn fetch(api: Arc<Api>) -> Result<Token> {
 fn read(data: &AuthorizationData, now: SystemTime) -> Option<Token> {
     let header = SecretString::from(format!("Basic {}", data.authorization_token()?));
     let endpoint = data.proxy_endpoint()?.parse().ok()?;
-    let ends = data.expires_at().and_then(|at| SystemTime::try_from(*at).ok());
-    let left = ends.and_then(|ends| ends.duration_since(now).ok()).unwrap_or_default();
+    let left = match data.expires_at() {
+        Some(ends) => SystemTime::try_from(*ends).ok()?.duration_since(now).unwrap_or_default(),
+        None => USUAL_LIFE,
+    };
     // a short one is used for half of its time
     let stale = now + left.saturating_sub(EARLY).max(left / 2);
     Some(Token { header, endpoint, fetched: Instant::now(), stale })

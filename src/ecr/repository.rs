@@ -8,7 +8,9 @@ use std::{
 };
 
 use aws_sdk_ecr::{
+    Client,
     error::ProvideErrorMetadata,
+    operation::describe_repositories::builders::DescribeRepositoriesFluentBuilder,
     types::{ImageTagMutability, Repository as Described},
 };
 use globset::Glob;
@@ -144,17 +146,27 @@ impl Repositories {
     pub async fn describe(&self, repository: &Repository) -> Result<Described> {
         let answer = self
             .api
-            .call("DescribeRepositories", |ecr| {
-                ecr.describe_repositories()
-                    .set_registry_id(self.account.clone())
-                    .repository_names(repository.as_str())
-                    .send()
-            })
+            .call("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
             .await?;
         let described = answer.repositories.into_iter().flatten().next();
         described.ok_or_else(|| {
             Error::new(Kind::RepositoryMissing, format!("there is no repository `{repository}`"))
         })
+    }
+
+    /// The error that there is no such repository, if ECR says so when asked once.
+    pub async fn absence(&self, repository: &Repository) -> Option<Error> {
+        let answer = self
+            .api
+            .once("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
+            .await;
+        answer.err().filter(|error| error.kind() == Kind::RepositoryMissing)
+    }
+
+    fn question(&self, ecr: &Client, repository: &Repository) -> DescribeRepositoriesFluentBuilder {
+        ecr.describe_repositories()
+            .set_registry_id(self.account.clone())
+            .repository_names(repository.as_str())
     }
 
     /// Whether an existing tag of the repository may be moved, as it was when first asked.

@@ -91,6 +91,33 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::{
+        registry::Reach,
+        sandbox::{Options, Sandbox},
+    };
+
+    #[tokio::test]
+    async fn a_secret_is_read_from_aws_and_one_that_is_not_there_is_named() {
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let meter = std::sync::Arc::new(Meter::default());
+        let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
+        let reach = Reach::Sandbox(sandbox.address());
+        let session = Session::open(identity, reach, std::sync::Arc::clone(&meter)).await;
+        let made = Client::new(&session.config)
+            .create_secret()
+            .name("hub")
+            .secret_string(r#"{"username":"u","password":"p"}"#)
+            .send();
+        let arn = made.await.unwrap().arn.unwrap();
+        let read_back = read(&session, &arn, &meter).await.unwrap();
+        assert_eq!(read_back.username, "u");
+        assert_eq!(read_back.password.expose_secret(), "p");
+        let gone = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone-AbCdEf";
+        let error = read(&session, gone, &meter).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound);
+        assert!(error.chain()[0].contains(gone), "{error:?}");
+        assert_eq!(meter.requests.value(), 2);
+    }
 
     #[test]
     fn both_spellings_of_the_password_are_read_and_nothing_else() {

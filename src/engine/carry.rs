@@ -9,6 +9,7 @@ use futures::future::{join, join_all};
 use tokio::sync::Semaphore;
 
 use super::{
+    download::Downloads,
     ledger::{Carrier, Claim, Key, Ledger, PlacedBlob, Turn},
     reader::Reader,
     survey::TargetGroup,
@@ -19,11 +20,7 @@ use crate::{
         event::{Counter, Progress},
         outcome::Blobs,
     },
-    registry::{
-        Destination, Meter, Mount, Mounting, Session, Source,
-        body::{self, Body},
-        retry::Retry,
-    },
+    registry::{Destination, Meter, Mount, Mounting, Session, Source, retry::Retry},
 };
 
 /// One destination of an image that is being copied. The first error ends it; the others go on.
@@ -107,8 +104,10 @@ impl Tally {
 /// What placing blobs needs besides the blob: the run's limits and counts.
 pub(super) struct Yard {
     pub(super) ledger: Ledger,
+    pub(super) downloads: Downloads,
     /// Blob transfers at once; held while bytes move and never while waiting for another image.
     pub(super) transfers: Semaphore,
+    pub(super) most_transfers: usize,
     pub(super) tally: Tally,
     pub(super) meter: Arc<Meter>,
     pub(super) retry: Retry,
@@ -233,7 +232,10 @@ impl<S: Source> Crew<'_, S> {
         blob: &Descriptor,
         mut uploads: Vec<Upload<'a, D>>,
     ) -> Vec<(DestinationId, PlacedBlob)> {
-        let permit = self.yard.transfers.acquire().await.expect("the semaphore is never closed");
+        // all at once, so that the lanes share one reading however busy the run is
+        let seats = uploads.len().min(self.yard.most_transfers) as u32;
+        let permits = self.yard.transfers.acquire_many(seats).await;
+        let permits = permits.expect("the semaphore is never closed");
         self.progress.expected.add(blob.size * uploads.len() as u64);
         let mut placed = Vec::new();
         for attempt in 1.. {
@@ -245,7 +247,7 @@ impl<S: Source> Crew<'_, S> {
                 break;
             }
         }
-        drop(permit);
+        drop(permits);
         placed
     }
 
@@ -284,26 +286,33 @@ impl<S: Source> Crew<'_, S> {
         blob: &Descriptor,
         uploads: &[Upload<'_, D>],
     ) -> Vec<Result<()>> {
-        let body = self.reader.blob(blob);
-        if let [upload] = uploads {
-            return vec![self.push(blob, upload, body).await];
-        }
-        let (bodies, feed) = body::tee(body, uploads.len());
-        let pushes = uploads.iter().zip(bodies).map(|(upload, body)| self.push(blob, upload, body));
-        let pushes = join_all(pushes);
-        join(pushes, feed).await.0
+        let open = || self.reader.blob(blob);
+        let shared = self.yard.downloads.share(&blob.digest, uploads.len(), open);
+        let sessions = join_all(uploads.iter().map(|upload| self.session(blob, upload)));
+        let (shared, sessions) = join(shared, sessions).await;
+        let (bodies, feed) = match shared {
+            Ok(shared) => shared,
+            Err(error) => return uploads.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let pushes = uploads.iter().zip(sessions).zip(bodies).map(|((upload, session), body)| {
+            let body = body.shown_to(Arc::clone(&self.progress));
+            let (destination, group) = (upload.lane.destination(), &upload.lane.group);
+            async move { destination.push_blob(&group.repository, blob, session?, body).await }
+        });
+        join(join_all(pushes), feed).await.0
     }
 
-    async fn push<D: Destination>(
+    async fn session<D: Destination>(
         &self,
         blob: &Descriptor,
         upload: &Upload<'_, D>,
-        body: Body,
-    ) -> Result<()> {
-        let body = body.shown_to(Arc::clone(&self.progress));
-        let group = &upload.lane.group;
-        let session = upload.session.clone();
-        upload.lane.destination().push_blob(&group.repository, blob, session, body).await
+    ) -> Result<Session> {
+        match &upload.session {
+            Some(session) => Ok(session.clone()),
+            None => {
+                upload.lane.destination().open_upload(&upload.lane.group.repository, blob).await
+            }
+        }
     }
 }
 

@@ -13,17 +13,14 @@ use futures::future::{join_all, try_join_all};
 use tokio::{sync::OnceCell, time::sleep};
 
 use super::{
-    carry::{Crew, Lane, Need, Yard},
-    ledger::{Claim, Key, PlacedBlob, Turn},
+    carry::{Crew, Lane, Yard},
+    ledger::{Claim, Key},
     reader::Reader,
-    survey::Age,
+    stage::Leaf,
     tree::Tree,
 };
 use crate::{
-    model::{
-        Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Result, Tag,
-        event::Progress,
-    },
+    model::{Descriptor, Digest, Kind, RawManifest, Result, Tag, event::Progress},
     registry::{Destination, Mounting, Source},
 };
 
@@ -40,32 +37,11 @@ impl Manifests {
         Arc::clone(cells.entry(key).or_default())
     }
 
-    fn has(&self, key: &Key) -> bool {
+    /// Whether this run has put it.
+    pub(super) fn has(&self, key: &Key) -> bool {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cells.get(key).is_some_and(|cell| cell.initialized())
     }
-}
-
-/// An image manifest with the blobs it needs.
-struct Leaf {
-    manifest: RawManifest,
-    blobs: Vec<Descriptor>,
-}
-
-/// Blobs, and the lanes that need each.
-type Needs<'a, D> = Vec<(Descriptor, Vec<Need<'a, D>>)>;
-
-/// What the lanes lack of a tree, found out before anything is written.
-struct Stage<'a, D> {
-    turn: Turn,
-    /// The image manifests that at least one lane lacks, the root among them where it is one.
-    leaves: Vec<Leaf>,
-    /// Per lane: the digests of the manifests it lacks.
-    missing: Vec<HashSet<Digest>>,
-    /// The blobs that at least one lane lacks, largest first.
-    needs: Needs<'a, D>,
-    /// Blobs that turned out to be there; they become mountable with the commit like others.
-    present: Vec<(DestinationId, PlacedBlob)>,
 }
 
 /// What copying a tree would move.
@@ -151,139 +127,6 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
         forecast
     }
 
-    /// Finds out what the lanes lack and claims it; `None` when no lane is left.
-    async fn stage(&self, ages: Vec<Result<Age>>) -> Option<Stage<'_, D>> {
-        let asked = self.lanes.iter().zip(&ages).map(|(lane, age)| async move {
-            let age = age.clone()?;
-            self.missing(lane, age).await
-        });
-        let mut missing = Vec::new();
-        for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
-            missing.push(answer.unwrap_or_else(|error| {
-                lane.fail(error);
-                HashSet::new()
-            }));
-        }
-        let leaves = match self.read(&missing).await {
-            Ok(leaves) => leaves,
-            Err(error) => {
-                self.lanes.iter().for_each(|lane| lane.fail(error.clone()));
-                return None;
-            }
-        };
-        let (turn, needs) = self.claim(&leaves, &missing);
-        let mut stage = Stage { turn, leaves, missing, needs, present: Vec::new() };
-        self.settle(&mut stage, &ages).await;
-        Some(stage)
-    }
-
-    /// The manifests of the tree that the lane lacks; nothing when it has the root.
-    async fn missing(&self, lane: &Lane<D>, age: Age) -> Result<HashSet<Digest>> {
-        let root = self.tree.root.digest();
-        let below = self.tree.nested.iter().map(RawManifest::digest);
-        let below = below.chain(self.tree.leaves.iter().map(|leaf| &leaf.digest));
-        let unknown: HashSet<Digest> = below
-            .chain([root])
-            .filter(|digest| !self.manifests.has(&lane.key(digest)))
-            .cloned()
-            .collect();
-        if age == Age::New || unknown.is_empty() {
-            return Ok(unknown);
-        }
-        let asked: Vec<Digest> = unknown.into_iter().collect();
-        let missing = lane.destination().missing_manifests(&lane.group.repository, &asked).await?;
-        // the destination refuses a root whose content is absent: where it is, all of it is
-        let whole = asked.contains(root) && !missing.contains(root);
-        Ok(if whole { HashSet::new() } else { missing })
-    }
-
-    /// Reads the image manifests that any lane lacks.
-    async fn read(&self, missing: &[HashSet<Digest>]) -> Result<Vec<Leaf>> {
-        let lacked = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
-        let mut seen = HashSet::new();
-        let wanted: Vec<&Digest> = (self.tree.leaves.iter().map(|leaf| &leaf.digest))
-            .filter(|digest| lacked(digest) && seen.insert(*digest))
-            .collect();
-        self.reader.reserve(wanted.len() as u64).await?;
-        let read = wanted.into_iter().map(|digest| self.reader.manifest(digest));
-        let mut manifests = try_join_all(read).await?;
-        if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
-            manifests.push(self.tree.root.clone());
-        }
-        manifests.into_iter().map(leaf).collect()
-    }
-
-    /// Claims every blob that a lane lacks, in one step.
-    fn claim(&self, leaves: &[Leaf], missing: &[HashSet<Digest>]) -> (Turn, Needs<'_, D>) {
-        let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&Lane<D>>)> = HashMap::new();
-        for leaf in leaves {
-            for (lane, missing) in self.lanes.iter().zip(missing) {
-                if !lane.is_alive() || !missing.contains(leaf.manifest.digest()) {
-                    continue;
-                }
-                for blob in &leaf.blobs {
-                    let lanes = &mut wanted.entry(&blob.digest).or_insert((blob, Vec::new())).1;
-                    if !lanes.iter().any(|known| known.id == lane.id) {
-                        lanes.push(lane);
-                    }
-                }
-            }
-        }
-        let mut wanted: Vec<_> = wanted.into_values().collect();
-        wanted.sort_by_key(|(blob, _)| (std::cmp::Reverse(blob.size), blob.digest.clone()));
-        let keys: Vec<Key> = (wanted.iter())
-            .flat_map(|(blob, lanes)| lanes.iter().map(|lane| lane.key(&blob.digest)))
-            .collect();
-        let (turn, claims) = self.yard.ledger.enter(&keys);
-        let mut claims = claims.into_iter();
-        let needs = wanted.into_iter().map(|(blob, lanes)| {
-            let needs =
-                lanes.into_iter().zip(&mut claims).map(|(lane, claim)| Need { lane, claim });
-            (blob.clone(), needs.collect())
-        });
-        (turn, needs.collect())
-    }
-
-    /// Asks in bulk which of the blobs that are ours to carry are there already.
-    async fn settle(&self, stage: &mut Stage<'_, D>, ages: &[Result<Age>]) {
-        for (lane, age) in self.lanes.iter().zip(ages) {
-            if !matches!(age, Ok(Age::Old)) || !lane.is_alive() {
-                continue;
-            }
-            let ours = |need: &Need<'_, D>| {
-                need.lane.id == lane.id && matches!(need.claim, Claim::Carry(_))
-            };
-            let asked: Vec<Digest> = (stage.needs.iter())
-                .filter(|(_, needs)| needs.iter().any(ours))
-                .map(|(blob, _)| blob.digest.clone())
-                .collect();
-            if asked.is_empty() {
-                continue;
-            }
-            let answer = lane.destination().missing_blobs(&lane.group.repository, &asked).await;
-            let missing = match answer {
-                Ok(missing) => missing,
-                Err(error) => {
-                    lane.fail(error.context(format!("cannot ask {} for blobs", lane.group)));
-                    continue;
-                }
-            };
-            for (blob, needs) in &mut stage.needs {
-                if missing.contains(&blob.digest) {
-                    continue;
-                }
-                for need in needs.extract_if(.., |need| ours(need)) {
-                    if let Claim::Carry(carrier) = need.claim {
-                        self.yard.tally.present();
-                        stage.present.push((lane.id, carrier.placed()));
-                    }
-                }
-            }
-        }
-        // the claims of a lane that failed are dropped, so that nobody waits for them
-        stage.needs.iter_mut().for_each(|(_, needs)| needs.retain(|need| need.lane.is_alive()));
-    }
-
     /// Puts what the lane lacks: images, then the indexes between, then the root under its tag.
     async fn commit(
         &self,
@@ -314,19 +157,6 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
         let cell = self.manifests.cell(lane.key(leaf.manifest.digest()));
         let offer = Offer { manifest: &leaf.manifest, tag: None, blobs: &leaf.blobs };
         cell.get_or_try_init(|| crew.offer(lane, offer)).await.copied()
-    }
-}
-
-fn leaf(manifest: RawManifest) -> Result<Leaf> {
-    match manifest.read()? {
-        Manifest::Image(image) => {
-            let blobs = image.blobs().into_iter().cloned().collect();
-            Ok(Leaf { manifest, blobs })
-        }
-        Manifest::Index(_) => Err(Error::new(
-            Kind::Unsupported,
-            format!("{} is an index, and its descriptor does not say so", manifest.digest()),
-        )),
     }
 }
 

@@ -89,6 +89,12 @@ pub struct Home {
 }
 
 impl Home {
+    /// A repository that an earlier run filled.
+    pub fn filled(repository: Repository) -> Self {
+        let (_, state) = watch::channel(State::Committed);
+        Self { repository, state }
+    }
+
     /// Waits until the blob can be mounted from here; `false` when that will never be.
     pub async fn ready(&mut self, mounting: Mounting) -> bool {
         let enough = match mounting {

@@ -5,7 +5,7 @@
 //! happens to the others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -18,11 +18,12 @@ use super::{
     budget::Budget,
     carry::{Lane, Tally, Yard},
     copy::{Copy, Manifests},
+    download::Downloads,
     ledger::Ledger,
     plan::{self, Job, Plan, Verdict},
     reader::Origin,
     shutdown::Shutdown,
-    survey::{SourceGroup, TargetGroup},
+    survey::{self, SourceGroup, TargetGroup},
 };
 use crate::{
     model::{
@@ -115,7 +116,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         };
         let yard = Yard {
             ledger: Ledger::default(),
+            downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
+            most_transfers: options.transfers.max(1),
             tally: Tally::default(),
             meter: Arc::clone(&meters.destination),
             retry: Retry::default(),
@@ -188,32 +191,30 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
-        let mut summary = Summary {
-            rows: Vec::new(),
-            blobs: self.yard.tally.blobs(),
-            bytes_to_read: Some(0),
-            pulls: self.pulls(),
-        };
+        let mut rows = Vec::new();
+        let mut bytes_to_read = Some(0);
+        let mut untold: HashSet<&Host> = HashSet::new();
         for (image, done) in images.iter().zip(done) {
             let done = done
                 .unwrap_or_else(|| Done { rows: self.not_started(image), bytes_to_read: Some(0) });
-            summary.rows.extend(done.rows);
-            summary.bytes_to_read =
-                summary.bytes_to_read.zip(done.bytes_to_read).map(|(a, b)| a + b);
+            rows.extend(done.rows);
+            bytes_to_read = bytes_to_read.zip(done.bytes_to_read).map(|(all, more)| all + more);
+            if done.bytes_to_read.is_none() {
+                untold.insert(&image.origin.host);
+            }
         }
-        if summary.rows.iter().any(|row| row.bytes_pushed.is_none()) {
-            summary.blobs = Blobs::default();
-        }
-        summary
+        let blobs = if untold.is_empty() { self.yard.tally.blobs() } else { Blobs::default() };
+        Summary { rows, blobs, bytes_to_read, pulls: self.pulls(&untold) }
     }
 
-    fn pulls(&self) -> Vec<Pulls> {
+    /// The metered registries; what images that were not looked into would spend is not known.
+    fn pulls(&self, untold: &HashSet<&Host>) -> Vec<Pulls> {
         let metered: BTreeMap<_, _> = (self.origins.iter())
             .filter_map(|(host, origin)| Some((host, (origin, origin.source.allowance()?))))
             .collect();
         let pulls = metered.into_iter().map(|(host, (origin, allowance))| Pulls {
             registry: host.to_string(),
-            spent: Some(origin.budget.spent()),
+            spent: (!untold.contains(host)).then(|| origin.budget.spent()),
             limit: allowance.limit,
             remaining: allowance.remaining,
             window_seconds: allowance.window.as_secs(),
@@ -247,6 +248,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        for id in (0..self.destinations.len()).map(DestinationId) {
+            let street = targets.iter().filter(|((destination, _), _)| *destination == id);
+            survey::introduce(street.map(|(_, group)| group));
+        }
         let job = |image: &Image| Job {
             source: Arc::clone(&sources[&(&image.origin.host, &image.origin.repository)]),
             targets: (image.targets.iter())

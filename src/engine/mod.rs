@@ -17,11 +17,13 @@ pub mod budget;
 mod carry;
 mod conclude;
 mod copy;
+mod download;
 pub mod ledger;
 pub mod mirror;
 mod plan;
 mod reader;
 pub mod shutdown;
+mod stage;
 mod survey;
 mod tree;
 

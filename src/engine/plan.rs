@@ -221,7 +221,9 @@ async fn grow<S: Source>(
     }
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
-        Platforms::All => 0,
+        // how many, the index will tell: with room for none, a limit would go on indexes alone,
+        // run after run
+        Platforms::All => 1,
     };
     reader.reserve(1 + 2 * images).await?;
     tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))

@@ -3,7 +3,11 @@
 //! A group is shared by the images that concern it and lives as long as the
 //! last of them, so that memory follows what is running and not the whole run.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use tokio::sync::OnceCell;
 
@@ -54,6 +58,10 @@ pub(super) struct TargetGroup<D> {
     pub(super) tags: Vec<Tag>,
     /// Those of the tags whose manifest must be read to know whether it is up to date.
     pub(super) filtered: Vec<Tag>,
+    /// What [`Self::age`] said, for those who ask when the group is gone.
+    told: Arc<OnceLock<Age>>,
+    /// The other repositories of the destination.
+    street: OnceLock<Arc<Street<D>>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
     ensured: OnceCell<Result<Age>>,
@@ -66,6 +74,8 @@ impl<D: Destination> TargetGroup<D> {
             repository,
             tags: Vec::new(),
             filtered: Vec::new(),
+            told: Arc::default(),
+            street: OnceLock::new(),
             current: OnceCell::new(),
             manifests: OnceCell::new(),
             ensured: OnceCell::new(),
@@ -112,7 +122,24 @@ impl<D: Destination> TargetGroup<D> {
 
     /// Whether the repository was there before this run; makes nothing.
     pub(super) async fn age(&self) -> Result<Age> {
-        Ok(if self.all().await?.is_some() { Age::Old } else { Age::New })
+        let age = if self.all().await?.is_some() { Age::Old } else { Age::New };
+        Ok(*self.told.get_or_init(|| age))
+    }
+
+    /// Other repositories of the destination that were there before this run: those of
+    /// the most similar names, at most [`NEIGHBOURS`].
+    pub(super) async fn neighbours(&self) -> Vec<Repository> {
+        let Some(street) = self.street.get() else { return Vec::new() };
+        let mut houses: Vec<&House<D>> =
+            street.iter().filter(|house| house.repository != self.repository).collect();
+        houses.sort_by_key(|house| Reverse(alike(&house.repository, &self.repository)));
+        let mut found = Vec::new();
+        for house in houses.into_iter().take(3 * NEIGHBOURS) {
+            if found.len() < NEIGHBOURS && house.is_old().await {
+                found.push(house.repository.clone());
+            }
+        }
+        found
     }
 
     /// Makes the repository if it is not there.
@@ -127,6 +154,47 @@ impl<D: Destination> TargetGroup<D> {
         };
         self.ensured.get_or_init(make).await.clone()
     }
+}
+
+/// How many other repositories are asked for blobs that one lacks.
+const NEIGHBOURS: usize = 8;
+
+/// The repositories of one destination, in the configuration's order.
+type Street<D> = Vec<House<D>>;
+
+/// A repository as others of its destination know it; it does not keep its group alive.
+struct House<D> {
+    repository: Repository,
+    group: Weak<TargetGroup<D>>,
+    told: Arc<OnceLock<Age>>,
+}
+
+impl<D: Destination> House<D> {
+    async fn is_old(&self) -> bool {
+        if let Some(group) = self.group.upgrade() {
+            // a question that the run asks anyway, and once
+            return matches!(group.age().await, Ok(Age::Old));
+        }
+        self.told.get() == Some(&Age::Old)
+    }
+}
+
+/// Lets the repositories of one destination know of each other.
+pub(super) fn introduce<'a, D: 'a>(groups: impl Iterator<Item = &'a Arc<TargetGroup<D>>> + Clone) {
+    let house = |group: &Arc<TargetGroup<D>>| House {
+        repository: group.repository.clone(),
+        group: Arc::downgrade(group),
+        told: Arc::clone(&group.told),
+    };
+    let street: Arc<Street<D>> = Arc::new(groups.clone().map(house).collect());
+    for group in groups {
+        group.street.get_or_init(|| Arc::clone(&street));
+    }
+}
+
+/// How many leading characters two names share.
+fn alike(a: &Repository, b: &Repository) -> usize {
+    a.as_str().bytes().zip(b.as_str().bytes()).take_while(|(a, b)| a == b).count()
 }
 
 impl<D> std::fmt::Display for TargetGroup<D> {

@@ -12,72 +12,34 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use futures::FutureExt;
 use http::HeaderValue;
 use secrecy::ExposeSecret;
-use tokio::sync::{Mutex as Gate, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex as Gate, OwnedMutexGuard},
+    time::Instant,
+};
 use url::Url;
 
 use super::{
     Meter,
+    access::Access,
     challenge::Challenge,
     credentials::{Credentials, Docker, Identity},
     errors::Standing,
     flight::{Age, Flights},
     login::{Freshness, Login},
     token::{Asker, Token, TokenRequest, basic, fetch, secret},
-    transport::{Transport, authority, same_origin},
+    transport::{Transport, authority},
 };
-use crate::model::{Error, Host, Kind, Repository, Result};
+use crate::model::{Error, Host, Kind, Result};
 
-/// What a request needs to be allowed to do.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Access {
-    pub(crate) repository: Repository,
-    pub(crate) rights: Rights,
-    /// The repository a blob is mounted from.
-    pub(crate) from: Option<Repository>,
-}
-
-/// What is done with a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Rights {
-    Pull,
-    PullPush,
-}
-
-impl Access {
-    pub(crate) fn new(repository: &Repository, rights: Rights) -> Self {
-        Self { repository: repository.clone(), rights, from: None }
-    }
-
-    pub(crate) fn with(mut self, from: &Repository) -> Self {
-        self.from = Some(from.clone());
-        self
-    }
-
-    /// The scopes to ask for: the challenge's own where it speaks of anything but these repositories.
-    fn scopes(&self, challenged: Option<&str>) -> Vec<String> {
-        let ours = |scope: &str| {
-            let mut names = [Some(&self.repository), self.from.as_ref()].into_iter().flatten();
-            names.any(|name| scope.starts_with(&format!("repository:{name}:")))
-        };
-        if let Some(challenged) = challenged
-            && !challenged.split_whitespace().all(ours)
-        {
-            return challenged.split_whitespace().map(str::to_owned).collect();
-        }
-        let actions = match self.rights {
-            Rights::Pull => "pull",
-            Rights::PullPush => "pull,push",
-        };
-        let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
-        scopes.extend(self.from.iter().map(|from| format!("repository:{from}:pull")));
-        scopes
-    }
-}
+/// How long a refusal of a new token speaks for the next one: some registries
+/// refuse a token where there is no such repository.
+const FUTILE: Duration = Duration::from_secs(60);
 
 /// What a registry wants to see.
 #[derive(Debug, Clone)]
@@ -106,6 +68,8 @@ struct Knowledge {
     host: Option<Way>,
     by_access: HashMap<Access, Way>,
     gates: HashMap<Option<Access>, Arc<Gate<Probe>>>,
+    /// When a new token was refused, too: the next will be.
+    futile: HashMap<TokenRequest, Instant>,
 }
 
 /// Whether the first request may be waited for.
@@ -129,6 +93,8 @@ pub(crate) struct Authenticator {
     knowledge: Mutex<Knowledge>,
     tokens: Flights<TokenRequest, Token>,
     warned: AtomicBool,
+    /// Whether credentials turned out to be there.
+    is_known: AtomicBool,
 }
 
 enum Source {
@@ -212,6 +178,7 @@ impl Authenticator {
             knowledge: Mutex::default(),
             tokens: Flights::new(),
             warned: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
         }
     }
 
@@ -265,6 +232,9 @@ impl Authenticator {
                 Ok(next.header.is_some().then_some(next))
             }
             Grant::Token { key, age: Age::Kept } => {
+                if self.lock().futile.get(key).is_some_and(|at| at.elapsed() < FUTILE) {
+                    return Ok(None);
+                }
                 self.tokens.discard(key, |token| Some(&token.header) == pass.header.as_ref());
                 self.meter.retries.add(1);
                 self.token(key.clone()).await.map(Some)
@@ -276,6 +246,7 @@ impl Authenticator {
                 };
                 let scopes = access.scopes(scope.as_deref());
                 if scopes == key.scopes || realm != key.realm {
+                    self.lock().futile.insert(key.clone(), Instant::now());
                     return Ok(None);
                 }
                 self.learn(access, Way::Bearer { realm, service, scope });
@@ -290,23 +261,33 @@ impl Authenticator {
         }
     }
 
-    /// Who asks, for hints.
-    pub(crate) async fn standing(&self) -> Standing {
-        match &self.source {
-            Source::Login(_) => Standing::Managed,
-            _ => match self.identity().await {
-                Ok(Identity::Anonymous) | Err(_) => Standing::Anonymous,
-                Ok(_) => Standing::Known,
-            },
+    /// Who asks, as far as it has come up.
+    pub(crate) fn standing(&self) -> Standing {
+        match (&self.source, self.is_known.load(Relaxed)) {
+            (Source::Login(_), _) => Standing::Managed,
+            (_, true) => Standing::Known,
+            (_, false) => Standing::Anonymous,
         }
     }
 
     async fn identity(&self) -> Result<Identity> {
-        match &self.source {
-            Source::Docker(docker) => docker.identity().await,
-            Source::Fixed(identity) => Ok(identity.clone()),
-            Source::Login(_) => Ok(Identity::Anonymous),
+        let identity = match &self.source {
+            Source::Docker(docker) => docker.identity().await?,
+            Source::Fixed(identity) => identity.clone(),
+            Source::Login(_) => Identity::Anonymous,
+        };
+        let is_known = !matches!(identity, Identity::Anonymous);
+        self.is_known.store(is_known, Relaxed);
+        if is_known && !self.transport.is_private(&self.base) {
+            return Err(self.would_leak());
         }
+        Ok(identity)
+    }
+
+    fn would_leak(&self) -> Error {
+        let problem = format!("the credentials for `{}` would go over plain HTTP", self.host);
+        Error::new(Kind::Configuration, problem)
+            .hint("use HTTPS, or set no credentials for this registry")
     }
 
     fn known(&self, access: &Access) -> Known {
@@ -340,11 +321,7 @@ impl Authenticator {
             Way::Open => Ok(Pass::new(None, Grant::Open)),
             Way::Basic => {
                 let header = match self.identity().await? {
-                    Identity::Basic { username, password }
-                        if self.transport.is_private(&self.base) =>
-                    {
-                        Some(basic(&username, &password)?)
-                    }
+                    Identity::Basic { username, password } => Some(basic(&username, &password)?),
                     _ => None,
                 };
                 Ok(Pass::new(header, Grant::Basic))
@@ -375,10 +352,7 @@ impl Authenticator {
 
     async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Pass> {
         if !self.transport.is_private(&self.base) {
-            return Err(Error::new(
-                Kind::Configuration,
-                format!("`{}` would get its credentials over plain HTTP", self.host),
-            ));
+            return Err(self.would_leak());
         }
         let known = login.authorization(freshness).await?;
         let header = secret(known.expose_secret()).ok_or_else(|| {
@@ -414,16 +388,17 @@ impl Authenticator {
             _ => false,
         };
         let named = self.auth_host.as_ref().is_some_and(|host| host.as_str() == name);
-        self.transport.is_private(realm) && (same_origin(realm, &self.base) || belongs || named)
+        self.transport.is_private(realm)
+            && (self.transport.same_origin(realm, &self.base) || belongs || named)
     }
 
     fn warn(&self, realm: &Url) {
         if !self.warned.swap(true, Relaxed) {
             let service = authority(realm);
             tracing::warn!(
-                registry = %self.host,
-                "credentials are not sent to the token service `{service}`, which is not known to belong to `{0}`; \
-                 if it does, set `auth_host = \"{service}\"` under [registry.\"{0}\"]",
+                "credentials for `{0}` are not sent to the token service `{service}`, which is not known to \
+                 belong to it or is asked over plain HTTP; if it does belong to it, set \
+                 `auth_host = \"{service}\"` under [registry.\"{0}\"]",
                 self.host
             );
         }
@@ -435,65 +410,4 @@ impl Authenticator {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::transport::Reach;
-
-    fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
-        let transport = Transport::new(Reach::Direct).unwrap();
-        Authenticator::new(
-            (&host.parse().unwrap(), &base.parse().unwrap()),
-            Credentials::Anonymous,
-            auth_host.map(|host| host.parse().unwrap()),
-            &transport,
-            &Arc::default(),
-        )
-    }
-
-    #[test]
-    fn credentials_go_only_where_they_belong() {
-        let hub = authenticator("docker.io", "https://registry-1.docker.io/", None);
-        let ghcr = authenticator("ghcr.io", "https://ghcr.io/", None);
-        let own =
-            authenticator("r.example.com", "https://r.example.com/", Some("auth.example.com"));
-        let port = authenticator("localhost:5000", "http://localhost:5000/", None);
-        for (registry, realm, expected) in [
-            (&hub, "https://auth.docker.io/token", true),
-            (&hub, "https://registry-1.docker.io/token", true),
-            (&hub, "http://auth.docker.io/token", false),
-            (&hub, "https://auth.docker.io:8443/token", false),
-            (&hub, "https://auth.docker.io.evil.example/token", false),
-            (&hub, "https://evil.example/auth.docker.io", false),
-            (&ghcr, "https://ghcr.io/token", true),
-            (&ghcr, "http://ghcr.io/token", false),
-            (&ghcr, "https://ghcr.io:444/token", false),
-            (&ghcr, "https://auth.docker.io/token", false),
-            (&own, "https://auth.example.com/token", true),
-            (&own, "https://example.com/token", false),
-            (&port, "http://localhost:5000/token", true),
-            (&port, "http://localhost:5001/token", false),
-        ] {
-            let realm = realm.parse().unwrap();
-            assert_eq!(registry.is_trusted(&realm), expected, "{} {realm}", registry.host);
-        }
-    }
-
-    #[test]
-    fn a_challenge_of_another_scope_is_taken_by_its_word() {
-        let access = Access::new(&"a/b".parse().unwrap(), Rights::PullPush);
-        let mount = access.clone().with(&"c".parse().unwrap());
-        for (access, challenged, expected) in [
-            (&access, None, vec!["repository:a/b:pull,push"]),
-            (&access, Some("repository:a/b:pull"), vec!["repository:a/b:pull,push"]),
-            (&access, Some("aws"), vec!["aws"]),
-            (&access, Some("repository:x/a/b:pull x"), vec!["repository:x/a/b:pull", "x"]),
-            (
-                &mount,
-                Some("repository:a/b:pull,push"),
-                vec!["repository:a/b:pull,push", "repository:c:pull"],
-            ),
-        ] {
-            assert_eq!(access.scopes(challenged), expected, "{challenged:?}");
-        }
-    }
-}
+mod tests;

@@ -29,7 +29,7 @@ pub const READ_STALL: Duration = Duration::from_secs(30);
 const RESUMES: u32 = 4;
 
 /// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
-const TEE_DEPTH: usize = 2;
+const TEE_DEPTH: usize = 1;
 
 /// A blob's bytes, to be sent once.
 pub struct Body {
@@ -89,6 +89,17 @@ impl Body {
     /// The bytes.
     pub fn into_stream(self) -> ByteStream {
         self.stream
+    }
+
+    /// The same body once its first bytes have come, so that it is known to be there.
+    ///
+    /// # Errors
+    /// Those of the stream, when it begins with one.
+    pub async fn begin(mut self) -> Result<Self> {
+        if let Some(first) = self.stream.next().await {
+            self.stream = stream::iter([Ok(first?)]).chain(self.stream).boxed();
+        }
+        Ok(self)
     }
 
     /// The bytes in memory, for the small blobs that are read rather than copied.
@@ -233,12 +244,27 @@ pub fn tee(body: Body, consumers: usize) -> (Vec<Body>, impl Future<Output = ()>
     let size = body.size();
     let (senders, bodies): (Vec<_>, Vec<_>) = (0..consumers)
         .map(|_| {
-            let (sender, mut receiver) = mpsc::channel::<Result<Bytes>>(TEE_DEPTH);
-            let chunks = stream::poll_fn(move |task| receiver.poll_recv(task));
-            (sender, Body::new(size, chunks))
+            let (sender, receiver) = mpsc::channel(TEE_DEPTH);
+            (sender, Body::new(size, received(receiver, size)))
         })
         .unzip();
     (bodies, feed(body.into_stream(), senders).boxed())
+}
+
+/// What is fed, and an error where feeding ends before all of it has come.
+fn received(
+    receiver: mpsc::Receiver<Result<Bytes>>,
+    size: u64,
+) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::unfold((receiver, size), |(mut receiver, left)| async move {
+        let item = match receiver.recv().await {
+            Some(item) => item,
+            None if left == 0 => return None,
+            None => Err(Error::new(Kind::Unavailable, "the shared download was given up")),
+        };
+        let left = item.as_ref().map_or(0, |chunk| left.saturating_sub(chunk.len() as u64));
+        Some((item, (receiver, left)))
+    })
 }
 
 async fn feed(mut stream: ByteStream, mut senders: Vec<mpsc::Sender<Result<Bytes>>>) {

@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures::StreamExt;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::{Request, Response};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -22,14 +20,16 @@ use tokio::{
 use url::Url;
 
 use super::{
-    Allowance, ByteStream, Meter,
-    auth::{Access, Authenticator, Pass},
-    challenge::{Challenge, challenges},
-    credentials::Credentials,
+    Allowance, Meter,
+    access::Access,
+    auth::{Authenticator, Pass},
+    challenge::challenges,
     errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
+    exchange::{Answer, Call, Leave, No, Whose},
     pace::{Pace, Paces},
+    settings::{Settings, base},
     token::limited,
-    transport::{Certificate, Lane, Transport, authority, same_origin},
+    transport::{Lane, Transport, authority},
 };
 use crate::model::{Error, Host, Kind, Result};
 
@@ -40,51 +40,6 @@ const REDIRECTS: usize = 5;
 
 /// How often one request is sent at most: bare, with what is known, with what is new.
 const LOGINS: usize = 3;
-
-/// How to reach and use one registry.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Whose name it is asked in.
-    pub credentials: Credentials,
-    /// A token service on another host that may have the credentials.
-    pub auth_host: Option<Host>,
-    /// What to trust besides the system's certificates.
-    pub certificate: Option<Certificate>,
-    /// HTTP or HTTPS.
-    pub scheme: Scheme,
-    /// Requests at once, at least one.
-    pub max_connections: usize,
-    /// Registries asked first for content by digest.
-    pub mirrors: Vec<Host>,
-    /// How fast it may be written to.
-    pub paces: Paces,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            credentials: Credentials::Docker,
-            auth_host: None,
-            certificate: None,
-            scheme: Scheme::Usual,
-            max_connections: 32,
-            mirrors: Vec::new(),
-            paces: Paces::default(),
-        }
-    }
-}
-
-/// HTTP or HTTPS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scheme {
-    /// HTTP for this machine, HTTPS for every other.
-    #[default]
-    Usual,
-    /// HTTP.
-    Http,
-    /// HTTPS.
-    Https,
-}
 
 /// One registry, as [`Source`](super::Source) and as [`Destination`](super::Destination).
 #[derive(Debug)]
@@ -106,64 +61,6 @@ pub(super) struct Mirror {
     pub(super) registry: Registry,
     /// Set once it did not answer; it is then left alone.
     pub(super) is_gone: AtomicBool,
-}
-
-/// A request, before anything but itself is decided.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) access: &'a Access,
-    pub(super) doing: Doing,
-    pub(super) lane: Lane,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, url: Url, access: &'a Access, doing: Doing) -> Self {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { method, url, access, doing, lane: Lane::Calls, headers, body }
-    }
-}
-
-/// A 2xx answer; holds its connection's permit.
-pub(super) struct Answer {
-    /// How an error names the request.
-    pub(super) subject: String,
-    response: Response,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Answer {
-    pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
-        self.response.headers().get(name)?.to_str().ok()
-    }
-
-    pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// The body, of at most `limit` bytes.
-    pub(super) async fn bytes(self, limit: u64) -> Result<Bytes> {
-        limited(self.response, limit, &self.subject).await
-    }
-
-    /// The body as it comes; the permit goes with it.
-    pub(super) fn stream(self) -> ByteStream {
-        let Self { subject, response, permit } = self;
-        let chunks = response.bytes_stream().map(move |chunk| {
-            let _held = &permit;
-            chunk.map_err(|error| {
-                Error::new(Kind::Unavailable, format!("{subject}: the connection broke"))
-                    .because(error.without_url())
-            })
-        });
-        chunks.boxed()
-    }
 }
 
 impl Registry {
@@ -228,7 +125,7 @@ impl Registry {
 
     /// How an error names a request: no scheme, no query, no upload state.
     pub(super) fn subject(&self, method: &Method, url: &Url) -> String {
-        let host = match same_origin(url, &self.base) {
+        let host = match self.transport.same_origin(url, &self.base) {
             true => self.host.to_string(),
             false => authority(url),
         };
@@ -246,7 +143,7 @@ impl Registry {
     /// # Errors
     /// What the registry says, of the kind it means; what the connection or the token service says.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer> {
-        let mut pass = self.auth.pass(call.access).await?;
+        let mut pass = self.pass(call.access).await?;
         let mut logins = 1;
         loop {
             let no = match self.attempt(call, pass.header.as_ref()).await {
@@ -267,56 +164,64 @@ impl Registry {
                     true => pass.unanswered(),
                     false => self.auth.accepted(pass, call.access),
                 }
-                return Err(self.explain(error).await);
+                return Err(self.explain(error));
             }
-            match self.auth.refused(pass, call.access, &offered).await? {
+            let next = self.auth.refused(pass, call.access, &offered).await;
+            match next.map_err(|no| self.explain(no))? {
                 Some(next) if logins < LOGINS => pass = next,
-                _ => return Err(self.explain(error).await),
+                _ => return Err(self.explain(error)),
             }
             logins += 1;
         }
     }
 
-    /// Sends the request once, with a body that exists once, and without a limit of time.
+    /// Waits for what is needed to send a request that can be sent only once.
+    pub(super) async fn leave(
+        &self,
+        request: &Request,
+        access: Access,
+        doing: Doing,
+    ) -> Result<Leave> {
+        let pass = match self.whose(request.url()) {
+            // others learn nothing from a request that takes long
+            Whose::Own => Some(self.pass(&access).await?.without_probe()),
+            Whose::Other => None,
+        };
+        turn(self.pace(request.method(), doing)).await;
+        Ok(Leave { pass, access, doing, permit: self.permit().await })
+    }
+
+    /// Sends the request once and without a limit of time.
     ///
     /// A refused login is forgotten, so that another attempt brings a new one,
     /// and told as [`Kind::Unavailable`], because only a new body can be sent.
-    pub(super) async fn send_once(
-        &self,
-        request: Request,
-        access: &Access,
-        doing: Doing,
-    ) -> Result<()> {
-        let mut request = request;
+    pub(super) async fn send_once(&self, mut request: Request, leave: Leave) -> Result<()> {
+        let Leave { pass, access, doing, permit: _held } = leave;
+        let pace = self.pace(request.method(), doing);
         let subject = self.subject(request.method(), request.url());
         let whose = self.whose(request.url());
-        let pass = match whose {
-            Whose::Own => Some(self.auth.pass(access).await?),
-            Whose::Other => None,
-        };
         if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
-        // bare or not, others learn nothing from this one before its body is through
-        let pass = pass.map(Pass::without_probe);
-        let pace = self.pace(request.method(), doing);
-        turn(pace).await;
-        let _permit = self.permit().await;
         let response = self.transport.send(Lane::Blobs, request, &self.meter, &subject).await?;
         if response.status().is_success() {
             return Ok(());
         }
         let no = self.refusal(response, subject, whose).await;
-        slow_down(pace, &no);
+        no.slow_down(pace);
         let error = no.refusal.error(&no.subject, doing);
         if no.wants_login
             && let Some(pass) = pass
-            && self.auth.refused(pass, access, &no.offered).await?.is_some()
+            && self.auth.refused(pass, &access, &no.offered).await?.is_some()
         {
             let again = Error::new(Kind::Unavailable, "the login ended during the upload");
             return Err(again.because(error));
         }
-        Err(self.explain(error).await)
+        Err(self.explain(error))
+    }
+
+    async fn pass(&self, access: &Access) -> Result<Pass> {
+        self.auth.pass(access).await.map_err(|error| self.explain(error))
     }
 
     fn pace(&self, method: &Method, doing: Doing) -> Option<&Pace> {
@@ -364,10 +269,12 @@ impl Registry {
             }
             if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
                 let no = self.refusal(response, subject, whose).await;
-                slow_down(pace, &no);
+                no.slow_down(pace);
                 return Ok(Err(no));
             }
-            let next = next_hop(&url, response.headers(), self.transport.is_plain(&url));
+            let next = next_hop(&url, response.headers());
+            // never from HTTPS to plain HTTP
+            let next = next.filter(|to| url.scheme() == "http" || self.transport.is_private(to));
             url = next.ok_or_else(|| {
                 Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
             })?;
@@ -377,7 +284,7 @@ impl Registry {
     }
 
     fn whose(&self, url: &Url) -> Whose {
-        if same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
+        if self.transport.same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
     }
 
     /// Sends as it is, and waits for the head of the answer.
@@ -406,8 +313,8 @@ impl Registry {
         No { refusal, subject, wants_login, offered: challenges(&headers) }
     }
 
-    async fn explain(&self, error: Error) -> Error {
-        match hint(error.kind(), &self.host, self.auth.standing().await) {
+    fn explain(&self, error: Error) -> Error {
+        match hint(error.kind(), &self.host, self.auth.standing()) {
             Some(hint) => error.hint(hint),
             None => error,
         }
@@ -425,25 +332,12 @@ impl Registry {
                 window: Duration::from_secs(window),
             })
         };
-        if let Some(told) = told() {
-            *self.allowance.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-        }
+        let Some(told) = told() else { return };
+        let mut known = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        // answers overtake each other: the smallest is the latest
+        let least = known.map_or(told.remaining, |known| known.remaining.min(told.remaining));
+        *known = Some(Allowance { remaining: least, ..told });
     }
-}
-
-/// Whether a URL is the registry's, which alone sees its login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    Own,
-    Other,
-}
-
-/// A refusal and what belongs to it.
-pub(super) struct No {
-    pub(super) refusal: Refusal,
-    pub(super) subject: String,
-    wants_login: bool,
-    offered: Vec<Challenge>,
 }
 
 /// Waits for a turn, holding nothing.
@@ -453,32 +347,10 @@ async fn turn(pace: Option<&Pace>) {
     }
 }
 
-fn slow_down(pace: Option<&Pace>, no: &No) {
-    if let Some(pace) = pace
-        && no.refusal.is_throttle()
-    {
-        pace.throttled();
-    }
-}
-
-fn base(host: &Host, scheme: Scheme) -> Result<Url> {
-    let plain = match scheme {
-        Scheme::Usual => host.is_loopback(),
-        Scheme::Http => true,
-        Scheme::Https => false,
-    };
-    let scheme = if plain { "http" } else { "https" };
-    let name = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-    Url::parse(&format!("{scheme}://{name}/")).map_err(|error| {
-        Error::new(Kind::Configuration, format!("`{host}` is no host")).because(error)
-    })
-}
-
-/// Where a redirect leads: to plain HTTP only where it was plain before.
-fn next_hop(from: &Url, headers: &HeaderMap, was_plain: bool) -> Option<Url> {
+/// Where a redirect leads.
+fn next_hop(from: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    let to = from.join(location).ok()?;
-    (to.scheme() == "https" || (to.scheme() == "http" && was_plain)).then_some(to)
+    from.join(location).ok().filter(|to| matches!(to.scheme(), "https" | "http"))
 }
 
 #[cfg(test)]
@@ -509,31 +381,16 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_keeps_to_https() {
+    fn a_redirect_is_absolute_or_relative() {
         for (from, location, expected) in [
             ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
             ("https://a/v2/x", "/y", Some("https://a/y")),
-            ("https://a/v2/x", "http://b/y", None),
             ("http://a/v2/x", "http://b/y", Some("http://b/y")),
             ("http://a/v2/x", "ftp://b/y", None),
         ] {
             let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
-            let from: Url = from.parse().unwrap();
-            let next = next_hop(&from, &headers, from.scheme() == "http");
+            let next = next_hop(&from.parse().unwrap(), &headers);
             assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
-        }
-    }
-
-    #[test]
-    fn the_scheme_is_http_for_this_machine_only_unless_set() {
-        for (host, scheme, expected) in [
-            ("docker.io", Scheme::Usual, "https://registry-1.docker.io/"),
-            ("localhost:5000", Scheme::Usual, "http://localhost:5000/"),
-            ("[::1]:5000", Scheme::Usual, "http://[::1]:5000/"),
-            ("localhost:5000", Scheme::Https, "https://localhost:5000/"),
-            ("r.example.com", Scheme::Http, "http://r.example.com/"),
-        ] {
-            assert_eq!(base(&host.parse().unwrap(), scheme).unwrap().as_str(), expected);
         }
     }
 }

@@ -7,9 +7,10 @@ use http::{HeaderValue, Method, header};
 
 use super::{
     Body, Destination, Mount, Mounting, Mutability, Session,
-    auth::{Access, Rights},
-    client::{Call, Registry},
+    access::{Access, Rights},
+    client::Registry,
     errors::Doing,
+    exchange::Call,
     retry::Retry,
 };
 use crate::model::{
@@ -84,23 +85,23 @@ impl Destination for Registry {
         blob: &Descriptor,
         from: &Repository,
     ) -> Result<Mount> {
-        self.open_upload(repository, Some((&blob.digest, from))).await
+        self.start_upload(repository, Some((&blob.digest, from))).await
+    }
+
+    async fn open_upload(&self, repository: &Repository, _blob: &Descriptor) -> Result<Session> {
+        match self.start_upload(repository, None).await? {
+            Mount::Session(session) => Ok(session),
+            Mount::Mounted => Err(Error::new(Kind::Protocol, "mounted what was not asked for")),
+        }
     }
 
     async fn push_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<Session>,
+        session: Session,
         body: Body,
     ) -> Result<()> {
-        let session = match session {
-            Some(session) => session,
-            None => match self.open_upload(repository, None).await? {
-                Mount::Session(session) => session,
-                Mount::Mounted => return Ok(()),
-            },
-        };
         self.upload(repository, blob, session, body).await
     }
 

@@ -203,9 +203,11 @@ fn read(body: &[u8]) -> (Option<Code>, String) {
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
     {
-        let detail = first.detail.as_str().unwrap_or_default();
-        let message = if first.message.is_empty() { detail } else { &first.message };
-        return (Some(first.code), printable(message));
+        // Docker Hub says only there that it is the pull limit
+        let detail = first.detail.as_str().filter(|detail| *detail != first.message);
+        let said = [Some(first.message.as_str()), detail].into_iter().flatten();
+        let said: Vec<_> = said.filter(|text| !text.is_empty()).collect();
+        return (Some(first.code), printable(&said.join(": ")));
     }
     if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
         let known = ["message", "error_description", "details", "error"];

@@ -11,13 +11,16 @@ pub mod login;
 pub mod meter;
 pub mod pace;
 pub mod retry;
+pub mod settings;
 pub mod transport;
 
+mod access;
 mod artifact_registry;
 mod auth;
 mod challenge;
 mod destination;
 mod errors;
+mod exchange;
 pub(crate) mod flight;
 mod hub;
 mod paging;
@@ -27,10 +30,11 @@ mod token;
 mod upload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     future::Future,
     time::Duration,
 };
@@ -41,11 +45,12 @@ use url::Url;
 
 use crate::model::{Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag};
 pub use body::Body;
-pub use client::{Registry, Scheme, Settings};
+pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
 pub use meter::{Meter, Meters};
 pub use pace::{Pace, Paces};
+pub use settings::{Scheme, Settings};
 pub use transport::{Certificate, Reach, Transport};
 
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
@@ -153,6 +158,16 @@ pub trait Destination: Send + Sync + 'static {
         from: &Repository,
     ) -> impl Future<Output = Result<Mount>> + Send;
 
+    /// Opens an upload session for the blob; retried as it sends nothing yet.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::model::Kind) for what the registry cannot hold.
+    fn open_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> impl Future<Output = Result<Session>> + Send;
+
     /// Uploads the blob whole. One attempt, as the body cannot be sent again.
     ///
     /// # Errors
@@ -161,7 +176,7 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Option<Session>,
+        session: Session,
         body: Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -208,8 +223,14 @@ pub enum Mount {
 }
 
 /// An open upload session.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Session {
     /// Where the blob is to be put; carries state, is never printed.
     pub location: Url,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session")
+    }
 }

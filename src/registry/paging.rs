@@ -8,12 +8,13 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    auth::{Access, Rights},
-    client::{Call, Registry, Whose},
+    access::{Access, Rights},
+    client::Registry,
     errors::Doing,
+    exchange::{Call, Whose},
     retry::Retry,
     token::limited,
-    transport::{Lane, same_origin},
+    transport::Lane,
 };
 use crate::model::{Error, Kind, Repository, Result, Tag};
 
@@ -78,7 +79,8 @@ impl Registry {
         };
         let (page, next) = Retry::default().run(&self.meter, fetch).await?;
         // the login goes along: to this registry only, and onwards only
-        let next = next.filter(|next| same_origin(next, &self.base) && *next != call.url);
+        let next =
+            next.filter(|next| self.transport.same_origin(next, &self.base) && *next != call.url);
         Ok((page, next))
     }
 }

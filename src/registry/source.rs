@@ -11,17 +11,20 @@ use futures::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
-    Allowance, ByteStream, Source, artifact_registry,
-    auth::{Access, Rights},
+    Allowance, ByteStream, Source,
+    access::{Access, Rights},
+    artifact_registry,
     body::corrupt,
-    client::{Answer, Call, Registry},
+    client::Registry,
     errors::Doing,
+    exchange::{Answer, Call},
     hub, quay,
     retry::Retry,
     transport::Lane,
 };
 use crate::model::{
-    Descriptor, Digest, Error, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
+    Descriptor, Digest, Error, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result,
+    Tag,
     content::{MANIFEST_LIMIT, too_large},
 };
 
@@ -34,9 +37,7 @@ impl Source for Registry {
             return HashMap::new();
         }
         let listed = match self.host.as_str() {
-            host if host == crate::model::Host::DOCKER_HUB => {
-                hub::digests(self, repository, tags).await
-            }
+            Host::DOCKER_HUB => hub::digests(self, repository, tags).await,
             "quay.io" => quay::digests(self, repository, tags).await,
             host if artifact_registry::is_one(host) => {
                 artifact_registry::digests(self, repository).await
@@ -119,10 +120,10 @@ impl Registry {
     fn manifest_call<'a>(&self, method: Method, access: &'a Access, at: &Pointer) -> Call<'a> {
         let url = self.url(&format!("{}/manifests/{}", access.repository, at.as_str()));
         let mut call = Call::new(method, url, access, Doing::Read);
-        for accepted in MediaType::ALL {
-            let value = HeaderValue::from_static(accepted.as_str());
-            call.headers.append(header::ACCEPT, value);
-        }
+        // in one line: some registries read only the first
+        let accepted = MediaType::ALL.map(MediaType::as_str).join(", ");
+        let accepted = HeaderValue::from_str(&accepted).expect("media types fit a header");
+        call.headers.insert(header::ACCEPT, accepted);
         call
     }
 
@@ -153,12 +154,13 @@ impl Registry {
         let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
         let told = told_digest(&answer);
         let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse().ok());
+        let unusable =
+            |error: Error| error.context(format!("{subject}: the answer cannot be used"));
         let bytes = answer.bytes(MANIFEST_LIMIT).await.map_err(|error| match error.kind() {
-            Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1)),
+            Kind::TooLarge => unusable(too_large(length.unwrap_or(MANIFEST_LIMIT + 1))),
             _ => error,
         })?;
-        checked(bytes, content_type.as_deref(), at, told)
-            .map_err(|error| error.context(format!("{subject}: the answer cannot be used")))
+        checked(bytes, content_type.as_deref(), at, told).map_err(unusable)
     }
 
     /// Opens the blob, from this offset on.
@@ -304,7 +306,7 @@ mod tests {
             let chunks = ["ab", "", "cde", "fg"].map(|c| Ok(Bytes::from_static(c.as_bytes())));
             let rest = skipping(stream::iter(chunks).boxed(), skip);
             let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
-            assert_eq!(rest.concat(), &b"abcdefg"[skip as usize..]);
+            assert_eq!(rest.concat(), b"abcdefg"[skip as usize..]);
         }
     }
 }

@@ -1,6 +1,21 @@
-//! The client against a scripted registry: logins, redirects, oddities of the protocol.
+//! The client against a scripted registry and against the embedded ones.
 
 mod fake;
 mod login;
 mod reading;
+mod sandbox;
 mod writing;
+
+use super::{Body, Destination};
+use crate::model::{Descriptor, Repository, Result};
+
+/// Uploads a blob as the engine does: a session, then the blob whole.
+pub(crate) async fn push<D: Destination>(
+    to: &D,
+    repository: &Repository,
+    blob: &Descriptor,
+    body: Body,
+) -> Result<()> {
+    let session = to.open_upload(repository, blob).await?;
+    to.push_blob(repository, blob, session, body).await
+}

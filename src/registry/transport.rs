@@ -45,11 +45,18 @@ impl Certificate {
     /// # Errors
     /// [`Kind::Configuration`] when there is no certificate in it.
     pub fn from_pem(pem: &[u8]) -> Result<Self> {
-        match reqwest::Certificate::from_pem_bundle(pem) {
-            Ok(found) if !found.is_empty() => Ok(Self(found)),
-            _ => Err(Error::new(Kind::Configuration, "there is no PEM certificate in it")
-                .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")),
+        let refused = |problem: &str| {
+            Error::new(Kind::Configuration, problem)
+                .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")
+        };
+        let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if found.is_empty() {
+            return Err(refused("there is no PEM certificate in it"));
         }
+        // what is inside is read only when a client is made of it
+        let usable = Client::builder().tls_certs_only(found.clone()).build();
+        usable.map_err(|error| refused("the certificate in it is broken").because(error))?;
+        Ok(Self(found))
     }
 }
 
@@ -118,14 +125,15 @@ impl Transport {
         matches!(self.reach, Reach::Sandbox(_))
     }
 
-    /// Whether requests there are not protected by TLS anyway.
-    pub(crate) fn is_plain(&self, url: &Url) -> bool {
-        self.is_sandbox() || url.scheme() == "http"
-    }
-
     /// Whether credentials may go there: over TLS, or to this machine.
     pub(crate) fn is_private(&self, url: &Url) -> bool {
         self.is_sandbox() || url.scheme() == "https" || is_loopback(url)
+    }
+
+    /// Whether two URLs have scheme, host and port in common; the sandbox has but one scheme.
+    pub(crate) fn same_origin(&self, a: &Url, b: &Url) -> bool {
+        let same_scheme = self.is_sandbox() || a.scheme() == b.scheme();
+        same_scheme && authority(a) == authority(b)
     }
 
     /// Sends the request and waits, without limit, for the head of the answer.
@@ -186,13 +194,6 @@ pub(crate) fn authority(url: &Url) -> String {
     }
 }
 
-/// Whether two URLs have scheme, host and port in common.
-pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
-}
-
 fn is_loopback(url: &Url) -> bool {
     authority(url).parse::<Host>().is_ok_and(|host| host.is_loopback())
 }
@@ -230,13 +231,17 @@ fn broken(error: reqwest::Error, subject: &str) -> Error {
 
 /// Whether a handshake failed: rustls' errors come as I/O errors of invalid data.
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next = error.source();
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
         let io = cause.downcast_ref::<io::Error>();
         if io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
             return true;
         }
-        next = cause.source();
+        // an I/O error passes over what it wraps when asked for its source
+        next = match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     false
 }
@@ -261,8 +266,26 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let sandbox = Reach::Sandbox("127.0.0.1:4000".parse().unwrap());
+        for (a, b, direct, within) in [
+            ("https://a/x", "https://a:443/y", true, true),
+            ("https://a/x", "http://a/y", false, true),
+            ("https://a/x", "https://a:444/y", false, false),
+            ("https://a/x", "https://b/x", false, false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            for (reach, expected) in [(Reach::Direct, direct), (sandbox, within)] {
+                let transport = Transport::new(reach).unwrap();
+                assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {reach:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_file_without_a_certificate_is_refused() {
-        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n"] {
+        let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n", broken] {
             let refused = Certificate::from_pem(text.as_bytes()).map(drop);
             assert_eq!(refused.map_err(|e| e.kind()), Err(Kind::Configuration), "{text}");
         }

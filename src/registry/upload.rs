@@ -24,12 +24,12 @@ use url::Url;
 
 use super::{
     Body, ByteStream, Meter, Mount, Session,
-    auth::{Access, Rights},
+    access::{Access, Rights},
     body::Flow,
-    client::{Answer, Call, Registry},
+    client::Registry,
     errors::Doing,
+    exchange::{Answer, Call},
     retry::Retry,
-    transport::same_origin,
 };
 use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result};
 
@@ -44,7 +44,7 @@ const STARVATION: Duration = Duration::from_secs(600);
 
 impl Registry {
     /// Opens a session; with `mount`, asks for the blob of another repository first.
-    pub(super) async fn open_upload(
+    pub(super) async fn start_upload(
         &self,
         repository: &Repository,
         mount: Option<(&Digest, &Repository)>,
@@ -93,8 +93,10 @@ impl Registry {
             })
         });
         let subject = self.subject(request.method(), request.url());
+        // waiting for a connection is no stall
+        let leave = self.leave(&request, access, Doing::Upload).await?;
         let sent = tokio::select! {
-            sent = self.send_once(request, &access, Doing::Upload) => sent,
+            sent = self.send_once(request, leave) => sent,
             seconds = stall(&flow, size, &starving) => Err(Error::new(
                 Kind::Stalled,
                 format!("{subject}: nothing moved for {seconds} s"),
@@ -114,7 +116,7 @@ impl Registry {
             Error::new(Kind::Protocol, problem)
         })?;
         let mut secure = location.clone();
-        if secure.set_scheme(self.base.scheme()).is_ok() && same_origin(&secure, &self.base) {
+        if secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base) {
             // a proxy that ends TLS leaves registries believing in plain HTTP
             location = secure;
         }

@@ -25,7 +25,7 @@ const TABLES: &[(&str, &str, &[&str])] = &[
     (
         "a bad platform",
         "[[image]]\nsource = \"redis\"\ntags = [\"7\"]\nplatforms = [\"linux/amd64\", \"arm64\"]",
-        &["mirror.toml:9:", "^^^^^ not a platform", "`linux/arm64`"],
+        &["mirror.toml:9:29\n", "^^^^^^^ not a platform", "hint: write os/arch"],
     ),
     (
         "an unset variable",

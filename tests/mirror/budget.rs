@@ -40,8 +40,17 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
     let second = world.sync().await;
     second.assert_exit(0);
     assert_eq!(second.report.totals.copied, totals.deferred);
-    assert_eq!(hub(&first) + hub(&second), 12, "what was read for a copy is not read again");
+    assert_eq!(hub(&first) + hub(&second), 12, "no pull was for nothing");
     world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_not_spent_on_indexes_alone() {
+    let world = hub().await;
+    world.fault("pull-limit=4");
+    let run = world.sync().await;
+    run.assert_exit(3);
+    assert_eq!((run.report.totals.copied, run.report.totals.deferred), (1, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,10 @@ fn copy_needs_no_configuration_and_is_idempotent() {
     let report: Value = serde_json::from_str(&ended.out).unwrap();
     let row = &report["images"][0];
     assert_eq!(row["destination"], format!("{target}:3.10"));
-    assert_eq!((&row["outcome"], &row["platforms"][0]), (&"copied".into(), &"linux/arm64".into()));
+    assert_eq!(
+        (&row["outcome"], &row["platforms"][0]),
+        (&"copied".into(), &"linux/arm64/v8".into())
+    );
     let again: Value = serde_json::from_str(&copy(&[]).out).unwrap();
     assert_eq!(again["images"][0]["outcome"], "up_to_date");
     let flat: Value = serde_json::from_str(&copy(&["--flatten"]).out).unwrap();
@@ -54,7 +57,7 @@ fn check_counts_and_images_lists_without_any_registry() {
     fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
     let checked = run(home.path(), &["check"]);
     assert_eq!(checked.status, Some(0), "{}", checked.talk);
-    assert_eq!(checked.out, "mirror.toml: 10 images to 1 destination\n");
+    assert_eq!(checked.out, "mirror.toml: 11 images to 1 destination\n");
 
     let listed = run(home.path(), &["images", "--json", "--only", "cache"]);
     let listing: Value = serde_json::from_str(&listed.out).unwrap();
@@ -66,7 +69,7 @@ fn check_counts_and_images_lists_without_any_registry() {
         }] })
     );
     let table = run(home.path(), &["images"]).out;
-    assert_eq!(table.lines().count(), 11, "{table}");
+    assert_eq!(table.lines().count(), 12, "{table}");
     assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
     let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(found.len(), 1, "nothing was made");

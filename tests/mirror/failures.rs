@@ -1,7 +1,13 @@
 //! What goes wrong with one image while the others go on: a failed row with a hint, exit 1, and
 //! nothing half-done at the destination.
 
-use ecr_mirror::{model::outcome::Outcome, sandbox::upstream::synthesis::media};
+use std::time::Duration;
+
+use ecr_mirror::{
+    model::outcome::Outcome,
+    sandbox::{Options, upstream::synthesis::media},
+};
+use tokio::time::sleep;
 
 use super::{
     content::{HOST, assert_whole, config, described, image, put, put_forged, put_image},
@@ -192,7 +198,6 @@ async fn what_passes_by_itself_is_retried_and_no_row_fails() {
         "throttle=1@ecr:POST*1",
         "late-blobs=300",
         "vanish*1",
-        "expire-tokens*1",
     ] {
         world.fault(fault);
     }
@@ -203,4 +208,21 @@ async fn what_passes_by_itself_is_retried_and_no_row_fails() {
     assert_whole(&world.ecr());
     world.sandbox.faults().clear();
     world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_end_in_the_middle_are_replaced() {
+    let latency = Duration::from_millis(2);
+    let world = World::with(Options { latency, ..Options::default() }).await;
+    let world = world.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    let (run, ()) = tokio::join!(world.sync(), async {
+        while !world.sandbox.journal().iter().any(|entry| entry.path.contains("/manifests/sha256"))
+        {
+            sleep(Duration::from_millis(1)).await;
+        }
+        world.upstream().end_tokens();
+    });
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    let tokens = run.at_sources().iter().filter(|asked| asked.contains("/auth?")).count();
+    assert_eq!(tokens, 2, "{:#?}", run.at_sources());
 }

@@ -36,6 +36,9 @@ pub(crate) const ACCOUNT: &str = "123456789012";
 /// The destination, where a configuration names none: the registry that a standing sandbox shows.
 pub(crate) const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
+/// Blob transfers at once, as many as by default.
+pub(crate) const TRANSFERS: usize = 32;
+
 /// An `[[image]]` for this reference, with more keys where there are any.
 pub(crate) fn entry(reference: &str, keys: &str) -> String {
     let read: Reference = reference.parse().expect("the test names an image");
@@ -146,7 +149,7 @@ impl World {
 
     /// A run that may be told to end.
     pub(crate) async fn run(&self, intent: Intent, shutdown: Shutdown) -> Run {
-        let world = ends::World::at(self.sandbox.address()).unwrap();
+        let world = ends::World::at(self.sandbox.address(), TRANSFERS).unwrap();
         let before = self.sandbox.journal().len();
         let notes = Arc::new(Notes::default());
         let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
@@ -189,7 +192,7 @@ pub(crate) async fn mirror(
 ) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
-    let options = Options { intent, transfers: 32 };
+    let options = Options { intent, transfers: TRANSFERS };
     let work = Work { config: &config, images: config.images(), options };
     carry_out(world, work, observer, &shutdown).await.unwrap()
 }

@@ -137,12 +137,12 @@ fn a_registry_is_read_with_its_defaults() {
          mirrors = [\"m.example\"]\nauth_host = \"auth.example\"",
     );
     let hub = &config.registries[&"docker.io".parse::<Host>().unwrap()];
-    let login = hub.credentials.as_ref().unwrap();
+    let Some(Credentials::Written(login)) = &hub.credentials else { panic!("a login") };
     assert_eq!(login.username, "joe");
     // a value that looks like TOML stays a value
     assert_eq!(login.password.expose_secret(), "\" # hunter2 = [");
     assert!(!format!("{config:?}").contains("hunter2"));
-    assert_eq!((hub.plain_http, hub.reserve_pulls, hub.max_connections), (None, 0, 32));
+    assert_eq!((hub.plain_http, hub.reserve_pulls, hub.max_connections), (None, 0, None));
 
     let other = &config.registries[&"r.example".parse::<Host>().unwrap()];
     assert!(other.ca.as_ref().unwrap().starts_with(b"-----BEGIN CERTIFICATE-----"));

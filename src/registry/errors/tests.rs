@@ -92,6 +92,10 @@ fn a_spent_pull_limit_is_told_by_its_header_too() {
     headers.insert("ratelimit-remaining", "0;w=21600".parse().unwrap());
     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, &headers, b"Too Many Requests");
     assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
+
+    let detail = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull request limit exceeded","detail":"You have reached your pull rate limit."}]}"#;
+    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), detail.as_bytes());
+    assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Asked {
 type Script = dyn Fn(&Asked) -> Response<Body> + Send + Sync;
 
 pub(super) struct Fake {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     server: tokio::task::JoinHandle<()>,
     pub(super) meter: Arc<Meter>,

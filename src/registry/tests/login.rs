@@ -227,3 +227,20 @@ async fn a_redirect_to_another_host_does_not_carry_the_login() {
     let sent: Vec<_> = fake.asked().into_iter().map(|a| a.authorization.is_some()).collect();
     assert_eq!(sent, [false, true, true, false]);
 }
+
+#[tokio::test]
+async fn a_repository_that_refuses_new_tokens_is_not_brought_ever_newer_ones() {
+    let fake = Fake::new(|asked| match asked.line.contains("/token") {
+        true => reply(200, r#"{"token":"t","expires_in":300}"#),
+        false => challenge(HUB),
+    })
+    .await;
+    let registry = fake.anonymous("docker.io");
+    let repository = "library/nginx".parse().unwrap();
+    for name in ["1", "2", "3"] {
+        let refused = registry.manifest(&repository, &tag(name)).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unauthorized);
+    }
+    let tokens = fake.lines().iter().filter(|line| line.contains("/token")).count();
+    assert_eq!((tokens, fake.asked().len()), (1, 3 + 1 + 1));
+}

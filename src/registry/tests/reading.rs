@@ -1,13 +1,21 @@
 //! What registries serve, and what is made of it.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    time::Duration,
+};
 
-use futures::TryStreamExt;
+use axum::body::Body;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::net::TcpListener;
 
 use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Descriptor, Digest, Kind, Pointer, Tag, content::MANIFEST_LIMIT},
-    registry::{Settings, Source, body::verified},
+    registry::{
+        Credentials, Meter, Reach, Registry, Scheme, Settings, Source, Transport, body::verified,
+    },
 };
 
 fn tag(name: &str) -> Pointer {
@@ -245,4 +253,60 @@ async fn listings_tell_many_digests_where_a_registry_has_one() {
         assert_eq!(registry.digests(&repository, &tags[..3]).await, HashMap::new());
     }
     assert_eq!(fake.meter.requests.value(), 4);
+}
+
+#[tokio::test]
+async fn a_cut_download_goes_on_inside_the_same_body() {
+    const CONTENT: &str = "0123456789";
+    let fake = Fake::new(|asked| match asked.range.as_deref() {
+        None => {
+            let cut = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err(std::io::Error::other("cut"))
+            };
+            let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
+            with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+        }
+        Some("bytes=4-") => with(reply(206, &CONTENT[4..]), "content-range", "bytes 4-9/10"),
+        Some(other) => panic!("{other}"),
+    })
+    .await;
+    let registry = fake.anonymous("ghcr.io");
+    let meter = fake.meter.clone();
+    let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), meter);
+    assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
+    assert_eq!((fake.meter.bytes.value(), fake.meter.retries.value()), (10, 1));
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_well_is_asked_again() {
+    let times = AtomicU32::new(0);
+    let fake = Fake::new(move |_| match times.fetch_add(1, SeqCst) {
+        0 => with(reply(503, ""), "retry-after", "0"),
+        1 => with(error(429, "TOOMANYREQUESTS"), "retry-after", "0"),
+        _ => reply(200, MANIFEST),
+    })
+    .await;
+    let registry = fake.anonymous("ghcr.io");
+    registry.manifest(&"a/b".parse().unwrap(), &tag("1")).await.unwrap();
+    let Meter { requests, retries, throttled, .. } = &*fake.meter;
+    assert_eq!((requests.value(), retries.value(), throttled.value()), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart() {
+    let fake = Fake::new(|_| reply(200, "")).await;
+    let transport = Transport::new(Reach::Direct).unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (address, expected) in [(fake.address, Kind::Configuration), (gone, Kind::Unavailable)] {
+        let scheme = Scheme::Https;
+        let credentials = Credentials::Anonymous;
+        let settings = Settings { scheme, credentials, ..Settings::default() };
+        let host = address.to_string().parse().unwrap();
+        let registry = Registry::new(host, settings, &transport, fake.meter.clone()).unwrap();
+        let opened = registry.blob(&"a/b".parse().unwrap(), &blob(b"x"), 0).await;
+        let failed = opened.map(drop).unwrap_err();
+        assert_eq!(failed.kind(), expected, "{failed:?}");
+        assert!(failed.remedy().is_some());
+    }
 }

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use futures::stream;
 
-use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
+use super::{
+    fake::{Fake, MANIFEST, challenge, error, reply, with},
+    push,
+};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest},
     registry::{Body, Credentials, Destination, Mount, Settings, body::corrupt},
@@ -49,7 +52,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
         let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
         let registry =
             fake.registry("r.example.com", Settings { credentials, ..Settings::default() });
-        registry.push_blob(&"a".parse().unwrap(), &blob(), None, body()).await.unwrap();
+        push(&*registry, &"a".parse().unwrap(), &blob(), body()).await.unwrap();
         let asked = fake.asked();
         let last = &asked[2];
         assert_eq!(asked[1].line, "POST r.example.com/v2/a/blobs/uploads/");
@@ -72,11 +75,11 @@ async fn an_empty_blob_is_sent_and_still_verified() {
     let registry = fake.anonymous("r.example.com");
     let empty = Descriptor { size: 0, digest: Digest::of(b""), ..blob() };
     let repository = "a".parse().unwrap();
-    registry.push_blob(&repository, &empty, None, Body::new(0, stream::empty())).await.unwrap();
+    push(&*registry, &repository, &empty, Body::new(0, stream::empty())).await.unwrap();
     assert_eq!(fake.asked().len(), 2);
 
     let wrong = Body::new(0, stream::iter([Err(corrupt("x".into()))]));
-    let failed = registry.push_blob(&repository, &empty, None, wrong).await.unwrap_err();
+    let failed = push(&*registry, &repository, &empty, wrong).await.unwrap_err();
     assert_eq!(failed.kind(), Kind::Corrupt);
 }
 
@@ -92,7 +95,7 @@ async fn a_broken_source_is_not_blamed_on_the_registry() {
         10,
         stream::iter([Ok(Bytes::from_static(b"01234")), Err(Error::new(Kind::Corrupt, "source"))]),
     );
-    let failed = registry.push_blob(&"a".parse().unwrap(), &blob(), None, broken).await;
+    let failed = push(&*registry, &"a".parse().unwrap(), &blob(), broken).await;
     let failed = failed.unwrap_err();
     assert_eq!((failed.kind(), failed.to_string().as_str()), (Kind::Corrupt, "source"));
     assert!(!fake.lines().iter().any(|line| line.starts_with("PUT")), "no whole body arrived");
@@ -112,7 +115,7 @@ async fn a_mount_is_given_or_its_session_used() {
     let not = registry.mount(&repository, &blob(), &"lacks".parse().unwrap()).await.unwrap();
     let Mount::Session(session) = not else { panic!("{not:?}") };
     assert_eq!(session.location.as_str(), "https://r.example.com/v2/a/blobs/uploads/1");
-    registry.push_blob(&repository, &blob(), Some(session), body()).await.unwrap();
+    registry.push_blob(&repository, &blob(), session, body()).await.unwrap();
     assert_eq!(fake.asked().len(), 3, "no second session");
 }
 
@@ -149,7 +152,7 @@ async fn a_lost_session_may_be_tried_again_and_other_refusals_not() {
         })
         .await;
         let registry = fake.anonymous("r.example.com");
-        let failed = registry.push_blob(&"a".parse().unwrap(), &blob(), None, body()).await;
+        let failed = push(&*registry, &"a".parse().unwrap(), &blob(), body()).await;
         let failed = failed.unwrap_err();
         assert_eq!((failed.kind(), failed.is_transient()), (expected, transient), "{code}");
         assert_eq!(fake.asked().len(), 2, "one attempt");
@@ -160,7 +163,7 @@ async fn a_lost_session_may_be_tried_again_and_other_refusals_not() {
 async fn no_location_is_a_protocol_error() {
     let fake = Fake::new(|_| reply(202, "")).await;
     let registry = fake.anonymous("r.example.com");
-    let failed = registry.push_blob(&"a".parse().unwrap(), &blob(), None, body()).await;
+    let failed = push(&*registry, &"a".parse().unwrap(), &blob(), body()).await;
     assert_eq!(failed.unwrap_err().kind(), Kind::Protocol);
 }
 

@@ -1,0 +1,357 @@
+//! The whole destination against the sandbox, which refuses what ECR refuses.
+
+use aws_sdk_ecr::types::ImageTagMutability;
+use bytes::Bytes;
+use futures::stream;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    ecr::{Identity, Sessions},
+    registry::{Meters, Reach, tests::push},
+    sandbox::{BlobMounting, Options, Sandbox},
+};
+
+/// The account is not the caller's own, so that what forgets to say which one is noticed.
+const HOST: &str = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+
+struct World {
+    sandbox: Sandbox,
+    meters: Meters,
+    ecr: Ecr,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(BlobMounting::Off, Create::Missing).await
+    }
+
+    async fn with(blob_mounting: BlobMounting, create: Create) -> Self {
+        let options = Options { blob_mounting, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let reach = Reach::Sandbox(sandbox.address());
+        let meters = Meters::default();
+        let host: Host = HOST.parse().unwrap();
+        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
+        let session = sessions.session(Identity::of(&host)).await;
+        let wire = Wire {
+            settings: Settings::default(),
+            transport: Transport::new(reach).unwrap(),
+            meter: Arc::clone(&meters.destination),
+        };
+        Self { sandbox, meters, ecr: Ecr::new(host, session, create, wire) }
+    }
+
+    fn fault(&self, text: &str) {
+        self.sandbox.faults().add(text.parse().unwrap());
+    }
+
+    /// `METHOD` of every request of the registry protocol, in order.
+    fn protocol(&self) -> Vec<String> {
+        let entries = self.sandbox.journal();
+        let asked = entries.iter().filter(|entry| entry.operation.is_none());
+        asked.map(|entry| entry.method.to_string()).collect()
+    }
+
+    /// The operations of the API, in order.
+    fn operations(&self) -> Vec<String> {
+        self.sandbox.journal().into_iter().filter_map(|entry| entry.operation).collect()
+    }
+
+    async fn push(&self, repository: &Repository, content: &'static str) -> Descriptor {
+        let blob = blob(content);
+        push(&self.ecr, repository, &blob, body(content)).await.unwrap();
+        blob
+    }
+
+    /// Pushes an image of one layer; `None` for the tag: by its digest.
+    async fn commit(&self, repository: &Repository, layer: &'static str, tag: Option<&Tag>) {
+        let image = image(layer);
+        self.push(repository, layer).await;
+        self.push(repository, CONFIG).await;
+        self.ecr.push_manifest(repository, &image, tag).await.unwrap();
+    }
+
+    async fn create_immutable(&self, repository: &Repository) {
+        let create = |ecr: aws_sdk_ecr::Client| {
+            ecr.create_repository()
+                .registry_id("210987654321")
+                .repository_name(repository.as_str())
+                .image_tag_mutability(ImageTagMutability::Immutable)
+                .send()
+        };
+        self.ecr.session.api.call("CreateRepository", create).await.unwrap();
+    }
+}
+
+const CONFIG: &str = "{}";
+
+fn blob(content: &str) -> Descriptor {
+    let (digest, size) = (Digest::of(content.as_bytes()), content.len());
+    serde_json::from_value(json!({ "digest": digest, "size": size })).unwrap()
+}
+
+fn body(content: &'static str) -> Body {
+    Body::new(content.len() as u64, stream::iter([Ok(Bytes::from_static(content.as_bytes()))]))
+}
+
+fn image(layer: &str) -> RawManifest {
+    let part = |media_type: &str, content: &str| {
+        json!({
+            "mediaType": media_type,
+            "digest": Digest::of(content.as_bytes()),
+            "size": content.len(),
+        })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": part("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [part("application/vnd.oci.image.layer.v1.tar", layer)],
+    });
+    RawManifest::new(manifest.to_string().into(), None).unwrap()
+}
+
+fn named(name: &str) -> Repository {
+    name.parse().unwrap()
+}
+
+fn tagged(name: &str) -> Tag {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
+    let world = World::new().await;
+    let (ecr, nginx, tag) = (&world.ecr, named("mirror/nginx"), tagged("1.27"));
+    let (image, layer) = (image("layer"), blob("layer"));
+    let asked = [layer.digest.clone(), blob(CONFIG).digest];
+
+    assert_eq!(ecr.current(&nginx, std::slice::from_ref(&tag)).await.unwrap(), None);
+    ecr.ensure(&nginx).await.unwrap();
+    assert_eq!(ecr.missing_blobs(&nginx, &asked).await.unwrap().len(), 2);
+    world.commit(&nginx, "layer", Some(&tag)).await;
+
+    let current = ecr.current(&nginx, &[tag.clone(), tagged("other")]).await.unwrap().unwrap();
+    assert_eq!(current, HashMap::from([(tag, image.digest().clone())]));
+    assert!(ecr.missing_blobs(&nginx, &asked).await.unwrap().is_empty());
+    let manifests = [image.digest().clone(), Digest::of(b"another")];
+    let missing = ecr.missing_manifests(&nginx, &manifests).await.unwrap();
+    assert_eq!(missing, HashSet::from([Digest::of(b"another")]));
+    let read = ecr.manifests(&nginx, &manifests).await.unwrap();
+    assert_eq!(read, HashMap::from([(image.digest().clone(), image)]));
+
+    assert_eq!(world.protocol(), ["POST", "PUT", "POST", "PUT", "PUT"]);
+    let hosts: HashSet<String> = world
+        .sandbox
+        .journal()
+        .into_iter()
+        .filter(|entry| entry.operation.is_none())
+        .map(|entry| entry.host)
+        .collect();
+    assert_eq!(hosts, HashSet::from([HOST.to_owned()]));
+    assert_eq!(world.operations().iter().filter(|o| *o == "GetAuthorizationToken").count(), 1);
+    assert_eq!(world.meters.destination.requests.value(), 5);
+    assert_eq!(world.meters.ecr_api.requests.value(), world.operations().len() as u64);
+    assert_eq!(world.meters.destination.bytes.value(), layer.size + 2);
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_once_a_manifest_names_it() {
+    let world = World::with(BlobMounting::On, Create::Missing).await;
+    let (ecr, from, to) = (&world.ecr, named("team/a"), named("team/b"));
+    for repository in [&from, &to] {
+        ecr.ensure(repository).await.unwrap();
+    }
+    assert_eq!(ecr.mounting().await, Mounting::OnceCommitted);
+    let layer = world.push(&from, "layer").await;
+    let Mount::Session(session) = ecr.mount(&to, &layer, &from).await.unwrap() else {
+        panic!("nothing is committed yet")
+    };
+    drop(session);
+    world.commit(&from, "layer", None).await;
+    assert!(matches!(ecr.mount(&to, &layer, &from).await.unwrap(), Mount::Mounted));
+    assert!(ecr.missing_blobs(&to, &[layer.digest]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_session_of_a_refused_mount_takes_the_blob() {
+    let world = World::new().await;
+    let (ecr, from, to) = (&world.ecr, named("team/a"), named("team/b"));
+    for repository in [&from, &to] {
+        ecr.ensure(repository).await.unwrap();
+    }
+    assert_eq!(ecr.mounting().await, Mounting::Never);
+    world.commit(&from, "layer", None).await;
+    let layer = blob("layer");
+    let before = world.protocol().len();
+    let Mount::Session(session) = ecr.mount(&to, &layer, &from).await.unwrap() else {
+        panic!("mounting is off")
+    };
+    ecr.push_blob(&to, &layer, session, body("layer")).await.unwrap();
+    assert_eq!(world.protocol()[before..], ["POST", "PUT"]);
+    assert!(ecr.missing_blobs(&to, &[layer.digest]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_immutable_tag_takes_the_same_manifest_again_and_no_other() {
+    let world = World::new().await;
+    let (ecr, nginx, tag) = (&world.ecr, named("nginx"), tagged("1.27"));
+    world.create_immutable(&nginx).await;
+    for _ in 0..2 {
+        world.commit(&nginx, "layer", Some(&tag)).await;
+    }
+    world.commit(&nginx, "other layer", None).await;
+    let error = ecr.push_manifest(&nginx, &image("other layer"), Some(&tag)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TagImmutable);
+    for _ in 0..2 {
+        assert_eq!(ecr.mutability(&nginx, &tag).await.unwrap(), Mutability::Immutable);
+    }
+    let described = world.operations().iter().filter(|o| *o == "DescribeRepositories").count();
+    assert_eq!(described, 1);
+}
+
+#[tokio::test]
+async fn what_ecr_refuses_is_told_apart() {
+    let world = World::new().await;
+    let (ecr, nginx, gone) = (&world.ecr, named("nginx"), named("gone"));
+    ecr.ensure(&nginx).await.unwrap();
+    let layer = blob("layer");
+    for (case, result, expected) in [
+        (
+            "content is missing",
+            ecr.push_manifest(&nginx, &image("layer"), None).await,
+            Kind::ContentMissing,
+        ),
+        (
+            "no repository for a manifest",
+            ecr.push_manifest(&gone, &image("layer"), None).await,
+            Kind::RepositoryMissing,
+        ),
+        (
+            "no repository for a blob",
+            push(ecr, &gone, &layer, body("layer")).await,
+            Kind::RepositoryMissing,
+        ),
+    ] {
+        assert_eq!(result.map_err(|error| error.kind()), Err(expected), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_blob_is_refused_before_any_request() {
+    let world = World::new().await;
+    let (nginx, empty) = (named("nginx"), blob(""));
+    let pushed = push(&world.ecr, &nginx, &empty, body("")).await.unwrap_err();
+    let mounted = world.ecr.mount(&nginx, &empty, &named("team/b")).await.unwrap_err();
+    for error in [pushed, mounted] {
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.remedy().is_some());
+    }
+    assert_eq!(world.sandbox.journal(), []);
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_a_missing_repository_only_if_it_is_missing() {
+    let world = World::new().await;
+    world.ecr.ensure(&named("there")).await.unwrap();
+    for (name, kind, expected) in [
+        ("gone", Kind::Unavailable, Kind::RepositoryMissing),
+        ("there", Kind::Unavailable, Kind::Unavailable),
+        ("gone", Kind::Denied, Kind::Denied),
+    ] {
+        let error = world.ecr.suspect(&named(name), Error::new(kind, "closed")).await;
+        assert_eq!(error.kind(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_ends_in_the_middle_is_renewed() {
+    let world = World::new().await;
+    let nginx = named("nginx");
+    world.ecr.ensure(&nginx).await.unwrap();
+    world.push(&nginx, "one").await;
+    world.fault("expire-tokens*1");
+    world.push(&nginx, "two").await;
+    assert_eq!(world.operations().iter().filter(|o| *o == "GetAuthorizationToken").count(), 2);
+}
+
+#[tokio::test]
+async fn throttled_commits_go_on_at_half_the_pace() {
+    let world = World::new().await;
+    let nginx = named("nginx");
+    world.ecr.ensure(&nginx).await.unwrap();
+    world.commit(&nginx, "layer", None).await;
+    world.fault("throttle@ecr:PUT/manifests*1");
+    world.ecr.push_manifest(&nginx, &image("layer"), None).await.unwrap();
+    assert_eq!(world.meters.destination.throttled.value(), 1);
+    let begun = std::time::Instant::now();
+    for _ in 0..5 {
+        world.ecr.push_manifest(&nginx, &image("layer"), None).await.unwrap();
+    }
+    // at 8 a second, two of them at once, it would be 0.4 s
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(seconds > 0.7, "{seconds}");
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_done_without_where_that_is_possible() {
+    let world = World::new().await;
+    let (nginx, tag) = (named("nginx"), tagged("1"));
+    world.ecr.ensure(&nginx).await.unwrap();
+    world.commit(&nginx, "layer", Some(&tag)).await;
+    for action in ["ListImages", "GetAccountSetting"] {
+        world.fault(&format!("deny={action}"));
+    }
+    let current = world.ecr.current(&nginx, std::slice::from_ref(&tag)).await.unwrap();
+    assert_eq!(current.unwrap()[&tag], *image("layer").digest());
+    assert_eq!(world.ecr.mounting().await, Mounting::Never);
+
+    world.fault("deny=BatchGetImage");
+    let error = world.ecr.current(&nginx, &[tag]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    assert!(error.remedy().unwrap().contains("ecr:BatchGetImage"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_repository_that_may_not_be_made_fails_with_the_command_that_makes_it() {
+    let world = World::with(BlobMounting::Off, Create::Never).await;
+    let error = world.ecr.ensure(&named("nginx")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RepositoryMissing);
+    assert!(error.remedy().unwrap().contains("aws ecr create-repository"), "{error:?}");
+
+    let world = World::new().await;
+    world.fault("deny=CreateRepository");
+    let error = world.ecr.ensure(&named("nginx")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    assert!(error.remedy().unwrap().contains("ecr:CreateRepository"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_in_the_sandbox_too() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let sessions = Sessions::new(Reach::Sandbox(sandbox.address()), Arc::default());
+    let host: Host = HOST.parse().unwrap();
+    let identity = Identity {
+        role_arn: Some("arn:aws:iam::210987654321:role/mirror".to_owned()),
+        external_id: Some("e1".to_owned()),
+        ..Identity::of(&host)
+    };
+    let session = sessions.session(identity).await;
+    assert_eq!(session.login.endpoint().await.unwrap().host_str(), Some(HOST));
+}
+
+#[test]
+fn only_an_emulator_says_where_content_goes() {
+    let ecr = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+    let own = "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    for (configured, named, expected) in [
+        (ecr, own, format!("https://{ecr}/")),
+        (ecr, "http://127.0.0.1:4566", "http://127.0.0.1:4566/".to_owned()),
+        ("localhost:4566", "http://127.0.0.1:5000", "http://127.0.0.1:5000/".to_owned()),
+        ("localhost:4566", own, format!("{own}/")),
+    ] {
+        let actual = data_plane(&configured.parse().unwrap(), named.parse().unwrap());
+        assert_eq!(actual.as_str(), expected, "{configured} {named}");
+    }
+}

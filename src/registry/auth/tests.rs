@@ -1,0 +1,82 @@
+//! Where credentials go, and who waits for whom.
+
+use futures::future::join;
+
+use super::*;
+use crate::registry::{access::Rights, transport::Reach};
+
+fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
+    let transport = Transport::new(Reach::Direct).unwrap();
+    Authenticator::new(
+        (&host.parse().unwrap(), &base.parse().unwrap()),
+        Credentials::Anonymous,
+        auth_host.map(|host| host.parse().unwrap()),
+        &transport,
+        &Arc::default(),
+    )
+}
+
+#[tokio::test]
+async fn credentials_are_not_told_over_plain_http_beyond_this_machine() {
+    for (base, expected) in [
+        ("http://r.example.com/", Err(Kind::Configuration)),
+        ("https://r.example.com/", Ok(())),
+        ("http://localhost:5000/", Ok(())),
+    ] {
+        let mut registry = authenticator("r.example.com", base, None);
+        let (username, password) = ("u".to_owned(), "p".into());
+        registry.source = Source::Fixed(Identity::Basic { username, password });
+        assert_eq!(registry.identity().await.map(drop).map_err(|e| e.kind()), expected);
+    }
+}
+
+#[test]
+fn credentials_go_only_where_they_belong() {
+    let hub = authenticator("docker.io", "https://registry-1.docker.io/", None);
+    let ghcr = authenticator("ghcr.io", "https://ghcr.io/", None);
+    let own = authenticator("r.example.com", "https://r.example.com/", Some("auth.example.com"));
+    let port = authenticator("localhost:5000", "http://localhost:5000/", None);
+    for (registry, realm, expected) in [
+        (&hub, "https://auth.docker.io/token", true),
+        (&hub, "https://registry-1.docker.io/token", true),
+        (&hub, "http://auth.docker.io/token", false),
+        (&hub, "https://auth.docker.io:8443/token", false),
+        (&hub, "https://auth.docker.io.evil.example/token", false),
+        (&hub, "https://evil.example/auth.docker.io", false),
+        (&ghcr, "https://ghcr.io/token", true),
+        (&ghcr, "http://ghcr.io/token", false),
+        (&ghcr, "https://ghcr.io:444/token", false),
+        (&ghcr, "https://auth.docker.io/token", false),
+        (&own, "https://auth.example.com/token", true),
+        (&own, "https://example.com/token", false),
+        (&port, "http://localhost:5000/token", true),
+        (&port, "http://localhost:5001/token", false),
+    ] {
+        let realm = realm.parse().unwrap();
+        assert_eq!(registry.is_trusted(&realm), expected, "{} {realm}", registry.host);
+    }
+}
+
+#[tokio::test]
+async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
+    let registry = authenticator("r.example.com", "https://r.example.com/", None);
+    let access = Access::new(&"a".parse().unwrap(), Rights::Pull);
+    let other = Access::new(&"b".parse().unwrap(), Rights::Pull);
+    let first = registry.pass(&access).await.unwrap();
+    assert!(registry.pass(&access).now_or_never().is_none(), "it waits");
+    assert!(registry.pass(&other).now_or_never().is_none(), "and so does every repository");
+
+    first.unanswered();
+    let (one, two) = join(registry.pass(&access), registry.pass(&other)).await;
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(one.header.is_none() && two.header.is_none());
+
+    registry.accepted(one, &access);
+    let open = registry.pass(&access).now_or_never().unwrap().unwrap();
+    assert!(open.header.is_none() && open.probe.is_none());
+    // the other's way is still to be found out, by one of its own
+    let second = registry.pass(&other).await.unwrap();
+    assert!(registry.pass(&other).now_or_never().is_none());
+    drop(second);
+    assert!(registry.pass(&other).now_or_never().is_some(), "one that is given up hinders nobody");
+}

@@ -1,0 +1,83 @@
+//! How to reach and use one registry.
+
+use url::Url;
+
+use super::{Certificate, Credentials, Paces};
+use crate::model::{Error, Host, Kind, Result};
+
+/// How to reach and use one registry.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose name it is asked in.
+    pub credentials: Credentials,
+    /// A token service on another host that may have the credentials.
+    pub auth_host: Option<Host>,
+    /// What to trust besides the system's certificates.
+    pub certificate: Option<Certificate>,
+    /// HTTP or HTTPS.
+    pub scheme: Scheme,
+    /// Requests at once, at least one.
+    pub max_connections: usize,
+    /// Registries asked first for content by digest.
+    pub mirrors: Vec<Host>,
+    /// How fast it may be written to.
+    pub paces: Paces,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            credentials: Credentials::Docker,
+            auth_host: None,
+            certificate: None,
+            scheme: Scheme::Usual,
+            max_connections: 32,
+            mirrors: Vec::new(),
+            paces: Paces::default(),
+        }
+    }
+}
+
+/// HTTP or HTTPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// HTTP for this machine, HTTPS for every other.
+    #[default]
+    Usual,
+    /// HTTP.
+    Http,
+    /// HTTPS.
+    Https,
+}
+
+/// The registry's own URL; Docker Hub's is not at the name that references use.
+pub(super) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
+    let plain = match scheme {
+        Scheme::Usual => host.is_loopback(),
+        Scheme::Http => true,
+        Scheme::Https => false,
+    };
+    let scheme = if plain { "http" } else { "https" };
+    let name = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+    Url::parse(&format!("{scheme}://{name}/")).map_err(|error| {
+        Error::new(Kind::Configuration, format!("`{host}` is no host")).because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_http_for_this_machine_only_unless_set() {
+        for (host, scheme, expected) in [
+            ("docker.io", Scheme::Usual, "https://registry-1.docker.io/"),
+            ("localhost:5000", Scheme::Usual, "http://localhost:5000/"),
+            ("[::1]:5000", Scheme::Usual, "http://[::1]:5000/"),
+            ("localhost:5000", Scheme::Https, "https://localhost:5000/"),
+            ("r.example.com", Scheme::Http, "http://r.example.com/"),
+        ] {
+            assert_eq!(base(&host.parse().unwrap(), scheme).unwrap().as_str(), expected);
+        }
+    }
+}

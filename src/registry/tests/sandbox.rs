@@ -1,0 +1,170 @@
+//! The client against the embedded registries, with what goes wrong in the wild.
+
+use std::sync::Arc;
+
+use super::push;
+use crate::{
+    model::{Descriptor, Digest, Kind, Manifest, Pointer, Repository, Tag},
+    registry::{
+        Body, Destination, Meter, Mount, Reach, Registry, Settings, Source, Transport,
+        body::verified,
+    },
+    sandbox::{Mode, Options, Sandbox},
+};
+
+struct World {
+    sandbox: Sandbox,
+    meter: Arc<Meter>,
+}
+
+impl World {
+    async fn new(mode: Mode, faults: &[&str]) -> Self {
+        let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let sandbox = Sandbox::start(Options { mode, faults, ..Options::default() }).await;
+        Self { sandbox: sandbox.unwrap(), meter: Arc::default() }
+    }
+
+    fn registry(&self, host: &str) -> Arc<Registry> {
+        let transport = Transport::new(Reach::Sandbox(self.sandbox.address())).unwrap();
+        let (settings, meter) = (Settings::default(), Arc::clone(&self.meter));
+        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let entries = self.sandbox.journal();
+        entries
+            .iter()
+            .map(|entry| format!("{} {}{}", entry.method, entry.host, entry.path))
+            .collect()
+    }
+}
+
+/// The first image of the repository's tag, with its blobs.
+async fn blobs(registry: &Registry, repository: &Repository, tag: &Tag) -> Vec<Descriptor> {
+    let mut at = Pointer::Tag(tag.clone());
+    loop {
+        match registry.manifest(repository, &at).await.unwrap().read().unwrap() {
+            Manifest::Index(index) => at = Pointer::Digest(index.manifests[0].digest.clone()),
+            Manifest::Image(image) => return image.blobs().into_iter().cloned().collect(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_registry_is_read_in_its_own_manner() {
+    for (host, repository, tag) in [
+        ("docker.io", "library/nginx", "1.27"),
+        ("quay.io", "prometheus/prometheus", "v2.55.1"),
+        ("ghcr.io", "a/b", "1"),
+        ("registry.k8s.io", "pause", "3.10"),
+        ("mcr.microsoft.com", "dotnet/runtime", "8.0"),
+        ("gcr.io", "a/b", "1"),
+        ("eu-docker.pkg.dev", "a/b/c", "1"),
+        ("public.ecr.aws", "a/b", "1"),
+        ("cgr.dev", "chainguard/static", "latest"),
+        ("nvcr.io", "nvidia/cuda", "1"),
+        ("registry.gitlab.com", "a/b", "1"),
+        ("x.azurecr.io", "a/b", "1"),
+        ("unknown.example.com", "a/b", "1"),
+    ] {
+        let world = World::new(Mode::Cloud, &[]).await;
+        let registry = world.registry(host);
+        let (repository, tag) = (repository.parse().unwrap(), tag.parse::<Tag>().unwrap());
+        let digest = registry.resolve(&repository, &tag).await;
+        let digest = digest.unwrap_or_else(|e| panic!("{host}: {e:?}\n{:#?}", world.lines()));
+        let manifest =
+            registry.manifest(&repository, &Pointer::Digest(digest.clone())).await.unwrap();
+        assert_eq!(*manifest.digest(), digest);
+        let blob = blobs(&registry, &repository, &tag).await.pop().unwrap();
+        let size = blob.size;
+        let meter = Arc::clone(&world.meter);
+        let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+        assert_eq!(body.read().await.unwrap().len() as u64, size);
+        let tags = registry.tags(&repository).await.unwrap();
+        let listed = registry.digests(&repository, &tags).await;
+        for (tag, digest) in listed.iter().take(3) {
+            assert_eq!(registry.resolve(&repository, tag).await.unwrap(), *digest);
+        }
+        if listed.is_empty() {
+            assert!(!["docker.io", "quay.io", "gcr.io"].contains(&host), "{host} lists nothing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_on_the_way_is_mended_or_told() {
+    for (fault, expected) in [
+        ("cut@upstream:GET/blobs/*2", Ok(())),
+        ("cut-last@upstream:GET/blobs/*2", Ok(())),
+        ("cut=100@upstream*3", Ok(())),
+        ("ignore-range@upstream", Ok(())),
+        ("status=503@upstream:GET/blobs/*1", Ok(())),
+        ("reset@upstream*1", Ok(())),
+        ("expire-tokens@upstream*1", Ok(())),
+        ("omit-digest@upstream", Ok(())),
+        ("corrupt@upstream", Err(Kind::Corrupt)),
+        ("short@upstream", Err(Kind::Corrupt)),
+        ("long@upstream", Err(Kind::Corrupt)),
+        ("html@upstream:GET/manifests/", Err(Kind::Corrupt)),
+    ] {
+        let world = World::new(Mode::Cloud, &[]).await;
+        let registry = world.registry("docker.io");
+        let repository: Repository = "library/alpine".parse().unwrap();
+        let tag: Tag = "3.20".parse().unwrap();
+        let blob = blobs(&registry, &repository, &tag).await.remove(0);
+        world.sandbox.faults().add(fault.parse().unwrap());
+        let result = async {
+            let digest = registry.resolve(&repository, &tag).await?;
+            registry.manifest(&repository, &Pointer::Digest(digest)).await?;
+            let meter = Arc::clone(&world.meter);
+            let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+            body.read().await.map(drop)
+        };
+        let result = result.await;
+        assert_eq!(
+            result.clone().map_err(|e| e.kind()),
+            expected,
+            "{fault} {result:?}\n{:#?}",
+            world.lines()
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_ordinary_registry_takes_a_whole_image() {
+    for faults in [&[][..], &["relative-location@ecr"], &["status=500@ecr:POST*1"]] {
+        let world = World::new(Mode::Plain, faults).await;
+        let registry = world.registry("registry.example.com");
+        let repository: Repository = "a/b".parse().unwrap();
+        let tag: Tag = "1".parse().unwrap();
+        assert_eq!(registry.current(&repository, std::slice::from_ref(&tag)).await.unwrap(), None);
+        let content = b"{}".to_vec();
+        let blob = Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(&content),
+            size: content.len() as u64,
+            platform: None,
+            annotations: Default::default(),
+        };
+        let body = Body::new(2, futures::stream::iter([Ok(content.into())]));
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"x","digest":"{}","size":2}},"layers":[]}}"#,
+            blob.digest
+        );
+        let manifest = crate::model::RawManifest::new(manifest.into(), None).unwrap();
+        let early = registry.push_manifest(&repository, &manifest, Some(&tag)).await;
+        assert_eq!(early.unwrap_err().kind(), Kind::ContentMissing);
+        push(&*registry, &repository, &blob, body).await.unwrap();
+        registry.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap();
+        let current =
+            registry.current(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
+        assert_eq!(current[&tag], *manifest.digest());
+        let other = "c".parse().unwrap();
+        assert!(matches!(
+            registry.mount(&other, &blob, &repository).await.unwrap(),
+            Mount::Mounted
+        ));
+        assert!(registry.missing_blobs(&other, &[blob.digest]).await.unwrap().is_empty());
+        assert_eq!(registry.tags(&repository).await.unwrap(), [tag]);
+    }
+}
