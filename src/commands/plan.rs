@@ -5,7 +5,7 @@ use crate::{
     cli::{Global, PlanArgs},
     engine::{Intent, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::{Screen, file, json, table},
 };
 
 /// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.
@@ -18,11 +18,12 @@ const TRANSFERS: usize = 32;
 pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
     let config = configuration(global)?;
     let images = config.only(config.images(), &args.only)?;
-    args.report.as_deref().map(json::check_writable).transpose()?;
+    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
     let options = Options { intent, transfers: TRANSFERS };
     let report = mirror(global, screen, Work { config: &config, images, options }).await?;
-    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    let save = |path| file::save(path, "report", |out| json::write(out, &report));
+    let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::plan(out, &report, screen.width()),

@@ -5,7 +5,7 @@ use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Intent, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::{Screen, file, json, table},
 };
 
 /// Mirrors, and reports on stdout, and into a file where one is named.
@@ -20,10 +20,11 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
     }
     let config = configuration(global)?;
     let images = config.only(config.images(), &args.only)?;
-    args.report.as_deref().map(json::check_writable).transpose()?;
+    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
     let report = mirror(global, screen, Work { config: &config, images, options }).await?;
-    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    let save = |path| file::save(path, "report", |out| json::write(out, &report));
+    let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),

@@ -8,6 +8,7 @@ mod collisions;
 mod destination;
 mod document;
 mod entry;
+mod images;
 mod interpolate;
 mod problem;
 mod registry;
@@ -27,8 +28,10 @@ use self::{
     interpolate::Environment,
     problem::Problem,
 };
-pub use self::{problem::ConfigError, retag::Retag};
-use crate::model::{Create, DestinationId, Digest, EcrHost, Host, Repository, Tag, Want};
+pub use self::{collisions::between_listed, problem::ConfigError, retag::Retag};
+use crate::model::{
+    Create, DestinationId, Digest, EcrHost, Host, Repository, Selection, Tag, Want,
+};
 
 /// A configuration that is known to be good.
 #[derive(Debug, Clone)]
@@ -140,7 +143,7 @@ pub struct Entry {
 }
 
 /// Which images of a repository are mirrored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Tags {
     /// These tags, never none, without repetition.
     Exact(Vec<Tag>),
@@ -151,6 +154,8 @@ pub enum Tags {
         /// What it is called at the destination, before [`Retag`].
         tag: Tag,
     },
+    /// Those that the source lists and this admits.
+    Selected(Selection),
 }
 
 /// A repository of a destination.

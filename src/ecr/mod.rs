@@ -9,6 +9,7 @@ pub mod api;
 pub mod destination;
 pub mod failure;
 pub mod login;
+pub mod listing;
 pub mod look;
 pub mod quota;
 pub mod repository;

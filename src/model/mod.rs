@@ -9,6 +9,7 @@ pub mod image;
 pub mod names;
 pub mod outcome;
 pub mod platform;
+pub mod select;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
@@ -18,3 +19,4 @@ pub use image::{
 };
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};
+pub use select::{Listed, Selection, TagQuery};

@@ -43,7 +43,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use url::Url;
 
-use crate::model::{Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag};
+use crate::model::{
+    Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag, TagQuery,
+};
 pub use body::Body;
 pub use client::Registry;
 pub use credentials::Credentials;
@@ -56,6 +58,9 @@ pub use transport::{Certificate, Reach, Transport};
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
+/// A listing that comes page by page, so that memory does not follow its length.
+pub type Pages<'a> = BoxStream<'a, Result<Vec<Listed>>>;
+
 /// Reads content. Every method retries what is worth retrying, and only it does.
 pub trait Source: Send + Sync + 'static {
     /// Digests of many tags at once, where the registry can tell them cheaper than one by one.
@@ -66,6 +71,14 @@ pub trait Source: Send + Sync + 'static {
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
+
+    /// Every tag of the repository, page by page, in the registry's order.
+    ///
+    /// Names that are no tags are left out. Push times are there where they are wanted and the
+    /// registry has a way to tell them. It ends with the first error:
+    /// [`Kind::RepositoryMissing`](crate::model::Kind) or
+    /// [`Kind::NotFound`](crate::model::Kind) where there is no such repository.
+    fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a>;
 
     /// What the tag points to now, without counting as a pull where the registry has such a way.
     fn resolve(
