@@ -16,7 +16,8 @@ use clap::{
 
 use crate::{
     model::{
-        Attestations, Error, Kind, NameError, Platform, Platforms, Reference, Result, Shape, Want,
+        Attestations, Error, Kind, NameError, Platform, Platforms, Reference, Result, Shape,
+        Signatures, Want,
     },
     output::{
         log::{LogFormat, Verbosity},
@@ -219,6 +220,9 @@ pub struct CopyArgs {
     /// Whether attestations come along
     #[arg(long, value_name = "keep|drop", hide_possible_values = true, default_value = "keep", value_parser = attestations())]
     pub attestations: Attestations,
+    /// Whether what refers to the image comes along: OCI 1.1 referrers and cosign's tags
+    #[arg(long, value_name = "none|all", hide_possible_values = true, default_value = "none", value_parser = signatures())]
+    pub signatures: Signatures,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]
     pub json: bool,
@@ -246,6 +250,7 @@ impl CopyArgs {
         Ok(Want {
             platforms: Platforms::only(self.platforms.iter().cloned()).unwrap_or_default(),
             attestations: self.attestations,
+            signatures: self.signatures.clone(),
             shape: if self.flatten { Shape::Flat } else { Shape::Index },
             ..Want::default()
         })
@@ -306,6 +311,13 @@ fn attestations() -> impl TypedValueParser<Value = Attestations> {
     PossibleValuesParser::new(["keep", "drop"]).map(|word| match word.as_str() {
         "drop" => Attestations::Drop,
         _ => Attestations::Keep,
+    })
+}
+
+fn signatures() -> impl TypedValueParser<Value = Signatures> {
+    PossibleValuesParser::new(["none", "all"]).map(|word| match word.as_str() {
+        "all" => Signatures::All,
+        _ => Signatures::None,
     })
 }
 

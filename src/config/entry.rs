@@ -9,12 +9,12 @@ use super::{
 };
 use crate::model::{
     Attestations, DestinationId, Digest, EcrHost, MissingPlatform, NameError, Platforms,
-    Reference, Repository, Shape, Tag, Want,
+    Reference, Repository, Shape, Signatures, Tag, Want,
 };
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: &["platforms", "missing_platform", "attestations", "flatten"],
+    names: &["platforms", "missing_platform", "attestations", "signatures", "flatten"],
 };
 
 pub(super) const KEYS: Keys = Keys {
@@ -31,6 +31,7 @@ pub(super) const KEYS: Keys = Keys {
         "platforms",
         "missing_platform",
         "attestations",
+        "signatures",
         "flatten",
     ],
 };
@@ -50,6 +51,7 @@ pub(super) struct Wishes {
     platforms: Option<Platforms>,
     missing: Option<MissingPlatform>,
     attestations: Option<Attestations>,
+    signatures: Option<Signatures>,
     flatten: Option<(bool, Span)>,
 }
 
@@ -72,8 +74,19 @@ fn wishes(table: &Table<'_>) -> Result<Wishes, Problem> {
             "attestations",
             &[("keep", Attestations::Keep), ("drop", Attestations::Drop)],
         )?,
+        signatures: signatures(table)?,
         flatten: table.switch("flatten")?,
     })
+}
+
+fn signatures(table: &Table<'_>) -> Result<Option<Signatures>, Problem> {
+    if !table.is_string("signatures") {
+        let types = table.list("signatures")?.map(|(types, _)| types);
+        let types = types.map(|types| types.iter().map(|text| text.to_string()).collect());
+        return Ok(types.map(Signatures::Only));
+    }
+    let all = table.choice("signatures", &[("none", false), ("all", true)])?;
+    Ok(all.map(|all| if all { Signatures::All } else { Signatures::None }))
 }
 
 fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
@@ -302,6 +315,7 @@ fn want(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Want, Problem>
         platforms,
         missing: own.missing.or(defaults.missing).unwrap_or_default(),
         attestations: own.attestations.or(defaults.attestations).unwrap_or_default(),
+        signatures: own.signatures.clone().or(defaults.signatures.clone()).unwrap_or_default(),
         shape,
     })
 }

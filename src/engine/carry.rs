@@ -27,7 +27,8 @@ use crate::{
 pub(super) struct Lane<D> {
     pub(super) id: DestinationId,
     pub(super) group: Arc<TargetGroup<D>>,
-    pub(super) tag: Tag,
+    /// What the root is to be called; `None` for what is found by its digest alone.
+    pub(super) tag: Option<Tag>,
     pub(super) mounting: Mounting,
     /// Blob bytes pushed here on account of this image.
     pub(super) pushed: Counter,
@@ -38,7 +39,7 @@ impl<D: Destination> Lane<D> {
     pub(super) fn new(
         id: DestinationId,
         group: Arc<TargetGroup<D>>,
-        tag: Tag,
+        tag: Option<Tag>,
         mounting: Mounting,
     ) -> Self {
         let (pushed, failure) = Default::default();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     carry::Lane,
+    companions::Gain,
     mirror::{Done, Intent, Mirror},
     plan::{Job, Plan, Verdict},
 };
@@ -85,6 +86,26 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         rows
     }
 
+    /// Adds to a row what came along with its image.
+    pub(super) fn add(&self, row: &mut Row, gain: Gain) {
+        row.bytes_pushed = row.bytes_pushed.map(|bytes| bytes + gain.bytes);
+        if gain.brought > 0 && row.outcome == Outcome::UpToDate {
+            row.outcome = self.done();
+        }
+        if let Some(error) = gain.failure {
+            row.outcome = outcome_of(&error);
+            *row = told(row.clone(), &error);
+        }
+    }
+
+    /// What became of what was not there yet.
+    fn done(&self) -> Outcome {
+        match self.options.intent {
+            Intent::Mirror => Outcome::Copied,
+            Intent::Plan | Intent::PlanWithoutPulls => Outcome::Planned,
+        }
+    }
+
     fn ended(&self, mut row: Row, (forecast, lane): (Option<u64>, Lane<D>)) -> Row {
         if let Some(error) = lane.failure() {
             row.digest = None;
@@ -92,10 +113,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             row.outcome = outcome_of(&error);
             return told(row, &error);
         }
-        row.outcome = match self.options.intent {
-            Intent::Mirror => Outcome::Copied,
-            Intent::Plan | Intent::PlanWithoutPulls => Outcome::Planned,
-        };
+        row.outcome = self.done();
         row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
         row
     }

@@ -147,7 +147,7 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
         }
         let leaf = leaves.iter().find(|leaf| leaf.manifest.digest() == root);
         let blobs = leaf.map(|leaf| leaf.blobs.as_slice()).unwrap_or_default();
-        let offer = Offer { manifest: &self.tree.root, tag: Some(&lane.tag), blobs };
+        let offer = Offer { manifest: &self.tree.root, tag: lane.tag.as_ref(), blobs };
         crew.offer(lane, offer).await?;
         self.manifests.cell(lane.key(root)).set(()).ok();
         Ok(())

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationId, Error, Host, Image, Kind, Repository, Tag,
+        DestinationId, Error, Host, Image, Kind, Repository, Signatures,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
@@ -91,8 +91,8 @@ pub struct Mirror<S, D> {
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
     shutdown: Shutdown,
-    yard: Yard,
-    manifests: Manifests,
+    pub(super) yard: Yard,
+    pub(super) manifests: Manifests,
 }
 
 /// What one image came to.
@@ -241,7 +241,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     TargetGroup::new(end, to.repository.clone())
                 });
                 group.tags.push(to.tag.clone());
-                if !image.want.is_everything() {
+                if !image.want.is_everything() || image.want.signatures != Signatures::None {
                     group.filtered.push(to.tag.clone());
                 }
             }
@@ -294,16 +294,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             Verdict::Copy(tree) => Some(tree.clone()),
             _ => None,
         });
-        let mut lanes = Vec::new();
-        for ((verdict, group), target) in
-            plan.verdicts.iter().zip(&job.targets).zip(&job.image.targets)
-        {
-            if let Verdict::Copy(Some(_)) = verdict {
-                let mounting = group.end.destination.mounting().await;
-                let tag: Tag = target.tag.clone();
-                lanes.push(Lane::new(target.destination, Arc::clone(group), tag, mounting));
-            }
-        }
+        let lanes = self.lanes(job, &plan).await;
         let mut bytes_to_read = if matches!(tree, Some(None)) { None } else { Some(0) };
         let mut forecast = Vec::new();
         if let Some(Some(tree)) = &tree {
@@ -326,11 +317,27 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 forecast = found.bytes;
             }
         }
-        let ends = lanes
-            .into_iter()
-            .enumerate()
-            .map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
-        let rows = self.conclude(job, plan, ends.collect());
+        let gains = self.attend(job, &plan, &lanes).await;
+        let ends = lanes.into_iter().enumerate();
+        let ends = ends.map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
+        let mut rows = self.conclude(job, plan, ends.collect());
+        for (row, gain) in rows.iter_mut().zip(gains) {
+            self.add(row, gain);
+        }
         Done { rows, bytes_to_read }
+    }
+
+    /// A lane for every target that the tree is to be copied to.
+    async fn lanes(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<Lane<D>> {
+        let mut lanes = Vec::new();
+        let targets = job.targets.iter().zip(&job.image.targets);
+        for (verdict, (group, target)) in plan.verdicts.iter().zip(targets) {
+            if let Verdict::Copy(Some(_)) = verdict {
+                let mounting = group.end.destination.mounting().await;
+                let tag = Some(target.tag.clone());
+                lanes.push(Lane::new(target.destination, Arc::clone(group), tag, mounting));
+            }
+        }
+        lanes
     }
 }

@@ -15,6 +15,7 @@
 
 pub mod budget;
 mod carry;
+mod companions;
 mod conclude;
 mod copy;
 mod download;

@@ -83,6 +83,9 @@ pub struct Descriptor {
     /// Free annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Of a referrer: what kind of thing it says about its subject.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {

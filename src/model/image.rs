@@ -79,6 +79,29 @@ pub enum Create {
     Never,
 }
 
+/// Which signatures, SBOMs and other things that refer to an image come along.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Signatures {
+    /// None.
+    #[default]
+    None,
+    /// Everything that refers to it by OCI 1.1, and cosign's tags.
+    All,
+    /// What refers to it with one of these artifact types.
+    Only(Vec<String>),
+}
+
+impl Signatures {
+    /// Whether a referrer of that artifact type comes along.
+    pub fn admit(&self, artifact_type: Option<&str>) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Only(types) => types.iter().any(|wanted| Some(wanted.as_str()) == artifact_type),
+        }
+    }
+}
+
 /// Which parts of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Want {
@@ -90,6 +113,8 @@ pub struct Want {
     pub attestations: Attestations,
     /// Index or single image.
     pub shape: Shape,
+    /// What refers to it.
+    pub signatures: Signatures,
 }
 
 impl Want {

@@ -15,7 +15,8 @@ pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
-    Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Target, Want,
+    Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Signatures, Target,
+    Want,
 };
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};

@@ -53,6 +53,8 @@ pub struct Registry {
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
+    /// Held while a fallback tag of referrers is read and written.
+    pub(super) fallbacks: tokio::sync::Mutex<()>,
 }
 
 /// A registry that has the same content by digest.
@@ -104,6 +106,7 @@ impl Registry {
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::new(None),
+            fallbacks: tokio::sync::Mutex::default(),
         })
     }
 

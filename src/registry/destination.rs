@@ -111,6 +111,29 @@ impl Destination for Registry {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
+        match self.put(repository, manifest, tag).await? {
+            Referred::Listed => Ok(()),
+            Referred::Untold => self.keep_fallback(repository, manifest).await,
+        }
+    }
+}
+
+/// Whether the registry lists a manifest among its subject's referrers by itself.
+pub(super) enum Referred {
+    /// It said so.
+    Listed,
+    /// It did not, or there is no subject.
+    Untold,
+}
+
+impl Registry {
+    /// Puts the manifest and nothing else.
+    pub(super) async fn put(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<Referred> {
         let access = Access::new(repository, Rights::PullPush);
         let at = tag.map_or(manifest.digest().as_str(), Tag::as_str);
         let url = self.url(&format!("{repository}/manifests/{at}"));
@@ -125,21 +148,20 @@ impl Destination for Registry {
                     Kind::Protocol,
                     format!("{}: stored as another manifest", answer.subject),
                 )),
-                _ => Ok(()),
+                _ if answer.header("oci-subject").is_some() => Ok(Referred::Listed),
+                _ => Ok(Referred::Untold),
             },
             // ECR refuses even what is there already, and what a lost answer has put there
             (Err(error), Some(tag)) if error.kind() == Kind::TagImmutable => {
                 match self.resolve_for(&access, tag).await {
-                    Ok(current) if current == *manifest.digest() => Ok(()),
+                    Ok(current) if current == *manifest.digest() => Ok(Referred::Untold),
                     _ => Err(error),
                 }
             }
             (Err(error), _) => Err(error),
         }
     }
-}
 
-impl Registry {
     /// Whether there is such a repository; asked only where no tag of it is there.
     async fn exists(&self, access: &Access) -> Result<bool> {
         let mut url = self.url(&format!("{}/tags/list", access.repository));

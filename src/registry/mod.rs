@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod login;
 pub mod meter;
 pub mod pace;
+mod referrers;
 pub mod retry;
 pub mod settings;
 pub mod transport;
@@ -93,6 +94,15 @@ pub trait Source: Send + Sync + 'static {
         repository: &Repository,
         at: &Pointer,
     ) -> impl Future<Output = Result<RawManifest>> + Send;
+
+    /// What refers to this manifest: by the referrers API, or by the fallback tag where there is none.
+    ///
+    /// Source: distribution specification 1.1, "Listing Referrers".
+    fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
 
     /// Opens the blob from this offset on. The stream ends early when the connection breaks;
     /// [`body::verified`] resumes it. One attempt only.

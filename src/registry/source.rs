@@ -86,6 +86,14 @@ impl Source for Registry {
         self.manifest_for(&Access::new(repository, Rights::Pull), at).await
     }
 
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        self.list_referrers(repository, subject).await
+    }
+
     async fn blob(
         &self,
         repository: &Repository,

@@ -29,6 +29,7 @@ fn blob(content: &[u8]) -> Descriptor {
         size: content.len() as u64,
         platform: None,
         annotations: Default::default(),
+        artifact_type: None,
     }
 }
 

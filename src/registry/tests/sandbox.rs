@@ -153,6 +153,7 @@ async fn an_ordinary_registry_takes_a_whole_image() {
             size: content.len() as u64,
             platform: None,
             annotations: Default::default(),
+            artifact_type: None,
         };
         let body = Body::new(2, futures::stream::iter([Ok(content.into())]));
         let manifest = format!(

@@ -23,6 +23,7 @@ fn blob() -> Descriptor {
         size: CONTENT.len() as u64,
         platform: None,
         annotations: Default::default(),
+        artifact_type: None,
     }
 }
 

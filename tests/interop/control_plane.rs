@@ -1,0 +1,222 @@
+//! `moto` as ECR's API: an implementation of it that does not share our reading of the manual.
+//!
+//! It has no registry behind it, so nothing here moves content.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::Arc,
+};
+
+use aws_sdk_ecr::{
+    Client,
+    types::{
+        ImageTagMutability, ImageTagMutabilityExclusionFilter,
+        ImageTagMutabilityExclusionFilterType,
+    },
+};
+use ecr_mirror::{
+    ecr::{Ecr, Identity, Session, Sessions, Wire},
+    model::{Create, Digest, Host, Kind, Repository, Tag},
+    registry::{Destination, Meter, Mounting, Mutability, Reach, Settings, Transport},
+};
+
+use super::{
+    docker_registry::Registry,
+    layout::Layout,
+    peer::{self, Peer, Server, directory, text},
+    product::{Run, ecr_mirror},
+    skopeo::Skopeo,
+};
+
+/// The account that `moto` plays.
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+/// A running `moto`, and our half of the conversation.
+struct Moto {
+    _server: Server,
+    /// Where its API is.
+    endpoint: String,
+    reach: Reach,
+    session: Arc<Session>,
+    meter: Arc<Meter>,
+}
+
+impl Moto {
+    async fn start() -> Option<Self> {
+        let mut command = peer::command(Peer::Moto.find()?);
+        command.args(["-H", "127.0.0.1", "-p", "0"]);
+        let mark = "Running on http://";
+        let server = Server::start(command, directory(), mark);
+        let address = server.told(mark).expect("it has been waited for");
+        // any endpoint without TLS; the credentials are not looked at
+        let reach = Reach::Sandbox(address.parse().expect("it prints an address"));
+        let meter = Arc::new(Meter::default());
+        let identity = Identity::of(&host());
+        let session = Sessions::new(reach, Arc::clone(&meter)).session(identity).await;
+        let endpoint = format!("http://{address}");
+        Some(Self { _server: server, endpoint, reach, session, meter })
+    }
+
+    /// A run's view of the registry: it remembers nothing of earlier ones.
+    fn run(&self, create: Create) -> Ecr {
+        let transport = Transport::new(self.reach).expect("a client can be made");
+        let wire = Wire { settings: Settings::default(), transport, meter: Arc::default() };
+        Ecr::new(host(), Arc::clone(&self.session), create, wire)
+    }
+
+    /// The AWS SDK's own client.
+    fn sdk(&self) -> Client {
+        Client::new(&self.session.config)
+    }
+}
+
+fn host() -> Host {
+    ECR.parse().expect("it is a host")
+}
+
+fn repository() -> Repository {
+    "mirror/team/app".parse().expect("it is a repository")
+}
+
+fn tag(name: &str) -> Tag {
+    name.parse().expect("it is a tag")
+}
+
+#[tokio::test]
+async fn a_repository_is_made_once_and_found_again() {
+    let Some(moto) = Moto::start().await else { return };
+    let (first, tags) = (moto.run(Create::Missing), [tag("1.0")]);
+    assert_eq!(first.current(&repository(), &tags).await.unwrap(), None);
+    first.ensure(&repository()).await.unwrap();
+    let described = moto.sdk().describe_repositories().send().await.unwrap();
+    let names: Vec<_> = described.repositories().iter().map(|it| it.repository_name()).collect();
+    assert_eq!(names, [Some("mirror/team/app")]);
+    // another run that starts from the same knowledge, and one that looks first
+    moto.run(Create::Missing).ensure(&repository()).await.unwrap();
+    let later = moto.run(Create::Never);
+    assert_eq!(later.current(&repository(), &tags).await.unwrap().map(|tags| tags.len()), Some(0));
+    later.ensure(&repository()).await.unwrap();
+    assert_eq!(moto.meter.retries.value(), 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_may_not_be_made_is_named_and_not_made() {
+    let Some(moto) = Moto::start().await else { return };
+    let error = moto.run(Create::Never).ensure(&repository()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RepositoryMissing);
+    assert!(error.remedy().unwrap().contains("aws ecr create-repository"), "{error}");
+    let described = moto.sdk().describe_repositories().send().await.unwrap();
+    assert_eq!(described.repositories().len(), 0);
+}
+
+#[tokio::test]
+async fn immutability_is_read_with_its_exclusions() {
+    let Some(moto) = Moto::start().await else { return };
+    let exclusion = ImageTagMutabilityExclusionFilter::builder()
+        .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
+        .filter("latest*")
+        .build()
+        .unwrap();
+    for (name, setting, filters, on_release, on_latest) in [
+        ("a", ImageTagMutability::Mutable, None, Mutability::Mutable, Mutability::Mutable),
+        ("b", ImageTagMutability::Immutable, None, Mutability::Immutable, Mutability::Immutable),
+        (
+            "c",
+            ImageTagMutability::ImmutableWithExclusion,
+            Some(vec![exclusion]),
+            Mutability::Immutable,
+            Mutability::Mutable,
+        ),
+    ] {
+        let create = moto.sdk().create_repository().repository_name(name);
+        let create = create.image_tag_mutability(setting);
+        create.set_image_tag_mutability_exclusion_filters(filters).send().await.unwrap();
+        let (run, repository) = (moto.run(Create::Missing), name.parse().unwrap());
+        for (of, expected) in [("1.0", on_release), ("latest-slim", on_latest)] {
+            assert_eq!(
+                run.mutability(&repository, &tag(of)).await.unwrap(),
+                expected,
+                "{name} {of}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_asked_again() {
+    let Some(moto) = Moto::start().await else { return };
+    let run = moto.run(Create::Missing);
+    assert_eq!(run.mounting().await, Mounting::Never);
+    let asked = moto.meter.requests.value();
+    assert_eq!(run.mounting().await, Mounting::Never);
+    assert_eq!(moto.meter.requests.value(), asked);
+}
+
+#[tokio::test]
+async fn what_is_there_is_told_apart_from_what_is_not() {
+    let Some(moto) = Moto::start().await else { return };
+    let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
+    run.ensure(&repository()).await.unwrap();
+    let index = Layout::new("app").raw();
+    let (there, absent) = (Digest::of(&index), Digest::of(b"something else"));
+    let put = sdk.put_image().repository_name(name).image_tag("1.0").image_digest(there.as_str());
+    put.image_manifest(String::from_utf8(index.clone()).unwrap()).send().await.unwrap();
+
+    let current = run.current(&repository(), &[tag("1.0"), tag("2.0")]).await.unwrap().unwrap();
+    assert_eq!(current, HashMap::from([(tag("1.0"), there.clone())]));
+    let both = [there.clone(), absent.clone()];
+    let missing = run.missing_manifests(&repository(), &both).await.unwrap();
+    assert_eq!(missing, HashSet::from([absent.clone()]));
+    let manifests = run.manifests(&repository(), &both).await.unwrap();
+    assert_eq!(manifests.len(), 1);
+    assert_eq!(manifests[&there].bytes().as_ref(), index);
+
+    let layer = b"a layer";
+    let upload = sdk.initiate_layer_upload().repository_name(name).send().await.unwrap();
+    let part =
+        sdk.upload_layer_part().repository_name(name).set_upload_id(upload.upload_id.clone());
+    let part = part.part_first_byte(0).part_last_byte(6).layer_part_blob(layer.to_vec().into());
+    part.send().await.unwrap();
+    let done = sdk.complete_layer_upload().repository_name(name).set_upload_id(upload.upload_id);
+    done.layer_digests(Digest::of(layer).as_str()).send().await.unwrap();
+    let blobs = [Digest::of(layer), absent.clone()];
+    let missing = run.missing_blobs(&repository(), &blobs).await.unwrap();
+    assert_eq!(missing, HashSet::from([absent]));
+}
+
+#[tokio::test]
+async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() {
+    let Some(moto) = Moto::start().await else { return };
+    let (Some(source), Some(skopeo)) = (Registry::start(Default::default()), Skopeo::find()) else {
+        return;
+    };
+    let layout = Layout::new("app");
+    skopeo.push(&layout, &source.at("team/app:1.0"));
+    let files = directory();
+    let file = files.path().join("mirror.toml");
+    let configuration = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\nprefix = \"mirror\"\nendpoint_url = \"{}\"\n\
+         [[image]]\nsource = \"{}/team/app\"\ntags = [\"1.0\"]\n",
+        moto.endpoint, source.address
+    );
+    fs::write(&file, configuration).unwrap();
+    let run = |verb: &str| {
+        let mut command = ecr_mirror(&[verb, "-c", text(&file)]);
+        command.env("AWS_ACCESS_KEY_ID", "interop").env("AWS_SECRET_ACCESS_KEY", "interop");
+        Run::of(&mut command)
+    };
+    let planned = run("plan").ended(0, &["planned"]);
+    assert!(planned.number("/bytes/to_destination") > 0);
+    let described = moto.sdk().describe_repositories().send().await.unwrap();
+    assert_eq!(described.repositories().len(), 0, "a plan makes nothing");
+
+    moto.run(Create::Missing).ensure(&repository()).await.unwrap();
+    let put = moto.sdk().put_image().repository_name("mirror/team/app").image_tag("1.0");
+    let put = put.image_digest(Digest::of(&layout.raw()).as_str());
+    put.image_manifest(String::from_utf8(layout.raw()).unwrap()).send().await.unwrap();
+    for verb in ["plan", "sync"] {
+        let run = run(verb).ended(0, &["up_to_date"]);
+        assert_eq!(run.number("/bytes/to_destination"), 0, "{verb}");
+    }
+}

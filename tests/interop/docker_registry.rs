@@ -1,0 +1,102 @@
+//! Debian's `docker-registry`, in the shapes it is met in.
+
+use std::fs;
+
+use super::{
+    peer::{self, Peer, Server, directory, text},
+    skopeo::Skopeo,
+};
+
+/// The name and password of a registry that asks for them.
+pub(crate) const LOGIN: (&str, &str) = ("mirror", "interop");
+
+/// [`LOGIN`]'s line of an `htpasswd` file; the registry takes bcrypt only.
+const HTPASSWD: &str = "mirror:$2b$04$dhuSC6nK09qKEPMryKqLIuk10eokWKb3t87rotqa7uT/a1k5R5M5K\n";
+
+/// What a registry does differently from the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// `Location` is a whole URL.
+    #[default]
+    Absolute,
+    /// `Location` is a path.
+    Relative,
+    /// Asks for [`LOGIN`].
+    Closed,
+}
+
+/// A running registry, empty at first, that lets its content be deleted.
+pub(crate) struct Registry {
+    server: Server,
+    /// Host and port.
+    pub(crate) address: String,
+}
+
+impl Registry {
+    /// Starts one, where the program is there.
+    pub(crate) fn start(manner: Manner) -> Option<Self> {
+        let program = Peer::DockerRegistry.find()?;
+        let files = directory();
+        let passwords = files.path().join("htpasswd");
+        fs::write(&passwords, HTPASSWD).expect("the directory is new");
+        let auth = match manner {
+            Manner::Closed => format!(
+                "auth: {{ htpasswd: {{ realm: interop, path: \"{}\" }} }}\n",
+                text(&passwords)
+            ),
+            Manner::Absolute | Manner::Relative => String::new(),
+        };
+        let configuration = format!(
+            "version: 0.1\n\
+             storage: {{ filesystem: {{ rootdirectory: \"{}\" }}, delete: {{ enabled: true }} }}\n\
+             http: {{ addr: \"127.0.0.1:0\", relativeurls: {} }}\n{auth}",
+            text(&files.path().join("content")),
+            manner == Manner::Relative,
+        );
+        let file = files.path().join("config.yml");
+        fs::write(&file, configuration).expect("the directory is new");
+        let mut command = peer::command(program);
+        command.args(["serve", text(&file)]);
+        let mark = "listening on ";
+        let server = Server::start(command, files, mark);
+        let address = server.told(mark).expect("it has been waited for");
+        Some(Self { server, address })
+    }
+
+    /// The requests it has logged so far, like `GET /v2/app/manifests/1.0`, in the order of their ends.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let log = self.server.settled_log();
+        let requests = log.lines().filter_map(|line| {
+            // the access log: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 …`
+            let (_, rest) = line.split_once("] \"")?;
+            Some(rest.split_once(" HTTP/")?.0.to_owned())
+        });
+        requests.collect()
+    }
+
+    /// How this registry calls what is in it, like `127.0.0.1:5000/app:1.0`.
+    pub(crate) fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+}
+
+/// A registry to read from, one to write to, and the client that fills and checks them.
+pub(crate) struct Pair {
+    pub(crate) source: Registry,
+    pub(crate) destination: Registry,
+    pub(crate) skopeo: Skopeo,
+}
+
+impl Pair {
+    /// Starts both, where the programs are there.
+    pub(crate) fn start(manner: Manner) -> Option<Self> {
+        let (source, destination) = (Registry::start(manner)?, Registry::start(manner)?);
+        let skopeo = Skopeo::find()?;
+        if manner == Manner::Closed {
+            for registry in [&source, &destination] {
+                skopeo.login(&registry.address, LOGIN.0, LOGIN.1);
+            }
+        }
+        Some(Self { source, destination, skopeo })
+    }
+}

@@ -1,0 +1,149 @@
+//! Programs that are not ours: where they are, and servers that end with the test.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// How long a server has until it says where it listens.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program that the tests need and nothing here builds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Peer {
+    DockerRegistry,
+    Skopeo,
+    Moto,
+}
+
+impl Peer {
+    /// Where it is: what the environment says, else the search path.
+    ///
+    /// `None`, after saying so, on a machine without it.
+    ///
+    /// # Panics
+    /// Where it is missing although the environment names it, or in CI.
+    pub(crate) fn find(self) -> Option<PathBuf> {
+        let (variable, name) = match self {
+            Self::DockerRegistry => ("ECR_MIRROR_REGISTRY_BIN", "docker-registry"),
+            Self::Skopeo => ("ECR_MIRROR_SKOPEO_BIN", "skopeo"),
+            Self::Moto => ("ECR_MIRROR_MOTO_BIN", "moto_server"),
+        };
+        if let Some(named) = env::var_os(variable).map(PathBuf::from) {
+            assert!(named.is_file(), "{variable} names `{}`, which is no file", named.display());
+            return Some(named);
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&path).map(|at| at.join(name)).find(|at| at.is_file());
+        if found.is_none() {
+            let why = format!("`{name}` is not in PATH, and {variable} names none");
+            assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
+            // past the test harness, which would keep it to itself
+            let _ = writeln!(io::stderr(), "not tested: {why}");
+        }
+        found
+    }
+}
+
+/// The program, with nothing of this process's environment but the search path.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", "/nonexistent").stdin(Stdio::null());
+    command
+}
+
+/// Runs the command to its end and returns what it wrote to stdout.
+///
+/// # Panics
+/// When it fails.
+pub(crate) fn output(command: &mut Command) -> Vec<u8> {
+    let output = command.output().expect("the program can be started");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{talk}", output.status);
+    output.stdout
+}
+
+/// A server on a free loopback port, its files in a temporary directory; both go with it.
+pub(crate) struct Server {
+    child: Child,
+    files: TempDir,
+}
+
+impl Server {
+    /// Starts it, and waits until it has written `mark` and an address behind it.
+    ///
+    /// # Panics
+    /// When it ends instead, or says nothing for a minute.
+    pub(crate) fn start(mut command: Command, files: TempDir, mark: &str) -> Self {
+        let log = fs::File::create(log(&files)).expect("the directory is new");
+        let other = log.try_clone().expect("a file can be held twice");
+        let child = command.stdout(log).stderr(other).spawn().expect("the server can be started");
+        let mut server = Self { child, files };
+        let started = Instant::now();
+        while server.told(mark).is_none() {
+            let ended = server.child.try_wait().expect("it is this process's child");
+            let waiting = ended.is_none() && started.elapsed() < PATIENCE;
+            assert!(waiting, "{command:?}: {ended:?}\n{}", server.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// What stands behind `mark` in its output, up to the end of the word; `None` before the word ends.
+    pub(crate) fn told(&self, mark: &str) -> Option<String> {
+        let log = self.log();
+        let (_, rest) = log.split_once(mark)?;
+        let end = rest.find(|next: char| next.is_whitespace() || next == '"')?;
+        Some(rest[..end].to_owned())
+    }
+
+    /// All that it has written.
+    pub(crate) fn log(&self) -> String {
+        let bytes = fs::read(log(&self.files)).expect("the log was made with the server");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it has written once it has been silent for a while.
+    pub(crate) fn settled_log(&self) -> String {
+        let mut log = self.log();
+        loop {
+            thread::sleep(Duration::from_millis(150));
+            let now = self.log();
+            if now.len() == log.len() {
+                return now;
+            }
+            log = now;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log(files: &TempDir) -> PathBuf {
+    files.path().join("log")
+}
+
+/// A path as the command line takes it.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary directories have plain names")
+}
+
+/// A directory that goes with its owner.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().expect("temporary directories can be made")
+}
