@@ -7,19 +7,24 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::Mutex;
+
 use crate::{
     config::{self, Config},
     ecr::{
         Ecr, Identity, Sessions, Wire,
+        api::Api,
+        listing,
         secrets::{self, UserPassword},
     },
     engine::{End, Sides},
     model::{
-        Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result, Tag,
+        Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result,
+        Tag, TagQuery,
     },
     registry::{
-        Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Reach,
-        Registry, Scheme, Session, Settings, Transport,
+        Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Pages,
+        Reach, Registry, Scheme, Session, Settings, Source, Transport,
     },
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
@@ -128,8 +133,39 @@ pub struct World {
     sandbox: Option<Sandbox>,
     /// Blob transfers at once: a registry that is not limited otherwise takes as many.
     transfers: usize,
+    /// The sources opened so far, so that listing and copying share their logins.
+    sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// What passes is counted here.
     pub(super) meters: Meters,
+}
+
+/// A source as it is read before its images are known.
+pub(super) struct Reading {
+    registry: Arc<Registry>,
+    /// Where it is ECR: its own API, which also tells push times, and the registry's account.
+    ecr: Option<(Arc<Api>, String)>,
+}
+
+impl Reading {
+    /// Every tag of the repository, page by page.
+    pub(super) fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+        match &self.ecr {
+            Some((api, account)) => {
+                listing::tags(Arc::clone(api), Some(account.clone()), repository)
+            }
+            None => self.registry.tags(repository, wanted),
+        }
+    }
+
+    /// What the tag points to now.
+    pub(super) async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        self.registry.resolve(repository, tag).await
+    }
+
+    /// Keeps what a listing told of a tag that is to be mirrored.
+    pub(super) fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
+        self.registry.remember(repository, tag, digest);
+    }
 }
 
 impl World {
@@ -156,7 +192,8 @@ impl World {
         let meters = Meters::default();
         let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
         let transport = Transport::new(reach)?;
-        Ok(Self { transport, sessions, sandbox: None, transfers, meters })
+        let sources = Mutex::default();
+        Ok(Self { transport, sessions, sandbox: None, transfers, sources, meters })
     }
 
     /// Ends the sandbox, if this world started one.
@@ -191,7 +228,7 @@ impl World {
             let host = &image.origin.host;
             if !sources.contains_key(host) {
                 let reserve = config.registries.get(host).map_or(0, |known| known.reserve_pulls);
-                sources.insert(host.clone(), (Arc::new(self.source(config, host).await?), reserve));
+                sources.insert(host.clone(), (self.source(config, host).await?, reserve));
             }
         }
         let mut destinations = Vec::new();
@@ -223,14 +260,36 @@ impl World {
         Ok(settings)
     }
 
-    async fn source(&self, config: &Config, host: &Host) -> Result<Registry> {
+    /// The source of this host, to list it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when its settings cannot be used.
+    pub(super) async fn reading(&self, config: &Config, host: &Host) -> Result<Reading> {
+        let registry = self.source(config, host).await?;
+        let ecr = match EcrHost::parse(host) {
+            Some(ecr) => {
+                let session = self.sessions.session(Identity::of(host)).await;
+                Some((Arc::clone(&session.api), ecr.account().to_owned()))
+            }
+            None => None,
+        };
+        Ok(Reading { registry, ecr })
+    }
+
+    async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
+        let mut sources = self.sources.lock().await;
+        if let Some(source) = sources.get(host) {
+            return Ok(Arc::clone(source));
+        }
         let mut settings = self.settings(config, host).await?;
         if EcrHost::parse(host).is_some() {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
         }
         let meter = Arc::clone(&self.meters.source);
-        Registry::new(host.clone(), settings, &self.transport, meter)
+        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, meter)?);
+        sources.insert(host.clone(), Arc::clone(&source));
+        Ok(source)
     }
 
     async fn destination(

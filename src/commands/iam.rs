@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::mirroring::configuration;
 use crate::{
     cli::{Global, IamPolicy},
-    config::Config,
+    config::{Config, Tags},
     model::{Create, DestinationId, EcrHost, Repository, Result},
     output::Screen,
 };
@@ -58,7 +58,11 @@ fn secrets(config: &Config) -> Vec<String> {
 fn pulls(config: &Config) -> Vec<Pull> {
     let pull = |entry: &crate::config::Entry| {
         let registry = EcrHost::parse(&entry.host)?;
-        Some(Pull { registry, repositories: vec![entry.repository.clone()] })
+        let tags = match entry.tags {
+            Tags::Selected(_) => Listing::Needed,
+            Tags::Exact(_) | Tags::Pinned { .. } => Listing::Never,
+        };
+        Some(Pull { registry, repositories: vec![entry.repository.clone()], tags })
     };
     config.entries.iter().filter_map(pull).collect()
 }
@@ -92,6 +96,17 @@ pub struct Pull {
     pub registry: EcrHost,
     /// Its repositories that images come from.
     pub repositories: Vec<Repository>,
+    /// Whether their tags are listed.
+    pub tags: Listing,
+}
+
+/// Whether the tags of a repository are listed, to select among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// They are.
+    Needed,
+    /// They are not.
+    Never,
 }
 
 /// What pushing asks of every repository it goes to.
@@ -113,6 +128,9 @@ const CREATE: &str = "ecr:CreateRepository";
 
 /// What pulling asks of a repository; mounting asks the second of the repository mounted from.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// Listing the tags of a repository with their push times.
+const LIST: &str = "ecr:DescribeImages";
 
 /// The policy of `sync`: for the identity that mirrors, as one document.
 ///
@@ -136,7 +154,11 @@ pub fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Value {
     }
     for pull in pulls {
         general.insert("ecr:GetAuthorizationToken");
-        want(&mut wanted, &pull.registry, &pull.repositories, &BTreeSet::from(PULL));
+        let mut actions = BTreeSet::from(PULL);
+        if pull.tags == Listing::Needed {
+            actions.insert(LIST);
+        }
+        want(&mut wanted, &pull.registry, &pull.repositories, &actions);
     }
     let mut statements = Vec::new();
     if !general.is_empty() {
@@ -199,12 +221,13 @@ fn grouped(wanted: Wanted) -> Vec<Group> {
 
 /// A name for what these actions are for, another one for every set there can be.
 fn purpose(actions: &Actions) -> String {
+    let list = if actions.contains(LIST) { "List" } else { "" };
     if !actions.contains("ecr:PutImage") {
-        return "Pull".to_owned();
+        return format!("Pull{list}");
     }
     let create = if actions.contains(CREATE) { "Create" } else { "" };
     let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
-    format!("Push{create}{mount}")
+    format!("Push{create}{mount}{list}")
 }
 
 /// `eu-west-1` as `EuWest1`: a Sid has letters and digits only.
@@ -283,7 +306,11 @@ mod tests {
             push(EU, &["b", "a"], Create::Missing, Mounts::Possible),
             push(EU, &["c"], Create::Never, Mounts::Never),
         ];
-        let pulls = [Pull { registry: registry(china), repositories: names(&["base"]) }];
+        let pulls = [Pull {
+            registry: registry(china),
+            repositories: names(&["base"]),
+            tags: Listing::Never,
+        }];
         let document = mirror(&pushes, &pulls, &[]);
         assert_eq!(
             document,
@@ -346,11 +373,38 @@ mod tests {
 
     #[test]
     fn a_repository_that_is_source_and_destination_is_named_once() {
-        let pulls = [Pull { registry: registry(EU), repositories: names(&["a"]) }];
+        let tags = Listing::Never;
+        let pulls = [Pull { registry: registry(EU), repositories: names(&["a"]), tags }];
         let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
         let document = mirror(&pushes, &pulls, &[]).to_string();
         assert_eq!(document.matches("repository/a").count(), 1);
         assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
+    }
+
+    #[test]
+    fn selecting_among_tags_needs_to_list_them() {
+        let pull = |name, tags| Pull { registry: registry(EU), repositories: names(&[name]), tags };
+        let document = mirror(&[], &[pull("a", Listing::Needed), pull("b", Listing::Never)], &[]);
+        let statements = &document["Statement"].as_array().unwrap()[1..];
+        let granted: Vec<_> =
+            statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
+        assert_eq!(
+            granted,
+            [
+                (
+                    &json!("PullList123456789012EuWest1"),
+                    &json!([
+                        "ecr:BatchGetImage",
+                        "ecr:DescribeImages",
+                        "ecr:GetDownloadUrlForLayer"
+                    ])
+                ),
+                (
+                    &json!("Pull123456789012EuWest1"),
+                    &json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"])
+                ),
+            ]
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) fn between_images(
     let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
     for read in entries {
         let source = registry(&read.entry.host);
-        // those that are not known yet are looked at by `between_listed` when they are
+        // those that are not known yet are looked at by `between_listed` once they are
         let images = read.entry.images().unwrap_or_default();
         for (image, span) in images.iter().zip(&read.tags) {
             for (target, place) in image.targets.iter().zip(&read.entry.places) {
@@ -89,7 +89,7 @@ const ONTO_ITSELF: &str = "would be mirrored onto itself";
 
 /// What is wrong between images that are known only since tags were listed, by their place:
 /// those that write what another one writes, both of them, and those that are their own source.
-pub fn between_listed(config: &Config, images: &[Image]) -> BTreeMap<usize, String> {
+pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, String> {
     let mut wrong = BTreeMap::new();
     let mut written: HashMap<(String, &Repository, &Tag), usize> = HashMap::new();
     for (at, image) in images.iter().enumerate() {

@@ -8,8 +8,8 @@ use super::{
     select,
 };
 use crate::model::{
-    Attestations, DestinationId, Digest, EcrHost, MissingPlatform, NameError, Platforms,
-    Reference, Repository, Shape, Signatures, Tag, Want,
+    Attestations, DestinationId, Digest, EcrHost, MissingPlatform, NameError, Platforms, Reference,
+    Repository, Shape, Signatures, Tag, Want,
 };
 
 const DEFAULTS: Keys = Keys {
@@ -179,9 +179,8 @@ fn pinned(
         (Some(tag), _) => (tag.parse()?, tag.span),
         (None, Some(own)) => (own.clone(), source.span.clone()),
         (None, None) => {
-            return Err(Problem::at(&source.span, "a pinned source needs a `tag`").hint(
-                "write what to call it at the destination, like `tag = \"3.20-pinned\"`",
-            ));
+            return Err(Problem::at(&source.span, "a pinned source needs a `tag`")
+                .hint("write what to call it at the destination, like `tag = \"3.20-pinned\"`"));
         }
     };
     Ok((Tags::Pinned { digest, tag }, vec![span]))

@@ -65,9 +65,7 @@ impl Entry {
                 let image = |tag| self.image(tag, None).expect(known);
                 Some(tags.iter().map(image).collect())
             }
-            Tags::Pinned { digest, tag } => {
-                Some(vec![self.image(tag, Some(digest)).expect(known)])
-            }
+            Tags::Pinned { digest, tag } => Some(vec![self.image(tag, Some(digest)).expect(known)]),
             Tags::Selected(_) => None,
         }
     }

@@ -23,12 +23,12 @@ use secrecy::SecretString;
 use toml::de::DeTable;
 use url::Url;
 
+pub use self::{collisions::between_listed, problem::ConfigError, retag::Retag};
 use self::{
     document::{Keys, Table},
     interpolate::Environment,
     problem::Problem,
 };
-pub use self::{collisions::between_listed, problem::ConfigError, retag::Retag};
 use crate::model::{
     Create, DestinationId, Digest, EcrHost, Host, Repository, Selection, Tag, Want,
 };

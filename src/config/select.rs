@@ -33,7 +33,8 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<(Selection, Span)>, Probl
         semver: table.text("semver")?.map(|text| text.parse()).transpose()?,
         exclude: patterns(&table, "exclude")?,
         newest: newest.map(count),
-        by: table.choice("by", &[("version", By::Version), ("pushed", By::Pushed)])?
+        by: table
+            .choice("by", &[("version", By::Version), ("pushed", By::Pushed)])?
             .unwrap_or_default(),
         min_age: age(&table, "min_age")?,
         max_age: age(&table, "max_age")?,
@@ -75,6 +76,7 @@ fn age(table: &Table<'_>, key: &str) -> Result<Option<Duration>, Problem> {
     let Some(text) = table.text(key)? else { return Ok(None) };
     let age = humantime::parse_duration(&text);
     age.map(Some).map_err(|_| {
-        Problem::at(&text.span, "not a length of time").hint("write one like `3d`, `12h` or `2weeks`")
+        Problem::at(&text.span, "not a length of time")
+            .hint("write one like `3d`, `12h` or `2weeks`")
     })
 }

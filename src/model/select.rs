@@ -221,7 +221,8 @@ impl fmt::Display for Selection {
             ("min_age", age(self.min_age)),
             ("max_age", age(self.max_age)),
         ];
-        let written = keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+        let written =
+            keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
         write!(f, "{{ {} }}", written.collect::<Vec<_>>().join(", "))
     }
 }

@@ -38,7 +38,8 @@ struct Listed {
 
 fn url(repository: &Repository, page: usize) -> String {
     // without a namespace the answer is that there is nothing
-    let (namespace, name) = repository.as_str().split_once('/').unwrap_or(("_", repository.as_str()));
+    let (namespace, name) =
+        repository.as_str().split_once('/').unwrap_or(("_", repository.as_str()));
     format!(
         "https://hub.docker.com/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE}&page={page}"
     )
@@ -54,15 +55,20 @@ pub(super) fn tags<'a>(
     repository: &'a Repository,
     since: Option<SystemTime>,
 ) -> Pages<'a> {
-    hub.numbered_pages(repository, |page| url(repository, page), move |page: Page| {
-        let is_before = is_before(page.results.iter().map(|tag| time(&tag.last_updated)), since);
-        let more = if page.next.is_none() || is_before { More::End } else { More::Follow };
-        let tag = |tag: &Listed| {
-            let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
-            listed(&tag.name, tag.digest.as_deref(), pushed)
-        };
-        (page.results.iter().filter_map(tag).collect(), more)
-    })
+    hub.numbered_pages(
+        repository,
+        |page| url(repository, page),
+        move |page: Page| {
+            let is_before =
+                is_before(page.results.iter().map(|tag| time(&tag.last_updated)), since);
+            let more = if page.next.is_none() || is_before { More::End } else { More::Follow };
+            let tag = |tag: &Listed| {
+                let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
+                listed(&tag.name, tag.digest.as_deref(), pushed)
+            };
+            (page.results.iter().filter_map(tag).collect(), more)
+        },
+    )
 }
 
 /// Digests of tags, newest first, over as many pages as cost less than asking for the tags that are left.

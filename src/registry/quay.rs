@@ -53,12 +53,17 @@ pub(super) fn tags<'a>(
     repository: &'a Repository,
     since: Option<SystemTime>,
 ) -> Pages<'a> {
-    quay.numbered_pages(repository, |page| url(repository, page), move |page: Page| {
-        let is_before = is_before(page.tags.iter().map(Listed::pushed), since);
-        let more = if !page.has_additional || is_before { More::End } else { More::Follow };
-        let tag = |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
-        (page.tags.iter().filter_map(tag).collect(), more)
-    })
+    quay.numbered_pages(
+        repository,
+        |page| url(repository, page),
+        move |page: Page| {
+            let is_before = is_before(page.tags.iter().map(Listed::pushed), since);
+            let more = if !page.has_additional || is_before { More::End } else { More::Follow };
+            let tag =
+                |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
+            (page.tags.iter().filter_map(tag).collect(), more)
+        },
+    )
 }
 
 /// Digests of active tags, newest first.

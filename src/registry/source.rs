@@ -33,6 +33,9 @@ const LISTING_PAYS: usize = 4;
 
 impl Source for Registry {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        if let Some(known) = self.remembered(repository, tags) {
+            return known;
+        }
         if tags.len() < LISTING_PAYS {
             return HashMap::new();
         }

@@ -43,7 +43,10 @@ fn what_is_chosen_of_real_tag_lists() {
                 "=" | "!" => {
                     let keys = asked.take().unwrap();
                     let chosen = choose(&selection(keys), &tags);
-                    let chosen = chosen.map_or_else(|e| format!("! {e}"), |(taken, _)| format!("= {}", taken.join(" ")));
+                    let chosen = chosen.map_or_else(
+                        |e| format!("! {e}"),
+                        |(taken, _)| format!("= {}", taken.join(" ")),
+                    );
                     if chosen.trim_end() != line {
                         wrong += &format!("{name}\n> {keys}\n{chosen}\ninstead of\n{line}\n\n");
                     }

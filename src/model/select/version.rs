@@ -108,9 +108,8 @@ impl Version {
             let zeros = std::iter::repeat(0);
             version.numbers.iter().copied().chain(zeros).take(longest).collect()
         };
-        let rank = |pre: &Option<Pre>| {
-            pre.as_ref().map_or((1, "", 0), |pre| (0, pre.stage, pre.number))
-        };
+        let rank =
+            |pre: &Option<Pre>| pre.as_ref().map_or((1, "", 0), |pre| (0, pre.stage, pre.number));
         let days = other.is_day().cmp(&self.is_day());
         days.then_with(|| padded(self).cmp(&padded(other)))
             .then_with(|| rank(&self.pre).cmp(&rank(&other.pre)))
@@ -401,8 +400,21 @@ mod tests {
     #[test]
     fn versions_have_an_order() {
         let oldest_first = [
-            "20230901", "20240101", "1", "1.0.0", "1.9", "1.10-alpine", "1.10.1", "3.14.0a2",
-            "3.14.0b1", "3.14-rc", "3.14.0rc1", "3.14.0rc2", "3.14.0", "2024.1", "2024.10",
+            "20230901",
+            "20240101",
+            "1",
+            "1.0.0",
+            "1.9",
+            "1.10-alpine",
+            "1.10.1",
+            "3.14.0a2",
+            "3.14.0b1",
+            "3.14-rc",
+            "3.14.0rc1",
+            "3.14.0rc2",
+            "3.14.0",
+            "2024.1",
+            "2024.10",
         ];
         let mut sorted: Vec<Version> =
             oldest_first.iter().rev().map(|tag| Version::parse(tag).unwrap()).collect();
@@ -415,7 +427,11 @@ mod tests {
     #[test]
     fn a_range_admits_what_cargo_would() {
         for (range, inside, outside) in [
-            (">=1.25", &["1.25", "1.25.0", "2", "v1.26.1", "1.25.3.7"][..], &["1.24.9", "1", "1.26.0-rc.1", "20240101"][..]),
+            (
+                ">=1.25",
+                &["1.25", "1.25.0", "2", "v1.26.1", "1.25.3.7"][..],
+                &["1.24.9", "1", "1.26.0-rc.1", "20240101"][..],
+            ),
             (">=2.50, <4", &["v2.50.0", "3.9"], &["v4.0.0", "v2.49.9", "v4.0.0-rc.1"]),
             ("1.25", &["1.25", "1.99"], &["2.0", "1.24"]),
             ("~1.25", &["1.25.9"], &["1.26"]),
@@ -435,7 +451,8 @@ mod tests {
                 }
             }
         }
-        for wrong in ["", "latest", ">=", "1.2.3.4", ">=1.2 <3", "1.2 || 2", ">=1.2,", "1.2-alpine"] {
+        for wrong in ["", "latest", ">=", "1.2.3.4", ">=1.2 <3", "1.2 || 2", ">=1.2,", "1.2-alpine"]
+        {
             assert!(wrong.parse::<Range>().is_err(), "{wrong}");
         }
     }

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
-
-use super::push;
+use super::{listing::names, push};
 use crate::{
-    model::{Descriptor, Digest, Kind, Listed, Manifest, Pointer, Repository, Tag, TagQuery},
+    model::{Descriptor, Digest, Kind, Manifest, Pointer, Repository, Tag},
     registry::{
         Body, Destination, Meter, Mount, Reach, Registry, Settings, Source, Transport,
         body::verified,
@@ -39,12 +37,6 @@ impl World {
             .map(|entry| format!("{} {}{}", entry.method, entry.host, entry.path))
             .collect()
     }
-}
-
-async fn names(registry: &Registry, repository: &Repository) -> Vec<Tag> {
-    let pages: Vec<Vec<Listed>> =
-        registry.tags(repository, TagQuery::Names).try_collect().await.unwrap();
-    pages.into_iter().flatten().map(|listed| listed.tag).collect()
 }
 
 /// The first image of the repository's tag, with its blobs.
