@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::ends::{Reading, World};
 use crate::{
@@ -109,11 +109,14 @@ async fn select(
             of.push((at, Selector::new(selection, now)));
         }
     }
-    let listings = repositories.into_iter().map(|((host, repository), selectors)| async move {
+    // boxed one by one: the compiler does not see through a closure over borrowed names
+    let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
+    for ((host, repository), selectors) in repositories {
         let listing = Listing { host, repository, reading: &readings[host] };
-        listing.choose(selectors, now, observer).await
-    });
-    stream::iter(listings).buffer_unordered(AT_ONCE).map(stream::iter).flatten().collect().await
+        listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
+    }
+    let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
+    chosen.into_iter().flatten().collect()
 }
 
 /// One repository whose tags are listed.
@@ -207,11 +210,11 @@ async fn images<'a>(
     reading: &Reading,
     tags: &[Tag],
 ) -> Vec<Item<'a>> {
-    let of = |tag: &Tag| {
-        let tag = tag.clone();
-        async move {
+    let mut items: Vec<BoxFuture<'_, Item<'a>>> = Vec::new();
+    for tag in tags {
+        let item = async move {
             let source = format!("{}/{}:{tag}", entry.host, entry.repository);
-            match image(entry, reading, &tag).await {
+            match image(entry, reading, tag).await {
                 Ok(image) => Item::Image(Chosen { entry, source, image }),
                 Err(error) => {
                     let rows = rows(config, entry).into_iter();
@@ -219,9 +222,10 @@ async fn images<'a>(
                     Item::Rows(failed(rows, &error))
                 }
             }
-        }
-    };
-    stream::iter(tags.iter().map(of)).buffered(AT_ONCE).collect().await
+        };
+        items.push(item.boxed());
+    }
+    stream::iter(items).buffered(AT_ONCE).collect().await
 }
 
 /// The image of a tag; it is pinned to the digest that its tag at the destination names.

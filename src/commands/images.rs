@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use futures::FutureExt;
 use serde::Serialize;
 
 use super::{
@@ -58,7 +59,7 @@ async fn asked(
 ) -> Result<(Vec<Row>, Vec<Error>)> {
     let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let watch = Watch::start(global.progress(), screen);
-    let items = expand(&world, config, entries, &*watch.observer()).await;
+    let items = expand(&world, config, entries, &*watch.observer()).boxed().await;
     drop(watch);
     world.close().await;
     let (mut listed, mut failures) = (Vec::new(), Vec::new());

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
@@ -128,7 +129,7 @@ async fn carry_out_locking(
                     .iter()
                     .map(|entry| Item::Rows(expand::not_started(config, entry)))
                     .collect(),
-                items = expand::expand(world, config, &entries, &*observer) => items?,
+                items = expand::expand(world, config, &entries, &*observer).boxed() => items?,
             };
             Frame::around(items)
         }

@@ -24,5 +24,6 @@ mod memory;
 mod reading_back;
 mod report;
 mod rooms;
+mod selection;
 mod sharing;
 mod signals;

@@ -235,5 +235,5 @@ fn the_example_needs_no_environment_and_is_true_with_everything_in_it() {
     fs::copy(self::directory().join("ca.pem"), directory.path().join("corp-ca.pem")).unwrap();
     let whole = Config::parse("example", &whole.join("\n"), directory.path(), &unset);
     let whole = whole.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((whole.entries.len(), whole.registries.len()), (10, 2));
+    assert_eq!((whole.entries.len(), whole.registries.len()), (11, 2));
 }

@@ -119,9 +119,8 @@ async fn pages_of_what_is_too_old_to_matter_are_not_read() {
 #[tokio::test]
 async fn a_listing_that_cannot_be_had_is_replaced_by_the_names_alone() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
-        "GET docker.io/v2/a/b/tags/list?n=1000" | "GET quay.io/v2/a/b/tags/list?n=1000" => {
-            reply(200, r#"{"tags":["1","2"]}"#)
-        }
+        "GET registry-1.docker.io/v2/a/b/tags/list?n=1000"
+        | "GET quay.io/v2/a/b/tags/list?n=1000" => reply(200, r#"{"tags":["1","2"]}"#),
         _ => error(404, "NOT_FOUND"),
     })
     .await;
