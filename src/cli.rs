@@ -16,7 +16,7 @@ use clap::{
 
 use crate::{
     model::{
-        Attestations, Error, Kind, NameError, Platform, Platforms, Reference, Result, Shape,
+        Attestations, Error, Kind, Locator, NameError, Platform, Platforms, Result, Shape,
         Signatures, Want,
     },
     output::{
@@ -214,12 +214,12 @@ pub struct PlanArgs {
 /// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// The image: a reference with a tag, a digest, or both
-    #[arg(value_parser = name::<Reference>)]
-    pub source: Reference,
-    /// Where it goes: a reference in ECR or in any other registry
-    #[arg(value_parser = name::<Reference>)]
-    pub destination: Reference,
+    /// The image: a reference with a tag, a digest, or both; or oci:DIR[:TAG], an OCI layout
+    #[arg(value_parser = name::<Locator>)]
+    pub source: Locator,
+    /// Where it goes: a reference in ECR or in any other registry; or oci:DIR[:TAG]
+    #[arg(value_parser = name::<Locator>)]
+    pub destination: Locator,
     /// Copy only this platform, like `linux/arm64`; repeatable [default: all]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = name::<Platform>)]
     pub platforms: Vec<Platform>,

@@ -21,6 +21,7 @@
 //!   [`registry::Destination`], and no registry.
 //! - [`ecr`]: all of Amazon ECR as one destination: identity, bulk questions, quotas, repositories.
 //! - [`registry`]: the OCI distribution protocol, and what each public registry does differently.
+//! - [`layout`]: OCI image layouts: a directory as source and as destination.
 //! - [`output`]: what a person and a machine read; views of events and of the report.
 //! - [`sandbox`]: embedded registries, upstream and ECR, that `--sandbox` and all tests run against.
 //! - [`model`]: the vocabulary; pure.
@@ -34,6 +35,7 @@ pub mod commands;
 pub mod config;
 pub mod ecr;
 pub mod engine;
+pub mod layout;
 pub mod model;
 pub mod output;
 pub mod registry;

@@ -7,7 +7,11 @@ use crate::{
     cli::{CopyArgs, Global},
     config::{Aws, Config, Destination, Repositories},
     engine::{Intent, Options},
-    model::{DestinationId, Error, Image, Kind, Origin, Pointer, Reference, Result, Tag, Target},
+    layout,
+    model::{
+        DestinationId, Digest, Error, Image, Kind, Locator, Naming, Origin, Pointer, Reference,
+        Repository, Result, Site, Tag, Target,
+    },
     output::{Screen, json, table},
 };
 
@@ -16,11 +20,12 @@ use crate::{
 /// # Errors
 /// When nothing was attempted.
 pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
-    let image = image(&args)?;
+    let from = End::of(&args.source).settled().await?;
+    let to = End::of(&args.destination);
     let config = Config {
         destinations: vec![Destination {
-            name: args.destination.host.to_string(),
-            registry: args.destination.host.clone(),
+            name: to.site.to_string(),
+            registry: to.site.clone(),
             prefix: None,
             aws: Aws::default(),
             repositories: Repositories::default(),
@@ -28,6 +33,7 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
         registries: BTreeMap::new(),
         entries: Vec::new(),
     };
+    let image = image(&args, from, to)?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
     let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
     let (report, _) = mirror(global, screen, work).await?;
@@ -38,16 +44,52 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
     Ok(report.exit)
 }
 
+/// One end of the copy, as far as it is written.
+struct End {
+    site: Site,
+    repository: Option<Repository>,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+impl End {
+    fn of(locator: &Locator) -> Self {
+        match locator.clone() {
+            Locator::Registry(Reference { host, repository, tag, digest }) => {
+                Self { site: host.into(), repository: Some(repository), tag, digest }
+            }
+            Locator::Layout { directory, repository, tag } => {
+                let naming = Naming::with(repository.as_ref());
+                Self { site: Site::Layout { directory, naming }, repository, tag, digest: None }
+            }
+        }
+    }
+
+    /// The same with the image of a layout that has only one, where none is named.
+    async fn settled(mut self) -> Result<Self> {
+        if let (Site::Layout { directory, naming }, None) = (&mut self.site, &self.tag) {
+            let (digest, name) = layout::only_image(directory).await?;
+            match name.map(|name| Naming::parse(&name)) {
+                Some(Ok((repository, tag))) => {
+                    *naming = Naming::with(repository.as_ref());
+                    (self.repository, self.tag) = (repository, Some(tag));
+                }
+                Some(Err(_)) | None => self.digest = Some(digest),
+            }
+        }
+        Ok(self)
+    }
+}
+
 /// The one image; its tag at the destination is the source's where none is written.
-fn image(args: &CopyArgs) -> Result<Image> {
-    let Reference { host, repository, tag, digest } = args.source.clone();
-    if let Some(digest) = &args.destination.digest {
+fn image(args: &CopyArgs, from: End, to: End) -> Result<Image> {
+    if let Some(digest) = &to.digest {
         let problem = format!("the destination `{}` names a digest", args.destination);
         return Err(Error::new(Kind::Configuration, problem)
             .hint(format!("the digest is the source's to say; leave `@{digest}` away")));
     }
-    let named = args.destination.tag.clone().or_else(|| tag.clone());
-    let (at, tag) = match (digest, named) {
+    let named = to.tag.or_else(|| from.tag.clone());
+    let (at, tag) = match (from.digest, named) {
         (Some(digest), Some(tag)) => (Pointer::Digest(digest), tag),
         (Some(_), None) => {
             let problem = format!("`{}` tells no tag for the destination", args.source);
@@ -55,21 +97,25 @@ fn image(args: &CopyArgs) -> Result<Image> {
                 .hint(format!("write one: `{}:TAG`", args.destination)));
         }
         (None, named) => {
-            let tag = tag.unwrap_or_else(latest);
+            let tag = from.tag.unwrap_or_else(latest);
             (Pointer::Tag(tag.clone()), named.unwrap_or(tag))
         }
     };
-    let to = &args.destination;
+    // a layout of one repository does not say which
+    let repository =
+        from.repository.or_else(|| to.repository.clone()).unwrap_or_else(some_repository);
+    let target = to.repository.unwrap_or_else(|| repository.clone());
     Ok(Image {
         name: repository.to_string(),
-        origin: Origin { host, repository, at },
-        targets: vec![Target {
-            destination: DestinationId(0),
-            repository: to.repository.clone(),
-            tag,
-        }],
+        origin: Origin { site: from.site, repository, at },
+        targets: vec![Target { destination: DestinationId(0), repository: target, tag }],
         want: args.want()?,
     })
+}
+
+/// A repository where no name has one.
+fn some_repository() -> Repository {
+    "image".parse().expect("`image` is a repository")
 }
 
 /// What a reference without a tag means to every container tool.
@@ -87,29 +133,53 @@ mod tests {
     fn copied(source: &str, destination: &str) -> Result<String> {
         let cli = Cli::try_parse_from(["ecr-mirror", "copy", source, destination]).unwrap();
         let Command::Copy(args) = cli.command else { panic!("a copy") };
-        let image = image(&args)?;
+        let (from, to) = (End::of(&args.source), End::of(&args.destination));
+        let site = to.site.clone();
+        let image = image(&args, from, to)?;
         let target = &image.targets[0];
-        Ok(format!("{} to {}:{}", image.origin, target.repository, target.tag))
+        let at = Pointer::Tag(target.tag.clone());
+        Ok(format!("{} to {}", image.origin, site.reference(&target.repository, &at)))
     }
 
     #[test]
     fn the_tag_is_the_destinations_then_the_sources_then_latest() {
         let pin = format!("sha256:{}", "0".repeat(64));
         for (source, destination, expected) in [
-            ("nginx:1.27", "r.example/a", "docker.io/library/nginx:1.27 to a:1.27".to_owned()),
-            ("nginx:1.27", "r.example/a:x", "docker.io/library/nginx:1.27 to a:x".to_owned()),
-            ("nginx", "r.example/a", "docker.io/library/nginx:latest to a:latest".to_owned()),
-            ("nginx", "r.example/a:x", "docker.io/library/nginx:latest to a:x".to_owned()),
+            (
+                "nginx:1.27",
+                "r.example/a",
+                "docker.io/library/nginx:1.27 to r.example/a:1.27".to_owned(),
+            ),
+            (
+                "nginx:1.27",
+                "r.example/a:x",
+                "docker.io/library/nginx:1.27 to r.example/a:x".to_owned(),
+            ),
+            (
+                "nginx",
+                "r.example/a",
+                "docker.io/library/nginx:latest to r.example/a:latest".to_owned(),
+            ),
+            (
+                "nginx",
+                "r.example/a:x",
+                "docker.io/library/nginx:latest to r.example/a:x".to_owned(),
+            ),
             (
                 &format!("nginx@{pin}"),
                 "r.example/a:x",
-                format!("docker.io/library/nginx@{pin} to a:x"),
+                format!("docker.io/library/nginx@{pin} to r.example/a:x"),
             ),
             (
                 &format!("nginx:1@{pin}"),
                 "r.example/a",
-                format!("docker.io/library/nginx@{pin} to a:1"),
+                format!("docker.io/library/nginx@{pin} to r.example/a:1"),
             ),
+            ("nginx:1.27", "oci:d", "docker.io/library/nginx:1.27 to oci:d:1.27".to_owned()),
+            ("nginx", "oci:d:a/b:x", "docker.io/library/nginx:latest to oci:d:a/b:x".to_owned()),
+            ("oci:d:1", "r.example/a", "oci:d:1 to r.example/a:1".to_owned()),
+            ("oci:d:a/b:1", "oci:e", "oci:d:a/b:1 to oci:e:1".to_owned()),
+            ("oci:d:1", "oci:e:a/b:2", "oci:d:1 to oci:e:a/b:2".to_owned()),
         ] {
             assert_eq!(copied(source, destination).unwrap(), expected);
         }

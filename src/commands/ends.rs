@@ -1,4 +1,4 @@
-//! The registries of a run: sources, and destinations of either kind behind one type.
+//! What a run reads from and writes to: sources, and destinations of each kind behind one type.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use super::supply::Supply;
 use crate::{
     config::{self, Config},
     ecr::{
@@ -18,9 +19,10 @@ use crate::{
         secrets::{self, UserPassword},
     },
     engine::{End, Sides},
+    layout::Layout,
     model::{
         Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result,
-        Tag, TagQuery,
+        Site, Tag, TagQuery,
     },
     registry::{
         Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Pages,
@@ -29,12 +31,14 @@ use crate::{
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
 
-/// A destination of either kind.
+/// A destination of each kind.
 pub(super) enum Target {
     /// Amazon ECR.
     Ecr(Box<Ecr>),
     /// Any other registry.
     Plain(Box<Registry>),
+    /// An OCI image layout.
+    Layout(Box<Layout>),
 }
 
 /// Hands a call on to whichever kind it is.
@@ -43,6 +47,7 @@ macro_rules! either {
         match $self {
             Target::Ecr($destination) => $call.await,
             Target::Plain($destination) => $call.await,
+            Target::Layout($destination) => $call.await,
         }
     };
 }
@@ -208,8 +213,9 @@ impl World {
     /// Several uploads share one download and move at one pace: each must have its
     /// connection, or they would wait for each other.
     pub(super) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
-        let sources = images.iter().map(|image| &image.origin.host);
-        let hosts = sources.chain(config.destinations.iter().map(|to| &to.registry));
+        let sources = images.iter().map(|image| &image.origin.site);
+        let sites = sources.chain(config.destinations.iter().map(|to| &to.registry));
+        let hosts = sites.filter_map(Site::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
         limits.fold(self.transfers, usize::min)
     }
@@ -222,19 +228,21 @@ impl World {
         &self,
         config: &Config,
         images: &[Image],
-    ) -> Result<Sides<Registry, Target>> {
+    ) -> Result<Sides<Supply, Target>> {
         let mut sources = HashMap::new();
         for image in images {
-            let host = &image.origin.host;
-            if !sources.contains_key(host) {
-                let reserve = config.registries.get(host).map_or(0, |known| known.reserve_pulls);
-                sources.insert(host.clone(), (self.source(config, host).await?, reserve));
+            let site = &image.origin.site;
+            if !sources.contains_key(site) {
+                let known = site.host().and_then(|host| config.registries.get(host));
+                let reserve = known.map_or(0, |known| known.reserve_pulls);
+                let source = self.supply(config, site).await?;
+                sources.insert(site.clone(), (Arc::new(source), reserve));
             }
         }
         let mut destinations = Vec::new();
         for destination in &config.destinations {
             destinations.push(Arc::new(End {
-                registry: destination.registry.to_string(),
+                site: destination.registry.clone(),
                 destination: self.destination(config, destination).await?,
             }));
         }
@@ -276,6 +284,16 @@ impl World {
         Ok(Reading { registry, ecr })
     }
 
+    async fn supply(&self, config: &Config, site: &Site) -> Result<Supply> {
+        Ok(match site {
+            Site::Registry(host) => Supply::Registry(self.source(config, host).await?),
+            Site::Layout { directory, naming } => {
+                let meter = Arc::clone(&self.meters.source);
+                Supply::Layout(Box::new(Layout::new(directory, *naming, meter)))
+            }
+        })
+    }
+
     async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
         let mut sources = self.sources.lock().await;
         if let Some(source) = sources.get(host) {
@@ -297,9 +315,14 @@ impl World {
         config: &Config,
         destination: &config::Destination,
     ) -> Result<Target> {
-        let host = destination.registry.clone();
-        let settings = self.settings(config, &host).await?;
         let meter = Arc::clone(&self.meters.destination);
+        let host = match &destination.registry {
+            Site::Registry(host) => host.clone(),
+            Site::Layout { directory, naming } => {
+                return Ok(Target::Layout(Box::new(Layout::new(directory, *naming, meter))));
+            }
+        };
+        let settings = self.settings(config, &host).await?;
         if !destination.is_ecr() {
             return Registry::new(host, settings, &self.transport, meter)
                 .map(Box::new)

@@ -15,7 +15,7 @@ use super::ends::{Reading, World};
 use crate::{
     config::{Config, Entry, Tags, between_listed},
     model::{
-        Error, Host, Image, Kind, Listed, Repository, Result, Tag,
+        Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
         event::{Event, Observer},
         outcome::{Outcome, Row},
         select::{Left, Selected, Selector, Taken},
@@ -286,17 +286,17 @@ fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
 /// A row for each place of the entry; no tags, as none is known.
 fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
     let row = |place: &crate::config::Place| {
-        let registry = &config.destination(place.destination).registry;
+        let site = &config.destination(place.destination).registry;
         let source = format!("{}/{}", entry.host, entry.repository);
-        row(&entry.name, source, format!("{registry}/{}", place.repository))
+        row(&entry.name, source, site.repository(&place.repository))
     };
     entry.places.iter().map(row).collect()
 }
 
 fn rows_of_image(config: &Config, chosen: &Chosen<'_>) -> Vec<Row> {
     let row = |target: &crate::model::Target| {
-        let registry = &config.destination(target.destination).registry;
-        let destination = format!("{registry}/{}:{}", target.repository, target.tag);
+        let site = &config.destination(target.destination).registry;
+        let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
         row(&chosen.image.name, chosen.source.clone(), destination)
     };
     chosen.image.targets.iter().map(row).collect()

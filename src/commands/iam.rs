@@ -36,7 +36,7 @@ fn pushes(config: &Config) -> Vec<Push> {
         let repositories: BTreeSet<Repository> =
             here.map(|place| place.repository.clone()).collect();
         Some(Push {
-            registry: EcrHost::parse(&destination.registry)?,
+            registry: destination.registry.host().and_then(EcrHost::parse)?,
             mounts: if repositories.len() > 1 { Mounts::Possible } else { Mounts::Never },
             repositories: repositories.into_iter().collect(),
             create: destination.repositories.create,

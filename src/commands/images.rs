@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Image, Kind, Result, Target},
+    model::{Error, Image, Kind, Pointer, Result, Target},
     output::{
         Screen, failure,
         progress::Watch,
@@ -108,11 +108,11 @@ fn json(images: Vec<Row>) -> String {
 }
 
 fn row(config: &Config, (image, source): (&Image, &str), target: &Target) -> Row {
-    let registry = &config.destination(target.destination).registry;
+    let site = &config.destination(target.destination).registry;
     Row {
         name: image.name.clone(),
         source: source.to_owned(),
-        destination: format!("{registry}/{}:{}", target.repository, target.tag),
+        destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
         via: "mirrored",
     }
 }

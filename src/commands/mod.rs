@@ -12,6 +12,7 @@ pub mod man;
 pub mod mirroring;
 pub mod plan;
 pub mod sandbox;
+mod supply;
 pub mod sync;
 
 use crate::{

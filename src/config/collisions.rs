@@ -8,13 +8,13 @@ use super::{
     entry::ReadEntry,
     problem::{Problem, Span, line_of},
 };
-use crate::model::{EcrHost, Host, Image, Pointer, Repository, Tag};
+use crate::model::{EcrHost, Image, Pointer, Repository, Site, Tag};
 
-/// The registry behind a host: ECR has one under several names.
-fn registry(host: &Host) -> String {
-    match EcrHost::parse(host) {
+/// The registry behind a name: ECR has one under several names.
+fn registry(site: &Site) -> String {
+    match site.host().and_then(EcrHost::parse) {
         Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
-        None => host.to_string(),
+        None => site.to_string(),
     }
 }
 
@@ -55,13 +55,13 @@ pub(super) fn between_images(
     let mut problems = Vec::new();
     let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
     for read in entries {
-        let source = registry(&read.entry.host);
+        let source = registry(&read.entry.host.clone().into());
         // those that are not known yet are looked at by `between_listed` once they are
         let images = read.entry.images().unwrap_or_default();
         for (image, span) in images.iter().zip(&read.tags) {
             for (target, place) in image.targets.iter().zip(&read.entry.places) {
-                let host = &destinations[target.destination.0].destination.registry;
-                let registry = registry(host);
+                let site = &destinations[target.destination.0].destination.registry;
+                let registry = registry(site);
                 let onto_itself = registry == source
                     && target.repository == read.entry.repository
                     && image.origin.at == Pointer::Tag(target.tag.clone());
@@ -94,10 +94,10 @@ pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, Str
     let mut written: HashMap<(String, &Repository, &Tag), usize> = HashMap::new();
     for (at, image) in images.iter().enumerate() {
         for target in &image.targets {
-            let host = &config.destination(target.destination).registry;
-            let place = registry(host);
+            let site = &config.destination(target.destination).registry;
+            let place = registry(site);
             let origin = &image.origin;
-            if place == registry(&origin.host)
+            if place == registry(&origin.site)
                 && target.repository == origin.repository
                 && origin.at == Pointer::Tag(target.tag.clone())
             {
@@ -106,7 +106,7 @@ pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, Str
             let Some(first) = written.insert((place, &target.repository, &target.tag), at) else {
                 continue;
             };
-            let destination = format!("{host}/{}:{}", target.repository, target.tag);
+            let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
             for (one, other) in [(first, at), (at, first)] {
                 let other = &images[other].origin;
                 wrong.insert(one, format!("{other} would write {destination}, too"));

@@ -3,11 +3,11 @@
 use url::Url;
 
 use super::{
-    Aws, Destination, Repositories,
+    Aws, Destination, Repositories, Surroundings,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
 };
-use crate::model::{Create, EcrHost, Host, NameError};
+use crate::model::{Create, EcrHost, NameError, Site};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -35,18 +35,19 @@ pub(super) struct ReadDestination {
     pub(super) registry: Span,
 }
 
-pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
+pub(super) fn read(
+    table: &Table<'_>,
+    around: &Surroundings<'_>,
+) -> Result<ReadDestination, Problem> {
     let Some(registry) = table.text("registry")? else {
         return Err(Problem::at(&table.span, "has no `registry`")
             .hint("write `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
     };
-    let host: Host = registry.parse()?;
+    let site: Site = registry.parse()?;
     let name = table.word("name")?;
     let prefix = table.text("prefix")?.map(|text| text.parse()).transpose()?;
     let aws = aws(table)?;
-    if aws.endpoint_url.is_none() && EcrHost::parse(&host).is_none() {
-        refuse_ecr_keys(table)?;
-    }
+    refuse_keys(table, &site)?;
     let repositories = repositories(table)?;
     let named = name.as_ref().unwrap_or(&registry);
     Ok(ReadDestination {
@@ -54,8 +55,8 @@ pub(super) fn read(table: &Table<'_>) -> Result<ReadDestination, Problem> {
         name_as_written: named.as_written().map(str::to_owned),
         registry: registry.span.clone(),
         destination: Destination {
-            name: name.map_or_else(|| host.to_string(), |name| name.to_string()),
-            registry: host,
+            name: name.map_or_else(|| site.to_string(), |name| name.to_string()),
+            registry: site.below(around.directory),
             prefix,
             aws,
             repositories,
@@ -118,14 +119,18 @@ fn repositories(table: &Table<'_>) -> Result<Repositories, Problem> {
 }
 
 /// What only means something to AWS, on a registry that is not its.
-fn refuse_ecr_keys(table: &Table<'_>) -> Result<(), Problem> {
-    for key in ["profile", "role_arn", "external_id", "repositories"] {
+fn refuse_keys(table: &Table<'_>, site: &Site) -> Result<(), Problem> {
+    let (what, hint) = match (site.host(), table.place("endpoint_url")) {
+        (None, _) => ("an OCI layout", ""),
+        (Some(host), None) if EcrHost::parse(host).is_none() => {
+            ("this registry", ", or name the ECR API to use with `endpoint_url`")
+        }
+        _ => return Ok(()),
+    };
+    for key in ["profile", "role_arn", "external_id", "endpoint_url", "repositories"] {
         if let Some(span) = table.place(key) {
-            return Err(Problem::at(
-                &span,
-                format!("`{key}` is for ECR, this registry is not ECR"),
-            )
-            .hint(format!("leave `{key}` away, or name the ECR API to use with `endpoint_url`")));
+            return Err(Problem::at(&span, format!("`{key}` is for ECR, {what} is not ECR"))
+                .hint(format!("leave `{key}` away{hint}")));
         }
     }
     Ok(())

@@ -253,7 +253,7 @@ fn place(repository: &Repository, read: &ReadDestination) -> Result<Repository, 
         None => repository.clone(),
     };
     // ECR API model, `repositoryName`: at least two characters
-    if whole.as_str().len() < 2 && EcrHost::parse(&destination.registry).is_some() {
+    if whole.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some() {
         return Err(NameError::new("is shorter than the 2 characters ECR wants of a repository")
             .hint("write a longer `repository`, or a `prefix` for the destination"));
     }

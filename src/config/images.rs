@@ -87,7 +87,11 @@ impl Entry {
         };
         Ok(Image {
             name: self.name.clone(),
-            origin: Origin { host: self.host.clone(), repository: self.repository.clone(), at },
+            origin: Origin {
+                site: self.host.clone().into(),
+                repository: self.repository.clone(),
+                at,
+            },
             targets: self.places.iter().map(target).collect(),
             want: self.want.clone(),
         })

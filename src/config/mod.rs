@@ -30,7 +30,7 @@ use self::{
     problem::Problem,
 };
 use crate::model::{
-    Create, DestinationId, Digest, EcrHost, Host, Repository, Selection, Tag, Want,
+    Create, DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want,
 };
 
 /// A configuration that is known to be good.
@@ -49,8 +49,8 @@ pub struct Config {
 pub struct Destination {
     /// What the configuration calls it; no two have the same name.
     pub name: String,
-    /// The registry.
-    pub registry: Host,
+    /// The registry, or an OCI layout.
+    pub registry: Site,
     /// What goes in front of every repository.
     pub prefix: Option<Repository>,
     /// Who writes to ECR; all `None` where the registry is not ECR.
@@ -62,7 +62,7 @@ pub struct Destination {
 impl Destination {
     /// Whether it is written to as ECR: by its name, or because an ECR API is named for it.
     pub fn is_ecr(&self) -> bool {
-        self.aws.endpoint_url.is_some() || EcrHost::parse(&self.registry).is_some()
+        self.aws.endpoint_url.is_some() || self.registry.host().and_then(EcrHost::parse).is_some()
     }
 }
 
@@ -230,7 +230,7 @@ fn read(
     }
     let mut problems = Vec::new();
     let tables = root.tables("destination", &destination::KEYS).map_err(one)?;
-    let destinations = gather(tables, &mut problems, |table| destination::read(&table));
+    let destinations = gather(tables, &mut problems, |table| destination::read(&table, around));
     let registries = registry::read_all(&root, around, &mut problems).map_err(one)?;
     let defaults = entry::defaults(&root).map_err(|problem| problems.push(problem));
     let (Ok(defaults), true) = (defaults, problems.is_empty()) else { return Err(problems) };

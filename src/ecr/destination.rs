@@ -11,7 +11,7 @@ use std::{
 
 use url::Url;
 
-use super::{account::Account, look::Look, repository::Repositories, session::Session};
+use super::{account::Account, failure, look::Look, repository::Repositories, session::Session};
 use crate::{
     model::{
         Create, Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
@@ -100,7 +100,7 @@ impl Ecr {
     /// Source: aws/containers-roadmap#1970.
     async fn suspect(&self, repository: &Repository, error: Error) -> Error {
         if error.kind() != Kind::Unavailable {
-            return error;
+            return failure::of_registry(error);
         }
         self.repositories.absence(repository).await.unwrap_or(error)
     }
@@ -218,7 +218,8 @@ impl Destination for Ecr {
         session: registry::Session,
         body: Body,
     ) -> Result<()> {
-        self.plane().await?.push_blob(repository, blob, session, body).await
+        let pushed = self.plane().await?.push_blob(repository, blob, session, body).await;
+        pushed.map_err(failure::of_registry)
     }
 
     async fn push_manifest(
@@ -227,7 +228,8 @@ impl Destination for Ecr {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        self.plane().await?.push_manifest(repository, manifest, tag).await
+        let pushed = self.plane().await?.push_manifest(repository, manifest, tag).await;
+        pushed.map_err(failure::of_registry)
     }
 }
 

@@ -164,6 +164,18 @@ where
     }
 }
 
+/// The data plane's error, with what to do about it where the role may not: ECR's text names the
+/// action, which the request alone does not tell.
+pub(super) fn of_registry(error: Error) -> Error {
+    if error.kind() != Kind::Denied || error.remedy().is_some() {
+        return error;
+    }
+    let text = error.chain().join(" ");
+    let named = text.split_once("to perform: ").and_then(|(_, rest)| rest.split(' ').next());
+    let needs = named.map_or("what a push takes".to_owned(), |action| format!("`{action}`"));
+    error.hint(format!("the role needs {needs} here (`ecr-mirror iam mirror` prints the policy)"))
+}
+
 /// What to do about it.
 fn hint(kind: Kind, name: &str, asked: &Asked<'_>) -> Option<String> {
     match kind {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationId, Error, Image, Kind, Target,
+        DestinationId, Error, Image, Kind, Pointer, Target,
         event::Event,
         outcome::{Outcome, Row},
     },
@@ -22,11 +22,11 @@ pub(super) type Ends<D> = HashMap<DestinationId, (Option<u64>, Lane<D>)>;
 
 impl<S: Source, D: Destination> Mirror<S, D> {
     fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
-        let registry = &self.destinations[target.destination.0].registry;
+        let site = &self.destinations[target.destination.0].site;
         Row {
             name: image.name.clone(),
             source: image.origin.to_string(),
-            destination: format!("{registry}/{}:{}", target.repository, target.tag),
+            destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
             outcome,
             digest: None,
             source_digest: None,

@@ -2,8 +2,13 @@
 //!
 //! Whoever asks first leads: it opens the download and waits for its first
 //! bytes. Those who ask before they come share the reading; those who come
-//! later read for themselves. A leader waits for the source only, never for
-//! those it leads, so that waiting for a leader cannot cycle.
+//! later read for themselves. Until it hands the bodies over, a leader waits
+//! for the source only, never for those it leads, so that waiting for a leader
+//! cannot cycle. From then on all of them move at the pace of the slowest and
+//! wait for each other's sessions and connections: none of them waits for
+//! anything else any more, and there is a connection for each (see the ledger).
+//! Whoever goes away is fed no longer; a leader that goes away leaves an error
+//! in the bodies, and the others begin again.
 
 use std::{
     collections::HashMap,

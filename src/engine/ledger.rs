@@ -7,13 +7,24 @@
 //!
 //! Why waits cannot cycle: an image is given its number and all its claims in
 //! one step under the lock, so whatever it finds claimed belongs to an image
-//! with a smaller number, and it waits only for those. When a carrier fails,
-//! its claim is dropped and whoever waited claims again; if a *later* image
-//! took the blob over meanwhile, the earlier one does not wait for it but
-//! carries the blob a second time. So every wait points from a larger number
-//! to a smaller one. A claim that is dropped, for whatever reason, wakes its
-//! waiters: the sending half of its channel closes. Nobody holds a permit or
-//! a lock while waiting.
+//! with a smaller number, and it waits only for those, be it for a blob or for
+//! a home to mount it from. When a carrier fails, its claim is dropped and
+//! whoever waited claims again; if a *later* image took the blob over
+//! meanwhile, the earlier one does not wait for it but carries the blob a
+//! second time. So every wait points from a larger number to a smaller one. A
+//! claim that is dropped, for whatever reason, wakes its waiters: the sending
+//! half of its channel closes.
+//!
+//! Whatever else a run waits for lies below, and no wait leads back up:
+//!
+//! 1. claims and homes, as above: nobody holds a permit meanwhile;
+//! 2. a manifest that another image is putting: that one has all its blobs;
+//! 3. the permits of a transfer: asked for all at once, first come, first served;
+//! 4. a download that another transfer is opening (`download.rs`): it waits for
+//!    the source only;
+//! 5. a connection. Uploads fed by one download move at one pace and so wait
+//!    for each other while they hold theirs: every registry must have as many
+//!    connections as there are transfers, then each upload finds one.
 
 use std::{
     collections::HashMap,

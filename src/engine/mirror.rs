@@ -27,26 +27,26 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationId, Error, Host, Image, Kind, Repository, Signatures,
+        DestinationId, Error, Image, Kind, Repository, Signatures, Site,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
     registry::{Destination, Meters, Source, retry::Retry},
 };
 
-/// A destination and the registry's name, as references to it are written.
+/// A destination, and where it is.
 #[derive(Debug)]
 pub struct End<D> {
-    /// The registry.
-    pub registry: String,
+    /// The registry, or the layout.
+    pub site: Site,
     /// What accepts the content.
     pub destination: D,
 }
 
 /// The registries of a run.
 pub struct Sides<S, D> {
-    /// Every source host of the images, and how many of its pulls are left to others.
-    pub sources: HashMap<Host, (Arc<S>, u64)>,
+    /// Every source of the images, and how many of its pulls are left to others.
+    pub sources: HashMap<Site, (Arc<S>, u64)>,
     /// The destinations, by [`DestinationId`].
     pub destinations: Vec<Arc<End<D>>>,
 }
@@ -67,7 +67,8 @@ pub enum Intent {
 pub struct Options {
     /// What it is for.
     pub intent: Intent,
-    /// Blob transfers at once, at least one.
+    /// Blob transfers at once, at least one. No registry of the run may have fewer
+    /// connections: see the [ledger](super::ledger) for why.
     pub transfers: usize,
 }
 
@@ -86,7 +87,7 @@ pub struct Summary {
 
 /// One run.
 pub struct Mirror<S, D> {
-    origins: HashMap<Host, Arc<Origin<S>>>,
+    origins: HashMap<Site, Arc<Origin<S>>>,
     pub(super) destinations: Vec<Arc<End<D>>>,
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
@@ -110,9 +111,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let origin = |(host, (source, reserve))| {
+        let origin = |(site, (source, reserve))| {
             let meter = Arc::clone(&meters.source);
-            (host, Arc::new(Origin::new(source, Budget::new(reserve), meter)))
+            (site, Arc::new(Origin::new(source, Budget::new(reserve), meter)))
         };
         let yard = Yard {
             ledger: Ledger::default(),
@@ -137,7 +138,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Mirrors the images, or plans to.
     ///
     /// # Panics
-    /// When an image names a host or destination that is not among the [`Sides`].
+    /// When an image names a source or destination that is not among the [`Sides`].
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
         self.observer.observe(&Event::Started { rows });
@@ -193,14 +194,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
         let mut rows = Vec::new();
         let mut bytes_to_read = Some(0);
-        let mut untold: HashSet<&Host> = HashSet::new();
+        let mut untold: HashSet<&Site> = HashSet::new();
         for (image, done) in images.iter().zip(done) {
             let done = done
                 .unwrap_or_else(|| Done { rows: self.not_started(image), bytes_to_read: Some(0) });
             rows.extend(done.rows);
             bytes_to_read = bytes_to_read.zip(done.bytes_to_read).map(|(all, more)| all + more);
             if done.bytes_to_read.is_none() {
-                untold.insert(&image.origin.host);
+                untold.insert(&image.origin.site);
             }
         }
         let blobs = if untold.is_empty() { self.yard.tally.blobs() } else { Blobs::default() };
@@ -208,13 +209,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// The metered registries; what images that were not looked into would spend is not known.
-    fn pulls(&self, untold: &HashSet<&Host>) -> Vec<Pulls> {
+    fn pulls(&self, untold: &HashSet<&Site>) -> Vec<Pulls> {
         let metered: BTreeMap<_, _> = (self.origins.iter())
-            .filter_map(|(host, origin)| Some((host, (origin, origin.source.allowance()?))))
+            .filter_map(|(site, origin)| Some((site, (origin, origin.source.allowance()?))))
             .collect();
-        let pulls = metered.into_iter().map(|(host, (origin, allowance))| Pulls {
-            registry: host.to_string(),
-            spent: (!untold.contains(host)).then(|| origin.budget.spent()),
+        let pulls = metered.into_iter().map(|(site, (origin, allowance))| Pulls {
+            registry: site.to_string(),
+            spent: (!untold.contains(site)).then(|| origin.budget.spent()),
             limit: allowance.limit,
             remaining: allowance.remaining,
             window_seconds: allowance.window.as_secs(),
@@ -224,12 +225,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// The images with the groups that answer for them.
     fn jobs(&self, images: &[Image]) -> Vec<Job<S, D>> {
-        let mut sources: HashMap<(&Host, &Repository), SourceGroup<S>> = HashMap::new();
+        let mut sources: HashMap<(&Site, &Repository), SourceGroup<S>> = HashMap::new();
         let mut targets: HashMap<(DestinationId, &Repository), TargetGroup<D>> = HashMap::new();
         for image in images {
             let from = &image.origin;
-            let source = sources.entry((&from.host, &from.repository)).or_insert_with(|| {
-                let origin = Arc::clone(&self.origins[&from.host]);
+            let source = sources.entry((&from.site, &from.repository)).or_insert_with(|| {
+                let origin = Arc::clone(&self.origins[&from.site]);
                 SourceGroup::new(origin, from.repository.clone())
             });
             if let crate::model::Pointer::Tag(tag) = &from.at {
@@ -253,7 +254,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             survey::introduce(street.map(|(_, group)| group));
         }
         let job = |image: &Image| Job {
-            source: Arc::clone(&sources[&(&image.origin.host, &image.origin.repository)]),
+            source: Arc::clone(&sources[&(&image.origin.site, &image.origin.repository)]),
             targets: (image.targets.iter())
                 .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))
                 .collect(),

@@ -28,5 +28,8 @@ mod stage;
 mod survey;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use mirror::{End, Intent, Mirror, Options, Sides, Summary};
 pub use shutdown::Shutdown;

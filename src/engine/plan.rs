@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Image, Kind, Manifest, MediaType, Platforms, Pointer,
+        Descriptor, Digest, Error, Image, Kind, Manifest, Platform, Platforms, Pointer,
         RawManifest, Result, Shape, Target, Want, content::Index, filter,
     },
     registry::{Destination, Mutability, Source},
@@ -79,7 +79,7 @@ pub(super) async fn plan<S: Source, D: Destination>(job: &Job<S, D>, intent: Int
     };
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
     let tree = match differs {
-        true => Some(grow(&job.image.want, &reader, &source, intent).await),
+        true => Some(grow(job, &reader, &source, intent).await),
         false => None,
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
@@ -166,28 +166,61 @@ async fn look_at<S: Source, D: Destination>(
     if &current == source || want.shape == Shape::Flat {
         reader.remember(&manifest);
     }
-    match recognise(&manifest, source, want)? {
+    let Ok(Manifest::Index(index)) = manifest.read() else {
+        return Ok(Look::Differs(Some(current)));
+    };
+    let platforms = platforms_there(group, reader, &index).await?;
+    match recognise(&manifest, &index, (source, want), platforms)? {
         Some((platforms, warning)) => standing(platforms, warning),
         None => Ok(Look::Differs(Some(current))),
     }
 }
 
+/// The platforms of an index of the destination; what is nested in it is read there, too, and
+/// remembered, so that the source need not be asked for the same.
+async fn platforms_there<S: Source, D: Destination>(
+    group: &TargetGroup<D>,
+    reader: &Reader<S>,
+    index: &Index,
+) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    let mut entries = index.manifests.clone();
+    for _ in 0..tree::DEPTH {
+        let told = entries.iter().filter_map(|entry| entry.platform.clone());
+        for platform in told.filter(|platform| !platform.is_unknown()) {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        let nested: Vec<Digest> = (entries.iter())
+            .filter(|entry| entry.is_index())
+            .map(|entry| entry.digest.clone())
+            .collect();
+        if nested.is_empty() {
+            break;
+        }
+        let inner = group.end.destination.manifests(&group.repository, &nested).await?;
+        entries.clear();
+        for manifest in inner.values() {
+            reader.remember(manifest);
+            if let Ok(Manifest::Index(index)) = manifest.read() {
+                entries.extend(index.manifests);
+            }
+        }
+    }
+    Ok(platforms)
+}
+
 /// Whether what is there is what the filter makes of the source, as far as it tells by itself.
 fn recognise(
     manifest: &RawManifest,
-    source: &Digest,
-    want: &Want,
+    index: &Index,
+    (source, want): (&Digest, &Want),
+    platforms: Vec<Platform>,
 ) -> Result<Option<(Vec<String>, Option<String>)>> {
-    let Ok(Manifest::Index(index)) = manifest.read() else { return Ok(None) };
-    let untouched = manifest.digest() == source && keeps_all(manifest, &index, want)?;
-    if want.shape == Shape::Flat || !(untouched || filter::is_made_from(&index, source, want)) {
+    let untouched = manifest.digest() == source && keeps_all(manifest, index, want)?;
+    if want.shape == Shape::Flat || !(untouched || filter::is_made_from(index, source, want)) {
         return Ok(None);
-    }
-    let mut platforms = Vec::new();
-    for entry in index.manifests.iter().filter_map(|entry| entry.platform.as_ref()) {
-        if !entry.is_unknown() && !platforms.contains(entry) {
-            platforms.push(entry.clone());
-        }
     }
     // `missing_platform` may have changed since; with `fail` the source has to tell what there is
     let Ok(warning) = filter::check_platforms(want, &platforms, &platforms) else {
@@ -198,10 +231,7 @@ fn recognise(
 
 /// Whether the filter would leave this index as it is; nested indexes have to be read to know.
 fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool> {
-    let told = |entry: &Descriptor| {
-        entry.platform.is_some()
-            && !MediaType::parse(&entry.media_type).is_some_and(MediaType::is_index)
-    };
+    let told = |entry: &Descriptor| entry.platform.is_some() && !entry.is_index();
     if want.platforms != Platforms::All && !index.manifests.iter().all(told) {
         return Ok(false);
     }
@@ -210,13 +240,17 @@ fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool>
 }
 
 /// The tree the source gives, or why it gives none; `None` when a plan may not spend the pull.
-async fn grow<S: Source>(
-    want: &Want,
+async fn grow<S: Source, D>(
+    job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
     intent: Intent,
 ) -> Result<Option<Arc<Tree>>> {
-    if intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+    let want = &job.image.want;
+    // a pin is read without a question before it, so its registry may not have told its limit yet
+    let is_pinned = matches!(job.image.origin.at, Pointer::Digest(_));
+    let is_metered = is_pinned && reader.origin.source.is_metered();
+    if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
     let images = match &want.platforms {

@@ -199,6 +199,6 @@ fn alike(a: &Repository, b: &Repository) -> usize {
 
 impl<D> std::fmt::Display for TargetGroup<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.end.registry, self.repository)
+        f.write_str(&self.end.site.repository(&self.repository))
     }
 }

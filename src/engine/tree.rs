@@ -7,8 +7,8 @@ use futures::{FutureExt, future::BoxFuture};
 use super::reader::Reader;
 use crate::{
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, MediaType, Platform, Platforms, RawManifest,
-        Result, Shape, Want,
+        Descriptor, Digest, Error, Kind, Manifest, Platform, Platforms, RawManifest, Result, Shape,
+        Want,
         content::{ImageManifest, Index},
         filter::{self, Entry, Filtered},
     },
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How deep indexes may be nested: real ones are one deep.
-const DEPTH: usize = 4;
+pub(super) const DEPTH: usize = 4;
 
 /// An image's manifests, as the destination is to hold them.
 #[derive(Debug, Clone)]
@@ -167,10 +167,9 @@ async fn look_into<S: Source>(
     want: &Want,
     depth: usize,
 ) -> Result<Option<Inside>> {
-    let is_index = MediaType::parse(&entry.media_type).is_some_and(MediaType::is_index);
     let untold =
         entry.platform.is_none() && entry.attests().is_none() && want.platforms != Platforms::All;
-    if !is_index && !untold {
+    if !entry.is_index() && !untold {
         return Ok(None);
     }
     if depth >= DEPTH {

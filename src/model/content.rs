@@ -96,6 +96,11 @@ impl Descriptor {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
+    /// Whether it is said to be a list of other manifests.
+    pub fn is_index(&self) -> bool {
+        MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
+    }
+
     /// The digest of the image manifest that this BuildKit attestation describes.
     ///
     /// Source: BuildKit, "Image attestation storage".
@@ -149,6 +154,13 @@ impl RawManifest {
     /// The digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// What it refers to, and as what kind of thing, where it refers to another manifest.
+    pub fn reference(&self) -> Option<(Digest, Option<String>)> {
+        let said: Referrer = serde_json::from_slice(&self.bytes).ok()?;
+        let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
+        Some((said.subject?.digest, artifact_type))
     }
 
     /// Reads what it says.
@@ -221,6 +233,15 @@ impl ImageManifest {
         let all = self.layers.iter().chain([&self.config]);
         all.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest)).collect()
     }
+}
+
+/// What a manifest says of itself as a referrer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
 }
 
 /// The few fields that tell what a document is.

@@ -3,15 +3,16 @@
 use std::fmt;
 
 use super::{
-    names::{Host, Pointer, Repository, Tag},
+    names::{Pointer, Repository, Tag},
     platform::Platforms,
+    site::Site,
 };
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The registry.
-    pub host: Host,
+    /// The registry, or the layout.
+    pub site: Site,
     /// The repository there.
     pub repository: Repository,
     /// The tag, or the pinned digest.
@@ -20,7 +21,7 @@ pub struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}{}", self.host, self.repository, self.at)
+        f.write_str(&self.site.reference(&self.repository, &self.at))
     }
 }
 

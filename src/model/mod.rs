@@ -10,6 +10,7 @@ pub mod names;
 pub mod outcome;
 pub mod platform;
 pub mod select;
+pub mod site;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
@@ -21,3 +22,4 @@ pub use image::{
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};
 pub use select::{Listed, Selection, TagQuery};
+pub use site::{Locator, Naming, Site};

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt, future::try_join_all};
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
     Body, Destination, Mount, Mounting, Mutability, Session,
@@ -147,6 +147,14 @@ impl Registry {
                 Some(stored) if stored != manifest.digest().as_str() => Err(Error::new(
                     Kind::Protocol,
                     format!("{}: stored as another manifest", answer.subject),
+                )),
+                // who stores it says 201; a page of something in between comes with 200
+                None if answer.status() == StatusCode::OK => Err(Error::new(
+                    Kind::Protocol,
+                    format!("{}: 200, which does not say that it is stored", answer.subject),
+                )
+                .hint(
+                    "something between here and the registry may answer in its place, such as a proxy's login page",
                 )),
                 _ if answer.header("oci-subject").is_some() => Ok(Referred::Listed),
                 _ => Ok(Referred::Untold),

@@ -44,9 +44,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use url::Url;
 
-use crate::model::{
-    Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag, TagQuery,
-};
+use crate::model::{Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag};
 pub use body::Body;
 pub use client::Registry;
 pub use credentials::Credentials;
@@ -72,14 +70,6 @@ pub trait Source: Send + Sync + 'static {
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
-
-    /// Every tag of the repository, page by page, in the registry's order.
-    ///
-    /// Names that are no tags are left out. Push times are there where they are wanted and the
-    /// registry has a way to tell them. It ends with the first error:
-    /// [`Kind::RepositoryMissing`](crate::model::Kind) or
-    /// [`Kind::NotFound`](crate::model::Kind) where there is no such repository.
-    fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a>;
 
     /// What the tag points to now, without counting as a pull where the registry has such a way.
     fn resolve(
@@ -115,6 +105,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The registry's pull limit as it last told it; `None` where pulls are free.
     fn allowance(&self) -> Option<Allowance>;
+
+    /// Whether it is a registry that limits pulls, whatever this account may; known without asking.
+    fn is_metered(&self) -> bool;
 }
 
 /// A pull limit, as the `ratelimit-*` headers tell it.

@@ -6,7 +6,6 @@
 //! Source: distribution specification 1.1, "Listing Referrers", "Pushing Manifests with Subject".
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -22,16 +21,6 @@ use crate::model::{
 
 /// How many pages of referrers are read; more is a loop.
 const PAGES: usize = 50;
-
-/// What a manifest says of itself as a referrer.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Referrer {
-    subject: Option<Descriptor>,
-    artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    annotations: Option<Value>,
-}
 
 impl Registry {
     pub(super) async fn list_referrers(
@@ -128,9 +117,8 @@ fn entries(index: &RawManifest) -> Vec<Value> {
 
 /// The subject a manifest refers to, and how an index lists the manifest.
 fn describe(manifest: &RawManifest) -> Option<(Digest, Value)> {
-    let said: Referrer = serde_json::from_slice(manifest.bytes()).ok()?;
-    let subject = said.subject?.digest;
-    let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
+    let (subject, artifact_type) = manifest.reference()?;
+    let said: Value = serde_json::from_slice(manifest.bytes()).ok()?;
     let mut entry = json!({
         "mediaType": manifest.media_type().as_str(),
         "digest": manifest.digest().as_str(),
@@ -139,8 +127,8 @@ fn describe(manifest: &RawManifest) -> Option<(Digest, Value)> {
     if let Some(artifact_type) = artifact_type {
         entry["artifactType"] = artifact_type.into();
     }
-    if let Some(annotations) = said.annotations {
-        entry["annotations"] = annotations;
+    if said["annotations"].is_object() {
+        entry["annotations"] = said["annotations"].clone();
     }
     Some((subject, entry))
 }

@@ -55,22 +55,6 @@ impl Source for Registry {
         listed
     }
 
-    fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
-        let names = || self.tag_names(repository);
-        match (self.host.as_str(), wanted) {
-            (host, _) if artifact_registry::is_one(host) => {
-                artifact_registry::tags(self, repository)
-            }
-            (Host::DOCKER_HUB, TagQuery::Times { since }) => {
-                or_else(hub::tags(self, repository, since), names)
-            }
-            ("quay.io", TagQuery::Times { since }) => {
-                or_else(quay::tags(self, repository, since), names)
-            }
-            _ => names(),
-        }
-    }
-
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
         self.resolve_for(&Access::new(repository, Rights::Pull), tag).await
     }
@@ -117,6 +101,10 @@ impl Source for Registry {
     fn allowance(&self) -> Option<Allowance> {
         self.last_allowance()
     }
+
+    fn is_metered(&self) -> bool {
+        self.host.is_docker_hub()
+    }
 }
 
 /// The listing, or the other one where its first page cannot be had: a listing beside the
@@ -136,6 +124,27 @@ fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a
 }
 
 impl Registry {
+    /// Every tag of the repository, page by page, in the registry's order.
+    ///
+    /// Names that are no tags are left out. Push times are there where they are wanted and the
+    /// registry has a way to tell them. It ends with the first error:
+    /// [`Kind::RepositoryMissing`] or [`Kind::NotFound`] where there is no such repository.
+    pub fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+        let names = || self.tag_names(repository);
+        match (self.host.as_str(), wanted) {
+            (host, _) if artifact_registry::is_one(host) => {
+                artifact_registry::tags(self, repository)
+            }
+            (Host::DOCKER_HUB, TagQuery::Times { since }) => {
+                or_else(hub::tags(self, repository, since), names)
+            }
+            ("quay.io", TagQuery::Times { since }) => {
+                or_else(quay::tags(self, repository, since), names)
+            }
+            _ => names(),
+        }
+    }
+
     /// What the tag points to, with these rights.
     pub(super) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
         let at = Pointer::Tag(tag.clone());

@@ -4,6 +4,7 @@ mod fake;
 mod listing;
 mod login;
 mod reading;
+mod referring;
 mod sandbox;
 mod writing;
 

@@ -44,13 +44,20 @@ impl Peer {
         let path = env::var_os("PATH").unwrap_or_default();
         let found = env::split_paths(&path).map(|at| at.join(name)).find(|at| at.is_file());
         if found.is_none() {
-            let why = format!("`{name}` is not in PATH, and {variable} names none");
-            assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
-            // past the test harness, which would keep it to itself
-            let _ = writeln!(io::stderr(), "not tested: {why}");
+            not_tested(&format!("`{name}` is not in PATH, and {variable} names none"));
         }
         found
     }
+}
+
+/// Says that something cannot be tested on this machine.
+///
+/// # Panics
+/// In CI, where everything is tested.
+pub(crate) fn not_tested(why: &str) {
+    assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
+    // past the test harness, which would keep it to itself
+    let _ = writeln!(io::stderr(), "not tested: {why}");
 }
 
 /// The program, with nothing of this process's environment but the search path.

@@ -2,7 +2,10 @@
 
 use ecr_mirror::{
     engine::Intent,
-    model::outcome::{Outcome, Report},
+    model::{
+        Digest,
+        outcome::{Outcome, Report},
+    },
     sandbox::{BlobMounting, Options},
 };
 
@@ -52,31 +55,35 @@ fn bytes_by_row(report: &Report) -> Vec<(&str, Option<u64>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_forecasts_exactly_what_the_run_moves() {
-    for mounting in [BlobMounting::Off, BlobMounting::On] {
-        let world = world(mounting).await;
-        let plan = world.plan(Intent::PlanWithoutPulls).await;
-        plan.assert_exit(0);
-        assert_eq!(plan.writes(), Vec::<String>::new(), "{mounting:?}");
-        let sync = world.sync().await;
-        sync.assert_exit(0);
-        let (plan, sync) = (&plan.report, &sync.report);
-        assert_eq!(plan.totals.planned, sync.totals.copied);
-        assert_eq!(plan.totals.up_to_date, sync.totals.up_to_date);
-        assert_eq!(plan.bytes.to_destination, sync.bytes.to_destination, "{mounting:?}");
-        // images that happen to want a blob at the same time share one reading of it
-        assert!(sync.bytes.from_source <= plan.bytes.from_source, "{mounting:?}");
-        assert_eq!(plan.blobs, sync.blobs, "{mounting:?}");
-        let digests = |report: &Report| -> Vec<_> {
-            report.images.iter().map(|row| row.digest.clone()).collect()
-        };
-        assert_eq!(digests(plan), digests(sync), "filtered digests included");
-        if mounting == BlobMounting::Off {
-            assert_eq!(bytes_by_row(plan), bytes_by_row(sync));
-        }
-        let again = world.plan(Intent::PlanWithoutPulls).await;
-        again.assert_exit(0).assert_all(Outcome::UpToDate);
-        assert_eq!(again.report.bytes.to_destination, Some(0));
+    let modes = [BlobMounting::Off, BlobMounting::On].map(forecasts_exactly);
+    futures::future::join_all(modes).await;
+}
+
+async fn forecasts_exactly(mounting: BlobMounting) {
+    let world = world(mounting).await;
+    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    plan.assert_exit(0);
+    assert_eq!(plan.writes(), Vec::<String>::new(), "{mounting:?}");
+    let sync = world.sync().await;
+    sync.assert_exit(0);
+    let (plan, sync) = (&plan.report, &sync.report);
+    assert_eq!(plan.totals.planned, sync.totals.copied);
+    assert_eq!(plan.totals.up_to_date, sync.totals.up_to_date);
+    assert_eq!(plan.bytes.to_destination, sync.bytes.to_destination, "{mounting:?}");
+    // images that happen to want a blob at the same time share one reading of it
+    assert!(sync.bytes.from_source <= plan.bytes.from_source, "{mounting:?}");
+    assert_eq!(plan.blobs, sync.blobs, "{mounting:?}");
+    assert_eq!(digests(plan), digests(sync), "filtered digests included");
+    if mounting == BlobMounting::Off {
+        assert_eq!(bytes_by_row(plan), bytes_by_row(sync));
     }
+    let again = world.plan(Intent::PlanWithoutPulls).await;
+    again.assert_exit(0).assert_all(Outcome::UpToDate);
+    assert_eq!(again.report.bytes.to_destination, Some(0));
+}
+
+fn digests(report: &Report) -> Vec<Option<Digest>> {
+    report.images.iter().map(|row| row.digest.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

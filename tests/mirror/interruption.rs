@@ -20,8 +20,11 @@ async fn small(latency: Duration) -> World {
         .select("quay.io/team/app:2", "")
 }
 
-/// All that a registry tells its users.
-fn state(store: &Store) -> BTreeMap<String, (Vec<(String, Digest)>, Vec<Digest>)> {
+/// The tags of a repository with what they point to, and its manifests.
+type Content = (Vec<(String, Digest)>, Vec<Digest>);
+
+/// All that a registry tells its users, by repository.
+fn state(store: &Store) -> BTreeMap<String, Content> {
     let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
     store.repositories().into_iter().map(of).collect()
 }
@@ -57,7 +60,7 @@ async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
         (n, state(&world.ecr()))
     });
     // most of the time is waiting
-    let mut recovered = killed.buffer_unordered(16);
+    let mut recovered = killed.buffer_unordered(32);
     while let Some((n, state)) = recovered.next().await {
         assert_eq!(state, expected, "killed after {n} requests");
     }

@@ -1,0 +1,157 @@
+//! A source in memory: serves what its repositories hold, counts what is read.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::sky::{Fortune, Sky};
+use crate::{
+    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
+    registry::{Allowance, ByteStream, Source},
+};
+
+/// One repository.
+#[derive(Default)]
+pub(super) struct Shelf {
+    pub(super) manifests: HashMap<Digest, RawManifest>,
+    pub(super) blobs: HashMap<Digest, Bytes>,
+}
+
+/// What changes while it is asked.
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) tags: HashMap<(Repository, Tag), Digest>,
+    /// Pulls of manifests that are left, where they are metered.
+    pub(super) pulls: Option<u64>,
+    /// Blobs that were asked for from their first byte on.
+    pub(super) reads: HashMap<Digest, u64>,
+}
+
+pub(super) struct Upstream {
+    pub(super) shelves: HashMap<Repository, Shelf>,
+    pub(super) books: Mutex<Books>,
+    pub(super) connections: Arc<Semaphore>,
+    /// Whether it tells many digests at once.
+    pub(super) lists: bool,
+    pub(super) sky: Arc<Sky>,
+}
+
+impl Upstream {
+    fn shelf(&self, repository: &Repository) -> Result<&Shelf> {
+        let none = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
+        self.shelves.get(repository).ok_or_else(none)
+    }
+
+    async fn connection(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.connections).acquire_owned().await.unwrap()
+    }
+
+    fn tagged(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
+        self.books.lock().unwrap().tags.get(&(repository.clone(), tag.clone())).cloned()
+    }
+
+    /// Takes a pull from what is left.
+    fn pull(&self) -> Result<()> {
+        match &mut self.books.lock().unwrap().pulls {
+            Some(0) => Err(Error::new(Kind::PullLimit, "no pulls are left")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn absent(what: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("no {what} here"))
+}
+
+impl Source for Upstream {
+    async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        let _connection = self.connection().await;
+        self.sky.lag().await;
+        if !self.lists || self.sky.refuse().is_err() {
+            return HashMap::new();
+        }
+        let known = tags.iter().filter(|_| self.sky.chance(900));
+        known.filter_map(|tag| Some((tag.clone(), self.tagged(repository, tag)?))).collect()
+    }
+
+    async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        let _connection = self.connection().await;
+        self.sky.lag().await;
+        self.sky.refuse()?;
+        self.tagged(repository, tag).ok_or_else(|| absent(tag))
+    }
+
+    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+        let _connection = self.connection().await;
+        self.sky.lag().await;
+        self.sky.refuse()?;
+        let digest = match at {
+            Pointer::Tag(tag) => self.tagged(repository, tag).ok_or_else(|| absent(tag))?,
+            Pointer::Digest(digest) => digest.clone(),
+        };
+        self.pull()?;
+        let found = self.shelf(repository)?.manifests.get(&digest).cloned();
+        found.ok_or_else(|| absent(&digest))
+    }
+
+    async fn blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<ByteStream> {
+        let connection = self.connection().await;
+        self.sky.lag().await;
+        self.sky.refuse_once()?;
+        let bytes = self.shelf(repository)?.blobs.get(&blob.digest);
+        let left = bytes.ok_or_else(|| absent(&blob.digest))?.slice(from as usize..);
+        if from == 0 {
+            *self.books.lock().unwrap().reads.entry(blob.digest.clone()).or_default() += 1;
+        }
+        let download = Download { left, sky: Arc::clone(&self.sky), _connection: connection };
+        Ok(stream::unfold(download, Download::next).boxed())
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        let remaining = self.books.lock().unwrap().pulls?;
+        Some(Allowance { limit: 100, remaining, window: std::time::Duration::from_secs(21_600) })
+    }
+}
+
+/// A blob on its way; holds its connection, as an HTTP answer does.
+struct Download {
+    left: Bytes,
+    sky: Arc<Sky>,
+    _connection: OwnedSemaphorePermit,
+}
+
+impl Download {
+    async fn next(mut self) -> Option<(Result<Bytes>, Self)> {
+        if self.left.is_empty() {
+            return None;
+        }
+        self.sky.lag().await;
+        let length = 1 + self.sky.below(self.left.len() as u64);
+        let chunk = self.left.split_to(length as usize);
+        match self.sky.fortune() {
+            Fortune::Well => Some((Ok(chunk), self)),
+            Fortune::Ends => None,
+            Fortune::Fails(error) => Some((Err(error), self)),
+            Fortune::Stalls => pending().await,
+            Fortune::Damaged => {
+                let damaged: Vec<u8> = chunk.iter().map(|byte| !byte).collect();
+                Some((Ok(damaged.into()), self))
+            }
+        }
+    }
+}

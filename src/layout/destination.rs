@@ -1,0 +1,224 @@
+//! Writing to a layout: content whole or not at all, then its name in the index.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, absolute},
+    sync::Arc,
+};
+
+use futures::StreamExt;
+use tokio::{
+    fs::File,
+    io::{self, AsyncWriteExt},
+};
+use url::Url;
+
+use super::{
+    Layout,
+    failure::{Doing, failed},
+    index::{Index, Standing, standing},
+    on_disk,
+    store::Store,
+    workshop::Workshop,
+};
+use crate::{
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag},
+    registry::{Body, Destination, Meter, Mount, Mounting, Mutability, Session},
+};
+
+impl Destination for Layout {
+    async fn current(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
+        let (store, naming) = (Arc::clone(&self.store), self.naming);
+        let (repository, tags) = (repository.clone(), tags.to_vec());
+        on_disk(move || {
+            if standing(store.directory())? == Standing::Vacant {
+                return Ok(None);
+            }
+            let index = Index::read(store.directory())?;
+            let mut found = HashMap::new();
+            for tag in tags {
+                let Some(image) = index.named(&naming.name(&repository, &tag))? else { continue };
+                // what is damaged is not there: copying it again mends it
+                if store.is_whole(&image.digest, Some(&image.media_type)) {
+                    found.insert(tag, image.digest);
+                }
+            }
+            Ok(Some(found))
+        })
+        .await
+    }
+
+    async fn ensure(&self, _repository: &Repository) -> Result<()> {
+        self.workshop().await.map(drop)
+    }
+
+    async fn manifests(
+        &self,
+        _repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, RawManifest>> {
+        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
+        on_disk(move || {
+            let index = Index::read(store.directory())?;
+            let read = digests.into_iter().filter_map(|digest| {
+                let manifest = store.manifest(&digest, index.media_type(&digest)).ok()?;
+                Some((digest, manifest))
+            });
+            Ok(read.collect())
+        })
+        .await
+    }
+
+    async fn missing_manifests(
+        &self,
+        _repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        self.without(digests, |store, digest| store.is_whole(digest, None)).await
+    }
+
+    async fn missing_blobs(
+        &self,
+        _repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        self.without(digests, Store::may_have).await
+    }
+
+    async fn mutability(&self, _repository: &Repository, _tag: &Tag) -> Result<Mutability> {
+        Ok(Mutability::Mutable)
+    }
+
+    async fn mounting(&self) -> Mounting {
+        // all repositories share the content
+        Mounting::OnceUploaded
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        _from: &Repository,
+    ) -> Result<Mount> {
+        match self.store.has(blob) {
+            true => Ok(Mount::Mounted),
+            false => self.open_upload(repository, blob).await.map(Mount::Session),
+        }
+    }
+
+    async fn open_upload(&self, _repository: &Repository, blob: &Descriptor) -> Result<Session> {
+        let place = self.store.place(&blob.digest);
+        let place = absolute(&place).map_err(|error| failed(Doing::Write, &place, error))?;
+        let location = Url::from_file_path(place).expect("the path is absolute");
+        Ok(Session { location })
+    }
+
+    /// The session says no more than the digest does.
+    async fn push_blob(
+        &self,
+        _repository: &Repository,
+        blob: &Descriptor,
+        _session: Session,
+        body: Body,
+    ) -> Result<()> {
+        let workshop = self.workshop().await?;
+        let unfinished = workshop.unfinished();
+        let place = self.store.place(&blob.digest);
+        let length = fill(&unfinished.path, &place, body, &self.meter).await?;
+        if length != blob.size {
+            let problem = format!("{length} B came of blob {} ({} B)", blob.digest, blob.size);
+            return Err(Error::new(Kind::Unavailable, problem));
+        }
+        let (store, digest) = (Arc::clone(&self.store), blob.digest.clone());
+        on_disk(move || {
+            unfinished.settle(&place)?;
+            store.mended(&digest);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
+        let workshop = self.workshop().await?;
+        self.put(&workshop, manifest.clone()).await?;
+        if tag.is_none() && manifest.reference().is_none() {
+            return Ok(());
+        }
+        let name = tag.map(|tag| self.naming.name(repository, tag));
+        let manifest = manifest.clone();
+        let _turn = self.turn.lock().await;
+        let list = move |index: &mut Index| match name {
+            Some(name) => index.point(&name, &manifest),
+            None => index.hold(&manifest),
+        };
+        workshop.edit(list).await
+    }
+}
+
+impl Layout {
+    async fn workshop(&self) -> Result<Arc<Workshop>> {
+        let open = || async { Workshop::open(self.store.directory()).await.map(Arc::new) };
+        self.workshop.get_or_try_init(open).await.cloned()
+    }
+
+    /// Those of the digests that `has` does not find.
+    async fn without(
+        &self,
+        digests: &[Digest],
+        has: impl Fn(&Store, &Digest) -> bool + Send + 'static,
+    ) -> Result<HashSet<Digest>> {
+        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
+        on_disk(move || Ok(digests.into_iter().filter(|digest| !has(&store, digest)).collect()))
+            .await
+    }
+
+    /// Writes the manifest itself, once everything below it is there.
+    async fn put(&self, workshop: &Arc<Workshop>, manifest: RawManifest) -> Result<()> {
+        let (store, workshop) = (Arc::clone(&self.store), Arc::clone(workshop));
+        on_disk(move || {
+            if let Some(lacking) = store.lack(&manifest)? {
+                let problem = format!("manifest {} names {lacking}", manifest.digest());
+                return Err(Error::new(
+                    Kind::ContentMissing,
+                    format!("{problem}, which is not in the layout"),
+                ));
+            }
+            if store.manifest(manifest.digest(), None).is_err() {
+                workshop.replace(&store.place(manifest.digest()), manifest.bytes())?;
+                store.mended(manifest.digest());
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Writes the body to a new file, and its length.
+///
+/// # Errors
+/// The source's own when the body broke, else those of writing, as `place`'s.
+async fn fill(path: &Path, place: &Path, body: Body, meter: &Meter) -> Result<u64> {
+    let failed = |error: io::Error| failed(Doing::Write, place, error);
+    let mut file = File::create_new(path).await.map_err(failed)?;
+    let mut stream = body.into_stream();
+    let mut length = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        file.write_all(&chunk).await.map_err(failed)?;
+        length += chunk.len() as u64;
+        meter.bytes.add(chunk.len() as u64);
+    }
+    file.flush().await.map_err(failed)?;
+    // what has a name has its content, even after a power cut
+    file.sync_data().await.map_err(failed)?;
+    Ok(length)
+}

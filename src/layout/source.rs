@@ -1,0 +1,146 @@
+//! Reading from a layout: names from its index, content from its files.
+
+use std::{
+    collections::HashMap,
+    io::{self, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::BytesMut;
+use futures::{StreamExt, stream};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt, AsyncSeekExt},
+};
+
+use super::{
+    Layout,
+    failure::{Doing, failed},
+    index::Index,
+    on_disk,
+};
+use crate::{
+    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
+    registry::{Allowance, ByteStream, Source, body::corrupt},
+};
+
+/// Bytes read at once.
+const CHUNK: usize = 256 * 1024;
+
+impl Source for Layout {
+    async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        let (store, naming) = (Arc::clone(&self.store), self.naming);
+        let (repository, tags) = (repository.clone(), tags.to_vec());
+        let found = on_disk(move || {
+            let index = Index::of_layout(store.directory())?;
+            let found = tags.into_iter().filter_map(|tag| {
+                let image = index.named(&naming.name(&repository, &tag)).ok()??;
+                Some((tag, image.digest))
+            });
+            Ok(found.collect())
+        });
+        // what is wrong is said when a tag is resolved
+        found.await.unwrap_or_default()
+    }
+
+    async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        let (store, name) = (Arc::clone(&self.store), self.naming.name(repository, tag));
+        let site = self.site();
+        on_disk(move || {
+            let index = Index::of_layout(store.directory())?;
+            let image = index.named(&name)?.ok_or_else(|| {
+                Error::new(Kind::NotFound, format!("no image is called `{name}` in `{site}`"))
+                    .hint(index.names_in_words())
+            })?;
+            Ok(image.digest)
+        })
+        .await
+    }
+
+    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+        let digest = match at {
+            Pointer::Digest(digest) => digest.clone(),
+            Pointer::Tag(tag) => self.resolve(repository, tag).await?,
+        };
+        let store = Arc::clone(&self.store);
+        on_disk(move || {
+            let index = Index::of_layout(store.directory())?;
+            store.manifest(&digest, index.media_type(&digest))
+        })
+        .await
+    }
+
+    async fn referrers(
+        &self,
+        _repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        let (store, subject) = (Arc::clone(&self.store), subject.clone());
+        on_disk(move || {
+            let index = Index::of_layout(store.directory())?;
+            let mut found = Vec::new();
+            for mut entry in index.descriptors()? {
+                let manifest = store.manifest(&entry.digest, Some(&entry.media_type));
+                // what cannot be read refers to nothing; whoever copies it is told
+                if let Some((of, artifact_type)) = manifest.ok().and_then(|it| it.reference())
+                    && of == subject
+                {
+                    entry.artifact_type = artifact_type;
+                    found.push(entry);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn blob(
+        &self,
+        _repository: &Repository,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<ByteStream> {
+        let path = self.store.place(&blob.digest);
+        let (file, size) =
+            open(&path, from).await.map_err(|error| failed(Doing::Read, &path, error))?;
+        if size != blob.size {
+            return Err(corrupt(format!(
+                "`{}` has {size} B, the manifest says {} B",
+                path.display(),
+                blob.size
+            )));
+        }
+        Ok(chunks(file, path).boxed())
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        None
+    }
+
+    fn is_metered(&self) -> bool {
+        false
+    }
+}
+
+/// The file from this offset on, and its length.
+async fn open(path: &PathBuf, from: u64) -> io::Result<(File, u64)> {
+    let mut file = File::open(path).await?;
+    let size = file.metadata().await?.len();
+    file.seek(SeekFrom::Start(from)).await?;
+    Ok((file, size))
+}
+
+fn chunks(
+    file: File,
+    path: PathBuf,
+) -> impl futures::Stream<Item = Result<bytes::Bytes>> + Send + 'static {
+    stream::try_unfold((file, path), |(mut file, path)| async move {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        match file.read_buf(&mut chunk).await {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some((chunk.freeze(), (file, path)))),
+            Err(error) => Err(failed(Doing::Read, &path, error)),
+        }
+    })
+}

@@ -1,0 +1,208 @@
+//! Layouts between registries, as other tools write them, and what goes wrong with directories.
+
+mod carrying;
+mod disk;
+mod trips;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    engine::{End, Intent, Mirror, Options, Shutdown, Sides, Summary},
+    model::{
+        Descriptor, DestinationId, Image, Manifest, Origin, Pointer, Reference, Repository, Tag,
+        Target, Want, event::Silent,
+    },
+    registry::{
+        Credentials, Destination, Meters, Reach, Registry, Settings, Source, Transport,
+        body::verified,
+    },
+    sandbox::{self, Mode, Sandbox},
+};
+
+/// Upstreams, an ordinary registry, and a directory for layouts.
+struct World {
+    upstream: Sandbox,
+    plain: Sandbox,
+    /// To the ordinary registry, and to the upstreams.
+    transports: [Transport; 2],
+    place: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let start = |mode| {
+            let options = sandbox::Options { mode, ..sandbox::Options::default() };
+            async { Sandbox::start(options).await.unwrap() }
+        };
+        let upstream = start(Mode::Cloud).await;
+        let reaches = [Reach::Direct, Reach::Sandbox(upstream.address())];
+        Self {
+            upstream,
+            plain: start(Mode::Plain).await,
+            transports: reaches.map(|reach| Transport::new(reach).unwrap()),
+            place: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.place.path().join("layout")
+    }
+
+    fn layout(&self, naming: Naming) -> Site {
+        Site::Layout { directory: self.directory(), naming }
+    }
+
+    /// A repository of the ordinary registry.
+    fn plain(&self) -> Site {
+        Site::Registry(self.plain.address().to_string().parse().unwrap())
+    }
+
+    fn registry(&self, site: &Site, meter: &Arc<Meter>) -> Registry {
+        let host = site.host().unwrap().clone();
+        let [direct, upstream] = &self.transports;
+        let transport = if host.is_loopback() { direct } else { upstream };
+        let settings = Settings { credentials: Credentials::Anonymous, ..Settings::default() };
+        Registry::new(host, settings, transport, Arc::clone(meter)).unwrap()
+    }
+
+    /// Copies one image; either end may be a registry or a layout.
+    async fn copy(&self, from: Origin, to: (Site, &str), want: &Want) -> Ran {
+        let meters = Meters::default();
+        match (&from.site, &to.0) {
+            (Site::Registry(_), Site::Registry(_)) => {
+                let source = self.registry(&from.site, &meters.source);
+                let destination = self.registry(&to.0, &meters.destination);
+                run(source, destination, meters, image(from, to, want)).await
+            }
+            (Site::Registry(_), Site::Layout { directory, naming }) => {
+                let source = self.registry(&from.site, &meters.source);
+                let meter = Arc::clone(&meters.destination);
+                let destination = Layout::new(directory, *naming, meter);
+                run(source, destination, meters, image(from, to, want)).await
+            }
+            (Site::Layout { directory, naming }, Site::Registry(_)) => {
+                let source = Layout::new(directory, *naming, Arc::clone(&meters.source));
+                let destination = self.registry(&to.0, &meters.destination);
+                run(source, destination, meters, image(from, to, want)).await
+            }
+            (Site::Layout { .. }, Site::Layout { .. }) => panic!("not tried here"),
+        }
+    }
+
+    /// Every manifest and blob of an image, by digest; each verified.
+    async fn tree<S: Source>(source: S, at: &str) -> BTreeMap<Digest, Vec<u8>> {
+        let (repository, tag) = at.rsplit_once(':').unwrap();
+        let repository: Repository = repository.parse().unwrap();
+        let root = source.resolve(&repository, &tag.parse().unwrap()).await.unwrap();
+        let (source, meter) = (Arc::new(source), Arc::new(Meter::default()));
+        let (mut found, mut left) = (BTreeMap::new(), vec![root]);
+        while let Some(digest) = left.pop() {
+            let at = Pointer::Digest(digest.clone());
+            let manifest = source.manifest(&repository, &at).await.unwrap();
+            match manifest.read().unwrap() {
+                Manifest::Index(index) => {
+                    left.extend(index.manifests.into_iter().map(|entry| entry.digest));
+                }
+                Manifest::Image(image) => {
+                    for blob in image.blobs() {
+                        let body = verified(
+                            Arc::clone(&source),
+                            repository.clone(),
+                            blob.clone(),
+                            Arc::clone(&meter),
+                        );
+                        found.insert(blob.digest.clone(), body.read().await.unwrap());
+                    }
+                }
+            }
+            found.insert(digest, manifest.bytes().to_vec());
+        }
+        found
+    }
+}
+
+/// What a copy came to.
+struct Ran {
+    summary: Summary,
+    meters: Meters,
+}
+
+impl Ran {
+    fn outcome(&self) -> String {
+        let row = &self.summary.rows[0];
+        let error = row.error.iter().chain(&row.hint).map(|text| format!(" {text}"));
+        format!("{:?}{}", row.outcome, error.collect::<String>())
+    }
+
+    fn digest(&self) -> &Digest {
+        self.summary.rows[0].digest.as_ref().unwrap()
+    }
+}
+
+async fn run<S: Source, D: Destination>(from: S, to: D, meters: Meters, work: Work) -> Ran {
+    let sides = Sides {
+        sources: HashMap::from([(work.image.origin.site.clone(), (Arc::new(from), 0))]),
+        destinations: vec![Arc::new(End { site: work.to, destination: to })],
+    };
+    let options = Options { intent: Intent::Mirror, transfers: 4 };
+    let mirror = Mirror::new(sides, &meters, options, Arc::new(Silent), Shutdown::default());
+    let summary = Arc::new(mirror).run(vec![work.image]).await;
+    Ran { summary, meters }
+}
+
+struct Work {
+    image: Image,
+    to: Site,
+}
+
+fn image(origin: Origin, (to, name): (Site, &str), want: &Want) -> Work {
+    let (repository, tag) = name.rsplit_once(':').unwrap();
+    let target = Target {
+        destination: DestinationId(0),
+        repository: repository.parse().unwrap(),
+        tag: tag.parse().unwrap(),
+    };
+    let image = Image { name: "it".to_owned(), origin, targets: vec![target], want: want.clone() };
+    Work { image, to }
+}
+
+/// An image of a registry.
+fn reference(text: &str) -> Origin {
+    let Reference { host, repository, tag, .. } = text.parse().unwrap();
+    Origin { site: host.into(), repository, at: Pointer::Tag(tag.unwrap()) }
+}
+
+/// An image of a site, as `repository:tag`.
+fn of(site: Site, name: &str) -> Origin {
+    let (repository, tag) = name.rsplit_once(':').unwrap();
+    let at = Pointer::Tag(tag.parse().unwrap());
+    Origin { site, repository: repository.parse().unwrap(), at }
+}
+
+fn document(directory: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(directory.join("index.json")).unwrap()).unwrap()
+}
+
+/// Checks that every file below `blobs` is what its name says, and that the index can be read.
+fn assert_valid(directory: &Path) {
+    let Ok(files) = std::fs::read_dir(directory.join("blobs/sha256")) else { return };
+    for file in files.map(Result::unwrap) {
+        let digest = Digest::of(&std::fs::read(file.path()).unwrap());
+        assert_eq!(file.file_name().to_str(), Some(digest.hex()));
+    }
+    if directory.join("oci-layout").exists() {
+        let index = Index::of_layout(directory).unwrap();
+        let store = Store::new(directory.to_owned());
+        for entry in document(directory)["manifests"].as_array().unwrap() {
+            let digest: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+            assert!(store.is_whole(&digest, index.media_type(&digest)), "{entry}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Directories as they really are: made by others, damaged, full, or something else altogether.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Puts content into a layout as any tool does.
+fn put(directory: &Path, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+    fs::write(directory.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+    digest
+}
+
+/// An image with one layer; gives its manifest's digest and size.
+fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": IMAGE_TYPE,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": put(directory, config),
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": put(directory, layer),
+            "size": layer.len(),
+        }],
+    });
+    let bytes = manifest.to_string();
+    (put(directory, bytes.as_bytes()), bytes.len())
+}
+
+/// A layout as `skopeo` writes it, with these names for images of their own.
+fn by_hand(directory: &Path, names: &[Option<&str>]) -> Vec<Digest> {
+    fs::create_dir_all(directory).unwrap();
+    let mut entries = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let (digest, size) = put_image(directory, format!("layer {number}").as_bytes());
+        let mut entry = json!({"mediaType": IMAGE_TYPE, "digest": digest, "size": size});
+        if let Some(name) = name {
+            entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        }
+        entries.push(entry);
+    }
+    let digests = entries.iter().map(|entry| entry["digest"].as_str().unwrap().parse().unwrap());
+    let digests = digests.collect();
+    let index =
+        json!({"schemaVersion": 2, "manifests": entries, "org.example.kept": {"b": 1, "a": 2}});
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+    digests
+}
+
+fn layout(directory: &Path, naming: Naming) -> Layout {
+    Layout::new(directory, naming, Arc::default())
+}
+
+fn name(text: &str) -> (Repository, Tag) {
+    let (repository, tag) = text.rsplit_once(':').unwrap();
+    (repository.parse().unwrap(), tag.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_layout_made_by_others_is_read_and_what_is_added_leaves_the_rest_as_it_is() {
+    let world = World::new().await;
+    let directory = world.directory();
+    let digests = by_hand(&directory, &[None, Some("1.0+build"), Some("2.0"), Some("a/b:1")]);
+    let (repository, tag) = name("x:2.0");
+    let here = layout(&directory, Naming::Tag);
+    assert_eq!(here.resolve(&repository, &tag).await.unwrap(), digests[2]);
+    let there = layout(&directory, Naming::RepositoryAndTag);
+    let (repository, tag) = name("a/b:1");
+    assert_eq!(there.resolve(&repository, &tag).await.unwrap(), digests[3]);
+
+    let all = Want::default();
+    let from = of(world.layout(Naming::Tag), "x:2.0");
+    let copied = world.copy(from, (world.plain(), "x:2.0"), &all).await;
+    assert_eq!((copied.outcome().as_str(), copied.digest()), ("Copied", &digests[2]));
+
+    let before = document(&directory);
+    world.upstream.upstream().image("r.example/x:2.0").push();
+    let added =
+        world.copy(reference("r.example/x:2.0"), (world.layout(Naming::Tag), "x:2.0"), &all);
+    assert_eq!(added.await.outcome(), "Copied");
+    let after = document(&directory);
+    let keys: Vec<&String> = after.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["schemaVersion", "manifests", "org.example.kept"]);
+    assert_eq!(after["org.example.kept"].to_string(), r#"{"b":1,"a":2}"#);
+    for kept in [0, 1, 3] {
+        assert_eq!(after["manifests"][kept], before["manifests"][kept]);
+    }
+    assert_eq!(after["manifests"][2]["mediaType"], INDEX_TYPE);
+    assert_eq!(after["manifests"].as_array().unwrap().len(), 4);
+    assert_valid(&directory);
+}
+
+#[tokio::test]
+async fn the_only_image_needs_no_name() {
+    let place = tempfile::tempdir().unwrap();
+    for (names, expected) in [
+        (&[None][..], Ok(None)),
+        (&[Some("1.27")], Ok(Some("1.27"))),
+        (&[], Err("holds no image: none has a name")),
+        (&[None, None], Err("holds several images: none has a name")),
+        (&[Some("b"), Some("a")], Err("holds several images: there is `a`, `b`")),
+    ] {
+        let directory = place.path().join(format!("{names:?}").replace(['"', '/'], ""));
+        fs::create_dir_all(&directory).unwrap();
+        let digests = by_hand(&directory, names);
+        match (only_image(&directory).await, expected) {
+            (Ok((digest, name)), Ok(expected)) => {
+                assert_eq!((&digest, name.as_deref()), (&digests[0], expected));
+            }
+            (Err(error), Err(expected)) => {
+                assert_eq!(error.kind(), Kind::Configuration);
+                let (problem, listed) = expected.split_once(": ").unwrap();
+                assert!(error.to_string().ends_with(problem), "{error}");
+                assert!(error.remedy().unwrap().ends_with(listed), "{error:?}");
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir_all(at("photos")).unwrap();
+    fs::write(at("photos").join("cat.jpg"), "").unwrap();
+    fs::write(at("file"), "").unwrap();
+    for (directory, content) in [("newer", r#"{"imageLayoutVersion":"2.0.0"}"#), ("bad", "x")] {
+        fs::create_dir_all(at(directory)).unwrap();
+        fs::write(at(directory).join("oci-layout"), content).unwrap();
+    }
+    by_hand(&at("named"), &[Some("1.26"), Some("1.27"), None]);
+    by_hand(&at("twice"), &[Some("1"), Some("1")]);
+    by_hand(&at("list"), &[]);
+    fs::write(at("list").join("index.json"), "[]").unwrap();
+    let (repository, tag) = name("x:1");
+    for (directory, kind, problem, hint) in [
+        ("nowhere", Kind::Configuration, "there is no OCI image layout in", "`oci-layout` in it"),
+        ("photos", Kind::Configuration, "holds `cat.jpg`", "a directory that is empty"),
+        ("file", Kind::Configuration, "cannot read", ""),
+        ("newer", Kind::Unsupported, "is of version `2.0.0`", ""),
+        ("bad", Kind::Corrupt, "does not read as", ""),
+        ("named", Kind::NotFound, "no image is called `1` in", "there is `1.26`, `1.27`"),
+        ("twice", Kind::Unsupported, "several images are called `1`", "a name of its own"),
+        ("list", Kind::Corrupt, "is not an index of images", ""),
+    ] {
+        let error = layout(&at(directory), Naming::Tag).resolve(&repository, &tag).await;
+        let error = error.expect_err(directory);
+        assert_eq!(error.kind(), kind, "{directory}: {error:?}");
+        assert!(error.to_string().contains(problem), "{directory}: {error:?}");
+        assert!(error.remedy().unwrap_or_default().contains(hint), "{directory}: {error:?}");
+        assert!(!error.is_transient());
+    }
+    // nor is anything written there
+    let written = layout(&at("photos"), Naming::Tag).ensure(&repository).await.unwrap_err();
+    assert_eq!(written.kind(), Kind::Configuration);
+    assert_eq!(fs::read_dir(at("photos")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_damaged_is_mended_by_the_next_run() {
+    let world = World::new().await;
+    world.upstream.upstream().image("r.example/x:1").attestations().push();
+    let all = Want::default();
+    let store = world.directory().join("blobs/sha256");
+    let copy = || world.copy(reference("r.example/x:1"), (world.layout(Naming::Tag), "x:1"), &all);
+    assert_eq!(copy().await.outcome(), "Copied");
+    let expected = World::tree(layout(&world.directory(), Naming::Tag), "x:1").await;
+    for (digest, bytes) in &expected {
+        let file = store.join(digest.hex());
+        let is_manifest = String::from_utf8_lossy(bytes).contains("schemaVersion");
+        for damage in [None, Some(bytes.len() / 2)] {
+            match damage {
+                None => fs::remove_file(&file).unwrap(),
+                Some(length) => fs::write(&file, &bytes[..length]).unwrap(),
+            }
+            let mended = copy().await;
+            assert_eq!(mended.outcome(), "Copied", "{digest}, {damage:?}");
+            let moved = mended.meters.destination.bytes.value();
+            assert_eq!(moved, if is_manifest { 0 } else { bytes.len() as u64 });
+            assert_eq!(fs::read(&file).unwrap(), *bytes);
+        }
+    }
+    assert_eq!(copy().await.outcome(), "UpToDate");
+}
+
+#[tokio::test]
+async fn a_damaged_layout_as_source_fails_and_names_the_file() {
+    let world = World::new().await;
+    let directory = world.directory();
+    by_hand(&directory, &[Some("1")]);
+    let all = Want::default();
+    let layer = directory.join("blobs/sha256").join(Digest::of(b"layer 0").hex());
+    for (content, expected) in [
+        (Some("layer 1"), "has digest"),
+        (Some("layer"), "has 5 B, the manifest says 7 B"),
+        (None, "the layout is not whole"),
+    ] {
+        match content {
+            Some(content) => fs::write(&layer, content).unwrap(),
+            None => fs::remove_file(&layer).unwrap(),
+        }
+        let from = of(world.layout(Naming::Tag), "x:1");
+        let outcome = world.copy(from, (world.plain(), "x:1"), &all).await.outcome();
+        assert!(outcome.starts_with("Failed"), "{outcome}");
+        assert!(outcome.contains(expected), "{outcome}");
+        assert!(outcome.contains(Digest::of(b"layer 0").hex()), "{outcome}");
+    }
+    assert!(world.plain.plain().store().tag("x", "1").is_none());
+}

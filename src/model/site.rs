@@ -1,0 +1,251 @@
+//! Where repositories are: at a registry, or in an OCI image layout on disk.
+//!
+//! The one place that knows how either is written, and how a reference to an
+//! image there reads: what a person sees can be given to `skopeo` as it is,
+//! but for the transport in front.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use super::names::{Host, NameError, Pointer, Reference, Repository, Tag};
+
+/// What a layout's name starts with, as in `skopeo`.
+const SCHEME: &str = "oci:";
+
+/// Where repositories are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Site {
+    /// A registry.
+    Registry(Host),
+    /// An OCI image layout.
+    Layout {
+        /// Its directory.
+        directory: PathBuf,
+        /// How images are called in it.
+        naming: Naming,
+    },
+}
+
+/// How the images of a layout are called: its annotation `org.opencontainers.image.ref.name`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Naming {
+    /// `TAG`: the layout is one repository.
+    Tag,
+    /// `REPOSITORY:TAG`: the layout holds many.
+    RepositoryAndTag,
+}
+
+impl Naming {
+    /// What an image is called.
+    pub fn name(self, repository: &Repository, tag: &Tag) -> String {
+        match self {
+            Self::Tag => tag.to_string(),
+            Self::RepositoryAndTag => format!("{repository}:{tag}"),
+        }
+    }
+
+    /// Reads what an image is called: a tag, with a repository in front or without.
+    ///
+    /// # Errors
+    /// When it is called something else: layouts allow more than registries.
+    pub fn parse(name: &str) -> Result<(Option<Repository>, Tag), NameError> {
+        match name.rsplit_once(':') {
+            Some((repository, tag)) => Ok((Some(repository.parse()?), tag.parse()?)),
+            None => Ok((None, name.parse()?)),
+        }
+    }
+
+    /// How an image is called that has a repository in its name, or has none.
+    pub fn with(repository: Option<&Repository>) -> Self {
+        match repository {
+            Some(_) => Self::RepositoryAndTag,
+            None => Self::Tag,
+        }
+    }
+}
+
+impl Site {
+    /// The registry, if it is one.
+    pub fn host(&self) -> Option<&Host> {
+        match self {
+            Self::Registry(host) => Some(host),
+            Self::Layout { .. } => None,
+        }
+    }
+
+    /// An image there, as it is written.
+    pub fn reference(&self, repository: &Repository, at: &Pointer) -> String {
+        match (self, at) {
+            (Self::Registry(_), at) => format!("{self}/{repository}{at}"),
+            (Self::Layout { naming, .. }, Pointer::Tag(tag)) => {
+                format!("{self}:{}", naming.name(repository, tag))
+            }
+            (Self::Layout { .. }, Pointer::Digest(_)) => format!("{self}{at}"),
+        }
+    }
+
+    /// A repository there, for people.
+    pub fn repository(&self, repository: &Repository) -> String {
+        match self {
+            Self::Registry(_) => format!("{self}/{repository}"),
+            Self::Layout { naming: Naming::RepositoryAndTag, .. } => format!("{self}:{repository}"),
+            Self::Layout { naming: Naming::Tag, .. } => self.to_string(),
+        }
+    }
+
+    /// The same with a relative directory taken from `base`.
+    pub fn below(self, base: &Path) -> Self {
+        match self {
+            Self::Layout { directory, naming } => {
+                Self::Layout { directory: base.join(directory), naming }
+            }
+            registry => registry,
+        }
+    }
+}
+
+impl From<Host> for Site {
+    fn from(host: Host) -> Self {
+        Self::Registry(host)
+    }
+}
+
+impl FromStr for Site {
+    type Err = NameError;
+
+    /// A registry's host, or `oci:DIR` for a layout of many repositories.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let Some(directory) = text.strip_prefix(SCHEME) else {
+            return text.parse().map(Self::Registry);
+        };
+        if let Some((directory, _)) = directory.split_once(':') {
+            return Err(NameError::new("names an image, not an OCI layout").hint(format!(
+                "write `{SCHEME}{directory}`: the images' own names and tags go in it"
+            )));
+        }
+        Ok(Self::Layout { directory: named(directory)?, naming: Naming::RepositoryAndTag })
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(host) => host.fmt(f),
+            Self::Layout { directory, .. } => write!(f, "{SCHEME}{}", directory.display()),
+        }
+    }
+}
+
+fn named(directory: &str) -> Result<PathBuf, NameError> {
+    match directory {
+        "" => {
+            Err(NameError::new("names no directory").hint("write `oci:DIR`, like `oci:./images`"))
+        }
+        directory => Ok(directory.into()),
+    }
+}
+
+/// An image as `copy` takes it: at a registry, or in a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Locator {
+    /// A reference.
+    Registry(Reference),
+    /// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR:REPOSITORY:TAG`.
+    Layout {
+        /// The layout's directory.
+        directory: PathBuf,
+        /// The repository, where images are called by it, too.
+        repository: Option<Repository>,
+        /// The tag, where one is written; always with a repository.
+        tag: Option<Tag>,
+    },
+}
+
+impl FromStr for Locator {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let Some(rest) = text.strip_prefix(SCHEME) else { return text.parse().map(Self::Registry) };
+        let (directory, name) = match rest.split_once(':') {
+            Some((directory, name)) => (directory, Some(name)),
+            None => (rest, None),
+        };
+        let directory = named(directory)?;
+        let (repository, tag) = match name.map(Naming::parse).transpose()? {
+            Some((repository, tag)) => (repository, Some(tag)),
+            None => (None, None),
+        };
+        Ok(Self::Layout { directory, repository, tag })
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout { directory, repository, tag } => {
+                write!(f, "{SCHEME}{}", directory.display())?;
+                repository.iter().try_for_each(|repository| write!(f, ":{repository}"))?;
+                tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_is_what_starts_with_its_scheme() {
+        for (text, expected) in [
+            ("ghcr.io", Ok("ghcr.io/a/b:1")),
+            ("oci:images", Ok("oci:images:a/b:1")),
+            ("oci:/mnt/usb/images", Ok("oci:/mnt/usb/images:a/b:1")),
+            ("oci:", Err("names no directory")),
+            ("oci:images:1.27", Err("names an image, not an OCI layout")),
+            ("ghcr.io/a", Err("has a path, a host has none")),
+        ] {
+            let site = text.parse::<Site>();
+            let (repository, tag) = ("a/b".parse().unwrap(), "1".parse().unwrap());
+            let shown = site.map(|site| site.reference(&repository, &Pointer::Tag(tag)));
+            assert_eq!(shown.as_deref().map_err(|e| e.problem.as_str()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_of_a_layout_may_have_a_tag_and_then_a_repository() {
+        let parts = |text: &str| match text.parse::<Locator>() {
+            Ok(Locator::Layout { directory, repository, tag }) => Ok((
+                directory.display().to_string(),
+                repository.map(|it| it.to_string()),
+                tag.map(|it| it.to_string()),
+            )),
+            Ok(Locator::Registry(_)) => Err("a registry".to_owned()),
+            Err(error) => Err(error.problem),
+        };
+        let found = |directory: &str, repository: Option<&str>, tag: Option<&str>| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            Ok((directory.to_owned(), owned(repository), owned(tag)))
+        };
+        assert_eq!(parts("oci:d"), found("d", None, None));
+        assert_eq!(parts("oci:/a/b:1.27"), found("/a/b", None, Some("1.27")));
+        assert_eq!(parts("oci:d:a/b:1"), found("d", Some("a/b"), Some("1")));
+        for (text, problem) in [
+            ("oci:", "names no directory"),
+            ("oci::1", "names no directory"),
+            ("oci:d:", "is not a tag"),
+            ("oci:d:a/b", "is not a tag"),
+            ("oci:d:A:1", "has capital letters, repository names are in lower case"),
+            ("nginx:1.27", "a registry"),
+        ] {
+            assert_eq!(parts(text), Err(problem.to_owned()), "{text}");
+        }
+        for text in ["oci:d", "oci:d:1", "oci:d:a/b:1", "docker.io/library/nginx:1"] {
+            assert_eq!(text.parse::<Locator>().unwrap().to_string(), text);
+        }
+    }
+}

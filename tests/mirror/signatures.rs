@@ -1,0 +1,146 @@
+//! What travels with an image: referrers and cosign's tags.
+
+use ecr_mirror::{
+    engine::Intent,
+    model::{Digest, outcome::Outcome},
+    sandbox::upstream::synthesis::media,
+};
+use serde_json::{Value, json};
+
+use super::world::{World, entry};
+
+const SOURCE: &str = "registry.example/team/app:1.0";
+const HOST: &str = "registry.example";
+const REPOSITORY: &str = "team/app";
+
+/// A small artifact that says something about `subject`, as cosign and oras make them.
+fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec<u8> {
+    let upstream = world.upstream();
+    let config = upstream.put_blob(HOST, REPOSITORY, b"{}");
+    let content = format!("{artifact_type} of {subject:?}");
+    let layer = upstream.put_blob(HOST, REPOSITORY, content.as_bytes());
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": artifact_type, "digest": layer, "size": content.len()}],
+    });
+    if let Some(subject) = subject {
+        manifest["subject"] = json!({"mediaType": media::OCI_INDEX, "digest": subject, "size": 1});
+    }
+    manifest.to_string().into_bytes()
+}
+
+/// Puts a referrer of this digest at the source.
+fn refer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
+    let manifest = artifact(world, Some(subject), artifact_type);
+    world.upstream().put_manifest(HOST, REPOSITORY, None, media::OCI_MANIFEST, &manifest)
+}
+
+/// Signs this digest at the source as cosign does without referrers.
+fn sign(world: &World, subject: &Digest) -> (String, Digest) {
+    let tag = format!("sha256-{}.sig", subject.hex());
+    let manifest = artifact(world, None, "application/vnd.dev.cosign.simplesigning.v1+json");
+    let upstream = world.upstream();
+    let digest =
+        upstream.put_manifest(HOST, REPOSITORY, Some(&tag), media::OCI_MANIFEST, &manifest);
+    (tag, digest)
+}
+
+async fn signed_world(keys: &str) -> (World, Digest) {
+    let mut world = World::new().await.image(SOURCE, ["linux/amd64", "linux/arm64"]);
+    let root = world.source(SOURCE).digest;
+    world.reconfigure(entry(SOURCE, keys));
+    (world, root)
+}
+
+/// The digests of an index's images.
+fn children(world: &World) -> Vec<Digest> {
+    let index: Value = serde_json::from_slice(&world.source(SOURCE).bytes).unwrap();
+    let entries = index["manifests"].as_array().unwrap();
+    entries.iter().map(|entry| entry["digest"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let sbom = refer(&world, &root, "application/spdx+json");
+    let childs = refer(&world, &children(&world)[0], "application/vnd.dev.sigstore.bundle");
+    let (tag, signature) = sign(&world, &root);
+
+    world.sync().await.assert_exit(0);
+
+    let ecr = world.ecr();
+    assert_eq!(ecr.tag(REPOSITORY, &tag), Some(signature));
+    for referrer in [&sbom, &childs] {
+        assert!(ecr.manifest(REPOSITORY, referrer).is_some(), "{referrer}");
+    }
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test]
+async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_date() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    world.sync().await.assert_exit(0);
+    let (tag, signature) = sign(&world, &root);
+
+    let plan = world.plan(Intent::Plan).await;
+    plan.assert_all(Outcome::Planned);
+    assert_eq!(plan.writes(), Vec::<String>::new());
+
+    let run = world.sync().await;
+    run.assert_all(Outcome::Copied);
+    assert_eq!(world.ecr().tag(REPOSITORY, &tag), Some(signature));
+}
+
+#[tokio::test]
+async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
+    for (keys, expected) in [
+        ("", [false, false]),
+        ("signatures = \"none\"", [false, false]),
+        ("signatures = [\"application/spdx+json\"]", [true, false]),
+    ] {
+        let (world, root) = signed_world(keys).await;
+        let sbom = refer(&world, &root, "application/spdx+json");
+        let other = refer(&world, &root, "application/vnd.cyclonedx+json");
+        world.sync().await.assert_exit(0);
+        let there = [&sbom, &other].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
+        assert_eq!(there, expected, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_an_index_keeps_its_images_referrers_and_leaves_the_indexs_own_behind() {
+    let (world, root) = signed_world("platforms = [\"linux/amd64\"]\nsignatures = \"all\"").await;
+    let [amd64, arm64] = <[Digest; 2]>::try_from(children(&world)).unwrap();
+    let of_root = refer(&world, &root, "application/spdx+json");
+    let of_amd64 = refer(&world, &amd64, "application/spdx+json");
+    let of_arm64 = refer(&world, &arm64, "application/spdx+json");
+
+    let run = world.sync().await;
+    run.assert_exit(0);
+
+    let there =
+        [&of_root, &of_amd64, &of_arm64].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
+    assert_eq!(there, [false, true, false]);
+    let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
+    assert!(warning.contains("the source's index is signed"), "{warning}");
+}
+
+#[tokio::test]
+async fn what_ecr_refuses_is_a_warning_and_never_the_images_failure() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let manifest = artifact(&world, Some(&root), "application/spdx+json");
+    let mut unknown: Value = serde_json::from_slice(&manifest).unwrap();
+    unknown["schemaVersion"] = 3.into();
+    let unknown = unknown.to_string();
+    let upstream = world.upstream();
+    upstream.put_manifest(HOST, REPOSITORY, None, media::OCI_MANIFEST, unknown.as_bytes());
+
+    let run = world.sync().await;
+
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
+    assert!(warning.contains("left behind") && warning.contains("405"), "{warning}");
+}
