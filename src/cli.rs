@@ -180,6 +180,12 @@ pub struct SyncArgs {
     /// Write the report as JSON to a file, too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Write what each tag was mirrored as to a file, for `--locked`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["locked", "dry_run"])]
+    pub lock: Option<PathBuf>,
+    /// Mirror exactly what `--lock` wrote to this file, wherever tags point by now
+    #[arg(long, value_name = "FILE")]
+    pub locked: Option<PathBuf>,
     /// Transfer at most this many blobs at once
     #[arg(long, value_name = "N", default_value = "32")]
     pub concurrency: NonZeroUsize,
@@ -197,6 +203,9 @@ pub struct PlanArgs {
     /// Write the plan as JSON to a file, too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Plan exactly what `sync --lock` wrote to this file
+    #[arg(long, value_name = "FILE")]
+    pub locked: Option<PathBuf>,
     /// Read manifests where that counts as a pull, too, so that no number stays unknown
     #[arg(long)]
     pub resolve: bool,

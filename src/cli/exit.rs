@@ -54,7 +54,11 @@ pub(super) fn check() -> String {
 }
 
 pub(super) fn images() -> String {
-    status(&[("0", "the images are listed"), UNWRITTEN, WRONG])
+    status(&[
+        ("0", "the images are listed"),
+        ("1", "tags cannot be selected, or the output cannot be written"),
+        WRONG,
+    ])
 }
 
 pub(super) fn iam() -> String {

@@ -1,7 +1,12 @@
 //! `check`: whether `mirror.toml` is right. Reads no network.
 
 use super::mirroring::configuration;
-use crate::{cli::Global, config::Config, model::Result, output::Screen};
+use crate::{
+    cli::Global,
+    config::{Config, Entry, Tags},
+    model::Result,
+    output::Screen,
+};
 
 /// Reads the configuration and says on stdout what it comes to.
 ///
@@ -15,8 +20,18 @@ pub fn run(global: &Global, screen: &Screen) -> Result<u8> {
 }
 
 fn summary(config: &Config) -> String {
-    let images = counted(config.images().len(), "image");
-    format!("{images} to {}", counted(config.destinations.len(), "destination"))
+    let tags = |entry: &Entry| match &entry.tags {
+        Tags::Exact(tags) => tags.len(),
+        Tags::Pinned { .. } => 1,
+        Tags::Selected(_) => 0,
+    };
+    let images = counted(config.entries.iter().map(tags).sum(), "image");
+    let selected = config.entries.iter().filter(|entry| matches!(entry.tags, Tags::Selected(_)));
+    let selections = match selected.count() {
+        0 => String::new(),
+        selections => format!(" and {}", counted(selections, "selection")),
+    };
+    format!("{images}{selections} to {}", counted(config.destinations.len(), "destination"))
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -36,5 +51,8 @@ mod tests {
              [[image]]\nsource = \"nginx\"\ntags = [\"1.26\", \"1.27\"]\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
         assert_eq!(summary(&config), "2 images to 1 destination");
+        let text = text.to_owned() + "[[image]]\nsource = \"redis\"\nselect = { newest = 3 }\n";
+        let config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
+        assert_eq!(summary(&config), "2 images and 1 selection to 1 destination");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::mirroring::{Work, mirror};
+use super::mirroring::{Wanted, Work, mirror};
 use crate::{
     cli::{CopyArgs, Global},
     config::{Account, Aws, Config, Destination, Repositories},
@@ -36,8 +36,8 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
     };
     let image = image(&args, from, to)?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
-    let work = Work { config: &config, images: vec![image], options };
-    let report = mirror(global, screen, work).await?;
+    let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
+    let (report, _) = mirror(global, screen, work).await?;
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),

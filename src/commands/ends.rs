@@ -7,22 +7,26 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::Mutex;
+
 use super::supply::Supply;
 use crate::{
     config::{self, Config},
     ecr::{
         Ecr, Identity, Sessions, Wire,
+        api::Api,
+        listing,
         secrets::{self, UserPassword},
     },
     engine::{End, Sides},
     layout::Layout,
     model::{
         Descriptor, Digest, EcrHost, Error, Host, Image, Kind, RawManifest, Repository, Result,
-        Site, Tag,
+        Site, Tag, TagQuery,
     },
     registry::{
-        Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Presence,
-        Reach, Registry, Scheme, Session, Settings, Settled, Touch, Transport,
+        Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Pages,
+        Presence, Reach, Registry, Scheme, Session, Settings, Settled, Source, Touch, Transport,
     },
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
@@ -147,8 +151,39 @@ pub struct World {
     sandbox: Option<Sandbox>,
     /// Blob transfers at once: a registry that is not limited otherwise takes as many.
     transfers: usize,
+    /// The sources opened so far, so that listing and copying share their logins.
+    sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// What passes is counted here.
     pub(super) meters: Meters,
+}
+
+/// A source as it is read before its images are known.
+pub(super) struct Reading {
+    registry: Arc<Registry>,
+    /// Where it is ECR: its own API, which also tells push times, and the registry's account.
+    ecr: Option<(Arc<Api>, String)>,
+}
+
+impl Reading {
+    /// Every tag of the repository, page by page.
+    pub(super) fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+        match &self.ecr {
+            Some((api, account)) => {
+                listing::tags(Arc::clone(api), Some(account.clone()), repository)
+            }
+            None => self.registry.tags(repository, wanted),
+        }
+    }
+
+    /// What the tag points to now.
+    pub(super) async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        self.registry.resolve(repository, tag).await
+    }
+
+    /// Keeps what a listing told of a tag that is to be mirrored.
+    pub(super) fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
+        self.registry.remember(repository, tag, digest);
+    }
 }
 
 impl World {
@@ -175,7 +210,8 @@ impl World {
         let meters = Meters::default();
         let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
         let transport = Transport::new(reach)?;
-        Ok(Self { transport, sessions, sandbox: None, transfers, meters })
+        let sources = Mutex::default();
+        Ok(Self { transport, sessions, sandbox: None, transfers, sources, meters })
     }
 
     /// Ends the sandbox, if this world started one.
@@ -212,7 +248,7 @@ impl World {
             if !sources.contains_key(site) {
                 let known = site.host().and_then(|host| config.registries.get(host));
                 let reserve = known.map_or(0, |known| known.reserve_pulls);
-                let source = self.source(config, site).await?;
+                let source = self.supply(config, site).await?;
                 sources.insert(site.clone(), (Arc::new(source), reserve));
             }
         }
@@ -245,21 +281,46 @@ impl World {
         Ok(settings)
     }
 
-    async fn source(&self, config: &Config, site: &Site) -> Result<Supply> {
-        let meter = Arc::clone(&self.meters.source);
-        let host = match site {
-            Site::Registry(host) => host,
-            Site::Layout { directory, naming } => {
-                return Ok(Supply::Layout(Box::new(Layout::new(directory, *naming, meter))));
+    /// The source of this host, to list it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when its settings cannot be used.
+    pub(super) async fn reading(&self, config: &Config, host: &Host) -> Result<Reading> {
+        let registry = self.source(config, host).await?;
+        let ecr = match EcrHost::parse(host) {
+            Some(ecr) => {
+                let session = self.sessions.session(Identity::of(host)).await;
+                Some((Arc::clone(&session.api), ecr.account().to_owned()))
             }
+            None => None,
         };
+        Ok(Reading { registry, ecr })
+    }
+
+    async fn supply(&self, config: &Config, site: &Site) -> Result<Supply> {
+        Ok(match site {
+            Site::Registry(host) => Supply::Registry(self.source(config, host).await?),
+            Site::Layout { directory, naming } => {
+                let meter = Arc::clone(&self.meters.source);
+                Supply::Layout(Box::new(Layout::new(directory, *naming, meter)))
+            }
+        })
+    }
+
+    async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
+        let mut sources = self.sources.lock().await;
+        if let Some(source) = sources.get(host) {
+            return Ok(Arc::clone(source));
+        }
         let mut settings = self.settings(config, host).await?;
         if EcrHost::parse(host).is_some() {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
         }
-        let registry = Registry::new(host.clone(), settings, &self.transport, meter)?;
-        Ok(Supply::Registry(Box::new(registry)))
+        let meter = Arc::clone(&self.meters.source);
+        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, meter)?);
+        sources.insert(host.clone(), Arc::clone(&source));
+        Ok(source)
     }
 
     async fn destination(

@@ -5,11 +5,11 @@ mod rights;
 
 use std::collections::BTreeSet;
 
-use self::mirror::{Mounts, Pull, Push, mirror};
+use self::mirror::{Listing, Mounts, Pull, Push, mirror};
 use super::mirroring::configuration;
 use crate::{
     cli::{Global, IamPolicy},
-    config::Config,
+    config::{Config, Tags},
     model::{DestinationId, EcrHost, Repository, Result},
     output::Screen,
 };
@@ -60,7 +60,11 @@ fn secrets(config: &Config) -> Vec<String> {
 fn pulls(config: &Config) -> Vec<Pull> {
     let pull = |entry: &crate::config::Entry| {
         let registry = EcrHost::parse(&entry.host)?;
-        Some(Pull { registry, repositories: vec![entry.repository.clone()] })
+        let tags = match entry.tags {
+            Tags::Selected(_) => Listing::Needed,
+            Tags::Exact(_) | Tags::Pinned { .. } => Listing::Never,
+        };
+        Some(Pull { registry, repositories: vec![entry.repository.clone()], tags })
     };
     config.entries.iter().filter_map(pull).collect()
 }

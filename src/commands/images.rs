@@ -1,33 +1,82 @@
-//! `ecr-mirror images`: every image and the reference to pull it from. Reads no network.
+//! `ecr-mirror images`: every image and the reference to pull it from. Reads the network only
+//! where tags are selected, or are made from digests.
 
 use std::io::{self, Write};
 
+use futures::FutureExt;
 use serde::Serialize;
 
-use super::mirroring::configuration;
+use super::{
+    ends::World,
+    expand::{Item, expand, is_offline},
+    mirroring::configuration,
+};
 use crate::{
     cli::{Global, ImagesArgs},
-    config::Config,
-    model::{Image, Pointer, Result, Target},
+    config::{Config, Entry},
+    model::{Error, Image, Kind, Pointer, Result, Target},
     output::{
-        Screen,
+        Screen, failure,
+        progress::Watch,
         table::{self, Line},
     },
 };
+
+/// Connections to a registry at once: tag lists come one page after the other.
+const CONNECTIONS: usize = 8;
 
 /// Lists on stdout.
 ///
 /// # Errors
 /// When the configuration is wrong, or `--only` names nothing in it.
-pub fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
+pub async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = configuration(global)?;
-    let images = config.only(config.images(), &args.only)?;
-    let rows = rows(&config, &images);
+    let entries = config.only(&args.only)?;
+    let (rows, failures) = match is_offline(&entries) {
+        true => (offline(&config, &entries), Vec::new()),
+        false => asked(global, screen, (&config, &entries)).await?,
+    };
     screen.print(|out| match args.json {
         true => out.write_all(json(rows).as_bytes()),
         false => table(out, &rows, screen.width()),
     })?;
-    Ok(0)
+    for error in &failures {
+        failure::print(screen, error);
+    }
+    Ok(if failures.is_empty() { 0 } else { 1 })
+}
+
+fn offline(config: &Config, entries: &[&Entry]) -> Vec<Row> {
+    let images = entries.iter().filter_map(|entry| entry.images()).flatten();
+    images.flat_map(|image| rows(config, &image, &image.origin.to_string())).collect()
+}
+
+/// The images once their tags are listed, and what cannot be.
+async fn asked(
+    global: &Global,
+    screen: &Screen,
+    (config, entries): (&Config, &[&Entry]),
+) -> Result<(Vec<Row>, Vec<Error>)> {
+    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let watch = Watch::start(global.progress(), screen);
+    let items = expand(&world, config, entries, &*watch.observer()).boxed().await;
+    drop(watch);
+    world.close().await;
+    let (mut listed, mut failures) = (Vec::new(), Vec::new());
+    for item in items? {
+        match item {
+            Item::Image(chosen) => listed.extend(rows(config, &chosen.image, &chosen.source)),
+            Item::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
+                let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
+                let error = match row.error {
+                    Some(cause) => error.because(Error::new(Kind::NotFound, cause)),
+                    None => error,
+                };
+                row.hint.into_iter().fold(error, Error::hint)
+            })),
+        }
+    }
+    Ok((listed, failures))
 }
 
 /// One image at one destination.
@@ -48,12 +97,9 @@ struct Listing {
     images: Vec<Row>,
 }
 
-/// A row for each image and destination, in the configuration's order.
-fn rows(config: &Config, images: &[Image]) -> Vec<Row> {
-    let of = |image: &Image| -> Vec<Row> {
-        image.targets.iter().map(|target| row(config, image, target)).collect()
-    };
-    images.iter().flat_map(of).collect()
+/// A row for each destination of the image.
+fn rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
+    image.targets.iter().map(|target| row(config, (image, source), target)).collect()
 }
 
 fn json(images: Vec<Row>) -> String {
@@ -61,11 +107,11 @@ fn json(images: Vec<Row>) -> String {
     serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
 }
 
-fn row(config: &Config, image: &Image, target: &Target) -> Row {
+fn row(config: &Config, (image, source): (&Image, &str), target: &Target) -> Row {
     let site = &config.destination(target.destination).registry;
     Row {
         name: image.name.clone(),
-        source: image.origin.to_string(),
+        source: source.to_owned(),
         destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
         via: "mirrored",
     }
@@ -92,7 +138,8 @@ mod tests {
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        rows(&config, &config.images())
+        let entries: Vec<&Entry> = config.entries.iter().collect();
+        offline(&config, &entries)
     }
 
     #[test]

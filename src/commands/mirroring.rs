@@ -1,18 +1,23 @@
 //! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::ends::World;
+use super::{
+    ends::World,
+    expand::{self, Item},
+    lock::Lock,
+};
 use crate::{
     cli::Global,
-    config::Config,
+    config::{Config, Entry},
     engine::{Intent, Mirror, Options, Shutdown, Summary},
     model::{
         Error, Image, Kind, Result,
         event::Observer,
-        outcome::{self, Bytes, Report, Requests, Totals},
+        outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
     },
     output::{Screen, progress::Watch},
     registry::Meters,
@@ -34,22 +39,53 @@ pub(super) fn configuration(global: &Global) -> Result<Config> {
 pub struct Work<'a> {
     /// The registries, and how they are reached.
     pub config: &'a Config,
-    /// Images of this configuration.
-    pub images: Vec<Image>,
+    /// What is mirrored.
+    pub wanted: Wanted<'a>,
     /// How it goes about it.
     pub options: Options,
+}
+
+/// What is mirrored.
+pub enum Wanted<'a> {
+    /// These images.
+    Images(Vec<Image>),
+    /// What these entries of the configuration come to.
+    Entries(Vec<&'a Entry>),
+}
+
+impl<'a> Wanted<'a> {
+    /// Everything that the configuration selects.
+    pub fn all(config: &'a Config) -> Self {
+        Self::Entries(config.entries.iter().collect())
+    }
+
+    /// What these names of entries select, as it is now or as it was locked.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when a name is none, or an entry is not in the lock.
+    pub(super) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
+        let entries = config.only(only)?;
+        Ok(match locked {
+            Some(path) => Self::Images(Lock::read(path)?.images(config, &entries)?),
+            None => Self::Entries(entries),
+        })
+    }
 }
 
 /// Mirrors the images, or plans to, with progress on stderr, and reports.
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
-pub(super) async fn mirror(global: &Global, screen: &Screen, work: Work<'_>) -> Result<Report> {
+pub(super) async fn mirror(
+    global: &Global,
+    screen: &Screen,
+    work: Work<'_>,
+) -> Result<(Report, Lock)> {
     let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
     let watch = Watch::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
-        report = carry_out(&world, work, watch.observer(), &shutdown) => report,
+        report = carry_out_locking(&world, work, watch.observer(), &shutdown) => report,
         failed = shutdown.heed_signals() => match failed {
             Err(cause) => {
                 return Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause));
@@ -62,7 +98,7 @@ pub(super) async fn mirror(global: &Global, screen: &Screen, work: Work<'_>) -> 
     report
 }
 
-/// Mirrors the images in this world, or plans to, until it is done or told to end, and reports.
+/// Mirrors what is wanted in this world, or plans to, until it is done or told to end, and reports.
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
@@ -72,15 +108,41 @@ pub async fn carry_out(
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<Report> {
+    carry_out_locking(world, work, observer, shutdown).await.map(|(report, _)| report)
+}
+
+/// The same, with the content of everything that is now mirrored.
+async fn carry_out_locking(
+    world: &World,
+    work: Work<'_>,
+    observer: Arc<dyn Observer>,
+    shutdown: &Shutdown,
+) -> Result<(Report, Lock)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let Work { config, images, options } = work;
+    let Work { config, wanted, options } = work;
+    let (images, frame) = match wanted {
+        Wanted::Images(images) => (images, Frame::default()),
+        Wanted::Entries(entries) => {
+            let items = tokio::select! {
+                biased;
+                () = shutdown.stopping() => entries
+                    .iter()
+                    .map(|entry| Item::Rows(expand::not_started(config, entry)))
+                    .collect(),
+                items = expand::expand(world, config, &entries, &*observer).boxed() => items?,
+            };
+            Frame::around(items)
+        }
+    };
     let options = Options { transfers: world.transfers(config, &images), ..options };
     let sides = world.sides(config, &images).await?;
     let meters = &world.meters;
     let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
-    let summary = run.run(images).await;
+    let mut summary = run.run(images).await;
+    let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows));
+    summary.rows = rows;
     let totals = Totals::of(&summary.rows);
-    Ok(Report {
+    let report = Report {
         version: 1,
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -92,7 +154,61 @@ pub async fn carry_out(
         requests: requests(meters),
         pulls: summary.pulls,
         images: summary.rows,
-    })
+    };
+    Ok((report, lock))
+}
+
+/// The report around the rows of the run: what failed before it stands where it belongs.
+#[derive(Default)]
+struct Frame<'a>(Vec<Slot<'a>>);
+
+enum Slot<'a> {
+    /// Rows of the run: so many, of this image of an entry.
+    Run {
+        rows: usize,
+        entry: &'a Entry,
+        source: String,
+    },
+    Rows(Vec<Row>),
+}
+
+impl<'a> Frame<'a> {
+    fn around(items: Vec<Item<'a>>) -> (Vec<Image>, Self) {
+        let (mut images, mut slots) = (Vec::new(), Vec::new());
+        for item in items {
+            slots.push(match item {
+                Item::Rows(rows) => Slot::Rows(rows),
+                Item::Image(chosen) => {
+                    let rows = chosen.image.targets.len();
+                    images.push(chosen.image);
+                    Slot::Run { rows, entry: chosen.entry, source: chosen.source }
+                }
+            });
+        }
+        (images, Self(slots))
+    }
+
+    /// All rows, and the content of those that are now mirrored.
+    fn fill(self, rows: Vec<Row>) -> (Vec<Row>, Lock) {
+        let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), Lock::default());
+        for slot in self.0 {
+            match slot {
+                Slot::Rows(rows) => all.extend(rows),
+                Slot::Run { rows, entry, source } => {
+                    for row in run.by_ref().take(rows) {
+                        if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
+                            (row.outcome, &row.source_digest)
+                        {
+                            lock.add(entry, &source, digest);
+                        }
+                        all.push(row);
+                    }
+                }
+            }
+        }
+        all.extend(run);
+        (all, lock)
+    }
 }
 
 /// What passed, or in a plan, what would.

@@ -4,8 +4,10 @@ pub mod check;
 pub mod completions;
 pub mod copy;
 pub mod ends;
+mod expand;
 pub mod iam;
 pub mod images;
+mod lock;
 pub mod man;
 pub mod mirroring;
 pub mod plan;
@@ -29,7 +31,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Plan(args) => plan::run(&global, &screen, args).await,
         Command::Copy(args) => copy::run(&global, &screen, args).await,
         Command::Check => check::run(&global, &screen),
-        Command::Images(args) => images::run(&global, &screen, &args),
+        Command::Images(args) => images::run(&global, &screen, &args).await,
         Command::Iam { policy } => iam::run(&global, &screen, policy),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Completions { shell } => completions::run(&screen, shell),

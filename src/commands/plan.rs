@@ -1,11 +1,11 @@
 //! `plan`: what `sync` would do and what it would cost. Writes nothing.
 
-use super::mirroring::{Work, configuration, mirror};
+use super::mirroring::{Wanted, Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Intent, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::{Screen, file, json, table},
 };
 
 /// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.
@@ -17,12 +17,13 @@ const TRANSFERS: usize = 32;
 /// When nothing was attempted, or the plan cannot be written.
 pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
     let config = configuration(global)?;
-    let images = config.only(config.images(), &args.only)?;
-    args.report.as_deref().map(json::check_writable).transpose()?;
+    let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
+    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
     let options = Options { intent, transfers: TRANSFERS };
-    let report = mirror(global, screen, Work { config: &config, images, options }).await?;
-    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    let (report, _) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
+    let save = |path| file::save(path, "report", |out| json::write(out, &report));
+    let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::plan(out, &report, screen.width()),

@@ -1,6 +1,6 @@
 //! The sources of a run: registries and layouts behind one type, statically dispatched.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     layout::Layout,
@@ -11,7 +11,7 @@ use crate::{
 /// A source of either kind.
 pub(super) enum Supply {
     /// A registry.
-    Registry(Box<Registry>),
+    Registry(Arc<Registry>),
     /// An OCI image layout.
     Layout(Box<Layout>),
 }

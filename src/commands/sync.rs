@@ -1,11 +1,11 @@
 //! `sync`: mirrors everything that the configuration selects.
 
-use super::mirroring::{Work, configuration, mirror};
+use super::mirroring::{Wanted, Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Intent, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::{Screen, file, json, table},
 };
 
 /// Mirrors, and reports on stdout, and into a file where one is named.
@@ -14,19 +14,28 @@ use crate::{
 /// When nothing was attempted, or the report cannot be written.
 pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
     if args.dry_run {
-        let plan =
-            PlanArgs { only: args.only, json: args.json, report: args.report, resolve: false };
+        let plan = PlanArgs {
+            only: args.only,
+            json: args.json,
+            report: args.report,
+            locked: args.locked,
+            resolve: false,
+        };
         return super::plan::run(global, screen, plan).await;
     }
     let config = configuration(global)?;
-    let images = config.only(config.images(), &args.only)?;
-    args.report.as_deref().map(json::check_writable).transpose()?;
+    let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
+    args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
+    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
-    let report = mirror(global, screen, Work { config: &config, images, options }).await?;
-    let saved = args.report.as_deref().map(|path| json::save(path, &report)).transpose();
+    let (report, lock) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
+    let save = |path| file::save(path, "report", |out| json::write(out, &report));
+    let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),
     })?;
-    saved.map(|_| report.exit)
+    let save = |path| file::save(path, "lock file", |out| lock.write(out));
+    let locked = args.lock.as_deref().map(save).transpose();
+    saved.and(locked).map(|_| report.exit)
 }

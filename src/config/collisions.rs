@@ -1,13 +1,14 @@
 //! What is wrong only between tables: two that claim the same name or place.
 
-use std::collections::{HashMap, hash_map::Entry as Slot};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry as Slot};
 
 use super::{
+    Config,
     destination::ReadDestination,
     entry::ReadEntry,
     problem::{Problem, Span, line_of},
 };
-use crate::model::{EcrHost, Pointer, Repository, Site, Tag};
+use crate::model::{EcrHost, Image, Pointer, Repository, Site, Tag};
 
 /// The registry behind a name: ECR has one under several names.
 fn registry(site: &Site) -> String {
@@ -55,7 +56,9 @@ pub(super) fn between_images(
     let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
     for read in entries {
         let source = registry(&read.entry.host.clone().into());
-        for (image, span) in read.entry.images().iter().zip(&read.tags) {
+        // those that are not known yet are looked at by `between_listed` once they are
+        let images = read.entry.images().unwrap_or_default();
+        for (image, span) in images.iter().zip(&read.tags) {
             for (target, place) in image.targets.iter().zip(&read.entry.places) {
                 let site = &destinations[target.destination.0].destination.registry;
                 let registry = registry(site);
@@ -64,7 +67,7 @@ pub(super) fn between_images(
                     && image.origin.at == Pointer::Tag(target.tag.clone());
                 if onto_itself {
                     problems.push(
-                        Problem::at(&read.source, "would be mirrored onto itself")
+                        Problem::at(&read.source, ONTO_ITSELF)
                             .hint("give it another `repository`, or choose its `destinations`"),
                     );
                     continue;
@@ -80,6 +83,37 @@ pub(super) fn between_images(
     }
     problems.dedup();
     problems
+}
+
+const ONTO_ITSELF: &str = "would be mirrored onto itself";
+
+/// What is wrong between images that are known only since tags were listed, by their place:
+/// those that write what another one writes, both of them, and those that are their own source.
+pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, String> {
+    let mut wrong = BTreeMap::new();
+    let mut written: HashMap<(String, &Repository, &Tag), usize> = HashMap::new();
+    for (at, image) in images.iter().enumerate() {
+        for target in &image.targets {
+            let site = &config.destination(target.destination).registry;
+            let place = registry(site);
+            let origin = &image.origin;
+            if place == registry(&origin.site)
+                && target.repository == origin.repository
+                && origin.at == Pointer::Tag(target.tag.clone())
+            {
+                wrong.insert(at, ONTO_ITSELF.to_owned());
+            }
+            let Some(first) = written.insert((place, &target.repository, &target.tag), at) else {
+                continue;
+            };
+            let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
+            for (one, other) in [(first, at), (at, first)] {
+                let other = &images[other].origin;
+                wrong.insert(one, format!("{other} would write {destination}, too"));
+            }
+        }
+    }
+    wrong
 }
 
 fn same_tag(span: &Span, first: &Span, text: &str) -> Problem {

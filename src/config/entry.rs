@@ -5,9 +5,10 @@ use super::{
     destination::ReadDestination,
     document::{Keys, Table, Text, in_backticks, nearest},
     problem::{Problem, Span},
+    select,
 };
 use crate::model::{
-    Attestations, DestinationId, EcrHost, MissingPlatform, NameError, Platforms, Reference,
+    Attestations, DestinationId, Digest, EcrHost, MissingPlatform, NameError, Platforms, Reference,
     Repository, Shape, Signatures, Tag, Want,
 };
 
@@ -21,6 +22,7 @@ pub(super) const KEYS: Keys = Keys {
     names: &[
         "source",
         "tags",
+        "select",
         "tag",
         "repository",
         "retag",
@@ -39,7 +41,7 @@ pub(super) struct ReadEntry {
     pub(super) entry: Entry,
     /// Its source.
     pub(super) source: Span,
-    /// Its tags, one for each image, in their order.
+    /// Its tags, one for each image, in their order; none where they are selected.
     pub(super) tags: Vec<Span>,
 }
 
@@ -128,31 +130,23 @@ pub(super) fn read(
     Ok(ReadEntry { entry, source: source.span, tags: tag_spans })
 }
 
-/// Which images: pinned by the source, or the tags that are listed.
+/// Which images: pinned by the source, listed one by one, or selected.
 fn tags(
     table: &Table<'_>,
     source: &Text,
     reference: &Reference,
 ) -> Result<(Tags, Vec<Span>), Problem> {
-    let list = table.list("tags")?;
-    let tag = table.text("tag")?;
+    let (list, selection) = (table.list("tags")?, select::read(table)?);
     if let Some(digest) = reference.digest.clone() {
-        if let Some((_, span)) = list {
-            return Err(Problem::at(&span, "a pinned source has one `tag`, not `tags`")
+        let others = list.map(|(_, span)| (span, "tags"));
+        let others = others.or(selection.map(|(_, span)| (span, "select")));
+        if let Some((span, key)) = others {
+            return Err(Problem::at(&span, format!("a pinned source has one `tag`, not `{key}`"))
                 .hint("leave the digest away, or write `tag = \"…\"`"));
         }
-        let (tag, span) = match (tag, &reference.tag) {
-            (Some(tag), _) => (tag.parse()?, tag.span),
-            (None, Some(own)) => (own.clone(), source.span.clone()),
-            (None, None) => {
-                return Err(Problem::at(&source.span, "a pinned source needs a `tag`").hint(
-                    "write what to call it at the destination, like `tag = \"3.20-pinned\"`",
-                ));
-            }
-        };
-        return Ok((Tags::Pinned { digest, tag }, vec![span]));
+        return pinned(table, source, (digest, reference));
     }
-    if let Some(tag) = tag {
+    if let Some(tag) = table.text("tag")? {
         return Err(Problem::at(&tag.span, "`tag` is for sources that are pinned by digest")
             .hint("write `tags = [\"…\"]`"));
     }
@@ -166,10 +160,33 @@ fn tags(
             None => problem.hint("move the tag to `tags`"),
         });
     }
-    let Some((texts, _)) = list else {
-        return Err(Problem::at(&source.span, "has neither `tags` nor a digest")
-            .hint("write which tags, like `tags = [\"1.27\"]`"));
+    match (list, selection) {
+        (Some(_), Some((_, span))) => Err(Problem::at(&span, "there are `tags` already")
+            .hint("write one of the two, or a second `[[image]]`")),
+        (None, Some((selection, _))) => Ok((Tags::Selected(selection), Vec::new())),
+        (Some((texts, _)), None) => exact(texts),
+        (None, None) => Err(Problem::at(&source.span, "has neither `tags`, `select` nor a digest")
+            .hint("write which tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
+    }
+}
+
+fn pinned(
+    table: &Table<'_>,
+    source: &Text,
+    (digest, reference): (Digest, &Reference),
+) -> Result<(Tags, Vec<Span>), Problem> {
+    let (tag, span) = match (table.text("tag")?, &reference.tag) {
+        (Some(tag), _) => (tag.parse()?, tag.span),
+        (None, Some(own)) => (own.clone(), source.span.clone()),
+        (None, None) => {
+            return Err(Problem::at(&source.span, "a pinned source needs a `tag`")
+                .hint("write what to call it at the destination, like `tag = \"3.20-pinned\"`"));
+        }
     };
+    Ok((Tags::Pinned { digest, tag }, vec![span]))
+}
+
+fn exact(texts: Vec<Text>) -> Result<(Tags, Vec<Span>), Problem> {
     let mut tags: Vec<Tag> = Vec::new();
     for text in &texts {
         let tag = text.parse()?;
@@ -181,13 +198,19 @@ fn tags(
     Ok((Tags::Exact(tags), texts.into_iter().map(|text| text.span).collect()))
 }
 
-/// What the tags become; tried on every one of them, so that none can fail later.
+/// What the tags become; tried on every one that is known, so that none of them can fail later.
 fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
     let Some(text) = table.text("retag")? else { return Ok(Retag::default()) };
     let retag: Retag = text.parse()?;
+    // a digest's eight digits are as good as another's
+    let any = Digest::of(b"");
     let tried = match tags {
-        Tags::Exact(tags) => tags.iter().try_for_each(|tag| retag.apply(tag, None).map(drop)),
+        Tags::Exact(tags) => tags.iter().try_for_each(|tag| retag.apply(tag, Some(&any)).map(drop)),
         Tags::Pinned { digest, tag } => retag.apply(tag, Some(digest)).map(drop),
+        Tags::Selected(_) => {
+            let short: Tag = "0".parse().expect("a digit is a tag");
+            retag.apply(&short, Some(&any)).map(drop)
+        }
     };
     tried.map_err(|error| text.wrong(error))?;
     Ok(retag)

@@ -9,6 +9,7 @@ mod collisions;
 mod destination;
 mod document;
 mod entry;
+mod images;
 mod interpolate;
 mod policies;
 mod problem;
@@ -25,14 +26,14 @@ use secrecy::SecretString;
 use toml::de::DeTable;
 use url::Url;
 
+pub use self::{collisions::between_listed, problem::ConfigError, retag::Retag};
 use self::{
     document::{Keys, Table},
     interpolate::Environment,
     problem::Problem,
 };
-pub use self::{problem::ConfigError, retag::Retag};
 pub use crate::model::ecr_settings::{Account, Repositories};
-use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Site, Tag, Want};
+use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want};
 
 /// A configuration that is known to be good.
 #[derive(Debug, Clone)]
@@ -139,7 +140,7 @@ pub struct Entry {
 }
 
 /// Which images of a repository are mirrored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Tags {
     /// These tags, never none, without repetition.
     Exact(Vec<Tag>),
@@ -150,6 +151,8 @@ pub enum Tags {
         /// What it is called at the destination, before [`Retag`].
         tag: Tag,
     },
+    /// Those that the source lists and this admits.
+    Selected(Selection),
 }
 
 /// A repository of a destination.

@@ -40,9 +40,7 @@ impl Retag {
                 (Part::Tag, _) => made.push_str(tag.as_str()),
                 (Part::Digest8, Some(digest)) => made.push_str(&digest.hex()[..8]),
                 (Part::Digest8, None) => {
-                    return Err(NameError::new("needs a pinned source for `{digest8}`").hint(
-                        "write `source = \"name@sha256:…\"` and `tag`, or leave `{digest8}` away",
-                    ));
+                    return Err(NameError::new("needs the digest for `{digest8}`"));
                 }
             }
         }

@@ -1,98 +1,82 @@
-//! The images of a configuration, and those of them that `--only` names.
+//! `select`: which tags of a repository are wanted, where they are not listed one by one.
 
-use globset::GlobBuilder;
+use std::time::Duration;
 
 use super::{
-    Config, Entry, Tags,
-    document::{in_backticks, nearest},
+    document::{Keys, Table, Text},
+    problem::{Problem, Span},
 };
-use crate::model::{Error, Image, Kind, Origin, Pointer, Result, Tag, Target};
+use crate::model::select::{By, Selection};
 
-impl Config {
-    /// Every image, in the order of the file.
-    pub fn images(&self) -> Vec<Image> {
-        self.entries.iter().flat_map(Entry::images).collect()
-    }
+const KEYS: Keys = Keys {
+    title: "`select`",
+    names: &[
+        "glob", "regex", "semver", "exclude", "newest", "by", "min_age", "max_age", "at_least",
+    ],
+};
 
-    /// Those images whose name is one of these, or matches one as a glob (`*` matches `/` too).
-    ///
-    /// All images where there are no patterns; their order stays.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for a pattern that is none, or that matches no image.
-    pub fn only(&self, images: Vec<Image>, patterns: &[String]) -> Result<Vec<Image>> {
-        if patterns.is_empty() {
-            return Ok(images);
-        }
-        let mut chosen = vec![false; images.len()];
-        for pattern in patterns {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| {
-                Error::new(Kind::Configuration, format!("`{pattern}` is not a pattern"))
-                    .because(error)
-            })?;
-            let glob = glob.compile_matcher();
-            let mut found = false;
-            for (image, chosen) in images.iter().zip(&mut chosen) {
-                if image.name == *pattern || glob.is_match(&image.name) {
-                    (found, *chosen) = (true, true);
-                }
-            }
-            if !found {
-                return Err(self.no_image(pattern));
-            }
-        }
-        let kept = images.into_iter().zip(chosen).filter(|(_, chosen)| *chosen);
-        Ok(kept.map(|(image, _)| image).collect())
+/// The selection of an entry, and where it is.
+pub(super) fn read(entry: &Table<'_>) -> Result<Option<(Selection, Span)>, Problem> {
+    if let Some(span) = entry.place("select").filter(|_| entry.is_string("select")) {
+        return Err(Problem::at(&span, "a string where a table belongs")
+            .hint("write what the tags must be, like `select = { semver = \">=1.25\" }`"));
     }
-
-    fn no_image(&self, pattern: &str) -> Error {
-        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let error = Error::new(Kind::Configuration, format!("no image is called `{pattern}`"));
-        let all = format!("there is {}", in_backticks(&names));
-        match nearest(pattern, &names) {
-            _ if names.is_empty() => error.hint("the configuration has no `[[image]]`"),
-            Some(near) => error.hint(format!("did you mean `{near}`? {all}")),
-            None => error.hint(all),
-        }
+    let Some(table) = entry.table("select", &KEYS)? else { return Ok(None) };
+    if table.is_empty() {
+        return Err(Problem::at(&table.span, "selects nothing in particular")
+            .hint("`select = { glob = [\"*\"] }` is every tag"));
     }
+    let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
+    let selection = Selection {
+        glob: patterns(&table, "glob")?,
+        regex: patterns(&table, "regex")?,
+        semver: table.text("semver")?.map(|text| text.parse()).transpose()?,
+        exclude: patterns(&table, "exclude")?,
+        newest: newest.map(count),
+        by: table
+            .choice("by", &[("version", By::Version), ("pushed", By::Pushed)])?
+            .unwrap_or_default(),
+        min_age: age(&table, "min_age")?,
+        max_age: age(&table, "max_age")?,
+        at_least: at_least.map_or(1, count),
+    };
+    check(&table, &selection)?;
+    Ok(Some((selection, table.span)))
 }
 
-impl Entry {
-    /// The entry's images, one for each tag, in the order of the tags.
-    pub fn images(&self) -> Vec<Image> {
-        match &self.tags {
-            Tags::Exact(tags) => {
-                tags.iter().map(|tag| self.image(Pointer::Tag(tag.clone()), tag)).collect()
-            }
-            Tags::Pinned { digest, tag } => {
-                vec![self.image(Pointer::Digest(digest.clone()), tag)]
-            }
-        }
-    }
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
 
-    fn image(&self, at: Pointer, tag: &Tag) -> Image {
-        let digest = match &at {
-            Pointer::Digest(digest) => Some(digest),
-            Pointer::Tag(_) => None,
-        };
-        let tag = self.retag.apply(tag, digest).expect("each tag was tried when it was read");
-        let target = |place: &super::Place| Target {
-            destination: place.destination,
-            repository: place.repository.clone(),
-            tag: tag.clone(),
-        };
-        let targets = self.places.iter().map(target).collect();
-        Image {
-            name: self.name.clone(),
-            origin: Origin {
-                site: self.host.clone().into(),
-                repository: self.repository.clone(),
-                at,
-            },
-            targets,
-            want: self.want.clone(),
-        }
+/// What each key says well and all of them together cannot mean.
+fn check(table: &Table<'_>, selection: &Selection) -> Result<(), Problem> {
+    let at = |key| table.place(key).unwrap_or_else(|| table.span.clone());
+    if selection.newest.is_some_and(|newest| newest < selection.at_least) {
+        let key = if table.place("at_least").is_some() { "at_least" } else { "newest" };
+        return Err(Problem::at(&at(key), "`at_least` is more than `newest` leaves"));
     }
+    if let (Some(least), Some(most)) = (selection.min_age, selection.max_age)
+        && least >= most
+    {
+        return Err(Problem::at(&at("max_age"), "nothing is older than `min_age` and younger")
+            .hint("`min_age` is how long a tag must be there, `max_age` how long it may"));
+    }
+    Ok(())
+}
+
+fn patterns<T>(table: &Table<'_>, key: &str) -> Result<Vec<T>, Problem>
+where
+    T: std::str::FromStr<Err = crate::model::NameError>,
+{
+    let Some((texts, _)) = table.list(key)? else { return Ok(Vec::new()) };
+    texts.iter().map(Text::parse).collect()
+}
+
+fn age(table: &Table<'_>, key: &str) -> Result<Option<Duration>, Problem> {
+    let Some(text) = table.text(key)? else { return Ok(None) };
+    let age = humantime::parse_duration(&text);
+    age.map(Some).map_err(|_| {
+        Problem::at(&text.span, "not a length of time")
+            .hint("write one like `3d`, `12h` or `2weeks`")
+    })
 }

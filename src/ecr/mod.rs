@@ -10,6 +10,7 @@ mod caller;
 pub mod claims;
 pub mod destination;
 pub mod failure;
+pub mod listing;
 pub mod login;
 pub mod look;
 pub mod quota;

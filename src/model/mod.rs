@@ -11,6 +11,7 @@ pub mod image;
 pub mod names;
 pub mod outcome;
 pub mod platform;
+pub mod select;
 pub mod site;
 
 pub use change::Change;
@@ -23,4 +24,5 @@ pub use image::{
 };
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};
+pub use select::{Listed, Selection, TagQuery};
 pub use site::{Locator, Naming, Site};

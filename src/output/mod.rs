@@ -5,6 +5,7 @@
 //! write styled text to any writer, and [`Screen`] decides once what becomes of colours and width.
 
 pub mod failure;
+pub mod file;
 pub mod json;
 pub mod log;
 pub mod progress;

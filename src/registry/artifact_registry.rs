@@ -1,15 +1,23 @@
 //! Google's registries: their tag lists tell the digests along with the names, in one request.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Deserialize;
 
-use super::client::Registry;
+use super::{Pages, client::Registry, paging::listed};
 use crate::model::{Digest, Repository, Result, Tag};
+
+/// The most tags a page is asked for.
+const LARGEST: u32 = 10_000;
 
 /// The extension of `tags/list`, as go-containerregistry reads it.
 #[derive(Deserialize)]
 struct List {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
     #[serde(default)]
     manifest: HashMap<String, Listed>,
 }
@@ -18,6 +26,33 @@ struct List {
 struct Listed {
     #[serde(default)]
     tag: Vec<String>,
+    /// Milliseconds of Unix time, as text.
+    #[serde(default, rename = "timeUploadedMs")]
+    uploaded: Option<String>,
+}
+
+impl Listed {
+    fn pushed(&self) -> Option<SystemTime> {
+        let millis: u64 = self.uploaded.as_ref()?.parse().ok()?;
+        UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+    }
+}
+
+/// All tags with digests and push times.
+pub(super) fn tags<'a>(registry: &'a Registry, repository: &'a Repository) -> Pages<'a> {
+    registry.pages(repository, registry.tags_url(repository, LARGEST), |page: List| {
+        if page.manifest.is_empty() {
+            let names = page.tags.unwrap_or_default();
+            return names.iter().filter_map(|name| listed(name, None, None)).collect();
+        }
+        let mut found = Vec::new();
+        for (digest, manifest) in &page.manifest {
+            let pushed = manifest.pushed();
+            let tags = manifest.tag.iter();
+            found.extend(tags.filter_map(|name| listed(name, Some(digest), pushed)));
+        }
+        found
+    })
 }
 
 /// Whether the host is one of Google's.
@@ -30,7 +65,7 @@ pub(super) async fn digests(
     registry: &Registry,
     repository: &Repository,
 ) -> Result<HashMap<Tag, Digest>> {
-    let url = registry.tags_url(repository, 10_000);
+    let url = registry.tags_url(repository, LARGEST);
     let (list, _next) = registry.page::<List>(repository, url).await?;
     let mut found = HashMap::new();
     for (digest, listed) in list.manifest {

@@ -7,6 +7,7 @@
 //! waited for while a permit is held.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
@@ -31,7 +32,7 @@ use super::{
     token::limited,
     transport::{Lane, Transport, authority},
 };
-use crate::model::{Error, Host, Kind, Result};
+use crate::model::{Digest, Error, Host, Kind, Repository, Result, Tag};
 
 /// How long the head of an answer may take.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +54,8 @@ pub struct Registry {
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
+    /// What listings told of tags that somebody is interested in.
+    listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     /// Held while a fallback tag of referrers is read and written.
     pub(super) fallbacks: tokio::sync::Mutex<()>,
 }
@@ -106,6 +109,7 @@ impl Registry {
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::new(None),
+            listed: Mutex::default(),
             fallbacks: tokio::sync::Mutex::default(),
         })
     }
@@ -113,6 +117,23 @@ impl Registry {
     /// The registry's host, as references name it.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Keeps what a listing told of this tag, for [`Source::digests`](super::Source::digests).
+    pub fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.entry(repository.clone()).or_default().insert(tag, digest);
+    }
+
+    /// What listings told of these tags, where they told it of all of them.
+    pub(super) fn remembered(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Option<HashMap<Tag, Digest>> {
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = listed.get(repository)?;
+        tags.iter().map(|tag| Some((tag.clone(), listed.get(tag)?.clone()))).collect()
     }
 
     pub(super) fn last_allowance(&self) -> Option<Allowance> {

@@ -1,11 +1,18 @@
 //! Docker Hub's own listing: a hundred tags with their digests a request, and no pull.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use serde::Deserialize;
 use url::Url;
 
-use super::client::Registry;
+use super::{
+    Pages,
+    client::Registry,
+    paging::{More, is_before, listed},
+};
 use crate::model::{Digest, Repository, Result, Tag};
 
 const PAGE: usize = 100;
@@ -22,6 +29,46 @@ struct Listed {
     name: String,
     // missing on some old tags
     digest: Option<String>,
+    #[serde(default)]
+    tag_last_pushed: Option<String>,
+    /// What the list is ordered by; not before it was pushed.
+    #[serde(default)]
+    last_updated: Option<String>,
+}
+
+fn url(repository: &Repository, page: usize) -> String {
+    // without a namespace the answer is that there is nothing
+    let (namespace, name) =
+        repository.as_str().split_once('/').unwrap_or(("_", repository.as_str()));
+    format!(
+        "https://hub.docker.com/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE}&page={page}"
+    )
+}
+
+fn time(text: &Option<String>) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text.as_deref()?).ok()
+}
+
+/// All tags with digests and push times, newest first; they end where all are older than wanted.
+pub(super) fn tags<'a>(
+    hub: &'a Registry,
+    repository: &'a Repository,
+    since: Option<SystemTime>,
+) -> Pages<'a> {
+    hub.numbered_pages(
+        repository,
+        |page| url(repository, page),
+        move |page: Page| {
+            let is_before =
+                is_before(page.results.iter().map(|tag| time(&tag.last_updated)), since);
+            let more = if page.next.is_none() || is_before { More::End } else { More::Follow };
+            let tag = |tag: &Listed| {
+                let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
+                listed(&tag.name, tag.digest.as_deref(), pushed)
+            };
+            (page.results.iter().filter_map(tag).collect(), more)
+        },
+    )
 }
 
 /// Digests of tags, newest first, over as many pages as cost less than asking for the tags that are left.
@@ -32,14 +79,10 @@ pub(super) async fn digests(
 ) -> Result<HashMap<Tag, Digest>> {
     let mut found = HashMap::new();
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
-    let Some((namespace, name)) = repository.as_str().split_once('/') else { return Ok(found) };
     for page in 1.. {
-        let url = format!(
-            "https://hub.docker.com/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE}&page={page}"
-        );
-        let Ok(url) = Url::parse(&url) else { break };
+        let Ok(url) = Url::parse(&url(repository, page)) else { break };
         let Page { count, next, results } = hub.listing(url).await?;
-        for Listed { name, digest } in results {
+        for Listed { name, digest, .. } in results {
             let (Ok(tag), Some(Ok(digest))) = (name.parse::<Tag>(), digest.map(|d| d.parse()))
             else {
                 continue;

@@ -44,7 +44,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use url::Url;
 
-use crate::model::{Change, Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag};
+use crate::model::{
+    Change, Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag,
+};
 pub use body::Body;
 pub use client::Registry;
 pub use credentials::Credentials;
@@ -56,6 +58,9 @@ pub use transport::{Certificate, Reach, Transport};
 
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// A listing that comes page by page, so that memory does not follow its length.
+pub type Pages<'a> = BoxStream<'a, Result<Vec<Listed>>>;
 
 /// Reads content. Every method retries what is worth retrying, and only it does.
 pub trait Source: Send + Sync + 'static {

@@ -2,12 +2,16 @@
 //!
 //! Source: distribution specification, "Listing Tags"; RFC 8288.
 
+use std::{sync::Arc, time::SystemTime};
+
+use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
 use reqwest::Request;
 use serde::Deserialize;
 use url::Url;
 
 use super::{
+    Pages,
     access::{Access, Rights},
     client::Registry,
     errors::Doing,
@@ -16,7 +20,7 @@ use super::{
     token::limited,
     transport::Lane,
 };
-use crate::model::{Error, Kind, Repository, Result, Tag};
+use crate::model::{Error, Kind, Listed, Repository, Result};
 
 /// The largest page that is read, in bytes: some registries list everything at once.
 const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
@@ -31,25 +35,63 @@ struct Page {
 }
 
 impl Registry {
-    /// Every tag of the repository, in the registry's order.
-    ///
-    /// Names that are no tags are left out.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] or [`Kind::NotFound`] where there is no such repository.
-    pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
-        let mut tags = Vec::new();
+    /// The names of the repository's tags.
+    pub(super) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
         // the largest page that ECR gives
-        let mut next = Some(self.tags_url(repository, 1_000));
-        for _ in 0..PAGES {
-            let Some(url) = next else { return Ok(tags) };
-            let (page, link) = self.page::<Page>(repository, url).await?;
+        self.pages(repository, self.tags_url(repository, 1_000), |page: Page| {
             let names = page.tags.unwrap_or_default();
-            tags.extend(names.iter().filter_map(|name| name.parse::<Tag>().ok()));
-            next = link;
-        }
-        let problem = format!("{}/{repository} has more than {PAGES} pages of tags", self.host);
-        Err(Error::new(Kind::Protocol, problem))
+            names.iter().filter_map(|name| listed(name, None, None)).collect()
+        })
+    }
+
+    /// Pages of this form, from the first one's URL on by their links.
+    pub(super) fn pages<'a, T>(
+        &'a self,
+        repository: &'a Repository,
+        first: Url,
+        read: fn(T) -> Vec<Listed>,
+    ) -> Pages<'a>
+    where
+        T: for<'de> Deserialize<'de> + Send + 'a,
+    {
+        let next = move |(url, read_so_far): (Option<Url>, usize)| async move {
+            let Some(url) = url else { return Ok(None) };
+            if read_so_far == PAGES {
+                return Err(too_many(self, repository));
+            }
+            let (page, next) = self.page::<T>(repository, url).await?;
+            Ok(Some((read(page), (next, read_so_far + 1))))
+        };
+        stream::try_unfold((Some(first), 0), next).boxed()
+    }
+
+    /// Pages of a listing beside the registry, by their numbers from 1 on; `read` tells
+    /// whether there are more.
+    pub(super) fn numbered_pages<'a, T>(
+        &'a self,
+        repository: &'a Repository,
+        url: impl Fn(usize) -> String + Send + Sync + 'a,
+        read: impl Fn(T) -> (Vec<Listed>, More) + Send + Sync + 'a,
+    ) -> Pages<'a>
+    where
+        T: for<'de> Deserialize<'de> + Send + 'a,
+    {
+        let (url, read) = (Arc::new(url), Arc::new(read));
+        let next = move |page: Option<usize>| {
+            let (url, read) = (Arc::clone(&url), Arc::clone(&read));
+            async move {
+                let Some(page) = page else { return Ok(None) };
+                if page > PAGES {
+                    return Err(too_many(self, repository));
+                }
+                let Ok(url) = Url::parse(&url(page)) else { return Ok(None) };
+                let patience = Retry { attempts: 4, ..Retry::default() };
+                let answer = patience.run(&self.meter, || self.listing(url.clone())).await?;
+                let (tags, more) = read(answer);
+                Ok(Some((tags, (more == More::Follow).then_some(page + 1))))
+            }
+        };
+        stream::try_unfold(Some(1), next).boxed()
     }
 
     pub(super) fn tags_url(&self, repository: &Repository, page: u32) -> Url {
@@ -100,6 +142,38 @@ impl Registry {
             Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
         })
     }
+}
+
+/// Whether pages of a list follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum More {
+    /// They do, and are wanted.
+    Follow,
+    /// They do not, or are of no interest.
+    End,
+}
+
+/// A tag of a listing; `None` where the name is none.
+pub(super) fn listed(
+    name: &str,
+    digest: Option<&str>,
+    pushed: Option<SystemTime>,
+) -> Option<Listed> {
+    let digest = digest.and_then(|digest| digest.parse().ok());
+    Some(Listed { tag: name.parse().ok()?, digest, pushed })
+}
+
+/// Whether a page of a listing that is newest first has nothing in it from that time on.
+pub(super) fn is_before(
+    mut times: impl Iterator<Item = Option<SystemTime>>,
+    since: Option<SystemTime>,
+) -> bool {
+    since.is_some_and(|since| times.all(|time| time.is_some_and(|time| time < since)))
+}
+
+fn too_many(registry: &Registry, repository: &Repository) -> Error {
+    let host = registry.host();
+    Error::new(Kind::Protocol, format!("{host}/{repository} has more than {PAGES} pages of tags"))
 }
 
 /// The target of the link to the next page.

@@ -1,11 +1,18 @@
 //! Quay's own listing: a hundred tags with their digests a request.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Deserialize;
 use url::Url;
 
-use super::client::Registry;
+use super::{
+    Pages,
+    client::Registry,
+    paging::{More, is_before, listed},
+};
 use crate::model::{Digest, Repository, Result, Tag};
 
 /// A page, which does not tell how many follow, is tried for every so many tags.
@@ -22,6 +29,41 @@ struct Page {
 struct Listed {
     name: String,
     manifest_digest: Option<String>,
+    /// Since when the tag points there, in seconds of Unix time.
+    #[serde(default)]
+    start_ts: Option<u64>,
+}
+
+impl Listed {
+    fn pushed(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.start_ts?))
+    }
+}
+
+fn url(repository: &Repository, page: usize) -> String {
+    format!(
+        "https://quay.io/api/v1/repository/{repository}/tag/?limit=100&page={page}&onlyActiveTags=true"
+    )
+}
+
+/// All active tags with digests and push times, newest first; they end where all are older than
+/// wanted.
+pub(super) fn tags<'a>(
+    quay: &'a Registry,
+    repository: &'a Repository,
+    since: Option<SystemTime>,
+) -> Pages<'a> {
+    quay.numbered_pages(
+        repository,
+        |page| url(repository, page),
+        move |page: Page| {
+            let is_before = is_before(page.tags.iter().map(Listed::pushed), since);
+            let more = if !page.has_additional || is_before { More::End } else { More::Follow };
+            let tag =
+                |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
+            (page.tags.iter().filter_map(tag).collect(), more)
+        },
+    )
 }
 
 /// Digests of active tags, newest first.
@@ -33,12 +75,9 @@ pub(super) async fn digests(
     let mut found = HashMap::new();
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
     for page in 1..=tags.len() / TAGS_A_PAGE {
-        let url = format!(
-            "https://quay.io/api/v1/repository/{repository}/tag/?limit=100&page={page}&onlyActiveTags=true"
-        );
-        let Ok(url) = Url::parse(&url) else { break };
+        let Ok(url) = Url::parse(&url(repository, page)) else { break };
         let Page { tags, has_additional } = quay.listing(url).await?;
-        for Listed { name, manifest_digest } in tags {
+        for Listed { name, manifest_digest, .. } in tags {
             let digest = manifest_digest.and_then(|digest| digest.parse().ok());
             if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest) {
                 wanted.remove(&tag);

@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
-    Allowance, ByteStream, Source,
+    Allowance, ByteStream, Pages, Source,
     access::{Access, Rights},
     artifact_registry,
     body::corrupt,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::model::{
     Descriptor, Digest, Error, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result,
-    Tag,
+    Tag, TagQuery,
     content::{MANIFEST_LIMIT, too_large},
 };
 
@@ -33,6 +33,9 @@ const LISTING_PAYS: usize = 4;
 
 impl Source for Registry {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        if let Some(known) = self.remembered(repository, tags) {
+            return known;
+        }
         if tags.len() < LISTING_PAYS {
             return HashMap::new();
         }
@@ -104,7 +107,44 @@ impl Source for Registry {
     }
 }
 
+/// The listing, or the other one where its first page cannot be had: a listing beside the
+/// registry knows public repositories only.
+fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a) -> Pages<'a> {
+    let begun = async {
+        let mut listing = listing;
+        match listing.next().await {
+            Some(Err(error)) => {
+                tracing::debug!(?error, "no listing with push times");
+                other()
+            }
+            first => stream::iter(first).chain(listing).boxed(),
+        }
+    };
+    stream::once(begun).flatten().boxed()
+}
+
 impl Registry {
+    /// Every tag of the repository, page by page, in the registry's order.
+    ///
+    /// Names that are no tags are left out. Push times are there where they are wanted and the
+    /// registry has a way to tell them. It ends with the first error:
+    /// [`Kind::RepositoryMissing`] or [`Kind::NotFound`] where there is no such repository.
+    pub fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+        let names = || self.tag_names(repository);
+        match (self.host.as_str(), wanted) {
+            (host, _) if artifact_registry::is_one(host) => {
+                artifact_registry::tags(self, repository)
+            }
+            (Host::DOCKER_HUB, TagQuery::Times { since }) => {
+                or_else(hub::tags(self, repository, since), names)
+            }
+            ("quay.io", TagQuery::Times { since }) => {
+                or_else(quay::tags(self, repository, since), names)
+            }
+            _ => names(),
+        }
+    }
+
     /// What the tag points to, with these rights.
     pub(super) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
         let at = Pointer::Tag(tag.clone());
@@ -294,7 +334,7 @@ fn skipping(stream: ByteStream, skip: u64) -> ByteStream {
 
 #[cfg(test)]
 mod tests {
-    use futures::{TryStreamExt, stream};
+    use futures::TryStreamExt;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! The client against a scripted registry and against the embedded ones.
 
 mod fake;
+mod listing;
 mod login;
 mod reading;
 mod referring;

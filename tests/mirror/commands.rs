@@ -57,7 +57,7 @@ fn check_counts_and_images_lists_without_any_registry() {
     fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
     let checked = run(home.path(), &["check"]);
     assert_eq!(checked.status, Some(0), "{}", checked.talk);
-    assert_eq!(checked.out, "mirror.toml: 11 images to 1 destination\n");
+    assert_eq!(checked.out, "mirror.toml: 9 images and 1 selection to 1 destination\n");
 
     let listed = run(home.path(), &["images", "--json", "--only", "cache"]);
     let listing: Value = serde_json::from_str(&listed.out).unwrap();
@@ -68,11 +68,31 @@ fn check_counts_and_images_lists_without_any_registry() {
             "destination": format!("{REGISTRY}/mirror/library/redis:7.4"), "via": "mirrored",
         }] })
     );
-    let table = run(home.path(), &["images"]).out;
-    assert_eq!(table.lines().count(), 12, "{table}");
+    let table = run(home.path(), &["images", "--only", "flux*", "--only", "library/*"]).out;
+    assert_eq!(table.lines().count(), 6, "{table}");
     assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
     let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(found.len(), 1, "nothing was made");
+}
+
+#[test]
+fn images_lists_what_is_selected_and_says_what_cannot_be() {
+    let home = tempfile::tempdir().unwrap();
+    let example = include_str!("../../mirror.toml.example");
+    fs::write(home.path().join("mirror.toml"), example).unwrap();
+    let listed = run(home.path(), &["images", "--sandbox=state"]);
+    assert_eq!(listed.status, Some(0), "{}", listed.talk);
+    assert_eq!(listed.out.lines().count(), 12, "{}", listed.out);
+    for tag in ["v3.1.0", "v3.0.1"] {
+        let image = format!("{REGISTRY}/mirror/prometheus/prometheus:{tag}");
+        assert!(listed.out.contains(&image), "{}", listed.out);
+    }
+    let wrong = example.replace(">=2.50, <4", ">=4");
+    fs::write(home.path().join("mirror.toml"), wrong).unwrap();
+    let listed = run(home.path(), &["images", "--sandbox=state"]);
+    assert_eq!((listed.status, listed.out.lines().count()), (Some(1), 10), "{}", listed.out);
+    let cause = "`select` matches 0 of 17 tags, `at_least` is 1";
+    assert!(listed.talk.contains(cause), "{}", listed.talk);
 }
 
 #[test]

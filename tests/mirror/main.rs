@@ -26,6 +26,7 @@ mod reading_back;
 mod registries;
 mod report;
 mod rooms;
+mod selection;
 mod settings;
 mod sharing;
 mod signals;

@@ -24,7 +24,7 @@ const LAYER: usize = 1 << 30;
 /// The digest of so many zeros.
 const ZEROS: &str = "sha256:49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14";
 /// Peak resident memory of the client, in KiB.
-const LIMIT: u64 = 64 << 10;
+pub(crate) const LIMIT: u64 = 64 << 10;
 
 /// A directory in memory, where the system has one: the disk is not what is measured.
 fn temporary() -> tempfile::TempDir {
@@ -56,14 +56,15 @@ async fn fill(directory: &Path) {
 
 /// What the kernel says about a process, until it ends.
 #[derive(Debug, Default)]
-struct Watched {
+pub(crate) struct Watched {
     /// Peak resident memory, in KiB.
-    peak: u64,
+    pub(crate) peak: u64,
     /// Bytes sent to storage.
     written: u64,
 }
 
-fn watch(child: &mut Child) -> (ExitStatus, Watched) {
+/// Waits for the process to end.
+pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let number = |file: &str, key: &str| {
         let text = fs::read_to_string(proc.join(file)).ok()?;

@@ -17,7 +17,7 @@ use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConf
 use ecr_mirror::{
     commands::{
         ends,
-        mirroring::{Work, carry_out},
+        mirroring::{Wanted, Work, carry_out},
     },
     config::Config,
     engine::{Intent, Options, Shutdown},
@@ -193,7 +193,7 @@ pub(crate) async fn mirror(
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
     let options = Options { intent, transfers: TRANSFERS };
-    let work = Work { config: &config, images: config.images(), options };
+    let work = Work { config: &config, wanted: Wanted::all(&config), options };
     carry_out(world, work, observer, &shutdown).await.unwrap()
 }
 

@@ -43,6 +43,17 @@ pub(super) struct Pull {
     pub(super) registry: EcrHost,
     /// Its repositories that images come from.
     pub(super) repositories: Vec<Repository>,
+    /// Whether their tags are listed.
+    pub(super) tags: Listing,
+}
+
+/// Whether the tags of a repository are listed, to select among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// They are.
+    Needed,
+    /// They are not.
+    Never,
 }
 
 /// What pushing asks of every repository it goes to.
@@ -61,6 +72,9 @@ const PUSH: [&str; 8] = [
 
 /// What pulling asks of a repository; mounting asks the second of the repository mounted from.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// Listing the tags of a repository with their push times.
+const LIST: &str = "ecr:DescribeImages";
 
 /// The policy of `sync`: for the identity that mirrors, as one document.
 ///
@@ -87,7 +101,11 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Val
     }
     for pull in pulls {
         general.insert("ecr:GetAuthorizationToken");
-        want(&mut wanted, &pull.registry, &pull.repositories, &BTreeSet::from(PULL));
+        let mut actions = BTreeSet::from(PULL);
+        if pull.tags == Listing::Needed {
+            actions.insert(LIST);
+        }
+        want(&mut wanted, &pull.registry, &pull.repositories, &actions);
     }
     let mut statements = Vec::new();
     if !general.is_empty() {
@@ -156,12 +174,13 @@ fn grouped(wanted: Wanted) -> Vec<Group> {
 /// A name for what these actions are for.
 fn purpose(actions: &Actions) -> String {
     if !actions.contains("ecr:PutImage") {
-        return "Pull".to_owned();
+        return if actions.contains(LIST) { "PullList" } else { "Pull" }.to_owned();
     }
     let create = if actions.contains(rights::CREATE) { "Create" } else { "" };
+    let list = if actions.contains(LIST) { "List" } else { "" };
     let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
     let settle = if rights::SETTLE.iter().any(|it| actions.contains(it)) { "Settle" } else { "" };
-    format!("Push{create}{settle}{mount}")
+    format!("Push{create}{settle}{mount}{list}")
 }
 
 /// `eu-west-1` as `EuWest1`: a Sid has letters and digits only.

@@ -196,28 +196,6 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
 }
 
 #[tokio::test]
-async fn tags_are_read_page_by_page_on_the_same_host_only() {
-    let fake = Fake::new(|asked| match asked.line.as_str() {
-        "GET quay.io/v2/a/b/tags/list?n=1000" => with(
-            reply(200, r#"{"tags":["1","+bad"]}"#),
-            "link",
-            r#"</v2/a/b/tags/list?n=1000&last=x%2F>; rel="next""#,
-        ),
-        "GET quay.io/v2/a/b/tags/list?n=1000&last=x%2F" => with(
-            reply(200, r#"{"tags":["2"]}"#),
-            "link",
-            r#"<https://evil.example/v2/a/b/tags/list>; rel="next""#,
-        ),
-        _ => reply(500, ""),
-    })
-    .await;
-    let registry = fake.anonymous("quay.io");
-    let tags = registry.tags(&"a/b".parse().unwrap()).await.unwrap();
-    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["1", "2"]);
-    assert_eq!(fake.asked().len(), 2);
-}
-
-#[tokio::test]
 async fn listings_tell_many_digests_where_a_registry_has_one() {
     let digest = Digest::of(b"1");
     let listed = digest.to_string();

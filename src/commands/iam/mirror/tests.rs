@@ -65,7 +65,8 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
         push(EU, &["b", "a"], Create::Missing, Mounts::Possible),
         push(EU, &["c"], Create::Never, Mounts::Never),
     ];
-    let pulls = [Pull { registry: registry(china), repositories: names(&["base"]) }];
+    let pulls =
+        [Pull { registry: registry(china), repositories: names(&["base"]), tags: Listing::Never }];
     let document = mirror(&pushes, &pulls, &[]);
     assert_eq!(
         document,
@@ -132,7 +133,8 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
 
 #[test]
 fn a_repository_that_is_source_and_destination_is_named_once() {
-    let pulls = [Pull { registry: registry(EU), repositories: names(&["a"]) }];
+    let pulls =
+        [Pull { registry: registry(EU), repositories: names(&["a"]), tags: Listing::Never }];
     let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
     let document = mirror(&pushes, &pulls, &[]).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
@@ -271,4 +273,22 @@ fn no_two_statements_have_one_name() {
     let statements = document["Statement"].as_array().unwrap();
     let sids: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
     assert_eq!((sids.len(), statements.len()), (3, 3), "{sids:?}");
+}
+
+#[test]
+fn selecting_among_tags_needs_to_list_them() {
+    let pull = |name, tags| Pull { registry: registry(EU), repositories: names(&[name]), tags };
+    let document = mirror(&[], &[pull("a", Listing::Needed), pull("b", Listing::Never)], &[]);
+    let statements = &document["Statement"].as_array().unwrap()[1..];
+    let granted: Vec<_> =
+        statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
+    let pulling = json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]);
+    let listing = json!(["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"]);
+    assert_eq!(
+        granted,
+        [
+            (&json!("PullList123456789012EuWest1"), &listing),
+            (&json!("Pull123456789012EuWest1"), &pulling),
+        ]
+    );
 }

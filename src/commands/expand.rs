@@ -1,0 +1,318 @@
+//! Turns entries of the configuration into images: lists tags where they are selected, and asks
+//! for digests where `retag` needs them. Exact tags ask for nothing.
+//!
+//! Guards that one entry's failure is no other's, and that images which write the same tag fail
+//! before the first of them is written.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::SystemTime,
+};
+
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::ends::{Reading, World};
+use crate::{
+    config::{Config, Entry, Tags, between_listed},
+    model::{
+        Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
+        event::{Event, Observer},
+        outcome::{Outcome, Row},
+        select::{Left, Selected, Selector, Taken},
+    },
+};
+
+/// Repositories that are listed, and tags that are resolved, at once.
+const AT_ONCE: usize = 8;
+
+/// What an entry, or a tag of it, comes to.
+#[derive(Debug)]
+pub(super) enum Item<'a> {
+    /// An image.
+    Image(Chosen<'a>),
+    /// What the report says instead of one.
+    Rows(Vec<Row>),
+}
+
+/// An image, and what it was before its digest was known.
+#[derive(Debug)]
+pub(super) struct Chosen<'a> {
+    /// The entry that chose it.
+    pub(super) entry: &'a Entry,
+    /// Its reference at the source.
+    pub(super) source: String,
+    /// The image.
+    pub(super) image: Image,
+}
+
+/// The images of these entries, in their order; what failed stands in its place.
+///
+/// # Errors
+/// [`Kind::Configuration`] when a registry's settings cannot be used.
+pub(super) async fn expand<'a>(
+    world: &World,
+    config: &Config,
+    entries: &[&'a Entry],
+    observer: &dyn Observer,
+) -> Result<Vec<Item<'a>>> {
+    let mut readings: HashMap<&Host, Reading> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.images().is_none()) {
+        if !readings.contains_key(&entry.host) {
+            readings.insert(&entry.host, world.reading(config, &entry.host).await?);
+        }
+    }
+    let mut selected = select(&readings, entries, observer).await;
+    let mut items = Vec::new();
+    for (at, &entry) in entries.iter().enumerate() {
+        let tags = match (&entry.tags, selected.remove(&at)) {
+            (Tags::Exact(tags), _) if entry.images().is_none() => Ok(tags.clone()),
+            (_, Some(taken)) => taken,
+            _ => {
+                let images = entry.images().unwrap_or_default();
+                items.extend(images.into_iter().map(|image| {
+                    let source = image.origin.to_string();
+                    Item::Image(Chosen { entry, source, image })
+                }));
+                continue;
+            }
+        };
+        match tags {
+            Ok(tags) => items.extend(images(config, entry, &readings[&entry.host], &tags).await),
+            Err(error) => items.push(Item::Rows(failed(rows(config, entry), &error))),
+        }
+    }
+    Ok(apart(config, items))
+}
+
+/// Whether the entries can be expanded without asking any registry.
+pub(super) fn is_offline(entries: &[&Entry]) -> bool {
+    entries.iter().all(|entry| entry.images().is_some())
+}
+
+/// A row for each place of the entry, of a run that did not come so far as to know its images.
+pub(super) fn not_started(config: &Config, entry: &Entry) -> Vec<Row> {
+    rows(config, entry)
+}
+
+/// The tags that each entry with a selection takes, by its place; repositories are listed once.
+async fn select(
+    readings: &HashMap<&Host, Reading>,
+    entries: &[&Entry],
+    observer: &dyn Observer,
+) -> HashMap<usize, Result<Vec<Tag>>> {
+    let now = SystemTime::now();
+    let mut repositories: BTreeMap<(&Host, &Repository), Vec<(usize, Selector<'_>)>> =
+        BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        if let Tags::Selected(selection) = &entry.tags {
+            let of = repositories.entry((&entry.host, &entry.repository)).or_default();
+            of.push((at, Selector::new(selection, now)));
+        }
+    }
+    // boxed one by one: the compiler does not see through a closure over borrowed names
+    let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
+    for ((host, repository), selectors) in repositories {
+        let listing = Listing { host, repository, reading: &readings[host] };
+        listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
+    }
+    let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
+    chosen.into_iter().flatten().collect()
+}
+
+/// One repository whose tags are listed.
+struct Listing<'a> {
+    host: &'a Host,
+    repository: &'a Repository,
+    reading: &'a Reading,
+}
+
+impl Listing<'_> {
+    /// Lets every selector see every tag once.
+    async fn choose(
+        &self,
+        mut selectors: Vec<(usize, Selector<'_>)>,
+        now: SystemTime,
+        observer: &dyn Observer,
+    ) -> Vec<(usize, Result<Vec<Tag>>)> {
+        let queries = selectors.iter().map(|(_, selector)| selector.selection().query(now));
+        let Some(query) = queries.reduce(|one, other| one.and(other)) else { return Vec::new() };
+        let mut pages = self.reading.tags(self.repository, query);
+        loop {
+            match pages.try_next().await {
+                Ok(None) => break,
+                Ok(Some(page)) => {
+                    for listed in &page {
+                        for (_, selector) in &mut selectors {
+                            if let Some(left) = selector.offer(listed) {
+                                self.tell_left(&listed.tag, &left);
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = error.context(format!("cannot list the tags of {self}"));
+                    return selectors.iter().map(|(at, _)| (*at, Err(error.clone()))).collect();
+                }
+            }
+        }
+        let chosen = selectors.into_iter().map(|(at, selector)| {
+            let selection = selector.selection();
+            let selected = selector
+                .finish()
+                .map_err(|error| error.context(format!("cannot choose tags of {self}")));
+            (at, selected.map(|selected| self.take(selected, selection, observer)))
+        });
+        chosen.collect()
+    }
+
+    /// Says what was taken and left, and hands what the listing told of it to the engine.
+    fn take(
+        &self,
+        selected: Selected,
+        selection: &crate::model::Selection,
+        observer: &dyn Observer,
+    ) -> Vec<Tag> {
+        for tag in &selected.surplus {
+            self.tell_left(tag, &Left::Surplus(selected.taken.len()));
+        }
+        if selected.untold > 0 {
+            let text = format!(
+                "{} tags are left out, because {} does not tell when they were pushed",
+                selected.untold, self.host
+            );
+            observer.observe(&Event::Warning { subject: self.to_string(), text });
+        }
+        let take = |listed: Listed| {
+            tracing::info!("{self}:{} is taken: {}", listed.tag, Taken(selection, &listed));
+            if let Some(digest) = listed.digest {
+                self.reading.remember(self.repository, listed.tag.clone(), digest);
+            }
+            listed.tag
+        };
+        selected.taken.into_iter().map(take).collect()
+    }
+
+    fn tell_left(&self, tag: &Tag, left: &Left) {
+        tracing::info!("{self}:{tag} is left: {left}");
+    }
+}
+
+impl std::fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)
+    }
+}
+
+/// An image for each tag, or the rows of what is wrong with it.
+async fn images<'a>(
+    config: &Config,
+    entry: &'a Entry,
+    reading: &Reading,
+    tags: &[Tag],
+) -> Vec<Item<'a>> {
+    let mut items: Vec<BoxFuture<'_, Item<'a>>> = Vec::new();
+    for tag in tags {
+        let item = async move {
+            let source = format!("{}/{}:{tag}", entry.host, entry.repository);
+            match image(entry, reading, tag).await {
+                Ok(image) => Item::Image(Chosen { entry, source, image }),
+                Err(error) => {
+                    let rows = rows(config, entry).into_iter();
+                    let rows = rows.map(|row| Row { source: source.clone(), ..row }).collect();
+                    Item::Rows(failed(rows, &error))
+                }
+            }
+        };
+        items.push(item.boxed());
+    }
+    stream::iter(items).buffered(AT_ONCE).collect().await
+}
+
+/// The image of a tag; it is pinned to the digest that its tag at the destination names.
+async fn image(entry: &Entry, reading: &Reading, tag: &Tag) -> Result<Image> {
+    let digest = match entry.retag.needs_digest() {
+        true => Some(reading.resolve(&entry.repository, tag).await?),
+        false => None,
+    };
+    entry.image(tag, digest.as_ref()).map_err(|wrong| {
+        let error =
+            Error::new(Kind::Configuration, format!("`{}` of `{tag}` {wrong}", entry.retag));
+        wrong.hint.into_iter().fold(error, Error::hint)
+    })
+}
+
+/// The images without those that write what another one writes: these fail, all of them.
+fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
+    let images: Vec<&Image> = items.iter().filter_map(Item::image).collect();
+    let wrong = between_listed(config, &images);
+    let mut at = 0;
+    let check = |item| match item {
+        Item::Image(chosen) => {
+            let problem = wrong.get(&at);
+            at += 1;
+            match problem {
+                None => Item::Image(chosen),
+                Some(problem) => {
+                    let error = Error::new(Kind::Configuration, problem.clone())
+                        .hint("give one of them another `repository` or `retag`");
+                    Item::Rows(failed(rows_of_image(config, &chosen), &error))
+                }
+            }
+        }
+        rows => rows,
+    };
+    items.into_iter().map(check).collect()
+}
+
+impl Item<'_> {
+    fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Image(chosen) => Some(&chosen.image),
+            Self::Rows(_) => None,
+        }
+    }
+}
+
+fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
+    let told = |row| Row {
+        outcome: Outcome::Failed,
+        error: Some(error.chain().join(": ")),
+        hint: error.remedy().map(ToOwned::to_owned),
+        ..row
+    };
+    rows.into_iter().map(told).collect()
+}
+
+/// A row for each place of the entry; no tags, as none is known.
+fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
+    let row = |place: &crate::config::Place| {
+        let site = &config.destination(place.destination).registry;
+        let source = format!("{}/{}", entry.host, entry.repository);
+        row(&entry.name, source, site.repository(&place.repository))
+    };
+    entry.places.iter().map(row).collect()
+}
+
+fn rows_of_image(config: &Config, chosen: &Chosen<'_>) -> Vec<Row> {
+    let row = |target: &crate::model::Target| {
+        let site = &config.destination(target.destination).registry;
+        let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
+        row(&chosen.image.name, chosen.source.clone(), destination)
+    };
+    chosen.image.targets.iter().map(row).collect()
+}
+
+fn row(name: &str, source: String, destination: String) -> Row {
+    Row {
+        name: name.to_owned(),
+        source,
+        destination,
+        outcome: Outcome::NotStarted,
+        digest: None,
+        source_digest: None,
+        platforms: Vec::new(),
+        bytes_pushed: Some(0),
+        error: None,
+        hint: None,
+    }
+}

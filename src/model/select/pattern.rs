@@ -1,0 +1,84 @@
+//! Patterns of tags: globs and regular expressions.
+
+use std::{fmt, str::FromStr};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::version::Pre;
+use crate::model::NameError;
+
+/// A glob over whole tags: `*`, `?`, `[a-z]`, `{a,b}`.
+#[derive(Debug, Clone)]
+pub struct TagGlob(GlobMatcher);
+
+impl TagGlob {
+    /// Whether the tag matches as a whole.
+    pub fn matches(&self, tag: &str) -> bool {
+        self.0.is_match(tag)
+    }
+
+    /// Whether the pattern spells out the word that makes this a pre-release.
+    pub fn names(&self, pre: &Pre) -> bool {
+        spells(self.0.glob().glob(), pre)
+    }
+}
+
+impl FromStr for TagGlob {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let glob = GlobBuilder::new(text).build().map_err(|error| {
+            NameError::new(format!("is not a glob: {}", error.kind()))
+                .hint("`*` stands for anything, `?` for one character, `[a-z]` for one of these, `{a,b}` for either")
+        })?;
+        Ok(Self(glob.compile_matcher()))
+    }
+}
+
+impl fmt::Display for TagGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.glob().glob())
+    }
+}
+
+/// A regular expression that is looked for anywhere in a tag.
+#[derive(Debug, Clone)]
+pub struct TagRegex(regex::Regex);
+
+impl TagRegex {
+    /// Whether it is found in the tag.
+    pub fn matches(&self, tag: &str) -> bool {
+        self.0.is_match(tag)
+    }
+
+    /// Whether the pattern spells out the word that makes this a pre-release.
+    pub fn names(&self, pre: &Pre) -> bool {
+        spells(self.0.as_str(), pre)
+    }
+}
+
+impl FromStr for TagRegex {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let regex = regex::Regex::new(text).map_err(|error| {
+            // the last line of the library's drawing says what is wrong
+            let drawing = error.to_string();
+            let reason = drawing.lines().last().unwrap_or_default();
+            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+            NameError::new(format!("is not a regular expression: {reason}"))
+        })?;
+        Ok(Self(regex))
+    }
+}
+
+impl fmt::Display for TagRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// Whether the word stands in the pattern by itself: `rc` in `*-rc*`, and not `a` in `*-alpine`.
+fn spells(pattern: &str, pre: &Pre) -> bool {
+    pattern.split(|c: char| !c.is_ascii_alphabetic()).any(|run| run.eq_ignore_ascii_case(&pre.word))
+}

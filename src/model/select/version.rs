@@ -1,0 +1,467 @@
+//! Versions as people tag with them, and ranges of them.
+//!
+//! `1.25`, `v1.2.3`, `24.04`, `20240101`, `2024-01-15`, `1.2.3-rc.1`, `1.2.3-alpine3.20`,
+//! `bookworm-20241202-slim`: a number part, told apart from what makes it a pre-release and
+//! from the variant, which is whatever else stands in front of it or behind it. Guards that
+//! what only looks like a number, such as a commit's abbreviated hash, is no version.
+
+use std::{cmp::Ordering, fmt, str::FromStr};
+
+use semver::VersionReq;
+
+use crate::model::NameError;
+
+/// A tag read as a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// At least one; missing ones are 0.
+    numbers: Vec<u64>,
+    pre: Option<Pre>,
+    /// What stands in front of the number part, `v` aside.
+    prefix: String,
+    /// What stands behind the number part and the pre-release.
+    suffix: String,
+}
+
+/// What makes a version a pre-release, like `rc.1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pre {
+    /// As it is written, in lower case.
+    pub word: String,
+    /// What it means: `a` is an alpha, `cr` a release candidate. In the order of releases.
+    stage: &'static str,
+    number: u64,
+}
+
+/// When a word makes a pre-release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// Wherever it stands behind the numbers.
+    Anywhere,
+    /// Right behind the numbers.
+    First,
+    /// Right behind the numbers, and with a number of its own: `a1`, but not `a`.
+    Numbered,
+}
+
+/// The words of pre-releases, what they mean, and where. The meanings sort as releases follow.
+const WORDS: &[(&str, &str, Where)] = &[
+    ("alpha", "alpha", Where::Anywhere),
+    ("beta", "beta", Where::Anywhere),
+    ("rc", "rc", Where::Anywhere),
+    ("cr", "rc", Where::First),
+    ("preview", "preview", Where::Anywhere),
+    ("prerelease", "preview", Where::Anywhere),
+    ("pre", "preview", Where::First),
+    ("ea", "ea", Where::First),
+    ("milestone", "milestone", Where::First),
+    ("snapshot", "snapshot", Where::Anywhere),
+    ("nightly", "nightly", Where::Anywhere),
+    ("canary", "canary", Where::Anywhere),
+    ("a", "alpha", Where::Numbered),
+    ("b", "beta", Where::Numbered),
+    ("m", "milestone", Where::Numbered),
+    ("dev", "dev", Where::Numbered),
+];
+
+/// Digits from which on a number is a date or nothing: shorter ones are builds and versions.
+const DATE_DIGITS: usize = 7;
+
+/// The least number that is written like a day, `19000101`.
+const FIRST_DAY: u64 = 19_000_101;
+
+impl Version {
+    /// The tag as a version; `None` where it is none.
+    pub fn parse(tag: &str) -> Option<Self> {
+        let (prefix, rest) = split_prefix(tag)?;
+        let (numbers, rest) = day(rest).or_else(|| dotted(rest))?;
+        let (pre, suffix) = split_suffix(rest)?;
+        Some(Self { numbers, pre, prefix: prefix.to_owned(), suffix })
+    }
+
+    /// What makes it a pre-release.
+    pub fn pre(&self) -> Option<&Pre> {
+        self.pre.as_ref()
+    }
+
+    /// Whether there is more to it than numbers and a pre-release, such as `-alpine3.20`.
+    pub fn is_variant(&self) -> bool {
+        !self.prefix.is_empty() || !self.suffix.is_empty()
+    }
+
+    /// Whether it is a day written in one number, like `20240101`.
+    fn is_day(&self) -> bool {
+        self.numbers[0] >= FIRST_DAY
+    }
+
+    fn semver(&self, pre: semver::Prerelease) -> semver::Version {
+        let number = |at: usize| self.numbers.get(at).copied().unwrap_or_default();
+        semver::Version { pre, ..semver::Version::new(number(0), number(1), number(2)) }
+    }
+
+    /// Older first: by numbers, then pre-releases before the release, then `1.27` before
+    /// `1.27.0`, which says more. Days in one number, which some repositories have beside their
+    /// releases, come before every release.
+    pub fn by_age(&self, other: &Self) -> Ordering {
+        let longest = self.numbers.len().max(other.numbers.len());
+        let padded = |version: &Self| -> Vec<u64> {
+            let zeros = std::iter::repeat(0);
+            version.numbers.iter().copied().chain(zeros).take(longest).collect()
+        };
+        let rank =
+            |pre: &Option<Pre>| pre.as_ref().map_or((1, "", 0), |pre| (0, pre.stage, pre.number));
+        let days = other.is_day().cmp(&self.is_day());
+        days.then_with(|| padded(self).cmp(&padded(other)))
+            .then_with(|| rank(&self.pre).cmp(&rank(&other.pre)))
+            .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
+    }
+}
+
+/// Where the number part begins: at the start, behind a `v`, or behind a name and a separator.
+fn split_prefix(tag: &str) -> Option<(&str, &str)> {
+    let numeric = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let unprefixed = |text: &'_ str| -> usize { usize::from(text.starts_with(['v', 'V'])) };
+    if numeric(&tag[unprefixed(tag)..]) {
+        return Some(("", &tag[unprefixed(tag)..]));
+    }
+    tag.match_indices(['-', '_', '.']).find_map(|(at, separator)| {
+        let (prefix, rest) = (&tag[..at], &tag[at + 1..]);
+        let rest = &rest[unprefixed(rest)..];
+        // the `.` of `alpine3.20` is inside a name
+        let inside = separator == "." && prefix.contains(|c: char| c.is_ascii_digit());
+        (numeric(rest) && !inside).then_some((prefix, rest))
+    })
+}
+
+/// `2024-01-15`, with or without a time like `T00-52-20Z`, and what follows.
+fn day(text: &str) -> Option<(Vec<u64>, &str)> {
+    let date = text.get(..10)?;
+    let (year, rest) = date.split_once('-')?;
+    let (month, day) = rest.split_once('-')?;
+    if [year.len(), month.len(), day.len()] != [4, 2, 2] || !is_date(&[year, month, day].concat()) {
+        return None;
+    }
+    let mut numbers: Vec<u64> = [year, month, day].iter().filter_map(|n| n.parse().ok()).collect();
+    let mut rest = &text[10..];
+    if let Some((time, after)) = rest.strip_prefix('T').and_then(|time| time.split_once('Z')) {
+        let parts = time.split('-').map(|part| part.parse().ok());
+        numbers.extend(parts.collect::<Option<Vec<u64>>>()?);
+        rest = after;
+    }
+    (!rest.starts_with(|c: char| c.is_ascii_digit())).then_some((numbers, rest))
+}
+
+/// `1`, `1.25`, `1.2.3.4`, and what follows.
+fn dotted(text: &str) -> Option<(Vec<u64>, &str)> {
+    let (mut numbers, mut rest) = (Vec::new(), text);
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = &rest[..end];
+        if numbers.is_empty() && digits.len() >= DATE_DIGITS && !is_date(digits) {
+            return None;
+        }
+        numbers.push(digits.parse().ok()?);
+        rest = &rest[end..];
+        match rest.strip_prefix('.') {
+            Some(after) if after.starts_with(|c: char| c.is_ascii_digit()) => rest = after,
+            _ => return Some((numbers, rest)),
+        }
+    }
+}
+
+/// Whether the digits are a day, like `20240115`, or a day and a time.
+fn is_date(digits: &str) -> bool {
+    let number = |range| digits.get(range).and_then(|text: &str| text.parse::<u32>().ok());
+    let within = |range, least, most| number(range).is_some_and(|n| (least..=most).contains(&n));
+    matches!(digits.len(), 8 | 10 | 12 | 14)
+        && within(0..4, 1990, 2099)
+        && within(4..6, 1, 12)
+        && within(6..8, 1, 31)
+}
+
+/// The pre-release and the variant; `None` where letters follow that belong to neither, as in
+/// `8u412` and in hashes.
+fn split_suffix(rest: &str) -> Option<(Option<Pre>, String)> {
+    if rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let (pre, end) = Pre::read(rest, Where::Numbered)?;
+        let after = &rest[end..];
+        return Some((Some(pre), after.trim_start_matches(['-', '_', '.']).to_owned()));
+    }
+    let separators = rest.match_indices(['-', '_', '.']).map(|(at, _)| at);
+    for (nth, at) in separators.enumerate() {
+        let place = if nth == 0 { Where::Numbered } else { Where::Anywhere };
+        if let Some((pre, end)) = Pre::read(&rest[at + 1..], place) {
+            let variant = format!("{}{}", &rest[..at], &rest[at + 1 + end..]);
+            let variant = variant.trim_start_matches(['-', '_', '.']);
+            return Some((Some(pre), variant.to_owned()));
+        }
+    }
+    Some((None, rest.trim_start_matches(['-', '_', '.']).to_owned()))
+}
+
+impl Pre {
+    /// The pre-release that the text begins with, and how long it is: `rc`, `rc1`, `rc.1`, `rc-1`.
+    fn read(text: &str, place: Where) -> Option<(Self, usize)> {
+        let digits = |from: usize| {
+            let rest = &text[from..];
+            from + rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())
+        };
+        let letters = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let word = text[..letters].to_ascii_lowercase();
+        let mut number = letters..digits(letters);
+        if number.is_empty() && text[letters..].starts_with(['.', '-']) {
+            let after = letters + 1..digits(letters + 1);
+            if !after.is_empty() {
+                number = after;
+            }
+        }
+        // `rc1` ends here, `b12f` is no pre-release
+        if text[number.end..].starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return None;
+        }
+        let (_, stage, wanted) = *WORDS.iter().find(|(known, ..)| *known == word)?;
+        let fits = match wanted {
+            Where::Anywhere => true,
+            Where::First => place != Where::Anywhere,
+            Where::Numbered => place != Where::Anywhere && !number.is_empty(),
+        };
+        let end = number.end;
+        let number = if number.is_empty() { 0 } else { text[number].parse().ok()? };
+        fits.then_some((Self { word, stage, number }, end))
+    }
+
+    fn semver(&self) -> semver::Prerelease {
+        let text = format!("{}.{}", self.stage, self.number);
+        semver::Prerelease::new(&text).expect("a word and a number are a pre-release")
+    }
+}
+
+impl fmt::Display for Pre {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.word)?;
+        if self.number > 0 { write!(f, ".{}", self.number) } else { Ok(()) }
+    }
+}
+
+/// A range of versions as Cargo writes it, like `>=1.25, <2`.
+///
+/// Versions are read as leniently as tags: `v1.25`, `24.04`, `3.14.0rc1`. A day in one number
+/// (`20240101`) is only in a range that is written with such days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    text: String,
+    wanted: VersionReq,
+    of_days: bool,
+}
+
+/// How a pre-release stands to a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Something else names it: it is in the range where its release is.
+    Elsewhere,
+    /// Only the range could.
+    Nowhere,
+}
+
+impl Range {
+    /// Whether the version is in the range; its variant plays no part. A pre-release is where
+    /// the range has one of the same release.
+    pub fn admits(&self, version: &Version, named: Named) -> bool {
+        if version.is_day() != self.of_days {
+            return false;
+        }
+        let pre = match (&version.pre, named) {
+            (Some(pre), Named::Nowhere) => pre.semver(),
+            _ => semver::Prerelease::EMPTY,
+        };
+        self.wanted.matches(&version.semver(pre))
+    }
+}
+
+impl FromStr for Range {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let wrong = || {
+            NameError::new("is not a range of versions").hint(
+                "write what a version must be, joined by commas, like `>=1.25, <2` or `~1.27`",
+            )
+        };
+        let parts: Option<Vec<String>> = text.split(',').map(comparator).collect();
+        let wanted = VersionReq::parse(&parts.ok_or_else(wrong)?.join(", "));
+        let wanted = wanted.map_err(|_| wrong())?;
+        let of_days = wanted.comparators.iter().any(|part| part.major >= FIRST_DAY);
+        Ok(Self { text: text.to_owned(), wanted, of_days })
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One comparator as the semver crate reads it: no `v`, no leading zeros, pre-releases in one form.
+fn comparator(text: &str) -> Option<String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !matches!(c, '<' | '>' | '=' | '~' | '^'))?;
+    let (operator, version) = (&text[..end], text[end..].trim_start());
+    if matches!(version, "*" | "x" | "X") {
+        return operator.is_empty().then(|| "*".to_owned());
+    }
+    let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
+    if let Some((stem, "*" | "x" | "X")) = version.rsplit_once('.') {
+        return Some(format!("{operator}{}.*", without_zeros(stem)?));
+    }
+    let (numbers, rest) = dotted(version)?;
+    let (pre, variant) = split_suffix(rest)?;
+    if numbers.len() > 3 || !variant.is_empty() {
+        return None;
+    }
+    let mut parts: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    let Some(pre) = pre else { return Some(format!("{operator}{}", parts.join("."))) };
+    parts.resize(3, "0".to_owned());
+    Some(format!("{operator}{}-{}", parts.join("."), pre.semver()))
+}
+
+fn without_zeros(stem: &str) -> Option<String> {
+    let (numbers, rest) = dotted(stem)?;
+    let parts: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    rest.is_empty().then(|| parts.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers, pre-release and variant of a tag, in a line.
+    fn read(tag: &str) -> String {
+        let Some(version) = Version::parse(tag) else { return "-".to_owned() };
+        let numbers: Vec<String> = version.numbers.iter().map(u64::to_string).collect();
+        let pre = version.pre.map(|pre| format!(" pre {pre}")).unwrap_or_default();
+        let variant = [version.prefix, version.suffix].join("|");
+        let variant = if variant == "|" { variant.clone().replace('|', "") } else { variant };
+        format!("{}{pre} {variant}", numbers.join(".")).trim_end().to_owned()
+    }
+
+    #[test]
+    fn number_part_pre_release_and_variant_are_told_apart() {
+        for (tag, expected) in [
+            ("1", "1"),
+            ("1.25", "1.25"),
+            ("v1.2.3", "1.2.3"),
+            ("V2.0", "2.0"),
+            ("3.19", "3.19"),
+            ("24.04", "24.4"),
+            ("1.2.3.4", "1.2.3.4"),
+            ("20240101", "20240101"),
+            ("202401151030", "202401151030"),
+            ("2024-01-15", "2024.1.15"),
+            ("2024.01.15", "2024.1.15"),
+            ("RELEASE.2024-11-07T00-52-20Z", "2024.11.7.0.52.20 RELEASE|"),
+            ("1.2.3-alpine3.20", "1.2.3 |alpine3.20"),
+            ("1.27-alpine", "1.27 |alpine"),
+            ("17.0.13_11-jdk", "17.0.13 |11-jdk"),
+            ("7.4.1-debian-12-r3", "7.4.1 |debian-12-r3"),
+            ("26.0.7-0", "26.0.7 |0"),
+            ("bookworm-20241202-slim", "20241202 bookworm|slim"),
+            ("jammy-20241111", "20241111 jammy|"),
+            ("release-v1.4", "1.4 release|"),
+            ("v3.1.0-rc.1", "3.1.0 pre rc.1"),
+            ("1.27.0-rc1-alpine", "1.27.0 pre rc.1 |alpine"),
+            ("1.0-alpine-rc.2", "1.0 pre rc.2 |alpine"),
+            ("3.14.0a7-slim-bookworm", "3.14.0 pre a.7 |slim-bookworm"),
+            ("3.14-rc-slim", "3.14 pre rc |slim"),
+            ("17beta1", "17 pre beta.1"),
+            ("18rc1-alpine3.21", "18 pre rc.1 |alpine3.21"),
+            ("2.0.0-M3", "2.0.0 pre m.3"),
+            ("1.0-SNAPSHOT", "1.0 pre snapshot"),
+            ("24-ea-17-jdk", "24 pre ea.17 |jdk"),
+            ("1.4.1-dev", "1.4.1 |dev"),
+            ("1.4.1.dev3", "1.4.1 pre dev.3"),
+            ("latest", "-"),
+            ("alpine3.20", "-"),
+            ("stable-alpine3.20-perl", "-"),
+            ("windowsservercore-ltsc2022", "-"),
+            ("8u412-b08", "-"),
+            ("1.1.1w", "-"),
+            ("1234567", "-"),
+            ("0a1b2c3", "-"),
+            ("sha-7654321", "-"),
+            ("99999999", "-"),
+            ("sha256-0e5574283393e7f7b7a2dd8bb8b8d3e8d6f4e1b0.sig", "-"),
+        ] {
+            assert_eq!(read(tag), expected, "{tag}");
+        }
+    }
+
+    #[test]
+    fn versions_have_an_order() {
+        let oldest_first = [
+            "20230901",
+            "20240101",
+            "1",
+            "1.0.0",
+            "1.9",
+            "1.10-alpine",
+            "1.10.1",
+            "3.14.0a2",
+            "3.14.0b1",
+            "3.14-rc",
+            "3.14.0rc1",
+            "3.14.0rc2",
+            "3.14.0",
+            "2024.1",
+            "2024.10",
+        ];
+        let mut sorted: Vec<Version> =
+            oldest_first.iter().rev().map(|tag| Version::parse(tag).unwrap()).collect();
+        sorted.sort_by(Version::by_age);
+        let expected: Vec<Version> =
+            oldest_first.iter().map(|tag| Version::parse(tag).unwrap()).collect();
+        assert_eq!(sorted, expected);
+    }
+
+    #[test]
+    fn a_range_admits_what_cargo_would() {
+        for (range, inside, outside) in [
+            (
+                ">=1.25",
+                &["1.25", "1.25.0", "2", "v1.26.1", "1.25.3.7"][..],
+                &["1.24.9", "1", "1.26.0-rc.1", "20240101"][..],
+            ),
+            (">=2.50, <4", &["v2.50.0", "3.9"], &["v4.0.0", "v2.49.9", "v4.0.0-rc.1"]),
+            ("1.25", &["1.25", "1.99"], &["2.0", "1.24"]),
+            ("~1.25", &["1.25.9"], &["1.26"]),
+            ("= v1.27", &["1.27", "1.27.3"], &["1.28"]),
+            ("1.27.*", &["1.27", "1.27.3"], &["1.28"]),
+            ("*", &["0.1", "9"], &["1.0-rc1", "20240101"]),
+            (">=22.04", &["22.04", "24.4"], &["20.04"]),
+            (">=20240101", &["20240101", "20241231"], &["20231231", "3.19"]),
+            (">=2024.01", &["2024.1.15", "2024-02-01"], &["2023.12"]),
+            (">=3.14.0rc1", &["3.14.0rc1", "3.14.0-rc.2", "3.14.0"], &["3.14.0b4", "3.15.0rc1"]),
+        ] {
+            let parsed: Range = range.parse().unwrap();
+            for (tags, expected) in [(inside, true), (outside, false)] {
+                for tag in tags {
+                    let version = Version::parse(tag).unwrap();
+                    assert_eq!(parsed.admits(&version, Named::Nowhere), expected, "{range} {tag}");
+                }
+            }
+        }
+        for wrong in ["", "latest", ">=", "1.2.3.4", ">=1.2 <3", "1.2 || 2", ">=1.2,", "1.2-alpine"]
+        {
+            assert!(wrong.parse::<Range>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_tag_and_any_range_can_be_read(text in "[-A-Za-z0-9_.]{1,40}|.*") {
+            Version::parse(&text);
+            let _ = text.parse::<Range>();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Files for machines, such as reports and lock files: never half written.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::model::{Error, Kind, Result};
+
+/// Makes sure that a file can be saved there, before a run that would end with it starts.
+///
+/// # Errors
+/// [`Kind::Configuration`] when the path is a directory, or its directory is not there or takes
+/// no file.
+pub fn check_writable(path: &Path, what: &str) -> Result<()> {
+    let wrong = |cause: io::Error| {
+        let message = format!("cannot write the {what} to `{}`", path.display());
+        Error::new(Kind::Configuration, message).because(cause)
+    };
+    match Place::of(path).map_err(wrong)? {
+        Place::Device => Ok(()),
+        Place::File { draft, .. } => {
+            File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|cause| {
+                wrong(cause).hint("name a file in a directory that exists and can be written to")
+            })
+        }
+    }
+}
+
+/// Saves what is written: whoever reads the file sees the old one or the new one, whole.
+///
+/// # Errors
+/// When the file cannot be written; what was there before is then untouched.
+pub fn save(
+    path: &Path,
+    what: &str,
+    write: impl Fn(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let fill = |path: &Path| {
+        let mut file = BufWriter::new(File::create(path)?);
+        write(&mut file)?;
+        file.flush()
+    };
+    let saved = Place::of(path).and_then(|place| match place {
+        Place::Device => fill(path),
+        Place::File { target, draft } => {
+            fill(&draft).and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
+                let _ = fs::remove_file(&draft);
+            })
+        }
+    });
+    saved.map_err(|cause| {
+        let message = format!("cannot write the {what} to `{}`", path.display());
+        Error::new(Kind::Unavailable, message).because(cause)
+    })
+}
+
+/// Where a file goes.
+enum Place {
+    /// Written beside the target, then renamed to it.
+    File { target: PathBuf, draft: PathBuf },
+    /// A pipe or a device such as `/dev/stdout`, which must not be replaced by a file.
+    Device,
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        let target = match fs::metadata(path) {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if !there.is_file() => return Ok(Self::Device),
+            // behind a symbolic link it is the file that is replaced, not the link
+            Ok(_) => fs::canonicalize(path)?,
+            Err(_) => path.to_owned(),
+        };
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let draft = target.with_file_name(format!(".{name}.{}", std::process::id()));
+        Ok(Self::File { draft, target })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "new")
+    }
+
+    #[test]
+    fn a_saved_file_replaces_the_old_one_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+        check_writable(&path, "report").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        save(&path, "report", text).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("new"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_device_a_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("a"), directory.path().join("b"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        save(&link, "report", text).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&file).unwrap().starts_with("new"));
+        check_writable(Path::new("/dev/null"), "report").unwrap();
+        save(Path::new("/dev/null"), "report", text).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_a_wrong_command_line() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [directory.path().to_owned(), directory.path().join("missing/report.json")] {
+            let error = check_writable(&path, "report").unwrap_err();
+            assert_eq!(error.kind(), Kind::Configuration, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Lists of tags, page by page, with push times where a registry has a way to tell them.
+
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::fake::{Fake, error, reply, with};
+use crate::{
+    model::{Digest, Listed, Repository, Result, Tag, TagQuery},
+    registry::{Meter, Reach, Registry, Settings, Source, Transport},
+    sandbox::{Options, Sandbox},
+};
+
+const TIMES: TagQuery = TagQuery::Times { since: None };
+
+/// Every tag that is listed.
+pub(super) async fn names(registry: &Registry, repository: &Repository) -> Vec<Tag> {
+    let listed = listed(registry, repository, TagQuery::Names).await.unwrap();
+    listed.into_iter().map(|listed| listed.tag).collect()
+}
+
+async fn listed(
+    registry: &Registry,
+    repository: &Repository,
+    wanted: TagQuery,
+) -> Result<Vec<Listed>> {
+    Ok(registry.tags(repository, wanted).try_collect::<Vec<_>>().await?.concat())
+}
+
+/// The names, in one line.
+fn line(listed: &[Listed]) -> String {
+    listed.iter().map(|listed| listed.tag.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn time(text: &str) -> SystemTime {
+    humantime::parse_rfc3339(text).unwrap()
+}
+
+#[tokio::test]
+async fn tags_are_read_page_by_page_on_the_same_host_only() {
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        "GET quay.io/v2/a/b/tags/list?n=1000" => with(
+            reply(200, r#"{"tags":["1","+bad"]}"#),
+            "link",
+            r#"</v2/a/b/tags/list?n=1000&last=x%2F>; rel="next""#,
+        ),
+        "GET quay.io/v2/a/b/tags/list?n=1000&last=x%2F" => with(
+            reply(200, r#"{"tags":["2"]}"#),
+            "link",
+            r#"<https://evil.example/v2/a/b/tags/list>; rel="next""#,
+        ),
+        _ => reply(500, ""),
+    })
+    .await;
+    let (registry, repository) = (fake.anonymous("quay.io"), "a/b".parse().unwrap());
+    let mut pages = registry.tags(&repository, TagQuery::Names);
+    assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "1");
+    assert_eq!(fake.asked().len(), 1, "a page is asked for when it is wanted");
+    assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "2");
+    assert!(pages.next().await.is_none());
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn every_listing_with_push_times_is_read_in_its_form() {
+    let digest = Digest::of(b"1").to_string();
+    let fake = Fake::new(move |asked| {
+        let line = asked.line.as_str();
+        if line.starts_with("GET hub.docker.com/v2/namespaces/library/repositories/x/tags?") {
+            return reply(200, format!(
+                r#"{{"count":2,"next":null,"results":[
+                {{"name":"1","digest":"{digest}","tag_last_pushed":"2024-12-03T01:02:03.456789Z","last_updated":"2024-12-04T00:00:00Z"}},
+                {{"name":"old","last_updated":"2016-01-01T00:00:00Z"}},{{"name":"bad name"}}]}}"#
+            ));
+        }
+        if line.starts_with("GET quay.io/api/v1/repository/library/x/tag/?") {
+            return reply(200, format!(
+                r#"{{"tags":[{{"name":"1","manifest_digest":"{digest}","start_ts":1733187723}},{{"name":"old"}}],"has_additional":false}}"#
+            ));
+        }
+        if line.starts_with("GET gcr.io/v2/library/x/tags/list?") {
+            return reply(200, format!(
+                r#"{{"tags":["1"],"manifest":{{"{digest}":{{"tag":["1"],"timeUploadedMs":"1733187723456"}}}}}}"#
+            ));
+        }
+        reply(500, "")
+    })
+    .await;
+    let repository = "library/x".parse().unwrap();
+    for (host, expected) in [("docker.io", "1 old"), ("quay.io", "1 old"), ("gcr.io", "1")] {
+        let listed = listed(&fake.anonymous(host), &repository, TIMES).await.unwrap();
+        assert_eq!(line(&listed), expected, "{host}");
+        let pushed = listed[0].pushed.unwrap();
+        let off = pushed.duration_since(time("2024-12-03T01:02:03Z")).unwrap();
+        assert!(off < Duration::from_secs(1), "{host} {pushed:?}");
+        assert_eq!(listed[0].digest, Some(Digest::of(b"1")), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_what_is_too_old_to_matter_are_not_read() {
+    let page = |number: usize| {
+        let day = 28 - 7 * number;
+        let tag = format!(r#"{{"name":"{number}","last_updated":"2024-06-{day:02}T00:00:00Z"}}"#);
+        format!(r#"{{"count":300,"next":"more","results":[{tag}]}}"#)
+    };
+    let fake = Fake::new(move |asked| {
+        let number = asked.line.rsplit_once("&page=").and_then(|(_, page)| page.parse().ok());
+        reply(200, page(number.unwrap()))
+    })
+    .await;
+    let hub = fake.anonymous("docker.io");
+    let since = Some(time("2024-06-10T00:00:00Z"));
+    let repository = "a/b".parse().unwrap();
+    let listed = listed(&hub, &repository, TagQuery::Times { since }).await.unwrap();
+    assert_eq!((line(&listed).as_str(), fake.asked().len()), ("1 2 3", 3));
+}
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_had_is_replaced_by_the_names_alone() {
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        "GET registry-1.docker.io/v2/a/b/tags/list?n=1000"
+        | "GET quay.io/v2/a/b/tags/list?n=1000" => reply(200, r#"{"tags":["1","2"]}"#),
+        _ => error(404, "NOT_FOUND"),
+    })
+    .await;
+    for host in ["docker.io", "quay.io"] {
+        let repository = "a/b".parse().unwrap();
+        let listed = listed(&fake.anonymous(host), &repository, TIMES).await.unwrap();
+        assert_eq!(line(&listed), "1 2", "{host} {:?}", fake.lines());
+        assert!(listed.iter().all(|listed| listed.pushed.is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_is_an_error_and_no_shorter_list() {
+    let fake = Fake::new(|asked| match asked.line.ends_with("&page=1") {
+        true => reply(200, r#"{"count":300,"next":"more","results":[{"name":"1"}]}"#),
+        false => error(403, "DENIED"),
+    })
+    .await;
+    let repository = "a/b".parse().unwrap();
+    assert!(listed(&fake.anonymous("docker.io"), &repository, TIMES).await.is_err());
+}
+
+#[tokio::test]
+async fn a_listing_tells_what_the_registry_itself_says_and_is_not_asked_again_for_it() {
+    for (host, repository) in
+        [("docker.io", "library/python"), ("quay.io", "prometheus/prometheus"), ("gcr.io", "a/b")]
+    {
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let transport = Transport::new(Reach::Sandbox(sandbox.address())).unwrap();
+        let (host, meter) = (host.parse().unwrap(), std::sync::Arc::new(Meter::default()));
+        let registry = Registry::new(host, Settings::default(), &transport, meter).unwrap();
+        let repository: Repository = repository.parse().unwrap();
+        let listed = listed(&registry, &repository, TIMES).await.unwrap();
+        assert!(listed.len() >= 12, "{listed:?}");
+        assert!(listed.iter().all(|listed| listed.pushed.is_some()), "{listed:?}");
+        let mut names = names(&registry, &repository).await;
+        names.sort();
+        let mut tags: Vec<Tag> = listed.iter().map(|listed| listed.tag.clone()).collect();
+        tags.sort();
+        assert_eq!(names, tags, "both list the same tags");
+        for Listed { tag, digest, .. } in &listed[..3] {
+            let digest = digest.clone().unwrap();
+            assert_eq!(registry.resolve(&repository, tag).await.unwrap(), digest);
+            registry.remember(&repository, tag.clone(), digest);
+        }
+        let asked = sandbox.journal().len();
+        let tags: Vec<Tag> = listed[..3].iter().map(|listed| listed.tag.clone()).collect();
+        assert_eq!(registry.digests(&repository, &tags).await.len(), 3);
+        assert_eq!(sandbox.journal().len(), asked);
+    }
+}
