@@ -209,7 +209,7 @@ impl World {
     fn within(reach: Reach, transfers: usize) -> Result<Self> {
         let meters = Meters::default();
         let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
-        let transport = Transport::new(reach)?;
+        let transport = Transport::new(reach);
         let sources = Mutex::default();
         Ok(Self { transport, sessions, sandbox: None, transfers, sources, meters })
     }

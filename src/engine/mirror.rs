@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{Id, JoinSet},
 };
 
@@ -88,6 +88,30 @@ pub struct Summary {
     pub pulls: Vec<Pulls>,
 }
 
+/// Images looked at once: most of them are up to date, and questions cost a round trip each.
+const LOOKED_AT: usize = 512;
+
+/// Lets only so many images hold manifests and move blobs at once, and none once the run is told
+/// to stop.
+pub(super) struct Gate {
+    slots: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl Gate {
+    /// A place, as soon as there is one; `None` when there will be none.
+    ///
+    /// Whoever holds one may wait for blobs of others that hold one, too, and for no one else:
+    /// claims are made inside.
+    pub(super) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.stopping() => None,
+            slot = Arc::clone(&self.slots).acquire_owned() => slot.ok(),
+        }
+    }
+}
+
 /// One run.
 pub struct Mirror<S, D> {
     origins: HashMap<Site, Arc<Origin<S>>>,
@@ -95,6 +119,7 @@ pub struct Mirror<S, D> {
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
     shutdown: Shutdown,
+    gate: Gate,
     settling: Arc<Settling>,
     pub(super) yard: Yard,
     pub(super) manifests: Manifests,
@@ -119,6 +144,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let meter = Arc::clone(&meters.source);
             (site, Arc::new(Origin::new(source, Budget::new(reserve), meter)))
         };
+        let slots = Arc::new(Semaphore::new(2 * options.transfers.max(4)));
         let yard = Yard {
             ledger: Ledger::default(),
             downloads: Downloads::default(),
@@ -134,6 +160,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             settling: Arc::new(Settling::new(options.intent, Arc::clone(&observer))),
             options,
             observer,
+            gate: Gate { slots, shutdown: shutdown.clone() },
             shutdown,
             yard,
             manifests: Manifests::default(),
@@ -149,7 +176,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         self.observer.observe(&Event::Started { rows });
         let mut done: Vec<Option<Done>> = Vec::new();
         done.resize_with(images.len(), || None);
-        let slots = Arc::new(Semaphore::new(2 * self.options.transfers.max(4)));
+        let slots = Arc::new(Semaphore::new(LOOKED_AT));
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Id, usize> = HashMap::new();
         for (at, job) in self.jobs(&images).into_iter().enumerate() {
@@ -277,8 +304,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Plans and copies one image, unless the run is dropped meanwhile.
     async fn one(&self, job: &Job<S, D>) -> Done {
         let work = async {
-            let plan = plan::plan(job, self.options.intent).await;
-            self.carry_out(job, plan).await
+            match plan::plan(job, self.options.intent, &self.gate).await {
+                Some(plan) => self.carry_out(job, plan).await,
+                None => Done { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
+            }
         };
         let done = tokio::select! {
             biased;

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    mirror::Intent,
+    mirror::{Gate, Intent},
     reader::Reader,
     survey::{SourceGroup, TargetGroup},
     tree::{self, Tree},
@@ -58,6 +59,8 @@ pub(super) struct Plan<S> {
     /// One per target, in the image's order.
     pub(super) verdicts: Vec<Verdict>,
     pub(super) reader: Reader<S>,
+    /// Held until what differs is copied.
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 /// What is known about a target before the source's tree is.
@@ -67,20 +70,24 @@ enum Look {
     Differs(Option<Digest>),
 }
 
-/// Decides for every target of the image.
-pub(super) async fn plan<S: Source, D: Destination>(job: &Job<S, D>, intent: Intent) -> Plan<S> {
+/// Decides for every target of the image; `None` when it differs and no further one is begun.
+pub(super) async fn plan<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    intent: Intent,
+    gate: &Gate,
+) -> Option<Plan<S>> {
     let reader = Reader::new(Arc::clone(&job.source.origin), job.image.origin.repository.clone());
     let (source, looks) = match look(job, &reader).await {
         Ok(found) => found,
         Err(error) => {
             let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
-            return Plan { source: None, verdicts, reader };
+            return Some(Plan { source: None, verdicts, reader, _slot: None });
         }
     };
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
-    let tree = match differs {
-        true => Some(grow(job, &reader, &source, intent).await),
-        false => None,
+    let (slot, tree) = match differs {
+        true => (Some(gate.enter().await?), Some(grow(job, &reader, &source, intent).await)),
+        false => (None, None),
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
         |((group, target), look)| {
@@ -96,7 +103,7 @@ pub(super) async fn plan<S: Source, D: Destination>(job: &Job<S, D>, intent: Int
             }
         },
     ));
-    Plan { source: Some(source), verdicts: verdicts.await, reader }
+    Some(Plan { source: Some(source), verdicts: verdicts.await, reader, _slot: slot })
 }
 
 /// Learns the source's digest, from a hint where that settles everything, and looks at every target.

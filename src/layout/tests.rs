@@ -46,7 +46,7 @@ impl World {
         Self {
             upstream,
             plain: start(Mode::Plain).await,
-            transports: reaches.map(|reach| Transport::new(reach).unwrap()),
+            transports: reaches.map(|reach| Transport::new(reach)),
             place: tempfile::tempdir().unwrap(),
         }
     }

@@ -316,23 +316,26 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>()?)),
             _ => (rest, None),
         };
-        if let Some(path) = name.split_once('/').map_or(Some(name), |(_, path)| Some(path))
-            && path.bytes().any(|b| b.is_ascii_uppercase())
-        {
-            path.parse::<Repository>()?;
-        }
-        let parsed: oci_client::Reference = name.parse().map_err(|_| {
-            NameError::new("is not an image reference").hint(
-                "write `[host/]repository[:tag][@digest]`, like `quay.io/prometheus/prometheus`",
-            )
-        })?;
-        let host: Host = parsed.registry().parse()?;
-        let path = parsed.repository();
-        let repository = if host.is_docker_hub() && !path.contains('/') {
-            format!("library/{path}").parse()?
-        } else {
-            path.parse()?
+        // as Docker reads it: the first part is a host when it could not be a path's
+        let (host, path) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.parse()?, path)
+            }
+            _ => (Host(Host::DOCKER_HUB.into()), name),
         };
+        let repository = match host.is_docker_hub() && !path.contains('/') {
+            true => format!("library/{path}").parse(),
+            false => path.parse(),
+        };
+        let repository = repository.map_err(|wrong: NameError| match wrong.hint {
+            // the repository's own hint would leave the host away
+            Some(_) if !path.bytes().any(|b| b.is_ascii_uppercase()) => NameError::new(
+                "is not an image reference",
+            )
+            .hint("write `[host/]repository[:tag][@digest]`, like `quay.io/prometheus/prometheus`"),
+            Some(_) => wrong.hint(format!("write `{}`", text.to_ascii_lowercase())),
+            None => wrong,
+        })?;
         Ok(Self { host, repository, tag, digest })
     }
 }

@@ -5,7 +5,13 @@
 //! share one of HTTP/2. Nothing is decompressed, redirected or timed out here
 //! behind a caller's back: digests, credentials and uploads depend on it.
 
-use std::{error::Error as StdError, fmt, io, net::SocketAddr, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderValue, header::HOST};
 use reqwest::{Client, ClientBuilder, Request, Response, redirect::Policy};
@@ -64,10 +70,10 @@ impl Certificate {
 #[derive(Clone)]
 pub struct Transport {
     reach: Reach,
-    /// Through the system's proxies.
-    outer: Clients,
-    /// For this machine, past all proxies.
-    local: Clients,
+    certificate: Option<Certificate>,
+    /// By [`Route`]; made when something first goes that way, because reading
+    /// the system's certificates takes longer than asking a registry.
+    clients: Arc<[OnceLock<Result<Clients>>; 3]>,
 }
 
 #[derive(Clone)]
@@ -76,25 +82,40 @@ struct Clients {
     blobs: Client,
 }
 
+/// Which way a request goes.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    /// Through the system's proxies.
+    Outer,
+    /// To this machine, past all proxies.
+    Local,
+    /// To this machine without TLS: an empty one needs no CA certificates.
+    Bare,
+}
+
 impl Transport {
-    /// Makes ready; connects to nothing yet.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when the system has no CA certificates.
-    pub fn new(reach: Reach) -> Result<Self> {
-        Self::build(reach, None)
+    /// Makes ready; reads and connects to nothing yet.
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, certificate: None, clients: Arc::default() }
     }
 
     /// The same reach with connections of its own that trust this, too.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when the certificate cannot be used.
-    pub fn trusting(&self, certificate: &Certificate) -> Result<Self> {
-        Self::build(self.reach, Some(certificate))
+    pub fn trusting(&self, certificate: &Certificate) -> Self {
+        Self { certificate: Some(certificate.clone()), ..Self::new(self.reach) }
     }
 
-    fn build(reach: Reach, certificate: Option<&Certificate>) -> Result<Self> {
-        let plain = || {
+    fn clients(&self, url: &Url) -> Result<&Clients> {
+        let route = match (self.is_sandbox(), is_loopback(url), url.scheme()) {
+            (true, ..) | (_, true, "http") => Route::Bare,
+            (_, true, _) => Route::Local,
+            _ => Route::Outer,
+        };
+        let made = self.clients[route as usize].get_or_init(|| self.make(route));
+        made.as_ref().map_err(Error::clone)
+    }
+
+    fn make(&self, route: Route) -> Result<Clients> {
+        Clients::build(|| {
             let builder = Client::builder()
                 .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
                 .redirect(Policy::none())
@@ -106,19 +127,16 @@ impl Transport {
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .tcp_keepalive(KEEPALIVE);
-            match (reach, certificate) {
-                // no TLS, so that an empty machine needs no CA certificates
-                (Reach::Sandbox(_), _) => builder.tls_certs_only([]),
-                (Reach::Direct, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
-                (Reach::Direct, None) => builder,
+            let builder = match (route, &self.certificate) {
+                (Route::Bare, _) => builder.tls_certs_only([]),
+                (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
+                (_, None) => builder,
+            };
+            match route {
+                Route::Outer => builder,
+                Route::Local | Route::Bare => builder.no_proxy(),
             }
-        };
-        let local = Clients::build(|| plain().no_proxy())?;
-        let outer = match reach {
-            Reach::Direct => Clients::build(plain)?,
-            Reach::Sandbox(_) => local.clone(),
-        };
-        Ok(Self { reach, outer, local })
+        })
     }
 
     pub(crate) fn is_sandbox(&self) -> bool {
@@ -146,11 +164,10 @@ impl Transport {
         meter: &Meter,
         subject: &str,
     ) -> Result<Response> {
-        let local = self.is_sandbox() || is_loopback(request.url());
+        let clients = self.clients(request.url())?;
         if let Reach::Sandbox(address) = self.reach {
             readdress(address, &mut request);
         }
-        let clients = if local { &self.local } else { &self.outer };
         let client = match lane {
             Lane::Calls => &clients.calls,
             Lane::Blobs => &clients.blobs,
@@ -276,7 +293,7 @@ mod tests {
         ] {
             let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
             for (reach, expected) in [(Reach::Direct, direct), (sandbox, within)] {
-                let transport = Transport::new(reach).unwrap();
+                let transport = Transport::new(reach);
                 assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {reach:?}");
             }
         }

@@ -68,7 +68,7 @@ impl Moto {
 
     /// The same, where more is written about its repositories.
     pub(crate) fn run_as(&self, repositories: Repositories) -> Ecr {
-        let transport = Transport::new(self.reach).expect("a client can be made");
+        let transport = Transport::new(self.reach);
         let wire = Wire { settings: Settings::default(), transport, meter: Arc::default() };
         let written = (repositories, Account::default());
         Ecr::new(host(), Arc::clone(&self.session), written, wire)

@@ -37,7 +37,7 @@ impl World {
         let session = sessions.session(Identity::of(&host)).await;
         let wire = Wire {
             settings: Settings::default(),
-            transport: Transport::new(reach).unwrap(),
+            transport: Transport::new(reach),
             meter: Arc::clone(&meters.destination),
         };
         let repositories = written::Repositories { create, ..Default::default() };

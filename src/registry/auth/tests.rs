@@ -6,7 +6,7 @@ use super::*;
 use crate::registry::{access::Rights, transport::Reach};
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
-    let transport = Transport::new(Reach::Direct).unwrap();
+    let transport = Transport::new(Reach::Direct);
     Authenticator::new(
         (&host.parse().unwrap(), &base.parse().unwrap()),
         Credentials::Anonymous,

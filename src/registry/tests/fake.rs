@@ -80,7 +80,7 @@ impl Fake {
 
     /// A client of this host, which the fake plays.
     pub(super) fn registry(&self, host: &str, settings: Settings) -> Arc<Registry> {
-        let transport = Transport::new(Reach::Sandbox(self.address)).unwrap();
+        let transport = Transport::new(Reach::Sandbox(self.address));
         let meter = Arc::clone(&self.meter);
         Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
     }

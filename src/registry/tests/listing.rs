@@ -149,7 +149,7 @@ async fn a_listing_tells_what_the_registry_itself_says_and_is_not_asked_again_fo
         [("docker.io", "library/python"), ("quay.io", "prometheus/prometheus"), ("gcr.io", "a/b")]
     {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let transport = Transport::new(Reach::Sandbox(sandbox.address())).unwrap();
+        let transport = Transport::new(Reach::Sandbox(sandbox.address()));
         let (host, meter) = (host.parse().unwrap(), std::sync::Arc::new(Meter::default()));
         let registry = Registry::new(host, Settings::default(), &transport, meter).unwrap();
         let repository: Repository = repository.parse().unwrap();

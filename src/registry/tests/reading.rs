@@ -275,7 +275,7 @@ async fn a_registry_that_is_not_well_is_asked_again() {
 #[tokio::test]
 async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart() {
     let fake = Fake::new(|_| reply(200, "")).await;
-    let transport = Transport::new(Reach::Direct).unwrap();
+    let transport = Transport::new(Reach::Direct);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (address, expected) in [(fake.address, Kind::Configuration), (gone, Kind::Unavailable)] {
         let scheme = Scheme::Https;

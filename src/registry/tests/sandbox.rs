@@ -25,7 +25,7 @@ impl World {
     }
 
     fn registry(&self, host: &str) -> Arc<Registry> {
-        let transport = Transport::new(Reach::Sandbox(self.sandbox.address())).unwrap();
+        let transport = Transport::new(Reach::Sandbox(self.sandbox.address()));
         let (settings, meter) = (Settings::default(), Arc::clone(&self.meter));
         Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
     }

@@ -1,0 +1,200 @@
+//! How each program is told to mirror a corpus: the limit, ours, and whoever else is installed.
+//!
+//! Guards that all of them do the same: every platform and attestation, digests kept, the same
+//! names on both sides.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{copier, corpus::Corpus, server::PROGRAM};
+
+/// A program that mirrors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The bare copier.
+    Limit,
+    /// The release binary.
+    Ours,
+    Skopeo,
+    Regsync,
+    Crane,
+}
+
+/// The others, by what they are called on the PATH; not all of them are installed everywhere.
+pub(crate) const PEERS: [Program; 3] = [Program::Skopeo, Program::Regsync, Program::Crane];
+
+/// What is to be mirrored, from where and to where.
+pub(crate) struct Job<'a> {
+    pub(crate) corpus: &'a Corpus,
+    /// The file the corpus is in.
+    pub(crate) file: &'a Path,
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    /// Where configurations are written.
+    pub(crate) scratch: &'a Path,
+}
+
+/// Whether there are bytes to move: who knows beforehand does something else where there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    Copy,
+    Ask,
+}
+
+impl Program {
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Ours => "ecr-mirror",
+            Self::Skopeo => "skopeo",
+            Self::Regsync => "regsync",
+            Self::Crane => "crane",
+        }
+    }
+
+    /// Whether it is on the PATH; ours and the limit always are here.
+    pub(crate) fn is_there(self) -> bool {
+        let on_path = || {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).any(|directory| directory.join(self.name()).is_file())
+        };
+        matches!(self, Self::Limit | Self::Ours) || on_path()
+    }
+
+    /// The command that does the job.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub(crate) fn command(self, task: Task, job: &Job<'_>) -> Result<Command> {
+        let mut command = match self {
+            Self::Limit => {
+                let task = if task == Task::Ask { "ask" } else { "copy" };
+                let mut command = Command::new(env::current_exe()?);
+                command.args(copier::arguments(task, job.file, job.from, job.to));
+                command
+            }
+            Self::Ours => {
+                let config = job.write("mirror.toml", &job.mirror_toml())?;
+                let mut command = Command::new(PROGRAM);
+                command.args(["sync", "--json", "--progress", "none", "--config"]).arg(config);
+                command
+            }
+            Self::Skopeo => {
+                let config = job.write("skopeo.yml", &job.skopeo_yml())?;
+                let mut command = Command::new("skopeo");
+                command
+                    .args(["sync", "--all", "--preserve-digests", "--dest-tls-verify=false"])
+                    .args(["--src", "yaml", "--dest", "docker"])
+                    .arg(config)
+                    .arg(job.to);
+                command
+            }
+            Self::Regsync => {
+                let config = job.write("regsync.yml", &job.regsync_yml())?;
+                let mut command = Command::new("regsync");
+                command.args(["once", "--config"]).arg(config);
+                command
+            }
+            Self::Crane => {
+                let names: Vec<&str> = job.corpus.repositories().into_keys().collect();
+                let names = job.write("crane.txt", &names.join("\n"))?;
+                let copy = format!(
+                    "xargs -P 8 -I NAME crane copy --insecure --jobs 8 --all-tags {}/NAME {}/NAME",
+                    job.from, job.to
+                );
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(format!("{copy} < {}", names.display()));
+                command
+            }
+        };
+        // nobody's logins, and no proxy between loopback and loopback
+        command.env("DOCKER_CONFIG", job.scratch).env("NO_PROXY", "127.0.0.1");
+        Ok(command)
+    }
+}
+
+impl Job<'_> {
+    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.scratch.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn mirror_toml(&self) -> String {
+        let mut text = format!("[[destination]]\nregistry = {:?}\n", self.to);
+        for (repository, tags) in self.corpus.repositories() {
+            let source = format!("{}/{repository}", self.from);
+            let _ = write!(text, "\n[[image]]\nsource = {source:?}\ntags = {tags:?}\n");
+        }
+        text
+    }
+
+    fn skopeo_yml(&self) -> String {
+        let mut text = format!("{:?}:\n  tls-verify: false\n  images:\n", self.from);
+        for (repository, tags) in self.corpus.repositories() {
+            let _ = writeln!(text, "    {repository}: {tags:?}");
+        }
+        text
+    }
+
+    fn regsync_yml(&self) -> String {
+        let mut text = "version: 1\ncreds:\n".to_owned();
+        for registry in [self.from, self.to] {
+            let _ = writeln!(text, "  - registry: {registry:?}\n    tls: disabled");
+        }
+        text += "defaults:\n  parallel: 8\nsync:\n";
+        for repository in self.corpus.repositories().into_keys() {
+            let (from, to) = (self.from, self.to);
+            let _ = writeln!(
+                text,
+                "  - source: {from}/{repository}\n    target: {to}/{repository}\n    type: repository"
+            );
+        }
+        text
+    }
+}
+
+/// What a program tells about its run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    /// Requests to the source and to the destination.
+    pub(crate) requests: (u64, u64),
+    /// Blob bytes read from the source.
+    pub(crate) bytes: u64,
+}
+
+/// Reads what the limit or ours wrote on stdout; the others tell nothing.
+///
+/// # Errors
+/// When it does not read as it should.
+pub(crate) fn counted(program: Program, stdout: &str) -> Result<Option<Counted>> {
+    if !matches!(program, Program::Limit | Program::Ours) {
+        return Ok(None);
+    }
+    let said: serde_json::Value = serde_json::from_str(stdout).context("a report is JSON")?;
+    let number = |pointer: &str| {
+        said.pointer(pointer)
+            .and_then(serde_json::Value::as_u64)
+            .with_context(|| format!("the report lacks `{pointer}`"))
+    };
+    let counted = if program == Program::Limit {
+        Counted {
+            requests: (number("/source")?, number("/destination")?),
+            bytes: number("/bytes")?,
+        }
+    } else {
+        Counted {
+            requests: (number("/requests/source")?, number("/requests/destination")?),
+            bytes: number("/bytes/from_source")?,
+        }
+    };
+    Ok(Some(counted))
+}

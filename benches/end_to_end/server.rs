@@ -1,0 +1,88 @@
+//! The registries on either side: `ecr-mirror sandbox` in processes of their own.
+//!
+//! Guards that none outlives the bench, nor a cold destination its run.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-mirror");
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    /// What it said clients should set.
+    said: HashMap<String, String>,
+    /// Removed with the server.
+    temporary: Option<PathBuf>,
+}
+
+impl Server {
+    /// An ordinary registry whose content stays.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn plain(directory: &Path, latency: &str) -> Result<Server> {
+        Self::start(&["--plain", "--latency", latency], directory)
+    }
+
+    /// An ordinary registry that is gone, with its content, when it is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn passing(directory: &Path, latency: &str) -> Result<Server> {
+        let mut server = Self::plain(directory, latency)?;
+        server.temporary = Some(directory.to_owned());
+        Ok(server)
+    }
+
+    fn start(arguments: &[&str], directory: &Path) -> Result<Server> {
+        let mut child = Command::new(PROGRAM)
+            .arg("sandbox")
+            .args(arguments)
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the sandbox")?;
+        let stdout = child.stdout.take().context("it was piped just now")?;
+        let mut server = Server { child, said: HashMap::new(), temporary: None };
+        let last = if arguments.contains(&"--plain") { "SANDBOX_REGISTRY" } else { "AWS_REGION" };
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            let Some((name, value)) =
+                line.strip_prefix("export ").and_then(|it| it.split_once('='))
+            else {
+                continue;
+            };
+            server.said.insert(name.to_owned(), value.to_owned());
+            if name == last {
+                return Ok(server);
+            }
+        }
+        anyhow::bail!("the sandbox ended before it served")
+    }
+
+    /// The address of a plain registry.
+    pub(crate) fn address(&self) -> &str {
+        self.said.get("SANDBOX_REGISTRY").map_or("", String::as_str)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // one that is gone already needs no end
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(directory) = &self.temporary {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
