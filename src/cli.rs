@@ -214,10 +214,10 @@ pub struct PlanArgs {
 /// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// The image: a reference with a tag, a digest, or both; or oci:DIR[:TAG], an OCI layout
+    /// The image: a reference with a tag, a digest, or both; or `oci:DIR[:TAG]`, an OCI layout
     #[arg(value_parser = name::<Locator>)]
     pub source: Locator,
-    /// Where it goes: a reference in ECR or in any other registry; or oci:DIR[:TAG]
+    /// Where it goes: a reference in ECR or in any other registry; or `oci:DIR[:TAG]`
     #[arg(value_parser = name::<Locator>)]
     pub destination: Locator,
     /// Copy only this platform, like `linux/arm64`; repeatable [default: all]

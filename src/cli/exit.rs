@@ -39,6 +39,7 @@ pub(super) fn copy() -> String {
         ("ecr-mirror copy nginx:1.27 $ECR/nginx:1.27", ""),
         ("ecr-mirror copy alpine:3.20 $ECR/alpine:3.20 --platform linux/arm64", ""),
         ("ecr-mirror copy nginx:1.27 localhost:5000/nginx:1.27", ""),
+        ("ecr-mirror copy nginx:1.27 oci:images && ecr-mirror copy oci:images $ECR/nginx", ""),
     ]) + &status(&[
         ("0", "the image is now there (or was already)"),
         ("1", "the image failed, or drifted behind an immutable tag"),

@@ -100,6 +100,8 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         (&format!("copy {digest} localhost:5000/x"), "64 hexadecimal digits"),
         ("copy nginx", "<DESTINATION>"),
         ("copy a:1 localhost/a:1 --platform amd64", "hint: "),
+        ("copy oci: localhost/a:1", "hint: write `oci:DIR`"),
+        ("copy a:1 oci:d:.x", "is not a tag"),
         ("copy a:1 localhost/a:1 --flatten", "--platform"),
         ("copy a:1 localhost/a:1 --attestations some", "drop"),
         ("sandbox --fault sunshine", "hint: there are reset"),

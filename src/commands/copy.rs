@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::mirroring::{Wanted, Work, mirror};
 use crate::{
     cli::{CopyArgs, Global},
-    config::{Aws, Config, Destination, Repositories},
+    config::{Account, Aws, Config, Destination, Repositories},
     engine::{Intent, Options},
     layout,
     model::{
@@ -29,6 +29,7 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
             prefix: None,
             aws: Aws::default(),
             repositories: Repositories::default(),
+            account: Account::default(),
         }],
         registries: BTreeMap::new(),
         entries: Vec::new(),

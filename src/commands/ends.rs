@@ -26,7 +26,7 @@ use crate::{
     },
     registry::{
         Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Pages,
-        Reach, Registry, Scheme, Session, Settings, Source, Transport,
+        Presence, Reach, Registry, Scheme, Session, Settings, Settled, Source, Touch, Transport,
     },
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
@@ -63,6 +63,19 @@ impl Destination for Target {
 
     async fn ensure(&self, repository: &Repository) -> Result<()> {
         either!(self, it => it.ensure(repository))
+    }
+
+    async fn admit(&self, repository: &Repository) -> Result<()> {
+        either!(self, it => it.admit(repository))
+    }
+
+    async fn settle(
+        &self,
+        repository: &Repository,
+        presence: Presence,
+        touch: Touch,
+    ) -> Result<Settled> {
+        either!(self, it => it.settle(repository, presence, touch))
     }
 
     async fn manifests(
@@ -338,7 +351,8 @@ impl World {
         };
         let session = self.sessions.session(identity).await;
         let wire = Wire { settings, transport: self.transport.clone(), meter };
-        let ecr = Ecr::new(host, session, destination.repositories.create, wire);
+        let written = (destination.repositories.clone(), destination.account.clone());
+        let ecr = Ecr::new(host, session, written, wire);
         Ok(Target::Ecr(Box::new(ecr)))
     }
 }

@@ -148,6 +148,7 @@ async fn carry_out_locking(
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         exit: outcome::exit_status(&totals, shutdown.interrupt()),
+        changes: summary.changes.clone(),
         totals,
         blobs: summary.blobs,
         bytes: bytes(&summary, meters, options.intent),

@@ -3,11 +3,12 @@
 use url::Url;
 
 use super::{
-    Aws, Destination, Repositories, Surroundings,
+    Aws, Destination, Surroundings, account,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
+    repositories,
 };
-use crate::model::{Create, EcrHost, NameError, Site};
+use crate::model::{EcrHost, NameError, Site};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -20,10 +21,9 @@ pub(super) const KEYS: Keys = Keys {
         "external_id",
         "endpoint_url",
         "repositories",
+        "account",
     ],
 };
-
-const REPOSITORIES: Keys = Keys { title: "`[destination.repositories]`", names: &["create"] };
 
 /// A destination and where it is written.
 pub(super) struct ReadDestination {
@@ -48,7 +48,10 @@ pub(super) fn read(
     let prefix = table.text("prefix")?.map(|text| text.parse()).transpose()?;
     let aws = aws(table)?;
     refuse_keys(table, &site)?;
-    let repositories = repositories(table)?;
+    let ecr = site.host().and_then(EcrHost::parse);
+    let partition = ecr.as_ref().map_or("aws", EcrHost::partition);
+    let repositories = repositories::read(table, around, partition)?;
+    let account = account::read(table)?;
     let named = name.as_ref().unwrap_or(&registry);
     Ok(ReadDestination {
         name: named.span.clone(),
@@ -60,6 +63,7 @@ pub(super) fn read(
             prefix,
             aws,
             repositories,
+            account,
         },
     })
 }
@@ -107,17 +111,6 @@ fn endpoint(text: &Text) -> Result<Url, Problem> {
     })
 }
 
-fn repositories(table: &Table<'_>) -> Result<Repositories, Problem> {
-    let Some(table) = table.table("repositories", &REPOSITORIES)? else {
-        return Ok(Repositories::default());
-    };
-    let create = match table.switch("create")? {
-        Some((false, _)) => Create::Never,
-        Some((true, _)) | None => Create::Missing,
-    };
-    Ok(Repositories { create })
-}
-
 /// What only means something to AWS, on a registry that is not its.
 fn refuse_keys(table: &Table<'_>, site: &Site) -> Result<(), Problem> {
     let (what, hint) = match (site.host(), table.place("endpoint_url")) {
@@ -127,7 +120,8 @@ fn refuse_keys(table: &Table<'_>, site: &Site) -> Result<(), Problem> {
         }
         _ => return Ok(()),
     };
-    for key in ["profile", "role_arn", "external_id", "endpoint_url", "repositories"] {
+    let keys = ["profile", "role_arn", "external_id", "endpoint_url", "repositories", "account"];
+    for key in keys {
         if let Some(span) = table.place(key) {
             return Err(Problem::at(&span, format!("`{key}` is for ECR, {what} is not ECR"))
                 .hint(format!("leave `{key}` away{hint}")));

@@ -190,6 +190,22 @@ impl<'a> Table<'a> {
         Self::open(entries, value.span(), keys, self.environment).map(Some)
     }
 
+    /// The strings of the table under this key, whatever their names; each with its name, where
+    /// that is, and in the order of the file.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<(&'a str, Span, Text)>, Problem> {
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let Some(entries) = value.get_ref().as_table() else {
+            return Err(wrong_type(value, "a table of strings"));
+        };
+        let read = |(name, value): (&'a Spanned<_>, _)| {
+            let name: &'a Spanned<std::borrow::Cow<'a, str>> = name;
+            Ok((name.get_ref().as_ref(), name.span(), self.string(value)?))
+        };
+        let mut texts: Vec<_> = entries.iter().map(read).collect::<Result<_, Problem>>()?;
+        texts.sort_by_key(|(_, span, _)| span.start);
+        Ok(texts)
+    }
+
     /// The tables under this key, each with its problem or without, in the order of the file.
     pub(super) fn tables(
         &self,

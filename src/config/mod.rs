@@ -2,16 +2,19 @@
 //!
 //! Every string becomes its type here, or an error that points at it: what
 //! holds a [`Config`] never has to check a name again. Reads no network; of
-//! files, only the configuration and the CA files it names.
+//! files, only the configuration and the CA and policy files it names.
 
+mod account;
 mod collisions;
 mod destination;
 mod document;
 mod entry;
 mod images;
 mod interpolate;
+mod policies;
 mod problem;
 mod registry;
+mod repositories;
 mod retag;
 mod select;
 #[cfg(test)]
@@ -29,9 +32,8 @@ use self::{
     interpolate::Environment,
     problem::Problem,
 };
-use crate::model::{
-    Create, DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want,
-};
+pub use crate::model::ecr_settings::{Account, Repositories};
+use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want};
 
 /// A configuration that is known to be good.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct Destination {
     pub aws: Aws,
     /// What happens to ECR repositories.
     pub repositories: Repositories,
+    /// What happens to the account and region they are in.
+    pub account: Account,
 }
 
 impl Destination {
@@ -77,13 +81,6 @@ pub struct Aws {
     pub external_id: Option<String>,
     /// Another ECR API endpoint, `http` or `https`.
     pub endpoint_url: Option<Url>,
-}
-
-/// What happens to ECR repositories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Repositories {
-    /// When they are created.
-    pub create: Create,
 }
 
 /// How a registry is reached.

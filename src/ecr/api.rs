@@ -44,6 +44,11 @@ impl Api {
         &self.region
     }
 
+    /// What counts the calls.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Who calls.
     pub fn identity(&self) -> &Identity {
         &self.identity

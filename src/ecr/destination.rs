@@ -14,12 +14,12 @@ use url::Url;
 use super::{account::Account, failure, look::Look, repository::Repositories, session::Session};
 use crate::{
     model::{
-        Create, Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
-        Tag, ecr_host::EcrHost,
+        Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result, Tag,
+        ecr_host::EcrHost, ecr_settings as written,
     },
     registry::{
-        self, Body, Credentials, Destination, Login, Meter, Mount, Mounting, Mutability, Registry,
-        Scheme, Settings, Transport,
+        self, Body, Credentials, Destination, Login, Meter, Mount, Mounting, Mutability, Presence,
+        Registry, Scheme, Settings, Settled, Touch, Transport,
     },
 };
 
@@ -69,15 +69,22 @@ fn authority(url: &Url) -> String {
 
 impl Ecr {
     /// The registry at `host`, spoken to through `session`; nothing is sent yet.
-    pub fn new(host: Host, session: Arc<Session>, create: Create, wire: Wire) -> Self {
+    ///
+    /// Its repositories and their account are to be as they are written.
+    pub fn new(
+        host: Host,
+        session: Arc<Session>,
+        (repositories, owner): (written::Repositories, written::Account),
+        wire: Wire,
+    ) -> Self {
         // a host that is not ECR's stands for the caller's own registry
         let account = EcrHost::parse(&host).map(|ecr| ecr.account().to_owned());
         let api = &session.api;
         Self {
             host,
             look: Look::new(Arc::clone(api), account.clone()),
-            repositories: Repositories::new(Arc::clone(api), account, create),
-            account: Account::new(Arc::clone(api)),
+            repositories: Repositories::new(Arc::clone(api), account, repositories),
+            account: Account::new(Arc::clone(&session), owner),
             session,
             wire,
             plane: OnceLock::new(),
@@ -151,6 +158,23 @@ impl Destination for Ecr {
 
     async fn ensure(&self, repository: &Repository) -> Result<()> {
         self.repositories.ensure(repository).await
+    }
+
+    async fn admit(&self, repository: &Repository) -> Result<()> {
+        self.repositories.admit(repository).await
+    }
+
+    async fn settle(
+        &self,
+        repository: &Repository,
+        presence: Presence,
+        touch: Touch,
+    ) -> Result<Settled> {
+        self.account.settle(&self.host, touch).await?;
+        let host = self.host.as_str();
+        let mut settled = self.repositories.settle(host, repository, (presence, touch)).await?;
+        settled.changes.extend(self.account.change());
+        Ok(settled)
     }
 
     async fn manifests(

@@ -6,15 +6,19 @@
 
 pub mod account;
 pub mod api;
+mod caller;
+pub mod claims;
 pub mod destination;
 pub mod failure;
 pub mod listing;
 pub mod login;
 pub mod look;
 pub mod quota;
+mod reconcile;
 pub mod repository;
 pub mod secrets;
 pub mod session;
+mod settings;
 
 #[cfg(test)]
 mod fake;

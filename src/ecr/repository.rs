@@ -1,4 +1,5 @@
-//! Repositories: made where they are missing, and asked whether their tags may move.
+//! Repositories: made as they are written where they are missing, and asked whether their tags
+//! may move.
 //!
 //! What a run learns about a repository it asks once, however many images go there.
 
@@ -10,42 +11,58 @@ use std::{
 use aws_sdk_ecr::{
     Client,
     error::ProvideErrorMetadata,
-    operation::describe_repositories::builders::DescribeRepositoriesFluentBuilder,
-    types::{ImageTagMutability, Repository as Described},
+    operation::{
+        create_repository::builders::CreateRepositoryFluentBuilder,
+        describe_repositories::builders::DescribeRepositoriesFluentBuilder,
+    },
+    types::{ImageScanningConfiguration, Repository as Described},
 };
 use globset::Glob;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
-use super::api::Api;
+use super::{
+    api::Api,
+    claims::Claims,
+    reconcile::{CALLS, to_tags},
+    settings::{self, Step},
+};
 use crate::{
-    model::{Create, Error, Kind, Repository, Result, Tag},
+    model::{
+        Create, Error, Kind, Repository, Result, Tag,
+        ecr_settings::{self as written, TagMutability},
+    },
     registry::Mutability,
 };
 
 /// The repositories of one registry.
 #[derive(Debug)]
 pub struct Repositories {
-    api: Arc<Api>,
-    account: Option<String>,
-    create: Create,
+    pub(super) api: Arc<Api>,
+    pub(super) account: Option<String>,
+    pub(super) written: written::Repositories,
+    claims: Claims,
+    /// Held while a repository's settings are asked and changed.
+    pub(super) calls: Semaphore,
     known: Mutex<HashMap<Repository, Arc<Known>>>,
 }
 
 /// What this run has learnt about one repository; each cell is filled by whoever needs it first.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Whether it is there by now, or why it cannot be.
     exists: OnceCell<Result<()>>,
-    described: OnceCell<Described>,
+    pub(super) mutability: OnceCell<TagMutability>,
 }
 
 impl Repositories {
     /// The repositories of this account, or of the caller's own.
-    pub fn new(api: Arc<Api>, account: Option<String>, create: Create) -> Self {
-        Self { api, account, create, known: Mutex::default() }
+    pub fn new(api: Arc<Api>, account: Option<String>, written: written::Repositories) -> Self {
+        let claims = Claims::new(Arc::clone(&api), account.clone());
+        let (calls, known) = (Semaphore::new(CALLS), Mutex::default());
+        Self { api, account, written, claims, calls, known }
     }
 
-    fn known(&self, repository: &Repository) -> Arc<Known> {
+    pub(super) fn known(&self, repository: &Repository) -> Arc<Known> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(repository.clone()).or_default())
     }
@@ -63,8 +80,12 @@ impl Repositories {
     pub async fn ensure(&self, repository: &Repository) -> Result<()> {
         let known = self.known(repository);
         let made = known.exists.get_or_try_init(|| async {
-            let made = match self.create {
-                Create::Missing => self.make(repository).await,
+            let made = match self.written.create {
+                Create::Unclaimed if self.claims.makes_on_push(repository).await => {
+                    tracing::debug!(%repository, "the registry makes it when it is pushed to");
+                    Ok(())
+                }
+                Create::Unclaimed | Create::Missing => self.make(repository).await,
                 Create::Never => self.require(repository).await,
             };
             match made {
@@ -76,14 +97,53 @@ impl Repositories {
         made.await?.clone()
     }
 
+    /// Refuses a repository that a pull-through rule has a claim on.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`], with what to do about it.
+    pub async fn admit(&self, repository: &Repository) -> Result<()> {
+        self.claims.admit(repository).await
+    }
+
+    /// What is to be created: all settings that the one call takes.
+    fn creation(&self, ecr: &Client, repository: &Repository) -> CreateRepositoryFluentBuilder {
+        let written = &self.written.settings;
+        let scanning = |on| ImageScanningConfiguration::builder().scan_on_push(on).build();
+        let (mutability, exclusions) = written.mutability.as_ref().map(settings::to_api).unzip();
+        ecr.create_repository()
+            .repository_name(repository.as_str())
+            .set_registry_id(self.account.clone())
+            .set_image_tag_mutability(mutability)
+            .set_image_tag_mutability_exclusion_filters(exclusions.flatten())
+            .set_image_scanning_configuration(written.scan_on_push.map(scanning))
+            .set_encryption_configuration(
+                written.encryption.as_ref().map(settings::encryption_to_api),
+            )
+            .set_tags((!written.tags.is_empty()).then(|| to_tags(&written.tags)))
+    }
+
+    /// Puts the policies of a repository that this run has made.
+    async fn furnish(&self, repository: &Repository) -> Result<()> {
+        let written = &self.written.settings;
+        let lifecycle = written.lifecycle.clone().map(Step::Lifecycle);
+        for step in lifecycle.into_iter().chain(written.policy.clone().map(Step::Policy)) {
+            self.take(repository, &step).await.map_err(|error| {
+                let message =
+                    format!("repository `{repository}` is made, but not as it is written");
+                let unless = error.remedy().map(|hint| format!("; {hint}")).unwrap_or_default();
+                error
+                    .context(message)
+                    .hint(format!("the next run goes on with it, as it is empty{unless}"))
+            })?;
+        }
+        Ok(())
+    }
+
     async fn make(&self, repository: &Repository) -> Result<()> {
         let made = self
             .api
             .call("CreateRepository", |ecr| {
-                let request = ecr
-                    .create_repository()
-                    .repository_name(repository.as_str())
-                    .set_registry_id(self.account.clone());
+                let request = self.creation(&ecr, repository);
                 async move {
                     match request.send().await {
                         // two runs at once, or a listing that was late
@@ -94,7 +154,7 @@ impl Repositories {
             })
             .await;
         match made {
-            Ok(()) => Ok(()),
+            Ok(()) => self.furnish(repository).await,
             // a role that may not create can still push to what is there
             Err(error) if error.kind() == Kind::Denied => match self.describe(repository).await {
                 Ok(_) => Ok(()),
@@ -175,27 +235,22 @@ impl Repositories {
     /// Those of `DescribeRepositories`.
     pub async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
         let known = self.known(repository);
-        let described = known.described.get_or_try_init(|| self.describe(repository)).await;
-        let described = described.map_err(|error| {
+        let ask = async || self.describe(repository).await.map(|told| settings::mutability(&told));
+        let setting = known.mutability.get_or_try_init(ask).await.map_err(|error| {
             error.context(format!("cannot tell whether the tags of `{repository}` may be moved"))
         })?;
-        let filters: Vec<&str> = described
-            .image_tag_mutability_exclusion_filters()
-            .iter()
-            .map(|filter| filter.filter())
-            .collect();
-        Ok(mutability(described.image_tag_mutability(), &filters, tag))
+        Ok(mutability(setting, tag))
     }
 }
 
 /// Whether the tag may be moved in a repository of this setting.
-fn mutability(setting: Option<&ImageTagMutability>, filters: &[&str], tag: &Tag) -> Mutability {
-    let excluded = || filters.iter().any(|filter| is_match(filter, tag));
+fn mutability(setting: &TagMutability, tag: &Tag) -> Mutability {
+    let excluded = || setting.exclusions().iter().any(|filter| is_match(filter, tag));
     let immutable = match setting {
-        Some(ImageTagMutability::Immutable) => true,
-        Some(ImageTagMutability::ImmutableWithExclusion) => !excluded(),
-        Some(ImageTagMutability::MutableWithExclusion) => excluded(),
-        _ => false,
+        TagMutability::Mutable => false,
+        TagMutability::Immutable => true,
+        TagMutability::ImmutableExcept(_) => !excluded(),
+        TagMutability::MutableExcept(_) => excluded(),
     };
     if immutable { Mutability::Immutable } else { Mutability::Mutable }
 }
@@ -207,6 +262,11 @@ fn is_match(filter: &str, tag: &Tag) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_ecr::types::{
+        ImageTagMutability, ImageTagMutabilityExclusionFilter as Filter,
+        ImageTagMutabilityExclusionFilterType as FilterType,
+    };
+
     use super::*;
 
     #[test]
@@ -225,8 +285,17 @@ mod tests {
             ("MUTABLE_WITH_EXCLUSION", &["V*"], "v1", Mutability::Mutable),
             ("SOMETHING_NEW", &["*"], "v1", Mutability::Mutable),
         ] {
-            let setting_value = ImageTagMutability::from(setting);
-            let actual = mutability(Some(&setting_value), filters, &tag.parse().unwrap());
+            let filter = |text: &&str| {
+                let filter = Filter::builder().filter_type(FilterType::Wildcard).filter(*text);
+                filter.build().unwrap()
+            };
+            let told = Described::builder()
+                .image_tag_mutability(ImageTagMutability::from(setting))
+                .set_image_tag_mutability_exclusion_filters(Some(
+                    filters.iter().map(filter).collect(),
+                ))
+                .build();
+            let actual = mutability(&settings::mutability(&told), &tag.parse().unwrap());
             assert_eq!(actual, expected, "{setting} {filters:?} {tag}");
         }
     }

@@ -22,12 +22,13 @@ use super::{
     ledger::Ledger,
     plan::{self, Job, Plan, Verdict},
     reader::Origin,
+    settle::Settling,
     shutdown::Shutdown,
     survey::{self, SourceGroup, TargetGroup},
 };
 use crate::{
     model::{
-        DestinationId, Error, Image, Kind, Repository, Signatures, Site,
+        Change, DestinationId, Error, Image, Kind, Repository, Signatures, Site,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
@@ -79,6 +80,8 @@ pub struct Summary {
     pub rows: Vec<Row>,
     /// What became of the blobs.
     pub blobs: Blobs,
+    /// Settings that were changed, or in a plan would be, by registry and name.
+    pub changes: Vec<Change>,
     /// Of a plan: blob bytes it would read; `None` where only a pull could tell.
     pub bytes_to_read: Option<u64>,
     /// The metered registries.
@@ -92,6 +95,7 @@ pub struct Mirror<S, D> {
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
     shutdown: Shutdown,
+    settling: Arc<Settling>,
     pub(super) yard: Yard,
     pub(super) manifests: Manifests,
 }
@@ -127,6 +131,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         Self {
             origins: sides.sources.into_iter().map(origin).collect(),
             destinations: sides.destinations,
+            settling: Arc::new(Settling::new(options.intent, Arc::clone(&observer))),
             options,
             observer,
             shutdown,
@@ -205,7 +210,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
         }
         let blobs = if untold.is_empty() { self.yard.tally.blobs() } else { Blobs::default() };
-        Summary { rows, blobs, bytes_to_read, pulls: self.pulls(&untold) }
+        Summary {
+            rows,
+            blobs,
+            changes: self.settling.changes(),
+            bytes_to_read,
+            pulls: self.pulls(&untold),
+        }
     }
 
     /// The metered registries; what images that were not looked into would spend is not known.
@@ -239,7 +250,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             for to in &image.targets {
                 let group = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
                     let end = Arc::clone(&self.destinations[to.destination.0]);
-                    TargetGroup::new(end, to.repository.clone())
+                    TargetGroup::new(end, to.repository.clone(), Arc::clone(&self.settling))
                 });
                 group.tags.push(to.tag.clone());
                 if !image.want.is_everything() || image.want.signatures != Signatures::None {

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod mirror;
 mod plan;
 mod reader;
+mod settle;
 pub mod shutdown;
 mod stage;
 mod survey;

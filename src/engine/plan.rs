@@ -131,9 +131,12 @@ async fn look_at_all<S: Source, D: Destination>(
     source: &Digest,
 ) -> Vec<Look> {
     let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
-        look_at(group, target, reader, &job.image.want, source)
-            .await
-            .unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
+        let look = match look_at(group, target, reader, &job.image.want, source).await {
+            // what must not be written is refused before the source is read for it
+            Ok(Look::Differs(current)) => group.admit().await.map(|()| Look::Differs(current)),
+            look => look,
+        };
+        look.unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
     });
     join_all(looks).await
 }
@@ -145,6 +148,7 @@ async fn look_at<S: Source, D: Destination>(
     want: &Want,
     source: &Digest,
 ) -> Result<Look> {
+    group.settle().await?;
     let Some(current) = group.current(&target.tag).await? else { return Ok(Look::Differs(None)) };
     let standing = |platforms, warning| {
         let digest = current.clone();

@@ -11,10 +11,10 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{mirror::End, reader::Origin};
+use super::{mirror::End, reader::Origin, settle::Settling};
 use crate::{
     model::{Digest, Error, RawManifest, Repository, Result, Tag},
-    registry::{Destination, Mutability, Source},
+    registry::{Destination, Mutability, Presence, Source},
 };
 
 /// The images of one source repository.
@@ -64,11 +64,13 @@ pub(super) struct TargetGroup<D> {
     street: OnceLock<Arc<Street<D>>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
+    settling: Arc<Settling>,
+    settled: OnceCell<Result<()>>,
     ensured: OnceCell<Result<Age>>,
 }
 
 impl<D: Destination> TargetGroup<D> {
-    pub(super) fn new(end: Arc<End<D>>, repository: Repository) -> Self {
+    pub(super) fn new(end: Arc<End<D>>, repository: Repository, settling: Arc<Settling>) -> Self {
         Self {
             end,
             repository,
@@ -78,6 +80,8 @@ impl<D: Destination> TargetGroup<D> {
             street: OnceLock::new(),
             current: OnceCell::new(),
             manifests: OnceCell::new(),
+            settling,
+            settled: OnceCell::new(),
             ensured: OnceCell::new(),
         }
     }
@@ -92,6 +96,24 @@ impl<D: Destination> TargetGroup<D> {
             answer.map_err(|error| error.context(format!("cannot ask {self} for its tags")))
         };
         self.current.get_or_init(ask).await.as_ref().map_err(Error::clone)
+    }
+
+    /// Brings the repository's settings to what is written about them, or tells what differs.
+    pub(super) async fn settle(&self) -> Result<()> {
+        let settle = || async {
+            let presence = match self.all().await? {
+                None => Presence::Missing,
+                Some(tags) if tags.is_empty() => Presence::Bare,
+                Some(_) => Presence::Inhabited,
+            };
+            self.settling.settle(&self.end, &self.repository, presence).await
+        };
+        self.settled.get_or_init(settle).await.clone()
+    }
+
+    /// Refuses a repository that must not be pushed to.
+    pub(super) async fn admit(&self) -> Result<()> {
+        self.destination().admit(&self.repository).await
     }
 
     /// What the tag points to now; `None` when it does not exist.

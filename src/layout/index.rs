@@ -180,11 +180,15 @@ impl Index {
     }
 
     /// The only image and its name, if it has one; `None` where there are none or several.
+    ///
+    /// Beside one that has a name, those without are what refers to it, or what lost its name.
     pub(super) fn only_image(&self) -> Result<Option<(Digest, Option<String>)>> {
-        let [first, rest @ ..] = self.entries() else { return Ok(None) };
-        let digest = self.descriptor(first)?.digest;
-        let name = name_of(first).map(str::to_owned);
-        Ok(rest.is_empty().then_some((digest, name)))
+        let mut named = self.entries().iter().filter(|entry| name_of(entry).is_some());
+        let only = match (named.next(), named.next(), self.entries()) {
+            (Some(only), None, _) | (None, _, [only]) => only,
+            _ => return Ok(None),
+        };
+        Ok(Some((self.descriptor(only)?.digest, name_of(only).map(str::to_owned))))
     }
 
     /// As what the manifest of this digest is listed.

@@ -4,7 +4,7 @@
 //! oci-layout            says that it is one
 //! index.json            what images are called, and their digests
 //! blobs/sha256/<hex>    every blob and manifest, once, whichever image needs it
-//! .ecr-mirror/          what is being written; holds nothing when no run is going on
+//! .ecr-mirror/          what is being written, and a lock; only that when no run is going on
 //! ```
 //!
 //! Guards that nothing in the first three is ever half-done, and that no name

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     io::{self, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use bytes::BytesMut;
-use futures::{StreamExt, stream};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
 use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncSeekExt},
@@ -124,17 +124,14 @@ impl Source for Layout {
 }
 
 /// The file from this offset on, and its length.
-async fn open(path: &PathBuf, from: u64) -> io::Result<(File, u64)> {
+async fn open(path: &Path, from: u64) -> io::Result<(File, u64)> {
     let mut file = File::open(path).await?;
     let size = file.metadata().await?.len();
     file.seek(SeekFrom::Start(from)).await?;
     Ok((file, size))
 }
 
-fn chunks(
-    file: File,
-    path: PathBuf,
-) -> impl futures::Stream<Item = Result<bytes::Bytes>> + Send + 'static {
+fn chunks(file: File, path: PathBuf) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     stream::try_unfold((file, path), |(mut file, path)| async move {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         match file.read_buf(&mut chunk).await {

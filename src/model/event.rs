@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::outcome::Outcome;
+use super::{change::Change, outcome::Outcome};
 
 /// Counts that a data path adds to and an observer samples; never a lock between them.
 #[derive(Debug, Default)]
@@ -60,6 +60,8 @@ pub enum Event {
         /// The error's chain, where it failed.
         error: Option<String>,
     },
+    /// Settings were changed.
+    Changed(Change),
     /// Something a person should know that changes no outcome.
     Warning {
         /// What it is about.

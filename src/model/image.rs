@@ -73,8 +73,10 @@ pub enum Shape {
 /// What happens to a repository of a destination that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Create {
-    /// It is made.
+    /// It is made, unless the registry itself makes it with the first push (a creation template).
     #[default]
+    Unclaimed,
+    /// It is made.
     Missing,
     /// Its images fail.
     Never,

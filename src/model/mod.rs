@@ -1,7 +1,9 @@
 //! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
 
+pub mod change;
 pub mod content;
 pub mod ecr_host;
+pub mod ecr_settings;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -12,6 +14,7 @@ pub mod platform;
 pub mod select;
 pub mod site;
 
+pub use change::Change;
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};

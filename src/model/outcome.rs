@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::names::Digest;
+use super::{change::Change, names::Digest};
 
 /// How it ended for one image at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -150,6 +150,9 @@ pub struct Report {
     pub exit: u8,
     /// One row per image and destination, in the configuration's order.
     pub images: Vec<Row>,
+    /// Settings of repositories and accounts that were changed, or in a plan would be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// The rows counted.
     pub totals: Totals,
     /// The blobs counted.

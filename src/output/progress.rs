@@ -167,7 +167,7 @@ impl Tally {
                 self.finished += 1;
                 self.up_to_date += usize::from(*outcome == Outcome::UpToDate);
             }
-            Event::Warning { .. } => {}
+            Event::Changed(_) | Event::Warning { .. } => {}
         }
     }
 
@@ -194,10 +194,11 @@ impl Tally {
     }
 }
 
-/// The line that tells of this event, where it is worth one whatever the view: trouble.
+/// The line that tells of this event, where it is worth one whatever the view: trouble, and what changes for good.
 fn trouble(event: &Event) -> Option<String> {
     match event {
         Event::Finished { outcome: Outcome::Failed | Outcome::Drifted, .. } => finished(event),
+        Event::Changed(change) => Some(printable(&change.to_string()).into_owned()),
         Event::Warning { subject, text } => {
             let (subject, text) = (printable(subject), printable(text));
             Some(format!("{} {subject}: {text}", styled(CAUTION, "warning:")))

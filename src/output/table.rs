@@ -125,11 +125,12 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
     text.chars().take(front).chain(['…']).chain(back).collect()
 }
 
-/// Writes what a run did: every row that was not up to date, and the summary.
+/// Writes what a run did: settings it changed, every row that was not up to date, and the summary.
 ///
 /// # Errors
 /// The writer's.
 pub fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
+    changes(out, report)?;
     rows(out, report, width)?;
     let requests = &report.requests;
     let mut parts = vec![
@@ -151,13 +152,14 @@ pub fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::R
     summary(out, &parts)
 }
 
-/// Writes what a run would do: every row that is not up to date, and what it would cost.
+/// Writes what a run would do: settings it would change, every row that is not up to date, and what it would cost.
 ///
 /// What only a pull could tell is a `?`.
 ///
 /// # Errors
 /// The writer's.
 pub fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
+    changes(out, report)?;
     rows(out, report, width)?;
     let blobs = &report.blobs;
     let mut parts = vec![
@@ -176,6 +178,14 @@ pub fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::R
         format!("{registry}: {spent} pulls to spend, {remaining} of {limit} left")
     }));
     summary(out, &parts)
+}
+
+/// A line for each setting's subject, as `pull-through plan` has them.
+fn changes(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    for change in &report.changes {
+        writeln!(out, "{}", printable(&change.to_string()))?;
+    }
+    if report.changes.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
 fn rows(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {

@@ -36,7 +36,7 @@ pub(crate) mod tests;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    future::Future,
+    future::{Future, ready},
     time::Duration,
 };
 
@@ -44,7 +44,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use url::Url;
 
-use crate::model::{Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag};
+use crate::model::{
+    Change, Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag,
+};
 pub use body::Body;
 pub use client::Registry;
 pub use credentials::Credentials;
@@ -135,6 +137,25 @@ pub trait Destination: Send + Sync + 'static {
     /// Makes the repository where that is needed and allowed; succeeds when it is there.
     fn ensure(&self, repository: &Repository) -> impl Future<Output = Result<()>> + Send;
 
+    /// Refuses a repository that must not be pushed to, with the reason; asked before the first push.
+    fn admit(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Brings the registry's settings and those of this repository to what is written about
+    /// them, or with [`Touch::Look`] tells what that would change; asked once a repository, before
+    /// anything is pushed.
+    ///
+    /// What was said of the registry once is not said again.
+    fn settle(
+        &self,
+        _repository: &Repository,
+        _presence: Presence,
+        _touch: Touch,
+    ) -> impl Future<Output = Result<Settled>> + Send {
+        ready(Ok(Settled::default()))
+    }
+
     /// Manifests that must really be read, in bulk; those that are not there are left out.
     fn manifests(
         &self,
@@ -207,6 +228,35 @@ pub trait Destination: Send + Sync + 'static {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Whether a repository is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is not.
+    Missing,
+    /// It is, with none of the tags that are mirrored to it.
+    Bare,
+    /// It is, with one of them at least.
+    Inhabited,
+}
+
+/// Whether settings are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// They are looked at.
+    Look,
+    /// They are changed.
+    Change,
+}
+
+/// What came of settling.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// What was changed, or would be.
+    pub changes: Vec<Change>,
+    /// What is not as it is written and cannot be changed.
+    pub warnings: Vec<String>,
 }
 
 /// Whether a tag may be moved.

@@ -17,7 +17,10 @@ use aws_sdk_ecr::{
 };
 use ecr_mirror::{
     ecr::{Ecr, Identity, Session, Sessions, Wire},
-    model::{Create, Digest, Host, Kind, Repository, Tag},
+    model::{
+        Create, Digest, Host, Kind, Repository, Tag,
+        ecr_settings::{Account, Repositories},
+    },
     registry::{Destination, Meter, Mounting, Mutability, Reach, Settings, Transport},
 };
 
@@ -33,7 +36,7 @@ use super::{
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 /// A running `moto`, and our half of the conversation.
-struct Moto {
+pub(crate) struct Moto {
     _server: Server,
     /// Where its API is.
     endpoint: String,
@@ -43,7 +46,7 @@ struct Moto {
 }
 
 impl Moto {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let mut command = peer::command(Peer::Moto.find()?);
         command.args(["-H", "127.0.0.1", "-p", "0"]);
         let mark = "Running on http://";
@@ -60,13 +63,19 @@ impl Moto {
 
     /// A run's view of the registry: it remembers nothing of earlier ones.
     fn run(&self, create: Create) -> Ecr {
+        self.run_as(Repositories { create, ..Repositories::default() })
+    }
+
+    /// The same, where more is written about its repositories.
+    pub(crate) fn run_as(&self, repositories: Repositories) -> Ecr {
         let transport = Transport::new(self.reach).expect("a client can be made");
         let wire = Wire { settings: Settings::default(), transport, meter: Arc::default() };
-        Ecr::new(host(), Arc::clone(&self.session), create, wire)
+        let written = (repositories, Account::default());
+        Ecr::new(host(), Arc::clone(&self.session), written, wire)
     }
 
     /// The AWS SDK's own client.
-    fn sdk(&self) -> Client {
+    pub(crate) fn sdk(&self) -> Client {
         Client::new(&self.session.config)
     }
 }

@@ -13,4 +13,5 @@ mod mirroring;
 mod peer;
 mod product;
 mod sandbox;
+mod settings;
 mod skopeo;

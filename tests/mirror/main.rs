@@ -27,6 +27,7 @@ mod registries;
 mod report;
 mod rooms;
 mod selection;
+mod settings;
 mod sharing;
 mod signals;
 mod signatures;

@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::model::{Kind, Shape};
+use crate::model::{Create, Kind, Shape};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -179,6 +179,89 @@ fn a_destination_is_ecr_by_its_name_or_by_its_endpoint() {
          [destination.repositories]\ncreate = false",
     );
     assert_eq!(config.unwrap().destinations[0].repositories.create, Create::Never);
+}
+
+#[test]
+fn a_layout_is_beside_the_configuration_and_called_as_it_is_written() {
+    let text = "[[destination]]\nregistry = \"oci:images\"\n\
+         [[destination]]\nregistry = \"oci:/mnt/stick\"\nname = \"stick\"\n";
+    let config = parse(text).unwrap();
+    let shown = |at: usize| {
+        let destination = &config.destinations[at];
+        (destination.name.clone(), destination.registry.to_string(), destination.is_ecr())
+    };
+    let beside = format!("oci:{}", directory().join("images").display());
+    assert_eq!(shown(0), ("oci:images".to_owned(), beside, false));
+    assert_eq!(shown(1), ("stick".to_owned(), "oci:/mnt/stick".to_owned(), false));
+}
+
+#[test]
+fn a_repository_is_to_be_like_what_is_written_and_nothing_else() {
+    let repositories = |registry: &str, text: &str| {
+        let config = parse(&format!(
+            "[[destination]]\nregistry = \"{registry}\"\n[destination.repositories]\n{text}"
+        ));
+        config.unwrap_or_else(|error| panic!("{error}")).destinations.remove(0).repositories
+    };
+    let eu = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    for (text, create) in [
+        ("", Create::Unclaimed),
+        ("create = true", Create::Missing),
+        ("scan_on_push = false", Create::Missing),
+        ("scan_on_push = false\ncreate = false", Create::Never),
+    ] {
+        assert_eq!(repositories(eu, text).create, create, "{text}");
+    }
+    assert!(repositories(eu, "create = true").settings.is_empty());
+
+    let files = "lifecycle_file = \"lifecycle.json\"\npolicy_file = \"policy.json\"";
+    let files = repositories(eu, files).settings;
+    assert_eq!(files.lifecycle.unwrap()["rules"][0]["selection"]["countNumber"], 9);
+    assert_eq!(files.policy.unwrap()["Statement"][0]["Action"], "ecr:BatchGetImage");
+
+    // accounts are named in the registry's own partition
+    let china = "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn";
+    let policy = repositories(china, "policy = { accounts = [\"210987654321\"] }").settings.policy;
+    assert_eq!(
+        policy.unwrap()["Statement"][0]["Principal"]["AWS"][0],
+        "arn:aws-cn:iam::210987654321:root"
+    );
+}
+
+#[test]
+fn simple_lifecycle_keys_become_rules_that_ecr_takes() {
+    for (keys, expected) in [
+        ("untagged_after_days = 7", vec![("untagged", "sinceImagePushed", 7)]),
+        ("keep_newest = 5", vec![("tagged", "imageCountMoreThan", 5)]),
+        ("expire_after_days = 30", vec![("any", "sinceImagePushed", 30)]),
+        (
+            "expire_after_days = 30, untagged_after_days = 1",
+            vec![("untagged", "sinceImagePushed", 1), ("any", "sinceImagePushed", 30)],
+        ),
+    ] {
+        let text = format!(
+            "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [destination.repositories]\nlifecycle = {{ {keys} }}"
+        );
+        let settings = parse(&text).unwrap().destinations.remove(0).repositories.settings;
+        let lifecycle = settings.lifecycle.unwrap();
+        let rules = lifecycle["rules"].as_array().unwrap();
+        let told: Vec<(&str, &str, u64)> = rules
+            .iter()
+            .map(|rule| &rule["selection"])
+            .map(|selection| {
+                let text = |member: &str| selection[member].as_str().unwrap();
+                let count = selection["countNumber"].as_u64().unwrap();
+                (text("tagStatus"), text("countType"), count)
+            })
+            .collect();
+        assert_eq!(told, expected, "{keys}");
+        // `any` must be last, and every priority another
+        let priorities: Vec<u64> =
+            rules.iter().map(|rule| rule["rulePriority"].as_u64().unwrap()).collect();
+        assert_eq!(priorities, (1..=rules.len() as u64).collect::<Vec<_>>(), "{keys}");
+        assert!((100..=30_720).contains(&lifecycle.to_string().len()), "{keys}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ecr::{Identity, Sessions},
+    model::Create,
     registry::{Meters, Reach, tests::push},
     sandbox::{BlobMounting, Options, Sandbox},
 };
@@ -39,7 +40,9 @@ impl World {
             transport: Transport::new(reach).unwrap(),
             meter: Arc::clone(&meters.destination),
         };
-        Self { sandbox, meters, ecr: Ecr::new(host, session, create, wire) }
+        let repositories = written::Repositories { create, ..Default::default() };
+        let ecr = Ecr::new(host, session, (repositories, Default::default()), wire);
+        Self { sandbox, meters, ecr }
     }
 
     fn fault(&self, text: &str) {
@@ -154,6 +157,38 @@ async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
     assert_eq!(world.meters.destination.requests.value(), 5);
     assert_eq!(world.meters.ecr_api.requests.value(), world.operations().len() as u64);
     assert_eq!(world.meters.destination.bytes.value(), layer.size + 2);
+}
+
+#[tokio::test]
+async fn account_settings_are_never_those_of_another_account() {
+    let mut world = World::new().await;
+    let owner = written::Account { blob_mounting: Some(true), ..Default::default() };
+    world.ecr.account = Account::new(Arc::clone(&world.ecr.session), owner);
+    for _ in 0..2 {
+        let settled = world.ecr.settle(&named("a/b"), Presence::Missing, Touch::Change).await;
+        let error = settled.unwrap_err();
+        assert_eq!(error.kind(), Kind::Configuration);
+        let said = error.chain().join(": ");
+        assert!(said.ends_with("of account 210987654321, the credentials are of 123456789012"));
+    }
+    assert_eq!(world.operations(), ["GetAuthorizationToken"]);
+}
+
+#[tokio::test]
+async fn the_templates_of_another_account_make_nothing_here() {
+    let world = World::with(BlobMounting::Off, Create::Unclaimed).await;
+    let template = |ecr: aws_sdk_ecr::Client| {
+        ecr.create_repository_creation_template()
+            .prefix("ROOT")
+            .applied_for(aws_sdk_ecr::types::RctAppliedFor::CreateOnPush)
+            .send()
+    };
+    world.ecr.session.api.call("CreateRepositoryCreationTemplate", template).await.unwrap();
+    world.ecr.ensure(&named("team/a")).await.unwrap();
+    assert_eq!(
+        world.operations()[1..],
+        ["DescribeRepositoryCreationTemplates", "CreateRepository"]
+    );
 }
 
 #[tokio::test]

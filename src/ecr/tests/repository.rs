@@ -10,12 +10,13 @@ use crate::{
         fake::{Fake, refusal},
         repository::Repositories,
     },
-    model::{Create, Kind},
+    model::{Create, Kind, ecr_settings as written},
     registry::Mounting,
 };
 
 async fn repositories(fake: &Fake, create: Create) -> Repositories {
-    Repositories::new(fake.session().await.0.api, account(), create)
+    let written = written::Repositories { create, ..Default::default() };
+    Repositories::new(fake.session().await.0.api, account(), written)
 }
 
 #[tokio::test]
@@ -98,7 +99,7 @@ async fn mounting_is_asked_once_and_is_off_when_in_doubt() {
     ] {
         let case = format!("{answer:?}");
         let fake = Fake::start(move |_, _| answer.clone()).await;
-        let account = Account::new(fake.session().await.0.api);
+        let account = Account::new(fake.session().await.0.into(), written::Account::default());
         for _ in 0..3 {
             assert_eq!(account.mounting().await, expected, "{case}");
         }

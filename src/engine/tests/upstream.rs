@@ -122,6 +122,14 @@ impl Source for Upstream {
         Ok(stream::unfold(download, Download::next).boxed())
     }
 
+    async fn referrers(&self, _: &Repository, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+
+    fn is_metered(&self) -> bool {
+        false
+    }
+
     fn allowance(&self) -> Option<Allowance> {
         let remaining = self.books.lock().unwrap().pulls?;
         Some(Allowance { limit: 100, remaining, window: std::time::Duration::from_secs(21_600) })

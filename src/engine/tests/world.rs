@@ -17,18 +17,18 @@ use super::{
 use crate::{
     engine::{End, Intent, Mirror, Options, Shutdown, Sides},
     model::{
-        Attestations, DestinationId, Digest, Host, Image, MissingPlatform, Origin, Platforms,
-        Pointer, Repository, Shape, Tag, Target, Want, event::Silent,
+        Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer, Repository, Shape,
+        Site, Tag, Target, Want, event::Silent,
     },
     registry::{Meters, Mounting, Mutability},
 };
 
 /// Where a root is to be had.
-type Place = (Host, Repository);
+type Place = (Site, Repository);
 
 pub(super) struct World {
     pub(super) images: Vec<Image>,
-    pub(super) upstreams: HashMap<Host, Arc<Upstream>>,
+    pub(super) upstreams: HashMap<Site, Arc<Upstream>>,
     pub(super) ends: Vec<Arc<End<Harbour>>>,
     /// Every image goes to every destination, and none is filtered.
     pub(super) uniform: bool,
@@ -76,7 +76,8 @@ impl World {
         };
         let destination =
             Harbour::new(mounting, mutability, self.connections, Arc::clone(&self.sky));
-        Arc::new(End { registry: format!("harbour-{at}.example"), destination })
+        let host = format!("harbour-{at}.example").parse().unwrap();
+        Arc::new(End { site: Site::Registry(host), destination })
     }
 
     /// An image under a tag of its own, at the source or only at the destinations.
@@ -93,7 +94,7 @@ impl World {
         let root = roots.iter().find(|root| *root.manifest.digest() == digest).unwrap();
         let pinned = dice.chance(150);
         let origin = Origin {
-            host: host.clone(),
+            site: host.clone(),
             repository: repository.clone(),
             at: if pinned { Pointer::Digest(digest) } else { Pointer::Tag(tag) },
         };
@@ -135,10 +136,10 @@ impl World {
                 continue;
             }
             if let Pointer::Tag(tag) = &origin.at {
-                let place = (origin.host.clone(), origin.repository.clone());
+                let place = (origin.site.clone(), origin.repository.clone());
                 let roots = &self.stock.iter().find(|(at, _)| *at == place).unwrap().1;
                 let digest = dice.pick(roots).manifest.digest().clone();
-                let mut books = self.upstreams[&origin.host].books.lock().unwrap();
+                let mut books = self.upstreams[&origin.site].books.lock().unwrap();
                 books.tags.insert((origin.repository.clone(), tag.clone()), digest);
             }
         }
@@ -192,8 +193,8 @@ fn upstreams(
     stock: &[(Place, Vec<Root>)],
     connections: usize,
     sky: &Arc<Sky>,
-) -> HashMap<Host, Arc<Upstream>> {
-    let mut upstreams: HashMap<Host, Upstream> = HashMap::new();
+) -> HashMap<Site, Arc<Upstream>> {
+    let mut upstreams: HashMap<Site, Upstream> = HashMap::new();
     for ((host, repository), roots) in stock {
         let upstream = upstreams.entry(host.clone()).or_insert_with(|| Upstream {
             shelves: HashMap::new(),
@@ -223,5 +224,5 @@ fn want(dice: &mut Prng, root: &Root) -> Want {
     let one = admitted == 1 && matches!(&platforms, Platforms::Only(wanted) if wanted.len() == 1);
     let flat = one && root.is_index() && dice.chance(400);
     let shape = if flat { Shape::Flat } else { Shape::Index };
-    Want { platforms, missing: MissingPlatform::Fail, attestations, shape }
+    Want { platforms, attestations, shape, ..Want::default() }
 }

@@ -70,7 +70,7 @@ async fn a_body_that_breaks_leaves_nothing_behind() {
     let other = blob(b"other");
     assert!(matches!(layout.mount(&b, &other, &a).await.unwrap(), Mount::Session(_)));
     drop(layout);
-    assert_eq!(leftovers(&place.path().join("l")), [PathBuf::new(); 0]);
+    assert_eq!(leftovers(&place.path().join("l")), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_manifest_is_refused_while_what_it_names_is_absent() {
         push(&layout, &blob(missing), body(missing.len() as u64, vec![bytes])).await.unwrap();
     }
     layout.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap();
-    let current = layout.current(&repository, &[tag.clone()]).await.unwrap().unwrap();
+    let current = layout.current(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
     assert_eq!(current[&tag], *manifest.digest());
     assert_valid(place.path());
 }
@@ -127,7 +127,7 @@ async fn two_that_write_at_once_lose_nothing_of_each_other() {
     let document = document(&world.directory());
     assert_eq!(document["manifests"].as_array().unwrap().len(), names.len());
     assert_valid(&world.directory());
-    assert_eq!(leftovers(&world.directory()), [PathBuf::new(); 0]);
+    assert_eq!(leftovers(&world.directory()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn what_a_killed_run_left_is_cleared_away_and_what_a_living_one_writes_is_
     other.ensure(&repository).await.unwrap();
     assert!(bench("0").join("held").exists() && bench("1").join("held").exists());
     drop((living, other));
-    assert_eq!(leftovers(place.path()), [PathBuf::new(); 0]);
+    assert_eq!(leftovers(place.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,6 +108,7 @@ async fn the_only_image_needs_no_name() {
     for (names, expected) in [
         (&[None][..], Ok(None)),
         (&[Some("1.27")], Ok(Some("1.27"))),
+        (&[Some("1.27"), None, None], Ok(Some("1.27"))),
         (&[], Err("holds no image: none has a name")),
         (&[None, None], Err("holds several images: none has a name")),
         (&[Some("b"), Some("a")], Err("holds several images: there is `a`, `b`")),
@@ -145,8 +146,16 @@ async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
     by_hand(&at("twice"), &[Some("1"), Some("1")]);
     by_hand(&at("list"), &[]);
     fs::write(at("list").join("index.json"), "[]").unwrap();
+    by_hand(&at("outside"), &[]);
+    let entry = json!({
+        "digest": "sha256:../../../named/index.json",
+        "size": 1,
+        "annotations": {"org.opencontainers.image.ref.name": "1"},
+    });
+    fs::write(at("outside").join("index.json"), json!({"manifests": [entry]}).to_string()).unwrap();
     let (repository, tag) = name("x:1");
     for (directory, kind, problem, hint) in [
+        ("outside", Kind::Corrupt, "has a bad entry", ""),
         ("nowhere", Kind::Configuration, "there is no OCI image layout in", "`oci-layout` in it"),
         ("photos", Kind::Configuration, "holds `cat.jpg`", "a directory that is empty"),
         ("file", Kind::Configuration, "cannot read", ""),

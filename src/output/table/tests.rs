@@ -51,6 +51,7 @@ pub(crate) fn report() -> Report {
         exit: 1,
         totals: Totals::of(&images),
         images,
+        changes: Vec::new(),
         blobs: Blobs { present: Some(3), mounted: Some(2), pushed: Some(7) },
         bytes: Bytes { from_source: Some(31_457_280), to_destination: Some(62_914_560) },
         requests: Requests { source: 14, destination: 22, ecr_api: 4, retries: 0, throttled: 0 },

@@ -1,0 +1,205 @@
+//! The policy of the identity that mirrors, from what it pushes and pulls.
+//!
+//! Pure: the same grants give the same document, whatever order they come in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::rights;
+use crate::model::{
+    Create, EcrHost, Repository,
+    ecr_settings::{Account, Repositories},
+};
+
+/// What is written to one registry.
+#[derive(Debug, Clone)]
+pub(super) struct Push {
+    /// The registry.
+    pub(super) registry: EcrHost,
+    /// Its repositories that images go to.
+    pub(super) repositories: Vec<Repository>,
+    /// What is written about them.
+    pub(super) written: Repositories,
+    /// What is written about their account.
+    pub(super) account: Account,
+    /// Whether blobs may be mounted from one to the other.
+    pub(super) mounts: Mounts,
+}
+
+/// Whether blobs may be mounted from one repository of a registry to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mounts {
+    /// They may, where the account allows it.
+    Possible,
+    /// They are not: there is one repository only, or the configuration turns it off.
+    Never,
+}
+
+/// What is read from one registry.
+#[derive(Debug, Clone)]
+pub(super) struct Pull {
+    /// The registry.
+    pub(super) registry: EcrHost,
+    /// Its repositories that images come from.
+    pub(super) repositories: Vec<Repository>,
+    /// Whether their tags are listed.
+    pub(super) tags: Listing,
+}
+
+/// Whether the tags of a repository are listed, to select among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// They are.
+    Needed,
+    /// They are not.
+    Never,
+}
+
+/// What pushing asks of every repository it goes to.
+///
+/// Source: ECR user guide, "IAM permissions for pushing an image"; the calls of [`crate::ecr`].
+const PUSH: [&str; 8] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:DescribeRepositories",
+    "ecr:InitiateLayerUpload",
+    "ecr:ListImages",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+];
+
+/// What pulling asks of a repository; mounting asks the second of the repository mounted from.
+const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// Listing the tags of a repository with their push times.
+const LIST: &str = "ecr:DescribeImages";
+
+/// The policy of `sync`: for the identity that mirrors, as one document.
+///
+/// One statement for what has no resource, then one for each registry and set
+/// of actions, each repository named once in it, then those for settings of
+/// accounts, for keys, and for the `secrets` (ARNs) that hold registries'
+/// credentials. What does not occur has no statement.
+pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Value {
+    let mut general = BTreeSet::new();
+    let mut wanted: Wanted = BTreeMap::new();
+    for push in pushes {
+        general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
+        let mut actions = BTreeSet::from(PUSH);
+        actions.extend(rights::of_repositories(&push.written));
+        if push.written.create == Create::Unclaimed {
+            general.insert("ecr:DescribeRepositoryCreationTemplates");
+        }
+        if push.mounts == Mounts::Possible {
+            general.insert("ecr:GetAccountSetting");
+            actions.extend(PULL);
+        }
+        general.extend(rights::of_account(&push.account));
+        want(&mut wanted, &push.registry, &push.repositories, &actions);
+    }
+    for pull in pulls {
+        general.insert("ecr:GetAuthorizationToken");
+        let mut actions = BTreeSet::from(PULL);
+        if pull.tags == Listing::Needed {
+            actions.insert(LIST);
+        }
+        want(&mut wanted, &pull.registry, &pull.repositories, &actions);
+    }
+    let mut statements = Vec::new();
+    if !general.is_empty() {
+        statements.push(json!({
+            "Sid": "Login",
+            "Effect": "Allow",
+            "Action": general,
+            "Resource": "*",
+        }));
+    }
+    statements.extend(grouped(wanted).into_iter().map(statement));
+    statements.extend(rights::account_statements(pushes));
+    statements.extend(rights::key_statements(pushes));
+    if !secrets.is_empty() {
+        statements.push(json!({
+            "Sid": "ReadCredentials",
+            "Effect": "Allow",
+            "Action": ["secretsmanager:GetSecretValue"],
+            "Resource": secrets.iter().collect::<BTreeSet<_>>(),
+        }));
+    }
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+type Actions = BTreeSet<&'static str>;
+
+/// The actions on each repository, of each registry by account, region and partition.
+type Wanted = BTreeMap<(String, String, &'static str), BTreeMap<String, Actions>>;
+
+fn want(wanted: &mut Wanted, registry: &EcrHost, repositories: &[Repository], actions: &Actions) {
+    let place = (registry.account().to_owned(), registry.region().to_owned(), registry.partition());
+    let of_registry = wanted.entry(place).or_default();
+    for repository in repositories {
+        of_registry.entry(repository.to_string()).or_default().extend(actions);
+    }
+}
+
+/// Repositories of one registry on which the same is done.
+struct Group {
+    sid: String,
+    actions: Actions,
+    arns: Vec<String>,
+}
+
+/// Repositories gathered by what is done to them: an ARN that is named once keeps the document
+/// below the size that IAM takes.
+fn grouped(wanted: Wanted) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for ((account, region, partition), repositories) in wanted {
+        let mut by_actions: BTreeMap<Actions, Vec<String>> = BTreeMap::new();
+        for (repository, actions) in repositories {
+            let arn = format!("arn:{partition}:ecr:{region}:{account}:repository/{repository}");
+            by_actions.entry(actions).or_default().push(arn);
+        }
+        for (actions, arns) in by_actions {
+            let name = format!("{}{account}{}", purpose(&actions), camel(&region));
+            let alike = groups.iter().filter(|group| group.sid.starts_with(&name)).count();
+            // a Sid stands once in a document
+            let sid = if alike == 0 { name } else { format!("{name}No{}", alike + 1) };
+            groups.push(Group { sid, actions, arns });
+        }
+    }
+    groups
+}
+
+/// A name for what these actions are for.
+fn purpose(actions: &Actions) -> String {
+    if !actions.contains("ecr:PutImage") {
+        return if actions.contains(LIST) { "PullList" } else { "Pull" }.to_owned();
+    }
+    let create = if actions.contains(rights::CREATE) { "Create" } else { "" };
+    let list = if actions.contains(LIST) { "List" } else { "" };
+    let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
+    let settle = if rights::SETTLE.iter().any(|it| actions.contains(it)) { "Settle" } else { "" };
+    format!("Push{create}{settle}{mount}{list}")
+}
+
+/// `eu-west-1` as `EuWest1`: a Sid has letters and digits only.
+fn camel(region: &str) -> String {
+    let capital = |word: &str| {
+        let (first, rest) = word.split_at(1.min(word.len()));
+        first.to_ascii_uppercase() + rest
+    };
+    region.split('-').map(capital).collect()
+}
+
+fn statement(group: Group) -> Value {
+    json!({
+        "Sid": group.sid,
+        "Effect": "Allow",
+        "Action": group.actions,
+        "Resource": group.arns,
+    })
+}
+
+#[cfg(test)]
+mod tests;

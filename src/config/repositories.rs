@@ -1,0 +1,179 @@
+//! `[destination.repositories]`: which ECR repositories are made, and what they are like.
+//!
+//! Guards ECR's own limits, so that a setting it would refuse is shown where it is written and
+//! not when the first repository is made.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Repositories, Surroundings,
+    document::{Keys, Table, Text},
+    policies,
+    problem::Problem,
+};
+use crate::model::{
+    Create, NameError,
+    ecr_settings::{Encryption, Reconcile, Settings, TagMutability},
+};
+
+const KEYS: Keys = Keys {
+    title: "`[destination.repositories]`",
+    names: &[
+        "create",
+        "reconcile",
+        "tag_mutability",
+        "exclusions",
+        "scan_on_push",
+        "encryption",
+        "tags",
+        "lifecycle",
+        "lifecycle_file",
+        "policy",
+        "policy_file",
+    ],
+};
+
+const ENCRYPTION: Keys =
+    Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: &["type", "key"] };
+
+/// Exclusion filters of a repository, at most. Source: ECR API model.
+const MAX_EXCLUSIONS: usize = 5;
+/// Resource tags, at most, and how long their halves may be. Source: ECR API model.
+const MAX_TAGS: usize = 50;
+const MAX_TAG_KEY: usize = 128;
+const MAX_TAG_VALUE: usize = 256;
+/// The longest name of a KMS key. Source: ECR API model.
+const MAX_KEY: usize = 2048;
+
+/// Reads the table inside a destination of this AWS partition.
+pub(super) fn read(
+    destination: &Table<'_>,
+    around: &Surroundings<'_>,
+    partition: &str,
+) -> Result<Repositories, Problem> {
+    let Some(table) = destination.table("repositories", &KEYS)? else {
+        return Ok(Repositories::default());
+    };
+    let settings = Settings {
+        mutability: mutability(&table)?,
+        scan_on_push: table.switch("scan_on_push")?.map(|(on, _)| on),
+        encryption: encryption(&table)?,
+        tags: tags(&table)?,
+        lifecycle: policies::lifecycle(&table, around)?,
+        policy: policies::access(&table, around, partition)?,
+    };
+    let create = match table.switch("create")? {
+        Some((false, _)) => Create::Never,
+        Some((true, _)) => Create::Missing,
+        // whoever writes what repositories are like does not want a template to say it
+        None if !settings.is_empty() => Create::Missing,
+        None => Create::Unclaimed,
+    };
+    let reconcile = match table.switch("reconcile")? {
+        Some((true, _)) => Reconcile::Always,
+        Some((false, _)) | None => Reconcile::Never,
+    };
+    Ok(Repositories { create, reconcile, settings })
+}
+
+fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
+    #[derive(Clone, Copy)]
+    enum Word {
+        Mutable,
+        Immutable,
+    }
+    let words = [("mutable", Word::Mutable), ("immutable", Word::Immutable)];
+    let word = table.choice("tag_mutability", &words)?;
+    let exclusions = table.list("exclusions")?;
+    match (word, exclusions) {
+        (None, None) => Ok(None),
+        (None, Some((_, span))) => {
+            Err(Problem::at(&span, "has no `tag_mutability` to be excluded from")
+                .hint("write `tag_mutability = \"immutable\"`"))
+        }
+        (Some(Word::Mutable), None) => Ok(Some(TagMutability::Mutable)),
+        (Some(Word::Immutable), None) => Ok(Some(TagMutability::Immutable)),
+        (Some(word), Some((texts, span))) => {
+            if texts.len() > MAX_EXCLUSIONS {
+                let label = format!("more than the {MAX_EXCLUSIONS} exclusions ECR takes");
+                return Err(Problem::at(&span, label));
+            }
+            let wildcards = texts.iter().map(exclusion).collect::<Result<_, _>>()?;
+            Ok(Some(match word {
+                Word::Mutable => TagMutability::MutableExcept(wildcards),
+                Word::Immutable => TagMutability::ImmutableExcept(wildcards),
+            }))
+        }
+    }
+}
+
+/// Source: ECR API model, `imageTagMutabilityExclusionFilterValue`.
+fn exclusion(text: &Text) -> Result<String, Problem> {
+    let is_ours = |b: u8| b.is_ascii_alphanumeric() || b"._*-".contains(&b);
+    if (1..=128).contains(&text.len()) && text.bytes().all(is_ours) {
+        return Ok(text.to_string());
+    }
+    Err(text.wrong(
+        NameError::new("is not a wildcard of tags")
+            .hint("letters, digits, `.`, `_`, `-`, and `*` for anything, like `latest*`"),
+    ))
+}
+
+fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Aes256,
+        Kms,
+        KmsDsse,
+    }
+    let Some(table) = table.table("encryption", &ENCRYPTION)? else { return Ok(None) };
+    let kinds = [("aes256", Kind::Aes256), ("kms", Kind::Kms), ("kms_dsse", Kind::KmsDsse)];
+    let Some(kind) = table.choice("type", &kinds)? else {
+        return Err(Problem::at(&table.span, "has no `type`").hint("write `type = \"kms\"`"));
+    };
+    let key = table.word("key")?;
+    if let Some(key) = &key {
+        if matches!(kind, Kind::Aes256) {
+            return Err(Problem::at(&key.span, "`aes256` has no key of its own")
+                .hint("write `type = \"kms\"`, or leave `key` away"));
+        }
+        if key.len() > MAX_KEY {
+            return Err(Problem::at(&key.span, format!("longer than {MAX_KEY} characters")));
+        }
+    }
+    let key = key.map(|key| key.to_string());
+    Ok(Some(match kind {
+        Kind::Aes256 => Encryption::Aes256,
+        Kind::Kms => Encryption::Kms(key),
+        Kind::KmsDsse => Encryption::KmsDsse(key),
+    }))
+}
+
+fn tags(table: &Table<'_>) -> Result<BTreeMap<String, String>, Problem> {
+    let texts = table.texts("tags")?;
+    if let (Some((_, span, _)), true) = (texts.get(MAX_TAGS), texts.len() > MAX_TAGS) {
+        return Err(Problem::at(span, format!("more than the {MAX_TAGS} tags ECR takes")));
+    }
+    let mut tags = BTreeMap::new();
+    for (key, span, value) in texts {
+        if key.is_empty() || key.chars().count() > MAX_TAG_KEY || !key.chars().all(is_of_a_tag) {
+            return Err(Problem::at(&span, "not the key of an AWS tag").hint(TAG));
+        }
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(Problem::at(&span, "keys that begin with `aws:` are AWS's own"));
+        }
+        if value.chars().count() > MAX_TAG_VALUE || !value.chars().all(is_of_a_tag) {
+            return Err(value.wrong(NameError::new("is not the value of an AWS tag").hint(TAG)));
+        }
+        tags.insert(key.to_owned(), value.to_string());
+    }
+    Ok(tags)
+}
+
+const TAG: &str = "letters, digits, spaces and `_ . : / = + - @`: \
+    a key has 1 to 128 of them, a value up to 256";
+
+/// Source: AWS General Reference, "Tag naming limits and requirements".
+fn is_of_a_tag(c: char) -> bool {
+    c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c)
+}

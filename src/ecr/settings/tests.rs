@@ -1,0 +1,128 @@
+//! Differences as a table: what is written, what is there, what is done.
+
+use super::*;
+
+fn policy(action: Value, principal: Value) -> Value {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Allow", "Principal": { "AWS": principal }, "Action": action }],
+    })
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn except(wildcards: &[&str]) -> TagMutability {
+    TagMutability::ImmutableExcept(wildcards.iter().map(|&w| w.to_owned()).collect())
+}
+
+#[test]
+fn what_is_not_written_is_no_difference() {
+    let actual = Actual {
+        mutability: TagMutability::Immutable,
+        scan_on_push: true,
+        encryption: Some(Encryption::Kms(None)),
+        tags: map(&[("owner", "them")]),
+        lifecycle: Some(json!({ "rules": [] })),
+        policy: Some(policy(json!("ecr:*"), json!("*"))),
+    };
+    assert_eq!(differences(&Settings::default(), &actual), Differences::default());
+    let wanted = Settings {
+        mutability: Some(TagMutability::Immutable),
+        scan_on_push: Some(true),
+        ..Settings::default()
+    };
+    assert_eq!(differences(&wanted, &actual), Differences::default());
+}
+
+#[test]
+fn every_setting_that_differs_is_one_step_and_its_fields() {
+    let wanted = Settings {
+        mutability: Some(except(&["latest*"])),
+        scan_on_push: Some(true),
+        encryption: Some(Encryption::Aes256),
+        tags: map(&[("a", "1"), ("b", "2")]),
+        lifecycle: Some(json!({ "rules": [1] })),
+        policy: Some(json!({ "Statement": [] })),
+    };
+    let actual = Actual {
+        encryption: Some(Encryption::Aes256),
+        tags: map(&[("b", "0"), ("c", "3")]),
+        lifecycle: Some(json!({ "rules": [2] })),
+        ..Actual::default()
+    };
+    let found = differences(&wanted, &actual);
+    let fields: Vec<(String, Value, Value)> =
+        found.fields.into_iter().map(|field| (field.name, field.old, field.new)).collect();
+    assert_eq!(
+        fields,
+        [
+            ("tag_mutability".into(), json!("mutable"), json!("immutable except latest*")),
+            ("scan_on_push".into(), json!(false), json!(true)),
+            ("tags.a".into(), json!(null), json!("1")),
+            ("tags.b".into(), json!("0"), json!("2")),
+            ("lifecycle".into(), json!({ "rules": [2] }), json!({ "rules": [1] })),
+            ("policy".into(), json!(null), json!({ "Statement": [] })),
+        ]
+    );
+    assert_eq!(
+        found.steps,
+        [
+            Step::Mutability(except(&["latest*"])),
+            Step::ScanOnPush(true),
+            Step::Tags(map(&[("a", "1"), ("b", "2")])),
+            Step::Lifecycle(json!({ "rules": [1] })),
+            Step::Policy(json!({ "Statement": [] })),
+        ]
+    );
+    assert!(found.warnings.is_empty());
+}
+
+#[test]
+fn exclusions_are_a_set() {
+    let wanted =
+        |wildcards| Settings { mutability: Some(except(wildcards)), ..Settings::default() };
+    let actual = Actual { mutability: except(&["a", "b"]), ..Actual::default() };
+    assert!(differences(&wanted(&["b", "a"]), &actual).steps.is_empty());
+    assert_eq!(differences(&wanted(&["a"]), &actual).steps.len(), 1);
+}
+
+#[test]
+fn policies_are_compared_by_what_they_mean() {
+    let ours = policy(json!(["b", "a"]), json!("arn:aws:iam::210987654321:root"));
+    for (theirs, same) in [
+        (policy(json!(["a", "b"]), json!(["210987654321"])), true),
+        (policy(json!(["a", "b"]), json!("arn:aws:iam::210987654321:root")), true),
+        (policy(json!(["a", "b", "c"]), json!("210987654321")), false),
+        (policy(json!(["a", "b"]), json!("arn:aws:iam::210987654321:role/x")), false),
+        (serde_json::from_str(&ours.to_string()).unwrap(), true),
+    ] {
+        let wanted = Settings { policy: Some(ours.clone()), ..Settings::default() };
+        let actual = Actual { policy: Some(theirs.clone()), ..Actual::default() };
+        assert_eq!(differences(&wanted, &actual).steps.is_empty(), same, "{theirs}");
+    }
+}
+
+#[test]
+fn encryption_that_differs_is_said_and_never_a_step() {
+    let arn = |id: &str| format!("arn:aws:kms:eu-west-1:123456789012:key/{id}");
+    let kms = |key: &str| Encryption::Kms(Some(key.to_owned()));
+    for (wanted, actual, expected) in [
+        (Encryption::Aes256, Encryption::Aes256, 0),
+        (Encryption::Aes256, Encryption::Kms(None), 1),
+        (Encryption::Kms(None), kms(&arn("1")), 0),
+        (kms(&arn("1")), kms(&arn("1")), 0),
+        (kms("1"), kms(&arn("1")), 0),
+        (kms("2"), kms(&arn("1")), 1),
+        (kms(&arn("2")), kms(&arn("1")), 1),
+        (kms("alias/ecr"), kms(&arn("1")), 0),
+        (Encryption::KmsDsse(None), kms(&arn("1")), 1),
+    ] {
+        let case = format!("{wanted} {actual}");
+        let wanted = Settings { encryption: Some(wanted), ..Settings::default() };
+        let actual = Actual { encryption: Some(actual), ..Actual::default() };
+        let found = differences(&wanted, &actual);
+        assert_eq!((found.warnings.len(), found.steps.len()), (expected, 0), "{case}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Settings of repositories against `moto`, which has read the manual on its own.
+
+#![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ecr::types::ImageTagMutability;
+use ecr_mirror::{
+    model::{
+        Create, Repository,
+        ecr_settings::{Reconcile, Repositories, Settings, TagMutability},
+    },
+    registry::{Destination, Presence, Touch},
+};
+use serde_json::{Value, json};
+
+use super::control_plane::Moto;
+
+const NAME: &str = "mirror/team/app";
+
+fn repository() -> Repository {
+    NAME.parse().expect("it is a repository")
+}
+
+fn written() -> Repositories {
+    let rule = json!({
+        "rulePriority": 1,
+        "selection": {
+            "tagStatus": "untagged",
+            "countType": "sinceImagePushed",
+            "countUnit": "days",
+            "countNumber": 14
+        },
+        "action": { "type": "expire" }
+    });
+    let statement = json!({
+        "Sid": "PullFromAccounts",
+        "Effect": "Allow",
+        "Principal": { "AWS": ["arn:aws:iam::210987654321:root"] },
+        "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    });
+    Repositories {
+        create: Create::Missing,
+        reconcile: Reconcile::Always,
+        settings: Settings {
+            mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
+            scan_on_push: Some(true),
+            encryption: None,
+            tags: BTreeMap::from([("team".to_owned(), "platform".to_owned())]),
+            lifecycle: Some(json!({ "rules": [rule] })),
+            policy: Some(json!({ "Version": "2012-10-17", "Statement": [statement] })),
+        },
+    }
+}
+
+/// What the SDK reads: mutability, scanning, the tag, and both policies.
+async fn read_back(moto: &Moto) -> (Option<ImageTagMutability>, bool, Value, Value, Value) {
+    let sdk = moto.sdk();
+    let told = sdk.describe_repositories().repository_names(NAME).send().await.unwrap();
+    let told = &told.repositories()[0];
+    let tags = sdk.list_tags_for_resource().resource_arn(told.repository_arn().unwrap());
+    let tags = tags.send().await.unwrap();
+    let lifecycle = sdk.get_lifecycle_policy().repository_name(NAME).send().await.unwrap();
+    let policy = sdk.get_repository_policy().repository_name(NAME).send().await.unwrap();
+    let parsed = |text: Option<&str>| serde_json::from_str(text.unwrap()).unwrap();
+    (
+        told.image_tag_mutability().cloned(),
+        told.image_scanning_configuration().unwrap().scan_on_push(),
+        tags.tags().iter().map(|tag| json!([tag.key(), tag.value()])).collect(),
+        parsed(lifecycle.lifecycle_policy_text()),
+        parsed(policy.policy_text()),
+    )
+}
+
+#[tokio::test]
+async fn settings_are_made_found_again_and_mended() {
+    let Some(moto) = Moto::start().await else { return };
+    moto.run_as(written()).ensure(&repository()).await.unwrap();
+    let settings = written().settings;
+    let (lifecycle, policy) = (settings.lifecycle.unwrap(), settings.policy.unwrap());
+    let expected = (
+        Some(ImageTagMutability::ImmutableWithExclusion),
+        true,
+        json!([["team", "platform"]]),
+        lifecycle,
+        policy,
+    );
+    assert_eq!(read_back(&moto).await, expected);
+    let settle = async |touch| {
+        let run = moto.run_as(written());
+        run.settle(&repository(), Presence::Inhabited, touch).await.unwrap()
+    };
+    assert_eq!(settle(Touch::Look).await.changes, []);
+
+    let sdk = moto.sdk();
+    let put = sdk.put_image_tag_mutability().repository_name(NAME);
+    put.image_tag_mutability(ImageTagMutability::Mutable).send().await.unwrap();
+    sdk.delete_lifecycle_policy().repository_name(NAME).send().await.unwrap();
+    for touch in [Touch::Look, Touch::Change] {
+        let changes = settle(touch).await.changes;
+        let names: Vec<&str> = changes[0].fields.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["tag_mutability", "lifecycle"], "{touch:?}");
+    }
+    assert_eq!(settle(Touch::Look).await.changes, []);
+    assert_eq!(read_back(&moto).await, expected);
+}

@@ -1,0 +1,436 @@
+//! Settings of repositories and of their account: as `mirror.toml` writes them, as ECR has them.
+//!
+//! The program itself against a standing sandbox in this process, read back through the AWS SDK,
+//! with the sandbox's journal to tell who wrote what.
+
+use std::path::Path;
+
+use assert_cmd::cargo::CommandCargoExt;
+use aws_sdk_ecr::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+    types::{
+        ImageTagMutability, ImageTagMutabilityExclusionFilter,
+        ImageTagMutabilityExclusionFilterType, RctAppliedFor, ScanType, Tag,
+    },
+};
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use serde_json::{Value, json};
+
+/// A standing sandbox, a client of its ECR, and a place for configurations.
+struct World {
+    sandbox: Sandbox,
+    ecr: Client,
+    directory: tempfile::TempDir,
+}
+
+/// How the program ended.
+struct Ended {
+    status: i32,
+    out: String,
+    talk: String,
+    /// The AWS operations that were called, those of the login aside.
+    operations: Vec<String>,
+    /// Those of them, and of the registry protocol's requests, that ask for a change.
+    writes: Vec<String>,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.talk))
+    }
+
+    #[track_caller]
+    fn succeeded(self) -> Self {
+        assert_eq!(self.status, 0, "{}\n{}", self.out, self.talk);
+        self
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let options = Options { mode: Mode::Standing, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let config = aws_sdk_ecr::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "test"))
+            .endpoint_url(format!("http://{}", sandbox.ecr_address()))
+            .build();
+        let directory = tempfile::tempdir().unwrap();
+        Self { sandbox, ecr: Client::from_conf(config), directory }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs a command over one small image that goes to `mirror/alpine`.
+    async fn run(&self, arguments: &[&str], settings: &str) -> Ended {
+        let (upstream, ecr) = (self.sandbox.address(), self.sandbox.ecr_address());
+        let config = self.path().join("mirror.toml");
+        let text = format!(
+            "[[destination]]\nregistry = \"{ecr}\"\nendpoint_url = \"http://{ecr}\"\n\
+             prefix = \"mirror\"\n{settings}\n\
+             [[image]]\nsource = \"{upstream}/docker.io/library/alpine\"\ntags = [\"3.20\"]\n\
+             platforms = [\"linux/amd64\"]\nrepository = \"alpine\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = std::process::Command::cargo_bin("ecr-mirror").unwrap();
+        command
+            .args(arguments)
+            .arg("-c")
+            .arg(&config)
+            .env_remove("RUST_LOG")
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "sandbox")
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_ENDPOINT_URL_STS", format!("http://{ecr}"));
+        let before = self.sandbox.journal().len();
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let journal = self.sandbox.journal().split_off(before);
+        let told = |entry: &ecr_mirror::sandbox::Entry| {
+            entry.operation.clone().unwrap_or_else(|| format!("{} {}", entry.method, entry.path))
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Ended {
+            status: output.status.code().unwrap(),
+            out: text(&output.stdout),
+            talk: text(&output.stderr),
+            operations: journal
+                .iter()
+                .filter_map(|entry| entry.operation.clone())
+                .filter(|operation| operation != "GetAuthorizationToken")
+                .collect(),
+            writes: journal.iter().filter(|entry| entry.is_write()).map(told).collect(),
+        }
+    }
+
+    /// Everything ECR has about the repository, as the configuration would write it.
+    async fn settings(&self) -> Value {
+        let name = "mirror/alpine";
+        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let told = &told.repositories()[0];
+        let arn = told.repository_arn().unwrap();
+        let tags = self.ecr.list_tags_for_resource().resource_arn(arn).send().await.unwrap();
+        let lifecycle = self.ecr.get_lifecycle_policy().repository_name(name).send().await;
+        let policy = self.ecr.get_repository_policy().repository_name(name).send().await;
+        let parsed = |text: Option<String>| -> Value {
+            text.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
+        };
+        json!({
+            "mutability": told.image_tag_mutability().map(|it| it.as_str()),
+            "exclusions": told.image_tag_mutability_exclusion_filters().iter()
+                .map(|it| it.filter()).collect::<Vec<_>>(),
+            "scan_on_push": told.image_scanning_configuration().map(|it| it.scan_on_push()),
+            "encryption": told.encryption_configuration().map(|it| it.encryption_type().as_str()),
+            "key": told.encryption_configuration().and_then(|it| it.kms_key()),
+            "tags": tags.tags().iter().map(|it| (it.key(), it.value()))
+                .collect::<std::collections::BTreeMap<_, _>>(),
+            "lifecycle": parsed(lifecycle.ok().and_then(|it| it.lifecycle_policy_text)),
+            "policy": parsed(policy.ok().and_then(|it| it.policy_text)),
+        })
+    }
+
+    async fn drift(&self) {
+        let name = "mirror/alpine";
+        self.ecr
+            .put_image_tag_mutability()
+            .repository_name(name)
+            .image_tag_mutability(ImageTagMutability::MutableWithExclusion)
+            .image_tag_mutability_exclusion_filters(
+                ImageTagMutabilityExclusionFilter::builder()
+                    .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
+                    .filter("v*")
+                    .build()
+                    .unwrap(),
+            )
+            .send()
+            .await
+            .unwrap();
+        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let arn = told.repositories()[0].repository_arn().unwrap().to_owned();
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build().unwrap();
+        let tags = self.ecr.tag_resource().resource_arn(arn);
+        tags.tags(tag("team", "other")).tags(tag("theirs", "stays")).send().await.unwrap();
+        self.ecr.delete_lifecycle_policy().repository_name(name).send().await.unwrap();
+        let policy = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
+        let set = self.ecr.set_repository_policy().repository_name(name);
+        set.policy_text(policy).send().await.unwrap();
+    }
+}
+
+const SETTINGS: &str = r#"
+[destination.repositories]
+tag_mutability = "immutable"
+exclusions = ["latest*", "*-dev"]
+scan_on_push = true
+encryption = { type = "kms", key = "arn:aws:kms:us-east-1:123456789012:key/mirror" }
+tags = { team = "platform", "cost center" = "42" }
+lifecycle = { untagged_after_days = 14, keep_newest = 50 }
+policy = { organization = "o-abc123", accounts = ["210987654321"] }
+"#;
+
+fn reconciled() -> String {
+    format!("{SETTINGS}reconcile = true\n")
+}
+
+fn expected() -> Value {
+    let pull = json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]);
+    json!({
+        "mutability": "IMMUTABLE_WITH_EXCLUSION",
+        "exclusions": ["latest*", "*-dev"],
+        "scan_on_push": true,
+        "encryption": "KMS",
+        "key": "arn:aws:kms:us-east-1:123456789012:key/mirror",
+        "tags": { "cost center": "42", "team": "platform" },
+        "lifecycle": { "rules": [
+            {
+                "rulePriority": 1,
+                "description": "untagged images expire after 14 days",
+                "selection": {
+                    "tagStatus": "untagged",
+                    "countType": "sinceImagePushed",
+                    "countUnit": "days",
+                    "countNumber": 14
+                },
+                "action": { "type": "expire" }
+            },
+            {
+                "rulePriority": 2,
+                "description": "the 50 newest tagged images are kept",
+                "selection": {
+                    "tagStatus": "tagged",
+                    "tagPatternList": ["*"],
+                    "countType": "imageCountMoreThan",
+                    "countNumber": 50
+                },
+                "action": { "type": "expire" }
+            }
+        ] },
+        "policy": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "PullFromOrganization",
+                    "Effect": "Allow",
+                    "Principal": "*",
+                    "Action": pull,
+                    "Condition": { "StringEquals": { "aws:PrincipalOrgID": "o-abc123" } }
+                },
+                {
+                    "Sid": "PullFromAccounts",
+                    "Effect": "Allow",
+                    "Principal": { "AWS": ["arn:aws:iam::210987654321:root"] },
+                    "Action": pull
+                }
+            ]
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
+    let world = World::new().await;
+    let first = world.run(&["sync"], SETTINGS).await.succeeded();
+    assert_eq!(world.settings().await, expected());
+    let creations = ["CreateRepository", "PutLifecyclePolicy", "SetRepositoryPolicy"];
+    for creation in creations {
+        let times = first.writes.iter().filter(|write| *write == creation).count();
+        assert_eq!(times, 1, "{creation}: {:?}", first.writes);
+    }
+    // nothing but one listing; with `reconcile` the settings are read, and nothing is written
+    let second = world.run(&["sync"], SETTINGS).await.succeeded();
+    assert_eq!(second.writes, [""; 0]);
+    assert_eq!(second.operations, ["ListImages", "BatchGetImage"]);
+    let third = world.run(&["sync", "--json"], &reconciled()).await.succeeded();
+    assert_eq!(third.writes, [""; 0]);
+    assert_eq!(third.json()["changes"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_asked() {
+    let world = World::new().await;
+    world.run(&["sync"], SETTINGS).await.succeeded();
+    world.drift().await;
+    let drifted = world.settings().await;
+
+    let unasked = world.run(&["sync"], SETTINGS).await.succeeded();
+    assert_eq!((unasked.writes.len(), world.settings().await), (0, drifted.clone()));
+
+    let plan = world.run(&["plan"], &reconciled()).await.succeeded();
+    assert_eq!((plan.writes.len(), world.settings().await), (0, drifted));
+    let line = plan.out.lines().next().unwrap();
+    let registry = world.sandbox.ecr_address();
+    let start = format!(
+        "~ repository {registry}/mirror/alpine: tag_mutability mutable except v* → \
+         immutable except latest*, *-dev, tags.team other → platform, lifecycle none → {{\"rules\""
+    );
+    assert!(line.starts_with(&start) && line.contains(", policy {\""), "{line}");
+
+    let sync = world.run(&["sync", "--json"], &reconciled()).await.succeeded();
+    let mended =
+        ["PutImageTagMutability", "TagResource", "PutLifecyclePolicy", "SetRepositoryPolicy"];
+    assert_eq!(sync.writes, mended);
+    assert!(sync.talk.contains(&start), "{}", sync.talk);
+    let report = sync.json();
+    assert_eq!(report["changes"][0]["fields"]["tags.team"], json!(["other", "platform"]));
+    assert_eq!(report["images"][0]["outcome"], "up_to_date");
+    let mut expected = expected();
+    expected["tags"]["theirs"] = json!("stays");
+    assert_eq!(world.settings().await, expected);
+    assert_eq!(world.run(&["sync"], &reconciled()).await.succeeded().writes, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_that_differs_is_a_warning_and_what_is_not_written_stays() {
+    let world = World::new().await;
+    world.run(&["sync"], SETTINGS).await.succeeded();
+    let before = world.settings().await;
+    let other = "[destination.repositories]\nreconcile = true\nencryption = { type = \"aes256\" }";
+    let sync = world.run(&["sync"], other).await.succeeded();
+    let told = "mirror/alpine: `encryption` is kms with arn:aws:kms:us-east-1:123456789012:key/mirror and not aes256";
+    assert!(sync.talk.contains(told), "{}", sync.talk);
+    assert_eq!((sync.writes.len(), world.settings().await), (0, before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run() {
+    let world = World::new().await;
+    world.sandbox.faults().add("deny=SetRepositoryPolicy".parse().unwrap());
+    let first = world.run(&["sync"], SETTINGS).await;
+    assert_eq!(first.status, 1);
+    let said = "repository `mirror/alpine` is made, but not as it is written";
+    assert!(
+        first.out.contains(said) && first.out.contains("ecr:SetRepositoryPolicy"),
+        "{}",
+        first.out
+    );
+    assert_eq!(world.settings().await["policy"], json!(null));
+
+    world.sandbox.faults().clear();
+    let plan = world.run(&["plan"], SETTINGS).await.succeeded();
+    assert!(plan.out.contains("mirror/alpine: policy none → {"), "{}", plan.out);
+    let second = world.run(&["sync"], SETTINGS).await.succeeded();
+    assert_eq!(second.writes[0], "SetRepositoryPolicy");
+    assert_eq!(world.settings().await, expected());
+    // from now on it holds images, and what is taken away is not put back unasked
+    world.ecr.delete_repository_policy().repository_name("mirror/alpine").send().await.unwrap();
+    assert_eq!(world.run(&["sync"], SETTINGS).await.succeeded().writes, [""; 0]);
+}
+
+const ACCOUNT: &str = r#"
+[destination.account]
+blob_mounting = true
+pull_time_exclusion = true
+scanning = { type = "enhanced", continuous = ["prod-*"], on_push = ["*"] }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
+    let world = World::new().await;
+    let user = "arn:aws:iam::123456789012:user/sandbox";
+    let plan = world.run(&["plan"], ACCOUNT).await.succeeded();
+    assert_eq!(plan.writes, [""; 0]);
+    let line = plan.out.lines().next().unwrap();
+    let told = format!(
+        "blob_mounting false → true, pull_time_exclusion none → {user}, \
+         scanning basic → enhanced, continuous: prod-*, on push: *"
+    );
+    assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
+
+    let sync = world.run(&["sync"], ACCOUNT).await.succeeded();
+    let settings = [
+        "PutAccountSetting",
+        "RegisterPullTimeUpdateExclusion",
+        "PutRegistryScanningConfiguration",
+    ];
+    assert_eq!(sync.writes[..3], settings);
+    let mounting = world.ecr.get_account_setting().name("BLOB_MOUNTING").send().await.unwrap();
+    assert_eq!(mounting.value(), Some("ENABLED"));
+    let excluded = world.ecr.list_pull_time_update_exclusions().send().await.unwrap();
+    assert_eq!(excluded.pull_time_update_exclusions(), [user]);
+    let scanning = world.ecr.get_registry_scanning_configuration().send().await.unwrap();
+    let scanning = scanning.scanning_configuration().unwrap();
+    assert_eq!(scanning.scan_type(), Some(&ScanType::Enhanced));
+    let rules: Vec<(&str, &str)> = scanning
+        .rules()
+        .iter()
+        .map(|rule| (rule.scan_frequency().as_str(), rule.repository_filters()[0].filter()))
+        .collect();
+    assert_eq!(rules, [("CONTINUOUS_SCAN", "prod-*"), ("SCAN_ON_PUSH", "*")]);
+    assert_eq!(world.run(&["sync"], ACCOUNT).await.succeeded().writes, [""; 0]);
+
+    let off = "[destination.account]\nblob_mounting = false\npull_time_exclusion = false";
+    let off = world.run(&["sync"], off).await.succeeded();
+    assert_eq!(off.writes, ["PutAccountSetting", "DeregisterPullTimeUpdateExclusion"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_may_not_be_set_fails_its_images_before_they_move() {
+    let world = World::new().await;
+    world.sandbox.faults().add("deny=PutAccountSetting".parse().unwrap());
+    let sync = world.run(&["sync"], ACCOUNT).await;
+    assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
+    assert!(sync.out.contains("the role needs `ecr:PutAccountSetting`"), "{}", sync.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync() {
+    let world = World::new().await;
+    let rule = |prefix: &str| {
+        let rule = world.ecr.create_pull_through_cache_rule().ecr_repository_prefix(prefix);
+        rule.upstream_registry_url("public.ecr.aws").send()
+    };
+    // it covers everything, and is a warning; one for another prefix is nothing
+    rule("ROOT").await.unwrap();
+    rule("mirrored").await.unwrap();
+    let sync = world.run(&["sync"], "").await.succeeded();
+    assert!(sync.talk.contains("a pull-through rule covers every repository"), "{}", sync.talk);
+    world
+        .ecr
+        .delete_repository()
+        .repository_name("mirror/alpine")
+        .force(true)
+        .send()
+        .await
+        .unwrap();
+    rule("mirror").await.unwrap();
+    for command in ["plan", "sync"] {
+        let refused = world.run(&[command], "").await;
+        assert_eq!((refused.status, refused.writes.len()), (1, 0), "{command}: {}", refused.out);
+        let said = "repository `mirror/alpine` is inside `mirror/`, which a pull-through rule fills from `public.ecr.aws`";
+        assert!(refused.out.contains(said), "{}", refused.out);
+    }
+    // who may not ask goes on
+    world.sandbox.faults().add("deny=DescribePullThroughCacheRules".parse().unwrap());
+    world.run(&["sync"], "").await.succeeded();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_makes_repositories_unless_the_configuration_says_how_they_are() {
+    let world = World::new().await;
+    world
+        .ecr
+        .create_repository_creation_template()
+        .prefix("mirror")
+        .applied_for(RctAppliedFor::CreateOnPush)
+        .image_tag_mutability(ImageTagMutability::Immutable)
+        .send()
+        .await
+        .unwrap();
+    for (settings, created, mutability) in [
+        ("", false, "IMMUTABLE"),
+        ("[destination.repositories]\ncreate = true", true, "MUTABLE"),
+        ("[destination.repositories]\nscan_on_push = true", true, "MUTABLE"),
+    ] {
+        let sync = world.run(&["sync"], settings).await.succeeded();
+        let creates = sync.writes.contains(&"CreateRepository".to_owned());
+        assert_eq!(creates, created, "{settings}: {:?}", sync.writes);
+        assert_eq!(world.settings().await["mutability"], mutability, "{settings}");
+        let gone = world.ecr.delete_repository().repository_name("mirror/alpine").force(true);
+        gone.send().await.unwrap();
+    }
+}
