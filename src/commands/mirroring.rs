@@ -125,11 +125,12 @@ async fn carry_out_locking(
         Wanted::Entries(entries) => {
             let items = tokio::select! {
                 biased;
+                // nothing is waited for where nobody has to be asked
+                items = expand::expand(world, config, &entries, &*observer).boxed() => items?,
                 () = shutdown.stopping() => entries
                     .iter()
                     .map(|entry| Item::Rows(expand::not_started(config, entry)))
                     .collect(),
-                items = expand::expand(world, config, &entries, &*observer).boxed() => items?,
             };
             Frame::around(items)
         }

@@ -10,6 +10,7 @@
 //! not told is left out and never guessed.
 
 mod pattern;
+mod range;
 mod reason;
 mod version;
 
@@ -21,8 +22,9 @@ use std::{
 
 pub use self::{
     pattern::{TagGlob, TagRegex},
+    range::{Named, Range},
     reason::{Left, Taken},
-    version::{Named, Pre, Range, Version},
+    version::{Pre, Version},
 };
 use super::{Digest, Error, Kind, Result, Tag};
 

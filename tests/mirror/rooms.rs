@@ -14,12 +14,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("registry", &["model"]),
     ("ecr", &["model", "registry"]),
+    ("layout", &["model", "registry"]),
     ("engine", &["model", "registry"]),
     ("output", &["model"]),
     ("sandbox", &["model"]),
     // the entry: it names what is parsed, and what is wired
     ("cli", &["model", "output", "sandbox"]),
-    ("commands", &["cli", "config", "ecr", "engine", "model", "output", "registry", "sandbox"]),
+    (
+        "commands",
+        &["cli", "config", "ecr", "engine", "layout", "model", "output", "registry", "sandbox"],
+    ),
 ];
 
 /// What the engine may not name of the registry room: its traits and bodies are no registry.

@@ -3,7 +3,7 @@
 use std::{fs, process::Stdio};
 
 use ecr_mirror::{
-    engine::Intent,
+    engine::{Intent, Shutdown},
     model::outcome::Outcome,
     sandbox::{Mode, Options, Sandbox, upstream::synthesis::Manifest},
 };
@@ -108,6 +108,17 @@ async fn an_entry_with_too_few_tags_fails_and_the_others_go_on() {
     assert!(error.ends_with("`select` matches 0 of 5 tags, `at_least` is 1"), "{error}");
     let error = gone.error.as_deref().unwrap();
     assert!(error.starts_with("cannot list the tags of ghcr.io/team/missing: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
+    let world = World::new().await.configured(PROMETHEUS);
+    let shutdown = Shutdown::default();
+    shutdown.stop();
+    let run = world.run(Intent::Mirror, shutdown).await;
+    run.assert_exit(3).assert_all(Outcome::NotStarted);
+    assert_eq!(run.report.images[0].source, "quay.io/prometheus/prometheus");
+    assert_eq!(run.writes(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
