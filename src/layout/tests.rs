@@ -46,7 +46,7 @@ impl World {
         Self {
             upstream,
             plain: start(Mode::Plain).await,
-            transports: reaches.map(|reach| Transport::new(reach)),
+            transports: reaches.map(Transport::new),
             place: tempfile::tempdir().unwrap(),
         }
     }
