@@ -212,7 +212,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     ) {
         let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
         let at = running.remove(&id).expect("every task is of a running image");
-        done[at] = Some(match ended {
+        let ended = match ended {
             Ok((_, ended)) => ended,
             Err(panic) => {
                 let error = Error::new(Kind::Protocol, "an internal error ended this image")
@@ -220,7 +220,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     .hint("this is a bug in ecr-mirror, please report it with the output of `-vv`");
                 self.failed(&images[at], &error)
             }
-        });
+        };
+        self.announce(&ended);
+        done[at] = Some(ended);
     }
 
     fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
@@ -309,7 +311,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 None => Done { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
             }
         };
-        let done = tokio::select! {
+        tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
@@ -317,7 +319,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 self.failed(&job.image, &error)
             }
             done = work => done,
-        };
+        }
+    }
+
+    /// Tells those who watch how an image ended.
+    fn announce(&self, done: &Done) {
         for row in &done.rows {
             self.observer.observe(&Event::Finished {
                 image: row.source.clone(),
@@ -327,7 +333,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 error: row.error.clone(),
             });
         }
-        done
     }
 
     async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> Done {

@@ -139,7 +139,7 @@ fn shape<'a, S: Source>(
             }
         }
         let filtered = filter::filter(raw, index, want, &known)?;
-        let (mut nested, mut leaves) = (Vec::new(), Vec::new());
+        let (mut nested, mut leaves) = (Vec::<RawManifest>::new(), Vec::new());
         for entry in &filtered.kept {
             match inner.remove(&entry.digest) {
                 Some(shaped) => {
@@ -147,6 +147,8 @@ fn shape<'a, S: Source>(
                     nested.extend(shaped.nested);
                     nested.push(shaped.filtered.manifest);
                 }
+                // an index may be listed more than once
+                None if nested.iter().any(|index| *index.digest() == entry.digest) => {}
                 None => leaves.push(entry.clone()),
             }
         }
