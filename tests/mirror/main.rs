@@ -23,6 +23,7 @@ mod immutable;
 mod interruption;
 mod memory;
 mod reading_back;
+mod readme;
 mod registries;
 mod report;
 mod rooms;

@@ -1,0 +1,44 @@
+//! The README says what is true: its configurations, its error, its commands.
+
+use std::path::Path;
+
+use ecr_mirror::config::Config;
+
+const README: &str = include_str!("../../README.md");
+
+/// The fenced blocks of this language, in their order.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let after = README.split(fence.as_str()).skip(1);
+    after.map(|block| block.split("```").next().unwrap_or_default()).collect()
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse("mirror.toml", text, Path::new(""), &|_| None).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_configuration_in_it_is_right() {
+    let blocks = blocks("toml");
+    assert!(blocks.len() >= 3, "{}", blocks.len());
+    for block in blocks {
+        let config = parse(block).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!config.destinations.is_empty(), "{block}");
+    }
+}
+
+#[test]
+fn the_error_it_shows_is_the_one_that_is_printed() {
+    let broken = blocks("toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
+    let shown = blocks("text").into_iter().find(|block| block.starts_with("error:")).unwrap();
+    assert_eq!(parse(&broken).unwrap_err(), shown.trim_end());
+}
+
+#[test]
+fn it_needs_two_commands() {
+    let commands: Vec<&str> = blocks("console").iter().flat_map(|block| block.lines()).collect();
+    assert_eq!(
+        commands,
+        ["$ cargo run --release -- sync -c mirror.toml.example --sandbox", "$ cargo test"]
+    );
+}
