@@ -7,7 +7,7 @@ mod exit;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
@@ -187,8 +187,8 @@ pub struct SyncArgs {
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
     /// Transfer at most this many blobs at once
-    #[arg(long, value_name = "N", default_value = "32")]
-    pub concurrency: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
+    pub concurrency: usize,
 }
 
 /// Arguments of `plan`.
@@ -236,8 +236,8 @@ pub struct CopyArgs {
     #[arg(long)]
     pub json: bool,
     /// Transfer at most this many blobs at once
-    #[arg(long, value_name = "N", default_value = "32")]
-    pub concurrency: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
+    pub concurrency: usize,
 }
 
 impl CopyArgs {
@@ -321,6 +321,11 @@ fn attestations() -> impl TypedValueParser<Value = Attestations> {
         "drop" => Attestations::Drop,
         _ => Attestations::Keep,
     })
+}
+
+/// More than this many at once helps nobody, and each takes about a MiB.
+fn concurrency() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=1024).map(usize::from)
 }
 
 fn signatures() -> impl TypedValueParser<Value = Signatures> {

@@ -74,7 +74,7 @@ fn global_options_may_stand_before_or_after_the_verb() {
 fn what_is_not_said_has_the_default_of_the_contract() {
     let Cli { global, command } = parsed("ecr-mirror sync").unwrap();
     let Command::Sync(sync) = command else { panic!("{command:?}") };
-    assert_eq!(sync.concurrency.get(), 32);
+    assert_eq!(sync.concurrency, 32);
     assert_eq!((global.sandbox.as_ref(), global.verbosity()), (None, Verbosity::Normal));
     assert_eq!(global.progress(), ProgressKind::Auto);
     if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
@@ -92,7 +92,8 @@ fn what_is_not_said_has_the_default_of_the_contract() {
 fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
     let digest = "alpine@sha256:00";
     for (line, expected) in [
-        ("sync --concurrency 0", "zero"),
+        ("sync --concurrency 0", "1..=1024"),
+        ("sync --concurrency 9223372036854775807", "1..=1024"),
         ("sync --concurrency many", "invalid digit"),
         ("sync -q -v", "cannot be used with"),
         ("sync --progress fast", "plain"),

@@ -35,7 +35,7 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
         entries: Vec::new(),
     };
     let image = image(&args, from, to)?;
-    let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
+    let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
     let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
     let (report, _) = mirror(global, screen, work).await?;
     screen.print(|out| match args.json {

@@ -262,7 +262,17 @@ impl World {
         Ok(Sides { sources, destinations })
     }
 
+    /// How the registry is reached, and those that are asked in its place.
     async fn settings(&self, config: &Config, host: &Host) -> Result<Settings> {
+        let mut settings = self.settings_alone(config, host).await?;
+        for mirror in config.registries.get(host).map_or(&[][..], |written| &written.mirrors) {
+            let own = self.settings_alone(config, mirror).await?;
+            settings.mirrors.push((mirror.clone(), own));
+        }
+        Ok(settings)
+    }
+
+    async fn settings_alone(&self, config: &Config, host: &Host) -> Result<Settings> {
         let written = config.registries.get(host);
         let mut settings = settings(written, self.transfers)?;
         settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
@@ -388,7 +398,6 @@ fn settings(written: Option<&config::Registry>, transfers: usize) -> Result<Sett
             None => Scheme::Usual,
         },
         max_connections: written.max_connections.unwrap_or(connections),
-        mirrors: written.mirrors.clone(),
         ..usual
     })
 }

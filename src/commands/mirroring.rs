@@ -136,8 +136,15 @@ async fn carry_out_locking(
         }
     };
     let options = Options { transfers: world.transfers(config, &images), ..options };
-    let sides = world.sides(config, &images).await?;
     let meters = &world.meters;
+    let sides = tokio::select! {
+        biased;
+        // secrets may have to be asked for; then a run that is ended has begun nothing
+        sides = world.sides(config, &images).boxed() => sides?,
+        () = shutdown.dropping() => {
+            return Err(Error::new(Kind::Cancelled, "the run was ended before it began"));
+        }
+    };
     let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
     let mut summary = run.run(images).await;
     let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows));

@@ -68,6 +68,13 @@ impl Source for Supply {
         }
     }
 
+    fn pulls(&self) -> u64 {
+        match self {
+            Self::Registry(it) => it.pulls(),
+            Self::Layout(it) => it.pulls(),
+        }
+    }
+
     fn is_metered(&self) -> bool {
         match self {
             Self::Registry(it) => it.is_metered(),

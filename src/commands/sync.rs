@@ -4,8 +4,8 @@ use super::mirroring::{Wanted, Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Intent, Options},
-    model::Result,
-    output::{Screen, file, json, table},
+    model::{Error, Kind, Result},
+    output::{Screen, failure, file, json, table},
 };
 
 /// Mirrors, and reports on stdout, and into a file where one is named.
@@ -27,15 +27,24 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
     let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let options = Options { intent: Intent::Mirror, transfers: args.concurrency.get() };
+    let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
     let (report, lock) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
+    let save = |path| match report.totals.copied + report.totals.up_to_date {
+        all if all == report.images.len() as u64 => {
+            file::save(path, "lock file", |out| lock.write(out))
+        }
+        _ => Err(Error::new(Kind::Unavailable, format!("`{}` is not written", path.display()))
+            .hint("a lock is of everything that is selected, and not all of it is mirrored")),
+    };
+    let locked = args.lock.as_deref().map(save).transpose();
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),
     })?;
-    let save = |path| file::save(path, "lock file", |out| lock.write(out));
-    let locked = args.lock.as_deref().map(save).transpose();
-    saved.and(locked).map(|_| report.exit)
+    if let Err(error) = &locked {
+        failure::print(screen, error);
+    }
+    saved.map(|_| report.exit.max(u8::from(locked.is_err())))
 }

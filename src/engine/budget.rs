@@ -4,10 +4,7 @@
 //! images and not spent yet is taken off. Reservations that end give back
 //! what they did not use.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     model::{Error, Kind, Result},
@@ -19,18 +16,12 @@ use crate::{
 pub struct Budget {
     reserve: u64,
     promised: Mutex<u64>,
-    spent: AtomicU64,
 }
 
 impl Budget {
     /// A budget that leaves `reserve` pulls to others.
     pub fn new(reserve: u64) -> Self {
         Self { reserve, ..Self::default() }
-    }
-
-    /// Pulls this run spent.
-    pub fn spent(&self) -> u64 {
-        self.spent.load(Relaxed)
     }
 }
 
@@ -73,9 +64,8 @@ impl Reservation {
         Ok(())
     }
 
-    /// One pull was spent; `metered` when the registry counts them.
-    pub fn spend(&mut self, metered: bool) {
-        self.budget.spent.fetch_add(u64::from(metered), Relaxed);
+    /// One of the promised pulls was spent.
+    pub fn spend(&mut self) {
         self.release(1);
     }
 
@@ -118,11 +108,10 @@ mod tests {
         first.extend_to(5, allowance(30)).unwrap();
         let error = second.extend_to(6, allowance(30)).unwrap_err();
         assert_eq!(error.kind(), Kind::PullLimit);
-        first.spend(true);
+        first.spend();
         assert!(second.extend_to(6, allowance(29)).is_err());
         drop(first);
         second.extend_to(6, allowance(29)).unwrap();
-        assert_eq!(budget.spent(), 1);
     }
 
     #[test]
@@ -138,7 +127,7 @@ mod tests {
         let budget = Arc::new(Budget::new(20));
         let mut reservation = Reservation::none(Arc::clone(&budget));
         reservation.extend_to(1_000_000, None).unwrap();
-        reservation.spend(false);
-        assert_eq!(budget.spent(), 0);
+        reservation.spend();
+        assert_eq!(*budget.promised.lock().unwrap(), 0);
     }
 }

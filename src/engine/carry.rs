@@ -1,15 +1,18 @@
 //! Places one blob wherever an image lacks it: waits, mounts, or reads it once and uploads it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use futures::future::{join, join_all};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    download::Downloads,
+    download::{Downloads, Reading},
     ledger::{Carrier, Claim, Key, Ledger, PlacedBlob, Turn},
     reader::Reader,
     survey::TargetGroup,
@@ -210,7 +213,15 @@ impl<S: Source> Crew<'_, S> {
                 continue;
             }
             let asked = lane.destination().mount(&lane.group.repository, blob, &home.repository);
-            match asked.await? {
+            let answer = match asked.await {
+                // a home that cannot be mounted from is none; uploading needs no more than this one
+                Err(error) if !error.kind().is_transient() => {
+                    tracing::debug!(blob = %blob.digest, home = %home.repository, ?error, "no mount");
+                    continue;
+                }
+                answer => answer?,
+            };
+            match answer {
                 Mount::Mounted => {
                     self.yard.tally.mounted();
                     return Ok(Step::Done(Some((lane.id, carrier.placed()))));
@@ -240,28 +251,40 @@ impl<S: Source> Crew<'_, S> {
         self.progress.expected.add(blob.size * uploads.len() as u64);
         let mut placed = Vec::new();
         for attempt in 1.. {
-            let Some(error) = self.attempt(blob, &mut uploads, &mut placed).await else { break };
-            if let Err(error) = self.yard.retry.pause(&self.yard.meter, error, attempt).await {
-                for upload in &uploads {
-                    upload.lane.fail(cannot_push(blob, upload, error.clone()));
+            let mut pause = Duration::ZERO;
+            for (upload, error) in
+                self.attempt(blob, std::mem::take(&mut uploads), &mut placed).await
+            {
+                // each lane's own error decides for it and for no other
+                match self.yard.retry.wait(&error, attempt) {
+                    Some(wait) => {
+                        tracing::debug!(blob = %blob.digest, attempt, ?wait, ?error, "trying again");
+                        pause = pause.max(wait);
+                        uploads.push(upload);
+                    }
+                    None => upload.lane.fail(cannot_push(blob, &upload, error.exhausted())),
                 }
+            }
+            if uploads.is_empty() {
                 break;
             }
+            self.yard.meter.retries.add(1);
+            sleep(pause).await;
         }
         drop(permits);
         placed
     }
 
-    /// Sends the blob to every lane that still lacks it; what may go well another time stays in `uploads`.
+    /// Sends the blob to every lane that still lacks it; returns those where that failed, and why.
     async fn attempt<'a, D: Destination>(
         &self,
         blob: &Descriptor,
-        uploads: &mut Vec<Upload<'a, D>>,
+        uploads: Vec<Upload<'a, D>>,
         placed: &mut Vec<(DestinationId, PlacedBlob)>,
-    ) -> Option<Error> {
-        let sent = self.send(blob, uploads).await;
-        let mut again = None;
-        for (mut upload, result) in std::mem::take(uploads).into_iter().zip(sent) {
+    ) -> Vec<(Upload<'a, D>, Error)> {
+        let sent = self.send(blob, &uploads).await;
+        let mut failed = Vec::new();
+        for (mut upload, result) in uploads.into_iter().zip(sent) {
             // a session that took part in a failure is not used again: ECR would answer 416
             upload.session = None;
             match result {
@@ -271,14 +294,10 @@ impl<S: Source> Crew<'_, S> {
                     let carrier = upload.carrier.take();
                     placed.extend(carrier.map(|carrier| (upload.lane.id, carrier.placed())));
                 }
-                Err(error) if error.is_transient() => {
-                    again = Some(error);
-                    uploads.push(upload);
-                }
-                Err(error) => upload.lane.fail(cannot_push(blob, &upload, error)),
+                Err(error) => failed.push((upload, error)),
             }
         }
-        again
+        failed
     }
 
     /// One attempt: a result per upload.
@@ -288,7 +307,12 @@ impl<S: Source> Crew<'_, S> {
         uploads: &[Upload<'_, D>],
     ) -> Vec<Result<()>> {
         let open = || self.reader.blob(blob);
-        let shared = self.yard.downloads.share(&blob.digest, uploads.len(), open);
+        let of = Reading {
+            site: self.reader.origin.site.clone(),
+            blob: blob.digest.clone(),
+            size: blob.size,
+        };
+        let shared = self.yard.downloads.share(&of, uploads.len(), open);
         let sessions = join_all(uploads.iter().map(|upload| self.session(blob, upload)));
         let (shared, sessions) = join(shared, sessions).await;
         let (bodies, feed) = match shared {

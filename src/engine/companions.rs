@@ -40,13 +40,19 @@ struct Companion {
 }
 
 /// What looking for companions came to at one target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gain {
-    /// Blob bytes pushed, or to push.
-    pub(super) bytes: u64,
+    /// Blob bytes pushed, or to push; `None` where only a pull could tell.
+    pub(super) bytes: Option<u64>,
     /// How many were not there yet.
     pub(super) brought: usize,
     pub(super) failure: Option<Error>,
+}
+
+impl Default for Gain {
+    fn default() -> Self {
+        Self { bytes: Some(0), brought: 0, failure: None }
+    }
 }
 
 /// The digests that companions may refer to.
@@ -144,7 +150,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 Lane::new(target.destination, Arc::clone(group), companion.tag.clone(), mounting);
             match self.bring_one(reader, &lane, companion).await {
                 Ok(bytes) => {
-                    gain.bytes += bytes;
+                    gain.bytes = gain.bytes.zip(bytes).map(|(all, more)| all + more);
                     gain.brought += 1;
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
@@ -166,7 +172,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         reader: &Reader<S>,
         lane: &Lane<D>,
         companion: &Companion,
-    ) -> Result<u64> {
+    ) -> Result<Option<u64>> {
+        if self.options.intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+            return Ok(None);
+        }
         let cannot =
             |error: Error| error.context(format!("cannot mirror referrer {}", companion.digest));
         reader.reserve(1).await?;
@@ -181,10 +190,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             progress: Arc::new(Progress::default()),
         };
         if self.options.intent != Intent::Mirror {
-            return Ok(copy.forecast().await.bytes.into_iter().sum());
+            return Ok(Some(copy.forecast().await.bytes.into_iter().sum()));
         }
         copy.run().await;
-        lane.failure().map_or(Ok(lane.pushed.value()), |error| Err(cannot(error)))
+        lane.failure().map_or(Ok(Some(lane.pushed.value())), |error| Err(cannot(error)))
     }
 }
 
@@ -262,7 +271,11 @@ async fn missing<'a, D: Destination>(
     let current = current.unwrap_or_default();
     let absent = match digests.is_empty() {
         true => HashSet::new(),
-        false => destination.missing_manifests(repository, &digests).await?,
+        false => match destination.missing_manifests(repository, &digests).await {
+            // a plan makes no repository
+            Err(error) if error.kind() == Kind::RepositoryMissing => digests.into_iter().collect(),
+            absent => absent?,
+        },
     };
     let is_missing = |it: &&Companion| match &it.tag {
         Some(tag) => current.get(tag) != Some(&it.digest),

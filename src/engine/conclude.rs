@@ -88,7 +88,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// Adds to a row what came along with its image.
     pub(super) fn add(&self, row: &mut Row, gain: Gain) {
-        row.bytes_pushed = row.bytes_pushed.map(|bytes| bytes + gain.bytes);
+        row.bytes_pushed = row.bytes_pushed.zip(gain.bytes).map(|(own, more)| own + more);
         if gain.brought > 0 && row.outcome == Outcome::UpToDate {
             row.outcome = self.done();
         }

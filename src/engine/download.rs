@@ -22,13 +22,21 @@ use futures::{
 use tokio::sync::oneshot;
 
 use crate::{
-    model::{Digest, Result},
+    model::{Digest, Result, Site},
     registry::body::{self, Body},
 };
 
+/// What is read: registries vouch for nothing of each other's, so each is asked for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Reading {
+    pub(super) site: Site,
+    pub(super) blob: Digest,
+    pub(super) size: u64,
+}
+
 /// The downloads whose first bytes have not come yet, and who waits for them.
 #[derive(Default)]
-pub(super) struct Downloads(Mutex<HashMap<Digest, Vec<Rider>>>);
+pub(super) struct Downloads(Mutex<HashMap<Reading, Vec<Rider>>>);
 
 /// Someone who shares a download, with so many consumers.
 struct Rider {
@@ -46,7 +54,7 @@ impl Downloads {
     /// The source's.
     pub(super) async fn share(
         &self,
-        blob: &Digest,
+        blob: &Reading,
         seats: usize,
         open: impl Fn() -> Body,
     ) -> Result<Shared> {
@@ -66,7 +74,7 @@ impl Downloads {
     }
 
     /// Waits for whoever leads; `None` makes the caller the leader.
-    fn ride(&self, blob: &Digest, seats: usize) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
+    fn ride(&self, blob: &Reading, seats: usize) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
         let mut waiting = self.waiting();
         let Some(riders) = waiting.get_mut(blob) else {
             waiting.insert(blob.clone(), Vec::new());
@@ -77,7 +85,7 @@ impl Downloads {
         Some(shared)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Digest, Vec<Rider>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Reading, Vec<Rider>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,7 +93,7 @@ impl Downloads {
 /// The duty to hand the download over; dropping it frees those who wait.
 struct Leader<'a> {
     downloads: &'a Downloads,
-    blob: &'a Digest,
+    blob: &'a Reading,
     /// The next one who asks is a leader, too: what waits then is no business of this one.
     departed: bool,
 }

@@ -140,9 +140,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let origin = |(site, (source, reserve))| {
+        let origin = |(site, (source, reserve)): (Site, _)| {
             let meter = Arc::clone(&meters.source);
-            (site, Arc::new(Origin::new(source, Budget::new(reserve), meter)))
+            let origin = Origin::new(site, (source, Budget::new(reserve)), meter);
+            (origin.site.clone(), Arc::new(origin))
         };
         let slots = Arc::new(Semaphore::new(2 * options.transfers.max(4)));
         let yard = Yard {
@@ -255,7 +256,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             .collect();
         let pulls = metered.into_iter().map(|(site, (origin, allowance))| Pulls {
             registry: site.to_string(),
-            spent: (!untold.contains(site)).then(|| origin.budget.spent()),
+            spent: (!untold.contains(site)).then(|| origin.source.pulls()),
             limit: allowance.limit,
             remaining: allowance.remaining,
             window_seconds: allowance.window.as_secs(),

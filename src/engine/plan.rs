@@ -261,6 +261,10 @@ async fn grow<S: Source, D>(
     // a pin is read without a question before it, so its registry may not have told its limit yet
     let is_pinned = matches!(job.image.origin.at, Pointer::Digest(_));
     let is_metered = is_pinned && reader.origin.source.is_metered();
+    // an image that the destination has: its configuration is a blob, and blobs are free
+    if reader.knows_image(source) && want.shape == Shape::Index {
+        return tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)));
+    }
     if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::budget::{Budget, Reservation};
 use crate::{
     model::{
-        Descriptor, Digest, Error, Kind, Platform, Pointer, RawManifest, Repository, Result,
+        Descriptor, Digest, Error, Kind, Platform, Pointer, RawManifest, Repository, Result, Site,
         content::{self, MANIFEST_LIMIT},
     },
     registry::{Allowance, Meter, Source, body},
@@ -21,6 +21,7 @@ const SHELF_BYTES: usize = 4 << 20;
 
 /// A source registry, and what a run keeps for it.
 pub(super) struct Origin<S> {
+    pub(super) site: Site,
     pub(super) source: Arc<S>,
     pub(super) budget: Arc<Budget>,
     pub(super) meter: Arc<Meter>,
@@ -28,8 +29,8 @@ pub(super) struct Origin<S> {
 }
 
 impl<S> Origin<S> {
-    pub(super) fn new(source: Arc<S>, budget: Budget, meter: Arc<Meter>) -> Self {
-        Self { source, budget: Arc::new(budget), meter, shelf: Mutex::default() }
+    pub(super) fn new(site: Site, (source, budget): (Arc<S>, Budget), meter: Arc<Meter>) -> Self {
+        Self { site, source, budget: Arc::new(budget), meter, shelf: Mutex::default() }
     }
 }
 
@@ -91,6 +92,13 @@ impl<S: Source> Reader<S> {
         }
     }
 
+    /// Whether this is an image that was read before: asking more of it costs no pull.
+    pub(super) fn knows_image(&self, digest: &Digest) -> bool {
+        let shelf = self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shelf.cells.get(digest).and_then(|cell| cell.get());
+        known.is_some_and(|manifest| !manifest.media_type().is_index())
+    }
+
     /// The manifest of that digest, from the shelf or the source.
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
         let shelf = || self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,8 +106,7 @@ impl<S: Source> Reader<S> {
         let read = cell.get_or_try_init(|| async {
             let at = Pointer::Digest(digest.clone());
             let read = self.origin.source.manifest(&self.repository, &at).await;
-            let metered = self.allowance().is_some();
-            self.reservation.lock().await.spend(metered);
+            self.reservation.lock().await.spend();
             let manifest = read?;
             shelf().keep(digest, manifest.bytes().len());
             Ok(manifest)

@@ -1,6 +1,9 @@
 //! What the lanes of an image lack: found out in bulk and claimed, before anything is written.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use futures::future::{join_all, try_join_all};
 
@@ -24,6 +27,14 @@ const WORTH_ASKING: u64 = 1 << 20;
 pub(super) struct Leaf {
     pub(super) manifest: RawManifest,
     pub(super) blobs: Vec<Descriptor>,
+}
+
+/// How many bytes of manifests one image may have in all: real ones have some KiB.
+const MANIFEST_BYTES: usize = 32 << 20;
+
+fn too_many() -> Error {
+    let problem = format!("the image's manifests have more than {MANIFEST_BYTES} B in all");
+    Error::new(Kind::Unsupported, problem)
 }
 
 /// Blobs, and the lanes that need each.
@@ -97,7 +108,15 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
             .filter(|digest| lacked(digest) && seen.insert(*digest))
             .collect();
         self.reader.reserve(wanted.len() as u64).await?;
-        let read = wanted.into_iter().map(|digest| self.reader.manifest(digest));
+        let bytes = AtomicUsize::new(0);
+        let read = wanted.into_iter().map(async |digest| {
+            let manifest = self.reader.manifest(digest).await?;
+            let size = manifest.bytes().len();
+            match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
+                true => Err(too_many()),
+                false => Ok(manifest),
+            }
+        });
         let mut manifests = try_join_all(read).await?;
         if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
             manifests.push(self.tree.root.clone());

@@ -15,6 +15,9 @@ use crate::{
     registry::Source,
 };
 
+/// How many entries the indexes of one image may have in all: real ones have a few dozen.
+const ENTRIES: usize = 4_096;
+
 /// How deep indexes may be nested: real ones are one deep.
 pub(super) const DEPTH: usize = 4;
 
@@ -55,7 +58,8 @@ pub(super) async fn build<S: Source>(
     match raw.read()? {
         Manifest::Image(image) => single(reader, raw, &image, want).await,
         Manifest::Index(index) => {
-            let shaped = shape(reader, &raw, &index, want, 0).await?;
+            let shaped =
+                shape(reader, (&raw, &index), want, Walk { depth: 0, entries: &mut 0 }).await?;
             listed(reader, digest, shaped, want).await
         }
     }
@@ -116,18 +120,33 @@ fn only_image(leaves: &[Descriptor]) -> Result<&Descriptor> {
     }
 }
 
+/// How far the walk through nested indexes has come.
+struct Walk<'a> {
+    depth: usize,
+    /// Entries of all indexes so far.
+    entries: &'a mut usize,
+}
+
 fn shape<'a, S: Source>(
     reader: &'a Reader<S>,
-    raw: &'a RawManifest,
-    index: &'a Index,
+    (raw, index): (&'a RawManifest, &'a Index),
     want: &'a Want,
-    depth: usize,
+    walk: Walk<'a>,
 ) -> BoxFuture<'a, Result<Shaped>> {
     async move {
+        *walk.entries += index.manifests.len();
+        if *walk.entries > ENTRIES {
+            let problem = format!("the image's indexes have more than {ENTRIES} entries");
+            return Err(Error::new(Kind::Unsupported, problem));
+        }
         let mut known = HashMap::new();
         let mut inner: HashMap<Digest, Shaped> = HashMap::new();
         for entry in &index.manifests {
-            match look_into(reader, entry, want, depth).await? {
+            if known.contains_key(&entry.digest) {
+                continue;
+            }
+            let walk = Walk { depth: walk.depth, entries: &mut *walk.entries };
+            match look_into(reader, entry, want, walk).await? {
                 Some(Inside::Index(shaped)) => {
                     known.insert(entry.digest.clone(), Entry::Index(shaped.filtered.clone()));
                     inner.insert(shaped.filtered.manifest.digest().clone(), shaped);
@@ -167,21 +186,22 @@ async fn look_into<S: Source>(
     reader: &Reader<S>,
     entry: &Descriptor,
     want: &Want,
-    depth: usize,
+    walk: Walk<'_>,
 ) -> Result<Option<Inside>> {
     let untold =
         entry.platform.is_none() && entry.attests().is_none() && want.platforms != Platforms::All;
     if !entry.is_index() && !untold {
         return Ok(None);
     }
-    if depth >= DEPTH {
+    if walk.depth >= DEPTH {
         let problem = format!("the index is nested more than {DEPTH} deep");
         return Err(Error::new(Kind::Unsupported, problem));
     }
     let raw = reader.manifest(&entry.digest).await?;
     Ok(match raw.read()? {
         Manifest::Index(index) => {
-            Some(Inside::Index(shape(reader, &raw, &index, want, depth + 1).await?))
+            let walk = Walk { depth: walk.depth + 1, entries: walk.entries };
+            Some(Inside::Index(shape(reader, (&raw, &index), want, walk).await?))
         }
         Manifest::Image(image) => reader.platform(&image.config).await?.map(Inside::Image),
     })

@@ -118,6 +118,10 @@ impl Source for Layout {
         None
     }
 
+    fn pulls(&self) -> u64 {
+        0
+    }
+
     fn is_metered(&self) -> bool {
         false
     }

@@ -32,7 +32,7 @@ use super::{
     token::limited,
     transport::{Lane, Transport, authority},
 };
-use crate::model::{Digest, Error, Host, Kind, Repository, Result, Tag};
+use crate::model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter};
 
 /// How long the head of an answer may take.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -54,6 +54,8 @@ pub struct Registry {
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
+    /// Manifests read.
+    pub(super) pulls: Counter,
     /// What listings told of tags that somebody is interested in.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     /// Held while a fallback tag of referrers is read and written.
@@ -84,8 +86,8 @@ impl Registry {
             None => transport.clone(),
         };
         let base = base(&host, settings.scheme)?;
-        let mirrors = settings.mirrors.into_iter().map(|mirror| {
-            let registry = Self::new(mirror, Settings::default(), &transport, Arc::clone(&meter))?;
+        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
+            let registry = Self::new(mirror, settings, &transport, Arc::clone(&meter))?;
             Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
         });
         let mirrors = mirrors.collect::<Result<_>>()?;
@@ -107,6 +109,7 @@ impl Registry {
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::new(None),
+            pulls: Counter::default(),
             listed: Mutex::default(),
             fallbacks: tokio::sync::Mutex::default(),
         })

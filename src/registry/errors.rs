@@ -49,7 +49,8 @@ impl Refusal {
             retry_after: text(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(value, SystemTime::now())),
             none_remaining: text("ratelimit-remaining")
-                .is_some_and(|n| leading_number(n) == Some(0)),
+                // without a window it is the general header, of a limit that soon passes
+                .is_some_and(|n| n.contains("w=") && leading_number(n) == Some(0)),
         }
     }
 

@@ -108,6 +108,9 @@ pub trait Source: Send + Sync + 'static {
     /// The registry's pull limit as it last told it; `None` where pulls are free.
     fn allowance(&self) -> Option<Allowance>;
 
+    /// Manifests read from the registry itself so far: each is a pull where it counts them.
+    fn pulls(&self) -> u64;
+
     /// Whether it is a registry that limits pulls, whatever this account may; known without asking.
     fn is_metered(&self) -> bool;
 }

@@ -67,7 +67,7 @@ impl Retry {
     }
 
     /// How long to wait after this failed attempt; `None` when it was the last.
-    fn wait(&self, error: &Error, attempt: u32) -> Option<Duration> {
+    pub fn wait(&self, error: &Error, attempt: u32) -> Option<Duration> {
         if !error.is_transient() || attempt >= self.attempts {
             return None;
         }

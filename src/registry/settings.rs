@@ -19,7 +19,7 @@ pub struct Settings {
     /// Requests at once, at least one.
     pub max_connections: usize,
     /// Registries asked first for content by digest.
-    pub mirrors: Vec<Host>,
+    pub mirrors: Vec<(Host, Settings)>,
     /// How fast it may be written to.
     pub paces: Paces,
 }

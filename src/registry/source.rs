@@ -88,18 +88,25 @@ impl Source for Registry {
         from: u64,
     ) -> Result<ByteStream> {
         let access = Access::new(repository, Rights::Pull);
-        let asked = self.ask_mirrors(|mirror| {
-            let access = access.clone();
-            async move { mirror.open_blob(&access, blob, from).await }
-        });
-        match asked.await {
-            Some(stream) => Ok(stream),
-            None => self.open_blob(&access, blob, from).await,
+        // a mirror that broke off is not asked to go on
+        if from == 0 {
+            let asked = self.ask_mirrors(|mirror| {
+                let access = access.clone();
+                async move { mirror.open_blob(&access, blob, from).await }
+            });
+            if let Some(stream) = asked.await {
+                return Ok(stream);
+            }
         }
+        self.open_blob(&access, blob, from).await
     }
 
     fn allowance(&self) -> Option<Allowance> {
         self.last_allowance()
+    }
+
+    fn pulls(&self) -> u64 {
+        self.pulls.value()
     }
 
     fn is_metered(&self) -> bool {
@@ -202,6 +209,7 @@ impl Registry {
     /// One GET.
     async fn fetch_manifest(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
         let answer = self.send(&self.manifest_call(Method::GET, access, at)).await?;
+        self.pulls.add(1);
         let subject = answer.subject.clone();
         let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
         let told = told_digest(&answer);

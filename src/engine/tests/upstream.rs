@@ -126,6 +126,10 @@ impl Source for Upstream {
         Ok(Vec::new())
     }
 
+    fn pulls(&self) -> u64 {
+        0
+    }
+
     fn is_metered(&self) -> bool {
         false
     }

@@ -177,7 +177,7 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
         false => reply(200, MANIFEST),
     })
     .await;
-    let mirrors = vec!["mirror.gcr.io".parse().unwrap()];
+    let mirrors = vec![("mirror.gcr.io".parse().unwrap(), Settings::default())];
     let registry = fake.registry("docker.io", Settings { mirrors, ..Settings::default() });
     let repository = "library/nginx".parse().unwrap();
     registry.manifest(&repository, &Pointer::Digest(digest.clone())).await.unwrap();
