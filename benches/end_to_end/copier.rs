@@ -1,7 +1,8 @@
 //! The limit: a copier that knows every digest beforehand, and so only moves bytes.
 //!
 //! It runs as a process of its own, with 32 connections to each side, no discovery, no retries and
-//! no judgement; what it hashes it checks. The same code fills a source with a corpus.
+//! no judgement; what it hashes it checks. An upload is opened while its download is, and nothing
+//! waits but for what it names. The same code fills a source with a corpus.
 
 use std::{
     fs,
@@ -16,12 +17,20 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, stream};
 use reqwest::{Body, Client, Method, Response, header};
 use sha2::{Digest as _, Sha256};
-use tokio::task::JoinSet;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 
-use crate::corpus::{Blob, Corpus, Manifest};
+use crate::{
+    corpus::{Blob, Corpus, Manifest},
+    order::{Mount, Order, Work},
+};
 
-/// How many things happen at once.
+/// How many connections there are to each side.
 const CONNECTIONS: usize = 32;
+/// How many things are begun at once: more than one side works on, so that none waits for the other.
+const BEGUN: usize = 3 * CONNECTIONS;
 /// The role a child process plays.
 pub(crate) const ROLE: &str = "copier";
 
@@ -93,6 +102,8 @@ struct Copier {
     /// None: blobs are made instead of read.
     from: Option<String>,
     to: String,
+    source: Arc<Semaphore>,
+    destination: Semaphore,
     asked: AtomicU64,
     pushed: AtomicU64,
     bytes: AtomicU64,
@@ -110,43 +121,63 @@ impl Copier {
             client,
             from: from.map(str::to_owned),
             to: to.to_owned(),
+            source: Arc::new(Semaphore::new(CONNECTIONS)),
+            destination: Semaphore::new(CONNECTIONS),
             asked: AtomicU64::new(0),
             pushed: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         })
     }
 
-    /// Blobs, mounts, children, roots, one after the other.
+    /// Everything as soon as what it names is there.
     async fn copy(self: Arc<Self>, corpus: Corpus) -> Result<()> {
-        let mounts: Vec<_> = corpus.blobs.iter().flat_map(mounts).collect();
-        at_once(corpus.blobs, |blob| self.clone().place(blob)).await?;
-        at_once(mounts, |mount| self.clone().mount(mount)).await?;
-        let (roots, children): (Vec<_>, Vec<_>) =
-            corpus.manifests.into_iter().partition(|manifest| manifest.tag.is_some());
-        at_once(children, |manifest| self.clone().put(manifest)).await?;
-        at_once(roots, |manifest| self.clone().put(manifest)).await
+        let mut order = Order::of(corpus)?;
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < BEGUN
+                && let Some((number, work)) = order.next()
+            {
+                let copier = self.clone();
+                running.spawn(async move {
+                    match work {
+                        Work::Place(blob) => copier.place(blob).await,
+                        Work::Mount(mount) => copier.mount(mount).await,
+                        Work::Put(manifest) => copier.put(manifest).await,
+                    }
+                    .map(|()| number)
+                });
+            }
+            let Some(done) = running.join_next().await else { break };
+            order.done(done??);
+        }
+        ensure!(order.is_over(), "something waits for what never comes");
+        Ok(())
     }
 
     /// What each tag points to, on both sides.
     async fn ask(self: Arc<Self>, corpus: &Corpus) -> Result<()> {
         let from = self.from.clone().unwrap_or_default();
-        let mut questions = Vec::new();
-        for (repository, tag, digest) in corpus.tags() {
-            for side in [&from, &self.to] {
-                let url = format!("http://{side}/v2/{repository}/manifests/{tag}");
-                questions.push((url, digest.to_owned()));
-            }
-        }
-        self.asked.store(questions.len() as u64 / 2, Relaxed);
-        self.pushed.store(questions.len() as u64 / 2, Relaxed);
-        at_once(questions, |(url, digest)| {
+        let ask = |side: &str| {
+            let url = |repository: &str, tag: &str| {
+                format!("http://{side}/v2/{repository}/manifests/{tag}")
+            };
+            let tags = corpus.tags();
+            let questions: Vec<_> =
+                tags.map(|(name, tag, digest)| (url(name, tag), digest.to_owned())).collect();
             let copier = self.clone();
-            async move {
-                ensure!(copier.head(url).await? == digest, "a tag points elsewhere");
-                Ok(())
-            }
-        })
-        .await
+            at_once(questions, move |(url, digest)| {
+                let copier = copier.clone();
+                async move {
+                    ensure!(copier.head(url).await? == digest, "a tag points elsewhere");
+                    Ok(())
+                }
+            })
+        };
+        futures::try_join!(ask(&from), ask(&self.to))?;
+        let count = corpus.tags().count() as u64;
+        self.asked.store(count, Relaxed);
+        self.pushed.store(count, Relaxed);
+        Ok(())
     }
 
     async fn head(&self, url: String) -> Result<String> {
@@ -157,23 +188,12 @@ impl Copier {
         Ok(digest.context("the registry tells no digest")?.to_str()?.to_owned())
     }
 
-    /// GET streamed into POST and PUT.
+    /// GET and POST at once, the one streamed into the other's PUT.
     async fn place(self: Arc<Self>, blob: Blob) -> Result<()> {
         let repository = blob.repositories.first().context("somebody needs every blob")?;
-        let body = match &self.from {
-            None => Body::wrap_stream(stream::iter(
-                blob.content.clone().pieces().map(Ok::<_, std::convert::Infallible>),
-            )),
-            Some(from) => {
-                self.asked.fetch_add(1, Relaxed);
-                let url = format!("http://{from}/v2/{repository}/blobs/{}", blob.digest);
-                let read = self.client.get(url).send().await?.error_for_status()?;
-                self.bytes.fetch_add(blob.size, Relaxed);
-                hashed(read, blob.digest.clone())
-            }
-        };
         let uploads = format!("http://{}/v2/{repository}/blobs/uploads/", self.to);
-        let session = self.push(Method::POST, &uploads, None).await?;
+        let opened = self.push(Method::POST, &uploads, None);
+        let (body, session) = futures::try_join!(self.content(repository, &blob), opened)?;
         let location = session.headers().get(header::LOCATION);
         let location = location.context("no session")?.to_str()?.to_owned();
         let separator = if location.contains('?') { '&' } else { '?' };
@@ -181,7 +201,22 @@ impl Copier {
         self.push(Method::PUT, &url, Some((body, blob.size))).await.map(drop)
     }
 
-    async fn mount(self: Arc<Self>, (to, digest, from): (String, String, String)) -> Result<()> {
+    async fn content(&self, repository: &str, blob: &Blob) -> Result<Body> {
+        let Some(from) = &self.from else {
+            let pieces = blob.content.clone().pieces();
+            return Ok(Body::wrap_stream(stream::iter(
+                pieces.map(Ok::<_, std::convert::Infallible>),
+            )));
+        };
+        self.asked.fetch_add(1, Relaxed);
+        let url = format!("http://{from}/v2/{repository}/blobs/{}", blob.digest);
+        let connection = self.source.clone().acquire_owned().await?;
+        let read = self.client.get(url).send().await?.error_for_status()?;
+        self.bytes.fetch_add(blob.size, Relaxed);
+        Ok(hashed(read, blob.digest.clone(), connection))
+    }
+
+    async fn mount(&self, Mount { to, digest, from }: Mount) -> Result<()> {
         let base = &self.to;
         let url = format!("http://{base}/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
         let answer = self.push(Method::POST, &url, None).await?;
@@ -194,6 +229,7 @@ impl Copier {
         let at = tag.unwrap_or(digest);
         let url = format!("http://{}/v2/{repository}/manifests/{at}", self.to);
         self.pushed.fetch_add(1, Relaxed);
+        let _connection = self.destination.acquire().await?;
         let request = self.client.put(url).header(header::CONTENT_TYPE, media_type).body(content);
         request.send().await?.error_for_status()?;
         Ok(())
@@ -201,6 +237,7 @@ impl Copier {
 
     async fn push(&self, method: Method, url: &str, body: Option<(Body, u64)>) -> Result<Response> {
         self.pushed.fetch_add(1, Relaxed);
+        let _connection = self.destination.acquire().await?;
         let request = self.client.request(method, url);
         let request = match body {
             Some((body, size)) => request.header(header::CONTENT_LENGTH, size).body(body),
@@ -210,16 +247,17 @@ impl Copier {
     }
 }
 
-/// The body, which ends in an error when its bytes are not those of the digest.
-fn hashed(read: Response, digest: String) -> Body {
-    let state = (read.bytes_stream(), Sha256::new());
+/// The body, which ends in an error when its bytes are not those of the digest; then its connection
+/// is free.
+fn hashed(read: Response, digest: String, connection: OwnedSemaphorePermit) -> Body {
+    let state = (read.bytes_stream(), Sha256::new(), connection);
     Body::wrap_stream(stream::try_unfold(Some(state), move |state| {
         let expected = digest.clone();
         async move {
-            let Some((mut bytes, mut hasher)) = state else { return anyhow::Ok(None) };
+            let Some((mut bytes, mut hasher, connection)) = state else { return anyhow::Ok(None) };
             if let Some(piece) = bytes.next().await.transpose()? {
                 hasher.update(&piece);
-                return Ok(Some((piece, Some((bytes, hasher)))));
+                return Ok(Some((piece, Some((bytes, hasher, connection)))));
             }
             let found: String =
                 hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -227,12 +265,6 @@ fn hashed(read: Response, digest: String) -> Body {
             Ok(None)
         }
     }))
-}
-
-/// Into each repository but the first that needs the blob, from the first.
-fn mounts(blob: &Blob) -> impl Iterator<Item = (String, String, String)> + '_ {
-    let from = &blob.repositories[0];
-    blob.repositories[1..].iter().map(|to| (to.clone(), blob.digest.clone(), from.clone()))
 }
 
 /// Works on all of them, so many at once.

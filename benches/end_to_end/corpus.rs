@@ -189,10 +189,18 @@ pub(crate) fn tiny() -> Corpus {
 /// One image of one platform with one layer of 1 GiB.
 pub(crate) fn big() -> Corpus {
     let mut maker = Maker::default();
-    let layers = vec![Content::Noise { seed: 6 << 40, size: 1 << 30 }];
-    let manifest = maker.platform("big", "amd64", 0, layers);
-    let tagged = maker.corpus.manifests.iter_mut().find(|made| made.digest == manifest);
-    tagged.expect("it was made just now").tag = Some("v1".to_owned());
+    maker.single("big", vec![Content::Noise { seed: 6 << 40, size: 1 << 30 }]);
+    maker.finish()
+}
+
+/// Two repositories with an image of six layers each, of which they share five.
+pub(crate) fn shared() -> Corpus {
+    let mut maker = Maker::default();
+    for (number, repository) in (0..).zip(["filled", "fresh"]) {
+        let seeds = (0..5).chain([100 + number]);
+        let layer = |place: u64| Content::Noise { seed: (7 << 40) | place, size: MB };
+        maker.single(repository, seeds.map(layer).collect());
+    }
     maker.finish()
 }
 
@@ -241,6 +249,13 @@ impl Maker {
         images.append(&mut statements);
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": images });
         self.manifest(repository, Some(tag), INDEX, &index);
+    }
+
+    /// A repository with one tag, an image of one platform.
+    fn single(&mut self, repository: &str, layers: Vec<Content>) {
+        let manifest = self.platform(repository, "amd64", 0, layers);
+        let tagged = self.corpus.manifests.iter_mut().find(|made| made.digest == manifest);
+        tagged.expect("it was made just now").tag = Some("v1".to_owned());
     }
 
     /// An image of one platform; its digest.

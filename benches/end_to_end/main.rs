@@ -9,13 +9,17 @@
 //! status 1. Corpora take 6 GB of memory or disk and are kept for the next time.
 #![allow(missing_docs, reason = "nobody calls a bench")]
 
+mod clouds;
 mod copier;
 mod corpus;
+mod hub;
 mod measure;
+mod order;
 mod programs;
 mod scenario;
 mod server;
 mod table;
+mod two;
 
 use std::{
     env, fs,
@@ -86,9 +90,19 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
     };
     let (mut rows, mut bounds) = (String::new(), Vec::new());
     for scenario in scenarios {
-        let measured = stand.measure(scenario)?;
-        rows += &table::rows(&measured);
-        bounds.extend(table::bounds(&measured));
+        let (more_rows, more_bounds) = match scenario {
+            Scenario::Two => two::measure(&stand)?,
+            Scenario::Ecr => clouds::ecr(&stand)?,
+            Scenario::Plan => clouds::plan(&stand)?,
+            Scenario::Mount => clouds::mount(&stand)?,
+            Scenario::Hub => hub::measure(&stand)?,
+            _ => {
+                let measured = stand.measure(scenario)?;
+                (table::rows(&measured), table::bounds(&measured))
+            }
+        };
+        rows += &more_rows;
+        bounds.extend(more_bounds);
     }
     println!("{}{rows}\n{}", table::HEAD, table::verdicts(&bounds));
     for peer in PEERS.iter().filter(|peer| !peer.is_there()) {

@@ -82,7 +82,8 @@ impl Program {
                 command
             }
             Self::Ours => {
-                let config = job.write("mirror.toml", &job.mirror_toml())?;
+                let config =
+                    job.write("mirror.toml", &mirror_toml(job.corpus, job.from, &[job.to]))?;
                 let mut command = Command::new(PROGRAM);
                 command.args(["sync", "--json", "--progress", "none", "--config"]).arg(config);
                 command
@@ -128,15 +129,6 @@ impl Job<'_> {
         Ok(path)
     }
 
-    fn mirror_toml(&self) -> String {
-        let mut text = format!("[[destination]]\nregistry = {:?}\n", self.to);
-        for (repository, tags) in self.corpus.repositories() {
-            let source = format!("{}/{repository}", self.from);
-            let _ = write!(text, "\n[[image]]\nsource = {source:?}\ntags = {tags:?}\n");
-        }
-        text
-    }
-
     fn skopeo_yml(&self) -> String {
         let mut text = format!("{:?}:\n  tls-verify: false\n  images:\n", self.from);
         for (repository, tags) in self.corpus.repositories() {
@@ -162,10 +154,23 @@ impl Job<'_> {
     }
 }
 
+/// A configuration that mirrors the whole corpus to these registries.
+pub(crate) fn mirror_toml(corpus: &Corpus, from: &str, to: &[&str]) -> String {
+    let mut text = String::new();
+    for registry in to {
+        let _ = writeln!(text, "[[destination]]\nregistry = {registry:?}");
+    }
+    for (repository, tags) in corpus.repositories() {
+        let source = format!("{from}/{repository}");
+        let _ = write!(text, "\n[[image]]\nsource = {source:?}\ntags = {tags:?}\n");
+    }
+    text
+}
+
 /// What a program tells about its run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted {
-    /// Requests to the source and to the destination.
+    /// Requests to the source and to the destination, its API included.
     pub(crate) requests: (u64, u64),
     /// Blob bytes read from the source.
     pub(crate) bytes: u64,
@@ -192,8 +197,11 @@ pub(crate) fn counted(program: Program, stdout: &str) -> Result<Option<Counted>>
         }
     } else {
         Counted {
-            requests: (number("/requests/source")?, number("/requests/destination")?),
-            bytes: number("/bytes/from_source")?,
+            requests: (
+                number("/requests/source")?,
+                number("/requests/destination")? + number("/requests/ecr_api")?,
+            ),
+            bytes: number("/bytes/from_source").unwrap_or(0),
         }
     };
     Ok(Some(counted))

@@ -40,6 +40,23 @@ pub(crate) enum Scenario {
     WarmTiny,
     /// `main` once more, after 5 % of its tags moved
     Changed,
+    /// `main`, and `tiny`, into two empty registries at once
+    Two,
+    /// 300 tags of one repository once more towards ECR, whole and filtered
+    Ecr,
+    /// 300 tags of one repository of Docker Hub once more
+    Hub,
+    /// 250 to 2,000 tags of up to 400 repositories planned once more towards ECR
+    Plan,
+    /// A new repository that shares five of six layers with one that is there, into ECR
+    Mount,
+}
+
+impl Scenario {
+    /// What it is called on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
 }
 
 /// What one program cost in one round.
@@ -78,10 +95,17 @@ pub(crate) struct Stand {
 }
 
 /// A corpus, in its file and in a registry's directory.
-struct Source {
-    corpus: Corpus,
+pub(crate) struct Source {
+    pub(crate) corpus: Corpus,
     file: PathBuf,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
+}
+
+impl Source {
+    /// What its corpus is called.
+    pub(crate) fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.directory.file_name().unwrap_or_default().to_string_lossy()
+    }
 }
 
 impl Stand {
@@ -108,6 +132,7 @@ impl Stand {
                 let before = self.source("main", || corpus::main(0))?.directory;
                 (self.source("changed", || corpus::main(CHANGED))?, Some(before))
             }
+            _ => anyhow::bail!("counted elsewhere"),
         };
         let warm = matches!(scenario, Scenario::WarmMain | Scenario::WarmTiny);
         let task = if warm { Task::Ask } else { Task::Copy };
@@ -139,21 +164,19 @@ impl Stand {
     }
 
     /// One run of one program, into a destination that has what is in `before`.
-    fn trial(
+    pub(crate) fn trial(
         &self,
         program: Program,
         task: Task,
         (source, server): (&Source, &Server),
         before: Option<&Path>,
     ) -> Result<Trial> {
-        let directory = self.directory.join("destination");
-        remove(&directory)?;
+        let directory = self.empty("destination")?;
         if let Some(before) = before {
             copy(before, &directory)?;
         }
         let destination = Server::passing(&directory, &self.latency)?;
-        let scratch = self.directory.join("scratch");
-        fs::create_dir_all(&scratch)?;
+        let scratch = self.scratch()?;
         let job = Job {
             corpus: &source.corpus,
             file: &source.file,
@@ -167,8 +190,28 @@ impl Stand {
         Ok(Trial { cost, counted, wrong })
     }
 
+    /// Where configurations are written.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn scratch(&self) -> Result<PathBuf> {
+        let scratch = self.directory.join("scratch");
+        fs::create_dir_all(&scratch)?;
+        Ok(scratch)
+    }
+
+    /// A directory of that name with nothing in it.
+    ///
+    /// # Errors
+    /// When what is in it cannot be removed.
+    pub(crate) fn empty(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.directory.join(name);
+        remove(&directory)?;
+        Ok(directory)
+    }
+
     /// The corpus of that name, made when it is not there yet.
-    fn source(&self, name: &str, make: impl FnOnce() -> Corpus) -> Result<Source> {
+    pub(crate) fn source(&self, name: &str, make: impl FnOnce() -> Corpus) -> Result<Source> {
         let (file, directory) =
             (self.directory.join(format!("{name}.json")), self.directory.join(name));
         if !file.is_file() {
@@ -187,11 +230,11 @@ impl Stand {
 }
 
 #[allow(clippy::print_stderr, reason = "what goes on is told where the table is not")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
-fn progress(scenario: Scenario, program: Program, trial: &Trial) {
+pub(crate) fn progress(scenario: Scenario, program: Program, trial: &Trial) {
     let Cost { seconds, cpu, peak, .. } = &trial.cost;
     let (name, peak) = (program.name(), peak >> 20);
     let counted = trial.counted.map_or(String::new(), |counted| {

@@ -43,6 +43,17 @@ impl Server {
         Ok(server)
     }
 
+    /// Upstream registries and AWS for other clients, gone when it is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn cloud(directory: &Path, latency: &str, mounting: &str) -> Result<Server> {
+        let arguments = ["--latency", latency, "--blob-mounting", mounting];
+        let mut server = Self::start(&arguments, directory)?;
+        server.temporary = Some(directory.to_owned());
+        Ok(server)
+    }
+
     fn start(arguments: &[&str], directory: &Path) -> Result<Server> {
         let mut child = Command::new(PROGRAM)
             .arg("sandbox")
@@ -54,7 +65,8 @@ impl Server {
             .context("cannot start the sandbox")?;
         let stdout = child.stdout.take().context("it was piped just now")?;
         let mut server = Server { child, said: HashMap::new(), temporary: None };
-        let last = if arguments.contains(&"--plain") { "SANDBOX_REGISTRY" } else { "AWS_REGION" };
+        let plain = arguments.contains(&"--plain");
+        let last = if plain { "SANDBOX_REGISTRY" } else { "AWS_SECRET_ACCESS_KEY" };
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             let Some((name, value)) =
@@ -72,7 +84,26 @@ impl Server {
 
     /// The address of a plain registry.
     pub(crate) fn address(&self) -> &str {
-        self.said.get("SANDBOX_REGISTRY").map_or("", String::as_str)
+        self.told("SANDBOX_REGISTRY")
+    }
+
+    /// The address of a cloud's upstream registries, whose repositories begin with their host.
+    pub(crate) fn upstream(&self) -> &str {
+        self.told("SANDBOX_UPSTREAM")
+    }
+
+    /// The address of a cloud's ECR.
+    pub(crate) fn ecr(&self) -> &str {
+        self.told("SANDBOX_ECR")
+    }
+
+    /// What clients should have in their environment.
+    pub(crate) fn environment(&self) -> &HashMap<String, String> {
+        &self.said
+    }
+
+    fn told(&self, name: &str) -> &str {
+        self.said.get(name).map_or("", String::as_str)
     }
 }
 

@@ -105,6 +105,9 @@ impl Tally {
     }
 }
 
+/// Blobs above this many bytes are large: their connections' buffers grow to their full size.
+const LARGE: u64 = 1 << 20;
+
 /// What placing blobs needs besides the blob: the run's limits and counts.
 pub(super) struct Yard {
     pub(super) ledger: Ledger,
@@ -112,6 +115,8 @@ pub(super) struct Yard {
     /// Blob transfers at once; held while bytes move and never while waiting for another image.
     pub(super) transfers: Semaphore,
     pub(super) most_transfers: usize,
+    /// Of these, those of large blobs: half of them fill a link, and each holds about a MiB.
+    pub(super) large: Semaphore,
     pub(super) tally: Tally,
     pub(super) meter: Arc<Meter>,
     pub(super) retry: Retry,
@@ -244,6 +249,7 @@ impl<S: Source> Crew<'_, S> {
         blob: &Descriptor,
         mut uploads: Vec<Upload<'a, D>>,
     ) -> Vec<(DestinationId, PlacedBlob)> {
+        let large = if blob.size > LARGE { Some(self.yard.large.acquire().await) } else { None };
         // all at once, so that the lanes share one reading however busy the run is
         let seats = uploads.len().min(self.yard.most_transfers) as u32;
         let permits = self.yard.transfers.acquire_many(seats).await;
@@ -271,7 +277,7 @@ impl<S: Source> Crew<'_, S> {
             self.yard.meter.retries.add(1);
             sleep(pause).await;
         }
-        drop(permits);
+        drop((permits, large));
         placed
     }
 

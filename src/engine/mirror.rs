@@ -151,6 +151,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
             most_transfers: options.transfers.max(1),
+            large: Semaphore::new(options.transfers.div_ceil(2).max(1)),
             tally: Tally::default(),
             meter: Arc::clone(&meters.destination),
             retry: Retry::default(),

@@ -51,6 +51,10 @@ pub(super) enum Age {
     New,
 }
 
+fn age_of(current: &Option<HashMap<Tag, Digest>>) -> Age {
+    if current.is_some() { Age::Old } else { Age::New }
+}
+
 /// The images of one destination repository.
 pub(super) struct TargetGroup<D> {
     pub(super) end: Arc<End<D>>,
@@ -58,7 +62,7 @@ pub(super) struct TargetGroup<D> {
     pub(super) tags: Vec<Tag>,
     /// Those of the tags whose manifest must be read to know whether it is up to date.
     pub(super) filtered: Vec<Tag>,
-    /// What [`Self::age`] said, for those who ask when the group is gone.
+    /// How old the repository is, for those who ask when the group is gone.
     told: Arc<OnceLock<Age>>,
     /// The other repositories of the destination.
     street: OnceLock<Arc<Street<D>>>,
@@ -93,7 +97,11 @@ impl<D: Destination> TargetGroup<D> {
     async fn all(&self) -> Result<&Option<HashMap<Tag, Digest>>> {
         let ask = || async {
             let answer = self.destination().current(&self.repository, &self.tags).await;
-            answer.map_err(|error| error.context(format!("cannot ask {self} for its tags")))
+            let answer =
+                answer.map_err(|error| error.context(format!("cannot ask {self} for its tags")))?;
+            // others may ask for it when this group is gone, copied to or not
+            self.told.get_or_init(|| age_of(&answer));
+            Ok(answer)
         };
         self.current.get_or_init(ask).await.as_ref().map_err(Error::clone)
     }
@@ -144,8 +152,7 @@ impl<D: Destination> TargetGroup<D> {
 
     /// Whether the repository was there before this run; makes nothing.
     pub(super) async fn age(&self) -> Result<Age> {
-        let age = if self.all().await?.is_some() { Age::Old } else { Age::New };
-        Ok(*self.told.get_or_init(|| age))
+        self.all().await.map(age_of)
     }
 
     /// Other repositories of the destination that were there before this run: those of

@@ -1,0 +1,219 @@
+//! What ECR answers in bulk and mounts, counted, and what a large plan takes.
+//!
+//! The source is the sandbox's upstream, which has every repository and tag somebody names, or a
+//! corpus where layers are shared. Guards that warm is warm: everything was mirrored before, by
+//! runs at once, because each keeps to ECR's quotas.
+
+use std::{fs, process::Command, thread};
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::Value;
+
+use crate::{
+    corpus, measure,
+    measure::median,
+    programs::{self, Program, mirror_toml},
+    scenario::{Scenario, Series, Stand, Trial, progress, say},
+    server::{PROGRAM, Server},
+    table::{self, Bound, row},
+};
+
+/// How many runs fill ECR at once.
+const FILLERS: usize = 8;
+const TAGS: usize = 300;
+const ROUNDS: usize = 7;
+/// What makes ECR's copy another index than the source's.
+const FILTERED: &str = "platforms = [\"linux/amd64\"]\nattestations = \"drop\"\n";
+
+/// What our program is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verb {
+    Sync,
+    Plan,
+}
+
+/// One run of ours: what it cost, and its report.
+///
+/// # Errors
+/// When it fails, or says what is not a report.
+pub(crate) fn run(
+    stand: &Stand,
+    verb: Verb,
+    config: &str,
+    server: &Server,
+) -> Result<(Trial, Value)> {
+    let name = format!("{:?}.toml", thread::current().id());
+    let file = stand.scratch()?.join(name.replace(['(', ')'], ""));
+    fs::write(&file, config)?;
+    let verb = match verb {
+        Verb::Sync => "sync",
+        Verb::Plan => "plan",
+    };
+    let mut command = Command::new(PROGRAM);
+    command
+        .args([verb, "--json", "--progress", "none", "--config"])
+        .arg(&file)
+        .envs(server.environment())
+        .env("DOCKER_CONFIG", stand.scratch()?)
+        .env("NO_PROXY", "127.0.0.1")
+        .env_remove("AWS_PROFILE")
+        .env_remove("AWS_SESSION_TOKEN");
+    let cost = measure::run(&mut command)?;
+    let report: Value = serde_json::from_str(&cost.stdout).context("a report is JSON")?;
+    let good = ["copied", "up_to_date"];
+    let rows = report["images"].as_array().context("a report has rows")?;
+    let wrong =
+        rows.iter().filter(|row| !row["outcome"].as_str().is_some_and(|it| good.contains(&it)));
+    let wrong = wrong.count() as u64;
+    let counted = programs::counted(Program::Ours, &cost.stdout)?;
+    Ok((Trial { cost, counted, wrong }, report))
+}
+
+fn number(report: &Value, pointer: &str) -> Result<f64> {
+    let found = report.pointer(pointer).and_then(Value::as_f64);
+    found.with_context(|| format!("the report lacks `{pointer}`"))
+}
+
+/// A configuration towards the cloud's ECR.
+fn towards(server: &Server, images: impl IntoIterator<Item = String>) -> String {
+    let ecr = server.ecr();
+    let images: String = images.into_iter().collect();
+    format!("[[destination]]\nregistry = {ecr:?}\nendpoint_url = \"http://{ecr}\"\n{images}")
+}
+
+fn image(server: &Server, repository: &str, tags: &[String], keys: &str) -> String {
+    let source = format!("{}/{repository}", server.upstream());
+    let name = repository.rsplit('/').next().unwrap_or(repository);
+    format!(
+        "\n[[image]]\nsource = {source:?}\nrepository = \"bench/{name}\"\ntags = {tags:?}\n{keys}"
+    )
+}
+
+fn tags(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("v{number}")).collect()
+}
+
+/// Mirrors each configuration in a run of its own, all at once.
+fn fill(stand: &Stand, configs: &[String], server: &Server) -> Result<()> {
+    thread::scope(|scope| {
+        let fill = |config| scope.spawn(move || run(stand, Verb::Sync, config, server));
+        let runs: Vec<_> = configs.iter().map(String::as_str).map(fill).collect();
+        for run in runs {
+            let (trial, _) = run.join().map_err(|_| anyhow!("a run panicked"))??;
+            anyhow::ensure!(trial.wrong == 0, "{} tags were not mirrored", trial.wrong);
+        }
+        Ok(())
+    })
+}
+
+/// 300 tags of one repository once more, whole and filtered: the calls besides those of each run.
+///
+/// # Errors
+/// When a program or a server fails.
+pub(crate) fn ecr(stand: &Stand) -> Result<(String, Vec<Bound>)> {
+    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "off")?;
+    let tags = tags(TAGS);
+    let (mut rows, mut bounds) = (String::new(), Vec::new());
+    // what a run asks ECR whatever it mirrors; one tag takes one question more
+    let mut always = None;
+    for (name, repository, keys, at_most) in [
+        ("ecr", "ghcr.io/sandbox/single", "", 1.0),
+        ("ecr filtered", "registry.example/team/app", FILTERED, 4.0),
+    ] {
+        let config = |tags: &[String]| towards(&server, [image(&server, repository, tags, keys)]);
+        say(&format!("{name}: filling"));
+        // the first makes the repository
+        run(stand, Verb::Sync, &config(&tags[..1]), &server)?;
+        let configs: Vec<_> = tags.chunks(TAGS.div_ceil(FILLERS)).map(config).collect();
+        fill(stand, &configs, &server)?;
+        if always.is_none() {
+            let (trial, report) = run(stand, Verb::Sync, &config(&tags[..1]), &server)?;
+            say(&format!("one tag: {}", report["requests"]));
+            always = trial.counted.map(|counted| counted.requests.1 as f64 - 1.0);
+        }
+        let config = config(&tags);
+        let mut series = Series { program: Program::Ours, trials: Vec::new() };
+        for _ in 0..ROUNDS {
+            let (trial, report) = run(stand, Verb::Sync, &config, &server)?;
+            progress(Scenario::Ecr, Program::Ours, &trial);
+            say(&format!("{name}: {}", report["requests"]));
+            series.trials.push(trial);
+        }
+        let asked = series.trials.iter().filter_map(|trial| trial.counted);
+        let asked = asked.map(|counted| counted.requests.1).max().unwrap_or(0) as f64;
+        let calls = asked - always.unwrap_or(f64::NAN);
+        bounds.push(Bound::new(format!("{name}: calls besides each run's"), calls, at_most));
+        bounds.push(Bound::new(format!("{name}: wrong tags"), table::wrong(&series), 0.0));
+        rows += &row(name, &series, None);
+    }
+    Ok((rows, bounds))
+}
+
+/// A large configuration planned when all of it is there: the curve over the number of tags.
+///
+/// # Errors
+/// When a program or a server fails.
+pub(crate) fn plan(stand: &Stand) -> Result<(String, Vec<Bound>)> {
+    const SIZES: [usize; 4] = [250, 500, 1_000, 2_000];
+    const EACH: usize = 5;
+    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "off")?;
+    let tags = tags(EACH);
+    let images: Vec<String> = (0..SIZES[3] / EACH)
+        .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
+        .map(|repository| image(&server, &repository, &tags, FILTERED))
+        .collect();
+    say("plan: filling");
+    let parts = images.chunks(images.len().div_ceil(FILLERS));
+    let configs: Vec<_> = parts.map(|part| towards(&server, part.iter().cloned())).collect();
+    fill(stand, &configs, &server)?;
+    let (mut rows, mut bounds) = (String::new(), Vec::new());
+    let mut before = None;
+    for size in SIZES {
+        let config = towards(&server, images[..size / EACH].iter().cloned());
+        let mut series = Series { program: Program::Ours, trials: Vec::new() };
+        for _ in 0..stand.rounds {
+            let (trial, _) = run(stand, Verb::Plan, &config, &server)?;
+            progress(Scenario::Plan, Program::Ours, &trial);
+            series.trials.push(trial);
+        }
+        let name = format!("plan {size}");
+        let seconds = median(series.trials.iter().map(|trial| trial.cost.seconds));
+        if let Some(before) = before.replace(seconds) {
+            // a tenth for what is noise
+            bounds.push(Bound::new(format!("{name}: time ÷ half as many"), seconds / before, 2.2));
+        }
+        bounds.push(Bound::new(format!("{name}: peak MiB"), table::peak(&series), 64.0));
+        bounds.push(Bound::new(format!("{name}: wrong tags"), table::wrong(&series), 0.0));
+        rows += &row(&name, &series, None);
+    }
+    Ok((rows, bounds))
+}
+
+/// A repository is there; another one shares five of its image's six layers.
+///
+/// # Errors
+/// When a program or a server fails.
+pub(crate) fn mount(stand: &Stand) -> Result<(String, Vec<Bound>)> {
+    let source = stand.source("shared", corpus::shared)?;
+    let upstream = Server::plain(&source.directory, &stand.latency)?;
+    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "on")?;
+    let ecr = server.ecr();
+    let whole = mirror_toml(&source.corpus, upstream.address(), &[ecr]);
+    let registry = format!("registry = {ecr:?}\n");
+    let whole = whole.replace(&registry, &format!("{registry}endpoint_url = \"http://{ecr}\"\n"));
+    let fresh = whole.rfind("\n[[image]]").context("there are two images")?;
+    run(stand, Verb::Sync, &whole[..fresh], &server)?;
+    let (trial, report) = run(stand, Verb::Sync, &whole, &server)?;
+    progress(Scenario::Mount, Program::Ours, &trial);
+    say(&format!("mount: {}", report["blobs"]));
+    let series = Series { program: Program::Ours, trials: vec![trial] };
+    let mounted = number(&report, "/blobs/mounted")?;
+    // the configuration is a blob as well, and no two images have the same
+    let uploads = number(&report, "/blobs/pushed")? - 1.0;
+    let bounds = vec![
+        Bound::new("mount: layers of five not mounted", 5.0 - mounted, 0.0),
+        Bound::new("mount: layers uploaded", uploads, 1.0),
+        Bound::new("mount: wrong tags", table::wrong(&series), 0.0),
+    ];
+    Ok((row("mount", &series, None), bounds))
+}
