@@ -6,7 +6,7 @@ use ecr_mirror::{
     commands::ends,
     engine::{Intent, Shutdown},
     model::{event::Silent, outcome::Outcome},
-    sandbox::{Mode, Options, Sandbox},
+    sandbox::{BlobMounting, Mode, Options, Sandbox, upstream::synthesis::media},
 };
 use http::Method;
 
@@ -153,4 +153,43 @@ async fn any_other_registry_is_a_destination_too() {
     assert_eq!(second.bytes.to_destination, Some(0));
     assert!(!plain.journal()[before..].iter().any(|entry| entry.is_write()));
     assert_eq!(second.requests.ecr_api, 0);
+}
+
+/// A single image of these layers at the source.
+fn layered(world: &World, repository: &str, layers: &[String]) {
+    let (upstream, host) = (world.upstream(), "registry.example");
+    let config = format!("{{\"architecture\":\"amd64\",\"os\":\"linux\",\"of\":\"{repository}\"}}");
+    let described = |media_type: &str, content: &str| {
+        let digest = upstream.put_blob(host, repository, content.as_bytes());
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": described("application/vnd.oci.image.config.v1+json", &config),
+        "layers": layers.iter().map(|layer| described(media::OCI_LAYER, layer)).collect::<Vec<_>>(),
+    });
+    let bytes = manifest.to_string();
+    upstream.put_manifest(host, repository, Some("1"), media::OCI_MANIFEST, bytes.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
+    let options = Options { blob_mounting: BlobMounting::On, ..Options::default() };
+    let world = World::with(options).await;
+    let mut layers: Vec<String> = (0..6).map(|n| format!("layer {n}")).collect();
+    layered(&world, "team/old", &layers);
+    layers[5] = "another layer".to_owned();
+    layered(&world, "team/new", &layers);
+    let world = world.select("registry.example/team/old:1", "");
+    world.sync().await.assert_exit(0);
+
+    let world = world.select("registry.example/team/new:1", "");
+    let run = world.sync().await;
+
+    run.assert_exit(0);
+    let blobs = run.report.blobs;
+    // the layer that is new, and the configuration, which no two images share
+    assert_eq!((blobs.mounted, blobs.pushed), (Some(5), Some(2)), "{blobs:?}");
+    assert_eq!(run.uploads().len(), 2);
 }
