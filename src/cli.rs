@@ -180,7 +180,7 @@ pub struct SyncArgs {
     /// Write the report as JSON to a file, too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write what each tag was mirrored as to a file, for `--locked`
+    /// Write what each tag was mirrored as to a file, for `--locked`; only when all of it is mirrored
     #[arg(long, value_name = "FILE", conflicts_with_all = ["locked", "dry_run"])]
     pub lock: Option<PathBuf>,
     /// Mirror exactly what `--lock` wrote to this file, wherever tags point by now
