@@ -4,6 +4,7 @@
 //! command line ends with exit status 2 before anything is attempted.
 
 mod exit;
+pub mod pull_through;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+pub use self::pull_through::PullThrough;
 use crate::{
     model::{
         Attestations, Error, Kind, Locator, NameError, Platform, Platforms, Result, Shape,
@@ -140,6 +142,13 @@ pub enum Command {
     /// List every selected image and the reference to pull it from
     #[command(after_help = exit::images())]
     Images(ImagesArgs),
+    /// Set up and use ECR's own pull-through cache: rules, secrets, templates, access
+    #[command(after_help = exit::pull_through())]
+    PullThrough {
+        /// What to do.
+        #[command(subcommand)]
+        verb: PullThrough,
+    },
     /// Print least-privilege IAM policies for exactly what this configuration does
     #[command(after_help = exit::iam())]
     Iam {
@@ -283,6 +292,12 @@ pub enum IamPolicy {
     /// Print the policy for the role that mirrors
     #[command(after_help = exit::iam())]
     Mirror,
+    /// Print the policy for nodes that pull what is mirrored and cached
+    #[command(after_help = exit::iam())]
+    Pull,
+    /// Print the policy for the role that runs `pull-through`
+    #[command(after_help = exit::iam())]
+    PullThrough,
 }
 
 /// Arguments of `sandbox`.

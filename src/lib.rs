@@ -20,6 +20,8 @@
 //! - [`engine`]: the mirror itself. It knows two traits, [`registry::Source`] and
 //!   [`registry::Destination`], and no registry.
 //! - [`ecr`]: all of Amazon ECR as one destination: identity, bulk questions, quotas, repositories.
+//! - [`pull_through`]: ECR's own cache, where that can do the job: rules and all that belongs to
+//!   them, planned, applied and warmed.
 //! - [`registry`]: the OCI distribution protocol, and what each public registry does differently.
 //! - [`layout`]: OCI image layouts: a directory as source and as destination.
 //! - [`output`]: what a person and a machine read; views of events and of the report.
@@ -38,5 +40,6 @@ pub mod engine;
 pub mod layout;
 pub mod model;
 pub mod output;
+pub mod pull_through;
 pub mod registry;
 pub mod sandbox;

@@ -65,6 +65,70 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
+const REFUSED: Code = ("1", "AWS refused something; what was done until then stays");
+
+pub(super) fn pull_through() -> String {
+    examples(&[
+        ("ecr-mirror pull-through plan", "what would change, writing nothing"),
+        ("ecr-mirror pull-through apply", "the same, then asks, then does it"),
+        ("ecr-mirror pull-through warm", "pull what is selected through it once"),
+    ]) + &status(&[("0", "it is done"), REFUSED, WRONG, STOPPED])
+}
+
+pub(super) fn pull_through_plan() -> String {
+    status(&[
+        ("0", "the plan is complete"),
+        ("1", "something would change and `--check` is given, or AWS cannot be asked"),
+        WRONG,
+        STOPPED,
+    ])
+}
+
+pub(super) fn pull_through_apply() -> String {
+    status(&[
+        ("0", "everything written is set up (or was already)"),
+        ("1", "something conflicts, or AWS refused it; what was done until then stays"),
+        WRONG,
+        STOPPED,
+    ])
+}
+
+pub(super) fn pull_through_status() -> String {
+    status(&[
+        ("0", "every rule is there"),
+        ("1", "a rule that is written is not there, or AWS cannot be asked"),
+        WRONG,
+        STOPPED,
+    ])
+}
+
+pub(super) fn pull_through_validate() -> String {
+    status(&[
+        ("0", "every rule works"),
+        ("1", "a rule does not work or is not there, or AWS cannot be asked"),
+        WRONG,
+        STOPPED,
+    ])
+}
+
+pub(super) fn pull_through_warm() -> String {
+    status(&[
+        ("0", "everything selected is now cached"),
+        ("1", "at least one image could not be pulled through"),
+        WRONG,
+        LEFT,
+        STOPPED,
+    ])
+}
+
+pub(super) fn pull_through_destroy() -> String {
+    status(&[("0", "nothing of it is left but what AWS keeps"), REFUSED, WRONG, STOPPED])
+}
+
+pub(super) fn pull_through_export() -> String {
+    status(&[("0", "it is written"), ("1", "AWS cannot be asked, or it cannot be written"), WRONG])
+}
+
 pub(super) fn sandbox(faults: &str) -> String {
     format!(
         "Faults, each `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`; SIDE is upstream, ecr or any, \

@@ -33,6 +33,8 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
         }],
         registries: BTreeMap::new(),
         entries: Vec::new(),
+        caches: Vec::new(),
+        warnings: Vec::new(),
     };
     let image = image(&args, from, to)?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency };

@@ -13,7 +13,7 @@ use super::supply::Supply;
 use crate::{
     config::{self, Config},
     ecr::{
-        Ecr, Identity, Sessions, Wire,
+        self, Ecr, Identity, Sessions, Wire,
         api::Api,
         listing,
         secrets::{self, UserPassword},
@@ -283,8 +283,7 @@ impl World {
             },
             Some(config::Credentials::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } =
-                    secrets::read(&session, arn, &self.meters.ecr_api).await?;
+                let UserPassword { username, password } = secrets::read(&session, arn).await?;
                 Credentials::Basic { username, password }
             }
         };
@@ -333,6 +332,23 @@ impl World {
         Ok(source)
     }
 
+    /// Who writes to this destination, whose host is this one.
+    pub(super) async fn session(
+        &self,
+        destination: &config::Destination,
+        host: &Host,
+    ) -> Arc<ecr::Session> {
+        let aws = destination.aws.clone();
+        let identity = Identity {
+            profile: aws.profile,
+            role_arn: aws.role_arn,
+            external_id: aws.external_id,
+            endpoint_url: aws.endpoint_url,
+            ..Identity::of(host)
+        };
+        self.sessions.session(identity).await
+    }
+
     async fn destination(
         &self,
         config: &Config,
@@ -351,15 +367,7 @@ impl World {
                 .map(Box::new)
                 .map(Target::Plain);
         }
-        let aws = destination.aws.clone();
-        let identity = Identity {
-            profile: aws.profile,
-            role_arn: aws.role_arn,
-            external_id: aws.external_id,
-            endpoint_url: aws.endpoint_url,
-            ..Identity::of(&host)
-        };
-        let session = self.sessions.session(identity).await;
+        let session = self.session(destination, &host).await;
         let wire = Wire { settings, transport: self.transport.clone(), meter };
         let written = (destination.repositories.clone(), destination.account.clone());
         let ecr = Ecr::new(host, session, written, wire);

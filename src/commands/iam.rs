@@ -10,7 +10,7 @@ use super::mirroring::configuration;
 use crate::{
     cli::{Global, IamPolicy},
     config::{Config, Tags},
-    model::{DestinationId, EcrHost, Repository, Result},
+    model::{DestinationId, EcrHost, Error, Kind, Repository, Result},
     output::Screen,
 };
 
@@ -22,6 +22,9 @@ pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
     let config = configuration(global)?;
     let document = match policy {
         IamPolicy::Mirror => mirror(&pushes(&config), &pulls(&config), &secrets(&config)),
+        IamPolicy::Pull | IamPolicy::PullThrough => {
+            return Err(Error::new(Kind::Unsupported, "this policy is not built yet"));
+        }
     };
     let text = serde_json::to_string_pretty(&document).expect("a JSON value serialises");
     screen.print(|out| writeln!(out, "{text}"))?;

@@ -11,6 +11,7 @@ mod lock;
 pub mod man;
 pub mod mirroring;
 pub mod plan;
+pub mod pull_through;
 pub mod sandbox;
 mod supply;
 pub mod sync;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Copy(args) => copy::run(&global, &screen, args).await,
         Command::Check => check::run(&global, &screen),
         Command::Images(args) => images::run(&global, &screen, &args).await,
+        Command::PullThrough { verb } => pull_through::run(&global, &screen, verb).await,
         Command::Iam { policy } => iam::run(&global, &screen, policy),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Completions { shell } => completions::run(&screen, shell),

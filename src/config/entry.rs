@@ -124,6 +124,7 @@ pub(super) fn read(
         repository: reference.repository,
         tags,
         places,
+        cached: Vec::new(),
         retag,
         want,
     };

@@ -33,6 +33,7 @@ use self::{
     problem::Problem,
 };
 pub use crate::model::ecr_settings::{Account, Repositories};
+pub use crate::model::pull_through::Cache;
 use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want};
 
 /// A configuration that is known to be good.
@@ -44,6 +45,10 @@ pub struct Config {
     pub registries: BTreeMap<Host, Registry>,
     /// What is mirrored, in the order of the file.
     pub entries: Vec<Entry>,
+    /// What ECR caches by itself, in the order of the file.
+    pub caches: Vec<Cache>,
+    /// What is allowed and most likely not meant, ready to be printed, in the order of the file.
+    pub warnings: Vec<String>,
 }
 
 /// A registry that images are mirrored to.
@@ -131,8 +136,10 @@ pub struct Entry {
     pub repository: Repository,
     /// Which images of it.
     pub tags: Tags,
-    /// Where they go, one place for each destination, never empty.
+    /// Where they are mirrored to, one place for each destination.
     pub places: Vec<Place>,
+    /// Where ECR caches them, one place for each further destination; there is one of either kind.
+    pub cached: Vec<CachedPlace>,
     /// What their tags become.
     pub retag: Retag,
     /// Which parts of them.
@@ -161,6 +168,17 @@ pub struct Place {
     /// Which destination.
     pub destination: DestinationId,
     /// The repository there, prefix included.
+    pub repository: Repository,
+}
+
+/// A repository of a destination that a cache fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedPlace {
+    /// Which destination.
+    pub destination: DestinationId,
+    /// Which cache, by its place in [`Config::caches`].
+    pub cache: usize,
+    /// The repository there, the cache's prefix included.
     pub repository: Repository,
 }
 
@@ -249,6 +267,8 @@ fn read(
         destinations: destinations.into_iter().map(|read| read.destination).collect(),
         registries,
         entries: entries.into_iter().map(|read| read.entry).collect(),
+        caches: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

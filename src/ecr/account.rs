@@ -110,7 +110,7 @@ impl Account {
         if self.written.is_empty() {
             return Ok(None);
         }
-        let name = self.own(host).await?;
+        let name = own(&self.session, host, "`[destination.account]`").await?;
         let mut fields = Vec::new();
         fields.extend(self.blob_mounting(touch).await?);
         fields.extend(self.pull_time_exclusion(touch).await?);
@@ -121,28 +121,9 @@ impl Account {
             kind: Subject::Account,
             name,
             fields,
+            hint: None,
         };
         Ok((!fields.is_empty()).then(|| change(fields)))
-    }
-
-    /// The account that is the registry's and the caller's.
-    async fn own(&self, host: &Host) -> Result<String> {
-        let named = self.session.login.endpoint().await?;
-        let named = named.host_str().unwrap_or_default().parse().ok();
-        let own = named.as_ref().and_then(EcrHost::parse);
-        let of = |ecr: &EcrHost| ecr.account().to_owned();
-        match (own.as_ref().map(of), EcrHost::parse(host).as_ref().map(of)) {
-            (Some(own), Some(wanted)) if own != wanted => Err(Error::new(
-                Kind::Configuration,
-                format!("the registry is of account {wanted}, the credentials are of {own}"),
-            )
-            .hint(format!(
-                "`[destination.account]` needs a role in account {wanted} (`role_arn`); or leave it away"
-            ))),
-            (Some(own), _) | (None, Some(own)) => Ok(own),
-            // an emulator that names itself
-            (None, None) => Ok(named.map_or_else(|| host.to_string(), |host: Host| host.to_string())),
-        }
     }
 
     async fn blob_mounting(&self, touch: Touch) -> Result<Option<Field>> {
@@ -254,6 +235,32 @@ impl Account {
             api.call("PutRegistryScanningConfiguration", put).await?;
         }
         Ok(Some(field("scanning", actual.to_string(), wanted.to_string())))
+    }
+}
+
+/// The account that is the registry's and the caller's: what is account-wide can be asked and
+/// set from within only.
+///
+/// `what` is what needs it, as the configuration writes it.
+///
+/// # Errors
+/// Those of `GetAuthorizationToken`, and [`Kind::Configuration`] when the two are not the same.
+pub async fn own(session: &Session, host: &Host, what: &str) -> Result<String> {
+    let named = session.login.endpoint().await?;
+    let named = named.host_str().unwrap_or_default().parse().ok();
+    let own = named.as_ref().and_then(EcrHost::parse);
+    let of = |ecr: &EcrHost| ecr.account().to_owned();
+    match (own.as_ref().map(of), EcrHost::parse(host).as_ref().map(of)) {
+        (Some(own), Some(wanted)) if own != wanted => Err(Error::new(
+            Kind::Configuration,
+            format!("the registry is of account {wanted}, the credentials are of {own}"),
+        )
+        .hint(format!(
+            "{what} needs a role in account {wanted} (`role_arn` of the destination); or leave it away"
+        ))),
+        (Some(own), _) | (None, Some(own)) => Ok(own),
+        // an emulator that names itself
+        (None, None) => Ok(named.map_or_else(|| host.to_string(), |host: Host| host.to_string())),
     }
 }
 

@@ -2,14 +2,8 @@
 
 use aws_sdk_sts::Client;
 
-use super::{
-    failure::{Asked, explain},
-    session::Session,
-};
-use crate::{
-    model::{Error, Kind, Result},
-    registry::retry::Retry,
-};
+use super::session::Session;
+use crate::model::{Error, Kind, Result};
 
 /// The ARN of the role or user whose credentials the session has.
 ///
@@ -19,26 +13,9 @@ pub(super) async fn principal(session: &Session) -> Result<String> {
     if let Some(role) = &session.api.identity().role_arn {
         return Ok(role.clone());
     }
-    let asked = Asked {
-        service: "sts",
-        action: "GetCallerIdentity",
-        region: session.api.region(),
-        identity: session.api.identity(),
-    };
     let client = Client::new(&session.config);
-    let meter = session.api.meter();
-    let attempt = async || {
-        meter.requests.add(1);
-        let answer = client.get_caller_identity().send().await;
-        answer.map_err(|failure| {
-            let error = explain(&asked, &failure);
-            if error.kind() == Kind::Throttled {
-                meter.throttled.add(1);
-            }
-            error
-        })
-    };
-    let answer = Retry::default().run(meter, attempt).await?;
+    let asked = ("sts", "GetCallerIdentity");
+    let answer = session.call(asked, || client.get_caller_identity().send()).await?;
     let arn = answer.arn().unwrap_or_default();
     of_caller(arn).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("`{arn}` is neither a role nor a user of IAM"))

@@ -18,7 +18,7 @@ mod reconcile;
 pub mod repository;
 pub mod secrets;
 pub mod session;
-mod settings;
+pub mod settings;
 
 #[cfg(test)]
 mod fake;

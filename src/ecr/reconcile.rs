@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{
-        Create, Error, Kind, Repository, Result,
+        Error, Kind, Repository, Result,
         change::{Action, Change, Subject},
         ecr_settings::{Reconcile, Settings},
     },
@@ -41,7 +41,7 @@ impl Repositories {
         (presence, touch): (Presence, Touch),
     ) -> Result<Settled> {
         let written = &self.written.settings;
-        let makes_policies = self.written.create != Create::Never
+        let makes_policies = self.written.create.is_ours()
             && (written.lifecycle.is_some() || written.policy.is_some());
         let found = match (self.written.reconcile, presence) {
             (_, Presence::Missing) => return Ok(Settled::default()),
@@ -68,6 +68,7 @@ impl Repositories {
                 kind: Subject::Repository,
                 name: repository.to_string(),
                 fields,
+                hint: None,
             });
         }
         Ok(Settled { changes, warnings })

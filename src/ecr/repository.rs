@@ -81,12 +81,14 @@ impl Repositories {
         let known = self.known(repository);
         let made = known.exists.get_or_try_init(|| async {
             let made = match self.written.create {
-                Create::Unclaimed if self.claims.makes_on_push(repository).await => {
+                Create::Unclaimed | Create::OnPush
+                    if self.claims.makes_on_push(repository).await =>
+                {
                     tracing::debug!(%repository, "the registry makes it when it is pushed to");
                     Ok(())
                 }
                 Create::Unclaimed | Create::Missing => self.make(repository).await,
-                Create::Never => self.require(repository).await,
+                Create::OnPush | Create::Never => self.require(repository).await,
             };
             match made {
                 // the next who needs it may be luckier

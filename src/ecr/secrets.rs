@@ -1,17 +1,10 @@
 //! Registry credentials that are kept in AWS Secrets Manager.
 
-use aws_sdk_secretsmanager::{Client, config::Region};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{
-    failure::{Asked, explain},
-    session::{Identity, Session},
-};
-use crate::{
-    model::{Error, Kind, Result},
-    registry::{Meter, retry::Retry},
-};
+use super::session::{Identity, Session};
+use crate::model::{Error, Kind, Result};
 
 /// A user's name and password.
 #[derive(Debug)]
@@ -51,28 +44,10 @@ pub fn reader(arn: &str) -> Result<Identity> {
 /// # Errors
 /// What AWS refuses, and [`Kind::Configuration`] when the secret is not
 /// `{"username": …, "password": …}` (or `accessToken`); never with its content.
-pub async fn read(session: &Session, arn: &str, meter: &Meter) -> Result<UserPassword> {
-    let asked = Asked {
-        service: "secretsmanager",
-        action: "GetSecretValue",
-        region: session.api.region(),
-        identity: session.api.identity(),
-    };
-    let region = Region::new(asked.region.to_owned());
-    let config = aws_sdk_secretsmanager::config::Builder::from(&session.config).region(region);
-    let client = Client::from_conf(config.build());
-    let attempt = async || {
-        meter.requests.add(1);
-        let answer = client.get_secret_value().secret_id(arn).send().await;
-        answer.map_err(|failure| {
-            let error = explain(&asked, &failure);
-            if error.kind() == Kind::Throttled {
-                meter.throttled.add(1);
-            }
-            error
-        })
-    };
-    let answer = Retry::default().run(meter, attempt).await;
+pub async fn read(session: &Session, arn: &str) -> Result<UserPassword> {
+    let client = session.secrets();
+    let asked = ("secretsmanager", "GetSecretValue");
+    let answer = session.call(asked, || client.get_secret_value().secret_id(arn).send()).await;
     let answer = answer.map_err(|error| error.context(format!("cannot read secret `{arn}`")))?;
     parse(answer.secret_string().unwrap_or_default()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("secret `{arn}` is not a user's name and password"))
@@ -92,7 +67,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        registry::Reach,
+        registry::{Meter, Reach},
         sandbox::{Options, Sandbox},
     };
 
@@ -103,17 +78,18 @@ mod tests {
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
         let reach = Reach::Sandbox(sandbox.address());
         let session = Session::open(identity, reach, std::sync::Arc::clone(&meter)).await;
-        let made = Client::new(&session.config)
+        let made = session
+            .secrets()
             .create_secret()
             .name("hub")
             .secret_string(r#"{"username":"u","password":"p"}"#)
             .send();
         let arn = made.await.unwrap().arn.unwrap();
-        let read_back = read(&session, &arn, &meter).await.unwrap();
+        let read_back = read(&session, &arn).await.unwrap();
         assert_eq!(read_back.username, "u");
         assert_eq!(read_back.password.expose_secret(), "p");
         let gone = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone-AbCdEf";
-        let error = read(&session, gone, &meter).await.unwrap_err();
+        let error = read(&session, gone).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain()[0].contains(gone), "{error:?}");
         assert_eq!(meter.requests.value(), 2);

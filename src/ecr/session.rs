@@ -4,7 +4,7 @@
 //! share its login, its credentials and its quotas. Opening one reads files
 //! only: credentials are asked for, and found missing, at the first call.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
 use aws_config::{
     AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig, environment, meta::region,
@@ -12,14 +12,21 @@ use aws_config::{
     provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
-use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_ecr::{
+    config::{Credentials, SharedCredentialsProvider},
+    error::ProvideErrorMetadata,
+};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{api::Api, login::EcrLogin};
+use super::{
+    api::{Api, Failure},
+    failure::{Asked, explain},
+    login::EcrLogin,
+};
 use crate::{
-    model::{Host, ecr_host::EcrHost},
-    registry::{Meter, Reach},
+    model::{Host, Kind, Result, ecr_host::EcrHost},
+    registry::{Meter, Reach, retry::Retry},
 };
 
 /// The region where neither the host, the environment nor the profile names one.
@@ -95,6 +102,45 @@ impl Session {
         let client = aws_sdk_ecr::Client::from_conf(ecr.build());
         let api = Arc::new(Api::new(client, identity, region, meter));
         Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
+    }
+
+    /// Carries out a call of another AWS service than ECR until it succeeds or fails for good:
+    /// counted, tried again where that helps, and explained, as [`Api::call`] does for ECR.
+    ///
+    /// `service` is its name in policies, like `secretsmanager`, `action` the API's of the call.
+    ///
+    /// # Errors
+    /// By [`super::failure::kind_of`]; exhausted.
+    pub async fn call<T, E, F, Fut>(
+        &self,
+        (service, action): (&'static str, &'static str),
+        send: F,
+    ) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Failure<E>>>,
+        E: StdError + ProvideErrorMetadata + 'static,
+    {
+        let (region, identity) = (self.api.region(), self.api.identity());
+        let meter = self.api.meter();
+        let attempt = async || {
+            meter.requests.add(1);
+            send().await.map_err(|failure| {
+                let error = explain(&Asked { service, action, region, identity }, &failure);
+                if error.kind() == Kind::Throttled {
+                    meter.throttled.add(1);
+                }
+                error
+            })
+        };
+        Retry::default().run(meter, attempt).await
+    }
+
+    /// The client of Secrets Manager in the session's region.
+    pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        let region = Region::new(self.api.region().to_owned());
+        let config = aws_sdk_secretsmanager::config::Builder::from(&self.config).region(region);
+        aws_sdk_secretsmanager::Client::from_conf(config.build())
     }
 }
 

@@ -99,8 +99,8 @@ pub(super) fn differences(wanted: &Settings, actual: &Actual) -> Differences {
     found
 }
 
-/// Whether both may be the same: of a key that is named by its alias nobody can tell here.
-fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
+/// Whether both may be the same encryption: of a key that is named by its alias nobody can tell here.
+pub fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
     if std::mem::discriminant(actual) != std::mem::discriminant(wanted) {
         return false;
     }
@@ -114,6 +114,11 @@ fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
         (Some(actual), Some(wanted)) => actual == wanted,
         _ => true,
     }
+}
+
+/// Whether two policies mean the same, however they are worded.
+pub fn is_same_policy(one: &Value, other: &Value) -> bool {
+    canonical(one) == canonical(other)
 }
 
 /// The document in the one form of all that mean the same: lists of strings sorted, a list of
@@ -153,11 +158,16 @@ pub(super) fn described(told: &Described) -> Actual {
 
 /// Whether its tags may be moved; a setting that is not known is taken for the default.
 pub(super) fn mutability(told: &Described) -> TagMutability {
-    let wildcards = || {
-        let filters = told.image_tag_mutability_exclusion_filters();
-        filters.iter().map(|filter| filter.filter().to_owned()).collect()
-    };
-    match told.image_tag_mutability() {
+    mutability_of(told.image_tag_mutability(), told.image_tag_mutability_exclusion_filters())
+}
+
+/// The same, of its two members.
+pub fn mutability_of(
+    word: Option<&ImageTagMutability>,
+    filters: &[ImageTagMutabilityExclusionFilter],
+) -> TagMutability {
+    let wildcards = || filters.iter().map(|filter| filter.filter().to_owned()).collect();
+    match word {
         Some(ImageTagMutability::Immutable) => TagMutability::Immutable,
         Some(ImageTagMutability::ImmutableWithExclusion) => {
             TagMutability::ImmutableExcept(wildcards())
@@ -167,7 +177,8 @@ pub(super) fn mutability(told: &Described) -> TagMutability {
     }
 }
 
-fn encryption(told: &EncryptionConfiguration) -> Encryption {
+/// The encryption as ECR tells it.
+pub fn encryption(told: &EncryptionConfiguration) -> Encryption {
     let key = told.kms_key().map(str::to_owned);
     match told.encryption_type() {
         EncryptionType::Kms => Encryption::Kms(key),
@@ -177,7 +188,7 @@ fn encryption(told: &EncryptionConfiguration) -> Encryption {
 }
 
 /// The setting as the API takes it: filters come exactly with `…_WITH_EXCLUSION`.
-pub(super) fn to_api(
+pub fn to_api(
     setting: &TagMutability,
 ) -> (ImageTagMutability, Option<Vec<ImageTagMutabilityExclusionFilter>>) {
     let word = match setting {
@@ -198,7 +209,7 @@ pub(super) fn to_api(
 }
 
 /// The encryption as the API takes it.
-pub(super) fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
+pub fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
     let kind = match setting {
         Encryption::Aes256 => EncryptionType::Aes256,
         Encryption::Kms(_) => EncryptionType::Kms,

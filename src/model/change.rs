@@ -1,6 +1,7 @@
-//! What a run changes besides images: settings of repositories and of the account around them.
+//! What is changed besides images: settings of repositories and of the account around them, and
+//! what belongs to the pull-through cache.
 //!
-//! A change is a value: `plan` shows it, `sync` carries it out and says so.
+//! A change is a value: a plan shows it, a run carries it out and says so. It never holds a secret.
 
 use std::fmt;
 
@@ -21,17 +22,41 @@ pub struct Change {
     pub kind: Subject,
     /// Its name: a repository's, an account's.
     pub name: String,
-    /// What differs, never nothing.
+    /// What differs; nothing where something goes as a whole.
     #[serde(serialize_with = "by_name")]
     pub fields: Vec<Field>,
+    /// What a person can do about a conflict, or should know before it is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// What becomes of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
+    /// It is made.
+    Create,
     /// It stays, with other settings.
     Update,
+    /// It is removed and made anew: what differs cannot be changed.
+    Replace,
+    /// It is removed.
+    Delete,
+    /// Nothing, as it cannot be done or was not asked for.
+    Conflict,
+}
+
+impl Action {
+    /// The mark in front of a line, as in `terraform plan`.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Create => "+",
+            Self::Update => "~",
+            Self::Replace => "-/+",
+            Self::Delete => "-",
+            Self::Conflict => "!",
+        }
+    }
 }
 
 /// What a thing is.
@@ -42,6 +67,31 @@ pub enum Subject {
     Repository,
     /// An account in a region.
     Account,
+    /// A pull-through cache rule.
+    Rule,
+    /// A secret of Secrets Manager.
+    Secret,
+    /// A repository creation template.
+    Template,
+    /// The policy of a registry.
+    RegistryPolicy,
+    /// A setting of an account in a region.
+    AccountSetting,
+}
+
+impl Subject {
+    /// In a word or two.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::Account => "account",
+            Self::Rule => "rule",
+            Self::Secret => "secret",
+            Self::Template => "template",
+            Self::RegistryPolicy => "registry policy",
+            Self::AccountSetting => "account setting",
+        }
+    }
 }
 
 /// A setting by its name in the configuration, as it is and as it is to be; `null` is none.
@@ -65,16 +115,22 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
 }
 
 impl fmt::Display for Change {
+    /// One line, like `~ rule docker-hub of r.example (credential_arn: none → arn:…)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mark, word) = (self.action.mark(), self.kind.word());
         match self.kind {
-            Subject::Repository => write!(f, "~ repository {}/{}: ", self.destination, self.name)?,
-            Subject::Account => write!(f, "~ account {} of {}: ", self.name, self.destination)?,
+            Subject::Repository => write!(f, "{mark} {word} {}/{}", self.destination, self.name)?,
+            _ => write!(f, "{mark} {word} {} of {}", self.name, self.destination)?,
         }
         for (at, Field { name, old, new }) in self.fields.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{name} {} → {}", shown(old), shown(new))?;
+            let before = if at == 0 { " (" } else { ", " };
+            match self.action {
+                Action::Create => write!(f, "{before}{name}: {}", shown(new))?,
+                Action::Delete => write!(f, "{before}{name}: {}", shown(old))?,
+                _ => write!(f, "{before}{name}: {} → {}", shown(old), shown(new))?,
+            }
         }
-        Ok(())
+        f.write_str(if self.fields.is_empty() { "" } else { ")" })
     }
 }
 
@@ -108,12 +164,19 @@ mod tests {
                 field("scan_on_push", json!(false), json!(true)),
                 field("lifecycle", Value::Null, json!({ "rules": "x".repeat(200) })),
             ],
+            hint: None,
         };
         let line = change.to_string();
-        let start = "~ repository r.example/mirror/nginx: scan_on_push false → true, lifecycle none → {\"rules\":\"xxx";
-        assert!(line.starts_with(start) && line.ends_with("x…"), "{line}");
+        let start = "~ repository r.example/mirror/nginx (scan_on_push: false → true, lifecycle: none → {\"rules\":\"xxx";
+        assert!(line.starts_with(start) && line.ends_with("x…)"), "{line}");
         let data = serde_json::to_value(&change).unwrap();
         assert_eq!(data["fields"]["scan_on_push"], json!([false, true]));
         assert_eq!((&data["action"], &data["kind"]), (&json!("update"), &json!("repository")));
+        assert_eq!(data.get("hint"), None);
+        let kept = vec![field("url", Value::Null, json!("quay.io"))];
+        let rule = Change { action: Action::Create, kind: Subject::Rule, fields: kept, ..change };
+        assert_eq!(rule.to_string(), "+ rule mirror/nginx of r.example (url: quay.io)");
+        let gone = Change { action: Action::Delete, fields: Vec::new(), ..rule };
+        assert_eq!(gone.to_string(), "- rule mirror/nginx of r.example");
     }
 }

@@ -78,8 +78,29 @@ pub enum Create {
     Unclaimed,
     /// It is made.
     Missing,
+    /// ECR makes it with the first push, by a creation template; without one its images fail.
+    OnPush,
     /// Its images fail.
     Never,
+}
+
+impl Create {
+    /// Whether this program may make it.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Unclaimed | Self::Missing)
+    }
+}
+
+/// How an image gets to ECR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Via {
+    /// It is mirrored.
+    #[default]
+    Mirror,
+    /// ECR caches it, and it is warmed.
+    PullThrough,
+    /// ECR caches it where a rule covers its source; it is mirrored elsewhere.
+    Auto,
 }
 
 /// Which signatures, SBOMs and other things that refer to an image come along.

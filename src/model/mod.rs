@@ -11,6 +11,7 @@ pub mod image;
 pub mod names;
 pub mod outcome;
 pub mod platform;
+pub mod pull_through;
 pub mod select;
 pub mod site;
 
@@ -20,7 +21,7 @@ pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
     Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Signatures, Target,
-    Want,
+    Via, Want,
 };
 pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
 pub use platform::{Platform, Platforms};

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("registry", &["model"]),
     ("ecr", &["model", "registry"]),
     ("layout", &["model", "registry"]),
+    ("pull_through", &["ecr", "model", "registry"]),
     ("engine", &["model", "registry"]),
     ("output", &["model"]),
     ("sandbox", &["model"]),
@@ -22,7 +23,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["model", "output", "sandbox"]),
     (
         "commands",
-        &["cli", "config", "ecr", "engine", "layout", "model", "output", "registry", "sandbox"],
+        &[
+            "cli",
+            "config",
+            "ecr",
+            "engine",
+            "layout",
+            "model",
+            "output",
+            "pull_through",
+            "registry",
+            "sandbox",
+        ],
     ),
 ];
 

@@ -265,8 +265,8 @@ async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_aske
     let line = plan.out.lines().next().unwrap();
     let registry = world.sandbox.ecr_address();
     let start = format!(
-        "~ repository {registry}/mirror/alpine: tag_mutability mutable except v* → \
-         immutable except latest*, *-dev, tags.team other → platform, lifecycle none → {{\"rules\""
+        "~ repository {registry}/mirror/alpine (tag_mutability: mutable except v* → \
+         immutable except latest*, *-dev, tags.team: other → platform, lifecycle: none → {{\"rules\""
     );
     assert!(line.starts_with(&start) && line.contains(", policy {\""), "{line}");
 
@@ -312,7 +312,7 @@ async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run
 
     world.sandbox.faults().clear();
     let plan = world.run(&["plan"], SETTINGS).await.succeeded();
-    assert!(plan.out.contains("mirror/alpine: policy none → {"), "{}", plan.out);
+    assert!(plan.out.contains("mirror/alpine (policy: none → {"), "{}", plan.out);
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes[0], "SetRepositoryPolicy");
     assert_eq!(world.settings().await, expected());
@@ -336,8 +336,8 @@ async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
     assert_eq!(plan.writes, [""; 0]);
     let line = plan.out.lines().next().unwrap();
     let told = format!(
-        "blob_mounting false → true, pull_time_exclusion none → {user}, \
-         scanning basic → enhanced, continuous: prod-*, on push: *"
+        "blob_mounting: false → true, pull_time_exclusion: none → {user}, \
+         scanning: basic → enhanced, continuous: prod-*, on push: *"
     );
     assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
 

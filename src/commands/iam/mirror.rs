@@ -89,7 +89,7 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Val
         general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
         let mut actions = BTreeSet::from(PUSH);
         actions.extend(rights::of_repositories(&push.written));
-        if push.written.create == Create::Unclaimed {
+        if matches!(push.written.create, Create::Unclaimed | Create::OnPush) {
             general.insert("ecr:DescribeRepositoryCreationTemplates");
         }
         if push.mounts == Mounts::Possible {

@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::mirror::Push;
-use crate::model::{
-    Create,
-    ecr_settings::{Account, Reconcile, Repositories, ScanKind},
-};
+use crate::model::ecr_settings::{Account, Reconcile, Repositories, ScanKind};
 
 /// Making a repository that is missing.
 pub(super) const CREATE: &str = "ecr:CreateRepository";
@@ -27,7 +24,7 @@ pub(super) const SETTLE: [&str; 5] = [
 /// Source: ECR user guide, "Identity-based policies"; the calls of [`crate::ecr`].
 pub(super) fn of_repositories(written: &Repositories) -> BTreeSet<&'static str> {
     let settings = &written.settings;
-    let (makes, mends) = (written.create != Create::Never, written.reconcile == Reconcile::Always);
+    let (makes, mends) = (written.create.is_ours(), written.reconcile == Reconcile::Always);
     let mut actions = BTreeSet::new();
     let mut grant = |when: bool, names: &[&'static str]| {
         if when {
@@ -128,7 +125,7 @@ pub(super) fn account_statements(pushes: &[Push]) -> Vec<Value> {
 pub(super) fn key_statements(pushes: &[Push]) -> Vec<Value> {
     let mut keys: BTreeSet<String> = BTreeSet::new();
     let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for push in pushes.iter().filter(|push| push.written.create != Create::Never) {
+    for push in pushes.iter().filter(|push| push.written.create.is_ours()) {
         let written = push.written.settings.encryption.as_ref().and_then(|it| it.key());
         let Some(key) = written else { continue };
         let (partition, registry) = (push.registry.partition(), &push.registry);

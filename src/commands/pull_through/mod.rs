@@ -1,0 +1,107 @@
+//! `pull-through`: ECR's own cache, planned, applied, looked at, warmed and removed.
+
+mod apply;
+mod destroy;
+mod export;
+mod plan;
+mod status;
+mod validate;
+mod warm;
+
+use std::sync::Arc;
+
+use super::ends::World;
+use crate::{
+    cli::{
+        Global,
+        pull_through::{PullThrough, Where},
+    },
+    config::{Cache, Config, Destination},
+    ecr::{Session, account},
+    model::{DestinationId, Error, Kind, Result},
+    output::Screen,
+    pull_through::Registry,
+};
+
+/// Carries out the verb.
+///
+/// # Errors
+/// When the configuration is wrong, or AWS refuses something.
+pub async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> Result<u8> {
+    match verb {
+        PullThrough::Plan(args) => plan::run(global, screen, &args).await,
+        PullThrough::Apply(args) => apply::run(global, screen, &args).await,
+        PullThrough::Status(args) => status::run(global, screen, &args).await,
+        PullThrough::Validate(args) => validate::run(global, screen, &args).await,
+        PullThrough::Warm(args) => warm::run(global, screen, args).await,
+        PullThrough::Destroy(args) => destroy::run(global, screen, &args).await,
+        PullThrough::Export { format } => export::run(global, screen, format).await,
+    }
+}
+
+/// A registry of the configuration, and what it is to cache.
+struct Site<'a> {
+    /// The registry.
+    registry: Registry,
+    /// The destinations that are this registry, in the order of the file; at least one.
+    destinations: Vec<&'a Destination>,
+    /// Its caches, in the order of the file; at least one.
+    caches: Vec<&'a Cache>,
+}
+
+impl Site<'_> {
+    /// Who asks AWS: the first destination's identity, which must be of the registry's account.
+    ///
+    /// # Errors
+    /// What AWS refuses, and [`Kind::Configuration`] for an identity of another account.
+    async fn session(&self, world: &World) -> Result<Arc<Session>> {
+        let session = world.session(self.destinations[0], &self.registry.host).await;
+        account::own(&session, &self.registry.host, "the pull-through cache").await?;
+        Ok(session)
+    }
+}
+
+/// The registries that have a `[[pull_through]]`, each once, in the order of the file.
+///
+/// # Errors
+/// [`Kind::Configuration`] when there is none, or a name is no destination's that has one.
+fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
+    let unknown = at
+        .destinations
+        .iter()
+        .find(|name| !config.destinations.iter().any(|destination| destination.name == **name));
+    if let Some(name) = unknown {
+        let error = format!("`{name}` is not the name of a destination");
+        return Err(Error::new(Kind::Configuration, error).hint("`--destination` takes its `name`"));
+    }
+    let mut sites: Vec<Site<'a>> = Vec::new();
+    for (id, destination) in config.destinations.iter().enumerate() {
+        let is_named = at.destinations.is_empty() || at.destinations.contains(&destination.name);
+        let registry = destination.registry.host().and_then(Registry::of);
+        let (Some(registry), true) = (registry, is_named) else { continue };
+        let of_it = |cache: &&Cache| cache.destinations.contains(&DestinationId(id));
+        let caches: Vec<&Cache> = config.caches.iter().filter(of_it).collect();
+        if caches.is_empty() {
+            continue;
+        }
+        let is_same = |site: &&mut Site<'_>| {
+            (&site.registry.account, &site.registry.region) == (&registry.account, &registry.region)
+        };
+        match sites.iter_mut().find(is_same) {
+            // ECR has one registry under several names, and destinations may share it
+            Some(site) => {
+                site.destinations.push(destination);
+                let known =
+                    |cache: &&Cache| !site.caches.iter().any(|it| std::ptr::eq(*it, *cache));
+                let more: Vec<&Cache> = caches.into_iter().filter(known).collect();
+                site.caches.extend(more);
+            }
+            None => sites.push(Site { registry, destinations: vec![destination], caches }),
+        }
+    }
+    if sites.is_empty() {
+        let error = Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on");
+        return Err(error.hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`"));
+    }
+    Ok(sites)
+}

@@ -1,0 +1,18 @@
+//! ECR's own pull-through cache: all that a configuration writes about it, as a plan that is shown
+//! and then applied.
+//!
+//! ```text
+//! [Cache] ──┐
+//!           ├─changes─▶ [Planned]  = Change (shown) + Step (carried out)    ◀─ `plan` stops here
+//! ask ─▶ Actual                        │ apply
+//!                                      ▼ secrets → rules → templates → registry policy
+//! ```
+//!
+//! What is compared is what is written: what nobody asked for is left alone. [`changes`] is pure;
+//! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
+//! off anywhere is planned again from what is there.
+
+pub mod ask;
+pub mod state;
+
+pub use state::{Actual, Planned, Registry, Step};
