@@ -1,6 +1,7 @@
 //! What a configuration comes to, and what is said when it is wrong.
 
 mod problems;
+mod pull_through;
 mod selections;
 
 use std::{fs, path::PathBuf};
