@@ -15,25 +15,28 @@ use crate::{
 };
 
 /// The change to the policy, and what cannot be granted as the prefix has a rule of another
-/// upstream; what is no longer granted goes in any case.
+/// upstream; a grant that is no longer written goes in any case.
 pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+    let there = actual.registry_policy.as_ref();
     let mut planned = Vec::new();
     let (mut ids, mut grants) = (Vec::new(), Vec::new());
     for cache in wanted.caches {
         let (its_ids, its_grants) =
             (statements::ids(&cache.prefix), grants_of(wanted, cache, actual));
-        if !its_grants.is_empty() && wanted.is_blocked(cache, actual) {
-            let fields =
-                statements::merged(actual.registry_policy.as_ref(), &its_ids, &its_grants).fields;
-            if !fields.is_empty() {
-                planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
-            }
+        if !wanted.is_blocked(cache, actual) {
+            ids.extend(its_ids);
+            grants.extend(its_grants);
             continue;
         }
-        ids.extend(its_ids);
-        grants.extend(its_grants);
+        let is_granted = |id: &String| its_grants.iter().any(|grant| grant["Sid"] == **id);
+        let (granted, gone): (Vec<_>, Vec<_>) = its_ids.into_iter().partition(is_granted);
+        ids.extend(gone);
+        let fields = statements::merged(there, &granted, &its_grants).fields;
+        if !fields.is_empty() {
+            planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
+        }
     }
-    let merged = statements::merged(actual.registry_policy.as_ref(), &ids, &grants);
+    let merged = statements::merged(there, &ids, &grants);
     planned.extend(change(wanted, actual, merged).map(|planned| match warning(wanted, actual) {
         Some(warning) if planned.change.hint.is_none() => planned.hint(warning),
         _ => planned,
