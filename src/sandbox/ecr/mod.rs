@@ -9,6 +9,7 @@
 //! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
 
 mod cache;
+mod clock;
 mod control;
 mod data;
 mod error;
@@ -33,10 +34,11 @@ use std::{
 use axum::{http::Method, response::Response};
 
 use self::{
+    clock::{Clock, now, since_epoch},
     data::{Sessions, Tokens},
     gate::Gate,
     identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal},
-    registry::{Clock, Registry, now, since_epoch},
+    registry::Registry,
 };
 use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
 

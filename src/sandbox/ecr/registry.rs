@@ -6,17 +6,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{error::EcrError, identity::Principal};
+use super::{
+    clock::{Clock, now},
+    error::EcrError,
+    identity::Principal,
+};
 use crate::{
     model::Digest,
     sandbox::{BlobMounting, Store},
@@ -43,22 +43,6 @@ pub(super) struct Registry {
     clock: Clock,
     /// A turn per repository; who has it imports, and asks for no other.
     imports: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// The time as registries see it; clones share how far it is ahead.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    fn now(&self) -> f64 {
-        now() + self.0.load(Ordering::Relaxed) as f64 / 1000.0
-    }
-
-    /// Goes ahead, by whole milliseconds.
-    pub(super) fn advance(&self, by: Duration) {
-        let milliseconds = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.0.fetch_add(milliseconds, Ordering::Relaxed);
-    }
 }
 
 /// What ECR keeps about a repository.
@@ -372,16 +356,6 @@ fn checks_name(repository: &str) -> String {
 
 fn times_name(repository: &str, digest: &Digest) -> String {
     format!("times/{repository}/{}", digest.hex())
-}
-
-/// The time in seconds since the epoch, to the millisecond, as the API writes it.
-pub(super) fn now() -> f64 {
-    (since_epoch().as_millis() as f64) / 1000.0
-}
-
-/// The time since the epoch.
-pub(super) fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970")
 }
 
 /// Whether `text` matches `filter`, in which `*` stands for any characters.

@@ -9,11 +9,12 @@ use super::{Answer, Caller, repositories::with_next};
 use crate::sandbox::{
     Naming,
     ecr::{
+        clock::{now, since_epoch},
         error::EcrError,
         identity::{PASSWORD_SECONDS, Password},
         is_loopback,
         model::{self, Input, missing},
-        registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS, now, since_epoch},
+        registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS},
     },
     fault::{Name, Side},
 };

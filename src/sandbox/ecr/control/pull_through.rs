@@ -278,8 +278,11 @@ pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         .retain(|name, _| !matches!(name.as_str(), "createdAt" | "updatedAt" | "upstreamRegistry"));
     let credential = members.get("credentialArn").and_then(Value::as_str);
     let token = credential.map(|arn| secrets::access_token(&registry, arn)).transpose();
-    let greeted =
-        token.and_then(|token| caller.ecr.upstream.greet(token.as_deref()).map_err(closed));
+    let is_ecr = members.get("upstreamRegistryUrl").and_then(Value::as_str).and_then(place);
+    let greeted = token.and_then(|token| match is_ecr {
+        Some(_) => Ok(()),
+        None => caller.ecr.upstream.greet(token.as_deref()).map_err(closed),
+    });
     rule["isValid"] = greeted.is_ok().into();
     if let Err(refusal) = greeted {
         rule["failure"] = refusal.message.into();

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::{Answer, Caller, empty, repositories::tags};
 use crate::sandbox::ecr::{
+    clock::since_epoch,
     error::EcrError,
     identity::{checksum, uuid},
     model::{self, Input, Text, missing},
-    registry::{Registry, since_epoch},
+    registry::Registry,
 };
 
 const SECRETS: &str = "secrets";

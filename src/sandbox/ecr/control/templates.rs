@@ -10,12 +10,19 @@ use super::{
 };
 use crate::sandbox::ecr::{
     error::EcrError,
-    model::{self, Input, missing},
+    model::{self, Input, Text, missing},
     registry::{Registry, Settings},
 };
 
 const TEMPLATES: &str = "repository-creation-templates";
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
+
+/// `kmsKey` of a template: nothing but a whole ARN.
+const KMS_KEY: Text = Text {
+    min: 0,
+    max: 2048,
+    pattern: Some((r"^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/[a-z0-9-]+", is_key_arn)),
+};
 
 type Templates = BTreeMap<String, Value>;
 
@@ -126,7 +133,7 @@ fn write_settings(
 ) -> Result<(), EcrError> {
     const MUTABILITY: &str = "imageTagMutability";
     const EXCLUSIONS: &str = "imageTagMutabilityExclusionFilters";
-    if let Some(encryption) = encryption(input, registry, &model::TEMPLATE_KMS_KEY)? {
+    if let Some(encryption) = encryption(input, registry, &KMS_KEY)? {
         template["encryptionConfiguration"] = encryption;
     }
     if input.value("resourceTags").is_some() {
@@ -249,5 +256,25 @@ fn from_template(template: &Value) -> Settings {
         policy: text("repositoryPolicy").map(str::to_owned),
         lifecycle: text("lifecyclePolicy").map(str::to_owned),
         ..Settings::default()
+    }
+}
+
+fn is_key_arn(text: &str) -> bool {
+    let word = |part: &str| {
+        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !part.is_empty() && part.bytes().all(is_word)
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        [""] => true,
+        ["arn", partition, "kms", region, account, key] => {
+            partition.starts_with("aws")
+                && word(partition)
+                && word(region)
+                && account.len() == 12
+                && account.bytes().all(|b| b.is_ascii_digit())
+                && key.strip_prefix("key/").is_some_and(word)
+        }
+        _ => false,
     }
 }
