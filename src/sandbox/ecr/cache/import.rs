@@ -73,6 +73,9 @@ pub(super) struct Import {
 
 impl Import {
     /// Brings what the tag points to upstream, and points the tag to it.
+    ///
+    /// The repository is made once the upstream is known to have the tag; whether ECR makes it
+    /// earlier is not documented.
     pub(super) fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
         let (registry, name) = (&self.registry, &self.repository);
         let root = self.origin.manifest(&Pointer::Tag(tag.clone()))?;
