@@ -1,6 +1,7 @@
 //! `moto` as ECR's API: an implementation of it that does not share our reading of the manual.
 //!
-//! It has no registry behind it, so nothing here moves content.
+//! It has no registry behind it, so nothing here moves content. Which of the calls around the
+//! pull-through cache it has: the table in `agreement`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -72,6 +73,11 @@ impl Moto {
         let wire = Wire { settings: Settings::default(), transport, meter: Arc::default() };
         let written = (repositories, Account::default());
         Ecr::new(host(), Arc::clone(&self.session), written, wire)
+    }
+
+    /// Our session with it.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The AWS SDK's own client.

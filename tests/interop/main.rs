@@ -6,6 +6,7 @@
 //! for in PATH, unless `ECR_MIRROR_REGISTRY_BIN`, `ECR_MIRROR_SKOPEO_BIN` or `ECR_MIRROR_MOTO_BIN`
 //! names it. Where it is missing its tests say so and pass; with `CI` set they fail.
 
+mod agreement;
 mod control_plane;
 mod docker_registry;
 mod layout;

@@ -90,6 +90,8 @@ pub(super) const EXCLUSION: Text =
     Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", |text| text.bytes().all(is_exclusion_byte));
 /// `kmsKey`.
 pub(super) const KMS_KEY: Text = Text::of(0, 2048);
+/// `name` of an account setting.
+pub(super) const SETTING_NAME: Text = Text::of(1, 64);
 /// `Key` of a tag.
 pub(super) const TAG_KEY: Text = Text::of(1, 128);
 /// `Value` of a tag.
@@ -148,7 +150,7 @@ fn is_credential_arn(text: &str) -> bool {
     let Some((arn, name)) = text.split_once(":secret:ecr-pullthroughcache/") else { return false };
     let mut parts = arn.splitn(4, ':');
     let scheme = parts.next() == Some("arn")
-        && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+        && parts.next().is_some_and(|it| it == "aws" || it.starts_with("aws-"))
         && parts.next() == Some("secretsmanager")
         && parts.next().is_some_and(|place| !place.is_empty());
     scheme

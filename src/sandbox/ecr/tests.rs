@@ -3,13 +3,16 @@
 
 mod account;
 mod api;
+mod caching;
 mod faults;
 mod hosts;
 mod images;
 mod manifests;
 mod pull_through;
 mod repositories;
+mod secrets;
 mod standing;
+mod uncached;
 mod uploads;
 
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};

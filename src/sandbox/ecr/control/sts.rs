@@ -12,10 +12,10 @@ use axum::{
 use crate::sandbox::{
     ecr::{
         Ecr,
+        clock::since_epoch,
         error::EcrError,
         gate::Action,
         identity::{Principal, Signed, checksum, seal, signed},
-        registry::since_epoch,
     },
     journal::Operation,
 };

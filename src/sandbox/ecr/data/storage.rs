@@ -16,12 +16,7 @@ use crate::{
     sandbox::{
         Naming,
         distribution::{self, Blob, query},
-        ecr::{
-            Ecr,
-            identity::checksum,
-            is_loopback,
-            registry::{Registry, since_epoch},
-        },
+        ecr::{Ecr, clock::since_epoch, identity::checksum, is_loopback, registry::Registry},
     },
 };
 

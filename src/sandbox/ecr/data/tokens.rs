@@ -10,8 +10,8 @@ use axum::{
 use super::{Ecr, EcrError, Principal, header_text, not_authorized};
 use crate::sandbox::{
     ecr::{
+        clock::{now, since_epoch},
         identity::Password,
-        registry::{now, since_epoch},
     },
     fault::{Faults, Name, Side},
 };

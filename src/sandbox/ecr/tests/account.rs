@@ -1,4 +1,4 @@
-//! The login, account settings, the caller, secrets.
+//! The login, account settings, the registry policy, the caller.
 
 use std::time::{Duration, SystemTime};
 
@@ -64,19 +64,58 @@ async fn account_settings_have_defaults_and_change() {
 }
 
 #[tokio::test]
-async fn the_registry_policy_and_scanning_are_kept() {
+async fn a_registry_policy_is_kept_as_it_was_written() {
     let world = World::new().await;
     let missing = world.ecr.get_registry_policy().send().await;
     assert_eq!(code(missing), "RegistryPolicyNotFoundException");
-    world.ecr.put_registry_policy().policy_text("{}").send().await.unwrap();
+    let text = policy("Allow", "\"ecr:CreateRepository\"");
+    world.ecr.put_registry_policy().policy_text(&text).send().await.unwrap();
     let policy = world.ecr.get_registry_policy().send().await.unwrap();
-    assert_eq!(policy.policy_text(), Some("{}"));
+    assert_eq!(policy.policy_text(), Some(text.as_str()));
     world.ecr.delete_registry_policy().send().await.unwrap();
-    assert_eq!(
-        code(world.ecr.delete_registry_policy().send().await),
-        "RegistryPolicyNotFoundException"
-    );
+    let gone = world.ecr.delete_registry_policy().send().await;
+    assert_eq!(code(gone), "RegistryPolicyNotFoundException");
+}
 
+fn policy(effect: &str, action: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"a","Effect":"{effect}","Principal":"*","Action":{action},"Resource":"*"}}]}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_registry_policy_grants_what_its_scope_allows() {
+    let world = World::new().await;
+    let all = r#"["ecr:ReplicateImage","ecr:BatchImportUpstreamImage","ecr:CreateRepository"]"#;
+    for (text, in_v1, in_v2) in [
+        (policy("Allow", all), true, true),
+        (policy("Deny", "\"ecr:*\""), true, true),
+        (policy("Allow", "\"ecr:BatchGetImage\""), false, true),
+        (policy("Allow", r#"["ecr:CreateRepository","ecr:BatchGetImage"]"#), false, true),
+        (policy("Allow", "\"s3:GetObject\""), false, false),
+        (policy("Allow", "[]"), false, false),
+        (policy("allow it", all), false, false),
+        (policy("Allow", all).replace("Principal", "Whom"), false, false),
+        ("{}".to_owned(), false, false),
+        ("[]".to_owned(), false, false),
+        ("policy".to_owned(), false, false),
+        (policy("Allow", all).replace("\"a\"", &format!("\"{:a>10240}\"", "")), false, false),
+    ] {
+        for (scope, is_taken) in [("V1", in_v1), ("V2", in_v2)] {
+            let set = world.ecr.put_account_setting().name("REGISTRY_POLICY_SCOPE").value(scope);
+            set.send().await.unwrap();
+            let put = world.ecr.put_registry_policy().policy_text(&text).send().await;
+            match is_taken {
+                true => drop(put.unwrap()),
+                false => assert_eq!(code(put), "InvalidParameterException", "{scope} {text}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn registry_scanning_is_kept() {
+    let world = World::new().await;
     let rule = |frequency: &str| json!({ "scanFrequency": frequency, "repositoryFilters": [{ "filter": "prod-*", "filterType": "WILDCARD" }] });
     let input = json!({ "scanType": "ENHANCED", "rules": [rule("CONTINUOUS_SCAN")] });
     world.call("PutRegistryScanningConfiguration", &input).await;
@@ -161,36 +200,4 @@ async fn a_role_needs_an_arn_and_a_session_name() {
     let answer = sts(&world, form, None).await;
     assert_eq!(answer.status, 403);
     assert!(answer.text().contains("<Code>AccessDenied</Code>"));
-}
-
-#[tokio::test]
-async fn secrets_are_made_changed_and_read() {
-    let world = World::new().await;
-    let config = aws_sdk_secretsmanager::Config::builder()
-        .behavior_version(aws_sdk_secretsmanager::config::BehaviorVersion::latest())
-        .region(aws_sdk_secretsmanager::config::Region::new(REGION))
-        .credentials_provider(aws_sdk_secretsmanager::config::Credentials::new(
-            "AKIDSANDBOX",
-            "secret",
-            None,
-            None,
-            "test",
-        ))
-        .retry_config(aws_sdk_secretsmanager::config::retry::RetryConfig::disabled())
-        .endpoint_url(world.url(""))
-        .build();
-    let secrets = aws_sdk_secretsmanager::Client::from_conf(config);
-    let name = "ecr-pullthroughcache/docker-hub";
-    let missing = secrets.get_secret_value().secret_id(name).send().await.unwrap_err();
-    assert!(missing.into_service_error().is_resource_not_found_exception());
-    let create = || secrets.create_secret().name(name).secret_string("one").send();
-    let created = create().await.unwrap();
-    let arn = created.arn().unwrap();
-    assert!(arn.starts_with(&format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-")));
-    assert!(create().await.unwrap_err().into_service_error().is_resource_exists_exception());
-    secrets.put_secret_value().secret_id(name).secret_string("two").send().await.unwrap();
-    let value = secrets.get_secret_value().secret_id(arn).send().await.unwrap();
-    assert_eq!(value.secret_string(), Some("two"));
-    let described = secrets.describe_secret().secret_id(name).send().await.unwrap();
-    assert_eq!(described.arn(), Some(arn));
 }

@@ -2,18 +2,9 @@
 
 use super::*;
 
-async fn name(world: &World, operation: &str, input: Value) -> String {
+/// `ok`, or the exception.
+pub(super) async fn name(world: &World, operation: &str, input: Value) -> String {
     world.call(operation, &input).await.json()["__type"].as_str().unwrap_or("ok").to_owned()
-}
-
-async fn secret(world: &World, name: &str, text: &str) -> String {
-    let request =
-        world.http.post(world.url("/")).header("authorization", signature("secretsmanager"));
-    let request = request
-        .header("x-amz-target", "secretsmanager.CreateSecret")
-        .header("content-type", "application/x-amz-json-1.1");
-    let input = json!({ "Name": name, "SecretString": text });
-    world.send(request.body(input.to_string())).await.json()["ARN"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -48,21 +39,29 @@ async fn a_rule_is_created_once_described_and_deleted() {
 #[tokio::test]
 async fn a_rule_has_the_credentials_its_upstream_needs() {
     let world = World::new().await;
-    let good =
-        secret(&world, "ecr-pullthroughcache/hub", r#"{"username":"u","accessToken":"t"}"#).await;
+    let text = r#"{"username":"u","accessToken":"t"}"#;
+    let good = secrets::create(&world, "ecr-pullthroughcache/hub", text).await;
     let bad =
-        secret(&world, "ecr-pullthroughcache/bad", r#"{"username":"u","password":"t"}"#).await;
+        secrets::create(&world, "ecr-pullthroughcache/bad", r#"{"username":"u","password":"t"}"#)
+            .await;
+    let going = secrets::create(&world, "ecr-pullthroughcache/going", text).await;
+    secrets::call(&world, "DeleteSecret", &json!({ "SecretId": going })).await;
     let absent =
         format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:ecr-pullthroughcache/absent");
     let elsewhere = good.replace(REGION, "us-east-1");
     let hub = "registry-1.docker.io";
     for (url, credential, expected) in [
-        (hub, None, "ValidationException"),
+        (hub, None, "UnsupportedUpstreamRegistryException"),
+        ("quay.io", Some(&good), "ValidationException"),
         (hub, Some(&bad), "UnableToAccessSecretException"),
         (hub, Some(&absent), "SecretNotFoundException"),
         (hub, Some(&elsewhere), "UnableToAccessSecretException"),
         ("gcr.io", None, "UnsupportedUpstreamRegistryException"),
         ("https://quay.io", None, "UnsupportedUpstreamRegistryException"),
+        ("x.azurecr.io/team", Some(&good), "UnsupportedUpstreamRegistryException"),
+        (".azurecr.io", Some(&good), "UnsupportedUpstreamRegistryException"),
+        ("x.dkr.ecr.eu-west-1.amazonaws.com", None, "UnsupportedUpstreamRegistryException"),
+        (hub, Some(&going), "UnableToAccessSecretException"),
         (hub, Some(&good), "ok"),
     ] {
         let mut rule = json!({ "ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": url });
@@ -72,17 +71,185 @@ async fn a_rule_has_the_credentials_its_upstream_needs() {
         let got = name(&world, "CreatePullThroughCacheRule", rule).await;
         assert_eq!(got, expected, "{url} {credential:?}");
     }
-    let validate =
-        || world.ecr.validate_pull_through_cache_rule().ecr_repository_prefix("hub").send();
-    assert!(validate().await.unwrap().is_valid());
-    let request =
-        world.http.post(world.url("/")).header("authorization", signature("secretsmanager"));
-    let request = request
-        .header("x-amz-target", "secretsmanager.DeleteSecret")
-        .header("content-type", "application/x-amz-json-1.1");
-    world.send(request.body(json!({ "SecretId": good }).to_string())).await;
-    let validated = validate().await.unwrap();
-    assert!(!validated.is_valid() && validated.failure().is_some());
+}
+
+#[tokio::test]
+async fn a_rule_is_valid_while_its_secret_and_its_upstream_are_good() {
+    let world = World::new().await;
+    let login = |token: &str| json!({ "username": "u", "accessToken": token }).to_string();
+    let arn = secrets::create(&world, "ecr-pullthroughcache/hub", &login("t")).await;
+    let rule = json!({
+        "ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": "registry-1.docker.io",
+        "credentialArn": arn,
+    });
+    assert_eq!(name(&world, "CreatePullThroughCacheRule", rule).await, "ok");
+    let failure = async || {
+        let rule = world.ecr.validate_pull_through_cache_rule().ecr_repository_prefix("hub");
+        let told = rule.send().await.unwrap();
+        assert_eq!(told.is_valid(), told.failure().is_none());
+        told.failure().map(str::to_owned)
+    };
+    assert_eq!(failure().await, None);
+    for (fault, text) in
+        [("reset@upstream", "could not be reached"), ("throttle@upstream", "throttled")]
+    {
+        world.sandbox.faults().add(fault.parse().unwrap());
+        let told = failure().await.unwrap();
+        assert!(told.contains(text), "{told}");
+        world.sandbox.faults().clear();
+    }
+    for (content, text) in [(login("wrong"), "authentication"), ("u:t".to_owned(), "accessToken")] {
+        let put = json!({ "SecretId": arn, "SecretString": content });
+        secrets::call(&world, "PutSecretValue", &put).await;
+        let told = failure().await.unwrap();
+        assert!(told.contains(text) && !told.contains("u:t"), "{told}");
+    }
+    secrets::call(&world, "DeleteSecret", &json!({ "SecretId": arn })).await;
+    assert!(failure().await.unwrap().contains("marked for deletion"));
+    let gone = json!({ "SecretId": arn, "ForceDeleteWithoutRecovery": true });
+    secrets::call(&world, "DeleteSecret", &gone).await;
+    assert!(failure().await.unwrap().contains("not found"));
+}
+
+#[tokio::test]
+async fn what_a_call_does_in_the_callers_name_wants_the_callers_rights() {
+    let world = World::new().await;
+    let text = r#"{"username":"u","accessToken":"t"}"#;
+    let arn = secrets::create(&world, "ecr-pullthroughcache/hub", text).await;
+    let role = "arn:aws:iam::123456789012:role/it";
+    let hub = json!({
+        "ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": "registry-1.docker.io",
+        "credentialArn": arn,
+    });
+    let ecr = json!({
+        "ecrRepositoryPrefix": "ecr", "customRoleArn": role,
+        "upstreamRegistryUrl": "210987654321.dkr.ecr.eu-west-1.amazonaws.com",
+    });
+    let template = json!({
+        "prefix": "hub", "appliedFor": ["PULL_THROUGH_CACHE"], "customRoleArn": role,
+        "repositoryPolicy": "{}",
+    });
+    for (denied, operation, input, expected) in [
+        ("CreateServiceLinkedRole", "CreatePullThroughCacheRule", &hub, "AccessDeniedException"),
+        ("GetSecretValue", "CreatePullThroughCacheRule", &hub, "UnableToAccessSecretException"),
+        ("PassRole", "CreatePullThroughCacheRule", &hub, "ok"),
+        ("PassRole", "CreatePullThroughCacheRule", &ecr, "AccessDeniedException"),
+        ("CreateServiceLinkedRole", "CreatePullThroughCacheRule", &ecr, "ok"),
+        ("PassRole", "CreateRepositoryCreationTemplate", &template, "AccessDeniedException"),
+        (
+            "CreateRepository",
+            "CreateRepositoryCreationTemplate",
+            &template,
+            "AccessDeniedException",
+        ),
+        (
+            "SetRepositoryPolicy",
+            "CreateRepositoryCreationTemplate",
+            &template,
+            "AccessDeniedException",
+        ),
+        ("PutLifecyclePolicy", "CreateRepositoryCreationTemplate", &template, "ok"),
+    ] {
+        world.sandbox.faults().add(format!("deny={denied}").parse().unwrap());
+        let told = name(&world, operation, input.clone()).await;
+        assert_eq!(told, expected, "{operation} without {denied}");
+        world.sandbox.faults().clear();
+    }
+}
+
+#[tokio::test]
+async fn rules_and_templates_are_within_the_models_limits() {
+    let world = World::new().await;
+    let long = |length: usize| "a".repeat(length);
+    let rule =
+        |prefix: &str| json!({ "ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "quay.io" });
+    let template = |member: &str, value: Value| {
+        let mut template = json!({
+            "prefix": "t", "appliedFor": ["PULL_THROUGH_CACHE"],
+            "customRoleArn": "arn:aws:iam::123456789012:role/it",
+        });
+        template[member] = value;
+        template
+    };
+    let kms = |key: &str| json!({ "encryptionType": "KMS", "kmsKey": key });
+    let tags: Vec<Value> = (0..51).map(|n| json!({ "Key": n.to_string(), "Value": "" })).collect();
+    let (parameter, validation) = ("InvalidParameterException", "ValidationException");
+    for (operation, input, expected) in [
+        ("CreatePullThroughCacheRule", rule("a"), parameter),
+        ("CreatePullThroughCacheRule", rule(&long(31)), parameter),
+        ("CreatePullThroughCacheRule", rule("A/b"), parameter),
+        ("CreatePullThroughCacheRule", json!({ "ecrRepositoryPrefix": "aa" }), parameter),
+        (
+            "CreatePullThroughCacheRule",
+            json!({
+                "ecrRepositoryPrefix": "aa", "upstreamRegistryUrl": "quay.io",
+                "credentialArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other/x-abcdef",
+            }),
+            parameter,
+        ),
+        (
+            "CreatePullThroughCacheRule",
+            json!({
+                "ecrRepositoryPrefix": "aa", "upstreamRegistryUrl": "quay.io",
+                "upstreamRegistry": "hub",
+            }),
+            parameter,
+        ),
+        (
+            "CreatePullThroughCacheRule",
+            json!({
+                "ecrRepositoryPrefix": "aa", "upstreamRegistryUrl": "quay.io",
+                "customRoleArn": "arn:aws:iam::123456789012:role/it",
+            }),
+            validation,
+        ),
+        (
+            "CreatePullThroughCacheRule",
+            json!({
+                "ecrRepositoryPrefix": "ROOT", "upstreamRegistryUrl": "quay.io",
+                "upstreamRepositoryPrefix": "team",
+            }),
+            validation,
+        ),
+        ("CreateRepositoryCreationTemplate", template("prefix", long(257).into()), parameter),
+        ("CreateRepositoryCreationTemplate", template("description", long(257).into()), parameter),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("repositoryPolicy", long(10_241).into()),
+            parameter,
+        ),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("lifecyclePolicy", long(30_721).into()),
+            parameter,
+        ),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("lifecyclePolicy", r#"{"rules":[]}"#.into()),
+            parameter,
+        ),
+        ("CreateRepositoryCreationTemplate", template("appliedFor", json!(["PULL"])), parameter),
+        ("CreateRepositoryCreationTemplate", template("appliedFor", Value::Null), parameter),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("customRoleArn", long(2049).into()),
+            parameter,
+        ),
+        ("CreateRepositoryCreationTemplate", template("resourceTags", tags.into()), validation),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("encryptionConfiguration", kms("alias/ecr")),
+            parameter,
+        ),
+        (
+            "CreateRepositoryCreationTemplate",
+            template("encryptionConfiguration", kms("arn:aws:kms:eu-west-1:123456789012:key/1-a")),
+            "ok",
+        ),
+        ("CreatePullThroughCacheRule", rule(&long(30)), "ok"),
+    ] {
+        assert_eq!(name(&world, operation, input.clone()).await, expected, "{operation} {input}");
+    }
 }
 
 #[tokio::test]
@@ -102,8 +269,8 @@ async fn a_registry_has_at_most_fifty_rules() {
 async fn a_rule_changes_its_credentials_and_nothing_else() {
     let world = World::new().await;
     let text = r#"{"username":"u","accessToken":"t"}"#;
-    let one = secret(&world, "ecr-pullthroughcache/one", text).await;
-    let two = secret(&world, "ecr-pullthroughcache/two", text).await;
+    let one = secrets::create(&world, "ecr-pullthroughcache/one", text).await;
+    let two = secrets::create(&world, "ecr-pullthroughcache/two", text).await;
     let rule = json!({ "ecrRepositoryPrefix": "gh", "upstreamRegistryUrl": "ghcr.io", "credentialArn": one });
     assert_eq!(name(&world, "CreatePullThroughCacheRule", rule).await, "ok");
     let update = json!({ "ecrRepositoryPrefix": "gh", "credentialArn": two });
