@@ -15,6 +15,7 @@ pub mod pull_through;
 pub mod sandbox;
 mod supply;
 pub mod sync;
+mod warming;
 
 use crate::{
     cli::{Cli, Command},

@@ -55,9 +55,23 @@ impl Config {
 }
 
 impl Entry {
-    /// The entry's images, one for each tag, in the order of the tags; `None` where the source
-    /// has to be asked first: for its tags, or for the digests that make the tags here.
+    /// What is pulled where ECR caches it: each tag, in their order, or the pinned content; `None`
+    /// where the source has to be asked for its tags first.
+    pub fn pulls(&self) -> Option<Vec<Pointer>> {
+        match &self.tags {
+            Tags::Exact(tags) => Some(tags.iter().cloned().map(Pointer::Tag).collect()),
+            Tags::Pinned { digest, .. } => Some(vec![Pointer::Digest(digest.clone())]),
+            Tags::Selected(_) => None,
+        }
+    }
+
+    /// The entry's images, one for each tag, in the order of the tags, and none where it is not
+    /// mirrored anywhere; `None` where the source has to be asked first: for its tags, or for the
+    /// digests that make the tags here.
     pub fn images(&self) -> Option<Vec<Image>> {
+        if self.places.is_empty() {
+            return Some(Vec::new());
+        }
         let known = "each tag was tried when it was read";
         match &self.tags {
             Tags::Exact(_) if self.retag.needs_digest() => None,
