@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
     ecr::{
@@ -145,7 +145,7 @@ impl<S: Source> Warmer<'_, S> {
     /// Makes ECR fetch those of these blobs that it has not, and tells how many these were.
     async fn fetch(&self, repository: &Repository, blobs: &[Digest]) -> Result<usize> {
         let Patience { first, longest, total } = self.patience;
-        let (begun, mut wait) = (Instant::now(), first);
+        let (mut waited, mut wait) = (Duration::ZERO, first);
         let mut absent = Vec::from_iter(self.look.missing_blobs(repository, blobs).await?);
         let fetched = absent.len();
         loop {
@@ -153,11 +153,11 @@ impl<S: Source> Warmer<'_, S> {
             if absent.is_empty() {
                 return Ok(fetched);
             }
-            if begun.elapsed() + wait > total {
-                return Err(late(&absent, fetched, total));
+            if waited + wait > total {
+                return Err(late(&absent, fetched, waited));
             }
             sleep(wait).await;
-            wait = (wait * 2).min(longest);
+            (waited, wait) = (waited + wait, (wait * 2).min(longest));
             absent = Vec::from_iter(self.look.missing_blobs(repository, &absent).await?);
         }
     }
@@ -182,12 +182,12 @@ impl<S: Source> Warmer<'_, S> {
     }
 }
 
-fn late(absent: &[Digest], of: usize, total: Duration) -> Error {
+fn late(absent: &[Digest], of: usize, waited: Duration) -> Error {
     let first = &absent[0];
     let text = format!(
         "ECR has not imported {} of {of} blobs after {} s, {first} among them",
         absent.len(),
-        total.as_secs()
+        waited.as_secs()
     );
     Error::new(Kind::Stalled, text)
         .hint("run again later: what is there by then is not asked for again")
