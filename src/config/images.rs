@@ -55,25 +55,14 @@ impl Config {
 }
 
 impl Entry {
-    /// What is pulled where ECR caches it: each tag, in their order, or the pinned content; `None`
-    /// where the source has to be asked for its tags first.
-    pub fn pulls(&self) -> Option<Vec<Pointer>> {
-        match &self.tags {
-            Tags::Exact(tags) => Some(tags.iter().cloned().map(Pointer::Tag).collect()),
-            Tags::Pinned { digest, .. } => Some(vec![Pointer::Digest(digest.clone())]),
-            Tags::Selected(_) => None,
-        }
-    }
-
-    /// The entry's images, one for each tag, in the order of the tags, and none where it is not
-    /// mirrored anywhere; `None` where the source has to be asked first: for its tags, or for the
-    /// digests that make the tags here.
+    /// The entry's images, one for each tag, in the order of the tags; `None` where the source
+    /// has to be asked first: for its tags, or for the digests that make the tags here.
+    ///
+    /// They go to where the entry is mirrored; where it is only cached there are none.
     pub fn images(&self) -> Option<Vec<Image>> {
-        if self.places.is_empty() {
-            return Some(Vec::new());
-        }
         let known = "each tag was tried when it was read";
         match &self.tags {
+            Tags::Exact(_) | Tags::Pinned { .. } if self.places.is_empty() => Some(Vec::new()),
             Tags::Exact(_) if self.retag.needs_digest() => None,
             Tags::Exact(tags) => {
                 let image = |tag| self.image(tag, None).expect(known);
@@ -84,7 +73,19 @@ impl Entry {
         }
     }
 
+    /// What is pulled of it through a cache, in the order of the tags; `None` where the source has
+    /// to be asked first for its tags.
+    pub fn pulls(&self) -> Option<Vec<Pointer>> {
+        match &self.tags {
+            Tags::Exact(tags) => Some(tags.iter().cloned().map(Pointer::Tag).collect()),
+            Tags::Pinned { digest, .. } => Some(vec![Pointer::Digest(digest.clone())]),
+            Tags::Selected(_) => None,
+        }
+    }
+
     /// The image of this tag; of this content, whatever the tag points to, where a digest is given.
+    ///
+    /// It goes to where the entry is mirrored: nowhere, where it is only cached.
     ///
     /// # Errors
     /// When `retag` makes no tag of it, or needs the digest.
