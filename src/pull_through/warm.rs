@@ -339,12 +339,14 @@ fn remedy(error: &Error, pull: Pull<'_>) -> Option<String> {
         |link: &String| link.contains("Upstream") || link.contains(" upstream ");
     let is_refused_upstream = error.chain().iter().any(tells_of_upstream);
     Some(match (error.kind(), pull.at) {
-        (Kind::RepositoryMissing, _) => format!(
+        (Kind::RepositoryMissing, Pointer::Tag(_)) => format!(
             "there is no rule for `{prefix}`, which `ecr-mirror pull-through apply` makes, or the role needs `ecr:CreateRepository` here {POLICY}"
         ),
         _ if is_refused_upstream => TRY_THE_RULE.to_owned(),
         // aws/containers-roadmap#2837
-        (Kind::NotFound, Pointer::Digest(_)) => "ECR imports what it does not have by tag only: pull a tag of this content once, or write `tags` in place of the digest".to_owned(),
+        (Kind::RepositoryMissing | Kind::NotFound, Pointer::Digest(_)) => format!(
+            "ECR imports what it does not have by tag only, through the rule for `{prefix}`: pull a tag of this content once, or write `tags` in place of the digest"
+        ),
         (Kind::NotFound, Pointer::Tag(_)) => format!(
             "`{url}` has no such image, or the role needs `ecr:BatchImportUpstreamImage` here {POLICY}"
         ),
