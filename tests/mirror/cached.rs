@@ -300,7 +300,8 @@ fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
     at(&["pull-through", "apply", "--yes"]);
     let (etcd, pause) = (json!("coreos/etcd"), json!("pause"));
     let warmed = (etcd.clone(), json!("warmed"));
-    assert_eq!(rows(&at(&["pull-through", "warm", "--json"])), [warmed.clone()]);
+    let rows_of_warm = rows(&at(&["pull-through", "warm", "--json"]));
+    assert_eq!(rows_of_warm, std::slice::from_ref(&warmed));
     let table = at(&["pull-through", "warm"]);
     assert!(table.contains("1 warmed in "), "{table}");
 

@@ -371,6 +371,7 @@ fn each_failure_says_what_to_do_about_it() {
             "hub/library/x",
             "`ecr:CreateRepository`",
         ),
+        (Kind::RepositoryMissing, "404 NAME_UNKNOWN", &digest, "hub/library/x", "by tag only"),
         (
             Kind::NotFound,
             "404 MANIFEST_UNKNOWN",
