@@ -189,10 +189,12 @@ pub struct SyncArgs {
     /// Write the report as JSON to a file, too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write what each tag was mirrored as to a file, for `--locked`; only when all of it is mirrored
+    /// Write what each tag was mirrored as to a file, for `--locked`; only when all of it is
+    /// mirrored, and without what comes through the pull-through cache
     #[arg(long, value_name = "FILE", conflicts_with_all = ["locked", "dry_run"])]
     pub lock: Option<PathBuf>,
-    /// Mirror exactly what `--lock` wrote to this file, wherever tags point by now
+    /// Mirror exactly what `--lock` wrote to this file, wherever tags point by now; what comes
+    /// through the pull-through cache is left alone
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
     /// Transfer at most this many blobs at once

@@ -233,7 +233,7 @@ impl World {
         limits.fold(self.transfers, usize::min)
     }
 
-    /// The registries that these images need.
+    /// The registries that these images need; none for none.
     ///
     /// # Errors
     /// [`Kind::Configuration`] when a registry's settings cannot be used.
@@ -243,6 +243,9 @@ impl World {
         images: &[Image],
     ) -> Result<Sides<Supply, Target>> {
         let mut sources = HashMap::new();
+        if images.is_empty() {
+            return Ok(Sides { sources, destinations: Vec::new() });
+        }
         for image in images {
             let site = &image.origin.site;
             if !sources.contains_key(site) {
@@ -361,17 +364,29 @@ impl World {
                 return Ok(Target::Layout(Box::new(Layout::new(directory, *naming, meter))));
             }
         };
-        let settings = self.settings(config, &host).await?;
-        if !destination.is_ecr() {
-            return Registry::new(host, settings, &self.transport, meter)
-                .map(Box::new)
-                .map(Target::Plain);
+        if destination.is_ecr() {
+            return self.ecr(config, destination, &host).await.map(Box::new).map(Target::Ecr);
         }
-        let session = self.session(destination, &host).await;
+        let settings = self.settings(config, &host).await?;
+        let plain = Registry::new(host, settings, &self.transport, meter);
+        plain.map(Box::new).map(Target::Plain)
+    }
+
+    /// This destination, which is ECR at this host.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when its settings cannot be used.
+    pub(super) async fn ecr(
+        &self,
+        config: &Config,
+        destination: &config::Destination,
+        host: &Host,
+    ) -> Result<Ecr> {
+        let settings = self.settings(config, host).await?;
+        let meter = Arc::clone(&self.meters.destination);
         let wire = Wire { settings, transport: self.transport.clone(), meter };
         let written = (destination.repositories.clone(), destination.account.clone());
-        let ecr = Ecr::new(host, session, written, wire);
-        Ok(Target::Ecr(Box::new(ecr)))
+        Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))
     }
 }
 

@@ -1,5 +1,6 @@
-//! Turns entries of the configuration into images: lists tags where they are selected, and asks
-//! for digests where `retag` needs them. Exact tags ask for nothing.
+//! Turns entries of the configuration into images to mirror and references to warm: lists tags
+//! where they are selected, once for both, and asks for digests where `retag` needs them. Exact
+//! tags ask for nothing.
 //!
 //! Guards that one entry's failure is no other's, and that images which write the same tag fail
 //! before the first of them is written.
@@ -13,9 +14,9 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::ends::{Reading, World};
 use crate::{
-    config::{Config, Entry, Tags, between_listed},
+    config::{CachedPlace, Config, Entry, Tags, between_listed},
     model::{
-        Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
+        DestinationId, Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
         event::{Event, Observer},
         outcome::{Outcome, Row},
         select::{Left, Selected, Selector, Taken},
@@ -30,7 +31,9 @@ const AT_ONCE: usize = 8;
 pub(super) enum Item<'a> {
     /// An image.
     Image(Chosen<'a>),
-    /// What the report says instead of one.
+    /// A reference that ECR caches.
+    Cached(Cached<'a>),
+    /// What the report says instead of either.
     Rows(Vec<Row>),
 }
 
@@ -45,7 +48,39 @@ pub(super) struct Chosen<'a> {
     pub(super) image: Image,
 }
 
-/// The images of these entries, in their order; what failed stands in its place.
+/// A reference that ECR caches, at one destination.
+#[derive(Debug)]
+pub(super) struct Cached<'a> {
+    /// The entry that chose it.
+    pub(super) entry: &'a Entry,
+    /// Its reference at the source.
+    pub(super) source: String,
+    /// Where it is cached.
+    pub(super) place: &'a CachedPlace,
+    /// The tag, or the pinned digest.
+    pub(super) at: Pointer,
+}
+
+impl Cached<'_> {
+    /// The reference to pull it from.
+    pub(super) fn reference(&self, config: &Config) -> String {
+        let site = &config.destination(self.place.destination).registry;
+        site.reference(&self.place.repository, &self.at)
+    }
+
+    /// Its row, before anything became of it.
+    pub(super) fn row(&self, config: &Config) -> Row {
+        let source_digest = match &self.at {
+            Pointer::Digest(digest) => Some(digest.clone()),
+            Pointer::Tag(_) => None,
+        };
+        let row = row(&self.entry.name, self.source.clone(), self.reference(config));
+        Row { source_digest, ..row }
+    }
+}
+
+/// What these entries come to, in their order and that of their tags, for each tag what is
+/// mirrored before what is cached; what failed stands in its place.
 ///
 /// # Errors
 /// [`Kind::Configuration`] when a registry's settings cannot be used.
@@ -56,7 +91,7 @@ pub(super) async fn expand<'a>(
     observer: &dyn Observer,
 ) -> Result<Vec<Item<'a>>> {
     let mut readings: HashMap<&Host, Reading> = HashMap::new();
-    for entry in entries.iter().filter(|entry| entry.images().is_none()) {
+    for entry in entries.iter().filter(|entry| known(entry).is_none()) {
         if !readings.contains_key(&entry.host) {
             readings.insert(&entry.host, world.reading(config, &entry.host).await?);
         }
@@ -64,29 +99,45 @@ pub(super) async fn expand<'a>(
     let mut selected = select(&readings, entries, observer).await;
     let mut items = Vec::new();
     for (at, &entry) in entries.iter().enumerate() {
+        if let Some(known) = known(entry) {
+            items.extend(known);
+            continue;
+        }
         let tags = match (&entry.tags, selected.remove(&at)) {
-            (Tags::Exact(tags), _) if entry.images().is_none() => Ok(tags.clone()),
-            (_, Some(taken)) => taken,
-            _ => {
-                let images = entry.images().unwrap_or_default();
-                items.extend(images.into_iter().map(|image| {
-                    let source = image.origin.to_string();
-                    Item::Image(Chosen { entry, source, image })
-                }));
-                continue;
-            }
+            (Tags::Exact(tags), _) => Ok(tags.clone()),
+            (_, taken) => taken.unwrap_or_else(|| Ok(Vec::new())),
         };
         match tags {
-            Ok(tags) => items.extend(images(config, entry, &readings[&entry.host], &tags).await),
+            Ok(tags) => items.extend(asked(config, entry, &readings[&entry.host], &tags).await),
             Err(error) => items.push(Item::Rows(failed(rows(config, entry), &error))),
         }
     }
     Ok(apart(config, items))
 }
 
-/// Whether the entries can be expanded without asking any registry.
-pub(super) fn is_offline(entries: &[&Entry]) -> bool {
-    entries.iter().all(|entry| entry.images().is_some())
+/// What these entries come to, where no registry has to be asked for it.
+pub(super) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<Item<'a>>> {
+    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| known(entry)).collect();
+    Some(items?.into_iter().flatten().collect())
+}
+
+/// What an entry comes to; `None` where a registry has to be asked for it.
+fn known(entry: &Entry) -> Option<Vec<Item<'_>>> {
+    let (pulls, images) = (entry.pulls()?, entry.images()?);
+    // one for each tag, or none where the entry is not mirrored anywhere
+    let mut images = images.into_iter();
+    Some(pulls.into_iter().flat_map(|at| items(entry, at, images.next())).collect())
+}
+
+/// What a tag or digest of an entry comes to: the image it is mirrored as, then where it is cached.
+fn items(entry: &Entry, at: Pointer, image: Option<Image>) -> Vec<Item<'_>> {
+    let source = format!("{}/{}{at}", entry.host, entry.repository);
+    let cached = entry.cached.iter().map(|place| {
+        let (source, at) = (source.clone(), at.clone());
+        Item::Cached(Cached { entry, source, place, at })
+    });
+    let image = image.map(|image| Item::Image(Chosen { entry, source: source.clone(), image }));
+    image.into_iter().chain(cached).collect()
 }
 
 /// A row for each place of the entry, of a run that did not come so far as to know its images.
@@ -203,29 +254,35 @@ impl std::fmt::Display for Listing<'_> {
     }
 }
 
-/// An image for each tag, or the rows of what is wrong with it.
-async fn images<'a>(
+/// What each tag comes to, or the rows of what is wrong with it.
+async fn asked<'a>(
     config: &Config,
     entry: &'a Entry,
     reading: &Reading,
     tags: &[Tag],
 ) -> Vec<Item<'a>> {
-    let mut items: Vec<BoxFuture<'_, Item<'a>>> = Vec::new();
+    let mut all: Vec<BoxFuture<'_, Vec<Item<'a>>>> = Vec::new();
     for tag in tags {
-        let item = async move {
-            let source = format!("{}/{}:{tag}", entry.host, entry.repository);
+        let at = Pointer::Tag(tag.clone());
+        let one = async move {
+            if entry.places.is_empty() {
+                return items(entry, at, None);
+            }
             match image(entry, reading, tag).await {
-                Ok(image) => Item::Image(Chosen { entry, source, image }),
+                Ok(image) => items(entry, at, Some(image)),
                 Err(error) => {
-                    let rows = rows(config, entry).into_iter();
+                    let source = format!("{}/{}:{tag}", entry.host, entry.repository);
+                    let rows = mirrored_rows(config, entry);
                     let rows = rows.map(|row| Row { source: source.clone(), ..row }).collect();
-                    Item::Rows(failed(rows, &error))
+                    let mut all = vec![Item::Rows(failed(rows, &error))];
+                    all.extend(items(entry, at, None));
+                    all
                 }
             }
         };
-        items.push(item.boxed());
+        all.push(one.boxed());
     }
-    stream::iter(items).buffered(AT_ONCE).collect().await
+    stream::iter(all).buffered(AT_ONCE).flat_map(stream::iter).collect().await
 }
 
 /// The image of a tag; it is pinned to the digest that its tag at the destination names.
@@ -259,7 +316,7 @@ fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
                 }
             }
         }
-        rows => rows,
+        other => other,
     };
     items.into_iter().map(check).collect()
 }
@@ -268,29 +325,35 @@ impl Item<'_> {
     fn image(&self) -> Option<&Image> {
         match self {
             Self::Image(chosen) => Some(&chosen.image),
-            Self::Rows(_) => None,
+            Self::Cached(_) | Self::Rows(_) => None,
         }
     }
 }
 
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
-    let told = |row| Row {
-        outcome: Outcome::Failed,
-        error: Some(error.chain().join(": ")),
-        hint: error.remedy().map(ToOwned::to_owned),
-        ..row
-    };
-    rows.into_iter().map(told).collect()
+    rows.into_iter().map(|row| told(Row { outcome: Outcome::Failed, ..row }, error)).collect()
+}
+
+/// The row with what went wrong.
+pub(super) fn told(row: Row, error: &Error) -> Row {
+    let hint = error.remedy().map(ToOwned::to_owned);
+    Row { error: Some(error.chain().join(": ")), hint, ..row }
 }
 
 /// A row for each place of the entry; no tags, as none is known.
 fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
-    let row = |place: &crate::config::Place| {
-        let site = &config.destination(place.destination).registry;
-        let source = format!("{}/{}", entry.host, entry.repository);
-        row(&entry.name, source, site.repository(&place.repository))
-    };
-    entry.places.iter().map(row).collect()
+    let cached =
+        entry.cached.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)));
+    mirrored_rows(config, entry).chain(cached).collect()
+}
+
+fn mirrored_rows(config: &Config, entry: &Entry) -> impl Iterator<Item = Row> {
+    entry.places.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)))
+}
+
+fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Repository)) -> Row {
+    let source = format!("{}/{}", entry.host, entry.repository);
+    row(&entry.name, source, config.destination(at).registry.repository(repository))
 }
 
 fn rows_of_image(config: &Config, chosen: &Chosen<'_>) -> Vec<Row> {

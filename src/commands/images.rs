@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::{
     ends::World,
-    expand::{Item, expand, is_offline},
+    expand::{Cached, Item, expand, offline},
     mirroring::configuration,
 };
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Image, Kind, Pointer, Result, Target},
+    model::{Error, Image, Kind, Pointer, Result},
     output::{
         Screen, failure,
         progress::Watch,
@@ -32,10 +32,11 @@ const CONNECTIONS: usize = 8;
 pub async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = configuration(global)?;
     let entries = config.only(&args.only)?;
-    let (rows, failures) = match is_offline(&entries) {
-        true => (offline(&config, &entries), Vec::new()),
-        false => asked(global, screen, (&config, &entries)).await?,
+    let items = match offline(&entries) {
+        Some(items) => items,
+        None => asked(global, screen, (&config, &entries)).await?,
     };
+    let (rows, failures) = listed(&config, items);
     screen.print(|out| match args.json {
         true => out.write_all(json(rows).as_bytes()),
         false => table(out, &rows, screen.width()),
@@ -46,26 +47,27 @@ pub async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<
     Ok(if failures.is_empty() { 0 } else { 1 })
 }
 
-fn offline(config: &Config, entries: &[&Entry]) -> Vec<Row> {
-    let images = entries.iter().filter_map(|entry| entry.images()).flatten();
-    images.flat_map(|image| rows(config, &image, &image.origin.to_string())).collect()
-}
-
-/// The images once their tags are listed, and what cannot be.
-async fn asked(
+/// What the entries come to once their tags are listed.
+async fn asked<'a>(
     global: &Global,
     screen: &Screen,
-    (config, entries): (&Config, &[&Entry]),
-) -> Result<(Vec<Row>, Vec<Error>)> {
+    (config, entries): (&Config, &[&'a Entry]),
+) -> Result<Vec<Item<'a>>> {
     let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let watch = Watch::start(global.progress(), screen);
     let items = expand(&world, config, entries, &*watch.observer()).boxed().await;
     drop(watch);
     world.close().await;
+    items
+}
+
+/// The images, and what cannot be listed.
+fn listed(config: &Config, items: Vec<Item<'_>>) -> (Vec<Row>, Vec<Error>) {
     let (mut listed, mut failures) = (Vec::new(), Vec::new());
-    for item in items? {
+    for item in items {
         match item {
             Item::Image(chosen) => listed.extend(rows(config, &chosen.image, &chosen.source)),
+            Item::Cached(cached) => listed.push(cached_row(config, cached)),
             Item::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
                 let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
                 let error = match row.error {
@@ -76,7 +78,7 @@ async fn asked(
             })),
         }
     }
-    Ok((listed, failures))
+    (listed, failures)
 }
 
 /// One image at one destination.
@@ -99,22 +101,28 @@ struct Listing {
 
 /// A row for each destination of the image.
 fn rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
-    image.targets.iter().map(|target| row(config, (image, source), target)).collect()
+    let row = |target: &crate::model::Target| Row {
+        name: image.name.clone(),
+        source: source.to_owned(),
+        destination: (config.destination(target.destination).registry)
+            .reference(&target.repository, &Pointer::Tag(target.tag.clone())),
+        via: "mirrored",
+    };
+    image.targets.iter().map(row).collect()
+}
+
+fn cached_row(config: &Config, cached: Cached<'_>) -> Row {
+    Row {
+        name: cached.entry.name.clone(),
+        destination: cached.reference(config),
+        source: cached.source,
+        via: "pull-through",
+    }
 }
 
 fn json(images: Vec<Row>) -> String {
     let listing = Listing { version: 1, images };
     serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
-}
-
-fn row(config: &Config, (image, source): (&Image, &str), target: &Target) -> Row {
-    let site = &config.destination(target.destination).registry;
-    Row {
-        name: image.name.clone(),
-        source: source.to_owned(),
-        destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
-        via: "mirrored",
-    }
 }
 
 fn table(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
@@ -131,21 +139,60 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::CachedPlace;
 
-    fn listed() -> Vec<Row> {
+    fn rows_of(config: &Config) -> Vec<Row> {
+        let entries: Vec<&Entry> = config.entries.iter().collect();
+        let (rows, failures) = listed(config, offline(&entries).unwrap());
+        assert!(failures.is_empty());
+        rows
+    }
+
+    fn mirrored() -> Vec<Row> {
         let text = "[[destination]]\nregistry = \"a.example\"\nprefix = \"mirror\"\n\
              [[destination]]\nregistry = \"b.example\"\n\
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
-        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        let entries: Vec<&Entry> = config.entries.iter().collect();
-        offline(&config, &entries)
+        rows_of(&Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap())
+    }
+
+    #[test]
+    fn what_is_cached_is_pulled_by_tag_or_by_the_pinned_digest() {
+        let pin = format!("sha256:{}", "0".repeat(64));
+        let text = format!(
+            "[[destination]]\nregistry = \"a.example\"\n[[destination]]\nregistry = \"b.example\"\n\
+             [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\", \"2\"]\nretag = \"v{{tag}}\"\n\
+             [[image]]\nsource = \"quay.io/c@{pin}\"\ntag = \"x\"\n"
+        );
+        let mut config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
+        for (entry, mirrored) in config.entries.iter_mut().zip([1, 0]) {
+            let cached = entry.places.split_off(mirrored).into_iter().map(|place| CachedPlace {
+                destination: place.destination,
+                cache: 0,
+                repository: format!("quay/{}", entry.repository).parse().unwrap(),
+            });
+            entry.cached = cached.collect();
+        }
+        let rows = rows_of(&config);
+        let lines =
+            rows.iter().map(|row| format!("{} {} {}", row.source, row.destination, row.via));
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [
+                "quay.io/a/b:1 a.example/a/b:v1 mirrored".to_owned(),
+                "quay.io/a/b:1 b.example/quay/a/b:1 pull-through".to_owned(),
+                "quay.io/a/b:2 a.example/a/b:v2 mirrored".to_owned(),
+                "quay.io/a/b:2 b.example/quay/a/b:2 pull-through".to_owned(),
+                format!("quay.io/c@{pin} a.example/quay/c@{pin} pull-through"),
+                format!("quay.io/c@{pin} b.example/quay/c@{pin} pull-through"),
+            ]
+        );
     }
 
     #[test]
     fn the_table_has_a_row_for_each_image_and_destination() {
         let mut written = anstream::StripStream::new(Vec::new());
-        table(&mut written, &listed(), None).unwrap();
+        table(&mut written, &mirrored(), None).unwrap();
         let written = String::from_utf8(written.into_inner()).unwrap();
         let lines: Vec<&str> = written.lines().map(str::trim_end).collect();
         assert_eq!(
@@ -161,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_document_has_the_same_rows() {
-        let document: serde_json::Value = serde_json::from_str(&json(listed())).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&json(mirrored())).unwrap();
         assert_eq!(document["version"], 1);
         assert_eq!(document["images"].as_array().unwrap().len(), 3);
         assert_eq!(

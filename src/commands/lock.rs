@@ -1,6 +1,8 @@
 //! The lock file: which content stands behind every tag that was mirrored, so that another run
 //! mirrors exactly that.
 //!
+//! What comes through ECR's cache is not in it: ECR decides what a tag is there.
+//!
 //! Guards that a lock is used for what it was written for: an entry of the configuration that is
 //! not in it, or that selects something else by now, is an error and mirrors nothing.
 
@@ -96,13 +98,13 @@ impl Lock {
         Ok(Self(written.image.into_iter().map(key).collect()))
     }
 
-    /// The images of these entries, each pinned to its content.
+    /// The images of these entries that are mirrored, each pinned to its content.
     ///
     /// # Errors
     /// [`Kind::Configuration`] when an entry is not in the lock.
     pub(super) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
         let mut images = Vec::new();
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !entry.places.is_empty()) {
             images.extend(self.images_of(entry)?);
         }
         let all: Vec<&Image> = images.iter().collect();

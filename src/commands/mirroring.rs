@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     ends::World,
-    expand::{self, Item},
+    expand::{self, Cached, Item},
     lock::Lock,
+    warming::Warming,
 };
 use crate::{
     cli::Global,
@@ -127,8 +128,8 @@ async fn carry_out_locking(
 ) -> Result<(Report, Lock)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let Work { config, wanted, options } = work;
-    let (images, frame) = match wanted {
-        Wanted::Images(images) => (images, Frame::default()),
+    let Framed { images, cached, frame } = match wanted {
+        Wanted::Images(images) => Framed { images, ..Framed::default() },
         Wanted::Entries(entries) => {
             let items = tokio::select! {
                 biased;
@@ -139,22 +140,28 @@ async fn carry_out_locking(
                     .map(|entry| Item::Rows(expand::not_started(config, entry)))
                     .collect(),
             };
-            Frame::around(items)
+            Framed::around(items)
         }
     };
     let options = Options { transfers: world.transfers(config, &images), ..options };
     let meters = &world.meters;
-    let sides = tokio::select! {
+    let ready = async {
+        let sides = world.sides(config, &images).await?;
+        let told = Arc::clone(&observer);
+        let of = (config, &cached[..]);
+        Ok((sides, Warming::open(world, of, options.intent, told, shutdown).await?))
+    };
+    let (sides, warming) = tokio::select! {
         biased;
         // secrets may have to be asked for; then a run that is ended has begun nothing
-        sides = world.sides(config, &images).boxed() => sides?,
+        ready = ready.boxed() => ready?,
         () = shutdown.dropping() => {
             return Err(Error::new(Kind::Cancelled, "the run was ended before it began"));
         }
     };
     let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
-    let mut summary = run.run(images).await;
-    let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows));
+    let (mut summary, warmed) = tokio::join!(run.run(images), warming.run(&cached));
+    let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);
     let report = Report {
@@ -173,6 +180,14 @@ async fn carry_out_locking(
     Ok((report, lock))
 }
 
+/// What the entries came to: what is mirrored, what is warmed, and how their rows come together.
+#[derive(Default)]
+struct Framed<'a> {
+    images: Vec<Image>,
+    cached: Vec<Cached<'a>>,
+    frame: Frame<'a>,
+}
+
 /// The report around the rows of the run: what failed before it stands where it belongs.
 #[derive(Default)]
 struct Frame<'a>(Vec<Slot<'a>>);
@@ -184,31 +199,41 @@ enum Slot<'a> {
         entry: &'a Entry,
         source: String,
     },
+    /// The row of the next reference that was warmed.
+    Warmed,
     Rows(Vec<Row>),
 }
 
-impl<'a> Frame<'a> {
-    fn around(items: Vec<Item<'a>>) -> (Vec<Image>, Self) {
-        let (mut images, mut slots) = (Vec::new(), Vec::new());
+impl<'a> Framed<'a> {
+    fn around(items: Vec<Item<'a>>) -> Self {
+        let mut framed = Self::default();
         for item in items {
-            slots.push(match item {
+            framed.frame.0.push(match item {
                 Item::Rows(rows) => Slot::Rows(rows),
+                Item::Cached(cached) => {
+                    framed.cached.push(cached);
+                    Slot::Warmed
+                }
                 Item::Image(chosen) => {
                     let rows = chosen.image.targets.len();
-                    images.push(chosen.image);
+                    framed.images.push(chosen.image);
                     Slot::Run { rows, entry: chosen.entry, source: chosen.source }
                 }
             });
         }
-        (images, Self(slots))
+        framed
     }
+}
 
+impl Frame<'_> {
     /// All rows, and the content of those that are now mirrored.
-    fn fill(self, rows: Vec<Row>) -> (Vec<Row>, Lock) {
+    fn fill(self, rows: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, Lock) {
         let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), Lock::default());
+        let mut warmed = warmed.into_iter();
         for slot in self.0 {
             match slot {
                 Slot::Rows(rows) => all.extend(rows),
+                Slot::Warmed => all.extend(warmed.next()),
                 Slot::Run { rows, entry, source } => {
                     for row in run.by_ref().take(rows) {
                         if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =

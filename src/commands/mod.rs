@@ -15,6 +15,9 @@ pub mod pull_through;
 pub mod sandbox;
 mod supply;
 pub mod sync;
+mod warming;
+
+use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
@@ -33,7 +36,10 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Copy(args) => copy::run(&global, &screen, args).await,
         Command::Check => check::run(&global, &screen),
         Command::Images(args) => images::run(&global, &screen, &args).await,
-        Command::PullThrough { verb } => pull_through::run(&global, &screen, verb).await,
+        // boxed: the compiler lays out no future that nests as deep as all of them
+        Command::PullThrough { verb } => {
+            pull_through::run(&global, &screen, verb).boxed_local().await
+        }
         Command::Iam { policy } => iam::run(&global, &screen, policy),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Completions { shell } => completions::run(&screen, shell),

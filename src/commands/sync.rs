@@ -31,7 +31,8 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
     let (report, lock) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
-    let save = |path| match report.totals.copied + report.totals.up_to_date {
+    let totals = &report.totals;
+    let save = |path| match totals.copied + totals.up_to_date + totals.warmed {
         all if all == report.images.len() as u64 => {
             file::save(path, "lock file", |out| lock.write(out))
         }

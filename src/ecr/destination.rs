@@ -31,7 +31,7 @@ pub struct Ecr {
     repositories: Repositories,
     account: Account,
     wire: Wire,
-    plane: OnceLock<Registry>,
+    plane: OnceLock<Arc<Registry>>,
 }
 
 /// How the registry protocol is spoken.
@@ -55,6 +55,8 @@ impl Wire {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
             paces: session.api.quotas().of_registry(),
             scheme: if at.scheme() == "http" { Scheme::Http } else { Scheme::Https },
+            // a cache fills by being asked itself
+            mirrors: Vec::new(),
             ..self.settings.clone()
         };
         Registry::new(host, settings, &self.transport, Arc::clone(&self.meter))
@@ -92,13 +94,27 @@ impl Ecr {
     }
 
     /// Where content goes; the login tells, so it is known at the first request only.
-    async fn plane(&self) -> Result<&Registry> {
+    async fn plane(&self) -> Result<&Arc<Registry>> {
         if let Some(plane) = self.plane.get() {
             return Ok(plane);
         }
         let at = data_plane(&self.host, self.session.login.endpoint().await?);
         let opened = self.wire.open(&at, &self.session)?;
-        Ok(self.plane.get_or_init(|| opened))
+        Ok(self.plane.get_or_init(|| Arc::new(opened)))
+    }
+
+    /// Its content, to be read through the registry protocol: what is below a pull-through rule
+    /// is thereby cached.
+    ///
+    /// # Errors
+    /// Those of logging in.
+    pub async fn reader(&self) -> Result<Arc<Registry>> {
+        self.plane().await.cloned()
+    }
+
+    /// Its content, as the API tells it in bulk.
+    pub fn look(&self) -> &Look {
+        &self.look
     }
 
     /// The error of an upload that may be a missing repository's: ECR used to close the

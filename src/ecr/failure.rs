@@ -170,10 +170,16 @@ pub(super) fn of_registry(error: Error) -> Error {
     if error.kind() != Kind::Denied || error.remedy().is_some() {
         return error;
     }
-    let text = error.chain().join(" ");
-    let named = text.split_once("to perform: ").and_then(|(_, rest)| rest.split(' ').next());
-    let needs = named.map_or("what a push takes".to_owned(), |action| format!("`{action}`"));
+    let named = missing_right(&error).map(|action| format!("`{action}`"));
+    let needs = named.unwrap_or_else(|| "what a push takes".to_owned());
     error.hint(format!("the role needs {needs} here (`ecr-mirror iam mirror` prints the policy)"))
+}
+
+/// The action that the role may not do, like `ecr:PutImage`, where AWS's text names it.
+pub fn missing_right(error: &Error) -> Option<String> {
+    let text = error.chain().join(" ");
+    let (_, rest) = text.split_once("to perform: ")?;
+    rest.split(' ').next().map(str::to_owned)
 }
 
 /// What to do about it.

@@ -19,23 +19,23 @@ use crate::registry::{Meter, Reach};
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// The server; it ends with the test.
-pub(super) struct Fake {
-    pub(super) address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     calls: Calls,
     server: JoinHandle<()>,
 }
 
 /// An answer: status and body.
-pub(super) type Answer = (u16, Value);
+pub(crate) type Answer = (u16, Value);
 
 /// A refusal as the API words it.
-pub(super) fn refusal(name: &str, message: &str) -> Answer {
+pub(crate) fn refusal(name: &str, message: &str) -> Answer {
     (400, json!({ "__type": name, "message": message }))
 }
 
 impl Fake {
     /// Answers every action as `script` says.
-    pub(super) async fn start<S>(script: S) -> Self
+    pub(crate) async fn start<S>(script: S) -> Self
     where
         S: Fn(&str, &Value) -> Answer + Send + Sync + 'static,
     {
@@ -64,7 +64,7 @@ impl Fake {
     }
 
     /// A session with it, in `eu-west-1`.
-    pub(super) async fn session(&self) -> (Session, Arc<Meter>) {
+    pub(crate) async fn session(&self) -> (Session, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
         let reach = Reach::Sandbox(self.address);
@@ -72,12 +72,12 @@ impl Fake {
     }
 
     /// The actions that were called, in order.
-    pub(super) fn actions(&self) -> Vec<String> {
+    pub(crate) fn actions(&self) -> Vec<String> {
         self.calls.lock().unwrap().iter().map(|(action, _)| action.clone()).collect()
     }
 
     /// The bodies of the calls of this action, in order.
-    pub(super) fn bodies(&self, action: &str) -> Vec<Value> {
+    pub(crate) fn bodies(&self, action: &str) -> Vec<Value> {
         let calls = self.calls.lock().unwrap();
         calls.iter().filter(|(called, _)| called == action).map(|(_, body)| body.clone()).collect()
     }

@@ -47,6 +47,15 @@ pub struct Look {
     account: Option<String>,
 }
 
+/// Whether ECR hands a blob out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It does.
+    Made,
+    /// It does not have it, or not yet.
+    Missing,
+}
+
 /// What a listing told about the tags asked for.
 struct Listing {
     found: HashMap<Tag, Digest>,
@@ -270,6 +279,28 @@ impl Look {
             }
         }
         Ok(missing)
+    }
+
+    /// Asks ECR to hand this blob out, at which a cache fetches it; no byte of it is read.
+    ///
+    /// # Errors
+    /// Those of GetDownloadUrlForLayer, but for a blob that is not there.
+    pub async fn offer(&self, repository: &Repository, digest: &Digest) -> Result<Offer> {
+        let asked = self.api.call("GetDownloadUrlForLayer", |ecr| {
+            ecr.get_download_url_for_layer()
+                .set_registry_id(self.account.clone())
+                .repository_name(repository.as_str())
+                .layer_digest(digest.as_str())
+                .send()
+        });
+        match asked.await {
+            // whoever has the URL may read the blob: it is forgotten
+            Ok(_url) => Ok(Offer::Made),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::ContentMissing) => {
+                Ok(Offer::Missing)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

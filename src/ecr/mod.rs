@@ -21,7 +21,7 @@ pub mod session;
 pub mod settings;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 

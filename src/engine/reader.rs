@@ -9,10 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::budget::{Budget, Reservation};
 use crate::{
-    model::{
-        Descriptor, Digest, Error, Kind, Platform, Pointer, RawManifest, Repository, Result, Site,
-        content::{self, MANIFEST_LIMIT},
-    },
+    model::{Descriptor, Digest, Platform, Pointer, RawManifest, Repository, Result, Site},
     registry::{Allowance, Meter, Source, body},
 };
 
@@ -116,19 +113,7 @@ impl<S: Source> Reader<S> {
 
     /// The platform in an image's configuration; `None` where it is not an image's.
     pub(super) async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
-        let is_image = config.media_type == oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE
-            || config.media_type == oci_client::manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
-        if !is_image {
-            return Ok(None);
-        }
-        if config.size > MANIFEST_LIMIT {
-            return Err(content::too_large(config.size).context("cannot read the image's config"));
-        }
-        let bytes = self.blob(config).read().await?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
-            Error::new(Kind::Corrupt, format!("config {} tells no platform", config.digest))
-                .because(cause)
-        })
+        body::platform(config, || self.blob(config)).await
     }
 
     /// A blob of the image, verified as it comes.

@@ -35,7 +35,8 @@ pub struct Progress {
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The run knows its images: how many rows there will be.
+    /// The run knows its images, or some of them: how many rows there will be, besides those
+    /// told before.
     Started {
         /// Images times destinations.
         rows: usize,

@@ -158,7 +158,7 @@ impl Running {
 impl Tally {
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Started { rows } => self.rows = *rows,
+            Event::Started { rows } => self.rows += rows,
             Event::Copying { image, progress } => {
                 let (image, progress) = (printable(image).into_owned(), progress.clone());
                 self.running.push(Running { image, progress });

@@ -11,10 +11,13 @@
 //! What is compared is what is written: what nobody asked for is left alone. [`changes()`] is pure;
 //! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
 //! off anywhere is planned again from what is there.
+//!
+//! [`warm`] pulls images through what is set up.
 
 pub mod ask;
 pub mod changes;
 pub mod state;
+pub mod warm;
 
 pub use changes::{OnPush, Replace, Wanted, changes, removals};
 pub use state::{Actual, Planned, Registry, Step};

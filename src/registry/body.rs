@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{ByteStream, Meter, Source};
 use crate::model::{
-    Descriptor, Digest, Error, Kind, Repository, Result,
+    Descriptor, Digest, Error, Kind, Platform, Repository, Result,
+    content::{MANIFEST_LIMIT, too_large},
     event::{Counter, Progress},
 };
 
@@ -114,6 +115,30 @@ impl Body {
         }
         Ok(bytes)
     }
+}
+
+/// The platform in an image's configuration, which `open` reads; `None`, and nothing is read,
+/// where the descriptor is not of an image's.
+///
+/// # Errors
+/// Those of reading it, and [`Kind::Corrupt`] where it tells none.
+pub async fn platform(
+    config: &Descriptor,
+    open: impl FnOnce() -> Body,
+) -> Result<Option<Platform>> {
+    let is_image = config.media_type == oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE
+        || config.media_type == oci_client::manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
+    if !is_image {
+        return Ok(None);
+    }
+    if config.size > MANIFEST_LIMIT {
+        return Err(too_large(config.size).context("cannot read the image's config"));
+    }
+    let bytes = open().read().await?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
+        Error::new(Kind::Corrupt, format!("config {} tells no platform", config.digest))
+            .because(cause)
+    })
 }
 
 /// The blob, hashed as it passes; a broken connection is continued from where it stopped.

@@ -11,6 +11,7 @@ mod world;
 
 mod bad_input;
 mod budget;
+mod cached;
 mod command_line;
 mod commands;
 mod content;

@@ -1,4 +1,4 @@
-//! The policy of the identity that mirrors, from what it pushes and pulls.
+//! The policy of the identity that mirrors, from what it pushes, pulls and warms.
 //!
 //! Pure: the same grants give the same document, whatever order they come in.
 
@@ -52,7 +52,29 @@ pub(super) struct Pull {
 pub(super) enum Listing {
     /// They are.
     Needed,
+    /// They are, and nothing else is read.
+    Only,
     /// They are not.
+    Never,
+}
+
+/// A repository that is pulled through a cache once.
+#[derive(Debug, Clone)]
+pub(super) struct Warm {
+    /// The registry.
+    pub(super) registry: EcrHost,
+    /// The repository, which the first pull makes.
+    pub(super) repository: Repository,
+    /// Whether it is made with tags.
+    pub(super) tagging: Tagging,
+}
+
+/// Whether a repository is made with tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tagging {
+    /// It is: the cache's template has some.
+    Needed,
+    /// It is not.
     Never,
 }
 
@@ -73,6 +95,20 @@ const PUSH: [&str; 8] = [
 /// What pulling asks of a repository; mounting asks the second of the repository mounted from.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
+/// What pulling through a cache asks of the repository, and making sure of its layers.
+///
+/// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
+const WARM: [&str; 5] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    IMPORT,
+    rights::CREATE,
+    "ecr:GetDownloadUrlForLayer",
+];
+
+/// Having ECR fetch from the upstream.
+const IMPORT: &str = "ecr:BatchImportUpstreamImage";
+
 /// Listing the tags of a repository with their push times.
 const LIST: &str = "ecr:DescribeImages";
 
@@ -82,7 +118,7 @@ const LIST: &str = "ecr:DescribeImages";
 /// of actions, each repository named once in it, then those for settings of
 /// accounts, for keys, and for the `secrets` (ARNs) that hold registries'
 /// credentials. What does not occur has no statement.
-pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Value {
+pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &[String]) -> Value {
     let mut general = BTreeSet::new();
     let mut wanted: Wanted = BTreeMap::new();
     for push in pushes {
@@ -100,12 +136,23 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], secrets: &[String]) -> Val
         want(&mut wanted, &push.registry, &push.repositories, &actions);
     }
     for pull in pulls {
-        general.insert("ecr:GetAuthorizationToken");
-        let mut actions = BTreeSet::from(PULL);
-        if pull.tags == Listing::Needed {
-            actions.insert(LIST);
+        if pull.tags != Listing::Only {
+            general.insert("ecr:GetAuthorizationToken");
         }
+        let actions = match pull.tags {
+            Listing::Never => BTreeSet::from(PULL),
+            Listing::Needed => BTreeSet::from([PULL[0], PULL[1], LIST]),
+            Listing::Only => BTreeSet::from([LIST]),
+        };
         want(&mut wanted, &pull.registry, &pull.repositories, &actions);
+    }
+    for warm in warms {
+        general.insert("ecr:GetAuthorizationToken");
+        let mut actions = BTreeSet::from(WARM);
+        if warm.tagging == Tagging::Needed {
+            actions.insert("ecr:TagResource");
+        }
+        want(&mut wanted, &warm.registry, std::slice::from_ref(&warm.repository), &actions);
     }
     let mut statements = Vec::new();
     if !general.is_empty() {
@@ -174,7 +221,13 @@ fn grouped(wanted: Wanted) -> Vec<Group> {
 /// A name for what these actions are for.
 fn purpose(actions: &Actions) -> String {
     if !actions.contains("ecr:PutImage") {
-        return if actions.contains(LIST) { "PullList" } else { "Pull" }.to_owned();
+        let pull = match (actions.contains(IMPORT), actions.contains(PULL[0])) {
+            (true, _) => "Warm",
+            (false, true) => "Pull",
+            (false, false) => "",
+        };
+        let list = if actions.contains(LIST) { "List" } else { "" };
+        return format!("{pull}{list}");
     }
     let create = if actions.contains(rights::CREATE) { "Create" } else { "" };
     let list = if actions.contains(LIST) { "List" } else { "" };

@@ -66,14 +66,7 @@ impl Site<'_> {
 /// # Errors
 /// [`Kind::Configuration`] when there is none, or a name is no destination's that has one.
 fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
-    let unknown = at
-        .destinations
-        .iter()
-        .find(|name| !config.destinations.iter().any(|destination| destination.name == **name));
-    if let Some(name) = unknown {
-        let error = format!("`{name}` is not the name of a destination");
-        return Err(Error::new(Kind::Configuration, error).hint("`--destination` takes its `name`"));
-    }
+    check_names(config, at)?;
     let mut sites: Vec<Site<'a>> = Vec::new();
     for (id, destination) in config.destinations.iter().enumerate() {
         let is_named = at.destinations.is_empty() || at.destinations.contains(&destination.name);
@@ -104,4 +97,16 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
         return Err(error.hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`"));
     }
     Ok(sites)
+}
+
+/// Refuses a name that no destination has.
+fn check_names(config: &Config, at: &Where) -> Result<()> {
+    let is_known = |name: &str| config.destinations.iter().any(|known| known.name == name);
+    match at.destinations.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let error = format!("`{name}` is not the name of a destination");
+            Err(Error::new(Kind::Configuration, error).hint("`--destination` takes its `name`"))
+        }
+    }
 }

@@ -28,7 +28,7 @@ const EU: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 #[test]
 fn one_repository_that_is_there_needs_the_push_actions_only() {
     assert_eq!(
-        mirror(&[push(EU, &["mirror/nginx"], Create::Never, Mounts::Never)], &[], &[]),
+        mirror(&[push(EU, &["mirror/nginx"], Create::Never, Mounts::Never)], &[], &[], &[]),
         json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -67,7 +67,7 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
     ];
     let pulls =
         [Pull { registry: registry(china), repositories: names(&["base"]), tags: Listing::Never }];
-    let document = mirror(&pushes, &pulls, &[]);
+    let document = mirror(&pushes, &pulls, &[], &[]);
     assert_eq!(
         document,
         json!({
@@ -128,7 +128,7 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
         })
     );
     let turned = [pushes[1].clone(), pushes[0].clone()];
-    assert_eq!(mirror(&turned, &pulls, &[]).to_string(), document.to_string());
+    assert_eq!(mirror(&turned, &pulls, &[], &[]).to_string(), document.to_string());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
     let pulls =
         [Pull { registry: registry(EU), repositories: names(&["a"]), tags: Listing::Never }];
     let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
-    let document = mirror(&pushes, &pulls, &[]).to_string();
+    let document = mirror(&pushes, &pulls, &[], &[]).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
     assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
 }
@@ -144,14 +144,14 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
 #[test]
 fn without_ecr_nothing_is_granted() {
     let nothing = json!({ "Version": "2012-10-17", "Statement": [] });
-    assert_eq!(mirror(&[], &[], &[]), nothing);
+    assert_eq!(mirror(&[], &[], &[], &[]), nothing);
 }
 
 #[test]
 fn secrets_are_read_one_by_one_and_named_once() {
     let arn = |name: &str| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
     assert_eq!(
-        mirror(&[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")])["Statement"],
+        mirror(&[], &[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")])["Statement"],
         json!([{
             "Sid": "ReadCredentials",
             "Effect": "Allow",
@@ -185,7 +185,7 @@ fn settings_are_granted_where_they_are_written_and_nowhere_else() {
         let case = format!("{create:?} {reconcile:?}");
         let mut push = push(EU, &["a"], create, Mounts::Never);
         push.written = Repositories { create, reconcile, settings };
-        let document = mirror(&[push], &[], &[]);
+        let document = mirror(&[push], &[], &[], &[]);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();
         wanted.extend(expected.iter().map(|action| format!("ecr:{action}")));
@@ -199,7 +199,7 @@ fn a_key_is_granted_to_who_makes_repositories_by_it() {
     let keys = |key: &str, create| {
         let mut push = push(EU, &["a"], create, Mounts::Never);
         push.written.settings.encryption = Some(Encryption::Kms(Some(key.to_owned())));
-        let document = mirror(&[push], &[], &[]);
+        let document = mirror(&[push], &[], &[], &[]);
         document["Statement"].as_array().unwrap().get(2).cloned()
     };
     let arn = "arn:aws:kms:eu-west-1:123456789012:key/1";
@@ -225,7 +225,7 @@ fn a_key_is_granted_to_who_makes_repositories_by_it() {
 fn an_accounts_settings_are_granted_one_by_one() {
     let document = |account| {
         let push = Push { account, ..push(EU, &["a"], Create::Never, Mounts::Never) };
-        mirror(&[push.clone(), push], &[], &[])
+        mirror(&[push.clone(), push], &[], &[], &[])
     };
     let mounting = document(Account { blob_mounting: Some(true), ..Account::default() });
     assert_eq!(
@@ -269,7 +269,7 @@ fn no_two_statements_have_one_name() {
     other.written.settings.lifecycle = Some(json!({}));
     let mut third = push(EU, &["c"], Create::Missing, Mounts::Never);
     third.written.settings.policy = Some(json!({}));
-    let document = mirror(&[other, third], &[], &[]);
+    let document = mirror(&[other, third], &[], &[], &[]);
     let statements = document["Statement"].as_array().unwrap();
     let sids: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
     assert_eq!((sids.len(), statements.len()), (3, 3), "{sids:?}");
@@ -278,7 +278,7 @@ fn no_two_statements_have_one_name() {
 #[test]
 fn selecting_among_tags_needs_to_list_them() {
     let pull = |name, tags| Pull { registry: registry(EU), repositories: names(&[name]), tags };
-    let document = mirror(&[], &[pull("a", Listing::Needed), pull("b", Listing::Never)], &[]);
+    let document = mirror(&[], &[pull("a", Listing::Needed), pull("b", Listing::Never)], &[], &[]);
     let statements = &document["Statement"].as_array().unwrap()[1..];
     let granted: Vec<_> =
         statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
@@ -290,5 +290,41 @@ fn selecting_among_tags_needs_to_list_them() {
             (&json!("PullList123456789012EuWest1"), &listing),
             (&json!("Pull123456789012EuWest1"), &pulling),
         ]
+    );
+}
+
+#[test]
+fn what_is_warmed_may_be_imported_and_made_and_is_not_pushed_to() {
+    let warm = |name: &str, tagging| Warm {
+        registry: registry(EU),
+        repository: name.parse().unwrap(),
+        tagging,
+    };
+    let warms = [warm("quay/a", Tagging::Never), warm("hub/b", Tagging::Needed)];
+    let pull = |tags| Pull { registry: registry(EU), repositories: names(&["up"]), tags };
+    let document = mirror(&[], &[pull(Listing::Only)], &warms, &[]);
+    let statements = document["Statement"].as_array().unwrap();
+    let granted: Vec<_> = statements.iter().map(|it| (&it["Sid"], &it["Action"])).collect();
+    let warming = [
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:BatchImportUpstreamImage",
+        "ecr:CreateRepository",
+        "ecr:GetDownloadUrlForLayer",
+    ];
+    let tagging = [&warming[..], &["ecr:TagResource"]].concat();
+    assert_eq!(
+        granted,
+        [
+            (&json!("Login"), &json!(["ecr:GetAuthorizationToken"])),
+            (&json!("Warm123456789012EuWest1"), &json!(warming)),
+            (&json!("Warm123456789012EuWest1No2"), &json!(tagging)),
+            (&json!("List123456789012EuWest1"), &json!(["ecr:DescribeImages"])),
+        ]
+    );
+    let only = |of| json!([format!("arn:aws:ecr:eu-west-1:123456789012:repository/{of}")]);
+    assert_eq!(
+        (&statements[1]["Resource"], &statements[2]["Resource"]),
+        (&only("quay/a"), &only("hub/b"))
     );
 }
