@@ -12,7 +12,9 @@
 //! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
 //! off anywhere is planned again from what is there.
 
+pub mod apply;
 pub mod ask;
+pub mod changes;
 pub mod state;
 
 pub use state::{Actual, Planned, Registry, Step};
