@@ -165,7 +165,12 @@ async fn scope(session: &Session) -> PolicyScope {
 }
 
 async fn all_secrets(session: &Session, ids: &[String]) -> Result<BTreeMap<String, Secret>> {
-    let once: BTreeSet<&String> = ids.iter().collect();
+    // one of another region cannot be ECR's here, and is not asked for
+    let is_here = |id: &&String| match id.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, _, region, ..] => region == session.api.region(),
+        _ => true,
+    };
+    let once: BTreeSet<&String> = ids.iter().filter(is_here).collect();
     let asked = once.into_iter().map(|id| async move {
         let found = secret(session, id).await;
         found.map(|secret| secret.map(|secret| (id.clone(), secret)))

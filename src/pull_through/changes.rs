@@ -26,6 +26,7 @@ pub struct Wanted<'a> {
 }
 
 /// Repositories below a prefix that ECR makes with the first push.
+#[derive(Debug, Clone, PartialEq)]
 pub struct OnPush {
     /// The prefix.
     pub prefix: Prefix,

@@ -1,6 +1,7 @@
 //! `pull-through`: ECR's own cache, planned, applied, looked at, warmed and removed.
 
 mod apply;
+mod changing;
 mod destroy;
 mod export;
 mod plan;

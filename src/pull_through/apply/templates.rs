@@ -109,9 +109,14 @@ impl Members {
             encryption: wanted.encryption.as_ref().map(encryption),
             tags: wanted.tags.as_ref().map(settings::to_tags),
             lifecycle: wanted.lifecycle.as_ref().map(Value::to_string),
-            policy: wanted.policy.as_ref().map(Value::to_string),
+            policy: wanted.policy.as_ref().map(policy),
         }
     }
+}
+
+/// The policy's text; an empty one takes it away.
+fn policy(wanted: &Value) -> String {
+    if wanted.is_null() { String::new() } else { wanted.to_string() }
 }
 
 fn encryption(wanted: &Encryption) -> ApiEncryption {
@@ -129,7 +134,10 @@ fn is_as_wanted(there: &Template, wanted: &WantedTemplate) -> bool {
         wanted.as_ref().is_none_or(is_like)
     }
     let is_policy = |there: &Option<Value>, wanted: &Option<Value>| {
-        fits(wanted, |it| there.as_ref().is_some_and(|there| settings::is_same_policy(there, it)))
+        fits(wanted, |it| match there {
+            Some(there) => settings::is_same_policy(there, it),
+            None => it.is_null(),
+        })
     };
     fits(&wanted.applied_for, |it| *it == there.applied_for)
         && fits(&wanted.mutability, |it| it.is_like(&there.mutability))

@@ -1,0 +1,375 @@
+//! What `plan`, `apply` and `destroy` share: changes are proposed, shown, agreed to, carried out.
+//!
+//! Guards that nothing is changed that was not shown: what is there is looked at again once a
+//! person has agreed. Registries are asked at once and changed one after the other; one that fails
+//! does not stop the others.
+
+use std::{
+    io::{self, BufRead, IsTerminal},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+use futures::future;
+use tokio::sync::oneshot;
+
+use super::{Site, sites};
+use crate::{
+    cli::{Global, pull_through::Where},
+    commands::{ends::World, mirroring::configuration, status},
+    config::Config,
+    ecr::Session,
+    engine::Shutdown,
+    model::{
+        Create, Error, Kind, Result,
+        change::{Action, Subject},
+        pull_through::Prefix,
+    },
+    output::{
+        Screen,
+        changes::{self as view, Kept, Section},
+        failure,
+    },
+    pull_through::{
+        Planned,
+        apply::apply,
+        ask,
+        changes::{OnPush, Replace, Wanted, changes, removals, secrets},
+    },
+};
+
+/// What is to become of the registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// They have what is written.
+    SetUp(Replace),
+    /// They have it no more.
+    Removal,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Lines, for a person.
+    Lines,
+    /// JSON, for a machine.
+    Json,
+}
+
+impl Format {
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
+}
+
+/// Who agrees to changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// The command line did.
+    Given,
+    /// Whoever sits at the terminal.
+    Asked,
+}
+
+impl Consent {
+    /// As the command line has it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
+    pub(super) fn of(yes: bool) -> Result<Self> {
+        match (yes, io::stdin().is_terminal()) {
+            (true, _) => Ok(Self::Given),
+            (false, true) => Ok(Self::Asked),
+            (false, false) => Err(Error::new(
+                Kind::Configuration,
+                "nobody can be asked for consent: stdin is not a terminal",
+            )
+            .hint("look at what it does with `pull-through plan`, then give `--yes`")),
+        }
+    }
+}
+
+/// What a verb is to do.
+pub(super) struct Order<'a> {
+    pub(super) at: &'a Where,
+    pub(super) aim: Aim,
+    pub(super) format: Format,
+}
+
+/// What came of looking.
+pub(super) struct Looked {
+    /// Registries that cannot be asked: the exit status for them; 0 where all can.
+    pub(super) status: u8,
+    /// What is to change.
+    pub(super) changes: usize,
+}
+
+/// Shows what would change, and changes nothing.
+///
+/// # Errors
+/// When the configuration is wrong, or nothing can be printed.
+pub(super) async fn look(global: &Global, screen: &Screen, order: &Order<'_>) -> Result<Looked> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let (proposals, status) = run.propose().await;
+    let shown = run.show(&proposals);
+    let changes = proposals.iter().map(|proposal| proposal.planned.len()).sum();
+    world.close().await;
+    shown.map(|()| Looked { status, changes })
+}
+
+/// Shows what is to change, has it agreed to, and changes it; gives the exit status.
+///
+/// # Errors
+/// When nothing was attempted.
+pub(super) async fn carry_out(
+    global: &Global,
+    screen: &Screen,
+    order: &Order<'_>,
+    consent: Consent,
+) -> Result<u8> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let shutdown = Shutdown::default();
+    let ended = tokio::select! {
+        ended = run.carry_out(consent, &shutdown) => ended,
+        () = shutdown.dropping() => Ok(0),
+        failed = shutdown.heed_signals() => match failed {
+            Err(cause) => {
+                Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause))
+            }
+            Ok(never) => match never {},
+        },
+    };
+    world.close().await;
+    match shutdown.interrupt() {
+        Some(interrupt) => {
+            screen.tell(|out| writeln!(out, "stopped; running again does what is left"));
+            Ok(interrupt.status())
+        }
+        None => ended,
+    }
+}
+
+/// Reads the configuration, and tells what in it is most likely not meant.
+fn read(global: &Global, screen: &Screen) -> Result<Config> {
+    let config = configuration(global)?;
+    for warning in &config.warnings {
+        screen.tell(|out| writeln!(out, "{warning}"));
+    }
+    Ok(config)
+}
+
+/// What is to change in one registry.
+struct Proposal<'a> {
+    site: &'a Site<'a>,
+    session: Arc<Session>,
+    planned: Vec<Planned>,
+}
+
+impl Proposal<'_> {
+    fn section(&self) -> Section<'_> {
+        let changes = self.planned.iter().map(|planned| &planned.change).collect();
+        Section { registry: self.site.registry.host.to_string(), changes }
+    }
+
+    fn conflicts(&self) -> usize {
+        self.planned.iter().filter(|planned| planned.step.is_none()).count()
+    }
+}
+
+/// A verb at work.
+struct Run<'a> {
+    screen: &'a Screen,
+    world: &'a World,
+    sites: &'a [Site<'a>],
+    order: &'a Order<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// What is to change where it can be asked, and the exit status for where it cannot.
+    async fn propose(&self) -> (Vec<Proposal<'a>>, u8) {
+        let asked = self.sites.iter().map(|site| self.propose_one(site));
+        let (mut proposals, mut worst) = (Vec::new(), 0);
+        for (site, proposed) in self.sites.iter().zip(future::join_all(asked).await) {
+            match proposed {
+                Ok(proposal) => proposals.push(proposal),
+                Err(error) => {
+                    worst = worst.max(status(&error));
+                    let host = &site.registry.host;
+                    let error = error.context(format!("cannot tell what there is in {host}"));
+                    failure::print(self.screen, &error);
+                }
+            }
+        }
+        (proposals, worst)
+    }
+
+    async fn propose_one(&self, site: &'a Site<'a>) -> Result<Proposal<'a>> {
+        let session = site.session(self.world).await?;
+        let actual = ask::actual(&session, &secrets(&site.caches)).await?;
+        let on_push = on_push(site);
+        let (registry, caches) = (&site.registry, &site.caches[..]);
+        let replace = match self.order.aim {
+            Aim::SetUp(replace) => replace,
+            Aim::Removal => Replace::Never,
+        };
+        let wanted = Wanted { registry, caches, on_push: &on_push, replace };
+        let planned = match self.order.aim {
+            Aim::SetUp(_) => changes(&wanted, &actual),
+            Aim::Removal => removals(&wanted, &actual),
+        };
+        Ok(Proposal { site, session, planned })
+    }
+
+    fn show(&self, proposals: &[Proposal<'_>]) -> Result<()> {
+        let sections: Vec<Section<'_>> = proposals.iter().map(Proposal::section).collect();
+        self.screen.print(|out| match self.order.format {
+            Format::Lines => view::plan(out, &sections),
+            Format::Json => view::json(out, &sections),
+        })
+    }
+
+    async fn carry_out(&self, consent: Consent, shutdown: &Shutdown) -> Result<u8> {
+        let agreed = tokio::select! {
+            biased;
+            () = shutdown.stopping() => return Ok(0),
+            agreed = self.agree(consent) => agreed?,
+        };
+        let Some((proposals, mut worst)) = agreed else {
+            self.screen.tell(|out| writeln!(out, "nothing is changed"));
+            return Ok(1);
+        };
+        for proposal in &proposals {
+            worst = worst.max(self.change(proposal, shutdown).await);
+        }
+        Ok(worst)
+    }
+
+    /// What is to be done with everybody's consent, and the exit status so far; `None`: nothing.
+    async fn agree(&self, consent: Consent) -> Result<Option<(Vec<Proposal<'a>>, u8)>> {
+        let (shown, status) = self.propose().await;
+        self.show(&shown)?;
+        let mut planned = shown.iter().flat_map(|proposal| &proposal.planned);
+        let changes_nothing = planned.all(|planned| planned.step.is_none());
+        if changes_nothing || consent == Consent::Given {
+            return Ok(Some((shown, status)));
+        }
+        if !agreed(self.screen, self.question()).await {
+            return Ok(None);
+        }
+        let (now, later) = self.propose().await;
+        if is_same(&shown, &now) {
+            return Ok(Some((now, status.max(later))));
+        }
+        let error = "what is there has changed since it was shown; nothing is changed";
+        Err(Error::new(Kind::Unavailable, error)
+            .hint("run again: that shows what is to change now"))
+    }
+
+    fn question(&self) -> &'static str {
+        match self.order.aim {
+            Aim::SetUp(_) => "apply these changes? [y/N] ",
+            Aim::Removal => "remove all of this? [y/N] ",
+        }
+    }
+
+    /// Carries out what is proposed for one registry; gives its exit status.
+    async fn change(&self, proposal: &Proposal<'_>, shutdown: &Shutdown) -> u8 {
+        if go_on(shutdown).is_break() {
+            return 0;
+        }
+        let mut kept = Kept::default();
+        let applied = apply(&proposal.session, &proposal.planned, |done| {
+            self.screen.tell(|out| view::made(out, &done.change));
+            if (done.change.action, done.change.kind) == (Action::Delete, Subject::Rule) {
+                kept.prefixes.push(done.change.name.clone());
+            }
+            go_on(shutdown)
+        });
+        let applied = applied.await;
+        for error in &applied.failures {
+            failure::print(self.screen, error);
+        }
+        for planned in &applied.left {
+            self.screen.tell(|out| view::left(out, &planned.change));
+        }
+        kept.secrets = applied.restorable;
+        let host = proposal.site.registry.host.to_string();
+        self.screen.tell(|out| view::kept(out, &host, &kept));
+        u8::from(!applied.failures.is_empty() || proposal.conflicts() > 0)
+    }
+}
+
+/// Whether a signal ends it between two steps.
+fn go_on(shutdown: &Shutdown) -> ControlFlow<()> {
+    match shutdown.interrupt() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    }
+}
+
+/// What the site's destinations leave to ECR to make, each prefix once.
+fn on_push(site: &Site<'_>) -> Vec<OnPush> {
+    let mut all: Vec<OnPush> = Vec::new();
+    for destination in &site.destinations {
+        let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
+        let written = &destination.repositories;
+        let is_known = all.iter().any(|known| known.prefix == prefix);
+        if written.create == Create::OnPush && !is_known {
+            all.push(OnPush { prefix, settings: written.settings.clone() });
+        }
+    }
+    all
+}
+
+/// Whether both propose the same.
+fn is_same(shown: &[Proposal<'_>], now: &[Proposal<'_>]) -> bool {
+    let changes = |proposals: &[Proposal<'_>]| -> Vec<_> {
+        let planned = proposals.iter().flat_map(|proposal| &proposal.planned);
+        planned.map(|planned| planned.change.clone()).collect()
+    };
+    changes(shown) == changes(now)
+}
+
+/// Asks at the terminal; whatever is not a yes is a no.
+async fn agreed(screen: &Screen, question: &str) -> bool {
+    screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
+    let (answer, answered) = oneshot::channel();
+    // a thread of its own, which ends with the process: reading a terminal cannot be cancelled
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        // who asked may be gone
+        let _ = answer.send(read.is_ok() && is_yes(&line));
+    });
+    answered.await.unwrap_or(false)
+}
+
+fn is_yes(line: &str) -> bool {
+    ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        for (line, expected) in [
+            ("y\n", true),
+            ("Yes\r\n", true),
+            (" y \n", true),
+            ("\n", false),
+            ("", false),
+            ("n\n", false),
+            ("yeah\n", false),
+        ] {
+            assert_eq!(is_yes(line), expected, "{line:?}");
+        }
+    }
+}
