@@ -18,3 +18,6 @@ pub mod changes;
 pub mod state;
 
 pub use state::{Actual, Planned, Registry, Step};
+
+#[cfg(test)]
+mod tests;

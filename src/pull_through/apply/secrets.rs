@@ -30,6 +30,7 @@ impl Work<'_> {
             async move {
                 match request.send().await {
                     Err(e) if e.code() == Some("ResourceExistsException") => Ok(None),
+                    Err(e) if e.code() == Some(WRONG_STATE) => Ok(None),
                     answer => answer.map(|made| made.arn),
                 }
             }
@@ -44,7 +45,8 @@ impl Work<'_> {
                 {
                     arn
                 }
-                _ => return Err(came_about("a secret of this name")),
+                Some(_) => return Err(came_about("a secret of this name")),
+                None => return Err(going()),
             },
         };
         self.written.insert(name.to_owned(), arn);
@@ -118,6 +120,12 @@ impl Work<'_> {
             _ => Ok(done),
         }
     }
+}
+
+/// AWS takes a moment to let go of a name.
+fn going() -> Error {
+    let error = "a secret of this name was removed a moment ago, and AWS still keeps the name";
+    Error::new(Kind::Unavailable, error).hint("run again in a minute")
 }
 
 /// The secret's text as ECR wants it.
