@@ -1,6 +1,6 @@
 //! `check`: whether `mirror.toml` is right. Reads no network.
 
-use super::mirroring::configuration;
+use super::mirroring::{configuration, warn};
 use crate::{
     cli::Global,
     config::{Config, Entry, Tags},
@@ -8,12 +8,14 @@ use crate::{
     output::Screen,
 };
 
-/// Reads the configuration and says on stdout what it comes to.
+/// Reads the configuration and says on stdout what it comes to, and on stderr what is most likely
+/// not meant.
 ///
 /// # Errors
 /// What is wrong with it; the exit status is then 2.
 pub fn run(global: &Global, screen: &Screen) -> Result<u8> {
     let config = configuration(global)?;
+    warn(screen, &config);
     let path = global.config.display();
     screen.print(|out| writeln!(out, "{path}: {}", summary(&config)))?;
     Ok(0)
@@ -31,7 +33,12 @@ fn summary(config: &Config) -> String {
         0 => String::new(),
         selections => format!(" and {}", counted(selections, "selection")),
     };
-    format!("{images}{selections} to {}", counted(config.destinations.len(), "destination"))
+    let caches = match config.caches.len() {
+        0 => String::new(),
+        caches => format!(", {}", counted(caches, "cache")),
+    };
+    let destinations = counted(config.destinations.len(), "destination");
+    format!("{images}{selections} to {destinations}{caches}")
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -54,5 +61,9 @@ mod tests {
         let text = text.to_owned() + "[[image]]\nsource = \"redis\"\nselect = { newest = 3 }\n";
         let config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
         assert_eq!(summary(&config), "2 images and 1 selection to 1 destination");
+        let text = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [[pull_through]]\nupstream = \"quay\"\n[[pull_through]]\nupstream = \"k8s\"\n";
+        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+        assert_eq!(summary(&config), "0 images to 1 destination, 2 caches");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         event::Observer,
         outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
     },
-    output::{Screen, progress::Watch},
+    output::{Screen, failure, progress::Watch},
     registry::Meters,
 };
 
@@ -33,6 +33,13 @@ pub(super) fn configuration(global: &Global) -> Result<Config> {
         let text = error.to_string();
         Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     })
+}
+
+/// Says what the configuration is to be warned of.
+pub(super) fn warn(screen: &Screen, config: &Config) {
+    for warning in &config.warnings {
+        failure::warn(screen, warning);
+    }
 }
 
 /// What a run is to do.

@@ -1,6 +1,6 @@
 //! `plan`: what `sync` would do and what it would cost. Writes nothing.
 
-use super::mirroring::{Wanted, Work, configuration, mirror};
+use super::mirroring::{Wanted, Work, configuration, mirror, warn};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Intent, Options},
@@ -17,6 +17,7 @@ const TRANSFERS: usize = 32;
 /// When nothing was attempted, or the plan cannot be written.
 pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
     let config = configuration(global)?;
+    warn(screen, &config);
     let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };

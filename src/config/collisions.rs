@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, hash_map::Entry as Slot};
 
 use super::{
-    Config,
+    Config, Tables,
     destination::ReadDestination,
     entry::ReadEntry,
     problem::{Problem, Span, line_of},
@@ -11,7 +11,7 @@ use super::{
 use crate::model::{EcrHost, Image, Pointer, Repository, Site, Tag};
 
 /// The registry behind a name: ECR has one under several names.
-fn registry(site: &Site) -> String {
+pub(super) fn registry(site: &Site) -> String {
     match site.host().and_then(EcrHost::parse) {
         Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
         None => site.to_string(),
@@ -47,11 +47,8 @@ pub(super) fn between_destinations(
 }
 
 /// Images that write the same tag of the same repository, or that are their own source.
-pub(super) fn between_images(
-    entries: &[ReadEntry],
-    destinations: &[ReadDestination],
-    text: &str,
-) -> Vec<Problem> {
+pub(super) fn between_images(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Problem> {
+    let Tables { destinations, text, .. } = tables;
     let mut problems = Vec::new();
     let mut written: HashMap<(String, &Repository, Tag), &Span> = HashMap::new();
     for read in entries {

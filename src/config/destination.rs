@@ -3,12 +3,12 @@
 use url::Url;
 
 use super::{
-    Aws, Destination, Surroundings, account,
-    document::{Keys, Table, Text},
+    Aws, Destination, Surroundings, account, arn,
+    document::{Keys, Table, Text, in_backticks, nearest},
     problem::{Problem, Span},
     repositories,
 };
-use crate::model::{EcrHost, NameError, Site};
+use crate::model::{DestinationId, EcrHost, NameError, Site};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -70,36 +70,17 @@ pub(super) fn read(
 
 fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     let owned = |text: Option<Text>| text.map(|text| text.to_string());
-    let role = table.text("role_arn")?;
-    if let Some(role) = &role
-        && !is_role(role)
-    {
-        let error = NameError::new("is not the ARN of a role")
-            .hint("write it as IAM shows it, like `arn:aws:iam::123456789012:role/mirror`");
-        return Err(role.wrong(error));
-    }
+    let role = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
     let external_id = table.word("external_id")?;
     if let (None, Some(external_id)) = (&role, &external_id) {
         return Err(Problem::at(&external_id.span, "has no `role_arn` to go with"));
     }
     Ok(Aws {
         profile: owned(table.word("profile")?),
-        role_arn: owned(role),
+        role_arn: role,
         external_id: owned(external_id),
         endpoint_url: table.text("endpoint_url")?.map(|text| endpoint(&text)).transpose()?,
     })
-}
-
-/// `arn:PARTITION:iam::ACCOUNT:role/PATH`
-fn is_role(text: &str) -> bool {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [arn, partition, service, region, account, resource] = parts[..] else { return false };
-    arn == "arn"
-        && partition.starts_with("aws")
-        && (service, region) == ("iam", "")
-        && account.len() == 12
-        && account.bytes().all(|b| b.is_ascii_digit())
-        && resource.strip_prefix("role/").is_some_and(|path| !path.is_empty())
 }
 
 fn endpoint(text: &Text) -> Result<Url, Problem> {
@@ -128,4 +109,36 @@ fn refuse_keys(table: &Table<'_>, site: &Site) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The destinations of these names.
+pub(super) fn chosen(
+    names: &[Text],
+    destinations: &[ReadDestination],
+) -> Result<Vec<DestinationId>, Problem> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let found = destinations.iter().position(|read| read.destination.name == **name);
+        let Some(id) = found.map(DestinationId) else {
+            return Err(unknown_destination(name, destinations));
+        };
+        if chosen.contains(&id) {
+            return Err(Problem::at(&name.span, "the same destination twice"));
+        }
+        chosen.push(id);
+    }
+    Ok(chosen)
+}
+
+fn unknown_destination(name: &Text, destinations: &[ReadDestination]) -> Problem {
+    let known: Vec<&str> =
+        destinations.iter().filter_map(|read| read.name_as_written.as_deref()).collect();
+    let error = NameError::new("is not the name of a destination");
+    name.wrong(match nearest(name, &known) {
+        _ if known.is_empty() => error,
+        Some(near) => {
+            error.hint(format!("did you mean `{near}`? there is {}", in_backticks(&known)))
+        }
+        None => error.hint(format!("there is {}", in_backticks(&known))),
+    })
 }

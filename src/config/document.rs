@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     interpolate::{Environment, interpolate},
-    problem::{Problem, Span},
+    problem::{Problem, Span, is_secret_key},
 };
 use crate::model::NameError;
 
@@ -272,7 +272,10 @@ fn unknown_key(key: &Spanned<std::borrow::Cow<'_, str>>, keys: &Keys) -> Problem
         None => all,
     };
     let problem = Problem::at(&key.span(), "not a key here").hint(hint);
-    if keys.names.contains(&"password") { problem.hide_rest() } else { problem }
+    match keys.names.iter().any(|name| is_secret_key(name)) {
+        true => problem.hide_rest(),
+        false => problem,
+    }
 }
 
 /// The words in backticks, separated by commas.

@@ -1,20 +1,19 @@
 //! `[[image]]` and `[defaults]`: what is mirrored, and which parts of it.
 
 use super::{
-    Entry, Place, Retag, Tags,
-    destination::ReadDestination,
-    document::{Keys, Table, Text, in_backticks, nearest},
+    Entry, Retag, Tables, Tags,
+    document::{Keys, Table, Text},
     problem::{Problem, Span},
+    routes::{self, Way},
     select,
 };
 use crate::model::{
-    Attestations, DestinationId, Digest, EcrHost, MissingPlatform, NameError, Platforms, Reference,
-    Repository, Shape, Signatures, Tag, Want,
+    Attestations, Digest, MissingPlatform, Platforms, Reference, Shape, Signatures, Tag, Via, Want,
 };
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: &["platforms", "missing_platform", "attestations", "signatures", "flatten"],
+    names: &["platforms", "missing_platform", "attestations", "signatures", "flatten", "via"],
 };
 
 pub(super) const KEYS: Keys = Keys {
@@ -33,6 +32,7 @@ pub(super) const KEYS: Keys = Keys {
         "attestations",
         "signatures",
         "flatten",
+        "via",
     ],
 };
 
@@ -41,6 +41,8 @@ pub(super) struct ReadEntry {
     pub(super) entry: Entry,
     /// Its source.
     pub(super) source: Span,
+    /// Its source, where no variable is in it.
+    pub(super) source_as_written: Option<String>,
     /// Its tags, one for each image, in their order; none where they are selected.
     pub(super) tags: Vec<Span>,
 }
@@ -53,6 +55,7 @@ pub(super) struct Wishes {
     attestations: Option<Attestations>,
     signatures: Option<Signatures>,
     flatten: Option<(bool, Span)>,
+    via: Option<Via>,
 }
 
 /// What holds for every image that does not say otherwise.
@@ -76,6 +79,10 @@ fn wishes(table: &Table<'_>) -> Result<Wishes, Problem> {
         )?,
         signatures: signatures(table)?,
         flatten: table.switch("flatten")?,
+        via: table.choice(
+            "via",
+            &[("mirror", Via::Mirror), ("pull-through", Via::PullThrough), ("auto", Via::Auto)],
+        )?,
     })
 }
 
@@ -106,7 +113,7 @@ fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
 pub(super) fn read(
     table: &Table<'_>,
     defaults: &Wishes,
-    destinations: &[ReadDestination],
+    tables: &Tables<'_>,
 ) -> Result<ReadEntry, Problem> {
     let Some(source) = table.text("source")? else {
         return Err(Problem::at(&table.span, "has no `source`")
@@ -114,21 +121,31 @@ pub(super) fn read(
     };
     let reference: Reference = source.parse()?;
     let (tags, tag_spans) = tags(table, &source, &reference)?;
-    let places = places(table, &source, &reference, destinations)?;
+    let own = wishes(table)?;
+    let way = Way {
+        via: own.via.or(defaults.via).unwrap_or_default(),
+        span: table.place("via").unwrap_or_else(|| source.span.clone()),
+    };
+    let routes = routes::read(table, (&source, &reference), &way, tables)?;
     let retag = retag(table, &tags)?;
     let name = table.word("name")?;
-    let want = want(&wishes(table)?, defaults, &source)?;
+    let shape = match routes.mirrored.is_empty() {
+        // what is only cached is never made into something else
+        true => Shape::Index,
+        false => shape(&own, defaults, &source)?,
+    };
     let entry = Entry {
         name: name.map_or_else(|| reference.repository.to_string(), |name| name.to_string()),
         host: reference.host,
         repository: reference.repository,
         tags,
-        places,
-        cached: Vec::new(),
+        places: routes.mirrored,
+        cached: routes.cached,
         retag,
-        want,
+        want: want(own, defaults, shape),
     };
-    Ok(ReadEntry { entry, source: source.span, tags: tag_spans })
+    let source_as_written = source.as_written().map(str::to_owned);
+    Ok(ReadEntry { entry, source: source.span, source_as_written, tags: tag_spans })
 }
 
 /// Which images: pinned by the source, listed one by one, or selected.
@@ -217,88 +234,16 @@ fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
     Ok(retag)
 }
 
-/// The repository of every destination that the image goes to.
-fn places(
-    table: &Table<'_>,
-    source: &Text,
-    reference: &Reference,
-    destinations: &[ReadDestination],
-) -> Result<Vec<Place>, Problem> {
-    let written = table.text("repository")?;
-    let repository = match &written {
-        Some(text) => text.parse()?,
-        None => reference.repository.clone(),
-    };
-    let text = written.as_ref().unwrap_or(source);
-    let chosen = match table.list("destinations")? {
-        Some((names, _)) => chosen(&names, destinations)?,
-        None => (0..destinations.len()).map(DestinationId).collect(),
-    };
-    let place = |destination: DestinationId| {
-        let repository =
-            place(&repository, &destinations[destination.0]).map_err(|error| text.wrong(error))?;
-        Ok(Place { destination, repository })
-    };
-    chosen.into_iter().map(place).collect()
-}
-
-fn place(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
-    let destination = &read.destination;
-    let whole = match &destination.prefix {
-        Some(prefix) => repository.below(prefix).map_err(|_| {
-            NameError::new(
-                "is longer, with its prefix, than the 255 characters a repository may have",
-            )
-            .hint("shorten `repository` or `prefix`")
-        })?,
-        None => repository.clone(),
-    };
-    // ECR API model, `repositoryName`: at least two characters
-    if whole.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some() {
-        return Err(NameError::new("is shorter than the 2 characters ECR wants of a repository")
-            .hint("write a longer `repository`, or a `prefix` for the destination"));
-    }
-    Ok(whole)
-}
-
-fn chosen(names: &[Text], destinations: &[ReadDestination]) -> Result<Vec<DestinationId>, Problem> {
-    let mut chosen = Vec::new();
-    for name in names {
-        let found = destinations.iter().position(|read| read.destination.name == **name);
-        let Some(id) = found.map(DestinationId) else {
-            return Err(unknown_destination(name, destinations));
-        };
-        if chosen.contains(&id) {
-            return Err(Problem::at(&name.span, "the same destination twice"));
-        }
-        chosen.push(id);
-    }
-    Ok(chosen)
-}
-
-fn unknown_destination(name: &Text, destinations: &[ReadDestination]) -> Problem {
-    let known: Vec<&str> =
-        destinations.iter().filter_map(|read| read.name_as_written.as_deref()).collect();
-    let error = NameError::new("is not the name of a destination");
-    name.wrong(match nearest(name, &known) {
-        _ if known.is_empty() => error,
-        Some(near) => {
-            error.hint(format!("did you mean `{near}`? there is {}", in_backticks(&known)))
-        }
-        None => error.hint(format!("there is {}", in_backticks(&known))),
-    })
-}
-
-/// What the image says, else the defaults.
-fn want(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Want, Problem> {
-    let platforms = own.platforms.clone().or(defaults.platforms.clone()).unwrap_or_default();
+/// Whether the one platform is pushed by itself.
+fn shape(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Shape, Problem> {
+    let platforms = own.platforms.as_ref().or(defaults.platforms.as_ref());
     let flatten = own.flatten.as_ref().or(defaults.flatten.as_ref());
-    let shape = match (flatten, &platforms) {
-        (Some((true, _)), Platforms::Only(one)) if one.len() == 1 => Shape::Flat,
+    match (flatten, platforms) {
+        (Some((true, _)), Some(Platforms::Only(one))) if one.len() == 1 => Ok(Shape::Flat),
         (Some((true, span)), _) => {
-            let wanted = match &platforms {
-                Platforms::All => "all".to_owned(),
-                Platforms::Only(several) => several.len().to_string(),
+            let wanted = match platforms {
+                Some(Platforms::Only(several)) => several.len().to_string(),
+                Some(Platforms::All) | None => "all".to_owned(),
             };
             let (span, whose) = match own.flatten {
                 Some(_) => (span, ""),
@@ -306,16 +251,20 @@ fn want(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Want, Problem>
             };
             let label =
                 format!("`flatten`{whose} needs exactly one platform, this image has {wanted}");
-            return Err(Problem::at(span, label)
-                .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"));
+            Err(Problem::at(span, label)
+                .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"))
         }
-        (Some((false, _)) | None, _) => Shape::Index,
-    };
-    Ok(Want {
-        platforms,
+        (Some((false, _)) | None, _) => Ok(Shape::Index),
+    }
+}
+
+/// What the image says, else the defaults.
+fn want(own: Wishes, defaults: &Wishes, shape: Shape) -> Want {
+    Want {
+        platforms: own.platforms.or(defaults.platforms.clone()).unwrap_or_default(),
         missing: own.missing.or(defaults.missing).unwrap_or_default(),
         attestations: own.attestations.or(defaults.attestations).unwrap_or_default(),
-        signatures: own.signatures.clone().or(defaults.signatures.clone()).unwrap_or_default(),
+        signatures: own.signatures.or(defaults.signatures.clone()).unwrap_or_default(),
         shape,
-    })
+    }
 }

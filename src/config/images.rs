@@ -57,9 +57,12 @@ impl Config {
 impl Entry {
     /// The entry's images, one for each tag, in the order of the tags; `None` where the source
     /// has to be asked first: for its tags, or for the digests that make the tags here.
+    ///
+    /// They go to where the entry is mirrored; where it is only cached there are none.
     pub fn images(&self) -> Option<Vec<Image>> {
         let known = "each tag was tried when it was read";
         match &self.tags {
+            Tags::Exact(_) | Tags::Pinned { .. } if self.places.is_empty() => Some(Vec::new()),
             Tags::Exact(_) if self.retag.needs_digest() => None,
             Tags::Exact(tags) => {
                 let image = |tag| self.image(tag, None).expect(known);
@@ -70,7 +73,19 @@ impl Entry {
         }
     }
 
+    /// What is pulled of it through a cache, in the order of the tags; `None` where the source has
+    /// to be asked first for its tags.
+    pub fn pulls(&self) -> Option<Vec<Pointer>> {
+        match &self.tags {
+            Tags::Exact(tags) => Some(tags.iter().cloned().map(Pointer::Tag).collect()),
+            Tags::Pinned { digest, .. } => Some(vec![Pointer::Digest(digest.clone())]),
+            Tags::Selected(_) => None,
+        }
+    }
+
     /// The image of this tag; of this content, whatever the tag points to, where a digest is given.
+    ///
+    /// It goes to where the entry is mirrored: nowhere, where it is only cached.
     ///
     /// # Errors
     /// When `retag` makes no tag of it, or needs the digest.

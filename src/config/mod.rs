@@ -5,17 +5,21 @@
 //! files, only the configuration and the CA and policy files it names.
 
 mod account;
+mod arn;
 mod collisions;
 mod destination;
 mod document;
 mod entry;
 mod images;
 mod interpolate;
+mod lint;
 mod policies;
 mod problem;
+mod pull_through;
 mod registry;
 mod repositories;
 mod retag;
+mod routes;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -28,9 +32,11 @@ use url::Url;
 
 pub use self::{collisions::between_listed, problem::ConfigError, retag::Retag};
 use self::{
+    destination::ReadDestination,
     document::{Keys, Table},
     interpolate::Environment,
     problem::Problem,
+    pull_through::ReadCache,
 };
 pub use crate::model::ecr_settings::{Account, Repositories};
 pub use crate::model::pull_through::Cache;
@@ -146,7 +152,7 @@ pub struct Entry {
     pub want: Want,
 }
 
-/// Which images of a repository are mirrored.
+/// Which images of a repository are wanted.
 #[derive(Debug, Clone)]
 pub enum Tags {
     /// These tags, never none, without repetition.
@@ -155,7 +161,7 @@ pub enum Tags {
     Pinned {
         /// The content.
         digest: Digest,
-        /// What it is called at the destination, before [`Retag`].
+        /// What it is called where it is mirrored, before [`Retag`].
         tag: Tag,
     },
     /// Those that the source lists and this admits.
@@ -182,8 +188,10 @@ pub struct CachedPlace {
     pub repository: Repository,
 }
 
-const ROOT: Keys =
-    Keys { title: "a configuration", names: &["destination", "registry", "defaults", "image"] };
+const ROOT: Keys = Keys {
+    title: "a configuration",
+    names: &["destination", "registry", "defaults", "image", "pull_through"],
+};
 
 /// What reading a configuration takes besides its tables.
 struct Surroundings<'a> {
@@ -222,7 +230,9 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let wrong = |problems| ConfigError::new(name, text, problems);
         let document = DeTable::parse(text).map_err(|error| wrong(vec![syntax(text, &error)]))?;
-        read(document.get_ref(), &Surroundings { text, directory }, environment).map_err(wrong)
+        let around = Surroundings { text, directory };
+        let (config, warnings) = read(document.get_ref(), &around, environment).map_err(wrong)?;
+        Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
     }
 
     /// The destination of an image's target.
@@ -234,11 +244,12 @@ impl Config {
     }
 }
 
+/// The configuration, and what it is to be warned of.
 fn read(
     document: &DeTable<'_>,
     around: &Surroundings<'_>,
     environment: Environment<'_>,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let root = Table::open(document, 0..0, &ROOT, environment).map_err(one)?;
     if root.is_empty() {
         return Err(one(Problem::nowhere("the configuration is empty").hint(EXAMPLE)));
@@ -254,22 +265,54 @@ fn read(
     }
     collisions::between_destinations(&destinations, around.text).map_err(one)?;
 
-    let tables = root.tables("image", &entry::KEYS).map_err(one)?;
-    let read = |table| entry::read(&table, &defaults, &destinations);
-    let entries = gather(tables, &mut problems, read);
+    let written = root.tables("pull_through", &pull_through::KEYS).map_err(one)?;
+    let read = |table| pull_through::read(&table, &destinations, around);
+    let caches = gather(written, &mut problems, read);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let tables = Tables { destinations: &destinations, caches: &caches, text: around.text };
+    let written = root.tables("image", &entry::KEYS).map_err(one)?;
+    let entries = gather(written, &mut problems, |table| entry::read(&table, &defaults, &tables));
     if problems.is_empty() {
-        problems = collisions::between_images(&entries, &destinations, around.text);
+        problems = collisions::between_images(&entries, &tables);
+        problems.extend(lint::errors(&entries, &tables));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Config {
-        destinations: destinations.into_iter().map(|read| read.destination).collect(),
+    let warnings = lint::warnings(&entries, &tables);
+    let config = Config {
         registries,
         entries: entries.into_iter().map(|read| read.entry).collect(),
-        caches: Vec::new(),
+        caches: caches.into_iter().map(|read| read.cache).collect(),
+        destinations: destinations.into_iter().map(|read| read.destination).collect(),
         warnings: Vec::new(),
-    })
+    };
+    Ok((config, warnings))
+}
+
+/// The tables that others refer to, all of them right by themselves.
+struct Tables<'a> {
+    destinations: &'a [ReadDestination],
+    caches: &'a [ReadCache],
+    /// The whole file, to tell line numbers.
+    text: &'a str,
+}
+
+impl Tables<'_> {
+    /// The registry that a destination is; ECR has one under several names.
+    fn registry(&self, destination: DestinationId) -> String {
+        collisions::registry(&self.destinations[destination.0].destination.registry)
+    }
+
+    /// The caches of the registry that a destination is, each with its place in the file.
+    fn caches_of(&self, destination: DestinationId) -> impl Iterator<Item = (usize, &ReadCache)> {
+        let own = self.registry(destination);
+        self.caches.iter().enumerate().filter(move |(_, read)| {
+            read.cache.destinations.iter().any(|id| self.registry(*id) == own)
+        })
+    }
 }
 
 const EXAMPLE: &str = "start from `mirror.toml.example`";

@@ -2,12 +2,13 @@
 //!
 //! Guards that what is written is JSON of a length that ECR takes, before anything is asked of it.
 
-use std::fs;
+use std::{fs, ops::RangeInclusive};
 
 use serde_json::{Value, json};
 
 use super::{
     Surroundings,
+    arn::is_account,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
     reason,
@@ -19,30 +20,34 @@ const LIFECYCLE: Keys = Keys {
     names: &["untagged_after_days", "keep_newest", "expire_after_days"],
 };
 
-const ACCESS: Keys = Keys {
+pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",
     names: &["organization", "accounts"],
 };
 
-/// How long the documents may be, in characters. Source: ECR API model.
-const LIFECYCLE_LENGTH: std::ops::RangeInclusive<usize> = 100..=30_720;
-const ACCESS_LENGTH: std::ops::RangeInclusive<usize> = 1..=10_240;
+/// How long a lifecycle policy may be, in characters: of a repository, and of a creation template.
+/// Source: ECR API model.
+pub(super) const OF_REPOSITORY: RangeInclusive<usize> = 100..=30_720;
+pub(super) const OF_TEMPLATE: RangeInclusive<usize> = 0..=30_720;
+/// How long a repository policy may be, in characters. Source: ECR API model.
+const ACCESS_LENGTH: RangeInclusive<usize> = 1..=10_240;
 /// Rules of a lifecycle policy, at most. Source: ECR user guide, "Service quotas".
 const MAX_RULES: usize = 50;
 
 /// What pulling an image takes. Source: `AmazonEC2ContainerRegistryPullOnly`.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// The lifecycle policy of `lifecycle` or `lifecycle_file`.
+/// The lifecycle policy of `lifecycle` or `lifecycle_file`, of a length in characters.
 pub(super) fn lifecycle(
     table: &Table<'_>,
     around: &Surroundings<'_>,
+    length: RangeInclusive<usize>,
 ) -> Result<Option<Value>, Problem> {
     let simple = table.table("lifecycle", &LIFECYCLE)?;
     let Some(file) = one_of(&simple, table, "lifecycle")? else {
         return simple.map(|simple| rules(&simple)).transpose();
     };
-    let document = read(&file, around, LIFECYCLE_LENGTH)?;
+    let document = read(&file, around, length)?;
     let rules = document.get("rules").and_then(Value::as_array);
     if rules.is_some_and(|rules| (1..=MAX_RULES).contains(&rules.len())) {
         return Ok(Some(document));
@@ -51,11 +56,14 @@ pub(super) fn lifecycle(
     Err(file.wrong(NameError::new(problem)))
 }
 
-/// The repository policy of `policy` or `policy_file`; account ARNs are of this partition.
+/// The repository policy of `policy` or `policy_file`.
+///
+/// Accounts are ARNs of this partition; their bare numbers, which mean the same in each, where
+/// there is none.
 pub(super) fn access(
     table: &Table<'_>,
     around: &Surroundings<'_>,
-    partition: &str,
+    partition: Option<&str>,
 ) -> Result<Option<Value>, Problem> {
     let simple = table.table("policy", &ACCESS)?;
     let Some(file) = one_of(&simple, table, "policy")? else {
@@ -86,7 +94,7 @@ fn one_of(
 fn read(
     file: &Text,
     around: &Surroundings<'_>,
-    length: std::ops::RangeInclusive<usize>,
+    length: RangeInclusive<usize>,
 ) -> Result<Value, Problem> {
     let bytes = fs::read(around.directory.join(&**file)).map_err(|error| {
         file.wrong(
@@ -164,33 +172,23 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
 }
 
 /// The right to pull, for the organisation and for the accounts.
-fn pull_rights(table: &Table<'_>, partition: &str) -> Result<Value, Problem> {
+fn pull_rights(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
     let mut statements = Vec::new();
-    if let Some(organization) = table.text("organization")? {
-        let is_id = organization.strip_prefix("o-").is_some_and(|id| {
-            !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        });
-        if !is_id {
-            let error = NameError::new("is not the id of an organization");
-            return Err(organization.wrong(error.hint("write it like `o-a1b2c3d4e5`")));
-        }
+    if let Some(organization) = organization(table)? {
         statements.push(json!({
             "Sid": "PullFromOrganization",
             "Effect": "Allow",
             "Principal": "*",
             "Action": PULL,
-            "Condition": { "StringEquals": { "aws:PrincipalOrgID": &*organization } },
+            "Condition": { "StringEquals": { "aws:PrincipalOrgID": organization } },
         }));
     }
-    if let Some((accounts, span)) = table.list("accounts")? {
-        let root = |account: &Text| {
-            if account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) {
-                return Ok(format!("arn:{partition}:iam::{}:root", &**account));
-            }
-            let error = NameError::new("is not an AWS account");
-            Err(account.wrong(error.hint("write its twelve digits, as a string")))
+    if let Some((accounts, span)) = accounts(table)? {
+        let principal = |account: String| match partition {
+            Some(partition) => format!("arn:{partition}:iam::{account}:root"),
+            None => account,
         };
-        let principals: Vec<String> = accounts.iter().map(root).collect::<Result<_, _>>()?;
+        let principals: Vec<String> = accounts.into_iter().map(principal).collect();
         statements.push(json!({
             "Sid": "PullFromAccounts",
             "Effect": "Allow",
@@ -204,6 +202,32 @@ fn pull_rights(table: &Table<'_>, partition: &str) -> Result<Value, Problem> {
             .hint(format!("write it like {}", ACCESS.title)));
     }
     Ok(policy(&statements))
+}
+
+/// The organisation that is named.
+pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
+    let Some(organization) = table.text("organization")? else { return Ok(None) };
+    let is_id = organization.strip_prefix("o-").is_some_and(|id| {
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    });
+    if is_id {
+        return Ok(Some(organization.to_string()));
+    }
+    let error = NameError::new("is not the id of an organization");
+    Err(organization.wrong(error.hint("write it like `o-a1b2c3d4e5`")))
+}
+
+/// The accounts that are named, and where; never none.
+pub(super) fn accounts(table: &Table<'_>) -> Result<Option<(Vec<String>, Span)>, Problem> {
+    let Some((accounts, span)) = table.list("accounts")? else { return Ok(None) };
+    let account = |text: &Text| match is_account(text) {
+        true => Ok(text.to_string()),
+        false => {
+            let error = NameError::new("is not an AWS account");
+            Err(text.wrong(error.hint("write its twelve digits, as a string")))
+        }
+    };
+    Ok(Some((accounts.iter().map(account).collect::<Result<_, _>>()?, span)))
 }
 
 fn policy(statements: &[Value]) -> Value {

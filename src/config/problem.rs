@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, shown where it is written.
+//! What is wrong with a configuration, or not meant, shown where it is written.
 //!
 //! Guards the secrets of a file: a line that may hold one is never printed,
 //! and what a variable was replaced by is not in the text that is shown.
@@ -30,10 +30,31 @@ impl ConfigError {
     }
 
     /// These problems of this text, never none.
-    pub(super) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
+        Self(Page { level: "error", name, text }.render(problems))
+    }
+}
+
+/// What is allowed and most likely not meant, ready to be printed: a block for each, that begins
+/// with `warning: FILE:LINE:COLUMN`, in the order of the file.
+pub(super) fn warnings(name: &str, text: &str, problems: Vec<Problem>) -> Vec<String> {
+    Page { level: "warning", name, text }.render(problems)
+}
+
+/// A file, and what its problems are called.
+struct Page<'a> {
+    level: &'static str,
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Page<'_> {
+    /// Each of these once, in the order of the file.
+    fn render(&self, mut problems: Vec<Problem>) -> Vec<String> {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-        let secrets = secret_spans(&DeTable::parse_recoverable(text).0.into_inner());
-        Self(problems.iter().map(|problem| problem.render(name, text, &secrets)).collect())
+        problems.dedup();
+        let secrets = secret_spans(&DeTable::parse_recoverable(self.text).0.into_inner());
+        problems.iter().map(|problem| problem.render(self, &secrets)).collect()
     }
 }
 
@@ -81,13 +102,14 @@ impl Problem {
         Self { shown: Shown::ToCaret, ..self }
     }
 
-    fn render(&self, name: &str, text: &str, secrets: &[Span]) -> String {
+    fn render(&self, page: &Page<'_>, secrets: &[Span]) -> String {
+        let Page { level, name, text } = page;
         let mut message = match &self.span {
-            None => format!("error: {name}: {}", self.label),
+            None => format!("{level}: {name}: {}", self.label),
             Some(span) => {
                 let place = Place::of(span, text, self.shown);
                 format!(
-                    "error: {name}:{}:{}\n{}",
+                    "{level}: {name}:{}:{}\n{}",
                     place.line,
                     place.column,
                     place.snippet(&self.label, secrets)
@@ -180,10 +202,10 @@ fn printable(text: &str) -> String {
 }
 
 /// Whether what stands under a key of this name, rightly or wrongly spelt, may be a secret.
-fn is_secret_key(key: &str) -> bool {
+pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    key == "pass"
-        || ["passw", "pasw", "pwd", "token", "secret"].iter().any(|word| key.contains(word))
+    let words = ["passw", "pasw", "pwd", "token", "secret", "credential"];
+    key == "pass" || words.iter().any(|word| key.contains(word))
 }
 
 /// Whether a secret's key has its value on this line, as far as the line alone can tell.
@@ -205,10 +227,11 @@ fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
     }
     let mut spans = Vec::new();
     for (key, value) in table {
-        match is_secret_key(key.get_ref()) {
-            true => spans.push(value.span()),
-            false => walk(value.get_ref(), &mut spans),
+        if is_secret_key(key.get_ref()) {
+            spans.push(value.span());
         }
+        // the span of a table under a heading of its own is the heading
+        walk(value.get_ref(), &mut spans);
     }
     spans
 }

@@ -9,7 +9,7 @@ use super::{
     Repositories, Surroundings,
     document::{Keys, Table, Text},
     policies,
-    problem::Problem,
+    problem::{Problem, Span},
 };
 use crate::model::{
     Create, NameError,
@@ -59,16 +59,10 @@ pub(super) fn read(
         scan_on_push: table.switch("scan_on_push")?.map(|(on, _)| on),
         encryption: encryption(&table)?,
         tags: tags(&table)?,
-        lifecycle: policies::lifecycle(&table, around)?,
-        policy: policies::access(&table, around, partition)?,
+        lifecycle: policies::lifecycle(&table, around, policies::OF_REPOSITORY)?,
+        policy: policies::access(&table, around, Some(partition))?,
     };
-    let create = match table.switch("create")? {
-        Some((false, _)) => Create::Never,
-        Some((true, _)) => Create::Missing,
-        // whoever writes what repositories are like does not want a template to say it
-        None if !settings.is_empty() => Create::Missing,
-        None => Create::Unclaimed,
-    };
+    let create = create(&table, &settings)?;
     let reconcile = match table.switch("reconcile")? {
         Some((true, _)) => Reconcile::Always,
         Some((false, _)) | None => Reconcile::Never,
@@ -76,7 +70,49 @@ pub(super) fn read(
     Ok(Repositories { create, reconcile, settings })
 }
 
-fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
+/// Who makes what is missing.
+fn create(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
+    let word = if table.is_string("create") { table.text("create")? } else { None };
+    if let Some(text) = word {
+        return match &*text {
+            "on-push" => on_push(table, settings),
+            _ => Err(Problem::at(&text.span, "neither `true`, `false` nor `\"on-push\"`")),
+        };
+    }
+    Ok(match table.switch("create")? {
+        Some((false, _)) => Create::Never,
+        Some((true, _)) => Create::Missing,
+        // whoever writes what repositories are like does not want a template to say it
+        None if !settings.is_empty() => Create::Missing,
+        None => Create::Unclaimed,
+    })
+}
+
+/// ECR itself; then nothing can be wanted that a creation template does not give without a role.
+fn on_push(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
+    const HINT: &str = "write `create = true`, which makes them like this before the first push";
+    if let Some(span) = needing_role(table, settings) {
+        let label = "takes a role where ECR makes repositories on push, and a destination has none";
+        return Err(Problem::at(&span, label).hint(HINT));
+    }
+    match table.place("scan_on_push") {
+        Some(span) => {
+            Err(Problem::at(&span, "not known to repositories that ECR makes on push").hint(HINT))
+        }
+        None => Ok(Create::OnPush),
+    }
+}
+
+/// The setting that ECR gives a repository only in the name of a role, where it makes it itself.
+///
+/// Source: ECR user guide, "Repository creation templates".
+pub(super) fn needing_role(table: &Table<'_>, settings: &Settings) -> Option<Span> {
+    let tags = table.place("tags").filter(|_| !settings.tags.is_empty());
+    let is_kms = matches!(settings.encryption, Some(Encryption::Kms(_) | Encryption::KmsDsse(_)));
+    tags.or(table.place("encryption").filter(|_| is_kms))
+}
+
+pub(super) fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
     #[derive(Clone, Copy)]
     enum Word {
         Mutable,
@@ -119,7 +155,7 @@ fn exclusion(text: &Text) -> Result<String, Problem> {
     ))
 }
 
-fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
+pub(super) fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
     #[derive(Clone, Copy)]
     enum Kind {
         Aes256,
@@ -149,7 +185,7 @@ fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
     }))
 }
 
-fn tags(table: &Table<'_>) -> Result<BTreeMap<String, String>, Problem> {
+pub(super) fn tags(table: &Table<'_>) -> Result<BTreeMap<String, String>, Problem> {
     let texts = table.texts("tags")?;
     if let (Some((_, span, _)), true) = (texts.get(MAX_TAGS), texts.len() > MAX_TAGS) {
         return Err(Problem::at(span, format!("more than the {MAX_TAGS} tags ECR takes")));

@@ -8,6 +8,7 @@ use std::{fmt, str::FromStr};
 use secrecy::SecretString;
 
 use super::{
+    ecr_host::EcrHost,
     ecr_settings::Settings,
     image::DestinationId,
     names::{Host, NameError, Repository},
@@ -90,6 +91,18 @@ impl Upstream {
         UPSTREAMS.iter().map(|known| known.upstream)
     }
 
+    /// The one that is at this host, where ECR can cache it.
+    ///
+    /// Of ECR's own names that is the plain one: neither dual-stack nor FIPS.
+    pub fn at(host: &Host) -> Option<Self> {
+        let is_there = |url: &str| url.parse().as_ref() == Ok(host);
+        let named = Self::all().find(|upstream| upstream.url().is_some_and(is_there));
+        let is_ecr = || EcrHost::parse(host).is_some_and(|ecr| !ecr.fips && !ecr.dual_stack);
+        named
+            .or_else(|| is_azure(host).then_some(Self::Azure))
+            .or_else(|| is_ecr().then_some(Self::Ecr))
+    }
+
     fn known(self) -> &'static Known {
         let mut found = UPSTREAMS.iter().filter(|known| known.upstream == self);
         found.next().expect("every upstream is in the table")
@@ -114,6 +127,12 @@ impl Upstream {
     pub fn needs(self) -> Needs {
         self.known().needs
     }
+}
+
+/// `NAME.azurecr.io`
+fn is_azure(host: &Host) -> bool {
+    let name = host.as_str().strip_suffix(".azurecr.io");
+    name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
 }
 
 /// What stands in front of the repositories of a rule or of an upstream: a path, or nothing.
@@ -306,6 +325,30 @@ mod tests {
             let cache = cache(url, prefix, upstream_prefix);
             let place = cache.place(&host.parse().unwrap(), &repository.parse().unwrap());
             assert_eq!(place.as_ref().map(Repository::as_str), expected, "{source} by {prefix}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_known_by_its_host() {
+        for (host, expected) in [
+            ("docker.io", Some(Upstream::DockerHub)),
+            ("registry-1.docker.io", Some(Upstream::DockerHub)),
+            ("ghcr.io", Some(Upstream::GitHub)),
+            ("registry.gitlab.com", Some(Upstream::GitLab)),
+            ("quay.io", Some(Upstream::Quay)),
+            ("registry.k8s.io", Some(Upstream::K8s)),
+            ("public.ecr.aws", Some(Upstream::EcrPublic)),
+            ("acme.azurecr.io", Some(Upstream::Azure)),
+            ("cgr.dev", Some(Upstream::Chainguard)),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some(Upstream::Ecr)),
+            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", None),
+            ("123456789012.dkr-ecr.eu-west-1.on.aws", None),
+            ("azurecr.io", None),
+            ("a.b.azurecr.io", None),
+            ("gcr.io", None),
+            ("quay.io:443", None),
+        ] {
+            assert_eq!(Upstream::at(&host.parse().unwrap()), expected, "{host}");
         }
     }
 

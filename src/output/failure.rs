@@ -14,6 +14,14 @@ pub fn print(screen: &Screen, error: &Error) {
     screen.tell(|out| write(out, error));
 }
 
+/// Prints to stderr what is not quite right; the text says `warning:` itself.
+///
+/// A text of several lines (an excerpt of the configuration) keeps them.
+pub fn warn(screen: &Screen, text: &str) {
+    let text = text.strip_prefix("warning: ").unwrap_or(text);
+    screen.tell(|out| paragraph(out, &styled(CAUTION, "warning:"), text));
+}
+
 /// Writes `error: …`, a `caused by: …` for each cause, and `hint: …` where there is one.
 ///
 /// A message of several lines (an excerpt of the configuration) keeps them.
