@@ -203,6 +203,18 @@ impl Sandbox {
         }
     }
 
+    /// Lets time pass in ECR and Secrets Manager: cached tags grow old, recovery windows end.
+    /// Logins do not age.
+    ///
+    /// # Panics
+    /// When the sandbox is a plain registry.
+    pub fn pass_time(&self, time: Duration) {
+        match &self.server.rooms {
+            Rooms::Cloud(_, ecr) => ecr.pass_time(time),
+            Rooms::Plain(_) => panic!("a plain sandbox has no ECR"),
+        }
+    }
+
     /// The upstream registries.
     ///
     /// # Panics
@@ -251,9 +263,10 @@ fn rooms(
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
-    let upstream = Upstream::open(&directory.join("upstream"), faults.clone())?;
-    let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming)?;
-    Ok(Rooms::Cloud(Box::new(upstream), Box::new(ecr)))
+    let upstream = Arc::new(Upstream::open(&directory.join("upstream"), faults.clone())?);
+    let imported = Arc::clone(&upstream);
+    let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming, imported)?;
+    Ok(Rooms::Cloud(upstream, Box::new(ecr)))
 }
 
 /// The directory content is kept in.

@@ -46,10 +46,10 @@ pub(super) struct Server {
     pub(super) stopped: CancellationToken,
 }
 
-/// Who answers. Boxed, because one server has one of them.
+/// Who answers. Boxed, because one server has one of them; ECR imports from the upstreams.
 pub(super) enum Rooms {
     Plain(Box<Plain>),
-    Cloud(Box<Upstream>, Box<Ecr>),
+    Cloud(Arc<Upstream>, Box<Ecr>),
 }
 
 impl Server {

@@ -208,9 +208,33 @@ impl Store {
     /// Stores a small blob at once.
     pub async fn put_blob(&self, repository: &str, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
-        self.disk.replace(&self.disk.blob(&digest), bytes)?;
-        self.keep(repository, &digest, bytes.len() as u64)?;
+        self.write_blob(repository, &digest, bytes)?;
         Ok(digest)
+    }
+
+    /// Stores a blob under its digest, which `bytes` must have; for threads that may block.
+    pub fn write_blob(&self, repository: &str, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        self.disk.replace(&self.disk.blob(digest), bytes)?;
+        self.keep(repository, digest, bytes.len() as u64)
+    }
+
+    /// Links a blob that a repository of another store has, and copies it where this one lacks
+    /// it; false when that repository has none. For threads that may block.
+    pub fn copy_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        (from, theirs): (&Store, &str),
+    ) -> io::Result<bool> {
+        let Some(size) = from.blob_size(theirs, digest) else { return Ok(false) };
+        if self.link_blob(repository, digest)? {
+            return Ok(true);
+        }
+        let unfinished = self.disk.unfinished();
+        fs::copy(from.disk.blob(digest), &unfinished)?;
+        self.disk.settle(&unfinished, &self.disk.blob(digest))?;
+        self.keep(repository, digest, size)?;
+        Ok(true)
     }
 
     /// Makes known a blob whose content is in its place on disk.

@@ -43,6 +43,13 @@ const V2: &[(&str, u16, &str)] = &[
     ("InvalidLayerDigest", 400, "DIGEST_INVALID"),
     ("LimitExceededException", 400, "UNSUPPORTED"),
     ("AccessDeniedException", 403, "DENIED"),
+    // the code and the status of a refused login upstream: containers-roadmap#2354, user guide,
+    // troubleshooting pull-through cache; a bad secret is told the same way as far as is known;
+    // no trace of the other two was found
+    ("UpstreamAccessDenied", 403, "DENIED"),
+    ("UnableToGetUpstreamImageException", 403, "DENIED"),
+    ("UpstreamTooManyRequests", 429, "TOOMANYREQUESTS"),
+    ("UpstreamUnavailable", 503, "UNAVAILABLE"),
     ("ThrottlingException", 429, "TOOMANYREQUESTS"),
 ];
 

@@ -4,10 +4,11 @@
 //! It is strict: what ECR refuses is refused here, with ECR's codes, statuses and texts; where
 //! published sources disagree, the stricter reading is built. Two planes share one registry:
 //! `control` answers `POST /`, `data` answers `/v2/…`, and both decide in `images` and refuse
-//! with `error`. Before either stands the `gate`.
+//! with `error`. Before either stands the `gate`; what a pull lacks, the `cache` brings in first.
 //!
 //! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
 
+mod cache;
 mod control;
 mod data;
 mod error;
@@ -26,6 +27,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{http::Method, response::Response};
@@ -34,9 +36,9 @@ use self::{
     data::{Sessions, Tokens},
     gate::Gate,
     identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal},
-    registry::{Registry, now, since_epoch},
+    registry::{Clock, Registry, now, since_epoch},
 };
-use super::{BlobMounting, Call, Faults, Naming, Store, not_here};
+use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
 
 /// The region of a data plane that is called by a loopback address.
 pub const LOOPBACK_REGION: &str = "us-east-1";
@@ -47,6 +49,9 @@ pub struct Ecr {
     faults: Faults,
     blob_mounting: BlobMounting,
     naming: Naming,
+    /// Where the pull-through cache imports from.
+    upstream: Arc<Upstream>,
+    clock: Clock,
     gate: Gate,
     /// Held to find or open a registry, never across an `await`.
     registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
@@ -61,6 +66,7 @@ impl Ecr {
         faults: Faults,
         blob_mounting: BlobMounting,
         naming: Naming,
+        upstream: Arc<Upstream>,
     ) -> io::Result<Ecr> {
         Ok(Ecr {
             directory: directory.to_owned(),
@@ -68,6 +74,8 @@ impl Ecr {
             faults,
             blob_mounting,
             naming,
+            upstream,
+            clock: Clock::default(),
             registries: Mutex::default(),
             sessions: Sessions::default(),
             tokens: Tokens::default(),
@@ -105,6 +113,11 @@ impl Ecr {
         registry.expect("the sandbox's directory can be read").store.clone()
     }
 
+    /// Lets time pass in all registries; logins do not age.
+    pub fn pass_time(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
     /// A login for the data plane in the region, as `GetAuthorizationToken` gives it: the value
     /// after `Basic `, which is `AWS:<password>` in base64.
     pub fn token(&self, region: &str) -> String {
@@ -128,7 +141,8 @@ impl Ecr {
             return Err(io::Error::other(format!("`{region}` is not a region")));
         }
         let store = Arc::new(Store::open(self.directory.join(account).join(region))?);
-        let registry = Arc::new(Registry::new(account, region, store, self.blob_mounting));
+        let clock = self.clock.clone();
+        let registry = Arc::new(Registry::new(account, region, store, self.blob_mounting, clock));
         registries.insert(key, registry.clone());
         Ok(registry)
     }

@@ -90,6 +90,15 @@ pub(super) const EXCLUSION: Text =
     Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", |text| text.bytes().all(is_exclusion_byte));
 /// `kmsKey`.
 pub(super) const KMS_KEY: Text = Text::of(0, 2048);
+/// `kmsKey` of a repository creation template: nothing but a whole ARN.
+pub(super) const TEMPLATE_KMS_KEY: Text = Text::matching(
+    0,
+    2048,
+    r"^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/[a-z0-9-]+",
+    is_key_arn,
+);
+/// `name` of an account setting.
+pub(super) const SETTING_NAME: Text = Text::of(1, 64);
 /// `Key` of a tag.
 pub(super) const TAG_KEY: Text = Text::of(1, 128);
 /// `Value` of a tag.
@@ -148,12 +157,32 @@ fn is_credential_arn(text: &str) -> bool {
     let Some((arn, name)) = text.split_once(":secret:ecr-pullthroughcache/") else { return false };
     let mut parts = arn.splitn(4, ':');
     let scheme = parts.next() == Some("arn")
-        && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+        && parts.next().is_some_and(|it| it == "aws" || it.starts_with("aws-"))
         && parts.next() == Some("secretsmanager")
         && parts.next().is_some_and(|place| !place.is_empty());
     scheme
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b))
+}
+
+fn is_key_arn(text: &str) -> bool {
+    let word = |part: &str| {
+        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !part.is_empty() && part.bytes().all(is_word)
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        [""] => true,
+        ["arn", partition, "kms", region, account, key] => {
+            partition.starts_with("aws")
+                && word(partition)
+                && word(region)
+                && account.len() == 12
+                && is_account(account)
+                && key.strip_prefix("key/").is_some_and(word)
+        }
+        _ => false,
+    }
 }
 
 /// A batch call's refusal of one item: the failure code and the reason.

@@ -5,9 +5,12 @@
 //! that a document is never changed by two calls at once.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -36,6 +39,26 @@ pub(super) struct Registry {
     blob_mounting: BlobMounting,
     /// Held while a manifest is checked and committed; never while waiting for a client.
     commits: Mutex<()>,
+    /// The time.
+    clock: Clock,
+    /// A turn per repository; who has it imports, and asks for no other.
+    imports: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// The time as registries see it; clones share how far it is ahead.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    fn now(&self) -> f64 {
+        now() + self.0.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    /// Goes ahead, by whole milliseconds.
+    pub(super) fn advance(&self, by: Duration) {
+        let milliseconds = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
 }
 
 /// What ECR keeps about a repository.
@@ -103,6 +126,7 @@ impl Registry {
         region: &str,
         store: Arc<Store>,
         blob_mounting: BlobMounting,
+        clock: Clock,
     ) -> Self {
         Self {
             account: account.to_owned(),
@@ -111,7 +135,23 @@ impl Registry {
             documents: Mutex::new(()),
             blob_mounting,
             commits: Mutex::new(()),
+            clock,
+            imports: Mutex::default(),
         }
+    }
+
+    /// The time in seconds since the epoch, as the API writes it.
+    pub(super) fn now(&self) -> f64 {
+        self.clock.now()
+    }
+
+    /// Waits for its turn to import into the repository.
+    pub(super) async fn import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut imports = self.imports.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(imports.entry(repository.to_owned()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     /// The host of the data plane.
@@ -123,12 +163,17 @@ impl Registry {
 
     /// The ARN of a repository here.
     pub(super) fn arn(&self, repository: &str) -> String {
-        let partition = match self.region.split('-').next() {
+        let partition = self.partition();
+        format!("arn:{partition}:ecr:{}:{}:repository/{repository}", self.region, self.account)
+    }
+
+    /// The partition, as ARNs have it.
+    pub(super) fn partition(&self) -> &'static str {
+        match self.region.split('-').next() {
             Some("cn") => "aws-cn",
             _ if self.region.starts_with("us-gov-") => "aws-us-gov",
             _ => "aws",
-        };
-        format!("arn:{partition}:ecr:{}:{}:repository/{repository}", self.region, self.account)
+        }
     }
 
     /// Waits for its turn to check and commit a manifest.
@@ -188,8 +233,9 @@ impl Registry {
     ///
     /// # Errors
     /// `RepositoryAlreadyExistsException`.
-    pub(super) fn create(&self, repository: &str, settings: Settings) -> Result<(), EcrError> {
+    pub(super) fn create(&self, repository: &str, mut settings: Settings) -> Result<(), EcrError> {
         let _turn = self.commit();
+        settings.created_at = self.now();
         if self.store.has_repository(repository) {
             return Err(EcrError::new(
                 "RepositoryAlreadyExistsException",
@@ -214,6 +260,7 @@ impl Registry {
             self.record_deletion(repository, &digest)?;
         }
         self.store.set_document(&settings_name(repository), &Value::Null)?;
+        self.store.set_document(&checks_name(repository), &Value::Null)?;
         self.store.delete_repository(repository)?;
         Ok(())
     }
@@ -226,7 +273,7 @@ impl Registry {
     /// Notes that an image is there now.
     pub(super) fn record_push(&self, repository: &str, digest: &Digest) -> Result<(), EcrError> {
         self.change(&times_name(repository, digest), |times: &mut Option<Times>| {
-            times.get_or_insert(Times { pushed: now(), pulled: None });
+            times.get_or_insert(Times { pushed: self.now(), pulled: None });
             Ok(())
         })
     }
@@ -254,7 +301,7 @@ impl Registry {
         if excluded.contains_key(&principal.arn) {
             return Ok(());
         }
-        let at = now();
+        let at = self.now();
         let is_due = |digest: &&Digest| {
             let pulled = self.times(repository, digest).and_then(|times| times.pulled);
             pulled.is_none_or(|pulled| at - pulled >= PULL_TIME_SECONDS)
@@ -266,6 +313,22 @@ impl Registry {
             })?;
         }
         Ok(())
+    }
+
+    /// Notes that the upstream was asked for a cached tag.
+    pub(super) fn record_check(&self, repository: &str, tag: &str) -> Result<(), EcrError> {
+        self.change(&checks_name(repository), |checks: &mut BTreeMap<String, f64>| {
+            checks.insert(tag.to_owned(), self.now());
+            Ok(())
+        })
+    }
+
+    /// When the upstream was last asked for a cached tag, or what it points to was pushed; in
+    /// seconds since the epoch.
+    pub(super) fn checked(&self, repository: &str, tag: &str, digest: &Digest) -> Option<f64> {
+        let checks: BTreeMap<String, f64> = self.document(&checks_name(repository));
+        let pushed = || self.times(repository, digest).map(|times| times.pushed);
+        checks.get(tag).copied().or_else(pushed)
     }
 
     /// An account setting's value.
@@ -297,9 +360,14 @@ pub(super) const ACCOUNT_SETTINGS: &str = "account-settings";
 /// The document of principals whose pulls do not count: ARN to creation time.
 pub(super) const PULL_EXCLUSIONS: &str = "pull-time-exclusions";
 
-/// The document of a repository's settings, and that of an image's times.
+/// The document of a repository's settings, that of its upstream checks (tag to time), and that
+/// of an image's times.
 fn settings_name(repository: &str) -> String {
     format!("settings/{repository}")
+}
+
+fn checks_name(repository: &str) -> String {
+    format!("upstream-checks/{repository}")
 }
 
 fn times_name(repository: &str, digest: &Digest) -> String {
@@ -312,7 +380,7 @@ pub(super) fn now() -> f64 {
 }
 
 /// The time since the epoch.
-pub(super) fn since_epoch() -> std::time::Duration {
+pub(super) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970")
 }
 

@@ -14,6 +14,7 @@ mod builder;
 pub mod catalogue;
 pub mod cdn;
 pub mod content;
+mod imports;
 pub mod limits;
 pub mod listing;
 pub mod manners;
@@ -36,6 +37,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 pub use builder::ImageBuilder;
+pub(in crate::sandbox) use imports::{Closed, Shelf};
 
 use self::{
     address::{Address, Door},

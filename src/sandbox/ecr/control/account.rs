@@ -1,14 +1,11 @@
-//! What belongs to the whole registry: the login, account settings, the registry policy,
-//! scanning, and whose pulls do not count.
+//! What belongs to the whole registry: the login, account settings, scanning, and whose pulls do
+//! not count.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    Answer, Caller,
-    repositories::{policy_is_json, with_next},
-};
+use super::{Answer, Caller, repositories::with_next};
 use crate::sandbox::{
     Naming,
     ecr::{
@@ -16,12 +13,11 @@ use crate::sandbox::{
         identity::{PASSWORD_SECONDS, Password},
         is_loopback,
         model::{self, Input, missing},
-        registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS, Registry, now, since_epoch},
+        registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS, now, since_epoch},
     },
     fault::{Name, Side},
 };
 
-const POLICY: &str = "registry-policy";
 const SCANNING: &str = "registry-scanning";
 /// Principals whose pulls do not count, at most, per registry.
 const MAX_EXCLUSIONS: usize = 100;
@@ -70,48 +66,18 @@ fn setting_named(name: &str) -> Result<(&'static str, &'static [&'static str]), 
 }
 
 pub(super) fn setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, _) = setting_named(input.required("name", &model::FREE)?)?;
+    let (name, _) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
     let registry = caller.own_registry()?;
     Ok(json!({ "name": name, "value": registry.account_setting(name) }))
 }
 
 pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, values) = setting_named(input.required("name", &model::FREE)?)?;
+    let (name, values) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
     let value = input.one_of("value", values)?.ok_or_else(|| missing("value"))?;
     let registry = caller.own_registry()?;
     registry.change(ACCOUNT_SETTINGS, |settings: &mut BTreeMap<String, String>| {
         settings.insert(name.to_owned(), value.to_owned());
         Ok(json!({ "name": name, "value": value }))
-    })
-}
-
-fn no_policy(registry: &Registry) -> EcrError {
-    let text =
-        format!("Registry policy does not exist in the registry with id '{}'", registry.account);
-    EcrError::new("RegistryPolicyNotFoundException", text)
-}
-
-pub(super) fn policy(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
-    let registry = caller.own_registry()?;
-    let text = registry.document::<Option<String>>(POLICY).ok_or_else(|| no_policy(&registry))?;
-    Ok(json!({ "registryId": registry.account, "policyText": text }))
-}
-
-pub(super) fn put_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let text = input.required("policyText", &model::POLICY)?;
-    policy_is_json(text, "Invalid registry policy provided")?;
-    let registry = caller.own_registry()?;
-    registry.change(POLICY, |policy: &mut Option<String>| {
-        *policy = Some(text.to_owned());
-        Ok(json!({ "registryId": registry.account, "policyText": text }))
-    })
-}
-
-pub(super) fn delete_policy(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
-    let registry = caller.own_registry()?;
-    registry.change(POLICY, |policy: &mut Option<String>| {
-        let text = policy.take().ok_or_else(|| no_policy(&registry))?;
-        Ok(json!({ "registryId": registry.account, "policyText": text }))
     })
 }
 
@@ -165,7 +131,8 @@ fn principal_arn<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
 
 pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let arn = principal_arn(input)?;
-    caller.own_registry()?.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
+    let registry = caller.own_registry()?;
+    registry.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
         if exclusions.contains_key(arn) {
             let text = format!("A pull time update exclusion for '{arn}' already exists");
             return Err(EcrError::new("ExclusionAlreadyExistsException", text));
@@ -174,7 +141,7 @@ pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
             let text = format!("a registry has at most {MAX_EXCLUSIONS} exclusions");
             return Err(EcrError::new("LimitExceededException", text));
         }
-        let created = now();
+        let created = registry.now();
         exclusions.insert(arn.to_owned(), created);
         Ok(json!({ "principalArn": arn, "createdAt": created }))
     })

@@ -1,15 +1,19 @@
 //! Images and layers through the API: listing, reading, pushing, deleting, checking.
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Caller, repositories::with_next};
 use crate::{
     model::{Digest, Tag},
     sandbox::ecr::{
+        cache::Pull,
         error::EcrError,
         images::{self, ImageId, Push, Repeat},
         manifest::Manifest,
-        model::{self, Input, missing},
+        model::{self, Failure, Input, missing},
         registry::Registry,
     },
 };
@@ -68,13 +72,60 @@ impl Wanted {
     }
 }
 
-pub(super) fn batch_get(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
-    input.texts("acceptedMediaTypes", 1..=100, &model::FREE)?;
-    let (registry, name) = caller.repository(input)?;
+pub(super) fn batch_get<'a>(caller: &'a Caller<'a>, input: &'a Input<'a>) -> BoxFuture<'a, Answer> {
+    Box::pin(async move {
+        let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
+        input.texts("acceptedMediaTypes", 1..=100, &model::FREE)?;
+        let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
+        let registry = caller.registry(input)?;
+        let mut brought = Vec::new();
+        for id in ids {
+            brought.push((id, bring(caller, &registry, name, &id).await?));
+        }
+        read_images(caller, &registry, name, brought)
+    })
+}
+
+/// Lets the pull-through cache bring in what `id` names by its tag alone.
+///
+/// # Errors
+/// Refusals of the whole call; what concerns this image is inside.
+async fn bring(
+    caller: &Caller<'_>,
+    registry: &Arc<Registry>,
+    repository: &str,
+    id: &ImageId<'_>,
+) -> Result<Result<(), Failure>, EcrError> {
+    let (None, Some(Ok(tag))) = (id.digest, id.tag.map(str::parse::<Tag>)) else {
+        return Ok(Ok(()));
+    };
+    let pull = Pull { ecr: caller.ecr, registry, principal: caller.principal(), repository };
+    match pull.bring(&tag).await {
+        Ok(()) => Ok(Ok(())),
+        Err(EcrError { name: "ImageNotFoundException", message }) => {
+            Ok(Err(("ImageNotFound", message)))
+        }
+        Err(refusal) if refusal.name.starts_with("Upstream") => {
+            Ok(Err((refusal.name, refusal.message)))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The images, after what could be brought in was.
+fn read_images(
+    caller: &Caller<'_>,
+    registry: &Registry,
+    name: &str,
+    ids: Vec<(ImageId<'_>, Result<(), Failure>)>,
+) -> Answer {
+    // what an upstream does not have is missed as an image, although no repository is made for it
+    if ids.iter().all(|(_, brought)| brought.is_ok()) {
+        registry.settings(name)?;
+    }
     let (mut found, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
-    for id in ids {
-        let read = images::resolve(&registry, name, id).and_then(|digest| {
+    for (id, brought) in ids {
+        let read = brought.and_then(|()| images::resolve(registry, name, id)).and_then(|digest| {
             let gone = || ("ImageNotFound", "Requested image not found".to_owned());
             let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(gone)?;
             Ok((digest, media_type, String::from_utf8_lossy(&bytes).into_owned()))

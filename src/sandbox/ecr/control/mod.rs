@@ -6,6 +6,7 @@
 mod account;
 mod images;
 mod pull_through;
+mod registry_policy;
 mod repositories;
 mod secrets;
 mod sts;
@@ -19,11 +20,13 @@ use axum::{
     http::{StatusCode, header},
     response::Response,
 };
+use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 pub(super) use images::readable;
-pub(super) use pull_through::covers as is_pulled_through;
-pub(super) use templates::create_on_push;
+pub(super) use pull_through::{Covering, covering};
+pub(super) use secrets::access_token;
+pub(super) use templates::{cached_settings, create_on_push};
 
 use super::{
     Ecr,
@@ -42,15 +45,16 @@ const SECRETS_TARGET: &str = "secretsmanager.";
 /// What an operation gives.
 type Answer = Result<Value, EcrError>;
 type Operation = fn(&Caller<'_>, &Input<'_>) -> Answer;
+type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, Answer>;
 
 /// ECR's operations, by family.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("GetAuthorizationToken", account::authorization_token),
     ("GetAccountSetting", account::setting),
     ("PutAccountSetting", account::put_setting),
-    ("GetRegistryPolicy", account::policy),
-    ("PutRegistryPolicy", account::put_policy),
-    ("DeleteRegistryPolicy", account::delete_policy),
+    ("GetRegistryPolicy", registry_policy::read),
+    ("PutRegistryPolicy", registry_policy::put),
+    ("DeleteRegistryPolicy", registry_policy::delete),
     ("GetRegistryScanningConfiguration", account::scanning),
     ("PutRegistryScanningConfiguration", account::put_scanning),
     ("DescribeRegistry", account::describe),
@@ -73,7 +77,6 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("DeleteRepositoryPolicy", repositories::delete_policy),
     ("ListImages", images::list),
     ("DescribeImages", images::describe),
-    ("BatchGetImage", images::batch_get),
     ("BatchDeleteImage", images::batch_delete),
     ("PutImage", images::put),
     ("BatchCheckLayerAvailability", images::check_layers),
@@ -90,6 +93,9 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("DescribeRepositoryCreationTemplates", templates::describe),
 ];
 
+/// ECR's operations that may have to import something first.
+const IMPORTS: &[(&str, Import)] = &[("BatchGetImage", images::batch_get)];
+
 /// Secrets Manager's operations.
 const SECRETS: &[(&str, Operation)] = &[
     ("CreateSecret", secrets::create),
@@ -97,6 +103,7 @@ const SECRETS: &[(&str, Operation)] = &[
     ("GetSecretValue", secrets::value),
     ("DescribeSecret", secrets::describe),
     ("DeleteSecret", secrets::delete),
+    ("RestoreSecret", secrets::restore),
     ("TagResource", secrets::tag),
 ];
 
@@ -166,20 +173,14 @@ pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response 
         }
         return unknown_operation().api();
     };
-    let found = if let Some(name) = target.strip_prefix(ECR_TARGET) {
-        operation(OPERATIONS, name).map(|found| ("ecr", found))
-    } else {
-        let name = target.strip_prefix(SECRETS_TARGET);
-        name.and_then(|name| operation(SECRETS, name)).map(|found| ("secretsmanager", found))
-    };
-    let Some((service, (name, operation))) = found else { return unknown_operation().api() };
+    let Some(task) = Task::find(target) else { return unknown_operation().api() };
     if content_type != "application/x-amz-json-1.1" {
         return EcrError::new("SerializationException", "the body is not AWS JSON 1.1").api();
     }
-    let result = signed(&head.headers).and_then(|signed| {
-        let caller = Caller { ecr, signed: &signed, host };
-        caller.carry_out(service, (name, operation), &body)
-    });
+    let result = match signed(&head.headers) {
+        Ok(signed) => Caller { ecr, signed: &signed, host }.carry_out(task, &body).await,
+        Err(refusal) => Err(refusal),
+    };
     match result {
         Ok(value) => json_response(StatusCode::OK, "application/x-amz-json-1.1", &value),
         Err(refusal) => refusal.api(),
@@ -187,12 +188,8 @@ pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response 
 }
 
 impl Caller<'_> {
-    fn carry_out(
-        &self,
-        service: &str,
-        (name, operation): (&'static str, Operation),
-        body: &[u8],
-    ) -> Answer {
+    async fn carry_out(&self, task: Task, body: &[u8]) -> Answer {
+        let Task { service, name, work } = task;
         if self.signed.service != service {
             let text = format!("Credential should be scoped to correct service: '{service}'.");
             return Err(EcrError::new("InvalidSignatureException", text));
@@ -213,7 +210,17 @@ impl Caller<'_> {
             region: &self.signed.region,
         };
         self.ecr.gate.admit(&action, &self.signed.principal)?;
-        operation(self, &input)
+        match work {
+            Work::Operation(operation) => operation(self, &input),
+            Work::Import(import) => import(self, &input).await,
+        }
+    }
+
+    /// Whether the caller may also do what the operation does in its name.
+    fn may(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
+        let Signed { principal, region, .. } = self.signed;
+        let action = Action { service, name, resource, account: &principal.account, region };
+        self.ecr.gate.admit(&action, principal)
     }
 
     /// The ARN that a refusal names.
@@ -229,10 +236,37 @@ impl Caller<'_> {
     }
 }
 
-fn operation(
-    table: &'static [(&'static str, Operation)],
-    name: &str,
-) -> Option<(&'static str, Operation)> {
+/// What a call's target asks for.
+struct Task {
+    service: &'static str,
+    name: &'static str,
+    work: Work,
+}
+
+enum Work {
+    Operation(Operation),
+    Import(Import),
+}
+
+impl Task {
+    fn find(target: &str) -> Option<Task> {
+        if let Some(name) = target.strip_prefix(SECRETS_TARGET) {
+            let (name, operation) = entry(SECRETS, name)?;
+            return Some(Task {
+                service: "secretsmanager",
+                name,
+                work: Work::Operation(operation),
+            });
+        }
+        let name = target.strip_prefix(ECR_TARGET)?;
+        let operation = entry(OPERATIONS, name).map(|(name, it)| (name, Work::Operation(it)));
+        let import = || entry(IMPORTS, name).map(|(name, it)| (name, Work::Import(it)));
+        let (name, work) = operation.or_else(import)?;
+        Some(Task { service: "ecr", name, work })
+    }
+}
+
+fn entry<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<(&'static str, T)> {
     table.iter().find(|(known, _)| *known == name).copied()
 }
 

@@ -1,6 +1,6 @@
 //! Pull-through cache rules: what may be one, and which credentials it needs.
 //!
-//! Rules are kept and checked; nothing is pulled through them.
+//! Rules are kept and checked here; what is pulled through them is the `cache`'s.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Answer, Caller, repositories::with_next, secrets};
 use crate::sandbox::ecr::{
+    Place,
+    cache::closed,
     error::EcrError,
     model::{self, Input},
-    registry::{Registry, now},
+    place,
+    registry::Registry,
 };
 
 const RULES: &str = "pull-through-rules";
@@ -64,10 +67,13 @@ fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials)
         let text = format!("The upstream registry URL '{url}' is not supported");
         EcrError::new("UnsupportedUpstreamRegistryException", text)
     };
-    let is_at = |place: &str| match place.strip_prefix('.') {
-        Some(_) if place == ".amazonaws.com" => url.contains(".dkr.ecr.") && url.ends_with(place),
-        Some(_) => url.ends_with(place) && url.len() > place.len(),
-        None => url == place,
+    let is_at = |known: &str| match known {
+        ".azurecr.io" => url.strip_suffix(known).is_some_and(is_label),
+        ".amazonaws.com" => {
+            let is_plain = url.contains(".dkr.ecr.") && !url.contains(':');
+            is_plain && matches!(place(url), Some(Place::Registry { .. }))
+        }
+        host => url == host,
     };
     let found = UPSTREAMS.iter().find(|(_, place, _)| is_at(place)).ok_or_else(unsupported)?;
     match said {
@@ -76,6 +82,10 @@ fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials)
         ))),
         _ => Ok((found.0, found.2)),
     }
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
@@ -92,7 +102,12 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     if prefix == "ROOT" && upstream_prefix != "ROOT" {
         return Err(invalid("upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is"));
     }
-    check_credentials(&registry, needs, credential, role)?;
+    let brings = Brings { url, needs, credential, role };
+    brings.check(caller, &registry)?;
+    if registry.document::<Rules>(RULES).is_empty() {
+        // the role in which ECR imports comes with the first rule
+        caller.may("iam", "CreateServiceLinkedRole", "*")?;
+    }
     registry.change(RULES, |rules: &mut Rules| {
         let account = &registry.account;
         if rules.contains_key(prefix) {
@@ -108,7 +123,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         let mut rule = json!({
             "ecrRepositoryPrefix": prefix,
             "upstreamRegistryUrl": url,
-            "createdAt": now(),
+            "createdAt": registry.now(),
             "registryId": account,
             "upstreamRepositoryPrefix": upstream_prefix,
             "upstreamRegistry": name,
@@ -126,23 +141,67 @@ fn set(rule: &mut Value, member: &str, value: Option<&str>) {
     }
 }
 
-fn check_credentials(
+/// What a rule brings to its upstream, as it is asked for.
+struct Brings<'a> {
+    url: &'a str,
+    needs: Credentials,
+    credential: Option<&'a str>,
+    role: Option<&'a str>,
+}
+
+impl Brings<'_> {
+    /// Whether that is what the upstream needs, and the caller may give it.
+    ///
+    /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. Which
+    /// exception refuses what an upstream does not need is not documented.
+    fn check(&self, caller: &Caller<'_>, registry: &Registry) -> Result<(), EcrError> {
+        let Self { url, needs, credential, role } = *self;
+        if let Some(role) = role {
+            check_role(caller, registry, needs, role)?;
+        }
+        match (needs, credential) {
+            (Credentials::Secret, None) => Err(EcrError::new(
+                "UnsupportedUpstreamRegistryException",
+                "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN",
+            )),
+            (Credentials::Secret, Some(arn)) => {
+                // the secret is read in the caller's name
+                caller.may("secretsmanager", "GetSecretValue", arn).map_err(|_| {
+                    let text = "The secret is unable to be accessed. Verify the resource permissions for the secret and try again.";
+                    EcrError::new("UnableToAccessSecretException", text)
+                })?;
+                secrets::access_token(registry, arn).map(drop)
+            }
+            (Credentials::None | Credentials::Role, Some(_)) => {
+                Err(invalid("credentialArn is not for this upstream registry"))
+            }
+            (Credentials::Role, None) => match place(url) {
+                Some(Place::Registry { account, .. })
+                    if account != registry.account && role.is_none() =>
+                {
+                    Err(invalid("customRoleArn is required for a registry of another account"))
+                }
+                _ => Ok(()),
+            },
+            (Credentials::None, None) => Ok(()),
+        }
+    }
+}
+
+/// Source: API model, "must be in the same account as the registry that you are configuring".
+fn check_role(
+    caller: &Caller<'_>,
     registry: &Registry,
     needs: Credentials,
-    credential: Option<&str>,
-    role: Option<&str>,
+    role: &str,
 ) -> Result<(), EcrError> {
-    if role.is_some() && needs != Credentials::Role {
+    if needs != Credentials::Role {
         return Err(invalid("customRoleArn is for ECR upstreams only"));
     }
-    match (needs, credential) {
-        (Credentials::Secret, None) => {
-            Err(invalid("credentialArn is required for this upstream registry"))
-        }
-        (Credentials::Role, Some(_)) => Err(invalid("credentialArn is not for ECR upstreams")),
-        (_, Some(arn)) => secrets::check_credentials(registry, arn),
-        (_, None) => Ok(()),
+    if !role.starts_with(&format!("arn:{}:iam::{}:role/", registry.partition(), registry.account)) {
+        return Err(invalid("customRoleArn must be a role of the registry's account"));
     }
+    caller.may("iam", "PassRole", role)
 }
 
 pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
@@ -151,17 +210,19 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let registry = caller.registry(input)?;
     let rule = one(&registry, prefix)?;
-    let (_, needs) = upstream(rule["upstreamRegistryUrl"].as_str().unwrap_or_default(), None)?;
+    let url = rule["upstreamRegistryUrl"].as_str().unwrap_or_default();
+    let (_, needs) = upstream(url, None)?;
     if credential.is_none() && role.is_none() {
         return Err(invalid("credentialArn or customRoleArn is required"));
     }
-    check_credentials(&registry, needs, credential, role)?;
+    let brings = Brings { url, needs, credential, role };
+    brings.check(caller, &registry)?;
     registry.change(RULES, |rules: &mut Rules| {
         let missing = || not_found(prefix, &registry.account);
         let rule = rules.get_mut(prefix).ok_or_else(missing)?;
         set(rule, "credentialArn", credential);
         set(rule, "customRoleArn", role);
-        rule["updatedAt"] = now().into();
+        rule["updatedAt"] = registry.now().into();
         let shown =
             ["ecrRepositoryPrefix", "registryId", "updatedAt", "credentialArn", "customRoleArn"];
         Ok(part(rule, &[&shown[..], &["upstreamRepositoryPrefix"]].concat()))
@@ -206,6 +267,8 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "pullThroughCacheRules": rules }), next))
 }
 
+/// Whether the rule's secret can be read and its upstream answers and takes it; the faults of
+/// upstreams are felt here, too.
 pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
@@ -213,22 +276,47 @@ pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let members = rule.as_object_mut().expect("rules are objects");
     members
         .retain(|name, _| !matches!(name.as_str(), "createdAt" | "updatedAt" | "upstreamRegistry"));
-    let refusal = match members.get("credentialArn").and_then(Value::as_str) {
-        Some(arn) => secrets::check_credentials(&registry, arn).err(),
-        None => None,
-    };
-    rule["isValid"] = refusal.is_none().into();
-    if let Some(refusal) = refusal {
+    let credential = members.get("credentialArn").and_then(Value::as_str);
+    let token = credential.map(|arn| secrets::access_token(&registry, arn)).transpose();
+    let greeted =
+        token.and_then(|token| caller.ecr.upstream.greet(token.as_deref()).map_err(closed));
+    rule["isValid"] = greeted.is_ok().into();
+    if let Err(refusal) = greeted {
         rule["failure"] = refusal.message.into();
     }
     Ok(rule)
 }
 
-/// Whether a repository of this name belongs to a pull-through cache rule.
-pub(in crate::sandbox::ecr) fn covers(registry: &Registry, repository: &str) -> bool {
+/// The rule that a repository belongs to, as far as a pull needs it.
+pub(in crate::sandbox::ecr) struct Covering {
+    /// The upstream, without a scheme.
+    pub url: String,
+    /// What the repository is called there.
+    pub repository: String,
+    /// The secret that the rule brings.
+    pub credential: Option<String>,
+}
+
+/// The rule that covers a repository of this name: the one with the longest prefix.
+///
+/// Source: documented for templates, assumed for rules.
+pub(in crate::sandbox::ecr) fn covering(registry: &Registry, repository: &str) -> Option<Covering> {
     let rules: Rules = registry.document(RULES);
-    rules.keys().any(|prefix| {
-        prefix == "ROOT"
-            || repository.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
-    })
+    let below = |(prefix, rule): &(String, Value)| {
+        let rest = match prefix.as_str() {
+            "ROOT" => Some(repository),
+            prefix => repository.strip_prefix(prefix)?.strip_prefix('/'),
+        };
+        let length = if prefix == "ROOT" { 0 } else { prefix.len() };
+        Some((length, rest?.to_owned(), rule.clone()))
+    };
+    let rules = rules.into_iter().filter_map(|entry| below(&entry));
+    let (_, rest, rule) = rules.max_by_key(|(length, ..)| *length)?;
+    let text = |member: &str| rule[member].as_str().map(str::to_owned);
+    let repository = match rule["upstreamRepositoryPrefix"].as_str() {
+        None | Some("ROOT") => rest,
+        Some(prefix) => format!("{prefix}/{rest}"),
+    };
+    let url = text("upstreamRegistryUrl").unwrap_or_default();
+    Some(Covering { url, repository, credential: text("credentialArn") })
 }

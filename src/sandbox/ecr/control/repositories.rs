@@ -7,7 +7,7 @@ use super::{Answer, Caller, empty};
 use crate::sandbox::ecr::{
     error::EcrError,
     identity::{checksum, uuid},
-    model::{self, Input, missing},
+    model::{self, Input, Text, missing},
     registry::{Registry, Settings},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     if let Some(scanning) = input.structure("imageScanningConfiguration")? {
         settings.scan_on_push = scanning.flag("scanOnPush")?.unwrap_or(false);
     }
-    if let Some(encryption) = encryption(input, &registry)? {
+    if let Some(encryption) = encryption(input, &registry, &model::KMS_KEY)? {
         settings.encryption = encryption;
     }
     registry.create(name, settings)?;
@@ -130,16 +130,22 @@ pub(super) fn list_tags(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let text = input.required("lifecyclePolicyText", &model::LIFECYCLE)?;
     let (registry, name) = caller.repository(input)?;
-    let policy: Value = parsed("lifecyclePolicyText", text)?;
-    let rules = policy.get("rules").and_then(Value::as_array);
-    if !rules.is_some_and(|rules| (1..=50).contains(&rules.len())) {
-        let rule = "Lifecycle policy validation failure: the policy has 1 to 50 rules";
-        return Err(EcrError::parameter("LifecyclePolicyText", rule));
-    }
+    is_lifecycle_policy(text)?;
     registry.change_settings(name, |settings| {
         settings.lifecycle = Some(text.to_owned());
         Ok(policy_answer(&registry, name, "lifecyclePolicyText", text))
     })
+}
+
+/// Whether a lifecycle policy is JSON and has as many rules as one may have.
+pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
+    let policy: Value = parsed("lifecyclePolicyText", text)?;
+    let rules = policy.get("rules").and_then(Value::as_array);
+    if rules.is_some_and(|rules| (1..=50).contains(&rules.len())) {
+        return Ok(());
+    }
+    let rule = "Lifecycle policy validation failure: the policy has 1 to 50 rules";
+    Err(EcrError::parameter("LifecyclePolicyText", rule))
 }
 
 pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
@@ -160,7 +166,7 @@ pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let text = input.required("policyText", &model::POLICY)?;
     input.flag("force")?;
     let (registry, name) = caller.repository(input)?;
-    policy_is_json(text, "Invalid repository policy provided")?;
+    policy_is_json(text)?;
     registry.change_settings(name, |settings| {
         settings.policy = Some(text.to_owned());
         Ok(policy_answer(&registry, name, "policyText", text))
@@ -187,9 +193,9 @@ pub(super) fn parsed(field: &str, text: &str) -> Answer {
     policy.ok_or_else(|| EcrError::parameter(field, "Invalid JSON syntax"))
 }
 
-/// Whether a policy document is JSON; what it says is not looked at.
-pub(super) fn policy_is_json(text: &str, refusal: &str) -> Result<(), EcrError> {
-    let refused = |_| EcrError::parameter("PolicyText", refusal);
+/// Whether a repository policy is JSON; what it says is not looked at.
+fn policy_is_json(text: &str) -> Result<(), EcrError> {
+    let refused = |_| EcrError::parameter("PolicyText", "Invalid repository policy provided");
     parsed("PolicyText", text).map(drop).map_err(refused)
 }
 
@@ -260,16 +266,18 @@ pub(super) fn mutability(input: &Input<'_>) -> Result<(String, Vec<String>), Ecr
     Ok((value.to_owned(), exclusions))
 }
 
-/// `encryptionConfiguration` as it is shown; KMS without a key is the account's own key.
+/// `encryptionConfiguration` as it is shown, its key within `limits`; KMS without a key is the
+/// account's own key.
 pub(super) fn encryption(
     input: &Input<'_>,
     registry: &Registry,
+    limits: &Text,
 ) -> Result<Option<Value>, EcrError> {
     let Some(encryption) = input.structure("encryptionConfiguration")? else { return Ok(None) };
     let kinds = &["AES256", "KMS", "KMS_DSSE"];
     let kind = encryption.one_of("encryptionType", kinds)?;
     let kind = kind.ok_or_else(|| missing("encryptionType"))?;
-    let key = encryption.text("kmsKey", &model::KMS_KEY)?;
+    let key = encryption.text("kmsKey", limits)?.filter(|key| !key.is_empty());
     if kind == "AES256" {
         return match key {
             Some(_) => Err(EcrError::parameter("kmsKey", "Member must not be given with AES256")),
@@ -284,7 +292,7 @@ pub(super) fn encryption(
 fn managed_key(registry: &Registry) -> String {
     let (account, region) = (&registry.account, &registry.region);
     let id = uuid(&checksum(&format!("{account} {region} aws/ecr")));
-    format!("arn:aws:kms:{region}:{account}:key/{id}")
+    format!("arn:{}:kms:{region}:{account}:key/{id}", registry.partition())
 }
 
 /// A repository as the API shows it.

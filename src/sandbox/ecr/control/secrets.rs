@@ -1,4 +1,10 @@
 //! Secrets Manager: as much of it as pull-through credentials and registry logins need.
+//!
+//! Guards the recovery window: a deleted secret still has its name, can be described and restored,
+//! and is otherwise as good as gone, until its day has come.
+//!
+//! Source: API reference; the texts are those that AWS was seen to send (copilot-cli#655, #4871,
+//! floci#2513).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +16,7 @@ use crate::sandbox::ecr::{
     error::EcrError,
     identity::{checksum, uuid},
     model::{self, Input, Text, missing},
-    registry::{Registry, now, since_epoch},
+    registry::{Registry, since_epoch},
 };
 
 const SECRETS: &str = "secrets";
@@ -22,6 +28,9 @@ const NAME: Text = Text {
     })),
 };
 const SECRET_ID: Text = Text { min: 1, max: 2048, pattern: None };
+/// Days in which a deleted secret can be restored.
+const WINDOW: std::ops::RangeInclusive<u64> = 7..=30;
+const DAY_SECONDS: f64 = 24.0 * 3600.0;
 const SECRET_STRING: Text = Text { min: 1, max: 65_536, pattern: None };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +43,20 @@ struct Secret {
     created: f64,
     changed: f64,
     tags: BTreeMap<String, String>,
+    /// When it goes for good, in seconds since the epoch; none: it stays.
+    #[serde(default)]
+    leaves: Option<f64>,
+}
+
+impl Secret {
+    /// # Errors
+    /// `InvalidRequestException` for a deleted one.
+    fn staying(&self) -> Result<&Self, EcrError> {
+        let text =
+            "You can't perform this operation on the secret because it was marked for deletion.";
+        let marked = || EcrError::new("InvalidRequestException", text);
+        self.leaves.is_none().then_some(self).ok_or_else(marked)
+    }
 }
 
 type Secrets = BTreeMap<String, Secret>;
@@ -41,6 +64,26 @@ type Secrets = BTreeMap<String, Secret>;
 fn not_found() -> EcrError {
     let text = "Secrets Manager can't find the specified secret.";
     EcrError::new("ResourceNotFoundException", text)
+}
+
+/// The secrets there are; those whose window has ended are not.
+fn all(registry: &Registry) -> Secrets {
+    remaining(registry.document(SECRETS), registry)
+}
+
+fn remaining(mut secrets: Secrets, registry: &Registry) -> Secrets {
+    secrets.retain(|_, secret| secret.leaves.is_none_or(|day| registry.now() < day));
+    secrets
+}
+
+fn change<R>(
+    registry: &Registry,
+    edit: impl FnOnce(&mut Secrets) -> Result<R, EcrError>,
+) -> Result<R, EcrError> {
+    registry.change(SECRETS, |secrets: &mut Secrets| {
+        *secrets = remaining(std::mem::take(secrets), registry);
+        edit(secrets)
+    })
 }
 
 /// The secret's name: `id` is that or the ARN, with or without the six characters at its end.
@@ -53,6 +96,12 @@ fn name_of(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
     secrets.iter().find(is_meant).map(|(name, _)| name.clone()).ok_or_else(not_found)
 }
 
+/// The beginning of the ARNs of the secrets here.
+fn place(registry: &Registry) -> String {
+    let Registry { region, account, .. } = registry;
+    format!("arn:{}:secretsmanager:{region}:{account}:secret:", registry.partition())
+}
+
 fn version(text: &str) -> String {
     uuid(&checksum(&format!("{text} {}", since_epoch().as_nanos())))
 }
@@ -61,11 +110,13 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let name = input.required("Name", &NAME)?;
     let text = input.required("SecretString", &SECRET_STRING)?;
     let registry = caller.own_registry()?;
-    let suffix = &checksum(&format!("{}{}{name}", registry.account, registry.region))[..6];
-    let place = format!("{}:{}", registry.region, registry.account);
-    let at = now();
+    // another secret of the same name has another ARN
+    let moment = since_epoch().as_nanos();
+    let suffix = &checksum(&format!("{}{}{name}{moment}", registry.account, registry.region))[..6];
+    let place = place(&registry);
+    let at = registry.now();
     let secret = Secret {
-        arn: format!("arn:aws:secretsmanager:{place}:secret:{name}-{suffix}"),
+        arn: format!("{place}{name}-{suffix}"),
         description: input.text("Description", &model::FREE)?.map(str::to_owned),
         key: input.text("KmsKeyId", &model::KMS_KEY)?.map(str::to_owned),
         text: text.to_owned(),
@@ -73,11 +124,20 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         created: at,
         changed: at,
         tags: tags(input, "Tags")?,
+        leaves: None,
     };
-    registry.change(SECRETS, |secrets: &mut Secrets| {
-        if secrets.contains_key(name) {
-            let text = format!("The operation failed because the secret {name} already exists.");
-            return Err(EcrError::new("ResourceExistsException", text));
+    change(&registry, |secrets| {
+        match secrets.get(name) {
+            Some(Secret { leaves: Some(_), .. }) => {
+                let text = "You can't create this secret because a secret with this name is already scheduled for deletion.";
+                return Err(EcrError::new("InvalidRequestException", text));
+            }
+            Some(_) => {
+                let text =
+                    format!("The operation failed because the secret {name} already exists.");
+                return Err(EcrError::new("ResourceExistsException", text));
+            }
+            None => {}
         }
         let answer = json!({ "ARN": secret.arn, "Name": name, "VersionId": secret.version });
         secrets.insert(name.to_owned(), secret);
@@ -85,26 +145,28 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Carries out `edit` on the secret that `SecretId` names.
+/// Carries out `edit` on the secret that `SecretId` names, which stays.
 fn edit(
-    caller: &Caller<'_>,
+    registry: &Registry,
     input: &Input<'_>,
     edit: impl FnOnce(&str, &mut Secret) -> Answer,
 ) -> Answer {
     let id = input.required("SecretId", &SECRET_ID)?;
-    caller.own_registry()?.change(SECRETS, |secrets: &mut Secrets| {
+    change(registry, |secrets| {
         let name = name_of(secrets, id)?;
         let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
+        secret.staying()?;
         edit(&name, secret)
     })
 }
 
 pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let text = input.required("SecretString", &SECRET_STRING)?;
-    edit(caller, input, |name, secret| {
+    let registry = caller.own_registry()?;
+    edit(&registry, input, |name, secret| {
         secret.text = text.to_owned();
         secret.version = version(text);
-        secret.changed = now();
+        secret.changed = registry.now();
         Ok(json!({
             "ARN": secret.arn,
             "Name": name,
@@ -119,7 +181,7 @@ pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         return Err(missing("Tags"));
     }
     let added = tags(input, "Tags")?;
-    edit(caller, input, |_, secret| {
+    edit(&*caller.own_registry()?, input, |_, secret| {
         secret.tags.extend(added);
         Ok(empty())
     })
@@ -127,7 +189,7 @@ pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 
 fn one(caller: &Caller<'_>, input: &Input<'_>) -> Result<(String, Secret), EcrError> {
     let id = input.required("SecretId", &SECRET_ID)?;
-    let mut secrets: Secrets = caller.own_registry()?.document(SECRETS);
+    let mut secrets = all(&*caller.own_registry()?);
     let name = name_of(&secrets, id)?;
     let secret = secrets.remove(&name).ok_or_else(not_found)?;
     Ok((name, secret))
@@ -135,6 +197,7 @@ fn one(caller: &Caller<'_>, input: &Input<'_>) -> Result<(String, Secret), EcrEr
 
 pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let (name, secret) = one(caller, input)?;
+    secret.staying()?;
     Ok(json!({
         "ARN": secret.arn,
         "Name": name,
@@ -145,6 +208,7 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }))
 }
 
+/// A deleted secret is described, too, with the day on which it goes.
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let (name, secret) = one(caller, input)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
@@ -160,42 +224,103 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     for (member, text) in optional.into_iter().filter_map(|(member, text)| Some((member, text?))) {
         answer[member] = text.into();
     }
+    if let Some(day) = secret.leaves {
+        answer["DeletedDate"] = day.into();
+    }
     Ok(answer)
 }
 
-/// Gone at once, as with `ForceDeleteWithoutRecovery`.
+/// How a secret is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    /// After so many days; until then it can be restored.
+    After(u64),
+    /// At once, whether it is there, deleted already, or not there at all.
+    Now,
+}
+
+fn deletion(input: &Input<'_>) -> Result<Deletion, EcrError> {
+    let refused = |text: &str| Err(EcrError::new("InvalidParameterException", text));
+    let days = input.number("RecoveryWindowInDays", 0, i64::MAX as u64)?;
+    match (days, input.flag("ForceDeleteWithoutRecovery")?.unwrap_or(false)) {
+        (Some(_), true) => refused(
+            "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.",
+        ),
+        (None, true) => Ok(Deletion::Now),
+        (None, false) => Ok(Deletion::After(*WINDOW.end())),
+        (Some(days), false) if WINDOW.contains(&days) => Ok(Deletion::After(days)),
+        (Some(_), false) => {
+            refused("The RecoveryWindowInDays value must be between 7 and 30 days (inclusive).")
+        }
+    }
+}
+
 pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let id = input.required("SecretId", &SECRET_ID)?;
-    caller.own_registry()?.change(SECRETS, |secrets: &mut Secrets| {
-        let name = name_of(secrets, id)?;
-        let gone = secrets.remove(&name).ok_or_else(not_found)?;
-        Ok(json!({ "ARN": gone.arn, "Name": name, "DeletionDate": now() }))
+    let deletion = deletion(input)?;
+    let registry = caller.own_registry()?;
+    let at = registry.now();
+    change(&registry, |secrets| {
+        let (name, days) = match (name_of(secrets, id), deletion) {
+            (Ok(name), Deletion::Now) => {
+                let gone = secrets.remove(&name).ok_or_else(not_found)?;
+                return Ok(json!({ "ARN": gone.arn, "Name": name, "DeletionDate": at }));
+            }
+            (Err(_), Deletion::Now) => {
+                return Ok(json!({ "ARN": id, "Name": id, "DeletionDate": at }));
+            }
+            (name, Deletion::After(days)) => (name?, days),
+        };
+        let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
+        secret.staying()?;
+        let day = at + days as f64 * DAY_SECONDS;
+        secret.leaves = Some(day);
+        Ok(json!({ "ARN": secret.arn, "Name": name, "DeletionDate": day }))
     })
 }
 
-/// Whether ECR can use the secret for an upstream: it is in this account and region, under the
-/// account's own key, and holds `username` and `accessToken`.
+/// One that was not deleted stays as it is.
+pub(super) fn restore(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let id = input.required("SecretId", &SECRET_ID)?;
+    change(&*caller.own_registry()?, |secrets| {
+        let name = name_of(secrets, id)?;
+        let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
+        secret.leaves = None;
+        Ok(json!({ "ARN": secret.arn, "Name": name }))
+    })
+}
+
+/// The access token in a secret that ECR can use for an upstream: it is in this account and
+/// region, under the account's own key, not deleted, and holds `username` and `accessToken`.
 ///
-/// Source: user guide, pull-through cache, creating a secret.
-pub(super) fn check_credentials(registry: &Registry, arn: &str) -> Result<(), EcrError> {
-    let here = format!("arn:aws:secretsmanager:{}:{}:secret:", registry.region, registry.account);
-    if !arn.starts_with(&here) {
-        let text = "The secret must be in the same account and Region as the rule.";
-        return Err(EcrError::new("UnableToAccessSecretException", text));
+/// Source: user guide, pull-through cache, creating a secret; the texts of the API model, and of
+/// infralib#1645. That a deleted secret is one that cannot be accessed is assumed.
+pub(in crate::sandbox::ecr) fn access_token(
+    registry: &Registry,
+    arn: &str,
+) -> Result<String, EcrError> {
+    let inaccessible = |why: &str| {
+        let text = format!("The secret is unable to be accessed. {why}");
+        EcrError::new("UnableToAccessSecretException", text)
+    };
+    if !arn.starts_with(&place(registry)) {
+        return Err(inaccessible("It must be in the same account and Region as the rule."));
     }
-    let secrets: Secrets = registry.document(SECRETS);
+    let secrets = all(registry);
     let secret = secrets.values().find(|secret| secret.arn == arn).ok_or_else(|| {
-        let text = "The ARN of the secret specified in the pull through cache rule was not found.";
+        let text = "The ARN of the secret specified in the pull through cache rule was not found. Update the secret ARN in the pull through cache rule and try again.";
         EcrError::new("SecretNotFoundException", text)
     })?;
+    if secret.leaves.is_some() {
+        return Err(inaccessible("It was marked for deletion."));
+    }
     if secret.key.as_deref().is_some_and(|key| !key.ends_with("aws/secretsmanager")) {
-        let text = "The secret is encrypted with a customer managed key.";
+        let text = "The secret is accessible but is unable to be decrypted. Verify the resource permissions and try again.";
         return Err(EcrError::new("UnableToDecryptSecretValueException", text));
     }
     let credentials: Value = serde_json::from_str(&secret.text).unwrap_or_default();
-    if ["username", "accessToken"].iter().all(|member| credentials[member].is_string()) {
-        return Ok(());
+    match (credentials["username"].as_str(), credentials["accessToken"].as_str()) {
+        (Some(_), Some(token)) => Ok(token.to_owned()),
+        _ => Err(inaccessible("It does not hold a username and an accessToken.")),
     }
-    let text = "The secret does not hold a username and an accessToken.";
-    Err(EcrError::new("UnableToAccessSecretException", text))
 }

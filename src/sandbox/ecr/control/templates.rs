@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, Caller,
-    repositories::{encryption, mutability, parsed, tags, with_next},
+    repositories::{encryption, is_lifecycle_policy, mutability, parsed, tags, with_next},
 };
 use crate::sandbox::ecr::{
     error::EcrError,
     model::{self, Input, missing},
-    registry::{Registry, Settings, now},
+    registry::{Registry, Settings},
 };
 
 const TEMPLATES: &str = "repository-creation-templates";
@@ -36,6 +36,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     if input.value("appliedFor").is_none() {
         return Err(missing("appliedFor"));
     }
+    may_write(caller, input)?;
     let registry = caller.own_registry()?;
     let mut template = json!({
         "prefix": prefix,
@@ -43,7 +44,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         "encryptionConfiguration": { "encryptionType": "AES256" },
     });
     write(&mut template, input, &registry)?;
-    let created = now();
+    let created = registry.now();
     template["createdAt"] = created.into();
     template["updatedAt"] = created.into();
     registry.change(TEMPLATES, |templates: &mut Templates| {
@@ -61,14 +62,34 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 
 pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let prefix = prefix(input)?;
+    may_write(caller, input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
         let missing = || not_found(prefix, &registry.account);
         let template = templates.get_mut(prefix).ok_or_else(missing)?;
         write(template, input, &registry)?;
-        template["updatedAt"] = now().into();
+        template["updatedAt"] = registry.now().into();
         Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": template }))
     })
+}
+
+/// Whether the caller has the rights to what the template will do in its name.
+///
+/// Source: service authorization reference, dependent actions.
+fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
+    let given = |field: &str| input.value(field).is_some();
+    let needed = [
+        ("CreateRepository", true),
+        ("SetRepositoryPolicy", given("repositoryPolicy")),
+        ("PutLifecyclePolicy", given("lifecyclePolicy")),
+    ];
+    for (action, _) in needed.into_iter().filter(|(_, is_needed)| *is_needed) {
+        caller.may("ecr", action, "*")?;
+    }
+    match input.text("customRoleArn", &model::ROLE_ARN)? {
+        Some(role) => caller.may("iam", "PassRole", role),
+        None => Ok(()),
+    }
 }
 
 /// Writes what the input says into the template; what it leaves out stays.
@@ -76,30 +97,11 @@ fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result
     if let Some(text) = input.text("description", &model::DESCRIPTION)? {
         template["description"] = text.into();
     }
-    if let Some(encryption) = encryption(input, registry)? {
-        template["encryptionConfiguration"] = encryption;
+    if let Some(role) = input.text("customRoleArn", &model::ROLE_ARN)? {
+        template["customRoleArn"] = role.into();
     }
-    if input.value("resourceTags").is_some() {
-        let tags = tags(input, "resourceTags")?;
-        let shown = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
-        template["resourceTags"] = shown.collect();
-    }
-    if input.value("imageTagMutability").is_some() {
-        let (value, exclusions) = mutability(input)?;
-        template["imageTagMutability"] = value.into();
-        let shown = exclusions.iter().map(|f| json!({ "filterType": "WILDCARD", "filter": f }));
-        template["imageTagMutabilityExclusionFilters"] = shown.collect();
-    }
-    let texts =
-        [("repositoryPolicy", &model::POLICY), ("lifecyclePolicy", &model::TEMPLATE_LIFECYCLE)];
-    for (field, limits) in texts {
-        if let Some(text) = input.text(field, limits)? {
-            if !text.is_empty() {
-                parsed(field, text)?;
-            }
-            template[field] = text.into();
-        }
-    }
+    write_settings(template, input, registry)?;
+    write_policies(template, input)?;
     if let Some(reasons) = input.list("appliedFor", 0, APPLIED_FOR.len())? {
         let known = |reason: &Value| APPLIED_FOR.iter().any(|known| reason == known);
         if !reasons.iter().all(known) {
@@ -109,16 +111,61 @@ fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result
         }
         template["appliedFor"] = reasons.into();
     }
-    if let Some(role) = input.text("customRoleArn", &model::ROLE_ARN)? {
-        template["customRoleArn"] = role.into();
-    }
     let has_tags = template["resourceTags"].as_array().is_some_and(|tags| !tags.is_empty());
     let is_kms = template["encryptionConfiguration"]["encryptionType"] != "AES256";
     if (has_tags || is_kms) && template.get("customRoleArn").is_none() {
-        let text = "customRoleArn is required with resourceTags or KMS encryption";
-        return Err(EcrError::new("ValidationException", text));
+        return Err(invalid("customRoleArn is required with resourceTags or KMS encryption"));
     }
     Ok(())
+}
+
+fn write_settings(
+    template: &mut Value,
+    input: &Input<'_>,
+    registry: &Registry,
+) -> Result<(), EcrError> {
+    const MUTABILITY: &str = "imageTagMutability";
+    const EXCLUSIONS: &str = "imageTagMutabilityExclusionFilters";
+    if let Some(encryption) = encryption(input, registry, &model::TEMPLATE_KMS_KEY)? {
+        template["encryptionConfiguration"] = encryption;
+    }
+    if input.value("resourceTags").is_some() {
+        // the operations have no exception of their own for tags
+        let tags = tags(input, "resourceTags").map_err(|refusal| match refusal.name {
+            "TooManyTagsException" | "InvalidTagParameterException" => invalid(refusal.message),
+            _ => refusal,
+        })?;
+        let shown = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+        template["resourceTags"] = shown.collect();
+    }
+    if input.value(MUTABILITY).is_some() || input.value(EXCLUSIONS).is_some() {
+        let (value, exclusions) = mutability(input)?;
+        template[MUTABILITY] = value.into();
+        let shown = exclusions.iter().map(|f| json!({ "filterType": "WILDCARD", "filter": f }));
+        template[EXCLUSIONS] = shown.collect();
+    }
+    Ok(())
+}
+
+/// An empty text takes the policy away.
+fn write_policies(template: &mut Value, input: &Input<'_>) -> Result<(), EcrError> {
+    if let Some(text) = input.text("repositoryPolicy", &model::POLICY)? {
+        if !text.is_empty() {
+            parsed("repositoryPolicy", text)?;
+        }
+        template["repositoryPolicy"] = text.into();
+    }
+    if let Some(text) = input.text("lifecyclePolicy", &model::TEMPLATE_LIFECYCLE)? {
+        if !text.is_empty() {
+            is_lifecycle_policy(text)?;
+        }
+        template["lifecyclePolicy"] = text.into();
+    }
+    Ok(())
+}
+
+fn invalid(text: impl Into<String>) -> EcrError {
+    EcrError::new("ValidationException", text)
 }
 
 pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
@@ -147,8 +194,7 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(answer, next))
 }
 
-/// Makes a repository that is pushed to before it is there, where a template for that matches;
-/// the longest prefix wins.
+/// Makes a repository that is pushed to before it is there, where a template for that matches.
 ///
 /// # Errors
 /// `RepositoryNotFoundException` where none does.
@@ -156,25 +202,37 @@ pub(in crate::sandbox::ecr) fn create_on_push(
     registry: &Registry,
     repository: &str,
 ) -> Result<(), EcrError> {
-    let templates: Templates = registry.document(TEMPLATES);
-    let matches = |prefix: &str, template: &Value| {
-        let below = repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        let reasons = template["appliedFor"].as_array().into_iter().flatten();
-        (prefix == "ROOT" || below) && reasons.into_iter().any(|reason| reason == "CREATE_ON_PUSH")
-    };
-    let length = |prefix: &str| if prefix == "ROOT" { 0 } else { prefix.len() };
-    let template = templates
-        .iter()
-        .filter(|(prefix, template)| matches(prefix, template))
-        .max_by_key(|(prefix, _)| length(prefix))
-        .ok_or_else(|| EcrError::no_repository(repository, &registry.account))?
-        .1;
-    let made = registry.create(repository, from_template(template));
+    let settings = settings_for(registry, repository, "CREATE_ON_PUSH");
+    let settings =
+        settings.ok_or_else(|| EcrError::no_repository(repository, &registry.account))?;
+    let made = registry.create(repository, settings);
     // two pushes at once are both right
     match made {
         Err(refusal) if refusal.name != "RepositoryAlreadyExistsException" => Err(refusal),
         _ => Ok(()),
     }
+}
+
+/// What a repository is like that the pull-through cache makes: as its template says, or ECR's
+/// defaults.
+pub(in crate::sandbox::ecr) fn cached_settings(registry: &Registry, repository: &str) -> Settings {
+    settings_for(registry, repository, "PULL_THROUGH_CACHE").unwrap_or_default()
+}
+
+/// The settings of the template that is applied for this reason; the longest prefix wins.
+fn settings_for(registry: &Registry, repository: &str, reason: &str) -> Option<Settings> {
+    let templates: Templates = registry.document(TEMPLATES);
+    let matches = |prefix: &str, template: &Value| {
+        let below = repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        let mut reasons = template["appliedFor"].as_array().into_iter().flatten();
+        (prefix == "ROOT" || below) && reasons.any(|applied| applied == reason)
+    };
+    let length = |prefix: &str| if prefix == "ROOT" { 0 } else { prefix.len() };
+    let template = templates
+        .iter()
+        .filter(|(prefix, template)| matches(prefix, template))
+        .max_by_key(|(prefix, _)| length(prefix))?;
+    Some(from_template(template.1))
 }
 
 fn from_template(template: &Value) -> Settings {

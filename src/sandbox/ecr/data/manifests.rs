@@ -3,7 +3,7 @@
 use axum::{
     body::{Body, Bytes},
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
 use bytes::BytesMut;
@@ -14,35 +14,44 @@ use crate::{
     model::{Digest, Pointer},
     sandbox::{
         distribution::{self, no_body},
-        ecr::images::{self, ImageId, MAX_MANIFEST, Push, Repeat},
+        ecr::{
+            cache::Pull,
+            images::{self, ImageId, MAX_MANIFEST, Push, Repeat},
+        },
         fault::{Name, Side},
     },
 };
 
 impl Visit<'_> {
-    /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too.
-    pub(super) fn manifest(&self, at: &Pointer, request: &Request) -> Granted {
-        self.admit("BatchGetImage")?;
+    /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too, so that a tag
+    /// may have to be brought in first.
+    pub(super) async fn manifest(&self, at: &Pointer, request: Parts) -> Granted {
+        self.permit("BatchGetImage")?;
+        if let Pointer::Tag(tag) = at {
+            let Visit { ecr, registry, principal, .. } = self;
+            Pull { ecr, registry, principal, repository: self.name() }.bring(tag).await?;
+        }
+        self.registry.settings(self.name())?;
         let digest = self.find(at)?;
         let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
         let found = self.registry.store.manifest(self.name(), &digest).ok_or_else(missing)?;
         let (media_type, bytes) = found;
         self.registry.record_pulls(self.name(), std::slice::from_ref(&digest), &self.principal)?;
         if let (Pointer::Tag(_), Some((other, bytes))) =
-            (at, self.translated(request, &media_type, &bytes))
+            (at, self.translated(&request.headers, &media_type, &bytes))
         {
             let digest = Digest::of(&bytes);
-            return Ok(distribution::manifest(request.method(), &digest, &other, bytes));
+            return Ok(distribution::manifest(&request.method, &digest, &other, bytes));
         }
-        Ok(distribution::manifest(request.method(), &digest, &media_type, bytes))
+        Ok(distribution::manifest(&request.method, &digest, &media_type, bytes))
     }
 
     /// The manifest in the other family of types, where `translate` is on and `Accept` has no
     /// room for its own.
     ///
     /// Source: user guide, image manifest formats.
-    fn translated(&self, request: &Request, own: &str, bytes: &Bytes) -> Option<(String, Bytes)> {
-        let accepted = request.headers().get_all(header::ACCEPT);
+    fn translated(&self, headers: &HeaderMap, own: &str, bytes: &Bytes) -> Option<(String, Bytes)> {
+        let accepted = headers.get_all(header::ACCEPT);
         let is_narrow = !accepted
             .iter()
             .filter_map(|value| value.to_str().ok())

@@ -103,7 +103,9 @@ async fn grant(
     };
     let visit = Visit { ecr, registry, principal, host, repository };
     match (place, method) {
-        (Place::Manifest(at), Method::GET | Method::HEAD) => visit.manifest(&at, &request),
+        (Place::Manifest(at), Method::GET | Method::HEAD) => {
+            visit.manifest(&at, request.into_parts().0).await
+        }
         (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
         (Place::Manifest(at), Method::DELETE) => visit.delete_manifest(&at),
         (Place::Blob(digest), Method::HEAD) => visit.blob_head(&digest),
@@ -126,17 +128,21 @@ impl Visit<'_> {
 
     /// Lets an action of the API pass, on this repository, which must be there.
     fn admit(&self, action: &'static str) -> Result<(), EcrError> {
-        let arn = self.registry.arn(self.name());
-        admit(self.ecr, &self.registry, &self.principal, action, &arn)?;
+        self.permit(action)?;
         self.registry.settings(self.name()).map(drop)
+    }
+
+    /// Lets an action of the API pass, whether the repository is there or not.
+    fn permit(&self, action: &'static str) -> Result<(), EcrError> {
+        let arn = self.registry.arn(self.name());
+        admit(self.ecr, &self.registry, &self.principal, action, &arn)
     }
 
     /// The same for an action that pushes: a repository that is not there may be created.
     ///
     /// Source: user guide, repository creation templates, `CREATE_ON_PUSH`.
     fn admit_push(&self, action: &'static str) -> Result<(), EcrError> {
-        let arn = self.registry.arn(self.name());
-        admit(self.ecr, &self.registry, &self.principal, action, &arn)?;
+        self.permit(action)?;
         match self.registry.settings(self.name()) {
             Ok(_) => Ok(()),
             Err(_) => control::create_on_push(&self.registry, self.name()),

@@ -128,8 +128,8 @@ impl Visit<'_> {
         let may_mount = registry.account_setting("BLOB_MOUNTING") == "ENABLED"
             && may_read
             && source.encryption == registry.settings(self.name())?.encryption
-            && !control::is_pulled_through(registry, self.name())
-            && !control::is_pulled_through(registry, from.as_str())
+            && control::covering(registry, self.name()).is_none()
+            && control::covering(registry, from.as_str()).is_none()
             && registry.store.blob_size(from.as_str(), &digest).is_some()
             && registry.store.referenced(from.as_str(), &digest);
         if may_mount && registry.store.link_blob(self.name(), &digest)? {

@@ -1,0 +1,146 @@
+//! Carries an image from its upstream into a cached repository: all that its tag leads to.
+//!
+//! Guards the order that every push keeps: blobs, children, root, tag. So a broken import leaves
+//! no tag, and a manifest that is there has everything below it. Blocks; not for the runtime's
+//! threads.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{closed, no_upstream};
+use crate::{
+    model::{Digest, Pointer, Tag},
+    sandbox::{
+        Upstream,
+        ecr::{
+            error::EcrError,
+            images::{self, Push, Repeat},
+            registry::{Registry, Settings},
+        },
+        store::Links,
+        upstream::{Closed, Shelf},
+    },
+};
+
+/// Where an image comes from.
+pub(super) enum Origin {
+    /// A public registry.
+    Upstream { upstream: Arc<Upstream>, shelf: Shelf },
+    /// Another registry of ECR, as it is; its own rules are not followed further.
+    Registry { registry: Arc<Registry>, repository: String },
+}
+
+/// A manifest as an origin has it.
+struct Found {
+    digest: Digest,
+    media_type: String,
+    bytes: bytes::Bytes,
+}
+
+impl Origin {
+    fn manifest(&self, at: &Pointer) -> Result<Found, EcrError> {
+        match self {
+            Self::Upstream { upstream, shelf } => {
+                let manifest = upstream.show(shelf, at).map_err(closed)?;
+                let (digest, media_type) = (manifest.digest, manifest.media_type);
+                Ok(Found { digest, media_type, bytes: manifest.bytes })
+            }
+            Self::Registry { registry, repository } => {
+                let digest = match at {
+                    Pointer::Tag(tag) => registry.store.tag(repository, tag.as_str()),
+                    Pointer::Digest(digest) => Some(digest.clone()),
+                };
+                let found = digest.and_then(|digest| {
+                    let (media_type, bytes) = registry.store.manifest(repository, &digest)?;
+                    Some(Found { digest, media_type, bytes })
+                });
+                found.ok_or_else(|| closed(Closed::Absent))
+            }
+        }
+    }
+}
+
+/// One import on its way.
+pub(super) struct Import {
+    /// From where.
+    pub origin: Origin,
+    /// Into which registry.
+    pub registry: Arc<Registry>,
+    /// Into which repository.
+    pub repository: String,
+    /// What the repository is made like, where it is not there.
+    pub settings: Settings,
+}
+
+impl Import {
+    /// Brings what the tag points to upstream, and points the tag to it.
+    pub(super) fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
+        let (registry, name) = (&self.registry, &self.repository);
+        let root = self.origin.manifest(&Pointer::Tag(tag.clone()))?;
+        if registry.store.tag(name, tag.as_str()).as_ref() != Some(&root.digest) {
+            self.ensure_repository()?;
+            self.commit(&root, Some(tag), &mut HashSet::new())?;
+        }
+        registry.record_check(name, tag.as_str())
+    }
+
+    fn ensure_repository(&self) -> Result<(), EcrError> {
+        if self.registry.store.has_repository(&self.repository) {
+            return Ok(());
+        }
+        match self.registry.create(&self.repository, self.settings.clone()) {
+            // somebody else made it meanwhile
+            Err(refusal) if refusal.name == "RepositoryAlreadyExistsException" => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Commits a manifest once all that it names is there.
+    fn commit(
+        &self,
+        manifest: &Found,
+        tag: Option<&Tag>,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<(), EcrError> {
+        let store = &self.registry.store;
+        if store.manifest(&self.repository, &manifest.digest).is_none() {
+            let links = Links::read(&manifest.bytes).unwrap_or_default();
+            for child in &links.children {
+                if !seen.insert(child.clone()) {
+                    continue;
+                }
+                let child = self.origin.manifest(&Pointer::Digest(child.clone()))?;
+                self.commit(&child, None, seen)?;
+            }
+            for blob in &links.blobs {
+                self.carry(blob)?;
+            }
+        }
+        let push = Push {
+            repository: &self.repository,
+            tag,
+            digest: Some(&manifest.digest),
+            media_type: Some(&manifest.media_type),
+            bytes: &manifest.bytes,
+            repeat: Repeat::IsThere,
+        };
+        images::push(&self.registry, &push, |_| true).map(drop).map_err(no_upstream)
+    }
+
+    /// Carries a blob, where no repository of this registry has brought it before.
+    fn carry(&self, blob: &Digest) -> Result<(), EcrError> {
+        let (store, name) = (&self.registry.store, &self.repository);
+        if store.blob_size(name, blob).is_some() || store.link_blob(name, blob)? {
+            return Ok(());
+        }
+        match &self.origin {
+            Origin::Upstream { upstream, shelf } => {
+                let bytes = upstream.hand_over(shelf, blob).map_err(closed)?;
+                Ok(store.write_blob(name, blob, &bytes)?)
+            }
+            Origin::Registry { registry, repository } => {
+                let copied = store.copy_blob(name, blob, (&registry.store, repository))?;
+                copied.then_some(()).ok_or_else(|| closed(Closed::Absent))
+            }
+        }
+    }
+}

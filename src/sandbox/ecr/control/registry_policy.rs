@@ -1,0 +1,95 @@
+//! The registry's policy: what may be one, under the scope that the account has set.
+//!
+//! Guards its shape only: who may do what is decided by faults, not by policies.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Caller, repositories::parsed};
+use crate::sandbox::ecr::{
+    error::EcrError,
+    model::{self, Input},
+    registry::Registry,
+};
+
+const POLICY: &str = "registry-policy";
+/// What a policy of the scope V1 can grant, and all of it at once.
+///
+/// Source: user guide, private registry permissions: others are an error, `ecr:*` is possible.
+const V1_ACTIONS: &[&str] =
+    &["ecr:replicateimage", "ecr:batchimportupstreamimage", "ecr:createrepository", "ecr:*"];
+
+fn no_policy(registry: &Registry) -> EcrError {
+    let text =
+        format!("Registry policy does not exist in the registry with id '{}'", registry.account);
+    EcrError::new("RegistryPolicyNotFoundException", text)
+}
+
+pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+    let registry = caller.own_registry()?;
+    let text = registry.document::<Option<String>>(POLICY).ok_or_else(|| no_policy(&registry))?;
+    Ok(json!({ "registryId": registry.account, "policyText": text }))
+}
+
+/// # Errors
+/// `InvalidParameterException` with the text that AWS was seen to send (re:Post
+/// QUotxPDrRVT2ikDhEV92zQwA, also moto's); the API model has a `ValidationException`, too, of
+/// which no trace was found.
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+    let text = input.required("policyText", &model::POLICY)?;
+    let registry = caller.own_registry()?;
+    let scope = registry.account_setting("REGISTRY_POLICY_SCOPE");
+    let refused = || EcrError::parameter("PolicyText", "Invalid registry policy provided");
+    let policy = parsed("PolicyText", text).map_err(|_| refused())?;
+    if !statements(&policy).is_some_and(|all| all.iter().all(|one| is_statement(one, &scope))) {
+        return Err(refused());
+    }
+    registry.change(POLICY, |policy: &mut Option<String>| {
+        *policy = Some(text.to_owned());
+        Ok(json!({ "registryId": registry.account, "policyText": text }))
+    })
+}
+
+pub(super) fn delete(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+    let registry = caller.own_registry()?;
+    registry.change(POLICY, |policy: &mut Option<String>| {
+        let text = policy.take().ok_or_else(|| no_policy(&registry))?;
+        Ok(json!({ "registryId": registry.account, "policyText": text }))
+    })
+}
+
+/// A policy's statements, at least one.
+fn statements(policy: &Value) -> Option<&[Value]> {
+    match policy.get("Statement")? {
+        Value::Array(all) if !all.is_empty() => Some(all),
+        one @ Value::Object(_) => Some(std::slice::from_ref(one)),
+        _ => None,
+    }
+}
+
+/// Whether the statement says whether, who, what and where, and no more than the scope allows.
+fn is_statement(statement: &Value, scope: &str) -> bool {
+    let has = |member: &str| statement.get(member).is_some_and(|value| !value.is_null());
+    let is_effect = matches!(statement["Effect"].as_str(), Some("Allow" | "Deny"));
+    is_effect
+        && (has("Principal") || has("NotPrincipal"))
+        && has("Resource")
+        && texts(&statement["Action"])
+            .is_some_and(|actions| actions.iter().all(|action| may_be_granted(action, scope)))
+}
+
+/// A string or a list of them, none of them left out.
+fn texts(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+fn may_be_granted(action: &str, scope: &str) -> bool {
+    let action = action.to_ascii_lowercase();
+    match scope {
+        "V1" => V1_ACTIONS.contains(&action.as_str()),
+        _ => action.starts_with("ecr:"),
+    }
+}
