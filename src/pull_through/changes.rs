@@ -1,169 +1,152 @@
-//! What is to be changed, so that what is written is there. Pure.
+//! What is to be done so that a registry's pull-through cache is as it is written. Pure: the same
+//! configuration and the same state give the same steps in the same order.
+//!
+//! Guards that only what is written is compared and that every conflict is said instead of forced:
+//!
+//! - Secrets: of those whose credentials are written, user name and token; of a `secret_arn`, only
+//!   whether ECR can use it. Descriptions and tags stay.
+//! - Rules: upstream, its prefix, credential, role. A credential or role that a rule has and nobody
+//!   wrote stays: ECR cannot take it away. Other rules stay.
+//! - Templates: the occasions that are asked for are added to those that are there; written tags
+//!   to those that are there; mutability, encryption, lifecycle, policy, role are compared where
+//!   they are written. The description stays. Scanning is not a member of templates.
+//! - Policies: a repository policy that is written is compared whole, our own statements included.
+//!   Where none is written, and in the registry's policy always, only our own statements are
+//!   compared, by their ids: those of others stay in their order, as they are.
+//!
+//! A step whose ground is in conflict is a conflict itself: a rule without a secret that can be
+//! used, and template and access of a prefix that belongs to a rule of another upstream. No
+//! conflict stops anything else.
 
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+mod registry_policy;
+mod removals;
+mod roles;
+mod rules;
+mod secrets;
+mod statements;
+mod templates;
 
-use super::state::{
-    Actual, Content, Credential, Login, Planned, Registry, Step, WantedRule, WantedTemplate,
-};
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::state::{Actual, Planned, Registry, Step};
 use crate::model::{
-    Change,
-    change::{Action, Field, Subject},
-    ecr_settings::Settings,
-    pull_through::{Cache, Credentials, Prefix},
+    change::{Action, Change, Field, Subject},
+    ecr_settings,
+    pull_through::{Cache, Prefix},
 };
 
-/// What is written about a registry.
+pub use removals::removals;
+pub use roles::{Documents, Role, role_policy};
+pub use secrets::secrets;
+
+/// What a configuration writes about one registry.
+#[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The registry.
     pub registry: &'a Registry,
-    /// Its caches.
+    /// Its caches, each with a prefix of its own.
     pub caches: &'a [&'a Cache],
-    /// Its prefixes whose repositories are made on push.
+    /// What is pushed to and makes its repositories with the first push.
     pub on_push: &'a [OnPush],
-    /// What happens to rules that cannot be changed.
+    /// What becomes of a rule whose upstream is another.
     pub replace: Replace,
 }
 
-/// Repositories below a prefix that ECR makes with the first push.
+/// A destination whose repositories ECR makes with the first push.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnPush {
-    /// The prefix.
+    /// What its repositories are below.
     pub prefix: Prefix,
-    /// What they are like.
-    pub settings: Settings,
+    /// What they are to be like.
+    pub settings: ecr_settings::Settings,
 }
 
-/// What happens to rules that cannot be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What becomes of a rule whose upstream is another than written, which no update can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Replace {
-    /// They are a conflict.
+    /// It stays: a conflict.
+    #[default]
     Never,
-    /// They are replaced.
+    /// It is removed and made anew.
     Differing,
 }
 
-/// The secrets that must be asked for.
-pub fn secrets(caches: &[&Cache]) -> Vec<String> {
-    let id = |cache: &&Cache| match &cache.credentials {
-        Credentials::Written { .. } => Some(cache.secret_name()),
-        Credentials::Secret(arn) => Some(arn.clone()),
-        _ => None,
-    };
-    caches.iter().filter_map(id).collect()
-}
-
-/// What brings the registry to what is written.
+/// What is to be done, in the order in which it is done: secrets, rules, templates, the registry's
+/// policy. Nothing where everything is as it is written.
 pub fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
-    let all = wanted.caches.iter();
-    let mut planned: Vec<Planned> = all.clone().filter_map(|c| secret(wanted, c, actual)).collect();
-    planned.extend(all.clone().filter_map(|cache| rule(wanted, cache, actual)));
-    planned.extend(all.filter_map(|cache| template(wanted, cache, actual)));
+    let mut planned = secrets::changes(wanted, actual);
+    let unusable: BTreeSet<String> = planned
+        .iter()
+        .filter(|planned| planned.change.action == Action::Conflict)
+        .map(|planned| planned.change.name.clone())
+        .collect();
+    planned.extend(rules::changes(wanted, actual, &unusable));
+    planned.extend(templates::changes(wanted, actual));
+    planned.extend(registry_policy::changes(wanted, actual));
     planned
 }
 
-/// What removes what is written.
-pub fn removals(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
-    let mut planned = Vec::new();
-    let mut add = |kind, name: String, step| {
-        planned.push(one(wanted, (Action::Delete, kind, &name), vec![], Some(step)));
-    };
-    for cache in wanted.caches {
-        let prefix = cache.prefix.to_string();
-        let is_ours = |rule: &&super::state::Rule| rule.url == cache.url;
-        if actual.rules.get(&prefix).as_ref().is_some_and(is_ours) {
-            add(Subject::Rule, prefix.clone(), Step::DeleteRule(prefix.clone()));
-        }
-        if cache.template.is_some() && actual.templates.contains_key(&prefix) {
-            add(Subject::Template, prefix.clone(), Step::DeleteTemplate(prefix));
-        }
-        let there = actual.secrets.get(&cache.secret_name());
-        if there.is_some_and(|secret| !matches!(secret.content, Content::Leaving)) {
-            add(Subject::Secret, cache.secret_name(), Step::DeleteSecret(cache.secret_name()));
+impl Wanted<'_> {
+    /// Whether the cache's prefix has a rule of another upstream, which stays.
+    fn is_blocked(&self, cache: &Cache, actual: &Actual) -> bool {
+        self.replace == Replace::Never && rules::foreign(cache, actual).is_some()
+    }
+}
+
+/// What a change is about.
+struct Thing<'a> {
+    registry: &'a Registry,
+    kind: Subject,
+    name: &'a str,
+}
+
+impl Thing<'_> {
+    /// It is to be changed by this step.
+    fn planned(&self, action: Action, fields: Vec<Field>, step: Step) -> Planned {
+        Planned { change: self.change(action, fields), step: Some(step) }
+    }
+
+    /// It cannot be changed; `hint` says why, or what to do.
+    fn conflict(&self, fields: Vec<Field>, hint: impl Into<String>) -> Planned {
+        Planned { change: self.change(Action::Conflict, fields), step: None }.hint(hint)
+    }
+
+    fn change(&self, action: Action, fields: Vec<Field>) -> Change {
+        Change {
+            destination: self.registry.host.to_string(),
+            action,
+            kind: self.kind,
+            name: self.name.to_owned(),
+            fields,
+            hint: None,
         }
     }
-    planned
 }
 
-fn one(
-    wanted: &Wanted<'_>,
-    (action, kind, name): (Action, Subject, &str),
-    fields: Vec<Field>,
-    step: Option<Step>,
-) -> Planned {
-    let (destination, name) = (wanted.registry.host.to_string(), name.to_owned());
-    Planned { change: Change { destination, action, kind, name, fields, hint: None }, step }
-}
-
-fn secret(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
-    let Credentials::Written { username, access_token } = &cache.credentials else { return None };
-    let name = cache.secret_name();
-    let login = Login { username: username.clone(), access_token: access_token.clone() };
-    let content = actual.secrets.get(&name).map(|secret| &secret.content);
-    let (action, step) = match content {
-        None => (Action::Create, Step::CreateSecret { name: name.clone(), login }),
-        Some(Content::Leaving) => {
-            (Action::Create, Step::RestoreSecret { name: name.clone(), login })
-        }
-        Some(Content::Login(there))
-            if there.username == *username
-                && there.password.expose_secret() == access_token.expose_secret() =>
-        {
-            return None;
-        }
-        Some(_) => (Action::Update, Step::WriteSecret { name: name.clone(), login }),
-    };
-    Some(one(wanted, (action, Subject::Secret, &name), vec![], Some(step)))
-}
-
-fn rule(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
-    let prefix = cache.prefix.to_string();
-    let rule = WantedRule {
-        prefix: prefix.clone(),
-        upstream: cache.upstream,
-        url: cache.url.clone(),
-        upstream_prefix: None,
-        credential: match &cache.credentials {
-            Credentials::Written { .. } => Some(Credential::Named(cache.secret_name())),
-            Credentials::Secret(arn) => Some(Credential::Arn(arn.clone())),
-            _ => None,
-        },
-        role_arn: None,
-    };
-    let url = |old: Value| vec![Field { name: "url".to_owned(), old, new: json!(rule.url) }];
-    let named = |name: &String| actual.secrets.get(name).map(|secret| secret.arn.clone());
-    let credential = rule.credential.as_ref().and_then(|credential| match credential {
-        Credential::Arn(arn) => Some(arn.clone()),
-        Credential::Named(name) => named(name),
-    });
-    let (action, fields, step) = match actual.rules.get(&prefix) {
-        None => (Action::Create, url(Value::Null), Some(Step::CreateRule(rule))),
-        Some(there) if there.url != rule.url => match wanted.replace {
-            Replace::Never => (Action::Conflict, url(json!(there.url)), None),
-            Replace::Differing => {
-                (Action::Replace, url(json!(there.url)), Some(Step::ReplaceRule(rule)))
-            }
-        },
-        Some(there) if there.credential_arn != credential => {
-            (Action::Update, vec![], Some(Step::UpdateRule(rule)))
-        }
-        Some(_) => return None,
-    };
-    Some(one(wanted, (action, Subject::Rule, &prefix), fields, step))
-}
-
-fn template(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
-    let (prefix, written) = (cache.prefix.to_string(), &cache.template.as_ref()?.settings);
-    if actual.templates.contains_key(&prefix) {
-        return None;
+impl Planned {
+    /// With what a person should know or can do about it.
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.change.hint = Some(hint.into());
+        self
     }
-    let template = WantedTemplate {
-        prefix: prefix.clone(),
-        applied_for: Some(["PULL_THROUGH_CACHE".to_owned()].into()),
-        mutability: written.mutability.clone(),
-        lifecycle: written.lifecycle.clone(),
-        ..WantedTemplate::default()
-    };
-    let step = Step::CreateTemplate(template);
-    Some(one(wanted, (Action::Create, Subject::Template, &prefix), vec![], Some(step)))
+
+    /// As a conflict, for this reason: what it builds on is not there.
+    fn blocked(mut self, reason: impl Into<String>) -> Self {
+        (self.change.action, self.step) = (Action::Conflict, None);
+        self.hint(reason)
+    }
 }
+
+fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) -> Field {
+    Field { name: name.to_owned(), old: old.into(), new: new.into() }
+}
+
+/// Why nothing is done below the prefix of a rule that is not ours.
+fn not_ours(prefix: &Prefix) -> String {
+    format!("the rule `{prefix}` is of another upstream than written, and this would be for it")
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@
 //!                                      ▼ secrets → rules → templates → registry policy
 //! ```
 //!
-//! What is compared is what is written: what nobody asked for is left alone. [`changes`] is pure;
+//! What is compared is what is written: what nobody asked for is left alone. [`changes()`] is pure;
 //! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
 //! off anywhere is planned again from what is there.
 
@@ -17,6 +17,7 @@ pub mod ask;
 pub mod changes;
 pub mod state;
 
+pub use changes::{OnPush, Replace, Wanted, changes, removals};
 pub use state::{Actual, Planned, Registry, Step};
 
 #[cfg(test)]

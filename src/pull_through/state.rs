@@ -237,7 +237,7 @@ pub struct WantedTemplate {
     pub tags: Option<BTreeMap<String, String>>,
     /// The lifecycle policy.
     pub lifecycle: Option<Value>,
-    /// The repository policy.
+    /// The repository policy; `null` takes it away, which the API writes as an empty text.
     pub policy: Option<Value>,
     /// The role in whose name repositories are made.
     pub role_arn: Option<String>,

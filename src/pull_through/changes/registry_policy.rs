@@ -1,0 +1,101 @@
+//! The registry's policy: who else may pull through which prefix.
+
+use serde_json::Value;
+
+use super::{
+    Thing, Wanted, not_ours,
+    statements::{self, IMPORT, Merged, PULL, TAG},
+};
+use crate::{
+    model::{
+        change::{Action, Subject},
+        pull_through::Cache,
+    },
+    pull_through::state::{Actual, Planned, PolicyScope, Step},
+};
+
+/// The change to the policy, and what cannot be granted as the prefix has a rule of another
+/// upstream; what is no longer granted goes in any case.
+pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    let (mut ids, mut grants) = (Vec::new(), Vec::new());
+    for cache in wanted.caches {
+        let (its_ids, its_grants) =
+            (statements::ids(&cache.prefix), grants_of(wanted, cache, actual));
+        if !its_grants.is_empty() && wanted.is_blocked(cache, actual) {
+            let fields =
+                statements::merged(actual.registry_policy.as_ref(), &its_ids, &its_grants).fields;
+            if !fields.is_empty() {
+                planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
+            }
+            continue;
+        }
+        ids.extend(its_ids);
+        grants.extend(its_grants);
+    }
+    let change =
+        change(wanted, actual, statements::merged(actual.registry_policy.as_ref(), &ids, &grants));
+    planned.extend(change.map(|planned| match first_tagged(wanted, actual) {
+        Some(cache) if planned.change.hint.is_none() && !grants.is_empty() => planned.hint(format!(
+            "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
+            cache.prefix
+        )),
+        _ => planned,
+    }));
+    planned
+}
+
+/// The removal of our statements for all of the prefixes.
+pub(super) fn removal(wanted: &Wanted<'_>, actual: &Actual) -> Option<Planned> {
+    let ids: Vec<String> =
+        wanted.caches.iter().flat_map(|cache| statements::ids(&cache.prefix)).collect();
+    change(wanted, actual, statements::merged(actual.registry_policy.as_ref(), &ids, &[]))
+}
+
+fn thing<'a>(wanted: &Wanted<'a>) -> Thing<'a> {
+    let registry = wanted.registry;
+    Thing { registry, kind: Subject::RegistryPolicy, name: &registry.account }
+}
+
+fn change(wanted: &Wanted<'_>, actual: &Actual, merged: Merged) -> Option<Planned> {
+    let (thing, Merged { policy, fields }) = (thing(wanted), merged);
+    if fields.is_empty() {
+        return None;
+    }
+    let Some(policy) = policy else {
+        return Some(thing.planned(Action::Delete, fields, Step::DeleteRegistryPolicy));
+    };
+    if statements::is_too_long(&policy) {
+        return Some(thing.conflict(fields, statements::too_long()));
+    }
+    let action = match actual.registry_policy {
+        Some(_) => Action::Update,
+        None => Action::Create,
+    };
+    Some(thing.planned(action, fields, Step::PutRegistryPolicy(policy)))
+}
+
+/// All of the access where the policy can grant it; otherwise the first pull, to which the
+/// repositories' own policies add the rest.
+fn grants_of(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Vec<Value> {
+    let Some(access) = &cache.access else { return Vec::new() };
+    let mut actions = IMPORT.to_vec();
+    if actual.scope == PolicyScope::Everything {
+        actions.extend(PULL);
+        actions.extend(gives_tags(cache).then_some(TAG));
+        actions.sort_unstable();
+    }
+    let resource = wanted.registry.repositories(&cache.prefix.wildcard());
+    statements::grants((wanted.registry, &cache.prefix), access, &actions, Some(resource))
+}
+
+/// The first cache whose access lacks the right to tag, which its template asks for.
+fn first_tagged<'a>(wanted: &Wanted<'a>, actual: &Actual) -> Option<&'a Cache> {
+    let lacks = |cache: &&&Cache| cache.access.is_some() && gives_tags(cache);
+    let cache = wanted.caches.iter().find(lacks)?;
+    (actual.scope == PolicyScope::Importing).then_some(cache)
+}
+
+fn gives_tags(cache: &Cache) -> bool {
+    cache.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty())
+}

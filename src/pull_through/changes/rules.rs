@@ -1,0 +1,142 @@
+//! Rules: which are made, given other credentials, or stand in the way.
+//!
+//! Guards that no rule is removed that a person did not ask to replace, and that what does not fit
+//! into the registry is said before anything is tried.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Replace, Thing, Wanted, field, secrets};
+use crate::{
+    model::{
+        change::{Action, Field, Subject},
+        pull_through::{Cache, Credentials, Prefix},
+    },
+    pull_through::state::{Actual, Credential, Planned, Rule, Step, WantedRule},
+};
+
+/// Rules a registry may have. Source: ECR user guide, "Service quotas"; not adjustable.
+const MOST: usize = 50;
+
+/// The ARN of a secret that an earlier step makes.
+const LATER: &str = "(known after apply)";
+
+pub(super) fn changes(
+    wanted: &Wanted<'_>,
+    actual: &Actual,
+    unusable: &BTreeSet<String>,
+) -> Vec<Planned> {
+    let mut there = actual.rules.len();
+    let of = |cache: &&Cache| {
+        let planned = change(wanted, cache, actual)?;
+        let secret = secrets::key(cache).filter(|key| unusable.contains(key));
+        match (planned.change.action, secret) {
+            (Action::Conflict, _) => Some(planned),
+            (_, Some(key)) => Some(planned.blocked(format!("its secret `{key}` cannot be used"))),
+            (Action::Create, None) if there >= MOST => Some(planned.blocked(format!(
+                "a registry has at most {MOST} rules: remove one that nobody needs"
+            ))),
+            (Action::Create, None) => {
+                there += 1;
+                Some(planned)
+            }
+            _ => Some(planned),
+        }
+    };
+    wanted.caches.iter().filter_map(of).collect()
+}
+
+/// The rule at the cache's prefix, where it is of another upstream than written.
+pub(super) fn foreign<'a>(cache: &Cache, actual: &'a Actual) -> Option<&'a Rule> {
+    let there = actual.rules.get(&cache.prefix.to_string())?;
+    let is_ours =
+        there.url == cache.url && upstream_prefix(there) == cache.upstream_prefix.to_string();
+    (!is_ours).then_some(there)
+}
+
+/// Its prefix at the upstream: none and `ROOT` are the same.
+fn upstream_prefix(rule: &Rule) -> &str {
+    match rule.upstream_prefix.trim_end_matches('/') {
+        "" => "ROOT",
+        prefix => prefix,
+    }
+}
+
+fn change(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
+    let name = cache.prefix.to_string();
+    let thing = Thing { registry: wanted.registry, kind: Subject::Rule, name: &name };
+    let there = actual.rules.get(&name);
+    let fields = differences(cache, there, actual);
+    let rule = rule(cache, actual);
+    let Some(there) = there else {
+        return Some(thing.planned(Action::Create, fields, Step::CreateRule(rule)));
+    };
+    match (foreign(cache, actual), wanted.replace) {
+        (None, _) if fields.is_empty() => None,
+        (None, _) => Some(thing.planned(Action::Update, fields, Step::UpdateRule(rule))),
+        (Some(_), Replace::Never) => Some(thing.conflict(
+            fields,
+            format!(
+                "a rule's upstream cannot be changed: `--replace` removes the rule of {} and makes it anew; what it has cached stays",
+                there.url
+            ),
+        )),
+        (Some(_), Replace::Differing) => {
+            let hint = "repositories that it has made stay, and are filled from the new upstream";
+            Some(thing.planned(Action::Replace, fields, Step::ReplaceRule(rule)).hint(hint))
+        }
+    }
+}
+
+/// What is written and not so; of a rule that is not there, all that is written.
+pub(super) fn differences(cache: &Cache, there: Option<&Rule>, actual: &Actual) -> Vec<Field> {
+    let role = match &cache.credentials {
+        Credentials::Role(arn) => Some(arn.clone()),
+        _ => None,
+    };
+    let credential = credential(cache, actual).map(|(_, shown)| shown);
+    let was = |of: fn(&Rule) -> Option<&str>| there.and_then(of);
+    let old_prefix = there.map_or("ROOT", upstream_prefix);
+    let members = [
+        ("url", was(|rule| Some(&rule.url)), Some(cache.url.clone())),
+        ("upstream_prefix", Some(old_prefix), Some(cache.upstream_prefix.to_string())),
+        ("credential_arn", was(|rule| rule.credential_arn.as_deref()), credential),
+        ("role_arn", was(|rule| rule.role_arn.as_deref()), role),
+    ];
+    let differs =
+        members.into_iter().filter(|(_, old, new)| new.is_some() && *old != new.as_deref());
+    differs.map(|(name, old, new)| field(name, json!(old), json!(new))).collect()
+}
+
+fn rule(cache: &Cache, actual: &Actual) -> WantedRule {
+    WantedRule {
+        prefix: cache.prefix.to_string(),
+        upstream: cache.upstream,
+        url: cache.url.clone(),
+        upstream_prefix: match &cache.upstream_prefix {
+            Prefix::Root => None,
+            Prefix::Path(path) => Some(path.to_string()),
+        },
+        credential: credential(cache, actual).map(|(credential, _)| credential),
+        role_arn: match &cache.credentials {
+            Credentials::Role(arn) => Some(arn.clone()),
+            _ => None,
+        },
+    }
+}
+
+/// The secret to show to the upstream, and its ARN as far as it is known.
+fn credential(cache: &Cache, actual: &Actual) -> Option<(Credential, String)> {
+    let key = secrets::key(cache)?;
+    let arn = actual.secrets.get(&key).map(|secret| secret.arn.clone());
+    Some(match &cache.credentials {
+        Credentials::Written { .. } => {
+            (Credential::Named(key), arn.unwrap_or_else(|| LATER.to_owned()))
+        }
+        _ => {
+            let arn = arn.unwrap_or(key);
+            (Credential::Arn(arn.clone()), arn)
+        }
+    })
+}

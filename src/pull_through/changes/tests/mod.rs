@@ -1,0 +1,279 @@
+//! Worlds of a configuration and a registry, and what a registry does with the steps.
+
+mod convergence;
+mod drift;
+mod policies;
+mod removals;
+mod roles;
+mod rules;
+mod secrets;
+mod templates;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    ecr::secrets::UserPassword,
+    model::{
+        DestinationId,
+        ecr_settings::{Encryption, Settings, TagMutability},
+        pull_through::{Access, Credentials, Needs, Template as Wish, Upstream},
+    },
+    pull_through::state::{
+        Content, Credential, Login, PolicyScope, Rule, Secret, Template, WantedRule, WantedTemplate,
+    },
+};
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/ecr";
+const KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/1";
+
+fn registry() -> Registry {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+    Registry::of(&host).unwrap()
+}
+
+/// A cache of this upstream with what it needs and nothing more.
+fn cache(upstream: Upstream) -> Cache {
+    let own = match upstream {
+        Upstream::Azure => "contoso.azurecr.io",
+        _ => "210987654321.dkr.ecr.us-east-1.amazonaws.com",
+    };
+    let credentials = match upstream.needs() {
+        Needs::Nothing => Credentials::Nothing,
+        Needs::Secret => written("user", "token"),
+        Needs::Role => Credentials::Role(ROLE.to_owned()),
+    };
+    Cache {
+        upstream,
+        url: upstream.url().unwrap_or(own).to_owned(),
+        prefix: upstream.name().parse().unwrap(),
+        upstream_prefix: Prefix::Root,
+        credentials,
+        template: None,
+        access: None,
+        destinations: vec![DestinationId(0)],
+    }
+}
+
+fn written(username: &str, token: &str) -> Credentials {
+    Credentials::Written { username: username.to_owned(), access_token: token.into() }
+}
+
+fn access(organization: Option<&str>, accounts: &[&str]) -> Option<Access> {
+    let accounts = accounts.iter().map(|&account| account.to_owned()).collect();
+    Some(Access { organization: organization.map(str::to_owned), accounts })
+}
+
+/// A template in which every member is written.
+fn wish() -> Wish {
+    let settings = Settings {
+        mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
+        scan_on_push: None,
+        encryption: Some(Encryption::Kms(Some(KEY.to_owned()))),
+        tags: tags(&[("team", "platform")]),
+        lifecycle: Some(json!({ "rules": [{ "rulePriority": 1 }] })),
+        policy: Some(policy(vec![theirs("Written")])),
+    };
+    Wish { settings, role_arn: Some(ROLE.to_owned()) }
+}
+
+fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn policy(statements: Vec<Value>) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+/// A statement that is not ours.
+fn theirs(id: &str) -> Value {
+    json!({ "Sid": id, "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::1:role/x" }, "Action": "ecr:*" })
+}
+
+fn on_push(prefix: &str, settings: Settings) -> OnPush {
+    OnPush { prefix: prefix.parse().unwrap(), settings }
+}
+
+/// A configuration of one registry.
+#[derive(Clone)]
+struct World {
+    registry: Registry,
+    caches: Vec<Cache>,
+    on_push: Vec<OnPush>,
+    replace: Replace,
+}
+
+impl World {
+    fn of(caches: impl Into<Vec<Cache>>) -> Self {
+        let registry = registry();
+        Self { registry, caches: caches.into(), on_push: Vec::new(), replace: Replace::Never }
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&Wanted<'_>) -> T) -> T {
+        let Self { registry, caches, on_push, replace } = self;
+        let caches: Vec<&Cache> = caches.iter().collect();
+        run(&Wanted { registry, caches: &caches, on_push, replace: *replace })
+    }
+
+    fn changes(&self, actual: &Actual) -> Vec<Planned> {
+        self.with(|wanted| changes(wanted, actual))
+    }
+
+    fn removals(&self, actual: &Actual) -> Vec<Planned> {
+        self.with(|wanted| super::removals(wanted, actual))
+    }
+
+    /// What there is once everything is applied to what there was.
+    fn applied(&self, actual: Actual) -> Actual {
+        let planned = self.changes(&actual);
+        carried_out(actual, &planned)
+    }
+}
+
+fn lines(planned: &[Planned]) -> Vec<String> {
+    let host = format!(" of {}", registry().host);
+    planned.iter().map(|planned| planned.change.to_string().replace(&host, "")).collect()
+}
+
+fn hints(planned: &[Planned]) -> Vec<&str> {
+    planned.iter().filter_map(|planned| planned.change.hint.as_deref()).collect()
+}
+
+fn scoped(scope: PolicyScope) -> Actual {
+    Actual { scope, ..Actual::default() }
+}
+
+fn secret(name: &str, username: &str, token: &str) -> Secret {
+    let password = token.into();
+    let login = UserPassword { username: username.to_owned(), password };
+    Secret { arn: arn(name), content: Content::Login(login) }
+}
+
+fn arn(name: &str) -> String {
+    format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf")
+}
+
+/// What a registry is like once it has done what is planned.
+fn carried_out(mut actual: Actual, planned: &[Planned]) -> Actual {
+    for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
+        carry_out(&mut actual, step);
+    }
+    actual
+}
+
+fn carry_out(actual: &mut Actual, step: &Step) {
+    match step {
+        Step::CreateSecret { name, login } => {
+            assert!(!actual.secrets.contains_key(name), "{name} is there");
+            actual.secrets.insert(name.clone(), kept(name, login));
+        }
+        Step::RestoreSecret { name, login } | Step::WriteSecret { name, login } => {
+            let old = actual.secrets.insert(name.clone(), kept(name, login)).unwrap();
+            let restores = matches!(step, Step::RestoreSecret { .. });
+            assert_eq!(matches!(old.content, Content::Leaving), restores, "{name}");
+        }
+        Step::CreateRule(rule) => {
+            assert!(!actual.rules.contains_key(&rule.prefix), "{} is there", rule.prefix);
+            write_rule(actual, rule);
+        }
+        Step::UpdateRule(rule) => {
+            let there = actual.rules[&rule.prefix].clone();
+            let upstream = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
+            assert_eq!((&*there.url, &*there.upstream_prefix), (&*rule.url, upstream));
+            write_rule(actual, rule);
+        }
+        Step::ReplaceRule(rule) => {
+            actual.rules.remove(&rule.prefix).unwrap();
+            write_rule(actual, rule);
+        }
+        Step::CreateTemplate(template) => {
+            assert!(!actual.templates.contains_key(&template.prefix));
+            write_template(actual, template);
+        }
+        Step::UpdateTemplate(template) => {
+            assert!(actual.templates.contains_key(&template.prefix));
+            write_template(actual, template);
+        }
+        Step::PutRegistryPolicy(policy) => actual.registry_policy = Some(worded(policy)),
+        Step::DeleteRule(prefix) => drop(actual.rules.remove(prefix).unwrap()),
+        Step::DeleteTemplate(prefix) => drop(actual.templates.remove(prefix).unwrap()),
+        Step::DeleteSecret(name) => {
+            actual.secrets.get_mut(name).unwrap().content = Content::Leaving
+        }
+        Step::DeleteRegistryPolicy => drop(actual.registry_policy.take().unwrap()),
+    }
+}
+
+fn kept(name: &str, login: &Login) -> Secret {
+    let Login { username, access_token } = login.clone();
+    let content = Content::Login(UserPassword { username, password: access_token });
+    Secret { arn: arn(name), content }
+}
+
+/// Writes what the rule says; ECR takes credentials of secrets that are there only, and none away.
+fn write_rule(actual: &mut Actual, rule: &WantedRule) {
+    let credential = rule.credential.as_ref().map(|credential| match credential {
+        Credential::Arn(arn) => arn.clone(),
+        Credential::Named(name) => {
+            let secret = &actual.secrets[name];
+            assert!(matches!(secret.content, Content::Login(_)), "{name} cannot be used");
+            secret.arn.clone()
+        }
+    });
+    let there = actual.rules.entry(rule.prefix.clone()).or_default();
+    there.prefix.clone_from(&rule.prefix);
+    there.url.clone_from(&rule.url);
+    there.upstream_prefix = rule.upstream_prefix.clone().unwrap_or_else(|| "ROOT".to_owned());
+    there.credential_arn = credential.or(there.credential_arn.take());
+    there.role_arn = rule.role_arn.clone().or(there.role_arn.take());
+}
+
+fn write_template(actual: &mut Actual, template: &WantedTemplate) {
+    let wanted = template.clone();
+    let there = actual.templates.entry(wanted.prefix).or_insert_with_key(|prefix| blank(prefix));
+    there.applied_for = wanted.applied_for.unwrap_or(std::mem::take(&mut there.applied_for));
+    there.mutability = wanted.mutability.unwrap_or(there.mutability.clone());
+    there.encryption = wanted.encryption.unwrap_or(there.encryption.clone());
+    there.tags = wanted.tags.unwrap_or(std::mem::take(&mut there.tags));
+    there.lifecycle = wanted.lifecycle.or(there.lifecycle.take());
+    there.policy = match wanted.policy {
+        Some(Value::Null) => None,
+        Some(policy) => Some(worded(&policy)),
+        None => there.policy.take(),
+    };
+    there.role_arn = wanted.role_arn.or(there.role_arn.take());
+    assert!(!there.applied_for.is_empty(), "a template is for something");
+    let asks = !there.tags.is_empty() || there.encryption != Encryption::Aes256;
+    assert!(!asks || there.role_arn.is_some(), "tags and keys ask for a role");
+}
+
+fn blank(prefix: &str) -> Template {
+    Template {
+        prefix: prefix.to_owned(),
+        applied_for: BTreeSet::new(),
+        mutability: TagMutability::Mutable,
+        encryption: Encryption::Aes256,
+        tags: BTreeMap::new(),
+        lifecycle: None,
+        policy: None,
+        role_arn: None,
+    }
+}
+
+/// The policy in other words, as ECR gives it back: lists in another order, a list of one without
+/// brackets.
+fn worded(policy: &Value) -> Value {
+    match policy {
+        Value::Object(members) => {
+            members.iter().rev().map(|(name, value)| (name.clone(), worded(value))).collect()
+        }
+        Value::Array(items) if items.iter().all(Value::is_string) => match &items[..] {
+            [one] => one.clone(),
+            items => items.iter().rev().cloned().collect(),
+        },
+        Value::Array(items) => items.iter().map(worded).collect(),
+        other => other.clone(),
+    }
+}

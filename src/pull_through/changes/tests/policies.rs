@@ -1,0 +1,200 @@
+//! Policies: what is granted to whom and where, and what stays of others.
+
+use super::*;
+
+fn docker_hub(access: Option<Access>) -> Cache {
+    Cache { access, ..cache(Upstream::DockerHub) }
+}
+
+fn both() -> Option<Access> {
+    access(Some("o-abc"), &["111111111111"])
+}
+
+const BELOW: &str = "arn:aws:ecr:eu-west-1:123456789012:repository/docker-hub/*";
+
+fn statement(id: &str, principal: Value, actions: Value) -> Value {
+    json!({ "Sid": id, "Effect": "Allow", "Principal": principal, "Action": actions })
+}
+
+#[test]
+fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
+    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let roots = json!({ "AWS": ["arn:aws:iam::111111111111:root"] });
+    let grants = |actions: Value, resource: Option<&str>| {
+        let condition = json!({ "StringEquals": { "aws:PrincipalOrgID": "o-abc" } });
+        let mut members = statement(&organization, json!("*"), actions.clone());
+        let mut others = statement(&accounts, roots.clone(), actions);
+        for statement in [&mut members, &mut others] {
+            if let Some(resource) = resource {
+                statement["Resource"] = json!(resource);
+            }
+        }
+        members["Condition"] = condition;
+        policy(vec![members, others])
+    };
+    let import = json!(["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]);
+    let pull = json!([
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer"
+    ]);
+    let all = json!([
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:BatchImportUpstreamImage",
+        "ecr:CreateRepository",
+        "ecr:GetDownloadUrlForLayer",
+    ]);
+    for (scope, of_registry, of_template) in [
+        (PolicyScope::Importing, grants(import, Some(BELOW)), Some(grants(pull, None))),
+        (PolicyScope::Everything, grants(all, Some(BELOW)), None),
+    ] {
+        let planned = World::of([docker_hub(both())]).changes(&scoped(scope));
+        let (mut registrys, mut templates) = (None, None);
+        for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
+            match step {
+                Step::PutRegistryPolicy(policy) => registrys = Some(policy.clone()),
+                Step::CreateTemplate(template) => templates.clone_from(&template.policy),
+                _ => {}
+            }
+        }
+        assert_eq!((registrys, templates), (Some(of_registry), of_template));
+    }
+}
+
+#[test]
+fn no_repositorys_policy_lets_anybody_make_repositories() {
+    for scope in [PolicyScope::Importing, PolicyScope::Everything] {
+        let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+        let actual = World::of([cache]).applied(scoped(scope));
+        let policy = actual.templates["docker-hub"].policy.as_ref().unwrap().to_string();
+        assert!(policy.contains("Written") && !policy.contains("CreateRepository"), "{policy}");
+        assert!(actual.registry_policy.unwrap().to_string().contains("ecr:CreateRepository"));
+    }
+}
+
+#[test]
+fn first_pulls_may_tag_where_the_template_gives_tags() {
+    let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+    for (scope, granted, told) in
+        [(PolicyScope::Importing, false, true), (PolicyScope::Everything, true, false)]
+    {
+        let planned = World::of([cache.clone()]).changes(&scoped(scope));
+        let last = planned.last().unwrap();
+        let Some(Step::PutRegistryPolicy(policy)) = &last.step else { panic!("{last:?}") };
+        assert_eq!(policy.to_string().contains("ecr:TagResource"), granted);
+        let hint = last.change.hint.as_deref();
+        assert_eq!(hint.is_some_and(|hint| hint.contains("ecr:TagResource")), told, "{hint:?}");
+    }
+}
+
+#[test]
+fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are() {
+    let world = World::of([docker_hub(both())]);
+    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let old = statement(&accounts, json!("*"), json!("ecr:*"));
+    let odd =
+        json!({ "Effect": "Deny", "Action": ["b", "a"], "Principal": "*", "NotResource": [] });
+    let there = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs("A"), old, odd] });
+    let actual = || Actual { registry_policy: Some(there.clone()), ..Actual::default() };
+    let planned = world.changes(&actual());
+    let change = &planned.last().unwrap().change;
+    assert_eq!((change.action, &*change.name), (Action::Update, "123456789012"));
+    let names: Vec<&str> = change.fields.iter().map(|field| &*field.name).collect();
+    assert_eq!(names, [&accounts, &organization]);
+    assert_eq!((&change.fields[0].old, &change.fields[1].old), (&old, &Value::Null));
+    let Some(Step::PutRegistryPolicy(put)) = &planned.last().unwrap().step else { panic!() };
+    let statements = put["Statement"].as_array().unwrap();
+    assert_eq!((&put["Version"], &put["Id"]), (&json!("2008-10-17"), &json!("x")));
+    assert_eq!((&statements[0], &statements[2]), (&theirs("A"), &odd));
+    assert_eq!(statements[2].to_string(), odd.to_string());
+    assert_eq!(
+        (&statements[1]["Sid"], &statements[3]["Sid"]),
+        (&json!(accounts), &json!(organization))
+    );
+}
+
+#[test]
+fn access_that_is_no_longer_written_goes_and_with_the_last_statement_the_policy() {
+    for scope in [PolicyScope::Importing, PolicyScope::Everything] {
+        let granted = || World::of([docker_hub(both())]).applied(scoped(scope));
+        let without = World::of([docker_hub(None)]);
+        let after = without.applied(granted());
+        assert_eq!(after.registry_policy, None);
+        assert!(after.templates.values().all(|template| template.policy.is_none()));
+        let deleted = without.changes(&granted());
+        assert_eq!(deleted.last().unwrap().change.action, Action::Delete);
+
+        let mut shared = granted();
+        shared.registry_policy.as_mut().unwrap()["Statement"]
+            .as_array_mut()
+            .unwrap()
+            .push(theirs("A"));
+        let left = without.applied(shared).registry_policy.unwrap();
+        assert_eq!(left["Statement"], json!([worded(&theirs("A"))]));
+    }
+}
+
+#[test]
+fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_there() {
+    let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+    let mut actual = scoped(PolicyScope::Importing);
+    let mut template = blank("docker-hub");
+    template.policy = Some(policy(vec![theirs("Old")]));
+    actual.templates.insert("docker-hub".to_owned(), template);
+    let after = World::of([cache]).applied(actual);
+    let policy = after.templates["docker-hub"].policy.as_ref().unwrap();
+    let ids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
+    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    assert_eq!(ids, [&json!("Written"), &json!(organization), &json!(accounts)]);
+}
+
+#[test]
+fn a_policy_that_nobody_wrote_keeps_its_statements_beside_ours() {
+    let mut actual = scoped(PolicyScope::Importing);
+    let mut template = blank("docker-hub");
+    template.policy = Some(policy(vec![theirs("Old")]));
+    actual.templates.insert("docker-hub".to_owned(), template);
+    let granted = World::of([docker_hub(both())]).applied(actual);
+    let statements = |actual: &Actual| {
+        actual.templates["docker-hub"].policy.clone().unwrap()["Statement"].clone()
+    };
+    assert_eq!(statements(&granted).as_array().unwrap().len(), 3);
+    let revoked = World::of([docker_hub(None)]).applied(granted);
+    assert_eq!(statements(&revoked), json!([worded(&worded(&theirs("Old")))]));
+}
+
+#[test]
+fn a_policy_longer_than_ecr_takes_is_a_conflict_with_the_remedy() {
+    let accounts: Vec<String> = (0..400).map(|at| format!("{at:012}")).collect();
+    let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    for (scope, conflicts) in [(PolicyScope::Importing, 2), (PolicyScope::Everything, 1)] {
+        let planned = World::of([docker_hub(access(None, &accounts))]).changes(&scoped(scope));
+        let found: Vec<_> =
+            planned.iter().filter(|it| it.change.action == Action::Conflict).collect();
+        assert_eq!(found.len(), conflicts);
+        for conflict in found {
+            assert!(conflict.step.is_none());
+            let hint = conflict.change.hint.as_deref().unwrap();
+            assert!(hint.contains("10240 characters") && hint.contains("`organization`"), "{hint}");
+        }
+        assert!(lines(&planned).iter().any(|line| line.starts_with("+ rule docker-hub")));
+    }
+}
+
+#[test]
+fn statement_ids_are_letters_and_digits_and_of_one_prefix_alone() {
+    let mut known = BTreeSet::new();
+    for prefix in
+        ["docker-hub", "docker/hub", "dockerhub", "docker.hub", "ROOT", "root", "a--b", "1_2"]
+    {
+        for id in statements::ids(&prefix.parse().unwrap()) {
+            assert!(id.bytes().all(|b| b.is_ascii_alphanumeric()), "{id}");
+            assert!(id.starts_with("EcrMirror"), "{id}");
+            assert!(known.insert(id));
+        }
+    }
+    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    assert_eq!(organization, "EcrMirrorDockerHubf08745Organization");
+    assert_eq!(accounts, "EcrMirrorDockerHubf08745Accounts");
+}

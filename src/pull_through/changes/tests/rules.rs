@@ -1,0 +1,89 @@
+//! Rules: made, updated, replaced where that is asked for, and never more than fit.
+
+use super::*;
+
+fn rule(prefix: &str, url: &str) -> (String, Rule) {
+    let upstream_prefix = "ROOT".to_owned();
+    let (prefix, url) = (prefix.to_owned(), url.to_owned());
+    (prefix.clone(), Rule { prefix, url, upstream_prefix, ..Rule::default() })
+}
+
+#[test]
+fn a_rule_is_made_with_what_is_known_of_its_secret() {
+    let world = World::of([cache(Upstream::DockerHub)]);
+    let name = "ecr-pullthroughcache/docker-hub";
+    let mut actual = Actual::default();
+    let made = "+ rule docker-hub (url: registry-1.docker.io, credential_arn: ";
+    assert_eq!(lines(&world.changes(&actual))[1], format!("{made}(known after apply))"));
+    actual.secrets.insert(name.to_owned(), secret(name, "user", "token"));
+    assert_eq!(lines(&world.changes(&actual)), [format!("{made}{})", arn(name))]);
+}
+
+#[test]
+fn a_secret_that_is_made_anew_is_given_to_the_rule_that_is_there() {
+    let world = World::of([cache(Upstream::DockerHub)]);
+    let mut actual = world.applied(Actual::default());
+    actual.secrets.clear();
+    actual.rules.get_mut("docker-hub").unwrap().credential_arn = Some("old".to_owned());
+    let expected = "~ rule docker-hub (credential_arn: old → (known after apply))";
+    assert_eq!(lines(&world.changes(&actual))[1..], [expected]);
+}
+
+#[test]
+fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
+    let actual =
+        || Actual { rules: BTreeMap::from([rule("quay", "ghcr.io")]), ..Actual::default() };
+    let mut world = World::of([Cache {
+        template: Some(Wish::default()),
+        access: access(Some("o-abc"), &[]),
+        ..cache(Upstream::Quay)
+    }]);
+    let planned = world.changes(&actual());
+    assert_eq!(lines(&planned)[0], "! rule quay (url: ghcr.io → quay.io)");
+    assert!(hints(&planned)[0].contains("`--replace`"));
+    // what would be for the rule of somebody else waits with it
+    assert_eq!(planned.len(), 3);
+    assert!(planned.iter().all(|it| it.step.is_none() && it.change.action == Action::Conflict));
+
+    world.replace = Replace::Differing;
+    let planned = world.changes(&actual());
+    assert_eq!(lines(&planned)[0], "-/+ rule quay (url: ghcr.io → quay.io)");
+    let after = carried_out(actual(), &planned);
+    assert_eq!(after.rules["quay"].url, "quay.io");
+    assert!(world.changes(&after).is_empty());
+}
+
+#[test]
+fn no_prefix_at_the_upstream_is_root() {
+    let world = World::of([cache(Upstream::Quay)]);
+    for (there, same) in [("ROOT", true), ("", true), ("team-a", false), ("team-a/", false)] {
+        let mut actual = world.applied(Actual::default());
+        actual.rules.get_mut("quay").unwrap().upstream_prefix = there.to_owned();
+        assert_eq!(world.changes(&actual).is_empty(), same, "{there}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
+    let world =
+        World::of([cache(Upstream::Quay), cache(Upstream::K8s), cache(Upstream::EcrPublic)]);
+    let mut actual = Actual::default();
+    actual.rules = (0..48).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
+    actual.rules.extend([rule("k8s", "registry.k8s.io")]);
+    let planned = world.changes(&actual);
+    let expected = ["+ rule quay (url: quay.io)", "! rule ecr-public (url: none → public.ecr.aws)"];
+    assert_eq!(lines(&planned), expected);
+    assert!(hints(&planned)[0].starts_with("a registry has at most 50 rules"));
+    assert_eq!(carried_out(actual, &planned).rules.len(), 50);
+}
+
+#[test]
+fn a_rule_that_waits_for_its_secret_takes_no_place_of_another() {
+    let theirs = Credentials::Secret(arn("ecr-pullthroughcache/gone"));
+    let waits = Cache { credentials: theirs, ..cache(Upstream::DockerHub) };
+    let world = World::of([waits, cache(Upstream::Quay)]);
+    let mut actual = Actual::default();
+    actual.rules = (0..49).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
+    let planned = world.changes(&actual);
+    assert_eq!(lines(&planned).last().unwrap(), "+ rule quay (url: quay.io)");
+}

@@ -1,0 +1,122 @@
+//! Secrets: what is done about each, and that none of them is shown.
+
+use super::*;
+
+const NAME: &str = "ecr-pullthroughcache/docker-hub";
+
+fn there(content: Content) -> Actual {
+    let secret = Secret { arn: arn(NAME), content };
+    Actual { secrets: BTreeMap::from([(NAME.to_owned(), secret)]), ..Actual::default() }
+}
+
+#[test]
+fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
+    let world = World::of([cache(Upstream::DockerHub)]);
+    let login = |username, token| secret(NAME, username, token).content;
+    for (actual, expected) in [
+        (Actual::default(), format!("+ secret {NAME} (username: user, value: set)")),
+        (there(Content::Leaving), format!("~ secret {NAME} (state: deleted → restored)")),
+        (
+            there(Content::Malformed("is not JSON")),
+            format!("~ secret {NAME} (value: is not JSON → set)"),
+        ),
+        (there(login("user", "old")), format!("~ secret {NAME} (value: set → another)")),
+        (there(login("other", "token")), format!("~ secret {NAME} (username: other → user)")),
+        (there(login("user", "token")), String::new()),
+    ] {
+        let planned = world.changes(&actual);
+        let secret = planned.into_iter().find(|planned| planned.change.kind == Subject::Secret);
+        let line = secret.map(|secret| lines(&[secret]).remove(0));
+        assert_eq!(line.unwrap_or_default(), expected);
+    }
+}
+
+#[test]
+fn no_token_is_shown_in_any_way() {
+    let world = World::of([Cache {
+        credentials: written("user", "dckr_pat_new"),
+        ..cache(Upstream::DockerHub)
+    }]);
+    for actual in [
+        Actual::default(),
+        there(Content::Leaving),
+        there(secret(NAME, "user", "dckr_pat_old").content),
+    ] {
+        let planned = world.changes(&actual);
+        assert!(!planned.is_empty());
+        let told = format!("{planned:?} {:?} {actual:?}", lines(&planned));
+        let data: Vec<_> =
+            planned.iter().map(|it| serde_json::to_string(&it.change).unwrap()).collect();
+        assert!(!told.contains("dckr_pat") && !data.concat().contains("dckr_pat"), "{told}");
+    }
+}
+
+#[test]
+fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_needs_it() {
+    let theirs = arn("ecr-pullthroughcache/theirs");
+    let elsewhere = theirs.replace("eu-west-1", "us-east-1");
+    let content = |content| Some(Secret { arn: theirs.clone(), content });
+    let fine = secret("ecr-pullthroughcache/theirs", "user", "token");
+    for (arn, there, hint) in [
+        (
+            &theirs,
+            None,
+            Some(
+                r#"there is no such secret: store one as JSON, `{"username": "…", "accessToken": "…"}`"#,
+            ),
+        ),
+        (
+            &theirs,
+            content(Content::Malformed("is not JSON")),
+            Some(r#"store it as JSON: `{"username": "…", "accessToken": "…"}`"#),
+        ),
+        (
+            &theirs,
+            content(Content::Leaving),
+            Some("aws secretsmanager restore-secret --region eu-west-1 --secret-id arn:"),
+        ),
+        (&elsewhere, None, Some("write one of 123456789012 in eu-west-1")),
+        (&theirs, Some(fine), None),
+    ] {
+        let credentials = Credentials::Secret(arn.clone());
+        let world = World::of([
+            Cache { credentials: credentials.clone(), ..cache(Upstream::DockerHub) },
+            Cache { credentials, ..cache(Upstream::GitHub) },
+            cache(Upstream::Quay),
+        ]);
+        let secrets = there.map(|secret| (arn.clone(), secret)).into_iter().collect();
+        let planned = world.changes(&Actual { secrets, ..Actual::default() });
+        let actions: Vec<_> = planned
+            .iter()
+            .map(|it| (it.change.kind, it.change.action, it.step.is_some()))
+            .collect();
+        let rule = |action| (Subject::Rule, action, action != Action::Conflict);
+        let Some(hint) = hint else {
+            assert_eq!(actions, [rule(Action::Create), rule(Action::Create), rule(Action::Create)]);
+            continue;
+        };
+        let expected = [
+            (Subject::Secret, Action::Conflict, false),
+            rule(Action::Conflict),
+            rule(Action::Conflict),
+            rule(Action::Create),
+        ];
+        assert_eq!(actions, expected, "{:#?}", lines(&planned));
+        assert!(hints(&planned)[0].contains(hint), "{:?}", hints(&planned));
+        assert_eq!(hints(&planned)[1], format!("its secret `{arn}` cannot be used"));
+    }
+}
+
+#[test]
+fn secrets_are_asked_for_once_by_name_or_arn_in_the_order_of_the_file() {
+    let theirs = Credentials::Secret(arn("ecr-pullthroughcache/theirs"));
+    let caches = [
+        Cache { credentials: theirs.clone(), ..cache(Upstream::GitHub) },
+        cache(Upstream::DockerHub),
+        cache(Upstream::Quay),
+        cache(Upstream::Ecr),
+        Cache { credentials: theirs, ..cache(Upstream::GitLab) },
+    ];
+    let caches: Vec<&Cache> = caches.iter().collect();
+    assert_eq!(super::secrets(&caches), [arn("ecr-pullthroughcache/theirs"), NAME.to_owned()]);
+}

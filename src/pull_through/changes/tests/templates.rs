@@ -1,0 +1,137 @@
+//! Templates: who asks for one, what is kept, what cannot be.
+
+use super::*;
+
+fn template_of(planned: &[Planned]) -> Vec<&WantedTemplate> {
+    let of = |planned: &&Planned| match &planned.step {
+        Some(Step::CreateTemplate(_) | Step::UpdateTemplate(_)) => true,
+        _ => false,
+    };
+    let found = planned.iter().filter(of).map(|planned| match planned.step.as_ref() {
+        Some(Step::CreateTemplate(template) | Step::UpdateTemplate(template)) => template,
+        _ => unreachable!("filtered"),
+    });
+    found.collect()
+}
+
+fn occasions(names: &[&str]) -> Option<BTreeSet<String>> {
+    Some(names.iter().map(|&name| name.to_owned()).collect())
+}
+
+#[test]
+fn a_template_is_made_for_what_is_asked() {
+    let organization = || access(Some("o-abc"), &[]);
+    let (importing, everything) = (PolicyScope::Importing, PolicyScope::Everything);
+    let pull = &["PULL_THROUGH_CACHE"][..];
+    let both = &["CREATE_ON_PUSH", "PULL_THROUGH_CACHE"][..];
+    let push = &["CREATE_ON_PUSH"][..];
+    for (template, access, scope, pushes, expected) in [
+        (None, None, importing, None, vec![]),
+        (Some(Wish::default()), None, importing, None, vec![("quay", pull)]),
+        (None, organization(), importing, None, vec![("quay", pull)]),
+        (None, organization(), everything, None, vec![]),
+        (None, None, importing, Some("mirror"), vec![("mirror", push)]),
+        (None, None, importing, Some("ROOT"), vec![("ROOT", push)]),
+        (
+            Some(Wish::default()),
+            None,
+            importing,
+            Some("ROOT"),
+            vec![("quay", both), ("ROOT", push)],
+        ),
+        (None, None, importing, Some("quay"), vec![("quay", push)]),
+        (Some(Wish::default()), None, everything, Some("quay"), vec![("quay", both)]),
+    ] {
+        let mut world = World::of([Cache { template, access, ..cache(Upstream::Quay) }]);
+        world.on_push.extend(pushes.map(|prefix| on_push(prefix, Settings::default())));
+        let planned = world.changes(&scoped(scope));
+        let found: Vec<_> = template_of(&planned)
+            .into_iter()
+            .map(|template| (template.prefix.as_str(), template.applied_for.clone()))
+            .collect();
+        let expected: Vec<_> =
+            expected.into_iter().map(|(prefix, names)| (prefix, occasions(names))).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
+    let mut template = blank("docker-hub");
+    template.applied_for = occasions(&["REPLICATION"]).unwrap();
+    template.tags = tags(&[("owner", "them"), ("team", "another")]);
+    let mut actual = Actual::default();
+    actual.templates.insert("docker-hub".to_owned(), template);
+    let world = World::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
+    let planned = world.changes(&actual);
+    let [update] = template_of(&planned)[..] else { panic!("{planned:?}") };
+    assert_eq!(update.applied_for, occasions(&["PULL_THROUGH_CACHE", "REPLICATION"]));
+    assert_eq!(update.tags, Some(tags(&[("owner", "them"), ("team", "platform")])));
+    let line = lines(&planned).pop().unwrap();
+    assert!(line.contains("tags.team: another → platform") && !line.contains("owner"), "{line}");
+}
+
+#[test]
+fn an_update_sends_nothing_but_what_differs() {
+    let world = World::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
+    let mut actual = world.applied(Actual::default());
+    actual.templates.get_mut("docker-hub").unwrap().lifecycle = None;
+    let planned = world.changes(&actual);
+    let expected = WantedTemplate {
+        prefix: "docker-hub".to_owned(),
+        lifecycle: wish().settings.lifecycle,
+        ..WantedTemplate::default()
+    };
+    assert_eq!(template_of(&planned), [&expected]);
+}
+
+#[test]
+fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decides() {
+    let template = Wish { settings: Settings { encryption: None, ..wish().settings }, ..wish() };
+    let cache = Cache { template: Some(template.clone()), ..cache(Upstream::DockerHub) };
+    let mut world = World::of([Cache { prefix: Prefix::Root, ..cache }]);
+    let pushed = Settings {
+        mutability: Some(TagMutability::Mutable),
+        scan_on_push: Some(true),
+        encryption: Some(Encryption::Kms(None)),
+        tags: tags(&[("team", "mirror"), ("more", "1")]),
+        lifecycle: Some(json!({ "rules": [] })),
+        policy: Some(policy(vec![])),
+    };
+    world.on_push = vec![on_push("ROOT", pushed.clone())];
+    let planned = world.changes(&Actual::default());
+    let expected = WantedTemplate {
+        prefix: "ROOT".to_owned(),
+        applied_for: occasions(&["CREATE_ON_PUSH", "PULL_THROUGH_CACHE"]),
+        mutability: template.settings.mutability,
+        encryption: pushed.encryption,
+        tags: Some(tags(&[("team", "platform"), ("more", "1")])),
+        lifecycle: template.settings.lifecycle,
+        policy: template.settings.policy,
+        role_arn: template.role_arn,
+    };
+    assert_eq!(template_of(&planned), [&expected]);
+}
+
+#[test]
+fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
+    for (settings, role, works) in [
+        (Settings { tags: tags(&[("a", "1")]), ..Settings::default() }, None, false),
+        (Settings { encryption: Some(Encryption::Kms(None)), ..Settings::default() }, None, false),
+        (Settings { encryption: Some(Encryption::Aes256), ..Settings::default() }, None, true),
+        (Settings { tags: tags(&[("a", "1")]), ..Settings::default() }, Some(ROLE), true),
+    ] {
+        let mut world = World::of([cache(Upstream::Quay)]);
+        world.on_push = vec![on_push("mirror", settings)];
+        let mut actual = Actual::default();
+        let mut there = blank("mirror");
+        there.applied_for = occasions(&["CREATE_ON_PUSH"]).unwrap();
+        there.role_arn = role.map(str::to_owned);
+        actual.templates.insert("mirror".to_owned(), there);
+        let planned = world.changes(&actual);
+        assert_eq!(lines(&planned)[0], "+ rule quay (url: quay.io)");
+        let conflict = planned.iter().find(|it| it.change.action == Action::Conflict);
+        assert_eq!(conflict.is_none(), works);
+        assert!(conflict.is_none_or(|it| it.change.hint.as_ref().unwrap().contains("role_arn")));
+    }
+}
