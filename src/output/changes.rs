@@ -9,6 +9,7 @@ use std::{
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{failure::HINT, printable, styled};
 use crate::model::{Change, change::Action};
@@ -123,6 +124,19 @@ pub fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
     writeln!(out, "{}", printable(&line))
 }
 
+/// Writes what a role must be that `what` needs: whom it trusts, and what it may do.
+///
+/// # Errors
+/// The writer's.
+pub fn role(
+    out: &mut dyn Write,
+    what: &str,
+    (trust, permissions): (&Value, &Value),
+) -> io::Result<()> {
+    writeln!(out, "the role of {} needs this trust policy:", printable(what))?;
+    writeln!(out, "{trust:#}\nand these permissions:\n{permissions:#}")
+}
+
 /// What AWS keeps after a removal.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -167,7 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use anstream::adapter::strip_str;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::model::change::{Field, Subject};
