@@ -1,6 +1,9 @@
 //! `pull-through apply`: sets up what the configuration writes.
 
-use super::changing::{Aim, Consent, Format, Order, carry_out};
+use super::{
+    changing::{Aim, Format, Order, carry_out},
+    consent::Consent,
+};
 use crate::{
     cli::{Global, pull_through::ApplyArgs},
     model::Result,

@@ -4,16 +4,15 @@
 //! person has agreed. Registries are asked at once and changed one after the other; one that fails
 //! does not stop the others.
 
-use std::{
-    io::{self, BufRead, IsTerminal},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures::future;
-use tokio::sync::oneshot;
 
-use super::{Site, sites};
+use super::{
+    Site,
+    consent::{self, Consent},
+    sites,
+};
 use crate::{
     cli::{Global, pull_through::Where},
     commands::{ends::World, mirroring::configuration, status},
@@ -62,33 +61,6 @@ pub(super) enum Format {
 impl Format {
     pub(super) fn of(json: bool) -> Self {
         if json { Self::Json } else { Self::Lines }
-    }
-}
-
-/// Who agrees to changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Consent {
-    /// The command line did.
-    Given,
-    /// Whoever sits at the terminal.
-    Asked,
-}
-
-impl Consent {
-    /// As the command line has it.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
-    pub(super) fn of(yes: bool) -> Result<Self> {
-        match (yes, io::stdin().is_terminal()) {
-            (true, _) => Ok(Self::Given),
-            (false, true) => Ok(Self::Asked),
-            (false, false) => Err(Error::new(
-                Kind::Configuration,
-                "nobody can be asked for consent: stdin is not a terminal",
-            )
-            .hint("look at what it does with `pull-through plan`, then give `--yes`")),
-        }
     }
 }
 
@@ -213,8 +185,9 @@ impl<'a> Run<'a> {
     }
 
     async fn propose_one(&self, site: &'a Site<'a>) -> Result<Proposal<'a>> {
-        let session = site.session(self.world).await?;
-        let actual = ask::actual(&session, &secrets(&site.caches)).await?;
+        // boxed, here and below: the compiler does not see to the bottom of futures this deep
+        let session = Box::pin(site.session(self.world)).await?;
+        let actual = Box::pin(ask::actual(&session, &secrets(&site.caches))).await?;
         let on_push = on_push(site);
         let (registry, caches) = (&site.registry, &site.caches[..]);
         let replace = match self.order.aim {
@@ -282,7 +255,7 @@ impl<'a> Run<'a> {
         if changes_nothing || consent == Consent::Given {
             return Ok(Some((shown, status)));
         }
-        if !agreed(self.screen, self.question()).await {
+        if !consent::ask(self.screen, self.question()).await {
             return Ok(None);
         }
         let (now, later) = self.propose().await;
@@ -314,7 +287,7 @@ impl<'a> Run<'a> {
             }
             go_on(shutdown)
         });
-        let applied = applied.await;
+        let applied = Box::pin(applied).await;
         for error in &applied.failures {
             failure::print(self.screen, error);
         }
@@ -373,42 +346,4 @@ fn is_same(shown: &[Proposal<'_>], now: &[Proposal<'_>]) -> bool {
         planned.map(|planned| planned.change.clone()).collect()
     };
     changes(shown) == changes(now)
-}
-
-/// Asks at the terminal; whatever is not a yes is a no.
-async fn agreed(screen: &Screen, question: &str) -> bool {
-    screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
-    let (answer, answered) = oneshot::channel();
-    // a thread of its own, which ends with the process: reading a terminal cannot be cancelled
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line);
-        // who asked may be gone
-        let _ = answer.send(read.is_ok() && is_yes(&line));
-    });
-    answered.await.unwrap_or(false)
-}
-
-fn is_yes(line: &str) -> bool {
-    ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_yes_is_a_yes() {
-        for (line, expected) in [
-            ("y\n", true),
-            ("Yes\r\n", true),
-            (" y \n", true),
-            ("\n", false),
-            ("", false),
-            ("n\n", false),
-            ("yeah\n", false),
-        ] {
-            assert_eq!(is_yes(line), expected, "{line:?}");
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! `pull-through destroy`: removes what the configuration names, and says what AWS keeps.
 
-use super::changing::{Aim, Consent, Format, Order, carry_out};
+use super::{
+    changing::{Aim, Format, Order, carry_out},
+    consent::Consent,
+};
 use crate::{
     cli::{Global, pull_through::DestroyArgs},
     model::Result,

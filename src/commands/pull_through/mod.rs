@@ -2,6 +2,7 @@
 
 mod apply;
 mod changing;
+mod consent;
 mod destroy;
 mod export;
 mod plan;
