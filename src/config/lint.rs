@@ -174,7 +174,7 @@ fn fips(tables: &Tables<'_>) -> Vec<Problem> {
     let fips = reads.filter(|read| read.destination.registry.host().is_some_and(is_fips));
     fips.map(|read| {
         Problem::at(&read.registry, "the FIPS endpoint does not pull what is not cached yet")
-            .hint("write the registry's name without `-fips`, or pull each image there first")
+            .hint("write the registry's name without `-fips`: it is the same registry")
     })
     .collect()
 }

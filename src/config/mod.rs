@@ -53,7 +53,8 @@ pub struct Config {
     pub entries: Vec<Entry>,
     /// What ECR caches by itself, in the order of the file.
     pub caches: Vec<Cache>,
-    /// What is allowed and most likely not meant, ready to be printed, in the order of the file.
+    /// What is allowed and most likely not meant, in the order of the file: whole blocks to print,
+    /// each beginning with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
 }
 

@@ -145,13 +145,12 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<(String, Sp
             text => Ok((known.to_owned(), text.map_or_else(|| span.clone(), |text| text.span))),
         };
     }
-    let example = match upstream {
-        Upstream::Azure => "NAME.azurecr.io",
-        _ => "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+    let hint = match upstream {
+        Upstream::Azure => "write its host, like `url = \"NAME.azurecr.io\"`",
+        _ => PLAIN,
     };
-    let hint = format!("write its host as it is, like `url = \"{example}\"`");
     let Some(text) = text else {
-        return Err(Problem::at(span, format!("needs a `url`: there are many `{name}`")).hint(hint));
+        return Err(Problem::at(span, "needs a `url`, as each has its own").hint(hint));
     };
     let host: Host = text.parse()?;
     match Upstream::at(&host) == Some(upstream) {
@@ -162,6 +161,9 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<(String, Sp
         }
     }
 }
+
+const PLAIN: &str = "write its plain name, neither FIPS nor dual-stack: \
+    `url = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
 
 /// The registries that have the cache: those it names, or all of ECR.
 fn homes(

@@ -122,12 +122,16 @@ pub fn is_same_policy(one: &Value, other: &Value) -> bool {
 }
 
 /// The document in the one form of all that mean the same: lists of strings sorted, a list of
-/// one as its item, an account by its number.
+/// one as its item, an account by its number, everybody as every AWS principal.
+///
+/// Source: IAM user guide, "AWS JSON policy elements: Principal".
 fn canonical(document: &Value) -> Value {
+    let member = |(name, value): (&String, &Value)| match canonical(value) {
+        all if all == "*" && name == "Principal" => (name.clone(), json!({ "AWS": "*" })),
+        value => (name.clone(), value),
+    };
     match document {
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| (name.clone(), canonical(value))).collect()
-        }
+        Value::Object(members) => members.iter().map(member).collect(),
         Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
             let mut items: Vec<Value> = items.iter().map(canonical).collect();
             items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));

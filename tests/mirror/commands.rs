@@ -76,6 +76,30 @@ fn check_counts_and_images_lists_without_any_registry() {
 }
 
 #[test]
+fn check_and_plan_say_what_is_most_likely_not_meant_and_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[[destination]]\nregistry = \"{REGISTRY}\"\n[[pull_through]]\nupstream = \"quay\"\n\
+         [pull_through.template]\ntag_mutability = \"immutable\"\n"
+    );
+    fs::write(home.path().join("mirror.toml"), text).unwrap();
+    let warning = "warning: mirror.toml:6:18\n6 | tag_mutability = \"immutable\"\n";
+    let checked = run(home.path(), &["check"]);
+    assert_eq!(checked.status, Some(0), "{}", checked.talk);
+    assert_eq!(checked.out, "mirror.toml: 0 images to 1 destination, 1 cache\n");
+    assert!(checked.talk.starts_with(warning), "{}", checked.talk);
+    assert!(
+        checked.talk.contains("\nhint: write `tag_mutability = \"mutable\"`"),
+        "{}",
+        checked.talk
+    );
+    let planned = run(home.path(), &["plan", "--sandbox=state"]);
+    assert_eq!(planned.status, Some(0), "{}", planned.talk);
+    assert!(planned.talk.starts_with(warning), "{}", planned.talk);
+    assert!(!planned.out.contains("warning"), "{}", planned.out);
+}
+
+#[test]
 fn images_lists_what_is_selected_and_says_what_cannot_be() {
     let home = tempfile::tempdir().unwrap();
     let example = include_str!("../../mirror.toml.example");

@@ -93,11 +93,16 @@ fn whose(upstream: Upstream) -> &'static str {
 }
 
 fn written(table: &Table<'_>) -> Result<Credentials, Problem> {
-    let lacks = |key: &str| {
-        Problem::at(&table.span, format!("has no `{key}`")).hint(format!("write {}", WRITTEN.title))
+    let word = |key: &str| match table.text(key)? {
+        Some(text) if text.trim().is_empty() => {
+            Err(Problem::at(&text.span, format!("`{key}` is empty"))
+                .hint("this upstream is cached for a user only: is a variable empty?"))
+        }
+        Some(text) => Ok(text),
+        None => Err(Problem::at(&table.span, format!("has no `{key}`"))
+            .hint(format!("write {}", WRITTEN.title))),
     };
-    let username = table.word("username")?.ok_or_else(|| lacks("username"))?;
-    let access_token = table.word("access_token")?.ok_or_else(|| lacks("access_token"))?;
+    let (username, access_token) = (word("username")?, word("access_token")?);
     Ok(Credentials::Written {
         username: username.to_string(),
         access_token: SecretString::from(&*access_token),

@@ -1,6 +1,7 @@
 //! What a configuration comes to, and what is said when it is wrong.
 
 mod problems;
+mod pull_through;
 mod selections;
 
 use std::{fs, path::PathBuf};
@@ -318,5 +319,6 @@ fn the_example_needs_no_environment_and_is_true_with_everything_in_it() {
     fs::copy(self::directory().join("ca.pem"), directory.path().join("corp-ca.pem")).unwrap();
     let whole = Config::parse("example", &whole.join("\n"), directory.path(), &unset);
     let whole = whole.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((whole.entries.len(), whole.registries.len()), (11, 2));
+    assert_eq!((whole.entries.len(), whole.registries.len(), whole.caches.len()), (11, 2, 1));
+    assert_eq!(whole.warnings, [] as [&str; 0]);
 }

@@ -102,6 +102,16 @@ fn policies_are_compared_by_what_they_mean() {
         let actual = Actual { policy: Some(theirs.clone()), ..Actual::default() };
         assert_eq!(differences(&wanted, &actual).steps.is_empty(), same, "{theirs}");
     }
+    let everybody = json!({ "Statement": [{ "Principal": "*", "Action": "a" }] });
+    for (principal, same) in [
+        (json!({ "AWS": "*" }), true),
+        (json!({ "AWS": ["*"] }), true),
+        (json!({ "AWS": "210987654321" }), false),
+        (json!({ "Service": "*" }), false),
+    ] {
+        let theirs = json!({ "Statement": [{ "Principal": principal, "Action": "a" }] });
+        assert_eq!(is_same_policy(&everybody, &theirs), same, "{theirs}");
+    }
 }
 
 #[test]

@@ -9,40 +9,55 @@ use super::{
 use crate::{
     model::{
         change::{Action, Subject},
-        pull_through::Cache,
+        pull_through::{Cache, Prefix},
     },
     pull_through::state::{Actual, Planned, PolicyScope, Step},
 };
 
 /// The change to the policy, and what cannot be granted as the prefix has a rule of another
-/// upstream; what is no longer granted goes in any case.
+/// upstream; a grant that is no longer written goes in any case.
 pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+    let there = actual.registry_policy.as_ref();
     let mut planned = Vec::new();
     let (mut ids, mut grants) = (Vec::new(), Vec::new());
     for cache in wanted.caches {
         let (its_ids, its_grants) =
             (statements::ids(&cache.prefix), grants_of(wanted, cache, actual));
-        if !its_grants.is_empty() && wanted.is_blocked(cache, actual) {
-            let fields =
-                statements::merged(actual.registry_policy.as_ref(), &its_ids, &its_grants).fields;
-            if !fields.is_empty() {
-                planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
-            }
+        if !wanted.is_blocked(cache, actual) {
+            ids.extend(its_ids);
+            grants.extend(its_grants);
             continue;
         }
-        ids.extend(its_ids);
-        grants.extend(its_grants);
+        let is_granted = |id: &String| its_grants.iter().any(|grant| grant["Sid"] == **id);
+        let (granted, gone): (Vec<_>, Vec<_>) = its_ids.into_iter().partition(is_granted);
+        ids.extend(gone);
+        let fields = statements::merged(there, &granted, &its_grants).fields;
+        if !fields.is_empty() {
+            planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
+        }
     }
-    let change =
-        change(wanted, actual, statements::merged(actual.registry_policy.as_ref(), &ids, &grants));
-    planned.extend(change.map(|planned| match first_tagged(wanted, actual) {
-        Some(cache) if planned.change.hint.is_none() && !grants.is_empty() => planned.hint(format!(
-            "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
-            cache.prefix
-        )),
+    let merged = statements::merged(there, &ids, &grants);
+    planned.extend(change(wanted, actual, merged).map(|planned| match warning(wanted, actual) {
+        Some(warning) if planned.change.hint.is_none() => planned.hint(warning),
         _ => planned,
     }));
     planned
+}
+
+/// What a person should know about what is granted.
+fn warning(wanted: &Wanted<'_>, actual: &Actual) -> Option<String> {
+    let mut granted = wanted.caches.iter().filter(|cache| cache.access.is_some());
+    if granted.clone().any(|cache| cache.prefix == Prefix::Root) {
+        let warning = "a cache at `ROOT` is the whole registry: its access is to every repository";
+        return Some(warning.to_owned());
+    }
+    let tagged = granted.find(|cache| gives_tags(cache))?;
+    (actual.scope == PolicyScope::Importing).then(|| {
+        format!(
+            "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
+            tagged.prefix
+        )
+    })
 }
 
 /// The removal of our statements for all of the prefixes.
@@ -87,13 +102,6 @@ fn grants_of(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Vec<Value> 
     }
     let resource = wanted.registry.repositories(&cache.prefix.wildcard());
     statements::grants((wanted.registry, &cache.prefix), access, &actions, Some(resource))
-}
-
-/// The first cache whose access lacks the right to tag, which its template asks for.
-fn first_tagged<'a>(wanted: &Wanted<'a>, actual: &Actual) -> Option<&'a Cache> {
-    let lacks = |cache: &&&Cache| cache.access.is_some() && gives_tags(cache);
-    let cache = wanted.caches.iter().find(lacks)?;
-    (actual.scope == PolicyScope::Importing).then_some(cache)
 }
 
 fn gives_tags(cache: &Cache) -> bool {

@@ -122,12 +122,32 @@ fn change(
         let hint = "ECR makes repositories with tags or a KMS key in the name of a role only: write the template's `role_arn`, or leave tags and key away";
         return Some(thing.conflict(fields, hint));
     }
-    Some(match there {
-        None => thing.planned(Action::Create, fields, Step::CreateTemplate(template)),
-        Some(_) => thing
-            .planned(Action::Update, fields, Step::UpdateTemplate(template))
-            .hint("it is for repositories that are made from now on; those that are there stay"),
+    if there.is_some() {
+        let update = thing.planned(Action::Update, fields, Step::UpdateTemplate(template));
+        let hint = "it is for repositories that are made from now on; those that are there stay";
+        return Some(update.hint(hint));
+    }
+    let create = thing.planned(Action::Create, fields, Step::CreateTemplate(template));
+    Some(match wider(prefix, asked, actual) {
+        Some(wider) => create.hint(format!(
+            "the longest prefix wins: what the template `{}` says no longer counts below `{name}`",
+            wider.prefix
+        )),
+        None => create,
     })
+}
+
+/// The template that has made the repositories below this prefix until now.
+fn wider<'a>(prefix: &Prefix, asked: &Asked<'_>, actual: &'a Actual) -> Option<&'a Template> {
+    let name = prefix.to_string();
+    let covers = |wider: &&Template| {
+        let below = name.strip_prefix(&wider.prefix).is_some_and(|rest| rest.starts_with('/'));
+        below || wider.prefix == "ROOT"
+    };
+    let serves =
+        |wider: &&Template| asked.occasions.iter().any(|&it| wider.applied_for.contains(it));
+    let found = actual.templates.values().filter(covers).filter(serves);
+    found.max_by_key(|wider| if wider.prefix == "ROOT" { 0 } else { wider.prefix.len() })
 }
 
 /// What is written and not so, with the members that say so.

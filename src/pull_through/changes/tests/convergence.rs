@@ -6,11 +6,10 @@ use super::*;
 fn variants(upstream: Upstream) -> Vec<Cache> {
     let mut all = Vec::new();
     let bare = Wish { settings: Settings { policy: None, ..wish().settings }, ..wish() };
-    for template in [None, Some(Wish::default()), Some(bare), Some(wish())] {
+    for template in [None, Some(bare), Some(wish())] {
         for access in [
             None,
             access(Some("o-abc"), &[]),
-            access(None, &["111111111111"]),
             access(Some("o-abc"), &["111111111111", "222222222222"]),
         ] {
             all.push(Cache { template: template.clone(), access, ..cache(upstream) });

@@ -89,6 +89,16 @@ fn first_pulls_may_tag_where_the_template_gives_tags() {
 }
 
 #[test]
+fn access_to_a_cache_of_the_whole_registry_says_so() {
+    for (prefix, told) in [("ROOT", true), ("docker-hub", false)] {
+        let cache = Cache { prefix: prefix.parse().unwrap(), ..docker_hub(both()) };
+        let planned = World::of([cache]).changes(&scoped(PolicyScope::Everything));
+        let hint = planned.last().unwrap().change.hint.as_deref();
+        assert_eq!(hint.is_some_and(|hint| hint.contains("every repository")), told, "{hint:?}");
+    }
+}
+
+#[test]
 fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are() {
     let world = World::of([docker_hub(both())]);
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());

@@ -8,6 +8,12 @@ fn rule(prefix: &str, url: &str) -> (String, Rule) {
     (prefix.clone(), Rule { prefix, url, upstream_prefix, ..Rule::default() })
 }
 
+/// A registry in which others have this many rules.
+fn crowded(rules: usize) -> Actual {
+    let rules = (0..rules).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
+    Actual { rules, ..Actual::default() }
+}
+
 #[test]
 fn a_rule_is_made_with_what_is_known_of_its_secret() {
     let world = World::of([cache(Upstream::DockerHub)]);
@@ -54,6 +60,31 @@ fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
 }
 
 #[test]
+fn access_is_taken_back_even_where_none_can_be_given() {
+    let quay = |access| World::of([Cache { access, ..cache(Upstream::Quay) }]);
+    let both = access(Some("o-abc"), &["111111111111"]);
+    let granted = || {
+        let mut actual = quay(both.clone()).applied(scoped(PolicyScope::Everything));
+        actual.rules.get_mut("quay").unwrap().url = "ghcr.io".to_owned();
+        actual
+    };
+    let [organization, accounts] = statements::ids(&"quay".parse().unwrap());
+    for (written, left) in [
+        (both.clone(), &[&organization, &accounts][..]),
+        (access(Some("o-abc"), &[]), &[&organization]),
+        (access(Some("o-another"), &[]), &[&organization]),
+        (None, &[]),
+    ] {
+        let after = quay(written).applied(granted());
+        let policy = after.registry_policy.unwrap_or_default();
+        let statements = policy["Statement"].as_array().into_iter().flatten();
+        let ids: Vec<&str> = statements.map(|it| it["Sid"].as_str().unwrap()).collect();
+        assert_eq!(ids, left);
+        assert!(!policy.to_string().contains("o-another"), "{policy}");
+    }
+}
+
+#[test]
 fn no_prefix_at_the_upstream_is_root() {
     let world = World::of([cache(Upstream::Quay)]);
     for (there, same) in [("ROOT", true), ("", true), ("team-a", false), ("team-a/", false)] {
@@ -67,8 +98,7 @@ fn no_prefix_at_the_upstream_is_root() {
 fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
     let world =
         World::of([cache(Upstream::Quay), cache(Upstream::K8s), cache(Upstream::EcrPublic)]);
-    let mut actual = Actual::default();
-    actual.rules = (0..48).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
+    let mut actual = crowded(48);
     actual.rules.extend([rule("k8s", "registry.k8s.io")]);
     let planned = world.changes(&actual);
     let expected = ["+ rule quay (url: quay.io)", "! rule ecr-public (url: none → public.ecr.aws)"];
@@ -82,8 +112,6 @@ fn a_rule_that_waits_for_its_secret_takes_no_place_of_another() {
     let theirs = Credentials::Secret(arn("ecr-pullthroughcache/gone"));
     let waits = Cache { credentials: theirs, ..cache(Upstream::DockerHub) };
     let world = World::of([waits, cache(Upstream::Quay)]);
-    let mut actual = Actual::default();
-    actual.rules = (0..49).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
-    let planned = world.changes(&actual);
+    let planned = world.changes(&crowded(49));
     assert_eq!(lines(&planned).last().unwrap(), "+ rule quay (url: quay.io)");
 }

@@ -3,15 +3,12 @@
 use super::*;
 
 fn template_of(planned: &[Planned]) -> Vec<&WantedTemplate> {
-    let of = |planned: &&Planned| match &planned.step {
-        Some(Step::CreateTemplate(_) | Step::UpdateTemplate(_)) => true,
-        _ => false,
-    };
-    let found = planned.iter().filter(of).map(|planned| match planned.step.as_ref() {
-        Some(Step::CreateTemplate(template) | Step::UpdateTemplate(template)) => template,
-        _ => unreachable!("filtered"),
+    let steps = planned.iter().filter_map(|planned| planned.step.as_ref());
+    let templates = steps.filter_map(|step| match step {
+        Step::CreateTemplate(template) | Step::UpdateTemplate(template) => Some(template),
+        _ => None,
     });
-    found.collect()
+    templates.collect()
 }
 
 fn occasions(names: &[&str]) -> Option<BTreeSet<String>> {
@@ -133,5 +130,30 @@ fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
         let conflict = planned.iter().find(|it| it.change.action == Action::Conflict);
         assert_eq!(conflict.is_none(), works);
         assert!(conflict.is_none_or(|it| it.change.hint.as_ref().unwrap().contains("role_arn")));
+    }
+}
+
+#[test]
+fn a_template_that_takes_the_place_of_a_wider_one_says_so() {
+    for (wider, applied_for, told) in [
+        (&["ROOT"][..], "PULL_THROUGH_CACHE", Some("`ROOT`")),
+        (&["ROOT", "team"], "PULL_THROUGH_CACHE", Some("`team`")),
+        (&["ROOT"], "REPLICATION", None),
+        (&["tea"], "PULL_THROUGH_CACHE", None),
+        (&[], "", None),
+    ] {
+        let prefix = "team/hub".parse().unwrap();
+        let template = Some(Wish::default());
+        let world = World::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
+        let mut actual = Actual::default();
+        for prefix in wider {
+            let mut template = blank(prefix);
+            template.applied_for = occasions(&[applied_for]).unwrap();
+            actual.templates.insert((*prefix).to_owned(), template);
+        }
+        let planned = world.changes(&actual);
+        let hint = planned.last().unwrap().change.hint.as_deref();
+        assert_eq!(hint.is_some(), told.is_some(), "{wider:?} {hint:?}");
+        assert!(told.is_none_or(|told| hint.unwrap().contains(told)), "{wider:?} {hint:?}");
     }
 }

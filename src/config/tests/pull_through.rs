@@ -1,0 +1,310 @@
+//! Caches and the ways of images: what is read, what follows from it, and what is left alone.
+
+use super::*;
+use crate::model::{
+    Pointer,
+    ecr_settings::{Encryption, TagMutability},
+    pull_through::{Access, Credentials, Prefix, Template, Upstream},
+};
+
+const EU: &str = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n";
+const LOGIN: &str = "credentials = { username = \"${NAME}\", access_token = \"${PASSWORD}\" }\n";
+
+/// A right configuration of one ECR registry and this.
+fn with_ecr(rest: &str) -> Config {
+    parse(&format!("{EU}{rest}")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Its caches.
+fn caches(rest: &str) -> Vec<Cache> {
+    with_ecr(&format!("[[pull_through]]\n{rest}")).caches
+}
+
+#[test]
+fn a_destination_and_a_cache_are_a_whole_configuration() {
+    let config = with_ecr("[[pull_through]]\nupstream = \"quay\"\n");
+    assert_eq!((config.entries.len(), config.caches.len(), config.warnings.len()), (0, 1, 0));
+    let cache = &config.caches[0];
+    assert_eq!(cache.upstream_prefix, Prefix::Root);
+    assert!(cache.template.is_none() && cache.access.is_none());
+}
+
+#[test]
+fn an_upstream_says_where_it_is_and_what_its_prefix_is() {
+    let acr = format!("url = \"acme.azurecr.io\"\n{LOGIN}");
+    let ecr = "url = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
+    for (upstream, rest, url) in [
+        ("docker-hub", LOGIN, "registry-1.docker.io"),
+        ("github", LOGIN, "ghcr.io"),
+        ("gitlab", LOGIN, "registry.gitlab.com"),
+        ("quay", "", "quay.io"),
+        ("quay", "url = \"quay.io\"\n", "quay.io"),
+        ("k8s", "", "registry.k8s.io"),
+        ("ecr-public", "", "public.ecr.aws"),
+        ("azure", &acr, "acme.azurecr.io"),
+        ("chainguard", LOGIN, "cgr.dev"),
+        ("ecr", ecr, "123456789012.dkr.ecr.us-east-1.amazonaws.com"),
+    ] {
+        let cache = caches(&format!("upstream = \"{upstream}\"\n{rest}")).remove(0);
+        assert_eq!((cache.upstream.name(), cache.url.as_str()), (upstream, url));
+        assert_eq!(cache.prefix.to_string(), upstream);
+        let is_written = matches!(&cache.credentials, Credentials::Written { username, .. } if username == "joe");
+        assert_eq!(is_written, rest.contains("credentials"), "{upstream}");
+        assert!(!format!("{cache:?}").contains("hunter2"), "{upstream}");
+    }
+}
+
+#[test]
+fn a_cache_says_what_it_is_written_to_be() {
+    let secret =
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/h-AbCdEf";
+    let hub = caches(&format!(
+        "upstream = \"docker-hub\"\nprefix = \"ROOT\"\nsecret_arn = \"{secret}\"\n\
+         access = {{ organization = \"o-abc123\", accounts = [\"210987654321\"] }}\n"
+    ))
+    .remove(0);
+    assert!(matches!(hub.credentials, Credentials::Secret(arn) if arn == secret));
+    assert_eq!(hub.prefix, Prefix::Root);
+    let expected = Access {
+        organization: Some("o-abc123".to_owned()),
+        accounts: vec!["210987654321".to_owned()],
+    };
+    assert_eq!(hub.access, Some(expected));
+
+    let role = "arn:aws:iam::123456789012:role/ecr";
+    let ecr = caches(&format!(
+        "upstream = \"ecr\"\nurl = \"210987654321.dkr.ecr.us-east-1.amazonaws.com\"\n\
+         prefix = \"team\"\nupstream_prefix = \"platform/team\"\nrole_arn = \"{role}\"\n\
+         [pull_through.template]\ntag_mutability = \"immutable\"\nexclusions = [\"latest\"]\n\
+         tags = {{ a = \"b\" }}\nrole_arn = \"{role}\"\nlifecycle_file = \"short.json\"\n\
+         encryption = {{ type = \"kms\", key = \"arn:aws:kms:eu-west-1:123456789012:key/1\" }}\n"
+    ))
+    .remove(0);
+    assert_eq!(ecr.upstream, Upstream::Ecr);
+    assert!(matches!(ecr.credentials, Credentials::Role(arn) if arn == role));
+    assert_eq!(ecr.upstream_prefix.to_string(), "platform/team");
+    let Template { settings, role_arn } = ecr.template.unwrap();
+    assert_eq!(role_arn.as_deref(), Some(role));
+    assert_eq!(
+        settings.mutability,
+        Some(TagMutability::ImmutableExcept(vec!["latest".to_owned()]))
+    );
+    assert!(matches!(settings.encryption, Some(Encryption::Kms(Some(_)))));
+    assert_eq!((settings.tags["a"].as_str(), settings.scan_on_push), ("b", None));
+    // too short for a repository, and not for a template
+    assert_eq!(settings.lifecycle.unwrap()["rules"][0]["rulePriority"], 1);
+}
+
+#[test]
+fn a_cache_is_at_every_ecr_destination_or_at_those_it_names() {
+    let destinations = "[[destination]]\nregistry = \"r.example\"\n\
+        [[destination]]\nregistry = \"localhost:5000\"\nendpoint_url = \"http://127.0.0.1:4566\"\n\
+        [[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\nname = \"us\"\n";
+    let at = |written: &str| {
+        let quay = format!("{destinations}[[pull_through]]\nupstream = \"quay\"\n{written}");
+        let ids = with_ecr(&quay).caches.remove(0).destinations;
+        ids.into_iter().map(|id| id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(at(""), [0, 3]);
+    assert_eq!(at("destinations = [\"us\"]"), [3]);
+}
+
+#[test]
+fn an_account_is_named_in_the_partition_of_its_cache_or_by_its_number_in_several() {
+    let china =
+        "[[destination]]\nregistry = \"123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn\"\n";
+    let quay = "[[pull_through]]\nupstream = \"quay\"\n\
+        template.policy = { accounts = [\"210987654321\"] }\n";
+    for (destinations, expected) in [
+        (EU.to_owned(), "arn:aws:iam::210987654321:root"),
+        (china.to_owned(), "arn:aws-cn:iam::210987654321:root"),
+        (format!("{EU}{china}"), "210987654321"),
+    ] {
+        let config = parse(&format!("{destinations}{quay}")).unwrap();
+        let policy = config.caches[0].template.as_ref().unwrap().settings.policy.as_ref().unwrap();
+        assert_eq!(policy["Statement"][0]["Principal"]["AWS"][0], expected);
+    }
+}
+
+/// Where the only image goes: what is mirrored, and what is cached by which cache.
+fn ways(config: &Config) -> (Vec<String>, Vec<(usize, String)>) {
+    let entry = &config.entries[0];
+    let mirrored = entry.places.iter().map(|place| place.repository.to_string()).collect();
+    let cached = entry.cached.iter().map(|it| (it.cache, it.repository.to_string())).collect();
+    (mirrored, cached)
+}
+
+const CACHES: &str = "[[destination]]\nregistry = \"r.example\"\nprefix = \"plain\"\n\
+    [[pull_through]]\nupstream = \"quay\"\n\
+    [[pull_through]]\nupstream = \"ecr\"\nprefix = \"all\"\n\
+    url = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n\
+    [[pull_through]]\nupstream = \"ecr\"\nprefix = \"team\"\nupstream_prefix = \"platform/team\"\n\
+    url = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
+
+#[test]
+fn an_image_goes_the_way_that_is_written_to_each_destination() {
+    let us = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+    for (source, rest, mirrored, cached) in [
+        ("quay.io/a/b", "", &["a/b", "plain/a/b"][..], &[][..]),
+        ("quay.io/a/b", "via = \"mirror\"", &["a/b", "plain/a/b"], &[]),
+        ("quay.io/a/b", "via = \"auto\"", &["plain/a/b"], &[(0, "quay/a/b")]),
+        // its names are for where it is mirrored
+        ("quay.io/a/b", "via = \"auto\"\nrepository = \"c\"", &["plain/c"], &[(0, "quay/a/b")]),
+        ("gcr.io/a/b", "via = \"auto\"", &["a/b", "plain/a/b"], &[]),
+        (&format!("{us}/x"), "via = \"auto\"", &["plain/x"], &[(1, "all/x")]),
+        (
+            &format!("{us}/platform/team/x"),
+            "via = \"auto\"",
+            &["plain/platform/team/x"],
+            &[(2, "team/x")],
+        ),
+    ] {
+        let image = format!("{CACHES}[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n{rest}\n");
+        let (to, through) = ways(&with_ecr(&image));
+        assert_eq!(to, mirrored, "{source} {rest}");
+        let through: Vec<_> = through.iter().map(|(at, name)| (*at, name.as_str())).collect();
+        assert_eq!(through, cached, "{source} {rest}");
+    }
+}
+
+#[test]
+fn a_cache_is_of_the_registry_under_whichever_name_it_is_a_destination() {
+    let config = with_ecr(
+        "name = \"eu\"\n\
+         [[destination]]\nregistry = \"123456789012.dkr-ecr.eu-west-1.on.aws\"\nprefix = \"six\"\n\
+         [[pull_through]]\nupstream = \"quay\"\ndestinations = [\"eu\"]\n\
+         [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\nvia = \"pull-through\"\n",
+    );
+    let cached = (0, "quay/a/b".to_owned());
+    assert_eq!(ways(&config), (vec![], vec![cached.clone(), cached]));
+}
+
+#[test]
+fn what_is_only_cached_is_no_image_to_mirror_and_is_pulled_as_it_is_written() {
+    let tag = |text: &str| Pointer::Tag(text.parse().unwrap());
+    let pinned = format!("source = \"quay.io/a/b@sha256:{HEX}\"\ntag = \"1\"");
+    for (image, pulls) in [
+        ("source = \"quay.io/a/b\"\ntags = [\"1\", \"2\"]", Some(vec![tag("1"), tag("2")])),
+        (&pinned, Some(vec![Pointer::Digest(digest())])),
+        ("source = \"quay.io/a/b\"\nselect = { newest = 1 }", None),
+    ] {
+        let text = format!(
+            "[[pull_through]]\nupstream = \"quay\"\n[[image]]\n{image}\nvia = \"pull-through\"\n"
+        );
+        let config = with_ecr(&text);
+        let entry = &config.entries[0];
+        assert_eq!(entry.pulls(), pulls, "{image}");
+        // tags that are selected have to be asked for in either case
+        assert_eq!(entry.images(), pulls.map(|_| Vec::new()), "{image}");
+    }
+}
+
+fn digest() -> Digest {
+    format!("sha256:{HEX}").parse().unwrap()
+}
+
+#[test]
+fn an_image_that_is_mirrored_and_cached_has_targets_where_it_is_mirrored() {
+    let text = format!(
+        "{CACHES}[[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\nretag = \"{{tag}}-{{digest8}}\"\nvia = \"auto\"\n"
+    );
+    let config = with_ecr(&text);
+    let entry = &config.entries[0];
+    assert!(entry.images().is_none(), "its tag is made of a digest");
+    let image = entry.image(&"1".parse().unwrap(), Some(&digest())).unwrap();
+    let targets: Vec<_> =
+        image.targets.iter().map(|it| (it.destination.0, it.tag.as_str())).collect();
+    assert_eq!(targets, [(1, "1-e3b0c442")]);
+    assert_eq!(entry.pulls(), Some(vec![Pointer::Tag("1".parse().unwrap())]));
+}
+
+#[test]
+fn what_all_images_are_made_into_is_not_asked_of_one_that_is_cached() {
+    let config = with_ecr(
+        "[defaults]\nvia = \"auto\"\nflatten = true\n[[pull_through]]\nupstream = \"quay\"\n\
+         [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\n\
+         [[image]]\nsource = \"gcr.io/a/b\"\ntags = [\"1\"]\nplatforms = [\"linux/amd64\"]\n",
+    );
+    let shapes: Vec<_> = config.entries.iter().map(|entry| entry.want.shape).collect();
+    assert_eq!(shapes, [Shape::Index, Shape::Flat]);
+}
+
+#[test]
+fn repositories_can_be_left_to_the_first_push() {
+    let config = with_ecr(
+        "[destination.repositories]\ncreate = \"on-push\"\ntag_mutability = \"immutable\"\n\
+         lifecycle = { keep_newest = 5 }\nencryption = { type = \"aes256\" }\n",
+    );
+    let repositories = &config.destinations[0].repositories;
+    assert_eq!(repositories.create, Create::OnPush);
+    assert!(!repositories.create.is_ours());
+}
+
+#[test]
+fn a_registry_has_as_many_rules_as_ecr_allows() {
+    let rule = |n| format!("[[pull_through]]\nupstream = \"quay\"\nprefix = \"q{n:02}\"\n");
+    let rules = |count| format!("{EU}{}", (0..count).map(rule).collect::<String>());
+    assert_eq!(parse(&rules(50)).unwrap().caches.len(), 50);
+    let error = parse(&rules(51)).unwrap_err().to_string();
+    assert!(error.starts_with("error: mirror.toml:154:12\n"), "{error}");
+    assert!(error.contains("^ more than the 50 rules that a registry may have\nhint: "), "{error}");
+}
+
+#[test]
+fn what_is_meant_is_not_warned_of() {
+    for rest in [
+        "[[pull_through]]\nupstream = \"quay\"\n[pull_through.template]\ntag_mutability = \"mutable\"\n",
+        "[[pull_through]]\nupstream = \"quay\"\n[pull_through.template]\n\
+         tag_mutability = \"immutable\"\nexclusions = [\"latest\"]\n",
+        "[[pull_through]]\nupstream = \"quay\"\ntemplate.lifecycle = { keep_newest = 5 }\n",
+        "[[pull_through]]\nupstream = \"quay\"\nprefix = \"ROOT\"\ntemplate.lifecycle = { keep_newest = 50 }\n",
+        "[[pull_through]]\nupstream = \"quay\"\nprefix = \"ROOT\"\ntemplate.lifecycle = { expire_after_days = 5 }\n",
+        "[[pull_through]]\nupstream = \"quay\"\nprefix = \"ab\"\n\
+         [[pull_through]]\nupstream = \"k8s\"\nprefix = \"abc/d\"\n",
+        // below a prefix, and at another registry
+        "name = \"eu\"\n[[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\nname = \"us\"\n\
+         [[pull_through]]\nupstream = \"quay\"\nprefix = \"aa\"\ndestinations = [\"eu\"]\n\
+         [[pull_through]]\nupstream = \"k8s\"\nprefix = \"aa/b\"\ndestinations = [\"us\"]\n\
+         [[image]]\nsource = \"nginx\"\nrepository = \"aa/nginx\"\ntags = [\"1\"]\ndestinations = [\"us\"]\n",
+        &format!(
+            "prefix = \"mirror\"\n[[pull_through]]\nupstream = \"docker-hub\"\n{LOGIN}\
+             [[image]]\nsource = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub/library/nginx\"\ntags = [\"1\"]\n\
+             [[image]]\nsource = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com/app\"\ntags = [\"1\"]\n"
+        ),
+    ] {
+        assert_eq!(with_ecr(rest).warnings, [] as [&str; 0], "{rest}");
+    }
+}
+
+#[test]
+fn the_examples_are_right_short_and_not_warned_of() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pull-through");
+    let environment = |name: &str| {
+        Some(match name {
+            "ECR_REGISTRY" => "123456789012.dkr.ecr.eu-west-1.amazonaws.com".to_owned(),
+            "AWS_ORGANIZATION" => "o-a1b2c3d4e5".to_owned(),
+            "UPSTREAM_REGISTRY" => "210987654321.dkr.ecr.eu-west-1.amazonaws.com".to_owned(),
+            "PULL_ROLE_ARN" => "arn:aws:iam::123456789012:role/ecr-pull-through".to_owned(),
+            _ => "value".to_owned(),
+        })
+    };
+    let mut shown: Vec<&str> = Vec::new();
+    for upstream in Upstream::all() {
+        let path = directory.join(upstream.name()).with_extension("toml");
+        let config = Config::load(&path, &environment).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.warnings, [] as [&str; 0], "{}", path.display());
+        assert!(config.caches.iter().any(|cache| cache.upstream == upstream));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# ") && text.lines().count() <= 15, "{}", path.display());
+        shown.push(upstream.name());
+    }
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), shown.len(), "each is of an upstream");
+
+    let text = fs::read_to_string(directory.join("docker-hub.toml")).unwrap();
+    assert!(text.lines().count() <= 12);
+    let hub =
+        Config::load(&directory.join("docker-hub.toml"), &environment).unwrap().caches.remove(0);
+    assert!(matches!(hub.credentials, Credentials::Written { .. }));
+    assert!(hub.template.unwrap().settings.lifecycle.is_some());
+    assert!(hub.access.unwrap().organization.is_some());
+}
