@@ -198,6 +198,22 @@ async fn destroying_removes_what_is_written_and_says_what_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
+    let world = World::new().await;
+    let role = "role_arn = \"arn:aws:iam::123456789012:role/templates\"";
+    let tagged = format!("{QUAY}[pull_through.template]\ntags = {{ team = \"x\" }}\n{role}\n");
+    let plan = world.run(&["plan"], &tagged).await;
+    assert!(plan.talk.contains("the role of template quay needs this trust policy:"), "{plan:?}");
+    for part in ["\"ecr.amazonaws.com\"", "\"ecr:CreateRepository\"", "repository/quay/*\""] {
+        assert!(plan.talk.contains(part), "{part}: {}", plan.talk);
+    }
+    assert_exit(&world.run(&["apply", "--yes"], &tagged).await, 0);
+    let again = world.run(&["plan", "--check"], &tagged).await;
+    assert_exit(&again, 0);
+    assert_eq!(again.talk, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_changed_where_nobody_can_be_asked() {
     let world = World::new().await;
     for verb in ["apply", "destroy"] {
@@ -219,7 +235,7 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
         "[[destination]]\nregistry = \"{foreign}\"\nname = \"second\"\nendpoint_url = \"{endpoint}/nowhere\"\n"
     );
     let apply = world.run(&["apply", "--yes"], &format!("{second}{QUAY}")).await;
-    assert!(apply.status != Some(0), "{}", apply.talk);
+    assert_exit(&apply, 1);
     assert!(
         apply.talk.contains(&format!("cannot tell what there is in {foreign}")),
         "{}",

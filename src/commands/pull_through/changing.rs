@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{
     cli::{Global, pull_through::Where},
-    commands::{ends::World, mirroring::configuration, status},
+    commands::{
+        ends::World,
+        mirroring::{configuration, warn},
+        status,
+    },
     config::Config,
     ecr::Session,
     engine::Shutdown,
@@ -133,9 +137,7 @@ pub(super) async fn carry_out(
 /// Reads the configuration, and tells what in it is most likely not meant.
 fn read(global: &Global, screen: &Screen) -> Result<Config> {
     let config = configuration(global)?;
-    for warning in &config.warnings {
-        screen.tell(|out| writeln!(out, "{warning}"));
-    }
+    warn(screen, &config);
     Ok(config)
 }
 
@@ -181,6 +183,8 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        // "nothing was attempted" is not so where others are changed
+        let worst = if proposals.is_empty() { worst } else { worst.min(1) };
         (proposals, worst)
     }
 

@@ -202,7 +202,8 @@ mod tests {
         };
         assert_eq!(until_seen(&UNTIL_SEEN, attempt).await.unwrap(), Made::Now);
         assert_eq!((asked.get(), begun.elapsed()), (4, Duration::from_millis(3500)));
-        (asked.set(0), seen_after.set(u32::MAX));
+        asked.set(0);
+        seen_after.set(u32::MAX);
         let begun = Instant::now();
         assert_eq!(until_seen(&UNTIL_SEEN, attempt).await.unwrap_err().kind(), gone().kind());
         assert_eq!(begun.elapsed(), Duration::from_millis(29_500));
