@@ -65,7 +65,8 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
-const REFUSED: Code = ("1", "AWS refused something; what was done until then stays");
+const REFUSED: Code =
+    ("1", "AWS refused something, or nobody agreed; what was done until then stays");
 
 pub(super) fn pull_through() -> String {
     examples(&[
@@ -87,7 +88,7 @@ pub(super) fn pull_through_plan() -> String {
 pub(super) fn pull_through_apply() -> String {
     status(&[
         ("0", "everything written is set up (or was already)"),
-        ("1", "something conflicts, or AWS refused it; what was done until then stays"),
+        ("1", "something conflicts, AWS refused it, or nobody agreed; what was done stays"),
         WRONG,
         STOPPED,
     ])

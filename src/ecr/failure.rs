@@ -64,7 +64,16 @@ const NAMES: &[(Kind, &[&str])] = &[
         ],
     ),
     (Kind::RepositoryMissing, &["RepositoryNotFound"]),
-    (Kind::NotFound, &["ImageNotFound", "LayerInaccessible", "ResourceNotFound"]),
+    (
+        Kind::NotFound,
+        &[
+            "ImageNotFound",
+            "LayerInaccessible",
+            "ResourceNotFound",
+            "PullThroughCacheRuleNotFound",
+            "TemplateNotFound",
+        ],
+    ),
     (Kind::ContentMissing, &["LayersNotFound", "ReferencedImagesNotFound"]),
     (Kind::TagImmutable, &["ImageTagAlreadyExists"]),
     (Kind::Corrupt, &["InvalidLayer", "ImageDigestDoesNotMatch"]),
@@ -190,8 +199,10 @@ fn hint(kind: Kind, name: &str, asked: &Asked<'_>) -> Option<String> {
                 .to_owned(),
         ),
         Kind::Denied => Some(format!(
-            "the role needs `{}:{}` here (`ecr-mirror iam mirror` prints the policy)",
-            asked.service, asked.action
+            "the role needs `{}:{}` here (`ecr-mirror iam {}` prints the policy)",
+            asked.service,
+            asked.action,
+            policy_of(asked.action)
         )),
         Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => Some(
             "check the secret access key, and that this machine's clock is right".to_owned(),
@@ -201,8 +212,25 @@ fn hint(kind: Kind, name: &str, asked: &Asked<'_>) -> Option<String> {
             "the quota is the account's; ask for a higher one in the Service Quotas console"
                 .to_owned(),
         ),
+        Kind::Configuration if name.starts_with("UnableToDecryptSecretValue") => Some(
+            "ECR reads secrets under the key `aws/secretsmanager` only, none under a key of yours"
+                .to_owned(),
+        ),
+        Kind::Configuration if name.starts_with("UnableToAccessSecret") => Some(
+            r#"the secret must be in the registry's account and region, and hold `{"username": "…", "accessToken": "…"}`"#
+                .to_owned(),
+        ),
         _ => None,
     }
+}
+
+/// The policy of `iam` that has the action.
+fn policy_of(action: &str) -> &'static str {
+    const OF_CACHES: [&str; 4] =
+        ["PullThroughCacheRule", "RepositoryCreationTemplate", "RegistryPolicy", "Secret"];
+    let is_of_caches = OF_CACHES.iter().any(|part| action.contains(part));
+    // the mirror reads logins, too
+    if is_of_caches && action != "GetSecretValue" { "pull-through" } else { "mirror" }
 }
 
 fn sign_in(identity: &Identity) -> String {

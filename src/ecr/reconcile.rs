@@ -5,10 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ecr::{
-    error::ProvideErrorMetadata,
-    types::{ImageScanningConfiguration, Tag as ApiTag},
-};
+use aws_sdk_ecr::{error::ProvideErrorMetadata, types::ImageScanningConfiguration};
 use serde_json::Value;
 
 use super::{
@@ -202,7 +199,7 @@ impl Repositories {
                 let put = api.call("TagResource", |ecr| {
                     ecr.tag_resource()
                         .set_resource_arn(told.repository_arn.clone())
-                        .set_tags(Some(to_tags(tags)))
+                        .set_tags(Some(settings::to_tags(tags)))
                         .send()
                 });
                 put.await.map(drop)
@@ -229,12 +226,4 @@ impl Repositories {
             }
         }
     }
-}
-
-/// Tags as the API takes them.
-pub(super) fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
-    let tag = |(key, value): (&String, &String)| {
-        ApiTag::builder().key(key).value(value).build().expect("both members are set")
-    };
-    tags.iter().map(tag).collect()
 }

@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{
     api::Api,
     claims::Claims,
-    reconcile::{CALLS, to_tags},
+    reconcile::CALLS,
     settings::{self, Step},
 };
 use crate::{
@@ -121,7 +121,7 @@ impl Repositories {
             .set_encryption_configuration(
                 written.encryption.as_ref().map(settings::encryption_to_api),
             )
-            .set_tags((!written.tags.is_empty()).then(|| to_tags(&written.tags)))
+            .set_tags((!written.tags.is_empty()).then(|| settings::to_tags(&written.tags)))
     }
 
     /// Puts the policies of a repository that this run has made.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
-    ImageTagMutabilityExclusionFilterType, Repository as Described,
+    ImageTagMutabilityExclusionFilterType, Repository as Described, Tag as ApiTag,
 };
 use serde_json::{Value, json};
 
@@ -224,6 +224,14 @@ pub fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
         .set_kms_key(setting.key().map(str::to_owned))
         .build()
         .expect("the type is set")
+}
+
+/// Tags as the API takes them.
+pub fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
+    let tag = |(key, value): (&String, &String)| {
+        ApiTag::builder().key(key).value(value).build().expect("both members are set")
+    };
+    tags.iter().map(tag).collect()
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub enum Subject {
 
 impl Subject {
     /// In a word or two.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Repository => "repository",
             Self::Account => "account",

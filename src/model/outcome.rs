@@ -174,11 +174,20 @@ pub enum Interrupt {
     Term,
 }
 
+impl Interrupt {
+    /// The exit status of what it ended.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Int => 130,
+            Self::Term => 143,
+        }
+    }
+}
+
 /// The exit status: signals beat failures, failures beat what is left for the next run.
 pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
     match interrupt {
-        Some(Interrupt::Int) => 130,
-        Some(Interrupt::Term) => 143,
+        Some(interrupt) => interrupt.status(),
         None if totals.failed + totals.drifted > 0 => 1,
         None if totals.deferred + totals.not_started > 0 => 3,
         None => 0,

@@ -4,6 +4,7 @@
 //! registries) passes through [`printable`] on its way to a terminal. The views are pure: they
 //! write styled text to any writer, and [`Screen`] decides once what becomes of colours and width.
 
+pub mod changes;
 pub mod failure;
 pub mod file;
 pub mod json;

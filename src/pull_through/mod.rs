@@ -14,6 +14,7 @@
 //!
 //! [`warm`] pulls images through what is set up.
 
+pub mod apply;
 pub mod ask;
 pub mod changes;
 pub mod state;
@@ -21,3 +22,6 @@ pub mod warm;
 
 pub use changes::{OnPush, Replace, Wanted, changes, removals};
 pub use state::{Actual, Planned, Registry, Step};
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ mod forecast;
 mod immutable;
 mod interruption;
 mod memory;
+mod pull_through;
 mod reading_back;
 mod readme;
 mod registries;

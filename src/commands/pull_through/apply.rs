@@ -1,15 +1,23 @@
 //! `pull-through apply`: sets up what the configuration writes.
 
+use super::{
+    changing::{Aim, Format, Order, carry_out},
+    consent::Consent,
+};
 use crate::{
     cli::{Global, pull_through::ApplyArgs},
-    model::{Error, Kind, Result},
+    model::Result,
     output::Screen,
+    pull_through::changes::Replace,
 };
 
-/// Not yet.
+/// Prints the changes on stdout, has them agreed to, and makes them.
 ///
 /// # Errors
-/// Always.
-pub(super) async fn run(_global: &Global, _screen: &Screen, _args: &ApplyArgs) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "`pull-through apply` is not built yet"))
+/// When nothing was attempted: what is wrong with a change is told as it fails.
+pub(super) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
+    let consent = Consent::of(args.yes)?;
+    let aim = Aim::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
+    let order = Order { at: &args.at, aim, format: Format::of(args.json) };
+    carry_out(global, screen, &order, consent).await
 }

@@ -1,15 +1,21 @@
-//! `pull-through destroy`: removes what the configuration names.
+//! `pull-through destroy`: removes what the configuration names, and says what AWS keeps.
 
+use super::{
+    changing::{Aim, Format, Order, carry_out},
+    consent::Consent,
+};
 use crate::{
     cli::{Global, pull_through::DestroyArgs},
-    model::{Error, Kind, Result},
+    model::Result,
     output::Screen,
 };
 
-/// Not yet.
+/// Prints what goes on stdout, has it agreed to, and removes it.
 ///
 /// # Errors
-/// Always.
-pub(super) async fn run(_global: &Global, _screen: &Screen, _args: &DestroyArgs) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "`pull-through destroy` is not built yet"))
+/// When nothing was attempted: what is wrong with a removal is told as it fails.
+pub(super) async fn run(global: &Global, screen: &Screen, args: &DestroyArgs) -> Result<u8> {
+    let consent = Consent::of(args.yes)?;
+    let order = Order { at: &args.at, aim: Aim::Removal, format: Format::of(args.json) };
+    carry_out(global, screen, &order, consent).await
 }

@@ -1,6 +1,8 @@
 //! `pull-through`: ECR's own cache, planned, applied, looked at, warmed and removed.
 
 mod apply;
+mod changing;
+mod consent;
 mod destroy;
 mod export;
 mod plan;

@@ -1,15 +1,21 @@
-//! `pull-through plan`: shows what `apply` would change.
+//! `pull-through plan`: shows what `apply` would change. Writes nothing.
 
+use super::changing::{Aim, Format, Order, look};
 use crate::{
     cli::{Global, pull_through::PlanArgs},
-    model::{Error, Kind, Result},
+    model::Result,
     output::Screen,
+    pull_through::changes::Replace,
 };
 
-/// Not yet.
+/// Prints the changes on stdout.
 ///
 /// # Errors
-/// Always.
-pub(super) async fn run(_global: &Global, _screen: &Screen, _args: &PlanArgs) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "`pull-through plan` is not built yet"))
+/// When the configuration is wrong, or nothing can be printed.
+pub(super) async fn run(global: &Global, screen: &Screen, args: &PlanArgs) -> Result<u8> {
+    let aim = Aim::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
+    let order = Order { at: &args.at, aim, format: Format::of(args.json) };
+    let looked = look(global, screen, &order).await?;
+    let differs = u8::from(args.check && looked.changes > 0);
+    Ok(looked.status.max(differs))
 }

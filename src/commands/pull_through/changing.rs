@@ -1,0 +1,353 @@
+//! What `plan`, `apply` and `destroy` share: changes are proposed, shown, agreed to, carried out.
+//!
+//! Guards that nothing is changed that was not shown: what is there is looked at again once a
+//! person has agreed. Registries are asked at once and changed one after the other; one that fails
+//! does not stop the others.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use futures::future;
+
+use super::{
+    Site,
+    consent::{self, Consent},
+    sites,
+};
+use crate::{
+    cli::{Global, pull_through::Where},
+    commands::{
+        ends::World,
+        mirroring::{configuration, warn},
+        status,
+    },
+    config::Config,
+    ecr::Session,
+    engine::Shutdown,
+    model::{
+        Change, Create, Error, Kind, Result,
+        change::{Action, Subject},
+        ecr_settings::Encryption,
+        pull_through::{Cache, Credentials, Prefix},
+    },
+    output::{
+        Screen,
+        changes::{self as view, Kept, Section},
+        failure,
+    },
+    pull_through::{
+        Planned,
+        apply::apply,
+        ask,
+        changes::{
+            Documents, OnPush, Replace, Role, Wanted, changes, removals, role_policy, secrets,
+        },
+    },
+};
+
+/// What is to become of the registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// They have what is written.
+    SetUp(Replace),
+    /// They have it no more.
+    Removal,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Lines, for a person.
+    Lines,
+    /// JSON, for a machine.
+    Json,
+}
+
+impl Format {
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
+}
+
+/// What a verb is to do.
+pub(super) struct Order<'a> {
+    pub(super) at: &'a Where,
+    pub(super) aim: Aim,
+    pub(super) format: Format,
+}
+
+/// What came of looking.
+pub(super) struct Looked {
+    /// Registries that cannot be asked: the exit status for them; 0 where all can.
+    pub(super) status: u8,
+    /// What is to change.
+    pub(super) changes: usize,
+}
+
+/// Shows what would change, and changes nothing.
+///
+/// # Errors
+/// When the configuration is wrong, or nothing can be printed.
+pub(super) async fn look(global: &Global, screen: &Screen, order: &Order<'_>) -> Result<Looked> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let (proposals, status) = run.propose().await;
+    let shown = run.show(&proposals);
+    let changes = proposals.iter().map(|proposal| proposal.planned.len()).sum();
+    world.close().await;
+    shown.map(|()| Looked { status, changes })
+}
+
+/// Shows what is to change, has it agreed to, and changes it; gives the exit status.
+///
+/// # Errors
+/// When nothing was attempted.
+pub(super) async fn carry_out(
+    global: &Global,
+    screen: &Screen,
+    order: &Order<'_>,
+    consent: Consent,
+) -> Result<u8> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let shutdown = Shutdown::default();
+    let ended = tokio::select! {
+        ended = run.carry_out(consent, &shutdown) => ended,
+        () = shutdown.dropping() => Ok(0),
+        failed = shutdown.heed_signals() => match failed {
+            Err(cause) => {
+                Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause))
+            }
+            Ok(never) => match never {},
+        },
+    };
+    world.close().await;
+    match shutdown.interrupt() {
+        Some(interrupt) => {
+            screen.tell(|out| writeln!(out, "stopped; running again does what is left"));
+            Ok(interrupt.status())
+        }
+        None => ended,
+    }
+}
+
+/// Reads the configuration, and tells what in it is most likely not meant.
+fn read(global: &Global, screen: &Screen) -> Result<Config> {
+    let config = configuration(global)?;
+    warn(screen, &config);
+    Ok(config)
+}
+
+/// What is to change in one registry.
+struct Proposal<'a> {
+    site: &'a Site<'a>,
+    session: Arc<Session>,
+    planned: Vec<Planned>,
+}
+
+impl Proposal<'_> {
+    fn section(&self) -> Section<'_> {
+        let changes = self.planned.iter().map(|planned| &planned.change).collect();
+        Section { registry: self.site.registry.host.to_string(), changes }
+    }
+
+    fn conflicts(&self) -> usize {
+        self.planned.iter().filter(|planned| planned.step.is_none()).count()
+    }
+}
+
+/// A verb at work.
+struct Run<'a> {
+    screen: &'a Screen,
+    world: &'a World,
+    sites: &'a [Site<'a>],
+    order: &'a Order<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// What is to change where it can be asked, and the exit status for where it cannot.
+    async fn propose(&self) -> (Vec<Proposal<'a>>, u8) {
+        let asked = self.sites.iter().map(|site| self.propose_one(site));
+        let (mut proposals, mut worst) = (Vec::new(), 0);
+        for (site, proposed) in self.sites.iter().zip(future::join_all(asked).await) {
+            match proposed {
+                Ok(proposal) => proposals.push(proposal),
+                Err(error) => {
+                    worst = worst.max(status(&error));
+                    let host = &site.registry.host;
+                    let error = error.context(format!("cannot tell what there is in {host}"));
+                    failure::print(self.screen, &error);
+                }
+            }
+        }
+        // "nothing was attempted" is not so where others are changed
+        let worst = if proposals.is_empty() { worst } else { worst.min(1) };
+        (proposals, worst)
+    }
+
+    async fn propose_one(&self, site: &'a Site<'a>) -> Result<Proposal<'a>> {
+        // boxed, here and below: the compiler does not see to the bottom of futures this deep
+        let session = Box::pin(site.session(self.world)).await?;
+        let actual = Box::pin(ask::actual(&session, &secrets(&site.caches))).await?;
+        let on_push = on_push(site);
+        let (registry, caches) = (&site.registry, &site.caches[..]);
+        let replace = match self.order.aim {
+            Aim::SetUp(replace) => replace,
+            Aim::Removal => Replace::Never,
+        };
+        let wanted = Wanted { registry, caches, on_push: &on_push, replace };
+        let planned = match self.order.aim {
+            Aim::SetUp(_) => changes(&wanted, &actual),
+            Aim::Removal => removals(&wanted, &actual),
+        };
+        Ok(Proposal { site, session, planned })
+    }
+
+    fn show(&self, proposals: &[Proposal<'_>]) -> Result<()> {
+        let sections: Vec<Section<'_>> = proposals.iter().map(Proposal::section).collect();
+        self.screen.print(|out| match self.order.format {
+            Format::Lines => view::plan(out, &sections),
+            Format::Json => view::json(out, &sections),
+        })?;
+        if self.order.aim != Aim::Removal {
+            proposals.iter().for_each(|proposal| self.show_roles(proposal));
+        }
+        Ok(())
+    }
+
+    /// Shows what the roles must be that a change relies on: they are not made here.
+    fn show_roles(&self, proposal: &Proposal<'_>) {
+        let site = proposal.site;
+        for cache in &site.caches {
+            for (kind, role) in roles(cache).into_iter().flatten() {
+                let name = cache.prefix.to_string();
+                let is_of_it = |change: &Change| change.kind == kind && change.name == name;
+                if proposal.planned.iter().any(|planned| is_of_it(&planned.change)) {
+                    let Documents { trust, permissions } = role_policy(&site.registry, role);
+                    let what = format!("{} {name}", kind.word());
+                    self.screen.tell(|out| view::role(out, &what, (&trust, &permissions)));
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, consent: Consent, shutdown: &Shutdown) -> Result<u8> {
+        let agreed = tokio::select! {
+            biased;
+            () = shutdown.stopping() => return Ok(0),
+            agreed = self.agree(consent) => agreed?,
+        };
+        let Some((proposals, mut worst)) = agreed else {
+            self.screen.tell(|out| writeln!(out, "nothing is changed"));
+            return Ok(1);
+        };
+        for proposal in &proposals {
+            worst = worst.max(self.change(proposal, shutdown).await);
+        }
+        Ok(worst)
+    }
+
+    /// What is to be done with everybody's consent, and the exit status so far; `None`: nothing.
+    async fn agree(&self, consent: Consent) -> Result<Option<(Vec<Proposal<'a>>, u8)>> {
+        let (shown, status) = self.propose().await;
+        self.show(&shown)?;
+        let mut planned = shown.iter().flat_map(|proposal| &proposal.planned);
+        let changes_nothing = planned.all(|planned| planned.step.is_none());
+        if changes_nothing || consent == Consent::Given {
+            return Ok(Some((shown, status)));
+        }
+        if !consent::ask(self.screen, self.question()).await {
+            return Ok(None);
+        }
+        let (now, later) = self.propose().await;
+        if is_same(&shown, &now) {
+            return Ok(Some((now, status.max(later))));
+        }
+        let error = "what is there has changed since it was shown; nothing is changed";
+        Err(Error::new(Kind::Unavailable, error)
+            .hint("run again: that shows what is to change now"))
+    }
+
+    fn question(&self) -> &'static str {
+        match self.order.aim {
+            Aim::SetUp(_) => "apply these changes? [y/N] ",
+            Aim::Removal => "remove all of this? [y/N] ",
+        }
+    }
+
+    /// Carries out what is proposed for one registry; gives its exit status.
+    async fn change(&self, proposal: &Proposal<'_>, shutdown: &Shutdown) -> u8 {
+        if go_on(shutdown).is_break() {
+            return 0;
+        }
+        let mut kept = Kept::default();
+        let applied = apply(&proposal.session, &proposal.planned, |done| {
+            self.screen.tell(|out| view::made(out, &done.change));
+            if (done.change.action, done.change.kind) == (Action::Delete, Subject::Rule) {
+                kept.prefixes.push(done.change.name.clone());
+            }
+            go_on(shutdown)
+        });
+        let applied = Box::pin(applied).await;
+        for error in &applied.failures {
+            failure::print(self.screen, error);
+        }
+        for planned in &applied.left {
+            self.screen.tell(|out| view::left(out, &planned.change));
+        }
+        kept.secrets = applied.restorable;
+        let host = proposal.site.registry.host.to_string();
+        self.screen.tell(|out| view::kept(out, &host, &kept));
+        u8::from(!applied.failures.is_empty() || proposal.conflicts() > 0)
+    }
+}
+
+/// The roles that a cache needs, and which change relies on each.
+fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
+    let of_template = cache.template.as_ref().and_then(|template| {
+        let encryption = template.settings.encryption.as_ref();
+        let is_needed = template.role_arn.is_some()
+            || !template.settings.tags.is_empty()
+            || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
+        is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
+    });
+    let of_rule = match cache.credentials {
+        Credentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
+        _ => None,
+    };
+    [of_template, of_rule]
+}
+
+/// Whether a signal ends it between two steps.
+fn go_on(shutdown: &Shutdown) -> ControlFlow<()> {
+    match shutdown.interrupt() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    }
+}
+
+/// What the site's destinations leave to ECR to make, each prefix once.
+fn on_push(site: &Site<'_>) -> Vec<OnPush> {
+    let mut all: Vec<OnPush> = Vec::new();
+    for destination in &site.destinations {
+        let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
+        let written = &destination.repositories;
+        let is_known = all.iter().any(|known| known.prefix == prefix);
+        if written.create == Create::OnPush && !is_known {
+            all.push(OnPush { prefix, settings: written.settings.clone() });
+        }
+    }
+    all
+}
+
+/// Whether both propose the same.
+fn is_same(shown: &[Proposal<'_>], now: &[Proposal<'_>]) -> bool {
+    let changes = |proposals: &[Proposal<'_>]| -> Vec<_> {
+        let planned = proposals.iter().flat_map(|proposal| &proposal.planned);
+        planned.map(|planned| planned.change.clone()).collect()
+    };
+    changes(shown) == changes(now)
+}

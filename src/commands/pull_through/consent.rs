@@ -1,0 +1,75 @@
+//! Whether a person agrees to what was shown.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    model::{Error, Kind, Result},
+    output::Screen,
+};
+
+/// Who agrees to changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// The command line did.
+    Given,
+    /// Whoever sits at the terminal.
+    Asked,
+}
+
+impl Consent {
+    /// As the command line has it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
+    pub(super) fn of(yes: bool) -> Result<Self> {
+        match (yes, io::stdin().is_terminal()) {
+            (true, _) => Ok(Self::Given),
+            (false, true) => Ok(Self::Asked),
+            (false, false) => Err(Error::new(
+                Kind::Configuration,
+                "nobody can be asked for consent: stdin is not a terminal",
+            )
+            .hint("look at what it does with `pull-through plan`, then give `--yes`")),
+        }
+    }
+}
+
+/// Asks at the terminal; whatever is not a yes is a no.
+pub(super) async fn ask(screen: &Screen, question: &str) -> bool {
+    screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
+    let (answer, answered) = oneshot::channel();
+    // a thread of its own, which ends with the process: reading a terminal cannot be cancelled
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        // who asked may be gone
+        let _ = answer.send(read.is_ok() && is_yes(&line));
+    });
+    answered.await.unwrap_or(false)
+}
+
+fn is_yes(line: &str) -> bool {
+    ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        for (line, expected) in [
+            ("y\n", true),
+            ("Yes\r\n", true),
+            (" y \n", true),
+            ("\n", false),
+            ("", false),
+            ("n\n", false),
+            ("yeah\n", false),
+        ] {
+            assert_eq!(is_yes(line), expected, "{line:?}");
+        }
+    }
+}

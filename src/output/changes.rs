@@ -1,0 +1,291 @@
+//! Changes for people and machines: what would be done, what is done, and what stays.
+//!
+//! Pure: changes give the text. A change never holds a secret.
+
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{failure::HINT, printable, styled};
+use crate::model::{Change, change::Action};
+
+/// The changes of one registry.
+#[derive(Debug)]
+pub struct Section<'a> {
+    /// The registry.
+    pub registry: String,
+    /// What is to change there, in the order in which it is done.
+    pub changes: Vec<&'a Change>,
+}
+
+/// Writes a line for each change, with its hint below, and the summary.
+///
+/// Of several registries each has its own paragraph.
+///
+/// # Errors
+/// The writer's.
+pub fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
+    for section in sections.iter().filter(|section| !section.changes.is_empty()) {
+        if sections.len() > 1 {
+            let title = styled(Style::new().bold(), &printable(&section.registry));
+            writeln!(out, "{title}")?;
+        }
+        for change in &section.changes {
+            let line = change.to_string();
+            writeln!(out, "{}", styled(style(change.action), &printable(&line)))?;
+            if let Some(hint) = &change.hint {
+                writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
+            }
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "{}", summary(sections))
+}
+
+fn style(action: Action) -> Style {
+    match action {
+        Action::Create => AnsiColor::Green.on_default(),
+        Action::Update => AnsiColor::Yellow.on_default(),
+        Action::Replace | Action::Delete => AnsiColor::Red.on_default(),
+        Action::Conflict => AnsiColor::Red.on_default().bold(),
+    }
+}
+
+/// `2 to create, 1 to update, nothing to delete`, or `no change`.
+fn summary(sections: &[Section<'_>]) -> String {
+    let all = || sections.iter().flat_map(|section| &section.changes);
+    let count = |action| all().filter(|change| change.action == action).count();
+    let mut parts: Vec<String> = Vec::new();
+    for (action, what) in [
+        (Action::Create, "to create"),
+        (Action::Update, "to update"),
+        (Action::Replace, "to replace"),
+        (Action::Delete, "to delete"),
+        (Action::Conflict, "in conflict"),
+    ] {
+        match count(action) {
+            // that nothing goes is worth a word, where anything happens at all
+            0 if action == Action::Delete && !parts.is_empty() => {
+                parts.push("nothing to delete".to_owned());
+            }
+            0 => {}
+            some => parts.push(format!("{some} {what}")),
+        }
+    }
+    if parts.is_empty() { "no change".to_owned() } else { parts.join(", ") }
+}
+
+/// The plan for machines.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u8,
+    changes: Vec<&'a Change>,
+}
+
+/// Writes the changes of all registries as indented JSON and a line end.
+///
+/// # Errors
+/// The writer's.
+pub fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
+    let changes = sections.iter().flat_map(|section| section.changes.iter().copied()).collect();
+    serde_json::to_writer_pretty(&mut *out, &Document { version: 1, changes })?;
+    writeln!(out)
+}
+
+/// Writes that a change is made.
+///
+/// # Errors
+/// The writer's.
+pub fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+    let verb = match change.action {
+        Action::Create => "created",
+        Action::Update => "updated",
+        Action::Replace => "replaced",
+        Action::Delete => "removed",
+        Action::Conflict => "left alone",
+    };
+    let Change { kind, name, destination, .. } = change;
+    let line = format!("{verb} {} {name} of {destination}", kind.word());
+    writeln!(out, "{}", printable(&line))
+}
+
+/// Writes that a change was not begun.
+///
+/// # Errors
+/// The writer's.
+pub fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+    let line =
+        format!("not begun: {} {} {}", change.action.mark(), change.kind.word(), change.name);
+    writeln!(out, "{}", printable(&line))
+}
+
+/// Writes what a role must be that `what` needs: whom it trusts, and what it may do.
+///
+/// # Errors
+/// The writer's.
+pub fn role(
+    out: &mut dyn Write,
+    what: &str,
+    (trust, permissions): (&Value, &Value),
+) -> io::Result<()> {
+    writeln!(out, "the role of {} needs this trust policy:", printable(what))?;
+    writeln!(out, "{trust:#}\nand these permissions:\n{permissions:#}")
+}
+
+/// What AWS keeps after a removal.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The prefixes whose rules are gone: what they cached stays.
+    pub prefixes: Vec<String>,
+    /// The secrets that can be restored, and until when, where AWS says so.
+    pub secrets: Vec<(String, Option<SystemTime>)>,
+}
+
+/// Writes what AWS keeps of a registry; nothing where it keeps nothing.
+///
+/// # Errors
+/// The writer's.
+pub fn kept(out: &mut dyn Write, registry: &str, kept: &Kept) -> io::Result<()> {
+    for prefix in &kept.prefixes {
+        let place = match prefix.as_str() {
+            "ROOT" => registry.to_owned(),
+            prefix => format!("{registry}/{prefix}/"),
+        };
+        let line = format!("kept: the repositories and images that are cached below {place}");
+        writeln!(out, "{}", printable(&line))?;
+    }
+    for (name, until) in &kept.secrets {
+        let until = match until {
+            Some(at) => format!("until {}", day(*at)),
+            None => "until its recovery window ends".to_owned(),
+        };
+        let line = format!("kept: secret {name}, which can be restored {until}");
+        writeln!(out, "{}", printable(&line))?;
+    }
+    Ok(())
+}
+
+/// The day in UTC, like `2026-12-20`.
+fn day(at: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anstream::adapter::strip_str;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::change::{Field, Subject};
+
+    fn change(action: Action, kind: Subject, name: &str) -> Change {
+        let fields = match action {
+            Action::Delete => Vec::new(),
+            _ => vec![Field { name: "url".to_owned(), old: Value::Null, new: json!("quay.io") }],
+        };
+        let (destination, name) = ("r.example".to_owned(), name.to_owned());
+        Change { destination, action, kind, name, fields, hint: None }
+    }
+
+    fn section<'a>(registry: &str, changes: impl IntoIterator<Item = &'a Change>) -> Section<'a> {
+        Section { registry: registry.to_owned(), changes: changes.into_iter().collect() }
+    }
+
+    fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        strip_str(&String::from_utf8(out).unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_plan_is_a_line_for_each_change_and_what_they_come_to() {
+        let made = change(Action::Create, Subject::Rule, "quay");
+        let mut conflict = change(Action::Conflict, Subject::Rule, "hub\u{1b}[2J");
+        conflict.hint = Some("`--replace` replaces it".to_owned());
+        let one = [section("r.example", [&made, &conflict])];
+        assert_eq!(
+            text(|out| plan(out, &one)),
+            "+ rule quay of r.example (url: quay.io)\n\
+             ! rule hub[2J of r.example (url: none → quay.io)\n\
+             \x20   hint: `--replace` replaces it\n\
+             \n\
+             1 to create, nothing to delete, 1 in conflict\n"
+        );
+        let two = [section("a", [&made]), section("b", []), section("c", [&made])];
+        assert_eq!(
+            text(|out| plan(out, &two)),
+            "a\n+ rule quay of r.example (url: quay.io)\n\n\
+             c\n+ rule quay of r.example (url: quay.io)\n\n\
+             2 to create, nothing to delete\n"
+        );
+    }
+
+    #[test]
+    fn the_summary_counts_what_there_is_and_says_when_nothing_goes() {
+        use Action::{Conflict, Create, Delete, Replace, Update};
+        for (actions, expected) in [
+            (&[][..], "no change"),
+            (&[Create, Create, Update], "2 to create, 1 to update, nothing to delete"),
+            (&[Replace], "1 to replace, nothing to delete"),
+            (&[Delete, Delete], "2 to delete"),
+            (&[Update, Delete, Conflict], "1 to update, 1 to delete, 1 in conflict"),
+            (&[Conflict], "1 in conflict"),
+        ] {
+            let changes: Vec<Change> =
+                actions.iter().map(|action| change(*action, Subject::Rule, "x")).collect();
+            assert_eq!(summary(&[section("r", &changes)]), expected);
+        }
+    }
+
+    #[test]
+    fn machines_get_every_change_of_every_registry() {
+        let changes = [
+            change(Action::Create, Subject::Rule, "quay"),
+            change(Action::Delete, Subject::Secret, "ecr-pullthroughcache/hub"),
+        ];
+        let read = |sections: &[Section<'_>]| -> Value {
+            serde_json::from_str(&text(|out| json(out, sections))).unwrap()
+        };
+        let document = read(&[section("a", [&changes[0]]), section("b", [&changes[1]])]);
+        let expected = json!({ "version": 1, "changes": [
+            { "destination": "r.example", "action": "create", "kind": "rule", "name": "quay",
+              "fields": { "url": [null, "quay.io"] } },
+            { "destination": "r.example", "action": "delete", "kind": "secret",
+              "name": "ecr-pullthroughcache/hub", "fields": {} },
+        ] });
+        assert_eq!(document, expected);
+        assert_eq!(read(&[]), json!({ "version": 1, "changes": [] }));
+    }
+
+    #[test]
+    fn what_is_done_reads_as_done_and_what_stays_is_named_with_its_day() {
+        let gone = change(Action::Delete, Subject::RegistryPolicy, "123456789012");
+        assert_eq!(
+            text(|out| made(out, &gone)),
+            "removed registry policy 123456789012 of r.example\n"
+        );
+        assert_eq!(text(|out| left(out, &gone)), "not begun: - registry policy 123456789012\n");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_797_724_800);
+        let secret = |name: &str, until| (name.to_owned(), until);
+        let stays = Kept {
+            prefixes: vec!["docker-hub".to_owned(), "ROOT".to_owned()],
+            secrets: vec![secret("s/a", Some(at)), secret("s/b", None)],
+        };
+        assert_eq!(
+            text(|out| kept(out, "r.example", &stays)),
+            "kept: the repositories and images that are cached below r.example/docker-hub/\n\
+             kept: the repositories and images that are cached below r.example\n\
+             kept: secret s/a, which can be restored until 2026-12-20\n\
+             kept: secret s/b, which can be restored until its recovery window ends\n"
+        );
+        assert_eq!(text(|out| kept(out, "r.example", &Kept::default())), "");
+    }
+}

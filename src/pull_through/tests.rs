@@ -1,0 +1,294 @@
+//! Plans carried out against the sandbox's ECR and Secrets Manager, over a socket.
+
+mod interruption;
+
+use std::ops::ControlFlow;
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{
+    apply::{Applied, apply},
+    ask,
+    changes::{Replace, Wanted, changes, removals, secrets},
+    state::{Actual, Content, Planned, PolicyScope, Registry},
+};
+use crate::{
+    ecr::{Identity, Session},
+    model::{
+        DestinationId, Kind,
+        change::{Action, Subject},
+        ecr_settings::Settings,
+        pull_through::{Access, Cache, Credentials, Template, Upstream},
+    },
+    registry::{Meter, Reach},
+    sandbox::{Options, Sandbox},
+};
+
+const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const HUB_SECRET: &str = "ecr-pullthroughcache/docker-hub";
+const TOKEN: &str = "dckr_pat_hidden";
+
+/// A registry, and what is written about it.
+struct World {
+    sandbox: Sandbox,
+    session: Session,
+    registry: Registry,
+    caches: Vec<Cache>,
+    replace: Replace,
+}
+
+impl World {
+    /// An empty registry that is to cache Docker Hub, with all that belongs to it, and Quay.
+    async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let host = HOST.parse().unwrap();
+        let reach = Reach::Sandbox(sandbox.address());
+        let session = Session::open(Identity::of(&host), reach, Meter::default().into()).await;
+        let registry = Registry::of(&host).unwrap();
+        let caches = vec![hub(), cache(Upstream::Quay, Credentials::Nothing)];
+        Self { sandbox, session, registry, caches, replace: Replace::Never }
+    }
+
+    fn fault(&self, fault: &str) {
+        self.sandbox.faults().add(fault.parse().unwrap());
+    }
+
+    async fn actual(&self) -> Actual {
+        let caches: Vec<&Cache> = self.caches.iter().collect();
+        ask::actual(&self.session, &secrets(&caches)).await.unwrap()
+    }
+
+    async fn decide<T>(&self, decide: impl FnOnce(&Wanted<'_>, &Actual) -> T) -> T {
+        let caches: Vec<&Cache> = self.caches.iter().collect();
+        let (registry, replace) = (&self.registry, self.replace);
+        let wanted = Wanted { registry, caches: &caches, on_push: &[], replace };
+        decide(&wanted, &self.actual().await)
+    }
+
+    async fn plan(&self) -> Vec<Planned> {
+        self.decide(changes).await
+    }
+
+    async fn apply<'p>(&self, planned: &'p [Planned]) -> Applied<'p> {
+        apply(&self.session, planned, |_| ControlFlow::Continue(())).await
+    }
+
+    /// Plans and applies; both must go well.
+    async fn set_up(&self) {
+        let planned = self.plan().await;
+        let applied = self.apply(&planned).await;
+        assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");
+    }
+
+    /// The operations that were asked for a change so far.
+    fn writes(&self) -> Vec<String> {
+        let journal = self.sandbox.journal().into_iter();
+        journal.filter(|entry| entry.is_write()).filter_map(|entry| entry.operation).collect()
+    }
+}
+
+fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
+    Cache {
+        upstream,
+        url: upstream.url().unwrap().to_owned(),
+        prefix: upstream.name().parse().unwrap(),
+        upstream_prefix: "ROOT".parse().unwrap(),
+        credentials,
+        template: None,
+        access: None,
+        destinations: vec![DestinationId(0)],
+    }
+}
+
+fn hub() -> Cache {
+    let access_token = TOKEN.to_owned().into();
+    let credentials = Credentials::Written { username: "someone".to_owned(), access_token };
+    let lifecycle = json!({ "rules": [{
+        "rulePriority": 1,
+        "selection": {
+            "tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days",
+            "countNumber": 30,
+        },
+        "action": { "type": "expire" },
+    }] });
+    let settings = Settings { lifecycle: Some(lifecycle), ..Settings::default() };
+    let accounts = vec!["210987654321".to_owned()];
+    Cache {
+        template: Some(Template { settings, role_arn: None }),
+        access: Some(Access { organization: None, accounts }),
+        ..cache(Upstream::DockerHub, credentials)
+    }
+}
+
+fn names(planned: &[Planned]) -> Vec<(Action, Subject)> {
+    planned.iter().map(|planned| (planned.change.action, planned.change.kind)).collect()
+}
+
+#[tokio::test]
+async fn what_is_applied_is_there_and_not_planned_again() {
+    let world = World::new().await;
+    let planned = world.plan().await;
+    let applied = world.apply(&planned).await;
+    assert_eq!((applied.made, applied.failures.len()), (planned.len(), 0), "{applied:?}");
+    let actual = world.actual().await;
+    assert_eq!(actual.rules.keys().collect::<Vec<_>>(), ["docker-hub", "quay"]);
+    let secret = &actual.secrets[HUB_SECRET];
+    assert_eq!(actual.rules["docker-hub"].credential_arn.as_ref(), Some(&secret.arn));
+    let Content::Login(login) = &secret.content else { panic!("{secret:?}") };
+    assert_eq!(login.username, "someone");
+    assert_eq!(login.password.expose_secret(), TOKEN);
+    assert!(actual.templates["docker-hub"].lifecycle.is_some());
+    assert_eq!(names(&world.plan().await), []);
+}
+
+#[tokio::test]
+async fn every_step_may_be_taken_twice() {
+    let world = World::new().await;
+    let planned = world.plan().await;
+    world.apply(&planned).await;
+    let again = world.apply(&planned).await;
+    assert_eq!((again.made, again.failures.len()), (planned.len(), 0), "{again:?}");
+    assert_eq!(names(&world.plan().await), []);
+    let planned = world.decide(removals).await;
+    world.apply(&planned).await;
+    let again = world.apply(&planned).await;
+    assert_eq!((again.made, again.failures.len()), (planned.len(), 0), "{again:?}");
+    assert_eq!(names(&world.decide(removals).await), []);
+}
+
+#[tokio::test]
+async fn what_came_about_otherwise_is_left_alone_and_stops_nothing_else() {
+    let world = World::new().await;
+    let planned = world.plan().await;
+    let foreign = world.session.api.call("CreatePullThroughCacheRule", |ecr| {
+        let rule = ecr.create_pull_through_cache_rule().ecr_repository_prefix("quay");
+        rule.upstream_registry_url("registry.k8s.io").send()
+    });
+    foreign.await.unwrap();
+    let applied = world.apply(&planned).await;
+    let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+    assert!(failure.chain()[0].contains("rule `quay`"), "{failure:?}");
+    assert!(failure.remedy().unwrap().contains("run again"), "{failure:?}");
+    assert_eq!(applied.made, planned.len() - 1);
+    assert_eq!(world.actual().await.rules["quay"].url, "registry.k8s.io");
+}
+
+#[tokio::test]
+async fn a_secret_that_came_about_with_something_else_is_not_overwritten() {
+    let world = World::new().await;
+    let planned = world.plan().await;
+    let client = world.session.secrets();
+    let theirs = r#"{"username":"other","accessToken":"theirs"}"#;
+    client.create_secret().name(HUB_SECRET).secret_string(theirs).send().await.unwrap();
+    let applied = world.apply(&planned).await;
+    assert_eq!(applied.failures.len(), 1, "{applied:?}");
+    let kept = client.get_secret_value().secret_id(HUB_SECRET).send().await.unwrap();
+    assert_eq!(kept.secret_string(), Some(theirs));
+}
+
+#[tokio::test]
+async fn a_step_that_fails_holds_up_those_that_need_it_and_no_others() {
+    let world = World::new().await;
+    world.fault("deny=CreateSecret");
+    let planned = world.plan().await;
+    let applied = world.apply(&planned).await;
+    let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+    assert_eq!(failure.kind(), Kind::Denied);
+    assert!(failure.remedy().unwrap().contains("`ecr-mirror iam pull-through`"), "{failure:?}");
+    assert!(!format!("{failure:?}").contains(TOKEN));
+    let left: Vec<&str> = applied.left.iter().map(|left| left.change.name.as_str()).collect();
+    assert_eq!(left, ["docker-hub"]);
+    let actual = world.actual().await;
+    assert_eq!(actual.rules.keys().collect::<Vec<_>>(), ["quay"]);
+    assert!(actual.templates.contains_key("docker-hub"));
+}
+
+#[tokio::test]
+async fn a_rule_that_stays_keeps_its_secret() {
+    let world = World::new().await;
+    world.set_up().await;
+    world.fault("deny=DeletePullThroughCacheRule");
+    let planned = world.decide(removals).await;
+    let applied = world.apply(&planned).await;
+    assert_eq!(applied.failures.len(), 2, "{applied:?}");
+    let actual = world.actual().await;
+    assert_eq!(actual.rules.len(), 2);
+    assert!(matches!(actual.secrets[HUB_SECRET].content, Content::Login(_)));
+}
+
+#[tokio::test]
+async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_next() {
+    let mut world = World::new().await;
+    world.set_up().await;
+    let quay = world.caches.last_mut().unwrap();
+    (quay.upstream, quay.url) = (Upstream::K8s, "registry.k8s.io".to_owned());
+    assert_eq!(names(&world.plan().await), [(Action::Conflict, Subject::Rule)]);
+    world.replace = Replace::Differing;
+    world.fault("deny=CreatePullThroughCacheRule");
+    let planned = world.plan().await;
+    assert_eq!(names(&planned), [(Action::Replace, Subject::Rule)]);
+    let applied = world.apply(&planned).await;
+    let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+    assert!(failure.chain()[1].contains("the old rule is removed"), "{failure:?}");
+    world.sandbox.faults().clear();
+    world.set_up().await;
+    assert_eq!(world.actual().await.rules["quay"].url, "registry.k8s.io");
+}
+
+#[tokio::test]
+async fn credentials_that_change_are_written_into_the_same_secret() {
+    let mut world = World::new().await;
+    world.set_up().await;
+    let before = world.actual().await.secrets[HUB_SECRET].arn.clone();
+    let access_token = "another".to_owned().into();
+    world.caches[0].credentials =
+        Credentials::Written { username: "someone".to_owned(), access_token };
+    world.set_up().await;
+    let secret = &world.actual().await.secrets[HUB_SECRET];
+    assert_eq!(secret.arn, before);
+    assert!(
+        matches!(&secret.content, Content::Login(it) if it.password.expose_secret() == "another")
+    );
+    assert_eq!(world.writes().last().map(String::as_str), Some("PutSecretValue"));
+}
+
+#[tokio::test]
+async fn an_end_between_two_steps_leaves_the_rest() {
+    let world = World::new().await;
+    let planned = world.plan().await;
+    let mut told = 0;
+    let applied = apply(&world.session, &planned, |_| {
+        told += 1;
+        ControlFlow::Break(())
+    });
+    let applied = applied.await;
+    assert_eq!((applied.made, applied.left.len()), (1, planned.len() - 1));
+    assert_eq!((told, world.writes().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_or_told_is_said_without_a_secret() {
+    let mut world = World::new().await;
+    let client = world.session.secrets();
+    let wrong = r#"{"username":"u","password":"hidden"}"#;
+    let made = client.create_secret().name("ecr-pullthroughcache/theirs").secret_string(wrong);
+    let arn = made.send().await.unwrap().arn.unwrap();
+    let elsewhere = arn.replace("eu-west-1", "us-west-2");
+    world.caches = vec![
+        cache(Upstream::GitHub, Credentials::Secret(arn.clone())),
+        cache(Upstream::GitLab, Credentials::Secret(elsewhere)),
+    ];
+    world.fault("deny=GetAccountSetting");
+    let actual = world.actual().await;
+    assert_eq!(actual.scope, PolicyScope::Importing);
+    assert_eq!(actual.registry_policy, None);
+    assert_eq!(actual.secrets.keys().collect::<Vec<_>>(), [&arn]);
+    let Content::Malformed(reason) = actual.secrets[&arn].content else { panic!("{actual:?}") };
+    assert!(reason.contains("accessToken"), "{reason}");
+    assert!(!format!("{actual:?}").contains("hidden"));
+}

@@ -1,0 +1,99 @@
+//! A plan that breaks off anywhere is planned again from what is there, and ends the same.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, stream};
+use serde_json::Value;
+
+use super::*;
+use crate::pull_through::state::{Rule, Template};
+
+async fn slow() -> World {
+    World::with(Options { latency: Duration::from_millis(1), ..Options::default() }).await
+}
+
+/// What is there, apart from what differs from one world to the next: times and ARNs.
+type State = (BTreeMap<String, Rule>, BTreeMap<String, Template>, Option<Value>, Vec<String>);
+
+async fn state(world: &World) -> State {
+    let Actual { mut rules, templates, registry_policy, secrets, .. } = world.actual().await;
+    for rule in rules.values_mut() {
+        let of_secret = rule.credential_arn.take().map(|arn| {
+            let known = secrets.iter().find(|(_, secret)| secret.arn == arn);
+            known.map_or(arn, |(name, _)| name.clone())
+        });
+        (rule.credential_arn, rule.created) = (of_secret, None);
+    }
+    let kind = |content: &Content| match content {
+        Content::Login(login) => format!("{} {}", login.username, login.password.expose_secret()),
+        other => format!("{other:?}"),
+    };
+    let secrets = secrets.iter().map(|(name, it)| format!("{name}: {}", kind(&it.content)));
+    (rules, templates, registry_policy, secrets.collect())
+}
+
+/// Carries the work out until so many requests were answered, then is no more.
+async fn killed_after(world: &World, requests: usize, work: impl Future<Output = ()>) {
+    let watch = async {
+        while world.sandbox.journal().len() < requests {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = watch => {}
+    }
+}
+
+async fn removed(world: &World) {
+    let planned = world.decide(removals).await;
+    let applied = world.apply(&planned).await;
+    assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_that_is_killed_after_any_request_is_finished_by_the_next() {
+    let whole = slow().await;
+    whole.set_up().await;
+    let requests = whole.sandbox.journal().len();
+    assert!(requests > 8, "{requests}");
+    let expected = state(&whole).await;
+    let killed = stream::iter(1..=requests).map(|n| async move {
+        let world = slow().await;
+        killed_after(&world, n, world.set_up()).await;
+        world.set_up().await;
+        assert_eq!(names(&world.plan().await), [], "killed after {n} requests");
+        (n, state(&world).await)
+    });
+    let mut recovered = killed.buffer_unordered(32);
+    while let Some((n, state)) = recovered.next().await {
+        assert_eq!(state, expected, "killed after {n} requests");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_killed_after_any_request_is_finished_by_the_next() {
+    let whole = slow().await;
+    whole.set_up().await;
+    let before = whole.sandbox.journal().len();
+    removed(&whole).await;
+    let requests = whole.sandbox.journal().len() - before;
+    let expected = state(&whole).await;
+    assert!(expected.0.is_empty() && expected.1.is_empty(), "{expected:?}");
+    let killed = stream::iter(1..=requests).map(|n| async move {
+        let world = slow().await;
+        world.set_up().await;
+        let before = world.sandbox.journal().len();
+        killed_after(&world, before + n, removed(&world)).await;
+        removed(&world).await;
+        let found = state(&world).await;
+        // and all of it comes back
+        world.set_up().await;
+        assert_eq!(names(&world.plan().await), [], "killed after {n} requests");
+        (n, found)
+    });
+    let mut recovered = killed.buffer_unordered(32);
+    while let Some((n, state)) = recovered.next().await {
+        assert_eq!(state, expected, "killed after {n} requests");
+    }
+}

@@ -1,0 +1,265 @@
+//! The pull-through cache as `mirror.toml` writes it, set up and removed by the program itself.
+//!
+//! Against a standing sandbox in this process, read back through the AWS SDK, with the sandbox's
+//! journal to tell what was changed.
+
+use std::{
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use aws_sdk_ecr::Client;
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use serde_json::{Value, json};
+
+use super::{
+    process::{Ended, at_home, signal},
+    world::{ECR, aws},
+};
+
+const HUB: &str = r#"
+[[pull_through]]
+upstream = "docker-hub"
+credentials = { username = "someone", access_token = "${HUB_TOKEN}" }
+[pull_through.template]
+lifecycle = { expire_after_days = 30 }
+[pull_through.access]
+accounts = ["210987654321"]
+"#;
+const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
+const TOKEN: &str = "dckr_pat_hidden";
+
+/// A standing sandbox, a client of its ECR, and a place for configurations.
+struct World {
+    sandbox: Sandbox,
+    ecr: Client,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::slow(Duration::ZERO).await
+    }
+
+    /// One whose every answer takes so long.
+    async fn slow(latency: Duration) -> Self {
+        let options = Options { mode: Mode::Standing, latency, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let ecr = aws(&sandbox);
+        Self { sandbox, ecr, directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Runs the verb over these caches.
+    async fn run(&self, arguments: &[&str], caches: &str) -> Ended {
+        let mut command = self.command(arguments, caches);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+        Self::ended(output.unwrap())
+    }
+
+    fn ended(output: Output) -> Ended {
+        let ended: Ended = output.into();
+        assert!(!format!("{ended:?}").contains(TOKEN), "{ended:?}");
+        ended
+    }
+
+    fn command(&self, arguments: &[&str], caches: &str) -> Command {
+        let endpoint = format!("http://{}", self.sandbox.ecr_address());
+        let destination =
+            format!("[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n");
+        std::fs::write(self.directory.path().join("mirror.toml"), destination + caches).unwrap();
+        let mut command = at_home(self.directory.path(), &["pull-through"]);
+        command
+            .args(arguments)
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
+            .env("AWS_ACCESS_KEY_ID", "sandbox")
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", &endpoint)
+            .env("HUB_TOKEN", TOKEN)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The operations that ask for a change, since so many requests.
+    fn writes_since(&self, before: usize) -> Vec<String> {
+        let journal = self.sandbox.journal().split_off(before);
+        let writes = journal.into_iter().filter(|entry| entry.is_write());
+        writes.filter_map(|entry| entry.operation).collect()
+    }
+
+    /// The rules, by prefix, each with its upstream.
+    async fn rules(&self) -> Vec<(String, String)> {
+        let told = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
+        let text = |text: Option<&str>| text.unwrap().to_owned();
+        let rules = told.pull_through_cache_rules().iter();
+        rules
+            .map(|it| (text(it.ecr_repository_prefix()), text(it.upstream_registry_url())))
+            .collect()
+    }
+
+    async fn foreign_rule(&self, prefix: &str, url: &str) {
+        let rule = self.ecr.create_pull_through_cache_rule().ecr_repository_prefix(prefix);
+        rule.upstream_registry_url(url).send().await.unwrap();
+    }
+}
+
+fn pair(prefix: &str, url: &str) -> (String, String) {
+    (prefix.to_owned(), url.to_owned())
+}
+
+#[track_caller]
+fn assert_exit(ended: &Ended, status: i32) {
+    assert_eq!(ended.status, Some(status), "{}\n{}", ended.out, ended.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_is_not_planned_again() {
+    let world = World::new().await;
+    let both = format!("{HUB}{QUAY}");
+    let plan = world.run(&["plan", "--check"], &both).await;
+    assert_exit(&plan, 1);
+    assert!(plan.out.contains("\n+ rule docker-hub of "), "{}", plan.out);
+    assert!(plan.out.ends_with(" to create, nothing to delete\n"), "{}", plan.out);
+    assert_eq!(world.writes_since(0), Vec::<String>::new());
+
+    let apply = world.run(&["apply", "--yes"], &both).await;
+    assert_exit(&apply, 0);
+    assert_eq!(apply.out, plan.out);
+    assert!(apply.talk.contains("created rule docker-hub of "), "{}", apply.talk);
+    let hub = pair("docker-hub", "registry-1.docker.io");
+    assert_eq!(world.rules().await, [hub, pair("quay", "quay.io")]);
+
+    let before = world.sandbox.journal().len();
+    for verb in [&["plan", "--check"][..], &["apply", "--yes"]] {
+        let again = world.run(verb, &both).await;
+        assert_exit(&again, 0);
+        assert_eq!((again.out.as_str(), again.talk.as_str()), ("no change\n", ""), "{verb:?}");
+    }
+    assert_eq!(world.writes_since(before), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_are_told_every_change_and_no_secret() {
+    let world = World::new().await;
+    let plan = world.run(&["plan", "--json"], HUB).await;
+    assert_exit(&plan, 0);
+    let document: Value = serde_json::from_str(&plan.out).unwrap();
+    assert_eq!(document["version"], 1);
+    let changes = document["changes"].as_array().unwrap();
+    let rule = changes.iter().find(|change| change["kind"] == "rule").unwrap();
+    assert_eq!((&rule["action"], &rule["name"]), (&json!("create"), &json!("docker-hub")));
+    assert_eq!(rule["destination"], ECR);
+    assert!(changes.iter().any(|change| change["kind"] == "secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_replaced() {
+    let world = World::new().await;
+    world.foreign_rule("docker-hub", "registry.k8s.io").await;
+    let theirs = pair("docker-hub", "registry.k8s.io");
+    let apply = world.run(&["apply", "--yes"], &format!("{HUB}{QUAY}")).await;
+    assert_exit(&apply, 1);
+    assert!(apply.out.contains("! rule docker-hub of "), "{}", apply.out);
+    assert!(apply.out.contains("hint: "), "{}", apply.out);
+    let quay = pair("quay", "quay.io");
+    assert_eq!(world.rules().await, [theirs.clone(), quay.clone()]);
+
+    // nothing of it is ours to remove
+    let destroy = world.run(&["destroy", "--yes"], HUB).await;
+    assert!(world.rules().await.contains(&theirs), "{}", destroy.out);
+
+    let apply = world.run(&["apply", "--yes", "--replace"], HUB).await;
+    assert_exit(&apply, 0);
+    assert!(apply.out.contains("-/+ rule docker-hub of "), "{}", apply.out);
+    assert_eq!(world.rules().await, [pair("docker-hub", "registry-1.docker.io"), quay]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn destroying_removes_what_is_written_and_says_what_stays() {
+    let world = World::new().await;
+    world.foreign_rule("theirs", "registry.k8s.io").await;
+    assert_exit(&world.run(&["apply", "--yes"], HUB).await, 0);
+    let destroy = world.run(&["destroy", "--yes"], HUB).await;
+    assert_exit(&destroy, 0);
+    assert!(destroy.out.contains("- rule docker-hub of "), "{}", destroy.out);
+    assert!(destroy.talk.contains(&format!("cached below {ECR}/docker-hub/")), "{}", destroy.talk);
+    assert!(destroy.talk.contains("which can be restored until 20"), "{}", destroy.talk);
+    assert_eq!(world.rules().await, [pair("theirs", "registry.k8s.io")]);
+    let templates = world.ecr.describe_repository_creation_templates().send().await.unwrap();
+    assert_eq!(templates.repository_creation_templates(), []);
+    let again = world.run(&["destroy", "--yes"], HUB).await;
+    assert_exit(&again, 0);
+    assert_eq!((again.out.as_str(), again.talk.as_str()), ("no change\n", ""));
+
+    // a secret in its recovery window comes back with the rest
+    let back = world.run(&["apply", "--yes"], HUB).await;
+    assert_exit(&back, 0);
+    assert_exit(&world.run(&["plan", "--check"], HUB).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
+    let world = World::new().await;
+    let role = "role_arn = \"arn:aws:iam::123456789012:role/templates\"";
+    let tagged = format!("{QUAY}[pull_through.template]\ntags = {{ team = \"x\" }}\n{role}\n");
+    let plan = world.run(&["plan"], &tagged).await;
+    assert!(plan.talk.contains("the role of template quay needs this trust policy:"), "{plan:?}");
+    for part in ["\"ecr.amazonaws.com\"", "\"ecr:CreateRepository\"", "repository/quay/*\""] {
+        assert!(plan.talk.contains(part), "{part}: {}", plan.talk);
+    }
+    assert_exit(&world.run(&["apply", "--yes"], &tagged).await, 0);
+    let again = world.run(&["plan", "--check"], &tagged).await;
+    assert_exit(&again, 0);
+    assert_eq!(again.talk, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_changed_where_nobody_can_be_asked() {
+    let world = World::new().await;
+    for verb in ["apply", "destroy"] {
+        let ended = world.run(&[verb], QUAY).await;
+        assert_exit(&ended, 2);
+        assert!(ended.talk.contains("stdin is not a terminal"), "{}", ended.talk);
+        assert!(ended.talk.contains("`--yes`"), "{}", ended.talk);
+    }
+    assert_eq!(world.sandbox.journal(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
+    let world = World::new().await;
+    let endpoint = format!("http://{}", world.sandbox.ecr_address());
+    let foreign = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
+    // nothing of AWS's answers there
+    let second = format!(
+        "[[destination]]\nregistry = \"{foreign}\"\nname = \"second\"\nendpoint_url = \"{endpoint}/nowhere\"\n"
+    );
+    let apply = world.run(&["apply", "--yes"], &format!("{second}{QUAY}")).await;
+    assert_exit(&apply, 1);
+    assert!(
+        apply.talk.contains(&format!("cannot tell what there is in {foreign}")),
+        "{}",
+        apply.talk
+    );
+    assert_eq!(world.rules().await, [pair("quay", "quay.io")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
+    let world = World::slow(Duration::from_millis(100)).await;
+    let both = format!("{HUB}{QUAY}");
+    let mut command = world.command(&["apply", "--yes"], &both);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while world.writes_since(0).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    signal(&child, "TERM");
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap();
+    let ended = World::ended(output.unwrap());
+    assert_exit(&ended, 143);
+    assert!(ended.talk.contains("created secret "), "{}", ended.talk);
+    assert!(ended.talk.contains("not begun: + rule quay\n"), "{}", ended.talk);
+    assert!(world.writes_since(0).len() < 4, "{:?}", world.writes_since(0));
+    assert_exit(&world.run(&["apply", "--yes"], &both).await, 0);
+    assert_exit(&world.run(&["plan", "--check"], &both).await, 0);
+}
