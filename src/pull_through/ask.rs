@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use super::state::Rule;
+use super::state::{Actual, Rule};
 use crate::{ecr::Session, model::Result};
 
 /// Every rule of the session's registry, by prefix.
@@ -36,4 +36,12 @@ pub async fn rules(session: &Session) -> Result<BTreeMap<String, Rule>> {
             return Ok(rules);
         }
     }
+}
+
+/// What there is of the pull-through cache, and of the secrets of these names.
+///
+/// # Errors
+/// What AWS refuses.
+pub async fn actual(session: &Session, _secrets: &[String]) -> Result<Actual> {
+    Ok(Actual { rules: rules(session).await?, ..Actual::default() })
 }
