@@ -10,9 +10,15 @@
 //!
 //! What is compared is what is written: what nobody asked for is left alone. [`changes`] is pure;
 //! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
-//! off anywhere is planned again from what is there.
+//! off anywhere is planned again from what is there. [`status`] and [`validate`] look at what has
+//! come of it; [`terraform`] and [`kubernetes`] write the same set-up for other tools.
 
 pub mod ask;
+pub mod changes;
+pub mod kubernetes;
 pub mod state;
+pub mod status;
+pub mod terraform;
+pub mod validate;
 
 pub use state::{Actual, Planned, Registry, Step};

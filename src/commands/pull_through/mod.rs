@@ -23,6 +23,9 @@ use crate::{
     pull_through::Registry,
 };
 
+/// Connections to a registry at once: what is asked is little, and one after the other.
+const CONNECTIONS: usize = 8;
+
 /// Carries out the verb.
 ///
 /// # Errors
@@ -104,4 +107,12 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
         return Err(error.hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`"));
     }
     Ok(sites)
+}
+
+/// What a rule caches, as a person reads it: `quay.io`, or `quay.io/team`.
+fn upstream(url: &str, prefix: &str) -> String {
+    match prefix {
+        "ROOT" => url.to_owned(),
+        prefix => format!("{url}/{prefix}"),
+    }
 }
