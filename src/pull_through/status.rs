@@ -258,4 +258,27 @@ mod tests {
         let found = status(&written, &BTreeMap::new(), &made(&["mirror/nginx"]));
         assert_eq!(shown(&found), [("ROOT", Standing::Missing, vec![])]);
     }
+
+    #[tokio::test]
+    async fn repositories_come_by_name_with_the_time_they_were_made() {
+        use crate::{
+            ecr::Identity,
+            registry::{Meter, Reach},
+            sandbox::{Options, Sandbox},
+        };
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
+        let reach = Reach::Sandbox(sandbox.address());
+        let session = Session::open(identity, reach, std::sync::Arc::new(Meter::default())).await;
+        assert_eq!(repositories(&session).await.unwrap(), []);
+        for name in ["quay/b", "quay/a"] {
+            let make =
+                |ecr: aws_sdk_ecr::Client| ecr.create_repository().repository_name(name).send();
+            session.api.call("CreateRepository", make).await.unwrap();
+        }
+        let found = repositories(&session).await.unwrap();
+        let names: Vec<&str> = found.iter().map(|made| made.name.as_str()).collect();
+        assert_eq!(names, ["quay/a", "quay/b"]);
+        assert!(found.iter().all(|made| made.created.is_some()));
+    }
 }

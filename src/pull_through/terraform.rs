@@ -179,7 +179,7 @@ fn variables<'a>(parts: &[Part<'a>], labels: &mut Labels) -> Vec<Variable<'a>> {
     for step in steps {
         let Step::CreateSecret { name, login } = step else { continue };
         if !variables.iter().any(|known| known.is(name, login)) {
-            let label = labels.new("variable", &format!("{}-credentials", short(name)));
+            let label = labels.free("variable", &format!("{}-credentials", short(name)));
             variables.push(Variable { name: label, secret: name, login });
         }
     }

@@ -295,4 +295,39 @@ mod tests {
         let root = Cache { prefix: "ROOT".parse().unwrap(), ..cache(Upstream::K8s, written()) };
         assert_eq!(example(&root), "pause");
     }
+
+    #[tokio::test]
+    async fn a_rule_is_tried_by_ecr_and_its_failure_gets_advice() {
+        use crate::{
+            ecr::Identity,
+            pull_through::ask,
+            registry::{Meter, Reach},
+            sandbox::{Options, Sandbox},
+        };
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
+        let reach = Reach::Sandbox(sandbox.address());
+        let session = Session::open(identity, reach, std::sync::Arc::new(Meter::default())).await;
+        let secrets = session.secrets();
+        let name = "ecr-pullthroughcache/docker-hub";
+        let text = r#"{"username":"u","accessToken":"t"}"#;
+        let made = secrets.create_secret().name(name).secret_string(text).send().await.unwrap();
+        let make = |ecr: aws_sdk_ecr::Client| {
+            let rule = ecr.create_pull_through_cache_rule().ecr_repository_prefix("docker-hub");
+            let rule = rule.upstream_registry_url("registry-1.docker.io");
+            rule.set_credential_arn(made.arn.clone()).send()
+        };
+        session.api.call("CreatePullThroughCacheRule", make).await.unwrap();
+        assert_eq!(attempt(&session, "docker-hub").await.unwrap(), Tried::Valid);
+
+        let text = r#"{"username":"u","password":"t"}"#;
+        secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
+        let tried = attempt(&session, "docker-hub").await.unwrap();
+        let Tried::Invalid(failure) = tried else { panic!("{tried:?}") };
+        let rule = &ask::rules(&session).await.unwrap()["docker-hub"];
+        let kept = cache(Upstream::DockerHub, Credentials::Secret("arn".to_owned()));
+        let advice = hint(&registry(), &kept, rule, &failure).unwrap();
+        assert!(advice.contains("`password` is not read"), "{failure}: {advice}");
+        attempt(&session, "quay").await.unwrap_err();
+    }
 }

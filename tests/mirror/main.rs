@@ -22,6 +22,7 @@ mod forecast;
 mod immutable;
 mod interruption;
 mod memory;
+mod pull_through_exports;
 mod reading_back;
 mod readme;
 mod registries;

@@ -13,14 +13,14 @@ pub(super) struct Labels {
 
 impl Labels {
     /// A label for one more thing of this kind.
-    pub(super) fn new(&mut self, kind: &str, text: &str) -> String {
+    pub(super) fn free(&mut self, kind: &str, text: &str) -> String {
         let plain = label(text);
         let numbered = (2..).map(|number| format!("{plain}_{number}"));
         let mut labels = [plain.clone()].into_iter().chain(numbered);
         let is_free = |label: &String| !self.taken.contains(&(kind.to_owned(), label.clone()));
-        let free = labels.find(is_free).expect("there is always one more number");
-        self.taken.insert((kind.to_owned(), free.clone()));
-        free
+        let found = labels.find(is_free).expect("there is always one more number");
+        self.taken.insert((kind.to_owned(), found.clone()));
+        found
     }
 
     /// The label of the thing of this kind and name, the same whenever it is asked for.
@@ -29,7 +29,7 @@ impl Labels {
         if let Some(label) = self.known.get(&key) {
             return label.clone();
         }
-        let label = self.new(kind, text);
+        let label = self.free(kind, text);
         self.known.insert(key, label.clone());
         label
     }
