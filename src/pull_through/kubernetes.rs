@@ -112,7 +112,9 @@ fn free_name(cache: &Cache, taken: &[(String, SecretString)]) -> String {
 
 /// What Docker's own configuration holds for the upstream: who logs in, and as whom.
 ///
-/// Source: Kubernetes, "Pull an Image from a Private Registry"; Docker Hub's key is its old address.
+/// Docker Hub's key is its old address.
+///
+/// Source: Kubernetes, "Pull an Image from a Private Registry".
 fn docker_config(cache: &Cache, username: &str, token: &SecretString) -> SecretString {
     let registry = match cache.upstream {
         Upstream::DockerHub => "https://index.docker.io/v1/",

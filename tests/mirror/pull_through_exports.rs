@@ -251,6 +251,6 @@ async fn nodes_may_import_below_the_prefixes_and_pull_what_is_mirrored() {
     let resources: Vec<&Value> = statements.iter().map(|one| &one["Resource"]).collect();
     assert_eq!(
         json!(resources),
-        json!(["*", [arn("pause")], [arn("docker-hub/*"), arn("quay/*")]])
+        json!(["*", [arn("docker-hub/*"), arn("quay/*")], [arn("pause")]])
     );
 }

@@ -100,16 +100,6 @@ mod tests {
                         "Resource": "*"
                     },
                     {
-                        "Sid": "Pull123456789012EuWest1",
-                        "Effect": "Allow",
-                        "Action": [
-                            "ecr:BatchCheckLayerAvailability",
-                            "ecr:BatchGetImage",
-                            "ecr:GetDownloadUrlForLayer"
-                        ],
-                        "Resource": [format!("{arn}/mirror/a"), format!("{arn}/mirror/b")]
-                    },
-                    {
                         "Sid": "PullThrough123456789012EuWest1",
                         "Effect": "Allow",
                         "Action": [
@@ -133,6 +123,16 @@ mod tests {
                             "ecr:TagResource"
                         ],
                         "Resource": [format!("{arn}/docker-hub/*")]
+                    },
+                    {
+                        "Sid": "Pull123456789012EuWest1",
+                        "Effect": "Allow",
+                        "Action": [
+                            "ecr:BatchCheckLayerAvailability",
+                            "ecr:BatchGetImage",
+                            "ecr:GetDownloadUrlForLayer"
+                        ],
+                        "Resource": [format!("{arn}/mirror/a"), format!("{arn}/mirror/b")]
                     }
                 ]
             })

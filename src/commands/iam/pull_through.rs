@@ -2,7 +2,7 @@
 //!
 //! Pure: the same caches give the same document, whatever order they come in.
 //!
-//! Source: service authorization reference, Amazon ECR, whose rules, templates and registry policies
+//! Source: service authorization reference, Amazon ECR: rules, templates and the registry's policy
 //! are no resources; ECR user guide, "IAM permissions required to sync an upstream registry".
 
 use std::collections::BTreeSet;

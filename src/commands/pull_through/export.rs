@@ -113,7 +113,8 @@ fn to_kubernetes(
         }
         let secrets = manifest.secrets.join(", ");
         writeln!(out, "wrote {secrets} to {output}, which only its owner can read")?;
-        writeln!(out, "use it with `kubectl apply -f {output}`, name the secrets as `imagePullSecrets` of pods or service accounts, then remove the file")
+        writeln!(out, "use it with `kubectl apply -f {output}`, name the secrets as `imagePullSecrets` of pods \
+             or service accounts, then remove the file")
     });
     Ok(0)
 }

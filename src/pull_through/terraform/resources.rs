@@ -217,8 +217,11 @@ fn completed(wanted: &WantedTemplate, there: Option<&Template>) -> WantedTemplat
     let applied: BTreeSet<String> = wanted.applied_for.unwrap_or_default();
     wanted.applied_for = Some(applied.union(&there.applied_for).cloned().collect());
     let tags: &BTreeMap<String, String> = &there.tags;
-    wanted.mutability.get_or_insert_with(|| there.mutability.clone());
-    wanted.encryption.get_or_insert_with(|| there.encryption.clone());
+    // what ECR and Terraform take without a word needs none
+    let mutability = Some(&there.mutability).filter(|it| **it != TagMutability::Mutable);
+    let encryption = Some(&there.encryption).filter(|it| **it != Encryption::Aes256);
+    wanted.mutability = wanted.mutability.or_else(|| mutability.cloned());
+    wanted.encryption = wanted.encryption.or_else(|| encryption.cloned());
     wanted.tags.get_or_insert_with(|| tags.clone());
     wanted.lifecycle = wanted.lifecycle.or_else(|| there.lifecycle.clone());
     wanted.policy = wanted.policy.or_else(|| there.policy.clone());
