@@ -13,19 +13,18 @@ mod labels;
 mod resources;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::json;
 
+pub use self::whole::from_nothing;
 use self::{
     hcl::{Document, quoted},
     labels::Labels,
     resources::Writer,
 };
-use super::{
-    changes::{Wanted, changes},
-    state::{Actual, Login, Planned, Registry, Step},
-};
+use super::state::{Actual, Login, Planned, Registry, Step};
 use crate::ecr::Identity;
 
 /// What is exported of one registry.
@@ -39,27 +38,6 @@ pub struct Part<'a> {
     pub planned: &'a [Planned],
     /// What there is.
     pub actual: &'a Actual,
-}
-
-/// The steps to all that is wanted as if nothing of it were there, but for the registry's policy:
-/// that is one document, which others have a part in.
-pub fn from_nothing(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
-    let bare = |policy: Option<&Value>| Actual {
-        scope: actual.scope,
-        registry_policy: policy.cloned(),
-        ..Actual::default()
-    };
-    let is_policy = |planned: &Planned| matches!(planned.step, Some(Step::PutRegistryPolicy(_)));
-    let mut planned = changes(wanted, &bare(actual.registry_policy.as_ref()));
-    if planned.iter().any(is_policy) {
-        return planned;
-    }
-    // all that is wanted of the policy may be in it already: then it stays as it is
-    let alone = changes(wanted, &bare(None)).into_iter().find(is_policy);
-    if let (Some(Planned { change, .. }), Some(there)) = (alone, &actual.registry_policy) {
-        planned.push(Planned { change, step: Some(Step::PutRegistryPolicy(there.clone())) });
-    }
-    planned
 }
 
 const HEAD: &str = "\

@@ -63,7 +63,9 @@ async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8
     let conflicts = surveyed.iter().flat_map(|it| &it.planned).filter(|it| it.step.is_none());
     let mut status = 0;
     for Planned { change, .. } in conflicts {
-        screen.tell(|out| writeln!(out, "{}", printable(&change.to_string())));
+        let hint = change.hint.iter().map(|hint| format!("\n    hint: {}", printable(hint)));
+        let hint: String = hint.collect();
+        screen.tell(|out| writeln!(out, "{}{hint}", printable(&change.to_string())));
         status = 1;
     }
     Ok(status)
@@ -88,14 +90,17 @@ async fn survey<'a>(world: &World, sites: &'a [Site<'a>]) -> Result<Vec<Surveyed
     Ok(surveyed)
 }
 
-/// The repositories of this registry that a push makes.
+/// What the site's destinations leave to ECR to make, each prefix once.
 fn on_push(site: &Site<'_>) -> Vec<OnPush> {
+    let mut all: Vec<OnPush> = Vec::new();
     let made = site.destinations.iter().filter(|it| it.repositories.create == Create::OnPush);
-    made.map(|destination| OnPush {
-        prefix: destination.prefix.clone().map_or(Prefix::Root, Prefix::Path),
-        settings: destination.repositories.settings.clone(),
-    })
-    .collect()
+    for destination in made {
+        let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
+        if !all.iter().any(|known| known.prefix == prefix) {
+            all.push(OnPush { prefix, settings: destination.repositories.settings.clone() });
+        }
+    }
+    all
 }
 
 fn to_kubernetes(

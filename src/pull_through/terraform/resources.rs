@@ -1,7 +1,5 @@
 //! The resources of one registry, each with the import of what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::{Value, json};
 
 use super::{
@@ -12,9 +10,7 @@ use super::{
 };
 use crate::{
     model::ecr_settings::{Encryption, TagMutability},
-    pull_through::state::{
-        Actual, Content, Credential, Login, Step, Template, WantedRule, WantedTemplate,
-    },
+    pull_through::state::{Actual, Content, Credential, Login, Step, WantedRule, WantedTemplate},
 };
 
 const SECRET: &str = "aws_secretsmanager_secret";
@@ -143,12 +139,10 @@ impl Writer<'_> {
     }
 
     fn template(&self, document: &mut Document, labels: &mut Labels, wanted: &WantedTemplate) {
-        let there = self.actual().templates.get(&wanted.prefix);
-        let wanted = completed(wanted, there);
         let label = self.label(labels, TEMPLATE, &wanted.prefix);
         self.resource(document, (TEMPLATE, &label), |block| {
             block.set("prefix", &json!(wanted.prefix));
-            block.set("applied_for", &json!(wanted.applied_for.unwrap_or_default()));
+            block.set("applied_for", &json!(wanted.applied_for));
             if let Some(mutability) = &wanted.mutability {
                 block.set("image_tag_mutability", &json!(api_name(mutability)));
             }
@@ -177,7 +171,7 @@ impl Writer<'_> {
                 }
             }
         });
-        if there.is_some() {
+        if self.actual().templates.contains_key(&wanted.prefix) {
             import(document, &format!("{TEMPLATE}.{label}"), &wanted.prefix);
         }
     }
@@ -207,26 +201,6 @@ fn set_some(block: &mut Document, name: &str, value: Option<&String>) {
     if let Some(value) = value {
         block.set(name, &json!(value));
     }
-}
-
-/// What is wanted of a template, and what nobody asked for as it is there: Terraform would take
-/// what is not written for what is not wanted.
-fn completed(wanted: &WantedTemplate, there: Option<&Template>) -> WantedTemplate {
-    let mut wanted = wanted.clone();
-    let Some(there) = there else { return wanted };
-    let applied: BTreeSet<String> = wanted.applied_for.unwrap_or_default();
-    wanted.applied_for = Some(applied.union(&there.applied_for).cloned().collect());
-    let tags: &BTreeMap<String, String> = &there.tags;
-    // what ECR and Terraform take without a word needs none
-    let mutability = Some(&there.mutability).filter(|it| **it != TagMutability::Mutable);
-    let encryption = Some(&there.encryption).filter(|it| **it != Encryption::Aes256);
-    wanted.mutability = wanted.mutability.or_else(|| mutability.cloned());
-    wanted.encryption = wanted.encryption.or_else(|| encryption.cloned());
-    wanted.tags.get_or_insert_with(|| tags.clone());
-    wanted.lifecycle = wanted.lifecycle.or_else(|| there.lifecycle.clone());
-    wanted.policy = wanted.policy.or_else(|| there.policy.clone());
-    wanted.role_arn = wanted.role_arn.or_else(|| there.role_arn.clone());
-    wanted
 }
 
 fn api_name(mutability: &TagMutability) -> &'static str {

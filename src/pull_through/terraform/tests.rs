@@ -206,7 +206,7 @@ resource "aws_ecr_registry_policy" "registry" {
 }
 
 #[test]
-fn what_is_there_is_imported_and_keeps_what_nobody_asked_for() {
+fn what_is_there_is_imported() {
     let there = Template {
         prefix: "docker-hub".to_owned(),
         applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
@@ -246,9 +246,6 @@ fn what_is_there_is_imported_and_keeps_what_nobody_asked_for() {
          to = aws_ecr_pull_through_cache_rule.docker_hub\n  id = \"docker-hub\"\n}\n",
         "import {\n  to = aws_ecr_repository_creation_template.docker_hub\n  id = \"docker-hub\"\n}\n",
         "import {\n  to = aws_ecr_registry_policy.registry\n  id = \"123456789012\"\n}\n",
-        "  applied_for          = [\"PULL_THROUGH_CACHE\", \"REPLICATION\"]\n",
-        "  image_tag_mutability = \"IMMUTABLE\"\n",
-        "    theirs = \"1\"\n",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }
