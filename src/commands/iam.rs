@@ -1,16 +1,23 @@
 //! `iam`: prints the policies that a configuration needs, and nothing more.
 
+mod grants;
 mod mirror;
+mod pull;
+mod pull_through;
 mod rights;
 
 use std::collections::BTreeSet;
 
-use self::mirror::{Listing, Mounts, Pull, Push, Tagging, Warm, mirror};
+use self::{
+    mirror::{Listing, Mounts, Pull, Push, Tagging, Warm, mirror},
+    pull::{Node, pull},
+    pull_through::{Caching, pull_through},
+};
 use super::mirroring::configuration;
 use crate::{
     cli::{Global, IamPolicy},
-    config::{CachedPlace, Config, Entry, Tags},
-    model::{DestinationId, EcrHost, Error, Kind, Repository, Result},
+    config::{Cache, CachedPlace, Config, Destination, Entry, Tags},
+    model::{Create, DestinationId, EcrHost, Repository, Result},
     output::Screen,
 };
 
@@ -24,9 +31,8 @@ pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
         IamPolicy::Mirror => {
             mirror(&pushes(&config), &pulls(&config), &warms(&config), &secrets(&config))
         }
-        IamPolicy::Pull | IamPolicy::PullThrough => {
-            return Err(Error::new(Kind::Unsupported, "this policy is not built yet"));
-        }
+        IamPolicy::Pull => pull(&nodes(&config)),
+        IamPolicy::PullThrough => pull_through(&caching(&config)),
     };
     let text = serde_json::to_string_pretty(&document).expect("a JSON value serialises");
     screen.print(|out| writeln!(out, "{text}"))?;
@@ -55,6 +61,55 @@ fn pushes(config: &Config) -> Vec<Push> {
         })
     };
     config.destinations.iter().enumerate().filter_map(push).collect()
+}
+
+/// The destinations that are registries of ECR by name.
+fn registries(config: &Config) -> impl Iterator<Item = (DestinationId, &Destination, EcrHost)> {
+    let registry = |(at, destination): (usize, _)| {
+        let destination: &Destination = destination;
+        let registry = destination.registry.host().and_then(EcrHost::parse)?;
+        Some((DestinationId(at), destination, registry))
+    };
+    config.destinations.iter().enumerate().filter_map(registry)
+}
+
+/// What nodes pull from destinations.
+fn nodes(config: &Config) -> Vec<Node<'_>> {
+    let node = |(at, _, registry): (DestinationId, _, _)| {
+        let places = config.entries.iter().flat_map(|entry| &entry.places);
+        let here = places.filter(|place| place.destination == at);
+        Node {
+            registry,
+            mirrored: here.map(|place| &place.repository).collect(),
+            caches: caches(config, at).map(|(_, cache)| cache).collect(),
+        }
+    };
+    let pulls = |node: &Node<'_>| !(node.mirrored.is_empty() && node.caches.is_empty());
+    registries(config).map(node).filter(pulls).collect()
+}
+
+/// What destinations cache; those that cache nothing are left out.
+fn caching(config: &Config) -> Vec<Caching<'_>> {
+    let caching = registries(config).map(|(at, destination, registry)| {
+        let places = config.entries.iter().flat_map(|entry| &entry.cached);
+        let used: BTreeSet<usize> =
+            places.filter(|place| place.destination == at).map(|place| place.cache).collect();
+        let warmed = caches(config, at).filter(|(number, _)| used.contains(number));
+        let repositories = &destination.repositories;
+        Caching {
+            registry,
+            caches: caches(config, at).map(|(_, cache)| cache).collect(),
+            warmed: warmed.map(|(_, cache)| cache).collect(),
+            on_push: (repositories.create == Create::OnPush).then_some(&repositories.settings),
+        }
+    });
+    caching.filter(|it| !it.caches.is_empty()).collect()
+}
+
+/// The caches of a destination, with their places in the configuration.
+fn caches(config: &Config, at: DestinationId) -> impl Iterator<Item = (usize, &Cache)> {
+    let caches = config.caches.iter().enumerate();
+    caches.filter(move |(_, cache)| cache.destinations.contains(&at))
 }
 
 /// The secrets that the configuration names.

@@ -1,10 +1,13 @@
 //! Files for machines, such as reports and lock files: never half written.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::{Error, Kind, Result};
 
@@ -53,6 +56,44 @@ pub fn save(
     saved.map_err(|cause| {
         let message = format!("cannot write the {what} to `{}`", path.display());
         Error::new(Kind::Unavailable, message).because(cause)
+    })
+}
+
+/// Saves what nobody else may read: in a file that only its owner can open, before anything is in
+/// it. An earlier file of that name is replaced, whoever could read it.
+///
+/// # Errors
+/// [`Kind::Configuration`] when it would go to a stream or a device, and when the file cannot be
+/// written; what was there before is then untouched.
+pub fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()> {
+    let cannot =
+        |kind| Error::new(kind, format!("cannot write the {what} to `{}`", path.display()));
+    let place = if path == Path::new("-") { Ok(Place::Device) } else { Place::of(path) };
+    let (target, draft) = match place.map_err(|cause| cannot(Kind::Configuration).because(cause))? {
+        Place::File { target, draft } => (target, draft),
+        Place::Device => {
+            let hint =
+                "it holds credentials: name a file, which only its owner will be able to read";
+            return Err(cannot(Kind::Configuration).hint(hint));
+        }
+    };
+    let fill = || {
+        // never a file or a link that somebody else has put there
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let written = file.write_all(content.expose_secret().as_bytes());
+        written
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&draft, &target))
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&draft);
+            })
+    };
+    fill().map_err(|cause| {
+        let kind = match cause.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Kind::Configuration,
+            _ => Kind::Unavailable,
+        };
+        cannot(kind).because(cause)
     })
 }
 
@@ -111,6 +152,34 @@ mod tests {
         check_writable(Path::new("/dev/null"), "report").unwrap();
         save(Path::new("/dev/null"), "report", text).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_alone_even_where_others_could_read_what_was_there() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret.yaml");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        save_secret(&path, "manifest", &"token".into()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "token");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_goes_to_no_stream_and_through_no_planted_draft() {
+        for path in ["-", "/dev/stdout", "/dev/null"] {
+            let error = save_secret(Path::new(path), "manifest", &"token".into()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Configuration, "{path}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let draft = directory.path().join(format!(".secret.yaml.{}", std::process::id()));
+        let elsewhere = directory.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &draft).unwrap();
+        let path = directory.path().join("secret.yaml");
+        save_secret(&path, "manifest", &"token".into()).unwrap_err();
+        assert!(!elsewhere.exists() && !path.exists());
     }
 
     #[test]

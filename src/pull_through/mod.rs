@@ -10,14 +10,18 @@
 //!
 //! What is compared is what is written: what nobody asked for is left alone. [`changes()`] is pure;
 //! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
-//! off anywhere is planned again from what is there.
-//!
-//! [`warm`] pulls images through what is set up.
+//! off anywhere is planned again from what is there. [`warm`] pulls images through what is set up,
+//! [`status`] and [`validate`] look at what has come of it, [`terraform`] and [`kubernetes`] write
+//! the same set-up for other tools.
 
 pub mod apply;
 pub mod ask;
 pub mod changes;
+pub mod kubernetes;
 pub mod state;
+pub mod status;
+pub mod terraform;
+pub mod validate;
 pub mod warm;
 
 pub use changes::{OnPush, Replace, Wanted, changes, removals};

@@ -24,6 +24,7 @@ mod immutable;
 mod interruption;
 mod memory;
 mod pull_through;
+mod pull_through_exports;
 mod reading_back;
 mod readme;
 mod registries;

@@ -2,11 +2,14 @@
 //!
 //! Pure: the same grants give the same document, whatever order they come in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::rights;
+use super::{
+    grants::{Actions, Grants, allow, document},
+    rights,
+};
 use crate::model::{
     Create, EcrHost, Repository,
     ecr_settings::{Account, Repositories},
@@ -120,7 +123,7 @@ const LIST: &str = "ecr:DescribeImages";
 /// credentials. What does not occur has no statement.
 pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &[String]) -> Value {
     let mut general = BTreeSet::new();
-    let mut wanted: Wanted = BTreeMap::new();
+    let mut grants = Grants::default();
     for push in pushes {
         general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
         let mut actions = BTreeSet::from(PUSH);
@@ -133,7 +136,9 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
             actions.extend(PULL);
         }
         general.extend(rights::of_account(&push.account));
-        want(&mut wanted, &push.registry, &push.repositories, &actions);
+        for repository in &push.repositories {
+            grants.add(&push.registry, repository.as_str(), &actions);
+        }
     }
     for pull in pulls {
         if pull.tags != Listing::Only {
@@ -144,7 +149,9 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
             Listing::Needed => BTreeSet::from([PULL[0], PULL[1], LIST]),
             Listing::Only => BTreeSet::from([LIST]),
         };
-        want(&mut wanted, &pull.registry, &pull.repositories, &actions);
+        for repository in &pull.repositories {
+            grants.add(&pull.registry, repository.as_str(), &actions);
+        }
     }
     for warm in warms {
         general.insert("ecr:GetAuthorizationToken");
@@ -152,70 +159,21 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
         if warm.tagging == Tagging::Needed {
             actions.insert("ecr:TagResource");
         }
-        want(&mut wanted, &warm.registry, std::slice::from_ref(&warm.repository), &actions);
+        grants.add(&warm.registry, warm.repository.as_str(), &actions);
     }
     let mut statements = Vec::new();
     if !general.is_empty() {
-        statements.push(json!({
-            "Sid": "Login",
-            "Effect": "Allow",
-            "Action": general,
-            "Resource": "*",
-        }));
+        statements.push(allow("Login", &general, json!("*")));
     }
-    statements.extend(grouped(wanted).into_iter().map(statement));
+    statements.extend(grants.statements(purpose));
     statements.extend(rights::account_statements(pushes));
     statements.extend(rights::key_statements(pushes));
     if !secrets.is_empty() {
-        statements.push(json!({
-            "Sid": "ReadCredentials",
-            "Effect": "Allow",
-            "Action": ["secretsmanager:GetSecretValue"],
-            "Resource": secrets.iter().collect::<BTreeSet<_>>(),
-        }));
+        let secrets: BTreeSet<&String> = secrets.iter().collect();
+        let actions = BTreeSet::from(["secretsmanager:GetSecretValue"]);
+        statements.push(allow("ReadCredentials", &actions, json!(secrets)));
     }
-    json!({ "Version": "2012-10-17", "Statement": statements })
-}
-
-type Actions = BTreeSet<&'static str>;
-
-/// The actions on each repository, of each registry by account, region and partition.
-type Wanted = BTreeMap<(String, String, &'static str), BTreeMap<String, Actions>>;
-
-fn want(wanted: &mut Wanted, registry: &EcrHost, repositories: &[Repository], actions: &Actions) {
-    let place = (registry.account().to_owned(), registry.region().to_owned(), registry.partition());
-    let of_registry = wanted.entry(place).or_default();
-    for repository in repositories {
-        of_registry.entry(repository.to_string()).or_default().extend(actions);
-    }
-}
-
-/// Repositories of one registry on which the same is done.
-struct Group {
-    sid: String,
-    actions: Actions,
-    arns: Vec<String>,
-}
-
-/// Repositories gathered by what is done to them: an ARN that is named once keeps the document
-/// below the size that IAM takes.
-fn grouped(wanted: Wanted) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for ((account, region, partition), repositories) in wanted {
-        let mut by_actions: BTreeMap<Actions, Vec<String>> = BTreeMap::new();
-        for (repository, actions) in repositories {
-            let arn = format!("arn:{partition}:ecr:{region}:{account}:repository/{repository}");
-            by_actions.entry(actions).or_default().push(arn);
-        }
-        for (actions, arns) in by_actions {
-            let name = format!("{}{account}{}", purpose(&actions), camel(&region));
-            let alike = groups.iter().filter(|group| group.sid.starts_with(&name)).count();
-            // a Sid stands once in a document
-            let sid = if alike == 0 { name } else { format!("{name}No{}", alike + 1) };
-            groups.push(Group { sid, actions, arns });
-        }
-    }
-    groups
+    document(statements)
 }
 
 /// A name for what these actions are for.
@@ -234,24 +192,6 @@ fn purpose(actions: &Actions) -> String {
     let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
     let settle = if rights::SETTLE.iter().any(|it| actions.contains(it)) { "Settle" } else { "" };
     format!("Push{create}{settle}{mount}{list}")
-}
-
-/// `eu-west-1` as `EuWest1`: a Sid has letters and digits only.
-fn camel(region: &str) -> String {
-    let capital = |word: &str| {
-        let (first, rest) = word.split_at(1.min(word.len()));
-        first.to_ascii_uppercase() + rest
-    };
-    region.split('-').map(capital).collect()
-}
-
-fn statement(group: Group) -> Value {
-    json!({
-        "Sid": group.sid,
-        "Effect": "Allow",
-        "Action": group.actions,
-        "Resource": group.arns,
-    })
 }
 
 #[cfg(test)]

@@ -24,10 +24,10 @@ use crate::{
     ecr::Session,
     engine::Shutdown,
     model::{
-        Change, Create, Error, Kind, Result,
+        Change, Error, Kind, Result,
         change::{Action, Subject},
         ecr_settings::Encryption,
-        pull_through::{Cache, Credentials, Prefix},
+        pull_through::{Cache, Credentials},
     },
     output::{
         Screen,
@@ -38,9 +38,7 @@ use crate::{
         Planned,
         apply::apply,
         ask,
-        changes::{
-            Documents, OnPush, Replace, Role, Wanted, changes, removals, role_policy, secrets,
-        },
+        changes::{Documents, Replace, Role, Wanted, changes, removals, role_policy, secrets},
     },
 };
 
@@ -192,7 +190,7 @@ impl<'a> Run<'a> {
         // boxed, here and below: the compiler does not see to the bottom of futures this deep
         let session = Box::pin(site.session(self.world)).await?;
         let actual = Box::pin(ask::actual(&session, &secrets(&site.caches))).await?;
-        let on_push = on_push(site);
+        let on_push = site.on_push();
         let (registry, caches) = (&site.registry, &site.caches[..]);
         let replace = match self.order.aim {
             Aim::SetUp(replace) => replace,
@@ -327,20 +325,6 @@ fn go_on(shutdown: &Shutdown) -> ControlFlow<()> {
         Some(_) => ControlFlow::Break(()),
         None => ControlFlow::Continue(()),
     }
-}
-
-/// What the site's destinations leave to ECR to make, each prefix once.
-fn on_push(site: &Site<'_>) -> Vec<OnPush> {
-    let mut all: Vec<OnPush> = Vec::new();
-    for destination in &site.destinations {
-        let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
-        let written = &destination.repositories;
-        let is_known = all.iter().any(|known| known.prefix == prefix);
-        if written.create == Create::OnPush && !is_known {
-            all.push(OnPush { prefix, settings: written.settings.clone() });
-        }
-    }
-    all
 }
 
 /// Whether both propose the same.

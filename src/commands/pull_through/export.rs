@@ -1,15 +1,112 @@
 //! `pull-through export`: writes the same set-up for other tools.
 
+use std::path::Path;
+
+use super::{CONNECTIONS, Site, sites};
 use crate::{
-    cli::{Global, pull_through::Export},
-    model::{Error, Kind, Result},
-    output::Screen,
+    cli::{
+        Global,
+        pull_through::{Export, Where},
+    },
+    commands::{ends::World, mirroring::configuration},
+    ecr::Identity,
+    model::Result,
+    output::{Screen, file, printable},
+    pull_through::{
+        Actual, Planned, ask,
+        changes::{Replace, Wanted, secrets},
+        kubernetes::manifest,
+        terraform::{Part, from_nothing, terraform},
+    },
 };
 
-/// Not yet.
+/// Writes it.
 ///
 /// # Errors
-/// Always.
-pub(super) async fn run(_global: &Global, _screen: &Screen, _args: Export) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "`pull-through export` is not built yet"))
+/// When the configuration is wrong, AWS cannot be asked, or the output cannot be written.
+pub(super) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
+    match format {
+        Export::Terraform { at } => to_terraform(global, screen, &at).await,
+        Export::Kubernetes { namespaces, output } => {
+            to_kubernetes(global, screen, (&namespaces, &output))
+        }
+    }
+}
+
+/// What one registry is to be and is.
+struct Surveyed<'a> {
+    site: &'a Site<'a>,
+    identity: Identity,
+    planned: Vec<Planned>,
+    actual: Actual,
+}
+
+/// Prints the configuration on stdout; 1 when a part of it conflicts and is left out.
+async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8> {
+    let config = configuration(global)?;
+    let sites = sites(&config, at)?;
+    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let asked = survey(&world, &sites).await;
+    world.close().await;
+    let surveyed = asked?;
+    let parts: Vec<Part<'_>> = surveyed
+        .iter()
+        .map(|Surveyed { site, identity, planned, actual }| Part {
+            registry: &site.registry,
+            identity,
+            planned,
+            actual,
+        })
+        .collect();
+    let text = terraform(&parts);
+    screen.print(|out| out.write_all(text.as_bytes()))?;
+    let conflicts = surveyed.iter().flat_map(|it| &it.planned).filter(|it| it.step.is_none());
+    let mut status = 0;
+    for Planned { change, .. } in conflicts {
+        let hint = change.hint.iter().map(|hint| format!("\n    hint: {}", printable(hint)));
+        let hint: String = hint.collect();
+        screen.tell(|out| writeln!(out, "{}{hint}", printable(&change.to_string())));
+        status = 1;
+    }
+    Ok(status)
+}
+
+async fn survey<'a>(world: &World, sites: &'a [Site<'a>]) -> Result<Vec<Surveyed<'a>>> {
+    let mut surveyed = Vec::new();
+    for site in sites {
+        let session = site.session(world).await?;
+        let actual = ask::actual(&session, &secrets(&site.caches)).await?;
+        let on_push = site.on_push();
+        let wanted = Wanted {
+            registry: &site.registry,
+            caches: &site.caches,
+            on_push: &on_push,
+            replace: Replace::Differing,
+        };
+        let planned = from_nothing(&wanted, &actual);
+        let identity = session.api.identity().clone();
+        surveyed.push(Surveyed { site, identity, planned, actual });
+    }
+    Ok(surveyed)
+}
+
+fn to_kubernetes(
+    global: &Global,
+    screen: &Screen,
+    (namespaces, output): (&[String], &Path),
+) -> Result<u8> {
+    let config = configuration(global)?;
+    let manifest = manifest(&config.caches, namespaces)?;
+    file::save_secret(output, "manifest", &manifest.yaml)?;
+    let output = output.display();
+    screen.tell(|out| {
+        for prefix in &manifest.left_out {
+            writeln!(out, "left out: `{prefix}`, whose `secret_arn` is not read")?;
+        }
+        let secrets = manifest.secrets.join(", ");
+        writeln!(out, "wrote {secrets} to {output}, which only its owner can read")?;
+        writeln!(out, "use it with `kubectl apply -f {output}`, name the secrets as `imagePullSecrets` of pods \
+             or service accounts, then remove the file")
+    });
+    Ok(0)
 }

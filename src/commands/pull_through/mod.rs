@@ -20,10 +20,13 @@ use crate::{
     },
     config::{Cache, Config, Destination},
     ecr::{Session, account},
-    model::{DestinationId, Error, Kind, Result},
+    model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
     output::Screen,
-    pull_through::Registry,
+    pull_through::{OnPush, Registry},
 };
+
+/// Connections to a registry at once: what is asked is little, and one after the other.
+const CONNECTIONS: usize = 8;
 
 /// Carries out the verb.
 ///
@@ -47,7 +50,7 @@ struct Site<'a> {
     registry: Registry,
     /// The destinations that are this registry, in the order of the file; at least one.
     destinations: Vec<&'a Destination>,
-    /// Its caches, in the order of the file; at least one.
+    /// Its caches, in the order of the file; none where only pushes are to make repositories.
     caches: Vec<&'a Cache>,
 }
 
@@ -61,9 +64,24 @@ impl Site<'_> {
         account::own(&session, &self.registry.host, "the pull-through cache").await?;
         Ok(session)
     }
+
+    /// What its destinations leave to ECR to make, each prefix once.
+    fn on_push(&self) -> Vec<OnPush> {
+        let mut all: Vec<OnPush> = Vec::new();
+        for destination in &self.destinations {
+            let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
+            let written = &destination.repositories;
+            let is_known = all.iter().any(|known| known.prefix == prefix);
+            if written.create == Create::OnPush && !is_known {
+                all.push(OnPush { prefix, settings: written.settings.clone() });
+            }
+        }
+        all
+    }
 }
 
-/// The registries that have a `[[pull_through]]`, each once, in the order of the file.
+/// The registries that have a `[[pull_through]]`, or repositories that pushes are to make, each
+/// once, in the order of the file.
 ///
 /// # Errors
 /// [`Kind::Configuration`] when there is none, or a name is no destination's that has one.
@@ -76,7 +94,7 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
         let (Some(registry), true) = (registry, is_named) else { continue };
         let of_it = |cache: &&Cache| cache.destinations.contains(&DestinationId(id));
         let caches: Vec<&Cache> = config.caches.iter().filter(of_it).collect();
-        if caches.is_empty() {
+        if caches.is_empty() && destination.repositories.create != Create::OnPush {
             continue;
         }
         let is_same = |site: &&mut Site<'_>| {
@@ -110,5 +128,13 @@ fn check_names(config: &Config, at: &Where) -> Result<()> {
             let error = format!("`{name}` is not the name of a destination");
             Err(Error::new(Kind::Configuration, error).hint("`--destination` takes its `name`"))
         }
+    }
+}
+
+/// What a rule caches, as a person reads it: `quay.io`, or `quay.io/team`.
+fn upstream(url: &str, prefix: &str) -> String {
+    match prefix {
+        "ROOT" => url.to_owned(),
+        prefix => format!("{url}/{prefix}"),
     }
 }

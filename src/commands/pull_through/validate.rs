@@ -1,15 +1,217 @@
 //! `pull-through validate`: lets ECR try each rule.
 
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{CONNECTIONS, Site, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
-    model::{Error, Kind, Result},
-    output::Screen,
+    commands::{ends::World, mirroring::configuration},
+    ecr::Session,
+    model::{Result, pull_through::Cache},
+    output::{
+        Screen, printable,
+        table::{self, Line},
+    },
+    pull_through::{
+        ask,
+        state::Rule,
+        status::{Standing, standing},
+        validate::{Tried, attempt, example, hint},
+    },
 };
 
-/// Not yet.
+/// What came of one rule.
+#[derive(Debug)]
+struct Row {
+    destination: String,
+    prefix: String,
+    upstream: String,
+    result: Verdict,
+    /// What went wrong, in AWS's words or ours.
+    failure: Option<String>,
+    hint: Option<String>,
+    /// A repository below it, as an example of how images are called.
+    pull: Option<String>,
+}
+
+/// What came of a rule, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It works.
+    Valid,
+    /// It does not.
+    Invalid,
+    /// It is written, and not there.
+    Missing,
+    /// It is there, and not written: it is not tried.
+    Unwritten,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Missing => "not there",
+            Self::Unwritten => "not in the configuration",
+        }
+    }
+}
+
+/// Shows the results on stdout; 1 when a rule does not work or is not there.
 ///
 /// # Errors
-/// Always.
-pub(super) async fn run(_global: &Global, _screen: &Screen, _args: &ListArgs) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "`pull-through validate` is not built yet"))
+/// When the configuration is wrong, or AWS cannot be asked.
+pub(super) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
+    let config = configuration(global)?;
+    let sites = sites(&config, &args.at)?;
+    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let tried = attempt_all(&world, &sites).await;
+    world.close().await;
+    let rows = tried?;
+    screen.print(|out| match args.json {
+        true => writeln!(out, "{:#}", document(&rows)),
+        false => tables(out, &rows, screen.width()),
+    })?;
+    let fails = |row: &Row| matches!(row.result, Verdict::Invalid | Verdict::Missing);
+    Ok(u8::from(rows.iter().any(fails)))
+}
+
+async fn attempt_all(world: &World, sites: &[Site<'_>]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for site in sites {
+        let session = site.session(world).await?;
+        let mut rules = ask::rules(&session).await?;
+        for cache in &site.caches {
+            let rule = rules.remove(&cache.prefix.to_string());
+            rows.push(try_one(site, &session, (cache, rule.as_ref())).await?);
+        }
+        rows.extend(rules.into_values().map(|rule| Row {
+            destination: site.registry.host.to_string(),
+            upstream: super::upstream(&rule.url, &rule.upstream_prefix),
+            prefix: rule.prefix,
+            result: Verdict::Unwritten,
+            failure: None,
+            hint: None,
+            pull: None,
+        }));
+    }
+    Ok(rows)
+}
+
+async fn try_one(
+    site: &Site<'_>,
+    session: &Session,
+    (cache, rule): (&Cache, Option<&Rule>),
+) -> Result<Row> {
+    let row = |result, failure, hint| Row {
+        destination: site.registry.host.to_string(),
+        prefix: cache.prefix.to_string(),
+        upstream: super::upstream(&cache.url, &cache.upstream_prefix.to_string()),
+        result,
+        failure,
+        hint,
+        pull: (result == Verdict::Valid).then(|| example(cache)),
+    };
+    let plan = || Some("`ecr-mirror pull-through plan` tells what `apply` would do".to_owned());
+    let Some(rule) = rule else { return Ok(row(Verdict::Missing, None, plan())) };
+    if standing(cache, Some(rule)) == Standing::Differs {
+        let there = super::upstream(&rule.url, &rule.upstream_prefix);
+        let failure = format!("the rule of this prefix caches `{there}`");
+        return Ok(row(Verdict::Invalid, Some(failure), plan()));
+    }
+    Ok(match attempt(session, &rule.prefix).await? {
+        Tried::Valid => row(Verdict::Valid, None, None),
+        Tried::Invalid(failure) => {
+            let hint = hint(&site.registry, cache, rule, &failure);
+            row(Verdict::Invalid, Some(failure), hint)
+        }
+    })
+}
+
+fn tables(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
+    for (at, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
+        if at > 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "{}", rows[0].destination)?;
+        let lines: Vec<Line> = rows.iter().map(line).collect();
+        table::grid(out, &["RULE", "UPSTREAM", "RESULT", "PULL AS"], &lines, width)?;
+    }
+    Ok(())
+}
+
+fn line(row: &Row) -> Line {
+    let pull = row.pull.as_deref().unwrap_or_default();
+    let cells = [&row.prefix, &row.upstream, row.result.word(), pull];
+    let failure = row.failure.iter().map(|failure| printable(failure).into_owned());
+    let hint = row.hint.iter().map(|hint| format!("hint: {}", printable(hint)));
+    Line { cells: cells.map(Into::into).into(), notes: failure.chain(hint).collect() }
+}
+
+/// Version 1 of this format.
+fn document(rows: &[Row]) -> Value {
+    let row = |row: &Row| {
+        json!({
+            "destination": row.destination,
+            "prefix": row.prefix,
+            "upstream": row.upstream,
+            "result": row.result.word().replace(' ', "_"),
+            "failure": row.failure,
+            "hint": row.hint,
+        })
+    };
+    json!({ "version": 1, "rules": rows.iter().map(row).collect::<Vec<Value>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(prefix: &str, result: Verdict, failure: Option<&str>) -> Row {
+        Row {
+            destination: "r.example".to_owned(),
+            prefix: prefix.to_owned(),
+            upstream: "ghcr.io".to_owned(),
+            result,
+            failure: failure.map(str::to_owned),
+            hint: failure.map(|_| "use another token".to_owned()),
+            pull: (result == Verdict::Valid).then(|| "github/OWNER/NAME".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_failure_stands_below_its_rule_with_what_to_do() {
+        let rows = [
+            row("github", Verdict::Valid, None),
+            row("gh", Verdict::Invalid, Some("401\u{1b}[2J")),
+            row("x", Verdict::Unwritten, None),
+        ];
+        let mut out = anstream::StripStream::new(Vec::new());
+        tables(&mut out, &rows, None).unwrap();
+        let text = String::from_utf8(out.into_inner()).unwrap();
+        let expected = "\
+r.example
+RULE    UPSTREAM  RESULT                    PULL AS
+github  ghcr.io   valid                     github/OWNER/NAME
+gh      ghcr.io   invalid
+    401[2J
+    hint: use another token
+x       ghcr.io   not in the configuration
+";
+        assert_eq!(text, expected);
+        assert_eq!(
+            document(&rows)["rules"][1],
+            json!({
+                "destination": "r.example",
+                "prefix": "gh",
+                "upstream": "ghcr.io",
+                "result": "invalid",
+                "failure": "401\u{1b}[2J",
+                "hint": "use another token",
+            })
+        );
+    }
 }

@@ -1,0 +1,213 @@
+//! The policy of who runs `pull-through`: what its verbs ask of AWS for this configuration.
+//!
+//! Pure: the same caches give the same document, whatever order they come in.
+//!
+//! Source: service authorization reference, Amazon ECR: rules, templates and the registry's policy
+//! are no resources; ECR user guide, "IAM permissions required to sync an upstream registry".
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{
+    grants::{Actions, Grants, allow, document},
+    pull::{first_pull, purpose},
+};
+use crate::model::{
+    EcrHost,
+    ecr_settings::Settings,
+    pull_through::{Cache, Credentials},
+};
+
+/// What one registry is to cache.
+#[derive(Debug, Clone)]
+pub(super) struct Caching<'a> {
+    /// The registry.
+    pub(super) registry: EcrHost,
+    /// Its caches.
+    pub(super) caches: Vec<&'a Cache>,
+    /// Those of them that images come through, so that they are warmed.
+    pub(super) warmed: Vec<&'a Cache>,
+    /// What its repositories are like that a push makes, by a template.
+    pub(super) on_push: Option<&'a Settings>,
+}
+
+/// What looking at the set-up takes, and trying it.
+const LOOK: [&str; 7] = [
+    "ecr:DescribePullThroughCacheRules",
+    "ecr:DescribeRepositories",
+    "ecr:DescribeRepositoryCreationTemplates",
+    "ecr:GetAccountSetting",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetRegistryPolicy",
+    "ecr:ValidatePullThroughCacheRule",
+];
+
+/// What setting up a rule takes, changing and removing it.
+const RULES: [&str; 3] = [
+    "ecr:CreatePullThroughCacheRule",
+    "ecr:DeletePullThroughCacheRule",
+    "ecr:UpdatePullThroughCacheRule",
+];
+
+/// The same for templates.
+const TEMPLATES: [&str; 3] = [
+    "ecr:CreateRepositoryCreationTemplate",
+    "ecr:DeleteRepositoryCreationTemplate",
+    "ecr:UpdateRepositoryCreationTemplate",
+];
+
+/// The same for the policy of a registry.
+const POLICY: [&str; 2] = ["ecr:DeleteRegistryPolicy", "ecr:PutRegistryPolicy"];
+
+/// The same for secrets; ECR reads one in the name of who makes its rule.
+const SECRETS: [&str; 7] = [
+    "secretsmanager:CreateSecret",
+    "secretsmanager:DeleteSecret",
+    "secretsmanager:DescribeSecret",
+    "secretsmanager:GetSecretValue",
+    "secretsmanager:PutSecretValue",
+    "secretsmanager:RestoreSecret",
+    "secretsmanager:TagResource",
+];
+
+/// What a secret takes that somebody else keeps.
+const KEPT: [&str; 2] = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"];
+
+/// What warming asks of a repository besides what ECR asks of who pulls first.
+const WARM: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// The policy for whom `pull-through` works, as one document; what does not occur has no statement.
+pub(super) fn pull_through(registries: &[Caching<'_>]) -> Value {
+    if registries.is_empty() {
+        return document(Vec::new());
+    }
+    let mut warming = Grants::default();
+    let mut writing = Grants::default();
+    for Caching { registry, warmed, .. } in registries {
+        for cache in warmed {
+            let mut actions = first_pull(cache);
+            actions.extend(WARM);
+            warming.add(registry, &cache.prefix.wildcard(), &actions);
+        }
+    }
+    for caching in registries {
+        let checked = checked(caching);
+        if !checked.is_empty() {
+            // which repositories a template is for is not told when it is checked
+            writing.add(&caching.registry, "*", &checked);
+        }
+    }
+    let mut statements = vec![
+        allow("LookAtCaches", &Actions::from(LOOK), json!("*")),
+        allow("SetUpCaches", &set_up(registries), json!("*")),
+    ];
+    statements.extend(warming.statements(purpose));
+    statements.extend(writing.statements(|_| "WriteTemplates".to_owned()));
+    statements.extend(secrets(registries));
+    statements.extend(roles(registries));
+    statements.push(linked_roles(registries));
+    document(statements)
+}
+
+/// Every cache of every registry.
+fn caches<'a>(registries: &'a [Caching<'a>]) -> impl Iterator<Item = &'a Cache> {
+    registries.iter().flat_map(|caching| caching.caches.iter().copied())
+}
+
+/// What the templates of a registry hold.
+fn templates<'a>(caching: &'a Caching<'a>) -> impl Iterator<Item = &'a Settings> {
+    let of_caches = caching.caches.iter().filter_map(|cache| cache.template.as_ref());
+    of_caches.map(|template| &template.settings).chain(caching.on_push)
+}
+
+fn has_templates(registries: &[Caching<'_>]) -> bool {
+    registries.iter().any(|caching| templates(caching).next().is_some())
+}
+
+fn set_up(registries: &[Caching<'_>]) -> Actions {
+    let mut actions = Actions::from(RULES);
+    if has_templates(registries) {
+        actions.extend(TEMPLATES);
+    }
+    if caches(registries).any(|cache| cache.access.is_some()) {
+        actions.extend(POLICY);
+    }
+    actions
+}
+
+/// What ECR asks of who writes the registry's templates, as if they made the repositories.
+fn checked(caching: &Caching<'_>) -> Actions {
+    let mut actions = Actions::new();
+    for settings in templates(caching) {
+        actions.insert("ecr:CreateRepository");
+        if settings.lifecycle.is_some() {
+            actions.insert("ecr:PutLifecyclePolicy");
+        }
+        if settings.policy.is_some() {
+            actions.insert("ecr:SetRepositoryPolicy");
+        }
+    }
+    actions
+}
+
+fn secrets(registries: &[Caching<'_>]) -> Vec<Value> {
+    let (mut written, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for Caching { registry, caches, .. } in registries {
+        for cache in caches {
+            match &cache.credentials {
+                Credentials::Written { .. } => drop(written.insert(secret(registry, cache))),
+                Credentials::Secret(arn) => drop(kept.insert(arn.clone())),
+                Credentials::Nothing | Credentials::Role(_) => {}
+            }
+        }
+    }
+    let statement = |sid: &str, actions: Actions, arns: BTreeSet<String>| {
+        (!arns.is_empty()).then(|| allow(sid, &actions, json!(arns)))
+    };
+    let written = statement("KeepSecrets", Actions::from(SECRETS), written);
+    let kept = statement("ReadSecrets", Actions::from(KEPT), kept);
+    written.into_iter().chain(kept).collect()
+}
+
+/// The ARN of the cache's secret, which ends in characters that Secrets Manager chooses.
+fn secret(registry: &EcrHost, cache: &Cache) -> String {
+    let (partition, region, account) =
+        (registry.partition(), registry.region(), registry.account());
+    format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{}-*", cache.secret_name())
+}
+
+/// What handing roles to ECR takes.
+fn roles(registries: &[Caching<'_>]) -> Option<Value> {
+    let of_cache = |cache: &Cache| {
+        let of_rule = match &cache.credentials {
+            Credentials::Role(arn) => Some(arn.clone()),
+            _ => None,
+        };
+        let of_template = cache.template.as_ref().and_then(|template| template.role_arn.clone());
+        of_rule.into_iter().chain(of_template)
+    };
+    let arns: BTreeSet<String> = caches(registries).flat_map(of_cache).collect();
+    (!arns.is_empty()).then(|| {
+        let mut statement = allow("PassRoles", &Actions::from(["iam:PassRole"]), json!(arns));
+        let service = json!({ "iam:PassedToService": "ecr.amazonaws.com" });
+        statement["Condition"] = json!({ "StringEquals": service });
+        statement
+    })
+}
+
+/// ECR's own roles are made with the first rule and the first template of an account.
+fn linked_roles(registries: &[Caching<'_>]) -> Value {
+    let mut services = vec!["pullthroughcache.ecr.amazonaws.com"];
+    if has_templates(registries) {
+        services.insert(0, "ecr.amazonaws.com");
+    }
+    let create = Actions::from(["iam:CreateServiceLinkedRole"]);
+    let mut statement = allow("EcrsRoles", &create, json!("*"));
+    let names = json!({ "iam:AWSServiceName": services });
+    statement["Condition"] = json!({ "StringEquals": names });
+    statement
+}
+
+#[cfg(test)]
+pub(super) mod tests;

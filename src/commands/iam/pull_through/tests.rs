@@ -1,0 +1,217 @@
+//! Whole documents: what is granted, and that nothing else is.
+
+use super::*;
+use crate::model::{
+    DestinationId,
+    pull_through::{Access, Template, Upstream},
+};
+
+pub(in crate::commands::iam) fn registry() -> EcrHost {
+    EcrHost::parse(&"123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap()).unwrap()
+}
+
+pub(in crate::commands::iam) fn cache(prefix: &str) -> Cache {
+    Cache {
+        upstream: Upstream::Quay,
+        url: "quay.io".to_owned(),
+        prefix: prefix.parse().unwrap(),
+        upstream_prefix: "ROOT".parse().unwrap(),
+        credentials: Credentials::Nothing,
+        template: None,
+        access: None,
+        destinations: vec![DestinationId(0)],
+    }
+}
+
+/// One whose repositories have tags, made in the name of a role.
+pub(in crate::commands::iam) fn tagged(prefix: &str) -> Cache {
+    let settings =
+        Settings { tags: [("team".to_owned(), "x".to_owned())].into(), ..Settings::default() };
+    let role_arn = Some("arn:aws:iam::123456789012:role/templates".to_owned());
+    Cache { template: Some(Template { settings, role_arn }), ..cache(prefix) }
+}
+
+fn caching<'a>(caches: &[&'a Cache]) -> Caching<'a> {
+    let caches = caches.to_vec();
+    Caching { registry: registry(), caches, warmed: Vec::new(), on_push: None }
+}
+
+fn sids(document: &Value) -> Vec<&str> {
+    let statements = document["Statement"].as_array().unwrap();
+    statements.iter().map(|statement| statement["Sid"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_plain_rule_takes_rules_and_nothing_else() {
+    let quay = cache("quay");
+    assert_eq!(
+        pull_through(&[caching(&[&quay])]),
+        json!({
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "LookAtCaches",
+                    "Effect": "Allow",
+                    "Action": [
+                        "ecr:DescribePullThroughCacheRules",
+                        "ecr:DescribeRepositories",
+                        "ecr:DescribeRepositoryCreationTemplates",
+                        "ecr:GetAccountSetting",
+                        "ecr:GetAuthorizationToken",
+                        "ecr:GetRegistryPolicy",
+                        "ecr:ValidatePullThroughCacheRule"
+                    ],
+                    "Resource": "*"
+                },
+                {
+                    "Sid": "SetUpCaches",
+                    "Effect": "Allow",
+                    "Action": [
+                        "ecr:CreatePullThroughCacheRule",
+                        "ecr:DeletePullThroughCacheRule",
+                        "ecr:UpdatePullThroughCacheRule"
+                    ],
+                    "Resource": "*"
+                },
+                {
+                    "Sid": "EcrsRoles",
+                    "Effect": "Allow",
+                    "Action": ["iam:CreateServiceLinkedRole"],
+                    "Resource": "*",
+                    "Condition": { "StringEquals": {
+                        "iam:AWSServiceName": ["pullthroughcache.ecr.amazonaws.com"]
+                    } }
+                }
+            ]
+        })
+    );
+}
+
+#[test]
+fn everything_that_is_written_is_granted_where_it_is() {
+    let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
+    let hub = Cache {
+        credentials: Credentials::Written { username: "u".to_owned(), access_token: "t".into() },
+        access,
+        ..tagged("docker-hub")
+    };
+    let kept = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x-AbCdEf";
+    let github = Cache { credentials: Credentials::Secret(kept.to_owned()), ..cache("github") };
+    let role = "arn:aws:iam::123456789012:role/rules";
+    let ecr = Cache { credentials: Credentials::Role(role.to_owned()), ..cache("ecr") };
+    let mut caching = caching(&[&hub, &github, &ecr]);
+    caching.warmed = vec![&hub];
+    let document = pull_through(&[caching]);
+    assert_eq!(
+        sids(&document),
+        [
+            "LookAtCaches",
+            "SetUpCaches",
+            "PullThroughTag123456789012EuWest1",
+            "WriteTemplates123456789012EuWest1",
+            "KeepSecrets",
+            "ReadSecrets",
+            "PassRoles",
+            "EcrsRoles"
+        ]
+    );
+    let place = "eu-west-1:123456789012";
+    assert_eq!(
+        json!(document["Statement"].as_array().unwrap()[1..]),
+        json!([
+            {
+                "Sid": "SetUpCaches",
+                "Effect": "Allow",
+                "Action": [
+                    "ecr:CreatePullThroughCacheRule",
+                    "ecr:CreateRepositoryCreationTemplate",
+                    "ecr:DeletePullThroughCacheRule",
+                    "ecr:DeleteRegistryPolicy",
+                    "ecr:DeleteRepositoryCreationTemplate",
+                    "ecr:PutRegistryPolicy",
+                    "ecr:UpdatePullThroughCacheRule",
+                    "ecr:UpdateRepositoryCreationTemplate"
+                ],
+                "Resource": "*"
+            },
+            {
+                "Sid": "PullThroughTag123456789012EuWest1",
+                "Effect": "Allow",
+                "Action": [
+                    "ecr:BatchGetImage",
+                    "ecr:BatchImportUpstreamImage",
+                    "ecr:CreateRepository",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:TagResource"
+                ],
+                "Resource": [format!("arn:aws:ecr:{place}:repository/docker-hub/*")]
+            },
+            {
+                "Sid": "WriteTemplates123456789012EuWest1",
+                "Effect": "Allow",
+                "Action": ["ecr:CreateRepository"],
+                "Resource": [format!("arn:aws:ecr:{place}:repository/*")]
+            },
+            {
+                "Sid": "KeepSecrets",
+                "Effect": "Allow",
+                "Action": [
+                    "secretsmanager:CreateSecret",
+                    "secretsmanager:DeleteSecret",
+                    "secretsmanager:DescribeSecret",
+                    "secretsmanager:GetSecretValue",
+                    "secretsmanager:PutSecretValue",
+                    "secretsmanager:RestoreSecret",
+                    "secretsmanager:TagResource"
+                ],
+                "Resource": [format!(
+                    "arn:aws:secretsmanager:{place}:secret:ecr-pullthroughcache/docker-hub-*"
+                )]
+            },
+            {
+                "Sid": "ReadSecrets",
+                "Effect": "Allow",
+                "Action": ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+                "Resource": [kept]
+            },
+            {
+                "Sid": "PassRoles",
+                "Effect": "Allow",
+                "Action": ["iam:PassRole"],
+                "Resource": [role, "arn:aws:iam::123456789012:role/templates"],
+                "Condition": { "StringEquals": { "iam:PassedToService": "ecr.amazonaws.com" } }
+            },
+            {
+                "Sid": "EcrsRoles",
+                "Effect": "Allow",
+                "Action": ["iam:CreateServiceLinkedRole"],
+                "Resource": "*",
+                "Condition": { "StringEquals": { "iam:AWSServiceName": [
+                    "ecr.amazonaws.com",
+                    "pullthroughcache.ecr.amazonaws.com"
+                ] } }
+            }
+        ])
+    );
+}
+
+#[test]
+fn a_template_is_checked_for_what_it_holds() {
+    let settings = |lifecycle, policy| Settings { lifecycle, policy, ..Settings::default() };
+    let (make, expire, open) =
+        ("ecr:CreateRepository", "ecr:PutLifecyclePolicy", "ecr:SetRepositoryPolicy");
+    for (settings, expected) in [
+        (settings(None, None), json!([make])),
+        (settings(Some(json!({})), None), json!([make, expire])),
+        (settings(None, Some(json!({}))), json!([make, open])),
+    ] {
+        let quay = cache("quay");
+        let caching = Caching { on_push: Some(&settings), ..caching(&[&quay]) };
+        assert_eq!(pull_through(&[caching])["Statement"][2]["Action"], expected);
+    }
+}
+
+#[test]
+fn without_caches_nothing_is_granted() {
+    assert_eq!(pull_through(&[]), json!({ "Version": "2012-10-17", "Statement": [] }));
+}

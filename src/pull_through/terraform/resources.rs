@@ -1,0 +1,227 @@
+//! The resources of one registry, each with the import of what is there.
+
+use serde_json::{Value, json};
+
+use super::{
+    Part, Variable,
+    hcl::{Document, quoted},
+    labels::Labels,
+    short,
+};
+use crate::{
+    model::ecr_settings::{Encryption, TagMutability},
+    pull_through::state::{Actual, Content, Credential, Login, Step, WantedRule, WantedTemplate},
+};
+
+const SECRET: &str = "aws_secretsmanager_secret";
+const VERSION: &str = "aws_secretsmanager_secret_version";
+const RULE: &str = "aws_ecr_pull_through_cache_rule";
+const TEMPLATE: &str = "aws_ecr_repository_creation_template";
+const POLICY: &str = "aws_ecr_registry_policy";
+
+/// Writes one registry's resources.
+pub(super) struct Writer<'a> {
+    pub(super) part: &'a Part<'a>,
+    /// What its provider is called, where there are several.
+    pub(super) alias: Option<&'a str>,
+    pub(super) variables: &'a [Variable<'a>],
+}
+
+impl Writer<'_> {
+    pub(super) fn write(&self, document: &mut Document, labels: &mut Labels) {
+        for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
+            match step {
+                Step::CreateSecret { name, login } => self.secret(document, labels, (name, login)),
+                Step::CreateRule(rule) => self.rule(document, labels, rule),
+                Step::CreateTemplate(template) => self.template(document, labels, template),
+                Step::PutRegistryPolicy(policy) => self.policy(document, labels, policy),
+                // from nothing, nothing is changed or removed
+                _ => {}
+            }
+        }
+    }
+
+    fn actual(&self) -> &Actual {
+        self.part.actual
+    }
+
+    /// The label of this registry's thing of this name.
+    fn label(&self, labels: &mut Labels, kind: &str, name: &str) -> String {
+        match self.alias {
+            Some(alias) => labels.of(kind, &format!("{alias}-{name}")),
+            None => labels.of(kind, name),
+        }
+    }
+
+    fn resource(
+        &self,
+        document: &mut Document,
+        (kind, label): (&str, &str),
+        body: impl FnOnce(&mut Document),
+    ) {
+        document.gap();
+        document.block(&format!("resource {} {}", quoted(kind), quoted(label)), |block| {
+            if let Some(alias) = self.alias {
+                block.set_expression("provider", &format!("aws.{alias}"));
+            }
+            body(block);
+        });
+    }
+
+    fn secret(&self, document: &mut Document, labels: &mut Labels, (name, login): (&str, &Login)) {
+        let label = self.label(labels, SECRET, short(name));
+        self.resource(document, (SECRET, &label), |block| {
+            block.set("name", &json!(name));
+            block.gap();
+            block.comment(
+                "Destroyed, it can be restored for 30 days, and nothing else can have its name.",
+            );
+            block.set("recovery_window_in_days", &json!(30));
+        });
+        if let Some(there) = self.actual().secrets.get(name) {
+            if matches!(there.content, Content::Leaving) {
+                document.gap();
+                let region = &self.part.registry.region;
+                document.comment(&format!(
+                    "It is deleted, and must be restored before it can be imported:\n\
+                     aws secretsmanager restore-secret --region {region} --secret-id {name}"
+                ));
+            }
+            import(document, &format!("{SECRET}.{label}"), &there.arn);
+        }
+        let known = self.variables.iter().find(|variable| variable.is(name, login));
+        let variable = &known.expect("every secret's login is a variable").name;
+        self.resource(document, (VERSION, &label), |block| {
+            block.set_expression("secret_id", &format!("{SECRET}.{label}.id"));
+            block.gap();
+            block.set_call(
+                "secret_string_wo",
+                &[
+                    ("username", &format!("var.{variable}.username")),
+                    ("accessToken", &format!("var.{variable}.access_token")),
+                ],
+            );
+            block.gap();
+            block
+                .comment("Raise it when the credentials change: only then are they written again.");
+            block.set("secret_string_wo_version", &json!(1));
+        });
+    }
+
+    fn rule(&self, document: &mut Document, labels: &mut Labels, rule: &WantedRule) {
+        let label = self.label(labels, RULE, &rule.prefix);
+        let credential = rule.credential.as_ref().map(|credential| match credential {
+            Credential::Arn(arn) => quoted(arn),
+            // of the version, so that the secret is filled before ECR looks into it
+            Credential::Named(name) => {
+                format!("{VERSION}.{}.arn", self.label(labels, SECRET, short(name)))
+            }
+        });
+        self.resource(document, (RULE, &label), |block| {
+            block.set("ecr_repository_prefix", &json!(rule.prefix));
+            block.set("upstream_registry_url", &json!(rule.url));
+            set_some(block, "upstream_repository_prefix", rule.upstream_prefix.as_ref());
+            if let Some(credential) = &credential {
+                block.set_expression("credential_arn", credential);
+            }
+            set_some(block, "custom_role_arn", rule.role_arn.as_ref());
+        });
+        let Some(there) = self.actual().rules.get(&rule.prefix) else { return };
+        let upstream_prefix = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
+        if there.url != rule.url || there.upstream_prefix != upstream_prefix {
+            document.gap();
+            document.comment(&format!(
+                "It is there for another upstream, {} ({}): Terraform will replace it.",
+                there.url, there.upstream_prefix
+            ));
+        }
+        import(document, &format!("{RULE}.{label}"), &rule.prefix);
+    }
+
+    fn template(&self, document: &mut Document, labels: &mut Labels, wanted: &WantedTemplate) {
+        let label = self.label(labels, TEMPLATE, &wanted.prefix);
+        self.resource(document, (TEMPLATE, &label), |block| {
+            block.set("prefix", &json!(wanted.prefix));
+            block.set("applied_for", &json!(wanted.applied_for));
+            if let Some(mutability) = &wanted.mutability {
+                block.set("image_tag_mutability", &json!(api_name(mutability)));
+            }
+            set_some(block, "custom_role_arn", wanted.role_arn.as_ref());
+            for wildcard in wanted.mutability.iter().flat_map(TagMutability::exclusions) {
+                block.gap();
+                block.block("image_tag_mutability_exclusion_filter", |block| {
+                    block.set("filter", &json!(wildcard));
+                    block.set("filter_type", &json!("WILDCARD"));
+                });
+            }
+            if let Some(encryption) = &wanted.encryption {
+                block.gap();
+                encrypt(block, encryption);
+            }
+            if let Some(tags) = wanted.tags.as_ref().filter(|tags| !tags.is_empty()) {
+                block.gap();
+                block.set("resource_tags", &json!(tags));
+            }
+            let documents =
+                [("lifecycle_policy", &wanted.lifecycle), ("repository_policy", &wanted.policy)];
+            for (name, document) in documents {
+                if let Some(document) = document {
+                    block.gap();
+                    block.set_json(name, document);
+                }
+            }
+        });
+        if self.actual().templates.contains_key(&wanted.prefix) {
+            import(document, &format!("{TEMPLATE}.{label}"), &wanted.prefix);
+        }
+    }
+
+    fn policy(&self, document: &mut Document, labels: &mut Labels, policy: &Value) {
+        let label = self.label(labels, POLICY, "registry");
+        self.resource(document, (POLICY, &label), |block| {
+            block.comment("Whole: what it holds besides is what was there.");
+            block.set_json("policy", policy);
+        });
+        if self.actual().registry_policy.is_some() {
+            import(document, &format!("{POLICY}.{label}"), &self.part.registry.account);
+        }
+    }
+}
+
+/// An import names no provider: it is the one of the resource it is for.
+fn import(document: &mut Document, to: &str, id: &str) {
+    document.gap();
+    document.block("import", |block| {
+        block.set_expression("to", to);
+        block.set("id", &json!(id));
+    });
+}
+
+fn set_some(block: &mut Document, name: &str, value: Option<&String>) {
+    if let Some(value) = value {
+        block.set(name, &json!(value));
+    }
+}
+
+fn api_name(mutability: &TagMutability) -> &'static str {
+    match mutability {
+        TagMutability::Mutable => "MUTABLE",
+        TagMutability::Immutable => "IMMUTABLE",
+        TagMutability::MutableExcept(_) => "MUTABLE_WITH_EXCLUSION",
+        TagMutability::ImmutableExcept(_) => "IMMUTABLE_WITH_EXCLUSION",
+    }
+}
+
+fn encrypt(block: &mut Document, encryption: &Encryption) {
+    let kind = match encryption {
+        Encryption::Aes256 => "AES256",
+        Encryption::Kms(_) => "KMS",
+        Encryption::KmsDsse(_) => "KMS_DSSE",
+    };
+    block.block("encryption_configuration", |block| {
+        block.set("encryption_type", &json!(kind));
+        if let Some(key) = encryption.key() {
+            block.set("kms_key", &json!(key));
+        }
+    });
+}

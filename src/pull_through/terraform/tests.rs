@@ -1,0 +1,337 @@
+//! Whole files, and what must never be in one.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    ecr::secrets::UserPassword,
+    model::{
+        Change,
+        change::{Action, Subject},
+        ecr_settings::{Encryption, TagMutability},
+        pull_through::Upstream,
+    },
+    pull_through::state::{
+        Content, Credential, Rule, Secret, Template, WantedRule, WantedTemplate,
+    },
+};
+
+const NAME: &str = "ecr-pullthroughcache/docker-hub";
+
+fn registry(host: &str) -> Registry {
+    Registry::of(&host.parse().unwrap()).unwrap()
+}
+
+fn eu() -> Registry {
+    registry("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+}
+
+fn planned(step: Step) -> Planned {
+    let change = Change {
+        destination: String::new(),
+        action: Action::Create,
+        kind: Subject::Rule,
+        name: String::new(),
+        fields: Vec::new(),
+        hint: None,
+    };
+    Planned { change, step: Some(step) }
+}
+
+fn secret(token: &str) -> Planned {
+    let login = Login { username: "robot".to_owned(), access_token: token.into() };
+    planned(Step::CreateSecret { name: NAME.to_owned(), login })
+}
+
+fn hub() -> WantedRule {
+    WantedRule {
+        prefix: "docker-hub".to_owned(),
+        upstream: Upstream::DockerHub,
+        url: "registry-1.docker.io".to_owned(),
+        upstream_prefix: None,
+        credential: Some(Credential::Named(NAME.to_owned())),
+        role_arn: None,
+    }
+}
+
+fn template(prefix: &str) -> WantedTemplate {
+    let applied = BTreeSet::from(["PULL_THROUGH_CACHE".to_owned()]);
+    WantedTemplate {
+        prefix: prefix.to_owned(),
+        applied_for: Some(applied),
+        ..WantedTemplate::default()
+    }
+}
+
+fn written(registry: &Registry, planned: &[Planned], actual: &Actual) -> String {
+    let identity = Identity::default();
+    terraform(&[Part { registry, identity: &identity, planned, actual }])
+}
+
+/// What follows the head, which every file has.
+fn body(text: &str) -> &str {
+    let (_, body) = text.split_once("provider \"aws\"").unwrap();
+    body
+}
+
+#[test]
+fn a_registry_where_nothing_is_there_is_made_whole() {
+    let policy = json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "PullThrough",
+            "Action": ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"],
+            "Condition": { "StringEquals": { "aws:PrincipalOrgID": "${o}" } },
+        }],
+    });
+    let full = WantedTemplate {
+        mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
+        encryption: Some(Encryption::Kms(Some("arn:key".to_owned()))),
+        tags: Some([("team".to_owned(), "a \"b\"".to_owned())].into()),
+        lifecycle: Some(json!({ "rules": [{ "rulePriority": 1 }] })),
+        role_arn: Some("arn:role".to_owned()),
+        ..template("docker-hub")
+    };
+    let steps = [
+        secret("hunter2"),
+        planned(Step::CreateRule(hub())),
+        planned(Step::CreateTemplate(full)),
+        planned(Step::PutRegistryPolicy(policy)),
+    ];
+    let text = written(&eu(), &steps, &Actual::default());
+    let expected = r#"# ECR's pull-through cache, as `ecr-mirror pull-through apply` sets it up.
+# Written by `ecr-mirror pull-through export terraform`; keep using one of the two.
+
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 6.28"
+    }
+  }
+}
+
+provider "aws" {
+  region              = "eu-west-1"
+  allowed_account_ids = ["123456789012"]
+}
+
+# No credentials are in this file or in Terraform's state: they are variables, to be given with
+# every run, as in TF_VAR_NAME='{"username":"…","access_token":"…"}'.
+variable "docker_hub_credentials" {
+  description = "What ECR logs in with: the content of secret ecr-pullthroughcache/docker-hub."
+  type = object({
+    username     = string
+    access_token = string
+  })
+  sensitive = true
+  ephemeral = true
+}
+
+resource "aws_secretsmanager_secret" "docker_hub" {
+  name = "ecr-pullthroughcache/docker-hub"
+
+  # Destroyed, it can be restored for 30 days, and nothing else can have its name.
+  recovery_window_in_days = 30
+}
+
+resource "aws_secretsmanager_secret_version" "docker_hub" {
+  secret_id = aws_secretsmanager_secret.docker_hub.id
+
+  secret_string_wo = jsonencode({
+    username    = var.docker_hub_credentials.username
+    accessToken = var.docker_hub_credentials.access_token
+  })
+
+  # Raise it when the credentials change: only then are they written again.
+  secret_string_wo_version = 1
+}
+
+resource "aws_ecr_pull_through_cache_rule" "docker_hub" {
+  ecr_repository_prefix = "docker-hub"
+  upstream_registry_url = "registry-1.docker.io"
+  credential_arn        = aws_secretsmanager_secret_version.docker_hub.arn
+}
+
+resource "aws_ecr_repository_creation_template" "docker_hub" {
+  prefix               = "docker-hub"
+  applied_for          = ["PULL_THROUGH_CACHE"]
+  image_tag_mutability = "IMMUTABLE_WITH_EXCLUSION"
+  custom_role_arn      = "arn:role"
+
+  image_tag_mutability_exclusion_filter {
+    filter      = "latest*"
+    filter_type = "WILDCARD"
+  }
+
+  encryption_configuration {
+    encryption_type = "KMS"
+    kms_key         = "arn:key"
+  }
+
+  resource_tags = {
+    team = "a \"b\""
+  }
+
+  lifecycle_policy = jsonencode({
+    rules = [
+      {
+        rulePriority = 1
+      },
+    ]
+  })
+}
+
+resource "aws_ecr_registry_policy" "registry" {
+  # Whole: what it holds besides is what was there.
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "PullThrough"
+        Action = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]
+        Condition = {
+          StringEquals = {
+            "aws:PrincipalOrgID" = "$${o}"
+          }
+        }
+      },
+    ]
+  })
+}
+"#;
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn what_is_there_is_imported() {
+    let there = Template {
+        prefix: "docker-hub".to_owned(),
+        applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
+        mutability: TagMutability::Immutable,
+        encryption: Encryption::Aes256,
+        tags: [("theirs".to_owned(), "1".to_owned())].into(),
+        lifecycle: None,
+        policy: None,
+        role_arn: None,
+    };
+    let rule = Rule {
+        prefix: "docker-hub".to_owned(),
+        url: "quay.io".to_owned(),
+        upstream_prefix: "ROOT".to_owned(),
+        ..Rule::default()
+    };
+    let kept = Secret { arn: "arn:secret-AbCdEf".to_owned(), content: Content::Leaving };
+    let actual = Actual {
+        rules: [("docker-hub".to_owned(), rule)].into(),
+        templates: [("docker-hub".to_owned(), there)].into(),
+        registry_policy: Some(json!({})),
+        secrets: [(NAME.to_owned(), kept)].into(),
+        ..Actual::default()
+    };
+    let steps = [
+        secret("hunter2"),
+        planned(Step::CreateRule(hub())),
+        planned(Step::CreateTemplate(template("docker-hub"))),
+        planned(Step::PutRegistryPolicy(json!({}))),
+    ];
+    let text = written(&eu(), &steps, &actual);
+    for expected in [
+        "# It is deleted, and must be restored before it can be imported:\n# aws secretsmanager \
+         restore-secret --region eu-west-1 --secret-id ecr-pullthroughcache/docker-hub\n\nimport {\n",
+        "import {\n  to = aws_secretsmanager_secret.docker_hub\n  id = \"arn:secret-AbCdEf\"\n}\n",
+        "# It is there for another upstream, quay.io (ROOT): Terraform will replace it.\n\nimport {\n  \
+         to = aws_ecr_pull_through_cache_rule.docker_hub\n  id = \"docker-hub\"\n}\n",
+        "import {\n  to = aws_ecr_repository_creation_template.docker_hub\n  id = \"docker-hub\"\n}\n",
+        "import {\n  to = aws_ecr_registry_policy.registry\n  id = \"123456789012\"\n}\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    assert_eq!(text.matches("import {").count(), 4);
+}
+
+#[test]
+fn several_registries_have_a_provider_each_and_share_equal_credentials() {
+    let hosts = [
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+        "210987654321.dkr.ecr.eu-west-1.amazonaws.com",
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com",
+    ];
+    let registries = hosts.map(registry);
+    let steps =
+        ["same", "other", "same"].map(|token| [secret(token), planned(Step::CreateRule(hub()))]);
+    let identity = Identity {
+        profile: Some("prod".to_owned()),
+        role_arn: Some("arn:role".to_owned()),
+        external_id: Some("x".to_owned()),
+        ..Identity::default()
+    };
+    let actual = Actual::default();
+    let parts: Vec<Part<'_>> = (registries.iter().zip(&steps))
+        .map(|(registry, planned)| Part { registry, identity: &identity, planned, actual: &actual })
+        .collect();
+    let text = terraform(&parts);
+    for expected in [
+        "  alias               = \"eu_west_1_123456789012\"\n",
+        "  alias               = \"us_east_1\"\n  region              = \"us-east-1\"\n",
+        "  profile             = \"prod\"\n\n  assume_role {\n    role_arn    = \"arn:role\"\n    \
+         external_id = \"x\"\n  }\n}\n",
+        "resource \"aws_ecr_pull_through_cache_rule\" \"us_east_1_docker_hub\" {\n  provider              \
+         = aws.us_east_1\n",
+        "  credential_arn        = aws_secretsmanager_secret_version.eu_west_1_210987654321_docker_hub.arn\n",
+        "var.docker_hub_credentials_2.access_token\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    assert_eq!(text.matches("provider \"aws\" {").count(), 3);
+    assert_eq!(text.matches("variable \"").count(), 2);
+}
+
+#[test]
+fn rules_bring_whatever_their_upstream_needs() {
+    let other = |prefix: &str, credential, role_arn: Option<&str>| {
+        planned(Step::CreateRule(WantedRule {
+            prefix: prefix.to_owned(),
+            upstream_prefix: role_arn.map(|_| "team".to_owned()),
+            credential,
+            role_arn: role_arn.map(str::to_owned),
+            ..hub()
+        }))
+    };
+    let arn = "arn:aws:secretsmanager:eu-west-1:1:secret:x";
+    let steps = [
+        other("kept", Some(Credential::Arn(arn.to_owned())), None),
+        other("ROOT", None, Some("arn:role")),
+        other("a-b", None, None),
+        other("a/b", None, None),
+    ];
+    let text = written(&eu(), &steps, &Actual::default());
+    for expected in [
+        format!("  credential_arn        = \"{arn}\"\n"),
+        "  upstream_repository_prefix = \"team\"\n  custom_role_arn            = \"arn:role\"\n"
+            .to_owned(),
+        "\"aws_ecr_pull_through_cache_rule\" \"root\" {\n  ecr_repository_prefix      = \"ROOT\"\n"
+            .to_owned(),
+        "\"aws_ecr_pull_through_cache_rule\" \"a_b_2\" {\n  ecr_repository_prefix = \"a/b\"\n"
+            .to_owned(),
+    ] {
+        assert!(body(&text).contains(&expected), "{expected}\nis not in\n{text}");
+    }
+    assert!(!text.contains("variable") && !text.contains("import {"), "{text}");
+}
+
+#[test]
+fn no_credential_is_ever_written() {
+    let content = || {
+        Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
+    };
+    let kept = Secret { arn: "arn:secret".to_owned(), content: content() };
+    let actual = Actual { secrets: [(NAME.to_owned(), kept)].into(), ..Actual::default() };
+    let text = written(&eu(), &[secret("hunter2"), planned(Step::CreateRule(hub()))], &actual);
+    assert!(text.contains("secret_string_wo"), "{text}");
+    for hidden in ["hunter2", "robot", "swordfish", "there\""] {
+        assert!(!text.contains(hidden), "{hidden} is in\n{text}");
+    }
+}

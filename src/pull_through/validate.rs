@@ -1,0 +1,333 @@
+//! What ECR says when it tries a rule, and what a person can do about it.
+//!
+//! Guards that nothing is decided on ECR's words but which advice goes with them.
+
+use super::state::{Registry, Rule};
+use crate::{
+    ecr::Session,
+    model::{
+        Kind, Result,
+        pull_through::{Cache, Credentials, Upstream},
+    },
+};
+
+/// What came of trying a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tried {
+    /// ECR reached the upstream, read the secret and logged in.
+    Valid,
+    /// It could not, for this reason in AWS's words.
+    Invalid(String),
+}
+
+/// Lets ECR try the rule of this prefix.
+///
+/// # Errors
+/// What ECR refuses, but for what is wrong with the rule or its secret.
+pub async fn attempt(session: &Session, prefix: &str) -> Result<Tried> {
+    let answer = session.api.call("ValidatePullThroughCacheRule", |ecr| {
+        ecr.validate_pull_through_cache_rule().ecr_repository_prefix(prefix).send()
+    });
+    match answer.await {
+        Ok(told) if told.is_valid() => Ok(Tried::Valid),
+        Ok(told) => {
+            let failure = told.failure().filter(|failure| !failure.is_empty());
+            Ok(Tried::Invalid(failure.unwrap_or("ECR gives no reason").to_owned()))
+        }
+        Err(error) if error.kind() == Kind::Configuration => Ok(Tried::Invalid(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a rule does not work, as far as ECR's words tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The secret is encrypted with a key that ECR may not use.
+    Key,
+    /// The secret is not a user's name and access token.
+    Shape,
+    /// There is no such secret.
+    NoSecret,
+    /// ECR may not read the secret.
+    Unreadable,
+    /// The upstream limits how much is asked of it.
+    Busy,
+    /// The upstream does not know the login.
+    Login,
+    /// The upstream knows the login, which may not do this.
+    Denied,
+    /// There is no such thing at the upstream.
+    Nowhere,
+    /// The upstream does not answer.
+    Silent,
+}
+
+/// Words that give a cause away, in lower case; the first row with one of them decides.
+///
+/// Source: ECR API model, exceptions of CreatePullThroughCacheRule; ECR user guide,
+/// "Troubleshooting pull through cache issues"; containers-roadmap#2354, #2260.
+const WORDS: &[(Cause, &[&str])] = &[
+    (Cause::Key, &["decrypt", "customer managed key", "kms"]),
+    (Cause::Shape, &["accesstoken", "json", "malformed", "format of the secret"]),
+    (
+        Cause::NoSecret,
+        &[
+            "secretnotfound",
+            "secret was not found",
+            "arn of the secret",
+            "find the specified secret",
+        ],
+    ),
+    (
+        Cause::Unreadable,
+        &["unabletoaccesssecret", "access the secret", "access secret", "getsecretvalue"],
+    ),
+    (Cause::Busy, &["429", "too many requests", "toomanyrequests", "rate limit", "rate exceeded"]),
+    (Cause::Login, &["401", "unauthorized", "authenticat", "credential", "log in", "login"]),
+    (Cause::Denied, &["403", "denied", "forbidden", "not authorized"]),
+    (Cause::Nowhere, &["404", "not found", "name_unknown", "does not exist", "unknown"]),
+    (Cause::Silent, &["timed out", "timeout", "connect", "unavailable", "unreachable", "resolve"]),
+];
+
+fn cause(failure: &str) -> Option<Cause> {
+    let failure = failure.to_ascii_lowercase();
+    let tells = |words: &[&str]| words.iter().any(|word| failure.contains(word));
+    WORDS.iter().find(|(_, words)| tells(words)).map(|(cause, _)| *cause)
+}
+
+/// What to do about a rule that does not work for this reason; `None` where its words tell nothing.
+pub fn hint(registry: &Registry, cache: &Cache, rule: &Rule, failure: &str) -> Option<String> {
+    if let Some(hint) = elsewhere(registry, rule) {
+        return Some(hint);
+    }
+    let written = matches!(cache.credentials, Credentials::Written { .. });
+    Some(match cause(failure)? {
+        Cause::Key => {
+            "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other".to_owned()
+        }
+        Cause::Shape if written => restore("writes"),
+        Cause::Shape => "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for \
+             every upstream; `password` is not read"
+            .to_owned(),
+        Cause::NoSecret if written => restore("makes"),
+        Cause::NoSecret => "make the secret, or name one that is there as `secret_arn`".to_owned(),
+        Cause::Unreadable => {
+            "ECR reads secrets of the registry's own account and region whose name \
+             begins with `ecr-pullthroughcache/`; look for a resource policy that denies it"
+                .to_owned()
+        }
+        Cause::Busy => {
+            "the upstream limits the user of the secret: wait, or use another user".to_owned()
+        }
+        Cause::Login | Cause::Denied => login(cache.upstream).to_owned(),
+        Cause::Nowhere => nowhere(cache),
+        Cause::Silent => format!(
+            "ECR asks `{}` from AWS's network: the upstream must be there and open to it",
+            cache.url
+        ),
+    })
+}
+
+fn restore(does: &str) -> String {
+    format!("`ecr-mirror pull-through apply` {does} it again")
+}
+
+/// The hint for a secret of another account or region, which its ARN tells.
+fn elsewhere(registry: &Registry, rule: &Rule) -> Option<String> {
+    let arn = rule.credential_arn.as_deref()?;
+    let mut parts = arn.split(':').skip(3);
+    let (region, account) = (parts.next()?, parts.next()?);
+    if (region, account) == (registry.region.as_str(), registry.account.as_str()) {
+        return None;
+    }
+    Some(format!(
+        "the secret is of account {account} in {region}; ECR reads those of account {} in {} only: \
+         write `credentials`, or the `secret_arn` of one that is there",
+        registry.account, registry.region
+    ))
+}
+
+/// What a login takes at each upstream.
+///
+/// Source: ECR user guide, "Storing your upstream repository credentials".
+fn login(upstream: Upstream) -> &'static str {
+    match upstream {
+        Upstream::DockerHub => {
+            "use a Docker Hub user name and a personal access token that may read"
+        }
+        Upstream::GitHub => "use a GitHub user name and a classic token with `read:packages`",
+        Upstream::GitLab => "use a GitLab user name and a token with `read_registry`",
+        Upstream::Azure => {
+            "use the name and password of a repository-scoped token of the Azure registry"
+        }
+        Upstream::Chainguard => "use the id and password of a Chainguard pull token",
+        Upstream::Ecr => {
+            "the rule's role must trust `pullthroughcache.ecr.amazonaws.com`, and the upstream's \
+             repository policy must let it pull"
+        }
+        Upstream::Quay | Upstream::K8s | Upstream::EcrPublic => {
+            "this upstream takes no credentials: remove them from the rule"
+        }
+    }
+}
+
+fn nowhere(cache: &Cache) -> String {
+    let mut hint =
+        format!("check `url` ({}) and `upstream_prefix` ({})", cache.url, cache.upstream_prefix);
+    if cache.upstream == Upstream::DockerHub {
+        hint += &format!("; official images are below `library/`, as in `{}`", example(cache));
+    }
+    hint
+}
+
+/// How a repository of the cache is called in ECR: what stands in front of it, and what follows.
+pub fn example(cache: &Cache) -> String {
+    let name = match cache.upstream {
+        Upstream::DockerHub => "library/nginx",
+        Upstream::Quay => "prometheus/prometheus",
+        Upstream::K8s => "pause",
+        Upstream::EcrPublic => "docker/library/nginx",
+        Upstream::Chainguard => "chainguard/nginx",
+        Upstream::GitHub | Upstream::GitLab => "OWNER/NAME",
+        Upstream::Azure | Upstream::Ecr => "NAME",
+    };
+    match cache.prefix.weight() {
+        0 => name.to_owned(),
+        _ => format!("{}/{name}", cache.prefix),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DestinationId;
+
+    fn registry() -> Registry {
+        let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+        Registry::of(&host).unwrap()
+    }
+
+    fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
+        Cache {
+            upstream,
+            url: upstream.url().unwrap_or("x.azurecr.io").to_owned(),
+            prefix: upstream.name().parse().unwrap(),
+            upstream_prefix: "ROOT".parse().unwrap(),
+            credentials,
+            template: None,
+            access: None,
+            destinations: vec![DestinationId(0)],
+        }
+    }
+
+    fn written() -> Credentials {
+        Credentials::Written { username: "u".to_owned(), access_token: "t".into() }
+    }
+
+    #[test]
+    fn every_known_failure_has_its_advice() {
+        let kept = || Credentials::Secret("arn".to_owned());
+        let hub = Upstream::DockerHub;
+        for (credentials, failure, expected) in [
+            // what the user guide and the API show
+            (
+                kept(),
+                "The ARN of the secret specified in the pull through cache rule was not found.",
+                "make the secret",
+            ),
+            (
+                written(),
+                "The ARN of the secret specified in the pull through cache rule was not found.",
+                "apply` makes",
+            ),
+            (
+                kept(),
+                "The secret does not hold a username and an accessToken.",
+                "`password` is not read",
+            ),
+            (written(), "The secret is not valid JSON", "apply` writes"),
+            (kept(), "UnableToDecryptSecretValueException: x", "`aws/secretsmanager`"),
+            (kept(), "UnableToAccessSecretException: x", "`ecr-pullthroughcache/`"),
+            (kept(), "unauthorized: incorrect username or password", "personal access token"),
+            (kept(), "Authentication with the upstream failed", "personal access token"),
+            (kept(), "403 Forbidden", "personal access token"),
+            (kept(), "name_unknown: repository name not known", "`docker-hub/library/nginx`"),
+            (kept(), "toomanyrequests: rate limit", "another user"),
+            (kept(), "connection refused", "from AWS's network"),
+        ] {
+            let found = hint(&registry(), &cache(hub, credentials), &Rule::default(), failure);
+            let found = found.unwrap_or_else(|| panic!("{failure}"));
+            assert!(found.contains(expected), "{failure}: {found}");
+        }
+        let found = hint(&registry(), &cache(hub, kept()), &Rule::default(), "no idea");
+        assert_eq!(found, None, "words that tell nothing get no advice");
+    }
+
+    #[test]
+    fn a_secret_in_another_region_or_account_is_told_whatever_the_words() {
+        for (place, expected) in [
+            ("eu-west-1:123456789012", None),
+            ("us-east-1:123456789012", Some("of account 123456789012 in us-east-1")),
+            ("eu-west-1:210987654321", Some("of account 210987654321 in eu-west-1")),
+        ] {
+            let arn =
+                format!("arn:aws:secretsmanager:{place}:secret:ecr-pullthroughcache/x-AbCdEf");
+            let rule = Rule { credential_arn: Some(arn), ..Rule::default() };
+            let found = hint(&registry(), &cache(Upstream::DockerHub, written()), &rule, "?");
+            assert_eq!(found.is_some(), expected.is_some(), "{place}");
+            let told = found.unwrap_or_default();
+            assert!(told.contains(expected.unwrap_or_default()), "{place}: {told}");
+        }
+    }
+
+    #[test]
+    fn each_upstream_has_a_login_of_its_own() {
+        for upstream in Upstream::all() {
+            let found = hint(&registry(), &cache(upstream, written()), &Rule::default(), "401");
+            assert_eq!(found.as_deref(), Some(login(upstream)), "{upstream:?}");
+        }
+    }
+
+    #[test]
+    fn an_example_has_the_prefix_and_dockers_library() {
+        let hub = cache(Upstream::DockerHub, written());
+        assert_eq!(example(&hub), "docker-hub/library/nginx");
+        let root = Cache { prefix: "ROOT".parse().unwrap(), ..cache(Upstream::K8s, written()) };
+        assert_eq!(example(&root), "pause");
+    }
+
+    #[tokio::test]
+    async fn a_rule_is_tried_by_ecr_and_its_failure_gets_advice() {
+        use crate::{
+            ecr::Identity,
+            pull_through::ask,
+            registry::{Meter, Reach},
+            sandbox::{Options, Sandbox},
+        };
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
+        let reach = Reach::Sandbox(sandbox.address());
+        let session = Session::open(identity, reach, std::sync::Arc::new(Meter::default())).await;
+        let secrets = session.secrets();
+        let name = "ecr-pullthroughcache/docker-hub";
+        let text = r#"{"username":"u","accessToken":"t"}"#;
+        let made = secrets.create_secret().name(name).secret_string(text).send().await.unwrap();
+        let make = |ecr: aws_sdk_ecr::Client| {
+            let rule = ecr.create_pull_through_cache_rule().ecr_repository_prefix("docker-hub");
+            let rule = rule.upstream_registry_url("registry-1.docker.io");
+            rule.set_credential_arn(made.arn.clone()).send()
+        };
+        session.api.call("CreatePullThroughCacheRule", make).await.unwrap();
+        assert_eq!(attempt(&session, "docker-hub").await.unwrap(), Tried::Valid);
+
+        let text = r#"{"username":"u","password":"t"}"#;
+        secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
+        let tried = attempt(&session, "docker-hub").await.unwrap();
+        let Tried::Invalid(failure) = tried else { panic!("{tried:?}") };
+        let rule = &ask::rules(&session).await.unwrap()["docker-hub"];
+        let kept = cache(Upstream::DockerHub, Credentials::Secret("arn".to_owned()));
+        let advice = hint(&registry(), &kept, rule, &failure).unwrap();
+        assert!(advice.contains("`password` is not read"), "{failure}: {advice}");
+        attempt(&session, "quay").await.unwrap_err();
+    }
+}
