@@ -136,7 +136,8 @@ impl Arg {
     }
 }
 
-/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`.
+/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`
+/// or `reset@upstream//quay.io/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// What happens.
@@ -147,7 +148,8 @@ pub struct Fault {
     pub side: Side,
     /// Only to requests of this method.
     pub method: Option<Method>,
-    /// Only to requests whose path and query contain this.
+    /// Only to requests whose path and query contain this, or, after `//`, that begin with this
+    /// host and path.
     pub path: Option<String>,
     /// How often.
     pub often: Often,
@@ -363,13 +365,17 @@ impl Switch {
 pub(super) struct Target<'a> {
     pub(super) side: Side,
     pub(super) method: &'a Method,
+    pub(super) host: &'a str,
     pub(super) path: &'a str,
 }
 
 impl Target<'_> {
     fn is_meant_by(&self, fault: &Fault) -> bool {
         fault.method.as_ref().is_none_or(|method| method == self.method)
-            && fault.path.as_ref().is_none_or(|path| self.path.contains(path.as_str()))
+            && fault.path.as_ref().is_none_or(|path| match path.strip_prefix("//") {
+                Some(from_host) => format!("{}{}", self.host, self.path).starts_with(from_host),
+                None => self.path.contains(path.as_str()),
+            })
     }
 }
 

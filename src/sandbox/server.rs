@@ -83,7 +83,7 @@ impl Server {
         let (sent, received) = (Count::default(), Count::default());
 
         let room = self.room(&host, listener, &request);
-        let target = Target { side: room.side(), method: &method, path: &path };
+        let target = Target { side: room.side(), method: &method, host: &host, path: &path };
         // a timer takes a millisecond at least, also where none is asked for
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
