@@ -1,6 +1,6 @@
 //! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, future::pending, path::Path, sync::Arc, time::SystemTime};
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -72,7 +72,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Mirrors the images, or plans to, with progress on stderr, and reports.
+/// Mirrors the images, or plans to, with progress on stderr, and reports; at the deadline it is
+/// told to end.
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
@@ -80,6 +81,7 @@ pub(super) async fn mirror(
     global: &Global,
     screen: &Screen,
     work: Work<'_>,
+    deadline: Option<Instant>,
 ) -> Result<(Report, Lock)> {
     let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
     let watch = Watch::start(global.progress(), screen);
@@ -92,10 +94,18 @@ pub(super) async fn mirror(
             }
             Ok(never) => match never {},
         },
+        never = heed(deadline, &shutdown) => match never {},
     };
     drop(watch);
     world.close().await;
     report
+}
+
+async fn heed(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
+    match deadline {
+        Some(at) => shutdown.heed_deadline(at).await,
+        None => pending().await,
+    }
 }
 
 /// Mirrors what is wanted in this world, or plans to, until it is done or told to end, and reports.
@@ -137,16 +147,17 @@ async fn carry_out_locking(
     };
     let options = Options { transfers: world.transfers(config, &images), ..options };
     let meters = &world.meters;
-    let sides = tokio::select! {
+    let mut summary = tokio::select! {
         biased;
-        // secrets may have to be asked for; then a run that is ended has begun nothing
-        sides = world.sides(config, &images).boxed() => sides?,
-        () = shutdown.dropping() => {
-            return Err(Error::new(Kind::Cancelled, "the run was ended before it began"));
+        // secrets may have to be asked for
+        sides = world.sides(config, &images).boxed() => {
+            let run = Mirror::new(sides?, meters, options, observer, shutdown.clone());
+            Arc::new(run).run(images).await
         }
+        () = shutdown.dropping() => Summary::of_nothing(
+            images.iter().flat_map(|image| expand::not_begun(config, image)).collect(),
+        ),
     };
-    let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
-    let mut summary = run.run(images).await;
     let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows));
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);

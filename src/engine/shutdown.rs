@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::outcome::Interrupt;
@@ -47,6 +48,23 @@ impl Shutdown {
         self.interrupt.get().copied()
     }
 
+    /// Ends the run at this time: it is stopped, and granted [`GRACE`].
+    ///
+    /// To be polled beside the run; never resolves.
+    pub async fn heed_deadline(&self, at: Instant) -> std::convert::Infallible {
+        sleep_until(at).await;
+        if !self.stop.is_cancelled() {
+            let grace = GRACE.as_secs();
+            tracing::warn!(
+                "the deadline is reached: what is running has {grace} s, nothing new begins"
+            );
+        }
+        self.stop();
+        sleep(GRACE).await;
+        self.drop_running();
+        std::future::pending().await
+    }
+
     /// Ends the run on SIGINT and SIGTERM: the first stops it and grants [`GRACE`], the second ends that.
     ///
     /// To be polled beside the run; never resolves.
@@ -64,7 +82,7 @@ impl Shutdown {
         self.interrupt.get_or_init(|| first);
         self.stop();
         tokio::select! {
-            () = tokio::time::sleep(GRACE) => {}
+            () = sleep(GRACE) => {}
             _ = int.recv() => {}
             _ = term.recv() => {}
         }
