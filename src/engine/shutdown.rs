@@ -90,3 +90,26 @@ impl Shutdown {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_stops_the_run_and_drops_it_after_its_grace() {
+        let (shutdown, begun) = (Shutdown::default(), Instant::now());
+        let at = begun + Duration::from_secs(60);
+        let watch = async {
+            shutdown.stopping().await;
+            assert_eq!(begun.elapsed(), Duration::from_secs(60));
+            shutdown.dropping().await;
+            begun.elapsed()
+        };
+        let dropped = tokio::select! {
+            never = shutdown.heed_deadline(at) => match never {},
+            dropped = watch => dropped,
+        };
+        assert_eq!(dropped, Duration::from_secs(60) + GRACE);
+        assert_eq!(shutdown.interrupt(), None, "no signal did it");
+    }
+}

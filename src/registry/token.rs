@@ -34,7 +34,7 @@ pub(crate) struct TokenRequest {
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
-    renew_at: Instant,
+    pub(crate) renew_at: Instant,
 }
 
 impl Token {

@@ -12,12 +12,13 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use axum::http::Method;
+use tokio::sync::watch;
 
 use crate::model::NameError;
 
@@ -64,9 +65,11 @@ enum Argument {
 use Argument::{May, Must, No, OneOf, Word};
 
 names! {
+    Refuse = "refuse", No, "a listener takes no connections; plain and standing sandboxes tell sides apart";
+    Silent = "silent", No, "no answer ever comes";
     Reset = "reset", No, "the connection is dropped before an answer";
-    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, or half of it";
-    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte";
+    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, up or down, or half of it";
+    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte, up or down";
     Stall = "stall", May("BYTES"), "a blob, up or down, stops for ever after BYTES, or half of it";
     Slow = "slow", Must("BYTES_PER_S"), "a blob trickles";
     Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "the answer is this status";
@@ -74,8 +77,10 @@ names! {
     Corrupt = "corrupt", No, "one byte of a blob is another";
     Short = "short", No, "a blob lacks its last byte, and the length says so";
     Long = "long", No, "a blob has a byte too many, and the length says so";
-    ExpireTokens = "expire-tokens", No, "every token handed out so far is refused once";
+    ExpireTokens = "expire-tokens", May("REQUESTS"), "tokens handed out until REQUESTS were let in (default 0) are refused";
     NoLocation = "no-location", No, "starting an upload and putting a manifest give no `Location`";
+    WrongLocation = "wrong-location", No, "starting an upload gives the `Location` of one that is not there";
+    CrossHostLocation = "cross-host-location", No, "starting an upload gives a `Location` on another host";
     RelativeLocation = "relative-location", No, "every `Location` is a path";
     IgnoreRange = "ignore-range", No, "a range is answered with everything";
     Html = "html", No, "the answer is 200 with a page of HTML";
@@ -84,10 +89,12 @@ names! {
     Vanish = "vanish", No, "a blob that was reported present is missing when the manifest comes";
     LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
     SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
+    MoveTag = "move-tag", No, "a tag of the catalogue moves to a newer build once it was asked for";
     PullLimit = "pull-limit", Must("PULLS"), "Docker Hub gives away PULLS manifests in six hours";
     Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
     TokenLife = "token-life", Must("SECONDS"), "a token is good for SECONDS";
     Quotas = "quotas", No, "ECR's published request rates are enforced";
+    Limit = "limit", Word("ACTION"), "a quota of the account refuses this action with `LimitExceededException`";
     Deny = "deny", Word("ACTION"), "the caller may not do this action of ECR, STS or Secrets Manager";
 }
 
@@ -276,12 +283,20 @@ pub fn help() -> String {
 
 /// The faults that are switched on; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<RwLock<Vec<Switch>>>);
+pub struct Faults(Arc<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    switches: RwLock<Vec<Switch>>,
+    /// Told whenever a fault is switched on or off.
+    changed: watch::Sender<()>,
+}
 
 #[derive(Debug)]
 struct Switch {
     fault: Fault,
     matched: AtomicU64,
+    struck: AtomicBool,
 }
 
 impl Faults {
@@ -294,13 +309,33 @@ impl Faults {
 
     /// Switches one more on.
     pub fn add(&self, fault: Fault) {
-        let mut switches = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        switches.push(Switch { fault, matched: AtomicU64::new(0) });
+        let (matched, struck) = Default::default();
+        let mut switches = self.0.switches.write().unwrap_or_else(PoisonError::into_inner);
+        switches.push(Switch { fault, matched, struck });
+        drop(switches);
+        self.0.changed.send_replace(());
     }
 
     /// Switches all off.
     pub fn clear(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.switches.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.changed.send_replace(());
+    }
+
+    /// Those that are switched on and have struck nobody yet.
+    pub fn idle(&self) -> Vec<Fault> {
+        let switches = self.switches();
+        let idle = switches.iter().filter(|switch| !switch.struck.load(Ordering::Relaxed));
+        idle.map(|switch| switch.fault.clone()).collect()
+    }
+
+    /// Tells of every fault that is switched on or off from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    fn switches(&self) -> RwLockReadGuard<'_, Vec<Switch>> {
+        self.0.switches.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a fault strikes now, and its argument; asking counts as one matching request.
@@ -335,13 +370,15 @@ impl Faults {
     }
 
     fn strike(&self, name: Name, side: Side, meant: impl Fn(&Fault) -> bool) -> Option<Arg> {
-        let switches = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let switches = self.switches();
         let strikes = |switch: &&Switch| {
             let fault = &switch.fault;
             let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;
             fault.name == name && one_side && meant(fault) && switch.counts()
         };
-        switches.iter().find(strikes).map(|switch| switch.fault.arg.clone())
+        let switch = switches.iter().find(strikes)?;
+        switch.struck.store(true, Ordering::Relaxed);
+        Some(switch.fault.arg.clone())
     }
 }
 

@@ -26,6 +26,7 @@ use axum::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,7 @@ impl Server {
     /// Serves on a listener until the sandbox stops and the requests under way are answered.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener, socket: TcpListener) {
         let stopped = self.stopped.clone().cancelled_owned();
+        let door = Door::new(socket, self.faults.clone(), self.side(listener));
         let answer = async |State((server, listener)): State<(Arc<Server>, Listener)>,
                             ConnectInfo(connection): ConnectInfo<Connection>,
                             request: Request| {
@@ -65,7 +67,7 @@ impl Server {
             .fallback(answer)
             .with_state((self, listener))
             .into_make_service_with_connect_info::<Connection>();
-        let served = axum::serve(Door(socket), service).with_graceful_shutdown(stopped).await;
+        let served = axum::serve(door, service).with_graceful_shutdown(stopped).await;
         served.expect("serving never ends with an error");
     }
 
@@ -88,6 +90,9 @@ impl Server {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
+        if self.faults.hits(Name::Silent, &target).is_some() {
+            self.stopped.cancelled().await;
+        }
         let mut status = None;
         let mut response = Response::new(Body::empty());
         if self.faults.hits(Name::Reset, &target).is_some() {
@@ -97,8 +102,14 @@ impl Server {
                 Some(instead) => instead,
                 None => {
                     let request = request.map(|body| sent.watch(body));
-                    let request =
-                        fault::apply::request(&self.faults, &target, request, &self.stopped);
+                    let hang_up = move || connection.drop_now();
+                    let request = fault::apply::request(
+                        &self.faults,
+                        &target,
+                        request,
+                        &self.stopped,
+                        hang_up,
+                    );
                     let call = Call { host: host.clone(), listener, request };
                     let response = room.answer(call).await;
                     fault::apply::response(&self.faults, &target, response, &self.stopped)
@@ -114,6 +125,15 @@ impl Server {
             Entry { at, method, host, path, operation, status, request_bytes, response_bytes };
         self.journal.add(Record { entry, request: sent, response: received });
         response
+    }
+
+    /// Whose a listener is; any side's where there is but one for all.
+    fn side(&self, listener: Listener) -> Side {
+        match (&self.rooms, listener) {
+            (Rooms::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
+            (_, Listener::Upstream) => Side::Upstream,
+            (_, Listener::Only) => Side::Any,
+        }
     }
 
     fn room(&self, host: &str, listener: Listener, request: &Request) -> Room<'_> {
@@ -218,22 +238,62 @@ fn with_length(mut response: Response) -> Response {
     response
 }
 
-/// A listening socket whose connections can be dropped from inside a request.
-struct Door(TcpListener);
+/// A listening socket that can be closed for a while, and whose connections can be dropped from
+/// inside a request.
+struct Door {
+    address: SocketAddr,
+    /// None while connections are refused.
+    socket: Option<TcpListener>,
+    faults: Faults,
+    changes: watch::Receiver<()>,
+    side: Side,
+}
+
+impl Door {
+    fn new(socket: TcpListener, faults: Faults, side: Side) -> Self {
+        let address = socket.local_addr().expect("it is bound");
+        let changes = faults.changes();
+        Self { address, socket: Some(socket), faults, changes, side }
+    }
+
+    /// The socket, as soon as connections are not refused.
+    async fn open(&mut self) -> &mut TcpListener {
+        while self.faults.active(Name::Refuse, self.side).is_some() {
+            self.socket = None;
+            // never an error: `faults` holds the sender
+            let _ = self.changes.changed().await;
+        }
+        while self.socket.is_none() {
+            match TcpListener::bind(self.address).await {
+                Ok(socket) => self.socket = Some(socket),
+                // somebody's connection has the port for a moment
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        self.socket.as_mut().expect("it was bound above")
+    }
+}
 
 impl axum::serve::Listener for Door {
     type Io = Wire;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+        let (stream, address) = loop {
+            let mut changes = self.changes.clone();
+            let socket = self.open().await;
+            tokio::select! {
+                accepted = axum::serve::Listener::accept(socket) => break accepted,
+                _ = changes.changed() => self.changes.mark_unchanged(),
+            }
+        };
         // a connection that is already gone refuses this, and fails where it is read
         let _ = stream.set_nodelay(true);
         (Wire { stream, connection: Connection::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        Ok(self.address)
     }
 }
 
