@@ -131,7 +131,7 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    /// What happens at a second, and whether a request is admitted right after it.
+    /// What happens at a second.
     enum At {
         /// So many failures of requests sent at that second.
         Failures(u64, u32),
@@ -140,10 +140,13 @@ mod tests {
     }
     use At::{Failures, Nothing, Success};
 
+    /// The second, what happens then, and whether a request is admitted.
+    type Step = (u64, At, bool);
+
     #[test]
     fn a_host_is_down_when_nothing_but_failures_came_for_long_enough() {
         let outage = Outage::default();
-        let table: &[(&str, &[(u64, At, bool)])] = &[
+        let table: &[(&str, &[Step])] = &[
             ("many failures in a moment", &[(1, Failures(0, 500), true)]),
             ("few failures for long", &[(1, Failures(0, 4), true), (60, Failures(50, 5), true)]),
             ("many for long", &[(1, Failures(0, 9), true), (30, Failures(29, 1), false)]),
