@@ -197,6 +197,10 @@ pub struct SyncArgs {
     /// through the pull-through cache is left alone
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
+    /// End after this time, like `45m`: nothing new begins, what is running has 10 s more, the rest
+    /// is left for the next run [default: none]
+    #[arg(long, value_name = "DURATION", conflicts_with = "dry_run", value_parser = humantime::parse_duration)]
+    pub deadline: Option<Duration>,
     /// Transfer at most this many blobs at once
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,

@@ -8,6 +8,10 @@ const FAILED: Code = ("1", "at least one image failed, or drifted behind an immu
 const WRONG: Code = ("2", "the command line or the configuration is wrong; nothing was attempted");
 const USAGE: Code = ("2", "the command line is wrong; nothing was attempted");
 const LEFT: Code = ("3", "nothing failed, but something was left for the next run");
+const LEFT_BEHIND: Code = (
+    "3",
+    "nothing failed, but something was left for the next run: pull limit spent, deadline reached",
+);
 const STOPPED: Code = ("130/143", "stopped by SIGINT, SIGTERM");
 const UNWRITTEN: Code = ("1", "the output cannot be written");
 
@@ -19,8 +23,9 @@ pub(super) fn sync() -> String {
     examples(&[
         ("ecr-mirror sync", "mirror what ./mirror.toml selects"),
         ("ecr-mirror sync --sandbox", "the same, without an account and the network"),
+        ("ecr-mirror sync --deadline 45m", "what is not done by then is the next run's"),
         ("ecr-mirror sync --only 'quay.io/*' --json", "some of it, with a report for machines"),
-    ]) + &status(&[MIRRORED, FAILED, WRONG, LEFT, STOPPED])
+    ]) + &status(&[MIRRORED, FAILED, WRONG, LEFT_BEHIND, STOPPED])
 }
 
 pub(super) fn plan() -> String {

@@ -39,7 +39,7 @@ pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8>
     let image = image(&args, from, to)?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
     let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
-    let (report, _) = mirror(global, screen, work).await?;
+    let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),

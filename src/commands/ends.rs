@@ -26,7 +26,8 @@ use crate::{
     },
     registry::{
         Body, Certificate, Credentials, Destination, Meters, Mount, Mounting, Mutability, Pages,
-        Presence, Reach, Registry, Scheme, Session, Settings, Settled, Source, Touch, Transport,
+        Patience, Presence, Reach, Registry, Scheme, Session, Settings, Settled, Source, Touch,
+        Transport,
     },
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
@@ -192,7 +193,10 @@ impl World {
     /// # Errors
     /// When the sandbox cannot be started, or no connection can be made at all.
     pub async fn open(directory: Option<&Path>, transfers: usize) -> Result<Self> {
-        let Some(directory) = directory else { return Self::within(Reach::Direct, transfers) };
+        let patience = Patience::default();
+        let Some(directory) = directory else {
+            return Ok(Self::over(Transport::new(Reach::Direct), transfers, &patience));
+        };
         let sandbox = start(directory).await?;
         let world = Self::at(sandbox.address(), transfers)?;
         Ok(Self { sandbox: Some(sandbox), ..world })
@@ -203,15 +207,16 @@ impl World {
     /// # Errors
     /// When no connection can be made at all.
     pub fn at(sandbox: SocketAddr, transfers: usize) -> Result<Self> {
-        Self::within(Reach::Sandbox(sandbox), transfers)
+        let transport = Transport::new(Reach::Sandbox(sandbox));
+        Ok(Self::over(transport, transfers, &Patience::default()))
     }
 
-    fn within(reach: Reach, transfers: usize) -> Result<Self> {
-        let meters = Meters::default();
-        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
-        let transport = Transport::new(reach);
+    /// The one that these connections reach, put up with for so long.
+    pub fn over(transport: Transport, transfers: usize, patience: &Patience) -> Self {
+        let meters = Meters::new(patience);
+        let sessions = Sessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
         let sources = Mutex::default();
-        Ok(Self { transport, sessions, sandbox: None, transfers, sources, meters })
+        Self { transport, sessions, sandbox: None, transfers, sources, meters }
     }
 
     /// Ends the sandbox, if this world started one.

@@ -145,6 +145,11 @@ pub(super) fn not_started(config: &Config, entry: &Entry) -> Vec<Row> {
     rows(config, entry)
 }
 
+/// A row for each target of the image, of a run that did not come so far as to begin it.
+pub(super) fn not_begun(config: &Config, image: &Image) -> Vec<Row> {
+    rows_of_image(config, image, &image.origin.to_string())
+}
+
 /// The tags that each entry with a selection takes, by its place; repositories are listed once.
 async fn select(
     readings: &HashMap<&Host, Reading>,
@@ -312,7 +317,8 @@ fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
                 Some(problem) => {
                     let error = Error::new(Kind::Configuration, problem.clone())
                         .hint("give one of them another `repository` or `retag`");
-                    Item::Rows(failed(rows_of_image(config, &chosen), &error))
+                    let rows = rows_of_image(config, &chosen.image, &chosen.source);
+                    Item::Rows(failed(rows, &error))
                 }
             }
         }
@@ -356,13 +362,13 @@ fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Rep
     row(&entry.name, source, config.destination(at).registry.repository(repository))
 }
 
-fn rows_of_image(config: &Config, chosen: &Chosen<'_>) -> Vec<Row> {
+fn rows_of_image(config: &Config, image: &Image, source: &str) -> Vec<Row> {
     let row = |target: &crate::model::Target| {
         let site = &config.destination(target.destination).registry;
         let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
-        row(&chosen.image.name, chosen.source.clone(), destination)
+        row(&image.name, source.to_owned(), destination)
     };
-    chosen.image.targets.iter().map(row).collect()
+    image.targets.iter().map(row).collect()
 }
 
 fn row(name: &str, source: String, destination: String) -> Row {

@@ -1,6 +1,6 @@
 //! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, future::pending, path::Path, sync::Arc, time::SystemTime};
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -80,7 +80,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Mirrors the images, or plans to, with progress on stderr, and reports.
+/// Mirrors the images, or plans to, with progress on stderr, and reports; at the deadline it is
+/// told to end.
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
@@ -88,6 +89,7 @@ pub(super) async fn mirror(
     global: &Global,
     screen: &Screen,
     work: Work<'_>,
+    deadline: Option<Instant>,
 ) -> Result<(Report, Lock)> {
     let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
     let watch = Watch::start(global.progress(), screen);
@@ -100,10 +102,18 @@ pub(super) async fn mirror(
             }
             Ok(never) => match never {},
         },
+        never = heed(deadline, &shutdown) => match never {},
     };
     drop(watch);
     world.close().await;
     report
+}
+
+async fn heed(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
+    match deadline {
+        Some(at) => shutdown.heed_deadline(at).await,
+        None => pending().await,
+    }
 }
 
 /// Mirrors what is wanted in this world, or plans to, until it is done or told to end, and reports.
@@ -151,16 +161,20 @@ async fn carry_out_locking(
         let of = (config, &cached[..]);
         Ok((sides, Warming::open(world, of, options.intent, told, shutdown).await?))
     };
-    let (sides, warming) = tokio::select! {
+    let (mut summary, warmed) = tokio::select! {
         biased;
-        // secrets may have to be asked for; then a run that is ended has begun nothing
-        ready = ready.boxed() => ready?,
+        // secrets may have to be asked for
+        ready = ready.boxed() => {
+            let (sides, warming) = ready?;
+            let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
+            tokio::join!(run.run(images), warming.run(&cached))
+        }
         () = shutdown.dropping() => {
-            return Err(Error::new(Kind::Cancelled, "the run was ended before it began"));
+            let rows = images.iter().flat_map(|image| expand::not_begun(config, image));
+            let warmed = cached.iter().map(|it| it.row(config));
+            (Summary::of_nothing(rows.collect()), warmed.collect())
         }
     };
-    let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
-    let (mut summary, warmed) = tokio::join!(run.run(images), warming.run(&cached));
     let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);

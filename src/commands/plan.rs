@@ -22,7 +22,8 @@ pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8>
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
     let options = Options { intent, transfers: TRANSFERS };
-    let (report, _) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
+    let work = Work { config: &config, wanted, options };
+    let (report, _) = mirror(global, screen, work, None).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {

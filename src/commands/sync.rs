@@ -1,5 +1,7 @@
 //! `sync`: mirrors everything that the configuration selects.
 
+use tokio::time::Instant;
+
 use super::mirroring::{Wanted, Work, configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
@@ -13,6 +15,7 @@ use crate::{
 /// # Errors
 /// When nothing was attempted, or the report cannot be written.
 pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
+    let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
     if args.dry_run {
         let plan = PlanArgs {
             only: args.only,
@@ -28,7 +31,8 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
-    let (report, lock) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
+    let work = Work { config: &config, wanted, options };
+    let (report, lock) = mirror(global, screen, work, deadline).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let totals = &report.totals;

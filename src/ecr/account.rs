@@ -62,8 +62,8 @@ impl Account {
 
     async fn ask(&self) -> Mounting {
         // a saving is not worth a long wait, and an emulator may answer 500 to what it does not know
-        let retry = Retry { attempts: 3, ..Retry::default() };
         let api = &self.session.api;
+        let retry = Retry { attempts: 3, ..api.meter().retry() };
         let send = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
         let answer = api.call_with(retry, "GetAccountSetting", send).await;
         match answer.as_ref().map(|answer| answer.value()) {

@@ -72,7 +72,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.call_with(Retry::default(), action, send).await
+        self.call_with(self.meter.retry(), action, send).await
     }
 
     /// The same with another patience.

@@ -75,12 +75,13 @@ impl Claims {
         let mut rules: Vec<PullThroughCacheRule> = Vec::new();
         let mut next = None;
         loop {
-            let asked = self.api.call_with(patience(), "DescribePullThroughCacheRules", |ecr| {
-                ecr.describe_pull_through_cache_rules()
-                    .set_registry_id(self.account.clone())
-                    .set_next_token(next.clone())
-                    .send()
-            });
+            let asked =
+                self.api.call_with(patience(&self.api), "DescribePullThroughCacheRules", |ecr| {
+                    ecr.describe_pull_through_cache_rules()
+                        .set_registry_id(self.account.clone())
+                        .set_next_token(next.clone())
+                        .send()
+                });
             match asked.await {
                 Ok(page) => {
                     rules.extend(page.pull_through_cache_rules.into_iter().flatten());
@@ -115,11 +116,14 @@ impl Claims {
         let mut prefixes = Vec::new();
         let mut next = None;
         loop {
-            let asked =
-                self.api.call_with(patience(), "DescribeRepositoryCreationTemplates", |ecr| {
+            let asked = self.api.call_with(
+                patience(&self.api),
+                "DescribeRepositoryCreationTemplates",
+                |ecr| {
                     let page = ecr.describe_repository_creation_templates();
                     page.set_next_token(next.clone()).send()
-                });
+                },
+            );
             let page = match asked.await {
                 Ok(page) => page,
                 Err(error) => {
@@ -148,8 +152,8 @@ impl Claims {
 }
 
 /// An emulator may answer 500 to what it does not know, which is not worth a long wait.
-fn patience() -> Retry {
-    Retry { attempts: 3, ..Retry::default() }
+fn patience(api: &Api) -> Retry {
+    Retry { attempts: 3, ..api.meter().retry() }
 }
 
 /// `docker-hub/` and `docker-hub` are the same prefix.

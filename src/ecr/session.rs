@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     model::{Host, Kind, Result, ecr_host::EcrHost},
-    registry::{Meter, Reach, retry::Retry},
+    registry::{Meter, Reach},
 };
 
 /// The region where neither the host, the environment nor the profile names one.
@@ -133,7 +133,7 @@ impl Session {
                 error
             })
         };
-        Retry::default().run(meter, attempt).await
+        meter.retry().run(meter, attempt).await
     }
 
     /// The client of Secrets Manager in the session's region.

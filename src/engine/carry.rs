@@ -23,7 +23,7 @@ use crate::{
         event::{Counter, Progress},
         outcome::Blobs,
     },
-    registry::{Destination, Meter, Mount, Mounting, Session, Source, retry::Retry},
+    registry::{Destination, Meter, Mount, Mounting, Session, Source},
 };
 
 /// One destination of an image that is being copied. The first error ends it; the others go on.
@@ -119,7 +119,6 @@ pub(super) struct Yard {
     pub(super) large: Semaphore,
     pub(super) tally: Tally,
     pub(super) meter: Arc<Meter>,
-    pub(super) retry: Retry,
 }
 
 /// A blob to upload to one lane.
@@ -255,26 +254,24 @@ impl<S: Source> Crew<'_, S> {
         let permits = self.yard.transfers.acquire_many(seats).await;
         let permits = permits.expect("the semaphore is never closed");
         self.progress.expected.add(blob.size * uploads.len() as u64);
-        let mut placed = Vec::new();
+        let (mut placed, meter) = (Vec::new(), &self.yard.meter);
         for attempt in 1.. {
             let mut pause = Duration::ZERO;
             for (upload, error) in
                 self.attempt(blob, std::mem::take(&mut uploads), &mut placed).await
             {
                 // each lane's own error decides for it and for no other
-                match self.yard.retry.wait(&error, attempt) {
-                    Some(wait) => {
-                        tracing::debug!(blob = %blob.digest, attempt, ?wait, ?error, "trying again");
+                match meter.retry().grant(meter, error, attempt) {
+                    Ok(wait) => {
                         pause = pause.max(wait);
                         uploads.push(upload);
                     }
-                    None => upload.lane.fail(cannot_push(blob, &upload, error.exhausted())),
+                    Err(error) => upload.lane.fail(cannot_push(blob, &upload, error)),
                 }
             }
             if uploads.is_empty() {
                 break;
             }
-            self.yard.meter.retries.add(1);
             sleep(pause).await;
         }
         drop((permits, large));
@@ -295,6 +292,7 @@ impl<S: Source> Crew<'_, S> {
             upload.session = None;
             match result {
                 Ok(()) => {
+                    self.yard.meter.patience.earned();
                     self.yard.tally.pushed();
                     upload.lane.pushed.add(blob.size);
                     let carrier = upload.carrier.take();

@@ -43,6 +43,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         image.targets.iter().map(row).collect()
     }
 
+    /// The run was ended while it was at the image.
+    pub(super) fn broken_off(&self, image: &Image, error: &Error) -> Done {
+        let rows = self.not_started(image).into_iter().map(|row| told(row, error)).collect();
+        Done { rows, bytes_to_read: Some(0) }
+    }
+
     /// The image failed as a whole.
     pub(super) fn failed(&self, image: &Image, error: &Error) -> Done {
         let row = |target| told(self.row(image, target, Outcome::Failed), error);
@@ -123,6 +129,8 @@ fn outcome_of(error: &Error) -> Outcome {
     match error.kind() {
         Kind::PullLimit => Outcome::Deferred,
         Kind::TagImmutable => Outcome::Drifted,
+        // nothing is wrong with it
+        Kind::Cancelled => Outcome::NotStarted,
         _ => Outcome::Failed,
     }
 }

@@ -32,7 +32,7 @@ use crate::{
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
-    registry::{Destination, Meters, Source, retry::Retry},
+    registry::{Destination, Meters, Source},
 };
 
 /// A destination, and where it is.
@@ -86,6 +86,14 @@ pub struct Summary {
     pub bytes_to_read: Option<u64>,
     /// The metered registries.
     pub pulls: Vec<Pulls>,
+}
+
+impl Summary {
+    /// Of a run that ended before it reached any registry.
+    pub fn of_nothing(rows: Vec<Row>) -> Self {
+        let (blobs, changes, pulls) = Default::default();
+        Self { rows, blobs, changes, bytes_to_read: Some(0), pulls }
+    }
 }
 
 /// Images looked at once: most of them are up to date, and questions cost a round trip each.
@@ -154,7 +162,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             large: Semaphore::new(options.transfers.div_ceil(2).max(1)),
             tally: Tally::default(),
             meter: Arc::clone(&meters.destination),
-            retry: Retry::default(),
         };
         Self {
             origins: sides.sources.into_iter().map(origin).collect(),
@@ -318,7 +325,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             () = self.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
                     .hint("run again: what was placed is found, and the tag has not moved");
-                self.failed(&job.image, &error)
+                self.broken_off(&job.image, &error)
             }
             done = work => done,
         }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::outcome::Interrupt;
@@ -47,6 +48,23 @@ impl Shutdown {
         self.interrupt.get().copied()
     }
 
+    /// Ends the run at this time: it is stopped, and granted [`GRACE`].
+    ///
+    /// To be polled beside the run; never resolves.
+    pub async fn heed_deadline(&self, at: Instant) -> std::convert::Infallible {
+        sleep_until(at).await;
+        if !self.stop.is_cancelled() {
+            let grace = GRACE.as_secs();
+            tracing::warn!(
+                "the deadline is reached: what is running has {grace} s, nothing new begins"
+            );
+        }
+        self.stop();
+        sleep(GRACE).await;
+        self.drop_running();
+        std::future::pending().await
+    }
+
     /// Ends the run on SIGINT and SIGTERM: the first stops it and grants [`GRACE`], the second ends that.
     ///
     /// To be polled beside the run; never resolves.
@@ -64,11 +82,34 @@ impl Shutdown {
         self.interrupt.get_or_init(|| first);
         self.stop();
         tokio::select! {
-            () = tokio::time::sleep(GRACE) => {}
+            () = sleep(GRACE) => {}
             _ = int.recv() => {}
             _ = term.recv() => {}
         }
         self.drop_running();
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_stops_the_run_and_drops_it_after_its_grace() {
+        let (shutdown, begun) = (Shutdown::default(), Instant::now());
+        let at = begun + Duration::from_secs(60);
+        let watch = async {
+            shutdown.stopping().await;
+            assert_eq!(begun.elapsed(), Duration::from_secs(60));
+            shutdown.dropping().await;
+            begun.elapsed()
+        };
+        let dropped = tokio::select! {
+            never = shutdown.heed_deadline(at) => match never {},
+            dropped = watch => dropped,
+        };
+        assert_eq!(dropped, Duration::from_secs(60) + GRACE);
+        assert_eq!(shutdown.interrupt(), None, "no signal did it");
     }
 }

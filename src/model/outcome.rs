@@ -24,7 +24,7 @@ pub enum Outcome {
     Drifted,
     /// The pull limit does not suffice; the next run goes on.
     Deferred,
-    /// The run ended before its turn.
+    /// The run ended before it was complete, or before its turn.
     NotStarted,
 }
 

@@ -122,7 +122,7 @@ pub(crate) struct Pass {
 enum Grant {
     Open,
     Basic,
-    Token { key: TokenRequest, age: Age },
+    Token { key: TokenRequest, age: Age, renew_at: Instant },
     Login(Freshness),
 }
 
@@ -231,7 +231,10 @@ impl Authenticator {
                 let next = self.follow(way, access).await?;
                 Ok(next.header.is_some().then_some(next))
             }
-            Grant::Token { key, age: Age::Kept } => {
+            // a new one may have ended, too, while its request waited for a connection
+            Grant::Token { key, age, renew_at }
+                if *age == Age::Kept || Instant::now() >= *renew_at =>
+            {
                 if self.lock().futile.get(key).is_some_and(|at| at.elapsed() < FUTILE) {
                     return Ok(None);
                 }
@@ -239,7 +242,7 @@ impl Authenticator {
                 self.meter.retries.add(1);
                 self.token(key.clone()).await.map(Some)
             }
-            Grant::Token { key, age: Age::New } => {
+            Grant::Token { key, .. } => {
                 // taken for granted from another repository: this one may ask for something else
                 let Some(Way::Bearer { realm, service, scope }) = self.choose(offered)? else {
                     return Ok(None);
@@ -347,7 +350,8 @@ impl Authenticator {
         let wanted = key.clone();
         let make = || fetch(asker, wanted).boxed();
         let (token, age) = self.tokens.obtain(&key, Token::is_fresh, make).await?;
-        Ok(Pass::new(Some(token.header), Grant::Token { key, age }))
+        let renew_at = token.renew_at;
+        Ok(Pass::new(Some(token.header), Grant::Token { key, age, renew_at }))
     }
 
     async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Pass> {

@@ -3,18 +3,12 @@
 //! No consumer ever sees the last chunk of a blob whose digest or length is
 //! wrong, so that an upload of it cannot complete.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{ByteStream, Meter, Source};
 use crate::model::{
@@ -22,12 +16,6 @@ use crate::model::{
     content::{MANIFEST_LIMIT, too_large},
     event::{Counter, Progress},
 };
-
-/// How long a source may send nothing before the connection is given up.
-pub const READ_STALL: Duration = Duration::from_secs(30);
-
-/// How often in a row a broken download is taken up again without a byte of progress.
-const RESUMES: u32 = 4;
 
 /// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
 const TEE_DEPTH: usize = 1;
@@ -176,6 +164,7 @@ struct Download<S> {
     offset: u64,
     hasher: Sha256,
     stream: Option<ByteStream>,
+    /// Attempts in a row that brought no byte.
     fruitless: u32,
 }
 
@@ -211,16 +200,16 @@ impl<S: Source> Download<S> {
                 self.stream.insert(opened)
             }
         };
-        match timeout(READ_STALL, stream.next()).await {
+        let patience = self.meter.patience.stall.read;
+        match timeout(patience, stream.next()).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => Err(Error::new(
                 Kind::Unavailable,
                 format!("the connection ended after {} of {} B", self.offset, self.blob.size),
             )),
-            Err(_) => Err(Error::new(
-                Kind::Stalled,
-                format!("nothing came for {} s", READ_STALL.as_secs()),
-            )),
+            Err(_) => {
+                Err(Error::new(Kind::Stalled, format!("nothing came for {} s", patience.as_secs())))
+            }
         }
     }
 
@@ -228,17 +217,8 @@ impl<S: Source> Download<S> {
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.stream = None;
         self.fruitless += 1;
-        if !error.is_transient() {
-            return Err(error);
-        }
-        if self.fruitless > RESUMES {
-            return Err(error.exhausted());
-        }
-        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke, resuming");
-        self.meter.retries.add(1);
-        let wait = Duration::from_millis(100 << (2 * self.fruitless.min(4)));
-        sleep(error.retry_after().unwrap_or(wait).min(READ_STALL)).await;
-        Ok(())
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke");
+        self.meter.retry().pause(&self.meter, error, self.fruitless).await
     }
 
     fn verify(&mut self) -> Result<()> {
@@ -251,6 +231,7 @@ impl<S: Source> Download<S> {
         if actual != blob.digest {
             return Err(corrupt(format!("blob {} has digest {actual}", blob.digest)));
         }
+        self.meter.patience.earned();
         Ok(())
     }
 }

@@ -14,10 +14,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::{Request, Response};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
@@ -33,9 +30,6 @@ use super::{
     transport::{Lane, Transport, authority},
 };
 use crate::model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter};
-
-/// How long the head of an answer may take.
-pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 const REDIRECTS: usize = 5;
 
@@ -284,13 +278,14 @@ impl Registry {
                 *request.body_mut() = Some(call.body.clone().into());
             }
             let subject = self.subject(&call.method, &url);
-            let response = self.deliver(call.lane, request, &subject).await?;
+            let response = self.transport.send(call.lane, request, &self.meter, &subject).await?;
             if whose == Whose::Own {
                 self.note_allowance(response.headers());
             }
             let status = response.status();
             if status.is_success() {
-                return Ok(Ok(Answer { subject, response, permit }));
+                let stall = self.meter.patience.stall.read;
+                return Ok(Ok(Answer { subject, response, permit, stall }));
             }
             if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
                 let no = self.refusal(response, subject, whose).await;
@@ -312,24 +307,11 @@ impl Registry {
         if self.transport.same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
     }
 
-    /// Sends as it is, and waits for the head of the answer.
-    pub(super) async fn deliver(
-        &self,
-        lane: Lane,
-        request: Request,
-        subject: &str,
-    ) -> Result<Response> {
-        let sent = self.transport.send(lane, request, &self.meter, subject);
-        timeout(ANSWER_PATIENCE, sent).await.unwrap_or_else(|_| {
-            let seconds = ANSWER_PATIENCE.as_secs();
-            Err(Error::new(Kind::Stalled, format!("{subject}: no answer for {seconds} s")))
-        })
-    }
-
     pub(super) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
         let (status, headers) = (response.status(), response.headers().clone());
         // what cannot be read of it is not missed
-        let body = limited(response, BODY_LIMIT, &subject).await.unwrap_or_default();
+        let stall = self.meter.patience.stall.read;
+        let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();
         let refusal = Refusal::new(status, &headers, &body);
         if refusal.is_throttle() {
             self.meter.throttled.add(1);

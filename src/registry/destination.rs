@@ -11,7 +11,6 @@ use super::{
     client::Registry,
     errors::Doing,
     exchange::Call,
-    retry::Retry,
 };
 use crate::model::{
     Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag,
@@ -141,7 +140,7 @@ impl Registry {
         let media_type = HeaderValue::from_static(manifest.media_type().as_str());
         call.headers.insert(header::CONTENT_TYPE, media_type);
         call.body = manifest.bytes().clone();
-        let put = Retry::default().run(&self.meter, || self.send(&call)).await;
+        let put = self.meter.retry().run(&self.meter, || self.send(&call)).await;
         match (put, tag) {
             (Ok(answer), _) => match answer.header("docker-content-digest") {
                 Some(stored) if stored != manifest.digest().as_str() => Err(Error::new(
@@ -175,7 +174,7 @@ impl Registry {
         let mut url = self.url(&format!("{}/tags/list", access.repository));
         url.set_query(Some("n=1"));
         let call = Call::new(Method::GET, url, access, Doing::Read);
-        match Retry::default().run(&self.meter, || self.send(&call)).await {
+        match self.meter.retry().run(&self.meter, || self.send(&call)).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
             // a registry without listings, or one that shows them to others

@@ -1,5 +1,7 @@
 //! A request to a registry and what comes back: an answer, or a no.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -42,6 +44,8 @@ pub(super) struct Answer {
     pub(super) subject: String,
     pub(super) response: Response,
     pub(super) permit: OwnedSemaphorePermit,
+    /// How long nothing of its body may come.
+    pub(super) stall: Duration,
 }
 
 impl Answer {
@@ -59,12 +63,12 @@ impl Answer {
 
     /// The body, of at most `limit` bytes.
     pub(super) async fn bytes(self, limit: u64) -> Result<Bytes> {
-        limited(self.response, limit, &self.subject).await
+        limited(self.response, limit, &self.subject, self.stall).await
     }
 
     /// The body as it comes; the permit goes with it.
     pub(super) fn stream(self) -> ByteStream {
-        let Self { subject, response, permit } = self;
+        let Self { subject, response, permit, .. } = self;
         let chunks = response.bytes_stream().map(move |chunk| {
             let _held = &permit;
             chunk.map_err(|error| {

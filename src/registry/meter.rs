@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{patience::Patience, retry::Retry};
 use crate::model::event::Counter;
 
 /// The traffic of one side.
@@ -15,10 +16,19 @@ pub struct Meter {
     pub throttled: Counter,
     /// Blob bytes that passed.
     pub bytes: Counter,
+    /// How long it is put up with that nothing, or nothing good, passes.
+    pub patience: Patience,
+}
+
+impl Meter {
+    /// How often and how patiently something is tried again.
+    pub fn retry(&self) -> Retry {
+        self.patience.retry
+    }
 }
 
 /// The three sides of a run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Meters {
     /// Sources, their token services and listings.
     pub source: Arc<Meter>,
@@ -26,4 +36,18 @@ pub struct Meters {
     pub destination: Arc<Meter>,
     /// AWS APIs.
     pub ecr_api: Arc<Meter>,
+}
+
+impl Meters {
+    /// Nothing has passed yet; the three sides share this patience, and what it may cost.
+    pub fn new(patience: &Patience) -> Self {
+        let side = || Arc::new(Meter { patience: patience.clone(), ..Meter::default() });
+        Self { source: side(), destination: side(), ecr_api: side() }
+    }
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new(&Patience::default())
+    }
 }

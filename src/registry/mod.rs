@@ -18,6 +18,7 @@ pub mod transport;
 mod access;
 mod artifact_registry;
 mod auth;
+mod breaker;
 mod challenge;
 mod destination;
 mod errors;
@@ -25,6 +26,7 @@ mod exchange;
 pub(crate) mod flight;
 mod hub;
 mod paging;
+mod patience;
 mod quay;
 mod source;
 mod token;
@@ -48,11 +50,13 @@ use crate::model::{
     Change, Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag,
 };
 pub use body::Body;
+pub use breaker::Outage;
 pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
 pub use meter::{Meter, Meters};
 pub use pace::{Pace, Paces};
+pub use patience::{Patience, Stall};
 pub use settings::{Scheme, Settings};
 pub use transport::{Certificate, Reach, Transport};
 

@@ -85,7 +85,7 @@ impl Registry {
                     return Err(too_many(self, repository));
                 }
                 let Ok(url) = Url::parse(&url(page)) else { return Ok(None) };
-                let patience = Retry { attempts: 4, ..Retry::default() };
+                let patience = Retry { attempts: 4, ..self.meter.retry() };
                 let answer = patience.run(&self.meter, || self.listing(url.clone())).await?;
                 let (tags, more) = read(answer);
                 Ok(Some((tags, (more == More::Follow).then_some(page + 1))))
@@ -119,7 +119,7 @@ impl Registry {
             })?;
             Ok((page, next))
         };
-        let (page, next) = Retry::default().run(&self.meter, fetch).await?;
+        let (page, next) = self.meter.retry().run(&self.meter, fetch).await?;
         // the login goes along: to this registry only, and onwards only
         let next =
             next.filter(|next| self.transport.same_origin(next, &self.base) && *next != call.url);
@@ -132,12 +132,13 @@ impl Registry {
     pub(super) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
         let subject = self.subject(&Method::GET, &url);
         let request = Request::new(Method::GET, url);
-        let response = self.deliver(Lane::Calls, request, &subject).await?;
+        let response = self.transport.send(Lane::Calls, request, &self.meter, &subject).await?;
         if !response.status().is_success() {
             let no = self.refusal(response, subject, Whose::Other).await;
             return Err(no.refusal.error(&no.subject, Doing::Read));
         }
-        let page = limited(response, PAGE_LIMIT, &subject).await?;
+        let stall = self.meter.patience.stall.read;
+        let page = limited(response, PAGE_LIMIT, &subject, stall).await?;
         serde_json::from_slice(&page).map_err(|error| {
             Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
         })

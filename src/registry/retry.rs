@@ -3,7 +3,8 @@
 //! What is worth another attempt is the error's [`Kind`](crate::model::Kind)
 //! to say; how long to wait is decided here: what the other side asked for,
 //! else exponential with full jitter. An error that leaves here is marked
-//! exhausted, so that no outer level multiplies the attempts.
+//! exhausted, so that no outer level multiplies the attempts. Every attempt but
+//! the first is taken from the run's budget (see [`Patience`](super::patience::Patience)).
 
 use std::{
     future::Future,
@@ -46,7 +47,10 @@ impl Retry {
         let mut attempt = 1;
         loop {
             let error = match operation().await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    meter.patience.earned();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             self.pause(meter, error, attempt).await?;
@@ -59,15 +63,26 @@ impl Retry {
     /// # Errors
     /// The same error, exhausted, when there is to be no further attempt.
     pub async fn pause(&self, meter: &Meter, error: Error, attempt: u32) -> Result<()> {
-        let Some(wait) = self.wait(&error, attempt) else { return Err(error.exhausted()) };
-        tracing::debug!(attempt, ?wait, ?error, "trying again");
-        meter.retries.add(1);
-        sleep(wait).await;
+        sleep(self.grant(meter, error, attempt)?).await;
         Ok(())
     }
 
+    /// Takes another attempt from the budget; how long to wait before it is made.
+    ///
+    /// # Errors
+    /// The same error, exhausted, when there is to be no further attempt.
+    pub fn grant(&self, meter: &Meter, error: Error, attempt: u32) -> Result<Duration> {
+        let Some(wait) = self.wait(&error, attempt) else { return Err(error.exhausted()) };
+        if !meter.patience.budget.spend() {
+            return Err(spent(error));
+        }
+        tracing::debug!(attempt, ?wait, ?error, "trying again");
+        meter.retries.add(1);
+        Ok(wait)
+    }
+
     /// How long to wait after this failed attempt; `None` when it was the last.
-    pub fn wait(&self, error: &Error, attempt: u32) -> Option<Duration> {
+    fn wait(&self, error: &Error, attempt: u32) -> Option<Duration> {
         if !error.is_transient() || attempt >= self.attempts {
             return None;
         }
@@ -80,6 +95,12 @@ impl Retry {
             }
         }
     }
+}
+
+/// The error where the run has tried again too often.
+fn spent(error: Error) -> Error {
+    let remedy = error.remedy().unwrap_or("run again when the registries are well").to_owned();
+    error.context("not tried again, the retry budget of the run is spent").hint(remedy).exhausted()
 }
 
 /// A number in `0.0..1.0`, another one each time.
@@ -136,6 +157,33 @@ mod tests {
         ] {
             assert_eq!(attempts_of(failing(kind, None)).await, expected, "{kind:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_budget_is_spent_an_error_is_final_until_something_succeeds() {
+        let meter = Meter::default();
+        let attempts = async |error: Option<Error>| {
+            let mut made = 0;
+            let result = Retry::default().run(&meter, || {
+                made += 1;
+                std::future::ready(error.clone().map_or(Ok(()), Err))
+            });
+            let error = result.await.err();
+            (made, error)
+        };
+        let dead = Error::new(Kind::Unavailable, "503");
+        for _ in 0..100 {
+            assert_eq!(attempts(Some(dead.clone())).await.0, 6);
+        }
+        let (made, error) = attempts(Some(dead.clone())).await;
+        let error = error.unwrap();
+        assert_eq!((made, error.kind()), (1, Kind::Unavailable));
+        assert_eq!(error.chain(), ["not tried again, the retry budget of the run is spent", "503"]);
+        assert!(!error.is_transient() && error.remedy().is_some());
+        for _ in 0..2 {
+            assert_eq!(attempts(None).await.0, 1);
+        }
+        assert_eq!(attempts(Some(dead)).await.0, 2);
     }
 
     #[tokio::test(start_paused = true)]

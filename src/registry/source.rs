@@ -19,7 +19,6 @@ use super::{
     errors::Doing,
     exchange::{Answer, Call},
     hub, quay,
-    retry::Retry,
     transport::Lane,
 };
 use crate::model::{
@@ -155,25 +154,25 @@ impl Registry {
     /// What the tag points to, with these rights.
     pub(super) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
         let at = Pointer::Tag(tag.clone());
-        Retry::default().run(&self.meter, || self.head_or_get(access, &at)).await
+        self.meter.retry().run(&self.meter, || self.head_or_get(access, &at)).await
     }
 
     /// The manifest, with these rights.
     pub(super) async fn manifest_for(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
-        Retry::default().run(&self.meter, || self.fetch_manifest(access, at)).await
+        self.meter.retry().run(&self.meter, || self.fetch_manifest(access, at)).await
     }
 
     /// Succeeds when the manifest is there.
     pub(super) async fn head_manifest(&self, access: &Access, digest: &Digest) -> Result<()> {
         let call = self.manifest_call(Method::HEAD, access, &Pointer::Digest(digest.clone()));
-        Retry::default().run(&self.meter, || self.send(&call)).await.map(drop)
+        self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
     }
 
     /// Succeeds when the blob is there.
     pub(super) async fn head_blob(&self, access: &Access, digest: &Digest) -> Result<()> {
         let url = self.url(&format!("{}/blobs/{digest}", access.repository));
         let call = Call::new(Method::HEAD, url, access, Doing::Read);
-        Retry::default().run(&self.meter, || self.send(&call)).await.map(drop)
+        self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
     }
 
     fn manifest_call<'a>(&self, method: Method, access: &'a Access, at: &Pointer) -> Call<'a> {

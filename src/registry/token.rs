@@ -16,8 +16,6 @@ use url::{Url, form_urlencoded};
 
 use super::{
     Meter,
-    body::READ_STALL,
-    client::ANSWER_PATIENCE,
     credentials::Identity,
     errors::{BODY_LIMIT, Doing, Refusal},
     transport::{Lane, Transport, authority},
@@ -36,7 +34,7 @@ pub(crate) struct TokenRequest {
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
-    renew_at: Instant,
+    pub(crate) renew_at: Instant,
 }
 
 impl Token {
@@ -64,12 +62,7 @@ pub(crate) async fn fetch(asker: Asker, wanted: TokenRequest) -> Result<Token> {
     let place = format!("{}{}", authority(request.url()), request.url().path());
     let subject = format!("{} {place}", request.method());
     let failed = |error: Error| failure(error, &wanted.realm);
-    let body = timeout(ANSWER_PATIENCE, exchange(&asker, request, &subject))
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::new(Kind::Stalled, format!("{subject}: no answer for 60 s")))
-        })
-        .map_err(failed)?;
+    let body = exchange(&asker, request, &subject).await.map_err(failed)?;
     read(&body, asked).map_err(|problem| {
         failed(Error::new(Kind::Protocol, format!("{subject}: the answer {problem}")))
     })
@@ -92,7 +85,7 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     let Asker { transport, meter, .. } = asker;
     let response = transport.send(Lane::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = limited(response, BODY_LIMIT, subject).await?;
+    let body = limited(response, BODY_LIMIT, subject, meter.patience.stall.read).await?;
     if status.is_success() {
         return Ok(body);
     }
@@ -103,7 +96,7 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     Err(refusal.error(subject, Doing::Read))
 }
 
-/// A body in memory, of at most `limit` bytes.
+/// A body in memory, of at most `limit` bytes, of which some come within every `stall`.
 ///
 /// # Errors
 /// [`Kind::TooLarge`] when it is longer, [`Kind::Stalled`] and [`Kind::Unavailable`] when it does not come.
@@ -111,6 +104,7 @@ pub(crate) async fn limited(
     mut response: reqwest::Response,
     limit: u64,
     subject: &str,
+    stall: Duration,
 ) -> Result<Bytes> {
     let too_large =
         || Error::new(Kind::TooLarge, format!("{subject}: the answer is above {limit} B"));
@@ -119,8 +113,8 @@ pub(crate) async fn limited(
     }
     let mut body = Vec::new();
     loop {
-        let chunk = timeout(READ_STALL, response.chunk()).await.map_err(|_| {
-            let seconds = READ_STALL.as_secs();
+        let chunk = timeout(stall, response.chunk()).await.map_err(|_| {
+            let seconds = stall.as_secs();
             Error::new(Kind::Stalled, format!("{subject}: nothing came for {seconds} s"))
         })?;
         let chunk = chunk.map_err(|error| {

@@ -4,6 +4,7 @@
 //! connections. Bodies go over HTTP/1.1 on many connections, small calls may
 //! share one of HTTP/2. Nothing is decompressed, redirected or timed out here
 //! behind a caller's back: digests, credentials and uploads depend on it.
+//! The breakers of hosts that are down are asked and told here and nowhere else.
 
 use std::{
     error::Error as StdError,
@@ -13,11 +14,12 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, header::HOST};
-use reqwest::{Client, ClientBuilder, Request, Response, redirect::Policy};
+use http::{HeaderValue, StatusCode, header::HOST};
+use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::Policy};
+use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
-use super::Meter;
+use super::{Meter, patience::Patience};
 use crate::model::{Error, Host, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,6 +73,7 @@ impl Certificate {
 pub struct Transport {
     reach: Reach,
     certificate: Option<Certificate>,
+    names: Option<Arc<dyn Resolve>>,
     /// By [`Route`]; made when something first goes that way, because reading
     /// the system's certificates takes longer than asking a registry.
     clients: Arc<[OnceLock<Result<Clients>>; 3]>,
@@ -96,12 +99,23 @@ enum Route {
 impl Transport {
     /// Makes ready; reads and connects to nothing yet.
     pub fn new(reach: Reach) -> Self {
-        Self { reach, certificate: None, clients: Arc::default() }
+        Self { reach, certificate: None, names: None, clients: Arc::default() }
     }
 
     /// The same reach with connections of its own that trust this, too.
     pub fn trusting(&self, certificate: &Certificate) -> Self {
-        Self { certificate: Some(certificate.clone()), ..Self::new(self.reach) }
+        let (certificate, names) = (Some(certificate.clone()), self.names.clone());
+        Self { certificate, names, ..Self::new(self.reach) }
+    }
+
+    /// The same reach, with hosts' names looked up by this and not by the system.
+    pub fn resolving(&self, names: Arc<dyn Resolve>) -> Self {
+        Self { names: Some(names), certificate: self.certificate.clone(), ..Self::new(self.reach) }
+    }
+
+    /// How requests reach their hosts.
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
 
     fn clients(&self, url: &Url) -> Result<&Clients> {
@@ -132,6 +146,10 @@ impl Transport {
                 (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
                 (_, None) => builder,
             };
+            let builder = match &self.names {
+                Some(names) => builder.dns_resolver(Arc::clone(names)),
+                None => builder,
+            };
             match route {
                 Route::Outer => builder,
                 Route::Local | Route::Bare => builder.no_proxy(),
@@ -154,9 +172,13 @@ impl Transport {
         same_scheme && authority(a) == authority(b)
     }
 
-    /// Sends the request and waits, without limit, for the head of the answer.
+    /// Sends the request and waits for the head of the answer, while the host is not down:
+    /// without limit where the body streams, which its sender watches.
     ///
     /// `subject` names the request in an error: never its query, which may carry secrets.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`], exhausted where the host is known to be down; [`Kind::Stalled`].
     pub(crate) async fn send(
         &self,
         lane: Lane,
@@ -165,6 +187,9 @@ impl Transport {
         subject: &str,
     ) -> Result<Response> {
         let clients = self.clients(request.url())?;
+        let host = authority(request.url());
+        let Patience { breakers, outage, stall, .. } = &meter.patience;
+        breakers.admit(outage, &host, subject)?;
         if let Reach::Sandbox(address) = self.reach {
             readdress(address, &mut request);
         }
@@ -172,10 +197,46 @@ impl Transport {
             Lane::Calls => &clients.calls,
             Lane::Blobs => &clients.blobs,
         };
+        let streams = request.body().is_some_and(|body| body.as_bytes().is_none());
+        let limit = if streams { Duration::MAX } else { stall.answer };
         meter.requests.add(1);
-        let sent = client.execute(request).await;
-        sent.map_err(|error| broken(error, subject))
+        let sent = Instant::now();
+        let response = match timeout(limit, client.execute(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                // a body that streams may have broken itself: that says nothing of the host
+                let is_hosts = error.is_connect() || !streams;
+                let error = broken(error, subject);
+                if is_hosts && error.kind() == Kind::Unavailable {
+                    breakers.failed(outage, &host, sent, &error);
+                }
+                return Err(error);
+            }
+            Err(_) => {
+                let error = stalled(subject, limit);
+                breakers.failed(outage, &host, sent, &error);
+                return Err(error);
+            }
+        };
+        match is_unwell(response.status()) {
+            true => {
+                let problem = format!("{subject}: {}", response.status().as_u16());
+                breakers.failed(outage, &host, sent, &Error::new(Kind::Unavailable, problem));
+            }
+            false => breakers.succeeded(&host),
+        }
+        Ok(response)
     }
+}
+
+/// Whether an answer says that the host is not well, rather than anything about what was asked.
+fn is_unwell(status: StatusCode) -> bool {
+    let refuses = matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::INSUFFICIENT_STORAGE);
+    status.is_server_error() && !refuses
+}
+
+fn stalled(subject: &str, limit: Duration) -> Error {
+    Error::new(Kind::Stalled, format!("{subject}: no answer for {} s", limit.as_secs()))
 }
 
 impl fmt::Debug for Transport {

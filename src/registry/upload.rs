@@ -23,21 +23,19 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{
-    Body, ByteStream, Meter, Mount, Session,
+    Body, ByteStream, Meter, Mount, Session, Stall,
     access::{Access, Rights},
     body::Flow,
     client::Registry,
     errors::Doing,
     exchange::{Answer, Call},
-    retry::Retry,
+    transport::authority,
 };
 use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result};
 
-/// How long the registry may take nothing of what is ready for it.
-const SEND_STALL: Duration = Duration::from_secs(60);
-
-/// How long it may take over its answer once it has every byte.
-const COMPLETION_PATIENCE: Duration = Duration::from_secs(300);
+/// What to do about a registry that does not say where an upload goes.
+const NO_LOCATION: &str = "check the registry, and what is between here and it: a proxy may take `Location` away or \
+                           write another one";
 
 /// How long a body may wait for its source, which gives up by itself far earlier.
 const STARVATION: Duration = Duration::from_secs(600);
@@ -56,7 +54,8 @@ impl Registry {
             url.set_query(Some(&format!("mount={digest}&from={from}")));
         }
         let call = Call::new(Method::POST, url, &access, Doing::Upload);
-        Retry::default()
+        self.meter
+            .retry()
             .run(&self.meter, || async {
                 let answer = self.send(&call).await?;
                 match (answer.status(), mount) {
@@ -97,7 +96,7 @@ impl Registry {
         let leave = self.leave(&request, access, Doing::Upload).await?;
         let sent = tokio::select! {
             sent = self.send_once(request, leave) => sent,
-            seconds = stall(&flow, size, &starving) => Err(Error::new(
+            seconds = stall(&flow, (size, &starving), &self.meter.patience.stall) => Err(Error::new(
                 Kind::Stalled,
                 format!("{subject}: nothing moved for {seconds} s"),
             )),
@@ -113,12 +112,20 @@ impl Registry {
         let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
         let mut location = named.ok_or_else(|| {
             let problem = format!("{}: no `Location` to upload to", answer.subject);
-            Error::new(Kind::Protocol, problem)
+            Error::new(Kind::Protocol, problem).hint(NO_LOCATION)
         })?;
         let mut secure = location.clone();
         if secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base) {
             // a proxy that ends TLS leaves registries believing in plain HTTP
             location = secure;
+        }
+        // content never leaves TLS, whoever says so
+        let is_private = self.transport.is_private(&location) || self.base.scheme() == "http";
+        if !(is_private && matches!(location.scheme(), "https" | "http")) {
+            let place = authority(&location);
+            let problem =
+                format!("{}: the upload is sent to `{place}`, without TLS", answer.subject);
+            return Err(Error::new(Kind::Protocol, problem).hint(NO_LOCATION));
         }
         Ok(Session { location })
     }
@@ -155,21 +162,21 @@ impl Stream for Watched {
 }
 
 /// Ends when the upload stands still for too long; the seconds that were too long.
-async fn stall(flow: &Flow, size: u64, starving: &AtomicBool) -> u64 {
+async fn stall(flow: &Flow, (size, starving): (u64, &AtomicBool), most: &Stall) -> u64 {
     let mut moved = flow.moved.value();
     let mut state = (moved, starving.load(Relaxed));
     let mut since = Instant::now();
     loop {
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1).min(most.send / 4)).await;
         moved = flow.moved.value();
         let now = (moved, starving.load(Relaxed));
         if now != state {
             (state, since) = (now, Instant::now());
         }
         let patience = match now {
-            (moved, _) if moved >= size => COMPLETION_PATIENCE,
+            (moved, _) if moved >= size => most.completion,
             (_, true) => STARVATION,
-            (_, false) => SEND_STALL,
+            (_, false) => most.send,
         };
         if since.elapsed() >= patience {
             return patience.as_secs();
@@ -196,13 +203,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_standing_still_on_the_registrys_side_is_a_stall() {
+        let most = Stall::default();
         for (moved, starving, expected) in
             [(5, false, 60), (5, true, 600), (10, false, 300), (10, true, 300)]
         {
             let flow = Flow::default();
             flow.moved.add(moved);
             let begun = Instant::now();
-            assert_eq!(stall(&flow, 10, &AtomicBool::new(starving)).await, expected);
+            assert_eq!(stall(&flow, (10, &AtomicBool::new(starving)), &most).await, expected);
             assert_eq!(begun.elapsed().as_secs(), expected);
         }
         // slow, but moving
@@ -214,7 +222,7 @@ mod tests {
             }
         };
         tokio::select! {
-            seconds = stall(&flow, 10, &starving) => panic!("gave up after {seconds} s"),
+            seconds = stall(&flow, (10, &starving), &most) => panic!("gave up after {seconds} s"),
             () = moving => {}
         }
     }

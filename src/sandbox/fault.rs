@@ -4,21 +4,16 @@
 //! any registry can suffer; a room asks for those within its own semantics with [`Faults::active`].
 
 pub(super) mod apply;
+mod board;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, str::FromStr};
 
 use axum::http::Method;
 
+pub use self::board::Faults;
 use crate::model::NameError;
 
 /// Gives the switches their names, arguments and help in one table.
@@ -64,9 +59,11 @@ enum Argument {
 use Argument::{May, Must, No, OneOf, Word};
 
 names! {
+    Refuse = "refuse", No, "a listener takes no connections; plain and standing sandboxes tell sides apart";
+    Silent = "silent", No, "no answer ever comes";
     Reset = "reset", No, "the connection is dropped before an answer";
-    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, or half of it";
-    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte";
+    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, up or down, or half of it";
+    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte, up or down";
     Stall = "stall", May("BYTES"), "a blob, up or down, stops for ever after BYTES, or half of it";
     Slow = "slow", Must("BYTES_PER_S"), "a blob trickles";
     Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "the answer is this status";
@@ -74,8 +71,10 @@ names! {
     Corrupt = "corrupt", No, "one byte of a blob is another";
     Short = "short", No, "a blob lacks its last byte, and the length says so";
     Long = "long", No, "a blob has a byte too many, and the length says so";
-    ExpireTokens = "expire-tokens", No, "every token handed out so far is refused once";
+    ExpireTokens = "expire-tokens", May("REQUESTS"), "tokens handed out until REQUESTS were let in (default 0) are refused";
     NoLocation = "no-location", No, "starting an upload and putting a manifest give no `Location`";
+    WrongLocation = "wrong-location", No, "starting an upload gives the `Location` of one that is not there";
+    CrossHostLocation = "cross-host-location", No, "starting an upload gives a `Location` on another host";
     RelativeLocation = "relative-location", No, "every `Location` is a path";
     IgnoreRange = "ignore-range", No, "a range is answered with everything";
     Html = "html", No, "the answer is 200 with a page of HTML";
@@ -84,10 +83,12 @@ names! {
     Vanish = "vanish", No, "a blob that was reported present is missing when the manifest comes";
     LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
     SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
+    MoveTag = "move-tag", No, "a tag of the catalogue moves to a newer build once it was asked for";
     PullLimit = "pull-limit", Must("PULLS"), "Docker Hub gives away PULLS manifests in six hours";
     Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
     TokenLife = "token-life", Must("SECONDS"), "a token is good for SECONDS";
     Quotas = "quotas", No, "ECR's published request rates are enforced";
+    Limit = "limit", Word("ACTION"), "a quota of the account refuses this action with `LimitExceededException`";
     Deny = "deny", Word("ACTION"), "the caller may not do this action of ECR, STS or Secrets Manager";
 }
 
@@ -136,7 +137,8 @@ impl Arg {
     }
 }
 
-/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`.
+/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`
+/// or `reset@upstream//quay.io/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// What happens.
@@ -147,7 +149,8 @@ pub struct Fault {
     pub side: Side,
     /// Only to requests of this method.
     pub method: Option<Method>,
-    /// Only to requests whose path and query contain this.
+    /// Only to requests whose path and query contain this, or, after `//`, that begin with this
+    /// host and path.
     pub path: Option<String>,
     /// How often.
     pub often: Often,
@@ -272,104 +275,21 @@ pub fn help() -> String {
     Name::ALL.iter().map(line).collect()
 }
 
-/// The faults that are switched on; clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<RwLock<Vec<Switch>>>);
-
-#[derive(Debug)]
-struct Switch {
-    fault: Fault,
-    matched: AtomicU64,
-}
-
-impl Faults {
-    /// Switches these on.
-    pub fn new(faults: impl IntoIterator<Item = Fault>) -> Faults {
-        let all = Faults::default();
-        faults.into_iter().for_each(|fault| all.add(fault));
-        all
-    }
-
-    /// Switches one more on.
-    pub fn add(&self, fault: Fault) {
-        let mut switches = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        switches.push(Switch { fault, matched: AtomicU64::new(0) });
-    }
-
-    /// Switches all off.
-    pub fn clear(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Whether a fault strikes now, and its argument; asking counts as one matching request.
-    ///
-    /// For rooms, which ask where the fault means something: a method or path in it is ignored.
-    pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
-        self.strike(name, side, |_| true)
-    }
-
-    /// Whether a fault with exactly this word strikes now; asking counts as one matching request
-    /// of that fault alone.
-    pub fn active_for(&self, name: Name, word: &str) -> bool {
-        let meant = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
-        self.strike(name, Side::Any, meant).is_some()
-    }
-
-    /// Whether a fault strikes this request.
-    pub(super) fn hits(&self, name: Name, target: &Target<'_>) -> Option<Arg> {
-        self.strike(name, target.side, |fault| target.is_meant_by(fault))
-    }
-
-    /// Whether a fault strikes this request's blob: what a fault with a path takes for one.
-    pub(super) fn hits_blob(
-        &self,
-        name: Name,
-        target: &Target<'_>,
-        content: Content,
-    ) -> Option<Arg> {
-        self.strike(name, target.side, |fault| {
-            target.is_meant_by(fault) && (content == Content::Blob || fault.path.is_some())
-        })
-    }
-
-    fn strike(&self, name: Name, side: Side, meant: impl Fn(&Fault) -> bool) -> Option<Arg> {
-        let switches = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let strikes = |switch: &&Switch| {
-            let fault = &switch.fault;
-            let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;
-            fault.name == name && one_side && meant(fault) && switch.counts()
-        };
-        switches.iter().find(strikes).map(|switch| switch.fault.arg.clone())
-    }
-}
-
-impl Switch {
-    /// Counts a matching request and tells whether the fault strikes it.
-    fn counts(&self) -> bool {
-        let number = self.matched.fetch_add(1, Ordering::Relaxed);
-        match self.fault.often {
-            Often::Always => true,
-            Often::First(limit) => number < limit,
-            // a multiplicative hash spreads the strikes and repeats them in every run
-            Often::Percent(percent) => {
-                let spread = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-                spread % 100 < u64::from(percent)
-            }
-        }
-    }
-}
-
 /// A request, as far as faults care.
 pub(super) struct Target<'a> {
     pub(super) side: Side,
     pub(super) method: &'a Method,
+    pub(super) host: &'a str,
     pub(super) path: &'a str,
 }
 
 impl Target<'_> {
     fn is_meant_by(&self, fault: &Fault) -> bool {
         fault.method.as_ref().is_none_or(|method| method == self.method)
-            && fault.path.as_ref().is_none_or(|path| self.path.contains(path.as_str()))
+            && fault.path.as_ref().is_none_or(|path| match path.strip_prefix("//") {
+                Some(from_host) => format!("{}{}", self.host, self.path).starts_with(from_host),
+                None => self.path.contains(path.as_str()),
+            })
     }
 }
 

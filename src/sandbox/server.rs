@@ -3,32 +3,24 @@
 //!
 //! Guards that a request's body streams: nothing here reads one.
 
+mod door;
+
 use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use axum::{
     Router,
     body::{Body, HttpBody},
-    extract::{ConnectInfo, Request, State, connect_info::Connected},
+    extract::{ConnectInfo, Request, State},
     http::{Method, StatusCode, header},
     response::Response,
-    serve::IncomingStream,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::door::{Connection, Door};
 use super::{
     Call, Ecr, Faults, Listener, Upstream,
     fault::{self, Name, Side, Target},
@@ -56,6 +48,7 @@ impl Server {
     /// Serves on a listener until the sandbox stops and the requests under way are answered.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener, socket: TcpListener) {
         let stopped = self.stopped.clone().cancelled_owned();
+        let door = Door::new(socket, self.faults.clone(), self.side(listener));
         let answer = async |State((server, listener)): State<(Arc<Server>, Listener)>,
                             ConnectInfo(connection): ConnectInfo<Connection>,
                             request: Request| {
@@ -65,7 +58,7 @@ impl Server {
             .fallback(answer)
             .with_state((self, listener))
             .into_make_service_with_connect_info::<Connection>();
-        let served = axum::serve(Door(socket), service).with_graceful_shutdown(stopped).await;
+        let served = axum::serve(door, service).with_graceful_shutdown(stopped).await;
         served.expect("serving never ends with an error");
     }
 
@@ -83,10 +76,13 @@ impl Server {
         let (sent, received) = (Count::default(), Count::default());
 
         let room = self.room(&host, listener, &request);
-        let target = Target { side: room.side(), method: &method, path: &path };
+        let target = Target { side: room.side(), method: &method, host: &host, path: &path };
         // a timer takes a millisecond at least, also where none is asked for
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
+        }
+        if self.faults.hits(Name::Silent, &target).is_some() {
+            self.stopped.cancelled().await;
         }
         let mut status = None;
         let mut response = Response::new(Body::empty());
@@ -97,8 +93,14 @@ impl Server {
                 Some(instead) => instead,
                 None => {
                     let request = request.map(|body| sent.watch(body));
-                    let request =
-                        fault::apply::request(&self.faults, &target, request, &self.stopped);
+                    let hang_up = move || connection.drop_now();
+                    let request = fault::apply::request(
+                        &self.faults,
+                        &target,
+                        request,
+                        &self.stopped,
+                        hang_up,
+                    );
                     let call = Call { host: host.clone(), listener, request };
                     let response = room.answer(call).await;
                     fault::apply::response(&self.faults, &target, response, &self.stopped)
@@ -114,6 +116,15 @@ impl Server {
             Entry { at, method, host, path, operation, status, request_bytes, response_bytes };
         self.journal.add(Record { entry, request: sent, response: received });
         response
+    }
+
+    /// Whose a listener is; any side's where there is but one for all.
+    fn side(&self, listener: Listener) -> Side {
+        match (&self.rooms, listener) {
+            (Rooms::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
+            (_, Listener::Upstream) => Side::Upstream,
+            (_, Listener::Only) => Side::Any,
+        }
     }
 
     fn room(&self, host: &str, listener: Listener, request: &Request) -> Room<'_> {
@@ -216,97 +227,6 @@ fn with_length(mut response: Response) -> Response {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
     response
-}
-
-/// A listening socket whose connections can be dropped from inside a request.
-struct Door(TcpListener);
-
-impl axum::serve::Listener for Door {
-    type Io = Wire;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Wire, SocketAddr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        // a connection that is already gone refuses this, and fails where it is read
-        let _ = stream.set_nodelay(true);
-        (Wire { stream, connection: Connection::default() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-/// A connection's switch.
-#[derive(Clone, Default)]
-struct Connection(Arc<AtomicBool>);
-
-impl Connection {
-    /// Lets nothing more through: the next write, such as an answer's head, ends the connection.
-    fn drop_now(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::Acquire) {
-            true => Err(io::ErrorKind::ConnectionReset.into()),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Connected<IncomingStream<'_, Door>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Connection {
-        stream.io().connection.clone()
-    }
-}
-
-struct Wire {
-    stream: TcpStream,
-    connection: Connection,
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.connection.check()?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.connection.check()?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        Poll::Ready(self.connection.check())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Images made by hand, for what no builder would make.
 
+use std::collections::BTreeMap;
+
 use ecr_mirror::{
     model::Digest,
     sandbox::{
@@ -55,6 +57,15 @@ pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str
     let manifest = Manifest { digest: digest.clone(), media_type, bytes };
     upstream.put_raw_manifest(HOST, repository, tag, manifest);
     digest
+}
+
+/// The tags of a repository with what they point to, and its manifests.
+type Held = (Vec<(String, Digest)>, Vec<Digest>);
+
+/// All that a registry tells its users, by repository.
+pub(crate) fn state(store: &Store) -> BTreeMap<String, Held> {
+    let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
+    store.repositories().into_iter().map(of).collect()
 }
 
 /// Every tag of every repository points to something whole: nothing that it names is absent.

@@ -1,15 +1,18 @@
 //! A run that ends anywhere leaves the destination correct, and running again is the recovery.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use ecr_mirror::{
     engine::{Intent, Shutdown},
-    model::{Digest, outcome::Outcome},
-    sandbox::{Options, Store},
+    model::outcome::Outcome,
+    sandbox::Options,
 };
 use futures::{StreamExt, stream};
 
-use super::{content::assert_whole, world::World};
+use super::{
+    content::{assert_whole, state},
+    world::World,
+};
 
 async fn small(latency: Duration) -> World {
     let world = World::with(Options { latency, ..Options::default() }).await;
@@ -18,15 +21,6 @@ async fn small(latency: Duration) -> World {
     world
         .select("quay.io/team/app:1", "platforms = [\"linux/arm64\"]")
         .select("quay.io/team/app:2", "")
-}
-
-/// The tags of a repository with what they point to, and its manifests.
-type Content = (Vec<(String, Digest)>, Vec<Digest>);
-
-/// All that a registry tells its users, by repository.
-fn state(store: &Store) -> BTreeMap<String, Content> {
-    let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
-    store.repositories().into_iter().map(of).collect()
 }
 
 /// Runs until so many requests were answered, then is no more: like a process that is killed.
@@ -77,9 +71,10 @@ async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
         shutdown.drop_running();
     });
     for row in &run.report.images {
-        assert!(row.outcome != Outcome::Copied, "{row:?}");
+        assert_eq!(row.outcome, Outcome::NotStarted, "{row:?}");
         assert!(row.hint.as_deref().is_some_and(|hint| hint.contains("run again")), "{row:?}");
     }
+    run.assert_exit(3);
     assert_whole(&world.ecr());
     world.sync().await.assert_exit(0);
 }
@@ -92,4 +87,26 @@ async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
     let run = world.run(Intent::Mirror, shutdown).await;
     run.assert_exit(3).assert_all(Outcome::NotStarted);
     assert_eq!(run.writes(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
+    let listing = World::new()
+        .await
+        .configured("[[image]]\nsource = \"quay.io/team/app\"\nselect = { glob = [\"*\"] }");
+    let signing_in = small(Duration::ZERO).await.configured(
+        "[registry.\"quay.io\"]\n\
+         secret = \"arn:aws:secretsmanager:us-east-1:123456789012:secret:quay-AbCdEf\"",
+    );
+    for (world, silent) in [(listing, "silent@upstream"), (signing_in, "silent@ecr:POST")] {
+        world.fault(silent);
+        let shutdown = Shutdown::default();
+        let ended = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            shutdown.drop_running();
+        };
+        let (run, ()) = tokio::join!(world.run(Intent::Mirror, shutdown.clone()), ended);
+        run.assert_exit(3).assert_all(Outcome::NotStarted);
+        assert_eq!(run.writes(), Vec::<String>::new());
+    }
 }

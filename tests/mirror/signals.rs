@@ -38,12 +38,15 @@ impl Slow {
         Self { upstream, plain, home }
     }
 
+    fn spawn(&self, more: &[&str]) -> Child {
+        let usual = ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
+        let mut command = at_home(self.home.path(), &[&usual, more].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Starts the program and waits until it reads a blob.
     async fn started(&self) -> Child {
-        let arguments =
-            ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
-        let mut command = at_home(self.home.path(), &arguments);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = self.spawn(&[]);
         let reads = || self.upstream.journal().iter().any(|e| e.path.contains("/blobs/"));
         while !reads() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -99,4 +102,28 @@ async fn a_second_signal_does_not_wait_for_what_is_running() {
         assert!(row["hint"].as_str().unwrap().contains("run again"), "{row}");
     }
     slow.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
+    let slow = Slow::new(16, 100_000).await;
+    assert_eq!(ended(slow.spawn(&["--deadline", "1500ms"])).await, Some(3));
+    let left = report(slow.home.path());
+    let totals = &left["totals"];
+    assert_eq!(left["exit"], 3);
+    assert!(totals["copied"].as_u64() > Some(0), "{totals}");
+    assert!(totals["not_started"].as_u64() > Some(0), "{totals}");
+    assert_eq!(totals["failed"], 0, "{totals}");
+    slow.assert_whole();
+    slow.upstream.faults().clear();
+    assert_eq!(ended(slow.spawn(&["--deadline", "1h"])).await, Some(0));
+    assert_eq!(report(slow.home.path())["totals"]["not_started"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_has_passed_starts_nothing() {
+    let slow = Slow::new(2, 100_000).await;
+    assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
+    assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);
+    assert_eq!(slow.plain.journal().iter().filter(|entry| entry.is_write()).count(), 0);
 }

@@ -26,6 +26,7 @@ use ecr_mirror::{
         event::{Event, Observer},
         outcome::{Outcome, Report, Row},
     },
+    registry::{Patience, Reach, Transport},
     sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
 };
 use http::Method;
@@ -149,7 +150,18 @@ impl World {
 
     /// A run that may be told to end.
     pub(crate) async fn run(&self, intent: Intent, shutdown: Shutdown) -> Run {
-        let world = ends::World::at(self.sandbox.address(), TRANSFERS).unwrap();
+        self.run_with(&Patience::default(), intent, shutdown).await
+    }
+
+    /// The same with another patience, which is this run's alone.
+    pub(crate) async fn run_with(
+        &self,
+        patience: &Patience,
+        intent: Intent,
+        shutdown: Shutdown,
+    ) -> Run {
+        let transport = Transport::new(Reach::Sandbox(self.sandbox.address()));
+        let world = ends::World::over(transport, TRANSFERS, patience);
         let before = self.sandbox.journal().len();
         let notes = Arc::new(Notes::default());
         let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;

@@ -25,7 +25,8 @@ pub(super) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
     let entries = cached(&config, &args.only, &args.at)?;
     let wanted = Wanted::Entries(entries.iter().collect());
     let options = Options { intent: Intent::Mirror, transfers: TRANSFERS };
-    let (report, _) = mirror(global, screen, Work { config: &config, wanted, options }).await?;
+    let work = Work { config: &config, wanted, options };
+    let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
         true => json::write(out, &report),
         false => table::sync(out, &report, screen.width()),

@@ -56,7 +56,7 @@ struct Bucket {
 }
 
 impl Gate {
-    /// A gate that is open unless `faults` close it: `deny=ACTION`, `quotas`.
+    /// A gate that is open unless `faults` close it: `deny=ACTION`, `limit=ACTION`, `quotas`.
     pub(super) fn new(faults: Faults) -> Self {
         Self { faults, buckets: Mutex::default() }
     }
@@ -64,11 +64,15 @@ impl Gate {
     /// Whether the principal may do this, and the quota has room for it now.
     ///
     /// # Errors
-    /// `AccessDeniedException`, `ThrottlingException`.
+    /// `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
     pub(super) fn admit(&self, action: &Action<'_>, principal: &Principal) -> Result<(), EcrError> {
         if self.faults.active_for(Name::Deny, action.name) {
             let Action { service, name, resource, .. } = action;
             return Err(EcrError::denied(&principal.session_arn, service, name, resource));
+        }
+        if self.faults.active_for(Name::Limit, action.name) {
+            let text = format!("the account has all that its quota of {} allows", action.name);
+            return Err(EcrError::new("LimitExceededException", text));
         }
         match RATES.iter().find(|(name, _)| *name == action.name) {
             Some(&(_, rate)) if self.faults.active(Name::Quotas, Side::Ecr).is_some() => {

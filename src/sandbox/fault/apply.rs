@@ -62,6 +62,7 @@ pub(in crate::sandbox) fn request(
     target: &Target<'_>,
     mut request: Request,
     stopped: &CancellationToken,
+    hang_up: impl Fn() + Send + 'static,
 ) -> Request {
     if request.headers().contains_key(header::RANGE)
         && faults.hits(Name::IgnoreRange, target).is_some()
@@ -71,9 +72,26 @@ pub(in crate::sandbox) fn request(
     let uploads = [Method::PUT, Method::PATCH, Method::POST].contains(target.method)
         && target.path.contains("/blobs/uploads/")
         && length(request.headers()) != Some(0);
-    if uploads && let Some(arg) = faults.hits(Name::Stall, target) {
-        let half = length(request.headers()).unwrap_or_default() / 2;
-        let until = arg.number().unwrap_or(half);
+    if !uploads {
+        return request;
+    }
+    let whole = length(request.headers()).unwrap_or_default();
+    let cut_at = match faults.hits(Name::Cut, target) {
+        Some(arg) => Some(arg.number().unwrap_or(whole / 2)),
+        None => faults.hits(Name::CutLast, target).map(|_| whole.saturating_sub(1)),
+    };
+    if let Some(until) = cut_at {
+        let end = async move {
+            hang_up();
+            Err(axum::Error::new("the fault `cut` is switched on"))
+        };
+        return request.map(|body| {
+            let read = up_to(body.into_data_stream().boxed(), until);
+            Body::from_stream(read.chain(stream::once(end)))
+        });
+    }
+    if let Some(arg) = faults.hits(Name::Stall, target) {
+        let until = arg.number().unwrap_or(whole / 2);
         let stopped = stopped.clone();
         return request.map(|body| {
             let read = up_to(body.into_data_stream().boxed(), until);
@@ -162,6 +180,11 @@ fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
         headers.remove(header::LOCATION);
         return;
     }
+    let session = location.to_str().ok().filter(|_| *target.method == Method::POST);
+    if let Some(moved) = session.and_then(|session| moved(faults, target, session)) {
+        headers.insert(header::LOCATION, moved);
+        return;
+    }
     let path = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
     let path = path.and_then(|uri| uri.path_and_query().map(ToString::to_string));
     if made
@@ -170,6 +193,24 @@ fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
     {
         headers.insert(header::LOCATION, path);
     }
+}
+
+/// Another `Location` for an upload session than the registry's, where a fault wants one.
+fn moved(faults: &Faults, target: &Target<'_>, session: &str) -> Option<HeaderValue> {
+    let (before, _) = session.split_once("/blobs/uploads/")?;
+    let elsewhere = if faults.hits(Name::WrongLocation, target).is_some() {
+        format!("{before}/blobs/uploads/00000000-0000-0000-0000-000000000000")
+    } else if faults.hits(Name::CrossHostLocation, target).is_some() {
+        // this machine has another name; any other host has none that would answer
+        let other = match target.host.strip_prefix("127.0.0.1:") {
+            Some(port) => format!("localhost:{port}"),
+            None => format!("uploads.{}", target.host),
+        };
+        session.replacen(target.host, &other, 1)
+    } else {
+        return None;
+    };
+    HeaderValue::from_str(&elsewhere).ok()
 }
 
 /// What happens to a body; places are counted from its first byte.

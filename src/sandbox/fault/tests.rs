@@ -61,13 +61,23 @@ fn help_lists_every_fault() {
 fn a_fault_strikes_only_its_side_method_and_path() {
     let faults = Faults::new([parse("reset@ecr:PUT/manifests/")]);
     let hits = |side, method: Method, path| {
-        faults.hits(Name::Reset, &Target { side, method: &method, path }).is_some()
+        faults
+            .hits(Name::Reset, &Target { side, method: &method, host: "a.example", path })
+            .is_some()
     };
     assert!(hits(Side::Ecr, Method::PUT, "/v2/a/manifests/1"));
     assert!(!hits(Side::Upstream, Method::PUT, "/v2/a/manifests/1"));
     assert!(!hits(Side::Ecr, Method::GET, "/v2/a/manifests/1"));
     assert!(!hits(Side::Ecr, Method::PUT, "/v2/a/blobs/1"));
     assert!(faults.active(Name::Cut, Side::Ecr).is_none());
+    let faults = Faults::new([parse("reset@any//a.example/v2/a/")]);
+    let hits = |host, path| {
+        let target = Target { side: Side::Ecr, method: &Method::GET, host, path };
+        faults.hits(Name::Reset, &target).is_some()
+    };
+    assert!(hits("a.example", "/v2/a/manifests/1"));
+    assert!(!hits("b.a.example", "/v2/a/manifests/1"));
+    assert!(!hits("a.example", "/v2/b/manifests/1"));
 }
 
 #[test]

@@ -44,8 +44,8 @@ pub(in crate::sandbox) struct Shelf {
 
 impl Upstream {
     /// Whether the registries answer and take the token.
-    pub(in crate::sandbox) fn greet(&self, token: Option<&str>) -> Result<(), Closed> {
-        self.answers("/v2/")?;
+    pub(in crate::sandbox) fn greet(&self, host: &str, token: Option<&str>) -> Result<(), Closed> {
+        self.answers(manners::canonical(host), "/v2/")?;
         accepted(token)
     }
 
@@ -53,7 +53,7 @@ impl Upstream {
     pub(in crate::sandbox) fn show(&self, shelf: &Shelf, at: &Pointer) -> Result<Manifest, Closed> {
         let Shelf { host, repository, token } = shelf;
         let host = manners::canonical(host);
-        self.answers(&format!("/v2/{repository}/manifests/{}", at.as_str()))?;
+        self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
         accepted(token.as_deref())?;
         // Docker Hub's own images are below `library`, and to Docker Hub a repository that is not
         // there is one that nobody may see. Source: containers-roadmap#2211, #2260.
@@ -79,16 +79,17 @@ impl Upstream {
         digest: &Digest,
     ) -> Result<Bytes, Closed> {
         let Shelf { host, repository, .. } = shelf;
-        self.answers(&format!("/v2/{repository}/blobs/{digest}"))?;
-        let blob = self.content.blob(manners::canonical(host), repository, digest);
+        let host = manners::canonical(host);
+        self.answers(host, &format!("/v2/{repository}/blobs/{digest}"))?;
+        let blob = self.content.blob(host, repository, digest);
         let bytes = self.content.bytes(&blob.ok_or(Closed::Absent)?);
         verified(digest, &bytes)?;
         Ok(bytes)
     }
 
     /// Whether no fault stands between ECR and the upstreams.
-    fn answers(&self, path: &str) -> Result<(), Closed> {
-        let target = Target { side: Side::Upstream, method: &Method::GET, path };
+    fn answers(&self, host: &str, path: &str) -> Result<(), Closed> {
+        let target = Target { side: Side::Upstream, method: &Method::GET, host, path };
         if self.faults.hits(Name::Reset, &target).is_some() {
             return Err(Closed::Unavailable);
         }

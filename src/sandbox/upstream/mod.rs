@@ -29,8 +29,9 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::response::{IntoResponse, Response};
@@ -61,8 +62,8 @@ pub struct Upstream {
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
-    /// Whether the fault that ends tokens has struck since it was switched on.
-    have_tokens_ended: AtomicBool,
+    /// Requests let in since the fault that ends tokens was switched on.
+    let_in: AtomicU64,
 }
 
 impl Upstream {
@@ -73,7 +74,7 @@ impl Upstream {
             tokens: Tokens::default(),
             limits: Limits::default(),
             faults,
-            have_tokens_ended: AtomicBool::new(false),
+            let_in: AtomicU64::new(0),
         })
     }
 
@@ -96,14 +97,19 @@ impl Upstream {
             return Refusal::unsupported().into_response();
         }
         let query = request.uri.query().unwrap_or_default();
-        self.tokens.issue(registry, query, &request.headers)
+        let life = self.faults.active(Name::TokenLife, Side::Upstream);
+        let life = life.and_then(|arg| arg.number()).map_or(token::LIFETIME, Duration::from_secs);
+        self.tokens.issue(registry, query, &request.headers, life)
     }
 
-    /// Ends all tokens when the fault strikes for the first time, and tells that it did.
+    /// Ends all tokens once each time the fault is switched on, and tells that it did.
     fn tokens_end_now(&self) -> bool {
-        let strikes = self.faults.active(Name::ExpireTokens, Side::Upstream).is_some();
-        let has_struck = self.have_tokens_ended.swap(strikes, Ordering::Relaxed);
-        let ends = strikes && !has_struck;
+        let Some(arg) = self.faults.active(Name::ExpireTokens, Side::Upstream) else {
+            self.let_in.store(0, Ordering::Relaxed);
+            return false;
+        };
+        let let_in = self.let_in.fetch_add(1, Ordering::Relaxed);
+        let ends = let_in == arg.number().unwrap_or(0);
         if ends {
             self.tokens.end_all();
         }

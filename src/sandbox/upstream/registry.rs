@@ -192,6 +192,11 @@ impl Upstream {
             self.content.ask(move |content| content.manifest(&registry, &repository, &at)).await
         };
         let manifest = find(at.clone()).await?;
+        if let Pointer::Tag(tag) = at
+            && self.faults.active(Name::MoveTag, Side::Upstream).is_some()
+        {
+            self.content.rebuild_tag(visit.registry, visit.repository, tag.as_str());
+        }
         let is_list = [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type);
         if matches!(at, Pointer::Tag(_))
             && is_list

@@ -64,7 +64,13 @@ impl Tokens {
     /// Answers the token service of `registry`: `GET` with `service` and any number of `scope`s.
     ///
     /// Without a registry the token is good for all of them, within its scopes.
-    pub fn issue(&self, registry: Option<&str>, query: &str, headers: &HeaderMap) -> Response {
+    pub fn issue(
+        &self,
+        registry: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+        life: Duration,
+    ) -> Response {
         let account = match credentials(headers) {
             Some((_, password)) if password == "wrong" => {
                 let body = json!({ "details": "incorrect username or password" });
@@ -76,36 +82,37 @@ impl Tokens {
             .filter(|(name, _)| name == "scope")
             .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
             .collect();
-        let token = self.grant(registry, scopes, account);
+        let grant = Grant {
+            registry: registry.map(str::to_owned),
+            scopes,
+            account,
+            ends: Instant::now() + life,
+        };
+        let token = self.grant(registry, grant);
         let body = match registry {
             // one name for the token is enough, and registries differ in which
-            Some("ghcr.io" | "public.ecr.aws" | "quay.io") => json!({ "token": token }),
+            Some("ghcr.io" | "public.ecr.aws" | "quay.io") if life == LIFETIME => {
+                json!({ "token": token })
+            }
             _ => json!({
                 "token": token,
                 "access_token": token,
-                "expires_in": LIFETIME.as_secs(),
+                "expires_in": life.as_secs(),
                 "issued_at": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             }),
         };
         Json(body).into_response()
     }
 
-    fn grant(
-        &self,
-        registry: Option<&str>,
-        scopes: Vec<String>,
-        account: Option<String>,
-    ) -> String {
+    fn grant(&self, registry: Option<&str>, grant: Grant) -> String {
         let now = Instant::now();
         let mut state = self.lock();
         state.grants.retain(|_, grant| grant.ends > now);
         state.issued += 1;
-        let claims = json!({ "iss": registry, "access": scopes, "jti": state.issued });
+        let claims = json!({ "iss": registry, "access": grant.scopes, "jti": state.issued });
         let claims = claims.to_string();
         let signature = Digest::of(claims.as_bytes());
         let token = format!("sandbox.{}.{}", STANDARD.encode(&claims), signature.short());
-        let grant =
-            Grant { registry: registry.map(str::to_owned), scopes, account, ends: now + LIFETIME };
         state.grants.insert(token.clone(), grant);
         token
     }

@@ -278,10 +278,10 @@ pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         .retain(|name, _| !matches!(name.as_str(), "createdAt" | "updatedAt" | "upstreamRegistry"));
     let credential = members.get("credentialArn").and_then(Value::as_str);
     let token = credential.map(|arn| secrets::access_token(&registry, arn)).transpose();
-    let is_ecr = members.get("upstreamRegistryUrl").and_then(Value::as_str).and_then(place);
-    let greeted = token.and_then(|token| match is_ecr {
+    let url = members.get("upstreamRegistryUrl").and_then(Value::as_str).unwrap_or_default();
+    let greeted = token.and_then(|token| match place(url) {
         Some(_) => Ok(()),
-        None => caller.ecr.upstream.greet(token.as_deref()).map_err(closed),
+        None => caller.ecr.upstream.greet(url, token.as_deref()).map_err(closed),
     });
     rule["isValid"] = greeted.is_ok().into();
     if let Err(refusal) = greeted {

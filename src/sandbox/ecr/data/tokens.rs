@@ -26,8 +26,8 @@ pub(in crate::sandbox::ecr) struct Tokens(Mutex<Expiry>);
 struct Expiry {
     /// Tokens made before this moment, in nanoseconds since the epoch, are no longer good.
     before: u128,
-    /// Whether the fault has struck since it was switched on.
-    struck: bool,
+    /// Requests that came since the fault was switched on.
+    asked: u64,
 }
 
 impl Tokens {
@@ -36,12 +36,16 @@ impl Tokens {
     /// The fault strikes once each time it is switched on: what was handed out until then is
     /// refused for good, what is handed out later is accepted.
     fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
-        let is_on = faults.active(Name::ExpireTokens, Side::Ecr).is_some();
+        let strikes = faults.active(Name::ExpireTokens, Side::Ecr);
         let mut expiry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_on && !expiry.struck {
+        let Some(arg) = strikes else {
+            expiry.asked = 0;
+            return issued < expiry.before;
+        };
+        if expiry.asked == arg.number().unwrap_or(0) {
             expiry.before = since_epoch().as_nanos();
         }
-        expiry.struck = is_on;
+        expiry.asked += 1;
         issued < expiry.before
     }
 }

@@ -1,0 +1,153 @@
+//! A listening socket that can be closed for a while, and whose connections can be dropped from
+//! inside a request.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use super::{Faults, Name, Side};
+
+/// Where connections come in.
+pub(super) struct Door {
+    address: SocketAddr,
+    /// None while connections are refused.
+    socket: Option<TcpListener>,
+    faults: Faults,
+    changes: watch::Receiver<()>,
+    side: Side,
+}
+
+impl Door {
+    pub(super) fn new(socket: TcpListener, faults: Faults, side: Side) -> Self {
+        let address = socket.local_addr().expect("it is bound");
+        let changes = faults.changes();
+        Self { address, socket: Some(socket), faults, changes, side }
+    }
+
+    /// The socket, as soon as connections are not refused.
+    async fn open(&mut self) -> &mut TcpListener {
+        while self.faults.active(Name::Refuse, self.side).is_some() {
+            self.socket = None;
+            // never an error: `faults` holds the sender
+            let _ = self.changes.changed().await;
+        }
+        while self.socket.is_none() {
+            match TcpListener::bind(self.address).await {
+                Ok(socket) => self.socket = Some(socket),
+                // somebody's connection has the port for a moment
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        self.socket.as_mut().expect("it was bound above")
+    }
+}
+
+impl axum::serve::Listener for Door {
+    type Io = Wire;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Wire, SocketAddr) {
+        let (stream, address) = loop {
+            let mut changes = self.changes.clone();
+            let socket = self.open().await;
+            tokio::select! {
+                accepted = axum::serve::Listener::accept(socket) => break accepted,
+                _ = changes.changed() => self.changes.mark_unchanged(),
+            }
+        };
+        // a connection that is already gone refuses this, and fails where it is read
+        let _ = stream.set_nodelay(true);
+        (Wire { stream, connection: Connection::default() }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// A connection's switch.
+#[derive(Clone, Default)]
+pub(super) struct Connection(Arc<AtomicBool>);
+
+impl Connection {
+    /// Lets nothing more through: the next write, such as an answer's head, ends the connection.
+    pub(super) fn drop_now(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Acquire) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Connection {
+        stream.io().connection.clone()
+    }
+}
+
+pub(super) struct Wire {
+    stream: TcpStream,
+    connection: Connection,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        Poll::Ready(self.connection.check())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

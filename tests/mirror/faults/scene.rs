@@ -1,0 +1,247 @@
+//! Where the rows of the table take place: registries, what is mirrored between them, and how
+//! they are reached.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ecr_mirror::{
+    commands::ends,
+    engine::{Intent, Shutdown},
+    model::{
+        Digest,
+        event::Silent,
+        outcome::{Outcome, Report},
+    },
+    registry::{Patience, Reach, Transport},
+    sandbox::{Fault, Mode, Options, Sandbox, Store, fault::Side},
+};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tempfile::TempDir;
+
+use super::super::{
+    content::{assert_whole, state},
+    world::{ACCOUNT, ECR, TRANSFERS, entry, mirror},
+};
+
+/// All that the destination tells its users.
+pub(super) type State = BTreeMap<String, (Vec<(String, Digest)>, Vec<Digest>)>;
+
+/// Where a row takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scene {
+    /// Quay to ECR: an index, and a part of it elsewhere.
+    Cloud,
+    /// The same when an image that shares layers is there already.
+    Seeded,
+    /// A tag that can move.
+    Catalogue,
+    /// An image that no socket's buffers hold.
+    Large,
+    /// Two runs at once.
+    Twice,
+    /// Listeners of their own: one registry to another, each at its port.
+    Loopback,
+    /// The same, with names that are looked up slowly.
+    SlowNames,
+    /// The same, with names whose first address leads nowhere.
+    DeadNames,
+}
+
+impl Scene {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Cloud,
+        Self::Seeded,
+        Self::Catalogue,
+        Self::Large,
+        Self::Twice,
+        Self::Loopback,
+        Self::SlowNames,
+        Self::DeadNames,
+    ];
+
+    fn has_ports(self) -> bool {
+        matches!(self, Self::Loopback | Self::SlowNames | Self::DeadNames)
+    }
+}
+
+/// A scene with its registries.
+pub(super) struct Stage {
+    scene: Scene,
+    source: Sandbox,
+    /// A registry of its own, where the source plays only itself.
+    plain: Option<Sandbox>,
+    toml: String,
+    _home: TempDir,
+}
+
+impl Stage {
+    /// Sets the scene up.
+    pub(super) async fn set(scene: Scene) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let start = |mode, name: &str| {
+            let directory = Some(home.path().join(name));
+            Sandbox::start(Options { mode, directory, ..Options::default() })
+        };
+        let (source, plain) = match scene.has_ports() {
+            true => (
+                start(Mode::Standing, "source").await.unwrap(),
+                Some(start(Mode::Plain, "plain").await.unwrap()),
+            ),
+            false => (start(Mode::Cloud, "cloud").await.unwrap(), None),
+        };
+        let mut stage = Self { scene, source, plain, toml: String::new(), _home: home };
+        stage.fill();
+        if scene == Scene::Seeded {
+            stage.toml = stage.selecting(&[("quay.io/team/app:0", "")]);
+            stage.undisturbed().await;
+            stage.fill();
+        }
+        stage
+    }
+
+    /// Puts the images there and selects them.
+    fn fill(&mut self) {
+        let upstream = self.source.upstream();
+        for tag in ["0", "1"] {
+            let image = upstream.image(&format!("quay.io/team/app:{tag}"));
+            let image = image.platforms(["linux/amd64", "linux/arm64"]).base("debian");
+            image.layers(2).layer_size(8 << 10).attestations().push();
+        }
+        let part = "repository = \"part\"\nplatforms = [\"linux/arm64\"]";
+        self.toml = match self.scene {
+            Scene::Catalogue => self.selecting(&[("quay.io/team/moving:1", "")]),
+            Scene::Large => {
+                let image = upstream.image("quay.io/team/large:1");
+                image.platforms(["linux/amd64"]).single().layers(1).layer_size(24 << 20).push();
+                self.selecting(&[("quay.io/team/large:1", "")])
+            }
+            _ => self.selecting(&[("quay.io/team/app:1", ""), ("quay.io/team/app:1", part)]),
+        };
+    }
+
+    /// The configuration for these images.
+    fn selecting(&self, images: &[(&str, &str)]) -> String {
+        let host = match self.scene {
+            Scene::SlowNames | Scene::DeadNames => "localhost",
+            _ => "127.0.0.1",
+        };
+        let at = |sandbox: &Sandbox| format!("{host}:{}", sandbox.address().port());
+        let to = self.plain.as_ref().map_or(ECR.to_owned(), at);
+        let from = if self.plain.is_some() { at(&self.source) + "/" } else { String::new() };
+        let images = images.iter().map(|(image, keys)| entry(&format!("{from}{image}"), keys));
+        format!("[[destination]]\nregistry = \"{to}\"\n{}", images.collect::<String>())
+    }
+
+    /// Switches a fault on, at the side it is for.
+    pub(super) fn fault(&self, fault: &str) {
+        let fault: Fault = fault.parse().unwrap();
+        match (&self.plain, fault.side) {
+            (Some(plain), Side::Ecr) => plain.faults().add(fault),
+            _ => self.source.faults().add(fault),
+        }
+    }
+
+    /// Switches all faults off.
+    pub(super) fn clear(&self) {
+        self.sandboxes().for_each(|sandbox| sandbox.faults().clear());
+    }
+
+    /// The faults that have struck nobody.
+    pub(super) fn idle(&self) -> Vec<Fault> {
+        self.sandboxes().flat_map(|sandbox| sandbox.faults().idle()).collect()
+    }
+
+    fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
+        [&self.source].into_iter().chain(&self.plain)
+    }
+
+    /// Moves the tag that can move.
+    pub(super) fn move_tag(&self) {
+        self.source.upstream().rebuild_tag("quay.io", "team/moving", "1");
+    }
+
+    /// A run while the faults are on; of two, the rows of both.
+    pub(super) async fn disturbed(&self, patience: &Patience) -> Report {
+        if self.scene != Scene::Twice {
+            return self.run(self.transport(), patience).await;
+        }
+        let runs = [self.run(self.transport(), patience), self.run(self.transport(), patience)];
+        let [mut one, other] = futures::future::join_all(runs).await.try_into().unwrap();
+        one.images.extend(other.images);
+        // whichever is later may find something there
+        for row in one.images.iter_mut().filter(|row| row.outcome == Outcome::UpToDate) {
+            row.outcome = Outcome::Copied;
+        }
+        one
+    }
+
+    /// A run that nothing disturbs.
+    pub(super) async fn undisturbed(&self) {
+        let direct = Transport::new(self.reach());
+        let report = self.run(direct, &Patience::default()).await;
+        assert_eq!(report.exit, 0, "{:?}: {:#?}", self.scene, report.images);
+    }
+
+    async fn run(&self, transport: Transport, patience: &Patience) -> Report {
+        let world = ends::World::over(transport, TRANSFERS, patience);
+        let silent = Arc::new(Silent);
+        mirror(&world, &self.toml, Intent::Mirror, silent, Shutdown::default()).await
+    }
+
+    fn reach(&self) -> Reach {
+        if self.plain.is_some() { Reach::Direct } else { Reach::Sandbox(self.source.address()) }
+    }
+
+    fn transport(&self) -> Transport {
+        let transport = Transport::new(self.reach());
+        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let names = match self.scene {
+            Scene::SlowNames => Names { delay: Duration::from_secs(1), addresses: vec![v4] },
+            Scene::DeadNames => {
+                // a prefix that everyone discards (RFC 6666)
+                let nowhere = "100::1".parse().unwrap();
+                Names { delay: Duration::ZERO, addresses: vec![nowhere, v4] }
+            }
+            _ => return transport,
+        };
+        transport.resolving(Arc::new(names))
+    }
+
+    /// What is at the destination.
+    pub(super) fn state(&self) -> State {
+        self.with_store(state)
+    }
+
+    /// Every tag there is whole.
+    pub(super) fn assert_whole(&self) {
+        self.with_store(assert_whole);
+    }
+
+    fn with_store<T>(&self, look: impl Fn(&Store) -> T) -> T {
+        match &self.plain {
+            Some(plain) => look(plain.plain().store()),
+            None => look(&self.source.ecr_store(ACCOUNT, "us-east-1")),
+        }
+    }
+}
+
+/// Looks every name up as these addresses, after a while.
+struct Names {
+    delay: Duration,
+    addresses: Vec<IpAddr>,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, _: Name) -> Resolving {
+        let (delay, addresses) = (self.delay, self.addresses.clone());
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            let found = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
+            Ok(Box::new(found) as Addrs)
+        })
+    }
+}

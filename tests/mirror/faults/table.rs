@@ -1,0 +1,163 @@
+//! The table: every fault, at the side where it strikes, and what becomes of it.
+
+use std::fmt;
+
+use super::scene::Scene;
+
+/// A fault and what is expected of it.
+pub(super) struct Row {
+    pub(super) fault: &'static str,
+    pub(super) side: &'static str,
+    pub(super) switches: &'static [&'static str],
+    pub(super) scene: Scene,
+    pub(super) expected: Expected,
+    pub(super) retries: Retries,
+    /// Seconds.
+    pub(super) bound: u64,
+}
+
+/// How a run ends for its images.
+pub(super) enum Expected {
+    /// They are there.
+    Copied,
+    /// They are not, and the error says this.
+    Fails(&'static str),
+}
+
+/// Whether anything may be tried again.
+#[derive(PartialEq, Eq)]
+pub(super) enum Retries {
+    /// It may.
+    Free,
+    /// It may not.
+    Never,
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copied => f.write_str("copied"),
+            Self::Fails(says) => write!(f, "fails: {says}"),
+        }
+    }
+}
+
+const fn source(fault: &'static str, switches: &'static [&'static str]) -> Row {
+    row(fault, "source", switches)
+}
+
+const fn destination(fault: &'static str, switches: &'static [&'static str]) -> Row {
+    row(fault, "destination", switches)
+}
+
+const fn row(fault: &'static str, side: &'static str, switches: &'static [&'static str]) -> Row {
+    let (scene, expected, retries) = (Scene::Cloud, Expected::Copied, Retries::Free);
+    Row { fault, side, switches, scene, expected, retries, bound: 30 }
+}
+
+impl Row {
+    const fn on(self, scene: Scene) -> Self {
+        Self { scene, ..self }
+    }
+
+    const fn fails(self, says: &'static str) -> Self {
+        Self { expected: Expected::Fails(says), ..self }
+    }
+
+    /// It fails at the first attempt.
+    const fn fails_at_once(self, says: &'static str) -> Self {
+        Self { expected: Expected::Fails(says), retries: Retries::Never, ..self }
+    }
+
+    const fn within(self, bound: u64) -> Self {
+        Self { bound, ..self }
+    }
+}
+
+/// All of them.
+pub(super) const ROWS: &[Row] = &[
+    source("connection refused", &["refuse@upstream"]).on(Scene::Loopback).fails("no connection"),
+    destination("connection refused", &["refuse@ecr"]).on(Scene::Loopback).fails("no connection"),
+    source("reset before headers", &["reset@upstream*3"]),
+    source("reset before headers, always", &["reset@upstream"]).fails("the connection broke"),
+    destination("reset before headers", &["reset@ecr*3"]),
+    destination("reset before headers of uploads", &["reset@ecr:PUT*3"]),
+    destination("reset before headers of uploads, always", &["reset@ecr:PUT/blobs/"])
+        .fails("the connection broke"),
+    source("cut mid-body", &["cut@upstream*6"]),
+    source("cut mid-body, always: each attempt gets further", &["cut=2000@upstream"]),
+    source("cut mid-body, never getting further", &["cut=0@upstream"])
+        .fails("the connection broke"),
+    source("cut at the last byte", &["cut-last@upstream*4"]),
+    destination("cut mid-body", &["cut@ecr:PUT/blobs/*4"]),
+    destination("cut at the last byte", &["cut-last@ecr:PUT/blobs/*4"]),
+    destination("cut mid-body, always", &["cut@ecr:PUT/blobs/"]).fails("the connection broke"),
+    source("stalled read", &["stall@upstream*2"]),
+    source("stalled read, always", &["stall=0@upstream"]).fails("nothing came for 2 s").within(60),
+    source("stalled read of a manifest", &["stall@upstream/manifests/sha256*1"]),
+    destination("stalled write", &["stall@ecr:PUT/blobs/*2"]),
+    destination("stalled write of a large blob", &["stall=1000@ecr:PUT/blobs/*1"])
+        .on(Scene::Large)
+        .within(60),
+    destination("stalled write, always", &["stall@ecr:PUT/blobs/"])
+        .fails("nothing moved for 3 s")
+        .within(60),
+    source("no answer", &["silent@upstream*2"]),
+    source("no answer, ever", &["silent@upstream"]).fails("no answer for 3 s").within(60),
+    destination("no answer", &["silent@ecr:PUT*2"]),
+    source("a blob that trickles", &["slow=20000@upstream"]),
+    source("408", &["status=408@upstream*2"]),
+    source("500", &["status=500@upstream*2"]),
+    source("502", &["status=502@upstream*2"]),
+    source("502 of the token service", &["status=502@upstream/auth*2"]),
+    source("503", &["status=503@upstream*2"]),
+    source("503, always", &["status=503@upstream"]).fails("503"),
+    source("504", &["status=504@upstream*2"]),
+    source("429", &["throttle@upstream*2"]),
+    source("429 with `Retry-After: 1`", &["throttle=1@upstream*2"]),
+    source("429 with `Retry-After: 3600`", &["throttle=3600@upstream"]).fails_at_once("429"),
+    destination("408", &["status=408@ecr*2", "status=408@ecr:PUT*2"]),
+    destination("500", &["status=500@ecr:POST*2", "status=500@ecr:PUT*2"]),
+    destination("502", &["status=502@ecr*2", "status=502@ecr:PUT*2"]),
+    destination("503", &["status=503@ecr:PUT/manifests/*2", "status=503@ecr:PUT/blobs/*2"]),
+    destination("503, always", &["status=503@ecr:PUT"]).fails("503"),
+    destination("504", &["status=504@ecr*2", "status=504@ecr:PUT*2"]),
+    destination("429", &["throttle@ecr*2", "throttle@ecr:PUT*2"]),
+    destination("429 with `Retry-After: 1`", &["throttle=1@ecr*2", "throttle=1@ecr:PUT*1"]),
+    destination("429 with `Retry-After: 3600`", &["throttle=3600@ecr:PUT"]).fails("429"),
+    destination("ECR's published rates", &["quotas@ecr"]),
+    destination("a quota of the account", &["limit=CreateRepository"])
+        .fails_at_once("LimitExceededException"),
+    source("a token that ends mid-run", &["expire-tokens=4@upstream"]),
+    source("tokens of two seconds", &["token-life=2@upstream"]),
+    destination("a token that ends mid-run", &["expire-tokens=4@ecr"]),
+    destination("no `Location`", &["no-location@ecr"]).fails("no `Location`"),
+    destination("a relative `Location`", &["relative-location@ecr"]),
+    destination("a wrong `Location`", &["wrong-location@ecr*2"]),
+    destination("a wrong `Location`, always", &["wrong-location@ecr"]).fails("404"),
+    destination("a `Location` on another host", &["cross-host-location@ecr"]).on(Scene::Loopback),
+    destination("a `Location` on another host, which gets no login", &["cross-host-location@ecr"])
+        .fails("uploads."),
+    source("`Range` ignored: 200 for 206", &["cut@upstream*3", "ignore-range@upstream"]),
+    source("a corrupt body", &["corrupt@upstream"]).fails_at_once("has digest sha256:"),
+    source("a short body", &["short@upstream"]).fails_at_once("B at the registry"),
+    source("a long body", &["long@upstream"]).fails_at_once("B at the registry"),
+    source("HTML with 200 for a manifest", &["html@upstream/manifests/*1"]),
+    source("HTML with 200, always", &["html@upstream"]).fails_at_once("not a manifest"),
+    source("HTML with 200 for a blob", &["html@upstream/blobs/"])
+        .fails_at_once("B at the registry"),
+    destination("HTML with 200 for a push", &["html@ecr:PUT"]).fails("200"),
+    source("no `Docker-Content-Digest`", &["omit-digest@upstream"]),
+    destination("a blob that vanishes between check and commit", &["vanish@ecr*1"])
+        .on(Scene::Seeded),
+    destination(
+        "the same where ECR answers 400 for 404",
+        &["swap-missing-status@ecr", "vanish@ecr*1"],
+    )
+    .on(Scene::Seeded),
+    destination("a manifest accepted a moment after its blobs", &["late-blobs=400@ecr"]),
+    source("a tag that moves in mid-copy", &["move-tag@upstream*1"]).on(Scene::Catalogue),
+    row("two runs at once", "both", &[]).on(Scene::Twice),
+    row("slow DNS: 1 s a name", "both", &[]).on(Scene::SlowNames),
+    row("IPv6 first, and not there", "both", &[]).on(Scene::DeadNames),
+];
