@@ -105,7 +105,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("copy a:1 oci:d:.x", "is not a tag"),
         ("copy a:1 localhost/a:1 --flatten", "--platform"),
         ("copy a:1 localhost/a:1 --attestations some", "drop"),
-        ("sandbox --fault sunshine", "hint: there are reset"),
+        ("sandbox --fault sunshine", "hint: there are refuse"),
         ("sandbox --latency soon", "--latency"),
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),

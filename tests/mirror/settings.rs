@@ -268,7 +268,7 @@ async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_aske
         "~ repository {registry}/mirror/alpine (tag_mutability: mutable except v* → \
          immutable except latest*, *-dev, tags.team: other → platform, lifecycle: none → {{\"rules\""
     );
-    assert!(line.starts_with(&start) && line.contains(", policy {\""), "{line}");
+    assert!(line.starts_with(&start) && line.contains(", policy: {\""), "{line}");
 
     let sync = world.run(&["sync", "--json"], &reconciled()).await.succeeded();
     let mended =
@@ -337,7 +337,7 @@ async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
     let line = plan.out.lines().next().unwrap();
     let told = format!(
         "blob_mounting: false → true, pull_time_exclusion: none → {user}, \
-         scanning: basic → enhanced, continuous: prod-*, on push: *"
+         scanning: basic → enhanced, continuous: prod-*, on push: *)"
     );
     assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
 
