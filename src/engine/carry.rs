@@ -105,18 +105,27 @@ impl Tally {
     }
 }
 
-/// Blobs above this many bytes are large: their connections' buffers grow to their full size.
-const LARGE: u64 = 1 << 20;
+/// What buffers are counted in, in bytes.
+const UNIT: u64 = 64 << 10;
+/// How far the buffers of a transfer's connections grow: to about a MiB.
+const MOST_UNITS: u64 = 16;
+/// How many units each transfer has on average: fewer large blobs at once fill a link as well.
+pub(super) const UNITS: usize = 5;
+
+/// How much memory the transfer of a blob of this many bytes holds, in units.
+fn units(size: u64) -> u32 {
+    size.div_ceil(UNIT).clamp(1, MOST_UNITS) as u32
+}
 
 /// What placing blobs needs besides the blob: the run's limits and counts.
 pub(super) struct Yard {
     pub(super) ledger: Ledger,
     pub(super) downloads: Downloads,
-    /// Blob transfers at once; held while bytes move and never while waiting for another image.
+    /// Blobs on their way at once, each from one source to all that lack it; held while bytes
+    /// move and never while waiting for another image.
     pub(super) transfers: Semaphore,
-    pub(super) most_transfers: usize,
-    /// Of these, those of large blobs: half of them fill a link, and each holds about a MiB.
-    pub(super) large: Semaphore,
+    /// What their buffers may hold in all: 10 MiB for 32 transfers.
+    pub(super) buffers: Semaphore,
     pub(super) tally: Tally,
     pub(super) meter: Arc<Meter>,
 }
@@ -248,11 +257,9 @@ impl<S: Source> Crew<'_, S> {
         blob: &Descriptor,
         mut uploads: Vec<Upload<'a, D>>,
     ) -> Vec<(DestinationId, PlacedBlob)> {
-        let large = if blob.size > LARGE { Some(self.yard.large.acquire().await) } else { None };
-        // all at once, so that the lanes share one reading however busy the run is
-        let seats = uploads.len().min(self.yard.most_transfers) as u32;
-        let permits = self.yard.transfers.acquire_many(seats).await;
-        let permits = permits.expect("the semaphore is never closed");
+        let buffers = self.yard.buffers.acquire_many(units(blob.size)).await;
+        // one for all lanes: each is another registry's, with connections of its own
+        let transfer = self.yard.transfers.acquire().await;
         self.progress.expected.add(blob.size * uploads.len() as u64);
         let (mut placed, meter) = (Vec::new(), &self.yard.meter);
         for attempt in 1.. {
@@ -274,7 +281,7 @@ impl<S: Source> Crew<'_, S> {
             }
             sleep(pause).await;
         }
-        drop((permits, large));
+        drop((transfer, buffers));
         placed
     }
 

@@ -19,12 +19,13 @@
 //!
 //! 1. claims and homes, as above: nobody holds a permit meanwhile;
 //! 2. a manifest that another image is putting: that one has all its blobs;
-//! 3. the permits of a transfer: asked for all at once, first come, first served;
+//! 3. the room for a transfer's buffers, then its permit: first come, first served;
 //! 4. a download that another transfer is opening (`download.rs`): it waits for
 //!    the source only;
 //! 5. a connection. Uploads fed by one download move at one pace and so wait
-//!    for each other while they hold theirs: every registry must have as many
-//!    connections as there are transfers, then each upload finds one.
+//!    for each other while they hold theirs: a transfer has at most one upload
+//!    to each destination, and every registry must have as many connections as
+//!    there are transfers, then each upload finds one.
 
 use std::{
     collections::HashMap,

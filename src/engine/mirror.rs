@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     budget::Budget,
-    carry::{Lane, Tally, Yard},
+    carry::{self, Lane, Tally, Yard},
     copy::{Copy, Manifests},
     download::Downloads,
     ledger::Ledger,
@@ -158,8 +158,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             ledger: Ledger::default(),
             downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
-            most_transfers: options.transfers.max(1),
-            large: Semaphore::new(options.transfers.div_ceil(2).max(1)),
+            // enough for the largest where there is one transfer only
+            buffers: Semaphore::new(carry::UNITS * options.transfers.max(4)),
             tally: Tally::default(),
             meter: Arc::clone(&meters.destination),
         };

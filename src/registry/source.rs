@@ -226,7 +226,7 @@ impl Registry {
     async fn open_blob(&self, access: &Access, blob: &Descriptor, from: u64) -> Result<ByteStream> {
         let url = self.url(&format!("{}/blobs/{}", access.repository, blob.digest));
         let mut call = Call::new(Method::GET, url, access, Doing::Read);
-        call.lane = Lane::Blobs;
+        call.lane = Lane::of(blob);
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if from > 0 {
             let range = HeaderValue::from_str(&format!("bytes={from}-"));

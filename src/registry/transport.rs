@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
 use super::{Meter, patience::Patience};
-use crate::model::{Error, Host, Kind, Result};
+use crate::model::{Descriptor, Error, Host, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -41,6 +41,17 @@ pub(crate) enum Lane {
     Calls,
     /// Blob bytes.
     Blobs,
+}
+
+/// Up to how many bytes a blob is a small call: it needs no connection of its own, and leaves no
+/// large buffer behind in one.
+const SMALL: u64 = 64 << 10;
+
+impl Lane {
+    /// The lane for reading this blob.
+    pub(crate) fn of(blob: &Descriptor) -> Self {
+        if blob.size <= SMALL { Self::Calls } else { Self::Blobs }
+    }
 }
 
 /// Certificates to trust besides the system's.
