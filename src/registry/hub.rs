@@ -79,7 +79,7 @@ pub(super) async fn digests(
 ) -> Result<HashMap<Tag, Digest>> {
     let mut found = HashMap::new();
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
-    for page in 1.. {
+    for page in 1..=tags.len() {
         let Ok(url) = Url::parse(&url(repository, page)) else { break };
         let Page { count, next, results } = hub.listing(url).await?;
         for Listed { name, digest, .. } in results {
@@ -87,8 +87,9 @@ pub(super) async fn digests(
             else {
                 continue;
             };
-            wanted.remove(&tag);
-            found.insert(tag, digest);
+            if wanted.remove(&tag) {
+                found.insert(tag, digest);
+            }
         }
         let pages_left = count.div_ceil(PAGE).saturating_sub(page);
         if next.is_none() || pages_left == 0 || pages_left >= wanted.len() {

@@ -79,8 +79,9 @@ pub(super) async fn digests(
         let Page { tags, has_additional } = quay.listing(url).await?;
         for Listed { name, manifest_digest, .. } in tags {
             let digest = manifest_digest.and_then(|digest| digest.parse().ok());
-            if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest) {
-                wanted.remove(&tag);
+            if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest)
+                && wanted.remove(&tag)
+            {
                 found.insert(tag, digest);
             }
         }

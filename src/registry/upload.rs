@@ -30,6 +30,7 @@ use super::{
     errors::Doing,
     exchange::{Answer, Call},
     retry::Retry,
+    transport::authority,
 };
 use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result};
 
@@ -111,16 +112,17 @@ impl Registry {
 
     fn session(&self, answer: &Answer) -> Result<Session> {
         let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
-        let mut location = named.ok_or_else(|| {
-            let problem = format!("{}: no `Location` to upload to", answer.subject);
-            Error::new(Kind::Protocol, problem)
-        })?;
-        let mut secure = location.clone();
-        if secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base) {
-            // a proxy that ends TLS leaves registries believing in plain HTTP
-            location = secure;
+        let wrong =
+            |problem: String| Error::new(Kind::Protocol, format!("{}: {problem}", answer.subject));
+        let location = named.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
+        let location = self.past_proxy(location);
+        match self.may_follow(&self.base, &location) {
+            true => Ok(Session { location }),
+            false => Err(wrong(format!(
+                "a `Location` to upload to that is not as safe as the registry, at `{}`",
+                authority(&location)
+            ))),
         }
-        Ok(Session { location })
     }
 }
 
