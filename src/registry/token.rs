@@ -103,15 +103,26 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     Err(refusal.error(subject, Doing::Read))
 }
 
+/// How long a document may take to come whole: one that trickles is as bad as one that stalls.
+const DOCUMENT_PATIENCE: Duration = Duration::from_secs(300);
+
 /// A body in memory, of at most `limit` bytes.
 ///
 /// # Errors
 /// [`Kind::TooLarge`] when it is longer, [`Kind::Stalled`] and [`Kind::Unavailable`] when it does not come.
 pub(crate) async fn limited(
-    mut response: reqwest::Response,
+    response: reqwest::Response,
     limit: u64,
     subject: &str,
 ) -> Result<Bytes> {
+    let all = timeout(DOCUMENT_PATIENCE, collected(response, limit, subject)).await;
+    all.unwrap_or_else(|_| {
+        let seconds = DOCUMENT_PATIENCE.as_secs();
+        Err(Error::new(Kind::Stalled, format!("{subject}: not all of it came within {seconds} s")))
+    })
+}
+
+async fn collected(mut response: reqwest::Response, limit: u64, subject: &str) -> Result<Bytes> {
     let too_large =
         || Error::new(Kind::TooLarge, format!("{subject}: the answer is above {limit} B"));
     if response.content_length().is_some_and(|length| length > limit) {
@@ -213,6 +224,9 @@ fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use futures::{StreamExt, stream};
+    use tokio::time::sleep;
+
     use super::*;
 
     fn wanted(realm: &str) -> TokenRequest {
@@ -244,6 +258,24 @@ mod tests {
             std::str::from_utf8(body).unwrap(),
             "grant_type=refresh_token&client_id=ecr-mirror&service=a+b&scope=repository%3Ax%3Apull%2Cpush+repository%3Ay%3Apull&refresh_token=r%26t"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_trickles_in_is_given_up() {
+        for (pause, came) in [(20, false), (1, true)] {
+            let trickle = stream::iter(0..100).then(move |_| async move {
+                sleep(Duration::from_secs(pause)).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"."))
+            });
+            let body = reqwest::Body::wrap_stream(trickle);
+            let begun = Instant::now();
+            let read = limited(http::Response::new(body).into(), 1_000, "GET x").await;
+            match came {
+                true => assert_eq!(read.unwrap().len(), 100),
+                false => assert_eq!(read.unwrap_err().kind(), Kind::Stalled),
+            }
+            assert!(begun.elapsed() <= DOCUMENT_PATIENCE);
+        }
     }
 
     #[tokio::test(start_paused = true)]
