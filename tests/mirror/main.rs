@@ -19,6 +19,7 @@ mod failures;
 mod faults;
 mod filters;
 mod forecast;
+mod hostile;
 mod immutable;
 mod interruption;
 mod memory;
