@@ -28,6 +28,8 @@ mod paging;
 mod quay;
 mod source;
 mod token;
+#[doc(hidden)]
+pub mod untrusted;
 mod upload;
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The target of `<target>; rel="next"` among the links of one header.
-fn next_of(value: &str) -> Option<String> {
+pub(super) fn next_of(value: &str) -> Option<String> {
     let mut rest = value;
     loop {
         rest = rest.split_once('<')?.1;

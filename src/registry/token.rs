@@ -207,7 +207,7 @@ struct Answer {
 }
 
 /// The token in the answer to a question of `asked`; else what is wrong with the answer.
-fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
+pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "is no token")?;
     let text = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
     let header = secret(&format!("Bearer {}", text.ok_or("has no token in it")?));

@@ -29,7 +29,7 @@ use super::{
 };
 
 /// How long a run may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What buffers between the two processes swallow, in bytes, besides what is really read.
 const BUFFERS: u64 = 16 << 20;
