@@ -45,7 +45,7 @@ impl Target {
         }
         let (begun, length) = (Instant::now(), Length::told());
         let mut random = Random(length.seed());
-        println!("{} from ECR_MIRROR_FUZZ_SEED={}", self.name, random.0);
+        eprintln!("{} from ECR_MIRROR_FUZZ_SEED={}", self.name, random.0);
         let (seeds, mut made) = (inputs.len(), 0);
         while length.goes_on(made, begun) {
             let input = mutated(&mut random, &inputs, self.tokens);
@@ -58,7 +58,7 @@ impl Target {
             }
         }
         let (seconds, new) = (begun.elapsed().as_secs_f64(), words.len());
-        println!("{}: {made} inputs in {seconds:.1} s came to {new} things", self.name);
+        eprintln!("{}: {made} inputs in {seconds:.1} s came to {new} things", self.name);
         assert!(peak().is_none_or(|peak| peak < MEMORY), "{:?} KiB", peak());
     }
 
