@@ -163,7 +163,7 @@ fn manifest() -> RawManifest {
 fn registry(elsewhere: Option<usize>) -> Memory {
     let manifest = manifest();
     let digest = |at: usize| match elsewhere {
-        Some(every) if at % every == 0 => Digest::of(b"something else"),
+        Some(every) if at.is_multiple_of(every) => Digest::of(b"something else"),
         _ => manifest.digest().clone(),
     };
     let tags = (0..TAGS).map(|at| (tag(at), digest(at))).collect();

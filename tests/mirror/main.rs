@@ -33,3 +33,4 @@ mod settings;
 mod sharing;
 mod signals;
 mod signatures;
+mod supply;
