@@ -3,7 +3,11 @@
 //!
 //! `cargo deny` reads the same file and looks deeper; this holds where it is not installed.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    process::Command,
+};
 
 use serde_json::Value;
 use toml::Table;
@@ -26,11 +30,18 @@ fn packages() -> Vec<Value> {
     let arguments =
         ["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host];
     let mut metadata: Value = serde_json::from_str(&run(cargo().args(arguments))).unwrap();
-    // without the platform's filter it also lists what only others need
-    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
-    let built: Vec<Value> = nodes.iter().map(|node| node["id"].clone()).collect();
+    // metadata also lists what no feature asks for
+    let arguments = ["tree", "--offline", "--locked", "--edges", "all", "--prefix", "none"];
+    let tree = run(cargo().args(arguments));
+    let built: HashSet<(&str, &str)> = tree
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.split_once(" v")?;
+            Some((name, rest.split(' ').next()?))
+        })
+        .collect();
     let Value::Array(mut packages) = metadata["packages"].take() else { panic!("no packages") };
-    packages.retain(|package| built.contains(&package["id"]));
+    packages.retain(|package| built.contains(&(text(package, "name"), text(package, "version"))));
     assert!(packages.len() > 100, "{}", packages.len());
     packages
 }
