@@ -8,8 +8,7 @@ const FAILED: Code = ("1", "at least one image failed, or drifted behind an immu
 const WRONG: Code = ("2", "the command line or the configuration is wrong; nothing was attempted");
 const USAGE: Code = ("2", "the command line is wrong; nothing was attempted");
 const LEFT: Code = ("3", "nothing failed, but something was left for the next run");
-const LEFT_BEHIND: Code =
-    ("3", "nothing failed; something was left: pull limit spent, deadline reached");
+const LEFT_BEHIND: Code = ("3", "something was left for later: pull limit spent, deadline reached");
 const STOPPED: Code = ("130/143", "stopped by SIGINT, SIGTERM");
 const UNWRITTEN: Code = ("1", "the output cannot be written");
 
