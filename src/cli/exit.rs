@@ -90,7 +90,7 @@ pub(super) fn pull_through_plan() -> String {
 pub(super) fn pull_through_apply() -> String {
     status(&[
         ("0", "everything written is set up (or was already)"),
-        ("1", "something conflicts, AWS refused it, or nobody agreed; what was done stays"),
+        ("1", "a conflict, a refusal of AWS, or no consent; what was done stays"),
         WRONG,
         STOPPED,
     ])
