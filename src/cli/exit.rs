@@ -67,8 +67,7 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
-const REFUSED: Code =
-    ("1", "AWS refused something, or nobody agreed; what was done until then stays");
+const REFUSED: Code = ("1", "a refusal of AWS, or no consent; what was done stays");
 
 pub(super) fn pull_through() -> String {
     examples(&[
