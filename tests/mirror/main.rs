@@ -35,3 +35,4 @@ mod settings;
 mod sharing;
 mod signals;
 mod signatures;
+mod soak;
