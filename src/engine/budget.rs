@@ -2,9 +2,15 @@
 //!
 //! The registry's own headers are the truth; what this run has promised to
 //! images and not spent yet is taken off. Reservations that end give back
-//! what they did not use.
+//! what they did not use. Images take theirs in the order of the
+//! configuration, so that what is left for later is what stands last.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
 
 use crate::{
     model::{Error, Kind, Result},
@@ -16,12 +22,52 @@ use crate::{
 pub struct Budget {
     reserve: u64,
     promised: Mutex<u64>,
+    /// The images that may still take some.
+    waiting: watch::Sender<BTreeSet<usize>>,
 }
 
 impl Budget {
     /// A budget that leaves `reserve` pulls to others.
     pub fn new(reserve: u64) -> Self {
         Self { reserve, ..Self::default() }
+    }
+
+    /// The turn of the image that stands at this place of the configuration.
+    pub fn turn(self: &Arc<Self>, place: usize) -> Turn {
+        self.waiting.send_modify(|waiting| {
+            waiting.insert(place);
+        });
+        Turn { budget: Arc::clone(self), place }
+    }
+}
+
+/// An image's turn to take pulls; it passes when it is dropped, or before.
+///
+/// Whoever waits for it waits for images that stand earlier, which do not wait for it, and holds
+/// nothing that those need.
+#[derive(Debug)]
+pub struct Turn {
+    budget: Arc<Budget>,
+    place: usize,
+}
+
+impl Turn {
+    /// Resolves when no image that stands earlier may still take any.
+    pub async fn come(&self) {
+        let mut waiting = self.budget.waiting.subscribe();
+        let come = waiting.wait_for(|it| it.first().is_none_or(|first| *first >= self.place));
+        come.await.expect("the budget holds the sender");
+    }
+
+    /// The image has what it takes, or takes none.
+    pub fn pass(&self) {
+        self.budget.waiting.send_if_modified(|waiting| waiting.remove(&self.place));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pass();
     }
 }
 
@@ -94,6 +140,8 @@ fn never(pulls: u64, limit: u64, reserve: u64) -> Error {
 mod tests {
     use std::time::Duration;
 
+    use futures::FutureExt;
+
     use super::*;
 
     fn allowance(remaining: u64) -> Option<Allowance> {
@@ -112,6 +160,18 @@ mod tests {
         assert!(second.extend_to(6, allowance(29)).is_err());
         drop(first);
         second.extend_to(6, allowance(29)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_order_however_they_pass() {
+        let budget = Arc::new(Budget::default());
+        let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place));
+        let is_come = |turn: &Turn| turn.come().now_or_never().is_some();
+        assert!(is_come(&first) && !is_come(&second) && !is_come(&third));
+        second.pass();
+        assert!(!is_come(&third), "the first may still take some");
+        drop(first);
+        assert!(is_come(&third));
     }
 
     #[test]
