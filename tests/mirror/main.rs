@@ -20,6 +20,7 @@ mod failures;
 mod faults;
 mod filters;
 mod forecast;
+mod guarantees;
 mod hostile;
 mod immutable;
 mod interruption;

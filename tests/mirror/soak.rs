@@ -20,10 +20,7 @@
 mod catalogue;
 mod client;
 
-use std::{
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ecr_mirror::sandbox::{BlobMounting, Options};
 use serde_json::Value;
@@ -202,6 +199,6 @@ async fn round(
 /// Tells a person who waits for it.
 fn say(text: &str) {
     if lasting() >= TOLD {
-        writeln!(std::io::stderr(), "soak: {text}").unwrap();
+        eprintln!("soak: {text}");
     }
 }
