@@ -6,7 +6,7 @@
 //! configuration, so that what is left for later is what stands last.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,8 +22,14 @@ use crate::{
 pub struct Budget {
     reserve: u64,
     promised: Mutex<u64>,
-    /// The images that may still take some.
-    waiting: watch::Sender<BTreeSet<usize>>,
+    waiting: watch::Sender<Waiting>,
+}
+
+/// The images that may still take pulls, by their place, and how many each is known to need.
+#[derive(Debug, Default)]
+struct Waiting {
+    needs: BTreeMap<usize, u64>,
+    total: u64,
 }
 
 impl Budget {
@@ -32,12 +38,19 @@ impl Budget {
         Self { reserve, ..Self::default() }
     }
 
-    /// The turn of the image that stands at this place of the configuration.
-    pub fn turn(self: &Arc<Self>, place: usize) -> Turn {
+    /// The turn of the image at this place of the configuration, which is known to need this many.
+    pub fn turn(self: &Arc<Self>, place: usize, needs: u64) -> Turn {
         self.waiting.send_modify(|waiting| {
-            waiting.insert(place);
+            waiting.needs.insert(place, needs);
+            waiting.total += needs;
         });
         Turn { budget: Arc::clone(self), place }
+    }
+
+    /// How many may still be promised.
+    fn free(&self, allowance: Allowance) -> u64 {
+        let promised = *self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.remaining.saturating_sub(promised + self.reserve)
     }
 }
 
@@ -52,16 +65,25 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Resolves when no image that stands earlier may still take any.
-    pub async fn come(&self) {
+    /// Resolves when no image that stands earlier may still take any, or there are enough for all:
+    /// one that is slow to tell its digest holds up the others only where pulls are scarce.
+    pub async fn come(&self, allowance: impl Fn() -> Option<Allowance>) {
         let mut waiting = self.budget.waiting.subscribe();
-        let come = waiting.wait_for(|it| it.first().is_none_or(|first| *first >= self.place));
+        let is_enough = |total| allowance().is_none_or(|it| total <= self.budget.free(it));
+        let come = waiting.wait_for(|waiting| {
+            let first = waiting.needs.first_key_value();
+            first.is_none_or(|(first, _)| *first >= self.place) || is_enough(waiting.total)
+        });
         come.await.expect("the budget holds the sender");
     }
 
     /// The image has what it takes, or takes none.
     pub fn pass(&self) {
-        self.budget.waiting.send_if_modified(|waiting| waiting.remove(&self.place));
+        self.budget.waiting.send_if_modified(|waiting| {
+            let passed = waiting.needs.remove(&self.place);
+            waiting.total -= passed.unwrap_or_default();
+            passed.is_some()
+        });
     }
 }
 
@@ -163,15 +185,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_come_in_order_however_they_pass() {
-        let budget = Arc::new(Budget::default());
-        let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place));
-        let is_come = |turn: &Turn| turn.come().now_or_never().is_some();
-        assert!(is_come(&first) && !is_come(&second) && !is_come(&third));
+    async fn turns_come_in_order_unless_there_are_enough_for_all() {
+        let budget = Arc::new(Budget::new(20));
+        let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place, 3));
+        let is_come = |turn: &Turn, left| turn.come(|| allowance(left)).now_or_never().is_some();
+        assert!(is_come(&first, 28) && !is_come(&second, 28) && !is_come(&third, 28));
+        assert!(is_come(&third, 29), "there are enough for all");
         second.pass();
-        assert!(!is_come(&third), "the first may still take some");
+        assert!(!is_come(&third, 25), "the first may still take some");
+        assert!(is_come(&third, 26), "there are enough for both");
         drop(first);
-        assert!(is_come(&third));
+        assert!(is_come(&third, 0));
     }
 
     #[test]

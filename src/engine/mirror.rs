@@ -303,7 +303,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             survey::introduce(street.map(|(_, group)| group));
         }
         let job = |(place, image): (usize, &Image)| Job {
-            turn: self.origins[&image.origin.site].budget.turn(place),
+            turn: self.origins[&image.origin.site].budget.turn(place, plan::needs(&image.want)),
             source: Arc::clone(&sources[&(&image.origin.site, &image.origin.repository)]),
             targets: (image.targets.iter())
                 .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))

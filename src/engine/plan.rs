@@ -89,9 +89,9 @@ pub(super) async fn plan<S: Source, D: Destination>(
     };
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
     let (slot, tree) = if differs {
-        if reader.allowance().is_some() {
+        if intent != Intent::PlanWithoutPulls {
             // before the gate: those whose turn is earlier may have to enter it
-            job.turn.come().await;
+            job.turn.come(|| reader.allowance()).await;
         }
         (Some(gate.enter().await?), Some(grow(job, &reader, &source, intent).await))
     } else {
@@ -278,16 +278,21 @@ async fn grow<S: Source, D>(
     if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
+    let reserved = reader.reserve(needs(want)).await;
+    job.turn.pass();
+    reserved?;
+    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+}
+
+/// How many pulls an image is known to need before the source is read.
+pub(super) fn needs(want: &Want) -> u64 {
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
         // how many, the index will tell: with room for none, a limit would go on indexes alone,
         // run after run
         Platforms::All => 1,
     };
-    let reserved = reader.reserve(1 + 2 * images).await;
-    job.turn.pass();
-    reserved?;
-    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+    1 + 2 * images
 }
 
 async fn decide<D: Destination>(
