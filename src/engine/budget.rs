@@ -2,9 +2,15 @@
 //!
 //! The registry's own headers are the truth; what this run has promised to
 //! images and not spent yet is taken off. Reservations that end give back
-//! what they did not use.
+//! what they did not use. Images take theirs in the order of the
+//! configuration, so that what is left for later is what stands last.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
 
 use crate::{
     model::{Error, Kind, Result},
@@ -16,12 +22,74 @@ use crate::{
 pub struct Budget {
     reserve: u64,
     promised: Mutex<u64>,
+    waiting: watch::Sender<Waiting>,
+}
+
+/// The images that may still take pulls, by their place, and how many each is known to need.
+#[derive(Debug, Default)]
+struct Waiting {
+    needs: BTreeMap<usize, u64>,
+    total: u64,
 }
 
 impl Budget {
     /// A budget that leaves `reserve` pulls to others.
     pub fn new(reserve: u64) -> Self {
         Self { reserve, ..Self::default() }
+    }
+
+    /// The turn of the image at this place of the configuration, which is known to need this many.
+    pub fn turn(self: &Arc<Self>, place: usize, needs: u64) -> Turn {
+        self.waiting.send_modify(|waiting| {
+            waiting.needs.insert(place, needs);
+            waiting.total += needs;
+        });
+        Turn { budget: Arc::clone(self), place }
+    }
+
+    /// How many may still be promised.
+    fn free(&self, allowance: Allowance) -> u64 {
+        let promised = *self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.remaining.saturating_sub(promised + self.reserve)
+    }
+}
+
+/// An image's turn to take pulls; it passes when it is dropped, or before.
+///
+/// Whoever waits for it waits for images that stand earlier, which do not wait for it, and holds
+/// nothing that those need.
+#[derive(Debug)]
+pub struct Turn {
+    budget: Arc<Budget>,
+    place: usize,
+}
+
+impl Turn {
+    /// Resolves when no image that stands earlier may still take any, or there are enough for all:
+    /// one that is slow to tell its digest holds up the others only where pulls are scarce.
+    pub async fn come(&self, allowance: impl Fn() -> Option<Allowance>) {
+        let mut waiting = self.budget.waiting.subscribe();
+        let is_enough = |total| allowance().is_none_or(|it| total <= self.budget.free(it));
+        let come = waiting.wait_for(|waiting| {
+            let first = waiting.needs.first_key_value();
+            first.is_none_or(|(first, _)| *first >= self.place) || is_enough(waiting.total)
+        });
+        come.await.expect("the budget holds the sender");
+    }
+
+    /// The image has what it takes, or takes none.
+    pub fn pass(&self) {
+        self.budget.waiting.send_if_modified(|waiting| {
+            let passed = waiting.needs.remove(&self.place);
+            waiting.total -= passed.unwrap_or_default();
+            passed.is_some()
+        });
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pass();
     }
 }
 
@@ -94,6 +162,8 @@ fn never(pulls: u64, limit: u64, reserve: u64) -> Error {
 mod tests {
     use std::time::Duration;
 
+    use futures::FutureExt;
+
     use super::*;
 
     fn allowance(remaining: u64) -> Option<Allowance> {
@@ -112,6 +182,20 @@ mod tests {
         assert!(second.extend_to(6, allowance(29)).is_err());
         drop(first);
         second.extend_to(6, allowance(29)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_order_unless_there_are_enough_for_all() {
+        let budget = Arc::new(Budget::new(20));
+        let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place, 3));
+        let is_come = |turn: &Turn, left| turn.come(|| allowance(left)).now_or_never().is_some();
+        assert!(is_come(&first, 28) && !is_come(&second, 28) && !is_come(&third, 28));
+        assert!(is_come(&third, 29), "there are enough for all");
+        second.pass();
+        assert!(!is_come(&third, 25), "the first may still take some");
+        assert!(is_come(&third, 26), "there are enough for both");
+        drop(first);
+        assert!(is_come(&third, 0));
     }
 
     #[test]

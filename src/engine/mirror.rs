@@ -302,14 +302,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let street = targets.iter().filter(|((destination, _), _)| *destination == id);
             survey::introduce(street.map(|(_, group)| group));
         }
-        let job = |image: &Image| Job {
+        let job = |(place, image): (usize, &Image)| Job {
+            turn: self.origins[&image.origin.site].budget.turn(place, plan::needs(&image.want)),
             source: Arc::clone(&sources[&(&image.origin.site, &image.origin.repository)]),
             targets: (image.targets.iter())
                 .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))
                 .collect(),
             image: image.clone(),
         };
-        images.iter().map(job).collect()
+        images.iter().enumerate().map(job).collect()
     }
 
     /// Plans and copies one image, unless the run is dropped meanwhile.

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    budget::Turn,
     mirror::{Gate, Intent},
     reader::Reader,
     survey::{SourceGroup, TargetGroup},
@@ -29,6 +30,8 @@ pub(super) struct Job<S, D> {
     pub(super) source: Arc<SourceGroup<S>>,
     /// One per target of the image, in its order.
     pub(super) targets: Vec<Arc<TargetGroup<D>>>,
+    /// When it may take pulls of the source.
+    pub(super) turn: Turn,
 }
 
 /// What is to be done about an image at one destination.
@@ -85,9 +88,15 @@ pub(super) async fn plan<S: Source, D: Destination>(
         }
     };
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
-    let (slot, tree) = match differs {
-        true => (Some(gate.enter().await?), Some(grow(job, &reader, &source, intent).await)),
-        false => (None, None),
+    let (slot, tree) = if differs {
+        if intent != Intent::PlanWithoutPulls {
+            // before the gate: those whose turn is earlier may have to enter it
+            job.turn.come(|| reader.allowance()).await;
+        }
+        (Some(gate.enter().await?), Some(grow(job, &reader, &source, intent).await))
+    } else {
+        job.turn.pass();
+        (None, None)
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
         |((group, target), look)| {
@@ -263,19 +272,27 @@ async fn grow<S: Source, D>(
     let is_metered = is_pinned && reader.origin.source.is_metered();
     // an image that the destination has: its configuration is a blob, and blobs are free
     if reader.knows_image(source) && want.shape == Shape::Index {
+        job.turn.pass();
         return tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)));
     }
     if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
+    let reserved = reader.reserve(needs(want)).await;
+    job.turn.pass();
+    reserved?;
+    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+}
+
+/// How many pulls an image is known to need before the source is read.
+pub(super) fn needs(want: &Want) -> u64 {
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
         // how many, the index will tell: with room for none, a limit would go on indexes alone,
         // run after run
         Platforms::All => 1,
     };
-    reader.reserve(1 + 2 * images).await?;
-    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+    1 + 2 * images
 }
 
 async fn decide<D: Destination>(

@@ -3,7 +3,7 @@
 use ecr_mirror::{engine::Intent, model::outcome::Outcome};
 use http::Method;
 
-use super::world::World;
+use super::{content::assert_whole, world::World};
 
 /// Four images of Docker Hub, each an index and two images: three pulls.
 async fn hub() -> World {
@@ -41,6 +41,33 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
     second.assert_exit(0);
     assert_eq!(second.report.totals.copied, totals.deferred);
     assert_eq!(hub(&first) + hub(&second), 12, "no pull was for nothing");
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written() {
+    let world = hub().await;
+    // a window is good for one image and a bit
+    world.fault("pull-limit=5");
+    let mut pulls = 0;
+    for window in 1..=4 {
+        let run = world.sync().await;
+        run.assert_exit(if window < 4 { 3 } else { 0 });
+        let outcomes: Vec<Outcome> = run.report.images.iter().map(|row| row.outcome).collect();
+        let mut expected = [Outcome::Deferred; 4];
+        expected[..window - 1].fill(Outcome::UpToDate);
+        expected[window - 1] = Outcome::Copied;
+        assert_eq!(outcomes, expected, "window {window}");
+        assert_whole(&world.ecr());
+        pulls += run.manifests(Method::GET).len();
+        // a run before the next window has nothing to spend, and spends nothing
+        let early = world.sync().await;
+        assert_eq!(early.manifests(Method::GET), Vec::<String>::new(), "window {window}");
+        assert_eq!(early.writes(), Vec::<String>::new(), "window {window}");
+        early.assert_exit(if window < 4 { 3 } else { 0 });
+        world.upstream().renew_pulls();
+    }
+    assert_eq!(pulls, 12, "no pull was for nothing");
     world.sync().await.assert_no_op();
 }
 
@@ -90,6 +117,8 @@ async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
         assert!(row.source_digest.is_some(), "{row:?}");
     }
     let report = &plan.report;
+    let [pulls] = &report.pulls[..] else { panic!("{:?}", report.pulls) };
+    assert_eq!((pulls.spent, pulls.limit, pulls.remaining), (None, 100, 100));
     assert_eq!((report.bytes.from_source, report.bytes.to_destination), (None, None));
     assert_eq!(
         (report.blobs.present, report.blobs.mounted, report.blobs.pushed),
@@ -108,4 +137,8 @@ async fn a_plan_that_may_spend_pulls_knows_every_number() {
     let sync = world.sync().await;
     sync.assert_exit(0);
     assert_eq!(plan.report.bytes, sync.report.bytes);
+    assert_eq!(plan.report.pulls[0].spent, sync.report.pulls[0].spent);
+    // nothing is left to be read, which costs nothing to tell
+    let settled = world.plan(Intent::PlanWithoutPulls).await;
+    assert_eq!(settled.report.pulls[0].spent, Some(0));
 }

@@ -1,17 +1,23 @@
 //! A run that ends anywhere leaves the destination correct, and running again is the recovery.
 
-use std::time::Duration;
+use std::{
+    fs,
+    process::{Child, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use ecr_mirror::{
     engine::{Intent, Shutdown},
     model::outcome::Outcome,
-    sandbox::Options,
+    sandbox::{Mode, Options, Sandbox, Store},
 };
 use futures::{StreamExt, stream};
 
 use super::{
     content::{assert_whole, state},
-    world::World,
+    process::at_home,
+    world::{ACCOUNT, ECR, World},
 };
 
 async fn small(latency: Duration) -> World {
@@ -23,10 +29,19 @@ async fn small(latency: Duration) -> World {
         .select("quay.io/team/app:2", "")
 }
 
+/// The same when both are there, and one has moved since.
+async fn moved(latency: Duration) -> World {
+    let world = small(latency).await;
+    world.sync().await.assert_exit(0);
+    world.upstream().image("quay.io/team/app:2").seed(2).push();
+    world
+}
+
 /// Runs until so many requests were answered, then is no more: like a process that is killed.
 async fn killed_after(world: &World, requests: usize) {
+    let before = world.sandbox.journal().len();
     let watch = async {
-        while world.sandbox.journal().len() < requests {
+        while world.sandbox.journal().len() - before < requests {
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
     };
@@ -58,6 +73,121 @@ async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
     while let Some((n, state)) = recovered.next().await {
         assert_eq!(state, expected, "killed after {n} requests");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_killed() {
+    let latency = Duration::from_millis(1);
+    let whole = moved(latency).await;
+    let tags = |world: &World| world.ecr().tags("team/app");
+    let (old, before) = (&tags(&whole), whole.sandbox.journal().len());
+    whole.sync().await.assert_exit(0);
+    let (new, expected) = (&tags(&whole), &state(&whole.ecr()));
+    assert_ne!(old, new);
+    let requests = whole.sandbox.journal().len() - before;
+    let killed = stream::iter(1..=requests).map(|n| async move {
+        let world = moved(latency).await;
+        killed_after(&world, n).await;
+        assert_whole(&world.ecr());
+        let there = tags(&world);
+        assert!(there == *old || there == *new, "killed after {n} requests: {there:?}");
+        world.sync().await.assert_exit(0);
+        assert_eq!(state(&world.ecr()), *expected, "killed after {n} requests");
+    });
+    killed.buffer_unordered(32).collect::<()>().await;
+}
+
+/// Registries, and the program that mirrors between them as a process.
+struct Program {
+    sandbox: Sandbox,
+    home: tempfile::TempDir,
+}
+
+impl Program {
+    /// So many images, whose every answer takes a while.
+    async fn new(images: usize) -> Self {
+        let latency = Duration::from_millis(5);
+        let standing = Options { mode: Mode::Standing, latency, ..Options::default() };
+        let sandbox = Sandbox::start(standing).await.unwrap();
+        let mut toml = format!(
+            "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"http://{}\"\n",
+            sandbox.ecr_address()
+        );
+        for n in 0..images {
+            sandbox.upstream().image(&format!("quay.io/team/app{n}:1")).attestations().push();
+            toml += &format!(
+                "[[image]]\nsource = \"{}/quay.io/team/app{n}\"\ntags = [\"1\"]\n\
+                 repository = \"app{n}\"\nplatforms = [\"linux/arm64\"]\n",
+                sandbox.address()
+            );
+        }
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("mirror.toml"), toml).unwrap();
+        Self { sandbox, home }
+    }
+
+    fn ecr(&self) -> Arc<Store> {
+        self.sandbox.ecr_store(ACCOUNT, "us-east-1")
+    }
+
+    fn spawn(&self, more: &[&str]) -> Child {
+        let mut command = at_home(self.home.path(), &[&["sync"], more].concat());
+        command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+        command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs it to its end.
+    async fn ended(&self, more: &[&str]) -> Option<i32> {
+        let mut child = self.spawn(more);
+        tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
+    }
+
+    /// Runs it until so many requests were answered, and kills it.
+    async fn killed_after(&self, requests: usize, more: &[&str]) {
+        let mut child = self.spawn(more);
+        while self.sandbox.journal().len() < requests && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_completes() {
+    let whole = Program::new(2).await;
+    assert_eq!(whole.ended(&[]).await, Some(0));
+    let (expected, requests) = (&state(&whole.ecr()), whole.sandbox.journal().len());
+    assert!(requests > 20, "{requests}");
+    let killed = stream::iter((1..requests).step_by(requests / 10)).map(|n| async move {
+        let program = Program::new(2).await;
+        program.killed_after(n, &[]).await;
+        assert_whole(&program.ecr());
+        assert_eq!(program.ended(&[]).await, Some(0), "killed after {n} requests");
+        assert_whole(&program.ecr());
+        assert_eq!(state(&program.ecr()), *expected, "killed after {n} requests");
+    });
+    killed.buffer_unordered(4).collect::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() {
+    let program = Program::new(8).await;
+    // what is running has its grace, in which it is killed
+    program.sandbox.faults().add("slow=20000@upstream".parse().unwrap());
+    let narrow = ["--concurrency", "1", "--deadline", "300ms"];
+    let mut child = program.spawn(&narrow);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(child.try_wait().unwrap(), None, "it is in its grace");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_whole(&program.ecr());
+    program.sandbox.faults().clear();
+    assert_eq!(program.ended(&["--deadline", "1h"]).await, Some(0));
+    assert_whole(&program.ecr());
+    let reached = (0..8).filter(|n| program.ecr().tag(&format!("app{n}"), "1").is_some());
+    assert_eq!(reached.count(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use std::{
 
 use aws_sdk_ecr::Client;
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
@@ -262,4 +263,28 @@ async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
     assert!(world.writes_since(0).len() < 4, "{:?}", world.writes_since(0));
     assert_exit(&world.run(&["apply", "--yes"], &both).await, 0);
     assert_exit(&world.run(&["plan", "--check"], &both).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_that_is_killed_at_any_moment_is_finished_by_the_next() {
+    let both = format!("{HUB}{QUAY}");
+    let whole = World::slow(Duration::from_millis(10)).await;
+    assert_exit(&whole.run(&["apply", "--yes"], &both).await, 0);
+    let requests = whole.sandbox.journal().len();
+    assert!(requests > 8, "{requests}");
+    let both = &both;
+    let killed = stream::iter((1..requests).step_by(3)).map(|n| async move {
+        let world = World::slow(Duration::from_millis(10)).await;
+        let mut command = world.command(&["apply", "--yes"], both);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while world.sandbox.journal().len() < n && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_exit(&world.run(&["apply", "--yes"], both).await, 0);
+        assert_exit(&world.run(&["plan", "--check"], both).await, 0);
+        assert_eq!(world.rules().await.len(), 2, "killed after {n} requests");
+    });
+    killed.buffer_unordered(4).collect::<()>().await;
 }

@@ -45,6 +45,17 @@ async fn killed_after(world: &World, requests: usize, work: impl Future<Output =
     }
 }
 
+/// Nothing points to what is not there: the secret that a rule names can be read.
+async fn assert_usable(world: &World) {
+    let Actual { rules, secrets, .. } = world.actual().await;
+    for (prefix, rule) in &rules {
+        let Some(arn) = &rule.credential_arn else { continue };
+        let secret = secrets.values().find(|secret| secret.arn == *arn);
+        let is_login = secret.is_some_and(|it| matches!(it.content, Content::Login(_)));
+        assert!(is_login, "rule {prefix} lacks its secret: {secrets:?}");
+    }
+}
+
 async fn removed(world: &World) {
     let planned = world.decide(removals).await;
     let applied = world.apply(&planned).await;
@@ -61,6 +72,7 @@ async fn a_set_up_that_is_killed_after_any_request_is_finished_by_the_next() {
     let killed = stream::iter(1..=requests).map(|n| async move {
         let world = slow().await;
         killed_after(&world, n, world.set_up()).await;
+        assert_usable(&world).await;
         world.set_up().await;
         assert_eq!(names(&world.plan().await), [], "killed after {n} requests");
         (n, state(&world).await)
@@ -85,6 +97,7 @@ async fn a_removal_that_is_killed_after_any_request_is_finished_by_the_next() {
         world.set_up().await;
         let before = world.sandbox.journal().len();
         killed_after(&world, before + n, removed(&world)).await;
+        assert_usable(&world).await;
         removed(&world).await;
         let found = state(&world).await;
         // and all of it comes back

@@ -16,6 +16,8 @@ pub struct Faults(Arc<Board>);
 #[derive(Debug, Default)]
 struct Board {
     switches: RwLock<Vec<Switch>>,
+    /// From where those that strike so many of a hundred begin to count.
+    seed: AtomicU64,
     /// Told whenever a fault is switched on or off.
     changed: watch::Sender<()>,
 }
@@ -42,6 +44,11 @@ impl Faults {
         switches.push(Switch { fault, matched, struck });
         drop(switches);
         self.0.changed.send_replace(());
+    }
+
+    /// Has faults that strike so many of a hundred requests strike others than with another seed.
+    pub fn sow(&self, seed: u64) {
+        self.0.seed.store(seed, Ordering::Relaxed);
     }
 
     /// Switches all off.
@@ -98,11 +105,11 @@ impl Faults {
     }
 
     fn strike(&self, name: Name, side: Side, meant: impl Fn(&Fault) -> bool) -> Option<Arg> {
-        let switches = self.switches();
+        let (switches, seed) = (self.switches(), self.0.seed.load(Ordering::Relaxed));
         let strikes = |switch: &&Switch| {
             let fault = &switch.fault;
             let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;
-            fault.name == name && one_side && meant(fault) && switch.counts()
+            fault.name == name && one_side && meant(fault) && switch.counts(seed)
         };
         let switch = switches.iter().find(strikes)?;
         switch.struck.store(true, Ordering::Relaxed);
@@ -112,14 +119,15 @@ impl Faults {
 
 impl Switch {
     /// Counts a matching request and tells whether the fault strikes it.
-    fn counts(&self) -> bool {
+    fn counts(&self, seed: u64) -> bool {
         let number = self.matched.fetch_add(1, Ordering::Relaxed);
         match self.fault.often {
             Often::Always => true,
             Often::First(limit) => number < limit,
             // a multiplicative hash spreads the strikes and repeats them in every run
             Often::Percent(percent) => {
-                let spread = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                let number = number.wrapping_add(seed).wrapping_add(1);
+                let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
                 spread % 100 < u64::from(percent)
             }
         }

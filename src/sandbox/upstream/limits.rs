@@ -66,6 +66,13 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Begins a new window for everyone.
+    pub fn renew(&self) {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 impl Budget {
     /// Puts the headers into an answer.
     pub fn tell(&self, headers: &mut HeaderMap) {

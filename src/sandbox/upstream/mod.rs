@@ -183,6 +183,11 @@ impl Upstream {
         &self.content
     }
 
+    /// Begins a new window of pulls for everyone.
+    pub fn renew_pulls(&self) {
+        self.limits.renew();
+    }
+
     /// Ends every token handed out so far.
     pub fn end_tokens(&self) {
         self.tokens.end_all();

@@ -1,0 +1,197 @@
+//! What there is to mirror, how it changes, and what the destination must then have.
+//!
+//! Bounded, however long it goes on: tags come from a short list and builds from another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ecr_mirror::{
+    model::Digest,
+    sandbox::{Store, Upstream},
+};
+use serde_json::Value;
+
+/// The registries and the repositories of which every tag is wanted.
+const SOURCES: [(&str, &str); 5] = [
+    ("docker.io", "team/hub"),
+    ("quay.io", "team/a"),
+    ("quay.io", "team/b"),
+    ("registry.example.com", "team/c"),
+    ("ghcr.io", "team/d"),
+];
+/// The source of which one platform is wanted besides, and where that goes.
+const PARTIAL: (usize, &str) = (1, "part");
+/// The tag that is always there.
+const STABLE: &str = "stable";
+/// Tags of a repository, at most, besides.
+const TAGS: u64 = 10;
+/// Builds that tags may point to.
+const BUILDS: u64 = 60;
+
+/// Repository and tag.
+type Place = (String, String);
+
+/// What there is, and what is at the destination after a clean run.
+pub(super) struct Catalogue {
+    drawn: u64,
+    /// Per source, what its tags point to.
+    sources: [BTreeMap<String, Digest>; SOURCES.len()],
+    /// What was reached; what vanished from the sources stays.
+    held: BTreeMap<Place, Digest>,
+    /// What was made of an index of which one platform is wanted.
+    parts: BTreeMap<Digest, Digest>,
+}
+
+impl Catalogue {
+    /// The same changes for the same seed.
+    pub(super) fn new(seed: u64) -> Self {
+        let (sources, held, parts) = Default::default();
+        Self { drawn: seed << 32, sources, held, parts }
+    }
+
+    /// The next number: SplitMix64.
+    pub(super) fn number(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.drawn ^ (self.drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.number() % limit
+    }
+
+    pub(super) fn one_of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len() as u64) as usize]
+    }
+
+    /// Everything is wanted, and a part of it twice.
+    pub(super) fn toml(&self) -> String {
+        let all = SOURCES.map(|(host, repository)| {
+            format!("[[image]]\nsource = \"{host}/{repository}\"\nselect = {{ glob = [\"*\"] }}\n")
+        });
+        let ((host, repository), part) = (SOURCES[PARTIAL.0], PARTIAL.1);
+        format!(
+            "[[destination]]\nregistry = \"{}\"\n{}\
+             [[image]]\nsource = \"{host}/{repository}\"\nselect = {{ glob = [\"*\"] }}\n\
+             repository = \"{part}\"\nplatforms = [\"linux/arm64\"]\n",
+            super::super::world::ECR,
+            all.concat(),
+        )
+    }
+
+    /// How many images are wanted.
+    pub(super) fn wanted(&self) -> usize {
+        let tags = |source: &BTreeMap<_, _>| source.len();
+        self.sources.iter().map(tags).sum::<usize>() + self.sources[PARTIAL.0].len()
+    }
+
+    /// Tags move, appear and vanish, and at times something is lost at the destination.
+    pub(super) fn change(&mut self, upstream: &Upstream, ecr: &Store) {
+        for source in 0..SOURCES.len() {
+            if !self.sources[source].contains_key(STABLE) {
+                self.put(upstream, source, STABLE);
+            }
+        }
+        for _ in 0..=self.below(8) {
+            let source = self.below(SOURCES.len() as u64) as usize;
+            let tag = match self.below(TAGS + 1) {
+                TAGS => STABLE.to_owned(),
+                number => format!("t{number}"),
+            };
+            let vanishes = tag != STABLE && self.below(3) == 0;
+            match vanishes && self.sources[source].remove(&tag).is_some() {
+                true => upstream.remove_tag(SOURCES[source].0, SOURCES[source].1, &tag),
+                false => self.put(upstream, source, &tag),
+            }
+        }
+        match self.below(4) {
+            0 => self.lose_repository(ecr),
+            1 => self.lose_tag(ecr),
+            _ => {}
+        }
+    }
+
+    /// Points a tag to one of the builds.
+    fn put(&mut self, upstream: &Upstream, source: usize, tag: &str) {
+        let build = self.below(BUILDS);
+        let (host, repository) = SOURCES[source];
+        let reference = format!("{host}/{repository}:{tag}");
+        let image = upstream.image(&reference).seed(build).layers(1 + build as usize % 3);
+        let image = image.platforms(["linux/arm64", "linux/amd64"]);
+        let image = match build % 5 {
+            0 => image.docker(),
+            1 => image.single(),
+            2 => image.nested(),
+            3 => image.attestations(),
+            _ => image,
+        };
+        let image = image.layer_size(1 << (10 + build % 8));
+        let digest = image.base(["debian", "alpine"][build as usize % 2]).push();
+        self.sources[source].insert(tag.to_owned(), digest);
+    }
+
+    fn lose_repository(&mut self, ecr: &Store) {
+        let all: BTreeSet<String> = self.held.keys().map(|(name, _)| name.clone()).collect();
+        let Some(lost) = all.into_iter().nth(self.below(6) as usize) else { return };
+        ecr.delete_repository(&lost).unwrap();
+        self.held.retain(|(name, _), _| *name != lost);
+    }
+
+    fn lose_tag(&mut self, ecr: &Store) {
+        let at = self.below(self.held.len().max(1) as u64) as usize;
+        let Some((name, tag)) = self.held.keys().nth(at).cloned() else { return };
+        ecr.delete_tag(&name, &tag).unwrap();
+        self.held.remove(&(name, tag));
+    }
+
+    /// What of the sources belongs where; of a part, the index it is made of.
+    fn places(&self) -> impl Iterator<Item = (Place, &Digest)> {
+        let at = |name: &str, source: usize| {
+            let name = name.to_owned();
+            self.sources[source].iter().map(move |(tag, to)| ((name.clone(), tag.clone()), to))
+        };
+        let all = SOURCES.iter().enumerate().flat_map(move |(n, (_, name))| at(name, n));
+        all.chain(at(PARTIAL.1, PARTIAL.0))
+    }
+
+    /// What was there is there, as it was or as it is wanted.
+    pub(super) fn assert_nothing_lost(&self, ecr: &Store, what: &str) {
+        let wanted: BTreeMap<Place, &Digest> = self.places().collect();
+        for (place, held) in &self.held {
+            let (name, tag) = place;
+            let found = ecr.tag(name, tag).unwrap_or_else(|| panic!("{what}: {place:?} is gone"));
+            let is_wanted = match wanted.get(place) {
+                Some(root) if name == PARTIAL.1 => {
+                    self.parts.get(root).is_none_or(|part| *part == found)
+                }
+                Some(root) => **root == found,
+                None => false,
+            };
+            assert!(found == *held || is_wanted, "{what}: {place:?} points to {found}");
+        }
+    }
+
+    /// The destination has exactly what is wanted, and what vanished since it was.
+    pub(super) fn assert_reached(&mut self, ecr: &Store, report: &Value, what: &str) {
+        let digest = |value: &Value| value.as_str().unwrap().parse::<Digest>().unwrap();
+        for row in report["images"].as_array().unwrap() {
+            if row["destination"].as_str().unwrap().contains(&format!("/{}:", PARTIAL.1)) {
+                let (root, part) = (digest(&row["source_digest"]), digest(&row["digest"]));
+                let known = self.parts.entry(root).or_insert_with(|| part.clone());
+                assert_eq!(*known, part, "{what}: the same index gives the same part");
+            }
+        }
+        let place = |(place, root): (Place, &Digest)| {
+            let is_part = place.0 == PARTIAL.1;
+            let to = if is_part { &self.parts[root] } else { root };
+            (place, to.clone())
+        };
+        let wanted: Vec<(Place, Digest)> = self.places().map(place).collect();
+        self.held.extend(wanted);
+        let found = ecr.repositories().into_iter().flat_map(|name| {
+            let tags = ecr.tags(&name).into_iter();
+            tags.map(move |(tag, to)| ((name.clone(), tag), to)).collect::<Vec<_>>()
+        });
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), self.held, "{what}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The process that mirrors: this test program once more, told over its standard input what to
+//! mirror, as often as it is told.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write as _, stdin, stdout},
+    net::SocketAddr,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use ecr_mirror::{
+    commands::ends,
+    engine::{Intent, Shutdown},
+    model::event::Silent,
+    registry::{Outage, Patience, Reach, Stall, Transport, retry::Retry},
+};
+use serde_json::Value;
+
+use super::super::world::{TRANSFERS, mirror};
+
+/// Where its registries are; what makes it a client.
+const ADDRESS: &str = "ECR_MIRROR_SOAK_SANDBOX";
+/// What its reports begin with, among what a test program prints.
+const REPORT: &str = "report: ";
+
+/// The process, seen by the one that started it.
+pub(super) struct Client {
+    child: Child,
+    told: ChildStdin,
+    tells: Option<BufReader<ChildStdout>>,
+}
+
+/// What the process holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    /// Resident memory, in KiB.
+    pub(super) resident: u64,
+    /// Open files and sockets.
+    pub(super) descriptors: usize,
+}
+
+impl Client {
+    pub(super) fn start(sandbox: SocketAddr) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "soak::client::mirrors_what_it_is_told", "--ignored", "--nocapture"])
+            .env(ADDRESS, sandbox.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (told, tells) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, told, tells: Some(BufReader::new(tells)) }
+    }
+
+    /// Has it mirror, and gives its report.
+    pub(super) async fn sync(&mut self, toml: &str, within: Duration, what: &str) -> Value {
+        writeln!(self.told, "{}", serde_json::to_string(toml).unwrap()).unwrap();
+        let mut tells = self.tells.take().expect("it is asked once at a time");
+        let answer = tokio::task::spawn_blocking(move || {
+            let report = (&mut tells).lines().map_while(Result::ok).find_map(|line| {
+                let (_, report) = line.split_once(REPORT)?;
+                Some(serde_json::from_str(report).unwrap())
+            });
+            (tells, report)
+        });
+        let Ok(answer) = tokio::time::timeout(within, answer).await else {
+            // which also ends the thread that listens to it
+            self.child.kill().unwrap();
+            panic!("{what}: the run is not over after {within:?}");
+        };
+        let (tells, report) = answer.unwrap();
+        self.tells = Some(tells);
+        report.unwrap_or_else(|| panic!("{what}: the process ended: {:?}", self.child.wait()))
+    }
+
+    /// What the kernel says of it.
+    pub(super) fn usage(&self) -> Usage {
+        let proc = format!("/proc/{}", self.child.id());
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let resident = line.split_whitespace().next().unwrap().parse().unwrap();
+        let descriptors = fs::read_dir(format!("{proc}/fd")).unwrap().count();
+        Usage { resident, descriptors }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // a failed test must not leave it behind
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The usual patience with waits that are over soon: what stands still costs the soak its time.
+fn short() -> Patience {
+    let millis = Duration::from_millis;
+    let retry = Retry { attempts: 6, first: millis(20), longest: millis(500) };
+    let stall = Stall {
+        answer: millis(2_000),
+        read: millis(1_000),
+        send: millis(1_000),
+        completion: millis(2_000),
+    };
+    Patience::new(retry, stall, Outage::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a part of the soak, which starts it"]
+async fn mirrors_what_it_is_told() {
+    let Ok(sandbox) = std::env::var(ADDRESS) else { return };
+    let reach = Reach::Sandbox(sandbox.parse().unwrap());
+    for line in stdin().lines().map_while(Result::ok) {
+        let toml: String = serde_json::from_str(&line).unwrap();
+        let world = ends::World::over(Transport::new(reach), TRANSFERS, &short());
+        let observer = Arc::new(Silent);
+        let report = mirror(&world, &toml, Intent::Mirror, observer, Shutdown::default()).await;
+        let mut out = stdout().lock();
+        writeln!(out, "{REPORT}{}", serde_json::to_string(&report).unwrap()).unwrap();
+        out.flush().unwrap();
+    }
+}
