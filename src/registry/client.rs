@@ -80,6 +80,7 @@ impl Registry {
             None => transport.clone(),
         };
         let base = base(&host, settings.scheme)?;
+        let meter = Arc::new(meter.of(host.as_str()));
         let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
             let registry = Self::new(mirror, settings, &transport, Arc::clone(&meter))?;
             Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
