@@ -36,6 +36,10 @@ const REDIRECTS: usize = 5;
 /// How often one request is sent at most: bare, with what is known, with what is new.
 const LOGINS: usize = 3;
 
+/// How long a part of a path may be and still be shown, in bytes: a digest of SHA-512 with its name
+/// is not much shorter, and tags have at most 128.
+const LONGEST_PART: usize = 135;
+
 /// One registry, as [`Source`](super::Source) and as [`Destination`](super::Destination).
 #[derive(Debug)]
 pub struct Registry {
@@ -75,17 +79,18 @@ impl Registry {
         transport: &Transport,
         meter: Arc<Meter>,
     ) -> Result<Self> {
+        let base = base(&host, settings.scheme)?;
+        let meter = Arc::new(meter.of(host.as_str()));
+        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
+            let registry = Self::new(mirror, settings, transport, Arc::clone(&meter))?;
+            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
+        });
+        let mirrors = mirrors.collect::<Result<_>>()?;
+        // its own CA is nobody else's
         let transport = match &settings.certificate {
             Some(certificate) => transport.trusting(certificate),
             None => transport.clone(),
         };
-        let base = base(&host, settings.scheme)?;
-        let meter = Arc::new(meter.of(host.as_str()));
-        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
-            let registry = Self::new(mirror, settings, &transport, Arc::clone(&meter))?;
-            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
-        });
-        let mirrors = mirrors.collect::<Result<_>>()?;
         let auth = Authenticator::new(
             (&host, &base),
             settings.credentials,
@@ -143,7 +148,17 @@ impl Registry {
         url
     }
 
-    /// How an error names a request: no scheme, no query, no upload state.
+    /// The URL with TLS where that makes it the registry's own: a proxy that ends TLS leaves
+    /// registries believing in plain HTTP.
+    pub(super) fn over_tls(&self, url: Url) -> Url {
+        let mut secure = url.clone();
+        let is_own =
+            secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
+        if is_own { secure } else { url }
+    }
+
+    /// How an error names a request: no scheme, no query, no upload state, and nothing as long as
+    /// what lets in whoever has it.
     pub(super) fn subject(&self, method: &Method, url: &Url) -> String {
         let host = match self.transport.same_origin(url, &self.base) {
             true => self.host.to_string(),
@@ -154,7 +169,7 @@ impl Registry {
             Some((before, state)) if !state.is_empty() => {
                 format!("{method} {host}{before}{uploads}…")
             }
-            _ => format!("{method} {host}{}", url.path()),
+            _ => format!("{method} {host}{}", shown(url.path())),
         }
     }
 
@@ -293,9 +308,7 @@ impl Registry {
                 no.slow_down(pace);
                 return Ok(Err(no));
             }
-            let next = next_hop(&url, response.headers());
-            // never from HTTPS to plain HTTP
-            let next = next.filter(|to| url.scheme() == "http" || self.transport.is_private(to));
+            let next = next_hop(&self.transport, &url, response.headers());
             url = next.ok_or_else(|| {
                 Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
             })?;
@@ -355,10 +368,17 @@ async fn turn(pace: Option<&Pace>) {
     }
 }
 
-/// Where a redirect leads.
-fn next_hop(from: &Url, headers: &HeaderMap) -> Option<Url> {
+/// Where a redirect leads; never from HTTPS to plain HTTP.
+fn next_hop(transport: &Transport, from: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    from.join(location).ok().filter(|to| matches!(to.scheme(), "https" | "http"))
+    let to = from.join(location).ok().filter(|to| matches!(to.scheme(), "https" | "http"))?;
+    (from.scheme() == "http" || transport.is_private(&to)).then_some(to)
+}
+
+/// A path without its longest parts: what is longer than a digest may be a signature.
+fn shown(path: &str) -> String {
+    let part = |part| if str::len(part) > LONGEST_PART { "…" } else { part };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -389,15 +409,22 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_absolute_or_relative() {
+    fn a_redirect_is_absolute_or_relative_and_never_leaves_tls() {
+        let direct = Transport::new(Reach::Direct);
         for (from, location, expected) in [
             ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
             ("https://a/v2/x", "/y", Some("https://a/y")),
             ("http://a/v2/x", "http://b/y", Some("http://b/y")),
             ("http://a/v2/x", "ftp://b/y", None),
+            ("https://a/v2/x", "http://a/y", None),
+            ("https://a/v2/x", "http://b/y", None),
+            ("https://a/v2/x", "//b/y", Some("https://b/y")),
+            ("https://a/v2/x", "file:///etc/passwd", None),
+            ("https://a/v2/x", "http://localhost:1/y", Some("http://localhost:1/y")),
+            ("https://a/v2/x", "http://localhost.example/y", None),
         ] {
             let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
-            let next = next_hop(&from.parse().unwrap(), &headers);
+            let next = next_hop(&direct, &from.parse().unwrap(), &headers);
             assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
         }
     }

@@ -193,10 +193,13 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
     })
 }
 
-/// A text from outside, fit for a terminal: one line, no control characters, not long.
+/// A text from outside, fit for a terminal: one line, nothing that steers it or turns text around,
+/// not long.
 pub(crate) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(MESSAGE_LIMIT).collect()
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    words.join(" ").chars().filter(|c| !steers(*c)).take(MESSAGE_LIMIT).collect()
 }
 
 /// Code and message, from an OCI envelope or from what token services say instead.

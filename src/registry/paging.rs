@@ -18,7 +18,7 @@ use super::{
     exchange::{Call, Whose},
     retry::Retry,
     token::limited,
-    transport::Lane,
+    transport::{Lane, authority},
 };
 use crate::model::{Error, Kind, Listed, Repository, Result};
 
@@ -111,6 +111,7 @@ impl Registry {
         let fetch = || async {
             let answer = self.send(&call).await?;
             let next = next_link(answer.headers()).and_then(|link| call.url.join(&link).ok());
+            let next = next.map(|next| self.over_tls(next));
             let subject = answer.subject.clone();
             let page = answer.bytes(PAGE_LIMIT).await?;
             let page = serde_json::from_slice(&page).map_err(|error| {
@@ -121,8 +122,14 @@ impl Registry {
         };
         let (page, next) = self.meter.retry().run(&self.meter, fetch).await?;
         // the login goes along: to this registry only, and onwards only
-        let next =
-            next.filter(|next| self.transport.same_origin(next, &self.base) && *next != call.url);
+        let next = next.filter(|next| match self.transport.same_origin(next, &self.base) {
+            true => *next != call.url,
+            false => {
+                let (host, other) = (&self.host, authority(next));
+                tracing::warn!("`{host}` goes on with a list at `{other}`, which is not asked");
+                false
+            }
+        });
         Ok((page, next))
     }
 }

@@ -110,15 +110,10 @@ impl Registry {
 
     fn session(&self, answer: &Answer) -> Result<Session> {
         let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
-        let mut location = named.ok_or_else(|| {
+        let location = named.map(|to| self.over_tls(to)).ok_or_else(|| {
             let problem = format!("{}: no `Location` to upload to", answer.subject);
             Error::new(Kind::Protocol, problem).hint(NO_LOCATION)
         })?;
-        let mut secure = location.clone();
-        if secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base) {
-            // a proxy that ends TLS leaves registries believing in plain HTTP
-            location = secure;
-        }
         // content never leaves TLS, whoever says so
         let is_private = self.transport.is_private(&location) || self.base.scheme() == "http";
         if !(is_private && matches!(location.scheme(), "https" | "http")) {
