@@ -48,6 +48,8 @@ pub struct Registry {
     pub(super) meter: Arc<Meter>,
     pub(super) transport: Transport,
     pub(super) mirrors: Vec<Mirror>,
+    /// The blobs that mirrors sent.
+    pub(super) mirrored: Mutex<HashMap<Digest, Mirrored>>,
     paces: Paces,
     auth: Authenticator,
     permits: Arc<Semaphore>,
@@ -66,6 +68,15 @@ pub(super) struct Mirror {
     pub(super) registry: Registry,
     /// Set once it did not answer; it is then left alone.
     pub(super) is_gone: AtomicBool,
+}
+
+/// What mirrors did with one blob.
+#[derive(Debug, Default)]
+pub(super) struct Mirrored {
+    /// Readings that they sent and that did not turn out damaged.
+    pub(super) readings: usize,
+    /// One did: they are not asked for it again.
+    pub(super) is_damaged: bool,
 }
 
 impl Registry {
@@ -105,6 +116,7 @@ impl Registry {
             meter,
             transport,
             mirrors,
+            mirrored: Mutex::default(),
             paces: settings.paces,
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),

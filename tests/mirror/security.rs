@@ -3,9 +3,13 @@
 
 use std::fs;
 
-use ecr_mirror::config::Config;
+use ecr_mirror::{config::Config, engine::Intent, model::outcome::Outcome};
 
-use super::{process::at_home, world::ECR};
+use super::{
+    content::{HOST, assert_whole, put_image},
+    process::at_home,
+    world::{ECR, World},
+};
 
 /// A password in all the forms it takes on its way, and what else lets in whoever has it: tokens of
 /// the sandbox's services, ECR's login, signatures, the state of uploads.
@@ -60,4 +64,28 @@ fn a_configuration_shows_no_password() {
     let config = Config::parse("mirror.toml", &toml, ".".as_ref(), &|_| None).unwrap();
     let shown = format!("{config:?}");
     assert!(shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
+    const MIRROR: &str = "mirror.example.com";
+    let layer = b"the content of a layer".repeat(1 << 12);
+    let damaged = [&layer[1..], b"x"].concat();
+    let world = World::new()
+        .await
+        .configured(&format!("[registry.\"{HOST}\"]\nmirrors = [\"{MIRROR}\"]"))
+        .select("quay.io/team/app:1", "");
+    put_image(world.upstream(), "team/app", &layer, &layer);
+    let digest = ecr_mirror::model::Digest::of(&layer);
+    world.upstream().put_raw_blob(MIRROR, "team/app", &digest, &damaged);
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    let readings = |host: &str| {
+        let of = format!("GET {host}/v2/team/app/blobs/{digest}");
+        run.at_sources().iter().filter(|asked| asked.starts_with(&of)).count()
+    };
+    assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.at_sources());
+    assert!(run.report.bytes.from_source >= Some(2 * layer.len() as u64));
+    assert_whole(&world.ecr());
+    world.plan(Intent::Plan).await.assert_exit(0).assert_all(Outcome::UpToDate);
 }
