@@ -25,6 +25,7 @@ use super::{
     errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
     exchange::{Answer, Call, Leave, No, Whose},
     pace::{Pace, Paces},
+    path::{next_hop, shown},
     settings::{Settings, base},
     token::limited,
     transport::{Lane, Transport, authority},
@@ -35,10 +36,6 @@ const REDIRECTS: usize = 5;
 
 /// How often one request is sent at most: bare, with what is known, with what is new.
 const LOGINS: usize = 3;
-
-/// How long a part of a path may be and still be shown, in bytes: a digest of SHA-512 with its name
-/// is not much shorter, and tags have at most 128.
-const LONGEST_PART: usize = 135;
 
 /// One registry, as [`Source`](super::Source) and as [`Destination`](super::Destination).
 #[derive(Debug)]
@@ -176,13 +173,7 @@ impl Registry {
             true => self.host.to_string(),
             false => authority(url),
         };
-        let uploads = "/blobs/uploads/";
-        match url.path().split_once(uploads) {
-            Some((before, state)) if !state.is_empty() => {
-                format!("{method} {host}{before}{uploads}…")
-            }
-            _ => format!("{method} {host}{}", shown(url.path())),
-        }
+        format!("{method} {host}{}", shown(url.path()))
     }
 
     /// Sends the request until it is let in, and gives a 2xx answer.
@@ -380,19 +371,6 @@ async fn turn(pace: Option<&Pace>) {
     }
 }
 
-/// Where a redirect leads; never from HTTPS to plain HTTP.
-fn next_hop(transport: &Transport, from: &Url, headers: &HeaderMap) -> Option<Url> {
-    let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    let to = from.join(location).ok().filter(|to| matches!(to.scheme(), "https" | "http"))?;
-    (from.scheme() == "http" || transport.is_private(&to)).then_some(to)
-}
-
-/// A path without its longest parts: what is longer than a digest may be a signature.
-fn shown(path: &str) -> String {
-    let part = |part| if str::len(part) > LONGEST_PART { "…" } else { part };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,32 +390,31 @@ mod tests {
                 "GET docker.io/v2/a/blobs/uploads/…",
             ),
             (
+                "https://registry-1.docker.io/artifacts-downloads/LONG",
+                "GET docker.io/artifacts-downloads/…",
+            ),
+            ("https://storage.example.com/LONG/x", "GET storage.example.com/…/x"),
+            (
                 "https://registry-1.docker.io/v2/a/blobs/uploads/",
                 "GET docker.io/v2/a/blobs/uploads/",
             ),
         ] {
+            let url = url.replace("LONG", &"s".repeat(200));
             assert_eq!(hub.subject(&Method::GET, &url.parse().unwrap()), expected);
         }
     }
 
     #[test]
-    fn a_redirect_is_absolute_or_relative_and_never_leaves_tls() {
-        let direct = Transport::new(Reach::Direct);
-        for (from, location, expected) in [
-            ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
-            ("https://a/v2/x", "/y", Some("https://a/y")),
-            ("http://a/v2/x", "http://b/y", Some("http://b/y")),
-            ("http://a/v2/x", "ftp://b/y", None),
-            ("https://a/v2/x", "http://a/y", None),
-            ("https://a/v2/x", "http://b/y", None),
-            ("https://a/v2/x", "//b/y", Some("https://b/y")),
-            ("https://a/v2/x", "file:///etc/passwd", None),
-            ("https://a/v2/x", "http://localhost:1/y", Some("http://localhost:1/y")),
-            ("https://a/v2/x", "http://localhost.example/y", None),
+    fn only_the_registrys_own_urls_are_taken_for_https() {
+        let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Reach::Direct));
+        let own = Registry::new(host, Settings::default(), &direct, Arc::default()).unwrap();
+        for (url, expected) in [
+            ("http://r.example.com/x", "https://r.example.com/x"),
+            ("https://r.example.com/x", "https://r.example.com/x"),
+            ("http://r.example.com:8080/x", "http://r.example.com:8080/x"),
+            ("http://elsewhere.example/x", "http://elsewhere.example/x"),
         ] {
-            let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
-            let next = next_hop(&direct, &from.parse().unwrap(), &headers);
-            assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
+            assert_eq!(own.over_tls(url.parse().unwrap()).as_str(), expected);
         }
     }
 }

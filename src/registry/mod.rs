@@ -26,6 +26,7 @@ mod exchange;
 pub(crate) mod flight;
 mod hub;
 mod paging;
+mod path;
 mod patience;
 mod quay;
 mod source;
