@@ -61,6 +61,13 @@ impl Source for Supply {
         }
     }
 
+    fn disavow(&self, blob: &Digest) -> bool {
+        match self {
+            Self::Registry(it) => it.disavow(blob),
+            Self::Layout(it) => it.disavow(blob),
+        }
+    }
+
     fn allowance(&self) -> Option<Allowance> {
         match self {
             Self::Registry(it) => it.allowance(),

@@ -130,6 +130,13 @@ pub(super) struct Yard {
     pub(super) meter: Arc<Meter>,
 }
 
+impl Yard {
+    /// The meter of the lane's registry.
+    fn meter<D>(&self, lane: &Lane<D>) -> Meter {
+        self.meter.of(&lane.group.end.site.to_string())
+    }
+}
+
 /// A blob to upload to one lane.
 struct Upload<'a, D> {
     lane: &'a Lane<D>,
@@ -261,14 +268,15 @@ impl<S: Source> Crew<'_, S> {
         // one for all lanes: each is another registry's, with connections of its own
         let transfer = self.yard.transfers.acquire().await;
         self.progress.expected.add(blob.size * uploads.len() as u64);
-        let (mut placed, meter) = (Vec::new(), &self.yard.meter);
+        let mut placed = Vec::new();
         for attempt in 1.. {
             let mut pause = Duration::ZERO;
             for (upload, error) in
                 self.attempt(blob, std::mem::take(&mut uploads), &mut placed).await
             {
                 // each lane's own error decides for it and for no other
-                match meter.retry().grant(meter, error, attempt) {
+                let meter = self.yard.meter(upload.lane);
+                match meter.retry().grant(&meter, error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
                         uploads.push(upload);
@@ -299,7 +307,7 @@ impl<S: Source> Crew<'_, S> {
             upload.session = None;
             match result {
                 Ok(()) => {
-                    self.yard.meter.patience.earned();
+                    self.yard.meter(upload.lane).patience.earned();
                     self.yard.tally.pushed();
                     upload.lane.pushed.add(blob.size);
                     let carrier = upload.carrier.take();

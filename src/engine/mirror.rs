@@ -149,7 +149,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         shutdown: Shutdown,
     ) -> Self {
         let origin = |(site, (source, reserve)): (Site, _)| {
-            let meter = Arc::clone(&meters.source);
+            let meter = Arc::new(meters.source.of(&site.to_string()));
             let origin = Origin::new(site, (source, Budget::new(reserve)), meter);
             (origin.site.clone(), Arc::new(origin))
         };

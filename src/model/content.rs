@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::{Error, Kind, Result},
@@ -77,6 +77,7 @@ pub struct Descriptor {
     /// The content's digest.
     pub digest: Digest,
     /// The content's length in bytes.
+    #[serde(deserialize_with = "size")]
     pub size: u64,
     /// In an index: what the manifest is for.
     #[serde(default)]
@@ -87,6 +88,16 @@ pub struct Descriptor {
     /// Of a referrer: what kind of thing it says about its subject.
     #[serde(default)]
     pub artifact_type: Option<String>,
+}
+
+/// The largest size a descriptor may tell, 16 TiB: so that sums of what others say stay numbers.
+const SIZE_LIMIT: u64 = 16 << 40;
+
+fn size<'de, D: Deserializer<'de>>(told: D) -> std::result::Result<u64, D::Error> {
+    match u64::deserialize(told)? {
+        size if size <= SIZE_LIMIT => Ok(size),
+        size => Err(de::Error::custom(format!("{size} B is no content's size"))),
+    }
 }
 
 impl Descriptor {
@@ -335,6 +346,24 @@ mod tests {
             ("<html>", Some(list), Err(Kind::Corrupt)),
         ] {
             assert_eq!(taken(json, served), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_nothing_has_is_no_size() {
+        let digest = Digest::of(b"");
+        for (size, is_size) in [
+            ("0", true),
+            ("17592186044416", true),
+            ("17592186044417", false),
+            ("18446744073709551615", false),
+            ("18446744073709551616", false),
+            ("-1", false),
+            ("1.5", false),
+            ("\"1\"", false),
+        ] {
+            let json = format!(r#"{{"digest":"{digest}","size":{size}}}"#);
+            assert_eq!(serde_json::from_str::<Descriptor>(&json).is_ok(), is_size, "{size}");
         }
     }
 

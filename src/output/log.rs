@@ -1,14 +1,21 @@
 //! The log: events of the program on stderr, beside the progress and not through it.
 //!
-//! Guards that libraries' wire traces, which would carry credentials, are off at every `-v`.
+//! Guards that libraries' wire traces, which would carry credentials, are off at every `-v`, and
+//! whatever `RUST_LOG` says.
 
 use std::io;
 
 use clap::ValueEnum;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    filter::LevelFilter,
+    fmt::{MakeWriter, format::debug_fn},
+    layer::SubscriberExt,
+};
 
-use super::Screen;
+use super::{Screen, printable};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -62,6 +69,9 @@ pub fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
         tracing::subscriber::set_global_default(subscriber(filter, look, Beside(screen.clone())));
 }
 
+/// The most that is ever logged: the AWS libraries' traces show requests and answers whole.
+const CEILING: LevelFilter = LevelFilter::DEBUG;
+
 /// How lines are formed.
 struct Look {
     verbosity: Verbosity,
@@ -75,12 +85,21 @@ where
 {
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(look.ansi);
-    match (look.format, look.verbosity) {
-        (LogFormat::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
-        (LogFormat::Text, Verbosity::Debug) => Box::new(lines.compact().finish()),
-        (LogFormat::Text, _) => {
-            Box::new(lines.compact().with_target(false).without_time().finish())
+    if look.format == LogFormat::Json {
+        return Box::new(lines.json().flatten_event(true).finish().with(CEILING));
+    }
+    // an error's text may be a registry's: the library escapes the message and no field
+    let fields = debug_fn(|line, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(line, "{}", printable(&value)),
+            name => write!(line, "{name}={}", printable(&value)),
         }
+    });
+    let lines = lines.compact().fmt_fields(fields.delimited(" "));
+    match look.verbosity {
+        Verbosity::Debug => Box::new(lines.finish().with(CEILING)),
+        _ => Box::new(lines.with_target(false).without_time().finish().with(CEILING)),
     }
 }
 
@@ -115,16 +134,20 @@ mod tests {
 
     /// What is logged at this verbosity, of one event a level of ours and of a library's trace.
     fn logged(verbosity: Verbosity, format: LogFormat) -> String {
+        logged_with(verbosity.directives(), verbosity, format)
+    }
+
+    fn logged_with(directives: &str, verbosity: Verbosity, format: LogFormat) -> String {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let writer = {
             let sink = sink.clone();
             move || Sink(sink.clone())
         };
         let look = Look { verbosity, format, ansi: false };
-        let filter = EnvFilter::new(verbosity.directives());
+        let filter = EnvFilter::new(directives);
         tracing::subscriber::with_default(subscriber(filter, look, writer), || {
             tracing::error!("ours-error");
-            tracing::warn!("ours-warn \u{1b}[2J");
+            tracing::warn!(error = ?Raw, "ours-warn \u{1b}[2J");
             tracing::info!("ours-info");
             tracing::debug!("ours-debug");
             tracing::warn!(target: "aws_config", "theirs-warn");
@@ -134,6 +157,15 @@ mod tests {
         });
         let bytes = sink.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// Shows itself with what steers a terminal.
+    struct Raw;
+
+    impl std::fmt::Debug for Raw {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("\u{1b}[2J\u{9b}2J")
+        }
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -165,6 +197,20 @@ mod tests {
             }
             assert!(!text.contains("Bearer") && !text.contains('\u{1b}'), "{text}");
         }
+    }
+
+    #[test]
+    fn no_directive_lets_the_wire_through() {
+        for directives in ["trace", "hyper=trace", "warn,hyper=trace", "aws_config=debug,trace"] {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let text = logged_with(directives, Verbosity::Normal, format);
+                assert!(!text.contains("theirs-trace"), "{directives}: {text}");
+                assert!(!text.contains('\u{1b}'), "{directives}: {text:?}");
+            }
+        }
+        let text = logged_with("trace", Verbosity::Normal, LogFormat::Text);
+        assert!(text.contains("ours-debug") && text.contains("theirs-debug"), "{text}");
+        assert!(!text.contains('\u{9b}'), "{text:?}");
     }
 
     #[test]

@@ -336,15 +336,20 @@ impl Authenticator {
         }
     }
 
-    async fn token(&self, key: TokenRequest) -> Result<Pass> {
-        let identity = match self.identity().await? {
-            Identity::Anonymous => Identity::Anonymous,
-            known if self.is_trusted(&key.realm) => known,
+    /// Who asks this token service: nobody, where it is none of the registry's.
+    async fn identity_at(&self, realm: &Url) -> Result<Identity> {
+        match self.identity().await? {
+            Identity::Anonymous => Ok(Identity::Anonymous),
+            known if self.is_trusted(realm) => Ok(known),
             _ => {
-                self.warn(&key.realm);
-                Identity::Anonymous
+                self.warn(realm);
+                Ok(Identity::Anonymous)
             }
-        };
+        }
+    }
+
+    async fn token(&self, key: TokenRequest) -> Result<Pass> {
+        let identity = self.identity_at(&key.realm).await?;
         let asker =
             Asker { transport: self.transport.clone(), meter: Arc::clone(&self.meter), identity };
         let wanted = key.clone();

@@ -183,7 +183,7 @@ impl<S: Source> Download<S> {
                     self.meter.bytes.add(chunk.len() as u64);
                     self.hasher.update(&chunk);
                     if self.offset >= self.blob.size {
-                        self.verify()?;
+                        self.verify().map_err(|damage| self.blame(damage))?;
                     }
                     return Ok(Some(chunk));
                 }
@@ -219,6 +219,15 @@ impl<S: Source> Download<S> {
         self.fruitless += 1;
         tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke");
         self.meter.retry().pause(&self.meter, error, self.fruitless).await
+    }
+
+    /// The error for damage: what was handed on cannot be taken back, so that only a new reading
+    /// helps, where one may.
+    fn blame(&self, damage: Error) -> Error {
+        match self.source.disavow(&self.blob.digest) {
+            true => Error::new(Kind::Unavailable, "a mirror sent damaged content").because(damage),
+            false => damage,
+        }
     }
 
     fn verify(&mut self) -> Result<()> {

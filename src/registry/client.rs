@@ -25,6 +25,7 @@ use super::{
     errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
     exchange::{Answer, Call, Leave, No, Whose},
     pace::{Pace, Paces},
+    path::{next_hop, shown},
     settings::{Settings, base},
     token::limited,
     transport::{Lane, Transport, authority},
@@ -44,6 +45,8 @@ pub struct Registry {
     pub(super) meter: Arc<Meter>,
     pub(super) transport: Transport,
     pub(super) mirrors: Vec<Mirror>,
+    /// The blobs that mirrors sent.
+    pub(super) mirrored: Mutex<HashMap<Digest, Mirrored>>,
     paces: Paces,
     auth: Authenticator,
     permits: Arc<Semaphore>,
@@ -64,6 +67,15 @@ pub(super) struct Mirror {
     pub(super) is_gone: AtomicBool,
 }
 
+/// What mirrors did with one blob.
+#[derive(Debug, Default)]
+pub(super) struct Mirrored {
+    /// Readings that they sent and that did not turn out damaged.
+    pub(super) readings: usize,
+    /// One did: they are not asked for it again.
+    pub(super) is_damaged: bool,
+}
+
 impl Registry {
     /// Makes ready; connects to nothing yet.
     ///
@@ -75,16 +87,18 @@ impl Registry {
         transport: &Transport,
         meter: Arc<Meter>,
     ) -> Result<Self> {
+        let base = base(&host, settings.scheme)?;
+        let meter = Arc::new(meter.of(host.as_str()));
+        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
+            let registry = Self::new(mirror, settings, transport, Arc::clone(&meter))?;
+            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
+        });
+        let mirrors = mirrors.collect::<Result<_>>()?;
+        // its own CA is nobody else's
         let transport = match &settings.certificate {
             Some(certificate) => transport.trusting(certificate),
             None => transport.clone(),
         };
-        let base = base(&host, settings.scheme)?;
-        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
-            let registry = Self::new(mirror, settings, &transport, Arc::clone(&meter))?;
-            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
-        });
-        let mirrors = mirrors.collect::<Result<_>>()?;
         let auth = Authenticator::new(
             (&host, &base),
             settings.credentials,
@@ -99,6 +113,7 @@ impl Registry {
             meter,
             transport,
             mirrors,
+            mirrored: Mutex::default(),
             paces: settings.paces,
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
@@ -142,19 +157,23 @@ impl Registry {
         url
     }
 
-    /// How an error names a request: no scheme, no query, no upload state.
+    /// The URL with TLS where that makes it the registry's own: a proxy that ends TLS leaves
+    /// registries believing in plain HTTP.
+    pub(super) fn over_tls(&self, url: Url) -> Url {
+        let mut secure = url.clone();
+        let is_own =
+            secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
+        if is_own { secure } else { url }
+    }
+
+    /// How an error names a request: no scheme, no query, no upload state, and nothing as long as
+    /// what lets in whoever has it.
     pub(super) fn subject(&self, method: &Method, url: &Url) -> String {
         let host = match self.transport.same_origin(url, &self.base) {
             true => self.host.to_string(),
             false => authority(url),
         };
-        let uploads = "/blobs/uploads/";
-        match url.path().split_once(uploads) {
-            Some((before, state)) if !state.is_empty() => {
-                format!("{method} {host}{before}{uploads}…")
-            }
-            _ => format!("{method} {host}{}", url.path()),
-        }
+        format!("{method} {host}{}", shown(url.path()))
     }
 
     /// Sends the request until it is let in, and gives a 2xx answer.
@@ -292,30 +311,13 @@ impl Registry {
                 no.slow_down(pace);
                 return Ok(Err(no));
             }
-            let next = next_hop(&url, response.headers());
-            let next = next.filter(|to| self.may_follow(&url, to));
+            let next = next_hop(&self.transport, &url, response.headers());
             url = next.ok_or_else(|| {
                 Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
             })?;
         }
         let subject = self.subject(&call.method, &call.url);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
-    }
-
-    /// The URL by HTTPS where that makes it this registry's own: a proxy that ends TLS leaves
-    /// registries believing in plain HTTP.
-    pub(super) fn past_proxy(&self, url: Url) -> Url {
-        let mut secure = url.clone();
-        let is_own =
-            secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
-        if is_own { secure } else { url }
-    }
-
-    /// Whether content may go on from one URL to the other: by HTTP of some kind, and never from
-    /// HTTPS to plain HTTP.
-    pub(super) fn may_follow(&self, from: &Url, to: &Url) -> bool {
-        matches!(to.scheme(), "https" | "http")
-            && (from.scheme() == "http" || self.transport.is_private(to))
     }
 
     fn whose(&self, url: &Url) -> Whose {
@@ -369,12 +371,6 @@ async fn turn(pace: Option<&Pace>) {
     }
 }
 
-/// Where a redirect leads.
-fn next_hop(from: &Url, headers: &HeaderMap) -> Option<Url> {
-    let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    from.join(location).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,52 +390,31 @@ mod tests {
                 "GET docker.io/v2/a/blobs/uploads/…",
             ),
             (
+                "https://registry-1.docker.io/artifacts-downloads/LONG",
+                "GET docker.io/artifacts-downloads/…",
+            ),
+            ("https://storage.example.com/LONG/x", "GET storage.example.com/…/x"),
+            (
                 "https://registry-1.docker.io/v2/a/blobs/uploads/",
                 "GET docker.io/v2/a/blobs/uploads/",
             ),
         ] {
+            let url = url.replace("LONG", &"s".repeat(200));
             assert_eq!(hub.subject(&Method::GET, &url.parse().unwrap()), expected);
         }
     }
 
     #[test]
-    fn a_redirect_is_absolute_or_relative() {
-        for (from, location, expected) in [
-            ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
-            ("https://a/v2/x", "/y", Some("https://a/y")),
-            ("http://a/v2/x", "http://b/y", Some("http://b/y")),
-            ("http://a/v2/x", "https://[", None),
-        ] {
-            let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
-            let next = next_hop(&from.parse().unwrap(), &headers);
-            assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
-        }
-    }
-
-    #[test]
-    fn content_does_not_go_on_to_where_all_can_read_it() {
-        let transport = Transport::new(Reach::Direct);
-        let host = "r.example.com".parse().unwrap();
-        let registry = Registry::new(host, Settings::default(), &transport, Arc::default());
-        let registry = registry.unwrap();
-        for (from, to, expected) in [
-            ("https://r.example.com/v2/x", "https://cdn.example.com/y", true),
-            ("https://r.example.com/v2/x", "http://cdn.example.com/y", false),
-            ("https://r.example.com/v2/x", "http://r.example.com/y", false),
-            ("https://r.example.com/v2/x", "http://127.0.0.1:5000/y", true),
-            ("http://r.example.com/v2/x", "http://cdn.example.com/y", true),
-            ("http://r.example.com/v2/x", "ftp://cdn.example.com/y", false),
-            ("https://r.example.com/v2/x", "file:///etc/passwd", false),
-        ] {
-            let found = registry.may_follow(&from.parse().unwrap(), &to.parse().unwrap());
-            assert_eq!(found, expected, "{from} {to}");
-        }
+    fn only_the_registrys_own_urls_are_taken_for_https() {
+        let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Reach::Direct));
+        let own = Registry::new(host, Settings::default(), &direct, Arc::default()).unwrap();
         for (url, expected) in [
-            ("http://r.example.com/u?x=1", "https://r.example.com/u?x=1"),
-            ("http://r.example.com:5000/u", "http://r.example.com:5000/u"),
-            ("http://store.example.com/u", "http://store.example.com/u"),
+            ("http://r.example.com/x?y=1", "https://r.example.com/x?y=1"),
+            ("https://r.example.com/x", "https://r.example.com/x"),
+            ("http://r.example.com:8080/x", "http://r.example.com:8080/x"),
+            ("http://elsewhere.example/x", "http://elsewhere.example/x"),
         ] {
-            assert_eq!(registry.past_proxy(url.parse().unwrap()).as_str(), expected);
+            assert_eq!(own.over_tls(url.parse().unwrap()).as_str(), expected);
         }
     }
 }

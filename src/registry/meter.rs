@@ -6,21 +6,26 @@ use super::{patience::Patience, retry::Retry};
 use crate::model::event::Counter;
 
 /// The traffic of one side.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Meter {
     /// Requests sent, every attempt counted.
-    pub requests: Counter,
+    pub requests: Arc<Counter>,
     /// Those of them that repeated an earlier one.
-    pub retries: Counter,
+    pub retries: Arc<Counter>,
     /// Answers that said "too many requests".
-    pub throttled: Counter,
+    pub throttled: Arc<Counter>,
     /// Blob bytes that passed.
-    pub bytes: Counter,
+    pub bytes: Arc<Counter>,
     /// How long it is put up with that nothing, or nothing good, passes.
     pub patience: Patience,
 }
 
 impl Meter {
+    /// The same counts, with retries on this host's share of the budget.
+    pub fn of(&self, host: &str) -> Self {
+        Self { patience: self.patience.share(host), ..self.clone() }
+    }
+
     /// How often and how patiently something is tried again.
     pub fn retry(&self) -> Retry {
         self.patience.retry

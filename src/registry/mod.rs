@@ -26,6 +26,7 @@ mod exchange;
 pub(crate) mod flight;
 mod hub;
 mod paging;
+mod path;
 mod patience;
 mod quay;
 mod source;
@@ -110,6 +111,12 @@ pub trait Source: Send + Sync + 'static {
         blob: &Descriptor,
         from: u64,
     ) -> impl Future<Output = Result<ByteStream>> + Send;
+
+    /// Takes note that the blob came damaged: whether to read it anew, because it came from
+    /// somebody in the registry's place who is not asked for it again.
+    fn disavow(&self, _blob: &Digest) -> bool {
+        false
+    }
 
     /// The registry's pull limit as it last told it; `None` where pulls are free.
     fn allowance(&self) -> Option<Allowance>;

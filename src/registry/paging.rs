@@ -195,7 +195,7 @@ impl Registry {
             )
         };
         let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
-        let next = self.past_proxy(next);
+        let next = self.over_tls(next);
         if !self.transport.same_origin(&next, &self.base) {
             return Err(wrong(format!("its next page is at another host, `{}`", authority(&next))));
         }

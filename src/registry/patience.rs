@@ -1,11 +1,13 @@
 //! How long a run puts up with what is not well: one for all of its registries and AWS.
 //!
 //! Owns what all retries of a run draw on, so that a run against what is dead
-//! ends in minutes, however many images it has.
+//! ends in minutes, however many images it has. Each host draws on a share of
+//! its own: what is dead leaves those that live theirs.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,7 +18,7 @@ use super::{
     retry::Retry,
 };
 
-/// How long a run puts up with what is not well; clones are one.
+/// How long a run puts up with what is not well; clones and shares are one.
 #[derive(Debug, Clone, Default)]
 pub struct Patience {
     /// How often something is tried, and how long is waited in between.
@@ -25,7 +27,9 @@ pub struct Patience {
     pub stall: Stall,
     /// When a host counts as down.
     pub outage: Outage,
+    /// What this one draws on: the share of whoever it was given to.
     pub(super) budget: Arc<Budget>,
+    shares: Arc<Shares>,
     pub(super) breakers: Arc<Breakers>,
 }
 
@@ -33,6 +37,11 @@ impl Patience {
     /// A patience of its own.
     pub fn new(retry: Retry, stall: Stall, outage: Outage) -> Self {
         Self { retry, stall, outage, ..Self::default() }
+    }
+
+    /// The same patience, drawing on this host's share: there is one a host in a run.
+    pub fn share(&self, host: &str) -> Self {
+        Self { budget: self.shares.of(host), ..self.clone() }
     }
 
     /// Something succeeded, which pays for later retries.
@@ -65,14 +74,28 @@ impl Default for Stall {
     }
 }
 
-/// What the budget has at first, and at most.
+/// The budgets of a run, by the host whose operations draw on them.
+///
+/// As many as its configuration names: a registry's CDN, token service and
+/// listing draw on the registry's, because it is its images that they hold up.
+#[derive(Debug, Default)]
+struct Shares(Mutex<HashMap<String, Arc<Budget>>>);
+
+impl Shares {
+    fn of(&self, host: &str) -> Arc<Budget> {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shares.entry(host.to_owned()).or_default())
+    }
+}
+
+/// What a budget has at first, and at most.
 const ALLOWANCE: u64 = 1_000;
 /// What a retry takes of it.
 const COST: u64 = 2;
 /// What a success gives back.
 const GAIN: u64 = 1;
 
-/// The retries that a run may still make, over all of its registries and AWS.
+/// The retries that a run may still make at one host.
 ///
 /// 500 of them at first, which is a hundred operations tried to the end. Every
 /// two successes pay for one more, so that what fails a third of the time is
@@ -123,6 +146,25 @@ mod tests {
         assert_eq!(granted(10_000, 0), 500);
         // what fails half of the time is somewhere in between
         assert_eq!(granted(10_000, 1), 5_499);
+    }
+
+    #[test]
+    fn a_host_spends_and_earns_for_itself_alone() {
+        let run = Patience::default();
+        // so many retries and then so many successes at a host, and how many retries were granted
+        for (host, retries, successes, expected) in [
+            ("dead", 10_000, 0, 500),
+            ("live", 100, 0, 100),
+            ("dead", 1, 200, 0),
+            ("dead", 10_000, 0, 100),
+            ("live", 10_000, 0, 400),
+            ("late", 10_000, 0, 500),
+        ] {
+            let share = run.clone().share(host);
+            let granted = (0..retries).filter(|_| share.budget.spend()).count();
+            (0..successes).for_each(|_| share.earned());
+            assert_eq!(granted, expected, "{host}");
+        }
     }
 
     #[test]

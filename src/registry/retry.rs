@@ -4,7 +4,8 @@
 //! to say; how long to wait is decided here: what the other side asked for,
 //! else exponential with full jitter. An error that leaves here is marked
 //! exhausted, so that no outer level multiplies the attempts. Every attempt but
-//! the first is taken from the run's budget (see [`Patience`](super::patience::Patience)).
+//! the first is taken from the host's share of the run's budget (see
+//! [`Patience`](super::patience::Patience)).
 
 use std::{
     future::Future,
@@ -97,10 +98,13 @@ impl Retry {
     }
 }
 
-/// The error where the run has tried again too often.
+/// The error where the run has tried again too often at this host.
 fn spent(error: Error) -> Error {
-    let remedy = error.remedy().unwrap_or("run again when the registries are well").to_owned();
-    error.context("not tried again, the retry budget of the run is spent").hint(remedy).exhausted()
+    let remedy = error.remedy().unwrap_or("run again when the host is well").to_owned();
+    error
+        .context("not tried again, the run's retries at this host are spent")
+        .hint(remedy)
+        .exhausted()
 }
 
 /// A number in `0.0..1.0`, another one each time.
@@ -178,7 +182,10 @@ mod tests {
         let (made, error) = attempts(Some(dead.clone())).await;
         let error = error.unwrap();
         assert_eq!((made, error.kind()), (1, Kind::Unavailable));
-        assert_eq!(error.chain(), ["not tried again, the retry budget of the run is spent", "503"]);
+        assert_eq!(
+            error.chain(),
+            ["not tried again, the run's retries at this host are spent", "503"]
+        );
         assert!(!error.is_transient() && error.remedy().is_some());
         for _ in 0..2 {
             assert_eq!(attempts(None).await.0, 1);

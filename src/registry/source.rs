@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     future::{Future, ready},
-    sync::atomic::Ordering::Relaxed,
+    sync::{PoisonError, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::{
     access::{Access, Rights},
     artifact_registry,
     body::corrupt,
-    client::Registry,
+    client::{Mirrored, Registry},
     errors::Doing,
     exchange::{Answer, Call},
     hub, quay,
@@ -89,16 +89,26 @@ impl Source for Registry {
     ) -> Result<ByteStream> {
         let access = Access::new(repository, Rights::Pull);
         // a mirror that broke off is not asked to go on
-        if from == 0 {
+        if from == 0 && !self.mirrored(&blob.digest, |known| known.is_damaged) {
             let asked = self.ask_mirrors(|mirror| {
                 let access = access.clone();
                 async move { mirror.open_blob(&access, blob, from).await }
             });
             if let Some(stream) = asked.await {
+                self.mirrored(&blob.digest, |known| known.readings += 1);
                 return Ok(stream);
             }
         }
         self.open_blob(&access, blob, from).await
+    }
+
+    fn disavow(&self, blob: &Digest) -> bool {
+        self.mirrored(blob, |known| {
+            let is_theirs = known.readings > 0;
+            known.readings = known.readings.saturating_sub(1);
+            known.is_damaged |= is_theirs;
+            is_theirs
+        })
     }
 
     fn allowance(&self) -> Option<Allowance> {
@@ -239,6 +249,15 @@ impl Registry {
             0 => answer.stream(),
             skip => skipping(answer.stream(), skip),
         })
+    }
+
+    /// What is known of the mirrors and this blob; nothing is kept where there are none.
+    fn mirrored<T>(&self, blob: &Digest, look: impl FnOnce(&mut Mirrored) -> T) -> T {
+        if self.mirrors.is_empty() {
+            return look(&mut Mirrored::default());
+        }
+        let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        look(mirrored.entry(blob.clone()).or_default())
     }
 
     /// Asks the mirrors in turn; `None` when none of them has it.

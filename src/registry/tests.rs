@@ -6,6 +6,7 @@ mod login;
 mod reading;
 mod referring;
 mod sandbox;
+mod security;
 mod writing;
 
 use super::{Body, Destination};

@@ -9,7 +9,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use reqwest::Request;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
@@ -183,8 +183,8 @@ fn refresh_form(refresh: &SecretString, wanted: &TokenRequest) -> String {
 
 /// The `Authorization` header of user and password.
 pub(crate) fn basic(username: &str, password: &SecretString) -> Result<HeaderValue> {
-    let pair = format!("{username}:{}", password.expose_secret());
-    secret(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
+    let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+    secret(&Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes()))))
         .ok_or_else(|| Error::new(Kind::Configuration, "the credentials do not fit a header"))
 }
 

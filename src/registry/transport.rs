@@ -124,6 +124,12 @@ impl Transport {
         Self { names: Some(names), certificate: self.certificate.clone(), ..Self::new(self.reach) }
     }
 
+    /// Whether more is trusted than the system trusts.
+    #[cfg(test)]
+    pub(super) fn has_own_ca(&self) -> bool {
+        self.certificate.is_some()
+    }
+
     /// How requests reach their hosts.
     pub fn reach(&self) -> Reach {
         self.reach

@@ -29,6 +29,7 @@ use super::{
     client::Registry,
     errors::Doing,
     exchange::{Answer, Call},
+    path::may_follow,
     transport::authority,
 };
 use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result};
@@ -115,8 +116,8 @@ impl Registry {
             Error::new(Kind::Protocol, problem).hint(NO_LOCATION)
         };
         let location = named.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
-        let location = self.past_proxy(location);
-        match self.may_follow(&self.base, &location) {
+        let location = self.over_tls(location);
+        match may_follow(&self.transport, &self.base, &location) {
             true => Ok(Session { location }),
             false => Err(wrong(format!(
                 "the upload is sent to `{}`, which is not as safe as the registry",

@@ -179,6 +179,41 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_then() {
+    let mut world = World::new().await;
+    for n in 0..200 {
+        world = world.select(&format!("dead.example.com/team/app{n}:1"), "");
+    }
+    for n in 0..20 {
+        let image = format!("quay.io/team/live:{n}");
+        // one manifest each, because ECR takes ten a second
+        world.upstream().image(&image).single().layers(6).layer_size(4 << 10).push();
+        world = world.select(&image, "");
+    }
+    world.fault("reset@upstream//dead.example.com/");
+    world.fault("status=503@upstream//quay.io/%10");
+    // so long an outage that nothing but the budget ends the retries
+    let mut patience = hasty();
+    patience.outage.lasting = Duration::from_secs(60);
+    let begun = Instant::now();
+    let run = world.run_with(&patience, Intent::Mirror, Shutdown::default()).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    run.assert_exit(1);
+    let totals = run.report.totals;
+    assert_eq!((totals.copied, totals.failed), (20, 200), "{totals:?}");
+    let (mut spent, mut others) = (0, 0);
+    for row in &run.report.images {
+        let is_spent = row.error.as_deref().is_some_and(|e| e.contains("retries at this host"));
+        match row.source.starts_with("dead.example.com/") {
+            true => spent += usize::from(is_spent),
+            false => others += usize::from(is_spent),
+        }
+    }
+    assert!(spent > 50 && others == 0, "{spent} {others}");
+    assert!(run.report.requests.retries > 500, "the live host was retried, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_blob_of_an_image_that_fails_gets_it_otherwise() {
     join_all([BlobMounting::Off, BlobMounting::On].map(weathers_a_storm)).await;
 }

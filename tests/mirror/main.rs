@@ -32,6 +32,7 @@ mod readme;
 mod registries;
 mod report;
 mod rooms;
+mod security;
 mod selection;
 mod settings;
 mod sharing;

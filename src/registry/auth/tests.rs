@@ -36,6 +36,8 @@ fn credentials_go_only_where_they_belong() {
     let ghcr = authenticator("ghcr.io", "https://ghcr.io/", None);
     let own = authenticator("r.example.com", "https://r.example.com/", Some("auth.example.com"));
     let port = authenticator("localhost:5000", "http://localhost:5000/", None);
+    let gitlab = authenticator("registry.gitlab.com", "https://registry.gitlab.com/", None);
+    let nvidia = authenticator("nvcr.io", "https://nvcr.io/", None);
     for (registry, realm, expected) in [
         (&hub, "https://auth.docker.io/token", true),
         (&hub, "https://registry-1.docker.io/token", true),
@@ -51,9 +53,39 @@ fn credentials_go_only_where_they_belong() {
         (&own, "https://example.com/token", false),
         (&port, "http://localhost:5000/token", true),
         (&port, "http://localhost:5001/token", false),
+        (&own, "http://auth.example.com/token", false),
+        (&own, "https://auth.example.com:8443/token", false),
+        (&hub, "https://AUTH.docker.io/token", true),
+        (&hub, "https://auth.docker.io./token", false),
+        (&hub, "https://auth.docker.io@evil.example/token", false),
+        (&hub, "https://registry-1.docker.io:p@evil.example/token", false),
+        (&hub, "https://gitlab.com/jwt/auth", false),
+        (&hub, "https://127.0.0.1/token", false),
+        (&gitlab, "https://gitlab.com/jwt/auth", true),
+        (&gitlab, "https://gitlab.com.evil.example/jwt/auth", false),
+        (&nvidia, "https://authn.nvidia.com/token", true),
+        (&nvidia, "https://nvidia.com/token", false),
     ] {
         let realm = realm.parse().unwrap();
         assert_eq!(registry.is_trusted(&realm), expected, "{} {realm}", registry.host);
+    }
+}
+
+#[tokio::test]
+async fn neither_password_nor_refresh_token_is_told_to_a_strange_token_service() {
+    let basic = || Identity::Basic { username: "u".into(), password: "p".into() };
+    for make in [basic, || Identity::Token("refresh".into())] {
+        let mut registry = authenticator("ghcr.io", "https://ghcr.io/", None);
+        registry.source = Source::Fixed(make());
+        for (realm, is_told) in [
+            ("https://ghcr.io/token", true),
+            ("https://elsewhere.example/token", false),
+            ("http://ghcr.io/token", false),
+        ] {
+            let told = registry.identity_at(&realm.parse().unwrap()).await.unwrap();
+            assert_eq!(!matches!(told, Identity::Anonymous), is_told, "{realm}");
+        }
+        assert!(registry.warned.load(Relaxed), "a person is told why");
     }
 }
 

@@ -117,7 +117,7 @@ fn an_expired_token_is_told_from_a_missing_right() {
 
 #[test]
 fn what_a_registry_writes_is_shown_in_one_harmless_line() {
-    let error = refusal(404, "MANIFEST_UNKNOWN", "no \u{1b}[31msuch\r\n  thing\u{7}")
+    let error = refusal(404, "MANIFEST_UNKNOWN", "no \u{1b}[31msuch\r\n  \u{202e}thing\u{7}")
         .error("GET x/v2/y", Doing::Read);
     assert_eq!(error.to_string(), "GET x/v2/y: 404 MANIFEST_UNKNOWN: no [31msuch thing");
     for (body, expected) in [

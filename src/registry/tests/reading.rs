@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -193,6 +196,35 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
             format!("GET registry-1.docker.io/v2/library/nginx/blobs/{}", content.digest),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself() {
+    for (own, expected) in [("0123456789", None), ("DAMAGED-OO", Some(Kind::Corrupt))] {
+        let fake = Fake::new(move |asked| match asked.line.contains("mirror.example.com") {
+            true => reply(200, "damaged-10"),
+            false => reply(200, own),
+        })
+        .await;
+        let mirrors = vec![("mirror.example.com".parse().unwrap(), Settings::default())];
+        let registry = fake.registry("quay.io", Settings { mirrors, ..Settings::default() });
+        let read = || {
+            let (registry, blob) = (Arc::clone(&registry), blob(b"0123456789"));
+            verified(registry, "a/b".parse().unwrap(), blob, fake.meter.clone()).read()
+        };
+        let damaged = read().await.unwrap_err();
+        assert!(damaged.is_transient(), "{damaged:?}");
+        assert_eq!(damaged.chain()[0], "a mirror sent damaged content");
+        // at once, and for good
+        for _ in 0..2 {
+            assert_eq!(read().await.err().map(|error| error.kind()), expected);
+        }
+        let asked = fake.lines().into_iter().filter(|line| line.contains("mirror.example.com"));
+        assert_eq!((asked.count(), fake.asked().len()), (1, 3));
+        // another blob is another matter
+        drop(registry.blob(&"a/b".parse().unwrap(), &blob(b"another-10"), 0).await.unwrap());
+        assert!(fake.lines()[3].contains("mirror.example.com"));
+    }
 }
 
 #[tokio::test]

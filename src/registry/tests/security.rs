@@ -1,0 +1,244 @@
+//! What a hostile registry is told, is made to hold, and gets to show: nothing that matters.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+
+use super::fake::{Asked, Fake, MANIFEST, challenge, reply, with};
+use crate::{
+    model::{Descriptor, Digest, Kind, Manifest, Pointer, RawManifest, Repository, Tag, TagQuery},
+    registry::{
+        Certificate, Credentials, Destination, Reach, Registry, Settings, Source, Transport,
+        body::verified,
+    },
+};
+
+fn settings(username: &str) -> Settings {
+    let credentials = Credentials::Basic { username: username.into(), password: "hunter2".into() };
+    Settings { credentials, ..Settings::default() }
+}
+
+fn repository() -> Repository {
+    "a/b".parse().unwrap()
+}
+
+fn tag() -> Pointer {
+    Pointer::Tag("1".parse().unwrap())
+}
+
+/// Hosts that were sent an `Authorization`, each once.
+fn told(fake: &Fake) -> Vec<String> {
+    let mut told: Vec<String> = (fake.asked().iter())
+        .filter(|asked| asked.authorization.is_some())
+        .map(|asked| asked.line.split([' ', '/']).nth(1).unwrap().to_owned())
+        .collect();
+    told.dedup();
+    told
+}
+
+#[tokio::test]
+async fn a_mirror_has_credentials_and_ca_of_its_own_or_none() {
+    let fake = Fake::new(|asked| match asked.authorization {
+        None => challenge("Basic realm=x"),
+        Some(_) => reply(200, MANIFEST),
+    })
+    .await;
+    let none = Settings { credentials: Credentials::Anonymous, ..Settings::default() };
+    let digest = Digest::of(MANIFEST.as_bytes());
+    let basic = |pair: &str| Some(format!("Basic {pair}"));
+    for (mirror, theirs) in [(none, None), (settings("m"), basic("bTpodW50ZXIy"))] {
+        let before = fake.asked().len();
+        let mirrors = vec![("mirror.example.com".parse().unwrap(), mirror)];
+        let registry = fake.registry("r.example.com", Settings { mirrors, ..settings("r") });
+        registry.manifest(&repository(), &Pointer::Digest(digest.clone())).await.unwrap();
+        for Asked { line, authorization, .. } in fake.asked().drain(before..) {
+            let ours = basic("cjpodW50ZXIy");
+            let own = if line.contains(" mirror.example.com/") { &theirs } else { &ours };
+            assert!(authorization.is_none() || authorization == *own, "{line}");
+        }
+    }
+    assert_eq!(told(&fake), ["r.example.com", "mirror.example.com"]);
+
+    let ca = include_bytes!("../../config/tests/ca.pem");
+    let certificate = Some(Certificate::from_pem(ca).unwrap());
+    let mirrors = vec![("mirror.example.com".parse().unwrap(), Settings::default())];
+    let settings = Settings { certificate, mirrors, ..Settings::default() };
+    let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Reach::Direct));
+    let registry = Registry::new(host, settings, &direct, fake.meter.clone()).unwrap();
+    assert!(registry.transport.has_own_ca());
+    assert!(!registry.mirrors[0].registry.transport.has_own_ca());
+    assert!(!direct.has_own_ca());
+}
+
+#[tokio::test]
+async fn what_a_registry_names_elsewhere_is_not_told_its_login() {
+    let blob = Descriptor {
+        media_type: String::new(),
+        digest: Digest::of(b"x"),
+        size: 1,
+        platform: None,
+        annotations: Default::default(),
+        artifact_type: None,
+    };
+    // what the registry answers once it is logged in to, and where that leads
+    for (name, value, status) in [
+        ("location", "https://evil.example/x", 307),
+        ("location", "//evil.example/x", 302),
+        ("location", "https://r.example.com@evil.example/x", 301),
+        ("location", "https://r.example.com:8443/x", 308),
+        ("location", "https://evil.example/x", 202),
+        ("link", r#"<https://evil.example/v2/a/b/tags/list>; rel="next""#, 200),
+    ] {
+        let fake = Fake::new(move |asked| match &asked.authorization {
+            _ if !asked.line.contains(" r.example.com/") => reply(200, "{}"),
+            None => challenge("Basic realm=x"),
+            Some(_) => with(reply(status, r#"{"tags":["1"]}"#), name, value),
+        })
+        .await;
+        let registry = fake.registry("r.example.com", settings("r"));
+        let _ = registry.manifest(&repository(), &tag()).await;
+        let _ = registry.blob(&repository(), &blob, 0).await.map(drop);
+        let _ = registry.tags(&repository(), TagQuery::Names).try_collect::<Vec<_>>().await;
+        if let Ok(session) = registry.open_upload(&repository(), &blob).await {
+            let body = crate::registry::Body::new(1, futures::stream::iter([Ok("x".into())]));
+            let _ = registry.push_blob(&repository(), &blob, session, body).await;
+        }
+        assert_eq!(told(&fake), ["r.example.com"], "{status} {name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_too_deep_is_an_error_and_no_more() {
+    let deep = || "[".repeat(100_000);
+    let large = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+    for (asked_for, body, expected) in [
+        ("manifest", deep(), Kind::Corrupt),
+        ("manifest", format!("{{\"a\":{}", deep()), Kind::Corrupt),
+        ("manifest", large(4 << 20), Kind::TooLarge),
+        ("token", deep(), Kind::Protocol),
+        ("token", large(64 << 10), Kind::Protocol),
+        ("tags", deep(), Kind::Protocol),
+        ("tags", large(32 << 20), Kind::TooLarge),
+        ("refusal", deep(), Kind::Protocol),
+        ("refusal", large(64 << 10), Kind::Protocol),
+    ] {
+        let length = body.len();
+        let fake = Fake::new(move |asked| match (asked_for, asked.line.contains("/token")) {
+            ("token", true) => reply(200, body.clone()),
+            ("token", false) => challenge(r#"Bearer realm="https://r.example.com/token""#),
+            ("refusal", _) => reply(418, body.clone()),
+            _ => reply(200, body.clone()),
+        })
+        .await;
+        let registry = fake.anonymous("r.example.com");
+        let failed = match asked_for {
+            "tags" => {
+                let (names, repository) = (TagQuery::Names, repository());
+                registry.tags(&repository, names).try_collect::<Vec<_>>().await.map(drop)
+            }
+            _ => registry.manifest(&repository(), &tag()).await.map(drop),
+        };
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind(), expected, "{asked_for}, {length} B: {failed:?}");
+        assert!(failed.chain().join(" ").len() < 1_000, "{asked_for}: {failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_never_ends_ends_where_it_should_have() {
+    let endless = || futures::stream::repeat_with(|| Ok::<_, std::io::Error>("0123456789"));
+    let fake = Fake::new(move |_| reply(200, axum::body::Body::from_stream(endless()))).await;
+    let blob = |size| Descriptor {
+        media_type: String::new(),
+        digest: Digest::of(b"0123456789"),
+        size,
+        platform: None,
+        annotations: Default::default(),
+        artifact_type: None,
+    };
+    let body =
+        verified(fake.anonymous("r.example.com"), repository(), blob(10), fake.meter.clone());
+    let failed = tokio::time::timeout(Duration::from_secs(5), body.read()).await.unwrap();
+    // either it was cut into one chunk too long, or into one of the right length
+    assert!(failed.is_ok_and(|bytes| bytes == b"0123456789") || fake.meter.bytes.value() < 1 << 20);
+}
+
+#[tokio::test]
+async fn names_that_lead_elsewhere_or_steer_a_terminal_are_no_names() {
+    let names = [
+        "../../etc/passwd",
+        "..",
+        ".",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "",
+        "-a",
+        "a\u{0}",
+        "\u{1b}[2J",
+        "a\u{202e}b",
+        "a b",
+        "a\nb",
+        "a:b",
+        "a@b",
+    ];
+    let body = serde_json::json!({ "tags": names }).to_string();
+    let fake = Fake::new(move |_| reply(200, body.clone())).await;
+    let registry = fake.anonymous("r.example.com");
+    let repository = repository();
+    let listed: Vec<_> =
+        registry.tags(&repository, TagQuery::Names).try_collect::<Vec<_>>().await.unwrap().concat();
+    assert!(listed.is_empty(), "{listed:?}");
+
+    let hex = "a".repeat(64);
+    for digest in [
+        "sha256:../../../../etc/passwd".to_owned(),
+        format!("sha256:{}", "../".repeat(21) + "a"),
+        format!("sha256:{}", &hex[1..]),
+        format!("sha256:{hex}/.."),
+        format!("../{hex}"),
+        format!("sha256:{}", hex.to_uppercase()),
+        format!("md5:{hex}"),
+    ] {
+        assert!(digest.parse::<Digest>().is_err(), "{digest}");
+        let manifest = MANIFEST.replace(&Digest::of(b"").to_string(), &digest);
+        assert_ne!(manifest, MANIFEST);
+        let raw = RawManifest::new(manifest.into(), None).unwrap();
+        assert_eq!(raw.read().map(drop).unwrap_err().kind(), Kind::Corrupt, "{digest}");
+    }
+    let raw = RawManifest::new(MANIFEST.into(), None).unwrap();
+    assert!(matches!(raw.read(), Ok(Manifest::Image(_))));
+}
+
+#[tokio::test]
+async fn nothing_that_knows_a_secret_shows_it() {
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        cdn if cdn.contains("cdn.example.com") => reply(403, "no"),
+        token if token.contains("/token") => reply(200, r#"{"token":"t0p-s3cr3t"}"#),
+        _ if asked.authorization.is_none() => {
+            challenge(r#"Bearer realm="https://r.example.com/token""#)
+        }
+        upload if upload.contains("/uploads/") => {
+            with(reply(202, ""), "location", "/v2/a/b/blobs/uploads/st4te?_state=st4te")
+        }
+        moved if moved.contains("/manifests/moved") => {
+            with(reply(307, ""), "location", "https://cdn.example.com/x?X-Amz-Signature=s1gn4ture")
+        }
+        _ => reply(200, MANIFEST),
+    })
+    .await;
+    let registry = fake.registry("r.example.com", settings("r"));
+    let manifest = registry.manifest(&repository(), &tag()).await.unwrap();
+    let moved = Pointer::Tag("moved".parse::<Tag>().unwrap());
+    let refused = registry.manifest(&repository(), &moved).await.unwrap_err();
+    let config = match manifest.read().unwrap() {
+        Manifest::Image(image) => image.config,
+        Manifest::Index(_) => unreachable!("it is an image"),
+    };
+    let session = registry.open_upload(&repository(), &config).await.unwrap();
+    let shown = format!("{registry:?} {refused:?} {session:?} {:?}", settings("r"));
+    for secret in ["hunter2", "cjpodW50ZXIy", "t0p-s3cr3t", "st4te", "s1gn4ture"] {
+        assert!(!shown.contains(secret), "{secret} is in {shown}");
+    }
+    assert!(shown.contains("GET cdn.example.com/x: 403"), "{shown}");
+}
