@@ -1,12 +1,12 @@
 //! The log: events of the program on stderr, beside the progress and not through it.
 //!
-//! Guards that libraries' wire traces, which would carry credentials, are off at every `-v`.
+//! Guards that libraries' wire traces, which carry credentials, are off whatever is asked for.
 
 use std::io;
 
 use clap::ValueEnum;
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt};
 
 use super::Screen;
 
@@ -45,7 +45,8 @@ impl Verbosity {
     }
 }
 
-/// Starts logging to stderr; `RUST_LOG` decides what is logged where it is set.
+/// Starts logging to stderr; `RUST_LOG` decides what is logged where it is set, libraries' traces
+/// aside.
 ///
 /// Once a process: a second call changes nothing.
 pub fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
@@ -75,13 +76,19 @@ where
 {
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(look.ansi);
+    let told = filter_fn(is_no_wire_trace);
     match (look.format, look.verbosity) {
-        (LogFormat::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
-        (LogFormat::Text, Verbosity::Debug) => Box::new(lines.compact().finish()),
+        (LogFormat::Json, _) => Box::new(lines.json().flatten_event(true).finish().with(told)),
+        (LogFormat::Text, Verbosity::Debug) => Box::new(lines.compact().finish().with(told)),
         (LogFormat::Text, _) => {
-            Box::new(lines.compact().with_target(false).without_time().finish())
+            Box::new(lines.compact().with_target(false).without_time().finish().with(told))
         }
     }
+}
+
+/// The AWS SDK's traces have whole requests and answers in them: logins, session tokens, secrets.
+fn is_no_wire_trace(event: &Metadata<'_>) -> bool {
+    *event.level() != Level::TRACE || event.target().starts_with("ecr_mirror")
 }
 
 /// Writes to stderr with the progress bars out of the way.
@@ -115,18 +122,22 @@ mod tests {
 
     /// What is logged at this verbosity, of one event a level of ours and of a library's trace.
     fn logged(verbosity: Verbosity, format: LogFormat) -> String {
+        told(EnvFilter::new(verbosity.directives()), verbosity, format)
+    }
+
+    fn told(filter: EnvFilter, verbosity: Verbosity, format: LogFormat) -> String {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let writer = {
             let sink = sink.clone();
             move || Sink(sink.clone())
         };
         let look = Look { verbosity, format, ansi: false };
-        let filter = EnvFilter::new(verbosity.directives());
         tracing::subscriber::with_default(subscriber(filter, look, writer), || {
             tracing::error!("ours-error");
             tracing::warn!("ours-warn \u{1b}[2J");
             tracing::info!("ours-info");
             tracing::debug!("ours-debug");
+            tracing::trace!("ours-trace");
             tracing::warn!(target: "aws_config", "theirs-warn");
             tracing::info!(target: "aws_config", "theirs-info");
             tracing::debug!(target: "hyper", "authorization: Bearer theirs-debug");
@@ -165,6 +176,19 @@ mod tests {
             }
             assert!(!text.contains("Bearer") && !text.contains('\u{1b}'), "{text}");
         }
+    }
+
+    #[test]
+    fn no_filter_brings_a_librarys_wire_trace() {
+        for filter in ["trace", "hyper=trace"] {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let text = told(EnvFilter::new(filter), Verbosity::Normal, format);
+                assert!(text.contains("theirs-debug"), "{text}");
+                assert!(!text.contains("theirs-trace"), "{text}");
+            }
+        }
+        let ours = told(EnvFilter::new("trace"), Verbosity::Normal, LogFormat::Text);
+        assert!(ours.contains("ours-trace"), "{ours}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod hub;
 mod paging;
 mod patience;
 mod quay;
+mod sent;
 mod source;
 mod token;
 mod upload;

@@ -18,6 +18,7 @@ use super::{
     Meter,
     credentials::Identity,
     errors::{BODY_LIMIT, Doing, Refusal},
+    sent::Sent,
     transport::{Lane, Transport, authority},
 };
 use crate::model::{Error, Kind, Result};
@@ -85,11 +86,12 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     let Asker { transport, meter, .. } = asker;
     let response = transport.send(Lane::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
+    let sent = response.extensions().get::<Sent>().cloned().unwrap_or_default();
     let body = limited(response, BODY_LIMIT, subject, meter.patience.stall.read).await?;
     if status.is_success() {
         return Ok(body);
     }
-    let refusal = Refusal::new(status, &headers, &body);
+    let refusal = Refusal::new(status, &headers, &body, &sent);
     if refusal.is_throttle() {
         meter.throttled.add(1);
     }
@@ -129,7 +131,7 @@ pub(crate) async fn limited(
     }
 }
 
-fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Request> {
+pub(crate) fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Request> {
     let mut url = wanted.realm.clone();
     if let Identity::Token(refresh) = identity {
         let mut request = Request::new(Method::POST, url);
