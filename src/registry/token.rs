@@ -242,6 +242,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn no_identity_and_no_token_prints_itself() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Identity::Basic { username: "u".into(), password: "canary".into() },
+            Identity::Token("canary".into()),
+            read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
+        );
+        assert!(shown.contains("Basic") && !shown.contains("canary"), "{shown}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_token_is_renewed_before_its_end() {
         for (body, seconds) in [
