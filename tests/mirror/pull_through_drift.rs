@@ -167,9 +167,14 @@ macro_rules! statements {
     };
 }
 
+type Row = (&'static str, &'static str, (&'static str, &'static str), Operations, Alteration);
+
+/// Writes by their names.
+type Operations = &'static [&'static str];
+
 /// What is altered, the kind of the thing, the field that says so (its beginning and end), and
 /// the writes that mend it.
-const ALTERATIONS: [(&str, &str, (&str, &str), &[&str], Alteration); 17] = [
+const ALTERATIONS: [Row; 17] = [
     (
         "another credential",
         "rule",
@@ -290,8 +295,8 @@ const ALTERATIONS: [(&str, &str, (&str, &str), &[&str], Alteration); 17] = [
     }),
 ];
 
-const TEMPLATE: &[&str] = &["UpdateRepositoryCreationTemplate"];
-const POLICY: &[&str] = &["PutRegistryPolicy"];
+const TEMPLATE: Operations = &["UpdateRepositoryCreationTemplate"];
+const POLICY: Operations = &["PutRegistryPolicy"];
 
 fn encryption(key: Option<&str>) -> Encryption {
     let kind = if key.is_some() { EncryptionType::Kms } else { EncryptionType::Aes256 };
