@@ -210,12 +210,24 @@ pub(super) fn is_secret_key(key: &str) -> bool {
 
 /// Whether a secret's key has its value on this line, as far as the line alone can tell.
 fn holds_secret(line: &str) -> bool {
-    line.match_indices('=').any(|(at, _)| {
+    let is_written = line.match_indices('=').any(|(at, _)| {
         let key = line[..at].trim_end().trim_end_matches(['"', '\'']);
         // an earlier `=` ends it, too, or a line of nothing else would take for ever
         let ends = [' ', '\t', '.', ',', '{', '"', '\'', '='];
         key.rsplit(ends).next().is_some_and(is_secret_key)
-    })
+    });
+    is_written || line.split(['{', ',']).any(is_secret_without_equals)
+}
+
+/// Whether this begins with a secret's key and goes on with something else than `=`, like
+/// `password: "…"`: that is no TOML, and still a secret.
+fn is_secret_without_equals(text: &str) -> bool {
+    let around = |c: char| c.is_whitespace() || c == '"' || c == '\'';
+    let text = text.trim_start_matches(around);
+    let key = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next();
+    let key = key.unwrap_or_default();
+    let rest = text[key.len()..].trim_start_matches(around);
+    is_secret_key(key) && !rest.is_empty() && !rest.starts_with([']', '}', '/', '.'])
 }
 
 /// Where the values of secrets' keys are, lines in between included.

@@ -320,16 +320,44 @@ fn told_by(name: &str, message: Option<&str>) -> String {
 
 /// The text on one line, and not a page of it.
 fn cut(text: &str) -> String {
-    let line = text.trim().replace(char::is_control, " ");
+    let line = without_session_token(text).trim().replace(char::is_control, " ");
     match line.char_indices().nth(TEXT_LIMIT) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
 }
 
+/// The text without the session token, which AWS repeats where a signature does not match: it
+/// tells the request that should have been signed, headers included.
+fn without_session_token(text: &str) -> String {
+    const HEADER: &str = "x-amz-security-token:";
+    let mut parts = text.split(HEADER);
+    let before = parts.next().unwrap_or_default().to_owned();
+    parts.fold(before, |told, rest| {
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        told + HEADER + "(hidden)" + &rest[end..]
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_token_that_aws_repeats_is_hidden() {
+        let text = "The Canonical String should have been\n'POST\nx-amz-date:2026\n\
+            x-amz-security-token:IQoJb3/+=\n\nx-amz-date;x-amz-security-token\nab12'";
+        let told = told_by("SignatureDoesNotMatch", Some(text));
+        assert_eq!(
+            told,
+            "SignatureDoesNotMatch: The Canonical String should have been 'POST x-amz-date:2026 \
+             x-amz-security-token:(hidden)  x-amz-date;x-amz-security-token ab12'"
+        );
+        assert_eq!(
+            told_by("X", Some("x-amz-security-token:abc")),
+            "X: x-amz-security-token:(hidden)"
+        );
+    }
 
     #[test]
     fn every_known_name_has_one_kind_whatever_the_status() {

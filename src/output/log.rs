@@ -52,7 +52,8 @@ impl Verbosity {
     }
 }
 
-/// Starts logging to stderr; `RUST_LOG` decides what is logged where it is set.
+/// Starts logging to stderr; `RUST_LOG` decides what is logged where it is set, libraries' traces
+/// aside.
 ///
 /// Once a process: a second call changes nothing.
 pub fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
@@ -150,6 +151,7 @@ mod tests {
             tracing::warn!(error = ?Raw, "ours-warn \u{1b}[2J");
             tracing::info!("ours-info");
             tracing::debug!("ours-debug");
+            tracing::trace!("ours-trace");
             tracing::warn!(target: "aws_config", "theirs-warn");
             tracing::info!(target: "aws_config", "theirs-info");
             tracing::debug!(target: "hyper", "authorization: Bearer theirs-debug");

@@ -26,6 +26,7 @@ use super::{
     exchange::{Answer, Call, Leave, No, Whose},
     pace::{Pace, Paces},
     path::{next_hop, shown},
+    sent::Sent,
     settings::{Settings, base},
     token::limited,
     transport::{Lane, Transport, authority},
@@ -326,10 +327,11 @@ impl Registry {
 
     pub(super) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
         let (status, headers) = (response.status(), response.headers().clone());
+        let sent = response.extensions().get::<Sent>().cloned().unwrap_or_default();
         // what cannot be read of it is not missed
         let stall = self.meter.patience.stall.read;
         let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();
-        let refusal = Refusal::new(status, &headers, &body);
+        let refusal = Refusal::new(status, &headers, &body, &sent);
         if refusal.is_throttle() {
             self.meter.throttled.add(1);
         }

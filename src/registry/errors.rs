@@ -2,13 +2,14 @@
 //!
 //! The code decides where there is one, the status where not: registries
 //! agree on codes more than on statuses. What they write is untrusted and
-//! shown without control characters.
+//! shown without control characters, and without what they were sent in confidence.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
+use super::sent::Sent;
 use crate::model::{Error, Host, Kind, text::steers};
 
 /// How much of an error's body is read, in bytes.
@@ -38,9 +39,9 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Reads what an answer other than 2xx says.
-    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let (code, message) = read(body);
+    /// Reads what an answer other than 2xx says to what was sent.
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8], sent: &Sent) -> Self {
+        let (code, message) = read(body, sent);
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             status,
@@ -201,7 +202,8 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Code and message, from an OCI envelope or from what token services say instead.
-fn read(body: &[u8]) -> (Option<Code>, String) {
+fn read(body: &[u8], sent: &Sent) -> (Option<Code>, String) {
+    let printable = |text: &str| printable(&sent.hidden_in(text));
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
     {

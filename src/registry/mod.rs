@@ -29,6 +29,7 @@ mod paging;
 mod path;
 mod patience;
 mod quay;
+mod sent;
 mod source;
 mod token;
 #[doc(hidden)]

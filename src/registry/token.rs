@@ -18,6 +18,7 @@ use super::{
     Meter,
     credentials::Identity,
     errors::{BODY_LIMIT, Doing, Refusal},
+    sent::Sent,
     transport::{Lane, Transport, authority},
 };
 use crate::model::{Error, Kind, Result};
@@ -85,11 +86,12 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     let Asker { transport, meter, .. } = asker;
     let response = transport.send(Lane::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
+    let sent = response.extensions().get::<Sent>().cloned().unwrap_or_default();
     let body = limited(response, BODY_LIMIT, subject, meter.patience.stall.read).await?;
     if status.is_success() {
         return Ok(body);
     }
-    let refusal = Refusal::new(status, &headers, &body);
+    let refusal = Refusal::new(status, &headers, &body, &sent);
     if refusal.is_throttle() {
         meter.throttled.add(1);
     }
@@ -145,7 +147,7 @@ async fn collected(
     }
 }
 
-fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Request> {
+pub(crate) fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Request> {
     let mut url = wanted.realm.clone();
     if let Identity::Token(refresh) = identity {
         let mut request = Request::new(Method::POST, url);
@@ -257,6 +259,17 @@ mod tests {
             std::str::from_utf8(body).unwrap(),
             "grant_type=refresh_token&client_id=ecr-mirror&service=a+b&scope=repository%3Ax%3Apull%2Cpush+repository%3Ay%3Apull&refresh_token=r%26t"
         );
+    }
+
+    #[test]
+    fn no_identity_and_no_token_prints_itself() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Identity::Basic { username: "u".into(), password: "canary".into() },
+            Identity::Token("canary".into()),
+            read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
+        );
+        assert!(shown.contains("Basic") && !shown.contains("canary"), "{shown}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::
 use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
-use super::{Meter, patience::Patience};
+use super::{Meter, patience::Patience, sent::Sent};
 use crate::model::{Descriptor, Error, Host, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -192,7 +192,8 @@ impl Transport {
     /// Sends the request and waits for the head of the answer, while the host is not down:
     /// without limit where the body streams, which its sender watches.
     ///
-    /// `subject` names the request in an error: never its query, which may carry secrets.
+    /// `subject` names the request in an error: never its query, which may carry secrets. What it
+    /// carried goes with the answer, as [`Sent`], to be hidden where the answer repeats it.
     ///
     /// # Errors
     /// [`Kind::Unavailable`], exhausted where the host is known to be down; [`Kind::Stalled`].
@@ -207,6 +208,7 @@ impl Transport {
         let host = authority(request.url());
         let Patience { breakers, outage, stall, .. } = &meter.patience;
         breakers.admit(outage, &host, subject)?;
+        let carried = Sent::of(&request);
         if let Reach::Sandbox(address) = self.reach {
             readdress(address, &mut request);
         }
@@ -218,7 +220,7 @@ impl Transport {
         let limit = if streams { Duration::MAX } else { stall.answer };
         meter.requests.add(1);
         let sent = Instant::now();
-        let response = match timeout(limit, client.execute(request)).await {
+        let mut response = match timeout(limit, client.execute(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 // a body that streams may have broken itself: that says nothing of the host
@@ -242,6 +244,7 @@ impl Transport {
             }
             false => breakers.succeeded(&host),
         }
+        response.extensions_mut().insert(carried);
         Ok(response)
     }
 }

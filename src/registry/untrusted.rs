@@ -11,7 +11,9 @@ use super::{
     artifact_registry, challenge,
     credentials::{self, Identity},
     errors::{Doing, Refusal},
-    hub, paging, quay, token,
+    hub, paging, quay,
+    sent::Sent,
+    token,
 };
 use crate::model::{Error, Listed, Result};
 
@@ -57,7 +59,7 @@ pub fn listing(form: Form, page: &[u8]) -> serde_json::Result<Vec<Listed>> {
 
 /// What an answer other than 2xx is told as, to one who commits a manifest.
 pub fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    Refusal::new(status, headers, body).error("PUT r.example/v2/x", Doing::Commit)
+    Refusal::new(status, headers, body, &Sent::default()).error("PUT r.example/v2/x", Doing::Commit)
 }
 
 /// What is wrong with the answer of a token service.

@@ -347,6 +347,43 @@ fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
 }
 
 #[test]
+fn one_file_mirrors_and_caches_to_ecr_and_mirrors_all_of_it_to_a_layout() {
+    let home = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "[defaults]\nvia = \"auto\"\nplatforms = [\"linux/amd64\"]\n\
+         [[destination]]\nregistry = \"oci:layout\"\n[[destination]]\nregistry = \"{ECR}\"\n\
+         {QUAY}{}{}",
+        entry("registry.k8s.io/pause:3.10", ""),
+        entry("quay.io/coreos/etcd:v3.5.17", "")
+    );
+    fs::write(home.path().join("mirror.toml"), toml).unwrap();
+    let rows = |arguments: &[&str], column: &str| {
+        let ended = run(home.path(), &[arguments, &["--sandbox=state"]].concat());
+        assert_eq!(ended.status, Some(0), "{arguments:?}\n{}\n{}", ended.out, ended.talk);
+        let found: Value = serde_json::from_str(&ended.out).unwrap_or_default();
+        let rows = found["images"].as_array().cloned().unwrap_or_default().into_iter();
+        rows.map(|row| json!([row["destination"], row[column]])).collect::<Vec<_>>()
+    };
+    let [pause, etcd] = ["pause:3.10", "coreos/etcd:v3.5.17"];
+    let of = |words: [&str; 4]| {
+        let [one, two, three, four] = words;
+        vec![
+            json!([format!("oci:layout:{pause}"), one]),
+            json!([format!("{ECR}/{pause}"), two]),
+            json!([format!("oci:layout:{etcd}"), three]),
+            json!([format!("{ECR}/quay/{etcd}"), four]),
+        ]
+    };
+    let expected = of(["mirrored", "mirrored", "mirrored", "pull-through"]);
+    assert_eq!(rows(&["images", "--json"], "via"), expected);
+    rows(&["pull-through", "apply", "--yes"], "");
+    let first = rows(&["sync", "--json"], "outcome");
+    assert_eq!(first, of(["copied", "copied", "copied", "warmed"]));
+    let second = rows(&["sync", "--json"], "outcome");
+    assert_eq!(second, of(["up_to_date", "up_to_date", "up_to_date", "warmed"]));
+}
+
+#[test]
 fn warm_without_anything_that_is_cached_says_what_to_write() {
     let home = tempfile::tempdir().unwrap();
     let toml =

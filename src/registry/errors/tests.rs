@@ -7,7 +7,12 @@ fn refusal(status: u16, code: &str, message: &str) -> Refusal {
         "" => String::new(),
         code => serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string(),
     };
-    Refusal::new(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+    Refusal::new(
+        StatusCode::from_u16(status).unwrap(),
+        &HeaderMap::new(),
+        body.as_bytes(),
+        &Sent::default(),
+    )
 }
 
 #[test]
@@ -90,11 +95,21 @@ fn codes_decide_and_statuses_where_there_is_no_code() {
 fn a_spent_pull_limit_is_told_by_its_header_too() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit-remaining", "0;w=21600".parse().unwrap());
-    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, &headers, b"Too Many Requests");
+    let refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        &headers,
+        b"Too Many Requests",
+        &Sent::default(),
+    );
     assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
 
     let detail = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull request limit exceeded","detail":"You have reached your pull rate limit."}]}"#;
-    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), detail.as_bytes());
+    let refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        &HeaderMap::new(),
+        detail.as_bytes(),
+        &Sent::default(),
+    );
     assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
 }
 
@@ -128,10 +143,20 @@ fn what_a_registry_writes_is_shown_in_one_harmless_line() {
         (r#"{"errors":[{"code":"X_Y","message":"z"}]}"#, "GET x: 401 X_Y: z"),
         ("\u{fffd}", "GET x: 401 Unauthorized: \u{fffd}"),
     ] {
-        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.as_bytes());
+        let refusal = Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            &Sent::default(),
+        );
         assert_eq!(refusal.error("GET x", Doing::Read).to_string(), expected);
     }
-    let long = Refusal::new(StatusCode::OK, &HeaderMap::new(), &vec![b'a'; BODY_LIMIT as usize]);
+    let long = Refusal::new(
+        StatusCode::OK,
+        &HeaderMap::new(),
+        &vec![b'a'; BODY_LIMIT as usize],
+        &Sent::default(),
+    );
     assert!(long.message.len() <= MESSAGE_LIMIT);
 }
 

@@ -1,0 +1,273 @@
+//! No secret is ever shown: every command, with a canary wherever a secret can stand, and every
+//! way of failing that was thought of; then a search of all that it leaves behind.
+//!
+//! The sandbox's own directory is left out: it plays the services that keep secrets.
+
+mod aws;
+mod echo;
+mod failing;
+mod search;
+mod values;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::CommandFactory;
+use ecr_mirror::sandbox::{Options, Sandbox};
+
+use self::search::{Canary, assert_unseen, assert_unseen_below};
+use super::{
+    process::{Ended, at_home, signal},
+    world::ECR,
+};
+
+const TEMPLATE: &str = "[pull_through.template]\nlifecycle = { expire_after_days = 30 }\n";
+
+/// A directory with a configuration that uses a secret of every kind.
+struct Home {
+    directory: tempfile::TempDir,
+    canaries: Vec<Canary>,
+}
+
+impl Home {
+    /// Images and a secret in a sandbox's directory, and a configuration for them.
+    async fn new() -> Self {
+        let canaries = vec![
+            Canary::around("the password in the configuration", "Q1confPassword9Zx"),
+            Canary::around("the token of the cache", "Q2cacheToken8Yw7Vu"),
+            Canary::around("the password in Docker's configuration", "Q3dockerAuth6Tsr5"),
+            Canary::around("the token in Docker's configuration", "Q4identity4Pon3Ml"),
+            Canary::around("the password in Secrets Manager", "Q5keptSecret2Kj1Ih"),
+            Canary::part("the secret access key", "Q6secretAccessKey0Gf9"),
+            Canary::part("the session token", "Q7sessionToken8Ed7Cb"),
+            Canary::part("a token of the token service", "sandbox.eyJpc3Mi"),
+            Canary::part("a login of ECR", "eyJwYXlsb2FkIjoi"),
+            Canary::part("a signature", "&signature="),
+        ];
+        let home = Self { directory: tempfile::tempdir().unwrap(), canaries };
+        let options = Options { directory: Some(home.path().join("state")), ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        for image in [
+            "docker.io/team/configured:1",
+            "docker.io/team/cached:1",
+            "quay.io/team/kept:1",
+            "ghcr.io/team/docker:1",
+        ] {
+            sandbox.upstream().image(image).push();
+        }
+        let config = aws_sdk_secretsmanager::Config::builder()
+            .behavior_version(aws_sdk_ecr::config::BehaviorVersion::latest())
+            .region(aws_sdk_ecr::config::Region::new("us-east-1"))
+            .credentials_provider(aws_sdk_ecr::config::Credentials::for_tests())
+            .endpoint_url(format!("http://{}", sandbox.address()))
+            .build();
+        let token = token_of(&sandbox).await;
+        assert!(home.canaries[7].seen_in(&token).is_some(), "tokens look like this: {token}");
+        let secrets = aws_sdk_secretsmanager::Client::from_conf(config);
+        let text = serde_json::json!({ "username": "kept", "password": home.value(4) });
+        let made = secrets.create_secret().name("quay").secret_string(text.to_string());
+        let arn = made.send().await.unwrap().arn.unwrap();
+        sandbox.stop().await;
+        home.write(&arn);
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn value(&self, at: usize) -> &str {
+        &self.canaries[at].value
+    }
+
+    fn write(&self, secret: &str) {
+        let image = |source: &str, keys: &str| {
+            format!("[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n{keys}\n")
+        };
+        let tables = [
+            format!("[[destination]]\nregistry = \"{ECR}\"\n"),
+            format!(
+                "[registry.\"docker.io\"]\nusername = \"me\"\npassword = \"{}\"\n",
+                self.value(0)
+            ),
+            format!("[registry.\"quay.io\"]\nsecret = \"{secret}\"\n"),
+            "[[pull_through]]\nupstream = \"docker-hub\"\n\
+             credentials = { username = \"it\", access_token = \"${CACHE_TOKEN}\" }\n"
+                .to_owned(),
+            TEMPLATE.to_owned(),
+            image("team/configured", ""),
+            image("quay.io/team/kept", ""),
+            image("ghcr.io/team/docker", ""),
+            image("team/cached", "via = \"pull-through\""),
+        ];
+        fs::write(self.path().join("mirror.toml"), tables.concat()).unwrap();
+        let auth = STANDARD.encode(format!("robot:{}", self.value(2)));
+        let config = serde_json::json!({ "auths": {
+            "ghcr.io": { "auth": auth },
+            "registry.gitlab.com": { "auth": auth, "identitytoken": self.value(3) },
+        } });
+        fs::write(self.path().join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// A command in the sandbox, with canaries in its environment.
+    fn command(&self, arguments: &[&str], log: &Log) -> Command {
+        let mut command = at_home(self.path(), arguments);
+        command
+            .args(log.arguments)
+            .env("CACHE_TOKEN", self.value(1))
+            .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", self.value(5))
+            .env("AWS_SESSION_TOKEN", self.value(6));
+        if let Some(directives) = log.directives {
+            command.env("RUST_LOG", directives);
+        }
+        command
+    }
+
+    /// Runs the command, which ends with this status and shows nothing.
+    #[track_caller]
+    fn run(&self, (status, line): (i32, &str), log: &Log) -> Ended {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let ended: Ended = self.command(&arguments, log).output().unwrap().into();
+        let tail = ended.talk.get(ended.talk.len().saturating_sub(2000)..).unwrap_or_default();
+        assert_eq!(ended.status, Some(status), "{line}\n{}\n{tail}", ended.out);
+        assert_unseen(&self.canaries, &format!("stdout of {line}"), &ended.out);
+        assert_unseen(&self.canaries, &format!("stderr of {line}"), &ended.talk);
+        ended
+    }
+}
+
+/// What Docker Hub's token service answers.
+async fn token_of(sandbox: &Sandbox) -> String {
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let service = format!("http://{}/token?scope=repository:team/app:pull", sandbox.address());
+    let answer = client.get(service).header("host", "auth.docker.io").send().await.unwrap();
+    answer.text().await.unwrap()
+}
+
+/// How much is logged, and how.
+struct Log {
+    arguments: &'static [&'static str],
+    directives: Option<&'static str>,
+}
+
+const LOGS: [Log; 3] = [
+    Log { arguments: &["-vv", "--log-format", "text"], directives: None },
+    Log { arguments: &["-vv", "--log-format", "json"], directives: None },
+    Log { arguments: &["--log-format", "json"], directives: Some("trace") },
+];
+
+/// Every command in an order in which each has something to do, and how it ends.
+const COMMANDS: [(i32, &str); 32] = [
+    (0, "check --sandbox=state"),
+    (0, "images --sandbox=state"),
+    (0, "images --sandbox=state --json"),
+    (0, "iam mirror"),
+    (0, "iam pull"),
+    (0, "iam pull-through"),
+    (1, "pull-through status --sandbox=state"),
+    (1, "pull-through validate --sandbox=state"),
+    (1, "sync --sandbox=state --only team/cached"),
+    (0, "pull-through plan --sandbox=state"),
+    (1, "pull-through plan --sandbox=state --json --check"),
+    (2, "pull-through apply --sandbox=state"),
+    (0, "pull-through apply --sandbox=state --yes"),
+    (0, "pull-through apply --sandbox=state --yes --json"),
+    (0, "pull-through status --sandbox=state"),
+    (0, "pull-through status --sandbox=state --json"),
+    (0, "pull-through validate --sandbox=state"),
+    (0, "pull-through validate --sandbox=state --json"),
+    (0, "pull-through export terraform --sandbox=state"),
+    (0, "pull-through export kubernetes --namespace web --output pull.yaml"),
+    (0, "plan --sandbox=state --json --resolve --report plan.json"),
+    (0, "sync --sandbox=state --json --report report.json --lock mirror.lock"),
+    (0, "sync --sandbox=state --report again.json"),
+    (0, "sync --sandbox=state --locked mirror.lock --json"),
+    (0, "pull-through warm --sandbox=state --json"),
+    (0, "copy ghcr.io/team/docker:1 oci:layout --sandbox=state --json"),
+    (0, "copy registry.gitlab.com/team/app:1 oci:layout --sandbox=state --json"),
+    (0, "pull-through destroy --sandbox=state --yes"),
+    (0, "pull-through destroy --sandbox=state --yes --json"),
+    (2, "plan --sandbox=state --only nothing-of-this-name"),
+    (0, "completions bash"),
+    (0, "man pages"),
+];
+
+async fn every_command_keeps_them(log: &Log) {
+    let home = Home::new().await;
+    let mut logged = 0;
+    for command in COMMANDS {
+        logged += home.run(command, log).talk.len();
+    }
+    assert!(logged > 1000, "something was logged");
+    stands_and_stops(&home, log);
+    // what is meant to hold them does, which is how it shows that the search finds them
+    let holds = |name: &str| {
+        let text = fs::read_to_string(home.path().join(name)).unwrap();
+        let seen = home.canaries.iter().filter(|canary| canary.seen_in(&text).is_some());
+        seen.map(|canary| canary.name).collect::<Vec<_>>()
+    };
+    assert_eq!(holds("mirror.toml"), ["the password in the configuration"]);
+    assert_eq!(holds("pull.yaml"), ["the token of the cache"]);
+    let mode = fs::metadata(home.path().join("pull.yaml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // beside the inputs and the one output that is for credentials: what was mirrored is not ours
+    let may_hold = ["mirror.toml", "config.json", "pull.yaml", "state", "layout/blobs"];
+    let may_hold = |path: &Path| may_hold.iter().any(|name| path == home.path().join(name));
+    let looked_at = assert_unseen_below(&home.canaries, home.path(), &may_hold);
+    assert!(looked_at > 15, "reports, lock, layout and pages: {looked_at}");
+}
+
+/// Starts the sandbox for other clients, and ends it.
+fn stands_and_stops(home: &Home, log: &Log) {
+    let mut command = home.command(&["sandbox", "state"], log);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let before: Vec<String> =
+        lines.by_ref().take_while(|line| !line.starts_with("unset ")).collect();
+    signal(&child, "TERM");
+    let out = [before, lines.collect()].concat().join("\n");
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    assert!(out.contains("AWS_SECRET_ACCESS_KEY=sandbox"), "{out}");
+    assert_unseen(&home.canaries, "stdout of sandbox", &out);
+    assert_unseen(&home.canaries, "stderr of sandbox", &ended.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_keeps_secrets_out_of_all_it_says_and_writes() {
+    every_command_keeps_them(&LOGS[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_keeps_secrets_out_of_a_log_for_machines() {
+    every_command_keeps_them(&LOGS[1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_keeps_secrets_out_of_the_fullest_log() {
+    every_command_keeps_them(&LOGS[2]).await;
+}
+
+#[test]
+fn no_command_takes_a_secret_as_an_argument_which_everybody_on_the_machine_can_read() {
+    fn look(command: &clap::Command, seen: &mut usize) {
+        *seen += 1;
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str().to_ascii_lowercase();
+            for secret in ["pass", "token", "secret", "credential", "auth", "user", "login"] {
+                assert!(!name.contains(secret), "{name} of {}", command.get_name());
+            }
+        }
+        command.get_subcommands().for_each(|command| look(command, seen));
+    }
+    let mut seen = 0;
+    look(&ecr_mirror::cli::Cli::command(), &mut seen);
+    assert!(seen > 20, "{seen}");
+}

@@ -1,0 +1,203 @@
+//! AWS's credentials, and the secrets it keeps: none is told, whether it is good, broken, of
+//! another shape than wanted, or nobody is there to take it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+
+use super::{
+    failing::said,
+    search::{Canary, assert_unseen},
+};
+use crate::{
+    process::{Ended, at_home, signal},
+    world,
+};
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/mirror";
+
+/// Credentials in the environment.
+type Keys = [(&'static str, String); 3];
+
+/// A standing sandbox, and a program that calls its AWS with all libraries' logs on.
+struct Stage {
+    sandbox: Sandbox,
+    endpoint: String,
+    home: tempfile::TempDir,
+    canaries: Vec<Canary>,
+}
+
+/// The configuration of a client of the sandbox.
+macro_rules! client {
+    ($service:ident, $endpoint:expr) => {
+        $service::Client::from_conf(
+            $service::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("us-east-1"))
+                .credentials_provider(Credentials::for_tests())
+                .endpoint_url($endpoint)
+                .build(),
+        )
+    };
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let options = Options { mode: Mode::Standing, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let endpoint = format!("http://{}", sandbox.ecr_address());
+        let sts = client!(aws_sdk_sts, &endpoint);
+        let assumed = sts.assume_role().role_arn(ROLE).role_session_name("it").send().await;
+        let assumed = assumed.unwrap().credentials.unwrap();
+        let canaries = vec![
+            Canary::part("the session token", assumed.session_token()),
+            Canary::part("the secret access key", "Q2accessKey8Yw7VuTsr"),
+            Canary::part("a session token of nobody's", "Q3sessionToken6QpOn"),
+            Canary::around("the token of the cache", "Q4cacheToken5MlKj"),
+            Canary::around("what the secret holds", "Q5wrongShape4IhGf"),
+            Canary::part("a login of ECR", "eyJwYXlsb2FkIjoi"),
+        ];
+        let stage = Self { sandbox, endpoint, home: tempfile::tempdir().unwrap(), canaries };
+        stage.write(
+            "mirror.toml",
+            &format!(
+                "[[destination]]\nregistry = \"{}\"\nendpoint_url = \"{}\"\n\
+                 [[image]]\nsource = \"{}/docker.io/sandbox/flat\"\ntags = [\"1.0\"]\n\
+                 [[pull_through]]\nupstream = \"docker-hub\"\n\
+                 credentials = {{ username = \"me\", access_token = \"{}\" }}\n",
+                world::ECR,
+                stage.endpoint,
+                stage.sandbox.address(),
+                stage.value(3),
+            ),
+        );
+        stage
+    }
+
+    fn value(&self, at: usize) -> &str {
+        &self.canaries[at].value
+    }
+
+    fn path(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    /// Credentials with the session token of this canary.
+    fn keys(&self, token: usize) -> Keys {
+        [
+            ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", self.value(1).to_owned()),
+            ("AWS_SESSION_TOKEN", self.value(token).to_owned()),
+        ]
+    }
+
+    fn command(&self, arguments: &[&str], keys: Option<Keys>) -> Command {
+        let mut command = at_home(self.path(), arguments);
+        command.env_remove("AWS_PROFILE");
+        for (name, _) in self.keys(0) {
+            command.env_remove(name);
+        }
+        command
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_CONFIG_FILE", self.path().join("config"))
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.path().join("credentials"))
+            .env("AWS_ENDPOINT_URL_STS", &self.endpoint)
+            .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.endpoint)
+            .env("RUST_LOG", "trace")
+            .envs(keys.into_iter().flatten());
+        command
+    }
+
+    /// Runs it to its end, with this status; what it said.
+    fn run(&self, arguments: &[&str], keys: Option<Keys>, status: i32) -> String {
+        let command = self.command(arguments, keys);
+        tokio::task::block_in_place(|| said(command, &self.canaries, status))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_taken_or_refused_are_not_told() {
+    let stage = Stage::new().await;
+    let login = world::aws(&stage.sandbox).get_authorization_token().send().await.unwrap();
+    let login = login.authorization_data()[0].authorization_token().unwrap();
+    assert!(stage.canaries[5].seen_in(login).is_some(), "logins look like this: {login}");
+    let logged = stage.run(&["sync", "--json"], Some(stage.keys(0)), 0);
+    assert!(logged.contains("GetAuthorizationToken"), "the SDK tells what it does: {logged}");
+    stage.run(&["pull-through", "apply", "--yes"], Some(stage.keys(0)), 0);
+    stage.run(&["pull-through", "plan", "--check"], Some(stage.keys(0)), 0);
+    let refused = stage.run(&["sync"], Some(stage.keys(2)), 1);
+    assert!(refused.contains("UnrecognizedClient"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_another_shape_is_not_told() {
+    let stage = Stage::new().await;
+    let good = || Some(stage.keys(0));
+    stage.run(&["pull-through", "apply", "--yes"], good(), 0);
+    let secrets = client!(aws_sdk_secretsmanager, &stage.endpoint);
+    let shape = stage.value(4);
+    for text in
+        [shape.to_owned(), format!("[\"{shape}\"]"), format!("{{\"password\":\"{shape}\"}}")]
+    {
+        let put = secrets.put_secret_value().secret_id("ecr-pullthroughcache/docker-hub");
+        put.secret_string(text).send().await.unwrap();
+        let planned = stage.run(&["pull-through", "plan", "--json", "--check"], good(), 1);
+        assert!(planned.contains("\"value\""), "{planned}");
+        stage.run(&["pull-through", "status"], good(), 0);
+        stage.run(&["pull-through", "export", "terraform"], good(), 0);
+        stage.run(&["pull-through", "validate"], good(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_programs_of_awss_tools_that_are_broken_beside_a_secret_are_not_quoted() {
+    let stage = Stage::new().await;
+    let key = stage.value(1);
+    let id = "aws_access_key_id = AKIAEXAMPLE";
+    let answer = format!("echo {{\\\"Version\\\":1,\\\"SecretAccessKey\\\":\\\"{key}\\\"");
+    let process = |script: &str| format!("[default]\ncredential_process = sh -c '{script}'\n");
+    for (file, broken) in [
+        ("config", process(&answer)),
+        ("config", process(&format!("echo {key}; exit 1"))),
+        ("credentials", format!("[default]\n{id}\naws_secret_access_key {key}\n")),
+        ("credentials", format!("[default\naws_secret_access_key = {key}\n")),
+        ("credentials", format!("{key}\n[default]\n")),
+        ("credentials", format!("[default]\naws_secret_access_key = {key}\n")),
+    ] {
+        stage.write(file, &broken);
+        let told = stage.run(&["sync"], None, 1);
+        assert!(told.contains("no AWS credentials"), "{broken}\n{told}");
+        stage.write(file, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_where_nobody_answers() {
+    let stage = Stage::new().await;
+    let mut command = stage.command(&["sync", "-vv"], Some(stage.keys(0)));
+    stage.sandbox.faults().add("refuse".parse().unwrap());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // it is tried again until the second signal
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        signal(&child, "TERM");
+    }
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.status, Some(143), "{}\n{}", ended.out, ended.talk);
+    assert!(ended.talk.contains("refused"), "{}", ended.talk);
+    assert_unseen(
+        &stage.canaries,
+        "what is said of nobody",
+        &format!("{}{}", ended.out, ended.talk),
+    );
+}

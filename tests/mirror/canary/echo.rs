@@ -1,0 +1,166 @@
+//! A registry that repeats whatever it was sent: in the text of its refusals, where a careless
+//! server or a proxy with debugging switched on puts it.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ecr_mirror::model::Digest;
+use serde_json::json;
+
+/// The one layer of every image here.
+const LAYER: &[u8] = b"a layer";
+const CONFIG: &[u8] = b"{}";
+
+/// What it hands out, and must not be seen.
+#[derive(Clone)]
+pub(super) struct Given {
+    /// The token of its token service.
+    pub(super) token: String,
+    /// The signature in the URLs that blobs are redirected to.
+    pub(super) signature: String,
+    /// The state in the URLs of uploads.
+    pub(super) state: String,
+}
+
+/// Serves until the process ends; by the first part of a repository's name:
+///
+/// - `basic`, `denied`: wants a user's name and password, and refuses them
+/// - `token`: refuses them at its token service
+/// - `bearer`: gives a token, and refuses it
+/// - `signed`: redirects blobs to where they are refused
+/// - `open`: gives everything to anyone
+/// - `push`: takes uploads, and refuses what comes
+pub(super) fn serve(given: &Given) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let given = given.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let given = given.clone();
+            // a client that leaves is not missed
+            thread::spawn(move || answer(stream, address, &given));
+        }
+    });
+    address
+}
+
+/// A request, as far as it is repeated.
+struct Asked {
+    method: String,
+    target: String,
+    authorization: Option<String>,
+}
+
+impl Asked {
+    fn read(stream: &TcpStream) -> io::Result<Self> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (mut authorization, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "authorization" => authorization = Some(value.to_owned()),
+                "content-length" => length = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        io::copy(&mut reader.take(length), &mut io::sink())?;
+        Ok(Self { method, target, authorization })
+    }
+
+    /// Everything secret that came with it, in every form a server would have it in.
+    fn repeated(&self) -> String {
+        let header = self.authorization.clone().unwrap_or_default();
+        let encoded = header.split(' ').nth(1).unwrap_or_default();
+        let pair = String::from_utf8(STANDARD.decode(encoded).unwrap_or_default());
+        let pair = pair.unwrap_or_default();
+        let password = pair.split_once(':').map_or("", |(_, password)| password);
+        let target = &self.target;
+        format!("no to `{header}`, that is `{pair}` or `{password}`, and to {target}")
+    }
+}
+
+/// Status, more headers, body.
+type Answer = (u16, String, Vec<u8>);
+
+fn answer(mut stream: TcpStream, address: SocketAddr, given: &Given) -> io::Result<()> {
+    let asked = Asked::read(&stream)?;
+    let (status, headers, body) = decide(&asked, address, given);
+    let length = body.len();
+    let body = if asked.method == "HEAD" { &[] } else { &body[..] };
+    write!(
+        stream,
+        "HTTP/1.1 {status} It\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
+    )?;
+    stream.write_all(body)
+}
+
+fn decide(asked: &Asked, address: SocketAddr, given: &Given) -> Answer {
+    let path = asked.target.split('?').next().unwrap_or_default();
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "refusing"] => {
+            (401, String::new(), json!({ "details": asked.repeated() }).to_string().into())
+        }
+        ["", "giving"] => (200, String::new(), json!({ "token": given.token }).to_string().into()),
+        ["", "cdn"] => (403, String::new(), asked.repeated().into()),
+        ["", "v2", kind, ..] if asked.authorization.is_none() && challenge(kind).is_some() => {
+            let challenge = challenge(kind).unwrap().replace("HOST", &address.to_string());
+            (401, format!("www-authenticate: {challenge}\r\n"), Vec::new())
+        }
+        ["", "v2", "open" | "signed", _, "manifests", _] => manifest(),
+        ["", "v2", "signed", _, "blobs", _] => {
+            let signature = &given.signature;
+            let at = format!("http://localhost:{}/cdn?X-Amz-Signature={signature}", address.port());
+            (307, format!("location: {at}\r\n"), Vec::new())
+        }
+        ["", "v2", "open", _, "blobs", digest] => {
+            let blobs = [LAYER, CONFIG];
+            let blob = blobs.into_iter().find(|blob| Digest::of(blob).to_string() == digest);
+            (200, String::new(), blob.unwrap_or_default().to_vec())
+        }
+        ["", "v2", "push", name, "blobs", "uploads", ""] => {
+            let state = &given.state;
+            let at = format!("/v2/push/{name}/blobs/uploads/{state}?_state={state}");
+            (202, format!("location: {at}\r\n"), Vec::new())
+        }
+        ["", "v2", "push", ..] if asked.method != "PUT" => refusal(404, "NAME_UNKNOWN", asked),
+        ["", "v2", "denied", ..] => refusal(403, "DENIED", asked),
+        ["", "v2", "push", ..] => refusal(400, "UNSUPPORTED", asked),
+        _ => refusal(401, "UNAUTHORIZED", asked),
+    }
+}
+
+fn challenge(kind: &str) -> Option<&'static str> {
+    match kind {
+        "basic" | "denied" => Some("Basic realm=\"it\""),
+        "token" => Some("Bearer realm=\"http://HOST/refusing\",service=\"it\""),
+        "bearer" => Some("Bearer realm=\"http://HOST/giving\",service=\"it\""),
+        _ => None,
+    }
+}
+
+fn refusal(status: u16, code: &str, asked: &Asked) -> Answer {
+    let error = json!({ "code": code, "message": asked.repeated(), "detail": asked.repeated() });
+    (status, String::new(), json!({ "errors": [error] }).to_string().into())
+}
+
+fn manifest() -> Answer {
+    let described = |kind: &str, blob: &[u8]| json!({ "mediaType": kind, "size": blob.len(), "digest": Digest::of(blob).to_string() });
+    let text = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": described("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [described("application/vnd.oci.image.layer.v1.tar", LAYER)],
+    });
+    let kind = "content-type: application/vnd.oci.image.manifest.v1+json\r\n".to_owned();
+    (200, kind, text.to_string().into())
+}

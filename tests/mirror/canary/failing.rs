@@ -1,0 +1,152 @@
+//! What goes wrong beside a secret: nobody who explains a failure shows it, even where the other
+//! side repeats what it was sent.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    echo::{self, Given},
+    search::{Canary, assert_unseen},
+};
+use crate::process::{Ended, at_home};
+
+const PASSWORD: &str = "Q1givenPassword9Zx";
+
+/// Runs the command in all its words and returns what it said, in which there is no canary.
+#[track_caller]
+pub(super) fn said(mut command: Command, canaries: &[Canary], status: i32) -> String {
+    command.args(["-vv", "--progress", "plain"]);
+    let ended: Ended = command.output().unwrap().into();
+    let said = format!("{}{}", ended.out, ended.talk);
+    assert_unseen(canaries, &format!("what {command:?} says"), &said);
+    assert_eq!(ended.status, Some(status), "{command:?}\n{said}");
+    said
+}
+
+#[test]
+fn a_registry_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
+    let home = tempfile::tempdir().unwrap();
+    let canaries = [
+        Canary::around("the password", PASSWORD),
+        Canary::part("the token", "Q2givenToken8Yw7Vu"),
+        Canary::part("the signature", "Q3givenSignature6Ts"),
+        Canary::part("the state", "Q4givenState5RqPon"),
+    ];
+    let [password, token, signature, state] = canaries.each_ref().map(|it| it.value.clone());
+    let address = echo::serve(&Given { token, signature, state });
+    let auth = STANDARD.encode(format!("me:{password}"));
+    let config = serde_json::json!({ "auths": { address.to_string(): { "auth": auth } } });
+    fs::write(home.path().join("config.json"), config.to_string()).unwrap();
+    let written = format!(
+        "[[destination]]\nregistry = \"oci:layout\"\n\
+         [registry.\"{address}\"]\nusername = \"me\"\npassword = \"{password}\"\n"
+    );
+    for kind in ["basic", "denied", "token", "bearer", "signed"] {
+        let source = format!("{address}/{kind}/app");
+        let image = format!("[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n");
+        fs::write(home.path().join("mirror.toml"), format!("{written}{image}")).unwrap();
+        let copy = ["copy", &format!("{source}:1"), "oci:layout", "--json"];
+        for arguments in [&copy[..], &["sync", "--report", "report.json"], &["plan", "--json"]] {
+            // where a blob is, is not asked before it is copied
+            let status = if kind == "signed" && arguments[0] == "plan" { 0 } else { 1 };
+            let told = said(at_home(home.path(), arguments), &canaries, status);
+            assert_eq!(told.contains("no to `"), status == 1, "the refusal is told: {told}");
+        }
+        let report = fs::read_to_string(home.path().join("report.json")).unwrap();
+        assert_unseen(&canaries, "the report", &report);
+    }
+    let (from, to) = (format!("{address}/open/app:1"), format!("{address}/push/app:1"));
+    let told = said(at_home(home.path(), &["copy", &from, &to]), &canaries, 1);
+    assert!(told.contains("400 UNSUPPORTED"), "{told}");
+}
+
+#[test]
+fn a_configuration_that_is_broken_beside_a_secret_is_not_quoted_with_it() {
+    let home = tempfile::tempdir().unwrap();
+    let canaries = [Canary::around("the secret", PASSWORD)];
+    let secret = &canaries[0].value;
+    let registry = |lines: &str| format!("[registry.\"docker.io\"]\n{lines}\n");
+    let cache = |lines: &str| format!("[[pull_through]]\nupstream = \"docker-hub\"\n{lines}\n");
+    for broken in [
+        registry(&format!("username = \"me\"\npassword = \"{secret}\"\nretries = 3")),
+        registry(&format!("password = \"{secret}\"")),
+        registry(&format!("username = \"me\"\npassword = \"{secret}")),
+        registry(&format!("username = \"me\"\npassword = '''\n{secret}")),
+        registry(&format!("username = \"me\" password = \"{secret}\"")),
+        registry(&format!("username = \"me\"\npassword = [\"{secret}\"]")),
+        registry(&format!("username = \"me\"\npassword = {{ of = \"{secret}\" }}")),
+        registry(&format!("username = \"me\"\npassword = {PASSWORD}")),
+        registry(&format!("username = \"me\"\npassword: \"{secret}\"")),
+        registry(&format!("username = \"me\"\npasswort = \"{secret}\"")),
+        registry(&format!("username = \"me\"\npassword = \"{secret}${{UNSET}}\"")),
+        registry(&format!("secret = \"{secret}\"")),
+        registry(&format!("username = \"me\"\npassword = \"{secret}\"\npassword = \"{secret}\"")),
+        format!(
+            "registry.\"docker.io\" = {{ username = \"me\", password = \"{secret}\", x = 1 }}\n"
+        ),
+        cache(&format!(
+            "credentials = {{ username = \"me\", access_token = \"{secret}\", x = 1 }}"
+        )),
+        cache(&format!("credentials = {{ access_token = \"{secret}\" }}")),
+        cache(&format!("credentials = {{ username = \"me\", acces_token = \"{secret}\" }}")),
+        cache(&format!("credentials = \"{secret}\"")),
+        cache(&format!("credentials = [\"me\", \"{secret}\"]")),
+        cache(&format!("credentials = {{ username = 1, access_token = \"{secret}\" }}")),
+        cache(&format!("secret_arn = \"{secret}\"")),
+        cache(&format!(
+            "[pull_through.credentials]\nusername = \"me\"\naccess_token = \"{secret}\"\nurl 1"
+        )),
+    ] {
+        let destination = format!("[[destination]]\nregistry = \"{}\"\n", super::ECR);
+        fs::write(home.path().join("mirror.toml"), format!("{destination}{broken}")).unwrap();
+        for arguments in [&["check"][..], &["pull-through", "plan"], &["sync"]] {
+            let told = said(at_home(home.path(), arguments), &canaries, 2);
+            assert!(told.contains("error: mirror.toml:"), "{broken}\n{told}");
+        }
+    }
+}
+
+/// Writes a program of this name.
+fn program(home: &Path, name: &str, script: &str) {
+    let path = home.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn dockers_configuration_and_its_helpers_are_not_quoted() {
+    let home = tempfile::tempdir().unwrap();
+    let canaries = [Canary::around("the secret", PASSWORD)];
+    let secret = &canaries[0].value;
+    let auth = STANDARD.encode(format!("me:{secret}"));
+    let no_pair = STANDARD.encode(secret);
+    let helper = |script: &str| {
+        program(home.path(), "docker-credential-it", script);
+        "{ \"credsStore\": \"it\" }".to_owned()
+    };
+    let nothing = || "nothing".to_owned();
+    let given = Given { token: nothing(), signature: nothing(), state: nothing() };
+    let host = echo::serve(&given).to_string();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let configs: [(&str, &dyn Fn() -> String); 8] = [
+        ("a text", &|| format!("{secret} {{")),
+        ("a list", &|| format!("{{\"auths\":[\"{auth}\"]}}")),
+        ("half", &|| format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{auth}\"")),
+        ("no pair", &|| format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{no_pair}\"}}}}}}")),
+        ("no base64", &|| format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{secret}\"}}}}}}")),
+        ("half an answer", &|| {
+            helper(&format!("echo '{{\"Username\":\"me\",\"Secret\":\"{secret}\"'"))
+        }),
+        ("another answer", &|| helper(&format!("echo '[\"{secret}\"]'"))),
+        ("an answer and a failure", &|| helper(&format!("echo '{secret}'; exit 1"))),
+    ];
+    for (name, config) in configs {
+        fs::write(home.path().join("config.json"), config()).unwrap();
+        let mut command =
+            at_home(home.path(), &["copy", &format!("{host}/basic/app:1"), "oci:layout"]);
+        command.env("PATH", &path);
+        let told = said(command, &canaries, 1);
+        assert!(told.contains("config.json") || told.contains("credential-it"), "{name}: {told}");
+    }
+}

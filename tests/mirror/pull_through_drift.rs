@@ -1,0 +1,400 @@
+//! What somebody changed behind the configuration's back: each single thing is planned as that
+//! and nothing else, mended with one write, and then there is nothing left to do.
+//!
+//! Against a standing sandbox, altered through the AWS SDK.
+
+use std::{fs, process::Stdio};
+
+use aws_sdk_ecr::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+    types::{
+        EncryptionConfigurationForRepositoryCreationTemplate as Encryption, EncryptionType,
+        ImageTagMutability, RctAppliedFor, Tag,
+    },
+};
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use futures::{FutureExt, future::BoxFuture};
+use serde_json::{Value, json};
+
+use super::{
+    process::{Ended, at_home},
+    world::{ECR, aws},
+};
+
+const UPSTREAM: &str = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
+const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/cache";
+const SECRET: &str = "ecr-pullthroughcache/docker-hub";
+
+/// All that can belong to a cache, in two of them.
+const CACHES: &str = r#"
+[[pull_through]]
+upstream = "docker-hub"
+credentials = { username = "robot", access_token = "dckr_pat_written" }
+[pull_through.template]
+tag_mutability = "mutable"
+encryption = { type = "kms", key = "arn:aws:kms:us-east-1:123456789012:key/cache" }
+tags = { team = "platform" }
+lifecycle = { expire_after_days = 30 }
+policy = { accounts = ["333333333333"] }
+role_arn = "arn:aws:iam::123456789012:role/templates"
+[pull_through.access]
+organization = "o-abc1234567"
+accounts = ["333333333333"]
+
+[[pull_through]]
+upstream = "ecr"
+url = "210987654321.dkr.ecr.us-east-1.amazonaws.com"
+prefix = "platform"
+upstream_prefix = "shared"
+role_arn = "arn:aws:iam::123456789012:role/pull"
+"#;
+
+/// A standing sandbox with clients of its AWS, and a place for a configuration.
+struct World {
+    sandbox: Sandbox,
+    ecr: Client,
+    secrets: aws_sdk_secretsmanager::Client,
+    home: tempfile::TempDir,
+}
+
+impl World {
+    async fn new(caches: &str) -> Self {
+        let options = Options { mode: Mode::Standing, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let endpoint = format!("http://{}", sandbox.ecr_address());
+        let config = aws_sdk_secretsmanager::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::for_tests())
+            .endpoint_url(&endpoint)
+            .build();
+        let secrets = aws_sdk_secretsmanager::Client::from_conf(config);
+        let home = tempfile::tempdir().unwrap();
+        let destination =
+            format!("[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n");
+        fs::write(home.path().join("mirror.toml"), destination + caches).unwrap();
+        Self { ecr: aws(&sandbox), sandbox, secrets, home }
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        let endpoint = format!("http://{}", self.sandbox.ecr_address());
+        let mut command = at_home(self.home.path(), arguments);
+        command
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
+            .env("AWS_ACCESS_KEY_ID", "sandbox")
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint)
+            .stdin(Stdio::null());
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().into()
+    }
+
+    /// What is planned, and whether that is anything.
+    async fn planned(&self, more: &[&str]) -> Vec<Value> {
+        let arguments = [&["pull-through", "plan", "--json", "--check"], more].concat();
+        let ended = self.run(&arguments).await;
+        let plan: Value = serde_json::from_str(&ended.out).expect(&ended.talk);
+        let changes = plan["changes"].as_array().unwrap().clone();
+        assert_eq!(ended.status, Some(i32::from(!changes.is_empty())), "{}", ended.talk);
+        changes
+    }
+
+    /// Applies, and returns the writes that this took.
+    async fn applied(&self, more: &[&str]) -> Vec<String> {
+        let before = self.sandbox.journal().len();
+        let ended = self.run(&[&["pull-through", "apply", "--yes"], more].concat()).await;
+        assert_eq!(ended.status, Some(0), "{}\n{}", ended.out, ended.talk);
+        let asked = self.sandbox.journal().split_off(before);
+        let writes = asked.into_iter().filter(|entry| entry.is_write());
+        writes.filter_map(|entry| entry.operation).collect()
+    }
+
+    /// The statements of the registry's policy.
+    async fn statements(&self) -> Vec<Value> {
+        let told = self.ecr.get_registry_policy().send().await.unwrap();
+        let policy: Value = serde_json::from_str(told.policy_text().unwrap()).unwrap();
+        policy["Statement"].as_array().unwrap().clone()
+    }
+
+    async fn put_statements(&self, statements: Vec<Value>) {
+        let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+        self.ecr.put_registry_policy().policy_text(policy).send().await.unwrap();
+    }
+
+    /// The credential of the cache of Docker Hub.
+    async fn credential(&self) -> String {
+        let told = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
+        told.arn.unwrap()
+    }
+
+    async fn put_secret(&self, username: &str, token: &str) {
+        let text = json!({ "username": username, "accessToken": token }).to_string();
+        let put = self.secrets.put_secret_value().secret_id(SECRET).secret_string(text);
+        put.send().await.unwrap();
+    }
+}
+
+/// A change made behind the configuration's back.
+type Alteration = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
+
+/// An update of the template of Docker Hub.
+macro_rules! template {
+    (|$update:ident| $altered:expr) => {
+        |world| {
+            async move {
+                let $update = world.ecr.update_repository_creation_template().prefix("docker-hub");
+                $altered.send().await.unwrap();
+            }
+            .boxed()
+        }
+    };
+}
+
+/// An edit of the registry's policy; the statements for the organization and for accounts are the
+/// first and the second.
+macro_rules! statements {
+    (|$statements:ident| $edit:expr) => {
+        |world| {
+            async move {
+                let mut $statements = world.statements().await;
+                $statements.sort_by_key(|it| it["Sid"].as_str().unwrap().ends_with("Accounts"));
+                $edit;
+                world.put_statements($statements).await;
+            }
+            .boxed()
+        }
+    };
+}
+
+type Row = (&'static str, &'static str, (&'static str, &'static str), Operations, Alteration);
+
+/// Writes by their names.
+type Operations = &'static [&'static str];
+
+/// What is altered, the kind of the thing, the field that says so (its beginning and end), and
+/// the writes that mend it.
+const ALTERATIONS: [Row; 17] = [
+    (
+        "another credential",
+        "rule",
+        ("credential_arn", ""),
+        &["UpdatePullThroughCacheRule"],
+        |world| {
+            async move {
+                let text = json!({ "username": "x", "accessToken": "y" }).to_string();
+                let other = world.secrets.create_secret().name("ecr-pullthroughcache/other");
+                let other = other.secret_string(text).send().await.unwrap().arn.unwrap();
+                let update = world.ecr.update_pull_through_cache_rule();
+                let update = update.ecr_repository_prefix("docker-hub").credential_arn(other);
+                update.send().await.unwrap();
+            }
+            .boxed()
+        },
+    ),
+    ("another role", "rule", ("role_arn", ""), &["UpdatePullThroughCacheRule"], |world| {
+        async move {
+            let update = world.ecr.update_pull_through_cache_rule();
+            let update = update.ecr_repository_prefix("platform");
+            let role = "arn:aws:iam::123456789012:role/other";
+            update.custom_role_arn(role).send().await.unwrap();
+        }
+        .boxed()
+    }),
+    (
+        "another occasion",
+        "template",
+        ("applied_for", ""),
+        TEMPLATE,
+        template!(|it| it.applied_for(RctAppliedFor::Replication)),
+    ),
+    (
+        "tags that stay",
+        "template",
+        ("tag_mutability", ""),
+        TEMPLATE,
+        template!(|it| it.image_tag_mutability(ImageTagMutability::Immutable)),
+    ),
+    (
+        "another encryption",
+        "template",
+        ("encryption", ""),
+        TEMPLATE,
+        template!(|it| it.encryption_configuration(encryption(None))),
+    ),
+    (
+        "another key",
+        "template",
+        ("encryption", ""),
+        TEMPLATE,
+        template!(
+            |it| it.encryption_configuration(encryption(Some(&KEY.replace("cache", "other"))))
+        ),
+    ),
+    (
+        "another tag",
+        "template",
+        ("tags.team", ""),
+        TEMPLATE,
+        template!(|it| it.resource_tags(Tag::builder().key("team").value("other").build().unwrap())),
+    ),
+    (
+        "no lifecycle",
+        "template",
+        ("lifecycle", ""),
+        TEMPLATE,
+        template!(|it| it.lifecycle_policy("")),
+    ),
+    ("no policy", "template", ("policy", ""), TEMPLATE, template!(|it| it.repository_policy(""))),
+    (
+        "another role for templates",
+        "template",
+        ("role_arn", ""),
+        TEMPLATE,
+        template!(|it| it.custom_role_arn("arn:aws:iam::123456789012:role/other")),
+    ),
+    (
+        "no statement for the organization",
+        "registry_policy",
+        ("EcrMirror", "Organization"),
+        POLICY,
+        statements!(|it| it.remove(0)),
+    ),
+    (
+        "no statement for accounts",
+        "registry_policy",
+        ("EcrMirror", "Accounts"),
+        POLICY,
+        statements!(|it| it.remove(1)),
+    ),
+    (
+        "a statement for everybody",
+        "registry_policy",
+        ("EcrMirror", "Organization"),
+        POLICY,
+        statements!(|it| it[0].as_object_mut().unwrap().remove("Condition")),
+    ),
+    (
+        "a statement for less",
+        "registry_policy",
+        ("EcrMirror", "Accounts"),
+        POLICY,
+        statements!(|it| it[1]["Action"] = json!("ecr:CreateRepository")),
+    ),
+    ("another user", "secret", ("username", ""), &["PutSecretValue"], |world| {
+        world.put_secret("somebody", "dckr_pat_written").boxed()
+    }),
+    ("another token", "secret", ("value", ""), &["PutSecretValue"], |world| {
+        world.put_secret("robot", "dckr_pat_other").boxed()
+    }),
+    ("a deleted secret", "secret", ("state", ""), &["RestoreSecret", "PutSecretValue"], |world| {
+        async move {
+            world.secrets.delete_secret().secret_id(SECRET).send().await.unwrap();
+        }
+        .boxed()
+    }),
+];
+
+const TEMPLATE: Operations = &["UpdateRepositoryCreationTemplate"];
+const POLICY: Operations = &["PutRegistryPolicy"];
+
+fn encryption(key: Option<&str>) -> Encryption {
+    let kind = if key.is_some() { EncryptionType::Kms } else { EncryptionType::Aes256 };
+    Encryption::builder().encryption_type(kind).set_kms_key(key.map(str::to_owned)).build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done() {
+    let world = World::new(CACHES).await;
+    assert!(!world.applied(&[]).await.is_empty());
+    assert_eq!(world.planned(&[]).await, [json!(null); 0], "what is applied is not planned again");
+    for (what, kind, (start, end), writes, alter) in ALTERATIONS {
+        let foreign = what == "another occasion";
+        alter(&world).await;
+        let planned = world.planned(&[]).await;
+        let [change] = &planned[..] else { panic!("{what}: {planned:#?}") };
+        assert_eq!(
+            (&change["action"], &change["kind"]),
+            (&json!("update"), &json!(kind)),
+            "{what}"
+        );
+        let fields: Vec<&String> = change["fields"].as_object().unwrap().keys().collect();
+        assert!(
+            matches!(fields[..], [name] if name.starts_with(start) && name.ends_with(end)),
+            "{what}: {fields:?}"
+        );
+        assert_eq!(world.applied(&[]).await, writes, "{what}");
+        assert_eq!(world.planned(&[]).await, [json!(null); 0], "{what}");
+        // an occasion that somebody else added is theirs, and stays
+        if foreign {
+            let told = world.ecr.describe_repository_creation_templates().send().await.unwrap();
+            let told = &told.repository_creation_templates()[0];
+            assert_eq!(told.applied_for().len(), 2, "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_add_is_theirs_and_no_change() {
+    let world = World::new(CACHES).await;
+    world.applied(&[]).await;
+    let theirs = json!({
+        "Sid": "Theirs",
+        "Effect": "Allow",
+        "Principal": { "AWS": "arn:aws:iam::333333333333:root" },
+        "Action": ["ecr:ReplicateImage"],
+        "Resource": ["arn:aws:ecr:us-east-1:123456789012:repository/*"],
+    });
+    let mut statements = world.statements().await;
+    let ours = statements.clone();
+    statements.insert(1, theirs.clone());
+    world.put_statements(statements.clone()).await;
+    let rule = world.ecr.create_pull_through_cache_rule().ecr_repository_prefix("theirs");
+    rule.upstream_registry_url("quay.io").send().await.unwrap();
+    assert_eq!(world.planned(&[]).await, [json!(null); 0]);
+    assert_eq!(world.applied(&[]).await, [""; 0]);
+    assert_eq!(world.statements().await, statements);
+
+    // and it stays where it is when one of ours is put back
+    world.put_statements(vec![theirs.clone(), ours[0].clone()]).await;
+    assert_eq!(world.applied(&[]).await, POLICY);
+    assert_eq!(world.statements().await, [theirs, ours[0].clone(), ours[1].clone()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_upstream_by_hand_is_a_conflict_until_it_may_be_replaced() {
+    let world = World::new(CACHES).await;
+    world.applied(&[]).await;
+    let credential = world.credential().await;
+    for (prefix, url, upstream_prefix, field) in [
+        ("docker-hub", "ghcr.io", None, "url"),
+        ("platform", UPSTREAM, Some("other"), "upstream_prefix"),
+    ] {
+        let gone = world.ecr.delete_pull_through_cache_rule().ecr_repository_prefix(prefix);
+        gone.send().await.unwrap();
+        let made = world.ecr.create_pull_through_cache_rule().ecr_repository_prefix(prefix);
+        let made = made
+            .upstream_registry_url(url)
+            .set_upstream_repository_prefix(upstream_prefix.map(str::to_owned));
+        let made = match upstream_prefix {
+            None => made.credential_arn(&credential),
+            Some(_) => made.custom_role_arn("arn:aws:iam::123456789012:role/pull"),
+        };
+        made.send().await.unwrap();
+        let planned = world.planned(&[]).await;
+        let [change] = &planned[..] else { panic!("{planned:#?}") };
+        assert_eq!(change["action"], "conflict");
+        let fields: Vec<&String> = change["fields"].as_object().unwrap().keys().collect();
+        assert_eq!(fields, [field]);
+        let before = world.sandbox.journal().len();
+        let refused = world.run(&["pull-through", "apply", "--yes"]).await;
+        assert_eq!(refused.status, Some(1), "{}", refused.talk);
+        let asked = world.sandbox.journal().split_off(before);
+        assert!(!asked.iter().any(|entry| entry.is_write()), "{asked:?}");
+
+        assert_eq!(world.planned(&["--replace"]).await[0]["action"], "replace");
+        let replaced = ["DeletePullThroughCacheRule", "CreatePullThroughCacheRule"];
+        assert_eq!(world.applied(&["--replace"]).await, replaced);
+        assert_eq!(world.planned(&[]).await, [json!(null); 0]);
+    }
+}
