@@ -216,13 +216,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Shows what the roles must be that a change relies on: they are not made here.
+    /// Shows what the roles must be that a change brings in: they are not made here.
     fn show_roles(&self, proposal: &Proposal<'_>) {
         let site = proposal.site;
         for cache in &site.caches {
             for (kind, role) in roles(cache).into_iter().flatten() {
                 let name = cache.prefix.to_string();
-                let is_of_it = |change: &Change| change.kind == kind && change.name == name;
+                let is_of_it = |change: &Change| {
+                    change.kind == kind && change.name == name && brings_role(change)
+                };
                 if proposal.planned.iter().any(|planned| is_of_it(&planned.change)) {
                     let Documents { trust, permissions } = role_policy(&site.registry, role);
                     let what = format!("{} {name}", kind.word());
@@ -317,6 +319,12 @@ fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
         _ => None,
     };
     [of_template, of_rule]
+}
+
+/// Whether a change relies on a role that was not relied on before, or not for this.
+fn brings_role(change: &Change) -> bool {
+    let asks = |name: &str| ["role_arn", "encryption"].contains(&name) || name.starts_with("tags.");
+    change.action != Action::Update || change.fields.iter().any(|field| asks(&field.name))
 }
 
 /// Whether a signal ends it between two steps.
