@@ -6,6 +6,7 @@ mod consent;
 mod destroy;
 mod export;
 mod plan;
+mod roles;
 mod status;
 mod validate;
 mod warm;
@@ -112,11 +113,18 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
             None => sites.push(Site { registry, destinations: vec![destination], caches }),
         }
     }
-    if sites.is_empty() {
-        let error = Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on");
-        return Err(error.hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`"));
+    if sites.is_empty() { Err(nothing(config, at)) } else { Ok(sites) }
+}
+
+fn nothing(config: &Config, at: &Where) -> Error {
+    if !config.caches.is_empty() {
+        let named = at.destinations.join("`, `");
+        let error = format!("there is no `[[pull_through]]` for `{named}`");
+        return Error::new(Kind::Configuration, error)
+            .hint("name it in the `destinations` of one, or leave `--destination` away");
     }
-    Ok(sites)
+    Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on")
+        .hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`")
 }
 
 /// Refuses a name that no destination has.
