@@ -146,3 +146,32 @@ fn upstream(url: &str, prefix: &str) -> String {
         prefix => format!("{url}/{prefix}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_to_be_done_it_says_what_is_missing() {
+        let text = "[[destination]]\nname = \"eu\"\n\
+             registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [[destination]]\nname = \"us\"\n\
+             registry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
+        let cached =
+            format!("{text}[[pull_through]]\nupstream = \"quay\"\ndestinations = [\"eu\"]\n");
+        for (text, destinations, expected) in [
+            (text, &[][..], Some("there is no `[[pull_through]]` to work on")),
+            (&cached, &[], None),
+            (&cached, &["eu"], None),
+            (&cached, &["us"], Some("there is no `[[pull_through]]` for `us`")),
+            (&cached, &["asia"], Some("`asia` is not the name of a destination")),
+        ] {
+            let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+            let destinations = destinations.iter().map(ToString::to_string).collect();
+            let told = sites(&config, &Where { destinations }).err().map(|error| error.to_string());
+            assert_eq!(told.as_deref(), expected);
+        }
+    }
+}
