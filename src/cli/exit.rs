@@ -98,7 +98,7 @@ pub(super) fn pull_through_apply() -> String {
 pub(super) fn pull_through_status() -> String {
     status(&[
         ("0", "every rule is there"),
-        ("1", "a rule that is written is not there, or AWS cannot be asked"),
+        ("1", "a written rule is not there or differs, or AWS cannot be asked"),
         WRONG,
         STOPPED,
     ])
@@ -128,7 +128,12 @@ pub(super) fn pull_through_destroy() -> String {
 }
 
 pub(super) fn pull_through_export() -> String {
-    status(&[("0", "it is written"), ("1", "AWS cannot be asked, or it cannot be written"), WRONG])
+    status(&[
+        ("0", "it is written"),
+        ("1", "a part conflicts, AWS cannot be asked, or it cannot be written"),
+        WRONG,
+        STOPPED,
+    ])
 }
 
 pub(super) fn sandbox(faults: &str) -> String {

@@ -41,26 +41,25 @@ pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
 
 /// What the configuration writes to registries that are ECR's by name.
 fn pushes(config: &Config) -> Vec<Push> {
-    let push = |(at, destination): (usize, &crate::config::Destination)| {
+    let push = |(at, destination, registry): (DestinationId, &Destination, EcrHost)| {
         let places = config.entries.iter().flat_map(|entry| &entry.places);
-        let here = places.filter(|place| place.destination == DestinationId(at));
+        let here = places.filter(|place| place.destination == at);
         let repositories: BTreeSet<Repository> =
             here.map(|place| place.repository.clone()).collect();
-        let is_warmed =
-            |entry: &Entry| entry.cached.iter().any(|place| place.destination == DestinationId(at));
+        let is_warmed = |entry: &Entry| entry.cached.iter().any(|place| place.destination == at);
         if repositories.is_empty() && config.entries.iter().any(is_warmed) {
             return None;
         }
         let mounts = repositories.len() > 1 && destination.account.blob_mounting != Some(false);
         Some(Push {
-            registry: destination.registry.host().and_then(EcrHost::parse)?,
+            registry,
             mounts: if mounts { Mounts::Possible } else { Mounts::Never },
             repositories: repositories.into_iter().collect(),
             written: destination.repositories.clone(),
             account: destination.account.clone(),
         })
     };
-    config.destinations.iter().enumerate().filter_map(push).collect()
+    registries(config).filter_map(push).collect()
 }
 
 /// The destinations that are registries of ECR by name.
@@ -88,7 +87,7 @@ fn nodes(config: &Config) -> Vec<Node<'_>> {
     registries(config).map(node).filter(pulls).collect()
 }
 
-/// What destinations cache; those that cache nothing are left out.
+/// What destinations cache, or leave to ECR to make; those that do neither are left out.
 fn caching(config: &Config) -> Vec<Caching<'_>> {
     let caching = registries(config).map(|(at, destination, registry)| {
         let places = config.entries.iter().flat_map(|entry| &entry.cached);
@@ -103,7 +102,7 @@ fn caching(config: &Config) -> Vec<Caching<'_>> {
             on_push: (repositories.create == Create::OnPush).then_some(&repositories.settings),
         }
     });
-    caching.filter(|it| !it.caches.is_empty()).collect()
+    caching.filter(|it| !it.caches.is_empty() || it.on_push.is_some()).collect()
 }
 
 /// The caches of a destination, with their places in the configuration.
@@ -124,8 +123,7 @@ fn secrets(config: &Config) -> Vec<String> {
 /// What the configuration has ECR cache, as `sync` pulls it.
 fn warms(config: &Config) -> Vec<Warm> {
     let warm = |place: &CachedPlace| {
-        let template = config.caches[place.cache].template.as_ref();
-        let tags = template.is_some_and(|template| !template.settings.tags.is_empty());
+        let tags = config.caches[place.cache].gives_tags();
         Some(Warm {
             registry: config
                 .destination(place.destination)

@@ -125,13 +125,34 @@ fn json(images: Vec<Row>) -> String {
     serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
 }
 
+/// A reference that is shortened cannot be pulled: where there is no room for it in a row, it has a
+/// line of its own.
 fn table(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
+    let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
+    if width.is_none_or(|width| widest(rows, &header) <= width) {
+        let line = |row: &Row| Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() };
+        let lines: Vec<Line> = rows.iter().map(line).collect();
+        return table::grid(out, &header, &lines, None);
+    }
     let line = |row: &Row| Line {
-        cells: [&row.name, &row.source, &row.destination, row.via].map(Into::into).into(),
-        notes: Vec::new(),
+        cells: [&row.name, &row.source, row.via].map(Into::into).into(),
+        notes: vec![row.destination.clone()],
     };
     let lines: Vec<Line> = rows.iter().map(line).collect();
-    table::grid(out, &["NAME", "SOURCE", "DESTINATION", "VIA"], &lines, width)
+    table::grid(out, &["NAME", "SOURCE", "VIA"], &lines, width)
+}
+
+fn cells(row: &Row) -> [&str; 4] {
+    [&row.name, &row.source, &row.destination, row.via]
+}
+
+/// How wide the table is with everything in it.
+fn widest(rows: &[Row], header: &[&str; 4]) -> usize {
+    let column = |at: usize| {
+        let texts = rows.iter().map(|row| cells(row)[at]).chain([header[at]]);
+        texts.map(|text| text.chars().count()).max().unwrap_or_default()
+    };
+    (0..header.len()).map(column).sum::<usize>() + table::GAP * (header.len() - 1)
 }
 
 #[cfg(test)]
@@ -154,6 +175,22 @@ mod tests {
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
         rows_of(&Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap())
+    }
+
+    #[test]
+    fn a_reference_is_whole_however_narrow_the_terminal_is() {
+        let rows = mirrored();
+        let text = |width| {
+            let mut out = anstream::StripStream::new(Vec::new());
+            table(&mut out, &rows, width).unwrap();
+            String::from_utf8(out.into_inner()).unwrap()
+        };
+        let wide = text(Some(100));
+        assert!(wide.starts_with("NAME  SOURCE") && wide.contains("DESTINATION"), "{wide}");
+        assert_eq!(wide, text(None));
+        let narrow = text(Some(60));
+        assert!(narrow.contains("\n    a.example/mirror/library/nginx:1.27\n"), "{narrow}");
+        assert!(!narrow.contains("DESTINATION"), "{narrow}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod pull_through;
 pub mod sandbox;
 mod supply;
 pub mod sync;
+mod target;
 mod warming;
 
 use futures::FutureExt;

@@ -8,6 +8,7 @@ mod template;
 
 use super::{
     Surroundings,
+    arn::{self, Arn},
     destination::{ReadDestination, chosen},
     document::{Keys, Table, Text, in_backticks, nearest},
     policies,
@@ -216,6 +217,23 @@ impl Served<'_> {
     /// The private registry that is cached, where it is one.
     fn ecr(&self) -> Option<EcrHost> {
         EcrHost::parse(&self.url.parse().ok()?)
+    }
+}
+
+/// A role, which ECR takes in the registry's own account.
+///
+/// Source: ECR API model, `customRoleArn`.
+fn role(text: &Text, homes: &[Home]) -> Result<String, Problem> {
+    let role = arn::role(text)?;
+    let account = Arn::parse(&role).map(|arn| arn.account);
+    match homes.iter().find(|home| account != Some(home.registry.account())) {
+        Some(home) => {
+            let label = format!("not of the account of the destination in line {}", home.line);
+            Err(Problem::at(&text.span, label).hint(
+                "ECR takes a role of its own account: write a `[[pull_through]]` for each, with its `destinations` and its `role_arn`",
+            ))
+        }
+        None => Ok(role),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-/// How much of a value is shown to a person, in characters.
+/// How much of a value is shown to a person in one line with others, in characters.
 const SHOWN: usize = 100;
 
 /// One thing that is brought to what the configuration writes.
@@ -114,33 +114,46 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
     map.end()
 }
 
-impl fmt::Display for Change {
-    /// One line, like `~ rule docker-hub of r.example (credential_arn: none → arn:…)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Change {
+    /// What is changed, and how: `~ rule docker-hub of r.example`.
+    pub fn heading(&self) -> String {
         let (mark, word) = (self.action.mark(), self.kind.word());
         match self.kind {
-            Subject::Repository => write!(f, "{mark} {word} {}/{}", self.destination, self.name)?,
-            _ => write!(f, "{mark} {word} {} of {}", self.name, self.destination)?,
+            Subject::Repository => format!("{mark} {word} {}/{}", self.destination, self.name),
+            _ => format!("{mark} {word} {} of {}", self.name, self.destination),
         }
-        for (at, Field { name, old, new }) in self.fields.iter().enumerate() {
-            let before = if at == 0 { " (" } else { ", " };
-            match self.action {
-                Action::Create => write!(f, "{before}{name}: {}", shown(new))?,
-                Action::Delete => write!(f, "{before}{name}: {}", shown(old))?,
-                _ => write!(f, "{before}{name}: {} → {}", shown(old), shown(new))?,
-            }
-        }
-        f.write_str(if self.fields.is_empty() { "" } else { ")" })
+    }
+
+    /// What differs, one by one, like `credential_arn: none → arn:…`; values are cut after `most`
+    /// characters.
+    pub fn details(&self, most: usize) -> Vec<String> {
+        let detail = |Field { name, old, new }: &Field| match self.action {
+            Action::Create => format!("{name}: {}", shown(new, most)),
+            Action::Delete => format!("{name}: {}", shown(old, most)),
+            _ => format!("{name}: {} → {}", shown(old, most), shown(new, most)),
+        };
+        self.fields.iter().map(detail).collect()
     }
 }
 
-fn shown(value: &Value) -> String {
+impl fmt::Display for Change {
+    /// One line, like `~ rule docker-hub of r.example (credential_arn: none → arn:…)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.heading())?;
+        match &self.details(SHOWN)[..] {
+            [] => Ok(()),
+            details => write!(f, " ({})", details.join(", ")),
+        }
+    }
+}
+
+fn shown(value: &Value, most: usize) -> String {
     let text = match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

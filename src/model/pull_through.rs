@@ -276,6 +276,11 @@ impl Cache {
         format!("ecr-pullthroughcache/{}", self.prefix)
     }
 
+    /// Whether the repositories that it makes have tags, which whoever pulls first must be let give.
+    pub fn gives_tags(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty())
+    }
+
     /// Where a source is found in ECR; `None` where this cache does not have it, or its name
     /// would be longer than ECR's are.
     pub fn place(&self, host: &Host, repository: &Repository) -> Option<Repository> {

@@ -14,6 +14,11 @@ use serde_json::Value;
 use super::{failure::HINT, printable, styled};
 use crate::model::{Change, change::Action};
 
+/// How wide a change may be that stands in one line, in characters.
+const WIDTH: usize = 100;
+/// How much of a value is shown that has a line of its own, in characters: a policy's statement.
+const SHOWN: usize = 500;
+
 /// The changes of one registry.
 #[derive(Debug)]
 pub struct Section<'a> {
@@ -23,7 +28,8 @@ pub struct Section<'a> {
     pub changes: Vec<&'a Change>,
 }
 
-/// Writes a line for each change, with its hint below, and the summary.
+/// Writes a line for each change, with its hint below, and the summary; what differs stands in
+/// lines of its own where one would be too long.
 ///
 /// Of several registries each has its own paragraph.
 ///
@@ -36,8 +42,7 @@ pub fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
             writeln!(out, "{title}")?;
         }
         for change in &section.changes {
-            let line = change.to_string();
-            writeln!(out, "{}", styled(style(change.action), &printable(&line)))?;
+            one(out, change)?;
             if let Some(hint) = &change.hint {
                 writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
             }
@@ -45,6 +50,15 @@ pub fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
         writeln!(out)?;
     }
     writeln!(out, "{}", summary(sections))
+}
+
+fn one(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+    let (line, style) = (change.to_string(), style(change.action));
+    if line.chars().count() <= WIDTH {
+        return writeln!(out, "{}", styled(style, &printable(&line)));
+    }
+    writeln!(out, "{}", styled(style, &printable(&change.heading())))?;
+    change.details(SHOWN).iter().try_for_each(|it| writeln!(out, "    {}", printable(it)))
 }
 
 fn style(action: Action) -> Style {
@@ -226,6 +240,18 @@ mod tests {
              c\n+ rule quay of r.example (url: quay.io)\n\n\
              2 to create, nothing to delete\n"
         );
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_line_has_one_for_each_difference() {
+        let mut long = change(Action::Create, Subject::RegistryPolicy, "123456789012");
+        let statement = json!({ "Sid": "Ours", "Resource": "r".repeat(200) });
+        long.fields.push(Field { name: "Ours".to_owned(), old: Value::Null, new: statement });
+        let written = text(|out| plan(out, &[section("r.example", [&long])]));
+        let (r, start) = ("r".repeat(200), "+ registry policy 123456789012 of r.example\n");
+        let rest =
+            format!("\x20   url: quay.io\n    Ours: {{\"Sid\":\"Ours\",\"Resource\":\"{r}\"}}\n");
+        assert!(written.starts_with(&format!("{start}{rest}\n")), "{written}");
     }
 
     #[test]

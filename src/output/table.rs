@@ -50,8 +50,8 @@ pub struct Line {
     pub notes: Vec<String>,
 }
 
-/// Between two columns.
-const GAP: usize = 2;
+/// Between two columns, in characters.
+pub const GAP: usize = 2;
 /// No column is shortened below this.
 const NARROWEST: usize = 12;
 

@@ -69,7 +69,10 @@ fn rule(told: &PullThroughCacheRule) -> Rule {
     Rule {
         prefix: bare(told.ecr_repository_prefix()),
         url: text(told.upstream_registry_url()),
-        upstream_prefix: text(told.upstream_repository_prefix().or(Some("ROOT"))),
+        upstream_prefix: match bare(told.upstream_repository_prefix()) {
+            none if none.is_empty() => "ROOT".to_owned(),
+            prefix => prefix,
+        },
         credential_arn: told.credential_arn().map(str::to_owned),
         role_arn: told.custom_role_arn().map(str::to_owned),
         created: told.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
@@ -282,6 +285,22 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+
+    #[test]
+    fn a_prefix_has_no_slash_at_its_end_and_none_at_the_upstream_is_root() {
+        for (told, expected) in [
+            (None, "ROOT"),
+            (Some(""), "ROOT"),
+            (Some("ROOT"), "ROOT"),
+            (Some("team-a/"), "team-a"),
+        ] {
+            let told = PullThroughCacheRule::builder()
+                .ecr_repository_prefix("quay/")
+                .set_upstream_repository_prefix(told.map(str::to_owned));
+            let rule = rule(&told.build());
+            assert_eq!((&*rule.prefix, &*rule.upstream_prefix), ("quay", expected));
+        }
+    }
 
     #[test]
     fn only_what_ecr_can_use_is_a_login() {

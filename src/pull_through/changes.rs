@@ -40,6 +40,7 @@ use crate::model::{
 pub use removals::removals;
 pub use roles::{Documents, Role, role_policy};
 pub use secrets::secrets;
+pub use statements::{IMPORT, PULL, TAG};
 
 /// What a configuration writes about one registry.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use crate::{
     model::{
         Change, EcrHost, Host,
         ecr_settings::{Encryption, TagMutability},
-        pull_through::Upstream,
+        pull_through::{Cache, Upstream},
     },
 };
 
@@ -81,7 +81,7 @@ pub struct Rule {
     pub prefix: String,
     /// Its upstream, without a scheme.
     pub url: String,
-    /// Its prefix at the upstream, or `ROOT`.
+    /// Its prefix at the upstream, or `ROOT`; without a slash at its end.
     pub upstream_prefix: String,
     /// The secret that ECR shows to the upstream.
     pub credential_arn: Option<String>,
@@ -89,6 +89,13 @@ pub struct Rule {
     pub role_arn: Option<String>,
     /// When it was made.
     pub created: Option<SystemTime>,
+}
+
+impl Rule {
+    /// Whether its upstream is what the cache writes; credentials are another question.
+    pub fn is_of(&self, cache: &Cache) -> bool {
+        self.url == cache.url && self.upstream_prefix == cache.upstream_prefix.to_string()
+    }
 }
 
 /// A creation template that is there.

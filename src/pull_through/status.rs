@@ -140,12 +140,9 @@ fn of_rule(rule: &Rule, standing: Standing, repositories: Vec<Made>) -> Status {
 
 /// Whether the rule of a cache's prefix is the cache's.
 pub fn standing(cache: &Cache, rule: Option<&Rule>) -> Standing {
-    let same = |rule: &Rule| {
-        rule.url == cache.url && rule.upstream_prefix == cache.upstream_prefix.to_string()
-    };
     match rule {
         None => Standing::Missing,
-        Some(rule) if same(rule) => Standing::There,
+        Some(rule) if rule.is_of(cache) => Standing::There,
         Some(_) => Standing::Differs,
     }
 }

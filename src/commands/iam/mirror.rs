@@ -10,9 +10,12 @@ use super::{
     grants::{Actions, Grants, allow, document},
     rights,
 };
-use crate::model::{
-    Create, EcrHost, Repository,
-    ecr_settings::{Account, Repositories},
+use crate::{
+    model::{
+        Create, EcrHost, Repository,
+        ecr_settings::{Account, Repositories},
+    },
+    pull_through::changes,
 };
 
 /// What is written to one registry.
@@ -98,20 +101,6 @@ const PUSH: [&str; 8] = [
 /// What pulling asks of a repository; mounting asks the second of the repository mounted from.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// What pulling through a cache asks of the repository, and making sure of its layers.
-///
-/// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
-const WARM: [&str; 5] = [
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:BatchGetImage",
-    IMPORT,
-    rights::CREATE,
-    "ecr:GetDownloadUrlForLayer",
-];
-
-/// Having ECR fetch from the upstream.
-const IMPORT: &str = "ecr:BatchImportUpstreamImage";
-
 /// Listing the tags of a repository with their push times.
 const LIST: &str = "ecr:DescribeImages";
 
@@ -155,9 +144,9 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
     }
     for warm in warms {
         general.insert("ecr:GetAuthorizationToken");
-        let mut actions = BTreeSet::from(WARM);
+        let mut actions = Actions::from_iter(changes::PULL.into_iter().chain(changes::IMPORT));
         if warm.tagging == Tagging::Needed {
-            actions.insert("ecr:TagResource");
+            actions.insert(changes::TAG);
         }
         grants.add(&warm.registry, warm.repository.as_str(), &actions);
     }
@@ -179,7 +168,7 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
 /// A name for what these actions are for.
 fn purpose(actions: &Actions) -> String {
     if !actions.contains("ecr:PutImage") {
-        let pull = match (actions.contains(IMPORT), actions.contains(PULL[0])) {
+        let pull = match (actions.contains(changes::IMPORT[0]), actions.contains(PULL[0])) {
             (true, _) => "Warm",
             (false, true) => "Pull",
             (false, false) => "",

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::grants::{Actions, Grants, allow, document};
-use crate::model::{EcrHost, Repository, pull_through::Cache};
+use crate::{
+    model::{EcrHost, Repository, pull_through::Cache},
+    pull_through::changes::{IMPORT, PULL, TAG},
+};
 
 /// What nodes pull from one registry.
 #[derive(Debug, Clone)]
@@ -20,20 +23,6 @@ pub(super) struct Node<'a> {
     pub(super) caches: Vec<&'a Cache>,
 }
 
-/// What pulling asks of a repository.
-///
-/// Source: AWS managed policy `AmazonEC2ContainerRegistryPullOnly`.
-const PULL: [&str; 3] =
-    ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-
-/// What ECR asks besides of who pulls first: it imports the image, in a repository that it makes.
-///
-/// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
-const IMPORT: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
-
-/// What it asks besides where its template gives repositories tags.
-const TAG: &str = "ecr:TagResource";
-
 /// The policy for nodes, as one document.
 pub(super) fn pull(nodes: &[Node<'_>]) -> Value {
     let mut grants = Grants::default();
@@ -42,9 +31,7 @@ pub(super) fn pull(nodes: &[Node<'_>]) -> Value {
             grants.add(registry, repository.as_str(), &Actions::from(PULL));
         }
         for cache in caches {
-            let mut actions = first_pull(cache);
-            actions.extend(PULL);
-            grants.add(registry, &cache.prefix.wildcard(), &actions);
+            grants.add(registry, &cache.prefix.wildcard(), &through(cache));
         }
     }
     let login = BTreeSet::from(["ecr:GetAuthorizationToken"]);
@@ -56,10 +43,10 @@ pub(super) fn pull(nodes: &[Node<'_>]) -> Value {
     document(statements)
 }
 
-/// What the first pull through a cache takes besides pulling.
-pub(super) fn first_pull(cache: &Cache) -> Actions {
-    let mut actions = Actions::from(IMPORT);
-    if cache.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty()) {
+/// What pulling through a cache takes, the first time, too.
+pub(super) fn through(cache: &Cache) -> Actions {
+    let mut actions: Actions = PULL.into_iter().chain(IMPORT).collect();
+    if cache.gives_tags() {
         actions.insert(TAG);
     }
     actions

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     grants::{Actions, Grants, allow, document},
-    pull::{first_pull, purpose},
+    pull::{purpose, through},
 };
 use crate::model::{
     EcrHost,
@@ -19,7 +19,7 @@ use crate::model::{
     pull_through::{Cache, Credentials},
 };
 
-/// What one registry is to cache.
+/// What one registry is to cache, or to make by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Caching<'a> {
     /// The registry.
@@ -74,8 +74,12 @@ const SECRETS: [&str; 7] = [
 /// What a secret takes that somebody else keeps.
 const KEPT: [&str; 2] = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"];
 
-/// What warming asks of a repository besides what ECR asks of who pulls first.
-const WARM: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// Who makes repositories by templates. Source: ECR user guide, "Amazon ECR service-linked role for
+/// repository creation templates".
+const TEMPLATES_SERVICE: &str = "ecr.amazonaws.com";
+
+/// Who pulls by rules. Source: the same, "… for pull through cache".
+const RULES_SERVICE: &str = "pullthroughcache.ecr.amazonaws.com";
 
 /// The policy for whom `pull-through` works, as one document; what does not occur has no statement.
 pub(super) fn pull_through(registries: &[Caching<'_>]) -> Value {
@@ -86,9 +90,7 @@ pub(super) fn pull_through(registries: &[Caching<'_>]) -> Value {
     let mut writing = Grants::default();
     for Caching { registry, warmed, .. } in registries {
         for cache in warmed {
-            let mut actions = first_pull(cache);
-            actions.extend(WARM);
-            warming.add(registry, &cache.prefix.wildcard(), &actions);
+            warming.add(registry, &cache.prefix.wildcard(), &through(cache));
         }
     }
     for caching in registries {
@@ -115,22 +117,30 @@ fn caches<'a>(registries: &'a [Caching<'a>]) -> impl Iterator<Item = &'a Cache> 
     registries.iter().flat_map(|caching| caching.caches.iter().copied())
 }
 
-/// What the templates of a registry hold.
+/// What the templates of a registry hold that are written.
 fn templates<'a>(caching: &'a Caching<'a>) -> impl Iterator<Item = &'a Settings> {
     let of_caches = caching.caches.iter().filter_map(|cache| cache.template.as_ref());
     of_caches.map(|template| &template.settings).chain(caching.on_push)
 }
 
+/// Where the registry's policy cannot grant pulling, access is by a template's policy.
+fn has_access(caching: &Caching<'_>) -> bool {
+    caching.caches.iter().any(|cache| cache.access.is_some())
+}
+
 fn has_templates(registries: &[Caching<'_>]) -> bool {
-    registries.iter().any(|caching| templates(caching).next().is_some())
+    registries.iter().any(|caching| templates(caching).next().is_some() || has_access(caching))
 }
 
 fn set_up(registries: &[Caching<'_>]) -> Actions {
-    let mut actions = Actions::from(RULES);
+    let mut actions = Actions::new();
+    if caches(registries).next().is_some() {
+        actions.extend(RULES);
+    }
     if has_templates(registries) {
         actions.extend(TEMPLATES);
     }
-    if caches(registries).any(|cache| cache.access.is_some()) {
+    if registries.iter().any(has_access) {
         actions.extend(POLICY);
     }
     actions
@@ -147,6 +157,9 @@ fn checked(caching: &Caching<'_>) -> Actions {
         if settings.policy.is_some() {
             actions.insert("ecr:SetRepositoryPolicy");
         }
+    }
+    if has_access(caching) {
+        actions.extend(["ecr:CreateRepository", "ecr:SetRepositoryPolicy"]);
     }
     actions
 }
@@ -177,7 +190,7 @@ fn secret(registry: &EcrHost, cache: &Cache) -> String {
     format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{}-*", cache.secret_name())
 }
 
-/// What handing roles to ECR takes.
+/// What handing roles to ECR takes; the role of a rule is taken by another name of the service.
 fn roles(registries: &[Caching<'_>]) -> Option<Value> {
     let of_cache = |cache: &Cache| {
         let of_rule = match &cache.credentials {
@@ -190,17 +203,20 @@ fn roles(registries: &[Caching<'_>]) -> Option<Value> {
     let arns: BTreeSet<String> = caches(registries).flat_map(of_cache).collect();
     (!arns.is_empty()).then(|| {
         let mut statement = allow("PassRoles", &Actions::from(["iam:PassRole"]), json!(arns));
-        let service = json!({ "iam:PassedToService": "ecr.amazonaws.com" });
-        statement["Condition"] = json!({ "StringEquals": service });
+        let services = json!({ "iam:PassedToService": [TEMPLATES_SERVICE, RULES_SERVICE] });
+        statement["Condition"] = json!({ "StringEquals": services });
         statement
     })
 }
 
 /// ECR's own roles are made with the first rule and the first template of an account.
 fn linked_roles(registries: &[Caching<'_>]) -> Value {
-    let mut services = vec!["pullthroughcache.ecr.amazonaws.com"];
+    let mut services = BTreeSet::new();
     if has_templates(registries) {
-        services.insert(0, "ecr.amazonaws.com");
+        services.insert(TEMPLATES_SERVICE);
+    }
+    if caches(registries).next().is_some() {
+        services.insert(RULES_SERVICE);
     }
     let create = Actions::from(["iam:CreateServiceLinkedRole"]);
     let mut statement = allow("EcrsRoles", &create, json!("*"));

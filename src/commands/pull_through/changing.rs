@@ -11,7 +11,7 @@ use futures::future;
 use super::{
     Site,
     consent::{self, Consent},
-    sites,
+    roles, sites,
 };
 use crate::{
     cli::{Global, pull_through::Where},
@@ -24,10 +24,8 @@ use crate::{
     ecr::Session,
     engine::Shutdown,
     model::{
-        Change, Error, Kind, Result,
+        Error, Kind, Result,
         change::{Action, Subject},
-        ecr_settings::Encryption,
-        pull_through::{Cache, Credentials},
     },
     output::{
         Screen,
@@ -38,7 +36,7 @@ use crate::{
         Planned,
         apply::apply,
         ask,
-        changes::{Documents, Replace, Role, Wanted, changes, removals, role_policy, secrets},
+        changes::{Documents, Replace, Wanted, changes, removals, secrets},
     },
 };
 
@@ -211,24 +209,16 @@ impl<'a> Run<'a> {
             Format::Json => view::json(out, &sections),
         })?;
         if self.order.aim != Aim::Removal {
-            proposals.iter().for_each(|proposal| self.show_roles(proposal));
+            self.show_roles(proposals);
         }
         Ok(())
     }
 
-    /// Shows what the roles must be that a change relies on: they are not made here.
-    fn show_roles(&self, proposal: &Proposal<'_>) {
-        let site = proposal.site;
-        for cache in &site.caches {
-            for (kind, role) in roles(cache).into_iter().flatten() {
-                let name = cache.prefix.to_string();
-                let is_of_it = |change: &Change| change.kind == kind && change.name == name;
-                if proposal.planned.iter().any(|planned| is_of_it(&planned.change)) {
-                    let Documents { trust, permissions } = role_policy(&site.registry, role);
-                    let what = format!("{} {name}", kind.word());
-                    self.screen.tell(|out| view::role(out, &what, (&trust, &permissions)));
-                }
-            }
+    /// Shows what the roles must be that changes bring in: they are not made here.
+    fn show_roles(&self, proposals: &[Proposal<'_>]) {
+        let proposed = proposals.iter().map(|it| (it.site, &it.planned[..]));
+        for (what, Documents { trust, permissions }) in roles::needed(proposed) {
+            self.screen.tell(|out| view::role(out, &what, (&trust, &permissions)));
         }
     }
 
@@ -301,22 +291,6 @@ impl<'a> Run<'a> {
         self.screen.tell(|out| view::kept(out, &host, &kept));
         u8::from(!applied.failures.is_empty() || proposal.conflicts() > 0)
     }
-}
-
-/// The roles that a cache needs, and which change relies on each.
-fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
-    let of_template = cache.template.as_ref().and_then(|template| {
-        let encryption = template.settings.encryption.as_ref();
-        let is_needed = template.role_arn.is_some()
-            || !template.settings.tags.is_empty()
-            || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
-        is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
-    });
-    let of_rule = match cache.credentials {
-        Credentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
-        _ => None,
-    };
-    [of_template, of_rule]
 }
 
 /// Whether a signal ends it between two steps.

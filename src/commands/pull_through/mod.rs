@@ -6,6 +6,7 @@ mod consent;
 mod destroy;
 mod export;
 mod plan;
+mod roles;
 mod status;
 mod validate;
 mod warm;
@@ -112,11 +113,18 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
             None => sites.push(Site { registry, destinations: vec![destination], caches }),
         }
     }
-    if sites.is_empty() {
-        let error = Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on");
-        return Err(error.hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`"));
+    if sites.is_empty() { Err(nothing(config, at)) } else { Ok(sites) }
+}
+
+fn nothing(config: &Config, at: &Where) -> Error {
+    if !config.caches.is_empty() {
+        let named = at.destinations.join("`, `");
+        let error = format!("there is no `[[pull_through]]` for `{named}`");
+        return Error::new(Kind::Configuration, error)
+            .hint("name it in the `destinations` of one, or leave `--destination` away");
     }
-    Ok(sites)
+    Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on")
+        .hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`")
 }
 
 /// Refuses a name that no destination has.
@@ -136,5 +144,34 @@ fn upstream(url: &str, prefix: &str) -> String {
     match prefix {
         "ROOT" => url.to_owned(),
         prefix => format!("{url}/{prefix}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_to_be_done_it_says_what_is_missing() {
+        let text = "[[destination]]\nname = \"eu\"\n\
+             registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [[destination]]\nname = \"us\"\n\
+             registry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
+        let cached =
+            format!("{text}[[pull_through]]\nupstream = \"quay\"\ndestinations = [\"eu\"]\n");
+        for (text, destinations, expected) in [
+            (text, &[][..], Some("there is no `[[pull_through]]` to work on")),
+            (&cached, &[], None),
+            (&cached, &["eu"], None),
+            (&cached, &["us"], Some("there is no `[[pull_through]]` for `us`")),
+            (&cached, &["asia"], Some("`asia` is not the name of a destination")),
+        ] {
+            let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+            let destinations = destinations.iter().map(ToString::to_string).collect();
+            let told = sites(&config, &Where { destinations }).err().map(|error| error.to_string());
+            assert_eq!(told.as_deref(), expected);
+        }
     }
 }

@@ -112,7 +112,10 @@ fn line(rule: &Status, now: SystemTime) -> Line {
             "the configuration has another upstream: see `ecr-mirror pull-through plan`".to_owned(),
         );
     }
-    notes.extend(made.iter().take(LISTED).map(|made| made.name.clone()));
+    notes.extend(made.iter().take(LISTED).map(|made| match &made.created {
+        Some(at) => format!("{} ({})", made.name, age(Some(at))),
+        None => made.name.clone(),
+    }));
     if made.len() > LISTED {
         notes.push(format!("… and {} more (`--json` lists them)", made.len() - LISTED));
     }
@@ -190,20 +193,20 @@ mod tests {
 r.example
 RULE  UPSTREAM      STATUS                    REPOSITORIES  OLDEST  NEWEST
 a     quay.io       there                     12            3 d     2 d
-    a/00
-    a/01
-    a/02
-    a/03
-    a/04
-    a/05
-    a/06
-    a/07
-    a/08
-    a/09
+    a/00 (3 d)
+    a/01 (2 d)
+    a/02 (2 d)
+    a/03 (2 d)
+    a/04 (2 d)
+    a/05 (2 d)
+    a/06 (2 d)
+    a/07 (2 d)
+    a/08 (2 d)
+    a/09 (2 d)
     … and 2 more (`--json` lists them)
 b     quay.io/team  differs                   1             3 d     3 d
     the configuration has another upstream: see `ecr-mirror pull-through plan`
-    b/00
+    b/00 (3 d)
 c     quay.io       not in the configuration  0
 ";
         assert_eq!(text, expected);

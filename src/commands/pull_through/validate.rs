@@ -161,6 +161,7 @@ fn document(rows: &[Row]) -> Value {
             "result": row.result.word().replace(' ', "_"),
             "failure": row.failure,
             "hint": row.hint,
+            "pull_as": row.pull,
         })
     };
     json!({ "version": 1, "rules": rows.iter().map(row).collect::<Vec<Value>>() })
@@ -211,6 +212,7 @@ x       ghcr.io   not in the configuration
                 "result": "invalid",
                 "failure": "401\u{1b}[2J",
                 "hint": "use another token",
+                "pull_as": null,
             })
         );
     }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::Served;
 use crate::{
     config::{
-        arn::{self, Arn},
+        arn::Arn,
         document::{Keys, Table, Text},
         problem::Problem,
     },
@@ -144,7 +144,7 @@ fn secret(text: &Text, served: &Served<'_>) -> Result<Credentials, Problem> {
 /// The role that reads another registry of ECR; another account's is not read without.
 fn role(table: &Table<'_>, served: &Served<'_>) -> Result<Credentials, Problem> {
     if let Some(role) = table.text("role_arn")? {
-        return arn::role(&role).map(Credentials::Role);
+        return super::role(&role, served.homes).map(Credentials::Role);
     }
     let upstream = served.ecr();
     let is_foreign = |home: &&super::Home| {

@@ -7,7 +7,7 @@ use super::Home;
 use crate::{
     config::{
         Surroundings,
-        arn::{self, Arn},
+        arn::Arn,
         document::{Keys, Table},
         policies,
         problem::{Problem, Span},
@@ -59,7 +59,7 @@ pub(super) fn read(
         ));
     }
     check_key(&table, &settings, homes)?;
-    let role_arn = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
+    let role_arn = table.text("role_arn")?.map(|text| super::role(&text, homes)).transpose()?;
     if let (None, Some(span)) = (&role_arn, repositories::needing_role(&table, &settings)) {
         let label = "needs a `role_arn`, in whose name ECR makes such repositories";
         return Err(Problem::at(&span, label).hint(ROLE));

@@ -51,7 +51,7 @@ fn warning(wanted: &Wanted<'_>, actual: &Actual) -> Option<String> {
         let warning = "a cache at `ROOT` is the whole registry: its access is to every repository";
         return Some(warning.to_owned());
     }
-    let tagged = granted.find(|cache| gives_tags(cache))?;
+    let tagged = granted.find(|cache| cache.gives_tags())?;
     (actual.scope == PolicyScope::Importing).then(|| {
         format!(
             "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
@@ -97,13 +97,9 @@ fn grants_of(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Vec<Value> 
     let mut actions = IMPORT.to_vec();
     if actual.scope == PolicyScope::Everything {
         actions.extend(PULL);
-        actions.extend(gives_tags(cache).then_some(TAG));
+        actions.extend(cache.gives_tags().then_some(TAG));
         actions.sort_unstable();
     }
     let resource = wanted.registry.repositories(&cache.prefix.wildcard());
     statements::grants((wanted.registry, &cache.prefix), access, &actions, Some(resource))
-}
-
-fn gives_tags(cache: &Cache) -> bool {
-    cache.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty())
 }

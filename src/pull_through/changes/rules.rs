@@ -49,18 +49,7 @@ pub(super) fn changes(
 
 /// The rule at the cache's prefix, where it is of another upstream than written.
 pub(super) fn foreign<'a>(cache: &Cache, actual: &'a Actual) -> Option<&'a Rule> {
-    let there = actual.rules.get(&cache.prefix.to_string())?;
-    let is_ours =
-        there.url == cache.url && upstream_prefix(there) == cache.upstream_prefix.to_string();
-    (!is_ours).then_some(there)
-}
-
-/// Its prefix at the upstream: none and `ROOT` are the same.
-fn upstream_prefix(rule: &Rule) -> &str {
-    match rule.upstream_prefix.trim_end_matches('/') {
-        "" => "ROOT",
-        prefix => prefix,
-    }
+    actual.rules.get(&cache.prefix.to_string()).filter(|rule| !rule.is_of(cache))
 }
 
 fn change(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
@@ -97,7 +86,7 @@ pub(super) fn differences(cache: &Cache, there: Option<&Rule>, actual: &Actual) 
     };
     let credential = credential(cache, actual).map(|(_, shown)| shown);
     let was = |of: fn(&Rule) -> Option<&str>| there.and_then(of);
-    let old_prefix = there.map_or("ROOT", upstream_prefix);
+    let old_prefix = there.map_or("ROOT", |rule| &rule.upstream_prefix);
     let members = [
         ("url", was(|rule| Some(&rule.url)), Some(cache.url.clone())),
         ("upstream_prefix", Some(old_prefix), Some(cache.upstream_prefix.to_string())),

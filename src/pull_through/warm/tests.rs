@@ -20,6 +20,8 @@ use crate::{
     registry::{Allowance, ByteStream},
 };
 
+mod remedies;
+
 /// The data plane of a registry: one repository, and what was asked of it.
 #[derive(Default)]
 struct Shelf {
@@ -349,68 +351,4 @@ async fn a_digest_that_is_cached_is_enough_and_one_that_is_not_needs_a_tag() {
     assert_eq!(shelf.asked(), [images[0].clone()]);
     let (warmed, _) = warm(Shelf::default(), &images[0], &want(&[]), &api).await;
     assert!(warmed.unwrap_err().remedy().unwrap().contains("pull a tag of this content once"));
-}
-
-#[test]
-fn each_failure_says_what_to_do_about_it() {
-    let digest = Pointer::Digest(Digest::of(b""));
-    let tag = Pointer::Tag("1".parse().unwrap());
-    let missing_right = "403 DENIED: User: me is not authorized to perform: ecr:BatchImportUpstreamImage on resource: x";
-    for (kind, text, at, repository, expected) in [
-        (
-            Kind::RepositoryMissing,
-            "404 NAME_UNKNOWN",
-            &tag,
-            "hub/library/x",
-            "there is no rule for `hub`",
-        ),
-        (
-            Kind::RepositoryMissing,
-            "404 NAME_UNKNOWN",
-            &tag,
-            "hub/library/x",
-            "`ecr:CreateRepository`",
-        ),
-        (Kind::RepositoryMissing, "404 NAME_UNKNOWN", &digest, "hub/library/x", "by tag only"),
-        (
-            Kind::NotFound,
-            "404 MANIFEST_UNKNOWN",
-            &tag,
-            "hub/library/x",
-            "`registry-1.docker.io` has no such image",
-        ),
-        (
-            Kind::NotFound,
-            "404 MANIFEST_UNKNOWN",
-            &tag,
-            "hub/library/x",
-            "`ecr:BatchImportUpstreamImage`",
-        ),
-        (Kind::NotFound, "404 MANIFEST_UNKNOWN", &digest, "hub/library/x", "by tag only"),
-        (Kind::Denied, missing_right, &tag, "hub/x", "needs `ecr:BatchImportUpstreamImage` here"),
-        (Kind::Denied, "403 DENIED", &tag, "hub/nginx", "`library/`"),
-        (Kind::Denied, "403 DENIED", &tag, "hub/library/nginx", "pull-through validate"),
-        (
-            Kind::Unavailable,
-            "500: UnableToGetUpstreamImage",
-            &tag,
-            "hub/library/x",
-            "pull-through validate",
-        ),
-    ] {
-        let (cache, repository) = (cache(Upstream::DockerHub, "hub"), repository.parse().unwrap());
-        let want = Want::default();
-        let pull = Pull { cache: &cache, repository: &repository, at, want: &want };
-        let error = hinted(Error::new(kind, text), pull);
-        let remedy = error.remedy().unwrap_or_else(|| panic!("no hint for {text}"));
-        assert!(remedy.contains(expected), "{text}: {remedy}");
-        assert_eq!(error.kind(), kind);
-        let told = hinted(Error::new(kind, text).hint("its own"), pull);
-        assert_eq!(told.remedy(), Some("its own"));
-    }
-    let (cache, repository) = (cache(Upstream::Quay, "quay"), "quay/upstream/x".parse().unwrap());
-    let want = Want::default();
-    let pull = Pull { cache: &cache, repository: &repository, at: &tag, want: &want };
-    let broken = Error::new(Kind::Unavailable, "GET r.example/v2/quay/upstream/x: 503");
-    assert_eq!(hinted(broken, pull).remedy(), None);
 }

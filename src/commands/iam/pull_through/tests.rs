@@ -138,6 +138,7 @@ fn everything_that_is_written_is_granted_where_it_is() {
                 "Sid": "PullThroughTag123456789012EuWest1",
                 "Effect": "Allow",
                 "Action": [
+                    "ecr:BatchCheckLayerAvailability",
                     "ecr:BatchGetImage",
                     "ecr:BatchImportUpstreamImage",
                     "ecr:CreateRepository",
@@ -149,7 +150,7 @@ fn everything_that_is_written_is_granted_where_it_is() {
             {
                 "Sid": "WriteTemplates123456789012EuWest1",
                 "Effect": "Allow",
-                "Action": ["ecr:CreateRepository"],
+                "Action": ["ecr:CreateRepository", "ecr:SetRepositoryPolicy"],
                 "Resource": [format!("arn:aws:ecr:{place}:repository/*")]
             },
             {
@@ -179,7 +180,10 @@ fn everything_that_is_written_is_granted_where_it_is() {
                 "Effect": "Allow",
                 "Action": ["iam:PassRole"],
                 "Resource": [role, "arn:aws:iam::123456789012:role/templates"],
-                "Condition": { "StringEquals": { "iam:PassedToService": "ecr.amazonaws.com" } }
+                "Condition": { "StringEquals": { "iam:PassedToService": [
+                    "ecr.amazonaws.com",
+                    "pullthroughcache.ecr.amazonaws.com"
+                ] } }
             },
             {
                 "Sid": "EcrsRoles",
@@ -209,6 +213,33 @@ fn a_template_is_checked_for_what_it_holds() {
         let caching = Caching { on_push: Some(&settings), ..caching(&[&quay]) };
         assert_eq!(pull_through(&[caching])["Statement"][2]["Action"], expected);
     }
+}
+
+#[test]
+fn access_alone_is_granted_by_a_template_too() {
+    let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
+    let quay = Cache { access, ..cache("quay") };
+    let document = pull_through(&[caching(&[&quay])]);
+    let set_up = document["Statement"][1]["Action"].to_string();
+    assert!(set_up.contains("ecr:CreateRepositoryCreationTemplate"), "{set_up}");
+    assert!(set_up.contains("ecr:PutRegistryPolicy"), "{set_up}");
+    let write = &document["Statement"][2];
+    assert_eq!(write["Action"], json!(["ecr:CreateRepository", "ecr:SetRepositoryPolicy"]));
+}
+
+#[test]
+fn repositories_that_a_push_makes_take_a_template_and_no_rule() {
+    let settings = Settings::default();
+    let document = pull_through(&[Caching { on_push: Some(&settings), ..caching(&[]) }]);
+    assert_eq!(
+        document["Statement"][1]["Action"],
+        json!([
+            "ecr:CreateRepositoryCreationTemplate",
+            "ecr:DeleteRepositoryCreationTemplate",
+            "ecr:UpdateRepositoryCreationTemplate"
+        ])
+    );
+    assert!(!document.to_string().contains("pullthroughcache.ecr"), "{document}");
 }
 
 #[test]

@@ -152,7 +152,6 @@ fn what_nobody_wrote_may_be_anything() {
     rule.credential_arn = Some(arn("theirs"));
     rule.role_arn = Some(ROLE.to_owned());
     rule.created = Some(std::time::SystemTime::now());
-    rule.upstream_prefix = String::new();
     let template = actual.templates.get_mut("quay").unwrap();
     template.applied_for.insert("REPLICATION".to_owned());
     template.mutability = TagMutability::Immutable;

@@ -85,16 +85,6 @@ fn access_is_taken_back_even_where_none_can_be_given() {
 }
 
 #[test]
-fn no_prefix_at_the_upstream_is_root() {
-    let world = World::of([cache(Upstream::Quay)]);
-    for (there, same) in [("ROOT", true), ("", true), ("team-a", false), ("team-a/", false)] {
-        let mut actual = world.applied(Actual::default());
-        actual.rules.get_mut("quay").unwrap().upstream_prefix = there.to_owned();
-        assert_eq!(world.changes(&actual).is_empty(), same, "{there}");
-    }
-}
-
-#[test]
 fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
     let world =
         World::of([cache(Upstream::Quay), cache(Upstream::K8s), cache(Upstream::EcrPublic)]);

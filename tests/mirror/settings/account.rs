@@ -1,0 +1,59 @@
+//! Settings of the account: set once, before the first image, and then left alone.
+
+use super::*;
+
+const ACCOUNT: &str = r#"
+[destination.account]
+blob_mounting = true
+pull_time_exclusion = true
+scanning = { type = "enhanced", continuous = ["prod-*"], on_push = ["*"] }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
+    let world = World::new().await;
+    let user = "arn:aws:iam::123456789012:user/sandbox";
+    let plan = world.run(&["plan"], ACCOUNT).await.succeeded();
+    assert_eq!(plan.writes, [""; 0]);
+    let line = plan.out.lines().next().unwrap();
+    let told = format!(
+        "blob_mounting: false → true, pull_time_exclusion: none → {user}, \
+         scanning: basic → enhanced, continuous: prod-*, on push: *)"
+    );
+    assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
+
+    let sync = world.run(&["sync"], ACCOUNT).await.succeeded();
+    let settings = [
+        "PutAccountSetting",
+        "RegisterPullTimeUpdateExclusion",
+        "PutRegistryScanningConfiguration",
+    ];
+    assert_eq!(sync.writes[..3], settings);
+    let mounting = world.ecr.get_account_setting().name("BLOB_MOUNTING").send().await.unwrap();
+    assert_eq!(mounting.value(), Some("ENABLED"));
+    let excluded = world.ecr.list_pull_time_update_exclusions().send().await.unwrap();
+    assert_eq!(excluded.pull_time_update_exclusions(), [user]);
+    let scanning = world.ecr.get_registry_scanning_configuration().send().await.unwrap();
+    let scanning = scanning.scanning_configuration().unwrap();
+    assert_eq!(scanning.scan_type(), Some(&ScanType::Enhanced));
+    let rules: Vec<(&str, &str)> = scanning
+        .rules()
+        .iter()
+        .map(|rule| (rule.scan_frequency().as_str(), rule.repository_filters()[0].filter()))
+        .collect();
+    assert_eq!(rules, [("CONTINUOUS_SCAN", "prod-*"), ("SCAN_ON_PUSH", "*")]);
+    assert_eq!(world.run(&["sync"], ACCOUNT).await.succeeded().writes, [""; 0]);
+
+    let off = "[destination.account]\nblob_mounting = false\npull_time_exclusion = false";
+    let off = world.run(&["sync"], off).await.succeeded();
+    assert_eq!(off.writes, ["PutAccountSetting", "DeregisterPullTimeUpdateExclusion"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_may_not_be_set_fails_its_images_before_they_move() {
+    let world = World::new().await;
+    world.sandbox.faults().add("deny=PutAccountSetting".parse().unwrap());
+    let sync = world.run(&["sync"], ACCOUNT).await;
+    assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
+    assert!(sync.out.contains("the role needs `ecr:PutAccountSetting`"), "{}", sync.out);
+}
