@@ -25,7 +25,10 @@ use std::time::{Duration, Instant};
 use ecr_mirror::sandbox::{BlobMounting, Options};
 use serde_json::Value;
 
-use self::{catalogue::Catalogue, client::Client};
+use self::{
+    catalogue::Catalogue,
+    client::{Client, Usage},
+};
 use super::{content::assert_whole, world::World};
 
 /// What one request of twenty to a source suffers: all that comes and goes.
@@ -117,31 +120,37 @@ async fn hours_of_faults_and_changes_leave_the_wanted_state_and_no_more_memory()
     let mut catalogue = Catalogue::new(seed);
     let mut client = Client::start(world.sandbox.address());
     let (begun, mut told) = (Instant::now(), Instant::now());
-    let (mut tally, mut early) = (Tally::default(), None);
+    let (mut tally, mut usages) = (Tally::default(), Vec::new());
     while begun.elapsed() < lasting || tally.rounds == 0 {
         let what = format!("seed {seed}, round {}", tally.rounds);
         round(&world, &mut catalogue, &mut client, (&mut tally, &what)).await;
         let (usage, passed) = (client.usage(), begun.elapsed());
-        if passed >= lasting / 6 {
-            early.get_or_insert(usage);
-        }
+        usages.push((passed, usage));
         if told.elapsed() >= TOLD {
             told = Instant::now();
             say(&format!("{passed:.0?}: {tally:?}, {usage:?}"));
         }
     }
-    let (early, late) = (early.expect("a sixth has passed"), client.usage());
-    say(&format!(
-        "{lasting:?} of seed {seed}: {tally:?}; at a sixth {early:?}, in the end {late:?}"
-    ));
+    let (early, late) = (at_a_sixth(&usages, lasting), usages[usages.len() - 1].1);
+    say(&format!("{lasting:?} of seed {seed}: {tally:?}; first {early:?}, in the end {late:?}"));
     assert!(
         tally.copied > 0 && tally.retries > 0,
         "something changed, something struck: {tally:?}"
     );
     if lasting >= SETTLED {
         assert!(late.resident * 10 <= early.resident * 11, "{early:?}, then {late:?}");
-        assert!(late.descriptors <= early.descriptors + 8, "{early:?}, then {late:?}");
+        let (first, last) = usages.split_at(usages.len() / 2);
+        assert!(fewest(last) <= fewest(first) + 2, "{} and {}", fewest(first), fewest(last));
     }
+}
+
+fn at_a_sixth(usages: &[(Duration, Usage)], lasting: Duration) -> Usage {
+    usages.iter().find(|(passed, _)| *passed >= lasting / 6).expect("a sixth has passed").1
+}
+
+/// Descriptors when it had the fewest: those of a run that just ended may still be closing.
+fn fewest(usages: &[(Duration, Usage)]) -> usize {
+    usages.iter().map(|(_, usage)| usage.descriptors).min().expect("there are rounds")
 }
 
 /// Changes the catalogue and mirrors it: disturbed, undisturbed, and once more.
