@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
-use crate::model::{Error, Host, Kind};
+use crate::model::{Error, Host, Kind, text::steers};
 
 /// How much of an error's body is read, in bytes.
 pub(crate) const BODY_LIMIT: u64 = 64 * 1024;
@@ -193,12 +193,9 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
     })
 }
 
-/// A text from outside, fit for a terminal: one line, nothing that steers it or turns text around,
-/// not long.
+/// A text from outside, fit for a terminal: one line, no control characters, not long.
 pub(crate) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let steers =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     words.join(" ").chars().filter(|c| !steers(*c)).take(MESSAGE_LIMIT).collect()
 }
 

@@ -31,6 +31,8 @@ mod patience;
 mod quay;
 mod source;
 mod token;
+#[doc(hidden)]
+pub mod untrusted;
 mod upload;
 
 #[cfg(test)]
