@@ -194,8 +194,7 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
     })
 }
 
-/// A text from outside, fit for a terminal: one line, nothing that steers it or turns text around,
-/// not long.
+/// A text from outside, fit for a terminal: one line, no control characters, not long.
 pub(crate) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !steers(*c)).take(MESSAGE_LIMIT).collect()
