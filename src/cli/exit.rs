@@ -8,8 +8,7 @@ const FAILED: Code = ("1", "at least one image failed, or drifted behind an immu
 const WRONG: Code = ("2", "the command line or the configuration is wrong; nothing was attempted");
 const USAGE: Code = ("2", "the command line is wrong; nothing was attempted");
 const LEFT: Code = ("3", "nothing failed, but something was left for the next run");
-const LEFT_BEHIND: Code =
-    ("3", "nothing failed; something was left: pull limit spent, deadline reached");
+const LEFT_BEHIND: Code = ("3", "something was left for later: pull limit spent, deadline reached");
 const STOPPED: Code = ("130/143", "stopped by SIGINT, SIGTERM");
 const UNWRITTEN: Code = ("1", "the output cannot be written");
 
@@ -68,8 +67,7 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
-const REFUSED: Code =
-    ("1", "AWS refused something, or nobody agreed; what was done until then stays");
+const REFUSED: Code = ("1", "a refusal of AWS, or no consent; what was done stays");
 
 pub(super) fn pull_through() -> String {
     examples(&[
@@ -91,7 +89,7 @@ pub(super) fn pull_through_plan() -> String {
 pub(super) fn pull_through_apply() -> String {
     status(&[
         ("0", "everything written is set up (or was already)"),
-        ("1", "something conflicts, AWS refused it, or nobody agreed; what was done stays"),
+        ("1", "a conflict, a refusal of AWS, or no consent; what was done stays"),
         WRONG,
         STOPPED,
     ])

@@ -212,7 +212,9 @@ pub(super) fn is_secret_key(key: &str) -> bool {
 fn holds_secret(line: &str) -> bool {
     let is_written = line.match_indices('=').any(|(at, _)| {
         let key = line[..at].trim_end().trim_end_matches(['"', '\'']);
-        key.rsplit([' ', '\t', '.', ',', '{', '"', '\'']).next().is_some_and(is_secret_key)
+        // an earlier `=` ends it, too, or a line of nothing else would take for ever
+        let ends = [' ', '\t', '.', ',', '{', '"', '\'', '='];
+        key.rsplit(ends).next().is_some_and(is_secret_key)
     });
     is_written || line.split(['{', ',']).any(is_secret_without_equals)
 }

@@ -32,8 +32,11 @@ pub(super) struct Leaf {
 /// How many bytes of manifests one image may have in all: real ones have some KiB.
 const MANIFEST_BYTES: usize = 32 << 20;
 
-fn too_many() -> Error {
-    let problem = format!("the image's manifests have more than {MANIFEST_BYTES} B in all");
+/// How many bytes of blobs one image may have in all: a pebibyte, so that no sum overflows.
+const BLOB_BYTES: u64 = 1 << 50;
+
+fn too_many(bytes: u64, of: &str) -> Error {
+    let problem = format!("the image's {of} have more than {bytes} B in all");
     Error::new(Kind::Unsupported, problem)
 }
 
@@ -113,7 +116,7 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
             let manifest = self.reader.manifest(digest).await?;
             let size = manifest.bytes().len();
             match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
-                true => Err(too_many()),
+                true => Err(too_many(MANIFEST_BYTES as u64, "manifests")),
                 false => Ok(manifest),
             }
         });
@@ -121,7 +124,12 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
         if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
             manifests.push(self.tree.root.clone());
         }
-        manifests.into_iter().map(leaf).collect()
+        let leaves: Vec<Leaf> = manifests.into_iter().map(leaf).collect::<Result<_>>()?;
+        let sizes = leaves.iter().flat_map(|leaf| &leaf.blobs).map(|blob| blob.size);
+        match sizes.fold(0, u64::saturating_add) > BLOB_BYTES {
+            true => Err(too_many(BLOB_BYTES, "blobs")),
+            false => Ok(leaves),
+        }
     }
 
     /// Claims every blob that a lane lacks, in one step.

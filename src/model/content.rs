@@ -13,6 +13,7 @@ use super::{
     error::{Error, Kind, Result},
     names::Digest,
     platform::Platform,
+    text::steers,
 };
 
 /// The largest manifest ECR stores, in bytes.
@@ -290,7 +291,7 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 }
 
 fn unknown_type(named: &str) -> Error {
-    let named: String = named.chars().filter(|c| !c.is_control()).take(120).collect();
+    let named: String = named.chars().filter(|c| !steers(*c)).take(120).collect();
     Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
         .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
 }

@@ -221,11 +221,18 @@ pub fn check_platforms(
         .hint("change `platforms`, or set `missing_platform = \"warn\"` to mirror what there is"))
 }
 
+/// How many platforms are listed for people, and how long each may be.
+const LISTED: (usize, usize) = (32, 64);
+
 fn list<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
-    let names: Vec<String> = platforms.into_iter().map(Platform::to_string).collect();
-    match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.join(", "),
+    let (most, longest) = LISTED;
+    let mut platforms = platforms.into_iter();
+    let name = |platform: &Platform| platform.to_string().chars().take(longest).collect();
+    let names: Vec<String> = platforms.by_ref().take(most).map(name).collect();
+    match (names.is_empty(), platforms.count()) {
+        (true, _) => "none".to_owned(),
+        (_, 0) => names.join(", "),
+        (_, more) => format!("{} and {more} more", names.join(", ")),
     }
 }
 

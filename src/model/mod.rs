@@ -14,6 +14,7 @@ pub mod platform;
 pub mod pull_through;
 pub mod select;
 pub mod site;
+pub mod text;
 
 pub use change::Change;
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};

@@ -4,11 +4,14 @@
 //! architecture's default one (`arm64` is `arm64/v8`, `arm` is `arm/v7`), and
 //! a wanted platform without a variant takes every variant there is.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use serde::Deserialize;
 
-use super::names::NameError;
+use super::{names::NameError, text::steers};
 
 /// An operating system and an architecture, like `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -79,11 +82,16 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match self.variant.as_deref().filter(|v| !v.is_empty()) {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        let words = [self.os.as_str(), &self.architecture].into_iter().chain(variant);
+        for (at, word) in words.enumerate() {
+            if at > 0 {
+                f.write_char('/')?;
+            }
+            // an image may be said to be for anything
+            word.chars().filter(|c| !steers(*c)).try_for_each(|c| f.write_char(c))?;
         }
+        Ok(())
     }
 }
 

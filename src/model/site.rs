@@ -118,7 +118,7 @@ impl FromStr for Site {
 
     /// A registry's host, or `oci:DIR` for a layout of many repositories.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let Some(directory) = text.strip_prefix(SCHEME) else {
+        let Some(directory) = below_scheme(text) else {
             return text.parse().map(Self::Registry);
         };
         if let Some((directory, _)) = directory.split_once(':') {
@@ -137,6 +137,12 @@ impl fmt::Display for Site {
             Self::Layout { directory, .. } => write!(f, "{SCHEME}{}", directory.display()),
         }
     }
+}
+
+/// What stands behind the scheme, however it is written: as a host it would be in lower case.
+fn below_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
 }
 
 fn named(directory: &str) -> Result<PathBuf, NameError> {
@@ -168,7 +174,7 @@ impl FromStr for Locator {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let Some(rest) = text.strip_prefix(SCHEME) else { return text.parse().map(Self::Registry) };
+        let Some(rest) = below_scheme(text) else { return text.parse().map(Self::Registry) };
         let (directory, name) = match rest.split_once(':') {
             Some((directory, name)) => (directory, Some(name)),
             None => (rest, None),
@@ -205,6 +211,7 @@ mod tests {
             ("ghcr.io", Ok("ghcr.io/a/b:1")),
             ("oci:images", Ok("oci:images:a/b:1")),
             ("oci:/mnt/usb/images", Ok("oci:/mnt/usb/images:a/b:1")),
+            ("OCI:images", Ok("oci:images:a/b:1")),
             ("oci:", Err("names no directory")),
             ("oci:images:1.27", Err("names an image, not an OCI layout")),
             ("ghcr.io/a", Err("has a path, a host has none")),

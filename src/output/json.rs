@@ -2,15 +2,24 @@
 
 use std::io::{self, Write};
 
-use crate::model::outcome::Report;
+use crate::model::{outcome::Report, text::steers};
 
-/// Writes the report as indented JSON and a line end.
+/// Writes the report as indented JSON and a line end; nothing in it steers a terminal.
 ///
 /// # Errors
 /// The writer's.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
+    let text = serde_json::to_string_pretty(report)?;
+    let mut rest = text.as_str();
+    // JSON escapes no more of them than it must; outside of strings there are only line ends
+    while let Some(at) = rest.find(|c| c != '\n' && steers(c)) {
+        let (shown, after) = rest.split_at(at);
+        let mut after = after.chars();
+        let escaped = after.next().map_or(0, u32::from);
+        write!(out, "{shown}\\u{escaped:04x}")?;
+        rest = after.as_str();
+    }
+    writeln!(out, "{rest}")
 }
 
 #[cfg(test)]
@@ -21,6 +30,20 @@ mod tests {
     /// The keys of every object on the way, in order.
     fn keys(value: &serde_json::Value) -> Vec<&str> {
         value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped_and_not_lost() {
+        let mut report = report();
+        let error = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e}é\n";
+        report.images[0].error = Some(error.to_owned());
+        let mut out = Vec::new();
+        write(&mut out, &report).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(r"a\u001b[2J\u007f\u009b31m\u202eé\n"), "{text}");
+        assert!(!text.contains(|c| c != '\n' && steers(c)), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["images"][0]["error"], error);
     }
 
     #[test]

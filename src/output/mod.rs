@@ -22,7 +22,7 @@ use bytesize::ByteSize;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use crate::model::{Error, Kind, Result, outcome::Outcome};
+use crate::model::{Error, Kind, Result, outcome::Outcome, text::steers};
 
 /// The terminal of a command, or what stands in its place; clones share it.
 #[derive(Debug, Clone)]
@@ -90,8 +90,6 @@ impl Screen {
 ///
 /// Line ends and tabs become spaces; callers that want several lines split first.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let steers =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }

@@ -15,7 +15,7 @@ const LARGEST: u32 = 10_000;
 
 /// The extension of `tags/list`, as go-containerregistry reads it.
 #[derive(Deserialize)]
-struct List {
+pub(super) struct List {
     #[serde(default)]
     tags: Option<Vec<String>>,
     #[serde(default)]
@@ -40,19 +40,24 @@ impl Listed {
 
 /// All tags with digests and push times.
 pub(super) fn tags<'a>(registry: &'a Registry, repository: &'a Repository) -> Pages<'a> {
-    registry.pages(repository, registry.tags_url(repository, LARGEST), |page: List| {
-        if page.manifest.is_empty() {
-            let names = page.tags.unwrap_or_default();
-            return names.iter().filter_map(|name| listed(name, None, None)).collect();
+    registry.pages(repository, registry.tags_url(repository, LARGEST), |page: List| page.listed())
+}
+
+impl List {
+    /// Its tags, with what it tells of them.
+    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+        if self.manifest.is_empty() {
+            let names = self.tags.iter().flatten();
+            return names.filter_map(|name| listed(name, None, None)).collect();
         }
         let mut found = Vec::new();
-        for (digest, manifest) in &page.manifest {
+        for (digest, manifest) in &self.manifest {
             let pushed = manifest.pushed();
             let tags = manifest.tag.iter();
             found.extend(tags.filter_map(|name| listed(name, Some(digest), pushed)));
         }
         found
-    })
+    }
 }
 
 /// Whether the host is one of Google's.

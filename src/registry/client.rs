@@ -294,14 +294,29 @@ impl Registry {
                 return Ok(Err(no));
             }
             let next = next_hop(&url, response.headers());
-            // never from HTTPS to plain HTTP
-            let next = next.filter(|to| url.scheme() == "http" || self.transport.is_private(to));
+            let next = next.filter(|to| self.may_follow(&url, to));
             url = next.ok_or_else(|| {
                 Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
             })?;
         }
         let subject = self.subject(&call.method, &call.url);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
+    }
+
+    /// The URL by HTTPS where that makes it this registry's own: a proxy that ends TLS leaves
+    /// registries believing in plain HTTP.
+    pub(super) fn past_proxy(&self, url: Url) -> Url {
+        let mut secure = url.clone();
+        let is_own =
+            secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
+        if is_own { secure } else { url }
+    }
+
+    /// Whether content may go on from one URL to the other: by HTTP of some kind, and never from
+    /// HTTPS to plain HTTP.
+    pub(super) fn may_follow(&self, from: &Url, to: &Url) -> bool {
+        matches!(to.scheme(), "https" | "http")
+            && (from.scheme() == "http" || self.transport.is_private(to))
     }
 
     fn whose(&self, url: &Url) -> Whose {
@@ -359,7 +374,7 @@ async fn turn(pace: Option<&Pace>) {
 /// Where a redirect leads.
 fn next_hop(from: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    from.join(location).ok().filter(|to| matches!(to.scheme(), "https" | "http"))
+    from.join(location).ok()
 }
 
 #[cfg(test)]
@@ -395,11 +410,38 @@ mod tests {
             ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
             ("https://a/v2/x", "/y", Some("https://a/y")),
             ("http://a/v2/x", "http://b/y", Some("http://b/y")),
-            ("http://a/v2/x", "ftp://b/y", None),
+            ("http://a/v2/x", "https://[", None),
         ] {
             let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
             let next = next_hop(&from.parse().unwrap(), &headers);
             assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn content_does_not_go_on_to_where_all_can_read_it() {
+        let transport = Transport::new(Reach::Direct);
+        let host = "r.example.com".parse().unwrap();
+        let registry = Registry::new(host, Settings::default(), &transport, Arc::default());
+        let registry = registry.unwrap();
+        for (from, to, expected) in [
+            ("https://r.example.com/v2/x", "https://cdn.example.com/y", true),
+            ("https://r.example.com/v2/x", "http://cdn.example.com/y", false),
+            ("https://r.example.com/v2/x", "http://r.example.com/y", false),
+            ("https://r.example.com/v2/x", "http://127.0.0.1:5000/y", true),
+            ("http://r.example.com/v2/x", "http://cdn.example.com/y", true),
+            ("http://r.example.com/v2/x", "ftp://cdn.example.com/y", false),
+            ("https://r.example.com/v2/x", "file:///etc/passwd", false),
+        ] {
+            let found = registry.may_follow(&from.parse().unwrap(), &to.parse().unwrap());
+            assert_eq!(found, expected, "{from} {to}");
+        }
+        for (url, expected) in [
+            ("http://r.example.com/u?x=1", "https://r.example.com/u?x=1"),
+            ("http://r.example.com:5000/u", "http://r.example.com:5000/u"),
+            ("http://store.example.com/u", "http://store.example.com/u"),
+        ] {
+            assert_eq!(registry.past_proxy(url.parse().unwrap()).as_str(), expected);
         }
     }
 }

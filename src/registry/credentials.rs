@@ -119,21 +119,27 @@ async fn ask(server: String, config: PathBuf) -> Result<Identity> {
 }
 
 fn look_up(server: &str, config: &Path) -> Result<Identity> {
-    let wrong = |problem: String| {
-        Error::new(Kind::Configuration, problem).hint(format!(
-            "repair it, set `username` and `password` in the configuration, or point `DOCKER_CONFIG` elsewhere (`{}` decides now)",
-            config.display()
-        ))
-    };
-    let text = match fs::read(config) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Identity::Anonymous),
+    match fs::read(config) {
+        Ok(text) => identity_in(&text, server, config),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Identity::Anonymous),
         Err(error) => {
-            return Err(wrong(format!("cannot read `{}`", config.display())).because(error));
+            Err(wrong(config, format!("cannot read `{}`", config.display())).because(error))
         }
-    };
-    let helper = || format!("`docker-credential-{}`", helper_name(&text, server));
-    match get_credential_from_reader(text.as_slice(), server) {
+    }
+}
+
+fn wrong(config: &Path, problem: String) -> Error {
+    Error::new(Kind::Configuration, problem).hint(format!(
+        "repair it, set `username` and `password` in the configuration, or point `DOCKER_CONFIG` elsewhere (`{}` decides now)",
+        config.display()
+    ))
+}
+
+/// What the text of this file says; a helper that it names is run.
+pub(super) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Identity> {
+    let wrong = |problem: String| wrong(config, problem);
+    let helper = || format!("`docker-credential-{}`", helper_name(text, server));
+    match get_credential_from_reader(text, server) {
         Ok(DockerCredential::UsernamePassword(username, password)) => {
             // what some helpers say for "none"
             if username.is_empty() && password.is_empty() {
@@ -171,10 +177,11 @@ fn look_up(server: &str, config: &Path) -> Result<Identity> {
 }
 
 /// The helper that is responsible for the server, as Docker decides it.
-fn helper_name(config: &[u8], server: &str) -> String {
+pub(super) fn helper_name(config: &[u8], server: &str) -> String {
     let config: Value = serde_json::from_slice(config).unwrap_or_default();
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
-    let name = own.or_else(|| config.get("credsStore")).and_then(Value::as_str);
+    let own = own.and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = own.or_else(|| config.get("credsStore")?.as_str());
     printable(name.unwrap_or_default())
 }
 

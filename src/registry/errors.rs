@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
 use super::sent::Sent;
-use crate::model::{Error, Host, Kind};
+use crate::model::{Error, Host, Kind, text::steers};
 
 /// How much of an error's body is read, in bytes.
 pub(crate) const BODY_LIMIT: u64 = 64 * 1024;
@@ -197,7 +197,7 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
 /// A text from outside, fit for a terminal: one line, no control characters, not long.
 pub(crate) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(MESSAGE_LIMIT).collect()
+    words.join(" ").chars().filter(|c| !steers(*c)).take(MESSAGE_LIMIT).collect()
 }
 
 /// Code and message, from an OCI envelope or from what token services say instead.

@@ -17,8 +17,9 @@ use crate::model::{Digest, Repository, Result, Tag};
 
 const PAGE: usize = 100;
 
+/// A page of the listing.
 #[derive(Deserialize)]
-struct Page {
+pub(super) struct Page {
     count: usize,
     next: Option<String>,
     results: Vec<Listed>,
@@ -49,6 +50,17 @@ fn time(text: &Option<String>) -> Option<SystemTime> {
     humantime::parse_rfc3339(text.as_deref()?).ok()
 }
 
+impl Page {
+    /// Its tags, with what it tells of them.
+    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+        let tag = |tag: &Listed| {
+            let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
+            listed(&tag.name, tag.digest.as_deref(), pushed)
+        };
+        self.results.iter().filter_map(tag).collect()
+    }
+}
+
 /// All tags with digests and push times, newest first; they end where all are older than wanted.
 pub(super) fn tags<'a>(
     hub: &'a Registry,
@@ -62,11 +74,7 @@ pub(super) fn tags<'a>(
             let is_before =
                 is_before(page.results.iter().map(|tag| time(&tag.last_updated)), since);
             let more = if page.next.is_none() || is_before { More::End } else { More::Follow };
-            let tag = |tag: &Listed| {
-                let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
-                listed(&tag.name, tag.digest.as_deref(), pushed)
-            };
-            (page.results.iter().filter_map(tag).collect(), more)
+            (page.listed(), more)
         },
     )
 }
@@ -79,7 +87,7 @@ pub(super) async fn digests(
 ) -> Result<HashMap<Tag, Digest>> {
     let mut found = HashMap::new();
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
-    for page in 1.. {
+    for page in 1..=tags.len() {
         let Ok(url) = Url::parse(&url(repository, page)) else { break };
         let Page { count, next, results } = hub.listing(url).await?;
         for Listed { name, digest, .. } in results {
@@ -87,8 +95,9 @@ pub(super) async fn digests(
             else {
                 continue;
             };
-            wanted.remove(&tag);
-            found.insert(tag, digest);
+            if wanted.remove(&tag) {
+                found.insert(tag, digest);
+            }
         }
         let pages_left = count.div_ceil(PAGE).saturating_sub(page);
         if next.is_none() || pages_left == 0 || pages_left >= wanted.len() {

@@ -31,6 +31,8 @@ mod quay;
 mod sent;
 mod source;
 mod token;
+#[doc(hidden)]
+pub mod untrusted;
 mod upload;
 
 #[cfg(test)]

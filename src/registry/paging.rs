@@ -2,12 +2,20 @@
 //!
 //! Source: distribution specification, "Listing Tags"; RFC 8288.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
 use reqwest::Request;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
 use url::Url;
 
 use super::{
@@ -18,30 +26,73 @@ use super::{
     exchange::{Call, Whose},
     retry::Retry,
     token::limited,
-    transport::Lane,
+    transport::{Lane, authority},
 };
-use crate::model::{Error, Kind, Listed, Repository, Result};
+use crate::model::{Error, Kind, Listed, Repository, Result, Tag};
 
 /// The largest page that is read, in bytes: some registries list everything at once.
 const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// How many pages are read; more is a loop.
-const PAGES: usize = 2_000;
+pub(super) const PAGES: usize = 2_000;
 
+/// How many tags of a repository are read: as many as this are made up.
+const TAGS: usize = 1_000_000;
+
+/// The end of the year 9999, since 1970: who says that a tag was pushed later tells no time.
+const CALENDAR: Duration = Duration::from_secs(253_402_300_799);
+
+/// A page of `tags/list`.
 #[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    tags: Option<Vec<String>>,
+pub(super) struct Page {
+    #[serde(default, deserialize_with = "names")]
+    tags: Vec<Tag>,
+}
+
+impl From<Page> for Vec<Listed> {
+    fn from(page: Page) -> Self {
+        let listed = |tag| Listed { tag, digest: None, pushed: None };
+        page.tags.into_iter().map(listed).collect()
+    }
+}
+
+/// Reads names without keeping what is no tag: a page of them may be many times its own size in
+/// memory.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Tag>, D::Error> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<Tag>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of tags")
+        }
+
+        // Go writes an empty list like this
+        fn visit_unit<E>(self) -> Result<Vec<Tag>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Tag>, A::Error> {
+            let mut tags = Vec::new();
+            while let Some(name) = from.next_element::<Cow<'de, str>>()? {
+                tags.extend(name.parse::<Tag>());
+                if tags.len() > TAGS {
+                    return Err(de::Error::custom(format!("it has more than {TAGS} tags")));
+                }
+            }
+            Ok(tags)
+        }
+    }
+
+    from.deserialize_any(Names)
 }
 
 impl Registry {
     /// The names of the repository's tags.
     pub(super) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
         // the largest page that ECR gives
-        self.pages(repository, self.tags_url(repository, 1_000), |page: Page| {
-            let names = page.tags.unwrap_or_default();
-            names.iter().filter_map(|name| listed(name, None, None)).collect()
-        })
+        self.pages(repository, self.tags_url(repository, 1_000), <Vec<Listed> as From<Page>>::from)
     }
 
     /// Pages of this form, from the first one's URL on by their links.
@@ -54,15 +105,20 @@ impl Registry {
     where
         T: for<'de> Deserialize<'de> + Send + 'a,
     {
-        let next = move |(url, read_so_far): (Option<Url>, usize)| async move {
+        let next = move |(url, pages, tags): (Option<Url>, usize, usize)| async move {
             let Some(url) = url else { return Ok(None) };
-            if read_so_far == PAGES {
-                return Err(too_many(self, repository));
+            if pages == PAGES {
+                return Err(self.too_many(repository, PAGES, "pages of tags"));
             }
             let (page, next) = self.page::<T>(repository, url).await?;
-            Ok(Some((read(page), (next, read_so_far + 1))))
+            let page = read(page);
+            let tags = tags + page.len();
+            if tags > TAGS {
+                return Err(self.too_many(repository, TAGS, "tags"));
+            }
+            Ok(Some((page, (next, pages + 1, tags))))
         };
-        stream::try_unfold((Some(first), 0), next).boxed()
+        stream::try_unfold((Some(first), 0, 0), next).boxed()
     }
 
     /// Pages of a listing beside the registry, by their numbers from 1 on; `read` tells
@@ -82,7 +138,7 @@ impl Registry {
             async move {
                 let Some(page) = page else { return Ok(None) };
                 if page > PAGES {
-                    return Err(too_many(self, repository));
+                    return Err(self.too_many(repository, PAGES, "pages of tags"));
                 }
                 let Ok(url) = Url::parse(&url(page)) else { return Ok(None) };
                 let patience = Retry { attempts: 4, ..self.meter.retry() };
@@ -110,8 +166,11 @@ impl Registry {
         let call = Call::new(Method::GET, url, &access, Doing::Read);
         let fetch = || async {
             let answer = self.send(&call).await?;
-            let next = next_link(answer.headers()).and_then(|link| call.url.join(&link).ok());
             let subject = answer.subject.clone();
+            let next = match next_link(answer.headers()) {
+                Some(link) => self.onwards(&call.url, &link, &subject)?,
+                None => None,
+            };
             let page = answer.bytes(PAGE_LIMIT).await?;
             let page = serde_json::from_slice(&page).map_err(|error| {
                 Error::new(Kind::Protocol, format!("{subject}: the answer is no list"))
@@ -119,15 +178,36 @@ impl Registry {
             })?;
             Ok((page, next))
         };
-        let (page, next) = self.meter.retry().run(&self.meter, fetch).await?;
-        // the login goes along: to this registry only, and onwards only
-        let next =
-            next.filter(|next| self.transport.same_origin(next, &self.base) && *next != call.url);
-        Ok((page, next))
+        self.meter.retry().run(&self.meter, fetch).await
     }
-}
 
-impl Registry {
+    /// Where a link leads from this page; `None` for one to the page itself, of a registry that
+    /// gives everything at once.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] when it leads to another host: the login would go along, and without
+    /// the rest the list would pass for whole.
+    fn onwards(&self, from: &Url, link: &str, subject: &str) -> Result<Option<Url>> {
+        let wrong = |problem: String| {
+            Error::new(Kind::Protocol, format!("{subject}: {problem}")).hint(
+                "the list goes on where it must not be followed; a proxy in front of a registry \
+                 has to rewrite `Link`, or the registry has to know its own name",
+            )
+        };
+        let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
+        let next = self.past_proxy(next);
+        if !self.transport.same_origin(&next, &self.base) {
+            return Err(wrong(format!("its next page is at another host, `{}`", authority(&next))));
+        }
+        Ok(Some(next).filter(|next| next != from))
+    }
+
+    /// The error for a list that goes on and on.
+    pub(super) fn too_many(&self, repository: &Repository, most: usize, of: &str) -> Error {
+        let host = self.host();
+        Error::new(Kind::Protocol, format!("{host}/{repository} has more than {most} {of}"))
+    }
+
     /// A page of a listing beside the registry: asked once and without credentials.
     pub(super) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
         let subject = self.subject(&Method::GET, &url);
@@ -161,6 +241,9 @@ pub(super) fn listed(
     pushed: Option<SystemTime>,
 ) -> Option<Listed> {
     let digest = digest.and_then(|digest| digest.parse().ok());
+    let is_told =
+        |time: &SystemTime| time.duration_since(UNIX_EPOCH).is_ok_and(|since| since <= CALENDAR);
+    let pushed = pushed.filter(is_told);
     Some(Listed { tag: name.parse().ok()?, digest, pushed })
 }
 
@@ -172,11 +255,6 @@ pub(super) fn is_before(
     since.is_some_and(|since| times.all(|time| time.is_some_and(|time| time < since)))
 }
 
-fn too_many(registry: &Registry, repository: &Repository) -> Error {
-    let host = registry.host();
-    Error::new(Kind::Protocol, format!("{host}/{repository} has more than {PAGES} pages of tags"))
-}
-
 /// The target of the link to the next page.
 fn next_link(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(LINK).iter();
@@ -184,7 +262,7 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The target of `<target>; rel="next"` among the links of one header.
-fn next_of(value: &str) -> Option<String> {
+pub(super) fn next_of(value: &str) -> Option<String> {
     let mut rest = value;
     loop {
         rest = rest.split_once('<')?.1;

@@ -18,8 +18,9 @@ use crate::model::{Digest, Repository, Result, Tag};
 /// A page, which does not tell how many follow, is tried for every so many tags.
 const TAGS_A_PAGE: usize = 4;
 
+/// A page of the listing.
 #[derive(Deserialize)]
-struct Page {
+pub(super) struct Page {
     tags: Vec<Listed>,
     #[serde(default)]
     has_additional: bool,
@@ -37,6 +38,14 @@ struct Listed {
 impl Listed {
     fn pushed(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_secs(self.start_ts?))
+    }
+}
+
+impl Page {
+    /// Its tags, with what it tells of them.
+    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+        let tag = |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
+        self.tags.iter().filter_map(tag).collect()
     }
 }
 
@@ -59,9 +68,7 @@ pub(super) fn tags<'a>(
         move |page: Page| {
             let is_before = is_before(page.tags.iter().map(Listed::pushed), since);
             let more = if !page.has_additional || is_before { More::End } else { More::Follow };
-            let tag =
-                |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
-            (page.tags.iter().filter_map(tag).collect(), more)
+            (page.listed(), more)
         },
     )
 }
@@ -79,8 +86,9 @@ pub(super) async fn digests(
         let Page { tags, has_additional } = quay.listing(url).await?;
         for Listed { name, manifest_digest, .. } in tags {
             let digest = manifest_digest.and_then(|digest| digest.parse().ok());
-            if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest) {
-                wanted.remove(&tag);
+            if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest)
+                && wanted.remove(&tag)
+            {
                 found.insert(tag, digest);
             }
         }

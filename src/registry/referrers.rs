@@ -22,6 +22,9 @@ use crate::model::{
 /// How many pages of referrers are read; more is a loop.
 const PAGES: usize = 50;
 
+/// How many referrers of one manifest are read: real ones have a handful.
+const REFERRERS: usize = 4_096;
+
 impl Registry {
     pub(super) async fn list_referrers(
         &self,
@@ -46,11 +49,12 @@ impl Registry {
             let Some(url) = next else { return Ok(found) };
             let (page, link) = self.page::<Index>(repository, url).await?;
             found.extend(page.manifests);
+            if found.len() > REFERRERS {
+                return Err(self.too_many(repository, REFERRERS, "referrers"));
+            }
             next = link;
         }
-        let problem =
-            format!("{}/{repository} has more than {PAGES} pages of referrers", self.host);
-        Err(Error::new(Kind::Protocol, problem))
+        Err(self.too_many(repository, PAGES, "pages of referrers"))
     }
 
     async fn referrers_by_tag(

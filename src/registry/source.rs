@@ -1,7 +1,7 @@
 //! Reading from a registry: tags resolved without a pull, manifests as served, blobs as streams.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::{Future, ready},
     sync::atomic::Ordering::Relaxed,
 };
@@ -50,7 +50,8 @@ impl Source for Registry {
             tracing::debug!(registry = %self.host, %repository, ?error, "no bulk listing");
             HashMap::new()
         });
-        listed.retain(|tag, _| tags.contains(tag));
+        let wanted: HashSet<&Tag> = tags.iter().collect();
+        listed.retain(|tag, _| wanted.contains(tag));
         listed
     }
 

@@ -98,11 +98,27 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     Err(refusal.error(subject, Doing::Read))
 }
 
+/// How long a document may take to come whole: one that trickles is as bad as one that stalls.
+const DOCUMENT_PATIENCE: Duration = Duration::from_secs(300);
+
 /// A body in memory, of at most `limit` bytes, of which some come within every `stall`.
 ///
 /// # Errors
 /// [`Kind::TooLarge`] when it is longer, [`Kind::Stalled`] and [`Kind::Unavailable`] when it does not come.
 pub(crate) async fn limited(
+    response: reqwest::Response,
+    limit: u64,
+    subject: &str,
+    stall: Duration,
+) -> Result<Bytes> {
+    let all = timeout(DOCUMENT_PATIENCE, collected(response, limit, subject, stall)).await;
+    all.unwrap_or_else(|_| {
+        let seconds = DOCUMENT_PATIENCE.as_secs();
+        Err(Error::new(Kind::Stalled, format!("{subject}: not all of it came within {seconds} s")))
+    })
+}
+
+async fn collected(
     mut response: reqwest::Response,
     limit: u64,
     subject: &str,
@@ -192,7 +208,7 @@ struct Answer {
 }
 
 /// The token in the answer to a question of `asked`; else what is wrong with the answer.
-fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
+pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "is no token")?;
     let text = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
     let header = secret(&format!("Bearer {}", text.ok_or("has no token in it")?));
@@ -209,6 +225,9 @@ fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use futures::{StreamExt, stream};
+    use tokio::time::sleep;
+
     use super::*;
 
     fn wanted(realm: &str) -> TokenRequest {
@@ -251,6 +270,25 @@ mod tests {
             read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
         );
         assert!(shown.contains("Basic") && !shown.contains("canary"), "{shown}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_trickles_in_is_given_up() {
+        for (pause, came) in [(20, false), (1, true)] {
+            let trickle = stream::iter(0..100).then(move |_| async move {
+                sleep(Duration::from_secs(pause)).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"."))
+            });
+            let body = reqwest::Body::wrap_stream(trickle);
+            let begun = Instant::now();
+            let read =
+                limited(http::Response::new(body).into(), 1_000, "GET x", DOCUMENT_PATIENCE).await;
+            match came {
+                true => assert_eq!(read.unwrap().len(), 100),
+                false => assert_eq!(read.unwrap_err().kind(), Kind::Stalled),
+            }
+            assert!(begun.elapsed() <= DOCUMENT_PATIENCE);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -313,12 +313,28 @@ fn broken(error: reqwest::Error, subject: &str) -> Error {
             .because(error)
             .hint("if the registry has its own CA, name it as `ca_file`; if it speaks plain HTTP, set `plain_http = true`");
     }
+    if is_endless(&error) {
+        return Error::new(Kind::Protocol, format!("{subject}: an answer of too many headers"))
+            .because(error);
+    }
     if error.is_connect() {
         return Error::new(Kind::Unavailable, format!("{subject}: no connection"))
             .because(error)
             .hint("check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)");
     }
     Error::new(Kind::Unavailable, format!("{subject}: the connection broke")).because(error)
+}
+
+/// Whether the head of the answer is longer than any: another attempt would find it no shorter.
+fn is_endless(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(cause) = next {
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Whether a handshake failed: rustls' errors come as I/O errors of invalid data.

@@ -110,24 +110,19 @@ impl Registry {
 
     fn session(&self, answer: &Answer) -> Result<Session> {
         let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
-        let mut location = named.ok_or_else(|| {
-            let problem = format!("{}: no `Location` to upload to", answer.subject);
+        let wrong = |problem: String| {
+            let problem = format!("{}: {problem}", answer.subject);
             Error::new(Kind::Protocol, problem).hint(NO_LOCATION)
-        })?;
-        let mut secure = location.clone();
-        if secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base) {
-            // a proxy that ends TLS leaves registries believing in plain HTTP
-            location = secure;
+        };
+        let location = named.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
+        let location = self.past_proxy(location);
+        match self.may_follow(&self.base, &location) {
+            true => Ok(Session { location }),
+            false => Err(wrong(format!(
+                "the upload is sent to `{}`, which is not as safe as the registry",
+                authority(&location)
+            ))),
         }
-        // content never leaves TLS, whoever says so
-        let is_private = self.transport.is_private(&location) || self.base.scheme() == "http";
-        if !(is_private && matches!(location.scheme(), "https" | "http")) {
-            let place = authority(&location);
-            let problem =
-                format!("{}: the upload is sent to `{place}`, without TLS", answer.subject);
-            return Err(Error::new(Kind::Protocol, problem).hint(NO_LOCATION));
-        }
-        Ok(Session { location })
     }
 }
 

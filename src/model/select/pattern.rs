@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::version::Pre;
-use crate::model::NameError;
+use crate::model::{NameError, text::steers};
 
 /// A glob over whole tags: `*`, `?`, `[a-z]`, `{a,b}`.
 #[derive(Debug, Clone)]
@@ -28,7 +28,9 @@ impl FromStr for TagGlob {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let glob = GlobBuilder::new(text).build().map_err(|error| {
-            NameError::new(format!("is not a glob: {}", error.kind()))
+            // it repeats what it cannot read
+            let reason = error.kind().to_string().replace(steers, "\u{fffd}");
+            NameError::new(format!("is not a glob: {reason}"))
                 .hint("`*` stands for anything, `?` for one character, `[a-z]` for one of these, `{a,b}` for either")
         })?;
         Ok(Self(glob.compile_matcher()))

@@ -1,12 +1,15 @@
 //! Lists of tags, page by page, with push times where a registry has a way to tell them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
 
 use futures::{StreamExt, TryStreamExt};
 
 use super::fake::{Fake, error, reply, with};
 use crate::{
-    model::{Digest, Listed, Repository, Result, Tag, TagQuery},
+    model::{Digest, Kind, Listed, Repository, Result, Tag, TagQuery},
     registry::{Meter, Reach, Registry, Settings, Source, Transport},
     sandbox::{Options, Sandbox},
 };
@@ -37,7 +40,7 @@ fn time(text: &str) -> SystemTime {
 }
 
 #[tokio::test]
-async fn tags_are_read_page_by_page_on_the_same_host_only() {
+async fn tags_are_read_page_by_page() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         "GET quay.io/v2/a/b/tags/list?n=1000" => with(
             reply(200, r#"{"tags":["1","+bad"]}"#),
@@ -47,7 +50,13 @@ async fn tags_are_read_page_by_page_on_the_same_host_only() {
         "GET quay.io/v2/a/b/tags/list?n=1000&last=x%2F" => with(
             reply(200, r#"{"tags":["2"]}"#),
             "link",
-            r#"<https://evil.example/v2/a/b/tags/list>; rel="next""#,
+            r#"<http://quay.io/v2/a/b/tags/list?n=1000&last=2>; rel="next""#,
+        ),
+        // a registry that gives everything whatever it is asked for
+        "GET quay.io/v2/a/b/tags/list?n=1000&last=2" => with(
+            reply(200, r#"{"tags":null}"#),
+            "link",
+            r#"</v2/a/b/tags/list?n=1000&last=2>; rel="next""#,
         ),
         _ => reply(500, ""),
     })
@@ -57,8 +66,51 @@ async fn tags_are_read_page_by_page_on_the_same_host_only() {
     assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "1");
     assert_eq!(fake.asked().len(), 1, "a page is asked for when it is wanted");
     assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "2");
+    assert_eq!(pages.try_next().await.unwrap(), Some(vec![]));
     assert!(pages.next().await.is_none());
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_list_that_goes_on_at_another_host_is_an_error_and_no_shorter_list() {
+    for link in ["https://evil.example/v2/a/b/tags/list", "https://quay.io:444/x", "https://["] {
+        let fake = Fake::new(move |_| {
+            with(reply(200, r#"{"tags":["1"]}"#), "link", &format!("<{link}>; rel=next"))
+        })
+        .await;
+        let refused = listed(&fake.anonymous("quay.io"), &"a/b".parse().unwrap(), TagQuery::Names)
+            .await
+            .unwrap_err();
+        assert_eq!((refused.kind(), fake.asked().len()), (Kind::Protocol, 1), "{link}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_more_tags_than_there_can_be_is_an_error() {
+    let hundred_thousand = vec!["\"a\""; 100_000].join(",");
+    let page = format!("{{\"tags\":[{hundred_thousand}]}}");
+    let number = AtomicUsize::new(0);
+    let fake = Fake::new(move |_| {
+        let link = format!("</v2/a/b/tags/list?page={}>; rel=next", number.fetch_add(1, Relaxed));
+        with(reply(200, page.clone()), "link", &link)
+    })
+    .await;
+    let refused = listed(&fake.anonymous("quay.io"), &"a/b".parse().unwrap(), TagQuery::Names)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.to_string(), "quay.io/a/b has more than 1000000 tags");
+    assert_eq!(fake.asked().len(), 11);
+}
+
+#[tokio::test]
+async fn a_push_time_that_no_calendar_has_is_none() {
+    let fake = Fake::new(|_| {
+        reply(200, r#"{"tags":[{"name":"1","start_ts":253402300799},{"name":"2","start_ts":253402300800},{"name":"3","start_ts":18446744073709551615}]}"#)
+    })
+    .await;
+    let listed = listed(&fake.anonymous("quay.io"), &"a/b".parse().unwrap(), TIMES).await.unwrap();
+    let told: Vec<bool> = listed.iter().map(|listed| listed.pushed.is_some()).collect();
+    assert_eq!(told, [true, false, false]);
 }
 
 #[tokio::test]

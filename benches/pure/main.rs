@@ -1,9 +1,13 @@
-//! What is computed without any registry: names, the configuration, the platform filter.
+//! What is computed without any registry: names, the configuration, the platform filter, the
+//! choice of tags, the plan.
 //!
 //! ```text
 //! cargo bench --bench pure
 //! ```
 #![allow(missing_docs, reason = "nobody calls a bench")]
+
+mod planning;
+mod selecting;
 
 use std::{collections::HashMap, fmt::Write as _, hint::black_box, path::Path};
 
@@ -87,5 +91,5 @@ fn platforms(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, names, configuration, platforms);
+criterion_group!(benches, names, configuration, platforms, selecting::select, planning::plan);
 criterion_main!(benches);

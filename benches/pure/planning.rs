@@ -1,0 +1,221 @@
+//! What to do about 10,000 tags, once both sides have answered: registries in memory answer at
+//! once, so that what is measured is the engine.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::{Future, ready},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use criterion::Criterion;
+use ecr_mirror::{
+    engine::{End, Intent, Mirror, Options, Shutdown, Sides, Summary},
+    model::{
+        Descriptor, DestinationId, Digest, Error, Image, Kind, Origin, Pointer, RawManifest,
+        Repository, Result, Site, Tag, Target, Want, event::Silent, outcome::Outcome,
+    },
+    registry::{
+        Allowance, Body, ByteStream, Destination, Meters, Mount, Mounting, Mutability, Session,
+        Source,
+    },
+};
+
+const TAGS: usize = 10_000;
+
+/// Registries that have what they are asked for, at once.
+struct Memory {
+    tags: HashMap<Tag, Digest>,
+    manifest: RawManifest,
+}
+
+/// What a plan does not ask.
+fn unasked<T: Send>() -> impl Future<Output = Result<T>> + Send {
+    ready(Err(Error::new(Kind::Unsupported, "a plan moves nothing")))
+}
+
+impl Source for Memory {
+    async fn digests(&self, _: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
+        let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
+        tags.iter().filter_map(told).collect()
+    }
+
+    async fn resolve(&self, _: &Repository, tag: &Tag) -> Result<Digest> {
+        Ok(self.tags[tag].clone())
+    }
+
+    async fn manifest(&self, _: &Repository, _: &Pointer) -> Result<RawManifest> {
+        Ok(self.manifest.clone())
+    }
+
+    async fn referrers(&self, _: &Repository, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+
+    fn blob(
+        &self,
+        _: &Repository,
+        _: &Descriptor,
+        _: u64,
+    ) -> impl Future<Output = Result<ByteStream>> + Send {
+        unasked()
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        None
+    }
+
+    fn pulls(&self) -> u64 {
+        0
+    }
+
+    fn is_metered(&self) -> bool {
+        false
+    }
+}
+
+impl Destination for Memory {
+    async fn current(&self, _: &Repository, tags: &[Tag]) -> Result<Option<HashMap<Tag, Digest>>> {
+        let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
+        Ok(Some(tags.iter().filter_map(told).collect()))
+    }
+
+    fn ensure(&self, _: &Repository) -> impl Future<Output = Result<()>> + Send {
+        unasked()
+    }
+
+    async fn manifests(
+        &self,
+        _: &Repository,
+        _: &[Digest],
+    ) -> Result<HashMap<Digest, RawManifest>> {
+        Ok(HashMap::new())
+    }
+
+    async fn missing_manifests(
+        &self,
+        _: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        Ok(digests.iter().cloned().collect())
+    }
+
+    async fn missing_blobs(&self, _: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>> {
+        Ok(digests.iter().cloned().collect())
+    }
+
+    async fn mutability(&self, _: &Repository, _: &Tag) -> Result<Mutability> {
+        Ok(Mutability::Mutable)
+    }
+
+    async fn mounting(&self) -> Mounting {
+        Mounting::OnceCommitted
+    }
+
+    fn mount(
+        &self,
+        _: &Repository,
+        _: &Descriptor,
+        _: &Repository,
+    ) -> impl Future<Output = Result<Mount>> + Send {
+        unasked()
+    }
+
+    fn open_upload(
+        &self,
+        _: &Repository,
+        _: &Descriptor,
+    ) -> impl Future<Output = Result<Session>> + Send {
+        unasked()
+    }
+
+    fn push_blob(
+        &self,
+        _: &Repository,
+        _: &Descriptor,
+        _: Session,
+        _: Body,
+    ) -> impl Future<Output = Result<()>> + Send {
+        unasked()
+    }
+
+    fn push_manifest(
+        &self,
+        _: &Repository,
+        _: &RawManifest,
+        _: Option<&Tag>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        unasked()
+    }
+}
+
+/// An image of one layer.
+fn manifest() -> RawManifest {
+    let descriptor =
+        |of: &str| serde_json::json!({ "digest": Digest::of(of.as_bytes()), "size": 9 });
+    let document =
+        serde_json::json!({ "config": descriptor("config"), "layers": [descriptor("layer")] });
+    RawManifest::new(Bytes::from(document.to_string()), None).expect("it is a manifest")
+}
+
+/// A registry whose every tag points to the image, but for every so many.
+fn registry(elsewhere: Option<usize>) -> Memory {
+    let manifest = manifest();
+    let digest = |at: usize| match elsewhere {
+        Some(every) if at.is_multiple_of(every) => Digest::of(b"something else"),
+        _ => manifest.digest().clone(),
+    };
+    let tags = (0..TAGS).map(|at| (tag(at), digest(at))).collect();
+    Memory { tags, manifest }
+}
+
+fn tag(at: usize) -> Tag {
+    format!("1.{}.{}", at / 100, at % 100).parse().expect("it is a tag")
+}
+
+/// Plans all of them, over a hundred repositories.
+async fn planned(destination: Memory) -> Summary {
+    let site = |host: &str| Site::Registry(host.parse().expect("it is a host"));
+    let image = |at: usize| {
+        let repository: Repository = format!("team/app{}", at % 100).parse().expect("a name");
+        let at = tag(at);
+        Image {
+            name: repository.to_string(),
+            origin: Origin {
+                site: site("source.example"),
+                repository: repository.clone(),
+                at: Pointer::Tag(at.clone()),
+            },
+            targets: vec![Target { destination: DestinationId(0), repository, tag: at }],
+            want: Want::default(),
+        }
+    };
+    let end = End { site: site("destination.example"), destination };
+    let sides = Sides {
+        sources: [(site("source.example"), (Arc::new(registry(None)), 0))].into(),
+        destinations: vec![Arc::new(end)],
+    };
+    let options = Options { intent: Intent::Plan, transfers: 32 };
+    let mirror =
+        Mirror::new(sides, &Meters::default(), options, Arc::new(Silent), Shutdown::default());
+    Arc::new(mirror).run((0..TAGS).map(image).collect()).await
+}
+
+pub(crate) fn plan(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut group = criterion.benchmark_group("plan of 10,000 tags");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    for (name, elsewhere, expected) in [
+        ("that are all up to date", None, 0),
+        ("of which one in ten has moved", Some(10), TAGS / 10),
+    ] {
+        let summary = runtime.block_on(planned(registry(elsewhere)));
+        let moved = summary.rows.iter().filter(|row| row.outcome == Outcome::Planned).count();
+        assert_eq!((summary.rows.len(), moved), (TAGS, expected), "{:?}", summary.rows[0]);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| runtime.block_on(planned(registry(elsewhere))));
+        });
+    }
+    group.finish();
+}

@@ -1,0 +1,128 @@
+//! Selections of tags: whatever the patterns and the tags, the choice is of what was offered, the
+//! same in any order, and explained.
+
+use std::{cmp::Ordering, time::SystemTime};
+
+use ecr_mirror::model::{
+    Listed, NameError, Selection,
+    select::{Range, Selector, TagGlob, TagRegex, Taken, Version},
+    text::steers,
+};
+
+use super::engine::Target;
+
+/// The choice, by name.
+fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
+    let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
+    for tag in listed {
+        if let Some(left) = selector.offer(tag) {
+            assert!(!left.to_string().is_empty());
+        }
+    }
+    let taken = selector.finish().ok()?.taken;
+    assert!(taken.len() <= selection.newest.unwrap_or(usize::MAX));
+    for tag in &taken {
+        assert!(listed.contains(tag) && !Taken(selection, tag).to_string().is_empty());
+    }
+    Some(taken.into_iter().map(|tag| tag.tag.to_string()).collect())
+}
+
+/// Tags of every kind.
+const TAGS: [&str; 8] =
+    ["1.25.0", "v1.26.1", "1.27-alpine", "1.26.0-rc.1", "latest", "20240101", "nightly_2", "2"];
+
+/// A range, then tags.
+#[test]
+fn selections() {
+    let target = Target {
+        name: "selections",
+        seeds: &[
+            ">=1.25, <2 1.25.0 1.26.1 v1.27 1.27-alpine 2.0 1.26.0-rc.1 latest",
+            "* 1.25-alpine 1.26.1-alpine3.20 1.27 latest",
+            "~1.27 1.27.1 1.27.2 1.21 2.1",
+            " v1.2 1.3 1.3.4 nightly 20240101",
+            ">=20240101 20240101 20231231 2024-02-01 3.14.0rc1 1.2.3.4.5",
+            ">=3.14.0rc1,1.2.* 3.14.0rc1 3.14.0-rc.2",
+        ],
+        tokens: &[
+            ">=",
+            "<",
+            "~",
+            "^",
+            "=",
+            "*",
+            "x",
+            ",",
+            "-rc.1",
+            "-alpine",
+            "v",
+            ".0",
+            "beta",
+            "_",
+            "18446744073709551615",
+            " ",
+            "20240101",
+            "-",
+            "00",
+            ".",
+        ],
+    };
+    let pattern = |text: &str| text.parse::<TagRegex>().unwrap();
+    let some = [vec![], vec![pattern("alpine")], vec![pattern("rc"), pattern("^v?[0-9]")]];
+    target.run(|input| {
+        let text = String::from_utf8_lossy(input);
+        let (range, tags) = text.split_once(' ').unwrap_or_default();
+        let semver = range.parse::<Range>();
+        let names = tags.split(' ').filter_map(|name| name.parse().ok());
+        let mut listed: Vec<Listed> =
+            names.map(|tag| Listed { tag, digest: None, pushed: None }).collect();
+        for tag in &listed {
+            if let Some(version) = Version::parse(tag.tag.as_str()) {
+                assert_eq!(version.by_age(&version), Ordering::Equal, "{tag:?}");
+            }
+        }
+        if let Ok(range) = &semver {
+            assert_eq!(range.to_string().parse::<Range>().as_ref(), Ok(range));
+        }
+        let is_range = semver.is_ok();
+        let selection = Selection {
+            semver: semver.ok(),
+            regex: some[listed.len() % some.len()].clone(),
+            newest: Some(3),
+            ..Selection::default()
+        };
+        let taken = chosen(&selection, &listed);
+        listed.reverse();
+        assert_eq!(chosen(&selection, &listed), taken, "the order of the list decides nothing");
+        (is_range, taken.map(|taken| taken.len()), listed.len().min(9), tags.len().min(16))
+    });
+}
+
+/// A glob, or behind a `/` a regular expression.
+#[test]
+fn patterns() {
+    let target = Target {
+        name: "patterns",
+        seeds: &["*-alpine", "1.2[0-4]*", "{1,2}.*", "/^v?[0-9]+$", "/(?i)RC|beta", "/a{2,3}?"],
+        tokens: &[
+            "*", "?", "{a,b}", "[!a]", "\\", "[", "]", "{", "}", ",", "(?i)", "(?-u)", "\\d", "|",
+            "(", ")", "{9}", "{99999}", "^", "$", "rc", "-alpine", "**", "/",
+        ],
+    };
+    target.run(|input| {
+        let text: String = String::from_utf8_lossy(input).chars().take(32).collect();
+        let mut selection = Selection::default();
+        let wrong = match text.strip_prefix('/') {
+            Some(regex) => regex.parse().map(|regex: TagRegex| selection.regex.push(regex)).err(),
+            None => text.parse().map(|glob: TagGlob| selection.glob.push(glob)).err(),
+        };
+        if let Some(NameError { problem, .. }) = wrong {
+            assert!(!problem.is_empty() && !problem.contains(steers), "{problem:?}");
+            return Err(problem.chars().take(40).collect::<String>());
+        }
+        assert!(selection.to_string().len() > text.len());
+        let tags = TAGS.map(|tag| tag.parse().unwrap());
+        let listed = tags.map(|tag| Listed { tag, digest: None, pushed: None });
+        Ok(chosen(&selection, &listed))
+    });
+}

@@ -1,0 +1,132 @@
+//! Registries that mean harm: every run against one ends in a clear error for that image, in
+//! bounded time and memory, and tells its credentials to nobody else.
+//!
+//! The program runs as a process, so that its memory and its streams are really its own.
+
+mod host;
+
+mod documents;
+mod lists;
+mod secrets;
+mod terminal;
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use ecr_mirror::{model::Digest, sandbox::upstream::synthesis::media};
+use serde_json::{Value, json};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use self::host::{Content, Host};
+use super::{
+    content::{described, image},
+    memory::{LIMIT, watch},
+    process::at_home,
+};
+
+/// How long a run may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What buffers between the two processes swallow, in bytes, besides what is really read.
+const BUFFERS: u64 = 16 << 20;
+
+const MEBI: u64 = 1 << 20;
+
+/// A run of the program.
+struct Ran {
+    status: Option<i32>,
+    out: String,
+    talk: String,
+    /// Peak resident memory, in KiB.
+    peak: u64,
+}
+
+/// Runs the program to its end.
+async fn run(home: &Path, arguments: &[&str]) -> Ran {
+    let [out, talk] = ["stdout", "stderr"].map(|name| home.join(name));
+    let mut command = at_home(home, arguments);
+    let command = command.stdout(File::create(&out).unwrap()).stderr(File::create(&talk).unwrap());
+    let mut child = command.spawn().unwrap();
+    let id = child.id().to_string();
+    let Ok(ended) = timeout(PATIENCE, spawn_blocking(move || watch(&mut child))).await else {
+        Command::new("kill").args(["-9", &id]).status().unwrap();
+        panic!("{arguments:?} has not ended: {}", fs::read_to_string(talk).unwrap());
+    };
+    let (status, watched) = ended.unwrap();
+    let text = |path| String::from_utf8(fs::read(path).unwrap()).unwrap();
+    Ran { status: status.code(), out: text(out), talk: text(talk), peak: watched.peak }
+}
+
+impl Ran {
+    /// The only row of the report.
+    fn row(&self) -> Value {
+        let report: Value = serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.talk));
+        assert_eq!(report["images"].as_array().map(Vec::len), Some(1), "{report}");
+        report["images"][0].clone()
+    }
+
+    /// The image failed, this is said of it, and it took no more memory than an honest one.
+    #[track_caller]
+    fn assert_failed(&self, says: &str) {
+        self.assert_failed_within(LIMIT, says);
+    }
+
+    /// The same within so many KiB.
+    #[track_caller]
+    fn assert_failed_within(&self, limit: u64, says: &str) {
+        let row = self.row();
+        assert_eq!((self.status, row["outcome"].as_str()), (Some(1), Some("failed")), "{row}");
+        let error = row["error"].as_str().unwrap();
+        assert!(error.contains(says), "{error}");
+        assert!(self.peak > 0 && self.peak < limit, "{} KiB: {error}", self.peak);
+    }
+
+    #[track_caller]
+    fn assert_copied(&self) {
+        let row = self.row();
+        assert_eq!((self.status, row["outcome"].as_str()), (Some(0), Some("copied")), "{row}");
+        assert!(self.peak > 0 && self.peak < LIMIT, "{} KiB", self.peak);
+    }
+}
+
+/// Copies the image of the host into a layout.
+async fn copy(host: &Host, more: &[&str]) -> Ran {
+    let home = tempfile::tempdir().unwrap();
+    let source = format!("{}/x/y:1", host.address);
+    run(home.path(), &[&["copy", &source, "oci:images", "--json"], more].concat()).await
+}
+
+/// Mirrors tags that the host lists into a layout.
+async fn select(host: &Host, more: &[&str]) -> Ran {
+    let home = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "[[destination]]\nregistry = \"oci:images\"\n[[image]]\nsource = \"{}/x/y\"\n\
+         select = {{ semver = \"*\" }}\n",
+        host.address
+    );
+    fs::write(home.path().join("mirror.toml"), toml).unwrap();
+    run(home.path(), &[&["sync", "--json"], more].concat()).await
+}
+
+/// An image of this layer, whose descriptor says what it likes.
+fn image_of(content: &mut Content, layer: Value) -> Digest {
+    let config = content.blob(&b"{}"[..]);
+    content.manifest(&image(described(media::OCI_CONFIG, &config, 2), &[layer]))
+}
+
+/// An image that is as it should be.
+fn good() -> Content {
+    let mut content = Content::default();
+    let layer = content.blob(&b"layer"[..]);
+    image_of(&mut content, described(media::OCI_LAYER, &layer, 5));
+    content
+}
+
+fn index(entries: Vec<Value>) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries })
+}

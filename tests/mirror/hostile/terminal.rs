@@ -1,0 +1,83 @@
+//! What a registry says is shown, and does nothing else.
+
+use std::net::SocketAddr;
+
+use axum::{body::Body, http::Response};
+use ecr_mirror::model::{Digest, text::steers};
+use serde_json::json;
+
+use super::{
+    Ran, copy,
+    host::{Asked, Host, ask_for_token, reply},
+    index, run, select,
+};
+
+/// What a terminal would obey: a title, a screen wiped, colours of both kinds, text turned around.
+const STEERING: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31m\u{9b}31m\u{7f}\r\n\u{202e}x";
+
+/// Nothing of it arrived at either stream.
+#[track_caller]
+fn assert_calm(ran: &Ran) {
+    for text in [&ran.out, &ran.talk] {
+        assert!(!text.contains(|c| c != '\n' && steers(c)), "{text:?}");
+    }
+}
+
+/// An answer that steers wherever there is room for it.
+fn steering(place: &str, asked: &Asked, address: SocketAddr) -> Response<Body> {
+    let error = |code: &str| {
+        let error = json!({ "code": code, "message": STEERING, "detail": STEERING });
+        reply(403, json!({ "errors": [error] }).to_string())
+    };
+    let platform = json!({ "os": STEERING, "architecture": "amd64", "variant": STEERING });
+    let other = json!({ "digest": Digest::of(b""), "size": 1, "platform": platform });
+    match place {
+        _ if asked.line.starts_with("HEAD") => reply(405, ""),
+        "tags" if asked.line.contains("/tags/") => reply(
+            200,
+            json!({ "tags": ["1.0.0", STEERING, format!("1.0.1{STEERING}")] }).to_string(),
+        ),
+        "code" => error(STEERING),
+        "message" => error("DENIED"),
+        "text" => reply(403, STEERING),
+        "token" if asked.line.contains("/token") => {
+            reply(403, json!({ "error_description": STEERING }).to_string())
+        }
+        "token" => ask_for_token(&format!("http://{address}/token")),
+        "type" => reply(200, json!({ "mediaType": STEERING }).to_string()),
+        "platform" => reply(200, index(vec![other]).to_string()),
+        "field" => reply(200, json!({ "manifests": STEERING, STEERING: STEERING }).to_string()),
+        "digest" => {
+            let entry = json!({ "digest": STEERING, "size": 1 });
+            reply(200, index(vec![entry]).to_string())
+        }
+        _ => reply(404, ""),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_steers_a_terminal_reaches_one() {
+    for place in ["tags", "code", "message", "text", "token", "type", "platform", "field", "digest"]
+    {
+        let host =
+            Host::serve(|address| move |asked: &Asked| steering(place, asked, address)).await;
+        for more in [&["-vv"][..], &["--log-format", "json", "-vv"]] {
+            let platform = ["--platform", "linux/arm64"];
+            let ran = match place {
+                "tags" => select(&host, more).await,
+                _ => copy(&host, &[&platform, more].concat()).await,
+            };
+            assert_eq!(ran.status, Some(1), "{place} {} {}", ran.out, ran.talk);
+            assert_calm(&ran);
+        }
+        if place != "tags" {
+            // the table and the error's own paragraph
+            let home = tempfile::tempdir().unwrap();
+            let source = format!("{}/x/y:1", host.address);
+            let arguments = ["copy", &source, "oci:images", "--platform", "linux/arm64"];
+            let ran = run(home.path(), &arguments).await;
+            assert_eq!(ran.status, Some(1), "{place}");
+            assert_calm(&ran);
+        }
+    }
+}
