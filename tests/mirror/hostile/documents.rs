@@ -138,16 +138,23 @@ async fn an_index_of_more_entries_than_any_image_has_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_that_no_content_has_are_refused_before_any_is_read() {
-    let mut content = Content::default();
-    let layers = [b"one", b"two"].map(|bytes| {
-        let digest = content.blob(&bytes[..]);
-        json!({ "mediaType": media::OCI_LAYER, "digest": digest, "size": u64::MAX })
-    });
-    let config = content.blob(&b"{}"[..]);
-    content.manifest(&image(described(media::OCI_CONFIG, &config, 2), &layers));
-    let host = Host::serve(|_| move |asked: &Asked| content.answer(asked)).await;
-    copy(&host, &[]).await.assert_failed("blobs have more than 1125899906842624 B in all");
-    assert!(!host.asked().iter().any(|asked| asked.line.contains("/blobs/")));
+    let tebibytes = 16 << 40;
+    for (layers, size, says) in [
+        (2, u64::MAX, "is no content's size"),
+        (65, tebibytes, "blobs have more than 1125899906842624 B in all"),
+    ] {
+        let mut content = Content::default();
+        let layer = |number: u8| {
+            let digest = content.blob(vec![number]);
+            json!({ "mediaType": media::OCI_LAYER, "digest": digest, "size": size })
+        };
+        let layers: Vec<_> = (0..layers).map(layer).collect();
+        let config = content.blob(&b"{}"[..]);
+        content.manifest(&image(described(media::OCI_CONFIG, &config, 2), &layers));
+        let host = Host::serve(|_| move |asked: &Asked| content.answer(asked)).await;
+        copy(&host, &[]).await.assert_failed(says);
+        assert!(!host.asked().iter().any(|asked| asked.line.contains("/blobs/")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
