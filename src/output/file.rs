@@ -1,9 +1,12 @@
 //! Files for machines, such as reports and lock files: never half written.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -40,15 +43,16 @@ pub fn save(
     what: &str,
     write: impl Fn(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let fill = |path: &Path| {
-        let mut file = BufWriter::new(File::create(path)?);
+    let fill = |file: File| {
+        let mut file = BufWriter::new(file);
         write(&mut file)?;
         file.flush()
     };
     let saved = Place::of(path).and_then(|place| match place {
-        Place::Device => fill(path),
+        Place::Device => OpenOptions::new().append(true).open(path).and_then(fill),
         Place::File { target, draft } => {
-            fill(&draft).and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
+            let filled = File::create(&draft).and_then(fill);
+            filled.and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
                 let _ = fs::remove_file(&draft);
             })
         }
@@ -101,7 +105,7 @@ pub fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()
 enum Place {
     /// Written beside the target, then renamed to it.
     File { target: PathBuf, draft: PathBuf },
-    /// A pipe or a device such as `/dev/stdout`, which must not be replaced by a file.
+    /// A pipe, a device or this process's own output, which must not be replaced by a file.
     Device,
 }
 
@@ -109,7 +113,7 @@ impl Place {
     fn of(path: &Path) -> io::Result<Self> {
         let target = match fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(there) if !there.is_file() => return Ok(Self::Device),
+            Ok(there) if !there.is_file() || is_own_output(&there) => return Ok(Self::Device),
             // behind a symbolic link it is the file that is replaced, not the link
             Ok(_) => fs::canonicalize(path)?,
             Err(_) => path.to_owned(),
@@ -118,6 +122,15 @@ impl Place {
         let draft = target.with_file_name(format!(".{name}.{}", std::process::id()));
         Ok(Self::File { draft, target })
     }
+}
+
+/// Whether stdout or stderr goes there: `/dev/stdout` is whatever file a shell has put behind it.
+fn is_own_output(there: &Metadata) -> bool {
+    let outputs =
+        [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
+    let mut opened =
+        outputs.into_iter().flatten().filter_map(|output| File::from(output).metadata().ok());
+    opened.any(|output| (output.dev(), output.ino()) == (there.dev(), there.ino()))
 }
 
 #[cfg(test)]

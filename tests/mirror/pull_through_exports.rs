@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::{Value, json};
 
-use super::process::Ended;
+use super::process::{Ended, at_home};
 
 const REGISTRY: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
@@ -211,6 +211,21 @@ async fn pull_secrets_go_to_a_file_of_the_owners_alone() {
     assert_eq!(ended.status, Some(2), "{}", ended.talk);
     assert!(!Path::new(&world.path("none.yaml")).exists());
     assert!(world.sandbox.journal().is_empty(), "no network");
+}
+
+#[test]
+fn credentials_do_not_follow_stdout_into_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let text = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+        [[pull_through]]\nupstream = \"docker-hub\"\n\
+        credentials = { username = \"robot\", access_token = \"hunter2\" }\n";
+    fs::write(home.path().join("mirror.toml"), text).unwrap();
+    let log = home.path().join("log");
+    let export = ["pull-through", "export", "kubernetes", "--namespace", "web"];
+    let arguments = [&export[..], &["--output", "/dev/stdout"]].concat();
+    let out = fs::File::create(&log).unwrap();
+    let status = at_home(home.path(), &arguments).stdout(out).status().unwrap();
+    assert_eq!((status.code(), fs::read(&log).unwrap()), (Some(2), Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
