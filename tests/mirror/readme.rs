@@ -14,7 +14,9 @@ fn blocks(language: &str) -> Vec<&'static str> {
 }
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse("mirror.toml", text, Path::new(""), &|_| None).map_err(|error| error.to_string())
+    let environment = |name: &str| name.starts_with("DOCKERHUB_").then(|| "set".to_owned());
+    let config = Config::parse("mirror.toml", text, Path::new(""), &environment);
+    config.map_err(|error| error.to_string())
 }
 
 #[test]
@@ -24,6 +26,7 @@ fn every_configuration_in_it_is_right() {
     for block in blocks {
         let config = parse(block).unwrap_or_else(|error| panic!("{error}"));
         assert!(!config.destinations.is_empty(), "{block}");
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     }
 }
 
