@@ -12,6 +12,7 @@ pub mod names;
 pub mod outcome;
 pub mod platform;
 pub mod pull_through;
+pub mod reference;
 pub mod select;
 pub mod site;
 pub mod text;
@@ -24,7 +25,8 @@ pub use image::{
     Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Signatures, Target,
     Via, Want,
 };
-pub use names::{Digest, Host, NameError, Pointer, Reference, Repository, Tag};
+pub use names::{Digest, Host, NameError, Pointer, Repository, Tag};
 pub use platform::{Platform, Platforms};
+pub use reference::Reference;
 pub use select::{Listed, Selection, TagQuery};
 pub use site::{Locator, Naming, Site};

@@ -10,7 +10,10 @@ use std::{
     str::FromStr,
 };
 
-use super::names::{Host, NameError, Pointer, Reference, Repository, Tag};
+use super::{
+    names::{Host, NameError, Pointer, Repository, Tag},
+    reference::Reference,
+};
 
 /// What a layout's name starts with, as in `skopeo`.
 const SCHEME: &str = "oci:";

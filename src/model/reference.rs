@@ -1,0 +1,123 @@
+//! References to images, read as Docker reads them.
+
+use std::{fmt, str::FromStr};
+
+use super::names::{Digest, Host, NameError, Repository, Tag};
+
+/// A reference as people write it, like `nginx`, `ghcr.io/a/b:1.0` or `alpine:3.20@sha256:…`.
+///
+/// `nginx` is `docker.io/library/nginx`; no tag is taken for granted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// The registry.
+    pub host: Host,
+    /// The repository there.
+    pub repository: Repository,
+    /// The tag, where one is written.
+    pub tag: Option<Tag>,
+    /// The digest, where one is written; it decides when there is a tag too.
+    pub digest: Option<Digest>,
+}
+
+impl FromStr for Reference {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.contains("://") {
+            return Err(
+                NameError::new("is a URL, not an image reference").hint("leave the scheme away")
+            );
+        }
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
+            None => (text, None),
+        };
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>()?)),
+            _ => (rest, None),
+        };
+        // as Docker reads it: the first part is a host when it could not be a path's
+        let (host, path) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.parse::<Host>()?, path)
+            }
+            _ => (Host::DOCKER_HUB.parse()?, name),
+        };
+        let repository = match host.is_docker_hub() && !path.contains('/') {
+            true => format!("library/{path}").parse(),
+            false => path.parse(),
+        };
+        let repository = repository.map_err(|wrong: NameError| match wrong.hint {
+            // the repository's own hint would leave the host away
+            Some(_) if !path.bytes().any(|b| b.is_ascii_uppercase()) => NameError::new(
+                "is not an image reference",
+            )
+            .hint("write `[host/]repository[:tag][@digest]`, like `quay.io/prometheus/prometheus`"),
+            Some(_) => wrong.hint(format!("write `{}`", text.to_ascii_lowercase())),
+            None => wrong,
+        })?;
+        Ok(Self { host, repository, tag, digest })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn references_are_normalised_as_docker_does() {
+        for (text, expected) in [
+            ("nginx", "docker.io/library/nginx"),
+            ("nginx:1.27", "docker.io/library/nginx:1.27"),
+            ("bitnami/redis", "docker.io/bitnami/redis"),
+            ("docker.io/nginx", "docker.io/library/nginx"),
+            ("index.docker.io/nginx", "docker.io/library/nginx"),
+            ("registry-1.docker.io/nginx", "docker.io/library/nginx"),
+            ("Quay.io/a/b:X", "quay.io/a/b:X"),
+            ("localhost/a", "localhost/a"),
+            ("localhost:5000/a:1", "localhost:5000/a:1"),
+            ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c"),
+        ] {
+            let parsed = text.parse::<Reference>().map(|r| r.to_string());
+            assert_eq!(parsed.as_deref(), Ok(expected), "{text}");
+        }
+        let both: Reference = format!("alpine:3.20@sha256:{HEX}").parse().unwrap();
+        assert_eq!(both.tag.unwrap().as_str(), "3.20");
+        assert_eq!(both.digest.unwrap().hex(), HEX);
+    }
+
+    #[test]
+    fn what_is_not_a_reference_says_why() {
+        for (text, problem) in [
+            ("https://ghcr.io/a", "is a URL, not an image reference"),
+            ("ghcr.io/Foo/bar", "has capital letters, repository names are in lower case"),
+            ("MyReg/foo", "has capital letters, repository names are in lower case"),
+            ("Nginx", "has capital letters, repository names are in lower case"),
+            ("a:.b", "is not a tag"),
+            ("a@sha256:xyz", "is not a digest"),
+            ("", "is not an image reference"),
+            ("a b", "is not an image reference"),
+        ] {
+            let result = text.parse::<Reference>();
+            assert_eq!(result.as_ref().map_err(|e| e.problem.as_str()), Err(problem), "{text}");
+        }
+        let sha512 = format!("a@sha512:{HEX}{HEX}").parse::<Reference>().unwrap_err();
+        assert!(sha512.problem.contains("SHA-512"));
+        assert!(format!("a@sha256:{}", HEX.to_uppercase()).parse::<Reference>().is_err());
+    }
+}
