@@ -3,12 +3,13 @@
 //! The first request to an unknown host goes out bare; what its answer asks
 //! for is then known, and no later request is sent only to be refused. While
 //! that first request is out, others wait for what it learns, holding neither
-//! permit nor lock that it could need; without TLS, where credentials have no
-//! place, nobody waits. Credentials go to the registry's own host and to token
-//! services known to belong to it, and nowhere else.
+//! permit nor lock that it could need; only without TLS, where hardly anybody
+//! wants a login, nobody waits. Credentials go to the registry's own host and
+//! to token services known to belong to it, and nowhere else.
+
+mod knowledge;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,12 +20,10 @@ use std::{
 use futures::FutureExt;
 use http::HeaderValue;
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::{Mutex as Gate, OwnedMutexGuard},
-    time::Instant,
-};
+use tokio::{sync::OwnedMutexGuard, time::Instant};
 use url::Url;
 
+use self::knowledge::{Knowledge, Known, Probe, Way};
 use super::{
     Meter,
     access::Access,
@@ -41,46 +40,6 @@ use crate::model::{Error, Host, Kind, Result};
 /// How long a refusal of a new token speaks for the next one: some registries
 /// refuse a token where there is no such repository.
 const FUTILE: Duration = Duration::from_secs(60);
-
-/// What a registry wants to see.
-#[derive(Debug, Clone)]
-enum Way {
-    /// Nothing.
-    Open,
-    /// User and password.
-    Basic,
-    /// A token from there.
-    Bearer { realm: Url, service: Option<String>, scope: Option<String> },
-}
-
-impl Way {
-    /// What of it holds for every repository: a scope like `aws` does, one repository's does not.
-    fn of_the_host(mut self) -> Self {
-        if let Self::Bearer { scope, .. } = &mut self {
-            scope.take_if(|scope| scope.contains("repository:"));
-        }
-        self
-    }
-}
-
-#[derive(Debug, Default)]
-struct Knowledge {
-    /// What the host asked for first.
-    host: Option<Way>,
-    by_access: HashMap<Access, Way>,
-    gates: HashMap<Option<Access>, Arc<Gate<Probe>>>,
-    /// When a new token was refused, too: the next will be.
-    futile: HashMap<TokenRequest, Instant>,
-}
-
-/// Whether the first request may be waited for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    #[default]
-    Worthwhile,
-    /// One got no answer: everyone for themselves, not one by one.
-    Failed,
-}
 
 /// Lets requests into one registry.
 #[derive(Debug)]
@@ -146,11 +105,6 @@ impl Pass {
     }
 }
 
-enum Known {
-    Way(Way),
-    Ask(Arc<Gate<Probe>>),
-}
-
 impl Authenticator {
     pub(crate) fn new(
         (host, base): (&Host, &Url),
@@ -194,7 +148,7 @@ impl Authenticator {
         loop {
             let gate = match self.known(access) {
                 Known::Way(way) => return self.follow(way, access).await,
-                // without TLS hardly anybody wants a login, so nobody waits to learn of one
+                // whoever wants a login after all refuses what is out by then
                 Known::Ask(_) if self.base.scheme() == "http" => {
                     return Ok(Pass::new(None, Grant::Open));
                 }
@@ -212,7 +166,7 @@ impl Authenticator {
     /// The request was let in.
     pub(crate) fn accepted(&self, pass: Pass, access: &Access) {
         if matches!(pass.grant, Grant::Open) {
-            self.learn(access, Way::Open);
+            self.lock().learn(access, Way::Open);
         }
         // dropped only now, so that those who wait find what was learnt
         drop(pass);
@@ -231,7 +185,7 @@ impl Authenticator {
         match &pass.grant {
             Grant::Open => {
                 let Some(way) = self.choose(offered)? else { return Ok(None) };
-                self.learn(access, way.clone());
+                self.lock().learn(access, way.clone());
                 drop(pass);
                 let next = self.follow(way, access).await?;
                 Ok(next.header.is_some().then_some(next))
@@ -257,7 +211,7 @@ impl Authenticator {
                     self.lock().futile.insert(key.clone(), Instant::now());
                     return Ok(None);
                 }
-                self.learn(access, Way::Bearer { realm, service, scope });
+                self.lock().learn(access, Way::Bearer { realm, service, scope });
                 self.token(TokenRequest { scopes, ..key.clone() }).await.map(Some)
             }
             Grant::Login(Freshness::Cached) => {
@@ -299,29 +253,7 @@ impl Authenticator {
     }
 
     fn known(&self, access: &Access) -> Known {
-        let mut knowledge = self.lock();
-        if let Some(way) = knowledge.by_access.get(access) {
-            return Known::Way(way.clone());
-        }
-        let key = match &knowledge.host {
-            Some(way @ (Way::Basic | Way::Bearer { .. })) => return Known::Way(way.clone()),
-            // one open repository says nothing about the next
-            Some(Way::Open) => Some(access.clone()),
-            None => None,
-        };
-        Known::Ask(Arc::clone(knowledge.gates.entry(key).or_default()))
-    }
-
-    fn learn(&self, access: &Access, way: Way) {
-        let mut knowledge = self.lock();
-        match (&knowledge.host, &way) {
-            // the first realm is kept: nvcr.io names one later that turns anonymous clients away
-            (None, _) | (Some(Way::Open), Way::Basic | Way::Bearer { .. }) => {
-                knowledge.host = Some(way.clone().of_the_host());
-            }
-            _ => {}
-        }
-        knowledge.by_access.insert(access.clone(), way);
+        self.lock().known(access)
     }
 
     async fn follow(&self, way: Way, access: &Access) -> Result<Pass> {
@@ -380,10 +312,8 @@ impl Authenticator {
         let of = |scheme: &str| offered.iter().find(|challenge| challenge.scheme == scheme);
         let Some(bearer) = of("bearer") else { return Ok(of("basic").map(|_| Way::Basic)) };
         let text = |name: &str| bearer.param(name).map(str::to_owned);
-        let realm = match &self.lock().host {
-            Some(Way::Bearer { realm, .. }) => Some(realm.clone()),
-            _ => text("realm").and_then(|realm| Url::parse(&realm).ok()),
-        };
+        let first = self.lock().realm();
+        let realm = first.or_else(|| text("realm").and_then(|realm| Url::parse(&realm).ok()));
         let realm = realm.filter(|realm| matches!(realm.scheme(), "https" | "http"));
         let Some(realm) = realm else {
             let problem = format!("`{}` names no token service it wants a token of", self.host);

@@ -112,3 +112,13 @@ async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
     drop(second);
     assert!(registry.pass(&other).now_or_never().is_some(), "one that is given up hinders nobody");
 }
+
+#[tokio::test]
+async fn without_tls_nobody_waits_for_the_first_answer() {
+    let registry = authenticator("r.example.com", "http://r.example.com/", None);
+    let access = Access::new(&"a".parse().unwrap(), Rights::Pull);
+    for _ in 0..2 {
+        let pass = registry.pass(&access).now_or_never().expect("it does not wait").unwrap();
+        assert!(pass.header.is_none() && pass.probe.is_none());
+    }
+}
