@@ -19,6 +19,7 @@ mod access;
 mod artifact_registry;
 mod auth;
 mod breaker;
+mod certificate;
 mod challenge;
 mod destination;
 mod errors;
@@ -55,6 +56,7 @@ use crate::model::{
 };
 pub use body::Body;
 pub use breaker::Outage;
+pub use certificate::Certificate;
 pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
@@ -62,7 +64,7 @@ pub use meter::{Meter, Meters};
 pub use pace::{Pace, Paces};
 pub use patience::{Patience, Stall};
 pub use settings::{Scheme, Settings};
-pub use transport::{Certificate, Reach, Transport};
+pub use transport::{Reach, Transport};
 
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;

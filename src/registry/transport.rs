@@ -19,7 +19,7 @@ use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::
 use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
-use super::{Meter, patience::Patience, sent::Sent};
+use super::{Certificate, Meter, patience::Patience, sent::Sent};
 use crate::model::{Descriptor, Error, Host, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,31 +51,6 @@ impl Lane {
     /// The lane for reading this blob.
     pub(crate) fn of(blob: &Descriptor) -> Self {
         if blob.size <= SMALL { Self::Calls } else { Self::Blobs }
-    }
-}
-
-/// Certificates to trust besides the system's.
-#[derive(Debug, Clone)]
-pub struct Certificate(Vec<reqwest::Certificate>);
-
-impl Certificate {
-    /// Reads a PEM file's content, one certificate or several.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when there is no certificate in it.
-    pub fn from_pem(pem: &[u8]) -> Result<Self> {
-        let refused = |problem: &str| {
-            Error::new(Kind::Configuration, problem)
-                .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")
-        };
-        let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
-        if found.is_empty() {
-            return Err(refused("there is no PEM certificate in it"));
-        }
-        // what is inside is read only when a client is made of it
-        let usable = Client::builder().tls_certs_only(found.clone()).build();
-        usable.map_err(|error| refused("the certificate in it is broken").because(error))?;
-        Ok(Self(found))
     }
 }
 
@@ -393,15 +368,6 @@ mod tests {
                 let transport = Transport::new(reach);
                 assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {reach:?}");
             }
-        }
-    }
-
-    #[test]
-    fn a_file_without_a_certificate_is_refused() {
-        let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n", broken] {
-            let refused = Certificate::from_pem(text.as_bytes()).map(drop);
-            assert_eq!(refused.map_err(|e| e.kind()), Err(Kind::Configuration), "{text}");
         }
     }
 }
