@@ -20,7 +20,7 @@ use crate::{
         event::{Event, Observer},
         outcome::{Outcome, Row},
     },
-    pull_through::warm::{Patience, Pull, Warmed, Warmer},
+    pull_through::warm::{Pull, Waits, Warmed, Warmer},
 };
 
 /// References that are warmed at once.
@@ -111,7 +111,7 @@ impl<'a> Warming<'a> {
     async fn warm(&self, cached: &Cached<'_>) -> Result<Warmed> {
         let ecr = &self.caches[&cached.place.destination];
         let source = ecr.reader().await?;
-        let warmer = Warmer { source, look: ecr.look(), patience: Patience::default() };
+        let warmer = Warmer { source, look: ecr.look(), waits: Waits::default() };
         let pull = Pull {
             cache: &self.config.caches[cached.place.cache],
             repository: &cached.place.repository,

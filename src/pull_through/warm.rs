@@ -85,7 +85,7 @@ impl fmt::Display for Effort {
 
 /// How long layers that ECR is still importing are waited for.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Waits {
     /// Before they are asked for again; it doubles each time.
     pub first: Duration,
     /// The longest of these waits.
@@ -94,7 +94,7 @@ pub struct Patience {
     pub total: Duration,
 }
 
-impl Default for Patience {
+impl Default for Waits {
     fn default() -> Self {
         let [first, longest, total] = [1, 10, 60].map(Duration::from_secs);
         Self { first, longest, total }
@@ -109,7 +109,7 @@ pub struct Warmer<'a, S> {
     /// Its content, in bulk.
     pub look: &'a Look,
     /// How long it is waited for.
-    pub patience: Patience,
+    pub waits: Waits,
 }
 
 impl<S: Source> Warmer<'_, S> {
@@ -118,7 +118,7 @@ impl<S: Source> Warmer<'_, S> {
     /// # Errors
     /// ECR's, with what to do about them; [`Kind::PlatformMissing`] when a wanted platform is not
     /// there and that is a failure; [`Kind::Stalled`] when layers are still not there after
-    /// [`Patience::total`].
+    /// [`Waits::total`].
     pub async fn warm(&self, pull: Pull<'_>) -> Result<Warmed> {
         self.warm_as_told(pull).await.map_err(|error| hinted(error, pull))
     }
@@ -144,7 +144,7 @@ impl<S: Source> Warmer<'_, S> {
 
     /// Makes ECR fetch those of these blobs that it has not, and tells how many these were.
     async fn fetch(&self, repository: &Repository, blobs: &[Digest]) -> Result<usize> {
-        let Patience { first, longest, total } = self.patience;
+        let Waits { first, longest, total } = self.waits;
         let (mut waited, mut wait) = (Duration::ZERO, first);
         let mut absent = Vec::from_iter(self.look.missing_blobs(repository, blobs).await?);
         let fetched = absent.len();

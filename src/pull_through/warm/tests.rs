@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     ecr::fake::{Answer, Fake, refusal},
-    model::{
-        Attestations, DestinationId, MediaType, MissingPlatform, Tag, pull_through::Credentials,
-    },
+    model::{Attestations, MediaType, MissingPlatform, Tag},
     registry::{Allowance, ByteStream},
 };
 
@@ -148,16 +146,7 @@ fn want(platforms: &[&str]) -> Want {
 }
 
 fn cache(upstream: Upstream, prefix: &str) -> Cache {
-    Cache {
-        upstream,
-        url: upstream.url().unwrap().to_owned(),
-        prefix: prefix.parse().unwrap(),
-        upstream_prefix: "ROOT".parse().unwrap(),
-        credentials: Credentials::Nothing,
-        template: None,
-        access: None,
-        destinations: vec![DestinationId(0)],
-    }
+    Cache { prefix: prefix.parse().unwrap(), ..Cache::of(upstream) }
 }
 
 /// An API that has these layers; the others it hands out, or not.
@@ -187,8 +176,8 @@ async fn warm(shelf: Shelf, at: &str, want: &Want, api: &Fake) -> (Result<Warmed
     let look = Look::new(session.api, None);
     let source = Arc::new(shelf);
     let [first, longest, total] = [1, 4, 20].map(Duration::from_millis);
-    let patience = Patience { first, longest, total };
-    let warmer = Warmer { source: Arc::clone(&source), look: &look, patience };
+    let waits = Waits { first, longest, total };
+    let warmer = Warmer { source: Arc::clone(&source), look: &look, waits };
     let at = match at.parse() {
         Ok(digest) => Pointer::Digest(digest),
         Err(_) => Pointer::Tag(at.parse().unwrap()),
