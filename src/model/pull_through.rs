@@ -291,19 +291,32 @@ impl Cache {
 }
 
 #[cfg(test)]
+impl Cache {
+    /// One of this upstream, with nothing written about it, at the first destination.
+    pub(crate) fn of(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            url: upstream.url().unwrap_or("x.azurecr.io").to_owned(),
+            prefix: upstream.name().parse().expect("every upstream's name is a prefix"),
+            upstream_prefix: Prefix::Root,
+            credentials: Credentials::Nothing,
+            template: None,
+            access: None,
+            destinations: vec![DestinationId(0)],
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn cache(url: &str, prefix: &str, upstream_prefix: &str) -> Cache {
         Cache {
-            upstream: Upstream::DockerHub,
             url: url.to_owned(),
             prefix: prefix.parse().unwrap(),
             upstream_prefix: upstream_prefix.parse().unwrap(),
-            credentials: Credentials::Nothing,
-            template: None,
-            access: None,
-            destinations: vec![DestinationId(0)],
+            ..Cache::of(Upstream::DockerHub)
         }
     }
 

@@ -149,19 +149,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::model::DestinationId;
 
     fn cache(upstream: Upstream, prefix: &str, credentials: Credentials) -> Cache {
-        Cache {
-            upstream,
-            url: upstream.url().unwrap_or("x.azurecr.io").to_owned(),
-            prefix: prefix.parse().unwrap(),
-            upstream_prefix: Prefix::Root,
-            credentials,
-            template: None,
-            access: None,
-            destinations: vec![DestinationId(0)],
-        }
+        Cache { prefix: prefix.parse().unwrap(), credentials, ..Cache::of(upstream) }
     }
 
     fn written(username: &str, token: &str) -> Credentials {

@@ -161,22 +161,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{
-        DestinationId,
-        pull_through::{Credentials, Upstream},
-    };
+    use crate::model::pull_through::Upstream;
 
     fn cache(prefix: &str, url: &str) -> Cache {
-        Cache {
-            upstream: Upstream::Quay,
-            url: url.to_owned(),
-            prefix: prefix.parse().unwrap(),
-            upstream_prefix: "ROOT".parse().unwrap(),
-            credentials: Credentials::Nothing,
-            template: None,
-            access: None,
-            destinations: vec![DestinationId(0)],
-        }
+        Cache { url: url.to_owned(), prefix: prefix.parse().unwrap(), ..Cache::of(Upstream::Quay) }
     }
 
     fn rules(rules: &[(&str, &str)]) -> BTreeMap<String, Rule> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ecr::{Identity, Session},
     model::{
-        DestinationId, Kind,
+        Kind,
         change::{Action, Subject},
         ecr_settings::Settings,
         pull_through::{Access, Cache, Credentials, Template, Upstream},
@@ -93,16 +93,7 @@ impl World {
 }
 
 fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
-    Cache {
-        upstream,
-        url: upstream.url().unwrap().to_owned(),
-        prefix: upstream.name().parse().unwrap(),
-        upstream_prefix: "ROOT".parse().unwrap(),
-        credentials,
-        template: None,
-        access: None,
-        destinations: vec![DestinationId(0)],
-    }
+    Cache { credentials, ..Cache::of(upstream) }
 }
 
 fn hub() -> Cache {

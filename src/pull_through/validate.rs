@@ -200,7 +200,6 @@ pub fn example(cache: &Cache) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::DestinationId;
 
     fn registry() -> Registry {
         let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
@@ -208,16 +207,7 @@ mod tests {
     }
 
     fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
-        Cache {
-            upstream,
-            url: upstream.url().unwrap_or("x.azurecr.io").to_owned(),
-            prefix: upstream.name().parse().unwrap(),
-            upstream_prefix: "ROOT".parse().unwrap(),
-            credentials,
-            template: None,
-            access: None,
-            destinations: vec![DestinationId(0)],
-        }
+        Cache { credentials, ..Cache::of(upstream) }
     }
 
     fn written() -> Credentials {

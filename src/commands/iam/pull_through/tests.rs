@@ -1,26 +1,14 @@
 //! Whole documents: what is granted, and that nothing else is.
 
 use super::*;
-use crate::model::{
-    DestinationId,
-    pull_through::{Access, Template, Upstream},
-};
+use crate::model::pull_through::{Access, Template, Upstream};
 
 pub(in crate::commands::iam) fn registry() -> EcrHost {
     EcrHost::parse(&"123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap()).unwrap()
 }
 
 pub(in crate::commands::iam) fn cache(prefix: &str) -> Cache {
-    Cache {
-        upstream: Upstream::Quay,
-        url: "quay.io".to_owned(),
-        prefix: prefix.parse().unwrap(),
-        upstream_prefix: "ROOT".parse().unwrap(),
-        credentials: Credentials::Nothing,
-        template: None,
-        access: None,
-        destinations: vec![DestinationId(0)],
-    }
+    Cache { prefix: prefix.parse().unwrap(), ..Cache::of(Upstream::Quay) }
 }
 
 /// One whose repositories have tags, made in the name of a role.

@@ -17,7 +17,6 @@ use super::*;
 use crate::{
     ecr::secrets::UserPassword,
     model::{
-        DestinationId,
         ecr_settings::{Encryption, Settings, TagMutability},
         pull_through::{Access, Credentials, Needs, Template as Wish, Upstream},
     },
@@ -45,16 +44,7 @@ fn cache(upstream: Upstream) -> Cache {
         Needs::Secret => written("user", "token"),
         Needs::Role => Credentials::Role(ROLE.to_owned()),
     };
-    Cache {
-        upstream,
-        url: upstream.url().unwrap_or(own).to_owned(),
-        prefix: upstream.name().parse().unwrap(),
-        upstream_prefix: Prefix::Root,
-        credentials,
-        template: None,
-        access: None,
-        destinations: vec![DestinationId(0)],
-    }
+    Cache { url: upstream.url().unwrap_or(own).to_owned(), credentials, ..Cache::of(upstream) }
 }
 
 fn written(username: &str, token: &str) -> Credentials {
