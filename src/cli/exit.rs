@@ -67,7 +67,7 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
-const REFUSED: Code = ("1", "a refusal of AWS, or no consent; what was done stays");
+const REFUSED: Code = ("1", "a conflict, a refusal of AWS, or no consent; what was done stays");
 
 pub(super) fn pull_through() -> String {
     examples(&[
@@ -87,12 +87,7 @@ pub(super) fn pull_through_plan() -> String {
 }
 
 pub(super) fn pull_through_apply() -> String {
-    status(&[
-        ("0", "everything written is set up (or was already)"),
-        ("1", "a conflict, a refusal of AWS, or no consent; what was done stays"),
-        WRONG,
-        STOPPED,
-    ])
+    status(&[("0", "everything written is set up (or was already)"), REFUSED, WRONG, STOPPED])
 }
 
 pub(super) fn pull_through_status() -> String {
