@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::model::NameError;
+use crate::model::{NameError, text::steers};
 
 /// Where in the file something is written, in bytes.
 pub(super) type Span = Range<usize>;
@@ -193,8 +193,7 @@ fn printable(text: &str) -> String {
         match c {
             '\t' => shown.push_str("    "),
             '\u{feff}' => {}
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.push('\u{fffd}'),
-            c if c.is_control() => shown.push('\u{fffd}'),
+            c if steers(c) => shown.push('\u{fffd}'),
             c => shown.push(c),
         }
     }
