@@ -1,6 +1,12 @@
 //! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
 
-use std::{convert::Infallible, future::pending, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    future::pending,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -18,7 +24,7 @@ use crate::{
     model::{
         Error, Image, Kind, Result,
         event::Observer,
-        outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
+        outcome::{self, Bytes, Interrupt, Outcome, Report, Requests, Row, Totals},
     },
     output::{Screen, failure, progress::Watch},
     registry::Meters,
@@ -177,21 +183,32 @@ async fn carry_out_locking(
     };
     let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
+    let interrupt = shutdown.interrupt();
+    Ok((report(summary, meters, options.intent, (started, clock.elapsed()), interrupt), lock))
+}
+
+/// The report of a run that began then, took so long, and may have been told to end.
+fn report(
+    summary: Summary,
+    meters: &Meters,
+    intent: Intent,
+    (started, took): (SystemTime, Duration),
+    interrupt: Option<Interrupt>,
+) -> Report {
     let totals = Totals::of(&summary.rows);
-    let report = Report {
+    Report {
         version: 1,
         started: humantime::format_rfc3339_seconds(started).to_string(),
-        seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        exit: outcome::exit_status(&totals, shutdown.interrupt()),
-        changes: summary.changes.clone(),
+        seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        exit: outcome::exit_status(&totals, interrupt),
         totals,
         blobs: summary.blobs,
-        bytes: bytes(&summary, meters, options.intent),
+        bytes: bytes(&summary, meters, intent),
         requests: requests(meters),
+        changes: summary.changes,
         pulls: summary.pulls,
         images: summary.rows,
-    };
-    Ok((report, lock))
+    }
 }
 
 /// What the entries came to: what is mirrored, what is warmed, and how their rows come together.
