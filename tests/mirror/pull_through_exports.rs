@@ -1,20 +1,17 @@
 //! What looks at the pull-through cache and writes it for other tools: `pull-through status`,
 //! `validate` and `export`, `iam pull` and `iam pull-through`, over what `apply` has set up.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use assert_cmd::cargo::CommandCargoExt;
-use aws_sdk_ecr::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-};
+use aws_sdk_ecr::Client;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::{Value, json};
 
-use super::process::{Ended, at_home};
-
-const REGISTRY: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+use super::{
+    process::{Ended, at_home},
+    world::{ECR, aws},
+};
 
 /// A cache that takes credentials, with all that can belong to it, and one that takes none.
 const CACHES: &str = r#"
@@ -41,14 +38,8 @@ impl World {
     async fn new() -> Self {
         let options = Options { mode: Mode::Standing, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        let config = aws_sdk_ecr::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "test"))
-            .endpoint_url(format!("http://{}", sandbox.ecr_address()))
-            .build();
-        let home = tempfile::tempdir().unwrap();
-        Self { sandbox, ecr: Client::from_conf(config), home }
+        let (ecr, home) = (aws(&sandbox), tempfile::tempdir().unwrap());
+        Self { sandbox, ecr, home }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -59,15 +50,11 @@ impl World {
     async fn run(&self, arguments: &[&str], tables: &str) -> Ended {
         let endpoint = format!("http://{}", self.sandbox.ecr_address());
         let text = format!(
-            "[[destination]]\nregistry = \"{REGISTRY}\"\nendpoint_url = \"{endpoint}\"\n{tables}"
+            "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n{tables}"
         );
         fs::write(self.path("mirror.toml"), text).unwrap();
-        let mut command = Command::cargo_bin("ecr-mirror").unwrap();
+        let mut command = at_home(self.home.path(), arguments);
         command
-            .args(arguments)
-            .current_dir(self.home.path())
-            .env_remove("RUST_LOG")
-            .env_remove("ECR_MIRROR_CONFIG")
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
             .env("AWS_REGION", "us-east-1")

@@ -5,10 +5,8 @@
 
 use std::path::Path;
 
-use assert_cmd::cargo::CommandCargoExt;
 use aws_sdk_ecr::{
     Client,
-    config::{BehaviorVersion, Credentials, Region},
     types::{
         ImageTagMutability, ImageTagMutabilityExclusionFilter,
         ImageTagMutabilityExclusionFilterType, RctAppliedFor, ScanType, Tag,
@@ -16,6 +14,8 @@ use aws_sdk_ecr::{
 };
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::{Value, json};
+
+use super::{process::ecr_mirror, world::aws};
 
 mod account;
 
@@ -53,14 +53,8 @@ impl World {
     async fn new() -> Self {
         let options = Options { mode: Mode::Standing, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        let config = aws_sdk_ecr::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "test"))
-            .endpoint_url(format!("http://{}", sandbox.ecr_address()))
-            .build();
-        let directory = tempfile::tempdir().unwrap();
-        Self { sandbox, ecr: Client::from_conf(config), directory }
+        let (ecr, directory) = (aws(&sandbox), tempfile::tempdir().unwrap());
+        Self { sandbox, ecr, directory }
     }
 
     fn path(&self) -> &Path {
@@ -78,12 +72,10 @@ impl World {
              platforms = [\"linux/amd64\"]\nrepository = \"alpine\"\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = std::process::Command::cargo_bin("ecr-mirror").unwrap();
+        let mut command = ecr_mirror(arguments);
         command
-            .args(arguments)
             .arg("-c")
             .arg(&config)
-            .env_remove("RUST_LOG")
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
             .env("AWS_REGION", "us-east-1")
