@@ -9,17 +9,22 @@ use crate::model::{outcome::Report, text::steers};
 /// # Errors
 /// The writer's.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(report)?;
-    let mut rest = text.as_str();
-    // JSON escapes no more of them than it must; outside of strings there are only line ends
-    while let Some(at) = rest.find(|c| c != '\n' && steers(c)) {
-        let (shown, after) = rest.split_at(at);
-        let mut after = after.chars();
-        let escaped = after.next().map_or(0, u32::from);
-        write!(out, "{shown}\\u{escaped:04x}")?;
-        rest = after.as_str();
+    writeln!(out, "{}", escaped(&serde_json::to_string_pretty(report)?))
+}
+
+/// The same JSON with what would steer a terminal escaped: JSON itself asks that of no more than
+/// the first few control characters.
+pub(super) fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // between values, never in one
+            '\n' => escaped.push(c),
+            c if steers(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => escaped.push(c),
+        }
     }
-    writeln!(out, "{rest}")
+    escaped
 }
 
 #[cfg(test)]
