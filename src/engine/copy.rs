@@ -20,7 +20,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    model::{Descriptor, Digest, Kind, RawManifest, Result, Tag, event::Progress},
+    model::{Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
     registry::{Destination, Mounting, Source},
 };
 
@@ -139,33 +139,19 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
         let below = leaves.iter().filter(|leaf| {
             missing.contains(leaf.manifest.digest()) && leaf.manifest.digest() != root
         });
-        try_join_all(below.map(|leaf| self.put(crew, lane, leaf))).await?;
+        try_join_all(below.map(|leaf| self.put(crew, lane, &leaf.manifest))).await?;
         for index in self.tree.nested.iter().filter(|index| missing.contains(index.digest())) {
-            let cell = self.manifests.cell(lane.key(index.digest()));
-            let offer = Offer { manifest: index, tag: None, blobs: &[] };
-            cell.get_or_try_init(|| crew.offer(lane, offer)).await?;
+            self.put(crew, lane, index).await?;
         }
-        let leaf = leaves.iter().find(|leaf| leaf.manifest.digest() == root);
-        let blobs = leaf.map(|leaf| leaf.blobs.as_slice()).unwrap_or_default();
-        let offer = Offer { manifest: &self.tree.root, tag: lane.tag.as_ref(), blobs };
-        crew.offer(lane, offer).await?;
+        crew.offer(lane, &self.tree.root, lane.tag.as_ref()).await?;
         self.manifests.cell(lane.key(root)).set(()).ok();
         Ok(())
     }
 
-    async fn put(&self, crew: &Crew<'_, S>, lane: &Lane<D>, leaf: &Leaf) -> Result<()> {
-        let cell = self.manifests.cell(lane.key(leaf.manifest.digest()));
-        let offer = Offer { manifest: &leaf.manifest, tag: None, blobs: &leaf.blobs };
-        cell.get_or_try_init(|| crew.offer(lane, offer)).await.copied()
+    async fn put(&self, crew: &Crew<'_, S>, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+        let cell = self.manifests.cell(lane.key(manifest.digest()));
+        cell.get_or_try_init(|| crew.offer(lane, manifest, None)).await.copied()
     }
-}
-
-/// A manifest to put, and the blobs that may have to be placed again for it.
-#[derive(Clone, Copy)]
-struct Offer<'a> {
-    manifest: &'a RawManifest,
-    tag: Option<&'a Tag>,
-    blobs: &'a [Descriptor],
 }
 
 impl<S: Source> Crew<'_, S> {
@@ -173,8 +159,12 @@ impl<S: Source> Crew<'_, S> {
     ///
     /// ECR may take a moment to see a blob it has accepted, and an unreferenced
     /// blob may vanish between the question and the commit.
-    async fn offer<D: Destination>(&self, lane: &Lane<D>, offer: Offer<'_>) -> Result<()> {
-        let Offer { manifest, tag, blobs } = offer;
+    async fn offer<D: Destination>(
+        &self,
+        lane: &Lane<D>,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
         let mut offers = 1;
         loop {
             let put = lane.destination().push_manifest(&lane.group.repository, manifest, tag).await;
@@ -182,7 +172,7 @@ impl<S: Source> Crew<'_, S> {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == Kind::ContentMissing && offers < OFFERS => {
                     tracing::debug!(manifest = %manifest.digest(), %error, "content is missing, mending");
-                    self.replace(lane, blobs).await?;
+                    self.replace(lane, manifest).await?;
                     sleep(Duration::from_millis(250 << offers)).await;
                     offers += 1;
                 }
@@ -196,14 +186,14 @@ impl<S: Source> Crew<'_, S> {
         }
     }
 
-    /// Uploads again what the repository lacks of an image's blobs.
-    async fn replace<D: Destination>(&self, lane: &Lane<D>, blobs: &[Descriptor]) -> Result<()> {
-        if blobs.is_empty() {
-            return Ok(());
-        }
+    /// Uploads again what the repository lacks of an image's blobs, though they were not
+    /// looked for: an image that is there should have them.
+    async fn replace<D: Destination>(&self, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+        let Manifest::Image(image) = manifest.read()? else { return Ok(()) };
+        let blobs = image.blobs();
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
         let missing = lane.destination().missing_blobs(&lane.group.repository, &digests).await?;
-        let lost = blobs.iter().filter(|blob| missing.contains(&blob.digest));
+        let lost = blobs.into_iter().filter(|blob| missing.contains(&blob.digest));
         join_all(lost.map(|blob| self.place_again(blob, lane))).await;
         lane.failure().map_or(Ok(()), Err)
     }

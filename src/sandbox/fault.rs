@@ -80,7 +80,7 @@ names! {
     Html = "html", No, "the answer is 200 with a page of HTML";
     OmitDigest = "omit-digest", No, "no answer has `Docker-Content-Digest`";
     EmptyBlob = "empty-blob", OneOf(&["500", "drop"]), "a blob of no bytes gives 500, or is accepted and forgotten";
-    Vanish = "vanish", No, "a blob that was reported present is missing when the manifest comes";
+    Vanish = "vanish", No, "a blob of no image that was reported present is missing when the manifest comes";
     LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
     SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
     MoveTag = "move-tag", No, "a tag of the catalogue moves to a newer build once it was asked for";

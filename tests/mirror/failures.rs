@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ecr_mirror::{
-    model::outcome::Outcome,
+    model::{Digest, outcome::Outcome},
     sandbox::{Options, upstream::synthesis::media},
 };
 use tokio::time::sleep;
@@ -207,6 +207,23 @@ async fn what_passes_by_itself_is_retried_and_no_row_fails() {
     assert!(run.report.requests.throttled > 0);
     assert_whole(&world.ecr());
     world.sandbox.faults().clear();
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_stands_without_one_of_its_blobs_is_mended_with_its_tag() {
+    let world = World::new().await;
+    let image = br"a layer";
+    put_image(world.upstream(), "team/one", image, image);
+    let world = world.select("quay.io/team/one:1", "");
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let ecr = world.ecr();
+    assert!(ecr.unlink_blob("team/one", &Digest::of(image)).unwrap());
+    assert!(ecr.delete_tag("team/one", "1").unwrap());
+    let run = world.sync().await;
+    run.assert_exit(0);
+    assert_eq!(run.row("team/one").outcome, Outcome::Copied);
+    assert_whole(&ecr);
     world.sync().await.assert_no_op();
 }
 

@@ -35,7 +35,7 @@ pub(super) type State = BTreeMap<String, (Vec<(String, Digest)>, Vec<Digest>)>;
 pub(super) enum Scene {
     /// Quay to ECR: an index, and a part of it elsewhere.
     Cloud,
-    /// The same when an image that shares layers is there already.
+    /// The same when some of the blobs are there already, and no image that has them.
     Seeded,
     /// A tag that can move.
     Catalogue,
@@ -98,6 +98,7 @@ impl Stage {
         if scene == Scene::Seeded {
             stage.toml = stage.selecting(&[("quay.io/team/app:0", "")]);
             stage.undisturbed().await;
+            stage.with_store(forget_images);
             stage.fill();
         }
         stage
@@ -225,6 +226,15 @@ impl Stage {
         match &self.plain {
             Some(plain) => look(plain.plain().store()),
             None => look(&self.source.ecr_store(ACCOUNT, "us-east-1")),
+        }
+    }
+}
+
+/// Leaves of a repository only the blobs, as a run does that is killed before its first manifest.
+fn forget_images(store: &Store) {
+    for repository in store.repositories() {
+        for manifest in store.manifests(&repository) {
+            store.delete_manifest(&repository, &manifest).unwrap();
         }
     }
 }

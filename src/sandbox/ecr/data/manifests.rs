@@ -116,11 +116,13 @@ impl Visit<'_> {
         if sessions.is_late(&arn, blob, faults) {
             return false;
         }
-        if sessions.vanishes(&arn, blob, faults) {
-            // gone for good: it has to be uploaded again, as after ECR collected it
-            return self.registry.store.unlink_blob(self.name(), blob).is_err();
+        let store = &self.registry.store;
+        // what an image has is not collected
+        if store.referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
+            return true;
         }
-        true
+        // gone for good: it has to be uploaded again, as after ECR collected it
+        store.unlink_blob(self.name(), blob).is_err()
     }
 
     pub(super) fn delete_manifest(&self, at: &Pointer) -> Granted {

@@ -75,18 +75,24 @@ async fn quotas_throttle_each_action_on_its_own() {
 }
 
 #[tokio::test]
-async fn a_vanished_blob_has_to_come_again() {
+async fn a_vanished_blob_has_to_come_again_and_one_that_an_image_has_does_not_vanish() {
     let world = World::new().await;
     world.create("there").await;
     let (_, layer) = world.push_image("there", "1", "layer").await;
-    let text = world.get("/v2/there/manifests/1").await.text();
-    assert_eq!(world.head(&format!("/v2/there/blobs/{layer}")).await.status, 200);
+    let config = world.push_blob("there", b"config").await;
+    let other = world.push_blob("there", b"other").await;
+    for blob in [&layer, &other] {
+        assert_eq!(world.head(&format!("/v2/there/blobs/{blob}")).await.status, 200);
+    }
     fault(&world, "vanish");
-    let answer = world.put_manifest("there", "2", IMAGE, &text).await;
-    answer.assert_refused(404, "BLOB_UPLOAD_UNKNOWN", layer.as_str());
-    assert_eq!(world.head(&format!("/v2/there/blobs/{layer}")).await.status, 404);
-    world.push_blob("there", b"layer").await;
+    let text = world.get("/v2/there/manifests/1").await.text();
     assert_eq!(world.put_manifest("there", "2", IMAGE, &text).await.status, 201);
+    let text = image(&config, &other, 5).to_string();
+    let answer = world.put_manifest("there", "3", IMAGE, &text).await;
+    answer.assert_refused(404, "BLOB_UPLOAD_UNKNOWN", other.as_str());
+    assert_eq!(world.head(&format!("/v2/there/blobs/{other}")).await.status, 404);
+    world.push_blob("there", b"other").await;
+    assert_eq!(world.put_manifest("there", "3", IMAGE, &text).await.status, 201);
 }
 
 #[tokio::test]
