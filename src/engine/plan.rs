@@ -4,7 +4,7 @@
 //! without a manifest read at the source. Where the destination holds the
 //! source's own index, its bytes are read there and not at the source.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
@@ -203,15 +203,12 @@ async fn platforms_there<S: Source, D: Destination>(
     reader: &Reader<S>,
     index: &Index,
 ) -> Result<Vec<Platform>> {
-    let mut platforms = Vec::new();
+    let (mut platforms, mut seen) = (Vec::new(), HashSet::new());
     let mut entries = index.manifests.clone();
     for _ in 0..tree::DEPTH {
         let told = entries.iter().filter_map(|entry| entry.platform.clone());
-        for platform in told.filter(|platform| !platform.is_unknown()) {
-            if !platforms.contains(&platform) {
-                platforms.push(platform);
-            }
-        }
+        let told = told.filter(|platform| !platform.is_unknown());
+        platforms.extend(told.filter(|platform| seen.insert(platform.clone())));
         let nested: Vec<Digest> = (entries.iter())
             .filter(|entry| entry.is_index())
             .map(|entry| entry.digest.clone())

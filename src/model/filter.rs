@@ -4,7 +4,10 @@
 //! on every machine. The document is edited as JSON, order and unknown fields
 //! kept; where nothing is removed, the original bytes are the result.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    slice,
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -70,30 +73,28 @@ pub fn filter(
         index.manifests.iter().map(|entry| fate_of(entry, want, known)).collect();
     settle_attestations(index, want, &mut fates);
 
-    let (mut kept, mut platforms, mut available) = (Vec::new(), Vec::new(), Vec::new());
-    for (entry, fate) in index.manifests.iter().zip(&fates) {
-        collect_platforms(entry, known, &mut available, |nested| &nested.available);
-        let mut entry = entry.clone();
-        match fate {
-            Fate::Drop => continue,
-            Fate::Keep => {}
-            Fate::Replace(nested) => {
-                entry.size = nested.bytes().len() as u64;
-                entry.digest = nested.digest().clone();
-            }
-        }
-        kept.push(entry);
-    }
-    for (entry, fate) in index.manifests.iter().zip(&fates) {
-        if !matches!(fate, Fate::Drop) {
-            collect_platforms(entry, known, &mut platforms, |nested| &nested.platforms);
-        }
-    }
+    let entries = || index.manifests.iter().zip(&fates);
+    let staying = || entries().filter(|(_, fate)| !matches!(fate, Fate::Drop));
+    let of_all = entries().map(|(entry, _)| entry);
+    let available = platforms_of(of_all, known, |nested| &nested.available);
+    let of_staying = staying().map(|(entry, _)| entry);
+    let platforms = platforms_of(of_staying, known, |nested| &nested.platforms);
+    let kept = staying().map(|(entry, fate)| standing(entry, fate)).collect();
     let manifest = match fates.iter().all(|fate| matches!(fate, Fate::Keep)) {
         true => raw.clone(),
         false => edited(raw, |document| apply(document, &fates))?,
     };
     Ok(Filtered { manifest, kept, platforms, available })
+}
+
+/// The entry as it stands in the index that is left.
+fn standing(entry: &Descriptor, fate: &Fate) -> Descriptor {
+    let mut entry = entry.clone();
+    if let Fate::Replace(nested) = fate {
+        entry.size = nested.bytes().len() as u64;
+        entry.digest = nested.digest().clone();
+    }
+    entry
 }
 
 fn fate_of(entry: &Descriptor, want: &Want, known: &HashMap<Digest, Entry>) -> Fate {
@@ -115,35 +116,34 @@ fn fate_of(entry: &Descriptor, want: &Want, known: &HashMap<Digest, Entry>) -> F
 
 /// An attestation shares the fate of its image, unless attestations are not wanted at all.
 fn settle_attestations(index: &Index, want: &Want, fates: &mut [Fate]) {
-    let kept: Vec<&str> = (index.manifests.iter().zip(&*fates))
+    let kept: HashSet<&str> = (index.manifests.iter().zip(&*fates))
         .filter(|(entry, fate)| entry.attests().is_none() && !matches!(fate, Fate::Drop))
         .map(|(entry, _)| entry.digest.as_str())
         .collect();
     for (entry, fate) in index.manifests.iter().zip(fates) {
         if let Some(subject) = entry.attests() {
             let stays = want.attestations == Attestations::Keep
-                && (want.platforms == Platforms::All || kept.contains(&subject));
+                && (want.platforms == Platforms::All || kept.contains(subject));
             *fate = if stays { Fate::Keep } else { Fate::Drop };
         }
     }
 }
 
-fn collect_platforms(
-    entry: &Descriptor,
-    known: &HashMap<Digest, Entry>,
-    into: &mut Vec<Platform>,
+/// The platforms of these entries, each once, in their order.
+fn platforms_of<'a>(
+    entries: impl Iterator<Item = &'a Descriptor>,
+    known: &'a HashMap<Digest, Entry>,
     of: impl Fn(&Filtered) -> &Vec<Platform>,
-) {
-    let found = match known.get(&entry.digest) {
+) -> Vec<Platform> {
+    let (mut seen, mut looked_into) = (HashSet::new(), HashSet::new());
+    let told = entries.flat_map(|entry| match known.get(&entry.digest) {
+        // once, though it be listed a thousand times with a thousand platforms
+        Some(Entry::Index(_)) if !looked_into.insert(&entry.digest) => &[],
         Some(Entry::Index(nested)) => of(nested).as_slice(),
-        Some(Entry::Image(platform)) => std::slice::from_ref(platform),
+        Some(Entry::Image(platform)) => slice::from_ref(platform),
         None => entry.platform.as_slice(),
-    };
-    for platform in found {
-        if !platform.is_unknown() && !into.contains(platform) {
-            into.push(platform.clone());
-        }
-    }
+    });
+    told.filter(|platform| !platform.is_unknown() && seen.insert(*platform)).cloned().collect()
 }
 
 fn apply(document: &mut Map<String, Value>, fates: &[Fate]) {
