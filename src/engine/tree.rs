@@ -1,6 +1,6 @@
 //! The image as it is to stand at the destination: read, filtered, flattened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt, future::BoxFuture};
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// How many entries the indexes of one image may have in all: real ones have a few dozen.
 const ENTRIES: usize = 4_096;
+
+/// How many bytes the indexes below the root may have in all: real ones have some KiB.
+const INDEX_BYTES: usize = 8 << 20;
 
 /// How deep indexes may be nested: real ones are one deep.
 pub(super) const DEPTH: usize = 4;
@@ -58,8 +61,8 @@ pub(super) async fn build<S: Source>(
     match raw.read()? {
         Manifest::Image(image) => single(reader, raw, &image, want).await,
         Manifest::Index(index) => {
-            let shaped =
-                shape(reader, (&raw, &index), want, Walk { depth: 0, entries: &mut 0 }).await?;
+            let walk = Walk { depth: 0, entries: &mut 0, bytes: &mut 0 };
+            let shaped = shape(reader, (&raw, &index), want, walk).await?;
             listed(reader, digest, shaped, want).await
         }
     }
@@ -125,13 +128,22 @@ struct Walk<'a> {
     depth: usize,
     /// Entries of all indexes so far.
     entries: &'a mut usize,
+    /// Bytes of all nested indexes so far.
+    bytes: &'a mut usize,
+}
+
+impl Walk<'_> {
+    /// The same walk, for an entry.
+    fn on(&mut self) -> Walk<'_> {
+        Walk { depth: self.depth, entries: self.entries, bytes: self.bytes }
+    }
 }
 
 fn shape<'a, S: Source>(
     reader: &'a Reader<S>,
     (raw, index): (&'a RawManifest, &'a Index),
     want: &'a Want,
-    walk: Walk<'a>,
+    mut walk: Walk<'a>,
 ) -> BoxFuture<'a, Result<Shaped>> {
     async move {
         *walk.entries += index.manifests.len();
@@ -145,8 +157,7 @@ fn shape<'a, S: Source>(
             if known.contains_key(&entry.digest) {
                 continue;
             }
-            let walk = Walk { depth: walk.depth, entries: &mut *walk.entries };
-            match look_into(reader, entry, want, walk).await? {
+            match look_into(reader, entry, want, walk.on()).await? {
                 Some(Inside::Index(shaped)) => {
                     known.insert(entry.digest.clone(), Entry::Index(shaped.filtered.clone()));
                     inner.insert(shaped.filtered.manifest.digest().clone(), shaped);
@@ -158,16 +169,18 @@ fn shape<'a, S: Source>(
             }
         }
         let filtered = filter::filter(raw, index, want, &known)?;
-        let (mut nested, mut leaves) = (Vec::<RawManifest>::new(), Vec::new());
+        let (mut nested, mut leaves) = (Vec::new(), Vec::new());
+        let mut entered = HashSet::new();
         for entry in &filtered.kept {
             match inner.remove(&entry.digest) {
                 Some(shaped) => {
+                    entered.insert(&entry.digest);
                     leaves.extend(shaped.leaves);
                     nested.extend(shaped.nested);
                     nested.push(shaped.filtered.manifest);
                 }
                 // an index may be listed more than once
-                None if nested.iter().any(|index| *index.digest() == entry.digest) => {}
+                None if entered.contains(&entry.digest) => {}
                 None => leaves.push(entry.clone()),
             }
         }
@@ -200,7 +213,12 @@ async fn look_into<S: Source>(
     let raw = reader.manifest(&entry.digest).await?;
     Ok(match raw.read()? {
         Manifest::Index(index) => {
-            let walk = Walk { depth: walk.depth + 1, entries: walk.entries };
+            *walk.bytes += raw.bytes().len();
+            if *walk.bytes > INDEX_BYTES {
+                let problem = format!("the image's indexes have more than {INDEX_BYTES} B in all");
+                return Err(Error::new(Kind::Unsupported, problem));
+            }
+            let walk = Walk { depth: walk.depth + 1, ..walk };
             Some(Inside::Index(shape(reader, (&raw, &index), want, walk).await?))
         }
         Manifest::Image(image) => reader.platform(&image.config).await?.map(Inside::Image),

@@ -137,6 +137,21 @@ async fn an_index_of_more_entries_than_any_image_has_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn indexes_that_are_too_much_together_are_refused() {
+    let mut content = Content::default();
+    let nested = (0..100).map(|number| {
+        let text = format!("{number}{}", "x".repeat(1 << 20));
+        let document = json!({ "manifests": [], "annotations": { "text": text } });
+        described(media::OCI_INDEX, &content.manifest(&document), document.to_string().len())
+    });
+    let nested: Vec<_> = nested.collect();
+    content.manifest(&index(nested));
+    let host = Host::serve(|_| move |asked: &Asked| content.answer(asked)).await;
+    copy(&host, &[]).await.assert_failed("the image's indexes have more than 8388608 B in all");
+    assert!(host.asked().len() < 12, "{:?}", host.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sizes_that_no_content_has_are_refused_before_any_is_read() {
     let tebibytes = 16 << 40;
     for (layers, size, says) in [
