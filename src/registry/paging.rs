@@ -9,13 +9,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
 use reqwest::Request;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
@@ -223,6 +224,21 @@ impl Registry {
             Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
         })
     }
+}
+
+/// The same pages, and an error once they have taken this long in all.
+pub(super) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
+    let end = Instant::now() + longest;
+    let next = move |mut pages: Pages<'a>| async move {
+        match timeout_at(end, pages.try_next()).await {
+            Ok(page) => Ok(page?.map(|page| (page, pages))),
+            Err(_) => {
+                let problem = format!("the list has not ended after {} s", longest.as_secs());
+                Err(Error::new(Kind::Stalled, problem).exhausted())
+            }
+        }
+    };
+    stream::try_unfold(pages, next).boxed()
 }
 
 /// Whether pages of a list follow.

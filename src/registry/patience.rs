@@ -50,7 +50,8 @@ impl Patience {
     }
 }
 
-/// How long nothing may move before it is given up; what moves may take as long as it takes.
+/// How long nothing may move before it is given up; what moves may take as long as it takes, a
+/// list of tags aside.
 #[derive(Debug, Clone, Copy)]
 pub struct Stall {
     /// Until the head of an answer comes.
@@ -61,6 +62,8 @@ pub struct Stall {
     pub send: Duration,
     /// Until it answers once it has every byte of a blob: large ones are hashed first.
     pub completion: Duration,
+    /// Until all tags of a repository are listed: a run knows its images only then.
+    pub listing: Duration,
 }
 
 impl Default for Stall {
@@ -70,6 +73,7 @@ impl Default for Stall {
             read: Duration::from_secs(30),
             send: Duration::from_secs(60),
             completion: Duration::from_secs(300),
+            listing: Duration::from_secs(600),
         }
     }
 }

@@ -18,7 +18,9 @@ use super::{
     client::{Mirrored, Registry},
     errors::Doing,
     exchange::{Answer, Call},
-    hub, quay,
+    hub,
+    paging::within,
+    quay,
     transport::Lane,
 };
 use crate::model::{
@@ -148,7 +150,7 @@ impl Registry {
     /// [`Kind::RepositoryMissing`] or [`Kind::NotFound`] where there is no such repository.
     pub fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
         let names = || self.tag_names(repository);
-        match (self.host.as_str(), wanted) {
+        let pages = match (self.host.as_str(), wanted) {
             (host, _) if artifact_registry::is_one(host) => {
                 artifact_registry::tags(self, repository)
             }
@@ -159,7 +161,8 @@ impl Registry {
                 or_else(quay::tags(self, repository, since), names)
             }
             _ => names(),
-        }
+        };
+        within(self.meter.patience.stall.listing, pages)
     }
 
     /// What the tag points to, with these rights.

@@ -31,8 +31,13 @@ use super::{
 fn short() -> Patience {
     let seconds = Duration::from_secs;
     let retry = Retry { attempts: 6, first: Duration::from_millis(60), longest: seconds(2) };
-    let stall =
-        Stall { answer: seconds(3), read: seconds(2), send: seconds(2), completion: seconds(3) };
+    let stall = Stall {
+        answer: seconds(3),
+        read: seconds(2),
+        send: seconds(2),
+        completion: seconds(3),
+        ..Stall::default()
+    };
     Patience::new(retry, stall, Outage::default())
 }
 

@@ -1,7 +1,10 @@
 //! Lists of tags, page by page, with push times where a registry has a way to tell them.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +13,9 @@ use futures::{StreamExt, TryStreamExt};
 use super::fake::{Fake, error, reply, with};
 use crate::{
     model::{Digest, Kind, Listed, Repository, Result, Tag, TagQuery},
-    registry::{Meter, Reach, Registry, Settings, Source, Transport},
+    registry::{
+        Meter, Outage, Patience, Reach, Registry, Settings, Source, Stall, Transport, retry::Retry,
+    },
     sandbox::{Options, Sandbox},
 };
 
@@ -223,4 +228,24 @@ async fn a_listing_tells_what_the_registry_itself_says_and_is_not_asked_again_fo
         assert_eq!(registry.digests(&repository, &tags).await.len(), 3);
         assert_eq!(sandbox.journal().len(), asked);
     }
+}
+
+#[tokio::test]
+async fn a_list_that_takes_too_long_is_given_up_however_steadily_it_comes() {
+    let pages = AtomicUsize::new(0);
+    let mut fake = Fake::new(move |_| {
+        let page = pages.fetch_add(1, Relaxed);
+        std::thread::sleep(Duration::from_millis(20));
+        let link = format!("</v2/a/b/tags/list?n=1000&last={page}>; rel=\"next\"");
+        with(reply(200, r#"{"tags":["1"]}"#), "link", &link)
+    })
+    .await;
+    let stall = Stall { listing: Duration::from_millis(300), ..Stall::default() };
+    let patience = Patience::new(Retry::default(), stall, Outage::default());
+    fake.meter = Arc::new(Meter { patience, ..Meter::default() });
+    let registry = fake.anonymous("quay.io");
+    let error = listed(&registry, &"a/b".parse().unwrap(), TagQuery::Names).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Stalled);
+    assert!(!error.is_transient(), "nobody tries it again");
+    assert!((5..=15).contains(&fake.asked().len()), "{}", fake.asked().len());
 }

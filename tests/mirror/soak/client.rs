@@ -103,6 +103,7 @@ fn short() -> Patience {
         read: millis(1_000),
         send: millis(1_000),
         completion: millis(2_000),
+        ..Stall::default()
     };
     Patience::new(retry, stall, Outage::default())
 }
