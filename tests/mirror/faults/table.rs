@@ -105,7 +105,11 @@ pub(super) const ROWS: &[Row] = &[
     source("no answer", &["silent@upstream*2"]),
     source("no answer, ever", &["silent@upstream"]).fails("no answer for 3 s").within(60),
     destination("no answer", &["silent@ecr:PUT*2"]),
-    source("a blob that trickles", &["slow=20000@upstream"]),
+    source("a slow blob", &["slow=20000@upstream"]),
+    source("a blob that trickles", &["slow=200@upstream/blobs/*1"]),
+    source("blobs that trickle, always", &["slow=200@upstream/blobs/"])
+        .fails("B came for 2 s")
+        .within(60),
     source("408", &["status=408@upstream*2"]),
     source("500", &["status=500@upstream*2"]),
     source("502", &["status=502@upstream*2"]),
