@@ -94,7 +94,7 @@ impl Repositories {
     }
 
     /// The policies that an empty repository lacks.
-    async fn unfinished(&self, repository: &Repository) -> Result<Differences> {
+    pub(super) async fn unfinished(&self, repository: &Repository) -> Result<Differences> {
         let _turn = self.calls.acquire().await.expect("never closed");
         let listed = self.api.call("ListImages", |ecr| {
             let first = ecr.list_images().repository_name(repository.as_str()).max_results(1);

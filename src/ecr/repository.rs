@@ -54,6 +54,13 @@ pub(super) struct Known {
     pub(super) mutability: OnceCell<TagMutability>,
 }
 
+/// When a repository was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Now,
+    Before,
+}
+
 impl Repositories {
     /// The repositories of this account, or of the caller's own.
     pub fn new(api: Arc<Api>, account: Option<String>, written: written::Repositories) -> Self {
@@ -124,11 +131,23 @@ impl Repositories {
             .set_tags((!written.tags.is_empty()).then(|| settings::to_tags(&written.tags)))
     }
 
-    /// Puts the policies of a repository that this run has made.
-    async fn furnish(&self, repository: &Repository) -> Result<()> {
+    /// Puts the policies of a repository that is made: all of them where this run has made it; of
+    /// one that was there already, those that an empty one lacks, as its maker may have been this
+    /// run, whose answer was lost, and may have been somebody else.
+    async fn furnish(&self, repository: &Repository, made: Made) -> Result<()> {
         let written = &self.written.settings;
-        let lifecycle = written.lifecycle.clone().map(Step::Lifecycle);
-        for step in lifecycle.into_iter().chain(written.policy.clone().map(Step::Policy)) {
+        let (lifecycle, policy) = (written.lifecycle.clone(), written.policy.clone());
+        if lifecycle.is_none() && policy.is_none() {
+            return Ok(());
+        }
+        let steps = match made {
+            Made::Now => {
+                let lifecycle = lifecycle.map(Step::Lifecycle);
+                lifecycle.into_iter().chain(policy.map(Step::Policy)).collect()
+            }
+            Made::Before => self.unfinished(repository).await?.steps,
+        };
+        for step in steps {
             self.take(repository, &step).await.map_err(|error| {
                 let message =
                     format!("repository `{repository}` is made, but not as it is written");
@@ -149,14 +168,16 @@ impl Repositories {
                 async move {
                     match request.send().await {
                         // two runs at once, or a listing that was late
-                        Err(e) if e.code() == Some("RepositoryAlreadyExistsException") => Ok(()),
-                        answer => answer.map(drop),
+                        Err(e) if e.code() == Some("RepositoryAlreadyExistsException") => {
+                            Ok(Made::Before)
+                        }
+                        answer => answer.map(|_| Made::Now),
                     }
                 }
             })
             .await;
         match made {
-            Ok(()) => self.furnish(repository).await,
+            Ok(made) => self.furnish(repository, made).await,
             // a role that may not create can still push to what is there
             Err(error) if error.kind() == Kind::Denied => match self.describe(repository).await {
                 Ok(_) => Ok(()),

@@ -54,6 +54,40 @@ async fn a_missing_repository_is_made_once_however_many_need_it() {
 }
 
 #[tokio::test]
+async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_none() {
+    let (made, taken) =
+        ((200, json!({ "repository": {} })), refusal("RepositoryAlreadyExistsException", "x"));
+    let none = json!({ "imageIds": [] });
+    let some = json!({ "imageIds": [{ "imageTag": "1" }] });
+    let bare = refusal("LifecyclePolicyNotFoundException", "x");
+    let theirs = (200, json!({ "lifecyclePolicyText": "{\"rules\":[]}" }));
+    for (create, images, policy, puts) in [
+        (&made, &none, &bare, true),
+        // its maker may have been this run, whose answer was lost
+        (&taken, &none, &bare, true),
+        (&taken, &none, &theirs, false),
+        (&taken, &some, &bare, false),
+    ] {
+        let (create, images, policy) = (create.clone(), images.clone(), policy.clone());
+        let case = format!("{create:?} {images} {policy:?}");
+        let fake = Fake::start(move |action, _| match action {
+            "CreateRepository" => create.clone(),
+            "ListImages" => (200, images.clone()),
+            "GetLifecyclePolicy" => policy.clone(),
+            _ => (200, json!({})),
+        })
+        .await;
+        let lifecycle = Some(json!({ "rules": [{ "rulePriority": 1 }] }));
+        let settings = written::Settings { lifecycle, ..Default::default() };
+        let written = written::Repositories { settings, ..Default::default() };
+        let repositories = Repositories::new(fake.session().await.0.api, account(), written);
+        repositories.ensure(&repository()).await.unwrap();
+        let put = fake.actions().iter().any(|action| action == "PutLifecyclePolicy");
+        assert_eq!(put, puts, "{case}");
+    }
+}
+
+#[tokio::test]
 async fn a_repository_that_was_seen_is_not_asked_about() {
     let fake = Fake::start(|_, _| denied()).await;
     let repositories = repositories(&fake, Create::Missing).await;
