@@ -68,6 +68,13 @@ impl Source for Supply {
         }
     }
 
+    async fn look(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        match self {
+            Self::Registry(it) => it.look(repository, digest).await,
+            Self::Layout(it) => it.look(repository, digest).await,
+        }
+    }
+
     fn allowance(&self) -> Option<Allowance> {
         match self {
             Self::Registry(it) => it.allowance(),

@@ -23,11 +23,20 @@ pub(super) struct Origin<S> {
     pub(super) budget: Arc<Budget>,
     pub(super) meter: Arc<Meter>,
     shelf: Mutex<Shelf>,
+    /// Filled once the registry was asked for its pull limit.
+    asked: OnceCell<()>,
 }
 
 impl<S> Origin<S> {
     pub(super) fn new(site: Site, (source, budget): (Arc<S>, Budget), meter: Arc<Meter>) -> Self {
-        Self { site, source, budget: Arc::new(budget), meter, shelf: Mutex::default() }
+        Self {
+            site,
+            source,
+            budget: Arc::new(budget),
+            meter,
+            shelf: Mutex::default(),
+            asked: OnceCell::new(),
+        }
     }
 }
 
@@ -79,6 +88,19 @@ impl<S: Source> Reader<S> {
     /// The pull limit as the registry last told it.
     pub(super) fn allowance(&self) -> Option<Allowance> {
         self.origin.source.allowance()
+    }
+
+    /// Sees to it that a registry that limits pulls has told how many are left: for a pin, nothing
+    /// was asked of it yet, and all pins at once would spend theirs before the first answer.
+    pub(super) async fn learn_allowance(&self, digest: &Digest) {
+        let source = &self.origin.source;
+        if !source.is_metered() || self.allowance().is_some() {
+            return;
+        }
+        let asked = self.origin.asked.get_or_try_init(|| source.look(&self.repository, digest));
+        if let Err(error) = asked.await {
+            tracing::debug!(%error, "the registry does not tell its pull limit");
+        }
     }
 
     /// Puts a manifest that is known from elsewhere where [`Self::manifest`] finds it.

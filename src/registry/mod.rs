@@ -121,6 +121,17 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// Succeeds when the manifest is there; it is not read, so that it counts as no pull.
+    ///
+    /// A source that limits no pulls need not look.
+    fn look(
+        &self,
+        _repository: &Repository,
+        _digest: &Digest,
+    ) -> impl Future<Output = Result<()>> + Send {
+        ready(Ok(()))
+    }
+
     /// The registry's pull limit as it last told it; `None` where pulls are free.
     fn allowance(&self) -> Option<Allowance>;
 

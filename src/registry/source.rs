@@ -113,6 +113,10 @@ impl Source for Registry {
         })
     }
 
+    async fn look(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        self.head_manifest(&Access::new(repository, Rights::Pull), digest).await
+    }
+
     fn allowance(&self) -> Option<Allowance> {
         self.last_allowance()
     }

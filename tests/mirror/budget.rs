@@ -102,6 +102,29 @@ async fn what_is_reserved_is_left_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
+    let mut world = World::new().await;
+    for name in 0..12 {
+        let reference = format!("docker.io/team/p{name}:1");
+        world.upstream().image(&reference).platforms(["linux/amd64", "linux/arm64"]).push();
+        let digest = world.source(&reference).digest;
+        world = world.select(&format!("{reference}@{digest}"), "");
+    }
+    world.fault("pull-limit=12");
+    let world = world.configured("[registry.\"docker.io\"]\nreserve_pulls = 2");
+    let run = world.sync().await;
+    run.assert_exit(3);
+    assert!(run.report.pulls[0].remaining >= 2, "{:?}", run.report.pulls);
+    let totals = run.report.totals;
+    assert!(totals.copied >= 3 && totals.copied + totals.deferred == 12, "{totals:?}");
+    assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "none was for nothing");
+    // the first answer wants a login
+    let mut looks = run.manifests(Method::HEAD);
+    looks.dedup();
+    assert_eq!(looks.len(), 1, "the limit is asked for once: {looks:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
     let world = hub().await;
     let digest = world.source("docker.io/team/a:1").digest;
