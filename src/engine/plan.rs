@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Image, Kind, Manifest, Platform, Platforms, Pointer,
-        RawManifest, Result, Shape, Target, Want, content::Index, filter,
+        Attestations, Descriptor, Digest, Error, Image, Kind, Manifest, Platform, Platforms,
+        Pointer, RawManifest, Result, Shape, Target, Want, content::Index, filter,
     },
     registry::{Destination, Mutability, Source},
 };
@@ -90,6 +90,7 @@ pub(super) async fn plan<S: Source, D: Destination>(
     let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
     let (slot, tree) = if differs {
         if intent != Intent::PlanWithoutPulls {
+            reader.learn_allowance(&source).await;
             // before the gate: those whose turn is earlier may have to enter it
             job.turn.come(|| reader.allowance()).await;
         }
@@ -248,8 +249,11 @@ fn recognise(
 
 /// Whether the filter would leave this index as it is; nested indexes have to be read to know.
 fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool> {
-    let told = |entry: &Descriptor| entry.platform.is_some() && !entry.is_index();
-    if want.platforms != Platforms::All && !index.manifests.iter().all(told) {
+    let told = |entry: &Descriptor| match want.platforms {
+        Platforms::All => !entry.is_index() || want.attestations == Attestations::Keep,
+        Platforms::Only(_) => entry.platform.is_some() && !entry.is_index(),
+    };
+    if !index.manifests.iter().all(told) {
         return Ok(false);
     }
     let filtered = filter::filter(manifest, index, want, &Default::default())?;

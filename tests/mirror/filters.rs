@@ -241,3 +241,20 @@ async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
         assert_eq!(world.ecr().tag(&format!("shapes/{name}"), "1"), None, "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attestations_that_are_no_longer_wanted_go_from_nested_indexes_too() {
+    let mut world = World::new().await;
+    let image = world.upstream().image("quay.io/shapes/deep:1").platforms(THREE);
+    image.nested().attestations().push();
+    let of = |attestations: &str| {
+        super::world::entry("quay.io/shapes/deep:1", &format!("attestations = \"{attestations}\""))
+    };
+    world.reconfigure(of("keep"));
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let whole = world.ecr().tag("shapes/deep", "1").unwrap();
+    world.reconfigure(of("drop"));
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    assert_ne!(world.ecr().tag("shapes/deep", "1"), Some(whole));
+    world.sync().await.assert_no_op();
+}
