@@ -93,10 +93,7 @@ impl<'a> Warming<'a> {
         };
         let row = match warmed {
             Ok(warmed) => self.warmed(row, warmed),
-            Err(error) if error.kind() == Kind::PullLimit => {
-                told(Row { outcome: Outcome::Deferred, ..row }, &error)
-            }
-            Err(error) => told(Row { outcome: Outcome::Failed, ..row }, &error),
+            Err(error) => told(Row { outcome: Outcome::of(&error), ..row }, &error),
         };
         self.observer.observe(&Event::Finished {
             image: row.source.clone(),

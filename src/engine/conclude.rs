@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationId, Error, Image, Kind, Pointer, Target,
+        DestinationId, Error, Image, Pointer, Target,
         event::Event,
         outcome::{Outcome, Row},
     },
@@ -43,9 +43,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         image.targets.iter().map(row).collect()
     }
 
-    /// The run was ended while it was at the image.
+    /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
     pub(super) fn broken_off(&self, image: &Image, error: &Error) -> Done {
-        let rows = self.not_started(image).into_iter().map(|row| told(row, error)).collect();
+        let row = |row| told(Row { bytes_pushed: None, ..row }, error);
+        let rows = self.not_started(image).into_iter().map(row).collect();
         Done { rows, bytes_to_read: Some(0) }
     }
 
@@ -81,7 +82,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     (told(Row { outcome: Outcome::Drifted, ..row }, &error), None)
                 }
                 Verdict::Failed(error) => {
-                    (told(Row { outcome: outcome_of(&error), ..row }, &error), None)
+                    (told(Row { outcome: Outcome::of(&error), ..row }, &error), None)
                 }
             };
             if let Some(text) = warning {
@@ -99,7 +100,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             row.outcome = self.done();
         }
         if let Some(error) = gain.failure {
-            row.outcome = outcome_of(&error);
+            row.outcome = Outcome::of(&error);
             *row = told(row.clone(), &error);
         }
     }
@@ -116,22 +117,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if let Some(error) = lane.failure() {
             row.digest = None;
             row.bytes_pushed = Some(lane.pushed.value());
-            row.outcome = outcome_of(&error);
+            row.outcome = Outcome::of(&error);
             return told(row, &error);
         }
         row.outcome = self.done();
         row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
         row
-    }
-}
-
-fn outcome_of(error: &Error) -> Outcome {
-    match error.kind() {
-        Kind::PullLimit => Outcome::Deferred,
-        Kind::TagImmutable => Outcome::Drifted,
-        // nothing is wrong with it
-        Kind::Cancelled => Outcome::NotStarted,
-        _ => Outcome::Failed,
     }
 }
 

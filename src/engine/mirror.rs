@@ -325,7 +325,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             biased;
             () = self.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
-                    .hint("run again: what was placed is found, and the tag has not moved");
+                    .hint("run again: what was placed by then is found");
                 self.broken_off(&job.image, &error)
             }
             done = work => done,

@@ -4,7 +4,11 @@
 
 use serde::Serialize;
 
-use super::{change::Change, names::Digest};
+use super::{
+    change::Change,
+    error::{Error, Kind},
+    names::Digest,
+};
 
 /// How it ended for one image at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -28,6 +32,19 @@ pub enum Outcome {
     NotStarted,
 }
 
+impl Outcome {
+    /// How it ended for an image that this error keeps away.
+    pub fn of(error: &Error) -> Self {
+        match error.kind() {
+            Kind::PullLimit => Self::Deferred,
+            Kind::TagImmutable => Self::Drifted,
+            // nothing is wrong with it
+            Kind::Cancelled => Self::NotStarted,
+            _ => Self::Failed,
+        }
+    }
+}
+
 /// One image at one destination.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -45,7 +62,8 @@ pub struct Row {
     pub source_digest: Option<Digest>,
     /// The platforms mirrored, where known.
     pub platforms: Vec<String>,
-    /// Blob bytes pushed on account of this row; `null` where only a pull could tell.
+    /// Blob bytes pushed on account of this row; `null` where only a pull could tell,
+    /// or the run ended in the middle of it.
     pub bytes_pushed: Option<u64>,
     /// Why it failed, causes included.
     pub error: Option<String>,

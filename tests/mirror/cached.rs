@@ -1,7 +1,7 @@
 //! What comes through ECR's pull-through cache: warmed beside what is mirrored, and told in the
 //! same report.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use ecr_mirror::{
     commands::{
@@ -166,6 +166,24 @@ async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
         assert_eq!(report.bytes.to_destination, Some(0));
     }
     assert_eq!(world.sandbox.journal().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
+    let world = World::new().await;
+    let toml =
+        format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
+    let config = by_hand(&toml, &[&[0]]);
+    world.fault("silent@ecr:GET/manifests/");
+    let shutdown = Shutdown::default();
+    let (report, ()) =
+        tokio::join!(carried_out(&world, &config, Intent::Mirror, &shutdown), async {
+            // nobody answers, however long it is
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            shutdown.drop_running();
+        });
+    assert_eq!((report.images[0].outcome, report.exit), (Outcome::NotStarted, 3));
+    assert!(report.images[0].hint.as_deref().unwrap().contains("run again"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
