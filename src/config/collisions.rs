@@ -1,6 +1,9 @@
 //! What is wrong only between tables: two that claim the same name or place.
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry as Slot};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry as Slot},
+    path::{Component, PathBuf},
+};
 
 use super::{
     Config, Tables,
@@ -10,11 +13,18 @@ use super::{
 };
 use crate::model::{EcrHost, Image, Pointer, Repository, Site, Tag};
 
-/// The registry behind a name: ECR has one under several names.
+/// The registry or layout behind a name: each has several.
 pub(super) fn registry(site: &Site) -> String {
-    match site.host().and_then(EcrHost::parse) {
+    let host = match site {
+        Site::Layout { directory, .. } => {
+            let steps = directory.components().filter(|step| *step != Component::CurDir);
+            return format!("oci:{}", steps.collect::<PathBuf>().display());
+        }
+        Site::Registry(host) => host,
+    };
+    match EcrHost::parse(host) {
         Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
-        None => site.to_string(),
+        None => host.as_str().strip_suffix(":443").unwrap_or(host.as_str()).to_owned(),
     }
 }
 
