@@ -1,0 +1,131 @@
+//! Layouts that someone hands us with a trap in them: nothing outside is touched, and all ends.
+
+use std::{fs, os::unix::fs::symlink};
+
+use super::{disk::by_hand, *};
+
+fn layout(directory: &Path) -> Layout {
+    Layout::new(directory, Naming::Tag, Arc::default())
+}
+
+async fn ensure(directory: &Path) -> Result<()> {
+    layout(directory).ensure(&"a".parse().unwrap()).await
+}
+
+/// Every path below the directory; links are not followed.
+fn everything(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(everything(&entry.path()));
+        }
+        found.push(entry.path());
+    }
+    found.sort();
+    found
+}
+
+/// A layout beside a directory of someone's own.
+fn beside(place: &Path) -> (PathBuf, PathBuf) {
+    let (directory, home) = (place.join("layout"), place.join("home"));
+    fs::create_dir_all(&directory).unwrap();
+    fs::create_dir_all(home.join("1/photos")).unwrap();
+    fs::create_dir_all(home.join("2")).unwrap();
+    fs::write(home.join("2/held"), "").unwrap();
+    fs::write(home.join("1/photos/3"), "a cat").unwrap();
+    (directory, home)
+}
+
+#[tokio::test]
+async fn a_link_in_a_layout_leads_no_writing_out_of_it() {
+    for (link, wanted) in [
+        (".ecr-mirror", "directory"),
+        ("blobs", "directory"),
+        ("blobs/sha256", "directory"),
+        (".ecr-mirror/lock", "file"),
+    ] {
+        // to something, and to nothing yet
+        for target in ["home", "nothing"] {
+            let place = tempfile::tempdir().unwrap();
+            let (directory, _) = beside(place.path());
+            fs::create_dir_all(directory.join(link).parent().unwrap()).unwrap();
+            symlink(place.path().join(target), directory.join(link)).unwrap();
+            let outside = || {
+                let mut all = everything(place.path());
+                all.retain(|path| !path.starts_with(&directory));
+                all
+            };
+            let (before, inside) = (outside(), everything(&directory));
+            let error = ensure(&directory).await.expect_err(link);
+            assert_eq!(error.kind(), Kind::Configuration, "{link}: {error:?}");
+            assert!(error.to_string().contains(&format!("{link}` is a link")), "{error}");
+            assert!(error.remedy().unwrap().starts_with(&format!("put a {wanted}")), "{error:?}");
+            assert_eq!(outside(), before, "{link} to {target}");
+            if wanted == "directory" {
+                assert_eq!(everything(&directory), inside, "{link} to {target}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_directory_where_one_belongs_is_said_to_be_none() {
+    for name in ["blobs", ".ecr-mirror"] {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join(name), "").unwrap();
+        let error = ensure(place.path()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Configuration, "{error:?}");
+        assert!(error.to_string().ends_with(&format!("{name}` is no directory")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_layout_that_is_a_link_itself_is_written_to() {
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("disk")).unwrap();
+    symlink("disk", place.path().join("layout")).unwrap();
+    ensure(&place.path().join("layout")).await.unwrap();
+    assert_valid(&place.path().join("disk"));
+    assert!(place.path().join("disk/oci-layout").exists());
+}
+
+#[tokio::test]
+async fn a_layout_whose_content_is_behind_links_is_read() {
+    let world = World::new().await;
+    let (directory, disk) = (world.directory(), world.place.path().join("disk"));
+    by_hand(&directory, &[Some("1")]);
+    fs::create_dir(&disk).unwrap();
+    for moved in ["blobs", "index.json"] {
+        fs::rename(directory.join(moved), disk.join(moved)).unwrap();
+        symlink(disk.join(moved), directory.join(moved)).unwrap();
+    }
+    let from = of(world.layout(Naming::Tag), "x:1");
+    let copied = world.copy(from, (world.plain(), "x:1"), &Want::default()).await;
+    assert_eq!(copied.outcome(), "Copied");
+}
+
+#[tokio::test]
+async fn only_benches_are_cleared_away() {
+    let place = tempfile::tempdir().unwrap();
+    let (directory, home) = beside(place.path());
+    let own = directory.join(".ecr-mirror");
+    let at = |path: &str| own.join(path);
+    for kept in ["photos", "2024", "12/held", "13/album"] {
+        fs::create_dir_all(at(kept)).unwrap();
+    }
+    fs::write(at("photos/held"), "").unwrap();
+    fs::write(at("2024/1"), "no bench: nobody ever held it").unwrap();
+    fs::write(at("13/held"), "").unwrap();
+    fs::write(at("13/album/1"), "a cat").unwrap();
+    fs::write(at("13/notes"), "").unwrap();
+    fs::create_dir(at("14")).unwrap();
+    symlink(home.join("2/held"), at("14/held")).unwrap();
+    symlink(home.join("2"), at("0")).unwrap();
+    symlink(place.path().join("nothing"), at("1")).unwrap();
+    let (there, elsewhere) = (everything(&own), everything(&home));
+    ensure(&directory).await.unwrap();
+    let lost: Vec<_> = there.iter().filter(|path| path.symlink_metadata().is_err()).collect();
+    assert_eq!(lost, [&at("13/held")], "all else is still there");
+    assert_eq!(everything(&home), elsewhere);
+    assert!(!place.path().join("nothing").exists());
+}
