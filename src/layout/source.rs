@@ -1,7 +1,7 @@
 //! Reading from a layout: names from its index, content from its files.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
@@ -79,8 +79,12 @@ impl Source for Layout {
         let (store, subject) = (Arc::clone(&self.store), subject.clone());
         on_disk(move || {
             let index = Index::of_layout(store.directory())?;
-            let mut found = Vec::new();
+            let (mut found, mut seen) = (Vec::new(), HashSet::new());
             for mut entry in index.descriptors()? {
+                // under several names it is still one
+                if !seen.insert(entry.digest.clone()) {
+                    continue;
+                }
                 let manifest = store.manifest(&entry.digest, Some(&entry.media_type));
                 // what cannot be read refers to nothing; whoever copies it is told
                 if let Some((of, artifact_type)) = manifest.ok().and_then(|it| it.reference())

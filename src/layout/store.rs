@@ -99,10 +99,17 @@ impl Store {
     /// # Errors
     /// When a manifest below it cannot be used.
     pub(super) fn lack(&self, manifest: &RawManifest) -> Result<Option<Digest>> {
-        self.lack_below(manifest, 0)
+        self.lack_below(manifest, &mut HashSet::new(), 0)
     }
 
-    fn lack_below(&self, manifest: &RawManifest, depth: usize) -> Result<Option<Digest>> {
+    /// Looks into each of the `seen` once: an index may list the same a thousand times, and so
+    /// may those that are nested in it.
+    fn lack_below(
+        &self,
+        manifest: &RawManifest,
+        seen: &mut HashSet<Digest>,
+        depth: usize,
+    ) -> Result<Option<Digest>> {
         let index = match manifest.read()? {
             Manifest::Image(image) => {
                 let lacking = image.blobs().into_iter().find(|blob| !self.has(blob));
@@ -114,14 +121,15 @@ impl Store {
             if !self.has(entry) {
                 return Ok(Some(entry.digest.clone()));
             }
-            if MediaType::parse(&entry.media_type).is_none() {
+            let is_manifest = MediaType::parse(&entry.media_type).is_some();
+            if !is_manifest || !seen.insert(entry.digest.clone()) {
                 continue;
             }
             if depth >= DEPTH {
                 return Err(too_deep());
             }
             let child = self.manifest(&entry.digest, Some(&entry.media_type))?;
-            if let Some(lacking) = self.lack_below(&child, depth + 1)? {
+            if let Some(lacking) = self.lack_below(&child, seen, depth + 1)? {
                 return Ok(Some(lacking));
             }
         }

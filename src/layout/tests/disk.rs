@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Puts content into a layout as any tool does.
 pub(super) fn put(directory: &Path, bytes: &[u8]) -> Digest {
@@ -18,7 +18,7 @@ pub(super) fn put(directory: &Path, bytes: &[u8]) -> Digest {
 }
 
 /// An image with one layer; gives its manifest's digest and size.
-fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
+pub(super) fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
     let manifest = json!({
         "schemaVersion": 2,

@@ -1,8 +1,22 @@
 //! Layouts that someone hands us with a trap in them: nothing outside is touched, and all ends.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 
-use super::{disk::by_hand, *};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::{
+    disk::{IMAGE_TYPE, INDEX_TYPE, by_hand, put, put_image},
+    *,
+};
+
+/// What the work gives; the test fails when it does not end.
+fn ends<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    // a thread that hangs is left behind, with a runtime that would wait for it
+    thread::spawn(move || done.send(Runtime::new().unwrap().block_on(work)).ok());
+    result.recv_timeout(Duration::from_secs(60)).expect("it ends")
+}
 
 fn layout(directory: &Path) -> Layout {
     Layout::new(directory, Naming::Tag, Arc::default())
@@ -128,4 +142,59 @@ async fn only_benches_are_cleared_away() {
     assert_eq!(lost, [&at("13/held")], "all else is still there");
     assert_eq!(everything(&home), elsewhere);
     assert!(!place.path().join("nothing").exists());
+}
+
+#[test]
+fn an_index_that_lists_the_same_a_thousand_times_is_looked_into_once() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().to_owned();
+    let (leaf, size) = put_image(&directory, b"layer");
+    let mut entry = json!({"mediaType": IMAGE_TYPE, "digest": leaf, "size": size});
+    for _ in 0..4 {
+        let index = json!({"schemaVersion": 2, "manifests": vec![&entry; 1000]}).to_string();
+        let digest = put(&directory, index.as_bytes());
+        entry = json!({"mediaType": INDEX_TYPE, "digest": digest, "size": index.len()});
+    }
+    let root: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+    let layer = Store::new(directory.clone()).place(&Digest::of(b"layer"));
+    let is_whole = move || {
+        let (store, root) = (Store::new(directory.clone()), root.clone());
+        ends(async move { store.is_whole(&root, Some(INDEX_TYPE)) })
+    };
+    assert!(is_whole());
+    fs::remove_file(layer).unwrap();
+    assert!(!is_whole(), "what is at the bottom is looked for all the same");
+}
+
+#[test]
+fn a_manifest_that_is_asked_for_again_and_again_is_read_once() {
+    let place = tempfile::tempdir().unwrap();
+    by_hand(place.path(), &[]);
+    let padding = "x".repeat(4_000_000);
+    let index = json!({"schemaVersion": 2, "manifests": [], "padding": padding}).to_string();
+    let digest = put(place.path(), index.as_bytes());
+    let asked = vec![digest.clone(); 40_000];
+    let layout = layout(place.path());
+    let found = ends(async move { layout.manifests(&"x".parse().unwrap(), &asked).await });
+    assert_eq!(found.unwrap().keys().collect::<Vec<_>>(), [&digest]);
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_is_told_once_under_however_many_names() {
+    let place = tempfile::tempdir().unwrap();
+    let images = by_hand(place.path(), &[Some("1")]);
+    let referrer = json!({
+        "schemaVersion": 2,
+        "mediaType": IMAGE_TYPE,
+        "config": {"mediaType": "application/x", "digest": images[0], "size": 1},
+        "subject": {"mediaType": IMAGE_TYPE, "digest": images[0], "size": 1},
+    });
+    let referrer = referrer.to_string();
+    let digest = put(place.path(), referrer.as_bytes());
+    let mut index = document(place.path());
+    let entry = json!({"mediaType": IMAGE_TYPE, "digest": digest, "size": referrer.len()});
+    index["manifests"].as_array_mut().unwrap().extend(vec![entry; 3]);
+    fs::write(place.path().join("index.json"), index.to_string()).unwrap();
+    let found = layout(place.path()).referrers(&"x".parse().unwrap(), &images[0]).await.unwrap();
+    assert_eq!(found.iter().map(|found| &found.digest).collect::<Vec<_>>(), [&digest]);
 }
