@@ -6,14 +6,17 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 
-use super::failure::{Doing, failed};
+use super::{
+    failure::{Doing, failed},
+    file,
+};
 use crate::{
     model::{
         Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result,
@@ -74,12 +77,12 @@ impl Store {
     /// Reads a manifest and checks its digest; `listed` is the media type that others give it.
     pub(super) fn manifest(&self, digest: &Digest, listed: Option<&str>) -> Result<RawManifest> {
         let path = self.place(digest);
-        let unreadable = |error| failed(Doing::Read, &path, error);
-        let size = fs::metadata(&path).map_err(unreadable)?.len();
-        if size > MANIFEST_LIMIT {
-            return Err(too_large(size));
-        }
-        let bytes = Bytes::from(fs::read(&path).map_err(unreadable)?);
+        let bytes = match file::read(&path, MANIFEST_LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(too_large(MANIFEST_LIMIT + 1));
+            }
+            bytes => Bytes::from(bytes.map_err(|error| failed(Doing::Read, &path, error))?),
+        };
         let actual = Digest::of(&bytes);
         if actual != *digest {
             return Err(corrupt(format!("manifest {digest} has digest {actual}")));

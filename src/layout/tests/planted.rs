@@ -1,7 +1,10 @@
 //! Layouts that someone hands us with a trap in them: nothing outside is touched, and all ends.
 
-use std::{fs, os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
+use std::{
+    fs, io::Write, os::unix::fs::symlink, process::Command, sync::mpsc, thread, time::Duration,
+};
 
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -197,4 +200,84 @@ async fn what_refers_to_an_image_is_told_once_under_however_many_names() {
     fs::write(place.path().join("index.json"), index.to_string()).unwrap();
     let found = layout(place.path()).referrers(&"x".parse().unwrap(), &images[0]).await.unwrap();
     assert_eq!(found.iter().map(|found| &found.digest).collect::<Vec<_>>(), [&digest]);
+}
+
+/// Reads the image `1` and its layers.
+async fn read(directory: PathBuf) -> Result<()> {
+    let (layout, repository) = (layout(&directory), "x".parse().unwrap());
+    let at = Pointer::Tag("1".parse().unwrap());
+    let Manifest::Image(image) = layout.manifest(&repository, &at).await?.read()? else {
+        panic!("it is an image");
+    };
+    for blob in image.blobs() {
+        layout.blob(&repository, blob, 0).await?.try_collect::<Vec<_>>().await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pipe_or_a_device_where_a_file_belongs_is_not_read() {
+    for what in ["oci-layout", "index.json", "manifest", "layer"] {
+        for is_pipe in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let images = by_hand(place.path(), &[Some("1")]);
+            let store = Store::new(place.path().to_owned());
+            let at = match what {
+                "manifest" => store.place(&images[0]),
+                "layer" => store.place(&Digest::of(b"layer 0")),
+                name => place.path().join(name),
+            };
+            fs::remove_file(&at).unwrap();
+            match is_pipe {
+                true => assert!(Command::new("mkfifo").arg(&at).status().unwrap().success()),
+                // it ends, so that a test that fails does so soon
+                false => symlink("/dev/null", &at).unwrap(),
+            }
+            let error = ends(read(place.path().to_owned())).expect_err(what);
+            assert_eq!(error.kind(), Kind::Configuration, "{what}: {error:?}");
+            assert!(error.to_string().contains(at.to_str().unwrap()), "{what}: {error}");
+            let told = error.chain().concat();
+            assert!(told.contains("not a regular file"), "{what}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_larger_than_it_may_be_is_not_read() {
+    let place = tempfile::tempdir().unwrap();
+    for (what, size) in
+        [("oci-layout", 4097), ("index.json", (64 << 20) + 1), ("manifest", 4_194_305)]
+    {
+        let directory = place.path().join(what);
+        let images = by_hand(&directory, &[Some("1")]);
+        let at = match what {
+            "manifest" => Store::new(directory.clone()).place(&images[0]),
+            name => directory.join(name),
+        };
+        // blanks after a document are none of it
+        let mut file = fs::File::options().append(true).open(at).unwrap();
+        let written = file.metadata().unwrap().len();
+        file.write_all(&vec![b' '; size - written as usize]).unwrap();
+        let error = read(directory).await.expect_err(what);
+        assert_eq!(error.kind(), Kind::TooLarge, "{what}: {error:?}");
+        assert!(error.remedy().is_some(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_grows_while_it_is_read_is_read_up_to_its_size() {
+    let place = tempfile::tempdir().unwrap();
+    by_hand(place.path(), &[]);
+    let layer = vec![7; 1_000_000];
+    let digest = put(place.path(), &layer);
+    let at = Store::new(place.path().to_owned()).place(&digest);
+    let blob = serde_json::from_value(json!({"digest": digest, "size": layer.len()})).unwrap();
+    for from in [0, 999_999, 1_000_000] {
+        fs::write(&at, &layer).unwrap();
+        let stream = layout(place.path()).blob(&"x".parse().unwrap(), &blob, from).await.unwrap();
+        let mut file = fs::File::options().append(true).open(&at).unwrap();
+        file.write_all(b"and more").unwrap();
+        let read: Vec<_> = stream.map(|chunk| chunk.unwrap().len()).collect().await;
+        assert_eq!(read.iter().sum::<usize>() as u64, 1_000_000 - from);
+    }
 }
