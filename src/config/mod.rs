@@ -230,7 +230,10 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let wrong = |problems| ConfigError::new(name, text, problems);
-        let document = DeTable::parse(text).map_err(|error| wrong(vec![syntax(text, &error)]))?;
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if let Some(problem) = syntax(text, &errors) {
+            return Err(wrong(vec![problem]));
+        }
         let around = Surroundings { text, directory };
         let (config, warnings) = read(document.get_ref(), &around, environment).map_err(wrong)?;
         Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
@@ -335,9 +338,14 @@ fn gather<'a, T>(
     results.filter_map(|result| result.map_err(|problem| problems.push(problem)).ok()).collect()
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    let span = error.span().unwrap_or(text.len()..text.len());
-    Problem::at(&span, error.message().replace('\n', ", "))
+/// What is wrong with the first line that is no TOML: the parser may name what follows from that
+/// before it.
+fn syntax(text: &str, errors: &[toml::de::Error]) -> Option<Problem> {
+    let span = |error: &toml::de::Error| error.span().unwrap_or(text.len()..text.len());
+    let start = errors.iter().map(|error| span(error).start).min()?;
+    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    let error = errors.iter().find(|error| span(error).start <= line_end)?;
+    Some(Problem::at(&span(error), error.message().replace('\n', ", ")))
 }
 
 fn unreadable(name: &str, error: &io::Error) -> ConfigError {

@@ -53,7 +53,7 @@ impl Page<'_> {
     fn render(&self, mut problems: Vec<Problem>) -> Vec<String> {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         problems.dedup();
-        let secrets = secret_spans(&DeTable::parse_recoverable(self.text).0.into_inner());
+        let secrets = Secrets::of(self.text);
         problems.iter().map(|problem| problem.render(self, &secrets)).collect()
     }
 }
@@ -102,7 +102,7 @@ impl Problem {
         Self { shown: Shown::ToCaret, ..self }
     }
 
-    fn render(&self, page: &Page<'_>, secrets: &[Span]) -> String {
+    fn render(&self, page: &Page<'_>, secrets: &Secrets<'_>) -> String {
         let Page { level, name, text } = page;
         let mut message = match &self.span {
             None => format!("{level}: {name}: {}", self.label),
@@ -159,13 +159,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn snippet(&self, label: &str, secrets: &[Span]) -> String {
+    fn snippet(&self, label: &str, secrets: &Secrets<'_>) -> String {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        let overlaps = |secret: &Span| {
-            secret.start < self.shown.end && self.shown.start < secret.end.max(secret.start + 1)
-        };
-        if secrets.iter().any(overlaps) || holds_secret(&self.parts.concat()) {
+        if secrets.may_show(&self.shown) {
             return format!("{number} | (not shown: it may hold a secret)\n{margin} | {label}");
         }
         let [before, under, after] = self.parts.map(printable);
@@ -200,6 +197,33 @@ fn printable(text: &str) -> String {
     shown
 }
 
+/// Where the secrets of a file may be.
+struct Secrets<'a> {
+    text: &'a str,
+    /// The values of secrets' keys; after what is no TOML they may be somewhere else.
+    spans: Vec<Span>,
+    is_toml: bool,
+}
+
+impl<'a> Secrets<'a> {
+    fn of(text: &'a str) -> Self {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        Self { text, spans: secret_spans(document.get_ref()), is_toml: errors.is_empty() }
+    }
+
+    /// Whether this part of a line, from its beginning, may have a secret in it.
+    fn may_show(&self, shown: &Span) -> bool {
+        let line = &self.text[shown.clone()];
+        let overlaps = |secret: &Span| {
+            secret.start < shown.end && shown.start < secret.end.max(secret.start + 1)
+        };
+        self.spans.iter().any(overlaps)
+            || holds_secret(line)
+            || holds_login(line)
+            || (!self.is_toml && continues_secret(&self.text[..shown.start], line))
+    }
+}
+
 /// Whether what stands under a key of this name, rightly or wrongly spelt, may be a secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
@@ -227,6 +251,51 @@ fn is_secret_without_equals(text: &str) -> bool {
     let key = key.unwrap_or_default();
     let rest = text[key.len()..].trim_start_matches(around);
     is_secret_key(key) && !rest.is_empty() && !rest.starts_with([']', '}', '/', '.'])
+}
+
+/// Whether a URL of the line has a login in it, like `https://user:password@host`; a digest has
+/// an `@` before it, too.
+fn holds_login(line: &str) -> bool {
+    let Some((_, rest)) = line.split_once("://") else { return false };
+    rest.match_indices('@').any(|(at, _)| !rest[at + 1..].starts_with("sha256:"))
+}
+
+/// Whether the line may go on with a secret that was begun before it, in a text that is no TOML.
+///
+/// A secret is complete where its line is TOML by itself. The next line that says something may
+/// still be meant to go on with it: people write `"one"` and `"two"` below each other.
+fn continues_secret(before: &str, line: &str) -> bool {
+    let mut is_next = false;
+    for earlier in since_heading(before).lines().map(str::trim) {
+        if earlier.is_empty() || earlier.starts_with('#') {
+            continue;
+        }
+        // a key at its end has its value in the next line
+        if holds_secret(&format!("{earlier} =")) {
+            if DeTable::parse(earlier).is_err() {
+                return true;
+            }
+            is_next = true;
+        } else if earlier.contains('=') || is_heading(earlier) {
+            is_next = false;
+        }
+    }
+    is_next && !is_heading(line)
+}
+
+/// The text from its last heading on; all of it where what is before that is not complete.
+fn since_heading(text: &str) -> &str {
+    let mut lines = text.rmatch_indices('\n').map(|(at, _)| text.split_at(at + 1));
+    match lines.find(|(_, line)| is_heading(line)) {
+        Some((before, section)) if DeTable::parse(before).is_ok() => section,
+        _ => text,
+    }
+}
+
+/// Whether the line begins as `[table]` or `[[table]]` do, and no value does.
+fn is_heading(line: &str) -> bool {
+    let name = line.trim_start().trim_start_matches('[');
+    line.trim_start().starts_with('[') && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 /// Where the values of secrets' keys are, lines in between included.

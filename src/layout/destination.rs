@@ -61,7 +61,9 @@ impl Destination for Layout {
         _repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
-        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
+        let store = Arc::clone(&self.store);
+        // they are asked for as an index lists them, and it may list one many times
+        let digests: HashSet<Digest> = digests.iter().cloned().collect();
         on_disk(move || {
             let index = Index::read(store.directory())?;
             let read = digests.into_iter().filter_map(|digest| {

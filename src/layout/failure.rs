@@ -18,7 +18,7 @@ pub(super) fn failed(doing: Doing, path: &Path, cause: io::Error) -> Error {
         Doing::Write => "write",
     };
     let kind = cause.kind();
-    let error = Error::new(meaning(kind), format!("cannot {verb} `{}`", path.display()))
+    let error = Error::new(meaning(kind, doing), format!("cannot {verb} `{}`", path.display()))
         .because(cause)
         .exhausted();
     match hint(kind, doing) {
@@ -27,13 +27,16 @@ pub(super) fn failed(doing: Doing, path: &Path, cause: io::Error) -> Error {
     }
 }
 
-fn meaning(kind: io::ErrorKind) -> Kind {
+fn meaning(kind: io::ErrorKind, doing: Doing) -> Kind {
     use io::ErrorKind as Io;
     match kind {
         Io::NotFound => Kind::NotFound,
         Io::PermissionDenied | Io::ReadOnlyFilesystem => Kind::Denied,
+        Io::FileTooLarge if doing == Doing::Read => Kind::TooLarge,
         Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Kind::Quota,
-        Io::NotADirectory | Io::IsADirectory | Io::InvalidFilename => Kind::Configuration,
+        Io::NotADirectory | Io::IsADirectory | Io::InvalidFilename | Io::InvalidInput => {
+            Kind::Configuration
+        }
         _ => Kind::Unavailable,
     }
 }
@@ -44,13 +47,16 @@ fn hint(kind: io::ErrorKind, doing: Doing) -> Option<&'static str> {
         (Io::StorageFull | Io::QuotaExceeded, _) => {
             "make room and run again: what is complete stays, and is not written again"
         }
-        (Io::FileTooLarge, _) => {
+        (Io::FileTooLarge, Doing::Write) => {
             "the file system takes no files of this size (FAT32 ends at 4 GiB); use another one"
         }
         (Io::PermissionDenied | Io::ReadOnlyFilesystem, Doing::Write) => {
             "name a directory that may be written to"
         }
         (Io::PermissionDenied, Doing::Read) => "let the user that runs this read the directory",
+        (Io::FileTooLarge | Io::InvalidInput, Doing::Read) => {
+            "no layout has that there: copy it again from where it was made"
+        }
         (Io::NotFound, Doing::Read) => "the layout is not whole: copy it again, with all its files",
         _ => return None,
     })

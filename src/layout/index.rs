@@ -11,7 +11,10 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::failure::{Doing, failed};
+use super::{
+    failure::{Doing, failed},
+    file,
+};
 use crate::model::{Descriptor, Digest, Error, Kind, MediaType, RawManifest, Result};
 
 /// The annotation that names an image.
@@ -22,6 +25,12 @@ pub(super) const MARKER: &str = "oci-layout";
 
 /// The marker of a layout.
 pub(super) const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// How large a marker may be, in bytes; that one has 30.
+const MARKER_LIMIT: u64 = 4096;
+
+/// How large `index.json` may be, in bytes: an entry has some 300, so 200,000 images.
+const LIMIT: u64 = 64 << 20;
 
 /// What a directory may hold and still be free for a layout: what a new one begins with.
 const BEGINNINGS: [&str; 3] = ["index.json", "blobs", ".ecr-mirror"];
@@ -45,7 +54,7 @@ pub(super) enum Standing {
 /// another version.
 pub(super) fn standing(directory: &Path) -> Result<Standing> {
     let marker = directory.join(MARKER);
-    match fs::read(&marker) {
+    match file::read(&marker, MARKER_LIMIT) {
         Ok(content) => check_version(&content, &marker).map(|()| Standing::Layout),
         Err(error) if error.kind() == io::ErrorKind::NotFound => vacancy(directory),
         Err(error) => Err(failed(Doing::Read, &marker, error)),
@@ -121,7 +130,7 @@ impl Index {
     /// [`Kind::Corrupt`] when it is not an index, or those of reading.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("index.json");
-        let bytes = match fs::read(&path) {
+        let bytes = match file::read(&path, LIMIT) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self { path, document: empty() });

@@ -15,6 +15,7 @@
 
 mod destination;
 mod failure;
+mod file;
 mod index;
 mod source;
 mod store;

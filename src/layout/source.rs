@@ -1,8 +1,8 @@
 //! Reading from a layout: names from its index, content from its files.
 
 use std::{
-    collections::HashMap,
-    io::{self, SeekFrom},
+    collections::{HashMap, HashSet},
+    io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,12 +11,13 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use tokio::{
     fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
+    io::{AsyncReadExt, Take},
 };
 
 use super::{
     Layout,
     failure::{Doing, failed},
+    file,
     index::Index,
     on_disk,
 };
@@ -79,8 +80,12 @@ impl Source for Layout {
         let (store, subject) = (Arc::clone(&self.store), subject.clone());
         on_disk(move || {
             let index = Index::of_layout(store.directory())?;
-            let mut found = Vec::new();
+            let (mut found, mut seen) = (Vec::new(), HashSet::new());
             for mut entry in index.descriptors()? {
+                // under several names it is still one
+                if !seen.insert(entry.digest.clone()) {
+                    continue;
+                }
                 let manifest = store.manifest(&entry.digest, Some(&entry.media_type));
                 // what cannot be read refers to nothing; whoever copies it is told
                 if let Some((of, artifact_type)) = manifest.ok().and_then(|it| it.reference())
@@ -102,8 +107,10 @@ impl Source for Layout {
         from: u64,
     ) -> Result<ByteStream> {
         let path = self.store.place(&blob.digest);
-        let (file, size) =
-            open(&path, from).await.map_err(|error| failed(Doing::Read, &path, error))?;
+        let at = path.clone();
+        let opened =
+            on_disk(move || open(&at, from).map_err(|error| failed(Doing::Read, &at, error)));
+        let (file, size) = opened.await?;
         if size != blob.size {
             return Err(corrupt(format!(
                 "`{}` has {size} B, the manifest says {} B",
@@ -111,7 +118,9 @@ impl Source for Layout {
                 blob.size
             )));
         }
-        Ok(chunks(file, path).boxed())
+        // it may grow while it is read
+        let rest = file.take(size.saturating_sub(from));
+        Ok(chunks(rest, path).boxed())
     }
 
     fn allowance(&self) -> Option<Allowance> {
@@ -128,14 +137,13 @@ impl Source for Layout {
 }
 
 /// The file from this offset on, and its length.
-async fn open(path: &Path, from: u64) -> io::Result<(File, u64)> {
-    let mut file = File::open(path).await?;
-    let size = file.metadata().await?.len();
-    file.seek(SeekFrom::Start(from)).await?;
-    Ok((file, size))
+fn open(path: &Path, from: u64) -> io::Result<(File, u64)> {
+    let (mut file, size) = file::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    Ok((File::from_std(file), size))
 }
 
-fn chunks(file: File, path: PathBuf) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+fn chunks(file: Take<File>, path: PathBuf) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     stream::try_unfold((file, path), |(mut file, path)| async move {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         match file.read_buf(&mut chunk).await {

@@ -6,14 +6,17 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 
-use super::failure::{Doing, failed};
+use super::{
+    failure::{Doing, failed},
+    file,
+};
 use crate::{
     model::{
         Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result,
@@ -74,12 +77,12 @@ impl Store {
     /// Reads a manifest and checks its digest; `listed` is the media type that others give it.
     pub(super) fn manifest(&self, digest: &Digest, listed: Option<&str>) -> Result<RawManifest> {
         let path = self.place(digest);
-        let unreadable = |error| failed(Doing::Read, &path, error);
-        let size = fs::metadata(&path).map_err(unreadable)?.len();
-        if size > MANIFEST_LIMIT {
-            return Err(too_large(size));
-        }
-        let bytes = Bytes::from(fs::read(&path).map_err(unreadable)?);
+        let bytes = match file::read(&path, MANIFEST_LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(too_large(MANIFEST_LIMIT + 1));
+            }
+            bytes => Bytes::from(bytes.map_err(|error| failed(Doing::Read, &path, error))?),
+        };
         let actual = Digest::of(&bytes);
         if actual != *digest {
             return Err(corrupt(format!("manifest {digest} has digest {actual}")));
@@ -99,10 +102,17 @@ impl Store {
     /// # Errors
     /// When a manifest below it cannot be used.
     pub(super) fn lack(&self, manifest: &RawManifest) -> Result<Option<Digest>> {
-        self.lack_below(manifest, 0)
+        self.lack_below(manifest, &mut HashSet::new(), 0)
     }
 
-    fn lack_below(&self, manifest: &RawManifest, depth: usize) -> Result<Option<Digest>> {
+    /// Looks into each of the `seen` once: an index may list the same a thousand times, and so
+    /// may those that are nested in it.
+    fn lack_below(
+        &self,
+        manifest: &RawManifest,
+        seen: &mut HashSet<Digest>,
+        depth: usize,
+    ) -> Result<Option<Digest>> {
         let index = match manifest.read()? {
             Manifest::Image(image) => {
                 let lacking = image.blobs().into_iter().find(|blob| !self.has(blob));
@@ -114,14 +124,15 @@ impl Store {
             if !self.has(entry) {
                 return Ok(Some(entry.digest.clone()));
             }
-            if MediaType::parse(&entry.media_type).is_none() {
+            let is_manifest = MediaType::parse(&entry.media_type).is_some();
+            if !is_manifest || !seen.insert(entry.digest.clone()) {
                 continue;
             }
             if depth >= DEPTH {
                 return Err(too_deep());
             }
             let child = self.manifest(&entry.digest, Some(&entry.media_type))?;
-            if let Some(lacking) = self.lack_below(&child, depth + 1)? {
+            if let Some(lacking) = self.lack_below(&child, seen, depth + 1)? {
                 return Ok(Some(lacking));
             }
         }

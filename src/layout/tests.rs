@@ -2,6 +2,7 @@
 
 mod carrying;
 mod disk;
+mod planted;
 mod trips;
 
 use std::{

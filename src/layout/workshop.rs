@@ -9,9 +9,13 @@
 //! Locks are the operating system's: they end with the process, however it
 //! ends, so that nothing a killed run leaves behind stops the next one. A
 //! bench that nobody holds is cleared away by the next run.
+//!
+//! Guards that what is written and cleared away is the layout's own: who hands
+//! us one may have put a link where we write, and someone's home behind it.
 
 use std::{
-    fs::{self, File, TryLockError},
+    ffi::OsStr,
+    fs::{self, DirEntry, File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -33,13 +37,16 @@ use crate::model::{Error, Kind, Result};
 /// How long another process may hold the lock; it is held for moments only.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The directories that are written into.
+const INNER: [&str; 3] = [".ecr-mirror", "blobs", "blobs/sha256"];
+
 /// One run's bench in a layout; it is cleared away when it is dropped.
 #[derive(Debug)]
 pub(super) struct Workshop {
     layout: PathBuf,
     bench: PathBuf,
     /// Keeps the bench from being taken for a dead run's.
-    held: Option<File>,
+    _held: File,
     written: AtomicU64,
 }
 
@@ -47,14 +54,17 @@ impl Workshop {
     /// Makes the directory a layout where it is none yet, and opens a bench in it.
     ///
     /// # Errors
-    /// Those of [`standing`], of writing, and of a lock that is not given up.
+    /// Those of [`standing`], of writing, and of a lock that is not given up;
+    /// [`Kind::Configuration`], and nothing is made, where a link leads out of the layout.
     pub(super) async fn open(layout: &Path) -> Result<Self> {
         let layout = layout.to_owned();
         let at = layout.clone();
         on_disk(move || {
             standing(&at)?;
-            make(&at.join(".ecr-mirror"))?;
-            make(&at.join("blobs/sha256"))
+            let inner = INNER.map(|name| at.join(name));
+            // all are looked at before any is made
+            inner.iter().try_for_each(|directory| check(directory, Own::Directory))?;
+            inner.iter().try_for_each(|directory| make(directory))
         })
         .await?;
         let lock = lock(&layout).await?;
@@ -70,15 +80,15 @@ impl Workshop {
 
     /// Opens a bench, under the lock: nobody else looks at it before it is held.
     fn set_up(layout: PathBuf) -> Result<Self> {
-        let bench = (0_u32..)
-            .map(|number| layout.join(".ecr-mirror").join(number.to_string()))
-            .find(|bench| !bench.exists())
+        let benches = layout.join(".ecr-mirror");
+        let (bench, held) = (0_u32..)
+            .find_map(|number| {
+                let bench = benches.join(number.to_string());
+                let held = hold(&bench).transpose()?;
+                Some((bench, held))
+            })
             .expect("there are more numbers than runs");
-        make(&bench)?;
-        let held = bench.join("held");
-        let file = File::create(&held).and_then(|file| file.lock().map(|()| file));
-        let file = file.map_err(|error| failed(Doing::Write, &held, error))?;
-        Ok(Self { layout, bench, held: Some(file), written: AtomicU64::new(0) })
+        Ok(Self { layout, bench, _held: held?, written: AtomicU64::new(0) })
     }
 
     /// Makes a layout of the directory; the marker comes last.
@@ -132,10 +142,9 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // an open file keeps its directory on some systems
-        self.held.take();
-        // what stays is cleared away by the next run
-        fs::remove_dir_all(&self.bench).ok();
+        // still held, so that no other run takes its number meanwhile; what stays is cleared
+        // away by the next run
+        clear(&self.bench).ok();
     }
 }
 
@@ -163,9 +172,55 @@ fn make(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).map_err(|error| failed(Doing::Write, directory, error))
 }
 
+/// What a layout has in a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Directory,
+    File,
+}
+
+/// Checks that what stands there, if anything, is the layout's own, and no link to something else.
+fn check(path: &Path, own: Own) -> Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| failed(Doing::Write, path, error))?.file_type(),
+    };
+    let (is_own, wanted) = match own {
+        Own::Directory => (found.is_dir(), "directory"),
+        Own::File => (found.is_file(), "file"),
+    };
+    if is_own {
+        return Ok(());
+    }
+    let shown = path.display();
+    let problem = match found.is_symlink() {
+        true => format!("`{shown}` is a link, which may lead out of the layout"),
+        false => format!("`{shown}` is no {wanted}"),
+    };
+    Err(Error::new(Kind::Configuration, problem).hint(format!(
+        "put a {wanted} in its place to write there: only the layout itself may be a link"
+    )))
+}
+
+/// Makes a bench and holds it; `None` where something has its name, be it a link.
+fn hold(bench: &Path) -> Result<Option<File>> {
+    match fs::create_dir(bench) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        made => made.map_err(|error| failed(Doing::Write, bench, error))?,
+    }
+    let held = bench.join("held");
+    let file = match File::create_new(&held).and_then(|file| file.lock().map(|()| file)) {
+        // who had the number before was about to remove the directory, and took the new one
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| failed(Doing::Write, &held, error))?,
+    };
+    Ok(Some(file))
+}
+
 /// Waits for the layout's lock; it ends with the file.
 async fn lock(layout: &Path) -> Result<File> {
     let path = layout.join(".ecr-mirror/lock");
+    check(&path, Own::File)?;
     let unusable = |error| failed(Doing::Write, &path, error);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(unusable)?;
@@ -194,13 +249,52 @@ async fn lock(layout: &Path) -> Result<File> {
 /// Clears away the benches of runs that are no more; what cannot be is left.
 fn sweep(benches: &Path) {
     let Ok(entries) = fs::read_dir(benches) else { return };
-    for bench in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        let is_held = match File::options().write(true).open(bench.join("held")) {
-            Ok(file) => file.try_lock().is_err(),
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        };
-        if !is_held {
-            fs::remove_dir_all(bench).ok();
+    // the type is the entry's own: a link is no directory here
+    let is_bench = |entry: &DirEntry| {
+        is_number(&entry.file_name()) && entry.file_type().is_ok_and(|found| found.is_dir())
+    };
+    for bench in entries.flatten().filter(is_bench) {
+        clear_if_dead(&bench.path()).ok();
+    }
+}
+
+/// Clears the bench away unless its run lives; what is no bench stays.
+fn clear_if_dead(bench: &Path) -> io::Result<()> {
+    let held = bench.join("held");
+    let found = match fs::symlink_metadata(&held) {
+        // a run was killed before it held its bench, or after it had cleared it: it is empty
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::remove_dir(bench),
+        found => found?,
+    };
+    if !found.is_file() {
+        return Ok(());
+    }
+    let held = File::options().write(true).open(held)?;
+    match held.try_lock() {
+        Ok(()) => clear(bench),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Removes a bench and the files that are made on one, and nothing else.
+///
+/// `held` goes after the others: where this is cut short, the next run knows a bench by it.
+fn clear(bench: &Path) -> io::Result<()> {
+    let gone = |removed: io::Result<()>| match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    for file in fs::read_dir(bench)? {
+        let file = file?;
+        if is_number(&file.file_name()) {
+            gone(fs::remove_file(file.path()))?;
         }
     }
+    gone(fs::remove_file(bench.join("held")))?;
+    fs::remove_dir(bench)
+}
+
+/// Whether it is a name that benches and the files on them have.
+fn is_number(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -66,7 +66,43 @@ fn a_file_that_cannot_be_read_is_said_to_be_so() {
          \u{20} |      ^ byte 0xE9 at offset 5 is not UTF-8\n\
          hint: save the file as UTF-8"
     );
+    let split = b"[registry.x]\npassword = \"abc\nhunter2 caf\xe9\"";
+    fs::write(directory.path().join("split.toml"), split).unwrap();
+    assert_eq!(
+        load("split.toml"),
+        "error: split.toml:3:12\n\
+         3 | (not shown: it may hold a secret)\n\
+         \u{20} | byte 0xE9 at offset 40 is not UTF-8\n\
+         hint: save the file as UTF-8"
+    );
 }
+
+#[test]
+fn a_secret_that_a_line_end_cuts_anywhere_is_not_shown() {
+    let (mut cases, secret) = (0, "hunter2 hunter2");
+    for (before, key, value) in [
+        ("[registry.x]\nusername = 'joe'\n", "password", format!(" = \"{secret}\"\nmirrors = []")),
+        ("[registry.x]\n", "password", format!(" = '{secret}'\n[[image]]\nsource = 'nginx'")),
+        ("[registry]\nx = { username = 'joe', ", "password", format!(" = \"{secret}\" }}")),
+        ("[registry]\nx = {\nusername = 'joe',\n", "password", format!(" = \"{secret}\",\n}}")),
+        (
+            "[[pull_through]]\n",
+            "credentials",
+            format!(" = {{\nusername = 'joe',\nx = '{secret}' }}"),
+        ),
+    ] {
+        for (at, cut) in (0..=value.len()).flat_map(|at| CUTS.map(|cut| (at, cut))) {
+            let text = [before, key, &value[..at], cut, &value[at..]].concat();
+            let Err(error) = parse(&text) else { continue };
+            assert!(!error.to_string().contains("hunter2"), "{text}\n>>>\n{error}");
+            cases += 1;
+        }
+    }
+    assert!(cases > 500);
+}
+
+/// What people end a line with, where it should go on or where it is too long.
+const CUTS: [&str; 7] = ["\n", "\"\n", "\n\"", "\"\n\"", "'\n'", ",\n", "\\\n"];
 
 #[test]
 fn what_would_move_the_cursor_is_not_printed() {

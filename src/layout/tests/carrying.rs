@@ -158,12 +158,14 @@ async fn what_a_killed_run_left_is_cleared_away_and_what_a_living_one_writes_is_
     for dead in ["0", "3"] {
         fs::create_dir_all(bench(dead)).unwrap();
         fs::write(bench(dead).join("17"), "half a blo").unwrap();
+        fs::write(bench(dead).join("held"), "").unwrap();
     }
-    fs::write(bench("3").join("held"), "").unwrap();
+    // killed before it held its bench
+    fs::create_dir(bench("4")).unwrap();
     let living = Layout::new(place.path(), Naming::Tag, Arc::default());
     living.ensure(&repository).await.unwrap();
     assert!(bench("0").join("held").exists() && !bench("0").join("17").exists());
-    assert!(!bench("3").exists());
+    assert!(!bench("3").exists() && !bench("4").exists());
     let other = Layout::new(place.path(), Naming::Tag, Arc::default());
     other.ensure(&repository).await.unwrap();
     assert!(bench("0").join("held").exists() && bench("1").join("held").exists());

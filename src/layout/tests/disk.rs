@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::*;
 
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Puts content into a layout as any tool does.
-fn put(directory: &Path, bytes: &[u8]) -> Digest {
+pub(super) fn put(directory: &Path, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
     fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
     fs::write(directory.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
@@ -18,7 +18,7 @@ fn put(directory: &Path, bytes: &[u8]) -> Digest {
 }
 
 /// An image with one layer; gives its manifest's digest and size.
-fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
+pub(super) fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
     let manifest = json!({
         "schemaVersion": 2,
@@ -39,7 +39,7 @@ fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
 }
 
 /// A layout as `skopeo` writes it, with these names for images of their own.
-fn by_hand(directory: &Path, names: &[Option<&str>]) -> Vec<Digest> {
+pub(super) fn by_hand(directory: &Path, names: &[Option<&str>]) -> Vec<Digest> {
     fs::create_dir_all(directory).unwrap();
     let mut entries = Vec::new();
     for (number, name) in names.iter().enumerate() {
