@@ -22,6 +22,8 @@ const MESSAGE_LIMIT: usize = 400;
 pub(crate) enum Doing {
     /// Reading anything.
     Read,
+    /// Beginning a list of referrers, which is read elsewhere where there is no such list.
+    Refer,
     /// Uploading or mounting a blob.
     Upload,
     /// Putting a manifest.
@@ -83,6 +85,13 @@ impl Refusal {
     }
 
     fn kind(&self, doing: Doing) -> Kind {
+        if doing == Doing::Refer {
+            // who does not know the API says so with 400 and 406, too
+            return match self.kind(Doing::Read) {
+                Kind::Protocol => Kind::Unsupported,
+                kind => kind,
+            };
+        }
         if self.is_throttle() {
             let spent = self.none_remaining || self.message.contains("pull rate limit");
             return if spent { Kind::PullLimit } else { Kind::Throttled };

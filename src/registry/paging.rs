@@ -164,19 +164,28 @@ impl Registry {
     ) -> Result<(T, Option<Url>)> {
         let access = Access::new(repository, Rights::Pull);
         let call = Call::new(Method::GET, url, &access, Doing::Read);
+        let read = |page: &[u8]| {
+            serde_json::from_slice(page)
+                .map_err(|error| Error::new(Kind::Protocol, "the answer is no list").because(error))
+        };
+        self.page_as(&call, read).await
+    }
+
+    /// What `read` makes of one page, and the URL of the next.
+    pub(super) async fn page_as<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&[u8]) -> Result<T>,
+    ) -> Result<(T, Option<Url>)> {
         let fetch = || async {
-            let answer = self.send(&call).await?;
+            let answer = self.send(call).await?;
             let subject = answer.subject.clone();
             let next = match next_link(answer.headers()) {
                 Some(link) => self.onwards(&call.url, &link, &subject)?,
                 None => None,
             };
             let page = answer.bytes(PAGE_LIMIT).await?;
-            let page = serde_json::from_slice(&page).map_err(|error| {
-                Error::new(Kind::Protocol, format!("{subject}: the answer is no list"))
-                    .because(error)
-            })?;
-            Ok((page, next))
+            Ok((read(&page).map_err(|error| error.context(subject))?, next))
         };
         self.meter.retry().run(&self.meter, fetch).await
     }
