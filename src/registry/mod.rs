@@ -30,6 +30,7 @@ mod paging;
 mod path;
 mod patience;
 mod quay;
+mod range;
 mod sent;
 mod source;
 mod token;
