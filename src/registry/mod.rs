@@ -23,6 +23,7 @@ mod certificate;
 mod challenge;
 mod destination;
 mod errors;
+mod escaped;
 mod exchange;
 pub(crate) mod flight;
 mod hub;

@@ -158,7 +158,7 @@ fn read_page(page: &[u8]) -> Result<Option<Vec<Descriptor>>> {
         _ => return Ok(None),
     };
     listed.map(|index| Some(index.manifests)).map_err(|cause| {
-        Error::new(Kind::Corrupt, "the list of referrers cannot be read").because(cause)
+        Error::new(Kind::Corrupt, "its list of referrers cannot be read").because(cause)
     })
 }
 

@@ -22,8 +22,8 @@ use super::{
     transport::Lane,
 };
 use crate::model::{
-    Descriptor, Digest, Error, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result,
-    Tag, TagQuery,
+    Descriptor, Digest, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
+    TagQuery,
     content::{MANIFEST_LIMIT, too_large},
 };
 
@@ -224,13 +224,12 @@ impl Registry {
         let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
         let told = told_digest(&answer);
         let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse().ok());
-        let unusable =
-            |error: Error| error.context(format!("{subject}: the answer cannot be used"));
-        let bytes = answer.bytes(MANIFEST_LIMIT).await.map_err(|error| match error.kind() {
-            Kind::TooLarge => unusable(too_large(length.unwrap_or(MANIFEST_LIMIT + 1))),
+        let read = |bytes| checked(bytes, content_type.as_deref(), at, told);
+        answer.document(MANIFEST_LIMIT, read).await.map_err(|error| match error.kind() {
+            Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1))
+                .context(format!("{subject}: the answer cannot be used")),
             _ => error,
-        })?;
-        checked(bytes, content_type.as_deref(), at, told).map_err(unusable)
+        })
     }
 
     /// Opens the blob, from this offset on.
