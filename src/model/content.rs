@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::{Error, Kind, Result},
-    names::Digest,
+    names::{Digest, NameError},
     platform::Platform,
     text::steers,
 };
@@ -75,6 +75,7 @@ pub struct Descriptor {
     #[serde(default)]
     pub media_type: String,
     /// The content's digest.
+    #[serde(deserialize_with = "digest")]
     pub digest: Digest,
     /// The content's length in bytes.
     #[serde(deserialize_with = "size")]
@@ -88,6 +89,13 @@ pub struct Descriptor {
     /// Of a referrer: what kind of thing it says about its subject.
     #[serde(default)]
     pub artifact_type: Option<String>,
+}
+
+/// Names what is no digest: a manifest has many.
+fn digest<'de, D: Deserializer<'de>>(told: D) -> std::result::Result<Digest, D::Error> {
+    let text = String::deserialize(told)?;
+    text.parse()
+        .map_err(|wrong: NameError| de::Error::custom(format!("`{}` {wrong}", shown(&text))))
 }
 
 /// The largest size a descriptor may tell, 16 TiB: so that sums of what others say stay numbers.
@@ -302,9 +310,14 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 }
 
 fn unknown_type(named: &str) -> Error {
-    let named: String = named.chars().filter(|c| !steers(*c)).take(120).collect();
+    let named = shown(named);
     Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
         .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
+}
+
+/// A text from outside as an error shows it: no longer than the longest digest is.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !steers(*c)).take(135).collect()
 }
 
 #[cfg(test)]

@@ -117,6 +117,16 @@ impl Error {
         Self::new(kind, message).because(self).after(retry_after).with(|i| i.exhausted = exhausted)
     }
 
+    /// The same failure with every text of its chain as `word` puts it.
+    pub fn reworded(self, word: &dyn Fn(&str) -> String) -> Self {
+        let kind = self.kind();
+        self.with(|inner| {
+            inner.message = word(&inner.message);
+            inner.hint = inner.hint.as_deref().map(word);
+            inner.cause = inner.cause.as_deref().map(|cause| reworded_cause(cause, kind, word));
+        })
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -156,6 +166,21 @@ impl Error {
     }
 }
 
+/// What others' errors say is all that is kept of them.
+fn reworded_cause(
+    cause: &(dyn StdError + 'static),
+    kind: Kind,
+    word: &dyn Fn(&str) -> String,
+) -> Cause {
+    if let Some(ours) = cause.downcast_ref::<Error>() {
+        return Arc::new(ours.clone().reworded(word));
+    }
+    let told = Error::new(kind, word(&cause.to_string()));
+    Arc::new(told.with(|inner| {
+        inner.cause = cause.source().map(|cause| reworded_cause(cause, kind, word));
+    }))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
@@ -185,6 +210,17 @@ mod tests {
         assert_eq!(outer.chain(), ["cannot mirror y", "cannot push x", "PUT /v2/x: 403 DENIED"]);
         assert_eq!(outer.kind(), Kind::Denied);
         assert_eq!(outer.remedy(), Some("ask for the right"));
+    }
+
+    #[test]
+    fn an_error_is_reworded_to_its_last_cause_and_stays_what_it_is() {
+        let io = std::io::Error::other("a secret of others");
+        let inner = Error::new(Kind::Throttled, "a secret of ours").because(io);
+        let outer = inner.hint("change the secret").context("no secret").exhausted();
+        let told = outer.reworded(&|text| text.replace("secret", "…"));
+        assert_eq!(told.chain(), ["no …", "a … of ours", "a … of others"]);
+        assert_eq!((told.kind(), told.remedy()), (Kind::Throttled, Some("change the …")));
+        assert!(!told.is_transient());
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(crate) struct Authenticator {
     knowledge: Mutex<Knowledge>,
     tokens: Flights<TokenRequest, Token>,
     warned: AtomicBool,
-    /// Whether credentials turned out to be there.
-    is_known: AtomicBool,
+    /// Whose credentials turned out to be there.
+    asker: Mutex<Identity>,
 }
 
 enum Source {
@@ -133,7 +133,7 @@ impl Authenticator {
             knowledge: Mutex::default(),
             tokens: Flights::new(),
             warned: AtomicBool::new(false),
-            is_known: AtomicBool::new(false),
+            asker: Mutex::new(Identity::Anonymous),
         }
     }
 
@@ -225,11 +225,16 @@ impl Authenticator {
 
     /// Who asks, as far as it has come up.
     pub(crate) fn standing(&self) -> Standing {
-        match (&self.source, self.is_known.load(Relaxed)) {
+        match (&self.source, self.asker()) {
             (Source::Login(_), _) => Standing::Managed,
-            (_, true) => Standing::Known,
-            (_, false) => Standing::Anonymous,
+            (_, Identity::Anonymous) => Standing::Anonymous,
+            _ => Standing::Known,
         }
+    }
+
+    /// In whose name it is asked, as far as it has come up.
+    pub(crate) fn asker(&self) -> Identity {
+        self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn identity(&self) -> Result<Identity> {
@@ -238,8 +243,8 @@ impl Authenticator {
             Source::Fixed(identity) => identity.clone(),
             Source::Login(_) => Identity::Anonymous,
         };
+        self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&identity);
         let is_known = !matches!(identity, Identity::Anonymous);
-        self.is_known.store(is_known, Relaxed);
         if is_known && !self.transport.is_private(&self.base) {
             return Err(self.would_leak());
         }

@@ -177,6 +177,18 @@ impl Registry {
         format!("{method} {host}{}", shown(url.path()))
     }
 
+    /// The same, where others may have said where it goes: whatever is not the repository's name
+    /// is without what was sent.
+    fn discreet_subject(&self, method: &Method, url: &Url, of: (&Access, &Sent)) -> String {
+        let (access, sent) = of;
+        let subject = self.subject(method, url);
+        let own = self.subject(method, &self.url(&format!("{}/", access.repository)));
+        match subject.strip_prefix(&own) {
+            Some(rest) => format!("{own}{}", sent.hidden_in(rest)),
+            None => sent.hidden_in(&subject),
+        }
+    }
+
     /// Sends the request until it is let in, and gives a 2xx answer.
     ///
     /// # Errors
@@ -226,8 +238,11 @@ impl Registry {
             Whose::Own => Some(self.pass(&access).await?.without_probe()),
             Whose::Other => None,
         };
+        let header = pass.as_ref().and_then(|pass| pass.header.as_ref());
+        let sent = Sent::login(header, self.auth.asker());
+        let subject = self.discreet_subject(request.method(), request.url(), (&access, &sent));
         turn(self.pace(request.method(), doing)).await;
-        Ok(Leave { pass, access, doing, permit: self.permit().await })
+        Ok(Leave { subject, sent, pass, access, doing, permit: self.permit().await })
     }
 
     /// Sends the request once and without a limit of time.
@@ -235,14 +250,14 @@ impl Registry {
     /// A refused login is forgotten, so that another attempt brings a new one,
     /// and told as [`Kind::Unavailable`], because only a new body can be sent.
     pub(super) async fn send_once(&self, mut request: Request, leave: Leave) -> Result<()> {
-        let Leave { pass, access, doing, permit: _held } = leave;
+        let Leave { subject, sent, pass, access, doing, permit: _held } = leave;
         let pace = self.pace(request.method(), doing);
-        let subject = self.subject(request.method(), request.url());
         let whose = self.whose(request.url());
         if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
-        let response = self.transport.send(Lane::Blobs, request, &self.meter, &subject).await?;
+        let mut response = self.transport.send(Lane::Blobs, request, &self.meter, &subject).await?;
+        sent.add_to(&mut response);
         if response.status().is_success() {
             return Ok(());
         }
@@ -286,6 +301,8 @@ impl Registry {
         let pace = self.pace(&call.method, call.doing);
         turn(pace).await;
         let permit = self.permit().await;
+        let sent = Sent::login(authorization, self.auth.asker());
+        let named = |url: &Url| self.discreet_subject(&call.method, url, (call.access, &sent));
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = Request::new(call.method.clone(), url.clone());
@@ -297,8 +314,10 @@ impl Registry {
             if matches!(call.method, Method::POST | Method::PUT) {
                 *request.body_mut() = Some(call.body.clone().into());
             }
-            let subject = self.subject(&call.method, &url);
-            let response = self.transport.send(call.lane, request, &self.meter, &subject).await?;
+            let subject = named(&url);
+            let mut response =
+                self.transport.send(call.lane, request, &self.meter, &subject).await?;
+            sent.add_to(&mut response);
             if whose == Whose::Own {
                 self.note_allowance(response.headers());
             }
@@ -317,7 +336,7 @@ impl Registry {
                 Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
             })?;
         }
-        let subject = self.subject(&call.method, &call.url);
+        let subject = named(&call.url);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
     }
 
@@ -327,7 +346,7 @@ impl Registry {
 
     pub(super) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
         let (status, headers) = (response.status(), response.headers().clone());
-        let sent = response.extensions().get::<Sent>().cloned().unwrap_or_default();
+        let sent = Sent::for_answer(&response);
         // what cannot be read of it is not missed
         let stall = self.meter.patience.stall.read;
         let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();

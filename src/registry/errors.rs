@@ -22,6 +22,8 @@ const MESSAGE_LIMIT: usize = 400;
 pub(crate) enum Doing {
     /// Reading anything.
     Read,
+    /// Beginning a list of referrers, which is read elsewhere where there is no such list.
+    Refer,
     /// Uploading or mounting a blob.
     Upload,
     /// Putting a manifest.
@@ -33,6 +35,8 @@ pub(crate) enum Doing {
 pub(crate) struct Refusal {
     status: StatusCode,
     code: Option<Code>,
+    /// The code as it is shown.
+    name: Option<String>,
     message: String,
     retry_after: Option<Duration>,
     none_remaining: bool,
@@ -45,6 +49,7 @@ impl Refusal {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             status,
+            name: code.as_ref().and_then(|code| name_of(code, sent)),
             code,
             message,
             retry_after: text(RETRY_AFTER.as_str())
@@ -70,8 +75,7 @@ impl Refusal {
     pub(crate) fn error(self, subject: &str, doing: Doing) -> Error {
         let kind = self.kind(doing);
         let mut text = format!("{subject}: {}", self.status.as_u16());
-        let code = self.code.as_ref().and_then(name_of);
-        if let Some(code) = code {
+        if let Some(code) = &self.name {
             text = format!("{text} {code}");
         } else if let Some(reason) = self.status.canonical_reason() {
             text = format!("{text} {reason}");
@@ -83,6 +87,13 @@ impl Refusal {
     }
 
     fn kind(&self, doing: Doing) -> Kind {
+        if doing == Doing::Refer {
+            // who does not know the API says so with 400 and 406, too
+            return match self.kind(Doing::Read) {
+                Kind::Protocol => Kind::Unsupported,
+                kind => kind,
+            };
+        }
         if self.is_throttle() {
             let spent = self.none_remaining || self.message.contains("pull rate limit");
             return if spent { Kind::PullLimit } else { Kind::Throttled };
@@ -202,7 +213,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Code and message, from an OCI envelope or from what token services say instead.
 fn read(body: &[u8], sent: &Sent) -> (Option<Code>, String) {
-    let printable = |text: &str| printable(&sent.hidden_in(text));
+    let printable = |text: &str| discreet(text, sent);
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
     {
@@ -223,9 +234,15 @@ fn read(body: &[u8], sent: &Sent) -> (Option<Code>, String) {
     }
 }
 
-fn name_of(code: &Code) -> Option<String> {
+fn name_of(code: &Code, sent: &Sent) -> Option<String> {
     let name = serde_json::to_value(code).ok()?;
-    name.as_str().map(printable).filter(|name| !name.is_empty())
+    name.as_str().map(|name| discreet(name, sent)).filter(|name| !name.is_empty())
+}
+
+/// A text from outside, fit to be shown; what is in it of what was sent is hidden before it may
+/// be cut, and again when nothing that is not shown parts it.
+fn discreet(text: &str, sent: &Sent) -> String {
+    sent.hidden_in(&printable(&sent.hidden_in(text)))
 }
 
 /// `Retry-After`: seconds, or an HTTP date as a wait from `now`.

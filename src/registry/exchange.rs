@@ -15,6 +15,7 @@ use super::{
     auth::Pass,
     challenge::Challenge,
     errors::{Doing, Refusal},
+    sent::Sent,
     token::limited,
     transport::Lane,
 };
@@ -61,9 +62,32 @@ impl Answer {
         self.response.headers()
     }
 
-    /// The body, of at most `limit` bytes.
-    pub(super) async fn bytes(self, limit: u64) -> Result<Bytes> {
-        limited(self.response, limit, &self.subject, self.stall).await
+    /// What the request carried, which what comes from the answer is shown without.
+    pub(super) fn sent(&self) -> Sent {
+        Sent::for_answer(&self.response)
+    }
+
+    /// What `read` makes of the body, of at most `limit` bytes.
+    ///
+    /// The one way to what an answer says: nothing of the login is in what comes out of it, and
+    /// nothing of what the request carried in an error.
+    ///
+    /// # Errors
+    /// Those of reading, and [`Kind::Protocol`] where the login is in the body or in its type.
+    pub(super) async fn document<T>(
+        self,
+        limit: u64,
+        read: impl FnOnce(Bytes) -> Result<T>,
+    ) -> Result<T> {
+        let sent = self.sent();
+        let kind = self.headers().get(header::CONTENT_TYPE).cloned();
+        let body = limited(self.response, limit, &self.subject, self.stall).await?;
+        let is_repeated = sent.is_in(&body) || kind.is_some_and(|kind| sent.is_in(kind.as_bytes()));
+        let read = match is_repeated {
+            true => Err(repeated()),
+            false => read(body).map_err(|error| sent.hidden_from(error)),
+        };
+        read.map_err(|error| error.context(format!("{}: the answer cannot be used", self.subject)))
     }
 
     /// The body as it comes; the permit goes with it.
@@ -80,8 +104,16 @@ impl Answer {
     }
 }
 
+fn repeated() -> Error {
+    Error::new(Kind::Protocol, "it repeats the login that it was asked with")
+        .hint("look at what is between here and the registry, such as a proxy that is being debugged, and change the password")
+}
+
 /// Leave to send one request that cannot be repeated; holds its connection's permit.
 pub(super) struct Leave {
+    /// How an error names the request.
+    pub(super) subject: String,
+    pub(super) sent: Sent,
     pub(super) pass: Option<Pass>,
     pub(super) access: Access,
     pub(super) doing: Doing,

@@ -24,7 +24,7 @@ use super::{
     access::{Access, Rights},
     client::Registry,
     errors::Doing,
-    exchange::{Call, Whose},
+    exchange::{Answer, Call, Whose},
     retry::Retry,
     token::limited,
     transport::{Lane, authority},
@@ -165,19 +165,26 @@ impl Registry {
     ) -> Result<(T, Option<Url>)> {
         let access = Access::new(repository, Rights::Pull);
         let call = Call::new(Method::GET, url, &access, Doing::Read);
+        let read = |page: &[u8]| {
+            serde_json::from_slice(page)
+                .map_err(|error| Error::new(Kind::Protocol, "it is no list").because(error))
+        };
+        self.page_as(&call, read).await
+    }
+
+    /// What `read` makes of one page, and the URL of the next.
+    pub(super) async fn page_as<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&[u8]) -> Result<T>,
+    ) -> Result<(T, Option<Url>)> {
         let fetch = || async {
-            let answer = self.send(&call).await?;
-            let subject = answer.subject.clone();
+            let answer = self.send(call).await?;
             let next = match next_link(answer.headers()) {
-                Some(link) => self.onwards(&call.url, &link, &subject)?,
+                Some(link) => self.onwards(&call.url, &link, &answer)?,
                 None => None,
             };
-            let page = answer.bytes(PAGE_LIMIT).await?;
-            let page = serde_json::from_slice(&page).map_err(|error| {
-                Error::new(Kind::Protocol, format!("{subject}: the answer is no list"))
-                    .because(error)
-            })?;
-            Ok((page, next))
+            Ok((answer.document(PAGE_LIMIT, |page| read(&page)).await?, next))
         };
         self.meter.retry().run(&self.meter, fetch).await
     }
@@ -188,9 +195,9 @@ impl Registry {
     /// # Errors
     /// [`Kind::Protocol`] when it leads to another host: the login would go along, and without
     /// the rest the list would pass for whole.
-    fn onwards(&self, from: &Url, link: &str, subject: &str) -> Result<Option<Url>> {
+    fn onwards(&self, from: &Url, link: &str, answer: &Answer) -> Result<Option<Url>> {
         let wrong = |problem: String| {
-            Error::new(Kind::Protocol, format!("{subject}: {problem}")).hint(
+            Error::new(Kind::Protocol, format!("{}: {problem}", answer.subject)).hint(
                 "the list goes on where it must not be followed; a proxy in front of a registry \
                  has to rewrite `Link`, or the registry has to know its own name",
             )
@@ -198,7 +205,8 @@ impl Registry {
         let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
         let next = self.over_tls(next);
         if !self.transport.same_origin(&next, &self.base) {
-            return Err(wrong(format!("its next page is at another host, `{}`", authority(&next))));
+            let host = answer.sent().hidden_in(&authority(&next));
+            return Err(wrong(format!("its next page is at another host, `{host}`")));
         }
         Ok(Some(next).filter(|next| next != from))
     }

@@ -2,10 +2,14 @@
 //!
 //! A registry that has the API answers by itself; where there is none, the tag
 //! `sha256-<hex>` holds an index of them, which whoever pushes one has to keep.
+//! Only the first answer can tell that there is none: what goes wrong in a list that
+//! has begun is an error, because without the rest signatures would be missing unnoticed.
 //!
 //! Source: distribution specification 1.1, "Listing Referrers", "Pushing Manifests with Subject".
 
 use bytes::Bytes;
+use http::Method;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -13,6 +17,8 @@ use super::{
     Source,
     access::{Access, Rights},
     client::Registry,
+    errors::Doing,
+    exchange::Call,
 };
 use crate::model::{
     Descriptor, Digest, Error, Kind, Manifest, MediaType, Pointer, RawManifest, Repository, Result,
@@ -25,6 +31,9 @@ const PAGES: usize = 50;
 /// How many referrers of one manifest are read: real ones have a handful.
 const REFERRERS: usize = 4_096;
 
+/// Referrers, and where more are.
+type Page = (Vec<Descriptor>, Option<Url>);
+
 impl Registry {
     pub(super) async fn list_referrers(
         &self,
@@ -32,26 +41,49 @@ impl Registry {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>> {
         let first = self.url(&format!("{repository}/referrers/{subject}"));
-        match self.referrers_by_api(repository, first).await {
+        let begun = match self.referrers_page(repository, first, Doing::Refer).await {
             // registries without the API say so in many ways
-            Err(error) if has_no_api(&error) => self.referrers_by_tag(repository, subject).await,
-            answer => answer,
+            Err(error) if has_no_api(&error) => None,
+            begun => begun?,
+        };
+        match begun {
+            Some(page) => self.referrers_by_api(repository, page).await,
+            None => self.referrers_by_tag(repository, subject).await,
         }
     }
 
+    /// The referrers of a page and its link; `None` where what was served is no index.
+    async fn referrers_page(
+        &self,
+        repository: &Repository,
+        url: Url,
+        doing: Doing,
+    ) -> Result<Option<Page>> {
+        let access = Access::new(repository, Rights::Pull);
+        let call = Call::new(Method::GET, url, &access, doing);
+        let (listed, next) = self.page_as(&call, read_page).await?;
+        Ok(listed.map(|listed| (listed, next)))
+    }
+
+    /// The referrers of the first page and of all that follow.
     async fn referrers_by_api(
         &self,
         repository: &Repository,
-        first: Url,
+        (mut found, mut next): Page,
     ) -> Result<Vec<Descriptor>> {
-        let (mut found, mut next) = (Vec::new(), Some(first));
-        for _ in 0..PAGES {
-            let Some(url) = next else { return Ok(found) };
-            let (page, link) = self.page::<Index>(repository, url).await?;
-            found.extend(page.manifests);
+        let breaks_off = |error: Error| {
+            error.context(format!("{}/{repository}: the list of referrers breaks off", self.host))
+        };
+        for _ in 1..PAGES {
             if found.len() > REFERRERS {
                 return Err(self.too_many(repository, REFERRERS, "referrers"));
             }
+            let Some(url) = next else { return Ok(found) };
+            let page = self.referrers_page(repository, url, Doing::Read).await;
+            let (more, link) = page.map_err(breaks_off)?.ok_or_else(|| {
+                breaks_off(Error::new(Kind::Protocol, "a page of it is no index"))
+            })?;
+            found.extend(more);
             next = link;
         }
         Err(self.too_many(repository, PAGES, "pages of referrers"))
@@ -107,7 +139,27 @@ fn fallback_tag(subject: &Digest) -> Tag {
 }
 
 fn has_no_api(error: &Error) -> bool {
-    is_absent(error) || matches!(error.kind(), Kind::Unsupported | Kind::Protocol)
+    is_absent(error) || error.kind() == Kind::Unsupported
+}
+
+/// The referrers that a page lists; `None` where it is no index, such as a page of HTML.
+///
+/// # Errors
+/// [`Kind::Corrupt`] where it is one, and breaks off or lists what cannot be read.
+fn read_page(page: &[u8]) -> Result<Option<Vec<Descriptor>>> {
+    #[derive(Deserialize)]
+    struct Outline {
+        manifests: Option<IgnoredAny>,
+    }
+
+    let listed = match serde_json::from_slice(page) {
+        Ok(Outline { manifests: Some(_) }) => serde_json::from_slice::<Index>(page),
+        Err(error) if error.is_eof() && !page.trim_ascii().is_empty() => Err(error),
+        _ => return Ok(None),
+    };
+    listed.map(|index| Some(index.manifests)).map_err(|cause| {
+        Error::new(Kind::Corrupt, "its list of referrers cannot be read").because(cause)
+    })
 }
 
 fn is_absent(error: &Error) -> bool {

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    future::{Future, ready},
+    future::Future,
     sync::{PoisonError, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, header};
 
 use super::{
     Allowance, ByteStream, Pages, Source,
@@ -20,12 +20,12 @@ use super::{
     exchange::{Answer, Call},
     hub,
     paging::within,
-    quay,
+    quay, range,
     transport::Lane,
 };
 use crate::model::{
-    Descriptor, Digest, Error, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result,
-    Tag, TagQuery,
+    Descriptor, Digest, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
+    TagQuery,
     content::{MANIFEST_LIMIT, too_large},
 };
 
@@ -231,13 +231,12 @@ impl Registry {
         let content_type = answer.header(header::CONTENT_TYPE).map(str::to_owned);
         let told = told_digest(&answer);
         let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse().ok());
-        let unusable =
-            |error: Error| error.context(format!("{subject}: the answer cannot be used"));
-        let bytes = answer.bytes(MANIFEST_LIMIT).await.map_err(|error| match error.kind() {
-            Kind::TooLarge => unusable(too_large(length.unwrap_or(MANIFEST_LIMIT + 1))),
+        let read = |bytes| checked(bytes, content_type.as_deref(), at, told);
+        answer.document(MANIFEST_LIMIT, read).await.map_err(|error| match error.kind() {
+            Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1))
+                .context(format!("{subject}: the answer cannot be used")),
             _ => error,
-        })?;
-        checked(bytes, content_type.as_deref(), at, told).map_err(unusable)
+        })
     }
 
     /// Opens the blob, from this offset on.
@@ -251,11 +250,8 @@ impl Registry {
             call.headers.insert(header::RANGE, range.expect("digits fit a header"));
         }
         let answer = self.send(&call).await?;
-        let skip = check_range(&answer, blob, from)?;
-        Ok(match skip {
-            0 => answer.stream(),
-            skip => skipping(answer.stream(), skip),
-        })
+        let skip = range::skip(&answer, blob, from)?;
+        range::without(skip, answer.stream(), self.meter.patience.stall.read).await
     }
 
     /// What is known of the mirrors and this blob; nothing is kept where there are none.
@@ -314,85 +310,5 @@ fn checked(
             Err(corrupt(format!("manifest {expected} has digest {}", manifest.digest())))
         }
         _ => Ok(manifest),
-    }
-}
-
-/// How many bytes of the answer to skip, if it is about this part of this blob.
-fn check_range(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
-    let subject = &answer.subject;
-    let (start, total) = match answer.status() {
-        StatusCode::PARTIAL_CONTENT => {
-            let range = answer.header(header::CONTENT_RANGE).and_then(content_range);
-            range.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: 206 without a range"))
-            })?
-        }
-        _ => (0, None),
-    };
-    if start > from {
-        let problem = format!("{subject}: asked from byte {from}, answered from byte {start}");
-        return Err(Error::new(Kind::Protocol, problem));
-    }
-    let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());
-    let total = total.or_else(|| length.map(|length| start.saturating_add(length)));
-    match total {
-        Some(total) if total != blob.size => Err(corrupt(format!(
-            "blob {} has {total} B at the registry and {} B in the manifest",
-            blob.digest, blob.size
-        ))),
-        _ => Ok(from - start),
-    }
-}
-
-/// First byte and, where told, total length of `bytes 5-9/10`.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (unit, range) = value.trim().split_once(' ')?;
-    let (range, total) = range.split_once('/')?;
-    let (first, _last) = range.split_once('-')?;
-    unit.eq_ignore_ascii_case("bytes").then_some(())?;
-    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
-}
-
-/// The stream without its first bytes.
-fn skipping(stream: ByteStream, skip: u64) -> ByteStream {
-    let rest = stream.scan(skip, |left, chunk| {
-        let chunk = chunk.map(|mut chunk| {
-            let cut = usize::try_from(*left).map_or(chunk.len(), |left| left.min(chunk.len()));
-            *left -= cut as u64;
-            chunk.split_off(cut)
-        });
-        ready(Some(chunk))
-    });
-    rest.filter(|chunk| ready(!chunk.as_ref().is_ok_and(Bytes::is_empty))).boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::TryStreamExt;
-
-    use super::*;
-
-    #[test]
-    fn a_content_range_tells_start_and_total() {
-        for (value, expected) in [
-            ("bytes 5-9/10", Some((5, Some(10)))),
-            ("Bytes 0-9/*", Some((0, None))),
-            ("bytes */10", None),
-            ("items 5-9/10", None),
-            ("bytes 5", None),
-            ("", None),
-        ] {
-            assert_eq!(content_range(value), expected, "{value}");
-        }
-    }
-
-    #[tokio::test]
-    async fn skipped_bytes_are_skipped_across_chunks() {
-        for skip in 0..8 {
-            let chunks = ["ab", "", "cde", "fg"].map(|c| Ok(Bytes::from_static(c.as_bytes())));
-            let rest = skipping(stream::iter(chunks).boxed(), skip);
-            let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
-            assert_eq!(rest.concat(), b"abcdefg"[skip as usize..]);
-        }
     }
 }

@@ -86,7 +86,7 @@ async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Byte
     let Asker { transport, meter, .. } = asker;
     let response = transport.send(Lane::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let sent = response.extensions().get::<Sent>().cloned().unwrap_or_default();
+    let sent = Sent::for_answer(&response);
     let body = limited(response, BODY_LIMIT, subject, meter.patience.stall.read).await?;
     if status.is_success() {
         return Ok(body);

@@ -92,9 +92,9 @@ impl Registry {
                 meter: Arc::clone(&self.meter),
             })
         });
-        let subject = self.subject(request.method(), request.url());
         // waiting for a connection is no stall
         let leave = self.leave(&request, access, Doing::Upload).await?;
+        let subject = leave.subject.clone();
         let sent = tokio::select! {
             sent = self.send_once(request, leave) => sent,
             seconds = stall(&flow, (size, &starving), &self.meter.patience.stall) => Err(Error::new(
@@ -121,7 +121,7 @@ impl Registry {
             true => Ok(Session { location }),
             false => Err(wrong(format!(
                 "the upload is sent to `{}`, which is not as safe as the registry",
-                authority(&location)
+                answer.sent().hidden_in(&authority(&location))
             ))),
         }
     }

@@ -17,7 +17,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Refusal {
 
 #[test]
 fn codes_decide_and_statuses_where_there_is_no_code() {
-    use Doing::{Commit, Read, Upload};
+    use Doing::{Commit, Read, Refer, Upload};
     for (status, code, message, expected) in [
         (404, "MANIFEST_UNKNOWN", "", [Kind::NotFound, Kind::NotFound, Kind::ContentMissing]),
         (404, "BLOB_UNKNOWN", "", [Kind::NotFound, Kind::NotFound, Kind::ContentMissing]),
@@ -88,6 +88,12 @@ fn codes_decide_and_statuses_where_there_is_no_code() {
         let refusal = refusal(status, code, message);
         let kinds = [Read, Upload, Commit].map(|doing| refusal.kind(doing));
         assert_eq!(kinds, expected, "{status} {code} {message}");
+        // what makes no sense for a list of referrers is how a registry has none
+        let referring = match expected[0] {
+            Kind::Protocol => Kind::Unsupported,
+            reading => reading,
+        };
+        assert_eq!(refusal.kind(Refer), referring, "{status} {code} {message}");
     }
 }
 

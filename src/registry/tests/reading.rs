@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::net::TcpListener;
 
@@ -17,7 +18,8 @@ use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Descriptor, Digest, Kind, Pointer, Tag, content::MANIFEST_LIMIT},
     registry::{
-        Credentials, Meter, Reach, Registry, Scheme, Settings, Source, Transport, body::verified,
+        Credentials, Meter, Outage, Patience, Reach, Registry, Scheme, Settings, Source, Stall,
+        Transport, body::verified, retry::Retry,
     },
 };
 
@@ -287,6 +289,35 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
     let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), meter);
     assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
     assert_eq!((fake.meter.bytes.value(), fake.meter.retries.value()), (10, 1));
+}
+
+#[tokio::test]
+async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_still() {
+    let fake = Fake::new(|asked| {
+        let is_first = asked.range.is_none();
+        let chunks = stream::iter(b"0123456789").enumerate().then(move |(at, byte)| async move {
+            if !is_first || at == 8 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            match is_first && at == 8 {
+                true => Err(std::io::Error::other("cut")),
+                false => Ok(Bytes::copy_from_slice(&[*byte])),
+            }
+        });
+        with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+    })
+    .await;
+    let stall = Stall { read: Duration::from_millis(400), ..Stall::default() };
+    let retry = Retry { attempts: 2, first: Duration::from_millis(1), ..Retry::default() };
+    let patience = Patience::new(retry, stall, Outage::default());
+    let meter = Arc::new(Meter { patience, ..Meter::default() });
+    let transport = Transport::new(Reach::Sandbox(fake.address));
+    let host = "ghcr.io".parse().unwrap();
+    let registry =
+        Registry::new(host, Settings::default(), &transport, Arc::clone(&meter)).unwrap();
+    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(b"0123456789"), meter);
+    assert_eq!(body.read().await.unwrap(), b"0123456789");
+    assert_eq!(fake.asked().len(), 2);
 }
 
 #[tokio::test]

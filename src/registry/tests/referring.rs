@@ -1,12 +1,13 @@
-//! Referrers where the registry has no API for them.
+//! Referrers: where the registry has no API for them, and where its API breaks off.
 
 use std::sync::Mutex;
 
+use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
 use super::fake::{Fake, error, reply, with};
 use crate::{
-    model::{Digest, RawManifest},
+    model::{Digest, Error, Kind, RawManifest, Result},
     registry::{Destination, Source},
 };
 
@@ -73,10 +74,13 @@ async fn a_registry_that_lists_referrers_by_itself_is_given_no_fallback_tag() {
     assert_eq!(fake.lines(), [format!("PUT r.example.com/v2/a/manifests/{}", manifest.digest())]);
 }
 
+fn entry(n: u8) -> Value {
+    json!({"mediaType": "x", "digest": Digest::of(&[n]), "size": 1})
+}
+
 #[tokio::test]
 async fn referrers_come_in_pages() {
     let subject = Digest::of(b"image");
-    let entry = |n: u8| json!({"mediaType": "x", "digest": Digest::of(&[n]), "size": 1});
     let fake = Fake::new(move |asked| match asked.line.ends_with("?page=2") {
         true => reply(200, json!({"manifests": [entry(2)]}).to_string()),
         false => {
@@ -89,4 +93,103 @@ async fn referrers_come_in_pages() {
     let listed = listed.referrers(&"a".parse().unwrap(), &subject).await.unwrap();
     let digests: Vec<_> = listed.into_iter().map(|it| it.digest).collect();
     assert_eq!(digests, [Digest::of(&[1]), Digest::of(&[2])]);
+}
+
+/// What becomes of the referrers where the API answers as this says, and the fallback tag lists one.
+async fn referrers(
+    api: impl Fn(&str) -> Response<Body> + Send + Sync + 'static,
+) -> Result<Vec<Digest>> {
+    let index = json!({"schemaVersion": 2, "manifests": [entry(9)]}).to_string();
+    let digest = Digest::of(index.as_bytes());
+    let fake = Fake::new(move |asked| match asked.line.contains("/manifests/sha256") {
+        true => with(reply(200, index.clone()), "docker-content-digest", digest.as_str()),
+        false => api(&asked.line),
+    })
+    .await;
+    let registry = fake.anonymous("r.example.com");
+    let listed = registry.referrers(&"a".parse().unwrap(), &Digest::of(b"image")).await?;
+    Ok(listed.into_iter().map(|it| it.digest).collect())
+}
+
+fn page(entries: &[Value]) -> Response<Body> {
+    reply(200, json!({"schemaVersion": 2, "manifests": entries}).to_string())
+}
+
+fn onwards(to: &str, page: Response<Body>) -> Response<Body> {
+    with(page, "link", &format!("<{to}>; rel=\"next\""))
+}
+
+#[tokio::test]
+async fn the_fallback_tag_is_read_where_the_first_answer_says_that_there_is_no_api() {
+    type Answer = fn() -> Response<Body>;
+    let answers: [Answer; 12] = [
+        || error(404, "NOT_FOUND"),
+        || error(404, "NAME_UNKNOWN"),
+        || error(404, "MANIFEST_UNKNOWN"),
+        || reply(404, "404 page not found"),
+        || error(405, "UNSUPPORTED"),
+        || reply(501, ""),
+        || error(400, "NAME_INVALID"),
+        || reply(406, ""),
+        || reply(200, "<!doctype html><title>a registry</title>"),
+        || reply(200, ""),
+        || reply(200, "{}"),
+        || reply(200, r#"{"manifests":null}"#),
+    ];
+    for (at, answer) in answers.into_iter().enumerate() {
+        let listed = referrers(move |_| answer()).await;
+        assert_eq!(listed.unwrap(), [Digest::of(&[9])], "answer {at}");
+    }
+    assert_eq!(referrers(|_| page(&[])).await.unwrap(), [], "there is an API, and it lists none");
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_cannot_be_read_whole_is_an_error_and_not_a_lack_of_an_api() {
+    type Answer = fn(&str) -> Response<Body>;
+    fn second(line: &str, page_2: Response<Body>) -> Response<Body> {
+        match line.ends_with("?page=2") {
+            true => page_2,
+            false => onwards("?page=2", page(&[entry(1)])),
+        }
+    }
+    let of_sha512 =
+        json!({"mediaType": "x", "digest": format!("sha512:{}", "a".repeat(128)), "size": 1});
+    let of_sha512 = json!({"manifests": [entry(1), of_sha512]}).to_string();
+    let answers: [(Answer, Kind, &str); 11] = [
+        (
+            |_| onwards("https://elsewhere.example/x", page(&[entry(1)])),
+            Kind::Protocol,
+            "another host",
+        ),
+        (|_| page(&vec![entry(1); 4_097]), Kind::Protocol, "more than 4096 referrers"),
+        (
+            |line| {
+                let before = line.split_once('?').map_or("", |(_, query)| query);
+                onwards(&format!("?{before}x"), page(&[entry(1)]))
+            },
+            Kind::Protocol,
+            "more than 50 pages",
+        ),
+        (
+            |line| second(line, reply(200, "<html>")),
+            Kind::Protocol,
+            "breaks off: a page of it is no index",
+        ),
+        (|line| second(line, error(404, "NOT_FOUND")), Kind::NotFound, "breaks off: GET"),
+        (|line| second(line, error(405, "UNSUPPORTED")), Kind::Unsupported, "breaks off: GET"),
+        (|line| second(line, reply(406, "")), Kind::Protocol, "breaks off: GET"),
+        (|_| reply(200, r#"{"manifests":[{"size":1}]}"#), Kind::Corrupt, "missing field `digest`"),
+        (|_| reply(200, r#"{"manifests":["#), Kind::Corrupt, "cannot be read"),
+        (|_| with(reply(307, ""), "location", "/again"), Kind::Protocol, "more than 5 redirects"),
+        (|_| reply(307, ""), Kind::Protocol, "to nowhere"),
+    ];
+    let assert_told = |failed: Error, kind: Kind, says: &str| {
+        let told = failed.chain().join(": ");
+        assert!(failed.kind() == kind && told.contains(says), "{says}: {failed:?}");
+    };
+    for (answer, kind, says) in answers {
+        assert_told(referrers(answer).await.unwrap_err(), kind, says);
+    }
+    let listed = referrers(move |_| reply(200, of_sha512.clone())).await;
+    assert_told(listed.unwrap_err(), Kind::Corrupt, "aaa` is a SHA-512 digest, ECR stores SHA-256");
 }

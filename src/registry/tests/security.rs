@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use axum::{body::Body, http::Response};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::TryStreamExt;
 
-use super::fake::{Asked, Fake, MANIFEST, challenge, reply, with};
+use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Pointer, RawManifest, Repository, Tag, TagQuery},
     registry::{
@@ -208,6 +210,67 @@ async fn names_that_lead_elsewhere_or_steer_a_terminal_are_no_names() {
     }
     let raw = RawManifest::new(MANIFEST.into(), None).unwrap();
     assert!(matches!(raw.read(), Ok(Manifest::Image(_))));
+}
+
+/// What a registry answers to a login, with the secret in it.
+fn repeating(way: &str, secret: &str, asked: &Asked) -> Response<Body> {
+    let text = serde_json::json!(secret);
+    match way {
+        _ if asked.line.contains("cdn.example.com") => reply(403, "no"),
+        "field" => reply(200, format!(r#"{{"schemaVersion":{text}}}"#)),
+        "type" => reply(200, format!(r#"{{"mediaType":{text}}}"#)),
+        "served" => with(reply(200, "{}"), "content-type", &format!("x/{secret}")),
+        "digest" => reply(200, format!(r#"{{"manifests":[{{"digest":{text},"size":1}}]}}"#)),
+        "tags" => reply(200, format!(r#"{{"tags":{text}}}"#)),
+        "link" => {
+            let host = secret.to_ascii_lowercase();
+            with(reply(200, "{}"), "link", &format!("<https://{host}.example/x>; rel=next"))
+        }
+        "location" => with(reply(202, ""), "location", &format!("ftp://{secret}.example/x")),
+        "moved" => with(reply(307, ""), "location", &format!("https://cdn.example.com/{secret}/x")),
+        "nowhere" if !asked.line.contains("/manifests/") => reply(307, ""),
+        "nowhere" => with(reply(307, ""), "location", &format!("/{secret}/x")),
+        "code" => error(403, secret),
+        _ => error(403, &format!("X\u{1b}{secret}")),
+    }
+}
+
+#[tokio::test]
+async fn what_a_registry_repeats_is_in_no_error_whatever_it_is_repeated_in() {
+    for password in ["hunter2", "hunter2-and-longer"] {
+        let credentials = Credentials::Basic { username: "r".into(), password: password.into() };
+        let encoded = BASE64_STANDARD.encode(format!("r:{password}"));
+        for way in [
+            "field", "type", "served", "digest", "tags", "link", "location", "moved", "nowhere",
+            "code", "steered",
+        ] {
+            for secret in [password, &encoded] {
+                let said = secret.to_owned();
+                let fake = Fake::new(move |asked| match asked.authorization {
+                    None if asked.line.contains(" r.example.com/") => challenge("Basic realm=x"),
+                    _ => repeating(way, &said, asked),
+                })
+                .await;
+                let settings = Settings { credentials: credentials.clone(), ..Settings::default() };
+                let registry = fake.registry("r.example.com", settings);
+                let (repository, tags) = (repository(), TagQuery::Names);
+                let failed = match way {
+                    "tags" | "link" => {
+                        registry.tags(&repository, tags).try_collect::<Vec<_>>().await.map(drop)
+                    }
+                    "digest" => registry.referrers(&repository, &Digest::of(b"x")).await.map(drop),
+                    "location" => registry.start_upload(&repository, None).await.map(drop),
+                    _ => registry.manifest(&repository, &tag()).await.map(drop),
+                };
+                let told = format!("{:?}", failed.unwrap_err());
+                assert!(!told.contains(secret), "{way}: {told}");
+                assert!(
+                    told.contains("(hidden)") || told.contains("repeats the login"),
+                    "{way}: {told}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A registry that repeats whatever it was sent: in the text of its refusals, where a careless
-//! server or a proxy with debugging switched on puts it.
+//! server or a proxy with debugging switched on puts it, and in what it gives.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -10,6 +10,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ecr_mirror::model::Digest;
 use serde_json::json;
+use url::form_urlencoded;
 
 /// The one layer of every image here.
 const LAYER: &[u8] = b"a layer";
@@ -34,6 +35,8 @@ pub(super) struct Given {
 /// - `signed`: redirects blobs to where they are refused
 /// - `open`: gives everything to anyone
 /// - `push`: takes uploads, and refuses what comes
+/// - `code`, `field`, `type`, `served`, `platform`, `listed`, `moved`: wants a user's name and
+///   password, and has the password in that part of what it answers
 pub(super) fn serve(given: &Given) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,13 +80,21 @@ impl Asked {
         Ok(Self { method, target, authorization })
     }
 
+    /// User's name and password.
+    fn pair(&self) -> String {
+        let header = self.authorization.as_deref().unwrap_or_default();
+        let encoded = header.split(' ').nth(1).unwrap_or_default();
+        String::from_utf8(STANDARD.decode(encoded).unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn password(&self) -> String {
+        self.pair().split_once(':').map_or(String::new(), |(_, password)| password.to_owned())
+    }
+
     /// Everything secret that came with it, in every form a server would have it in.
     fn repeated(&self) -> String {
         let header = self.authorization.clone().unwrap_or_default();
-        let encoded = header.split(' ').nth(1).unwrap_or_default();
-        let pair = String::from_utf8(STANDARD.decode(encoded).unwrap_or_default());
-        let pair = pair.unwrap_or_default();
-        let password = pair.split_once(':').map_or("", |(_, password)| password);
+        let (pair, password) = (self.pair(), self.password());
         let target = &self.target;
         format!("no to `{header}`, that is `{pair}` or `{password}`, and to {target}")
     }
@@ -111,7 +122,7 @@ fn decide(asked: &Asked, address: SocketAddr, given: &Given) -> Answer {
             (401, String::new(), json!({ "details": asked.repeated() }).to_string().into())
         }
         ["", "giving"] => (200, String::new(), json!({ "token": given.token }).to_string().into()),
-        ["", "cdn"] => (403, String::new(), asked.repeated().into()),
+        ["", "cdn", ..] => (403, String::new(), asked.repeated().into()),
         ["", "v2", kind, ..] if asked.authorization.is_none() && challenge(kind).is_some() => {
             let challenge = challenge(kind).unwrap().replace("HOST", &address.to_string());
             (401, format!("www-authenticate: {challenge}\r\n"), Vec::new())
@@ -135,13 +146,40 @@ fn decide(asked: &Asked, address: SocketAddr, given: &Given) -> Answer {
         ["", "v2", "push", ..] if asked.method != "PUT" => refusal(404, "NAME_UNKNOWN", asked),
         ["", "v2", "denied", ..] => refusal(403, "DENIED", asked),
         ["", "v2", "push", ..] => refusal(400, "UNSUPPORTED", asked),
+        ["", "v2", kind, ..] => repeating(kind, path, &asked.password())
+            .unwrap_or_else(|| refusal(401, "UNAUTHORIZED", asked)),
         _ => refusal(401, "UNAUTHORIZED", asked),
     }
 }
 
+/// An answer of this kind with the password in it.
+fn repeating(kind: &str, path: &str, password: &str) -> Option<Answer> {
+    let given = |document: serde_json::Value| (200, String::new(), document.to_string().into());
+    let digest = Digest::of(LAYER);
+    Some(match kind {
+        "code" => {
+            (403, String::new(), json!({ "errors": [{ "code": password }] }).to_string().into())
+        }
+        "field" => given(json!({ "schemaVersion": password })),
+        "type" => given(json!({ "mediaType": password })),
+        "served" => (200, format!("content-type: x/{password}\r\n"), b"{}".to_vec()),
+        "platform" => {
+            let platform = json!({ "os": password, "architecture": "amd64" });
+            given(json!({ "manifests": [{ "digest": digest, "size": 1, "platform": platform }] }))
+        }
+        "listed" if path.ends_with("/tags/list") => given(json!({ "tags": password })),
+        "moved" => {
+            let part = form_urlencoded::byte_serialize(password.as_bytes()).collect::<String>();
+            (307, format!("location: /cdn/{part}/x\r\n"), Vec::new())
+        }
+        _ => return None,
+    })
+}
+
 fn challenge(kind: &str) -> Option<&'static str> {
     match kind {
-        "basic" | "denied" => Some("Basic realm=\"it\""),
+        "basic" | "denied" | "code" | "field" | "type" | "served" | "platform" | "listed"
+        | "moved" => Some("Basic realm=\"it\""),
         "token" => Some("Bearer realm=\"http://HOST/refusing\",service=\"it\""),
         "bearer" => Some("Bearer realm=\"http://HOST/giving\",service=\"it\""),
         _ => None,

@@ -178,7 +178,7 @@ async fn json_nested_without_measure_is_no_document() {
     for (place, says) in [
         ("/manifests/1", "is not a manifest"),
         ("/token?scope=repository%3Ax%2Fy%3Apull", "the answer is no token"),
-        ("/tags/list?n=1000", "the answer is no list"),
+        ("/tags/list?n=1000", "it is no list"),
     ] {
         let deep = deep.clone();
         let host = Host::serve(|address| {
