@@ -3,20 +3,14 @@
 //! No consumer ever sees the last chunk of a blob whose digest or length is
 //! wrong, so that an upload of it cannot complete.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::sync::mpsc;
 
-use super::{ByteStream, Meter, Source};
+use super::{ByteStream, Meter, Source, pulse::Pulse};
 use crate::model::{
     Descriptor, Digest, Error, Kind, Platform, Repository, Result,
     content::{MANIFEST_LIMIT, too_large},
@@ -156,7 +150,6 @@ pub fn verified<S: Source>(
         stream: None,
         fruitless: 0,
         pulse: Pulse::default(),
-        trickles: 0,
     };
     let chunks = stream::try_unfold(download, |mut download| async move {
         Ok(download.next().await?.map(|chunk| (chunk, download)))
@@ -172,36 +165,9 @@ struct Download<S> {
     offset: u64,
     hasher: Sha256,
     stream: Option<ByteStream>,
-    /// Attempts in a row that brought no byte, or only a trickle.
+    /// Attempts in a row that brought no byte, or so far ended as a trickle.
     fruitless: u32,
     pulse: Pulse,
-    /// Attempts that ended as a trickle, in a row or not.
-    trickles: u32,
-}
-
-/// The least that a source sends of a blob, in bytes a second on average.
-const TRICKLE: u64 = 1_024;
-
-/// How fast a blob comes, over all attempts: a trickle would hold for days what others wait for.
-#[derive(Debug, Default)]
-struct Pulse {
-    came: u64,
-    /// Spent waiting for that; while the blob waits for its readers, no time passes.
-    waited: Duration,
-}
-
-impl Pulse {
-    /// Takes note of bytes and the wait for them; what came in all, when that was a trickle for
-    /// as long as this.
-    fn felt(&mut self, bytes: usize, waited: Duration, long: Duration) -> Option<u64> {
-        self.came += bytes as u64;
-        self.waited += waited;
-        if self.waited < long {
-            return None;
-        }
-        let Self { came, waited } = std::mem::take(self);
-        (came < (waited.as_secs_f64() * TRICKLE as f64) as u64).then_some(came)
-    }
 }
 
 impl<S: Source> Download<S> {
@@ -236,33 +202,19 @@ impl<S: Source> Download<S> {
                 self.stream.insert(opened)
             }
         };
-        let (patience, begun) = (self.meter.patience.stall.read, Instant::now());
-        let stalled = |what: String| {
-            Error::new(Kind::Stalled, format!("{what} for {} s", patience.as_secs()))
-        };
-        let chunk = match timeout(patience, stream.next()).await {
-            Ok(Some(chunk)) => chunk?,
-            Ok(None) => {
-                let problem =
-                    format!("the connection ended after {} of {} B", self.offset, self.blob.size);
-                return Err(Error::new(Kind::Unavailable, problem));
-            }
-            Err(_) => return Err(stalled("nothing came".to_owned())),
-        };
-        let trickle = self.pulse.felt(chunk.len(), begun.elapsed(), patience);
-        let is_last = self.offset + chunk.len() as u64 >= self.blob.size;
-        let Some(came) = trickle.filter(|_| !is_last) else { return Ok(chunk) };
-        self.fruitless = self.trickles;
-        self.trickles += 1;
-        Err(stalled(format!("no more than {came} B came")).hint(
-            "where the line itself is slow, a lower `concurrency` leaves each blob more of it",
-        ))
+        let chunk = self.pulse.next(stream, self.meter.patience.stall.read).await;
+        chunk.unwrap_or_else(|| {
+            let problem =
+                format!("the connection ended after {} of {} B", self.offset, self.blob.size);
+            Err(Error::new(Kind::Unavailable, problem))
+        })
     }
 
     /// Gets ready to continue, or gives up.
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.stream = None;
-        self.fruitless += 1;
+        // a trickle brings bytes, and counts all the same
+        self.fruitless = (self.fruitless + 1).max(self.pulse.trickles);
         tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke");
         self.meter.retry().pause(&self.meter, error, self.fruitless).await
     }
@@ -336,28 +288,5 @@ async fn feed(mut stream: ByteStream, mut senders: Vec<mpsc::Sender<Result<Bytes
         if senders.is_empty() {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trickle_is_what_comes_slowly_for_long_and_nothing_else() {
-        let long = Duration::from_secs(30);
-        let felt = |beats: &[(usize, u64)]| {
-            let mut pulse = Pulse::default();
-            let feel = |(bytes, waited): &(usize, u64)| {
-                pulse.felt(*bytes, Duration::from_secs(*waited), long)
-            };
-            beats.iter().map(feel).collect::<Vec<_>>()
-        };
-        assert_eq!(felt(&[(1, 10); 4]), [None, None, Some(3), None]);
-        // a pause, and then as much as it takes
-        assert_eq!(felt(&[(30_000, 29), (720, 1)]), [None, None]);
-        assert_eq!(felt(&[(30_000, 29), (719, 1)]), [None, Some(30_719)]);
-        // what is ready whenever it is asked for, however seldom that is
-        assert_eq!(felt(&[(1, 0); 4]), [None; 4]);
     }
 }

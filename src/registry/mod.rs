@@ -30,6 +30,7 @@ mod hub;
 mod paging;
 mod path;
 mod patience;
+mod pulse;
 mod quay;
 mod range;
 mod sent;

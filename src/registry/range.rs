@@ -9,17 +9,9 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use http::{StatusCode, header};
-use tokio::time::timeout;
 
-use super::{ByteStream, body::corrupt, exchange::Answer};
+use super::{ByteStream, body::corrupt, exchange::Answer, pulse::Pulse};
 use crate::model::{Descriptor, Error, Kind, Result};
-
-/// What has to come a second of what is skipped, in bytes, once [`PATIENCE`] is over: one that
-/// trickles is as bad as one that stalls.
-const SLOWEST: u64 = 1024;
-
-/// How long what is skipped may take in any case.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How many bytes of the answer to skip, if it is about this part of this blob.
 pub(super) fn skip(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
@@ -62,17 +54,16 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 ///
 /// # Errors
 /// Those of the stream, and [`Kind::Stalled`] where nothing comes for `stall`, or too little.
-pub(super) async fn without(skip: u64, stream: ByteStream, stall: Duration) -> Result<ByteStream> {
-    let longest = PATIENCE + Duration::from_secs(skip / SLOWEST);
-    let skipped = timeout(longest, skipped(skip, stream, stall)).await;
-    skipped.unwrap_or_else(|_| Err(stalled(format!("{skip} B did not come again"), longest)))
-}
-
-async fn skipped(mut left: u64, mut stream: ByteStream, stall: Duration) -> Result<ByteStream> {
+pub(super) async fn without(
+    skip: u64,
+    mut stream: ByteStream,
+    stall: Duration,
+) -> Result<ByteStream> {
+    let (mut left, mut pulse) = (skip, Pulse::default());
     while left > 0 {
-        let next = timeout(stall, stream.next()).await;
-        let next = next.map_err(|_| stalled("nothing came".to_owned(), stall))?;
-        let Some(chunk) = next else { return Ok(stream::empty().boxed()) };
+        let Some(chunk) = pulse.next(&mut stream, stall).await else {
+            return Ok(stream::empty().boxed());
+        };
         let mut chunk = chunk?;
         let cut = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
         left -= cut as u64;
@@ -82,10 +73,6 @@ async fn skipped(mut left: u64, mut stream: ByteStream, stall: Duration) -> Resu
         }
     }
     Ok(stream)
-}
-
-fn stalled(problem: String, after: Duration) -> Error {
-    Error::new(Kind::Stalled, format!("{problem} for {} s", after.as_secs()))
 }
 
 #[cfg(test)]
