@@ -74,6 +74,15 @@ impl Destination for Target {
         either!(self, it => it.missing_manifests(repository, digests))
     }
 
+    async fn missing_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        referrers: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        either!(self, it => it.missing_referrers(repository, subject, referrers))
+    }
+
     async fn missing_blobs(
         &self,
         repository: &Repository,

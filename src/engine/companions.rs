@@ -5,7 +5,10 @@
 //! appear only after it was mirrored. What a destination refuses is a warning,
 //! never the image's failure.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::future::{join_all, try_join_all};
 
@@ -34,6 +37,7 @@ const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 /// Something that refers to an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Companion {
+    subject: Digest,
     digest: Digest,
     /// cosign's name for it; referrers have none.
     tag: Option<Tag>,
@@ -239,7 +243,7 @@ async fn companions<S: Source>(
         }
         let tag = cosign_tag(subject, ending);
         match source.resolve(&reader.repository, &tag).await {
-            Ok(digest) => Ok(Some(Companion { digest, tag: Some(tag) })),
+            Ok(digest) => Ok(Some(Companion { subject: subject.clone(), digest, tag: Some(tag) })),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -247,7 +251,8 @@ async fn companions<S: Source>(
     let (referrers, tagged) =
         futures::join!(source.referrers(&reader.repository, subject), try_join_all(tagged));
     let referrers = referrers?.into_iter().filter(|it| wanted.admit(it.artifact_type.as_deref()));
-    let referrers = referrers.map(|it| Companion { digest: it.digest, tag: None });
+    let referrers =
+        referrers.map(|it| Companion { subject: subject.clone(), digest: it.digest, tag: None });
     Ok(referrers.chain(tagged?.into_iter().flatten()).collect())
 }
 
@@ -262,21 +267,23 @@ async fn missing<'a, D: Destination>(
 ) -> Result<Vec<&'a Companion>> {
     let (destination, repository) = (&group.end.destination, &group.repository);
     let tags: Vec<Tag> = found.iter().filter_map(|it| it.tag.clone()).collect();
-    let untagged = found.iter().filter(|it| it.tag.is_none());
-    let digests: Vec<Digest> = untagged.map(|it| it.digest.clone()).collect();
     let current = match tags.is_empty() {
         true => None,
         false => destination.current(repository, &tags).await?,
     };
     let current = current.unwrap_or_default();
-    let absent = match digests.is_empty() {
-        true => HashSet::new(),
-        false => match destination.missing_manifests(repository, &digests).await {
+    let mut referrers: HashMap<&Digest, Vec<Digest>> = HashMap::new();
+    for it in found.iter().filter(|it| it.tag.is_none()) {
+        referrers.entry(&it.subject).or_default().push(it.digest.clone());
+    }
+    let mut absent = HashSet::new();
+    for (subject, digests) in referrers {
+        match destination.missing_referrers(repository, subject, &digests).await {
             // a plan makes no repository
-            Err(error) if error.kind() == Kind::RepositoryMissing => digests.into_iter().collect(),
-            absent => absent?,
-        },
-    };
+            Err(error) if error.kind() == Kind::RepositoryMissing => absent.extend(digests),
+            missing => absent.extend(missing?),
+        }
+    }
     let is_missing = |it: &&Companion| match &it.tag {
         Some(tag) => current.get(tag) != Some(&it.digest),
         None => absent.contains(&it.digest),

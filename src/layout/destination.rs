@@ -83,6 +83,23 @@ impl Destination for Layout {
         self.without(digests, |store, digest| store.is_whole(digest, None)).await
     }
 
+    async fn missing_referrers(
+        &self,
+        _repository: &Repository,
+        _subject: &Digest,
+        referrers: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        let (store, referrers) = (Arc::clone(&self.store), referrers.to_vec());
+        on_disk(move || {
+            let index = Index::read(store.directory())?;
+            let is_there = |digest: &Digest| {
+                index.media_type(digest).is_some_and(|it| store.is_whole(digest, Some(it)))
+            };
+            Ok(referrers.into_iter().filter(|digest| !is_there(digest)).collect())
+        })
+        .await
+    }
+
     async fn missing_blobs(
         &self,
         _repository: &Repository,

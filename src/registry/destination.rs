@@ -59,6 +59,22 @@ impl Destination for Registry {
         Ok(others(digests, found.await?))
     }
 
+    async fn missing_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        referrers: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        let listed = self.list_referrers(repository, subject).await?;
+        let listed: HashSet<Digest> = listed.into_iter().map(|listed| listed.digest).collect();
+        let (listed, unlisted): (Vec<Digest>, Vec<Digest>) =
+            referrers.iter().cloned().partition(|referrer| listed.contains(referrer));
+        // what was deleted since may still be listed
+        let mut missing = self.missing_manifests(repository, &listed).await?;
+        missing.extend(unlisted);
+        Ok(missing)
+    }
+
     async fn missing_blobs(
         &self,
         repository: &Repository,

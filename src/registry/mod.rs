@@ -203,6 +203,17 @@ pub trait Destination: Send + Sync + 'static {
         digests: &[Digest],
     ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
 
+    /// Those of the subject's referrers that are not in the repository, or are not listed there as
+    /// such: where the destination does not do that by itself, a run may have broken off between.
+    fn missing_referrers(
+        &self,
+        repository: &Repository,
+        _subject: &Digest,
+        referrers: &[Digest],
+    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send {
+        self.missing_manifests(repository, referrers)
+    }
+
     /// Those of these blobs that are not in the repository.
     fn missing_blobs(
         &self,

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
+use crate::model::RawManifest;
 
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -228,4 +229,32 @@ async fn a_damaged_layout_as_source_fails_and_names_the_file() {
         assert!(outcome.contains(Digest::of(b"layer 0").hex()), "{outcome}");
     }
     assert!(world.plain.plain().store().tag("x", "1").is_none());
+}
+
+#[tokio::test]
+async fn a_referrer_that_is_there_and_was_never_listed_counts_as_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let images = by_hand(place.path(), &[Some("1")]);
+    let refer = |artifact_type: &str| {
+        let referrer = json!({
+            "schemaVersion": 2,
+            "mediaType": IMAGE_TYPE,
+            "artifactType": artifact_type,
+            "config": {"mediaType": "application/x", "digest": put(place.path(), b"{}"), "size": 2},
+            "layers": [],
+            "subject": {"mediaType": IMAGE_TYPE, "digest": images[0], "size": 1},
+        });
+        RawManifest::new(referrer.to_string().into(), None).unwrap()
+    };
+    let (listed, unlisted) = (refer("application/a"), refer("application/b"));
+    let layout = Layout::new(place.path(), Naming::Tag, Arc::default());
+    let repository = "x".parse().unwrap();
+    layout.push_manifest(&repository, &listed, None).await.unwrap();
+    put(place.path(), unlisted.bytes());
+    let asked = [listed.digest().clone(), unlisted.digest().clone()];
+    let missing = layout.missing_referrers(&repository, &images[0], &asked).await.unwrap();
+    assert_eq!(missing, [unlisted.digest().clone()].into());
+    layout.push_manifest(&repository, &unlisted, None).await.unwrap();
+    let missing = layout.missing_referrers(&repository, &images[0], &asked).await.unwrap();
+    assert!(missing.is_empty(), "{missing:?}");
 }

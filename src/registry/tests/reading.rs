@@ -295,16 +295,16 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
 async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_still() {
     let fake = Fake::new(|asked| {
         let is_first = asked.range.is_none();
-        let chunks = stream::iter(b"0123456789").enumerate().then(move |(at, byte)| async move {
+        let chunks = stream::iter(0_u8..10).enumerate().then(move |(at, byte)| async move {
             if !is_first || at == 8 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             match is_first && at == 8 {
                 true => Err(std::io::Error::other("cut")),
-                false => Ok(Bytes::copy_from_slice(&[*byte])),
+                false => Ok(Bytes::from(vec![byte; 200])),
             }
         });
-        with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+        with(reply(200, Body::from_stream(chunks)), "content-length", "2000")
     })
     .await;
     let stall = Stall { read: Duration::from_millis(400), ..Stall::default() };
@@ -315,8 +315,9 @@ async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_s
     let host = "ghcr.io".parse().unwrap();
     let registry =
         Registry::new(host, Settings::default(), &transport, Arc::clone(&meter)).unwrap();
-    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(b"0123456789"), meter);
-    assert_eq!(body.read().await.unwrap(), b"0123456789");
+    let content: Vec<u8> = (0..10).flat_map(|byte| vec![byte; 200]).collect();
+    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), meter);
+    assert_eq!(body.read().await.unwrap(), content);
     assert_eq!(fake.asked().len(), 2);
 }
 

@@ -61,6 +61,11 @@ async fn a_fallback_tag_lists_each_referrer_once_and_is_read_back() {
             (signature.digest(), Some("application/vnd.dev.sigstore.bundle")),
         ]
     );
+    // the fake has every manifest it is asked for, but this one was never listed
+    let unlisted = referrer(&subject, "application/x");
+    let asked = [sbom.digest().clone(), unlisted.digest().clone()];
+    let missing = registry.missing_referrers(&repository, &subject, &asked).await.unwrap();
+    assert_eq!(missing, [unlisted.digest().clone()].into());
 }
 
 #[tokio::test]
