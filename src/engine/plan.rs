@@ -19,7 +19,7 @@ use super::{
 use crate::{
     model::{
         Attestations, Descriptor, Digest, Error, Image, Kind, Manifest, Platform, Platforms,
-        Pointer, RawManifest, Result, Shape, Target, Want, content::Index, filter,
+        Pointer, RawManifest, Result, Shape, Target, Want, content::Index, filter, nesting::DEPTH,
     },
     registry::{Destination, Mutability, Source},
 };
@@ -206,7 +206,7 @@ async fn platforms_there<S: Source, D: Destination>(
 ) -> Result<Vec<Platform>> {
     let (mut platforms, mut seen) = (Vec::new(), HashSet::new());
     let mut entries = index.manifests.clone();
-    for _ in 0..tree::DEPTH {
+    for _ in 0..DEPTH {
         let told = entries.iter().filter_map(|entry| entry.platform.clone());
         let told = told.filter(|platform| !platform.is_unknown());
         platforms.extend(told.filter(|platform| seen.insert(platform.clone())));

@@ -11,18 +11,10 @@ use crate::{
         Want,
         content::{ImageManifest, Index},
         filter::{self, Entry, Filtered},
+        nesting::Nesting,
     },
     registry::Source,
 };
-
-/// How many entries the indexes of one image may have in all: real ones have a few dozen.
-const ENTRIES: usize = 4_096;
-
-/// How many bytes the indexes below the root may have in all: real ones have some KiB.
-const INDEX_BYTES: usize = 8 << 20;
-
-/// How deep indexes may be nested: real ones are one deep.
-pub(super) const DEPTH: usize = 4;
 
 /// An image's manifests, as the destination is to hold them.
 #[derive(Debug, Clone)]
@@ -61,7 +53,7 @@ pub(super) async fn build<S: Source>(
     match raw.read()? {
         Manifest::Image(image) => single(reader, raw, &image, want).await,
         Manifest::Index(index) => {
-            let walk = Walk { depth: 0, entries: &mut 0, bytes: &mut 0 };
+            let walk = Walk { depth: 0, nesting: &mut Nesting::default() };
             let shaped = shape(reader, (&raw, &index), want, walk).await?;
             listed(reader, digest, shaped, want).await
         }
@@ -123,41 +115,27 @@ fn only_image(leaves: &[Descriptor]) -> Result<&Descriptor> {
     }
 }
 
-/// How far the walk through nested indexes has come.
+/// Where the walk through nested indexes is.
 struct Walk<'a> {
     depth: usize,
-    /// Entries of all indexes so far.
-    entries: &'a mut usize,
-    /// Bytes of all nested indexes so far.
-    bytes: &'a mut usize,
-}
-
-impl Walk<'_> {
-    /// The same walk, for an entry.
-    fn on(&mut self) -> Walk<'_> {
-        Walk { depth: self.depth, entries: self.entries, bytes: self.bytes }
-    }
+    nesting: &'a mut Nesting,
 }
 
 fn shape<'a, S: Source>(
     reader: &'a Reader<S>,
     (raw, index): (&'a RawManifest, &'a Index),
     want: &'a Want,
-    mut walk: Walk<'a>,
+    Walk { depth, nesting }: Walk<'a>,
 ) -> BoxFuture<'a, Result<Shaped>> {
     async move {
-        *walk.entries += index.manifests.len();
-        if *walk.entries > ENTRIES {
-            let problem = format!("the image's indexes have more than {ENTRIES} entries");
-            return Err(Error::new(Kind::Unsupported, problem));
-        }
+        nesting.enter(raw, index, depth)?;
         let mut known = HashMap::new();
         let mut inner: HashMap<Digest, Shaped> = HashMap::new();
         for entry in &index.manifests {
             if known.contains_key(&entry.digest) {
                 continue;
             }
-            match look_into(reader, entry, want, walk.on()).await? {
+            match look_into(reader, entry, want, Walk { depth, nesting }).await? {
                 Some(Inside::Index(shaped)) => {
                     known.insert(entry.digest.clone(), Entry::Index(shaped.filtered.clone()));
                     inner.insert(shaped.filtered.manifest.digest().clone(), shaped);
@@ -206,18 +184,9 @@ async fn look_into<S: Source>(
     if !entry.is_index() && !untold {
         return Ok(None);
     }
-    if walk.depth >= DEPTH {
-        let problem = format!("the index is nested more than {DEPTH} deep");
-        return Err(Error::new(Kind::Unsupported, problem));
-    }
     let raw = reader.manifest(&entry.digest).await?;
     Ok(match raw.read()? {
         Manifest::Index(index) => {
-            *walk.bytes += raw.bytes().len();
-            if *walk.bytes > INDEX_BYTES {
-                let problem = format!("the image's indexes have more than {INDEX_BYTES} B in all");
-                return Err(Error::new(Kind::Unsupported, problem));
-            }
             let walk = Walk { depth: walk.depth + 1, ..walk };
             Some(Inside::Index(shape(reader, (&raw, &index), want, walk).await?))
         }

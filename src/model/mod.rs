@@ -9,6 +9,7 @@ pub mod event;
 pub mod filter;
 pub mod image;
 pub mod names;
+pub mod nesting;
 pub mod outcome;
 pub mod platform;
 pub mod pull_through;

@@ -28,6 +28,7 @@ use crate::{
         Repository, Result, Want,
         content::{ImageManifest, Index},
         filter::{self, Entry, Filtered},
+        nesting::Nesting,
         pull_through::{Cache, Upstream},
     },
     registry::{Source, body},
@@ -35,9 +36,6 @@ use crate::{
 
 /// Requests for one image that are under way at once.
 const AT_ONCE: usize = 8;
-
-/// How deep indexes may be nested, as in the mirror.
-const DEPTH: usize = 4;
 
 /// What is pulled.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +123,8 @@ impl<S: Source> Warmer<'_, S> {
 
     async fn warm_as_told(&self, pull: Pull<'_>) -> Result<Warmed> {
         let root = self.source.manifest(pull.repository, pull.at).await?;
-        let mut walk = Walk { source: &self.source, pull, images: BTreeMap::new(), manifests: 1 };
+        let (images, nesting) = (BTreeMap::new(), Nesting::default());
+        let mut walk = Walk { source: &self.source, pull, images, manifests: 1, nesting };
         let (platforms, warning) = match root.read()? {
             Manifest::Image(image) => walk.take_single(root.digest(), image).await?,
             Manifest::Index(index) => walk.take_index(&root, &index).await?,
@@ -201,6 +200,7 @@ struct Walk<'a, S> {
     images: BTreeMap<Digest, ImageManifest>,
     /// Manifests pulled so far.
     manifests: usize,
+    nesting: Nesting,
 }
 
 /// The platforms that are there, and a warning about those that are not.
@@ -225,13 +225,12 @@ impl<S: Source> Walk<'_, S> {
     /// The tag points to an index: those of its images that are wanted are pulled by digest.
     async fn take_index(&mut self, raw: &RawManifest, index: &Index) -> Result<Found> {
         let mut looked_into = HashMap::new();
-        let (filtered, leaves) = self.choose(raw, index, &mut looked_into, DEPTH).await?;
+        let (filtered, leaves) = self.choose(raw, index, &mut looked_into, 0).await?;
         let warning =
             filter::check_platforms(self.pull.want, &filtered.platforms, &filtered.available)?;
         let (known, unread): (Vec<Digest>, Vec<Digest>) =
             leaves.into_iter().partition(|leaf| looked_into.contains_key(leaf));
         self.images.extend(known.into_iter().filter_map(|leaf| looked_into.remove_entry(&leaf)));
-        let unread = Vec::from_iter(BTreeSet::from_iter(unread));
         self.manifests += unread.len();
         let (source, repository) = (self.source, self.pull.repository);
         let mut pulled: Vec<BoxFuture<'_, Result<(Digest, Manifest)>>> = Vec::new();
@@ -257,8 +256,9 @@ impl<S: Source> Walk<'_, S> {
         index: &'b Index,
         looked_into: &'b mut HashMap<Digest, ImageManifest>,
         depth: usize,
-    ) -> BoxFuture<'b, Result<(Filtered, Vec<Digest>)>> {
+    ) -> BoxFuture<'b, Result<(Filtered, BTreeSet<Digest>)>> {
         async move {
+            self.nesting.enter(raw, index, depth)?;
             let (mut known, mut nested) = (HashMap::new(), HashMap::new());
             for entry in &index.manifests {
                 let is_known =
@@ -270,9 +270,8 @@ impl<S: Source> Walk<'_, S> {
                 let inner = self.source.manifest(self.pull.repository, &at).await?;
                 self.manifests += 1;
                 match inner.read()? {
-                    Manifest::Index(_) if depth == 1 => return Err(too_deep()),
                     Manifest::Index(index) => {
-                        let chosen = self.choose(&inner, &index, looked_into, depth - 1).await?;
+                        let chosen = self.choose(&inner, &index, looked_into, depth + 1).await?;
                         nested.insert(chosen.0.manifest.digest().clone(), chosen.1);
                         known.insert(entry.digest.clone(), Entry::Index(chosen.0));
                     }
@@ -285,11 +284,14 @@ impl<S: Source> Walk<'_, S> {
                 }
             }
             let filtered = filter::filter(raw, index, self.pull.want, &known)?;
-            let below = |kept: &Descriptor| {
-                let one = || vec![kept.digest.clone()];
-                nested.get(&kept.digest).cloned().unwrap_or_else(one)
-            };
-            let leaves = filtered.kept.iter().flat_map(below).collect();
+            let mut leaves = BTreeSet::new();
+            for kept in &filtered.kept {
+                // an index may be listed more than once
+                match nested.get_mut(&kept.digest) {
+                    Some(below) => leaves.append(below),
+                    None => drop(leaves.insert(kept.digest.clone())),
+                }
+            }
             Ok((filtered, leaves))
         }
         .boxed()
@@ -309,10 +311,6 @@ impl<S: Source> Walk<'_, S> {
         };
         body::platform(config, open).await
     }
-}
-
-fn too_deep() -> Error {
-    Error::new(Kind::Unsupported, format!("the index is nested more than {DEPTH} deep"))
 }
 
 /// The error with what to do about it, where it does not say so itself.

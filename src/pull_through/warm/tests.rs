@@ -312,6 +312,29 @@ async fn nested_indexes_and_images_without_a_platform_are_looked_into_once() {
 }
 
 #[tokio::test]
+async fn indexes_that_list_the_same_again_and_again_are_pulled_once_and_too_much_is_refused() {
+    let mut shelf = Shelf::default();
+    let amd = shelf.image("linux/amd64");
+    let inner = shelf.index(&vec![entry_for(&amd, "linux/amd64"); 1_300]);
+    let middle = shelf.index(&vec![entry(&inner); 1_300]);
+    let root = shelf.index(&vec![entry(&middle); 1_300]);
+    shelf.tag("1", root);
+    let more = shelf.index(&vec![entry(&middle); 1_500]);
+    shelf.tag("2", more);
+    let digests = [&middle, &inner, &amd].map(|it| it.digest().to_string());
+    let api = api(|_| true, url).await;
+    let begun = std::time::Instant::now();
+    let (warmed, shelf) = warm(shelf, "1", &want(&[]), &api).await;
+    assert_eq!(warmed.unwrap().effort.manifests, 4);
+    let asked = shelf.asked();
+    assert_eq!(asked[1..], digests, "each of them once");
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    let shelf = Arc::into_inner(shelf).unwrap();
+    let error = warm(shelf, "2", &want(&[]), &api).await.0.unwrap_err();
+    assert!(error.to_string().contains("more than 4096 entries"), "{error}");
+}
+
+#[tokio::test]
 async fn a_platform_that_is_missing_fails_or_is_told_and_one_image_tells_its_own() {
     let lenient = |want: Want| Want { missing: MissingPlatform::Warn, ..want };
     for (tag, want, expected) in [
