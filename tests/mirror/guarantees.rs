@@ -1,10 +1,8 @@
 //! What is promised is held: every test that the page names is one, and every link leads somewhere.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::rooms::sources;
 
 const PAGES: [&str; 2] = ["docs/guarantees.md", "SECURITY.md"];
 
@@ -14,21 +12,6 @@ fn home() -> &'static Path {
 
 fn page(name: &str) -> String {
     fs::read_to_string(home().join(name)).unwrap()
-}
-
-/// The Rust sources below a folder.
-fn sources(folder: &str) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![home().join(folder)]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() {
-                folders.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs") {
-                found.push(entry);
-            }
-        }
-    }
-    found
 }
 
 /// The tests of a source that run: `#[ignore]`d ones hold nothing.

@@ -1,3 +1,5 @@
+//! How requests are named, and whose URLs are taken for what.
+
 use super::*;
 use crate::registry::transport::Reach;
 
