@@ -77,10 +77,9 @@ impl Destination for Target {
     async fn missing_referrers(
         &self,
         repository: &Repository,
-        subject: &Digest,
-        referrers: &[Digest],
+        referrers: &HashMap<Digest, Vec<Digest>>,
     ) -> Result<HashSet<Digest>> {
-        either!(self, it => it.missing_referrers(repository, subject, referrers))
+        either!(self, it => it.missing_referrers(repository, referrers))
     }
 
     async fn missing_blobs(

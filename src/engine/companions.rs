@@ -272,18 +272,20 @@ async fn missing<'a, D: Destination>(
         false => destination.current(repository, &tags).await?,
     };
     let current = current.unwrap_or_default();
-    let mut referrers: HashMap<&Digest, Vec<Digest>> = HashMap::new();
+    let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();
     for it in found.iter().filter(|it| it.tag.is_none()) {
-        referrers.entry(&it.subject).or_default().push(it.digest.clone());
+        referrers.entry(it.subject.clone()).or_default().push(it.digest.clone());
     }
-    let mut absent = HashSet::new();
-    for (subject, digests) in referrers {
-        match destination.missing_referrers(repository, subject, &digests).await {
+    let absent = match referrers.is_empty() {
+        true => HashSet::new(),
+        false => match destination.missing_referrers(repository, &referrers).await {
             // a plan makes no repository
-            Err(error) if error.kind() == Kind::RepositoryMissing => absent.extend(digests),
-            missing => absent.extend(missing?),
-        }
-    }
+            Err(error) if error.kind() == Kind::RepositoryMissing => {
+                referrers.into_values().flatten().collect()
+            }
+            missing => missing?,
+        },
+    };
     let is_missing = |it: &&Companion| match &it.tag {
         Some(tag) => current.get(tag) != Some(&it.digest),
         None => absent.contains(&it.digest),

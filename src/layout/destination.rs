@@ -86,10 +86,10 @@ impl Destination for Layout {
     async fn missing_referrers(
         &self,
         _repository: &Repository,
-        _subject: &Digest,
-        referrers: &[Digest],
+        referrers: &HashMap<Digest, Vec<Digest>>,
     ) -> Result<HashSet<Digest>> {
-        let (store, referrers) = (Arc::clone(&self.store), referrers.to_vec());
+        let store = Arc::clone(&self.store);
+        let referrers: Vec<Digest> = referrers.values().flatten().cloned().collect();
         on_disk(move || {
             let index = Index::read(store.directory())?;
             let is_there = |digest: &Digest| {

@@ -62,13 +62,17 @@ impl Destination for Registry {
     async fn missing_referrers(
         &self,
         repository: &Repository,
-        subject: &Digest,
-        referrers: &[Digest],
+        referrers: &HashMap<Digest, Vec<Digest>>,
     ) -> Result<HashSet<Digest>> {
-        let listed = self.list_referrers(repository, subject).await?;
-        let listed: HashSet<Digest> = listed.into_iter().map(|listed| listed.digest).collect();
-        let (listed, unlisted): (Vec<Digest>, Vec<Digest>) =
-            referrers.iter().cloned().partition(|referrer| listed.contains(referrer));
+        let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
+        for (subject, digests) in referrers {
+            let known = self.list_referrers(repository, subject).await?;
+            let known: HashSet<Digest> = known.into_iter().map(|known| known.digest).collect();
+            let (there, rest): (Vec<Digest>, Vec<Digest>) =
+                digests.iter().cloned().partition(|digest| known.contains(digest));
+            listed.extend(there);
+            unlisted.extend(rest);
+        }
         // what was deleted since may still be listed
         let mut missing = self.missing_manifests(repository, &listed).await?;
         missing.extend(unlisted);

@@ -203,15 +203,16 @@ pub trait Destination: Send + Sync + 'static {
         digests: &[Digest],
     ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
 
-    /// Those of the subject's referrers that are not in the repository, or are not listed there as
-    /// such: where the destination does not do that by itself, a run may have broken off between.
+    /// Those of these referrers, told by their subjects, that are not in the repository, or are not
+    /// listed there as such: where the destination does not do that by itself, a run may have
+    /// broken off between.
     fn missing_referrers(
         &self,
         repository: &Repository,
-        _subject: &Digest,
-        referrers: &[Digest],
+        referrers: &HashMap<Digest, Vec<Digest>>,
     ) -> impl Future<Output = Result<HashSet<Digest>>> + Send {
-        self.missing_manifests(repository, referrers)
+        let all: Vec<Digest> = referrers.values().flatten().cloned().collect();
+        async move { self.missing_manifests(repository, &all).await }
     }
 
     /// Those of these blobs that are not in the repository.

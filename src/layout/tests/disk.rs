@@ -1,6 +1,6 @@
 //! Directories as they really are: made by others, damaged, full, or something else altogether.
 
-use std::fs;
+use std::{collections::HashMap, fs};
 
 use serde_json::json;
 
@@ -251,10 +251,11 @@ async fn a_referrer_that_is_there_and_was_never_listed_counts_as_missing() {
     let repository = "x".parse().unwrap();
     layout.push_manifest(&repository, &listed, None).await.unwrap();
     put(place.path(), unlisted.bytes());
-    let asked = [listed.digest().clone(), unlisted.digest().clone()];
-    let missing = layout.missing_referrers(&repository, &images[0], &asked).await.unwrap();
+    let asked = vec![listed.digest().clone(), unlisted.digest().clone()];
+    let asked = HashMap::from([(images[0].clone(), asked)]);
+    let missing = layout.missing_referrers(&repository, &asked).await.unwrap();
     assert_eq!(missing, [unlisted.digest().clone()].into());
     layout.push_manifest(&repository, &unlisted, None).await.unwrap();
-    let missing = layout.missing_referrers(&repository, &images[0], &asked).await.unwrap();
+    let missing = layout.missing_referrers(&repository, &asked).await.unwrap();
     assert!(missing.is_empty(), "{missing:?}");
 }

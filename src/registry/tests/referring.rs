@@ -1,6 +1,6 @@
 //! Referrers: where the registry has no API for them, and where its API breaks off.
 
-use std::sync::Mutex;
+use std::{collections::HashMap, sync::Mutex};
 
 use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
@@ -64,7 +64,8 @@ async fn a_fallback_tag_lists_each_referrer_once_and_is_read_back() {
     // the fake has every manifest it is asked for, but this one was never listed
     let unlisted = referrer(&subject, "application/x");
     let asked = [sbom.digest().clone(), unlisted.digest().clone()];
-    let missing = registry.missing_referrers(&repository, &subject, &asked).await.unwrap();
+    let asked = HashMap::from([(subject, asked.to_vec())]);
+    let missing = registry.missing_referrers(&repository, &asked).await.unwrap();
     assert_eq!(missing, [unlisted.digest().clone()].into());
 }
 
