@@ -42,4 +42,6 @@ pub mod model;
 pub mod output;
 pub mod pull_through;
 pub mod registry;
+pub mod remote;
+pub mod run;
 pub mod sandbox;

@@ -8,15 +8,15 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ecr_mirror::{
-    commands::{
-        ends::World,
-        mirroring::{Wanted, Work, carry_out},
-    },
     config::Config,
     engine::{Intent, Options, Shutdown},
     model::{
         event::{Event, Observer},
         outcome::{Outcome, Report},
+    },
+    run::{
+        registries::World,
+        sync::{Wanted, Work, carry_out},
     },
     sandbox::{self, Sandbox},
 };

@@ -16,7 +16,7 @@ use ecr_mirror::{
         Descriptor, DestinationId, Digest, Error, Image, Kind, Origin, Pointer, RawManifest,
         Repository, Result, Site, Tag, Target, Want, event::Silent, outcome::Outcome,
     },
-    registry::{
+    remote::{
         Allowance, Body, ByteStream, Destination, Meters, Mount, Mounting, Mutability, Session,
         Source,
     },

@@ -1,6 +1,6 @@
 //! `check`: whether `mirror.toml` is right. Reads no network.
 
-use super::mirroring::{configuration, warn};
+use super::{configuration, warn};
 use crate::{
     cli::Global,
     config::{Config, Entry, Tags},

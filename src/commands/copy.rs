@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::mirroring::{Wanted, Work, mirror};
+use super::mirror;
 use crate::{
     cli::{CopyArgs, Global},
     config::{Account, Aws, Config, Destination, Repositories},
@@ -13,6 +13,7 @@ use crate::{
         Repository, Result, Site, Tag, Target,
     },
     output::{Screen, json, table},
+    run::sync::{Wanted, Work},
 };
 
 /// Copies, and reports on stdout.

@@ -1,25 +1,23 @@
 //! `iam`: prints the policies that a configuration needs, and nothing more.
 
+mod actions;
 mod grants;
 mod mirror;
 mod pull;
 mod pull_through;
-mod rights;
 
 use std::collections::BTreeSet;
 
-use self::{
-    mirror::{Listing, Mounts, Pull, Push, Tagging, Warm, mirror},
-    pull::{Node, pull},
-    pull_through::{Caching, pull_through},
-};
-use super::mirroring::configuration;
+use super::configuration;
 use crate::{
     cli::{Global, IamPolicy},
     config::{Cache, CachedPlace, Config, Destination, Entry, Tags},
     model::{Create, DestinationId, EcrHost, Repository, Result},
     output::Screen,
 };
+use mirror::{Listing, Mounts, Pull, Push, Tagging, Warm, mirror};
+use pull::{Node, pull};
+use pull_through::{Caching, pull_through};
 
 /// Prints the policy on stdout.
 ///

@@ -6,19 +6,19 @@ use std::io::{self, Write};
 use futures::FutureExt;
 use serde::Serialize;
 
-use super::{
-    ends::World,
-    expand::{Cached, Item, expand, offline},
-    mirroring::configuration,
-};
+use super::configuration;
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
     model::{Error, Image, Kind, Pointer, Result},
     output::{
-        Screen, failure,
+        Screen, error,
         progress::Watch,
         table::{self, Line},
+    },
+    run::{
+        registries::World,
+        select_images::{Cached, Item, expand, offline},
     },
 };
 
@@ -42,7 +42,7 @@ pub async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<
         false => table(out, &rows, screen.width()),
     })?;
     for error in &failures {
-        failure::print(screen, error);
+        error::print(screen, error);
     }
     Ok(if failures.is_empty() { 0 } else { 1 })
 }

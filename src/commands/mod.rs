@@ -3,27 +3,30 @@
 pub mod check;
 pub mod completions;
 pub mod copy;
-pub mod ends;
-mod expand;
 pub mod iam;
 pub mod images;
-mod lock;
 pub mod man;
-pub mod mirroring;
 pub mod plan;
 pub mod pull_through;
 pub mod sandbox;
-mod supply;
 pub mod sync;
-mod target;
-mod warming;
+
+use std::{convert::Infallible, future::pending};
 
 use futures::FutureExt;
+use tokio::time::Instant;
 
 use crate::{
-    cli::{Cli, Command},
-    model::{Error, Kind},
-    output::{Screen, failure, log},
+    cli::{Cli, Command, Global},
+    config::Config,
+    engine::Shutdown,
+    model::{Error, Kind, Result, outcome::Report},
+    output::{Screen, error, log, progress::Watch},
+    run::{
+        lock_file::Lock,
+        registries::World,
+        sync::{Work, carry_out_locking},
+    },
 };
 
 /// Carries out the command and returns the process's exit status.
@@ -47,7 +50,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Man { directory } => man::run(&directory),
     };
     ended.unwrap_or_else(|error| {
-        failure::print(&screen, &error);
+        error::print(&screen, &error);
         status(&error)
     })
 }
@@ -57,5 +60,60 @@ fn status(error: &Error) -> u8 {
     match error.kind() {
         Kind::Configuration => 2,
         _ => 1,
+    }
+}
+
+/// Reads the configuration that the command line names.
+///
+/// # Errors
+/// [`Kind::Configuration`], whose message is the whole explanation.
+pub(crate) fn configuration(global: &Global) -> Result<Config> {
+    let environment = |name: &str| std::env::var(name).ok();
+    Config::load(&global.config, &environment).map_err(|error| {
+        let text = error.to_string();
+        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
+    })
+}
+
+/// Says what the configuration is to be warned of.
+pub(crate) fn warn(screen: &Screen, config: &Config) {
+    for warning in &config.warnings {
+        error::warn(screen, warning);
+    }
+}
+
+/// Mirrors the images, or plans to, with progress on stderr, and reports; at the deadline it is
+/// told to end.
+///
+/// # Errors
+/// When nothing was attempted: what is wrong with an image is in its row.
+pub(crate) async fn mirror(
+    global: &Global,
+    screen: &Screen,
+    work: Work<'_>,
+    deadline: Option<Instant>,
+) -> Result<(Report, Lock)> {
+    let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
+    let watch = Watch::start(global.progress(), screen);
+    let shutdown = Shutdown::default();
+    let report = tokio::select! {
+        report = carry_out_locking(&world, work, watch.observer(), &shutdown) => report,
+        failed = shutdown.heed_signals() => match failed {
+            Err(cause) => {
+                return Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause));
+            }
+            Ok(never) => match never {},
+        },
+        never = heed(deadline, &shutdown) => match never {},
+    };
+    drop(watch);
+    world.close().await;
+    report
+}
+
+async fn heed(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
+    match deadline {
+        Some(at) => shutdown.heed_deadline(at).await,
+        None => pending().await,
     }
 }

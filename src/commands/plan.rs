@@ -1,11 +1,12 @@
 //! `plan`: what `sync` would do and what it would cost. Writes nothing.
 
-use super::mirroring::{Wanted, Work, configuration, mirror, warn};
+use super::{configuration, mirror, warn};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Intent, Options},
     model::Result,
     output::{Screen, file, json, table},
+    run::sync::{Wanted, Work},
 };
 
 /// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.

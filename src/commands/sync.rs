@@ -2,12 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::mirroring::{Wanted, Work, configuration, mirror};
+use super::{configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Intent, Options},
     model::{Error, Kind, Result},
-    output::{Screen, failure, file, json, table},
+    output::{Screen, error, file, json, table},
+    run::sync::{Wanted, Work},
 };
 
 /// Mirrors, and reports on stdout, and into a file where one is named.
@@ -49,7 +50,7 @@ pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8>
         false => table::sync(out, &report, screen.width()),
     })?;
     if let Err(error) = &locked {
-        failure::print(screen, error);
+        error::print(screen, error);
     }
     saved.map(|_| report.exit.max(u8::from(locked.is_err())))
 }

@@ -4,8 +4,8 @@ use super::{
     Entry, Retag, Tables, Tags,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
-    routes::{self, Way},
     select,
+    via::{self, Way},
 };
 use crate::model::{
     Attestations, Digest, MissingPlatform, Platforms, Reference, Shape, Signatures, Tag, Via, Want,
@@ -126,7 +126,7 @@ pub(super) fn read(
         via: own.via.or(defaults.via).unwrap_or_default(),
         span: table.place("via").unwrap_or_else(|| source.span.clone()),
     };
-    let routes = routes::read(table, (&source, &reference), &way, tables)?;
+    let routes = via::read(table, (&source, &reference), &way, tables)?;
     let retag = retag(table, &tags)?;
     let name = table.word("name")?;
     let shape = match routes.mirrored.is_empty() {

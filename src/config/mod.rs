@@ -19,10 +19,10 @@ mod pull_through;
 mod registry;
 mod repositories;
 mod retag;
-mod routes;
 mod select;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 

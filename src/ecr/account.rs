@@ -20,11 +20,11 @@ use tokio::sync::OnceCell;
 use super::{caller::principal, session::Session};
 use crate::{
     model::{
-        EcrHost, Error, Host, Kind, Result,
-        change::{Action, Change, Field, Subject},
-        ecr_settings::{self as written, ScanKind, Scanning},
+        EcrHost, Error, Host, Kind, Result, ecr_settings as written,
+        ecr_settings::{ScanKind, Scanning},
+        setting_change::{Action, Change, Field, Subject},
     },
-    registry::{Mounting, Touch, retry::Retry},
+    remote::{Mounting, Touch, retry::Retry},
 };
 
 /// The account setting that lets blobs be mounted.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{Kind, Result},
-    registry::{Meter, retry::Retry},
+    remote::{Meter, retry::Retry},
 };
 
 /// A failure of the SDK's client.

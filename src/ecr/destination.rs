@@ -11,16 +11,14 @@ use std::{
 
 use url::Url;
 
-use super::{account::Account, failure, look::Look, repository::Repositories, session::Session};
+use super::{account::Account, failure, images::Look, repository::Repositories, session::Session};
 use crate::{
     model::{
         Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result, Tag,
         ecr_host::EcrHost, ecr_settings as written,
     },
-    registry::{
-        self, Body, Credentials, Destination, Login, Meter, Mount, Mounting, Mutability, Presence,
-        Registry, Scheme, Settings, Settled, Touch, Transport,
-    },
+    registry::{Credentials, Login, Registry, Scheme, Settings, Transport},
+    remote::{self, Body, Destination, Meter, Mount, Mounting, Mutability, Presence, Settled, Touch},
 };
 
 /// A private ECR registry.
@@ -243,7 +241,7 @@ impl Destination for Ecr {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-    ) -> Result<registry::Session> {
+    ) -> Result<remote::Session> {
         refuse_empty(blob)?;
         match self.plane().await?.open_upload(repository, blob).await {
             Err(error) => Err(self.suspect(repository, error).await),
@@ -255,7 +253,7 @@ impl Destination for Ecr {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: registry::Session,
+        session: remote::Session,
         body: Body,
     ) -> Result<()> {
         let pushed = self.plane().await?.push_blob(repository, blob, session, body).await;

@@ -3,7 +3,7 @@
 //! Guards that a quota is not mistaken for throttling, and that no page of
 //! `Debug` output reaches a person.
 
-mod meaning;
+mod error_kinds;
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -12,9 +12,9 @@ use aws_sdk_ecr::{
     error::{ErrorMetadata, ProvideErrorMetadata, SdkError},
 };
 
-pub use self::meaning::kind_of;
 use super::session::Identity;
 use crate::model::{Error, Kind};
+pub use error_kinds::kind_of;
 
 /// The longest text of AWS that is passed on, in characters.
 const TEXT_LIMIT: usize = 400;

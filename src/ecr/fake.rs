@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::session::{Identity, Session};
-use crate::registry::{Meter, Reach};
+use crate::{registry::Reach, remote::Meter};
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 

@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use super::api::Api;
 use crate::{
     model::{Listed, Repository, Result},
-    registry::Pages,
+    remote::Pages,
 };
 
 /// The most images one page has.

@@ -19,8 +19,8 @@ use super::api::Api;
 use crate::{
     model::{Error, Kind, Result},
     registry::{
-        flight::Flights,
         login::{Freshness, Login},
+        single_flight::Flights,
     },
 };
 

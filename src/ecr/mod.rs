@@ -7,12 +7,12 @@
 pub mod account;
 pub mod api;
 mod caller;
-pub mod claims;
 pub mod destination;
 pub mod failure;
+pub mod images;
 pub mod listing;
 pub mod login;
-pub mod look;
+pub mod prefix_rules;
 pub mod quota;
 mod reconcile;
 pub mod repository;

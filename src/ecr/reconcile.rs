@@ -15,10 +15,10 @@ use super::{
 use crate::{
     model::{
         Error, Kind, Repository, Result,
-        change::{Action, Change, Subject},
         ecr_settings::{Reconcile, Settings},
+        setting_change::{Action, Change, Subject},
     },
-    registry::{Presence, Settled, Touch},
+    remote::{Presence, Settled, Touch},
 };
 
 /// Repositories whose settings are asked or changed at once: these calls have no published rate.

@@ -22,16 +22,16 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     api::Api,
-    claims::Claims,
+    prefix_rules::Claims,
     reconcile::CALLS,
     settings::{self, Step},
 };
 use crate::{
     model::{
-        Create, Error, Kind, Repository, Result, Tag,
-        ecr_settings::{self as written, TagMutability},
+        Create, Error, Kind, Repository, Result, Tag, ecr_settings as written,
+        ecr_settings::TagMutability,
     },
-    registry::Mutability,
+    remote::Mutability,
 };
 
 /// The repositories of one registry.

@@ -67,7 +67,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        registry::{Meter, Reach},
+        registry::Reach,
+        remote::Meter,
         sandbox::{Options, Sandbox},
     };
 

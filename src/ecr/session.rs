@@ -26,7 +26,8 @@ use super::{
 };
 use crate::{
     model::{Host, Kind, Result, ecr_host::EcrHost},
-    registry::{Meter, Reach},
+    registry::Reach,
+    remote::Meter,
 };
 
 /// The region where neither the host, the environment nor the profile names one.

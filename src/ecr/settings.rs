@@ -12,8 +12,8 @@ use aws_sdk_ecr::types::{
 use serde_json::{Value, json};
 
 use crate::model::{
-    change::Field,
     ecr_settings::{Encryption, Settings, TagMutability},
+    setting_change::Field,
 };
 
 /// What a repository is like, as far as it was asked.

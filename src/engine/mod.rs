@@ -10,27 +10,19 @@
 //!
 //! [`ledger`] sees to it that each blob is placed once, [`budget`] that no
 //! pull is spent that is not there, [`shutdown`] that a run ends when it is
-//! told to. The engine knows the traits [`Source`](crate::registry::Source)
-//! and [`Destination`](crate::registry::Destination) and no registry.
+//! told to. The engine knows the traits [`Source`](crate::remote::Source)
+//! and [`Destination`](crate::remote::Destination) and no registry.
 
-pub mod budget;
-mod carry;
-mod companions;
-mod conclude;
-mod copy;
-mod download;
-pub mod ledger;
-pub mod mirror;
-mod plan;
-mod reader;
-mod settle;
+pub(crate) mod blob;
+pub(crate) mod image;
+pub mod options;
+pub mod run;
 pub mod shutdown;
-mod stage;
-mod survey;
-mod tree;
+pub(crate) mod state;
 
 #[cfg(test)]
 mod tests;
 
-pub use mirror::{End, Intent, Mirror, Options, Sides, Summary};
+pub use options::{End, Intent, Options, Sides};
+pub use run::{Mirror, Summary};
 pub use shutdown::Shutdown;

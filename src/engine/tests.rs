@@ -13,9 +13,9 @@
 //! is who is first: one seed is run many times to see it again.
 
 mod content;
-mod harbour;
-mod prng;
-mod sky;
+mod fake_destination;
+mod fault_injection;
+mod rng;
 mod upstream;
 mod world;
 
@@ -26,9 +26,9 @@ use std::{
     time::Duration,
 };
 
-use harbour::Log;
-use prng::Prng;
-use sky::Weather;
+use fake_destination::Log;
+use fault_injection::Weather;
+use rng::Prng;
 use tokio::time::{sleep, timeout};
 use world::World;
 
@@ -38,7 +38,7 @@ use crate::{
         Digest, Target,
         outcome::{Outcome, Row},
     },
-    registry::{Mounting, Mutability},
+    remote::{Mounting, Mutability},
 };
 
 /// Worlds of one test run.

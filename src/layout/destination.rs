@@ -18,12 +18,12 @@ use super::{
     failure::{Doing, failed},
     index::{Index, Standing, standing},
     on_disk,
+    staging::Workshop,
     store::Store,
-    workshop::Workshop,
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag},
-    registry::{Body, Destination, Meter, Mount, Mounting, Mutability, Session},
+    remote::{Body, Destination, Meter, Mount, Mounting, Mutability, Session},
 };
 
 impl Destination for Layout {

@@ -18,8 +18,8 @@ mod failure;
 mod file;
 mod index;
 mod source;
+mod staging;
 mod store;
-mod workshop;
 
 #[cfg(test)]
 mod tests;
@@ -36,11 +36,13 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::{index::Index, store::Store, workshop::Workshop};
 use crate::{
     model::{Digest, Error, Kind, Naming, Result, Site},
-    registry::Meter,
+    remote::Meter,
 };
+use index::Index;
+use staging::Workshop;
+use store::Store;
 
 /// An OCI image layout; nothing is read before it is asked for, or made before it is written to.
 pub struct Layout {

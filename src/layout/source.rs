@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
-    registry::{Allowance, ByteStream, Source, body::corrupt},
+    remote::{Allowance, ByteStream, Source, body::corrupt},
 };
 
 /// Bytes read at once.

@@ -22,7 +22,7 @@ use crate::{
         Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result,
         content::{MANIFEST_LIMIT, too_large},
     },
-    registry::body::corrupt,
+    remote::body::corrupt,
 };
 
 /// How deep indexes may be nested; the engine's own limit is lower.

@@ -20,10 +20,8 @@ use crate::{
         Descriptor, DestinationId, Image, Manifest, Origin, Pointer, Reference, Repository, Tag,
         Target, Want, event::Silent,
     },
-    registry::{
-        Credentials, Destination, Meters, Reach, Registry, Settings, Source, Transport,
-        body::verified,
-    },
+    registry::{Credentials, Reach, Registry, Settings, Transport},
+    remote::{Destination, Meters, Source, body::verified},
     sandbox::{self, Mode, Sandbox},
 };
 

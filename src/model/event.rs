@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{change::Change, outcome::Outcome};
+use super::{outcome::Outcome, setting_change::Change};
 
 /// Counts that a data path adds to and an observer samples; never a lock between them.
 #[derive(Debug, Default)]

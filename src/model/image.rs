@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::{
+    location::Site,
     names::{Pointer, Repository, Tag},
     platform::Platforms,
-    site::Site,
 };
 
 /// Where an image comes from.

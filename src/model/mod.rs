@@ -1,6 +1,5 @@
 //! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
 
-pub mod change;
 pub mod content;
 pub mod ecr_host;
 pub mod ecr_settings;
@@ -8,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod filter;
 pub mod image;
+pub mod location;
 pub mod names;
 pub mod nesting;
 pub mod outcome;
@@ -15,10 +15,9 @@ pub mod platform;
 pub mod pull_through;
 pub mod reference;
 pub mod select;
-pub mod site;
+pub mod setting_change;
 pub mod text;
 
-pub use change::Change;
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
@@ -26,8 +25,9 @@ pub use image::{
     Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Signatures, Target,
     Via, Want,
 };
+pub use location::{Locator, Naming, Site};
 pub use names::{Digest, Host, NameError, Pointer, Repository, Tag};
 pub use platform::{Platform, Platforms};
 pub use reference::Reference;
 pub use select::{Listed, Selection, TagQuery};
-pub use site::{Locator, Naming, Site};
+pub use setting_change::Change;

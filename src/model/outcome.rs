@@ -5,9 +5,9 @@
 use serde::Serialize;
 
 use super::{
-    change::Change,
     error::{Error, Kind},
     names::Digest,
+    setting_change::Change,
 };
 
 /// How it ended for one image at one destination.

@@ -11,8 +11,8 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{failure::HINT, printable, styled};
-use crate::model::{Change, change::Action};
+use super::{error::HINT, printable, styled};
+use crate::model::{Change, setting_change::Action};
 
 /// How wide a change may be that stands in one line, in characters.
 const WIDTH: usize = 100;
@@ -198,7 +198,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::change::{Field, Subject};
+    use crate::model::setting_change::{Field, Subject};
 
     fn change(action: Action, kind: Subject, name: &str) -> Change {
         let fields = match action {

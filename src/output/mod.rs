@@ -5,7 +5,7 @@
 //! write styled text to any writer, and [`Screen`] decides once what becomes of colours and width.
 
 pub mod changes;
-pub mod failure;
+pub mod error;
 pub mod file;
 pub mod json;
 pub mod log;

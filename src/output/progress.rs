@@ -17,12 +17,13 @@ use std::{
 
 use clap::ValueEnum;
 
-use self::{bars::Bars, plain::Plain};
-use super::{Screen, failure::CAUTION, printable, size, style, styled, word};
+use super::{Screen, error::CAUTION, printable, size, style, styled, word};
 use crate::model::{
     event::{Event, Observer, Progress, Silent},
     outcome::Outcome,
 };
+use bars::Bars;
+use plain::Plain;
 
 /// How a run shows its progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

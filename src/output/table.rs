@@ -13,7 +13,7 @@ use std::{
 
 use clap::builder::styling::Style;
 
-use super::{failure::HINT, printable, size, style, styled, word};
+use super::{error::HINT, printable, size, style, styled, word};
 use crate::model::outcome::{Outcome, Pulls, Report, Row, Totals};
 
 /// A cell: its text, and how it looks.

@@ -15,7 +15,7 @@ use aws_sdk_ecr::error::ProvideErrorMetadata;
 use super::state::{Credential, Planned, Step};
 use crate::{
     ecr::Session,
-    model::{Error, Kind, Result, change::Action},
+    model::{Error, Kind, Result, setting_change::Action},
 };
 
 /// What to do when there is something else by now than the plan is from.

@@ -32,9 +32,9 @@ use serde_json::Value;
 
 use super::state::{Actual, Planned, Registry, Step};
 use crate::model::{
-    change::{Action, Change, Field, Subject},
     ecr_settings,
     pull_through::{Cache, Prefix},
+    setting_change::{Action, Change, Field, Subject},
 };
 
 pub use removals::removals;

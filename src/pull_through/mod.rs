@@ -15,8 +15,8 @@
 //! the same set-up for other tools.
 
 pub mod apply;
-pub mod ask;
 pub mod changes;
+pub mod fetch_state;
 pub mod kubernetes;
 pub mod state;
 pub mod status;

@@ -248,7 +248,8 @@ mod tests {
     async fn repositories_come_by_name_with_the_time_they_were_made() {
         use crate::{
             ecr::Identity,
-            registry::{Meter, Reach},
+            registry::Reach,
+            remote::Meter,
             sandbox::{Options, Sandbox},
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();

@@ -8,17 +8,16 @@
 //! `aws_ecr_repository_creation_template`, `aws_ecr_registry_policy`, `aws_secretsmanager_secret`,
 //! `aws_secretsmanager_secret_version`.
 
+mod desired;
 mod hcl;
 mod labels;
 mod resources;
 #[cfg(test)]
 mod tests;
-mod whole;
 
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-pub use self::whole::from_nothing;
 use self::{
     hcl::{Document, quoted},
     labels::Labels,
@@ -26,6 +25,7 @@ use self::{
 };
 use super::state::{Actual, Login, Planned, Registry, Step};
 use crate::ecr::Identity;
+pub use desired::from_nothing;
 
 /// What is exported of one registry.
 #[derive(Debug)]

@@ -9,19 +9,20 @@ use serde_json::json;
 
 use super::{
     apply::{Applied, apply},
-    ask,
     changes::{Replace, Wanted, changes, removals, secrets},
+    fetch_state,
     state::{Actual, Content, Planned, PolicyScope, Registry},
 };
 use crate::{
     ecr::{Identity, Session},
     model::{
         Kind,
-        change::{Action, Subject},
         ecr_settings::Settings,
         pull_through::{Access, Cache, Credentials, Template, Upstream},
+        setting_change::{Action, Subject},
     },
-    registry::{Meter, Reach},
+    registry::Reach,
+    remote::Meter,
     sandbox::{Options, Sandbox},
 };
 
@@ -60,7 +61,7 @@ impl World {
 
     async fn actual(&self) -> Actual {
         let caches: Vec<&Cache> = self.caches.iter().collect();
-        ask::actual(&self.session, &secrets(&caches)).await.unwrap()
+        fetch_state::actual(&self.session, &secrets(&caches)).await.unwrap()
     }
 
     async fn decide<T>(&self, decide: impl FnOnce(&Wanted<'_>, &Actual) -> T) -> T {

@@ -290,8 +290,9 @@ mod tests {
     async fn a_rule_is_tried_by_ecr_and_its_failure_gets_advice() {
         use crate::{
             ecr::Identity,
-            pull_through::ask,
-            registry::{Meter, Reach},
+            pull_through::fetch_state,
+            registry::Reach,
+            remote::Meter,
             sandbox::{Options, Sandbox},
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
@@ -314,7 +315,7 @@ mod tests {
         secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
         let tried = attempt(&session, "docker-hub").await.unwrap();
         let Tried::Invalid(failure) = tried else { panic!("{tried:?}") };
-        let rule = &ask::rules(&session).await.unwrap()["docker-hub"];
+        let rule = &fetch_state::rules(&session).await.unwrap()["docker-hub"];
         let kept = cache(Upstream::DockerHub, Credentials::Secret("arn".to_owned()));
         let advice = hint(&registry(), &kept, rule, &failure).unwrap();
         assert!(advice.contains("`password` is not read"), "{failure}: {advice}");

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use crate::{
     ecr::{
         failure,
-        look::{Look, Offer},
+        images::{Look, Offer},
     },
     model::{
         Descriptor, Digest, Error, Kind, Manifest, Platform, Platforms, Pointer, RawManifest,
@@ -31,7 +31,7 @@ use crate::{
         nesting::Nesting,
         pull_through::{Cache, Upstream},
     },
-    registry::{Source, body},
+    remote::{Source, body},
 };
 
 /// Requests for one image that are under way at once.

@@ -7,15 +7,18 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Pages, client::Registry, paging::listed};
-use crate::model::{Digest, Repository, Result, Tag};
+use super::{client::Registry, paging::listed};
+use crate::{
+    model::{Digest, Repository, Result, Tag},
+    remote::Pages,
+};
 
 /// The most tags a page is asked for.
 const LARGEST: u32 = 10_000;
 
 /// The extension of `tags/list`, as go-containerregistry reads it.
 #[derive(Deserialize)]
-pub(super) struct List {
+pub(crate) struct List {
     #[serde(default)]
     tags: Option<Vec<String>>,
     #[serde(default)]
@@ -39,13 +42,13 @@ impl Listed {
 }
 
 /// All tags with digests and push times.
-pub(super) fn tags<'a>(registry: &'a Registry, repository: &'a Repository) -> Pages<'a> {
+pub(crate) fn tags<'a>(registry: &'a Registry, repository: &'a Repository) -> Pages<'a> {
     registry.pages(repository, registry.tags_url(repository, LARGEST), |page: List| page.listed())
 }
 
 impl List {
     /// Its tags, with what it tells of them.
-    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+    pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
         if self.manifest.is_empty() {
             let names = self.tags.iter().flatten();
             return names.filter_map(|name| listed(name, None, None)).collect();
@@ -61,12 +64,12 @@ impl List {
 }
 
 /// Whether the host is one of Google's.
-pub(super) fn is_one(host: &str) -> bool {
+pub(crate) fn is_one(host: &str) -> bool {
     host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
 }
 
 /// Digests of all tags.
-pub(super) async fn digests(
+pub(crate) async fn digests(
     registry: &Registry,
     repository: &Repository,
 ) -> Result<HashMap<Tag, Digest>> {

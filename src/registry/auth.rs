@@ -7,7 +7,7 @@
 //! wants a login, nobody waits. Credentials go to the registry's own host and
 //! to token services known to belong to it, and nowhere else.
 
-mod knowledge;
+mod challenge_cache;
 
 use std::{
     sync::{
@@ -23,19 +23,21 @@ use secrecy::ExposeSecret;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 use url::Url;
 
-use self::knowledge::{Knowledge, Known, Probe, Way};
 use super::{
-    Meter,
-    access::Access,
     challenge::Challenge,
     credentials::{Credentials, Docker, Identity},
     errors::Standing,
-    flight::{Age, Flights},
     login::{Freshness, Login},
+    scope::Access,
+    single_flight::{Age, Flights},
     token::{Asker, Token, TokenRequest, basic, fetch, secret},
     transport::{Transport, authority},
 };
-use crate::model::{Error, Host, Kind, Result};
+use crate::{
+    model::{Error, Host, Kind, Result},
+    remote::Meter,
+};
+use challenge_cache::{Knowledge, Known, Probe, Way};
 
 /// How long a refusal of a new token speaks for the next one: some registries
 /// refuse a token where there is no such repository.

@@ -6,7 +6,7 @@ use crate::model::{Error, Kind, Result};
 
 /// Certificates to trust besides the system's.
 #[derive(Debug, Clone)]
-pub struct Certificate(pub(super) Vec<reqwest::Certificate>);
+pub struct Certificate(pub(crate) Vec<reqwest::Certificate>);
 
 impl Certificate {
     /// Reads a PEM file's content, one certificate or several.

@@ -12,7 +12,7 @@ use http::{HeaderMap, header::WWW_AUTHENTICATE};
 pub(crate) struct Challenge {
     /// The scheme in lower case: `bearer`, `basic`, …
     pub(crate) scheme: String,
-    pub(super) params: Vec<(String, String)>,
+    pub(crate) params: Vec<(String, String)>,
 }
 
 impl Challenge {

@@ -18,63 +18,65 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
-    Allowance, Meter,
-    access::Access,
     auth::{Authenticator, Pass},
     challenge::challenges,
     errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
-    exchange::{Answer, Call, Leave, No, Whose},
-    pace::{Pace, Paces},
-    path::{next_hop, shown},
-    sent::Sent,
+    http::{Answer, Call, Leave, No, Whose},
+    rate_limit::{Pace, Paces},
+    redact::Sent,
+    redirect::{next_hop, shown},
+    scope::Access,
     settings::{Settings, base},
     token::limited,
     transport::{Lane, Transport, authority},
 };
-use crate::model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter};
+use crate::{
+    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
+    remote::{Allowance, Meter},
+};
 
 const REDIRECTS: usize = 5;
 
 /// How often one request is sent at most: bare, with what is known, with what is new.
 const LOGINS: usize = 3;
 
-/// One registry, as [`Source`](super::Source) and as [`Destination`](super::Destination).
+/// One registry, as [`Source`](crate::remote::Source) and as [`Destination`](crate::remote::Destination).
 #[derive(Debug)]
 pub struct Registry {
-    pub(super) host: Host,
-    pub(super) base: Url,
-    pub(super) meter: Arc<Meter>,
-    pub(super) transport: Transport,
-    pub(super) mirrors: Vec<Mirror>,
+    pub(crate) host: Host,
+    pub(crate) base: Url,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) transport: Transport,
+    pub(crate) mirrors: Vec<Mirror>,
     /// The blobs that mirrors sent.
-    pub(super) mirrored: Mutex<HashMap<Digest, Mirrored>>,
+    pub(crate) mirrored: Mutex<HashMap<Digest, Mirrored>>,
     paces: Paces,
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
     /// Manifests read.
-    pub(super) pulls: Counter,
+    pub(crate) pulls: Counter,
     /// What listings told of tags that somebody is interested in.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     /// Held while a fallback tag of referrers is read and written.
-    pub(super) fallbacks: tokio::sync::Mutex<()>,
+    pub(crate) fallbacks: tokio::sync::Mutex<()>,
 }
 
 /// A registry that has the same content by digest.
 #[derive(Debug)]
-pub(super) struct Mirror {
-    pub(super) registry: Registry,
+pub(crate) struct Mirror {
+    pub(crate) registry: Registry,
     /// Set once it did not answer; it is then left alone.
-    pub(super) is_gone: AtomicBool,
+    pub(crate) is_gone: AtomicBool,
 }
 
 /// What mirrors did with one blob.
 #[derive(Debug, Default)]
-pub(super) struct Mirrored {
+pub(crate) struct Mirrored {
     /// Readings that they sent and that did not turn out damaged.
-    pub(super) readings: usize,
+    pub(crate) readings: usize,
     /// One did: they are not asked for it again.
-    pub(super) is_damaged: bool,
+    pub(crate) is_damaged: bool,
 }
 
 impl Registry {
@@ -130,14 +132,14 @@ impl Registry {
         &self.host
     }
 
-    /// Keeps what a listing told of this tag, for [`Source::digests`](super::Source::digests).
+    /// Keeps what a listing told of this tag, for [`Source::digests`](crate::remote::Source::digests).
     pub fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.entry(repository.clone()).or_default().insert(tag, digest);
     }
 
     /// What listings told of these tags, where they told it of all of them.
-    pub(super) fn remembered(
+    pub(crate) fn remembered(
         &self,
         repository: &Repository,
         tags: &[Tag],
@@ -147,12 +149,12 @@ impl Registry {
         tags.iter().map(|tag| Some((tag.clone(), listed.get(tag)?.clone()))).collect()
     }
 
-    pub(super) fn last_allowance(&self) -> Option<Allowance> {
+    pub(crate) fn last_allowance(&self) -> Option<Allowance> {
         *self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A URL below `/v2/`.
-    pub(super) fn url(&self, path: &str) -> Url {
+    pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("/v2/{path}"));
         url
@@ -160,7 +162,7 @@ impl Registry {
 
     /// The URL with TLS where that makes it the registry's own: a proxy that ends TLS leaves
     /// registries believing in plain HTTP.
-    pub(super) fn over_tls(&self, url: Url) -> Url {
+    pub(crate) fn over_tls(&self, url: Url) -> Url {
         let mut secure = url.clone();
         let is_own =
             secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
@@ -169,7 +171,7 @@ impl Registry {
 
     /// How an error names a request: no scheme, no query, no upload state, and nothing as long as
     /// what lets in whoever has it.
-    pub(super) fn subject(&self, method: &Method, url: &Url) -> String {
+    pub(crate) fn subject(&self, method: &Method, url: &Url) -> String {
         let host = match self.transport.same_origin(url, &self.base) {
             true => self.host.to_string(),
             false => authority(url),
@@ -193,7 +195,7 @@ impl Registry {
     ///
     /// # Errors
     /// What the registry says, of the kind it means; what the connection or the token service says.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer> {
+    pub(crate) async fn send(&self, call: &Call<'_>) -> Result<Answer> {
         let mut pass = self.pass(call.access).await?;
         let mut logins = 1;
         loop {
@@ -227,7 +229,7 @@ impl Registry {
     }
 
     /// Waits for what is needed to send a request that can be sent only once.
-    pub(super) async fn leave(
+    pub(crate) async fn leave(
         &self,
         request: &Request,
         access: Access,
@@ -249,7 +251,7 @@ impl Registry {
     ///
     /// A refused login is forgotten, so that another attempt brings a new one,
     /// and told as [`Kind::Unavailable`], because only a new body can be sent.
-    pub(super) async fn send_once(&self, mut request: Request, leave: Leave) -> Result<()> {
+    pub(crate) async fn send_once(&self, mut request: Request, leave: Leave) -> Result<()> {
         let Leave { subject, sent, pass, access, doing, permit: _held } = leave;
         let pace = self.pace(request.method(), doing);
         let whose = self.whose(request.url());
@@ -344,7 +346,7 @@ impl Registry {
         if self.transport.same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
     }
 
-    pub(super) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
+    pub(crate) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
         let (status, headers) = (response.status(), response.headers().clone());
         let sent = Sent::for_answer(&response);
         // what cannot be read of it is not missed

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{errors::printable, flight::Flights, login::Login};
+use super::{errors::printable, login::Login, single_flight::Flights};
 use crate::model::{Error, Host, Kind, Result};
 
 /// Where a registry's credentials come from.
@@ -136,7 +136,7 @@ fn wrong(config: &Path, problem: String) -> Error {
 }
 
 /// What the text of this file says; a helper that it names is run.
-pub(super) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Identity> {
+pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Identity> {
     let wrong = |problem: String| wrong(config, problem);
     let helper = || format!("`docker-credential-{}`", helper_name(text, server));
     match get_credential_from_reader(text, server) {
@@ -177,7 +177,7 @@ pub(super) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Id
 }
 
 /// The helper that is responsible for the server, as Docker decides it.
-pub(super) fn helper_name(config: &[u8], server: &str) -> String {
+pub(crate) fn helper_name(config: &[u8], server: &str) -> String {
     let config: Value = serde_json::from_slice(config).unwrap_or_default();
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
     let own = own.and_then(Value::as_str).filter(|name| !name.is_empty());

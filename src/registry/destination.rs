@@ -6,14 +6,14 @@ use futures::{FutureExt, future::try_join_all};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
-    Body, Destination, Mount, Mounting, Mutability, Session,
-    access::{Access, Rights},
     client::Registry,
     errors::Doing,
-    exchange::Call,
+    http::Call,
+    scope::{Access, Rights},
 };
-use crate::model::{
-    Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag,
+use crate::{
+    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
+    remote::{Body, Destination, Mount, Mounting, Mutability, Session},
 };
 
 impl Destination for Registry {
@@ -138,7 +138,7 @@ impl Destination for Registry {
 }
 
 /// Whether the registry lists a manifest among its subject's referrers by itself.
-pub(super) enum Referred {
+pub(crate) enum Referred {
     /// It said so.
     Listed,
     /// It did not, or there is no subject.
@@ -147,7 +147,7 @@ pub(super) enum Referred {
 
 impl Registry {
     /// Puts the manifest and nothing else.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         repository: &Repository,
         manifest: &RawManifest,

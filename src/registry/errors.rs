@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
-use super::sent::Sent;
+use super::redact::Sent;
 use crate::model::{Error, Host, Kind, text::steers};
 
 /// How much of an error's body is read, in bytes.

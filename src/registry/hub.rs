@@ -9,17 +9,19 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Pages,
     client::Registry,
     paging::{More, is_before, listed},
 };
-use crate::model::{Digest, Repository, Result, Tag};
+use crate::{
+    model::{Digest, Repository, Result, Tag},
+    remote::Pages,
+};
 
 const PAGE: usize = 100;
 
 /// A page of the listing.
 #[derive(Deserialize)]
-pub(super) struct Page {
+pub(crate) struct Page {
     count: usize,
     next: Option<String>,
     results: Vec<Listed>,
@@ -52,7 +54,7 @@ fn time(text: &Option<String>) -> Option<SystemTime> {
 
 impl Page {
     /// Its tags, with what it tells of them.
-    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+    pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
         let tag = |tag: &Listed| {
             let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
             listed(&tag.name, tag.digest.as_deref(), pushed)
@@ -62,7 +64,7 @@ impl Page {
 }
 
 /// All tags with digests and push times, newest first; they end where all are older than wanted.
-pub(super) fn tags<'a>(
+pub(crate) fn tags<'a>(
     hub: &'a Registry,
     repository: &'a Repository,
     since: Option<SystemTime>,
@@ -80,7 +82,7 @@ pub(super) fn tags<'a>(
 }
 
 /// Digests of tags, newest first, over as many pages as cost less than asking for the tags that are left.
-pub(super) async fn digests(
+pub(crate) async fn digests(
     hub: &Registry,
     repository: &Repository,
     tags: &[Tag],

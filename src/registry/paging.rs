@@ -20,22 +20,23 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
-    Pages,
-    access::{Access, Rights},
     client::Registry,
     errors::Doing,
-    exchange::{Answer, Call, Whose},
-    retry::Retry,
+    http::{Answer, Call, Whose},
+    scope::{Access, Rights},
     token::limited,
     transport::{Lane, authority},
 };
-use crate::model::{Error, Kind, Listed, Repository, Result, Tag};
+use crate::{
+    model::{Error, Kind, Listed, Repository, Result, Tag},
+    remote::{Pages, retry::Retry},
+};
 
 /// The largest page that is read, in bytes: some registries list everything at once.
 const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// How many pages are read; more is a loop.
-pub(super) const PAGES: usize = 2_000;
+pub(crate) const PAGES: usize = 2_000;
 
 /// How many tags of a repository are read: as many as this are made up.
 const TAGS: usize = 1_000_000;
@@ -45,7 +46,7 @@ const CALENDAR: Duration = Duration::from_secs(253_402_300_799);
 
 /// A page of `tags/list`.
 #[derive(Deserialize)]
-pub(super) struct Page {
+pub(crate) struct Page {
     #[serde(default, deserialize_with = "names")]
     tags: Vec<Tag>,
 }
@@ -91,13 +92,13 @@ fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Tag>, D::Error> {
 
 impl Registry {
     /// The names of the repository's tags.
-    pub(super) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
+    pub(crate) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
         // the largest page that ECR gives
         self.pages(repository, self.tags_url(repository, 1_000), <Vec<Listed> as From<Page>>::from)
     }
 
     /// Pages of this form, from the first one's URL on by their links.
-    pub(super) fn pages<'a, T>(
+    pub(crate) fn pages<'a, T>(
         &'a self,
         repository: &'a Repository,
         first: Url,
@@ -124,7 +125,7 @@ impl Registry {
 
     /// Pages of a listing beside the registry, by their numbers from 1 on; `read` tells
     /// whether there are more.
-    pub(super) fn numbered_pages<'a, T>(
+    pub(crate) fn numbered_pages<'a, T>(
         &'a self,
         repository: &'a Repository,
         url: impl Fn(usize) -> String + Send + Sync + 'a,
@@ -151,14 +152,14 @@ impl Registry {
         stream::try_unfold(Some(1), next).boxed()
     }
 
-    pub(super) fn tags_url(&self, repository: &Repository, page: u32) -> Url {
+    pub(crate) fn tags_url(&self, repository: &Repository, page: u32) -> Url {
         let mut url = self.url(&format!("{repository}/tags/list"));
         url.set_query(Some(&format!("n={page}")));
         url
     }
 
     /// One page, and the URL of the next.
-    pub(super) async fn page<T: for<'de> Deserialize<'de>>(
+    pub(crate) async fn page<T: for<'de> Deserialize<'de>>(
         &self,
         repository: &Repository,
         url: Url,
@@ -173,7 +174,7 @@ impl Registry {
     }
 
     /// What `read` makes of one page, and the URL of the next.
-    pub(super) async fn page_as<T>(
+    pub(crate) async fn page_as<T>(
         &self,
         call: &Call<'_>,
         read: impl Fn(&[u8]) -> Result<T>,
@@ -212,13 +213,13 @@ impl Registry {
     }
 
     /// The error for a list that goes on and on.
-    pub(super) fn too_many(&self, repository: &Repository, most: usize, of: &str) -> Error {
+    pub(crate) fn too_many(&self, repository: &Repository, most: usize, of: &str) -> Error {
         let host = self.host();
         Error::new(Kind::Protocol, format!("{host}/{repository} has more than {most} {of}"))
     }
 
     /// A page of a listing beside the registry: asked once and without credentials.
-    pub(super) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
+    pub(crate) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
         let subject = self.subject(&Method::GET, &url);
         let request = Request::new(Method::GET, url);
         let response = self.transport.send(Lane::Calls, request, &self.meter, &subject).await?;
@@ -235,7 +236,7 @@ impl Registry {
 }
 
 /// The same pages, and an error once they have taken this long in all.
-pub(super) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
+pub(crate) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
     let end = Instant::now() + longest;
     let next = move |mut pages: Pages<'a>| async move {
         match timeout_at(end, pages.try_next()).await {
@@ -251,7 +252,7 @@ pub(super) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
 
 /// Whether pages of a list follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum More {
+pub(crate) enum More {
     /// They do, and are wanted.
     Follow,
     /// They do not, or are of no interest.
@@ -259,7 +260,7 @@ pub(super) enum More {
 }
 
 /// A tag of a listing; `None` where the name is none.
-pub(super) fn listed(
+pub(crate) fn listed(
     name: &str,
     digest: Option<&str>,
     pushed: Option<SystemTime>,
@@ -272,7 +273,7 @@ pub(super) fn listed(
 }
 
 /// Whether a page of a listing that is newest first has nothing in it from that time on.
-pub(super) fn is_before(
+pub(crate) fn is_before(
     mut times: impl Iterator<Item = Option<SystemTime>>,
     since: Option<SystemTime>,
 ) -> bool {
@@ -286,7 +287,7 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The target of `<target>; rel="next"` among the links of one header.
-pub(super) fn next_of(value: &str) -> Option<String> {
+pub(crate) fn next_of(value: &str) -> Option<String> {
     let mut rest = value;
     loop {
         rest = rest.split_once('<')?.1;

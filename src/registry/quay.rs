@@ -9,18 +9,20 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Pages,
     client::Registry,
     paging::{More, is_before, listed},
 };
-use crate::model::{Digest, Repository, Result, Tag};
+use crate::{
+    model::{Digest, Repository, Result, Tag},
+    remote::Pages,
+};
 
 /// A page, which does not tell how many follow, is tried for every so many tags.
 const TAGS_A_PAGE: usize = 4;
 
 /// A page of the listing.
 #[derive(Deserialize)]
-pub(super) struct Page {
+pub(crate) struct Page {
     tags: Vec<Listed>,
     #[serde(default)]
     has_additional: bool,
@@ -43,7 +45,7 @@ impl Listed {
 
 impl Page {
     /// Its tags, with what it tells of them.
-    pub(super) fn listed(&self) -> Vec<crate::model::Listed> {
+    pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
         let tag = |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
         self.tags.iter().filter_map(tag).collect()
     }
@@ -57,7 +59,7 @@ fn url(repository: &Repository, page: usize) -> String {
 
 /// All active tags with digests and push times, newest first; they end where all are older than
 /// wanted.
-pub(super) fn tags<'a>(
+pub(crate) fn tags<'a>(
     quay: &'a Registry,
     repository: &'a Repository,
     since: Option<SystemTime>,
@@ -74,7 +76,7 @@ pub(super) fn tags<'a>(
 }
 
 /// Digests of active tags, newest first.
-pub(super) async fn digests(
+pub(crate) async fn digests(
     quay: &Registry,
     repository: &Repository,
     tags: &[Tag],

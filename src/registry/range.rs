@@ -10,11 +10,14 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use http::{StatusCode, header};
 
-use super::{ByteStream, body::corrupt, exchange::Answer, pulse::Pulse};
-use crate::model::{Descriptor, Error, Kind, Result};
+use super::http::Answer;
+use crate::{
+    model::{Descriptor, Error, Kind, Result},
+    remote::{ByteStream, body::corrupt, stall::Pulse},
+};
 
 /// How many bytes of the answer to skip, if it is about this part of this blob.
-pub(super) fn skip(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
+pub(crate) fn skip(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
     let subject = &answer.subject;
     let (start, total) = match answer.status() {
         StatusCode::PARTIAL_CONTENT => {
@@ -54,7 +57,7 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 ///
 /// # Errors
 /// Those of the stream, and [`Kind::Stalled`] where nothing comes for `stall`, or too little.
-pub(super) async fn without(
+pub(crate) async fn without(
     skip: u64,
     mut stream: ByteStream,
     stall: Duration,

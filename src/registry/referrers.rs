@@ -14,15 +14,17 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    Source,
-    access::{Access, Rights},
     client::Registry,
     errors::Doing,
-    exchange::Call,
+    http::Call,
+    scope::{Access, Rights},
 };
-use crate::model::{
-    Descriptor, Digest, Error, Kind, Manifest, MediaType, Pointer, RawManifest, Repository, Result,
-    Tag, content::Index,
+use crate::{
+    model::{
+        Descriptor, Digest, Error, Kind, Manifest, MediaType, Pointer, RawManifest, Repository,
+        Result, Tag, content::Index,
+    },
+    remote::Source,
 };
 
 /// How many pages of referrers are read; more is a loop.
@@ -35,7 +37,7 @@ const REFERRERS: usize = 4_096;
 type Page = (Vec<Descriptor>, Option<Url>);
 
 impl Registry {
-    pub(super) async fn list_referrers(
+    pub(crate) async fn list_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -107,7 +109,7 @@ impl Registry {
     }
 
     /// Adds a referrer that was put here to its subject's fallback tag.
-    pub(super) async fn keep_fallback(
+    pub(crate) async fn keep_fallback(
         &self,
         repository: &Repository,
         referrer: &RawManifest,

@@ -51,7 +51,7 @@ pub enum Scheme {
 }
 
 /// The registry's own URL; Docker Hub's is not at the name that references use.
-pub(super) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
+pub(crate) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
     let plain = match scheme {
         Scheme::Usual => host.is_loopback(),
         Scheme::Http => true,

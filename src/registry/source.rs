@@ -11,22 +11,23 @@ use futures::{StreamExt, stream};
 use http::{HeaderValue, Method, header};
 
 use super::{
-    Allowance, ByteStream, Pages, Source,
-    access::{Access, Rights},
     artifact_registry,
-    body::corrupt,
     client::{Mirrored, Registry},
     errors::Doing,
-    exchange::{Answer, Call},
+    http::{Answer, Call},
     hub,
     paging::within,
     quay, range,
+    scope::{Access, Rights},
     transport::Lane,
 };
-use crate::model::{
-    Descriptor, Digest, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
-    TagQuery,
-    content::{MANIFEST_LIMIT, too_large},
+use crate::{
+    model::{
+        Descriptor, Digest, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
+        TagQuery,
+        content::{MANIFEST_LIMIT, too_large},
+    },
+    remote::{Allowance, ByteStream, Pages, Source, body::corrupt},
 };
 
 /// Below this many tags a listing does not pay.
@@ -170,24 +171,24 @@ impl Registry {
     }
 
     /// What the tag points to, with these rights.
-    pub(super) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
+    pub(crate) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
         let at = Pointer::Tag(tag.clone());
         self.meter.retry().run(&self.meter, || self.head_or_get(access, &at)).await
     }
 
     /// The manifest, with these rights.
-    pub(super) async fn manifest_for(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
+    pub(crate) async fn manifest_for(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
         self.meter.retry().run(&self.meter, || self.fetch_manifest(access, at)).await
     }
 
     /// Succeeds when the manifest is there.
-    pub(super) async fn head_manifest(&self, access: &Access, digest: &Digest) -> Result<()> {
+    pub(crate) async fn head_manifest(&self, access: &Access, digest: &Digest) -> Result<()> {
         let call = self.manifest_call(Method::HEAD, access, &Pointer::Digest(digest.clone()));
         self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
     }
 
     /// Succeeds when the blob is there.
-    pub(super) async fn head_blob(&self, access: &Access, digest: &Digest) -> Result<()> {
+    pub(crate) async fn head_blob(&self, access: &Access, digest: &Digest) -> Result<()> {
         let url = self.url(&format!("{}/blobs/{digest}", access.repository));
         let call = Call::new(Method::HEAD, url, access, Doing::Read);
         self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)

@@ -9,8 +9,10 @@ mod sandbox;
 mod security;
 mod writing;
 
-use super::{Body, Destination};
-use crate::model::{Descriptor, Repository, Result};
+use crate::{
+    model::{Descriptor, Repository, Result},
+    remote::{Body, Destination},
+};
 
 /// Uploads a blob as the engine does: a session, then the blob whole.
 pub(crate) async fn push<D: Destination>(

@@ -15,13 +15,15 @@ use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
 
 use super::{
-    Meter,
     credentials::Identity,
     errors::{BODY_LIMIT, Doing, Refusal},
-    sent::Sent,
+    redact::Sent,
     transport::{Lane, Transport, authority},
 };
-use crate::model::{Error, Kind, Result};
+use crate::{
+    model::{Error, Kind, Result},
+    remote::Meter,
+};
 
 /// What a token is for; equal requests share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -208,7 +210,7 @@ struct Answer {
 }
 
 /// The token in the answer to a question of `asked`; else what is wrong with the answer.
-pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
+pub(crate) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "is no token")?;
     let text = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
     let header = secret(&format!("Bearer {}", text.ok_or("has no token in it")?));

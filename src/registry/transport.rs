@@ -19,8 +19,11 @@ use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::
 use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
-use super::{Certificate, Meter, patience::Patience, sent::Sent};
-use crate::model::{Descriptor, Error, Host, Kind, Result};
+use super::{Certificate, redact::Sent};
+use crate::{
+    model::{Descriptor, Error, Host, Kind, Result},
+    remote::{Meter, retry_budget::Patience},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -101,7 +104,7 @@ impl Transport {
 
     /// Whether more is trusted than the system trusts.
     #[cfg(test)]
-    pub(super) fn has_own_ca(&self) -> bool {
+    pub(crate) fn has_own_ca(&self) -> bool {
         self.certificate.is_some()
     }
 

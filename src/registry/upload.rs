@@ -23,16 +23,17 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{
-    Body, ByteStream, Meter, Mount, Session, Stall,
-    access::{Access, Rights},
-    body::Flow,
     client::Registry,
     errors::Doing,
-    exchange::{Answer, Call},
-    path::may_follow,
+    http::{Answer, Call},
+    redirect::may_follow,
+    scope::{Access, Rights},
     transport::authority,
 };
-use crate::model::{Descriptor, Digest, Error, Kind, Repository, Result};
+use crate::{
+    model::{Descriptor, Digest, Error, Kind, Repository, Result},
+    remote::{Body, ByteStream, Meter, Mount, Session, Stall, body::Flow},
+};
 
 /// What to do about a registry that does not say where an upload goes.
 const NO_LOCATION: &str = "check the registry, and what is between here and it: a proxy may take `Location` away or \
@@ -43,7 +44,7 @@ const STARVATION: Duration = Duration::from_secs(600);
 
 impl Registry {
     /// Opens a session; with `mount`, asks for the blob of another repository first.
-    pub(super) async fn start_upload(
+    pub(crate) async fn start_upload(
         &self,
         repository: &Repository,
         mount: Option<(&Digest, &Repository)>,
@@ -68,7 +69,7 @@ impl Registry {
     }
 
     /// Sends the blob to the session, once.
-    pub(super) async fn upload(
+    pub(crate) async fn upload(
         &self,
         repository: &Repository,
         blob: &Descriptor,

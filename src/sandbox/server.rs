@@ -3,7 +3,7 @@
 //!
 //! Guards that a request's body streams: nothing here reads one.
 
-mod door;
+mod listener;
 
 use std::{
     sync::Arc,
@@ -20,13 +20,13 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::door::{Connection, Door};
 use super::{
     Call, Ecr, Faults, Listener, Upstream,
     fault::{self, Name, Side, Target},
     journal::{Count, Entry, Journal, Operation, Record},
     plain::Plain,
 };
+use listener::{Connection, Door};
 
 /// What all requests share.
 pub(super) struct Server {

@@ -8,7 +8,7 @@ use ecr_mirror::{
         select::{By, Selector, Taken},
         text::steers,
     },
-    registry::untrusted::{self, Challenge, Form},
+    registry::fuzzing::{self, Challenge, Form},
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -38,10 +38,10 @@ fn challenge() {
     };
     target.run(|input| {
         let text = String::from_utf8_lossy(input);
-        let found = untrusted::challenges(&text);
+        let found = fuzzing::challenges(&text);
         assert!(found.iter().all(|(scheme, _)| !scheme.is_empty()));
         let written = written(&found);
-        assert_eq!(untrusted::challenges(&written), found, "{text:?} is written {written:?}");
+        assert_eq!(fuzzing::challenges(&written), found, "{text:?} is written {written:?}");
         let params = found.iter().map(|(_, params)| params.len()).sum::<usize>();
         (found.len().min(9), params.min(9), text.matches('\\').count().min(3))
     });
@@ -60,10 +60,10 @@ fn link() {
     };
     target.run(|input| {
         let text = String::from_utf8_lossy(input);
-        let next = untrusted::next_link(&text);
+        let next = fuzzing::next_link(&text);
         if let Some(next) = &next {
             assert!(text.contains(next.as_str()), "{next:?} is of {text:?}");
-            let again = untrusted::next_link(&format!("<{next}>; rel=\"next\""));
+            let again = fuzzing::next_link(&format!("<{next}>; rel=\"next\""));
             assert_eq!(again.as_ref(), Some(next), "{text:?}");
         }
         (next.map(|next| next.len().min(9)), text.matches(['<', ';', '"']).count().min(9))
@@ -112,7 +112,7 @@ fn listings() {
             Some((b'3', page)) => (Form::Google, page),
             _ => (Form::Names, input.get(1..).unwrap_or_default()),
         };
-        let listed = match untrusted::listing(form, page) {
+        let listed = match fuzzing::listing(form, page) {
             Ok(listed) => listed,
             Err(error) => {
                 let wrong = error.to_string().chars().take(30).map(u64::from).sum::<u64>();
@@ -176,7 +176,7 @@ fn refusals() {
             }
         }
         let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-        let error = untrusted::refusal(status, &headers, line());
+        let error = fuzzing::refusal(status, &headers, line());
         let text = error.chain().join(": ");
         assert!(!text.contains(steers), "{text:?}");
         assert!(text.starts_with("PUT r.example/v2/x: "), "{text:?}");
@@ -196,7 +196,7 @@ fn tokens() {
         ],
         tokens: &["\"token\":", "\"access_token\":", "\"expires_in\":", "null", "-1", "1e-300"],
     };
-    target.run(untrusted::token);
+    target.run(fuzzing::token);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn docker_config() {
     };
     target.run(|input| {
         ["b.io", "https://index.docker.io/v1/"].map(|server| {
-            untrusted::docker_config(input, server).map(|read| {
+            fuzzing::docker_config(input, server).map(|read| {
                 read.map_err(|error| {
                     let text = format!("{error:?} {:?}", error.remedy());
                     assert!(!text.contains("s3cr3t"), "{text}");

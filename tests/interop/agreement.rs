@@ -19,7 +19,8 @@ use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use ecr_mirror::{
     ecr::{Identity, Session, Sessions},
     model::Host,
-    registry::{Meter, Reach},
+    registry::Reach,
+    remote::Meter,
     sandbox::{Options, Sandbox},
 };
 

@@ -22,7 +22,8 @@ use ecr_mirror::{
         Create, Digest, Host, Kind, Repository, Tag,
         ecr_settings::{Account, Repositories},
     },
-    registry::{Destination, Meter, Mounting, Mutability, Reach, Settings, Transport},
+    registry::{Reach, Settings, Transport},
+    remote::{Destination, Meter, Mounting, Mutability},
 };
 
 use super::{

@@ -10,7 +10,7 @@ use ecr_mirror::{
         Create, Repository,
         ecr_settings::{Reconcile, Repositories, Settings, TagMutability},
     },
-    registry::{Destination, Presence, Touch},
+    remote::{Destination, Presence, Touch},
 };
 use serde_json::{Value, json};
 

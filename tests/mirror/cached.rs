@@ -4,10 +4,6 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use ecr_mirror::{
-    commands::{
-        ends,
-        mirroring::{Wanted, Work, carry_out},
-    },
     config::{Cache, CachedPlace, Config},
     engine::{Intent, Options, Shutdown},
     model::{
@@ -15,6 +11,10 @@ use ecr_mirror::{
         event::Silent,
         outcome::{Outcome, Report},
         pull_through::{Credentials, Upstream},
+    },
+    run::{
+        registries,
+        sync::{Wanted, Work, carry_out},
     },
     sandbox,
 };
@@ -70,7 +70,7 @@ async fn carried_out(
     intent: Intent,
     shutdown: &Shutdown,
 ) -> Report {
-    let registries = ends::World::at(world.sandbox.address(), TRANSFERS).unwrap();
+    let registries = registries::World::at(world.sandbox.address(), TRANSFERS).unwrap();
     let options = Options { intent, transfers: TRANSFERS };
     let work = Work { config, wanted: Wanted::all(config), options };
     carry_out(&registries, work, Arc::new(Silent), shutdown).await.unwrap()

@@ -12,7 +12,7 @@ use std::{fmt::Write as _, fs, path::Path, time::Duration};
 use ecr_mirror::{
     engine::{Intent, Shutdown},
     model::outcome::{self, Outcome},
-    registry::{Outage, Patience, Stall, retry::Retry},
+    remote::{Outage, Patience, Stall, retry::Retry},
     sandbox::{BlobMounting, Options},
 };
 use futures::{StreamExt, future::join_all, stream};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use ecr_mirror::{
-    commands::ends,
     engine::{Intent, Shutdown},
     model::{event::Silent, outcome::Outcome},
+    run::registries,
     sandbox::{BlobMounting, Mode, Options, Sandbox, upstream::synthesis::media},
 };
 use http::Method;
@@ -135,7 +135,7 @@ async fn any_other_registry_is_a_destination_too() {
         plain.address()
     );
     let run = async || {
-        let world = ends::World::open(None, TRANSFERS).await.unwrap();
+        let world = registries::World::open(None, TRANSFERS).await.unwrap();
         mirror(&world, &toml, Intent::Mirror, Arc::new(Silent), Shutdown::default()).await
     };
     let first = run().await;

@@ -15,10 +15,6 @@ use std::{
 
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use ecr_mirror::{
-    commands::{
-        ends,
-        mirroring::{Wanted, Work, carry_out},
-    },
     config::Config,
     engine::{Intent, Options, Shutdown},
     model::{
@@ -26,7 +22,12 @@ use ecr_mirror::{
         event::{Event, Observer},
         outcome::{Outcome, Report, Row},
     },
-    registry::{Patience, Reach, Transport},
+    registry::{Reach, Transport},
+    remote::Patience,
+    run::{
+        registries,
+        sync::{Wanted, Work, carry_out},
+    },
     sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
 };
 use http::Method;
@@ -161,7 +162,7 @@ impl World {
         shutdown: Shutdown,
     ) -> Run {
         let transport = Transport::new(Reach::Sandbox(self.sandbox.address()));
-        let world = ends::World::over(transport, TRANSFERS, patience);
+        let world = registries::World::over(transport, TRANSFERS, patience);
         let before = self.sandbox.journal().len();
         let notes = Arc::new(Notes::default());
         let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
@@ -196,7 +197,7 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
 
 /// Reads the configuration and carries it out in this world, silently.
 pub(crate) async fn mirror(
-    world: &ends::World,
+    world: &registries::World,
     toml: &str,
     intent: Intent,
     observer: Arc<dyn Observer>,

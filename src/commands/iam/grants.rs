@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use crate::model::EcrHost;
 
 /// Actions as IAM names them, like `ecr:PutImage`.
-pub(super) type Actions = BTreeSet<&'static str>;
+pub(crate) type Actions = BTreeSet<&'static str>;
 
 /// A registry: its account, its region, its partition.
 type Place = (String, String, &'static str);
 
 /// The actions on each repository of each registry.
 #[derive(Debug, Default)]
-pub(super) struct Grants(BTreeMap<Place, BTreeMap<String, Actions>>);
+pub(crate) struct Grants(BTreeMap<Place, BTreeMap<String, Actions>>);
 
 impl Grants {
     /// Grants these actions on the repositories that this name or wildcard matches.
-    pub(super) fn add(&mut self, registry: &EcrHost, repository: &str, actions: &Actions) {
+    pub(crate) fn add(&mut self, registry: &EcrHost, repository: &str, actions: &Actions) {
         let place =
             (registry.account().to_owned(), registry.region().to_owned(), registry.partition());
         let of_registry = self.0.entry(place).or_default();
@@ -29,7 +29,7 @@ impl Grants {
     }
 
     /// A statement for each registry and set of actions; `purpose` begins its name.
-    pub(super) fn statements(self, purpose: impl Fn(&Actions) -> String) -> Vec<Value> {
+    pub(crate) fn statements(self, purpose: impl Fn(&Actions) -> String) -> Vec<Value> {
         let mut names: Vec<String> = Vec::new();
         let mut statements = Vec::new();
         for ((account, region, partition), repositories) in self.0 {
@@ -52,12 +52,12 @@ impl Grants {
 }
 
 /// A statement that allows these actions on this resource or these.
-pub(super) fn allow(sid: &str, actions: &Actions, resource: Value) -> Value {
+pub(crate) fn allow(sid: &str, actions: &Actions, resource: Value) -> Value {
     json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resource })
 }
 
 /// The statements as a document.
-pub(super) fn document(statements: Vec<Value>) -> Value {
+pub(crate) fn document(statements: Vec<Value>) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 

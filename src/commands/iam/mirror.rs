@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    actions,
     grants::{Actions, Grants, allow, document},
-    rights,
 };
 use crate::{
     model::{
@@ -20,22 +20,22 @@ use crate::{
 
 /// What is written to one registry.
 #[derive(Debug, Clone)]
-pub(super) struct Push {
+pub(crate) struct Push {
     /// The registry.
-    pub(super) registry: EcrHost,
+    pub(crate) registry: EcrHost,
     /// Its repositories that images go to.
-    pub(super) repositories: Vec<Repository>,
+    pub(crate) repositories: Vec<Repository>,
     /// What is written about them.
-    pub(super) written: Repositories,
+    pub(crate) written: Repositories,
     /// What is written about their account.
-    pub(super) account: Account,
+    pub(crate) account: Account,
     /// Whether blobs may be mounted from one to the other.
-    pub(super) mounts: Mounts,
+    pub(crate) mounts: Mounts,
 }
 
 /// Whether blobs may be mounted from one repository of a registry to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mounts {
+pub(crate) enum Mounts {
     /// They may, where the account allows it.
     Possible,
     /// They are not: there is one repository only, or the configuration turns it off.
@@ -44,18 +44,18 @@ pub(super) enum Mounts {
 
 /// What is read from one registry.
 #[derive(Debug, Clone)]
-pub(super) struct Pull {
+pub(crate) struct Pull {
     /// The registry.
-    pub(super) registry: EcrHost,
+    pub(crate) registry: EcrHost,
     /// Its repositories that images come from.
-    pub(super) repositories: Vec<Repository>,
+    pub(crate) repositories: Vec<Repository>,
     /// Whether their tags are listed.
-    pub(super) tags: Listing,
+    pub(crate) tags: Listing,
 }
 
 /// Whether the tags of a repository are listed, to select among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Listing {
+pub(crate) enum Listing {
     /// They are.
     Needed,
     /// They are, and nothing else is read.
@@ -66,18 +66,18 @@ pub(super) enum Listing {
 
 /// A repository that is pulled through a cache once.
 #[derive(Debug, Clone)]
-pub(super) struct Warm {
+pub(crate) struct Warm {
     /// The registry.
-    pub(super) registry: EcrHost,
+    pub(crate) registry: EcrHost,
     /// The repository, which the first pull makes.
-    pub(super) repository: Repository,
+    pub(crate) repository: Repository,
     /// Whether it is made with tags.
-    pub(super) tagging: Tagging,
+    pub(crate) tagging: Tagging,
 }
 
 /// Whether a repository is made with tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tagging {
+pub(crate) enum Tagging {
     /// It is: the cache's template has some.
     Needed,
     /// It is not.
@@ -110,13 +110,13 @@ const LIST: &str = "ecr:DescribeImages";
 /// of actions, each repository named once in it, then those for settings of
 /// accounts, for keys, and for the `secrets` (ARNs) that hold registries'
 /// credentials. What does not occur has no statement.
-pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &[String]) -> Value {
+pub(crate) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &[String]) -> Value {
     let mut general = BTreeSet::new();
     let mut grants = Grants::default();
     for push in pushes {
         general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
         let mut actions = BTreeSet::from(PUSH);
-        actions.extend(rights::of_repositories(&push.written));
+        actions.extend(actions::of_repositories(&push.written));
         if matches!(push.written.create, Create::Unclaimed | Create::OnPush) {
             general.insert("ecr:DescribeRepositoryCreationTemplates");
         }
@@ -124,7 +124,7 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
             general.insert("ecr:GetAccountSetting");
             actions.extend(PULL);
         }
-        general.extend(rights::of_account(&push.account));
+        general.extend(actions::of_account(&push.account));
         for repository in &push.repositories {
             grants.add(&push.registry, repository.as_str(), &actions);
         }
@@ -155,8 +155,8 @@ pub(super) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
         statements.push(allow("Login", &general, json!("*")));
     }
     statements.extend(grants.statements(purpose));
-    statements.extend(rights::account_statements(pushes));
-    statements.extend(rights::key_statements(pushes));
+    statements.extend(actions::account_statements(pushes));
+    statements.extend(actions::key_statements(pushes));
     if !secrets.is_empty() {
         let secrets: BTreeSet<&String> = secrets.iter().collect();
         let actions = BTreeSet::from(["secretsmanager:GetSecretValue"]);
@@ -176,10 +176,10 @@ fn purpose(actions: &Actions) -> String {
         let list = if actions.contains(LIST) { "List" } else { "" };
         return format!("{pull}{list}");
     }
-    let create = if actions.contains(rights::CREATE) { "Create" } else { "" };
+    let create = if actions.contains(actions::CREATE) { "Create" } else { "" };
     let list = if actions.contains(LIST) { "List" } else { "" };
     let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
-    let settle = if rights::SETTLE.iter().any(|it| actions.contains(it)) { "Settle" } else { "" };
+    let settle = if actions::SETTLE.iter().any(|it| actions.contains(it)) { "Settle" } else { "" };
     format!("Push{create}{settle}{mount}{list}")
 }
 

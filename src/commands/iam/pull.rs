@@ -14,17 +14,17 @@ use crate::{
 
 /// What nodes pull from one registry.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     /// The registry.
-    pub(super) registry: EcrHost,
+    pub(crate) registry: EcrHost,
     /// Its repositories that images are mirrored to.
-    pub(super) mirrored: Vec<&'a Repository>,
+    pub(crate) mirrored: Vec<&'a Repository>,
     /// Its caches.
-    pub(super) caches: Vec<&'a Cache>,
+    pub(crate) caches: Vec<&'a Cache>,
 }
 
 /// The policy for nodes, as one document.
-pub(super) fn pull(nodes: &[Node<'_>]) -> Value {
+pub(crate) fn pull(nodes: &[Node<'_>]) -> Value {
     let mut grants = Grants::default();
     for Node { registry, mirrored, caches } in nodes {
         for repository in mirrored {
@@ -44,7 +44,7 @@ pub(super) fn pull(nodes: &[Node<'_>]) -> Value {
 }
 
 /// What pulling through a cache takes, the first time, too.
-pub(super) fn through(cache: &Cache) -> Actions {
+pub(crate) fn through(cache: &Cache) -> Actions {
     let mut actions: Actions = PULL.into_iter().chain(IMPORT).collect();
     if cache.gives_tags() {
         actions.insert(TAG);
@@ -53,7 +53,7 @@ pub(super) fn through(cache: &Cache) -> Actions {
 }
 
 /// A name for what these actions are for.
-pub(super) fn purpose(actions: &Actions) -> String {
+pub(crate) fn purpose(actions: &Actions) -> String {
     let through = if actions.contains(IMPORT[0]) { "Through" } else { "" };
     let tag = if actions.contains(TAG) { "Tag" } else { "" };
     format!("Pull{through}{tag}")

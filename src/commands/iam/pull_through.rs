@@ -21,15 +21,15 @@ use crate::model::{
 
 /// What one registry is to cache, or to make by itself.
 #[derive(Debug, Clone)]
-pub(super) struct Caching<'a> {
+pub(crate) struct Caching<'a> {
     /// The registry.
-    pub(super) registry: EcrHost,
+    pub(crate) registry: EcrHost,
     /// Its caches.
-    pub(super) caches: Vec<&'a Cache>,
+    pub(crate) caches: Vec<&'a Cache>,
     /// Those of them that images come through, so that they are warmed.
-    pub(super) warmed: Vec<&'a Cache>,
+    pub(crate) warmed: Vec<&'a Cache>,
     /// What its repositories are like that a push makes, by a template.
-    pub(super) on_push: Option<&'a Settings>,
+    pub(crate) on_push: Option<&'a Settings>,
 }
 
 /// What looking at the set-up takes, and trying it.
@@ -82,7 +82,7 @@ const TEMPLATES_SERVICE: &str = "ecr.amazonaws.com";
 const RULES_SERVICE: &str = "pullthroughcache.ecr.amazonaws.com";
 
 /// The policy for whom `pull-through` works, as one document; what does not occur has no statement.
-pub(super) fn pull_through(registries: &[Caching<'_>]) -> Value {
+pub(crate) fn pull_through(registries: &[Caching<'_>]) -> Value {
     if registries.is_empty() {
         return document(Vec::new());
     }
@@ -226,4 +226,4 @@ fn linked_roles(registries: &[Caching<'_>]) -> Value {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! `pull-through apply`: sets up what the configuration writes.
 
 use super::{
-    changing::{Aim, Format, Order, carry_out},
+    apply_changes::{Aim, Format, Order, carry_out},
     consent::Consent,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with a change is told as it fails.
-pub(super) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
     let consent = Consent::of(args.yes)?;
     let aim = Aim::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
     let order = Order { at: &args.at, aim, format: Format::of(args.json) };

@@ -11,7 +11,7 @@ use crate::{
 
 /// Who agrees to changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Consent {
+pub(crate) enum Consent {
     /// The command line did.
     Given,
     /// Whoever sits at the terminal.
@@ -23,7 +23,7 @@ impl Consent {
     ///
     /// # Errors
     /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
-    pub(super) fn of(yes: bool) -> Result<Self> {
+    pub(crate) fn of(yes: bool) -> Result<Self> {
         match (yes, io::stdin().is_terminal()) {
             (true, _) => Ok(Self::Given),
             (false, true) => Ok(Self::Asked),
@@ -37,7 +37,7 @@ impl Consent {
 }
 
 /// Asks at the terminal; whatever is not a yes is a no.
-pub(super) async fn ask(screen: &Screen, question: &str) -> bool {
+pub(crate) async fn ask(screen: &Screen, question: &str) -> bool {
     screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
     let (answer, answered) = oneshot::channel();
     // a thread of its own, which ends with the process: reading a terminal cannot be cancelled

@@ -1,7 +1,7 @@
 //! `pull-through destroy`: removes what the configuration names, and says what AWS keeps.
 
 use super::{
-    changing::{Aim, Format, Order, carry_out},
+    apply_changes::{Aim, Format, Order, carry_out},
     consent::Consent,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with a removal is told as it fails.
-pub(super) async fn run(global: &Global, screen: &Screen, args: &DestroyArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: &DestroyArgs) -> Result<u8> {
     let consent = Consent::of(args.yes)?;
     let order = Order { at: &args.at, aim: Aim::Removal, format: Format::of(args.json) };
     carry_out(global, screen, &order, consent).await

@@ -8,23 +8,25 @@ use crate::{
         Global,
         pull_through::{Export, Where},
     },
-    commands::{ends::World, mirroring::configuration},
+    commands::configuration,
     ecr::Identity,
     model::Result,
     output::{Screen, file, printable},
     pull_through::{
-        Actual, Planned, ask,
+        Actual, Planned,
         changes::{Replace, Wanted, secrets},
+        fetch_state,
         kubernetes::manifest,
         terraform::{Part, from_nothing, terraform},
     },
+    run::registries::World,
 };
 
 /// Writes it.
 ///
 /// # Errors
 /// When the configuration is wrong, AWS cannot be asked, or the output cannot be written.
-pub(super) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
     match format {
         Export::Terraform { at } => to_terraform(global, screen, &at).await,
         Export::Kubernetes { namespaces, output } => {
@@ -75,7 +77,7 @@ async fn survey<'a>(world: &World, sites: &'a [Site<'a>]) -> Result<Vec<Surveyed
     let mut surveyed = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let actual = ask::actual(&session, &secrets(&site.caches)).await?;
+        let actual = fetch_state::actual(&session, &secrets(&site.caches)).await?;
         let on_push = site.on_push();
         let wanted = Wanted {
             registry: &site.registry,

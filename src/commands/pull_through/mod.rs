@@ -1,7 +1,7 @@
 //! `pull-through`: ECR's own cache, planned, applied, looked at, warmed and removed.
 
 mod apply;
-mod changing;
+mod apply_changes;
 mod consent;
 mod destroy;
 mod export;
@@ -13,7 +13,6 @@ mod warm;
 
 use std::sync::Arc;
 
-use super::ends::World;
 use crate::{
     cli::{
         Global,
@@ -24,6 +23,7 @@ use crate::{
     model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
     output::Screen,
     pull_through::{OnPush, Registry},
+    run::registries::World,
 };
 
 /// Connections to a registry at once: what is asked is little, and one after the other.

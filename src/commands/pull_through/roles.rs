@@ -9,9 +9,9 @@ use super::Site;
 use crate::{
     model::{
         Change,
-        change::{Action, Subject},
         ecr_settings::Encryption,
         pull_through::{Cache, Credentials},
+        setting_change::{Action, Subject},
     },
     pull_through::{
         Planned,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What needs a role, and what that role must be, each once, in the order of the file.
-pub(super) fn needed<'a>(
+pub(crate) fn needed<'a>(
     proposed: impl Iterator<Item = (&'a Site<'a>, &'a [Planned])>,
 ) -> Vec<(String, Documents)> {
     let mut all: Vec<((String, String), Documents)> = Vec::new();
@@ -115,7 +115,7 @@ mod tests {
             action,
             kind: Subject::Template,
             name: String::new(),
-            fields: vec![crate::model::change::Field {
+            fields: vec![crate::model::setting_change::Field {
                 name: field.to_owned(),
                 old: Value::Null,
                 new: Value::Null,

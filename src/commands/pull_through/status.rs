@@ -10,16 +10,17 @@ use serde_json::{Value, json};
 use super::{CONNECTIONS, Site, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
-    commands::{ends::World, mirroring::configuration},
+    commands::configuration,
     model::Result,
     output::{
         Screen,
         table::{self, Line},
     },
     pull_through::{
-        ask,
+        fetch_state,
         status::{Made, Standing, Status, repositories, status},
     },
+    run::registries::World,
 };
 
 /// Repositories that are listed below a rule.
@@ -35,7 +36,7 @@ struct Found {
 ///
 /// # Errors
 /// When the configuration is wrong, or AWS cannot be asked.
-pub(super) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
     let config = configuration(global)?;
     let sites = sites(&config, &args.at)?;
     let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
@@ -54,7 +55,7 @@ async fn look(world: &World, sites: &[Site<'_>]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let (rules, made) = tokio::try_join!(ask::rules(&session), repositories(&session))?;
+        let (rules, made) = tokio::try_join!(fetch_state::rules(&session), repositories(&session))?;
         let rules = status(&site.caches, &rules, &made);
         found.push(Found { host: site.registry.host.to_string(), rules });
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{CONNECTIONS, Site, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
-    commands::{ends::World, mirroring::configuration},
+    commands::configuration,
     ecr::Session,
     model::{Result, pull_through::Cache},
     output::{
@@ -15,11 +15,12 @@ use crate::{
         table::{self, Line},
     },
     pull_through::{
-        ask,
+        fetch_state,
         state::Rule,
         status::{Standing, standing},
         validate::{Tried, attempt, example, hint},
     },
+    run::registries::World,
 };
 
 /// What came of one rule.
@@ -64,7 +65,7 @@ impl Verdict {
 ///
 /// # Errors
 /// When the configuration is wrong, or AWS cannot be asked.
-pub(super) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
     let config = configuration(global)?;
     let sites = sites(&config, &args.at)?;
     let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
@@ -83,7 +84,7 @@ async fn attempt_all(world: &World, sites: &[Site<'_>]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let mut rules = ask::rules(&session).await?;
+        let mut rules = fetch_state::rules(&session).await?;
         for cache in &site.caches {
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(try_one(site, &session, (cache, rule.as_ref())).await?);

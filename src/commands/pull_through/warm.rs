@@ -6,11 +6,12 @@ use crate::{
         Global,
         pull_through::{WarmArgs, Where},
     },
-    commands::mirroring::{Wanted, Work, configuration, mirror},
+    commands::{configuration, mirror},
     config::{Config, Entry},
     engine::{Intent, Options},
     model::{Error, Kind, Result},
     output::{Screen, json, table},
+    run::sync::{Wanted, Work},
 };
 
 /// Blobs that are transferred at once: none is.
@@ -20,7 +21,7 @@ const TRANSFERS: usize = 1;
 ///
 /// # Errors
 /// When nothing was attempted.
-pub(super) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
     let config = configuration(global)?;
     let entries = cached(&config, &args.only, &args.at)?;
     let wanted = Wanted::Entries(entries.iter().collect());

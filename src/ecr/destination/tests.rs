@@ -9,7 +9,8 @@ use super::*;
 use crate::{
     ecr::{Identity, Sessions},
     model::Create,
-    registry::{Meters, Reach, tests::push},
+    registry::{Reach, tests::push},
+    remote::Meters,
     sandbox::{BlobMounting, Options, Sandbox},
 };
 

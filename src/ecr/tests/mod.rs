@@ -1,6 +1,6 @@
 //! ECR's API half through the AWS SDK, over a socket; here what all of these tests say.
 
-mod look;
+mod images;
 mod repository;
 mod session;
 

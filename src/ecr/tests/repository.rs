@@ -11,7 +11,7 @@ use crate::{
         repository::Repositories,
     },
     model::{Create, Kind, ecr_settings as written},
-    registry::Mounting,
+    remote::Mounting,
 };
 
 async fn repositories(fake: &Fake, create: Create) -> Repositories {

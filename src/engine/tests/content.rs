@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{prng::Prng, upstream::Shelf};
+use super::{rng::Prng, upstream::Shelf};
 use crate::model::{Digest, MediaType, Platform, RawManifest};
 
 const CONFIG: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
@@ -16,8 +16,8 @@ const LARGE: usize = (1 << 20) + 1;
 
 /// Some bytes and their digest.
 #[derive(Clone)]
-pub(super) struct Blob {
-    pub(super) digest: Digest,
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
     bytes: Bytes,
 }
 
@@ -47,21 +47,21 @@ impl Blob {
 
 /// What a tag can point to, with everything below.
 #[derive(Clone)]
-pub(super) struct Root {
-    pub(super) manifest: RawManifest,
+pub(crate) struct Root {
+    pub(crate) manifest: RawManifest,
     /// The platforms of its images, one an image.
-    pub(super) platforms: Vec<Platform>,
+    pub(crate) platforms: Vec<Platform>,
     manifests: Vec<RawManifest>,
     layers: Vec<Blob>,
-    pub(super) configs: Vec<Blob>,
+    pub(crate) configs: Vec<Blob>,
 }
 
 impl Root {
-    pub(super) fn is_index(&self) -> bool {
+    pub(crate) fn is_index(&self) -> bool {
         self.manifest.media_type().is_index()
     }
 
-    pub(super) fn stock(&self, shelf: &mut Shelf) {
+    pub(crate) fn stock(&self, shelf: &mut Shelf) {
         let manifests = self.manifests.iter().map(|m| (m.digest().clone(), m.clone()));
         shelf.manifests.extend(manifests);
         let blobs = self.layers.iter().chain(&self.configs);
@@ -132,7 +132,7 @@ fn raw(document: &Value) -> RawManifest {
 }
 
 /// Images, indexes of them, and perhaps an index of those; never none.
-pub(super) fn roots(dice: &mut Prng) -> Vec<Root> {
+pub(crate) fn roots(dice: &mut Prng) -> Vec<Root> {
     let layers: Vec<Blob> = (0..dice.of(2..=8)).map(|_| Blob::any(dice)).collect();
     let images: Vec<Root> = (0..dice.of(1..=6)).map(|_| Root::image(dice, &layers)).collect();
     let mut roots = images.clone();

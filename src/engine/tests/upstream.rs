@@ -10,36 +10,36 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::sky::{Fortune, Sky};
+use super::fault_injection::{Fortune, Sky};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
-    registry::{Allowance, ByteStream, Source},
+    remote::{Allowance, ByteStream, Source},
 };
 
 /// One repository.
 #[derive(Default)]
-pub(super) struct Shelf {
-    pub(super) manifests: HashMap<Digest, RawManifest>,
-    pub(super) blobs: HashMap<Digest, Bytes>,
+pub(crate) struct Shelf {
+    pub(crate) manifests: HashMap<Digest, RawManifest>,
+    pub(crate) blobs: HashMap<Digest, Bytes>,
 }
 
 /// What changes while it is asked.
 #[derive(Default)]
-pub(super) struct Books {
-    pub(super) tags: HashMap<(Repository, Tag), Digest>,
+pub(crate) struct Books {
+    pub(crate) tags: HashMap<(Repository, Tag), Digest>,
     /// Pulls of manifests that are left, where they are metered.
-    pub(super) pulls: Option<u64>,
+    pub(crate) pulls: Option<u64>,
     /// Blobs that were asked for from their first byte on.
-    pub(super) reads: HashMap<Digest, u64>,
+    pub(crate) reads: HashMap<Digest, u64>,
 }
 
-pub(super) struct Upstream {
-    pub(super) shelves: HashMap<Repository, Shelf>,
-    pub(super) books: Mutex<Books>,
-    pub(super) connections: Arc<Semaphore>,
+pub(crate) struct Upstream {
+    pub(crate) shelves: HashMap<Repository, Shelf>,
+    pub(crate) books: Mutex<Books>,
+    pub(crate) connections: Arc<Semaphore>,
     /// Whether it tells many digests at once.
-    pub(super) lists: bool,
-    pub(super) sky: Arc<Sky>,
+    pub(crate) lists: bool,
+    pub(crate) sky: Arc<Sky>,
 }
 
 impl Upstream {

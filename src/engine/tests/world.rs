@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::{
     content::{self, Root},
-    harbour::Harbour,
-    prng::Prng,
-    sky::Sky,
+    fake_destination::Harbour,
+    fault_injection::Sky,
+    rng::Prng,
     upstream::{Books, Upstream},
 };
 use crate::{
@@ -20,26 +20,26 @@ use crate::{
         Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer, Repository, Shape,
         Site, Tag, Target, Want, event::Silent,
     },
-    registry::{Meters, Mounting, Mutability},
+    remote::{Meters, Mounting, Mutability},
 };
 
 /// Where a root is to be had.
 type Place = (Site, Repository);
 
-pub(super) struct World {
-    pub(super) images: Vec<Image>,
-    pub(super) upstreams: HashMap<Site, Arc<Upstream>>,
-    pub(super) ends: Vec<Arc<End<Harbour>>>,
+pub(crate) struct World {
+    pub(crate) images: Vec<Image>,
+    pub(crate) upstreams: HashMap<Site, Arc<Upstream>>,
+    pub(crate) ends: Vec<Arc<End<Harbour>>>,
     /// Every image goes to every destination, and none is filtered.
-    pub(super) uniform: bool,
-    pub(super) sky: Arc<Sky>,
+    pub(crate) uniform: bool,
+    pub(crate) sky: Arc<Sky>,
     connections: usize,
     transfers: usize,
     stock: Vec<(Place, Vec<Root>)>,
 }
 
 impl World {
-    pub(super) fn new(dice: &mut Prng) -> Self {
+    pub(crate) fn new(dice: &mut Prng) -> Self {
         let sky = Arc::new(Sky::new(Prng::new(dice.next())));
         let transfers = dice.of(1..=5) as usize;
         // uploads that share a download move at one pace: each transfer must have its connection
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// A run over this world, ready to go.
-    pub(super) fn mirror(
+    pub(crate) fn mirror(
         &self,
         intent: Intent,
         shutdown: &Shutdown,
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Lets some of the source's tags point elsewhere; those of filtered images stay.
-    pub(super) fn move_tags(&self, dice: &mut Prng) {
+    pub(crate) fn move_tags(&self, dice: &mut Prng) {
         let (stay, move_on): (Vec<&Image>, Vec<&Image>) =
             self.images.iter().partition(|image| !image.want.is_everything());
         let stay: HashSet<&Origin> = stay.into_iter().map(|image| &image.origin).collect();
@@ -146,14 +146,14 @@ impl World {
     }
 
     /// Meters pulls, or lifts the limit.
-    pub(super) fn limit_pulls(&self, pulls: Option<u64>) {
+    pub(crate) fn limit_pulls(&self, pulls: Option<u64>) {
         for upstream in self.upstreams.values() {
             upstream.books.lock().unwrap().pulls = pulls;
         }
     }
 
     /// How often each blob was read since this was asked last.
-    pub(super) fn take_reads(&self) -> HashMap<Digest, u64> {
+    pub(crate) fn take_reads(&self) -> HashMap<Digest, u64> {
         let mut all = HashMap::new();
         for upstream in self.upstreams.values() {
             for (digest, reads) in std::mem::take(&mut upstream.books.lock().unwrap().reads) {
@@ -164,13 +164,13 @@ impl World {
     }
 
     /// The configurations, which a filter may have to read besides.
-    pub(super) fn configs(&self) -> HashSet<&Digest> {
+    pub(crate) fn configs(&self) -> HashSet<&Digest> {
         let roots = self.stock.iter().flat_map(|(_, roots)| roots);
         roots.flat_map(|root| &root.configs).map(|config| &config.digest).collect()
     }
 
     /// Whether nobody holds a connection any more.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let idle = |semaphore: &Semaphore| semaphore.available_permits() == self.connections;
         self.upstreams.values().all(|up| idle(&up.connections))
             && self.ends.iter().all(|end| idle(&end.destination.connections))

@@ -8,7 +8,7 @@ use futures::stream;
 use super::*;
 use crate::{
     model::RawManifest,
-    registry::{Body, Mount},
+    remote::{Body, Mount},
 };
 
 fn blob(bytes: &[u8]) -> Descriptor {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use aws_sdk_ecr::{Client, error::ProvideErrorMetadata, types::UpstreamRegistry};
 
-use super::{
-    super::{
-        ask,
+use super::{Work, came_about};
+use crate::{
+    model::{Error, Result},
+    pull_through::{
+        fetch_state,
         state::{Credential, Rule, WantedRule},
     },
-    Work, came_about,
 };
-use crate::model::{Error, Result};
 
 /// How long ECR is given to see a secret that was written a moment ago: about 30 s.
 const UNTIL_SEEN: [Duration; 6] = {
@@ -56,7 +56,7 @@ impl Work<'_> {
         let credential = self.credential(wanted).await?;
         let create = async |blindness| self.try_create(wanted, &credential, blindness).await;
         match until_seen(self.patience(&credential), create).await? {
-            Made::Before => match ask::rules(self.session).await?.remove(&wanted.prefix) {
+            Made::Before => match fetch_state::rules(self.session).await?.remove(&wanted.prefix) {
                 Some(there) if is_as_wanted(&there, wanted, credential.as_deref()) => Ok(()),
                 _ => Err(came_about("a rule of this prefix")),
             },

@@ -6,14 +6,14 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{
-    super::{
-        ask::{self, State},
+use super::{Done, Work, came_about};
+use crate::{
+    model::{Error, Kind, Result},
+    pull_through::{
+        fetch_state::{self, State},
         state::{Content, Login, Secret},
     },
-    Done, Work, came_about,
 };
-use crate::model::{Error, Kind, Result};
 
 const SERVICE: &str = "secretsmanager";
 /// What the console shows beside a secret that is made here.
@@ -38,7 +38,7 @@ impl Work<'_> {
         let arn = match made.await? {
             Some(arn) => arn,
             // the answer to an earlier attempt may have been lost
-            None => match ask::secret(self.session, name).await? {
+            None => match fetch_state::secret(self.session, name).await? {
                 Some(Secret { arn, content: Content::Login(there) })
                     if there.username == login.username
                         && there.password.expose_secret() == login.access_token.expose_secret() =>
@@ -85,7 +85,7 @@ impl Work<'_> {
         if let Some(arn) = self.written.get(name) {
             return Ok(arn.clone());
         }
-        match ask::describe(self.session, name).await? {
+        match fetch_state::describe(self.session, name).await? {
             Some((arn, State::There)) => Ok(arn),
             _ => Err(Error::new(Kind::NotFound, format!("there is no secret `{name}`"))),
         }
@@ -112,7 +112,7 @@ impl Work<'_> {
         if done != Done::Restorable(None) {
             return Ok(done);
         }
-        match ask::describe(self.session, name).await? {
+        match fetch_state::describe(self.session, name).await? {
             Some((_, State::There)) => {
                 let error = Error::new(Kind::Configuration, "AWS refuses to remove it as it is");
                 Err(error.hint("a secret with replicas in other regions is removed after them"))

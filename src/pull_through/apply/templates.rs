@@ -10,16 +10,14 @@ use aws_sdk_ecr::{
 };
 use serde_json::Value;
 
-use super::{
-    super::{
-        ask,
-        state::{Template, WantedTemplate},
-    },
-    Work, came_about,
-};
+use super::{Work, came_about};
 use crate::{
     ecr::settings,
     model::{Result, ecr_settings::Encryption},
+    pull_through::{
+        fetch_state,
+        state::{Template, WantedTemplate},
+    },
 };
 
 /// A template's members as the API takes them; `None` is not sent.
@@ -65,7 +63,7 @@ impl Work<'_> {
             return Ok(());
         }
         // the answer to an earlier attempt may have been lost
-        match ask::templates(self.session).await?.remove(&wanted.prefix) {
+        match fetch_state::templates(self.session).await?.remove(&wanted.prefix) {
             Some(there) if is_as_wanted(&there, wanted) => Ok(()),
             _ => Err(came_about("a template of this prefix")),
         }

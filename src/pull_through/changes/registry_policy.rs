@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     model::{
-        change::{Action, Subject},
         pull_through::{Cache, Prefix},
+        setting_change::{Action, Subject},
     },
     pull_through::state::{Actual, Planned, PolicyScope, Step},
 };

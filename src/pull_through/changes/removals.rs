@@ -6,8 +6,8 @@
 use super::{Thing, Wanted, not_ours, registry_policy, rules, secrets, templates};
 use crate::{
     model::{
-        change::{Action, Subject},
         pull_through::{Cache, Credentials},
+        setting_change::{Action, Subject},
     },
     pull_through::state::{Actual, Content, Planned, Step},
 };

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::{Replace, Thing, Wanted, field, secrets};
 use crate::{
     model::{
-        change::{Action, Field, Subject},
         pull_through::{Cache, Credentials, Prefix},
+        setting_change::{Action, Field, Subject},
     },
     pull_through::state::{Actual, Credential, Planned, Rule, Step, WantedRule},
 };

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{Thing, Wanted, field};
 use crate::{
     model::{
-        change::{Action, Field, Subject},
         pull_through::{Cache, Credentials},
+        setting_change::{Action, Field, Subject},
     },
     pull_through::state::{Actual, Content, Login, Planned, Registry, Secret, Step},
 };

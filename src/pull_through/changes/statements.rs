@@ -10,8 +10,8 @@ use crate::{
     ecr::settings::is_same_policy,
     model::{
         Digest,
-        change::Field,
         pull_through::{Access, Prefix},
+        setting_change::Field,
     },
     pull_through::state::Registry,
 };

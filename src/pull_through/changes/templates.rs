@@ -15,9 +15,9 @@ use super::{
 use crate::{
     ecr::settings::{is_encrypted_like, is_same_policy},
     model::{
-        change::{Action, Field, Subject},
         ecr_settings::{Encryption, Settings},
         pull_through::{Cache, Prefix},
+        setting_change::{Action, Field, Subject},
     },
     pull_through::state::{Actual, Planned, PolicyScope, Step, Template, WantedTemplate},
 };

@@ -7,9 +7,9 @@ use crate::{
     ecr::secrets::UserPassword,
     model::{
         Change,
-        change::{Action, Subject},
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
+        setting_change::{Action, Subject},
     },
     pull_through::state::{
         Content, Credential, Rule, Secret, Template, WantedRule, WantedTemplate,

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     ecr::fake::{Answer, Fake, refusal},
     model::{Attestations, MediaType, MissingPlatform, Tag},
-    registry::{Allowance, ByteStream},
+    remote::{Allowance, ByteStream},
 };
 
 mod remedies;

@@ -3,7 +3,7 @@
 use futures::future::join;
 
 use super::*;
-use crate::registry::{access::Rights, transport::Reach};
+use crate::registry::{scope::Rights, transport::Reach};
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
     let transport = Transport::new(Reach::Direct);

@@ -14,15 +14,18 @@ use axum::{
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
-use crate::registry::{Credentials, Meter, Reach, Registry, Settings, Transport};
+use crate::{
+    registry::{Credentials, Reach, Registry, Settings, Transport},
+    remote::Meter,
+};
 
 /// One request as it came.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) line: String,
-    pub(super) authorization: Option<String>,
-    pub(super) range: Option<String>,
-    pub(super) body: Bytes,
+pub(crate) struct Asked {
+    pub(crate) line: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 impl Asked {
@@ -40,11 +43,11 @@ impl Asked {
 
 type Script = dyn Fn(&Asked) -> Response<Body> + Send + Sync;
 
-pub(super) struct Fake {
-    pub(super) address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     server: tokio::task::JoinHandle<()>,
-    pub(super) meter: Arc<Meter>,
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl Drop for Fake {
@@ -55,7 +58,7 @@ impl Drop for Fake {
 
 impl Fake {
     /// Answers with what the script says to `METHOD host/path?query`.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         script: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,34 +82,34 @@ impl Fake {
     }
 
     /// A client of this host, which the fake plays.
-    pub(super) fn registry(&self, host: &str, settings: Settings) -> Arc<Registry> {
+    pub(crate) fn registry(&self, host: &str, settings: Settings) -> Arc<Registry> {
         let transport = Transport::new(Reach::Sandbox(self.address));
         let meter = Arc::clone(&self.meter);
         Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
     }
 
-    pub(super) fn anonymous(&self, host: &str) -> Arc<Registry> {
+    pub(crate) fn anonymous(&self, host: &str) -> Arc<Registry> {
         let credentials = Credentials::Anonymous;
         self.registry(host, Settings { credentials, ..Settings::default() })
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// What was asked, as `METHOD host/path?query`.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }
 }
 
-pub(super) fn reply(status: u16, body: impl Into<Body>) -> Response<Body> {
+pub(crate) fn reply(status: u16, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
 }
 
-pub(super) fn with(
+pub(crate) fn with(
     mut response: Response<Body>,
     name: &'static str,
     value: &str,
@@ -116,14 +119,14 @@ pub(super) fn with(
 }
 
 /// An error as registries write it.
-pub(super) fn error(status: u16, code: &str) -> Response<Body> {
+pub(crate) fn error(status: u16, code: &str) -> Response<Body> {
     reply(status, serde_json::json!({"errors": [{"code": code, "message": "because"}]}).to_string())
 }
 
 /// A manifest's bytes.
-pub(super) const MANIFEST: &str = r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+pub(crate) const MANIFEST: &str = r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
 
 /// A 401 with this challenge.
-pub(super) fn challenge(value: &str) -> Response<Body> {
+pub(crate) fn challenge(value: &str) -> Response<Body> {
     with(error(401, "UNAUTHORIZED"), "www-authenticate", value)
 }

@@ -13,16 +13,15 @@ use futures::{StreamExt, TryStreamExt};
 use super::fake::{Fake, error, reply, with};
 use crate::{
     model::{Digest, Kind, Listed, Repository, Result, Tag, TagQuery},
-    registry::{
-        Meter, Outage, Patience, Reach, Registry, Settings, Source, Stall, Transport, retry::Retry,
-    },
+    registry::{Reach, Registry, Settings, Transport},
+    remote::{Meter, Outage, Patience, Source, Stall, retry::Retry},
     sandbox::{Options, Sandbox},
 };
 
 const TIMES: TagQuery = TagQuery::Times { since: None };
 
 /// Every tag that is listed.
-pub(super) async fn names(registry: &Registry, repository: &Repository) -> Vec<Tag> {
+pub(crate) async fn names(registry: &Registry, repository: &Repository) -> Vec<Tag> {
     let listed = listed(registry, repository, TagQuery::Names).await.unwrap();
     listed.into_iter().map(|listed| listed.tag).collect()
 }

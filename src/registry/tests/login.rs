@@ -11,7 +11,8 @@ use secrecy::SecretString;
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Kind, Pointer, Result},
-    registry::{Credentials, Freshness, Login, Settings, Source},
+    registry::{Credentials, Freshness, Login, Settings},
+    remote::Source,
 };
 
 const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;

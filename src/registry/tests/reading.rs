@@ -17,10 +17,8 @@ use tokio::net::TcpListener;
 use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Descriptor, Digest, Kind, Pointer, Tag, content::MANIFEST_LIMIT},
-    registry::{
-        Credentials, Meter, Outage, Patience, Reach, Registry, Scheme, Settings, Source, Stall,
-        Transport, body::verified, retry::Retry,
-    },
+    registry::{Credentials, Reach, Registry, Scheme, Settings, Transport},
+    remote::{Meter, Outage, Patience, Source, Stall, body::verified, retry::Retry},
 };
 
 fn tag(name: &str) -> Pointer {

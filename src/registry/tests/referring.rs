@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fake::{Fake, error, reply, with};
 use crate::{
     model::{Digest, Error, Kind, RawManifest, Result},
-    registry::{Destination, Source},
+    remote::{Destination, Source},
 };
 
 fn referrer(subject: &Digest, artifact_type: &str) -> RawManifest {

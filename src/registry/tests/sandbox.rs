@@ -5,10 +5,8 @@ use std::sync::Arc;
 use super::{listing::names, push};
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Pointer, Repository, Tag},
-    registry::{
-        Body, Destination, Meter, Mount, Reach, Registry, Settings, Source, Transport,
-        body::verified,
-    },
+    registry::{Reach, Registry, Settings, Transport},
+    remote::{Body, Destination, Meter, Mount, Source, body::verified},
     sandbox::{Mode, Options, Sandbox},
 };
 

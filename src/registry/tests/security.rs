@@ -9,10 +9,8 @@ use futures::TryStreamExt;
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Pointer, RawManifest, Repository, Tag, TagQuery},
-    registry::{
-        Certificate, Credentials, Destination, Reach, Registry, Settings, Source, Transport,
-        body::verified,
-    },
+    registry::{Certificate, Credentials, Reach, Registry, Settings, Transport},
+    remote::{Destination, Source, body::verified},
 };
 
 fn settings(username: &str) -> Settings {
@@ -102,7 +100,7 @@ async fn what_a_registry_names_elsewhere_is_not_told_its_login() {
         let _ = registry.blob(&repository(), &blob, 0).await.map(drop);
         let _ = registry.tags(&repository(), TagQuery::Names).try_collect::<Vec<_>>().await;
         if let Ok(session) = registry.open_upload(&repository(), &blob).await {
-            let body = crate::registry::Body::new(1, futures::stream::iter([Ok("x".into())]));
+            let body = crate::remote::Body::new(1, futures::stream::iter([Ok("x".into())]));
             let _ = registry.push_blob(&repository(), &blob, session, body).await;
         }
         assert_eq!(told(&fake), ["r.example.com"], "{status} {name}: {value}");

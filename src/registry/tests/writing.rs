@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest},
-    registry::{Body, Credentials, Destination, Mount, Settings, body::corrupt},
+    registry::{Credentials, Settings},
+    remote::{Body, Destination, Mount, body::corrupt},
 };
 
 const CONTENT: &str = "0123456789";

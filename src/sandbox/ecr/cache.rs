@@ -11,11 +11,11 @@ mod import;
 
 use std::sync::Arc;
 
-use self::import::{Import, Origin};
 use super::{
-    Ecr, Place, control,
+    Ecr, Place,
+    authorization::Action,
+    control,
     error::EcrError,
-    gate::Action,
     identity::Principal,
     place,
     registry::{Registry, Settings},
@@ -24,6 +24,7 @@ use crate::{
     model::Tag,
     sandbox::upstream::{Closed, Shelf},
 };
+use import::{Import, Origin};
 
 /// Seconds in which a cached tag is served without asking the upstream.
 const FRESH_SECONDS: f64 = 24.0 * 3600.0;

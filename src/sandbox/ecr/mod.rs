@@ -8,12 +8,12 @@
 //!
 //! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
 
+mod authorization;
 mod cache;
 mod clock;
 mod control;
 mod data;
 mod error;
-mod gate;
 mod identity;
 mod images;
 mod manifest;
@@ -33,14 +33,12 @@ use std::{
 
 use axum::{http::Method, response::Response};
 
-use self::{
-    clock::{Clock, now, since_epoch},
-    data::{Sessions, Tokens},
-    gate::Gate,
-    identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal},
-    registry::Registry,
-};
 use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
+use authorization::Gate;
+use clock::{Clock, now, since_epoch};
+use data::{Sessions, Tokens};
+use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
+use registry::Registry;
 
 /// The region of a data plane that is called by a loopback address.
 pub const LOOPBACK_REGION: &str = "us-east-1";

@@ -5,7 +5,7 @@
 //! part of a repository is its host (`127.0.0.1:5000/quay.io/a/b`), and every
 //! URL in an answer leads back to loopback.
 
-use super::manners::{self, Auth};
+use super::quirks::{self, Auth};
 use crate::{model::Host, sandbox::Naming};
 
 /// What a request knocks at.
@@ -56,8 +56,8 @@ impl Address {
     }
 
     fn real_door(&self, path: &str) -> Door {
-        let host = manners::canonical(&self.host);
-        if let Some(registry) = manners::token_service(host, path.trim_end_matches('/')) {
+        let host = quirks::canonical(&self.host);
+        if let Some(registry) = quirks::token_service(host, path.trim_end_matches('/')) {
             return Door::Token(Some(registry));
         }
         if host == "hub.docker.com" {
@@ -131,7 +131,7 @@ fn loopback_door(path: &str) -> Option<Door> {
         return Some(Door::Token(None));
     }
     if let Some(registry) = path.strip_prefix("/token/") {
-        return Some(Door::Token(Some(manners::canonical(registry).to_owned())));
+        return Some(Door::Token(Some(quirks::canonical(registry).to_owned())));
     }
     if let Some(rest) = path.strip_prefix("/cdn/") {
         return rest.find('/').map(|at| Door::Cdn(rest[at..].to_owned()));
@@ -142,7 +142,7 @@ fn loopback_door(path: &str) -> Option<Door> {
         Some((host, path)) if host.contains('.') || host.contains(':') => (host, path),
         _ => ("docker.io", rest),
     };
-    let host = manners::canonical(host).to_owned();
+    let host = quirks::canonical(host).to_owned();
     let path = match path {
         "" | "_catalog" => format!("/v2/{path}"),
         _ if host == "docker.io" && is_official(path) => format!("/v2/library/{path}"),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn answers_name_hosts_the_client_can_reach() {
-        let auth = manners::of("docker.io", "").auth;
+        let auth = quirks::of("docker.io", "").auth;
         let real = Address::of("registry-1.docker.io");
         assert_eq!(real.realm(Some("docker.io"), auth), "http://auth.docker.io/token");
         assert_eq!(real.cdn("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");

@@ -15,9 +15,9 @@ use super::synthesis::{Layer, PlatformImage, Recipe, number};
 
 mod docker_hub;
 mod elsewhere;
-mod parts;
+mod recipes;
 
-use parts::Make;
+use recipes::Make;
 
 /// A repository of the tables.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Name<'_> {
 
     /// How images of a repository outside the tables are made.
     fn make(self) -> &'static Make {
-        &parts::MADE_UP[self.number() as usize % parts::MADE_UP.len()]
+        &recipes::MADE_UP[self.number() as usize % recipes::MADE_UP.len()]
     }
 
     fn plan(self, tags: Vec<String>, day: &str, make: &Make) -> Planned {

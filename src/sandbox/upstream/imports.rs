@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{
     Upstream,
     content::Visibility,
-    manners::{self, Hidden},
+    quirks::{self, Hidden},
     synthesis::Manifest,
 };
 use crate::{
@@ -45,14 +45,14 @@ pub(in crate::sandbox) struct Shelf {
 impl Upstream {
     /// Whether the registries answer and take the token.
     pub(in crate::sandbox) fn greet(&self, host: &str, token: Option<&str>) -> Result<(), Closed> {
-        self.answers(manners::canonical(host), "/v2/")?;
+        self.answers(quirks::canonical(host), "/v2/")?;
         accepted(token)
     }
 
     /// The manifest that a tag points to or a digest names; for threads that may block.
     pub(in crate::sandbox) fn show(&self, shelf: &Shelf, at: &Pointer) -> Result<Manifest, Closed> {
         let Shelf { host, repository, token } = shelf;
-        let host = manners::canonical(host);
+        let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
         accepted(token.as_deref())?;
         // Docker Hub's own images are below `library`, and to Docker Hub a repository that is not
@@ -60,7 +60,7 @@ impl Upstream {
         if host == "docker.io" && !repository.contains('/') {
             return Err(Closed::Denied);
         }
-        let hidden = manners::of(host, repository).hidden;
+        let hidden = quirks::of(host, repository).hidden;
         match (self.content.visibility(host, repository), hidden) {
             (Visibility::Public, _) => {}
             (Visibility::Private, _) if token.is_some() => {}
@@ -79,7 +79,7 @@ impl Upstream {
         digest: &Digest,
     ) -> Result<Bytes, Closed> {
         let Shelf { host, repository, .. } = shelf;
-        let host = manners::canonical(host);
+        let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/blobs/{digest}"))?;
         let blob = self.content.blob(host, repository, digest);
         let bytes = self.content.bytes(&blob.ok_or(Closed::Absent)?);

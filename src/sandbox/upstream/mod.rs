@@ -17,7 +17,7 @@ pub mod content;
 mod imports;
 pub mod limits;
 pub mod listing;
-pub mod manners;
+pub mod quirks;
 mod registry;
 pub mod synthesis;
 #[cfg(test)]
@@ -135,7 +135,7 @@ impl Upstream {
             media_type: media_type.to_owned(),
             bytes: Bytes::copy_from_slice(bytes),
         };
-        self.content.put_manifest(manners::canonical(host), repository, tag, manifest);
+        self.content.put_manifest(quirks::canonical(host), repository, tag, manifest);
         digest
     }
 
@@ -147,7 +147,7 @@ impl Upstream {
         tag: Option<&str>,
         manifest: Manifest,
     ) {
-        self.content.put_manifest(manners::canonical(host), repository, tag, manifest);
+        self.content.put_manifest(quirks::canonical(host), repository, tag, manifest);
     }
 
     /// Adds a blob.
@@ -160,17 +160,17 @@ impl Upstream {
     /// Adds a blob under a digest that need not be its own.
     pub fn put_raw_blob(&self, host: &str, repository: &str, digest: &Digest, bytes: &[u8]) {
         let blob = Blob::Bytes(Bytes::copy_from_slice(bytes));
-        self.content.put_blob(manners::canonical(host), repository, digest, blob);
+        self.content.put_blob(quirks::canonical(host), repository, digest, blob);
     }
 
     /// Takes a tag away; the image stays readable by digest.
     pub fn remove_tag(&self, host: &str, repository: &str, tag: &str) {
-        self.content.remove_tag(manners::canonical(host), repository, tag);
+        self.content.remove_tag(quirks::canonical(host), repository, tag);
     }
 
     /// Points a tag of the catalogue, or one made from its name, to a newer build: a layer more.
     pub fn rebuild_tag(&self, host: &str, repository: &str, tag: &str) {
-        self.content.rebuild_tag(manners::canonical(host), repository, tag);
+        self.content.rebuild_tag(quirks::canonical(host), repository, tag);
     }
 
     /// An image to be made and put under `reference`, like `nginx:1.27`.

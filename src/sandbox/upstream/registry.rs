@@ -15,7 +15,7 @@ use super::{
     content::Visibility,
     limits::SPENT_MESSAGE,
     listing,
-    manners::{
+    quirks::{
         self, Accept, Auth, BlobHead, ContentType, Hidden, Manners, Pulls, Referrers, TagList,
     },
     synthesis::{Manifest, media},
@@ -65,7 +65,7 @@ impl Upstream {
             address,
             registry: &registry.host,
             repository: repository.as_str(),
-            manners: &manners::of(&registry.host, repository.as_str()),
+            manners: &quirks::of(&registry.host, repository.as_str()),
             request,
         };
         let account = match self.gate(&visit) {
@@ -86,7 +86,7 @@ impl Upstream {
 
     /// `/v2/`: where clients learn how to sign in.
     fn base(&self, address: &Address, host: &str, request: &Parts) -> Response {
-        let manners = manners::of(host, "");
+        let manners = quirks::of(host, "");
         let wanted = Wanted { registry: host, repository: None };
         let access = self.access(manners.auth, &wanted, request);
         if matches!(access, Access::Granted(_)) {

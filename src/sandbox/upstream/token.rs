@@ -20,7 +20,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::manners::{Auth, Scope, Service};
+use super::quirks::{Auth, Scope, Service};
 use crate::model::Digest;
 
 /// How long a token is good. Docker Hub's are; most others' are, too.

@@ -6,12 +6,12 @@ use ecr_mirror::{
     config::Config,
     ecr::{Identity, Session, secrets::UserPassword},
     model::{
-        DestinationId,
-        change::{Action, Change, Subject},
-        pull_through,
+        DestinationId, pull_through,
+        setting_change::{Action, Change, Subject},
     },
     pull_through::state::{Actual, Content, Login, Planned, Secret, Step},
-    registry::{self, Meter, Reach, Registry, Settings, Transport},
+    registry::{self, Reach, Registry, Settings, Transport},
+    remote::{self, Meter},
 };
 
 use super::search::{Canary, assert_unseen};
@@ -92,7 +92,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
         ("registry Credentials", &basic()),
         ("Settings", &settings),
         ("Registry", &registry),
-        ("upload Session", &registry::Session { location: location.parse().unwrap() }),
+        ("upload Session", &remote::Session { location: location.parse().unwrap() }),
         ("AWS Session", &aws),
     ];
     for (name, value) in all {

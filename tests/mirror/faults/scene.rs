@@ -9,14 +9,15 @@ use std::{
 };
 
 use ecr_mirror::{
-    commands::ends,
     engine::{Intent, Shutdown},
     model::{
         Digest,
         event::Silent,
         outcome::{Outcome, Report},
     },
-    registry::{Patience, Reach, Transport},
+    registry::{Reach, Transport},
+    remote::Patience,
+    run::registries,
     sandbox::{Fault, Mode, Options, Sandbox, Store, fault::Side},
 };
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -188,7 +189,7 @@ impl Stage {
     }
 
     async fn run(&self, transport: Transport, patience: &Patience) -> Report {
-        let world = ends::World::over(transport, TRANSFERS, patience);
+        let world = registries::World::over(transport, TRANSFERS, patience);
         let silent = Arc::new(Silent);
         mirror(&world, &self.toml, Intent::Mirror, silent, Shutdown::default()).await
     }

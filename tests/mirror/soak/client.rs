@@ -11,10 +11,11 @@ use std::{
 };
 
 use ecr_mirror::{
-    commands::ends,
     engine::{Intent, Shutdown},
     model::event::Silent,
-    registry::{Outage, Patience, Reach, Stall, Transport, retry::Retry},
+    registry::{Reach, Transport},
+    remote::{Outage, Patience, Stall, retry::Retry},
+    run::registries,
 };
 use serde_json::Value;
 
@@ -115,7 +116,7 @@ async fn mirrors_what_it_is_told() {
     let reach = Reach::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let world = ends::World::over(Transport::new(reach), TRANSFERS, &short());
+        let world = registries::World::over(Transport::new(reach), TRANSFERS, &short());
         let observer = Arc::new(Silent);
         let report = mirror(&world, &toml, Intent::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();

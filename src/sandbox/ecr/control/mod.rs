@@ -30,8 +30,8 @@ pub(super) use templates::{cached_settings, create_on_push};
 
 use super::{
     Ecr,
+    authorization::Action,
     error::EcrError,
-    gate::Action,
     identity::{Principal, Signed, signed},
     model::{self, Input, json_response},
     registry::Registry,

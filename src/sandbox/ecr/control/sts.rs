@@ -12,9 +12,9 @@ use axum::{
 use crate::sandbox::{
     ecr::{
         Ecr,
+        authorization::Action,
         clock::since_epoch,
         error::EcrError,
-        gate::Action,
         identity::{Principal, Signed, checksum, seal, signed},
     },
     journal::Operation,

@@ -27,9 +27,10 @@ pub(super) use tokens::Tokens;
 pub(super) use uploads::Sessions;
 
 use super::{
-    Ecr, control,
+    Ecr,
+    authorization::Action,
+    control,
     error::{EcrError, not_authorized},
-    gate::Action,
     identity::Principal,
     model::json_response,
     registry::Registry,

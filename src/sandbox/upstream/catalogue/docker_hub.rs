@@ -1,11 +1,13 @@
 //! Docker Hub's part of the catalogue.
 
-use super::super::synthesis::Shape;
-use super::parts::{
-    ALPINE_3_18, ALPINE_3_19, ALPINE_3_20, ALPINE_3_21, AMD64, BUSYBOX, DEBIAN_11, DEBIAN_12, FOUR,
-    Make, PHOTON, SCRATCH, SIX, THREE, TWO, UBUNTU_22, WITH_WINDOWS,
+use super::{
+    Entry, Image,
+    recipes::{
+        ALPINE_3_18, ALPINE_3_19, ALPINE_3_20, ALPINE_3_21, AMD64, BUSYBOX, DEBIAN_11, DEBIAN_12,
+        FOUR, Make, PHOTON, SCRATCH, SIX, THREE, TWO, UBUNTU_22, WITH_WINDOWS,
+    },
 };
-use super::{Entry, Image};
+use crate::sandbox::upstream::synthesis::Shape;
 
 const NGINX: Make = Make::on(DEBIAN_12, &[1040]).common(&[20, 21, 20]).platforms(SIX);
 const NGINX_ALPINE: Make = Make::on(ALPINE_3_20, &[44, 310]).common(&[20, 21, 20]).platforms(SIX);

@@ -1,11 +1,13 @@
 //! The catalogue's part outside Docker Hub.
 
-use super::super::synthesis::Shape;
-use super::parts::{
-    ALPINE_3_20, AMAZON_2, AMAZON_2023, AMD64, BUSYBOX, DEBIAN_12, DISTROLESS, FIVE, FOUR, Make,
-    SCRATCH, THREE, TWO, UBUNTU_22, WITH_WINDOWS,
+use super::{
+    Entry, Image,
+    recipes::{
+        ALPINE_3_20, AMAZON_2, AMAZON_2023, AMD64, BUSYBOX, DEBIAN_12, DISTROLESS, FIVE, FOUR,
+        Make, SCRATCH, THREE, TWO, UBUNTU_22, WITH_WINDOWS,
+    },
 };
-use super::{Entry, Image};
+use crate::sandbox::upstream::synthesis::Shape;
 
 const PROMETHEUS: Make =
     Make::on(BUSYBOX, &[1180, 1120]).common(&[20, 21]).platforms(FIVE).docker();

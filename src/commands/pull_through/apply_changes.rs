@@ -1,0 +1,308 @@
+//! What `plan`, `apply` and `destroy` share: changes are proposed, shown, agreed to, carried out.
+//!
+//! Guards that nothing is changed that was not shown: what is there is looked at again once a
+//! person has agreed. Registries are asked at once and changed one after the other; one that fails
+//! does not stop the others.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use futures::future;
+
+use super::{
+    Site,
+    consent::{self, Consent},
+    roles, sites,
+};
+use crate::{
+    cli::{Global, pull_through::Where},
+    commands::{configuration, status, warn},
+    config::Config,
+    ecr::Session,
+    engine::Shutdown,
+    model::{
+        Error, Kind, Result,
+        setting_change::{Action, Subject},
+    },
+    output::{
+        Screen, changes as view,
+        changes::{Kept, Section},
+        error,
+    },
+    pull_through::{
+        Planned,
+        apply::apply,
+        changes::{Documents, Replace, Wanted, changes, removals, secrets},
+        fetch_state,
+    },
+    run::registries::World,
+};
+
+/// What is to become of the registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// They have what is written.
+    SetUp(Replace),
+    /// They have it no more.
+    Removal,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Lines, for a person.
+    Lines,
+    /// JSON, for a machine.
+    Json,
+}
+
+impl Format {
+    pub(crate) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
+}
+
+/// What a verb is to do.
+pub(crate) struct Order<'a> {
+    pub(crate) at: &'a Where,
+    pub(crate) aim: Aim,
+    pub(crate) format: Format,
+}
+
+/// What came of looking.
+pub(crate) struct Looked {
+    /// Registries that cannot be asked: the exit status for them; 0 where all can.
+    pub(crate) status: u8,
+    /// What is to change.
+    pub(crate) changes: usize,
+}
+
+/// Shows what would change, and changes nothing.
+///
+/// # Errors
+/// When the configuration is wrong, or nothing can be printed.
+pub(crate) async fn look(global: &Global, screen: &Screen, order: &Order<'_>) -> Result<Looked> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let (proposals, status) = run.propose().await;
+    let shown = run.show(&proposals);
+    let changes = proposals.iter().map(|proposal| proposal.planned.len()).sum();
+    world.close().await;
+    shown.map(|()| Looked { status, changes })
+}
+
+/// Shows what is to change, has it agreed to, and changes it; gives the exit status.
+///
+/// # Errors
+/// When nothing was attempted.
+pub(crate) async fn carry_out(
+    global: &Global,
+    screen: &Screen,
+    order: &Order<'_>,
+    consent: Consent,
+) -> Result<u8> {
+    let config = read(global, screen)?;
+    let sites = sites(&config, order.at)?;
+    let world = World::open(global.sandbox.as_deref(), 1).await?;
+    let run = Run { screen, world: &world, sites: &sites, order };
+    let shutdown = Shutdown::default();
+    let ended = tokio::select! {
+        ended = run.carry_out(consent, &shutdown) => ended,
+        () = shutdown.dropping() => Ok(0),
+        failed = shutdown.heed_signals() => match failed {
+            Err(cause) => {
+                Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause))
+            }
+            Ok(never) => match never {},
+        },
+    };
+    world.close().await;
+    match shutdown.interrupt() {
+        Some(interrupt) => {
+            screen.tell(|out| writeln!(out, "stopped; running again does what is left"));
+            Ok(interrupt.status())
+        }
+        None => ended,
+    }
+}
+
+/// Reads the configuration, and tells what in it is most likely not meant.
+fn read(global: &Global, screen: &Screen) -> Result<Config> {
+    let config = configuration(global)?;
+    warn(screen, &config);
+    Ok(config)
+}
+
+/// What is to change in one registry.
+struct Proposal<'a> {
+    site: &'a Site<'a>,
+    session: Arc<Session>,
+    planned: Vec<Planned>,
+}
+
+impl Proposal<'_> {
+    fn section(&self) -> Section<'_> {
+        let changes = self.planned.iter().map(|planned| &planned.change).collect();
+        Section { registry: self.site.registry.host.to_string(), changes }
+    }
+
+    fn conflicts(&self) -> usize {
+        self.planned.iter().filter(|planned| planned.step.is_none()).count()
+    }
+}
+
+/// A verb at work.
+struct Run<'a> {
+    screen: &'a Screen,
+    world: &'a World,
+    sites: &'a [Site<'a>],
+    order: &'a Order<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// What is to change where it can be asked, and the exit status for where it cannot.
+    async fn propose(&self) -> (Vec<Proposal<'a>>, u8) {
+        let asked = self.sites.iter().map(|site| self.propose_one(site));
+        let (mut proposals, mut worst) = (Vec::new(), 0);
+        for (site, proposed) in self.sites.iter().zip(future::join_all(asked).await) {
+            match proposed {
+                Ok(proposal) => proposals.push(proposal),
+                Err(error) => {
+                    worst = worst.max(status(&error));
+                    let host = &site.registry.host;
+                    let error = error.context(format!("cannot tell what there is in {host}"));
+                    error::print(self.screen, &error);
+                }
+            }
+        }
+        // "nothing was attempted" is not so where others are changed
+        let worst = if proposals.is_empty() { worst } else { worst.min(1) };
+        (proposals, worst)
+    }
+
+    async fn propose_one(&self, site: &'a Site<'a>) -> Result<Proposal<'a>> {
+        // boxed, here and below: the compiler does not see to the bottom of futures this deep
+        let session = Box::pin(site.session(self.world)).await?;
+        let actual = Box::pin(fetch_state::actual(&session, &secrets(&site.caches))).await?;
+        let on_push = site.on_push();
+        let (registry, caches) = (&site.registry, &site.caches[..]);
+        let replace = match self.order.aim {
+            Aim::SetUp(replace) => replace,
+            Aim::Removal => Replace::Never,
+        };
+        let wanted = Wanted { registry, caches, on_push: &on_push, replace };
+        let planned = match self.order.aim {
+            Aim::SetUp(_) => changes(&wanted, &actual),
+            Aim::Removal => removals(&wanted, &actual),
+        };
+        Ok(Proposal { site, session, planned })
+    }
+
+    fn show(&self, proposals: &[Proposal<'_>]) -> Result<()> {
+        let sections: Vec<Section<'_>> = proposals.iter().map(Proposal::section).collect();
+        self.screen.print(|out| match self.order.format {
+            Format::Lines => view::plan(out, &sections),
+            Format::Json => view::json(out, &sections),
+        })?;
+        if self.order.aim != Aim::Removal {
+            self.show_roles(proposals);
+        }
+        Ok(())
+    }
+
+    /// Shows what the roles must be that changes bring in: they are not made here.
+    fn show_roles(&self, proposals: &[Proposal<'_>]) {
+        let proposed = proposals.iter().map(|it| (it.site, &it.planned[..]));
+        for (what, Documents { trust, permissions }) in roles::needed(proposed) {
+            self.screen.tell(|out| view::role(out, &what, (&trust, &permissions)));
+        }
+    }
+
+    async fn carry_out(&self, consent: Consent, shutdown: &Shutdown) -> Result<u8> {
+        let agreed = tokio::select! {
+            biased;
+            () = shutdown.stopping() => return Ok(0),
+            agreed = self.agree(consent) => agreed?,
+        };
+        let Some((proposals, mut worst)) = agreed else {
+            self.screen.tell(|out| writeln!(out, "nothing is changed"));
+            return Ok(1);
+        };
+        for proposal in &proposals {
+            worst = worst.max(self.change(proposal, shutdown).await);
+        }
+        Ok(worst)
+    }
+
+    /// What is to be done with everybody's consent, and the exit status so far; `None`: nothing.
+    async fn agree(&self, consent: Consent) -> Result<Option<(Vec<Proposal<'a>>, u8)>> {
+        let (shown, status) = self.propose().await;
+        self.show(&shown)?;
+        let mut planned = shown.iter().flat_map(|proposal| &proposal.planned);
+        let changes_nothing = planned.all(|planned| planned.step.is_none());
+        if changes_nothing || consent == Consent::Given {
+            return Ok(Some((shown, status)));
+        }
+        if !consent::ask(self.screen, self.question()).await {
+            return Ok(None);
+        }
+        let (now, later) = self.propose().await;
+        if is_same(&shown, &now) {
+            return Ok(Some((now, status.max(later))));
+        }
+        let error = "what is there has changed since it was shown; nothing is changed";
+        Err(Error::new(Kind::Unavailable, error)
+            .hint("run again: that shows what is to change now"))
+    }
+
+    fn question(&self) -> &'static str {
+        match self.order.aim {
+            Aim::SetUp(_) => "apply these changes? [y/N] ",
+            Aim::Removal => "remove all of this? [y/N] ",
+        }
+    }
+
+    /// Carries out what is proposed for one registry; gives its exit status.
+    async fn change(&self, proposal: &Proposal<'_>, shutdown: &Shutdown) -> u8 {
+        if go_on(shutdown).is_break() {
+            return 0;
+        }
+        let mut kept = Kept::default();
+        let applied = apply(&proposal.session, &proposal.planned, |done| {
+            self.screen.tell(|out| view::made(out, &done.change));
+            if (done.change.action, done.change.kind) == (Action::Delete, Subject::Rule) {
+                kept.prefixes.push(done.change.name.clone());
+            }
+            go_on(shutdown)
+        });
+        let applied = Box::pin(applied).await;
+        for error in &applied.failures {
+            error::print(self.screen, error);
+        }
+        for planned in &applied.left {
+            self.screen.tell(|out| view::left(out, &planned.change));
+        }
+        kept.secrets = applied.restorable;
+        let host = proposal.site.registry.host.to_string();
+        self.screen.tell(|out| view::kept(out, &host, &kept));
+        u8::from(!applied.failures.is_empty() || proposal.conflicts() > 0)
+    }
+}
+
+/// Whether a signal ends it between two steps.
+fn go_on(shutdown: &Shutdown) -> ControlFlow<()> {
+    match shutdown.interrupt() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    }
+}
+
+/// Whether both propose the same.
+fn is_same(shown: &[Proposal<'_>], now: &[Proposal<'_>]) -> bool {
+    let changes = |proposals: &[Proposal<'_>]| -> Vec<_> {
+        let planned = proposals.iter().flat_map(|proposal| &proposal.planned);
+        planned.map(|planned| planned.change.clone()).collect()
+    };
+    changes(shown) == changes(now)
+}

@@ -1,0 +1,225 @@
+//! Tags, manifests and blobs in bulk, and the retries below them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, account, denied, digest, ids, no_repository, repository, tag};
+use crate::{
+    ecr::{
+        fake::{Fake, refusal},
+        images::Look,
+    },
+    model::{Digest, Kind, Tag},
+    remote::Meter,
+};
+
+async fn look(fake: &Fake) -> (Look, Arc<Meter>) {
+    let (session, meter) = fake.session().await;
+    (Look::new(session.api, account()), meter)
+}
+
+#[tokio::test]
+async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
+    let asked = AtomicUsize::new(0);
+    let fake = Fake::start(move |_, _| match asked.fetch_add(1, SeqCst) {
+        0 => refusal("ThrottleException", "Rate exceeded"),
+        1 => (200, json!({ "imageIds": [] })),
+        _ => refusal("LimitExceededException", "no more"),
+    })
+    .await;
+    let (look, meter) = look(&fake).await;
+    assert_eq!(look.tags(&repository(), &[tag("a")]).await.unwrap().len(), 0);
+    assert_eq!((meter.requests.value(), meter.retries.value(), meter.throttled.value()), (2, 1, 1));
+    let error = look.tags(&repository(), &[tag("a")]).await.unwrap_err();
+    assert_eq!((error.kind(), meter.requests.value()), (Kind::Quota, 3));
+    assert!(error.remedy().unwrap().contains("Service Quotas"));
+}
+
+/// Lists `pages` pages of a thousand tags `t0`, `t1`, …, and knows every tag by name.
+async fn listing(pages: usize) -> Fake {
+    Fake::start(move |action, body| match action {
+        "ListImages" => {
+            let page: usize =
+                body["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+            let ids: Vec<Value> = (page * 1000..(page + 1) * 1000)
+                .map(|n| json!({ "imageTag": format!("t{n}"), "imageDigest": digest(n) }))
+                .collect();
+            let next = (page + 1 < pages).then(|| (page + 1).to_string());
+            (200, json!({ "imageIds": ids, "nextToken": next }))
+        }
+        _ => {
+            let images: Vec<Value> = ids(body, "imageTag")
+                .into_iter()
+                .map(|tag| json!({ "imageId": { "imageTag": tag, "imageDigest": digest(&tag[1..]) } }))
+                .collect();
+            (200, json!({ "images": images, "failures": [] }))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn tags_are_listed_only_as_far_as_it_pays() {
+    let tags = |range: std::ops::Range<usize>| -> Vec<Tag> {
+        range.map(|n| tag(&format!("t{n}"))).collect()
+    };
+    for (case, pages, wanted, expected, lists, reads) in [
+        ("all on the first page", 9, tags(0..3), 3, 1, 0),
+        ("the listing ends", 2, [tags(0..1), vec![tag("none")]].concat(), 1, 2, 0),
+        ("one tag far behind", 9, tags(8000..8001), 1, 5, 1),
+        ("many far behind are worth more pages", 9, tags(7000..8000), 1000, 8, 0),
+    ] {
+        let fake = listing(pages).await;
+        let (look, _) = look(&fake).await;
+        let found = look.tags(&repository(), &wanted).await.unwrap();
+        assert_eq!(found.len(), expected, "{case}");
+        assert!(found.iter().all(|(tag, at)| *at == digest(&tag.as_str()[1..])), "{case}");
+        assert_eq!(fake.bodies("ListImages").len(), lists, "{case}");
+        assert_eq!(fake.bodies("BatchGetImage").len(), reads, "{case}");
+        let first = &fake.bodies("ListImages")[0];
+        assert_eq!(
+            (&first["registryId"], &first["maxResults"], &first["filter"]["tagStatus"]),
+            (&json!(ACCOUNT), &json!(1000), &json!("TAGGED")),
+            "{case}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_list_tags_are_asked_for_by_name() {
+    let fake = Fake::start(|action, body| match action {
+        "ListImages" => denied(),
+        _ => {
+            let failures: Vec<Value> = ids(body, "imageTag")
+                .into_iter()
+                .filter(|tag| tag == "b")
+                .map(
+                    |tag| json!({ "imageId": { "imageTag": tag }, "failureCode": "ImageNotFound" }),
+                )
+                .collect();
+            let image = json!({ "imageId": { "imageTag": "a", "imageDigest": digest("a") } });
+            (200, json!({ "images": [image], "failures": failures }))
+        }
+    })
+    .await;
+    let (look, _) = look(&fake).await;
+    let found = look.tags(&repository(), &[tag("a"), tag("b")]).await.unwrap();
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [(tag("a"), digest("a"))]);
+}
+
+#[tokio::test]
+async fn a_repository_that_does_not_exist_is_told_apart() {
+    let fake = Fake::start(|_, _| no_repository()).await;
+    let (look, meter) = look(&fake).await;
+    let digests = [digest("x")];
+    for kind in [
+        look.tags(&repository(), &[tag("a")]).await.unwrap_err().kind(),
+        look.manifests(&repository(), &digests).await.unwrap_err().kind(),
+        look.missing_blobs(&repository(), &digests).await.unwrap_err().kind(),
+    ] {
+        assert_eq!(kind, Kind::RepositoryMissing);
+    }
+    assert_eq!(meter.retries.value(), 0);
+}
+
+const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
+
+#[tokio::test]
+async fn manifests_are_read_in_batches_with_every_type_accepted_and_verified() {
+    let fake = Fake::start(|_, body| {
+        let images: Vec<Value> = ids(body, "imageDigest")
+            .into_iter()
+            .filter(|id| *id == digest(INDEX).to_string())
+            .map(|id| {
+                json!({
+                    "imageId": { "imageDigest": id },
+                    "imageManifest": INDEX,
+                    "imageManifestMediaType": "application/vnd.oci.image.index.v1+json",
+                })
+            })
+            .collect();
+        (200, json!({ "images": images }))
+    })
+    .await;
+    let (look, _) = look(&fake).await;
+    let mut digests: Vec<Digest> = (0..249).map(digest).collect();
+    digests.push(digest(INDEX));
+    let manifests = look.manifests(&repository(), &digests).await.unwrap();
+    assert_eq!(manifests.len(), 1);
+    assert_eq!(manifests[&digest(INDEX)].bytes(), INDEX);
+    let missing = look.missing_manifests(&repository(), &digests).await.unwrap();
+    assert_eq!(missing.len(), 249);
+    let bodies = fake.bodies("BatchGetImage");
+    let mut sizes: Vec<usize> = bodies.iter().map(|body| ids(body, "imageDigest").len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [50, 50, 100, 100, 100, 100]);
+    assert_eq!(bodies[0]["acceptedMediaTypes"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
+    let fake = Fake::start(|_, _| {
+        let image =
+            json!({ "imageId": { "imageDigest": digest("other") }, "imageManifest": INDEX });
+        (200, json!({ "images": [image] }))
+    })
+    .await;
+    let (look, _) = look(&fake).await;
+    let error = look.manifests(&repository(), &[digest("other")]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_absent() {
+    for (code, expected) in [
+        ("ImageNotFound", None),
+        ("KmsError", Some(Kind::Denied)),
+        ("UpstreamUnavailable", Some(Kind::Unavailable)),
+        ("ImageInaccessible", Some(Kind::Protocol)),
+        ("SomethingNew", Some(Kind::Protocol)),
+    ] {
+        let fake = Fake::start(move |_, _| {
+            (200, json!({ "failures": [{ "imageId": {}, "failureCode": code }] }))
+        })
+        .await;
+        let (look, _) = look(&fake).await;
+        let answer = look.missing_manifests(&repository(), &[digest("x")]).await;
+        assert_eq!(answer.err().map(|error| error.kind()), expected, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_is_missing_unless_it_is_available() {
+    let fake = Fake::start(|_, body| {
+        let asked = body["layerDigests"].as_array().unwrap();
+        let is = |name: &str| asked.contains(&json!(digest(name)));
+        let mut layers = Vec::new();
+        for (name, state) in
+            [("there", "AVAILABLE"), ("gone", "UNAVAILABLE"), ("archived", "ARCHIVED")]
+        {
+            if is(name) {
+                layers.push(json!({ "layerDigest": digest(name), "layerAvailability": state }));
+            }
+        }
+        let failures: Vec<Value> = [("never", "MissingLayerDigest"), ("odd", "InvalidLayerDigest")]
+            .into_iter()
+            .filter(|(name, _)| is(name))
+            .map(|(name, code)| json!({ "layerDigest": digest(name), "failureCode": code }))
+            .collect();
+        (200, json!({ "layers": layers, "failures": failures }))
+    })
+    .await;
+    let (look, _) = look(&fake).await;
+    let names = ["there", "gone", "archived", "never", "odd"];
+    let mut asked: Vec<Digest> = (0..120).map(digest).collect();
+    asked.extend(names.map(digest));
+    asked.extend(names.map(digest));
+    let missing = look.missing_blobs(&repository(), &asked).await.unwrap();
+    assert_eq!(missing.len(), 124);
+    assert!(!missing.contains(&digest("there")));
+    assert_eq!(fake.actions(), ["BatchCheckLayerAvailability"; 2]);
+}

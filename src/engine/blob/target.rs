@@ -1,0 +1,55 @@
+//! One destination of an image that is being copied.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::placements::Key;
+use crate::{
+    engine::state::repository::TargetGroup,
+    model::{DestinationId, Digest, Error, Tag, event::Counter},
+    remote::{Destination, Mounting},
+};
+
+/// One destination of an image that is being copied. The first error ends it; the others go on.
+pub(crate) struct Lane<D> {
+    pub(crate) id: DestinationId,
+    pub(crate) group: Arc<TargetGroup<D>>,
+    /// What the root is to be called; `None` for what is found by its digest alone.
+    pub(crate) tag: Option<Tag>,
+    pub(crate) mounting: Mounting,
+    /// Blob bytes pushed here on account of this image.
+    pub(crate) pushed: Counter,
+    failure: Mutex<Option<Error>>,
+}
+
+impl<D: Destination> Lane<D> {
+    pub(crate) fn new(
+        id: DestinationId,
+        group: Arc<TargetGroup<D>>,
+        tag: Option<Tag>,
+        mounting: Mounting,
+    ) -> Self {
+        let (pushed, failure) = Default::default();
+        Self { id, group, tag, mounting, pushed, failure }
+    }
+
+    pub(crate) fn destination(&self) -> &D {
+        &self.group.end.destination
+    }
+
+    pub(crate) fn key(&self, blob: &Digest) -> Key {
+        let repository = self.group.repository.clone();
+        Key { destination: self.id, repository, blob: blob.clone() }
+    }
+
+    pub(crate) fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.failure().is_none()
+    }
+}

@@ -1,0 +1,202 @@
+//! Copies a tree: blobs, then child manifests, then the root under its tag, in one PUT.
+//!
+//! The tag is the commit: whatever is interrupted before it leaves the
+//! destination as it was, and what was placed is found by the next run.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::{join_all, try_join_all};
+use tokio::{sync::OnceCell, time::sleep};
+
+use super::{missing::Leaf, tree::Tree};
+use crate::{
+    engine::{
+        blob::{
+            placements::{Claim, Key},
+            target::Lane,
+            transfer::{Crew, Yard},
+        },
+        state::source::Reader,
+    },
+    model::{Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
+    remote::{Destination, Mounting, Source},
+};
+
+/// How often a manifest is offered that the registry says lacks content.
+const OFFERS: u32 = 4;
+
+/// Manifests put in this run: each once a repository, however many tags share it.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests(Mutex<HashMap<Key, Arc<OnceCell<()>>>>);
+
+impl Manifests {
+    fn cell(&self, key: Key) -> Arc<OnceCell<()>> {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(key).or_default())
+    }
+
+    /// Whether this run has put it.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.get(key).is_some_and(|cell| cell.initialized())
+    }
+}
+
+/// What copying a tree would move.
+#[derive(Debug, Default)]
+pub(crate) struct Forecast {
+    /// Blob bytes per lane.
+    pub(crate) bytes: Vec<u64>,
+    /// Blob bytes to read from the source: several lanes share one reading.
+    pub(crate) read: u64,
+}
+
+/// Copies one tree into its lanes.
+pub(crate) struct Copy<'a, S, D> {
+    pub(crate) yard: &'a Yard,
+    pub(crate) manifests: &'a Manifests,
+    pub(crate) reader: &'a Reader<S>,
+    pub(crate) tree: &'a Tree,
+    pub(crate) lanes: &'a [Lane<D>],
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
+    /// Copies; what goes wrong is recorded in the lanes.
+    pub(crate) async fn run(&self) {
+        let ages = join_all(self.lanes.iter().map(|lane| lane.group.ensure())).await;
+        let Some(stage) = self.stage(ages).await else { return };
+        let crew = Crew {
+            yard: self.yard,
+            reader: self.reader,
+            turn: stage.turn,
+            progress: Arc::clone(&self.progress),
+        };
+        let placing = stage.needs.into_iter().map(|(blob, needs)| {
+            let crew = &crew;
+            async move { crew.place(&blob, needs).await }
+        });
+        let placed: Vec<_> =
+            join_all(placing).await.into_iter().flatten().chain(stage.present).collect();
+        let commits = self.lanes.iter().zip(&stage.missing).map(|(lane, missing)| {
+            let commit = self.commit(&crew, lane, missing, &stage.leaves);
+            async {
+                if lane.is_alive()
+                    && let Err(error) = commit.await
+                {
+                    lane.fail(error);
+                }
+            }
+        });
+        join_all(commits).await;
+        for (id, blob) in placed {
+            // in a lane that failed no manifest may hold the blob: it is no home to mount from
+            if self.lanes.iter().any(|lane| lane.id == id && lane.is_alive()) {
+                blob.committed();
+            }
+        }
+    }
+
+    /// What [`Self::run`] would move, written down in the ledger as if it had been.
+    pub(crate) async fn forecast(&self) -> Forecast {
+        let ages = join_all(self.lanes.iter().map(|lane| lane.group.age())).await;
+        let Some(stage) = self.stage(ages).await else { return Forecast::default() };
+        let mut forecast = Forecast { bytes: vec![0; self.lanes.len()], read: 0 };
+        for (blob, needs) in stage.needs {
+            let mut pushed = false;
+            for need in needs {
+                let Claim::Carry(carrier) = need.claim else {
+                    self.yard.tally.present();
+                    continue;
+                };
+                if need.lane.mounting == Mounting::Never || carrier.homes.is_empty() {
+                    self.yard.tally.pushed();
+                    pushed = true;
+                    let at = self.lanes.iter().position(|lane| lane.id == need.lane.id);
+                    forecast.bytes[at.expect("a need belongs to a lane")] += blob.size;
+                } else {
+                    self.yard.tally.mounted();
+                }
+                carrier.placed().committed();
+            }
+            forecast.read += if pushed { blob.size } else { 0 };
+        }
+        stage.present.into_iter().for_each(|(_, blob)| blob.committed());
+        forecast
+    }
+
+    /// Puts what the lane lacks: images, then the indexes between, then the root under its tag.
+    async fn commit(
+        &self,
+        crew: &Crew<'_, S>,
+        lane: &Lane<D>,
+        missing: &HashSet<Digest>,
+        leaves: &[Leaf],
+    ) -> Result<()> {
+        let root = self.tree.root.digest();
+        let below = leaves.iter().filter(|leaf| {
+            missing.contains(leaf.manifest.digest()) && leaf.manifest.digest() != root
+        });
+        try_join_all(below.map(|leaf| self.put(crew, lane, &leaf.manifest))).await?;
+        for index in self.tree.nested.iter().filter(|index| missing.contains(index.digest())) {
+            self.put(crew, lane, index).await?;
+        }
+        crew.offer(lane, &self.tree.root, lane.tag.as_ref()).await?;
+        self.manifests.cell(lane.key(root)).set(()).ok();
+        Ok(())
+    }
+
+    async fn put(&self, crew: &Crew<'_, S>, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+        let cell = self.manifests.cell(lane.key(manifest.digest()));
+        cell.get_or_try_init(|| crew.offer(lane, manifest, None)).await.copied()
+    }
+}
+
+impl<S: Source> Crew<'_, S> {
+    /// Puts a manifest; where the registry says that content is missing, mends that and offers it again.
+    ///
+    /// ECR may take a moment to see a blob it has accepted, and an unreferenced
+    /// blob may vanish between the question and the commit.
+    async fn offer<D: Destination>(
+        &self,
+        lane: &Lane<D>,
+        manifest: &RawManifest,
+        tag: Option<&Tag>,
+    ) -> Result<()> {
+        let mut offers = 1;
+        loop {
+            let put = lane.destination().push_manifest(&lane.group.repository, manifest, tag).await;
+            match put {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == Kind::ContentMissing && offers < OFFERS => {
+                    tracing::debug!(manifest = %manifest.digest(), %error, "content is missing, mending");
+                    self.replace(lane, manifest).await?;
+                    sleep(Duration::from_millis(250 << offers)).await;
+                    offers += 1;
+                }
+                Err(error) => {
+                    let name = tag.map_or(manifest.digest().as_str(), Tag::as_str);
+                    return Err(
+                        error.context(format!("cannot put manifest {name} in {}", lane.group))
+                    );
+                }
+            }
+        }
+    }
+
+    /// Uploads again what the repository lacks of an image's blobs, though they were not
+    /// looked for: an image that is there should have them.
+    async fn replace<D: Destination>(&self, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+        let Manifest::Image(image) = manifest.read()? else { return Ok(()) };
+        let blobs = image.blobs();
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+        let missing = lane.destination().missing_blobs(&lane.group.repository, &digests).await?;
+        let lost = blobs.into_iter().filter(|blob| missing.contains(&blob.digest));
+        join_all(lost.map(|blob| self.place_again(blob, lane))).await;
+        lane.failure().map_or(Ok(()), Err)
+    }
+}

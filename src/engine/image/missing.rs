@@ -1,0 +1,291 @@
+//! What the lanes of an image lack: found out in bulk and claimed, before anything is written.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use futures::future::{join_all, try_join_all};
+
+use super::copy::Copy;
+use crate::{
+    engine::{
+        blob::{
+            placements::{Carrier, Claim, Home, Key, PlacedBlob, Turn},
+            target::Lane,
+            transfer::Need,
+        },
+        state::repository::Age,
+    },
+    model::{
+        Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Repository, Result,
+    },
+    remote::{Destination, Mounting, Source},
+};
+
+/// What is asked of other repositories even where this one is not new: moving it costs more.
+const WORTH_ASKING: u64 = 1 << 20;
+
+/// An image manifest with the blobs it needs.
+pub(crate) struct Leaf {
+    pub(crate) manifest: RawManifest,
+    pub(crate) blobs: Vec<Descriptor>,
+}
+
+/// How many bytes of manifests one image may have in all: real ones have some KiB.
+const MANIFEST_BYTES: usize = 32 << 20;
+
+/// How many bytes of blobs one image may have in all: a pebibyte, so that no sum overflows.
+const BLOB_BYTES: u64 = 1 << 50;
+
+fn too_many(bytes: u64, of: &str) -> Error {
+    let problem = format!("the image's {of} have more than {bytes} B in all");
+    Error::new(Kind::Unsupported, problem)
+}
+
+/// Blobs, and the lanes that need each.
+type Needs<'a, D> = Vec<(Descriptor, Vec<Need<'a, D>>)>;
+
+/// What the lanes lack of a tree, found out before anything is written.
+pub(crate) struct Stage<'a, D> {
+    pub(crate) turn: Turn,
+    /// The image manifests that at least one lane lacks, the root among them where it is one.
+    pub(crate) leaves: Vec<Leaf>,
+    /// Per lane: the digests of the manifests it lacks.
+    pub(crate) missing: Vec<HashSet<Digest>>,
+    /// The blobs that at least one lane lacks, largest first.
+    pub(crate) needs: Needs<'a, D>,
+    /// Blobs that turned out to be there; they become mountable with the commit like others.
+    pub(crate) present: Vec<(DestinationId, PlacedBlob)>,
+}
+
+impl<S: Source, D: Destination> Copy<'_, S, D> {
+    /// Finds out what the lanes lack and claims it; `None` when no lane is left.
+    pub(crate) async fn stage(&self, ages: Vec<Result<Age>>) -> Option<Stage<'_, D>> {
+        let asked = self.lanes.iter().zip(&ages).map(|(lane, age)| async move {
+            let age = age.clone()?;
+            self.missing(lane, age).await
+        });
+        let mut missing = Vec::new();
+        for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
+            missing.push(answer.unwrap_or_else(|error| {
+                lane.fail(error);
+                HashSet::new()
+            }));
+        }
+        let leaves = match self.read(&missing).await {
+            Ok(leaves) => leaves,
+            Err(error) => {
+                self.lanes.iter().for_each(|lane| lane.fail(error.clone()));
+                return None;
+            }
+        };
+        let (turn, needs) = self.claim(&leaves, &missing);
+        let mut stage = Stage { turn, leaves, missing, needs, present: Vec::new() };
+        self.settle(&mut stage, &ages).await;
+        Some(stage)
+    }
+
+    /// The manifests of the tree that the lane lacks; nothing when it has the root.
+    async fn missing(&self, lane: &Lane<D>, age: Age) -> Result<HashSet<Digest>> {
+        let root = self.tree.root.digest();
+        let below = self.tree.nested.iter().map(RawManifest::digest);
+        let below = below.chain(self.tree.leaves.iter().map(|leaf| &leaf.digest));
+        let unknown: HashSet<Digest> = below
+            .chain([root])
+            .filter(|digest| !self.manifests.has(&lane.key(digest)))
+            .cloned()
+            .collect();
+        if age == Age::New || unknown.is_empty() {
+            return Ok(unknown);
+        }
+        let asked: Vec<Digest> = unknown.into_iter().collect();
+        let missing = lane.destination().missing_manifests(&lane.group.repository, &asked).await?;
+        // the destination refuses a root whose content is absent: where it is, all of it is
+        let whole = asked.contains(root) && !missing.contains(root);
+        Ok(if whole { HashSet::new() } else { missing })
+    }
+
+    /// Reads the image manifests that any lane lacks.
+    async fn read(&self, missing: &[HashSet<Digest>]) -> Result<Vec<Leaf>> {
+        let lacked = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
+        let mut seen = HashSet::new();
+        let wanted: Vec<&Digest> = (self.tree.leaves.iter().map(|leaf| &leaf.digest))
+            .filter(|digest| lacked(digest) && seen.insert(*digest))
+            .collect();
+        self.reader.reserve(wanted.len() as u64).await?;
+        let bytes = AtomicUsize::new(0);
+        let read = wanted.into_iter().map(async |digest| {
+            let manifest = self.reader.manifest(digest).await?;
+            let size = manifest.bytes().len();
+            match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
+                true => Err(too_many(MANIFEST_BYTES as u64, "manifests")),
+                false => Ok(manifest),
+            }
+        });
+        let mut manifests = try_join_all(read).await?;
+        if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
+            manifests.push(self.tree.root.clone());
+        }
+        let leaves: Vec<Leaf> = manifests.into_iter().map(leaf).collect::<Result<_>>()?;
+        let sizes = leaves.iter().flat_map(|leaf| &leaf.blobs).map(|blob| blob.size);
+        match sizes.fold(0, u64::saturating_add) > BLOB_BYTES {
+            true => Err(too_many(BLOB_BYTES, "blobs")),
+            false => Ok(leaves),
+        }
+    }
+
+    /// Claims every blob that a lane lacks, in one step.
+    fn claim(&self, leaves: &[Leaf], missing: &[HashSet<Digest>]) -> (Turn, Needs<'_, D>) {
+        let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&Lane<D>>)> = HashMap::new();
+        for leaf in leaves {
+            for (lane, missing) in self.lanes.iter().zip(missing) {
+                if !lane.is_alive() || !missing.contains(leaf.manifest.digest()) {
+                    continue;
+                }
+                for blob in &leaf.blobs {
+                    let lanes = &mut wanted.entry(&blob.digest).or_insert((blob, Vec::new())).1;
+                    if !lanes.iter().any(|known| known.id == lane.id) {
+                        lanes.push(lane);
+                    }
+                }
+            }
+        }
+        let mut wanted: Vec<_> = wanted.into_values().collect();
+        wanted.sort_by_key(|(blob, _)| (std::cmp::Reverse(blob.size), blob.digest.clone()));
+        let keys: Vec<Key> = (wanted.iter())
+            .flat_map(|(blob, lanes)| lanes.iter().map(|lane| lane.key(&blob.digest)))
+            .collect();
+        let (turn, claims) = self.yard.ledger.enter(&keys);
+        let mut claims = claims.into_iter();
+        let needs = wanted.into_iter().map(|(blob, lanes)| {
+            let needs =
+                lanes.into_iter().zip(&mut claims).map(|(lane, claim)| Need { lane, claim });
+            (blob.clone(), needs.collect())
+        });
+        (turn, needs.collect())
+    }
+
+    /// Asks in bulk which of the blobs that are ours to carry are there already, or nearby.
+    async fn settle(&self, stage: &mut Stage<'_, D>, ages: &[Result<Age>]) {
+        let needs = &stage.needs;
+        let asked = self.lanes.iter().zip(ages).map(|(lane, age)| async move {
+            match age {
+                Ok(age) if lane.is_alive() => ask(needs, lane, *age).await,
+                _ => Ok(Answer::default()),
+            }
+        });
+        for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
+            match answer {
+                Ok(answer) => self.apply(stage, lane, answer),
+                Err(error) => {
+                    lane.fail(error.context(format!("cannot ask {} for blobs", lane.group)));
+                }
+            }
+        }
+        // the claims of a lane that failed are dropped, so that nobody waits for them
+        stage.needs.iter_mut().for_each(|(_, needs)| needs.retain(|need| need.lane.is_alive()));
+    }
+
+    fn apply(&self, stage: &mut Stage<'_, D>, lane: &Lane<D>, answer: Answer) {
+        for (blob, needs) in &mut stage.needs {
+            let here = answer.present.contains(&blob.digest);
+            for need in needs.extract_if(.., |need| here && carried(need, lane).is_some()) {
+                if let Claim::Carry(carrier) = need.claim {
+                    self.yard.tally.present();
+                    stage.present.push((lane.id, carrier.placed()));
+                }
+            }
+            if let Some(home) = answer.homes.get(&blob.digest) {
+                for carrier in needs.iter_mut().filter_map(|need| carried_mut(need, lane)) {
+                    carrier.homes.push(Home::filled(home.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// What a destination says of the blobs that one lane is to place.
+#[derive(Default)]
+struct Answer {
+    /// Those that are in the repository.
+    present: HashSet<Digest>,
+    /// Where those are that earlier runs placed in other repositories.
+    homes: HashMap<Digest, Repository>,
+}
+
+async fn ask<D: Destination>(needs: &Needs<'_, D>, lane: &Lane<D>, age: Age) -> Result<Answer> {
+    let mut answer = Answer::default();
+    let asked = ours(needs, lane, |_, _| true);
+    if age == Age::Old && !asked.is_empty() {
+        let missing = lane.destination().missing_blobs(&lane.group.repository, &asked).await?;
+        answer.present = asked.into_iter().filter(|digest| !missing.contains(digest)).collect();
+    }
+    let homeless = ours(needs, lane, |blob, carrier| {
+        carrier.homes.is_empty()
+            && !answer.present.contains(&blob.digest)
+            && (age == Age::New || blob.size >= WORTH_ASKING)
+    });
+    if lane.mounting != Mounting::Never && !homeless.is_empty() {
+        answer.homes = homes(lane, &homeless).await;
+    }
+    Ok(answer)
+}
+
+/// Finds repositories that earlier runs filled for blobs that no image of this run places.
+async fn homes<D: Destination>(lane: &Lane<D>, homeless: &[Digest]) -> HashMap<Digest, Repository> {
+    let asked = lane.group.neighbours().await.into_iter().map(|neighbour| async move {
+        let missing = lane.destination().missing_blobs(&neighbour, homeless).await;
+        (neighbour, missing)
+    });
+    let mut homes = HashMap::new();
+    for (neighbour, missing) in join_all(asked).await {
+        // a neighbour that cannot be asked is none: uploading is always possible
+        let Ok(missing) = missing else { continue };
+        for digest in homeless.iter().filter(|digest| !missing.contains(*digest)) {
+            homes.entry(digest.clone()).or_insert_with(|| neighbour.clone());
+        }
+    }
+    homes
+}
+
+/// The carrier of a blob that this lane is to place itself.
+fn carried<'a, D>(need: &'a Need<'_, D>, lane: &Lane<D>) -> Option<&'a Carrier> {
+    match &need.claim {
+        Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
+        _ => None,
+    }
+}
+
+fn carried_mut<'a, D>(need: &'a mut Need<'_, D>, lane: &Lane<D>) -> Option<&'a mut Carrier> {
+    match &mut need.claim {
+        Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
+        _ => None,
+    }
+}
+
+/// The blobs that this lane is to place itself and that are to be asked for.
+fn ours<D>(
+    needs: &Needs<'_, D>,
+    lane: &Lane<D>,
+    wanted: impl Fn(&Descriptor, &Carrier) -> bool,
+) -> Vec<Digest> {
+    let ours = needs.iter().filter(|(blob, needs)| {
+        let mut carriers = needs.iter().filter_map(|need| carried(need, lane));
+        carriers.any(|carrier| wanted(blob, carrier))
+    });
+    ours.map(|(blob, _)| blob.digest.clone()).collect()
+}
+
+fn leaf(manifest: RawManifest) -> Result<Leaf> {
+    match manifest.read()? {
+        Manifest::Image(image) => {
+            let blobs = image.blobs().into_iter().cloned().collect();
+            Ok(Leaf { manifest, blobs })
+        }
+        Manifest::Index(_) => Err(Error::new(
+            Kind::Unsupported,
+            format!("{} is an index, and its descriptor does not say so", manifest.digest()),
+        )),
+    }
+}

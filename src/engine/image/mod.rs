@@ -1,0 +1,8 @@
+//! One image: plan it, copy its tree, copy its referrers, report the result.
+
+pub(crate) mod copy;
+pub(crate) mod missing;
+pub(crate) mod plan;
+pub(crate) mod referrers;
+pub(crate) mod result;
+pub(crate) mod tree;

@@ -1,0 +1,296 @@
+//! What travels with an image: signatures, SBOMs and whatever else refers to it.
+//!
+//! Both schemes: OCI 1.1 referrers, and cosign's tags. They are looked for
+//! beside every image that is wanted so, up to date or not, because they often
+//! appear only after it was mirrored. What a destination refuses is a warning,
+//! never the image's failure.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::future::{join_all, try_join_all};
+
+use super::{
+    copy::Copy,
+    plan::{Job, Plan, Verdict},
+    tree,
+};
+use crate::{
+    engine::{
+        blob::target::Lane,
+        options::Intent,
+        run::Mirror,
+        state::{repository::TargetGroup, source::Reader},
+    },
+    model::{
+        Digest, Error, Kind, Manifest, RawManifest, Result, Signatures, Tag, Target, Want,
+        event::{Event, Progress},
+    },
+    remote::{Destination, Source},
+};
+
+/// The endings of the tags that cosign gives what it attaches to a digest.
+///
+/// Source: sigstore/cosign, "Signature specification", storage.
+const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
+
+/// Something that refers to an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Companion {
+    subject: Digest,
+    digest: Digest,
+    /// cosign's name for it; referrers have none.
+    tag: Option<Tag>,
+}
+
+/// What looking for companions came to at one target.
+#[derive(Debug)]
+pub(crate) struct Gain {
+    /// Blob bytes pushed, or to push; `None` where only a pull could tell.
+    pub(crate) bytes: Option<u64>,
+    /// How many were not there yet.
+    pub(crate) brought: usize,
+    pub(crate) failure: Option<Error>,
+}
+
+impl Default for Gain {
+    fn default() -> Self {
+        Self { bytes: Some(0), brought: 0, failure: None }
+    }
+}
+
+/// The digests that companions may refer to.
+struct Subjects {
+    /// What is mirrored as it is at the source: its companions verify.
+    whole: Vec<Digest>,
+    /// The source's index, when what is mirrored is a part of it.
+    filtered: Option<Digest>,
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Brings what refers to the image to every target that has it; one gain per target.
+    pub(crate) async fn attend(
+        &self,
+        job: &Job<S, D>,
+        plan: &Plan<S>,
+        lanes: &[Lane<D>],
+    ) -> Vec<Gain> {
+        let none = || job.targets.iter().map(|_| Gain::default()).collect();
+        if job.image.want.signatures == Signatures::None {
+            return none();
+        }
+        let there = |target: &Target, verdict: &Verdict| match verdict {
+            Verdict::UpToDate(_) => true,
+            Verdict::Copy(Some(_)) => {
+                lanes.iter().any(|lane| lane.id == target.destination && lane.is_alive())
+            }
+            _ => false,
+        };
+        let ready: Vec<bool> =
+            job.image.targets.iter().zip(&plan.verdicts).map(|(t, v)| there(t, v)).collect();
+        if !ready.contains(&true) {
+            return none();
+        }
+        let found = match self.find(job, plan).await {
+            Ok(found) => found,
+            Err(error) => {
+                let failure = error.context("cannot look for what refers to the image");
+                let gain = |ready: &bool| Gain {
+                    failure: ready.then(|| failure.clone()),
+                    ..Gain::default()
+                };
+                return ready.iter().map(gain).collect();
+            }
+        };
+        let gains = job.targets.iter().zip(&job.image.targets).zip(ready).map(
+            |((group, target), ready)| {
+                let found = &found;
+                async move {
+                    match ready {
+                        true => self.bring(job, &plan.reader, (group, target), found).await,
+                        false => Gain::default(),
+                    }
+                }
+            },
+        );
+        join_all(gains).await
+    }
+
+    /// Everything that refers to the image and is wanted.
+    async fn find(&self, job: &Job<S, D>, plan: &Plan<S>) -> Result<Vec<Companion>> {
+        let subjects = subjects(job, plan).await?;
+        let wanted = &job.image.want.signatures;
+        if let Some(index) = &subjects.filtered
+            && !companions(&plan.reader, index, wanted).await?.is_empty()
+        {
+            let text = "the source's index is signed; what is mirrored is a part of it, which the \
+                        signature would not verify: it stays behind";
+            self.observer.observe(&Event::Warning {
+                subject: job.image.origin.to_string(),
+                text: text.to_owned(),
+            });
+        }
+        let asked = subjects.whole.iter().map(|digest| companions(&plan.reader, digest, wanted));
+        let mut seen = HashSet::new();
+        let all = try_join_all(asked).await?.into_iter().flatten();
+        Ok(all.filter(|companion| seen.insert(companion.clone())).collect())
+    }
+
+    async fn bring(
+        &self,
+        job: &Job<S, D>,
+        reader: &Reader<S>,
+        (group, target): (&Arc<TargetGroup<D>>, &Target),
+        found: &[Companion],
+    ) -> Gain {
+        let missing = match missing(group, found).await {
+            Ok(missing) => missing,
+            Err(error) => return Gain { failure: Some(error), ..Gain::default() },
+        };
+        let mounting = group.end.destination.mounting().await;
+        let mut gain = Gain::default();
+        for companion in missing {
+            let lane =
+                Lane::new(target.destination, Arc::clone(group), companion.tag.clone(), mounting);
+            match self.bring_one(reader, &lane, companion).await {
+                Ok(bytes) => {
+                    gain.bytes = gain.bytes.zip(bytes).map(|(all, more)| all + more);
+                    gain.brought += 1;
+                }
+                Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
+                    self.observer.observe(&Event::Warning {
+                        subject: job.image.origin.to_string(),
+                        text: format!("left behind: {}", error.chain().join(": ")),
+                    });
+                }
+                Err(error) => {
+                    gain.failure.get_or_insert(error);
+                }
+            }
+        }
+        gain
+    }
+
+    async fn bring_one(
+        &self,
+        reader: &Reader<S>,
+        lane: &Lane<D>,
+        companion: &Companion,
+    ) -> Result<Option<u64>> {
+        if self.options.intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+            return Ok(None);
+        }
+        let cannot =
+            |error: Error| error.context(format!("cannot mirror referrer {}", companion.digest));
+        reader.reserve(1).await?;
+        let tree =
+            tree::build(reader, &companion.digest, &Want::default()).await.map_err(cannot)?;
+        let copy = Copy {
+            yard: &self.yard,
+            manifests: &self.manifests,
+            reader,
+            tree: &tree,
+            lanes: std::slice::from_ref(lane),
+            progress: Arc::new(Progress::default()),
+        };
+        if self.options.intent != Intent::Mirror {
+            return Ok(Some(copy.forecast().await.bytes.into_iter().sum()));
+        }
+        copy.run().await;
+        lane.failure().map_or(Ok(Some(lane.pushed.value())), |error| Err(cannot(error)))
+    }
+}
+
+/// The digests of the image at its targets that companions may refer to.
+async fn subjects<S: Source, D: Destination>(job: &Job<S, D>, plan: &Plan<S>) -> Result<Subjects> {
+    let mut root: Option<RawManifest> = None;
+    for (verdict, group) in plan.verdicts.iter().zip(&job.targets) {
+        root = match verdict {
+            Verdict::Copy(Some(tree)) => Some(tree.root.clone()),
+            Verdict::UpToDate(standing) => group.manifest(&standing.digest).await?,
+            _ => continue,
+        };
+        if root.is_some() {
+            break;
+        }
+    }
+    let Some(root) = root else { return Ok(Subjects { whole: vec![], filtered: None }) };
+    let mut whole = Vec::new();
+    if let Manifest::Index(index) = root.read()? {
+        let images = index.manifests.into_iter().filter(|entry| entry.attests().is_none());
+        whole.extend(images.map(|entry| entry.digest));
+    }
+    let is_whole = plan.source.as_ref().is_none_or(|source| source == root.digest());
+    // a flat image is one of the source's own, not a part of one
+    if is_whole || !root.media_type().is_index() {
+        whole.push(root.digest().clone());
+    }
+    let filtered = plan.source.clone().filter(|_| !is_whole);
+    Ok(Subjects { whole, filtered })
+}
+
+/// What refers to this digest, by either scheme.
+async fn companions<S: Source>(
+    reader: &Reader<S>,
+    subject: &Digest,
+    wanted: &Signatures,
+) -> Result<Vec<Companion>> {
+    let source = &reader.origin.source;
+    let tagged = COSIGN.map(|ending| async move {
+        // cosign's tags have no artifact type to choose by
+        if *wanted != Signatures::All {
+            return Ok(None);
+        }
+        let tag = cosign_tag(subject, ending);
+        match source.resolve(&reader.repository, &tag).await {
+            Ok(digest) => Ok(Some(Companion { subject: subject.clone(), digest, tag: Some(tag) })),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let (referrers, tagged) =
+        futures::join!(source.referrers(&reader.repository, subject), try_join_all(tagged));
+    let referrers = referrers?.into_iter().filter(|it| wanted.admit(it.artifact_type.as_deref()));
+    let referrers =
+        referrers.map(|it| Companion { subject: subject.clone(), digest: it.digest, tag: None });
+    Ok(referrers.chain(tagged?.into_iter().flatten()).collect())
+}
+
+fn cosign_tag(subject: &Digest, ending: &str) -> Tag {
+    format!("sha256-{}.{ending}", subject.hex()).parse().expect("hexadecimal digits make a tag")
+}
+
+/// Those that the repository does not have, or not under that tag.
+async fn missing<'a, D: Destination>(
+    group: &TargetGroup<D>,
+    found: &'a [Companion],
+) -> Result<Vec<&'a Companion>> {
+    let (destination, repository) = (&group.end.destination, &group.repository);
+    let tags: Vec<Tag> = found.iter().filter_map(|it| it.tag.clone()).collect();
+    let current = match tags.is_empty() {
+        true => None,
+        false => destination.current(repository, &tags).await?,
+    };
+    let current = current.unwrap_or_default();
+    let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();
+    for it in found.iter().filter(|it| it.tag.is_none()) {
+        referrers.entry(it.subject.clone()).or_default().push(it.digest.clone());
+    }
+    let absent = match referrers.is_empty() {
+        true => HashSet::new(),
+        false => match destination.missing_referrers(repository, &referrers).await {
+            // a plan makes no repository
+            Err(error) if error.kind() == Kind::RepositoryMissing => {
+                referrers.into_values().flatten().collect()
+            }
+            missing => missing?,
+        },
+    };
+    let is_missing = |it: &&Companion| match &it.tag {
+        Some(tag) => current.get(tag) != Some(&it.digest),
+        None => absent.contains(&it.digest),
+    };
+    Ok(found.iter().filter(is_missing).collect())
+}

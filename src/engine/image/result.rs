@@ -1,0 +1,136 @@
+//! What a row of the report says about an image at a destination.
+
+use std::collections::HashMap;
+
+use super::{
+    plan::{Job, Plan, Verdict},
+    referrers::Gain,
+};
+use crate::{
+    engine::{
+        blob::target::Lane,
+        options::Intent,
+        run::{Done, Mirror},
+    },
+    model::{
+        DestinationId, Error, Image, Pointer, Target,
+        event::Event,
+        outcome::{Outcome, Row},
+    },
+    remote::{Destination, Source},
+};
+
+/// A lane that was copied or forecast, with the forecast bytes.
+pub(crate) type Ends<D> = HashMap<DestinationId, (Option<u64>, Lane<D>)>;
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
+        let site = &self.destinations[target.destination.0].site;
+        Row {
+            name: image.name.clone(),
+            source: image.origin.to_string(),
+            destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
+            outcome,
+            digest: None,
+            source_digest: None,
+            platforms: Vec::new(),
+            bytes_pushed: Some(0),
+            error: None,
+            hint: None,
+        }
+    }
+
+    /// A row per target that was never come to.
+    pub(crate) fn not_started(&self, image: &Image) -> Vec<Row> {
+        let row = |target| self.row(image, target, Outcome::NotStarted);
+        image.targets.iter().map(row).collect()
+    }
+
+    /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
+    pub(crate) fn broken_off(&self, image: &Image, error: &Error) -> Done {
+        let row = |row| told(Row { bytes_pushed: None, ..row }, error);
+        let rows = self.not_started(image).into_iter().map(row).collect();
+        Done { rows, bytes_to_read: Some(0) }
+    }
+
+    /// The image failed as a whole.
+    pub(crate) fn failed(&self, image: &Image, error: &Error) -> Done {
+        let row = |target| told(self.row(image, target, Outcome::Failed), error);
+        Done { rows: image.targets.iter().map(row).collect(), bytes_to_read: Some(0) }
+    }
+
+    /// A row per target, from its verdict and what became of it.
+    pub(crate) fn conclude(&self, job: &Job<S, D>, plan: Plan<S>, mut ends: Ends<D>) -> Vec<Row> {
+        let Plan { source, verdicts, .. } = plan;
+        let mut rows = Vec::new();
+        for (target, verdict) in job.image.targets.iter().zip(verdicts) {
+            let mut row = self.row(&job.image, target, Outcome::UpToDate);
+            row.source_digest.clone_from(&source);
+            let (row, warning) = match verdict {
+                Verdict::UpToDate(standing) => {
+                    row.digest = Some(standing.digest);
+                    row.platforms = standing.platforms;
+                    (row, standing.warning)
+                }
+                Verdict::Copy(None) => {
+                    (Row { outcome: Outcome::Planned, bytes_pushed: None, ..row }, None)
+                }
+                Verdict::Copy(Some(tree)) => {
+                    row.platforms = tree.platforms.iter().map(ToString::to_string).collect();
+                    let end = ends.remove(&target.destination).expect("a lane per copy");
+                    let root = tree.root.digest().clone();
+                    (self.ended(Row { digest: Some(root), ..row }, end), tree.warning.clone())
+                }
+                Verdict::Drifted(error) => {
+                    (told(Row { outcome: Outcome::Drifted, ..row }, &error), None)
+                }
+                Verdict::Failed(error) => {
+                    (told(Row { outcome: Outcome::of(&error), ..row }, &error), None)
+                }
+            };
+            if let Some(text) = warning {
+                self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
+            }
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// Adds to a row what came along with its image.
+    pub(crate) fn add(&self, row: &mut Row, gain: Gain) {
+        row.bytes_pushed = row.bytes_pushed.zip(gain.bytes).map(|(own, more)| own + more);
+        if gain.brought > 0 && row.outcome == Outcome::UpToDate {
+            row.outcome = self.done();
+        }
+        if let Some(error) = gain.failure {
+            row.outcome = Outcome::of(&error);
+            *row = told(row.clone(), &error);
+        }
+    }
+
+    /// What became of what was not there yet.
+    fn done(&self) -> Outcome {
+        match self.options.intent {
+            Intent::Mirror => Outcome::Copied,
+            Intent::Plan | Intent::PlanWithoutPulls => Outcome::Planned,
+        }
+    }
+
+    fn ended(&self, mut row: Row, (forecast, lane): (Option<u64>, Lane<D>)) -> Row {
+        if let Some(error) = lane.failure() {
+            row.digest = None;
+            row.bytes_pushed = Some(lane.pushed.value());
+            row.outcome = Outcome::of(&error);
+            return told(row, &error);
+        }
+        row.outcome = self.done();
+        row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
+        row
+    }
+}
+
+fn told(mut row: Row, error: &Error) -> Row {
+    row.error = Some(error.chain().join(": "));
+    row.hint = error.remedy().map(ToOwned::to_owned);
+    row
+}

@@ -1,0 +1,369 @@
+//! A whole run: images enter in the configuration's order, and each goes its way alone.
+//!
+//! The number of images under way is bounded, so that memory does not follow
+//! the length of the list; each ends in one row per destination, whatever
+//! happens to the others.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{Id, JoinSet},
+};
+
+use super::{
+    blob::{
+        placements::Ledger,
+        shared_download::Downloads,
+        target::Lane,
+        transfer::{self, Tally, Yard},
+    },
+    image::{
+        copy::{Copy, Manifests},
+        plan::{self, Job, Plan, Verdict},
+    },
+    options::{End, Intent, Options, Sides},
+    shutdown::Shutdown,
+    state::{
+        pull_budget::Budget,
+        reconcile::Settling,
+        repository::{self, SourceGroup, TargetGroup},
+        source::Origin,
+    },
+};
+use crate::{
+    model::{
+        Change, DestinationId, Error, Image, Kind, Repository, Signatures, Site,
+        event::{Event, Observer, Progress},
+        outcome::{Blobs, Pulls, Row},
+    },
+    remote::{Destination, Meters, Source},
+};
+
+/// What a run came to; requests and bytes are with the [`Meters`].
+#[derive(Debug)]
+pub struct Summary {
+    /// One row per image and destination, in the order of the images.
+    pub rows: Vec<Row>,
+    /// What became of the blobs.
+    pub blobs: Blobs,
+    /// Settings that were changed, or in a plan would be, by registry and name.
+    pub changes: Vec<Change>,
+    /// Of a plan: blob bytes it would read; `None` where only a pull could tell.
+    pub bytes_to_read: Option<u64>,
+    /// The metered registries.
+    pub pulls: Vec<Pulls>,
+}
+
+impl Summary {
+    /// Of a run that ended before it reached any registry.
+    pub fn of_nothing(rows: Vec<Row>) -> Self {
+        let (blobs, changes, pulls) = Default::default();
+        Self { rows, blobs, changes, bytes_to_read: Some(0), pulls }
+    }
+}
+
+/// Images looked at once: most of them are up to date, and questions cost a round trip each.
+const LOOKED_AT: usize = 512;
+
+/// Lets only so many images hold manifests and move blobs at once, and none once the run is told
+/// to stop.
+pub(crate) struct Gate {
+    slots: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl Gate {
+    /// A place, as soon as there is one; `None` when there will be none.
+    ///
+    /// Whoever holds one may wait for blobs of others that hold one, too, and for no one else:
+    /// claims are made inside.
+    pub(crate) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.stopping() => None,
+            slot = Arc::clone(&self.slots).acquire_owned() => slot.ok(),
+        }
+    }
+}
+
+/// One run.
+pub struct Mirror<S, D> {
+    origins: HashMap<Site, Arc<Origin<S>>>,
+    pub(crate) destinations: Vec<Arc<End<D>>>,
+    pub(crate) options: Options,
+    pub(crate) observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+    gate: Gate,
+    settling: Arc<Settling>,
+    pub(crate) yard: Yard,
+    pub(crate) manifests: Manifests,
+}
+
+/// What one image came to.
+pub(crate) struct Done {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) bytes_to_read: Option<u64>,
+}
+
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// Prepares a run.
+    pub fn new(
+        sides: Sides<S, D>,
+        meters: &Meters,
+        options: Options,
+        observer: Arc<dyn Observer>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let origin = |(site, (source, reserve)): (Site, _)| {
+            let meter = Arc::new(meters.source.of(&site.to_string()));
+            let origin = Origin::new(site, (source, Budget::new(reserve)), meter);
+            (origin.site.clone(), Arc::new(origin))
+        };
+        let slots = Arc::new(Semaphore::new(2 * options.transfers.max(4)));
+        let yard = Yard {
+            ledger: Ledger::default(),
+            downloads: Downloads::default(),
+            transfers: Semaphore::new(options.transfers.max(1)),
+            // enough for the largest where there is one transfer only
+            buffers: Semaphore::new(transfer::UNITS * options.transfers.max(4)),
+            tally: Tally::default(),
+            meter: Arc::clone(&meters.destination),
+        };
+        Self {
+            origins: sides.sources.into_iter().map(origin).collect(),
+            destinations: sides.destinations,
+            settling: Arc::new(Settling::new(options.intent, Arc::clone(&observer))),
+            options,
+            observer,
+            gate: Gate { slots, shutdown: shutdown.clone() },
+            shutdown,
+            yard,
+            manifests: Manifests::default(),
+        }
+    }
+
+    /// Mirrors the images, or plans to.
+    ///
+    /// # Panics
+    /// When an image names a source or destination that is not among the [`Sides`].
+    pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
+        let rows = images.iter().map(|image| image.targets.len()).sum();
+        self.observer.observe(&Event::Started { rows });
+        let mut done: Vec<Option<Done>> = Vec::new();
+        done.resize_with(images.len(), || None);
+        let slots = Arc::new(Semaphore::new(LOOKED_AT));
+        let mut tasks = JoinSet::new();
+        let mut running: HashMap<Id, usize> = HashMap::new();
+        for (at, job) in self.jobs(&images).into_iter().enumerate() {
+            let slot = tokio::select! {
+                biased;
+                () = self.shutdown.stopping() => break,
+                slot = Arc::clone(&slots).acquire_owned() => slot,
+            };
+            let mirror = Arc::clone(&self);
+            let task = tasks.spawn(async move {
+                let done = mirror.one(&job).await;
+                drop(slot);
+                done
+            });
+            running.insert(task.id(), at);
+            while let Some(ended) = tasks.try_join_next_with_id() {
+                self.collect(ended, &mut running, &images, &mut done);
+            }
+        }
+        while let Some(ended) = tasks.join_next_with_id().await {
+            self.collect(ended, &mut running, &images, &mut done);
+        }
+        self.summary(&images, done)
+    }
+
+    /// Files what a task came to; one that panicked failed its image and no other.
+    fn collect(
+        &self,
+        ended: Result<(Id, Done), tokio::task::JoinError>,
+        running: &mut HashMap<Id, usize>,
+        images: &[Image],
+        done: &mut [Option<Done>],
+    ) {
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let at = running.remove(&id).expect("every task is of a running image");
+        let ended = match ended {
+            Ok((_, ended)) => ended,
+            Err(panic) => {
+                let error = Error::new(Kind::Protocol, "an internal error ended this image")
+                    .because(panic)
+                    .hint("this is a bug in ecr-mirror, please report it with the output of `-vv`");
+                self.failed(&images[at], &error)
+            }
+        };
+        self.announce(&ended);
+        done[at] = Some(ended);
+    }
+
+    fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
+        let mut rows = Vec::new();
+        let mut bytes_to_read = Some(0);
+        let mut untold: HashSet<&Site> = HashSet::new();
+        for (image, done) in images.iter().zip(done) {
+            let done = done
+                .unwrap_or_else(|| Done { rows: self.not_started(image), bytes_to_read: Some(0) });
+            rows.extend(done.rows);
+            bytes_to_read = bytes_to_read.zip(done.bytes_to_read).map(|(all, more)| all + more);
+            if done.bytes_to_read.is_none() {
+                untold.insert(&image.origin.site);
+            }
+        }
+        let blobs = if untold.is_empty() { self.yard.tally.blobs() } else { Blobs::default() };
+        Summary {
+            rows,
+            blobs,
+            changes: self.settling.changes(),
+            bytes_to_read,
+            pulls: self.pulls(&untold),
+        }
+    }
+
+    /// The metered registries; what images that were not looked into would spend is not known.
+    fn pulls(&self, untold: &HashSet<&Site>) -> Vec<Pulls> {
+        let metered: BTreeMap<_, _> = (self.origins.iter())
+            .filter_map(|(site, origin)| Some((site, (origin, origin.source.allowance()?))))
+            .collect();
+        let pulls = metered.into_iter().map(|(site, (origin, allowance))| Pulls {
+            registry: site.to_string(),
+            spent: (!untold.contains(site)).then(|| origin.source.pulls()),
+            limit: allowance.limit,
+            remaining: allowance.remaining,
+            window_seconds: allowance.window.as_secs(),
+        });
+        pulls.collect()
+    }
+
+    /// The images with the groups that answer for them.
+    fn jobs(&self, images: &[Image]) -> Vec<Job<S, D>> {
+        let mut sources: HashMap<(&Site, &Repository), SourceGroup<S>> = HashMap::new();
+        let mut targets: HashMap<(DestinationId, &Repository), TargetGroup<D>> = HashMap::new();
+        for image in images {
+            let from = &image.origin;
+            let source = sources.entry((&from.site, &from.repository)).or_insert_with(|| {
+                let origin = Arc::clone(&self.origins[&from.site]);
+                SourceGroup::new(origin, from.repository.clone())
+            });
+            if let crate::model::Pointer::Tag(tag) = &from.at {
+                source.tags.push(tag.clone());
+            }
+            for to in &image.targets {
+                let group = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
+                    let end = Arc::clone(&self.destinations[to.destination.0]);
+                    TargetGroup::new(end, to.repository.clone(), Arc::clone(&self.settling))
+                });
+                group.tags.push(to.tag.clone());
+                if !image.want.is_everything() || image.want.signatures != Signatures::None {
+                    group.filtered.push(to.tag.clone());
+                }
+            }
+        }
+        let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        for id in (0..self.destinations.len()).map(DestinationId) {
+            let street = targets.iter().filter(|((destination, _), _)| *destination == id);
+            repository::introduce(street.map(|(_, group)| group));
+        }
+        let job = |(place, image): (usize, &Image)| Job {
+            turn: self.origins[&image.origin.site].budget.turn(place, plan::needs(&image.want)),
+            source: Arc::clone(&sources[&(&image.origin.site, &image.origin.repository)]),
+            targets: (image.targets.iter())
+                .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))
+                .collect(),
+            image: image.clone(),
+        };
+        images.iter().enumerate().map(job).collect()
+    }
+
+    /// Plans and copies one image, unless the run is dropped meanwhile.
+    async fn one(&self, job: &Job<S, D>) -> Done {
+        let work = async {
+            match plan::plan(job, self.options.intent, &self.gate).await {
+                Some(plan) => self.carry_out(job, plan).await,
+                None => Done { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.dropping() => {
+                let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
+                    .hint("run again: what was placed by then is found");
+                self.broken_off(&job.image, &error)
+            }
+            done = work => done,
+        }
+    }
+
+    /// Tells those who watch how an image ended.
+    fn announce(&self, done: &Done) {
+        for row in &done.rows {
+            self.observer.observe(&Event::Finished {
+                image: row.source.clone(),
+                destination: row.destination.clone(),
+                outcome: row.outcome,
+                bytes: row.bytes_pushed.unwrap_or_default(),
+                error: row.error.clone(),
+            });
+        }
+    }
+
+    async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> Done {
+        let tree = plan.verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Copy(tree) => Some(tree.clone()),
+            _ => None,
+        });
+        let lanes = self.lanes(job, &plan).await;
+        let mut bytes_to_read = if matches!(tree, Some(None)) { None } else { Some(0) };
+        let mut forecast = Vec::new();
+        if let Some(Some(tree)) = &tree {
+            let progress = Arc::new(Progress::default());
+            let copy = Copy {
+                yard: &self.yard,
+                manifests: &self.manifests,
+                reader: &plan.reader,
+                tree,
+                lanes: &lanes,
+                progress: Arc::clone(&progress),
+            };
+            if self.options.intent == Intent::Mirror {
+                let image = job.image.origin.to_string();
+                self.observer.observe(&Event::Copying { image, progress });
+                copy.run().await;
+            } else {
+                let found = copy.forecast().await;
+                bytes_to_read = Some(found.read);
+                forecast = found.bytes;
+            }
+        }
+        let gains = self.attend(job, &plan, &lanes).await;
+        let ends = lanes.into_iter().enumerate();
+        let ends = ends.map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
+        let mut rows = self.conclude(job, plan, ends.collect());
+        for (row, gain) in rows.iter_mut().zip(gains) {
+            self.add(row, gain);
+        }
+        Done { rows, bytes_to_read }
+    }
+
+    /// A lane for every target that the tree is to be copied to.
+    async fn lanes(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<Lane<D>> {
+        let mut lanes = Vec::new();
+        let targets = job.targets.iter().zip(&job.image.targets);
+        for (verdict, (group, target)) in plan.verdicts.iter().zip(targets) {
+            if let Verdict::Copy(Some(_)) = verdict {
+                let mounting = group.end.destination.mounting().await;
+                let tag = Some(target.tag.clone());
+                lanes.push(Lane::new(target.destination, Arc::clone(group), tag, mounting));
+            }
+        }
+        lanes
+    }
+}

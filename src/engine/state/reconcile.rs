@@ -1,0 +1,61 @@
+//! Settings of the destinations, brought to what is written about them, or compared with it.
+//!
+//! What that is, only the destinations know; here is who is told, and what the run came to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    engine::options::{End, Intent},
+    model::{
+        Change, Repository, Result,
+        event::{Event, Observer},
+    },
+    remote::{Destination, Presence, Touch},
+};
+
+/// The changes of one run.
+pub(crate) struct Settling {
+    touch: Touch,
+    observer: Arc<dyn Observer>,
+    changes: Mutex<Vec<Change>>,
+}
+
+impl Settling {
+    /// Changes settings only when the run is there to mirror.
+    pub(crate) fn new(intent: Intent, observer: Arc<dyn Observer>) -> Self {
+        let touch = match intent {
+            Intent::Mirror => Touch::Change,
+            Intent::Plan | Intent::PlanWithoutPulls => Touch::Look,
+        };
+        Self { touch, observer, changes: Mutex::default() }
+    }
+
+    /// Settles one repository, and with the first one the registry it is in.
+    pub(crate) async fn settle<D: Destination>(
+        &self,
+        end: &End<D>,
+        repository: &Repository,
+        presence: Presence,
+    ) -> Result<()> {
+        let settled = end.destination.settle(repository, presence, self.touch).await?;
+        for text in settled.warnings {
+            let subject = end.site.repository(repository);
+            self.observer.observe(&Event::Warning { subject, text });
+        }
+        if self.touch == Touch::Change {
+            for change in &settled.changes {
+                self.observer.observe(&Event::Changed(change.clone()));
+            }
+        }
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.extend(settled.changes);
+        Ok(())
+    }
+
+    /// All changes so far, sorted by what they change.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
+        changes
+    }
+}

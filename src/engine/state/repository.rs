@@ -1,0 +1,234 @@
+//! What tags point to, asked in bulk and once: per source repository and per destination repository.
+//!
+//! A group is shared by the images that concern it and lives as long as the
+//! last of them, so that memory follows what is running and not the whole run.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use tokio::sync::OnceCell;
+
+use super::{reconcile::Settling, source::Origin};
+use crate::{
+    engine::options::End,
+    model::{Digest, Error, RawManifest, Repository, Result, Tag},
+    remote::{Destination, Mutability, Presence, Source},
+};
+
+/// The images of one source repository.
+pub(crate) struct SourceGroup<S> {
+    pub(crate) origin: Arc<Origin<S>>,
+    pub(crate) repository: Repository,
+    pub(crate) tags: Vec<Tag>,
+    hints: OnceCell<HashMap<Tag, Digest>>,
+}
+
+impl<S: Source> SourceGroup<S> {
+    pub(crate) fn new(origin: Arc<Origin<S>>, repository: Repository) -> Self {
+        Self { origin, repository, tags: Vec::new(), hints: OnceCell::new() }
+    }
+
+    /// What a listing says the tag points to: good enough to skip, not to copy.
+    pub(crate) async fn hint(&self, tag: &Tag) -> Option<Digest> {
+        let ask = || self.origin.source.digests(&self.repository, &self.tags);
+        self.hints.get_or_init(ask).await.get(tag).cloned()
+    }
+
+    /// What the tag points to, said by the registry itself.
+    pub(crate) async fn resolve(&self, tag: &Tag) -> Result<Digest> {
+        self.origin.source.resolve(&self.repository, tag).await
+    }
+}
+
+/// Whether a repository was there before this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It was, so what it holds must be asked.
+    Old,
+    /// It was not: it holds what this run put there and nothing else.
+    New,
+}
+
+fn age_of(current: &Option<HashMap<Tag, Digest>>) -> Age {
+    if current.is_some() { Age::Old } else { Age::New }
+}
+
+/// The images of one destination repository.
+pub(crate) struct TargetGroup<D> {
+    pub(crate) end: Arc<End<D>>,
+    pub(crate) repository: Repository,
+    pub(crate) tags: Vec<Tag>,
+    /// Those of the tags whose manifest must be read to know whether it is up to date.
+    pub(crate) filtered: Vec<Tag>,
+    /// How old the repository is, for those who ask when the group is gone.
+    told: Arc<OnceLock<Age>>,
+    /// The other repositories of the destination.
+    street: OnceLock<Arc<Street<D>>>,
+    current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
+    manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
+    settling: Arc<Settling>,
+    settled: OnceCell<Result<()>>,
+    ensured: OnceCell<Result<Age>>,
+}
+
+impl<D: Destination> TargetGroup<D> {
+    pub(crate) fn new(end: Arc<End<D>>, repository: Repository, settling: Arc<Settling>) -> Self {
+        Self {
+            end,
+            repository,
+            tags: Vec::new(),
+            filtered: Vec::new(),
+            told: Arc::default(),
+            street: OnceLock::new(),
+            current: OnceCell::new(),
+            manifests: OnceCell::new(),
+            settling,
+            settled: OnceCell::new(),
+            ensured: OnceCell::new(),
+        }
+    }
+
+    fn destination(&self) -> &D {
+        &self.end.destination
+    }
+
+    async fn all(&self) -> Result<&Option<HashMap<Tag, Digest>>> {
+        let ask = || async {
+            let answer = self.destination().current(&self.repository, &self.tags).await;
+            let answer =
+                answer.map_err(|error| error.context(format!("cannot ask {self} for its tags")))?;
+            // others may ask for it when this group is gone, copied to or not
+            self.told.get_or_init(|| age_of(&answer));
+            Ok(answer)
+        };
+        self.current.get_or_init(ask).await.as_ref().map_err(Error::clone)
+    }
+
+    /// Brings the repository's settings to what is written about them, or tells what differs.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let settle = || async {
+            let presence = match self.all().await? {
+                None => Presence::Missing,
+                Some(tags) if tags.is_empty() => Presence::Bare,
+                Some(_) => Presence::Inhabited,
+            };
+            self.settling.settle(&self.end, &self.repository, presence).await
+        };
+        self.settled.get_or_init(settle).await.clone()
+    }
+
+    /// Refuses a repository that must not be pushed to.
+    pub(crate) async fn admit(&self) -> Result<()> {
+        self.destination().admit(&self.repository).await
+    }
+
+    /// What the tag points to now; `None` when it does not exist.
+    pub(crate) async fn current(&self, tag: &Tag) -> Result<Option<Digest>> {
+        Ok(self.all().await?.as_ref().and_then(|tags| tags.get(tag)).cloned())
+    }
+
+    /// The manifest a filtered tag points to.
+    pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Option<RawManifest>> {
+        let ask = || async {
+            let current = self.all().await?.as_ref();
+            let mut digests: Vec<Digest> = (self.filtered.iter())
+                .filter_map(|tag| current.and_then(|tags| tags.get(tag)).cloned())
+                .collect();
+            digests.sort();
+            digests.dedup();
+            let answer = self.destination().manifests(&self.repository, &digests).await;
+            answer.map_err(|error| error.context(format!("cannot read the indexes of {self}")))
+        };
+        let known = self.manifests.get_or_init(ask).await.as_ref().map_err(Error::clone)?;
+        Ok(known.get(digest).cloned())
+    }
+
+    /// Whether the tag, which exists, may be moved.
+    pub(crate) async fn mutability(&self, tag: &Tag) -> Result<Mutability> {
+        self.destination().mutability(&self.repository, tag).await
+    }
+
+    /// Whether the repository was there before this run; makes nothing.
+    pub(crate) async fn age(&self) -> Result<Age> {
+        self.all().await.map(age_of)
+    }
+
+    /// Other repositories of the destination that were there before this run: those of
+    /// the most similar names, at most [`NEIGHBOURS`].
+    pub(crate) async fn neighbours(&self) -> Vec<Repository> {
+        let Some(street) = self.street.get() else { return Vec::new() };
+        let mut houses: Vec<&House<D>> =
+            street.iter().filter(|house| house.repository != self.repository).collect();
+        houses.sort_by_key(|house| Reverse(alike(&house.repository, &self.repository)));
+        let mut found = Vec::new();
+        for house in houses.into_iter().take(3 * NEIGHBOURS) {
+            if found.len() < NEIGHBOURS && house.is_old().await {
+                found.push(house.repository.clone());
+            }
+        }
+        found
+    }
+
+    /// Makes the repository if it is not there.
+    pub(crate) async fn ensure(&self) -> Result<Age> {
+        let make = || async {
+            if self.age().await? == Age::Old {
+                return Ok(Age::Old);
+            }
+            let made = self.destination().ensure(&self.repository).await;
+            made.map_err(|error| error.context(format!("cannot create repository {self}")))?;
+            Ok(Age::New)
+        };
+        self.ensured.get_or_init(make).await.clone()
+    }
+}
+
+/// How many other repositories are asked for blobs that one lacks.
+const NEIGHBOURS: usize = 8;
+
+/// The repositories of one destination, in the configuration's order.
+type Street<D> = Vec<House<D>>;
+
+/// A repository as others of its destination know it; it does not keep its group alive.
+struct House<D> {
+    repository: Repository,
+    group: Weak<TargetGroup<D>>,
+    told: Arc<OnceLock<Age>>,
+}
+
+impl<D: Destination> House<D> {
+    async fn is_old(&self) -> bool {
+        if let Some(group) = self.group.upgrade() {
+            // a question that the run asks anyway, and once
+            return matches!(group.age().await, Ok(Age::Old));
+        }
+        self.told.get() == Some(&Age::Old)
+    }
+}
+
+/// Lets the repositories of one destination know of each other.
+pub(crate) fn introduce<'a, D: 'a>(groups: impl Iterator<Item = &'a Arc<TargetGroup<D>>> + Clone) {
+    let house = |group: &Arc<TargetGroup<D>>| House {
+        repository: group.repository.clone(),
+        group: Arc::downgrade(group),
+        told: Arc::clone(&group.told),
+    };
+    let street: Arc<Street<D>> = Arc::new(groups.clone().map(house).collect());
+    for group in groups {
+        group.street.get_or_init(|| Arc::clone(&street));
+    }
+}
+
+/// How many leading characters two names share.
+fn alike(a: &Repository, b: &Repository) -> usize {
+    a.as_str().bytes().zip(b.as_str().bytes()).take_while(|(a, b)| a == b).count()
+}
+
+impl<D> std::fmt::Display for TargetGroup<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.end.site.repository(&self.repository))
+    }
+}

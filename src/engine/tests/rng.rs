@@ -1,0 +1,43 @@
+//! Chance that can be repeated.
+
+use std::ops::RangeInclusive;
+
+/// Steele, Lea and Flood's `splitmix64`: ten lines, and good enough to choose tests with.
+pub(crate) struct Prng(u64);
+
+impl Prng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// A number of the range.
+    pub(crate) fn of(&mut self, range: RangeInclusive<u64>) -> u64 {
+        range.start() + self.next() % (range.end() - range.start() + 1)
+    }
+
+    /// Whether what happens so often in a thousand times happens now.
+    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
+        self.next() % 1000 < per_mille
+    }
+
+    /// One of them; there must be one.
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.next() as usize % of.len()]
+    }
+
+    /// Some of them, at least one, in their order.
+    pub(crate) fn some<T: Clone>(&mut self, of: &[T]) -> Vec<T> {
+        let always = self.next() as usize % of.len();
+        let mut at = 0..of.len();
+        let chosen = of.iter().filter(|_| at.next() == Some(always) || self.chance(500));
+        chosen.cloned().collect()
+    }
+}

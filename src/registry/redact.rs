@@ -1,0 +1,284 @@
+//! What a request carried that is nobody else's to read, taken out of what is answered.
+//!
+//! Servers and proxies repeat requests in their refusals, and in what they give for an answer;
+//! both are shown to people. Refusals and errors are shown without it. A document that holds the
+//! login is refused, because more becomes of it than errors: names, platforms, a report.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use reqwest::{Request, Response};
+use secrecy::ExposeSecret;
+use url::{Url, form_urlencoded};
+
+use super::{credentials::Identity, token::basic, unescape};
+use crate::model::Error;
+
+/// What stands in the place of what is hidden.
+const HIDDEN: &str = "(hidden)";
+
+/// Below this length, in bytes, a text is found by chance.
+const SHORTEST: usize = 4;
+
+/// Below this length a login is in a document by chance, which is longer than a text that is shown.
+const SHORTEST_IN_DOCUMENTS: usize = 12;
+
+/// What the protocols have in queries and forms; all else there is a signature, a token or the
+/// state of an upload.
+const OPEN: [&str; 15] = [
+    "account",
+    "artifactType",
+    "client_id",
+    "digest",
+    "from",
+    "grant_type",
+    "last",
+    "limit",
+    "mount",
+    "n",
+    "page",
+    "page_size",
+    "scope",
+    "service",
+    "token_type",
+];
+
+/// What must not come back in a text; goes with the answer, and cannot be printed.
+#[derive(Clone, Default)]
+pub(crate) struct Sent {
+    authorization: Option<HeaderValue>,
+    /// In whose name: a token service was told, where the request has but a token.
+    identity: Option<Identity>,
+    url: Option<Url>,
+    /// A form with a refresh token in it.
+    form: Option<Bytes>,
+}
+
+impl Sent {
+    /// What this request carries.
+    pub(crate) fn of(request: &Request) -> Self {
+        let is_form = |kind: &HeaderValue| kind == "application/x-www-form-urlencoded";
+        let form = request.headers().get(header::CONTENT_TYPE).filter(|kind| is_form(kind));
+        let body = || request.body()?.as_bytes().map(Bytes::copy_from_slice);
+        Self {
+            authorization: request.headers().get(header::AUTHORIZATION).cloned(),
+            identity: None,
+            url: Some(request.url().clone()),
+            form: form.and_then(|_| body()),
+        }
+    }
+
+    /// A login, whichever request it is for.
+    pub(crate) fn login(authorization: Option<&HeaderValue>, identity: Identity) -> Self {
+        Self { authorization: authorization.cloned(), identity: Some(identity), ..Self::default() }
+    }
+
+    /// What the request carried that this is the answer to.
+    pub(crate) fn for_answer(response: &Response) -> Self {
+        response.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Adds a login to what the request carried: where it was redirected to it went without.
+    pub(crate) fn add_to(&self, response: &mut Response) {
+        let carried = Self::for_answer(response);
+        let authorization = carried.authorization.or_else(|| self.authorization.clone());
+        let identity = self.identity.clone();
+        response.extensions_mut().insert(Self { authorization, identity, ..carried });
+    }
+
+    /// The text without any of it.
+    pub(crate) fn hidden_in(&self, text: &str) -> String {
+        let mut parts = self.parts();
+        parts.retain(|part| part.len() >= SHORTEST);
+        // the longer ones may hold the shorter ones
+        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        parts.iter().fold(text.to_owned(), |text, part| hide(&text, part))
+    }
+
+    /// The error without any of it.
+    pub(crate) fn hidden_from(&self, error: Error) -> Error {
+        error.reworded(&|text| self.hidden_in(text))
+    }
+
+    /// Whether a document holds the login.
+    pub(crate) fn is_in(&self, document: &[u8]) -> bool {
+        let mut login = self.login_parts();
+        login.retain(|part| part.len() >= SHORTEST_IN_DOCUMENTS);
+        let is_in = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text);
+            login.iter().any(|part| text.contains(part.as_str()))
+        };
+        !login.is_empty()
+            && (is_in(document)
+                || unescape::may_be(document) && is_in(&unescape::undone(document, |_| {})))
+    }
+
+    fn login_parts(&self) -> Vec<String> {
+        let (name, refresh) = match &self.identity {
+            Some(Identity::Basic { username, password }) => (basic(username, password).ok(), None),
+            Some(Identity::Token(refresh)) => (None, Some(refresh.expose_secret().to_owned())),
+            Some(Identity::Anonymous) | None => (None, None),
+        };
+        let headers = [self.authorization.as_ref(), name.as_ref()].into_iter().flatten();
+        headers.flat_map(credentials).chain(refresh).collect()
+    }
+
+    fn parts(&self) -> Vec<String> {
+        let mut parts = self.login_parts();
+        if let Some(url) = &self.url {
+            let state = url.path().split_once("/blobs/uploads/").map(|(_, state)| state);
+            parts.extend(state.map(str::to_owned));
+            parts.extend(values(url.query().unwrap_or_default().as_bytes()));
+        }
+        parts.extend(self.form.iter().flat_map(|form| values(form)));
+        parts
+    }
+}
+
+/// The text without the part, however that is escaped in it; names of hosts come in lower case.
+fn hide(text: &str, part: &str) -> String {
+    let text = text.replace(part, HIDDEN);
+    let mut places = Vec::new();
+    let plain = unescape::undone(text.as_bytes(), |place| places.push(place));
+    let (mut shown, mut from, mut at) = (Vec::new(), 0, 0);
+    while at + part.len() <= plain.len() {
+        let end = at + part.len();
+        if !plain[at..end].eq_ignore_ascii_case(part.as_bytes()) {
+            at += 1;
+            continue;
+        }
+        shown.extend_from_slice(&text.as_bytes()[from..places[at].start]);
+        shown.extend_from_slice(HIDDEN.as_bytes());
+        (from, at) = (places[end - 1].end, end);
+    }
+    shown.extend_from_slice(&text.as_bytes()[from..]);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+/// What an `Authorization` says, in every form a server has it in.
+fn credentials(header: &HeaderValue) -> Vec<String> {
+    let Some((_, said)) = header.to_str().ok().and_then(|header| header.split_once(' ')) else {
+        return Vec::new();
+    };
+    // base64 is often written without its end
+    let mut parts = vec![said.to_owned(), said.trim_end_matches('=').to_owned()];
+    let pair = BASE64_STANDARD.decode(said).ok().and_then(|pair| String::from_utf8(pair).ok());
+    if let Some((pair, (_, password))) =
+        pair.as_deref().and_then(|pair| Some((pair, pair.split_once(':')?)))
+    {
+        parts.extend([pair.to_owned(), password.to_owned()]);
+    }
+    parts
+}
+
+/// The values that are not the protocols' own, as they are and as they were sent.
+fn values(query: &[u8]) -> Vec<String> {
+    let mut values = Vec::new();
+    for pair in query.split(|&b| b == b'&') {
+        let Some((name, value)) = form_urlencoded::parse(pair).next() else { continue };
+        if OPEN.contains(&&*name) {
+            continue;
+        }
+        let raw = pair.splitn(2, |&b| b == b'=').nth(1).unwrap_or_default();
+        values.extend([value.into_owned(), String::from_utf8_lossy(raw).into_owned()]);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::registry::{
+        credentials::Identity,
+        token::{TokenRequest, basic, secret},
+    };
+
+    fn request(url: &str, authorization: Option<HeaderValue>) -> Request {
+        let mut request = Request::new(Method::GET, url.parse().unwrap());
+        request.headers_mut().extend(authorization.map(|it| (header::AUTHORIZATION, it)));
+        request
+    }
+
+    #[test]
+    fn what_was_sent_is_hidden_in_every_form_it_was_sent_in() {
+        let login = basic("user", &"pa:ss/wörd".into()).unwrap();
+        let encoded = login.to_str().unwrap().to_owned();
+        let upload =
+            "https://r.example/v2/a/blobs/uploads/4711-42?_state=a%2Fb%3D%3D&digest=sha256:1";
+        let bearer = secret("Bearer ey.to.ken").unwrap();
+        for (sent, text, expected) in [
+            (request("https://a", Some(login.clone())), encoded.as_str(), "Basic (hidden)"),
+            (
+                request("https://a", Some(login)),
+                "user:pa:ss/wörd, then pa:ss/wörd of user",
+                "(hidden), then (hidden) of user",
+            ),
+            (request("https://a", Some(bearer)), "not ey.to.ken", "not (hidden)"),
+            (
+                request(upload, None),
+                "PUT /v2/a/blobs/uploads/4711-42?_state=a%2Fb%3D%3D&digest=sha256:1 (a/b==)",
+                "PUT /v2/a/blobs/uploads/(hidden)?_state=(hidden)&digest=sha256:1 ((hidden))",
+            ),
+            (
+                request("https://cdn/x?X-Amz-Signature=0123456789&n=1000", None),
+                "0123456789 of 1000",
+                "(hidden) of 1000",
+            ),
+            (request("https://a/?k=1", None), "1 of 10", "1 of 10"),
+        ] {
+            assert_eq!(Sent::of(&sent).hidden_in(text), expected);
+        }
+        assert_eq!(Sent::default().hidden_in("all of it"), "all of it");
+    }
+
+    #[test]
+    fn what_was_sent_is_hidden_however_it_is_escaped() {
+        let sent = Sent::of(&request("https://a", basic("u", &"pa:s\"/wörd".into()).ok()));
+        for (text, expected) in [
+            ("at /pa:s%22%2Fw%C3%B6rd/x%2F", "at /(hidden)/x%2F"),
+            ("at /pa%3as%22%2fw%c3%b6rd", "at /(hidden)"),
+            (r#"string "pa:s\"/wörd", not \"s\""#, r#"string "(hidden)", not \"s\""#),
+            (r#"{"x":"u:pa:s\"\/w\u00f6rd, u:pa:s\u{22}\/wörd"}"#, r#"{"x":"(hidden), (hidden)"}"#),
+            ("at DTPWYTPZII93W7ZYZA==.example", "at (hidden).example"),
+            ("dTpwYTpzIi93w7ZyZA== and dTpwYTpzIi93w7ZyZA", "(hidden) and (hidden)"),
+        ] {
+            assert_eq!(sent.hidden_in(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_login_is_found_in_a_document_unless_it_may_be_there_by_chance() {
+        let login = |password: &str| {
+            let asker = Identity::Basic { username: "u".into(), password: password.into() };
+            Sent::login(secret("Bearer ey.to.ken.of.it").as_ref(), asker)
+        };
+        for (password, document, expected) in [
+            ("linux", r#"{"os":"linux","architecture":"amd64"}"#, false),
+            ("linux", r#"{"os":"u:linux"}"#, false),
+            ("correct horse", r#"{"os":"correct horse"}"#, true),
+            ("correct/horse", r#"{"os":"a correct\/horse"}"#, true),
+            ("linux", r#"{"os":"ey.to.ken.of.it"}"#, true),
+            ("correct horse", r#"{"os":"dTpjb3JyZWN0IGhvcnNl"}"#, true),
+            ("correct horse", r#"{"os":"horse"}"#, false),
+        ] {
+            assert_eq!(login(password).is_in(document.as_bytes()), expected, "{document}");
+        }
+        assert!(
+            !Sent::of(&request("https://a/?_state=0123456789abcdef", None))
+                .is_in(b"0123456789abcdef")
+        );
+    }
+
+    #[test]
+    fn a_refresh_token_is_hidden_too() {
+        let realm = "https://a/token".parse().unwrap();
+        let wanted =
+            TokenRequest { realm, service: None, scopes: vec!["repository:x:pull".into()] };
+        let asked = Identity::Token("r&fresh".into());
+        let asked = crate::registry::token::request(&asked, &wanted).unwrap();
+        let told = Sent::of(&asked).hidden_in("no r&fresh, no r%26fresh for repository:x:pull");
+        assert_eq!(told, "no (hidden), no (hidden) for repository:x:pull");
+    }
+}

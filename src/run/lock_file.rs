@@ -1,0 +1,273 @@
+//! The lock file: which content stands behind every tag that was mirrored, so that another run
+//! mirrors exactly that.
+//!
+//! What comes through ECR's cache is not in it: ECR decides what a tag is there.
+//!
+//! Guards that a lock is used for what it was written for: an entry of the configuration that is
+//! not in it, or that selects something else by now, is an error and mirrors nothing.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    config::{Config, Entry, Tags, between_listed},
+    model::{Digest, Error, Image, Kind, Reference, Result, Tag},
+};
+
+/// Images by their reference at the source and, where they were selected, by the selection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lock(BTreeMap<Key, Digest>);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    source: String,
+    select: Option<String>,
+}
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    #[serde(default)]
+    image: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    source: String,
+    digest: Digest,
+    select: Option<String>,
+}
+
+const HEADER: &str = "# What `ecr-mirror sync --lock` mirrored; `sync --locked` mirrors exactly this.\n\
+    version = 1\n";
+
+impl Lock {
+    /// Adds an image of the entry. Two places of one image are one line.
+    pub(crate) fn add(&mut self, entry: &Entry, source: &str, digest: &Digest) {
+        let select = selection_of(entry);
+        self.0.insert(Key { source: source.to_owned(), select }, digest.clone());
+    }
+
+    /// Writes the file; the same lock gives the same bytes.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(HEADER.as_bytes())?;
+        for (Key { source, select }, digest) in &self.0 {
+            writeln!(out, "\n[[image]]\nsource = {}", quoted(source))?;
+            writeln!(out, "digest = {}", quoted(digest.as_str()))?;
+            if let Some(select) = select {
+                writeln!(out, "select = {}", quoted(select))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when it cannot be read, or is no lock file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(|cause| {
+            let message = format!("cannot read the lock file `{}`", path.display());
+            Error::new(Kind::Configuration, message)
+                .because(cause)
+                .hint("`sync --lock FILE` writes one")
+        })?;
+        let wrong = || {
+            let message = format!("`{}` is not a lock file", path.display());
+            Error::new(Kind::Configuration, message).hint("`sync --lock FILE` writes one")
+        };
+        let written: Written = toml::from_str(&text).map_err(|cause| wrong().because(cause))?;
+        if written.version != 1 {
+            let message = format!("is of version {}, 1 can be read", written.version);
+            return Err(wrong().because(Error::new(Kind::Configuration, message)));
+        }
+        let key =
+            |record: Record| (Key { source: record.source, select: record.select }, record.digest);
+        Ok(Self(written.image.into_iter().map(key).collect()))
+    }
+
+    /// The images of these entries that are mirrored, each pinned to its content.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when an entry is not in the lock.
+    pub(crate) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
+        let mut images = Vec::new();
+        for entry in entries.iter().filter(|entry| !entry.places.is_empty()) {
+            images.extend(self.images_of(entry)?);
+        }
+        let all: Vec<&Image> = images.iter().collect();
+        match between_listed(config, &all).into_iter().next() {
+            Some((_, problem)) => Err(Error::new(Kind::Configuration, problem)),
+            None => Ok(images),
+        }
+    }
+
+    fn images_of(&self, entry: &Entry) -> Result<Vec<Image>> {
+        let repository = format!("{}/{}", entry.host, entry.repository);
+        let absent = |what: &str| {
+            Error::new(Kind::Configuration, format!("{what} is not in the lock"))
+                .hint("`sync --lock FILE` writes one with everything that is mirrored now")
+        };
+        let pinned = |tag: &Tag, digest: &Digest| {
+            entry.image(tag, Some(digest)).map_err(|wrong| {
+                Error::new(Kind::Configuration, format!("`{}` of `{tag}` {wrong}", entry.retag))
+            })
+        };
+        match &entry.tags {
+            Tags::Pinned { digest, tag } => Ok(vec![pinned(tag, digest)?]),
+            Tags::Exact(tags) => {
+                let image = |tag: &Tag| {
+                    let source = format!("{repository}:{tag}");
+                    let digest = self.0.get(&Key { source: source.clone(), select: None });
+                    pinned(tag, digest.ok_or_else(|| absent(&format!("`{source}`")))?)
+                };
+                tags.iter().map(image).collect()
+            }
+            Tags::Selected(selection) => {
+                let select = selection_of(entry);
+                let mut images = Vec::new();
+                for (key, digest) in self.0.iter().filter(|(key, _)| key.select == select) {
+                    let read = key.source.parse::<Reference>().ok();
+                    let Some(read) = read.filter(|read| {
+                        read.host == entry.host && read.repository == entry.repository
+                    }) else {
+                        continue;
+                    };
+                    if let Some(tag) = &read.tag {
+                        images.push(pinned(tag, digest)?);
+                    }
+                }
+                if images.is_empty() && selection.at_least > 0 {
+                    return Err(absent(&format!("`{repository}` with this `select`")));
+                }
+                Ok(images)
+            }
+        }
+    }
+}
+
+/// What the entry selects by, in one form for all that mean the same.
+fn selection_of(entry: &Entry) -> Option<String> {
+    match &entry.tags {
+        Tags::Selected(selection) => Some(selection.to_string()),
+        Tags::Exact(_) | Tags::Pinned { .. } => None,
+    }
+}
+
+/// A TOML string: JSON's is one.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOML: &str = "[[destination]]\nregistry = \"r.example\"\n\
+        [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\n\
+        [[image]]\nsource = \"nginx\"\nselect = { glob = [\"*-\\\"alpine\"], newest = 2 }\n";
+
+    fn config(text: &str) -> Config {
+        Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap()
+    }
+
+    fn digest(of: &str) -> Digest {
+        Digest::of(of.as_bytes())
+    }
+
+    fn lock(config: &Config) -> Lock {
+        let mut lock = Lock::default();
+        let [exact, selected] = &config.entries[..] else { panic!("two entries") };
+        lock.add(selected, "docker.io/library/nginx:1.27-alpine", &digest("b"));
+        lock.add(exact, "docker.io/library/nginx:1.27", &digest("a"));
+        lock.add(selected, "docker.io/library/nginx:1.26-alpine", &digest("c"));
+        lock
+    }
+
+    #[test]
+    fn a_lock_is_read_as_it_was_written_and_always_looks_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mirror.lock");
+        let lock = lock(&config(TOML));
+        let mut text = Vec::new();
+        lock.write(&mut text).unwrap();
+        fs::write(&path, &text).unwrap();
+        let read = Lock::read(&path).unwrap();
+        assert_eq!(read, lock);
+        let mut again = Vec::new();
+        read.write(&mut again).unwrap();
+        assert_eq!(again, text);
+        let text = String::from_utf8(text).unwrap();
+        let first = format!(
+            "\n\n[[image]]\nsource = \"docker.io/library/nginx:1.26-alpine\"\ndigest = \"{}\"\nselect = \"{{ glob",
+            digest("c")
+        );
+        assert!(text.contains(&first), "{text}");
+    }
+
+    #[test]
+    fn locked_images_are_pinned_to_what_was_there() {
+        let config = config(TOML);
+        let entries: Vec<&Entry> = config.entries.iter().collect();
+        let images = lock(&config).images(&config, &entries).unwrap();
+        let lines: Vec<String> = images
+            .iter()
+            .map(|image| format!("{} → {}", image.origin, image.targets[0].tag))
+            .collect();
+        let pinned = |of, tag| format!("docker.io/library/nginx@{} → {tag}", digest(of));
+        assert_eq!(
+            lines,
+            [pinned("a", "1.27"), pinned("c", "1.26-alpine"), pinned("b", "1.27-alpine")]
+        );
+    }
+
+    #[test]
+    fn what_is_not_in_the_lock_is_an_error() {
+        let lock = lock(&config(TOML));
+        for (from, to, expected) in [
+            ("\"1.27\"", "\"1.28\"", "`docker.io/library/nginx:1.28` is not in the lock"),
+            (
+                "newest = 2",
+                "newest = 3",
+                "`docker.io/library/nginx` with this `select` is not in the lock",
+            ),
+            (
+                "source = \"nginx\"\nsel",
+                "source = \"redis\"\nsel",
+                "`docker.io/library/redis` with this `select` is not in the lock",
+            ),
+        ] {
+            let changed = config(&TOML.replace(from, to));
+            let entries: Vec<&Entry> = changed.entries.iter().collect();
+            let error = lock.images(&changed, &entries).unwrap_err();
+            assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Configuration, expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_lock_file_is_a_wrong_command_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mirror.lock");
+        assert_eq!(Lock::read(&path).unwrap_err().kind(), Kind::Configuration);
+        for text in
+            ["", "version = 2", "version = 1\n[[image]]\nsource = \"x\"", "version = 1\nx = 1", "{"]
+        {
+            fs::write(&path, text).unwrap();
+            let error = Lock::read(&path).unwrap_err();
+            assert_eq!(error.kind(), Kind::Configuration, "{text}");
+            assert!(error.to_string().ends_with("mirror.lock` is not a lock file"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What a run reaches its registries through: sources and destinations, opened as the
+//! configuration has them.
+
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+
+use tokio::sync::Mutex;
+
+use super::{any_destination::Target, any_source::Supply};
+use crate::{
+    config::{self, Config},
+    ecr::{
+        self, Ecr, Identity, Sessions, Wire,
+        api::Api,
+        listing,
+        secrets::{self, UserPassword},
+    },
+    engine::{End, Sides},
+    layout::Layout,
+    model::{Digest, EcrHost, Error, Host, Image, Kind, Repository, Result, Site, Tag, TagQuery},
+    registry::{Certificate, Credentials, Reach, Registry, Scheme, Settings, Transport},
+    remote::{Meters, Pages, Patience, Source},
+    sandbox::{BlobMounting, Mode, Options, Sandbox},
+};
+
+/// What a run reaches its registries through, and what it costs.
+pub struct World {
+    transport: Transport,
+    sessions: Sessions,
+    /// The one this world started, and ends.
+    sandbox: Option<Sandbox>,
+    /// Blob transfers at once: a registry that is not limited otherwise takes as many.
+    transfers: usize,
+    /// The sources opened so far, so that listing and copying share their logins.
+    sources: Mutex<HashMap<Host, Arc<Registry>>>,
+    /// What passes is counted here.
+    pub(crate) meters: Meters,
+}
+
+/// A source as it is read before its images are known.
+pub(crate) struct Reading {
+    registry: Arc<Registry>,
+    /// Where it is ECR: its own API, which also tells push times, and the registry's account.
+    ecr: Option<(Arc<Api>, String)>,
+}
+
+impl Reading {
+    /// Every tag of the repository, page by page.
+    pub(crate) fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+        match &self.ecr {
+            Some((api, account)) => {
+                listing::tags(Arc::clone(api), Some(account.clone()), repository)
+            }
+            None => self.registry.tags(repository, wanted),
+        }
+    }
+
+    /// What the tag points to now.
+    pub(crate) async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        self.registry.resolve(repository, tag).await
+    }
+
+    /// Keeps what a listing told of a tag that is to be mirrored.
+    pub(crate) fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
+        self.registry.remember(repository, tag, digest);
+    }
+}
+
+impl World {
+    /// The real one, or the embedded one with its state in `directory`.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be started, or no connection can be made at all.
+    pub async fn open(directory: Option<&Path>, transfers: usize) -> Result<Self> {
+        let patience = Patience::default();
+        let Some(directory) = directory else {
+            return Ok(Self::over(Transport::new(Reach::Direct), transfers, &patience));
+        };
+        let sandbox = start(directory).await?;
+        let world = Self::at(sandbox.address(), transfers)?;
+        Ok(Self { sandbox: Some(sandbox), ..world })
+    }
+
+    /// The one of a sandbox that runs at this address, and goes on running.
+    ///
+    /// # Errors
+    /// When no connection can be made at all.
+    pub fn at(sandbox: SocketAddr, transfers: usize) -> Result<Self> {
+        let transport = Transport::new(Reach::Sandbox(sandbox));
+        Ok(Self::over(transport, transfers, &Patience::default()))
+    }
+
+    /// The one that these connections reach, put up with for so long.
+    pub fn over(transport: Transport, transfers: usize, patience: &Patience) -> Self {
+        let meters = Meters::new(patience);
+        let sessions = Sessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
+        let sources = Mutex::default();
+        Self { transport, sessions, sandbox: None, transfers, sources, meters }
+    }
+
+    /// Ends the sandbox, if this world started one.
+    pub async fn close(self) {
+        if let Some(sandbox) = self.sandbox {
+            sandbox.stop().await;
+        }
+    }
+
+    /// Blob transfers at once that every registry of the run has connections for.
+    ///
+    /// Several uploads share one download and move at one pace: each must have its
+    /// connection, or they would wait for each other.
+    pub(crate) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
+        let sources = images.iter().map(|image| &image.origin.site);
+        let sites = sources.chain(config.destinations.iter().map(|to| &to.registry));
+        let hosts = sites.filter_map(Site::host);
+        let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
+        limits.fold(self.transfers, usize::min)
+    }
+
+    /// The registries that these images need; none for none.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when a registry's settings cannot be used.
+    pub(crate) async fn sides(
+        &self,
+        config: &Config,
+        images: &[Image],
+    ) -> Result<Sides<Supply, Target>> {
+        let mut sources = HashMap::new();
+        if images.is_empty() {
+            return Ok(Sides { sources, destinations: Vec::new() });
+        }
+        for image in images {
+            let site = &image.origin.site;
+            if !sources.contains_key(site) {
+                let known = site.host().and_then(|host| config.registries.get(host));
+                let reserve = known.map_or(0, |known| known.reserve_pulls);
+                let source = self.supply(config, site).await?;
+                sources.insert(site.clone(), (Arc::new(source), reserve));
+            }
+        }
+        let mut destinations = Vec::new();
+        for destination in &config.destinations {
+            destinations.push(Arc::new(End {
+                site: destination.registry.clone(),
+                destination: self.destination(config, destination).await?,
+            }));
+        }
+        Ok(Sides { sources, destinations })
+    }
+
+    /// How the registry is reached, and those that are asked in its place.
+    async fn settings(&self, config: &Config, host: &Host) -> Result<Settings> {
+        let mut settings = self.settings_alone(config, host).await?;
+        for mirror in config.registries.get(host).map_or(&[][..], |written| &written.mirrors) {
+            let own = self.settings_alone(config, mirror).await?;
+            settings.mirrors.push((mirror.clone(), own));
+        }
+        Ok(settings)
+    }
+
+    async fn settings_alone(&self, config: &Config, host: &Host) -> Result<Settings> {
+        let written = config.registries.get(host);
+        let mut settings = settings(written, self.transfers)?;
+        settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
+            None => Credentials::Docker,
+            Some(config::Credentials::Written(login)) => Credentials::Basic {
+                username: login.username.clone(),
+                password: login.password.clone(),
+            },
+            Some(config::Credentials::Secret(arn)) => {
+                let session = self.sessions.session(secrets::reader(arn)?).await;
+                let UserPassword { username, password } = secrets::read(&session, arn).await?;
+                Credentials::Basic { username, password }
+            }
+        };
+        Ok(settings)
+    }
+
+    /// The source of this host, to list it.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when its settings cannot be used.
+    pub(crate) async fn reading(&self, config: &Config, host: &Host) -> Result<Reading> {
+        let registry = self.source(config, host).await?;
+        let ecr = match EcrHost::parse(host) {
+            Some(ecr) => {
+                let session = self.sessions.session(Identity::of(host)).await;
+                Some((Arc::clone(&session.api), ecr.account().to_owned()))
+            }
+            None => None,
+        };
+        Ok(Reading { registry, ecr })
+    }
+
+    async fn supply(&self, config: &Config, site: &Site) -> Result<Supply> {
+        Ok(match site {
+            Site::Registry(host) => Supply::Registry(self.source(config, host).await?),
+            Site::Layout { directory, naming } => {
+                let meter = Arc::clone(&self.meters.source);
+                Supply::Layout(Box::new(Layout::new(directory, *naming, meter)))
+            }
+        })
+    }
+
+    async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
+        let mut sources = self.sources.lock().await;
+        if let Some(source) = sources.get(host) {
+            return Ok(Arc::clone(source));
+        }
+        let mut settings = self.settings(config, host).await?;
+        if EcrHost::parse(host).is_some() {
+            let session = self.sessions.session(Identity::of(host)).await;
+            settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
+        }
+        let meter = Arc::clone(&self.meters.source);
+        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, meter)?);
+        sources.insert(host.clone(), Arc::clone(&source));
+        Ok(source)
+    }
+
+    /// Who writes to this destination, whose host is this one.
+    pub(crate) async fn session(
+        &self,
+        destination: &config::Destination,
+        host: &Host,
+    ) -> Arc<ecr::Session> {
+        let aws = destination.aws.clone();
+        let identity = Identity {
+            profile: aws.profile,
+            role_arn: aws.role_arn,
+            external_id: aws.external_id,
+            endpoint_url: aws.endpoint_url,
+            ..Identity::of(host)
+        };
+        self.sessions.session(identity).await
+    }
+
+    async fn destination(
+        &self,
+        config: &Config,
+        destination: &config::Destination,
+    ) -> Result<Target> {
+        let meter = Arc::clone(&self.meters.destination);
+        let host = match &destination.registry {
+            Site::Registry(host) => host.clone(),
+            Site::Layout { directory, naming } => {
+                return Ok(Target::Layout(Box::new(Layout::new(directory, *naming, meter))));
+            }
+        };
+        if destination.is_ecr() {
+            return self.ecr(config, destination, &host).await.map(Box::new).map(Target::Ecr);
+        }
+        let settings = self.settings(config, &host).await?;
+        let plain = Registry::new(host, settings, &self.transport, meter);
+        plain.map(Box::new).map(Target::Plain)
+    }
+
+    /// This destination, which is ECR at this host.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when its settings cannot be used.
+    pub(crate) async fn ecr(
+        &self,
+        config: &Config,
+        destination: &config::Destination,
+        host: &Host,
+    ) -> Result<Ecr> {
+        let settings = self.settings(config, host).await?;
+        let meter = Arc::clone(&self.meters.destination);
+        let wire = Wire { settings, transport: self.transport.clone(), meter };
+        let written = (destination.repositories.clone(), destination.account.clone());
+        Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))
+    }
+}
+
+async fn start(directory: &Path) -> Result<Sandbox> {
+    let options = Options {
+        mode: Mode::Cloud,
+        directory: Some(directory.to_owned()),
+        blob_mounting: BlobMounting::Off,
+        ..Options::default()
+    };
+    Sandbox::start(options).await.map_err(|cause| {
+        let directory = directory.display();
+        Error::new(Kind::Configuration, format!("cannot start the sandbox in `{directory}`"))
+            .because(cause)
+            .hint("`--sandbox=DIR` names another directory")
+    })
+}
+
+/// How the configuration wants a registry to be reached; credentials are another question.
+fn settings(written: Option<&config::Registry>, transfers: usize) -> Result<Settings> {
+    let usual = Settings::default();
+    let connections = transfers.max(usual.max_connections);
+    let Some(written) = written else {
+        return Ok(Settings { max_connections: connections, ..usual });
+    };
+    Ok(Settings {
+        auth_host: written.auth_host.clone(),
+        certificate: written.ca.as_deref().map(Certificate::from_pem).transpose()?,
+        scheme: match written.plain_http {
+            Some(true) => Scheme::Http,
+            Some(false) => Scheme::Https,
+            None => Scheme::Usual,
+        },
+        max_connections: written.max_connections.unwrap_or(connections),
+        ..usual
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_not_written_is_reached_as_usual() {
+        let text = "[[destination]]\nregistry = \"a.example\"\n\
+             [registry.\"ghcr.io\"]\nplain_http = true\nmax_connections = 3\n";
+        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+        let written = config.registries.values().next();
+        let known = settings(written, 64).unwrap();
+        assert_eq!((known.scheme, known.max_connections), (Scheme::Http, 3));
+        let usual = settings(None, 64).unwrap();
+        assert_eq!((usual.scheme, usual.max_connections), (Scheme::Usual, 64));
+        assert!(matches!(usual.credentials, Credentials::Docker));
+    }
+}

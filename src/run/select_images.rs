@@ -1,0 +1,387 @@
+//! Turns entries of the configuration into images to mirror and references to warm: lists tags
+//! where they are selected, once for both, and asks for digests where `retag` needs them. Exact
+//! tags ask for nothing.
+//!
+//! Guards that one entry's failure is no other's, and that images which write the same tag fail
+//! before the first of them is written.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::SystemTime,
+};
+
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::registries::{Reading, World};
+use crate::{
+    config::{CachedPlace, Config, Entry, Tags, between_listed},
+    model::{
+        DestinationId, Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
+        event::{Event, Observer},
+        outcome::{Outcome, Row},
+        select::{Left, Selected, Selector, Taken},
+    },
+};
+
+/// Repositories that are listed, and tags that are resolved, at once.
+const AT_ONCE: usize = 8;
+
+/// What an entry, or a tag of it, comes to.
+#[derive(Debug)]
+pub(crate) enum Item<'a> {
+    /// An image.
+    Image(Chosen<'a>),
+    /// A reference that ECR caches.
+    Cached(Cached<'a>),
+    /// What the report says instead of either.
+    Rows(Vec<Row>),
+}
+
+/// An image, and what it was before its digest was known.
+#[derive(Debug)]
+pub(crate) struct Chosen<'a> {
+    /// The entry that chose it.
+    pub(crate) entry: &'a Entry,
+    /// Its reference at the source.
+    pub(crate) source: String,
+    /// The image.
+    pub(crate) image: Image,
+}
+
+/// A reference that ECR caches, at one destination.
+#[derive(Debug)]
+pub(crate) struct Cached<'a> {
+    /// The entry that chose it.
+    pub(crate) entry: &'a Entry,
+    /// Its reference at the source.
+    pub(crate) source: String,
+    /// Where it is cached.
+    pub(crate) place: &'a CachedPlace,
+    /// The tag, or the pinned digest.
+    pub(crate) at: Pointer,
+}
+
+impl Cached<'_> {
+    /// The reference to pull it from.
+    pub(crate) fn reference(&self, config: &Config) -> String {
+        let site = &config.destination(self.place.destination).registry;
+        site.reference(&self.place.repository, &self.at)
+    }
+
+    /// Its row, before anything became of it.
+    pub(crate) fn row(&self, config: &Config) -> Row {
+        let source_digest = match &self.at {
+            Pointer::Digest(digest) => Some(digest.clone()),
+            Pointer::Tag(_) => None,
+        };
+        let row = row(&self.entry.name, self.source.clone(), self.reference(config));
+        Row { source_digest, ..row }
+    }
+}
+
+/// What these entries come to, in their order and that of their tags, for each tag what is
+/// mirrored before what is cached; what failed stands in its place.
+///
+/// # Errors
+/// [`Kind::Configuration`] when a registry's settings cannot be used.
+pub(crate) async fn expand<'a>(
+    world: &World,
+    config: &Config,
+    entries: &[&'a Entry],
+    observer: &dyn Observer,
+) -> Result<Vec<Item<'a>>> {
+    let mut readings: HashMap<&Host, Reading> = HashMap::new();
+    for entry in entries.iter().filter(|entry| known(entry).is_none()) {
+        if !readings.contains_key(&entry.host) {
+            readings.insert(&entry.host, world.reading(config, &entry.host).await?);
+        }
+    }
+    let mut selected = select(&readings, entries, observer).await;
+    let mut items = Vec::new();
+    for (at, &entry) in entries.iter().enumerate() {
+        if let Some(known) = known(entry) {
+            items.extend(known);
+            continue;
+        }
+        let tags = match (&entry.tags, selected.remove(&at)) {
+            (Tags::Exact(tags), _) => Ok(tags.clone()),
+            (_, taken) => taken.unwrap_or_else(|| Ok(Vec::new())),
+        };
+        match tags {
+            Ok(tags) => items.extend(asked(config, entry, &readings[&entry.host], &tags).await),
+            Err(error) => items.push(Item::Rows(failed(rows(config, entry), &error))),
+        }
+    }
+    Ok(apart(config, items))
+}
+
+/// What these entries come to, where no registry has to be asked for it.
+pub(crate) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<Item<'a>>> {
+    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| known(entry)).collect();
+    Some(items?.into_iter().flatten().collect())
+}
+
+/// What an entry comes to; `None` where a registry has to be asked for it.
+fn known(entry: &Entry) -> Option<Vec<Item<'_>>> {
+    let (pulls, images) = (entry.pulls()?, entry.images()?);
+    // one for each tag, or none where the entry is not mirrored anywhere
+    let mut images = images.into_iter();
+    Some(pulls.into_iter().flat_map(|at| items(entry, at, images.next())).collect())
+}
+
+/// What a tag or digest of an entry comes to: the image it is mirrored as, then where it is cached.
+fn items(entry: &Entry, at: Pointer, image: Option<Image>) -> Vec<Item<'_>> {
+    let source = format!("{}/{}{at}", entry.host, entry.repository);
+    let cached = entry.cached.iter().map(|place| {
+        let (source, at) = (source.clone(), at.clone());
+        Item::Cached(Cached { entry, source, place, at })
+    });
+    let image = image.map(|image| Item::Image(Chosen { entry, source: source.clone(), image }));
+    image.into_iter().chain(cached).collect()
+}
+
+/// A row for each place of the entry, of a run that did not come so far as to know its images.
+pub(crate) fn not_started(config: &Config, entry: &Entry) -> Vec<Row> {
+    rows(config, entry)
+}
+
+/// A row for each target of the image, of a run that did not come so far as to begin it.
+pub(crate) fn not_begun(config: &Config, image: &Image) -> Vec<Row> {
+    rows_of_image(config, image, &image.origin.to_string())
+}
+
+/// The tags that each entry with a selection takes, by its place; repositories are listed once.
+async fn select(
+    readings: &HashMap<&Host, Reading>,
+    entries: &[&Entry],
+    observer: &dyn Observer,
+) -> HashMap<usize, Result<Vec<Tag>>> {
+    let now = SystemTime::now();
+    let mut repositories: BTreeMap<(&Host, &Repository), Vec<(usize, Selector<'_>)>> =
+        BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        if let Tags::Selected(selection) = &entry.tags {
+            let of = repositories.entry((&entry.host, &entry.repository)).or_default();
+            of.push((at, Selector::new(selection, now)));
+        }
+    }
+    // boxed one by one: the compiler does not see through a closure over borrowed names
+    let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
+    for ((host, repository), selectors) in repositories {
+        let listing = Listing { host, repository, reading: &readings[host] };
+        listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
+    }
+    let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
+    chosen.into_iter().flatten().collect()
+}
+
+/// One repository whose tags are listed.
+struct Listing<'a> {
+    host: &'a Host,
+    repository: &'a Repository,
+    reading: &'a Reading,
+}
+
+impl Listing<'_> {
+    /// Lets every selector see every tag once.
+    async fn choose(
+        &self,
+        mut selectors: Vec<(usize, Selector<'_>)>,
+        now: SystemTime,
+        observer: &dyn Observer,
+    ) -> Vec<(usize, Result<Vec<Tag>>)> {
+        let queries = selectors.iter().map(|(_, selector)| selector.selection().query(now));
+        let Some(query) = queries.reduce(|one, other| one.and(other)) else { return Vec::new() };
+        let mut pages = self.reading.tags(self.repository, query);
+        loop {
+            match pages.try_next().await {
+                Ok(None) => break,
+                Ok(Some(page)) => {
+                    for listed in &page {
+                        for (_, selector) in &mut selectors {
+                            if let Some(left) = selector.offer(listed) {
+                                self.tell_left(&listed.tag, &left);
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = error.context(format!("cannot list the tags of {self}"));
+                    return selectors.iter().map(|(at, _)| (*at, Err(error.clone()))).collect();
+                }
+            }
+        }
+        let chosen = selectors.into_iter().map(|(at, selector)| {
+            let selection = selector.selection();
+            let selected = selector
+                .finish()
+                .map_err(|error| error.context(format!("cannot choose tags of {self}")));
+            (at, selected.map(|selected| self.take(selected, selection, observer)))
+        });
+        chosen.collect()
+    }
+
+    /// Says what was taken and left, and hands what the listing told of it to the engine.
+    fn take(
+        &self,
+        selected: Selected,
+        selection: &crate::model::Selection,
+        observer: &dyn Observer,
+    ) -> Vec<Tag> {
+        for tag in &selected.surplus {
+            self.tell_left(tag, &Left::Surplus(selected.taken.len()));
+        }
+        if selected.untold > 0 {
+            let text = format!(
+                "{} tags are left out, because {} does not tell when they were pushed",
+                selected.untold, self.host
+            );
+            observer.observe(&Event::Warning { subject: self.to_string(), text });
+        }
+        let take = |listed: Listed| {
+            tracing::info!("{self}:{} is taken: {}", listed.tag, Taken(selection, &listed));
+            if let Some(digest) = listed.digest {
+                self.reading.remember(self.repository, listed.tag.clone(), digest);
+            }
+            listed.tag
+        };
+        selected.taken.into_iter().map(take).collect()
+    }
+
+    fn tell_left(&self, tag: &Tag, left: &Left) {
+        tracing::info!("{self}:{tag} is left: {left}");
+    }
+}
+
+impl std::fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)
+    }
+}
+
+/// What each tag comes to, or the rows of what is wrong with it.
+async fn asked<'a>(
+    config: &Config,
+    entry: &'a Entry,
+    reading: &Reading,
+    tags: &[Tag],
+) -> Vec<Item<'a>> {
+    let mut all: Vec<BoxFuture<'_, Vec<Item<'a>>>> = Vec::new();
+    for tag in tags {
+        let at = Pointer::Tag(tag.clone());
+        let one = async move {
+            if entry.places.is_empty() {
+                return items(entry, at, None);
+            }
+            match image(entry, reading, tag).await {
+                Ok(image) => items(entry, at, Some(image)),
+                Err(error) => {
+                    let source = format!("{}/{}:{tag}", entry.host, entry.repository);
+                    let rows = mirrored_rows(config, entry);
+                    let rows = rows.map(|row| Row { source: source.clone(), ..row }).collect();
+                    let mut all = vec![Item::Rows(failed(rows, &error))];
+                    all.extend(items(entry, at, None));
+                    all
+                }
+            }
+        };
+        all.push(one.boxed());
+    }
+    stream::iter(all).buffered(AT_ONCE).flat_map(stream::iter).collect().await
+}
+
+/// The image of a tag; it is pinned to the digest that its tag at the destination names.
+async fn image(entry: &Entry, reading: &Reading, tag: &Tag) -> Result<Image> {
+    let digest = match entry.retag.needs_digest() {
+        true => Some(reading.resolve(&entry.repository, tag).await?),
+        false => None,
+    };
+    entry.image(tag, digest.as_ref()).map_err(|wrong| {
+        let error =
+            Error::new(Kind::Configuration, format!("`{}` of `{tag}` {wrong}", entry.retag));
+        wrong.hint.into_iter().fold(error, Error::hint)
+    })
+}
+
+/// The images without those that write what another one writes: these fail, all of them.
+fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
+    let images: Vec<&Image> = items.iter().filter_map(Item::image).collect();
+    let wrong = between_listed(config, &images);
+    let mut at = 0;
+    let check = |item| match item {
+        Item::Image(chosen) => {
+            let problem = wrong.get(&at);
+            at += 1;
+            match problem {
+                None => Item::Image(chosen),
+                Some(problem) => {
+                    let error = Error::new(Kind::Configuration, problem.clone())
+                        .hint("give one of them another `repository` or `retag`");
+                    let rows = rows_of_image(config, &chosen.image, &chosen.source);
+                    Item::Rows(failed(rows, &error))
+                }
+            }
+        }
+        other => other,
+    };
+    items.into_iter().map(check).collect()
+}
+
+impl Item<'_> {
+    fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Image(chosen) => Some(&chosen.image),
+            Self::Cached(_) | Self::Rows(_) => None,
+        }
+    }
+}
+
+fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
+    rows.into_iter().map(|row| told(Row { outcome: Outcome::Failed, ..row }, error)).collect()
+}
+
+/// The row with what went wrong.
+pub(crate) fn told(row: Row, error: &Error) -> Row {
+    let hint = error.remedy().map(ToOwned::to_owned);
+    Row { error: Some(error.chain().join(": ")), hint, ..row }
+}
+
+/// A row for each place of the entry; no tags, as none is known.
+fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
+    let cached =
+        entry.cached.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)));
+    mirrored_rows(config, entry).chain(cached).collect()
+}
+
+fn mirrored_rows(config: &Config, entry: &Entry) -> impl Iterator<Item = Row> {
+    entry.places.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)))
+}
+
+fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Repository)) -> Row {
+    let source = format!("{}/{}", entry.host, entry.repository);
+    row(&entry.name, source, config.destination(at).registry.repository(repository))
+}
+
+fn rows_of_image(config: &Config, image: &Image, source: &str) -> Vec<Row> {
+    let row = |target: &crate::model::Target| {
+        let site = &config.destination(target.destination).registry;
+        let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
+        row(&image.name, source.to_owned(), destination)
+    };
+    image.targets.iter().map(row).collect()
+}
+
+fn row(name: &str, source: String, destination: String) -> Row {
+    Row {
+        name: name.to_owned(),
+        source,
+        destination,
+        outcome: Outcome::NotStarted,
+        digest: None,
+        source_digest: None,
+        platforms: Vec::new(),
+        bytes_pushed: Some(0),
+        error: None,
+        hint: None,
+    }
+}

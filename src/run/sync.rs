@@ -1,0 +1,250 @@
+//! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::{
+    lock_file::Lock,
+    registries::World,
+    select_images::{self, Cached, Item},
+    warm::Warming,
+};
+use crate::{
+    config::{Config, Entry},
+    engine::{Intent, Mirror, Options, Shutdown, Summary},
+    model::{
+        Image, Result,
+        event::Observer,
+        outcome::{self, Bytes, Interrupt, Outcome, Report, Requests, Row, Totals},
+    },
+    remote::Meters,
+};
+
+/// What a run is to do.
+pub struct Work<'a> {
+    /// The registries, and how they are reached.
+    pub config: &'a Config,
+    /// What is mirrored.
+    pub wanted: Wanted<'a>,
+    /// How it goes about it.
+    pub options: Options,
+}
+
+/// What is mirrored.
+pub enum Wanted<'a> {
+    /// These images.
+    Images(Vec<Image>),
+    /// What these entries of the configuration come to.
+    Entries(Vec<&'a Entry>),
+}
+
+impl<'a> Wanted<'a> {
+    /// Everything that the configuration selects.
+    pub fn all(config: &'a Config) -> Self {
+        Self::Entries(config.entries.iter().collect())
+    }
+
+    /// What these names of entries select, as it is now or as it was locked.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] when a name is none, or an entry is not in the lock.
+    pub(crate) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
+        let entries = config.only(only)?;
+        Ok(match locked {
+            Some(path) => Self::Images(Lock::read(path)?.images(config, &entries)?),
+            None => Self::Entries(entries),
+        })
+    }
+}
+
+/// Mirrors what is wanted in this world, or plans to, until it is done or told to end, and reports.
+///
+/// # Errors
+/// When nothing was attempted: what is wrong with an image is in its row.
+pub async fn carry_out(
+    world: &World,
+    work: Work<'_>,
+    observer: Arc<dyn Observer>,
+    shutdown: &Shutdown,
+) -> Result<Report> {
+    carry_out_locking(world, work, observer, shutdown).await.map(|(report, _)| report)
+}
+
+/// The same, with the content of everything that is now mirrored.
+pub(crate) async fn carry_out_locking(
+    world: &World,
+    work: Work<'_>,
+    observer: Arc<dyn Observer>,
+    shutdown: &Shutdown,
+) -> Result<(Report, Lock)> {
+    let (started, clock) = (SystemTime::now(), Instant::now());
+    let Work { config, wanted, options } = work;
+    let Framed { images, cached, frame } = match wanted {
+        Wanted::Images(images) => Framed { images, ..Framed::default() },
+        Wanted::Entries(entries) => {
+            let items = tokio::select! {
+                biased;
+                // nothing is waited for where nobody has to be asked
+                items = select_images::expand(world, config, &entries, &*observer).boxed() => items?,
+                () = shutdown.stopping() => entries
+                    .iter()
+                    .map(|entry| Item::Rows(select_images::not_started(config, entry)))
+                    .collect(),
+            };
+            Framed::around(items)
+        }
+    };
+    let options = Options { transfers: world.transfers(config, &images), ..options };
+    let meters = &world.meters;
+    let ready = async {
+        let sides = world.sides(config, &images).await?;
+        let told = Arc::clone(&observer);
+        let of = (config, &cached[..]);
+        Ok((sides, Warming::open(world, of, options.intent, told, shutdown).await?))
+    };
+    let (mut summary, warmed) = tokio::select! {
+        biased;
+        // secrets may have to be asked for
+        ready = ready.boxed() => {
+            let (sides, warming) = ready?;
+            let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
+            tokio::join!(run.run(images), warming.run(&cached))
+        }
+        () = shutdown.dropping() => {
+            let rows = images.iter().flat_map(|image| select_images::not_begun(config, image));
+            let warmed = cached.iter().map(|it| it.row(config));
+            (Summary::of_nothing(rows.collect()), warmed.collect())
+        }
+    };
+    let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows), warmed);
+    summary.rows = rows;
+    let interrupt = shutdown.interrupt();
+    Ok((report(summary, meters, options.intent, (started, clock.elapsed()), interrupt), lock))
+}
+
+/// The report of a run that began then, took so long, and may have been told to end.
+fn report(
+    summary: Summary,
+    meters: &Meters,
+    intent: Intent,
+    (started, took): (SystemTime, Duration),
+    interrupt: Option<Interrupt>,
+) -> Report {
+    let totals = Totals::of(&summary.rows);
+    Report {
+        version: 1,
+        started: humantime::format_rfc3339_seconds(started).to_string(),
+        seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        exit: outcome::exit_status(&totals, interrupt),
+        totals,
+        blobs: summary.blobs,
+        bytes: bytes(&summary, meters, intent),
+        requests: requests(meters),
+        changes: summary.changes,
+        pulls: summary.pulls,
+        images: summary.rows,
+    }
+}
+
+/// What the entries came to: what is mirrored, what is warmed, and how their rows come together.
+#[derive(Default)]
+struct Framed<'a> {
+    images: Vec<Image>,
+    cached: Vec<Cached<'a>>,
+    frame: Frame<'a>,
+}
+
+/// The report around the rows of the run: what failed before it stands where it belongs.
+#[derive(Default)]
+struct Frame<'a>(Vec<Slot<'a>>);
+
+enum Slot<'a> {
+    /// Rows of the run: so many, of this image of an entry.
+    Run {
+        rows: usize,
+        entry: &'a Entry,
+        source: String,
+    },
+    /// The row of the next reference that was warmed.
+    Warmed,
+    Rows(Vec<Row>),
+}
+
+impl<'a> Framed<'a> {
+    fn around(items: Vec<Item<'a>>) -> Self {
+        let mut framed = Self::default();
+        for item in items {
+            framed.frame.0.push(match item {
+                Item::Rows(rows) => Slot::Rows(rows),
+                Item::Cached(cached) => {
+                    framed.cached.push(cached);
+                    Slot::Warmed
+                }
+                Item::Image(chosen) => {
+                    let rows = chosen.image.targets.len();
+                    framed.images.push(chosen.image);
+                    Slot::Run { rows, entry: chosen.entry, source: chosen.source }
+                }
+            });
+        }
+        framed
+    }
+}
+
+impl Frame<'_> {
+    /// All rows, and the content of those that are now mirrored.
+    fn fill(self, rows: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, Lock) {
+        let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), Lock::default());
+        let mut warmed = warmed.into_iter();
+        for slot in self.0 {
+            match slot {
+                Slot::Rows(rows) => all.extend(rows),
+                Slot::Warmed => all.extend(warmed.next()),
+                Slot::Run { rows, entry, source } => {
+                    for row in run.by_ref().take(rows) {
+                        if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
+                            (row.outcome, &row.source_digest)
+                        {
+                            lock.add(entry, &source, digest);
+                        }
+                        all.push(row);
+                    }
+                }
+            }
+        }
+        all.extend(run);
+        (all, lock)
+    }
+}
+
+/// What passed, or in a plan, what would.
+fn bytes(summary: &Summary, meters: &Meters, intent: Intent) -> Bytes {
+    match intent {
+        Intent::Mirror => Bytes {
+            from_source: Some(meters.source.bytes.value()),
+            to_destination: Some(meters.destination.bytes.value()),
+        },
+        Intent::Plan | Intent::PlanWithoutPulls => Bytes {
+            from_source: summary.bytes_to_read,
+            to_destination: summary.rows.iter().map(|row| row.bytes_pushed).sum(),
+        },
+    }
+}
+
+fn requests(meters: &Meters) -> Requests {
+    let sides = [&meters.source, &meters.destination, &meters.ecr_api];
+    let all = |count: fn(&crate::remote::Meter) -> u64| sides.iter().map(|side| count(side)).sum();
+    Requests {
+        source: meters.source.requests.value(),
+        destination: meters.destination.requests.value(),
+        ecr_api: meters.ecr_api.requests.value(),
+        retries: all(|side| side.retries.value()),
+        throttled: all(|side| side.throttled.value()),
+    }
+}
