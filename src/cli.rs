@@ -4,7 +4,7 @@
 //! command line ends with exit status 2 before anything is attempted.
 
 mod exit;
-pub mod pull_through;
+pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 

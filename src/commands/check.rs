@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// What is wrong with it; the exit status is then 2.
-pub fn run(global: &Global, screen: &Screen) -> Result<u8> {
+pub(crate) fn run(global: &Global, screen: &Screen) -> Result<u8> {
     let config = configuration(global)?;
     warn(screen, &config);
     let path = global.config.display();

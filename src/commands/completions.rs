@@ -9,7 +9,7 @@ use crate::{cli::Cli, model::Result, output::Screen};
 ///
 /// # Errors
 /// When stdout takes nothing more.
-pub fn run(screen: &Screen, shell: Shell) -> Result<u8> {
+pub(crate) fn run(screen: &Screen, shell: Shell) -> Result<u8> {
     // the generator panics where its writer fails: it gets one that does not
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ecr-mirror", &mut script);

@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// When nothing was attempted.
-pub async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
     let from = End::of(&args.source).settled().await?;
     let to = End::of(&args.destination);
     let config = Config {

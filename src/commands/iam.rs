@@ -23,7 +23,7 @@ use pull_through::{Caching, pull_through};
 ///
 /// # Errors
 /// When the configuration is wrong.
-pub fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
+pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
     let config = configuration(global)?;
     let document = match policy {
         IamPolicy::Mirror => {

@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 8;
 ///
 /// # Errors
 /// When the configuration is wrong, or `--only` names nothing in it.
-pub async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = configuration(global)?;
     let entries = config.only(&args.only)?;
     let items = match offline(&entries) {

@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// When the directory or a page in it cannot be written.
-pub fn run(directory: &Path) -> Result<u8> {
+pub(crate) fn run(directory: &Path) -> Result<u8> {
     fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
         .map_err(|cause| {

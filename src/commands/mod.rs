@@ -1,15 +1,15 @@
 //! The verbs: each turns its arguments into wiring, and what comes of it into an exit status.
 
-pub mod check;
-pub mod completions;
-pub mod copy;
-pub mod iam;
-pub mod images;
-pub mod man;
-pub mod plan;
-pub mod pull_through;
-pub mod sandbox;
-pub mod sync;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod copy;
+pub(crate) mod iam;
+pub(crate) mod images;
+pub(crate) mod man;
+pub(crate) mod plan;
+pub(crate) mod pull_through;
+pub(crate) mod sandbox;
+pub(crate) mod sync;
 
 use std::{convert::Infallible, future::pending};
 

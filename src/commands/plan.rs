@@ -16,7 +16,7 @@ const TRANSFERS: usize = 32;
 ///
 /// # Errors
 /// When nothing was attempted, or the plan cannot be written.
-pub async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
     let config = configuration(global)?;
     warn(screen, &config);
     let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When it cannot listen, or keep content in the directory.
-pub async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
+pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
     let cannot = |cause: io::Error| {
         Error::new(Kind::Unavailable, "cannot serve the sandbox")
             .because(cause)

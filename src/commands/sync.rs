@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When nothing was attempted, or the report cannot be written.
-pub async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
     if args.dry_run {
         let plan = PlanArgs {

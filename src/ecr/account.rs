@@ -32,7 +32,7 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
 /// The account settings that decide how content travels, and what is wanted of them.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     session: Arc<Session>,
     written: written::Account,
     mounting: OnceCell<Mounting>,
@@ -43,7 +43,7 @@ pub struct Account {
 
 impl Account {
     /// The account of the session; nothing is asked yet.
-    pub fn new(session: Arc<Session>, written: written::Account) -> Self {
+    pub(crate) fn new(session: Arc<Session>, written: written::Account) -> Self {
         let (mounting, settled, untold) = Default::default();
         Self { session, written, mounting, settled, untold }
     }
@@ -51,7 +51,7 @@ impl Account {
     /// Whether ECR mounts: only what a committed manifest names, and only when `BLOB_MOUNTING` is on.
     ///
     /// Source: ECR user guide, "Blob mounting"; aws/containers-roadmap#2860.
-    pub async fn mounting(&self) -> Mounting {
+    pub(crate) async fn mounting(&self) -> Mounting {
         match self.written.blob_mounting {
             // it was settled before, or nothing is copied
             Some(true) => Mounting::OnceCommitted,
@@ -86,7 +86,7 @@ impl Account {
     /// # Errors
     /// What AWS refuses, for everyone who asks; [`Kind::Configuration`] where the registry
     /// `host` is not the caller's own, as these settings can only be those.
-    pub async fn settle(&self, host: &Host, touch: Touch) -> Result<()> {
+    pub(crate) async fn settle(&self, host: &Host, touch: Touch) -> Result<()> {
         let settle = async {
             let change = self.reconcile(host, touch).await.map_err(|error| {
                 error.context(format!("cannot bring the account of {host} to its settings"))
@@ -98,7 +98,7 @@ impl Account {
     }
 
     /// What settling changed, or would; told once.
-    pub fn change(&self) -> Option<Change> {
+    pub(crate) fn change(&self) -> Option<Change> {
         self.untold().take()
     }
 
@@ -245,7 +245,7 @@ impl Account {
 ///
 /// # Errors
 /// Those of `GetAuthorizationToken`, and [`Kind::Configuration`] when the two are not the same.
-pub async fn own(session: &Session, host: &Host, what: &str) -> Result<String> {
+pub(crate) async fn own(session: &Session, host: &Host, what: &str) -> Result<String> {
     let named = session.login.endpoint().await?;
     let named = named.host_str().unwrap_or_default().parse().ok();
     let own = named.as_ref().and_then(EcrHost::parse);

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A failure of the SDK's client.
-pub type Failure<E> = SdkError<E, HttpResponse>;
+pub(crate) type Failure<E> = SdkError<E, HttpResponse>;
 
 /// ECR's API for one identity in one region.
 pub struct Api {

@@ -18,7 +18,9 @@ use crate::{
         ecr_host::EcrHost, ecr_settings as written,
     },
     registry::{Credentials, Login, Registry, Scheme, Settings, Transport},
-    remote::{self, Body, Destination, Meter, Mount, Mounting, Mutability, Presence, Settled, Touch},
+    remote::{
+        self, Body, Destination, Meter, Mount, Mounting, Mutability, Presence, Settled, Touch,
+    },
 };
 
 /// A private ECR registry.

@@ -14,7 +14,7 @@ use aws_sdk_ecr::{
 
 use super::session::Identity;
 use crate::model::{Error, Kind};
-pub use error_kinds::kind_of;
+pub(crate) use error_kinds::kind_of;
 
 /// The longest text of AWS that is passed on, in characters.
 const TEXT_LIMIT: usize = 400;
@@ -79,7 +79,7 @@ pub(super) fn of_registry(error: Error) -> Error {
 }
 
 /// The action that the role may not do, like `ecr:PutImage`, where AWS's text names it.
-pub fn missing_right(error: &Error) -> Option<String> {
+pub(crate) fn missing_right(error: &Error) -> Option<String> {
     let text = error.chain().join(" ");
     let (_, rest) = text.split_once("to perform: ")?;
     rest.split(' ').next().map(str::to_owned)

@@ -24,7 +24,11 @@ enum Next {
 }
 
 /// The tags of this account's repository, page by page, in ECR's order. Does not count as a pull.
-pub fn tags<'a>(api: Arc<Api>, account: Option<String>, repository: &'a Repository) -> Pages<'a> {
+pub(crate) fn tags<'a>(
+    api: Arc<Api>,
+    account: Option<String>,
+    repository: &'a Repository,
+) -> Pages<'a> {
     let page = move |next| {
         let (api, account) = (Arc::clone(&api), account.clone());
         async move {

@@ -4,21 +4,21 @@
 //! travels through the registry protocol. Every API call goes through
 //! [`api::Api::call`], which paces, counts, retries and explains.
 
-pub mod account;
-pub mod api;
+pub(crate) mod account;
+pub(crate) mod api;
 mod caller;
-pub mod destination;
-pub mod failure;
-pub mod images;
-pub mod listing;
-pub mod login;
-pub mod prefix_rules;
-pub mod quota;
+pub(crate) mod destination;
+pub(crate) mod failure;
+pub(crate) mod images;
+pub(crate) mod listing;
+pub(crate) mod login;
+pub(crate) mod prefix_rules;
+pub(crate) mod quota;
 mod reconcile;
-pub mod repository;
+pub(crate) mod repository;
 pub mod secrets;
-pub mod session;
-pub mod settings;
+pub(crate) mod session;
+pub(crate) mod settings;
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -20,7 +20,7 @@ const ROOT: &str = "ROOT";
 
 /// The claims on names of one registry.
 #[derive(Debug)]
-pub struct Claims {
+pub(crate) struct Claims {
     api: Arc<Api>,
     account: Option<String>,
     rules: OnceCell<Vec<Rule>>,
@@ -36,7 +36,7 @@ struct Rule {
 
 impl Claims {
     /// The claims in this account, or in the caller's own; nothing is asked yet.
-    pub fn new(api: Arc<Api>, account: Option<String>) -> Self {
+    pub(crate) fn new(api: Arc<Api>, account: Option<String>) -> Self {
         Self { api, account, rules: OnceCell::new(), templates: OnceCell::new() }
     }
 
@@ -49,7 +49,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`Kind::Configuration`], with what to do about it.
-    pub async fn admit(&self, repository: &Repository) -> Result<()> {
+    pub(crate) async fn admit(&self, repository: &Repository) -> Result<()> {
         let rules = self.rules.get_or_init(|| self.ask_rules()).await;
         match longest(rules, |rule| &rule.prefix, repository) {
             Some(Rule { prefix, upstream }) if prefix != ROOT => Err(Error::new(
@@ -66,7 +66,7 @@ impl Claims {
     }
 
     /// Whether the registry makes the repository itself when it is pushed to.
-    pub async fn makes_on_push(&self, repository: &Repository) -> bool {
+    pub(crate) async fn makes_on_push(&self, repository: &Repository) -> bool {
         let templates = self.templates.get_or_init(|| self.ask_templates()).await;
         longest(templates, |prefix| prefix, repository).is_some()
     }

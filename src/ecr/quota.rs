@@ -10,7 +10,7 @@ use crate::registry::{Pace, Paces};
 /// Requests a second that an account has in a region; what is not listed has no published rate.
 ///
 /// Source: ECR user guide, "Service quotas".
-pub const PUBLISHED: [(&str, u32); 8] = [
+pub(crate) const PUBLISHED: [(&str, u32); 8] = [
     ("GetAuthorizationToken", 500),
     ("BatchCheckLayerAvailability", 1000),
     ("BatchGetImage", 2000),

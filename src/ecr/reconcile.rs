@@ -31,7 +31,7 @@ impl Repositories {
     ///
     /// # Errors
     /// What ECR refuses; what was mended until then stays.
-    pub async fn settle(
+    pub(crate) async fn settle(
         &self,
         destination: &str,
         repository: &Repository,

@@ -36,7 +36,7 @@ use crate::{
 
 /// The repositories of one registry.
 #[derive(Debug)]
-pub struct Repositories {
+pub(crate) struct Repositories {
     pub(super) api: Arc<Api>,
     pub(super) account: Option<String>,
     pub(super) written: written::Repositories,
@@ -63,7 +63,11 @@ enum Made {
 
 impl Repositories {
     /// The repositories of this account, or of the caller's own.
-    pub fn new(api: Arc<Api>, account: Option<String>, written: written::Repositories) -> Self {
+    pub(crate) fn new(
+        api: Arc<Api>,
+        account: Option<String>,
+        written: written::Repositories,
+    ) -> Self {
         let claims = Claims::new(Arc::clone(&api), account.clone());
         let (calls, known) = (Semaphore::new(CALLS), Mutex::default());
         Self { api, account, written, claims, calls, known }
@@ -75,7 +79,7 @@ impl Repositories {
     }
 
     /// Notes that the repository is there, so that nobody asks.
-    pub fn seen(&self, repository: &Repository) {
+    pub(crate) fn seen(&self, repository: &Repository) {
         // it fails only when it is known already
         drop(self.known(repository).exists.set(Ok(())));
     }
@@ -84,7 +88,7 @@ impl Repositories {
     ///
     /// # Errors
     /// [`Kind::RepositoryMissing`] and [`Kind::Denied`], with what to do about it.
-    pub async fn ensure(&self, repository: &Repository) -> Result<()> {
+    pub(crate) async fn ensure(&self, repository: &Repository) -> Result<()> {
         let known = self.known(repository);
         let made = known.exists.get_or_try_init(|| async {
             let made = match self.written.create {
@@ -110,7 +114,7 @@ impl Repositories {
     ///
     /// # Errors
     /// [`Kind::Configuration`], with what to do about it.
-    pub async fn admit(&self, repository: &Repository) -> Result<()> {
+    pub(crate) async fn admit(&self, repository: &Repository) -> Result<()> {
         self.claims.admit(repository).await
     }
 
@@ -226,7 +230,7 @@ impl Repositories {
     ///
     /// # Errors
     /// [`Kind::RepositoryMissing`] when there is none.
-    pub async fn describe(&self, repository: &Repository) -> Result<Described> {
+    pub(crate) async fn describe(&self, repository: &Repository) -> Result<Described> {
         let answer = self
             .api
             .call("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
@@ -238,7 +242,7 @@ impl Repositories {
     }
 
     /// The error that there is no such repository, if ECR says so when asked once.
-    pub async fn absence(&self, repository: &Repository) -> Option<Error> {
+    pub(crate) async fn absence(&self, repository: &Repository) -> Option<Error> {
         let answer = self
             .api
             .once("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
@@ -256,7 +260,11 @@ impl Repositories {
     ///
     /// # Errors
     /// Those of `DescribeRepositories`.
-    pub async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
+    pub(crate) async fn mutability(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Mutability> {
         let known = self.known(repository);
         let ask = async || self.describe(repository).await.map(|told| settings::mutability(&told));
         let setting = known.mutability.get_or_try_init(ask).await.map_err(|error| {

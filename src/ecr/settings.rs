@@ -100,7 +100,7 @@ pub(super) fn differences(wanted: &Settings, actual: &Actual) -> Differences {
 }
 
 /// Whether both may be the same encryption: of a key that is named by its alias nobody can tell here.
-pub fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
+pub(crate) fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
     if std::mem::discriminant(actual) != std::mem::discriminant(wanted) {
         return false;
     }
@@ -117,7 +117,7 @@ pub fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
 }
 
 /// Whether two policies mean the same, however they are worded.
-pub fn is_same_policy(one: &Value, other: &Value) -> bool {
+pub(crate) fn is_same_policy(one: &Value, other: &Value) -> bool {
     canonical(one) == canonical(other)
 }
 
@@ -166,7 +166,7 @@ pub(super) fn mutability(told: &Described) -> TagMutability {
 }
 
 /// The same, of its two members.
-pub fn mutability_of(
+pub(crate) fn mutability_of(
     word: Option<&ImageTagMutability>,
     filters: &[ImageTagMutabilityExclusionFilter],
 ) -> TagMutability {
@@ -182,7 +182,7 @@ pub fn mutability_of(
 }
 
 /// The encryption as ECR tells it.
-pub fn encryption(told: &EncryptionConfiguration) -> Encryption {
+pub(crate) fn encryption(told: &EncryptionConfiguration) -> Encryption {
     let key = told.kms_key().map(str::to_owned);
     match told.encryption_type() {
         EncryptionType::Kms => Encryption::Kms(key),
@@ -192,7 +192,7 @@ pub fn encryption(told: &EncryptionConfiguration) -> Encryption {
 }
 
 /// The setting as the API takes it: filters come exactly with `…_WITH_EXCLUSION`.
-pub fn to_api(
+pub(crate) fn to_api(
     setting: &TagMutability,
 ) -> (ImageTagMutability, Option<Vec<ImageTagMutabilityExclusionFilter>>) {
     let word = match setting {
@@ -213,7 +213,7 @@ pub fn to_api(
 }
 
 /// The encryption as the API takes it.
-pub fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
+pub(crate) fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
     let kind = match setting {
         Encryption::Aes256 => EncryptionType::Aes256,
         Encryption::Kms(_) => EncryptionType::Kms,
@@ -227,7 +227,7 @@ pub fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
 }
 
 /// Tags as the API takes them.
-pub fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
+pub(crate) fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
     let tag = |(key, value): (&String, &String)| {
         ApiTag::builder().key(key).value(value).build().expect("both members are set")
     };

@@ -15,9 +15,9 @@
 
 pub(crate) mod blob;
 pub(crate) mod image;
-pub mod options;
-pub mod run;
-pub mod shutdown;
+pub(crate) mod options;
+pub(crate) mod run;
+pub(crate) mod shutdown;
 pub(crate) mod state;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::outcome::Interrupt;
 
 /// How long what is running may go on after the run was told to stop.
-pub const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Tells a run to end; cheap to clone, all clones are one.
 #[derive(Debug, Clone, Default)]

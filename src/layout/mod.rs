@@ -45,7 +45,7 @@ use staging::Workshop;
 use store::Store;
 
 /// An OCI image layout; nothing is read before it is asked for, or made before it is written to.
-pub struct Layout {
+pub(crate) struct Layout {
     store: Arc<Store>,
     naming: Naming,
     meter: Arc<Meter>,
@@ -56,7 +56,7 @@ pub struct Layout {
 
 impl Layout {
     /// The layout in this directory. `meter` counts the blob bytes that are written.
-    pub fn new(directory: impl Into<PathBuf>, naming: Naming, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(directory: impl Into<PathBuf>, naming: Naming, meter: Arc<Meter>) -> Self {
         Self {
             store: Arc::new(Store::new(directory.into())),
             naming,
@@ -82,7 +82,7 @@ impl fmt::Debug for Layout {
 ///
 /// # Errors
 /// [`Kind::Configuration`] when it is no layout, or has no or several images.
-pub async fn only_image(directory: &Path) -> Result<(Digest, Option<String>)> {
+pub(crate) async fn only_image(directory: &Path) -> Result<(Digest, Option<String>)> {
     let directory = directory.to_owned();
     on_disk(move || {
         let index = Index::of_layout(&directory)?;

@@ -1,19 +1,19 @@
 //! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
 
 pub mod content;
-pub mod ecr_host;
+pub(crate) mod ecr_host;
 pub mod ecr_settings;
-pub mod error;
+pub(crate) mod error;
 pub mod event;
 pub mod filter;
-pub mod image;
-pub mod location;
-pub mod names;
-pub mod nesting;
+pub(crate) mod image;
+pub(crate) mod location;
+pub(crate) mod names;
+pub(crate) mod nesting;
 pub mod outcome;
-pub mod platform;
+pub(crate) mod platform;
 pub mod pull_through;
-pub mod reference;
+pub(crate) mod reference;
 pub mod select;
 pub mod setting_change;
 pub mod text;

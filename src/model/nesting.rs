@@ -6,7 +6,7 @@ use super::{
 };
 
 /// How deep indexes may be nested in the root.
-pub const DEPTH: usize = 4;
+pub(crate) const DEPTH: usize = 4;
 
 /// How many entries the indexes of one image may have in all.
 const ENTRIES: usize = 4_096;
@@ -16,7 +16,7 @@ const BYTES: usize = 8 << 20;
 
 /// What the indexes of one image have, as far as they were walked.
 #[derive(Debug, Default)]
-pub struct Nesting {
+pub(crate) struct Nesting {
     entries: usize,
     bytes: usize,
 }
@@ -26,7 +26,7 @@ impl Nesting {
     ///
     /// # Errors
     /// [`Kind::Unsupported`] when it is too deep, or all of them are too much.
-    pub fn enter(&mut self, raw: &RawManifest, index: &Index, depth: usize) -> Result<()> {
+    pub(crate) fn enter(&mut self, raw: &RawManifest, index: &Index, depth: usize) -> Result<()> {
         self.entries += index.manifests.len();
         self.bytes += raw.bytes().len();
         let problem = if depth > DEPTH {

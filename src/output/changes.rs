@@ -21,7 +21,7 @@ const SHOWN: usize = 500;
 
 /// The changes of one registry.
 #[derive(Debug)]
-pub struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// The registry.
     pub registry: String,
     /// What is to change there, in the order in which it is done.
@@ -35,7 +35,7 @@ pub struct Section<'a> {
 ///
 /// # Errors
 /// The writer's.
-pub fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
+pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     for section in sections.iter().filter(|section| !section.changes.is_empty()) {
         if sections.len() > 1 {
             let title = styled(Style::new().bold(), &printable(&section.registry));
@@ -105,7 +105,7 @@ struct Document<'a> {
 ///
 /// # Errors
 /// The writer's.
-pub fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
+pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     let changes = sections.iter().flat_map(|section| section.changes.iter().copied()).collect();
     serde_json::to_writer_pretty(&mut *out, &Document { version: 1, changes })?;
     writeln!(out)
@@ -115,7 +115,7 @@ pub fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
 ///
 /// # Errors
 /// The writer's.
-pub fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+pub(crate) fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
     let verb = match change.action {
         Action::Create => "created",
         Action::Update => "updated",
@@ -132,7 +132,7 @@ pub fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
 ///
 /// # Errors
 /// The writer's.
-pub fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+pub(crate) fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
     let line =
         format!("not begun: {} {} {}", change.action.mark(), change.kind.word(), change.name);
     writeln!(out, "{}", printable(&line))
@@ -142,7 +142,7 @@ pub fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
 ///
 /// # Errors
 /// The writer's.
-pub fn role(
+pub(crate) fn role(
     out: &mut dyn Write,
     what: &str,
     (trust, permissions): (&Value, &Value),
@@ -153,7 +153,7 @@ pub fn role(
 
 /// What AWS keeps after a removal.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// The prefixes whose rules are gone: what they cached stays.
     pub prefixes: Vec<String>,
     /// The secrets that can be restored, and until when, where AWS says so.
@@ -164,7 +164,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// The writer's.
-pub fn kept(out: &mut dyn Write, registry: &str, kept: &Kept) -> io::Result<()> {
+pub(crate) fn kept(out: &mut dyn Write, registry: &str, kept: &Kept) -> io::Result<()> {
     for prefix in &kept.prefixes {
         let place = match prefix.as_str() {
             "ROOT" => registry.to_owned(),

@@ -10,14 +10,14 @@ use super::{Screen, printable, styled};
 use crate::model::Error;
 
 /// Prints the error that ends a command to stderr.
-pub fn print(screen: &Screen, error: &Error) {
+pub(crate) fn print(screen: &Screen, error: &Error) {
     screen.tell(|out| write(out, error));
 }
 
 /// Prints to stderr what is not quite right; the text says `warning:` itself.
 ///
 /// A text of several lines (an excerpt of the configuration) keeps them.
-pub fn warn(screen: &Screen, text: &str) {
+pub(crate) fn warn(screen: &Screen, text: &str) {
     let text = text.strip_prefix("warning: ").unwrap_or(text);
     screen.tell(|out| paragraph(out, &styled(CAUTION, "warning:"), text));
 }
@@ -28,7 +28,7 @@ pub fn warn(screen: &Screen, text: &str) {
 ///
 /// # Errors
 /// The writer's.
-pub fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
     let chain = error.chain();
     for (depth, message) in chain.iter().enumerate() {
         match depth {

@@ -19,7 +19,7 @@ use crate::model::{Error, Kind, Result};
 /// # Errors
 /// [`Kind::Configuration`] when the path is a directory, or its directory is not there or takes
 /// no file.
-pub fn check_writable(path: &Path, what: &str) -> Result<()> {
+pub(crate) fn check_writable(path: &Path, what: &str) -> Result<()> {
     let wrong = |cause: io::Error| {
         let message = format!("cannot write the {what} to `{}`", path.display());
         Error::new(Kind::Configuration, message).because(cause)
@@ -38,7 +38,7 @@ pub fn check_writable(path: &Path, what: &str) -> Result<()> {
 ///
 /// # Errors
 /// When the file cannot be written; what was there before is then untouched.
-pub fn save(
+pub(crate) fn save(
     path: &Path,
     what: &str,
     write: impl Fn(&mut dyn Write) -> io::Result<()>,
@@ -69,7 +69,7 @@ pub fn save(
 /// # Errors
 /// [`Kind::Configuration`] when it would go to a stream or a device, and when the file cannot be
 /// written; what was there before is then untouched.
-pub fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()> {
+pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()> {
     let cannot =
         |kind| Error::new(kind, format!("cannot write the {what} to `{}`", path.display()));
     let place = if path == Path::new("-") { Ok(Place::Device) } else { Place::of(path) };

@@ -8,7 +8,7 @@ use crate::model::{outcome::Report, text::steers};
 ///
 /// # Errors
 /// The writer's.
-pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "{}", escaped(&serde_json::to_string_pretty(report)?))
 }
 

@@ -60,7 +60,7 @@ impl Verbosity {
 /// aside.
 ///
 /// Once a process: a second call changes nothing.
-pub fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
+pub(crate) fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::builder().parse_lossy(directives),
         _ => EnvFilter::new(verbosity.directives()),

@@ -4,13 +4,13 @@
 //! registries) passes through [`printable`] on its way to a terminal. The views are pure: they
 //! write styled text to any writer, and [`Screen`] decides once what becomes of colours and width.
 
-pub mod changes;
-pub mod error;
-pub mod file;
-pub mod json;
-pub mod log;
-pub mod progress;
-pub mod table;
+pub(crate) mod changes;
+pub(crate) mod error;
+pub(crate) mod file;
+pub(crate) mod json;
+pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod table;
 
 use std::{
     borrow::Cow,
@@ -26,7 +26,7 @@ use crate::model::{Error, Kind, Result, outcome::Outcome, text::steers};
 
 /// The terminal of a command, or what stands in its place; clones share it.
 #[derive(Debug, Clone)]
-pub struct Screen {
+pub(crate) struct Screen {
     stdout: ColorChoice,
     stderr: ColorChoice,
     bars: MultiProgress,
@@ -36,7 +36,7 @@ impl Screen {
     /// The process's own streams, coloured as the policy says.
     ///
     /// `Auto` colours terminals, and heeds `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
-    pub fn new(policy: clap::ColorChoice) -> Self {
+    pub(crate) fn new(policy: clap::ColorChoice) -> Self {
         let stdout = match policy {
             clap::ColorChoice::Auto => AutoStream::choice(&io::stdout()),
             clap::ColorChoice::Always => ColorChoice::Always,
@@ -54,7 +54,7 @@ impl Screen {
     ///
     /// # Errors
     /// When stdout takes nothing more, such as on a full disk.
-    pub fn print(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub(crate) fn print(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let mut out = BufWriter::new(AutoStream::new(io::stdout().lock(), self.stdout));
         match write(&mut out).and_then(|()| out.flush()) {
             Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
@@ -67,12 +67,12 @@ impl Screen {
     /// Writes talk to stderr, above the progress bars where there are any.
     ///
     /// Where stderr takes nothing there is nobody left to tell.
-    pub fn tell(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    pub(crate) fn tell(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let _ = self.bars.suspend(|| write(&mut self.stderr().lock()));
     }
 
     /// Columns of the terminal that stdout is; `None` where it is none and nothing need be cut.
-    pub fn width(&self) -> Option<usize> {
+    pub(crate) fn width(&self) -> Option<usize> {
         terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
     }
 
@@ -89,7 +89,7 @@ impl Screen {
 /// The text without what could steer a terminal: control characters and reversals of direction.
 ///
 /// Line ends and tabs become spaces; callers that want several lines split first.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
@@ -102,7 +102,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Bytes in decimal units, like `31.5 MB`.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().si().to_string()
 }
 

@@ -41,7 +41,7 @@ pub enum ProgressKind {
 
 /// Watches a run until it is dropped; then the view is finished and the terminal is clean.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     view: Option<(Sender<Message>, JoinHandle<()>)>,
 }
 
@@ -53,7 +53,7 @@ enum Message {
 
 impl Watch {
     /// Begins to watch. Bars need a terminal: without one `bar` is `plain`.
-    pub fn start(kind: ProgressKind, screen: &Screen) -> Self {
+    pub(crate) fn start(kind: ProgressKind, screen: &Screen) -> Self {
         match kind {
             ProgressKind::None => Self::default(),
             ProgressKind::Auto | ProgressKind::Bar if screen.is_watched() => {
@@ -72,7 +72,7 @@ impl Watch {
     }
 
     /// Who is to be told what happens. May outlive the watch; it then tells nobody.
-    pub fn observer(&self) -> Arc<dyn Observer> {
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match &self.view {
             Some((events, _)) => Arc::new(Feed(events.clone())),
             None => Arc::new(Silent),

@@ -18,7 +18,7 @@ use crate::model::outcome::{Outcome, Pulls, Report, Row, Totals};
 
 /// A cell: its text, and how it looks.
 #[derive(Debug, Clone, Default)]
-pub struct Cell {
+pub(crate) struct Cell {
     text: String,
     style: Style,
 }
@@ -32,7 +32,7 @@ impl<T: AsRef<str>> From<T> for Cell {
 impl Cell {
     /// The cell in this style.
     #[must_use]
-    pub fn style(self, style: Style) -> Self {
+    pub(crate) fn style(self, style: Style) -> Self {
         Self { style, ..self }
     }
 
@@ -43,7 +43,7 @@ impl Cell {
 
 /// A line of a table: its cells, and what is said below it.
 #[derive(Debug, Clone, Default)]
-pub struct Line {
+pub(crate) struct Line {
     /// One a column; missing ones are empty.
     pub cells: Vec<Cell>,
     /// Indented below, never shortened.
@@ -51,7 +51,7 @@ pub struct Line {
 }
 
 /// Between two columns, in characters.
-pub const GAP: usize = 2;
+pub(crate) const GAP: usize = 2;
 /// No column is shortened below this.
 const NARROWEST: usize = 12;
 
@@ -62,7 +62,7 @@ const NARROWEST: usize = 12;
 ///
 /// # Errors
 /// The writer's.
-pub fn grid(
+pub(crate) fn grid(
     out: &mut dyn Write,
     header: &[&str],
     lines: &[Line],
@@ -129,7 +129,7 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
 ///
 /// # Errors
 /// The writer's.
-pub fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
+pub(crate) fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
     let requests = &report.requests;
@@ -158,7 +158,7 @@ pub fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::R
 ///
 /// # Errors
 /// The writer's.
-pub fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
+pub(crate) fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
     let blobs = &report.blobs;

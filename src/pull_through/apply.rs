@@ -23,7 +23,7 @@ const AGAIN: &str = "it has changed meanwhile; run again: that plans from what i
 
 /// What came of a plan.
 #[derive(Debug, Default)]
-pub struct Applied<'p> {
+pub(crate) struct Applied<'p> {
     /// How many steps were carried out.
     pub made: usize,
     /// What failed, in the order of the plan.
@@ -37,7 +37,7 @@ pub struct Applied<'p> {
 /// Carries out what is planned, one step after the other; conflicts have none.
 ///
 /// `tell` hears of each step that is done, and whether to go on is its answer.
-pub async fn apply<'p>(
+pub(crate) async fn apply<'p>(
     session: &Session,
     planned: &'p [Planned],
     mut tell: impl FnMut(&Planned) -> ControlFlow<()>,

@@ -38,9 +38,9 @@ use crate::model::{
 };
 
 pub use removals::removals;
-pub use roles::{Documents, Role, role_policy};
-pub use secrets::secrets;
-pub use statements::{IMPORT, PULL, TAG};
+pub(crate) use roles::{Documents, Role, role_policy};
+pub(crate) use secrets::secrets;
+pub(crate) use statements::{IMPORT, PULL, TAG};
 
 /// What a configuration writes about one registry.
 #[derive(Debug, Clone, Copy)]

@@ -32,7 +32,7 @@ const POLICY_SCOPE: &str = "REGISTRY_POLICY_SCOPE";
 ///
 /// # Errors
 /// What AWS refuses.
-pub async fn actual(session: &Session, secrets: &[String]) -> Result<Actual> {
+pub(crate) async fn actual(session: &Session, secrets: &[String]) -> Result<Actual> {
     let (rules, templates, registry_policy, scope, secrets) = tokio::try_join!(
         rules(session),
         templates(session),
@@ -47,7 +47,7 @@ pub async fn actual(session: &Session, secrets: &[String]) -> Result<Actual> {
 ///
 /// # Errors
 /// What ECR refuses.
-pub async fn rules(session: &Session) -> Result<BTreeMap<String, Rule>> {
+pub(crate) async fn rules(session: &Session) -> Result<BTreeMap<String, Rule>> {
     let (mut rules, mut next) = (BTreeMap::new(), None);
     loop {
         let page = session.api.call("DescribePullThroughCacheRules", |ecr| {

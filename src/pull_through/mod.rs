@@ -14,15 +14,15 @@
 //! [`status`] and [`validate`] look at what has come of it, [`terraform`] and [`kubernetes`] write
 //! the same set-up for other tools.
 
-pub mod apply;
-pub mod changes;
-pub mod fetch_state;
+pub(crate) mod apply;
+pub(crate) mod changes;
+pub(crate) mod fetch_state;
 pub mod kubernetes;
 pub mod state;
-pub mod status;
-pub mod terraform;
-pub mod validate;
-pub mod warm;
+pub(crate) mod status;
+pub(crate) mod terraform;
+pub(crate) mod validate;
+pub(crate) mod warm;
 
 pub use changes::{OnPush, Replace, Wanted, changes, removals};
 pub use state::{Actual, Planned, Registry, Step};

@@ -23,7 +23,7 @@ const ROOT: &str = "ROOT";
 
 /// A repository that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
+pub(crate) struct Made {
     /// Its name.
     pub name: String,
     /// When it was made.
@@ -32,7 +32,7 @@ pub struct Made {
 
 /// Whether a rule is as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It is written, and there.
     There,
     /// It is written, and there is none of its prefix.
@@ -45,7 +45,7 @@ pub enum Standing {
 
 /// What has come of one rule.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Its prefix in ECR, or `ROOT`.
     pub prefix: String,
     /// Its upstream: as it is, or as it is written where it is not there.
@@ -64,7 +64,7 @@ pub struct Status {
 ///
 /// # Errors
 /// What ECR refuses.
-pub async fn repositories(session: &Session) -> Result<Vec<Made>> {
+pub(crate) async fn repositories(session: &Session) -> Result<Vec<Made>> {
     let (mut made, mut next) = (Vec::new(), None);
     loop {
         let page = session.api.call("DescribeRepositories", |ecr| {
@@ -88,7 +88,7 @@ pub async fn repositories(session: &Session) -> Result<Vec<Made>> {
 ///
 /// A rule that is not there may have left repositories below its prefix, but for `ROOT`: what is
 /// below nothing is not known to be its.
-pub fn status(
+pub(crate) fn status(
     caches: &[&Cache],
     rules: &BTreeMap<String, Rule>,
     repositories: &[Made],
@@ -139,7 +139,7 @@ fn of_rule(rule: &Rule, standing: Standing, repositories: Vec<Made>) -> Status {
 }
 
 /// Whether the rule of a cache's prefix is the cache's.
-pub fn standing(cache: &Cache, rule: Option<&Rule>) -> Standing {
+pub(crate) fn standing(cache: &Cache, rule: Option<&Rule>) -> Standing {
     match rule {
         None => Standing::Missing,
         Some(rule) if rule.is_of(cache) => Standing::There,

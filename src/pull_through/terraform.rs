@@ -25,11 +25,11 @@ use self::{
 };
 use super::state::{Actual, Login, Planned, Registry, Step};
 use crate::ecr::Identity;
-pub use desired::from_nothing;
+pub(crate) use desired::from_nothing;
 
 /// What is exported of one registry.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     /// The registry.
     pub registry: &'a Registry,
     /// Who sets it up.
@@ -49,7 +49,7 @@ No credentials are in this file or in Terraform's state: they are variables, to 
 every run, as in TF_VAR_NAME='{\"username\":\"…\",\"access_token\":\"…\"}'.";
 
 /// The configuration of these registries, each once, as the file that Terraform reads.
-pub fn terraform(parts: &[Part<'_>]) -> String {
+pub(crate) fn terraform(parts: &[Part<'_>]) -> String {
     let mut document = Document::default();
     document.comment(HEAD);
     document.gap();

@@ -13,7 +13,7 @@ use crate::{
 
 /// What came of trying a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// ECR reached the upstream, read the secret and logged in.
     Valid,
     /// It could not, for this reason in AWS's words.
@@ -24,7 +24,7 @@ pub enum Tried {
 ///
 /// # Errors
 /// What ECR refuses, but for what is wrong with the rule or its secret.
-pub async fn attempt(session: &Session, prefix: &str) -> Result<Tried> {
+pub(crate) async fn attempt(session: &Session, prefix: &str) -> Result<Tried> {
     let answer = session.api.call("ValidatePullThroughCacheRule", |ecr| {
         ecr.validate_pull_through_cache_rule().ecr_repository_prefix(prefix).send()
     });
@@ -96,7 +96,12 @@ fn cause(failure: &str) -> Option<Cause> {
 }
 
 /// What to do about a rule that does not work for this reason; `None` where its words tell nothing.
-pub fn hint(registry: &Registry, cache: &Cache, rule: &Rule, failure: &str) -> Option<String> {
+pub(crate) fn hint(
+    registry: &Registry,
+    cache: &Cache,
+    rule: &Rule,
+    failure: &str,
+) -> Option<String> {
     if let Some(hint) = elsewhere(registry, rule) {
         return Some(hint);
     }
@@ -181,7 +186,7 @@ fn nowhere(cache: &Cache) -> String {
 }
 
 /// How a repository of the cache is called in ECR: what stands in front of it, and what follows.
-pub fn example(cache: &Cache) -> String {
+pub(crate) fn example(cache: &Cache) -> String {
     let name = match cache.upstream {
         Upstream::DockerHub => "library/nginx",
         Upstream::Quay => "prometheus/prometheus",

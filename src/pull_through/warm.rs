@@ -39,7 +39,7 @@ const AT_ONCE: usize = 8;
 
 /// What is pulled.
 #[derive(Debug, Clone, Copy)]
-pub struct Pull<'a> {
+pub(crate) struct Pull<'a> {
     /// The cache it comes through.
     pub cache: &'a Cache,
     /// The repository in ECR, the cache's prefix included.
@@ -52,7 +52,7 @@ pub struct Pull<'a> {
 
 /// What is in ECR now.
 #[derive(Debug)]
-pub struct Warmed {
+pub(crate) struct Warmed {
     /// What the tag points to.
     pub digest: Digest,
     /// The platforms, as far as they are told.
@@ -65,7 +65,7 @@ pub struct Warmed {
 
 /// What warming one image took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Manifests pulled.
     pub manifests: usize,
     /// Layers and configs asked about.
@@ -83,7 +83,7 @@ impl fmt::Display for Effort {
 
 /// How long layers that ECR is still importing are waited for.
 #[derive(Debug, Clone, Copy)]
-pub struct Waits {
+pub(crate) struct Waits {
     /// Before they are asked for again; it doubles each time.
     pub first: Duration,
     /// The longest of these waits.
@@ -101,7 +101,7 @@ impl Default for Waits {
 
 /// An ECR registry through which images are pulled.
 #[derive(Debug)]
-pub struct Warmer<'a, S> {
+pub(crate) struct Warmer<'a, S> {
     /// Its content, one manifest at a time.
     pub source: Arc<S>,
     /// Its content, in bulk.
@@ -117,7 +117,7 @@ impl<S: Source> Warmer<'_, S> {
     /// ECR's, with what to do about them; [`Kind::PlatformMissing`] when a wanted platform is not
     /// there and that is a failure; [`Kind::Stalled`] when layers are still not there after
     /// [`Waits::total`].
-    pub async fn warm(&self, pull: Pull<'_>) -> Result<Warmed> {
+    pub(crate) async fn warm(&self, pull: Pull<'_>) -> Result<Warmed> {
         self.warm_as_told(pull).await.map_err(|error| hinted(error, pull))
     }
 

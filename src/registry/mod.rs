@@ -4,13 +4,13 @@
 //! only; credentials, retries, limits and what each public registry does
 //! differently stay behind them.
 
-pub mod client;
-pub mod credentials;
-pub mod login;
-pub mod rate_limit;
+pub(crate) mod client;
+pub(crate) mod credentials;
+pub(crate) mod login;
+pub(crate) mod rate_limit;
 mod referrers;
-pub mod settings;
-pub mod transport;
+pub(crate) mod settings;
+pub(crate) mod transport;
 
 mod artifact_registry;
 mod auth;

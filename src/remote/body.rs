@@ -110,7 +110,7 @@ impl Body {
 ///
 /// # Errors
 /// Those of reading it, and [`Kind::Corrupt`] where it tells none.
-pub async fn platform(
+pub(crate) async fn platform(
     config: &Descriptor,
     open: impl FnOnce() -> Body,
 ) -> Result<Option<Platform>> {
@@ -133,7 +133,7 @@ pub async fn platform(
 ///
 /// Fails with [`Kind::Corrupt`] before the last chunk when length or digest are
 /// not the descriptor's. `meter` counts the bytes that come and the resumptions.
-pub fn verified<S: Source>(
+pub(crate) fn verified<S: Source>(
     source: Arc<S>,
     repository: Repository,
     blob: Descriptor,
@@ -244,7 +244,7 @@ impl<S: Source> Download<S> {
 }
 
 /// The error for content that is not what its descriptor says.
-pub fn corrupt(problem: String) -> Error {
+pub(crate) fn corrupt(problem: String) -> Error {
     Error::new(Kind::Corrupt, problem)
         .hint("the source serves damaged content; nothing of it is committed at the destination")
 }
@@ -253,7 +253,7 @@ pub fn corrupt(problem: String) -> Error {
 ///
 /// The slowest of them sets the pace, through a bounded channel; one that is
 /// dropped is fed no longer. The work ends with the body, or when nobody reads.
-pub fn tee(body: Body, consumers: usize) -> (Vec<Body>, impl Future<Output = ()> + Send) {
+pub(crate) fn tee(body: Body, consumers: usize) -> (Vec<Body>, impl Future<Output = ()> + Send) {
     let size = body.size();
     let (senders, bodies): (Vec<_>, Vec<_>) = (0..consumers)
         .map(|_| {

@@ -1,9 +1,9 @@
 //! The seam between the engine and registries: the traits [`Source`] and [`Destination`], and their
 //! values. No HTTP.
 
-pub mod body;
+pub(crate) mod body;
 pub(crate) mod circuit_breaker;
-pub mod context;
+pub(crate) mod context;
 pub mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod stall;

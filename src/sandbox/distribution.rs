@@ -11,10 +11,10 @@ mod refusal;
 mod route;
 mod upload;
 
-pub use answer::{MANIFEST_LIMIT, manifest, no_body, read_manifest, referrers};
-pub use content::{Blob, blob, file_body};
-pub use listing::{Page, link, page};
-pub use range::{Wanted, wanted};
-pub use refusal::{Refusal, json};
-pub use route::{Misrouted, Place, Route, query};
-pub use upload::{append, close, progress};
+pub(crate) use answer::{manifest, no_body, read_manifest, referrers};
+pub(crate) use content::{Blob, blob, file_body};
+pub(crate) use listing::{link, page};
+pub(crate) use range::{Wanted, wanted};
+pub(crate) use refusal::{Refusal, json};
+pub(crate) use route::{Misrouted, Place, Route, query};
+pub(crate) use upload::{append, close, progress};

@@ -62,7 +62,7 @@ impl Entry {
 /// A room's word for the operation it carried out, as an extension of its answer: for those that
 /// no header names.
 #[derive(Debug, Clone)]
-pub struct Operation(pub String);
+pub(crate) struct Operation(pub String);
 
 /// A count of bytes that goes on while a body is under way.
 #[derive(Debug, Clone, Default)]

@@ -6,11 +6,11 @@
 //! [`Store`] and speak the distribution protocol through [`distribution`]; [`fault`] makes them
 //! misbehave on demand, and [`journal`] remembers what was asked.
 
-pub mod distribution;
-pub mod ecr;
+pub(crate) mod distribution;
+pub(crate) mod ecr;
 pub mod fault;
-pub mod journal;
-pub mod plain;
+pub(crate) mod journal;
+pub(crate) mod plain;
 mod server;
 pub mod store;
 pub mod upstream;

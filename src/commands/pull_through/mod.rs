@@ -33,7 +33,7 @@ const CONNECTIONS: usize = 8;
 ///
 /// # Errors
 /// When the configuration is wrong, or AWS refuses something.
-pub async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> Result<u8> {
     match verb {
         PullThrough::Plan(args) => plan::run(global, screen, &args).await,
         PullThrough::Apply(args) => apply::run(global, screen, &args).await,

@@ -95,7 +95,7 @@ const NAMES: &[(Kind, &[&str])] = &[
 ];
 
 /// What an error of this name and HTTP status is; the status decides only where the name is unknown.
-pub fn kind_of(name: &str, status: u16) -> Kind {
+pub(crate) fn kind_of(name: &str, status: u16) -> Kind {
     let name = name.strip_suffix("Exception").unwrap_or(name);
     if let Some((kind, _)) = NAMES.iter().find(|(_, names)| names.contains(&name)) {
         return *kind;

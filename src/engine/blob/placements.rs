@@ -41,7 +41,7 @@ use crate::{
 
 /// A blob in a repository of a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// The destination.
     pub destination: DestinationId,
     /// The repository there.
@@ -60,11 +60,11 @@ enum State {
 
 /// An image's number: those that entered earlier have smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn(u64);
+pub(crate) struct Turn(u64);
 
 /// What an image is to do about a blob.
 #[derive(Debug)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// Nothing: it is there.
     Placed,
     /// An earlier image carries it.
@@ -75,18 +75,18 @@ pub enum Claim {
 
 /// Waits for a blob that an earlier image carries.
 #[derive(Debug)]
-pub struct Waiter(watch::Receiver<State>);
+pub(crate) struct Waiter(watch::Receiver<State>);
 
 impl Waiter {
     /// Whether the blob was placed; `false` when its carrier gave up.
-    pub async fn placed(mut self) -> bool {
+    pub(crate) async fn placed(mut self) -> bool {
         self.0.wait_for(|state| *state >= State::Placed).await.is_ok()
     }
 }
 
 /// The duty to place one blob; dropping it unplaced wakes those who wait.
 #[derive(Debug)]
-pub struct Carrier {
+pub(crate) struct Carrier {
     state: watch::Sender<State>,
     /// Repositories of the destination that have the blob or will have it.
     pub homes: Vec<Home>,
@@ -94,7 +94,7 @@ pub struct Carrier {
 
 /// A repository that has a blob, or will have it once an earlier image is done.
 #[derive(Debug)]
-pub struct Home {
+pub(crate) struct Home {
     /// The repository.
     pub repository: Repository,
     state: watch::Receiver<State>,
@@ -102,13 +102,13 @@ pub struct Home {
 
 impl Home {
     /// A repository that an earlier run filled.
-    pub fn filled(repository: Repository) -> Self {
+    pub(crate) fn filled(repository: Repository) -> Self {
         let (_, state) = watch::channel(State::Committed);
         Self { repository, state }
     }
 
     /// Waits until the blob can be mounted from here; `false` when that will never be.
-    pub async fn ready(&mut self, mounting: Mounting) -> bool {
+    pub(crate) async fn ready(&mut self, mounting: Mounting) -> bool {
         let enough = match mounting {
             Mounting::Never => return false,
             Mounting::OnceUploaded => State::Placed,
@@ -120,7 +120,7 @@ impl Home {
 
 impl Carrier {
     /// Tells everyone that the blob is there; the rest of the image may still be under way.
-    pub fn placed(self) -> PlacedBlob {
+    pub(crate) fn placed(self) -> PlacedBlob {
         self.state.send_replace(State::Placed);
         PlacedBlob(self.state)
     }
@@ -128,11 +128,11 @@ impl Carrier {
 
 /// A blob this image placed; tells those who want to mount it when a manifest holds it.
 #[derive(Debug)]
-pub struct PlacedBlob(watch::Sender<State>);
+pub(crate) struct PlacedBlob(watch::Sender<State>);
 
 impl PlacedBlob {
     /// The manifest that names the blob is committed.
-    pub fn committed(self) {
+    pub(crate) fn committed(self) {
         self.0.send_replace(State::Committed);
     }
 }
@@ -154,7 +154,7 @@ impl Place {
 
 /// Keeps the claims of a run.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub(crate) struct Ledger(Mutex<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -169,7 +169,7 @@ impl Ledger {
     }
 
     /// Enters an image with everything it needs, in one step: a claim per key, in order.
-    pub fn enter(&self, keys: &[Key]) -> (Turn, Vec<Claim>) {
+    pub(crate) fn enter(&self, keys: &[Key]) -> (Turn, Vec<Claim>) {
         let mut book = self.book();
         book.turns += 1;
         let turn = Turn(book.turns);
@@ -178,7 +178,7 @@ impl Ledger {
     }
 
     /// Claims a blob again whose carrier gave up.
-    pub fn claim_again(&self, turn: Turn, key: &Key) -> Claim {
+    pub(crate) fn claim_again(&self, turn: Turn, key: &Key) -> Claim {
         self.book().claim(turn, key)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 /// One registry's pulls, as far as this run spends them.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(crate) struct Budget {
     reserve: u64,
     promised: Mutex<u64>,
     waiting: watch::Sender<Waiting>,
@@ -34,12 +34,12 @@ struct Waiting {
 
 impl Budget {
     /// A budget that leaves `reserve` pulls to others.
-    pub fn new(reserve: u64) -> Self {
+    pub(crate) fn new(reserve: u64) -> Self {
         Self { reserve, ..Self::default() }
     }
 
     /// The turn of the image at this place of the configuration, which is known to need this many.
-    pub fn turn(self: &Arc<Self>, place: usize, needs: u64) -> Turn {
+    pub(crate) fn turn(self: &Arc<Self>, place: usize, needs: u64) -> Turn {
         self.waiting.send_modify(|waiting| {
             waiting.needs.insert(place, needs);
             waiting.total += needs;
@@ -59,7 +59,7 @@ impl Budget {
 /// Whoever waits for it waits for images that stand earlier, which do not wait for it, and holds
 /// nothing that those need.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     budget: Arc<Budget>,
     place: usize,
 }
@@ -67,7 +67,7 @@ pub struct Turn {
 impl Turn {
     /// Resolves when no image that stands earlier may still take any, or there are enough for all:
     /// one that is slow to tell its digest holds up the others only where pulls are scarce.
-    pub async fn come(&self, allowance: impl Fn() -> Option<Allowance>) {
+    pub(crate) async fn come(&self, allowance: impl Fn() -> Option<Allowance>) {
         let mut waiting = self.budget.waiting.subscribe();
         let is_enough = |total| allowance().is_none_or(|it| total <= self.budget.free(it));
         let come = waiting.wait_for(|waiting| {
@@ -78,7 +78,7 @@ impl Turn {
     }
 
     /// The image has what it takes, or takes none.
-    pub fn pass(&self) {
+    pub(crate) fn pass(&self) {
         self.budget.waiting.send_if_modified(|waiting| {
             let passed = waiting.needs.remove(&self.place);
             waiting.total -= passed.unwrap_or_default();
@@ -95,14 +95,14 @@ impl Drop for Turn {
 
 /// Pulls promised to one image.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     budget: Arc<Budget>,
     left: u64,
 }
 
 impl Reservation {
     /// No pulls yet.
-    pub fn none(budget: Arc<Budget>) -> Self {
+    pub(crate) fn none(budget: Arc<Budget>) -> Self {
         Self { budget, left: 0 }
     }
 
@@ -110,7 +110,7 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Kind::PullLimit`] when they do not fit now; [`Kind::Quota`] when they never will.
-    pub fn extend_to(&mut self, pulls: u64, allowance: Option<Allowance>) -> Result<()> {
+    pub(crate) fn extend_to(&mut self, pulls: u64, allowance: Option<Allowance>) -> Result<()> {
         let Some(allowance) = allowance else { return Ok(()) };
         let more = pulls.saturating_sub(self.left);
         if pulls > allowance.limit.saturating_sub(self.budget.reserve) {
@@ -133,7 +133,7 @@ impl Reservation {
     }
 
     /// One of the promised pulls was spent.
-    pub fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.release(1);
     }
 

@@ -15,7 +15,7 @@ use crate::{
 
 /// What a role is for.
 #[derive(Debug, Clone, Copy)]
-pub enum Role<'a> {
+pub(crate) enum Role<'a> {
     /// Making repositories by a template of this prefix, encrypted like this.
     Template(&'a Prefix, Option<&'a Encryption>),
     /// Reading the upstream of this cache, which is an ECR registry, too.
@@ -24,7 +24,7 @@ pub enum Role<'a> {
 
 /// The two documents of a role.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Documents {
+pub(crate) struct Documents {
     /// Who may take the role.
     pub trust: Value,
     /// What it may do.
@@ -35,7 +35,7 @@ pub struct Documents {
 ///
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates" and "IAM
 /// policies required for ECR to ECR pull through cache".
-pub fn role_policy(registry: &Registry, role: Role<'_>) -> Documents {
+pub(crate) fn role_policy(registry: &Registry, role: Role<'_>) -> Documents {
     match role {
         Role::Template(prefix, encryption) => Documents {
             trust: trust("ecr.amazonaws.com"),

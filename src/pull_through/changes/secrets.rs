@@ -22,7 +22,7 @@ use crate::{
 const SHAPE: &str = r#"{"username": "…", "accessToken": "…"}"#;
 
 /// The secrets to look up in Secrets Manager, by name or ARN; each once, in the order of the file.
-pub fn secrets(caches: &[&Cache]) -> Vec<String> {
+pub(crate) fn secrets(caches: &[&Cache]) -> Vec<String> {
     let mut known = BTreeSet::new();
     let keys = caches.iter().filter_map(|cache| key(cache));
     keys.filter(|key| known.insert(key.clone())).collect()

@@ -22,14 +22,14 @@ const MOST: usize = 10_240;
 
 /// What the first pull of an image takes, besides pulling.
 /// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
-pub const IMPORT: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
+pub(crate) const IMPORT: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
 
 /// What pulling takes; the first is how clients ask whether a blob is there.
-pub const PULL: [&str; 3] =
+pub(crate) const PULL: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
 /// What the first pull takes where its template gives tags to the repository.
-pub const TAG: &str = "ecr:TagResource";
+pub(crate) const TAG: &str = "ecr:TagResource";
 
 /// Digits that keep apart prefixes whose letters are the same.
 const DIGITS: usize = 6;

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// What others have a part in keeps their part: the registry's policy, and templates. What
 /// conflicts has no step.
-pub fn from_nothing(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub(crate) fn from_nothing(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
     let there = actual.registry_policy.as_ref();
     let mut planned = changes(wanted, &bare(actual, there, BTreeMap::new()));
     let changed = changes(wanted, &bare(actual, there, actual.templates.clone()));

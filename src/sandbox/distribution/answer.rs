@@ -17,12 +17,17 @@ use crate::{
 };
 
 /// The largest manifest a registry must take, and the largest these do: 4 MiB.
-pub const MANIFEST_LIMIT: usize = 4 << 20;
+pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Answers a GET or HEAD of a manifest.
-pub fn manifest(method: &Method, digest: &Digest, media_type: &str, bytes: Bytes) -> Response {
+pub(crate) fn manifest(
+    method: &Method,
+    digest: &Digest,
+    media_type: &str,
+    bytes: Bytes,
+) -> Response {
     let length = bytes.len();
     let body = if method == Method::HEAD { Body::empty() } else { Body::from(bytes) };
     let mut response = Response::new(body);
@@ -37,7 +42,7 @@ pub fn manifest(method: &Method, digest: &Digest, media_type: &str, bytes: Bytes
 }
 
 /// An answer of nothing but these headers.
-pub fn no_body<const N: usize>(
+pub(crate) fn no_body<const N: usize>(
     status: StatusCode,
     headers: [(&'static str, String); N],
 ) -> Response {
@@ -56,7 +61,7 @@ fn text(value: impl ToString) -> HeaderValue {
 /// Reads the body of a manifest's PUT, and keeps up to [`MANIFEST_LIMIT`] of it.
 ///
 /// A longer body is read to its end all the same: many clients read no answer before that.
-pub async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
     let mut body = request.into_body().into_data_stream();
     let mut bytes = BytesMut::new();
     let mut length = 0;
@@ -75,7 +80,7 @@ pub async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
 }
 
 /// The index of a subject's referrers, those of one artifact type where one is asked for.
-pub fn referrers(
+pub(crate) fn referrers(
     store: &Store,
     repository: &str,
     subject: &Digest,

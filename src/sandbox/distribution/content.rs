@@ -25,7 +25,7 @@ const SMALL: u64 = 64 << 10;
 
 /// What an answer tells of a blob.
 #[derive(Debug, Clone, Copy)]
-pub struct Blob<'a> {
+pub(crate) struct Blob<'a> {
     /// The digest of all its bytes.
     pub digest: &'a Digest,
     /// How many bytes there are.
@@ -37,7 +37,12 @@ pub struct Blob<'a> {
 /// Answers a GET or HEAD of a blob; `body` makes the bytes of a range, and is not asked by HEAD.
 ///
 /// 200, 206 with `Content-Range`, or 416.
-pub async fn blob<F>(method: &Method, headers: &HeaderMap, blob: Blob<'_>, body: F) -> Response
+pub(crate) async fn blob<F>(
+    method: &Method,
+    headers: &HeaderMap,
+    blob: Blob<'_>,
+    body: F,
+) -> Response
 where
     F: AsyncFnOnce(Range<u64>) -> io::Result<Body>,
 {
@@ -72,7 +77,7 @@ where
 }
 
 /// A file's bytes in this range, read as they are sent.
-pub async fn file_body(file: tokio::fs::File, range: Range<u64>) -> io::Result<Body> {
+pub(crate) async fn file_body(file: tokio::fs::File, range: Range<u64>) -> io::Result<Body> {
     let mut file = file.into_std().await;
     if range.start > 0 {
         file.seek(SeekFrom::Start(range.start))?;

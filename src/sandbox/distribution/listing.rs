@@ -6,7 +6,7 @@ use super::{Refusal, query};
 
 /// One page of a sorted list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// The names on it.
     pub names: Vec<String>,
     /// Whether there are more after it.
@@ -16,7 +16,7 @@ pub struct Page {
 /// The page that `n` and `last` in the query ask for: everything where there is no `n`.
 ///
 /// `n=0` is an empty page with nothing after it. Source: distribution specification, "Listing tags".
-pub fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Result<Page, Refusal> {
+pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Result<Page, Refusal> {
     let last = query(uri, "last");
     let after = |name: &String| last.as_ref().is_none_or(|last| name > last);
     let mut left = sorted.into_iter().filter(after);
@@ -31,7 +31,7 @@ pub fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Result<Page,
 }
 
 /// The `Link` to the page after this one, where there is one.
-pub fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
+pub(crate) fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
     let last = page.names.last().filter(|_| page.more)?;
     let n = query(uri, "n")?;
     let next = url::form_urlencoded::Serializer::new(String::new())

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 
 /// What a `Range` header asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Everything: there is no range, or one this does not serve.
     All,
     /// These bytes, at least one.
@@ -20,7 +20,7 @@ pub enum Wanted {
 /// Several ranges at once, and units other than bytes, get everything. Source: RFC 9110, 14.2; a
 /// range that ends before it starts is refused, as Go's file server and OCI's conformance suite
 /// have it.
-pub fn wanted(headers: &HeaderMap, size: u64) -> Wanted {
+pub(crate) fn wanted(headers: &HeaderMap, size: u64) -> Wanted {
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
         return Wanted::All;
     };

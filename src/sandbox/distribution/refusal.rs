@@ -14,7 +14,7 @@ use crate::sandbox::store::{AppendError, FinishError};
 
 /// A request that is not granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The answer's status.
     pub status: StatusCode,
     /// The specification's code, like `BLOB_UNKNOWN`.
@@ -25,22 +25,22 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal of this kind.
-    pub fn new(status: StatusCode, code: &'static str, message: impl Display) -> Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Display) -> Refusal {
         Refusal { status, code, message: message.to_string() }
     }
 
     /// 400.
-    pub fn bad(code: &'static str, message: impl Display) -> Refusal {
+    pub(crate) fn bad(code: &'static str, message: impl Display) -> Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, code, message)
     }
 
     /// 404.
-    pub fn unknown(code: &'static str, message: impl Display) -> Refusal {
+    pub(crate) fn unknown(code: &'static str, message: impl Display) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, code, message)
     }
 
     /// 405: the path is known and the method is not one of its.
-    pub fn unsupported() -> Refusal {
+    pub(crate) fn unsupported() -> Refusal {
         let message = "the operation is unsupported";
         Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
@@ -54,7 +54,7 @@ impl IntoResponse for Refusal {
 }
 
 /// A JSON answer of a media type.
-pub fn json(status: StatusCode, media_type: &'static str, value: &Value) -> Response {
+pub(crate) fn json(status: StatusCode, media_type: &'static str, value: &Value) -> Response {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

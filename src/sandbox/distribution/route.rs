@@ -4,7 +4,7 @@ use crate::model::{Digest, Pointer, Repository};
 
 /// A path that is well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum Route {
     /// `/v2/`: is this a registry, and am I let in?
     Base,
     /// `/v2/_catalog`.
@@ -15,7 +15,7 @@ pub enum Route {
 
 /// What of a repository is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// `manifests/<tag or digest>`.
     Manifest(Pointer),
     /// `blobs/<digest>`.
@@ -32,7 +32,7 @@ pub enum Place {
 
 /// What is wrong with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misrouted {
+pub(crate) enum Misrouted {
     /// It is none of the protocol's.
     Nowhere,
     /// The repository's name cannot be one.
@@ -45,7 +45,7 @@ pub enum Misrouted {
 
 impl Route {
     /// Reads a request's path; the query is not part of it.
-    pub fn read(path: &str) -> Result<Route, Misrouted> {
+    pub(crate) fn read(path: &str) -> Result<Route, Misrouted> {
         let colons = path.replace("%3A", ":").replace("%3a", ":");
         let rest = colons.strip_prefix("/v2").ok_or(Misrouted::Nowhere)?;
         match rest {
@@ -83,7 +83,7 @@ fn read_digest(text: &str) -> Result<Digest, Misrouted> {
 }
 
 /// The first value of a query parameter, decoded; a `+` is a space, as Go's registries have it.
-pub fn query(uri: &axum::http::Uri, name: &str) -> Option<String> {
+pub(crate) fn query(uri: &axum::http::Uri, name: &str) -> Option<String> {
     url::form_urlencoded::parse(uri.query()?.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())

@@ -11,7 +11,7 @@ use crate::{model::Digest, sandbox::store::Store};
 /// Adds a PATCH's or PUT's body to the session and tells how many bytes it has now.
 ///
 /// A `Content-Range` must begin where the session is (416) and be as long as the body (400).
-pub async fn append(
+pub(crate) async fn append(
     store: &Store,
     repository: &str,
     id: &str,
@@ -24,7 +24,7 @@ pub async fn append(
 }
 
 /// Ends the session with what the PUT's body adds, as the blob that its `digest` names.
-pub async fn close(
+pub(crate) async fn close(
     store: &Store,
     repository: &str,
     id: &str,
@@ -41,7 +41,7 @@ pub async fn close(
 /// The `Range` header for a session of so many bytes; `0-0` also where there are none.
 ///
 /// Source: distribution, `startBlobUpload`.
-pub fn progress(offset: u64) -> String {
+pub(crate) fn progress(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
 

@@ -41,7 +41,7 @@ use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
 use registry::Registry;
 
 /// The region of a data plane that is called by a loopback address.
-pub const LOOPBACK_REGION: &str = "us-east-1";
+pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
 /// Every ECR registry there is.
 pub struct Ecr {

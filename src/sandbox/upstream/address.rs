@@ -10,7 +10,7 @@ use crate::{model::Host, sandbox::Naming};
 
 /// What a request knocks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Door {
+pub(crate) enum Door {
     /// The token service of this registry; none: of whichever registry the scope names.
     Token(Option<String>),
     /// The host that blobs are redirected to; the path there.
@@ -25,7 +25,7 @@ pub enum Door {
 
 /// A request to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// The registry's host as references have it.
     pub host: String,
     /// The path under which the registry itself would have been asked.
@@ -34,21 +34,21 @@ pub struct Registry {
 
 /// How the sandbox was called, and so what its answers call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     host: String,
     naming: Naming,
 }
 
 impl Address {
     /// Reads the request's `Host`.
-    pub fn of(host: &str) -> Self {
+    pub(crate) fn of(host: &str) -> Self {
         let is_loopback = host.parse::<Host>().is_ok_and(|host| host.is_loopback());
         let naming = if is_loopback { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }
     }
 
     /// What the request is for; `None` where there is nothing.
-    pub fn door(&self, path: &str) -> Option<Door> {
+    pub(crate) fn door(&self, path: &str) -> Option<Door> {
         match self.naming {
             Naming::Loopback => loopback_door(path),
             Naming::RealHosts => Some(self.real_door(path)),
@@ -73,7 +73,7 @@ impl Address {
     }
 
     /// The repository's name as the client has it.
-    pub fn visible(&self, registry: &str, repository: &str) -> String {
+    pub(crate) fn visible(&self, registry: &str, repository: &str) -> String {
         match self.naming {
             Naming::RealHosts => repository.to_owned(),
             Naming::Loopback => format!("{registry}/{repository}"),
@@ -81,7 +81,7 @@ impl Address {
     }
 
     /// The registry that `/v2/` alone is about: a loopback client has not said yet.
-    pub fn base_registry<'a>(&self, host: &'a str) -> Option<&'a str> {
+    pub(crate) fn base_registry<'a>(&self, host: &'a str) -> Option<&'a str> {
         match self.naming {
             Naming::RealHosts => Some(host),
             Naming::Loopback => None,
@@ -89,7 +89,7 @@ impl Address {
     }
 
     /// The URL of the token service of a registry; none: of all of them.
-    pub fn realm(&self, registry: Option<&str>, auth: Auth) -> String {
+    pub(crate) fn realm(&self, registry: Option<&str>, auth: Auth) -> String {
         match (self.naming, registry, auth) {
             (Naming::RealHosts, Some(registry), Auth::Token { host, path, .. }) => {
                 format!("http://{}{path}", host.unwrap_or(registry))
@@ -101,7 +101,7 @@ impl Address {
 
     /// A URL on the host that serves blobs: never the host that was called, so that clients which
     /// send their token along are found out.
-    pub fn cdn(&self, host: &str, path: &str) -> String {
+    pub(crate) fn cdn(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}{path}"),
             Naming::Loopback => {
@@ -113,7 +113,7 @@ impl Address {
     }
 
     /// The URL of a path of another registry.
-    pub fn elsewhere(&self, host: &str, path: &str) -> String {
+    pub(crate) fn elsewhere(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}/v2/{path}"),
             Naming::Loopback => format!("http://{}/v2/{host}/{path}", self.host),
@@ -121,7 +121,7 @@ impl Address {
     }
 
     /// The URL of a path here.
-    pub fn here(&self, path_and_query: &str) -> String {
+    pub(crate) fn here(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.host)
     }
 }

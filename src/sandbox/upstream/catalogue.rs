@@ -40,7 +40,7 @@ struct Image {
 
 /// An image and the tags that point to it, not made yet.
 #[derive(Debug, Clone)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// The tags, at least one.
     pub tags: Vec<String>,
     /// When they were pushed (RFC 3339).
@@ -51,7 +51,7 @@ pub struct Planned {
 
 /// Where content that two registries both offer comes from: Docker Hub's mirrors
 /// have Docker Hub's bytes, and a region of Kubernetes' registry has that registry's.
-pub fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
+pub(crate) fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
     if host == "mirror.gcr.io" {
         return ("docker.io", repository.into());
     }
@@ -69,17 +69,17 @@ pub fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
 }
 
 /// Whether the tables have this repository.
-pub fn has(host: &str, repository: &str) -> bool {
+pub(crate) fn has(host: &str, repository: &str) -> bool {
     entry(host, repository).is_some()
 }
 
-/// Every repository of the tables, as host and repository.
-pub fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
+#[cfg(test)]
+pub(crate) fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.host, entry.repository))
 }
 
 /// What a tag listing of the repository shows, newest first.
-pub fn listed(host: &str, repository: &str) -> Vec<Planned> {
+pub(crate) fn listed(host: &str, repository: &str) -> Vec<Planned> {
     let Some(entry) = entry(host, repository) else { return made_up(host, repository) };
     let name = Name { host, repository };
     let plan = |image: &Image| {
@@ -90,7 +90,7 @@ pub fn listed(host: &str, repository: &str) -> Vec<Planned> {
 }
 
 /// The image of a tag that no listing shows; `None` where there must not be one.
-pub fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Planned> {
+pub(crate) fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Planned> {
     if tag.starts_with("missing") || tag.starts_with("sha256-") {
         return None;
     }
@@ -103,7 +103,7 @@ pub fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Planned> {
 }
 
 /// The same image built once more: one small layer on top is new.
-pub fn rebuilt(mut planned: Planned, generation: u32) -> Planned {
+pub(crate) fn rebuilt(mut planned: Planned, generation: u32) -> Planned {
     for image in &mut planned.recipe.images {
         let seed = format!("{}/{}/rebuilt/{generation}", planned.recipe.name, image.platform);
         image.layers.push(Layer::about(seed, 20));

@@ -24,7 +24,7 @@ use crate::{
 const LIFETIME: u64 = 20 * 60;
 
 /// The path and query of a blob of `registry`'s `repository`.
-pub fn path(registry: &str, repository: &str, digest: &Digest) -> String {
+pub(crate) fn path(registry: &str, repository: &str, digest: &Digest) -> String {
     let expires = now() + LIFETIME;
     let from = format!("{registry}/{repository}");
     let signature = signature(&from, digest, &expires.to_string());
@@ -32,7 +32,7 @@ pub fn path(registry: &str, repository: &str, digest: &Digest) -> String {
 }
 
 /// Answers a request for such a path; `path` is without what a loopback client has in front.
-pub async fn answer(content: &Arc<Content>, path: &str, request: &Parts) -> Response {
+pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) -> Response {
     if request.headers.contains_key(header::AUTHORIZATION) {
         let message = "only one authentication mechanism is allowed";
         return (StatusCode::BAD_REQUEST, message).into_response();
@@ -59,7 +59,7 @@ pub async fn answer(content: &Arc<Content>, path: &str, request: &Parts) -> Resp
 }
 
 /// Answers a `GET` or `HEAD` with the blob or the range of it that is asked for.
-pub async fn serve(
+pub(crate) async fn serve(
     content: &Arc<Content>,
     blob: &synthesis::Blob,
     digest: &Digest,

@@ -15,17 +15,17 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 /// The time a limit is for.
-pub const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Pulls in a window without an account.
-pub const ANONYMOUS: u64 = 100;
+pub(crate) const ANONYMOUS: u64 = 100;
 
 /// Pulls in a window with a free account.
-pub const PERSONAL: u64 = 200;
+pub(crate) const PERSONAL: u64 = 200;
 
 /// What was pulled, by whom.
 #[derive(Debug, Default)]
-pub struct Limits {
+pub(crate) struct Limits {
     spent: Mutex<HashMap<String, Spent>>,
 }
 
@@ -37,7 +37,7 @@ struct Spent {
 
 /// What is left after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     limit: u64,
     remaining: u64,
     source: String,
@@ -47,7 +47,12 @@ pub struct Budget {
 
 impl Limits {
     /// Counts the request for a manifest and tells what is left. `limit` replaces the usual one.
-    pub fn count(&self, method: &Method, account: Option<&str>, limit: Option<u64>) -> Budget {
+    pub(crate) fn count(
+        &self,
+        method: &Method,
+        account: Option<&str>,
+        limit: Option<u64>,
+    ) -> Budget {
         let source = account.unwrap_or("127.0.0.1").to_owned();
         let usual = if account.is_some() { PERSONAL } else { ANONYMOUS };
         let limit = limit.unwrap_or(usual);
@@ -68,14 +73,14 @@ impl Limits {
 
 impl Limits {
     /// Begins a new window for everyone.
-    pub fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Budget {
     /// Puts the headers into an answer.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let window = WINDOW.as_secs();
         let lines = [
             ("ratelimit-limit", format!("{};w={window}", self.limit)),
@@ -91,7 +96,7 @@ impl Budget {
 }
 
 /// What a client that has spent its budget reads.
-pub const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
+pub(crate) const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
     limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit";
 
 #[cfg(test)]

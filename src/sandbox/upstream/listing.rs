@@ -28,7 +28,7 @@ use crate::{
 const LARGEST_PAGE: usize = 100;
 
 /// Answers hub.docker.com.
-pub async fn hub(content: &Arc<Content>, address: &Address, request: &Parts) -> Response {
+pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     if request.method == Method::POST && path == "/v2/users/login" {
         return ok(&json!({ "token": "sandbox" }));
@@ -76,7 +76,7 @@ fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
 }
 
 /// Answers Quay's API.
-pub async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
+pub(crate) async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     let repository =
         path.strip_prefix("/api/v1/repository/").and_then(|rest| rest.strip_suffix("/tag"));
@@ -101,7 +101,7 @@ fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
 }
 
 /// The field `manifest` of Google's `tags/list`: every tagged digest with its tags and times.
-pub async fn google(content: &Arc<Content>, registry: &str, repository: &str) -> Value {
+pub(crate) async fn google(content: &Arc<Content>, registry: &str, repository: &str) -> Value {
     let (registry, repository) = (registry.to_owned(), repository.to_owned());
     content.ask(move |content| google_manifests(content, &registry, &repository)).await
 }

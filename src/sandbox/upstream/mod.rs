@@ -11,18 +11,18 @@
 
 mod address;
 mod builder;
-pub mod catalogue;
-pub mod cdn;
-pub mod content;
+pub(crate) mod catalogue;
+pub(crate) mod cdn;
+pub(crate) mod content;
 mod imports;
-pub mod limits;
-pub mod listing;
-pub mod quirks;
+pub(crate) mod limits;
+pub(crate) mod listing;
+pub(crate) mod quirks;
 mod registry;
 pub mod synthesis;
 #[cfg(test)]
 mod tests;
-pub mod token;
+pub(crate) mod token;
 
 use std::{
     io,

@@ -6,7 +6,7 @@
 
 /// How one registry behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// Whether a token is wanted, and from where.
     pub auth: Auth,
     /// The host that blobs are redirected to; none: they are served in place.
@@ -33,7 +33,7 @@ pub struct Manners {
 
 /// Whether a token is wanted, and from where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Auth {
+pub(crate) enum Auth {
     /// Everything can be read without.
     Open,
     /// The challenge names a token service.
@@ -51,7 +51,7 @@ pub enum Auth {
 
 /// A challenge's `service`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
+pub(crate) enum Service {
     /// The registry's host.
     Host,
     /// This name.
@@ -62,7 +62,7 @@ pub enum Service {
 
 /// A challenge's `scope`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// `repository:<name>:pull`, and a token is good for its repositories only.
     Repository,
     /// This word; a token is good for every repository.
@@ -71,7 +71,7 @@ pub enum Scope {
 
 /// What `HEAD` of a blob gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlobHead {
+pub(crate) enum BlobHead {
     /// Its size.
     Answered,
     /// 401, although `GET` with the same token works.
@@ -80,7 +80,7 @@ pub enum BlobHead {
 
 /// What a repository nobody may see answers, and one that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hidden {
+pub(crate) enum Hidden {
     /// 401 for both, so that nobody learns which it is, even with a token.
     AlwaysUnauthorized,
     /// 401 and 404.
@@ -91,7 +91,7 @@ pub enum Hidden {
 
 /// The `Content-Type` of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContentType {
+pub(crate) enum ContentType {
     /// The manifest's media type.
     Right,
     /// `text/html`, whatever it is.
@@ -100,7 +100,7 @@ pub enum ContentType {
 
 /// Whether `Accept` decides if a manifest is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accept {
+pub(crate) enum Accept {
     /// It does not.
     Ignored,
     /// A manifest of an OCI type that `Accept` does not name is 404.
@@ -109,7 +109,7 @@ pub enum Accept {
 
 /// What `tags/list` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagList {
+pub(crate) enum TagList {
     /// Names.
     Names,
     /// Names, and digests, sizes and times in a field `manifest`.
@@ -118,7 +118,7 @@ pub enum TagList {
 
 /// Whether the referrers API is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Referrers {
+pub(crate) enum Referrers {
     /// It is.
     Native,
     /// 404: clients look for the fallback tag.
@@ -127,7 +127,7 @@ pub enum Referrers {
 
 /// Whether pulls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulls {
+pub(crate) enum Pulls {
     /// They are not.
     Free,
     /// `GET` of a manifest counts, and headers tell what is left.
@@ -154,7 +154,7 @@ const fn token(host: Option<&'static str>, path: &'static str, service: Service)
 }
 
 /// The manners of the registry at `host`, when it is asked for `repository`.
-pub fn of(host: &str, repository: &str) -> Manners {
+pub(crate) fn of(host: &str, repository: &str) -> Manners {
     match host {
         "docker.io" => Manners {
             auth: token(Some("auth.docker.io"), "/token", Service::Named("registry.docker.io")),
@@ -228,7 +228,7 @@ fn google(host: &str, repository: &str) -> Manners {
 }
 
 /// The host under the name it is known by here: Docker Hub has several.
-pub fn canonical(host: &str) -> &str {
+pub(crate) fn canonical(host: &str) -> &str {
     match host {
         "registry-1.docker.io" | "index.docker.io" | "registry.hub.docker.com" => "docker.io",
         host => host,
@@ -238,7 +238,7 @@ pub fn canonical(host: &str) -> &str {
 /// The registry whose token service this host and path are; `None` where it is none.
 ///
 /// The host is the service's own, as in the realm; the path has no trailing slash.
-pub fn token_service(host: &str, path: &str) -> Option<String> {
+pub(crate) fn token_service(host: &str, path: &str) -> Option<String> {
     if host == "auth.docker.io" {
         return (path == "/token").then(|| "docker.io".to_owned());
     }

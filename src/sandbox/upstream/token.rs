@@ -24,11 +24,11 @@ use super::quirks::{Auth, Scope, Service};
 use crate::model::Digest;
 
 /// How long a token is good. Docker Hub's are; most others' are, too.
-pub const LIFETIME: Duration = Duration::from_secs(300);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Tokens handed out and not yet ended.
 #[derive(Debug, Default)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     state: Mutex<State>,
 }
 
@@ -40,7 +40,7 @@ struct State {
 
 /// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The registry; none: whichever its scopes name, for clients that know loopback only.
     registry: Option<String>,
     scopes: Vec<String>,
@@ -51,7 +51,7 @@ pub struct Grant {
 
 /// What became of a request's `Authorization`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// It may go on; the account, where it is not anonymous.
     Granted(Option<String>),
     /// There is no token, or none that is good here any more.
@@ -64,7 +64,7 @@ impl Tokens {
     /// Answers the token service of `registry`: `GET` with `service` and any number of `scope`s.
     ///
     /// Without a registry the token is good for all of them, within its scopes.
-    pub fn issue(
+    pub(crate) fn issue(
         &self,
         registry: Option<&str>,
         query: &str,
@@ -118,7 +118,7 @@ impl Tokens {
     }
 
     /// Whether the request may read this repository of this registry.
-    pub fn access(&self, auth: Auth, wanted: &Wanted<'_>, headers: &HeaderMap) -> Access {
+    pub(crate) fn access(&self, auth: Auth, wanted: &Wanted<'_>, headers: &HeaderMap) -> Access {
         let Auth::Token { scope, .. } = auth else { return Access::Granted(None) };
         let grant = bearer(headers).and_then(|token| self.lock().grants.get(token).cloned());
         let Some(grant) = grant else { return Access::Unauthorized };
@@ -135,7 +135,7 @@ impl Tokens {
     }
 
     /// Ends every token handed out so far.
-    pub fn end_all(&self) {
+    pub(crate) fn end_all(&self) {
         self.lock().grants.clear();
     }
 
@@ -157,7 +157,7 @@ impl Grant {
 
 /// What a request is after.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The registry's host.
     pub registry: &'a str,
     /// The repository; none for `/v2/` itself.
@@ -165,7 +165,12 @@ pub struct Wanted<'a> {
 }
 
 /// The value of `WWW-Authenticate`, with the token service at `realm`; `None` where no token is wanted.
-pub fn challenge(auth: Auth, wanted: &Wanted<'_>, realm: &str, access: &Access) -> Option<String> {
+pub(crate) fn challenge(
+    auth: Auth,
+    wanted: &Wanted<'_>,
+    realm: &str,
+    access: &Access,
+) -> Option<String> {
     let Auth::Token { service, scope, .. } = auth else { return None };
     let mut value = format!("Bearer realm=\"{realm}\"");
     let mut add = |name: &str, text: &str| {
@@ -200,7 +205,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// User name and password of a `Basic` header.
-pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let decoded = STANDARD.decode(authorization(headers, "basic")?).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, password) = text.split_once(':')?;
