@@ -18,8 +18,8 @@ use clap::{
 pub use self::pull_through::PullThrough;
 use crate::{
     model::{
-        Attestations, Error, Kind, Locator, NameError, Platform, Platforms, Result, Shape,
-        Signatures, Want,
+        Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms, Result,
+        Shape, Signatures,
     },
     output::{
         log::{LogFormat, Verbosity},
@@ -230,11 +230,11 @@ pub struct PlanArgs {
 #[derive(Debug, Args)]
 pub struct CopyArgs {
     /// The image: a reference with a tag, a digest, or both; or `oci:DIR[:TAG]`, an OCI layout
-    #[arg(value_parser = name::<Locator>)]
-    pub source: Locator,
+    #[arg(value_parser = name::<ImageLocation>)]
+    pub source: ImageLocation,
     /// Where it goes: a reference in ECR or in any other registry; or `oci:DIR[:TAG]`
-    #[arg(value_parser = name::<Locator>)]
-    pub destination: Locator,
+    #[arg(value_parser = name::<ImageLocation>)]
+    pub destination: ImageLocation,
     /// Copy only this platform, like `linux/arm64`; repeatable [default: all]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = name::<Platform>)]
     pub platforms: Vec<Platform>,
@@ -260,7 +260,7 @@ impl CopyArgs {
     ///
     /// # Errors
     /// [`Kind::Configuration`] when several platforms are to be one image.
-    pub fn want(&self) -> Result<Want> {
+    pub fn want(&self) -> Result<Filter> {
         if self.flatten && self.platforms.len() != 1 {
             return Err(Error::new(
                 Kind::Configuration,
@@ -271,12 +271,12 @@ impl CopyArgs {
             )
             .hint("give exactly one `--platform`"));
         }
-        Ok(Want {
+        Ok(Filter {
             platforms: Platforms::only(self.platforms.iter().cloned()).unwrap_or_default(),
             attestations: self.attestations,
             signatures: self.signatures.clone(),
             shape: if self.flatten { Shape::Flat } else { Shape::Index },
-            ..Want::default()
+            ..Filter::default()
         })
     }
 }

@@ -9,13 +9,13 @@ use std::{path::Path, sync::Arc, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use ecr_mirror::{
     config::Config,
-    engine::{Intent, Options, Shutdown},
+    engine::{Mode, Options, Shutdown},
     model::{
         event::{Event, Observer},
         outcome::{Outcome, Report},
     },
     run::{
-        registries::World,
+        registries::Registries,
         sync::{Wanted, Work, carry_out},
     },
     sandbox::{self, Sandbox},
@@ -84,9 +84,9 @@ async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
 }
 
 async fn mirror(sandbox: &Sandbox, toml: &str) -> Result<Report> {
-    let world = World::at(sandbox.address(), TRANSFERS)?;
+    let world = Registries::at(sandbox.address(), TRANSFERS)?;
     let config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None)?;
-    let options = Options { intent: Intent::Mirror, transfers: TRANSFERS };
+    let options = Options { intent: Mode::Mirror, transfers: TRANSFERS };
     let work = Work { config: &config, wanted: Wanted::all(&config), options };
     let report = carry_out(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
     ensure!(report.exit == 0, "the run ended with {}: {:?}", report.exit, report.totals);

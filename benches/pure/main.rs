@@ -15,7 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ecr_mirror::{
     config::Config,
     model::{
-        Digest, Manifest, Platforms, RawManifest, Reference, Want,
+        Digest, Filter, Manifest, Platforms, RawManifest, Reference,
         filter::{self, Filtered},
     },
 };
@@ -74,7 +74,7 @@ fn index() -> RawManifest {
     RawManifest::new(index.to_string().into(), None).expect("it is an index")
 }
 
-fn filtered(raw: &RawManifest, want: &Want) -> Filtered {
+fn filtered(raw: &RawManifest, want: &Filter) -> Filtered {
     let Ok(Manifest::Index(index)) = raw.read() else { panic!("it is an index") };
     let filtered = filter::filter(raw, &index, want, &HashMap::new()).expect("it can be filtered");
     filter::annotated(filtered, raw.digest(), want).expect("it can be annotated")
@@ -84,7 +84,7 @@ fn platforms(criterion: &mut Criterion) {
     let raw = index();
     let two = ["linux/amd64", "linux/arm64"].map(|name| name.parse().expect("a platform"));
     let platforms = Platforms::only(two).expect("two of them");
-    let want = Want { platforms, ..Want::default() };
+    let want = Filter { platforms, ..Filter::default() };
     assert_eq!(filtered(&raw, &want).kept.len(), 4, "two images with their attestations stay");
     criterion.bench_function("filter 2 of 10 platforms", |bencher| {
         bencher.iter(|| filtered(black_box(&raw), &want));

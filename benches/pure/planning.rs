@@ -11,14 +11,14 @@ use std::{
 use bytes::Bytes;
 use criterion::Criterion;
 use ecr_mirror::{
-    engine::{End, Intent, Mirror, Options, Shutdown, Sides, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
     model::{
-        Descriptor, DestinationId, Digest, Error, Image, Kind, Origin, Pointer, RawManifest,
-        Repository, Result, Site, Tag, Target, Want, event::Silent, outcome::Outcome,
+        Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
+        RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
     },
     remote::{
-        Allowance, Body, ByteStream, Destination, Meters, Mount, Mounting, Mutability, Session,
-        Source,
+        Allowance, Body, ByteStream, Destination, Mount, Mounting, Mutability, SideContexts,
+        Source, UploadSession,
     },
 };
 
@@ -45,7 +45,7 @@ impl Source for Memory {
         Ok(self.tags[tag].clone())
     }
 
-    async fn manifest(&self, _: &Repository, _: &Pointer) -> Result<RawManifest> {
+    async fn manifest(&self, _: &Repository, _: &TagOrDigest) -> Result<RawManifest> {
         Ok(self.manifest.clone())
     }
 
@@ -126,7 +126,7 @@ impl Destination for Memory {
         &self,
         _: &Repository,
         _: &Descriptor,
-    ) -> impl Future<Output = Result<Session>> + Send {
+    ) -> impl Future<Output = Result<UploadSession>> + Send {
         unasked()
     }
 
@@ -134,7 +134,7 @@ impl Destination for Memory {
         &self,
         _: &Repository,
         _: &Descriptor,
-        _: Session,
+        _: UploadSession,
         _: Body,
     ) -> impl Future<Output = Result<()>> + Send {
         unasked()
@@ -176,7 +176,7 @@ fn tag(at: usize) -> Tag {
 
 /// Plans all of them, over a hundred repositories.
 async fn planned(destination: Memory) -> Summary {
-    let site = |host: &str| Site::Registry(host.parse().expect("it is a host"));
+    let site = |host: &str| Location::Registry(host.parse().expect("it is a host"));
     let image = |at: usize| {
         let repository: Repository = format!("team/app{}", at % 100).parse().expect("a name");
         let at = tag(at);
@@ -185,20 +185,25 @@ async fn planned(destination: Memory) -> Summary {
             origin: Origin {
                 site: site("source.example"),
                 repository: repository.clone(),
-                at: Pointer::Tag(at.clone()),
+                at: TagOrDigest::Tag(at.clone()),
             },
             targets: vec![Target { destination: DestinationId(0), repository, tag: at }],
-            want: Want::default(),
+            want: Filter::default(),
         }
     };
-    let end = End { site: site("destination.example"), destination };
-    let sides = Sides {
+    let end = Endpoint { site: site("destination.example"), destination };
+    let sides = Endpoints {
         sources: [(site("source.example"), (Arc::new(registry(None)), 0))].into(),
         destinations: vec![Arc::new(end)],
     };
-    let options = Options { intent: Intent::Plan, transfers: 32 };
-    let mirror =
-        Mirror::new(sides, &Meters::default(), options, Arc::new(Silent), Shutdown::default());
+    let options = Options { intent: Mode::Plan, transfers: 32 };
+    let mirror = Mirror::new(
+        sides,
+        &SideContexts::default(),
+        options,
+        Arc::new(Silent),
+        Shutdown::default(),
+    );
     Arc::new(mirror).run((0..TAGS).map(image).collect()).await
 }
 

@@ -126,7 +126,7 @@ fn copy_wants_what_its_options_say() {
         let Command::Copy(copy) = cli.command else { panic!("not a copy") };
         copy.want()
     };
-    assert_eq!(want("").unwrap(), Want::default());
+    assert_eq!(want("").unwrap(), Filter::default());
     assert_eq!(
         want(" --platform linux/arm64 --platform linux/amd64 --attestations drop")
             .unwrap()

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::mirror;
 use crate::{
     cli::{CopyArgs, Global},
-    config::{Account, Aws, Config, Destination, Repositories},
-    engine::{Intent, Options},
+    config::{AccountSettings, Aws, Config, DestinationConfig, RepositoryRules},
+    engine::{Mode, Options},
     layout,
     model::{
-        DestinationId, Digest, Error, Image, Kind, Locator, Naming, Origin, Pointer, Reference,
-        Repository, Result, Site, Tag, Target,
+        DestinationId, Digest, Error, Image, ImageLocation, Kind, Location, Naming, Origin,
+        Reference, Repository, Result, Tag, TagOrDigest, Target,
     },
     output::{Screen, json, table},
     run::sync::{Wanted, Work},
@@ -21,16 +21,16 @@ use crate::{
 /// # Errors
 /// When nothing was attempted.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
-    let from = End::of(&args.source).settled().await?;
-    let to = End::of(&args.destination);
+    let from = CopyEnd::of(&args.source).settled().await?;
+    let to = CopyEnd::of(&args.destination);
     let config = Config {
-        destinations: vec![Destination {
+        destinations: vec![DestinationConfig {
             name: to.site.to_string(),
             registry: to.site.clone(),
             prefix: None,
             aws: Aws::default(),
-            repositories: Repositories::default(),
-            account: Account::default(),
+            repositories: RepositoryRules::default(),
+            account: AccountSettings::default(),
         }],
         registries: BTreeMap::new(),
         entries: Vec::new(),
@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
         warnings: Vec::new(),
     };
     let image = image(&args, from, to)?;
-    let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
+    let options = Options { intent: Mode::Mirror, transfers: args.concurrency };
     let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
     let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
@@ -49,29 +49,29 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
 }
 
 /// One end of the copy, as far as it is written.
-struct End {
-    site: Site,
+struct CopyEnd {
+    site: Location,
     repository: Option<Repository>,
     tag: Option<Tag>,
     digest: Option<Digest>,
 }
 
-impl End {
-    fn of(locator: &Locator) -> Self {
+impl CopyEnd {
+    fn of(locator: &ImageLocation) -> Self {
         match locator.clone() {
-            Locator::Registry(Reference { host, repository, tag, digest }) => {
+            ImageLocation::Registry(Reference { host, repository, tag, digest }) => {
                 Self { site: host.into(), repository: Some(repository), tag, digest }
             }
-            Locator::Layout { directory, repository, tag } => {
+            ImageLocation::Layout { directory, repository, tag } => {
                 let naming = Naming::with(repository.as_ref());
-                Self { site: Site::Layout { directory, naming }, repository, tag, digest: None }
+                Self { site: Location::Layout { directory, naming }, repository, tag, digest: None }
             }
         }
     }
 
     /// The same with the image of a layout that has only one, where none is named.
     async fn settled(mut self) -> Result<Self> {
-        if let (Site::Layout { directory, naming }, None) = (&mut self.site, &self.tag) {
+        if let (Location::Layout { directory, naming }, None) = (&mut self.site, &self.tag) {
             let (digest, name) = layout::only_image(directory).await?;
             match name.map(|name| Naming::parse(&name)) {
                 Some(Ok((repository, tag))) => {
@@ -86,7 +86,7 @@ impl End {
 }
 
 /// The one image; its tag at the destination is the source's where none is written.
-fn image(args: &CopyArgs, from: End, to: End) -> Result<Image> {
+fn image(args: &CopyArgs, from: CopyEnd, to: CopyEnd) -> Result<Image> {
     if let Some(digest) = &to.digest {
         let problem = format!("the destination `{}` names a digest", args.destination);
         return Err(Error::new(Kind::Configuration, problem)
@@ -94,7 +94,7 @@ fn image(args: &CopyArgs, from: End, to: End) -> Result<Image> {
     }
     let named = to.tag.or_else(|| from.tag.clone());
     let (at, tag) = match (from.digest, named) {
-        (Some(digest), Some(tag)) => (Pointer::Digest(digest), tag),
+        (Some(digest), Some(tag)) => (TagOrDigest::Digest(digest), tag),
         (Some(_), None) => {
             let problem = format!("`{}` tells no tag for the destination", args.source);
             return Err(Error::new(Kind::Configuration, problem)
@@ -102,7 +102,7 @@ fn image(args: &CopyArgs, from: End, to: End) -> Result<Image> {
         }
         (None, named) => {
             let tag = from.tag.unwrap_or_else(latest);
-            (Pointer::Tag(tag.clone()), named.unwrap_or(tag))
+            (TagOrDigest::Tag(tag.clone()), named.unwrap_or(tag))
         }
     };
     // a layout of one repository does not say which
@@ -137,11 +137,11 @@ mod tests {
     fn copied(source: &str, destination: &str) -> Result<String> {
         let cli = Cli::try_parse_from(["ecr-mirror", "copy", source, destination]).unwrap();
         let Command::Copy(args) = cli.command else { panic!("a copy") };
-        let (from, to) = (End::of(&args.source), End::of(&args.destination));
+        let (from, to) = (CopyEnd::of(&args.source), CopyEnd::of(&args.destination));
         let site = to.site.clone();
         let image = image(&args, from, to)?;
         let target = &image.targets[0];
-        let at = Pointer::Tag(target.tag.clone());
+        let at = TagOrDigest::Tag(target.tag.clone());
         Ok(format!("{} to {}", image.origin, site.reference(&target.repository, &at)))
     }
 

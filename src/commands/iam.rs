@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use super::configuration;
 use crate::{
     cli::{Global, IamPolicy},
-    config::{Cache, CachedPlace, Config, Destination, Entry, Tags},
+    config::{Cache, CacheTarget, Config, DestinationConfig, Entry, Tags},
     model::{Create, DestinationId, EcrHost, Repository, Result},
     output::Screen,
 };
-use mirror::{Listing, Mounts, Pull, Push, Tagging, Warm, mirror};
+use mirror::{Mounts, PullGrant, PushGrant, TagListingApi, Tagging, WarmGrant, mirror};
 use pull::{Node, pull};
 use pull_through::{Caching, pull_through};
 
@@ -38,8 +38,8 @@ pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result
 }
 
 /// What the configuration writes to registries that are ECR's by name.
-fn pushes(config: &Config) -> Vec<Push> {
-    let push = |(at, destination, registry): (DestinationId, &Destination, EcrHost)| {
+fn pushes(config: &Config) -> Vec<PushGrant> {
+    let push = |(at, destination, registry): (DestinationId, &DestinationConfig, EcrHost)| {
         let places = config.entries.iter().flat_map(|entry| &entry.places);
         let here = places.filter(|place| place.destination == at);
         let repositories: BTreeSet<Repository> =
@@ -49,7 +49,7 @@ fn pushes(config: &Config) -> Vec<Push> {
             return None;
         }
         let mounts = repositories.len() > 1 && destination.account.blob_mounting != Some(false);
-        Some(Push {
+        Some(PushGrant {
             registry,
             mounts: if mounts { Mounts::Possible } else { Mounts::Never },
             repositories: repositories.into_iter().collect(),
@@ -61,9 +61,11 @@ fn pushes(config: &Config) -> Vec<Push> {
 }
 
 /// The destinations that are registries of ECR by name.
-fn registries(config: &Config) -> impl Iterator<Item = (DestinationId, &Destination, EcrHost)> {
+fn registries(
+    config: &Config,
+) -> impl Iterator<Item = (DestinationId, &DestinationConfig, EcrHost)> {
     let registry = |(at, destination): (usize, _)| {
-        let destination: &Destination = destination;
+        let destination: &DestinationConfig = destination;
         let registry = destination.registry.host().and_then(EcrHost::parse)?;
         Some((DestinationId(at), destination, registry))
     };
@@ -111,18 +113,18 @@ fn caches(config: &Config, at: DestinationId) -> impl Iterator<Item = (usize, &C
 
 /// The secrets that the configuration names.
 fn secrets(config: &Config) -> Vec<String> {
-    let arn = |registry: &crate::config::Registry| match &registry.credentials {
-        Some(crate::config::Credentials::Secret(arn)) => Some(arn.clone()),
+    let arn = |registry: &crate::config::RegistryConfig| match &registry.credentials {
+        Some(crate::config::CredentialSource::Secret(arn)) => Some(arn.clone()),
         _ => None,
     };
     config.registries.values().filter_map(arn).collect()
 }
 
 /// What the configuration has ECR cache, as `sync` pulls it.
-fn warms(config: &Config) -> Vec<Warm> {
-    let warm = |place: &CachedPlace| {
+fn warms(config: &Config) -> Vec<WarmGrant> {
+    let warm = |place: &CacheTarget| {
         let tags = config.caches[place.cache].gives_tags();
-        Some(Warm {
+        Some(WarmGrant {
             registry: config
                 .destination(place.destination)
                 .registry
@@ -136,17 +138,17 @@ fn warms(config: &Config) -> Vec<Warm> {
 }
 
 /// What the configuration reads from registries that are ECR's.
-fn pulls(config: &Config) -> Vec<Pull> {
+fn pulls(config: &Config) -> Vec<PullGrant> {
     let pull = |entry: &Entry| {
         let registry = EcrHost::parse(&entry.host)?;
         let tags = match (&entry.tags, entry.places.is_empty()) {
-            (Tags::Selected(_), false) => Listing::Needed,
+            (Tags::Selected(_), false) => TagListingApi::Needed,
             // ECR reads it by itself
-            (Tags::Selected(_), true) => Listing::Only,
-            (Tags::Exact(_) | Tags::Pinned { .. }, false) => Listing::Never,
+            (Tags::Selected(_), true) => TagListingApi::Only,
+            (Tags::Exact(_) | Tags::Pinned { .. }, false) => TagListingApi::Never,
             (Tags::Exact(_) | Tags::Pinned { .. }, true) => return None,
         };
-        Some(Pull { registry, repositories: vec![entry.repository.clone()], tags })
+        Some(PullGrant { registry, repositories: vec![entry.repository.clone()], tags })
     };
     config.entries.iter().filter_map(pull).collect()
 }

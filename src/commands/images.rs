@@ -10,15 +10,15 @@ use super::configuration;
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Image, Kind, Pointer, Result},
+    model::{Error, Image, Kind, Result, TagOrDigest},
     output::{
         Screen, error,
-        progress::Watch,
+        progress::ProgressView,
         table::{self, Line},
     },
     run::{
-        registries::World,
-        select_images::{Cached, Item, expand, offline},
+        registries::Registries,
+        select_images::{CacheItem, SelectedItem, expand, offline},
     },
 };
 
@@ -52,9 +52,9 @@ async fn asked<'a>(
     global: &Global,
     screen: &Screen,
     (config, entries): (&Config, &[&'a Entry]),
-) -> Result<Vec<Item<'a>>> {
-    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let watch = Watch::start(global.progress(), screen);
+) -> Result<Vec<SelectedItem<'a>>> {
+    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let watch = ProgressView::start(global.progress(), screen);
     let items = expand(&world, config, entries, &*watch.observer()).boxed().await;
     drop(watch);
     world.close().await;
@@ -62,13 +62,15 @@ async fn asked<'a>(
 }
 
 /// The images, and what cannot be listed.
-fn listed(config: &Config, items: Vec<Item<'_>>) -> (Vec<Row>, Vec<Error>) {
+fn listed(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Error>) {
     let (mut listed, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item {
-            Item::Image(chosen) => listed.extend(rows(config, &chosen.image, &chosen.source)),
-            Item::Cached(cached) => listed.push(cached_row(config, cached)),
-            Item::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
+            SelectedItem::Image(chosen) => {
+                listed.extend(rows(config, &chosen.image, &chosen.source))
+            }
+            SelectedItem::Cached(cached) => listed.push(cached_row(config, cached)),
+            SelectedItem::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
                 let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
                 let error = match row.error {
                     Some(cause) => error.because(Error::new(Kind::NotFound, cause)),
@@ -83,7 +85,7 @@ fn listed(config: &Config, items: Vec<Item<'_>>) -> (Vec<Row>, Vec<Error>) {
 
 /// One image at one destination.
 #[derive(Debug, Serialize)]
-struct Row {
+struct ImageRow {
     name: String,
     source: String,
     /// The reference to pull.
@@ -94,25 +96,25 @@ struct Row {
 
 /// What is printed: version 1 of this format.
 #[derive(Debug, Serialize)]
-struct Listing {
+struct ImagesDocument {
     version: u32,
-    images: Vec<Row>,
+    images: Vec<ImageRow>,
 }
 
 /// A row for each destination of the image.
-fn rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
-    let row = |target: &crate::model::Target| Row {
+fn rows(config: &Config, image: &Image, source: &str) -> Vec<ImageRow> {
+    let row = |target: &crate::model::Target| ImageRow {
         name: image.name.clone(),
         source: source.to_owned(),
         destination: (config.destination(target.destination).registry)
-            .reference(&target.repository, &Pointer::Tag(target.tag.clone())),
+            .reference(&target.repository, &TagOrDigest::Tag(target.tag.clone())),
         via: "mirrored",
     };
     image.targets.iter().map(row).collect()
 }
 
-fn cached_row(config: &Config, cached: Cached<'_>) -> Row {
-    Row {
+fn cached_row(config: &Config, cached: CacheItem<'_>) -> ImageRow {
+    ImageRow {
         name: cached.entry.name.clone(),
         destination: cached.reference(config),
         source: cached.source,
@@ -120,21 +122,22 @@ fn cached_row(config: &Config, cached: Cached<'_>) -> Row {
     }
 }
 
-fn json(images: Vec<Row>) -> String {
-    let listing = Listing { version: 1, images };
+fn json(images: Vec<ImageRow>) -> String {
+    let listing = ImagesDocument { version: 1, images };
     serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
 }
 
 /// A reference that is shortened cannot be pulled: where there is no room for it in a row, it has a
 /// line of its own.
-fn table(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
+fn table(out: &mut dyn Write, rows: &[ImageRow], width: Option<usize>) -> io::Result<()> {
     let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
     if width.is_none_or(|width| widest(rows, &header) <= width) {
-        let line = |row: &Row| Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() };
+        let line =
+            |row: &ImageRow| Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() };
         let lines: Vec<Line> = rows.iter().map(line).collect();
         return table::grid(out, &header, &lines, None);
     }
-    let line = |row: &Row| Line {
+    let line = |row: &ImageRow| Line {
         cells: [&row.name, &row.source, row.via].map(Into::into).into(),
         notes: vec![row.destination.clone()],
     };
@@ -142,12 +145,12 @@ fn table(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<
     table::grid(out, &["NAME", "SOURCE", "VIA"], &lines, width)
 }
 
-fn cells(row: &Row) -> [&str; 4] {
+fn cells(row: &ImageRow) -> [&str; 4] {
     [&row.name, &row.source, &row.destination, row.via]
 }
 
 /// How wide the table is with everything in it.
-fn widest(rows: &[Row], header: &[&str; 4]) -> usize {
+fn widest(rows: &[ImageRow], header: &[&str; 4]) -> usize {
     let column = |at: usize| {
         let texts = rows.iter().map(|row| cells(row)[at]).chain([header[at]]);
         texts.map(|text| text.chars().count()).max().unwrap_or_default()
@@ -160,16 +163,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::CachedPlace;
+    use crate::config::CacheTarget;
 
-    fn rows_of(config: &Config) -> Vec<Row> {
+    fn rows_of(config: &Config) -> Vec<ImageRow> {
         let entries: Vec<&Entry> = config.entries.iter().collect();
         let (rows, failures) = listed(config, offline(&entries).unwrap());
         assert!(failures.is_empty());
         rows
     }
 
-    fn mirrored() -> Vec<Row> {
+    fn mirrored() -> Vec<ImageRow> {
         let text = "[[destination]]\nregistry = \"a.example\"\nprefix = \"mirror\"\n\
              [[destination]]\nregistry = \"b.example\"\n\
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
@@ -203,7 +206,7 @@ mod tests {
         );
         let mut config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
         for (entry, mirrored) in config.entries.iter_mut().zip([1, 0]) {
-            let cached = entry.places.split_off(mirrored).into_iter().map(|place| CachedPlace {
+            let cached = entry.places.split_off(mirrored).into_iter().map(|place| CacheTarget {
                 destination: place.destination,
                 cache: 0,
                 repository: format!("quay/{}", entry.repository).parse().unwrap(),

@@ -21,10 +21,10 @@ use crate::{
     config::Config,
     engine::Shutdown,
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, log, progress::Watch},
+    output::{Screen, error, log, progress::ProgressView},
     run::{
-        lock_file::Lock,
-        registries::World,
+        lock_file::LockFile,
+        registries::Registries,
         sync::{Work, carry_out_locking},
     },
 };
@@ -92,13 +92,13 @@ pub(crate) async fn mirror(
     screen: &Screen,
     work: Work<'_>,
     deadline: Option<Instant>,
-) -> Result<(Report, Lock)> {
-    let world = World::open(global.sandbox.as_deref(), work.options.transfers).await?;
-    let watch = Watch::start(global.progress(), screen);
+) -> Result<(Report, LockFile)> {
+    let world = Registries::open(global.sandbox.as_deref(), work.options.transfers).await?;
+    let watch = ProgressView::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
         report = carry_out_locking(&world, work, watch.observer(), &shutdown) => report,
-        failed = shutdown.heed_signals() => match failed {
+        failed = shutdown.watch_signals() => match failed {
             Err(cause) => {
                 return Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause));
             }
@@ -113,7 +113,7 @@ pub(crate) async fn mirror(
 
 async fn heed(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
     match deadline {
-        Some(at) => shutdown.heed_deadline(at).await,
+        Some(at) => shutdown.watch_deadline(at).await,
         None => pending().await,
     }
 }

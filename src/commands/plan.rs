@@ -3,7 +3,7 @@
 use super::{configuration, mirror, warn};
 use crate::{
     cli::{Global, PlanArgs},
-    engine::{Intent, Options},
+    engine::{Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
     run::sync::{Wanted, Work},
@@ -21,7 +21,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
     warn(screen, &config);
     let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let intent = if args.resolve { Intent::Plan } else { Intent::PlanWithoutPulls };
+    let intent = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
     let options = Options { intent, transfers: TRANSFERS };
     let work = Work { config: &config, wanted, options };
     let (report, _) = mirror(global, screen, work, None).await?;

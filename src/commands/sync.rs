@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{configuration, mirror};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
-    engine::{Intent, Options},
+    engine::{Mode, Options},
     model::{Error, Kind, Result},
     output::{Screen, error, file, json, table},
     run::sync::{Wanted, Work},
@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let options = Options { intent: Intent::Mirror, transfers: args.concurrency };
+    let options = Options { intent: Mode::Mirror, transfers: args.concurrency };
     let work = Work { config: &config, wanted, options };
     let (report, lock) = mirror(global, screen, work, deadline).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));

@@ -1,7 +1,7 @@
 //! `[destination.account]`: settings of a whole account and region, untouched unless written.
 
 use super::{
-    Account,
+    AccountSettings,
     document::{Keys, Table, Text},
     problem::Problem,
 };
@@ -24,10 +24,12 @@ const SCANNING: Keys = Keys {
 const MAX_WILDCARDS: usize = 100;
 
 /// Reads the table inside a destination.
-pub(super) fn read(destination: &Table<'_>) -> Result<Account, Problem> {
-    let Some(table) = destination.table("account", &KEYS)? else { return Ok(Account::default()) };
+pub(super) fn read(destination: &Table<'_>) -> Result<AccountSettings, Problem> {
+    let Some(table) = destination.table("account", &KEYS)? else {
+        return Ok(AccountSettings::default());
+    };
     let switch = |key| Ok(table.switch(key)?.map(|(on, _)| on));
-    Ok(Account {
+    Ok(AccountSettings {
         blob_mounting: switch("blob_mounting")?,
         pull_time_exclusion: switch("pull_time_exclusion")?,
         scanning: scanning(&table)?,

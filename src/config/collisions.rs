@@ -11,16 +11,16 @@ use super::{
     entry::ReadEntry,
     problem::{Problem, Span, line_of},
 };
-use crate::model::{EcrHost, Image, Pointer, Repository, Site, Tag};
+use crate::model::{EcrHost, Image, Location, Repository, Tag, TagOrDigest};
 
 /// The registry or layout behind a name: each has several.
-pub(super) fn registry(site: &Site) -> String {
+pub(super) fn registry(site: &Location) -> String {
     let host = match site {
-        Site::Layout { directory, .. } => {
+        Location::Layout { directory, .. } => {
             let steps = directory.components().filter(|step| *step != Component::CurDir);
             return format!("oci:{}", steps.collect::<PathBuf>().display());
         }
-        Site::Registry(host) => host,
+        Location::Registry(host) => host,
     };
     match EcrHost::parse(host) {
         Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
@@ -71,7 +71,7 @@ pub(super) fn between_images(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<
                 let registry = registry(site);
                 let onto_itself = registry == source
                     && target.repository == read.entry.repository
-                    && image.origin.at == Pointer::Tag(target.tag.clone());
+                    && image.origin.at == TagOrDigest::Tag(target.tag.clone());
                 if onto_itself {
                     problems.push(
                         Problem::at(&read.source, ONTO_ITSELF)
@@ -106,14 +106,15 @@ pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, Str
             let origin = &image.origin;
             if place == registry(&origin.site)
                 && target.repository == origin.repository
-                && origin.at == Pointer::Tag(target.tag.clone())
+                && origin.at == TagOrDigest::Tag(target.tag.clone())
             {
                 wrong.insert(at, ONTO_ITSELF.to_owned());
             }
             let Some(first) = written.insert((place, &target.repository, &target.tag), at) else {
                 continue;
             };
-            let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
+            let destination =
+                site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone()));
             for (one, other) in [(first, at), (at, first)] {
                 let other = &images[other].origin;
                 wrong.insert(one, format!("{other} would write {destination}, too"));

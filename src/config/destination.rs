@@ -3,12 +3,12 @@
 use url::Url;
 
 use super::{
-    Aws, Destination, Surroundings, account, arn,
+    Aws, DestinationConfig, FileContext, account, arn,
     document::{Keys, Table, Text, in_backticks, nearest},
     problem::{Problem, Span},
     repositories,
 };
-use crate::model::{DestinationId, EcrHost, NameError, Site};
+use crate::model::{DestinationId, EcrHost, Location, NameError};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -27,7 +27,7 @@ pub(super) const KEYS: Keys = Keys {
 
 /// A destination and where it is written.
 pub(super) struct ReadDestination {
-    pub(super) destination: Destination,
+    pub(super) destination: DestinationConfig,
     /// Its name, or the registry that stands for one.
     pub(super) name: Span,
     /// Its name, where no variable is in it.
@@ -37,13 +37,13 @@ pub(super) struct ReadDestination {
 
 pub(super) fn read(
     table: &Table<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
 ) -> Result<ReadDestination, Problem> {
     let Some(registry) = table.text("registry")? else {
         return Err(Problem::at(&table.span, "has no `registry`")
             .hint("write `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
     };
-    let site: Site = registry.parse()?;
+    let site: Location = registry.parse()?;
     let name = table.word("name")?;
     let prefix = table.text("prefix")?.map(|text| text.parse()).transpose()?;
     let aws = aws(table)?;
@@ -57,7 +57,7 @@ pub(super) fn read(
         name: named.span.clone(),
         name_as_written: named.as_written().map(str::to_owned),
         registry: registry.span.clone(),
-        destination: Destination {
+        destination: DestinationConfig {
             name: name.map_or_else(|| site.to_string(), |name| name.to_string()),
             registry: site.below(around.directory),
             prefix,
@@ -93,7 +93,7 @@ fn endpoint(text: &Text) -> Result<Url, Problem> {
 }
 
 /// What only means something to AWS, on a registry that is not its.
-fn refuse_keys(table: &Table<'_>, site: &Site) -> Result<(), Problem> {
+fn refuse_keys(table: &Table<'_>, site: &Location) -> Result<(), Problem> {
     let (what, hint) = match (site.host(), table.place("endpoint_url")) {
         (None, _) => ("an OCI layout", ""),
         (Some(host), None) if EcrHost::parse(host).is_none() => {

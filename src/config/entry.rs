@@ -5,10 +5,11 @@ use super::{
     document::{Keys, Table, Text},
     problem::{Problem, Span},
     select,
-    via::{self, Way},
+    via::{self, RouteKey},
 };
 use crate::model::{
-    Attestations, Digest, MissingPlatform, Platforms, Reference, Shape, Signatures, Tag, Via, Want,
+    Attestations, Delivery, Digest, Filter, MissingPlatform, Platforms, Reference, Shape,
+    Signatures, Tag,
 };
 
 const DEFAULTS: Keys = Keys {
@@ -49,25 +50,25 @@ pub(super) struct ReadEntry {
 
 /// The keys that an image and the defaults share; `None` where one is not written.
 #[derive(Default)]
-pub(super) struct Wishes {
+pub(super) struct ImageKeys {
     platforms: Option<Platforms>,
     missing: Option<MissingPlatform>,
     attestations: Option<Attestations>,
     signatures: Option<Signatures>,
     flatten: Option<(bool, Span)>,
-    via: Option<Via>,
+    via: Option<Delivery>,
 }
 
 /// What holds for every image that does not say otherwise.
-pub(super) fn defaults(root: &Table<'_>) -> Result<Wishes, Problem> {
+pub(super) fn defaults(root: &Table<'_>) -> Result<ImageKeys, Problem> {
     match root.table("defaults", &DEFAULTS)? {
         Some(table) => wishes(&table),
-        None => Ok(Wishes::default()),
+        None => Ok(ImageKeys::default()),
     }
 }
 
-fn wishes(table: &Table<'_>) -> Result<Wishes, Problem> {
-    Ok(Wishes {
+fn wishes(table: &Table<'_>) -> Result<ImageKeys, Problem> {
+    Ok(ImageKeys {
         platforms: platforms(table)?,
         missing: table.choice(
             "missing_platform",
@@ -81,7 +82,11 @@ fn wishes(table: &Table<'_>) -> Result<Wishes, Problem> {
         flatten: table.switch("flatten")?,
         via: table.choice(
             "via",
-            &[("mirror", Via::Mirror), ("pull-through", Via::PullThrough), ("auto", Via::Auto)],
+            &[
+                ("mirror", Delivery::Mirror),
+                ("pull-through", Delivery::PullThrough),
+                ("auto", Delivery::Auto),
+            ],
         )?,
     })
 }
@@ -112,7 +117,7 @@ fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
 
 pub(super) fn read(
     table: &Table<'_>,
-    defaults: &Wishes,
+    defaults: &ImageKeys,
     tables: &Tables<'_>,
 ) -> Result<ReadEntry, Problem> {
     let Some(source) = table.text("source")? else {
@@ -122,7 +127,7 @@ pub(super) fn read(
     let reference: Reference = source.parse()?;
     let (tags, tag_spans) = tags(table, &source, &reference)?;
     let own = wishes(table)?;
-    let way = Way {
+    let way = RouteKey {
         via: own.via.or(defaults.via).unwrap_or_default(),
         span: table.place("via").unwrap_or_else(|| source.span.clone()),
     };
@@ -235,7 +240,7 @@ fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
 }
 
 /// Whether the one platform is pushed by itself.
-fn shape(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Shape, Problem> {
+fn shape(own: &ImageKeys, defaults: &ImageKeys, source: &Text) -> Result<Shape, Problem> {
     let platforms = own.platforms.as_ref().or(defaults.platforms.as_ref());
     let flatten = own.flatten.as_ref().or(defaults.flatten.as_ref());
     match (flatten, platforms) {
@@ -259,8 +264,8 @@ fn shape(own: &Wishes, defaults: &Wishes, source: &Text) -> Result<Shape, Proble
 }
 
 /// What the image says, else the defaults.
-fn want(own: Wishes, defaults: &Wishes, shape: Shape) -> Want {
-    Want {
+fn want(own: ImageKeys, defaults: &ImageKeys, shape: Shape) -> Filter {
+    Filter {
         platforms: own.platforms.or(defaults.platforms.clone()).unwrap_or_default(),
         missing: own.missing.or(defaults.missing).unwrap_or_default(),
         attestations: own.attestations.or(defaults.attestations).unwrap_or_default(),

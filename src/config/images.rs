@@ -6,7 +6,9 @@ use super::{
     Config, Entry, Tags,
     document::{in_backticks, nearest},
 };
-use crate::model::{Digest, Error, Image, Kind, NameError, Origin, Pointer, Result, Tag, Target};
+use crate::model::{
+    Digest, Error, Image, Kind, NameError, Origin, Result, Tag, TagOrDigest, Target,
+};
 
 impl Config {
     /// Those entries whose name is one of these, or matches one as a glob (`*` matches `/` too).
@@ -75,10 +77,10 @@ impl Entry {
 
     /// What is pulled of it through a cache, in the order of the tags; `None` where the source has
     /// to be asked first for its tags.
-    pub fn pulls(&self) -> Option<Vec<Pointer>> {
+    pub fn pulls(&self) -> Option<Vec<TagOrDigest>> {
         match &self.tags {
-            Tags::Exact(tags) => Some(tags.iter().cloned().map(Pointer::Tag).collect()),
-            Tags::Pinned { digest, .. } => Some(vec![Pointer::Digest(digest.clone())]),
+            Tags::Exact(tags) => Some(tags.iter().cloned().map(TagOrDigest::Tag).collect()),
+            Tags::Pinned { digest, .. } => Some(vec![TagOrDigest::Digest(digest.clone())]),
             Tags::Selected(_) => None,
         }
     }
@@ -91,11 +93,11 @@ impl Entry {
     /// When `retag` makes no tag of it, or needs the digest.
     pub fn image(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Image, NameError> {
         let at = match digest {
-            Some(digest) => Pointer::Digest(digest.clone()),
-            None => Pointer::Tag(tag.clone()),
+            Some(digest) => TagOrDigest::Digest(digest.clone()),
+            None => TagOrDigest::Tag(tag.clone()),
         };
         let tag = self.retag.apply(tag, digest)?;
-        let target = |place: &super::Place| Target {
+        let target = |place: &super::MirrorTarget| Target {
             destination: place.destination,
             repository: place.repository.clone(),
             tag: tag.clone(),

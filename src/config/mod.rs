@@ -38,17 +38,19 @@ use self::{
     problem::Problem,
     pull_through::ReadCache,
 };
-pub use crate::model::ecr_settings::{Account, Repositories};
+pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
-use crate::model::{DestinationId, Digest, EcrHost, Host, Repository, Selection, Site, Tag, Want};
+use crate::model::{
+    DestinationId, Digest, EcrHost, Filter, Host, Location, Repository, Selection, Tag,
+};
 
 /// A configuration that is known to be good.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where images go, in the order of the file; at least one.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<DestinationConfig>,
     /// How to reach registries, sources and destinations alike; only those that are written.
-    pub registries: BTreeMap<Host, Registry>,
+    pub registries: BTreeMap<Host, RegistryConfig>,
     /// What is mirrored, in the order of the file.
     pub entries: Vec<Entry>,
     /// What ECR caches by itself, in the order of the file.
@@ -60,22 +62,22 @@ pub struct Config {
 
 /// A registry that images are mirrored to.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub struct DestinationConfig {
     /// What the configuration calls it; no two have the same name.
     pub name: String,
     /// The registry, or an OCI layout.
-    pub registry: Site,
+    pub registry: Location,
     /// What goes in front of every repository.
     pub prefix: Option<Repository>,
     /// Who writes to ECR; all `None` where the registry is not ECR.
     pub aws: Aws,
     /// What happens to ECR repositories.
-    pub repositories: Repositories,
+    pub repositories: RepositoryRules,
     /// What happens to the account and region they are in.
-    pub account: Account,
+    pub account: AccountSettings,
 }
 
-impl Destination {
+impl DestinationConfig {
     /// Whether it is written to as ECR: by its name, or because an ECR API is named for it.
     pub fn is_ecr(&self) -> bool {
         self.aws.endpoint_url.is_some() || self.registry.host().and_then(EcrHost::parse).is_some()
@@ -97,9 +99,9 @@ pub struct Aws {
 
 /// How a registry is reached.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
+pub struct RegistryConfig {
     /// Who asks; `None`: Docker's own configuration, then nobody.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<CredentialSource>,
     /// A token service on another host that may have these credentials.
     pub auth_host: Option<Host>,
     /// Asked first for content by digest, in this order.
@@ -116,7 +118,7 @@ pub struct Registry {
 
 /// Who asks a registry.
 #[derive(Debug, Clone)]
-pub enum Credentials {
+pub enum CredentialSource {
     /// A login that is written in the configuration.
     Written(Login),
     /// The ARN of the Secrets Manager secret that keeps one.
@@ -144,13 +146,13 @@ pub struct Entry {
     /// Which images of it.
     pub tags: Tags,
     /// Where they are mirrored to, one place for each destination.
-    pub places: Vec<Place>,
+    pub places: Vec<MirrorTarget>,
     /// Where ECR caches them, one place for each further destination; there is one of either kind.
-    pub cached: Vec<CachedPlace>,
+    pub cached: Vec<CacheTarget>,
     /// What their tags become.
     pub retag: Retag,
     /// Which parts of them.
-    pub want: Want,
+    pub want: Filter,
 }
 
 /// Which images of a repository are wanted.
@@ -171,7 +173,7 @@ pub enum Tags {
 
 /// A repository of a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct MirrorTarget {
     /// Which destination.
     pub destination: DestinationId,
     /// The repository there, prefix included.
@@ -180,7 +182,7 @@ pub struct Place {
 
 /// A repository of a destination that a cache fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedPlace {
+pub struct CacheTarget {
     /// Which destination.
     pub destination: DestinationId,
     /// Which cache, by its place in [`Config::caches`].
@@ -195,7 +197,7 @@ const ROOT: Keys = Keys {
 };
 
 /// What reading a configuration takes besides its tables.
-struct Surroundings<'a> {
+struct FileContext<'a> {
     /// The whole file, to tell line numbers.
     text: &'a str,
     /// What relative paths start from.
@@ -234,7 +236,7 @@ impl Config {
         if let Some(problem) = syntax(text, &errors) {
             return Err(wrong(vec![problem]));
         }
-        let around = Surroundings { text, directory };
+        let around = FileContext { text, directory };
         let (config, warnings) = read(document.get_ref(), &around, environment).map_err(wrong)?;
         Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
     }
@@ -243,7 +245,7 @@ impl Config {
     ///
     /// # Panics
     /// When the id is another configuration's.
-    pub fn destination(&self, id: DestinationId) -> &Destination {
+    pub fn destination(&self, id: DestinationId) -> &DestinationConfig {
         &self.destinations[id.0]
     }
 }
@@ -251,7 +253,7 @@ impl Config {
 /// The configuration, and what it is to be warned of.
 fn read(
     document: &DeTable<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     environment: Environment<'_>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let root = Table::open(document, 0..0, &ROOT, environment).map_err(one)?;

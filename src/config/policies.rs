@@ -7,7 +7,7 @@ use std::{fs, ops::RangeInclusive};
 use serde_json::{Value, json};
 
 use super::{
-    Surroundings,
+    FileContext,
     arn::is_account,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
@@ -40,7 +40,7 @@ const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// The lifecycle policy of `lifecycle` or `lifecycle_file`, of a length in characters.
 pub(super) fn lifecycle(
     table: &Table<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     length: RangeInclusive<usize>,
 ) -> Result<Option<Value>, Problem> {
     let simple = table.table("lifecycle", &LIFECYCLE)?;
@@ -62,7 +62,7 @@ pub(super) fn lifecycle(
 /// there is none.
 pub(super) fn access(
     table: &Table<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     partition: Option<&str>,
 ) -> Result<Option<Value>, Problem> {
     let simple = table.table("policy", &ACCESS)?;
@@ -93,7 +93,7 @@ fn one_of(
 /// The file's document, of a length that ECR takes once it is written without blanks.
 fn read(
     file: &Text,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     length: RangeInclusive<usize>,
 ) -> Result<Value, Problem> {
     let bytes = fs::read(around.directory.join(&**file)).map_err(|error| {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{NameError, text::steers};
+use crate::model::{NameError, text::is_unsafe_for_terminal};
 
 /// Where in the file something is written, in bytes.
 pub(super) type Span = Range<usize>;
@@ -31,24 +31,24 @@ impl ConfigError {
 
     /// These problems of this text, never none.
     pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
-        Self(Page { level: "error", name, text }.render(problems))
+        Self(SourceFile { level: "error", name, text }.render(problems))
     }
 }
 
 /// What is allowed and most likely not meant, ready to be printed: a block for each, that begins
 /// with `warning: FILE:LINE:COLUMN`, in the order of the file.
 pub(super) fn warnings(name: &str, text: &str, problems: Vec<Problem>) -> Vec<String> {
-    Page { level: "warning", name, text }.render(problems)
+    SourceFile { level: "warning", name, text }.render(problems)
 }
 
 /// A file, and what its problems are called.
-struct Page<'a> {
+struct SourceFile<'a> {
     level: &'static str,
     name: &'a str,
     text: &'a str,
 }
 
-impl Page<'_> {
+impl SourceFile<'_> {
     /// Each of these once, in the order of the file.
     fn render(&self, mut problems: Vec<Problem>) -> Vec<String> {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
@@ -102,12 +102,12 @@ impl Problem {
         Self { shown: Shown::ToCaret, ..self }
     }
 
-    fn render(&self, page: &Page<'_>, secrets: &Secrets<'_>) -> String {
-        let Page { level, name, text } = page;
+    fn render(&self, page: &SourceFile<'_>, secrets: &Secrets<'_>) -> String {
+        let SourceFile { level, name, text } = page;
         let mut message = match &self.span {
             None => format!("{level}: {name}: {}", self.label),
             Some(span) => {
-                let place = Place::of(span, text, self.shown);
+                let place = SourcePosition::of(span, text, self.shown);
                 format!(
                     "{level}: {name}:{}:{}\n{}",
                     place.line,
@@ -131,7 +131,7 @@ pub(super) fn line_of(text: &str, span: &Span) -> usize {
 }
 
 /// A span as a person finds it.
-struct Place<'a> {
+struct SourcePosition<'a> {
     /// Counted from 1.
     line: usize,
     /// In characters, counted from 1.
@@ -142,7 +142,7 @@ struct Place<'a> {
     shown: Span,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SourcePosition<'a> {
     fn of(span: &Span, text: &'a str, shown: Shown) -> Self {
         let start = text.floor_char_boundary(span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -190,7 +190,7 @@ fn printable(text: &str) -> String {
         match c {
             '\t' => shown.push_str("    "),
             '\u{feff}' => {}
-            c if steers(c) => shown.push('\u{fffd}'),
+            c if is_unsafe_for_terminal(c) => shown.push('\u{fffd}'),
             c => shown.push(c),
         }
     }

@@ -7,7 +7,7 @@ mod credentials;
 mod template;
 
 use super::{
-    Surroundings,
+    FileContext,
     arn::{self, Arn},
     destination::{ReadDestination, chosen},
     document::{Keys, Table, Text, in_backticks, nearest},
@@ -61,11 +61,11 @@ struct Served<'a> {
     /// Where that is written, or the upstream that stands for it.
     url_span: Span,
     /// The registries that cache it, never none.
-    homes: &'a [Home],
+    homes: &'a [CacheRegistry],
 }
 
 /// A registry that has a cache.
-struct Home {
+struct CacheRegistry {
     id: DestinationId,
     registry: EcrHost,
     /// The line of the file in which it is written.
@@ -75,7 +75,7 @@ struct Home {
 pub(super) fn read(
     table: &Table<'_>,
     destinations: &[ReadDestination],
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
 ) -> Result<ReadCache, Problem> {
     let (upstream, span) = upstream(table)?;
     let (url, url_span) = url(table, upstream, &span)?;
@@ -170,15 +170,15 @@ const PLAIN: &str = "write its plain name, neither FIPS nor dual-stack: \
 fn homes(
     table: &Table<'_>,
     destinations: &[ReadDestination],
-    around: &Surroundings<'_>,
-) -> Result<Vec<Home>, Problem> {
+    around: &FileContext<'_>,
+) -> Result<Vec<CacheRegistry>, Problem> {
     let home = |id: DestinationId| {
         let read = &destinations[id.0];
         let registry = read.destination.registry.host().and_then(EcrHost::parse)?;
-        Some(Home { id, registry, line: line_of(around.text, &read.registry) })
+        Some(CacheRegistry { id, registry, line: line_of(around.text, &read.registry) })
     };
     let Some((names, _)) = table.list("destinations")? else {
-        let homes: Vec<Home> =
+        let homes: Vec<CacheRegistry> =
             (0..destinations.len()).map(DestinationId).filter_map(home).collect();
         return match homes.is_empty() {
             true => Err(Problem::at(&table.span, "no destination is an ECR registry by its name")
@@ -200,7 +200,7 @@ const NOT_ECR: &str = "only ECR caches, in an account and a region that its name
 /// A registry cannot cache itself.
 fn refuse_itself(served: &Served<'_>) -> Result<(), Problem> {
     let Some(upstream) = served.ecr() else { return Ok(()) };
-    let is_itself = |home: &&Home| {
+    let is_itself = |home: &&CacheRegistry| {
         (&home.registry.account, &home.registry.region) == (&upstream.account, &upstream.region)
     };
     match served.homes.iter().find(is_itself) {
@@ -223,7 +223,7 @@ impl Served<'_> {
 /// A role, which ECR takes in the registry's own account.
 ///
 /// Source: ECR API model, `customRoleArn`.
-fn role(text: &Text, homes: &[Home]) -> Result<String, Problem> {
+fn role(text: &Text, homes: &[CacheRegistry]) -> Result<String, Problem> {
     let role = arn::role(text)?;
     let account = Arn::parse(&role).map(|arn| arn.account);
     match homes.iter().find(|home| account != Some(home.registry.account())) {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs};
 use secrecy::SecretString;
 
 use super::{
-    Credentials, Login, Registry, Surroundings,
+    CredentialSource, FileContext, Login, RegistryConfig,
     document::{Keys, Table, Text},
     problem::{Problem, Span, line_of},
     reason,
@@ -32,9 +32,9 @@ const KEYS: Keys = Keys {
 /// All registries that are written, by their host; what is wrong with one goes to `problems`.
 pub(super) fn read_all(
     root: &Table<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     problems: &mut Vec<Problem>,
-) -> Result<BTreeMap<Host, Registry>, Problem> {
+) -> Result<BTreeMap<Host, RegistryConfig>, Problem> {
     let mut registries = BTreeMap::new();
     let mut places: BTreeMap<Host, Span> = BTreeMap::new();
     for (name, span, table) in root.named_tables("registry", &KEYS)? {
@@ -59,10 +59,10 @@ pub(super) fn read_all(
     Ok(registries)
 }
 
-fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Result<Registry, Problem> {
+fn read(table: &Table<'_>, around: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
     let hosts = table.list("mirrors")?.map(|(hosts, _)| hosts).unwrap_or_default();
     let connections = table.number("max_connections", 1)?;
-    Ok(Registry {
+    Ok(RegistryConfig {
         credentials: credentials(table)?,
         auth_host: table.text("auth_host")?.map(|text| text.parse()).transpose()?,
         mirrors: hosts.iter().map(Text::parse).collect::<Result<_, _>>()?,
@@ -74,8 +74,8 @@ fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Result<Registry, Proble
 }
 
 /// A login that is written here, or where Secrets Manager keeps it.
-fn credentials(table: &Table<'_>) -> Result<Option<Credentials>, Problem> {
-    let written = login(table)?.map(Credentials::Written);
+fn credentials(table: &Table<'_>) -> Result<Option<CredentialSource>, Problem> {
+    let written = login(table)?.map(CredentialSource::Written);
     let Some(secret) = table.text("secret")? else { return Ok(written) };
     if written.is_some() {
         return Err(Problem::at(&secret.span, "stands beside `username` and `password`")
@@ -85,7 +85,7 @@ fn credentials(table: &Table<'_>) -> Result<Option<Credentials>, Problem> {
         && secret.starts_with("arn:")
         && secret.contains(":secretsmanager:");
     match is_arn {
-        true => Ok(Some(Credentials::Secret(secret.to_string()))),
+        true => Ok(Some(CredentialSource::Secret(secret.to_string()))),
         false => Err(secret.wrong(NameError::new("is not the ARN of a secret").hint(
             "write it like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
         ))),
@@ -109,7 +109,7 @@ fn login(table: &Table<'_>) -> Result<Option<Login>, Problem> {
 }
 
 /// The file's content, when the HTTP client takes it for certificates.
-fn certificates(file: &Text, around: &Surroundings<'_>) -> Result<Vec<u8>, Problem> {
+fn certificates(file: &Text, around: &FileContext<'_>) -> Result<Vec<u8>, Problem> {
     let pem = fs::read(around.directory.join(&**file)).map_err(|error| {
         file.wrong(
             NameError::new(format!("cannot be read: {}", reason(&error)))

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Repositories, Surroundings,
+    FileContext, RepositoryRules,
     document::{Keys, Table, Text},
     policies,
     problem::{Problem, Span},
 };
 use crate::model::{
     Create, NameError,
-    ecr_settings::{Encryption, Reconcile, Settings, TagMutability},
+    ecr_settings::{Encryption, Reconcile, RepositorySettings, TagMutability},
 };
 
 const KEYS: Keys = Keys {
@@ -48,13 +48,13 @@ const MAX_KEY: usize = 2048;
 /// Reads the table inside a destination of this AWS partition.
 pub(super) fn read(
     destination: &Table<'_>,
-    around: &Surroundings<'_>,
+    around: &FileContext<'_>,
     partition: &str,
-) -> Result<Repositories, Problem> {
+) -> Result<RepositoryRules, Problem> {
     let Some(table) = destination.table("repositories", &KEYS)? else {
-        return Ok(Repositories::default());
+        return Ok(RepositoryRules::default());
     };
-    let settings = Settings {
+    let settings = RepositorySettings {
         mutability: mutability(&table)?,
         scan_on_push: table.switch("scan_on_push")?.map(|(on, _)| on),
         encryption: encryption(&table)?,
@@ -67,11 +67,11 @@ pub(super) fn read(
         Some((true, _)) => Reconcile::Always,
         Some((false, _)) | None => Reconcile::Never,
     };
-    Ok(Repositories { create, reconcile, settings })
+    Ok(RepositoryRules { create, reconcile, settings })
 }
 
 /// Who makes what is missing.
-fn create(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
+fn create(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, Problem> {
     let word = if table.is_string("create") { table.text("create")? } else { None };
     if let Some(text) = word {
         return match &*text {
@@ -89,7 +89,7 @@ fn create(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
 }
 
 /// ECR itself; then nothing can be wanted that a creation template does not give without a role.
-fn on_push(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
+fn on_push(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, Problem> {
     const HINT: &str = "write `create = true`, which makes them like this before the first push";
     if let Some(span) = needing_role(table, settings) {
         let label = "takes a role where ECR makes repositories on push, and a destination has none";
@@ -106,7 +106,7 @@ fn on_push(table: &Table<'_>, settings: &Settings) -> Result<Create, Problem> {
 /// The setting that ECR gives a repository only in the name of a role, where it makes it itself.
 ///
 /// Source: ECR user guide, "Repository creation templates".
-pub(super) fn needing_role(table: &Table<'_>, settings: &Settings) -> Option<Span> {
+pub(super) fn needing_role(table: &Table<'_>, settings: &RepositorySettings) -> Option<Span> {
     let tags = table.place("tags").filter(|_| !settings.tags.is_empty());
     let is_kms = matches!(settings.encryption, Some(Encryption::Kms(_) | Encryption::KmsDsse(_)));
     tags.or(table.place("encryption").filter(|_| is_kms))
@@ -157,19 +157,20 @@ fn exclusion(text: &Text) -> Result<String, Problem> {
 
 pub(super) fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
     #[derive(Clone, Copy)]
-    enum Kind {
+    enum JsonKind {
         Aes256,
         Kms,
         KmsDsse,
     }
     let Some(table) = table.table("encryption", &ENCRYPTION)? else { return Ok(None) };
-    let kinds = [("aes256", Kind::Aes256), ("kms", Kind::Kms), ("kms_dsse", Kind::KmsDsse)];
+    let kinds =
+        [("aes256", JsonKind::Aes256), ("kms", JsonKind::Kms), ("kms_dsse", JsonKind::KmsDsse)];
     let Some(kind) = table.choice("type", &kinds)? else {
         return Err(Problem::at(&table.span, "has no `type`").hint("write `type = \"kms\"`"));
     };
     let key = table.word("key")?;
     if let Some(key) = &key {
-        if matches!(kind, Kind::Aes256) {
+        if matches!(kind, JsonKind::Aes256) {
             return Err(Problem::at(&key.span, "`aes256` has no key of its own")
                 .hint("write `type = \"kms\"`, or leave `key` away"));
         }
@@ -179,9 +180,9 @@ pub(super) fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Proble
     }
     let key = key.map(|key| key.to_string());
     Ok(Some(match kind {
-        Kind::Aes256 => Encryption::Aes256,
-        Kind::Kms => Encryption::Kms(key),
-        Kind::KmsDsse => Encryption::KmsDsse(key),
+        JsonKind::Aes256 => Encryption::Aes256,
+        JsonKind::Kms => Encryption::Kms(key),
+        JsonKind::KmsDsse => Encryption::KmsDsse(key),
     }))
 }
 

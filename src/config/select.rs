@@ -6,7 +6,7 @@ use super::{
     document::{Keys, Table, Text},
     problem::{Problem, Span},
 };
-use crate::model::select::{By, Selection};
+use crate::model::select::{Selection, SortKey};
 
 const KEYS: Keys = Keys {
     title: "`select`",
@@ -34,7 +34,7 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<(Selection, Span)>, Probl
         exclude: patterns(&table, "exclude")?,
         newest: newest.map(count),
         by: table
-            .choice("by", &[("version", By::Version), ("pushed", By::Pushed)])?
+            .choice("by", &[("version", SortKey::Version), ("pushed", SortKey::Pushed)])?
             .unwrap_or_default(),
         min_age: age(&table, "min_age")?,
         max_age: age(&table, "max_age")?,

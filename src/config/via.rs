@@ -2,26 +2,27 @@
 //! its repository is called there.
 
 use super::{
-    CachedPlace, Place, Tables,
+    CacheTarget, MirrorTarget, Tables,
     destination::{ReadDestination, chosen},
     document::{Table, Text},
     problem::{Problem, Span, line_of},
 };
 use crate::model::{
-    DestinationId, EcrHost, Host, NameError, Reference, Repository, Via, pull_through::Upstream,
+    Delivery, DestinationId, EcrHost, Host, NameError, Reference, Repository,
+    pull_through::Upstream,
 };
 
 /// Where an image is found, one place for each of its destinations.
 #[derive(Default)]
 pub(super) struct Routes {
-    pub(super) mirrored: Vec<Place>,
-    pub(super) cached: Vec<CachedPlace>,
+    pub(super) mirrored: Vec<MirrorTarget>,
+    pub(super) cached: Vec<CacheTarget>,
 }
 
 /// How an image is to get there, and where that is written: at the image, or its source where
 /// the defaults say it.
-pub(super) struct Way {
-    pub(super) via: Via,
+pub(super) struct RouteKey {
+    pub(super) via: Delivery,
     pub(super) span: Span,
 }
 
@@ -31,11 +32,11 @@ const NAMING: [&str; 3] = ["repository", "retag", "flatten"];
 pub(super) fn read(
     table: &Table<'_>,
     (source, reference): (&Text, &Reference),
-    way: &Way,
+    way: &RouteKey,
     tables: &Tables<'_>,
 ) -> Result<Routes, Problem> {
     let naming = NAMING.iter().find_map(|key| table.place(key));
-    if let (Via::PullThrough, Some(span)) = (way.via, naming) {
+    if let (Delivery::PullThrough, Some(span)) = (way.via, naming) {
         return Err(Problem::at(&span, "not for an image that is cached: it stays as it is")
             .hint("leave it away: what is cached keeps its name, below the rule's prefix"));
     }
@@ -52,18 +53,18 @@ pub(super) fn read(
     let mut routes = Routes::default();
     for destination in destinations {
         let cached = match way.via {
-            Via::Mirror => None,
-            Via::PullThrough | Via::Auto => cached(reference, destination, tables),
+            Delivery::Mirror => None,
+            Delivery::PullThrough | Delivery::Auto => cached(reference, destination, tables),
         };
         match (cached, way.via) {
             (Some(place), _) => routes.cached.push(place),
-            (None, Via::PullThrough) => {
+            (None, Delivery::PullThrough) => {
                 return Err(uncovered(way, &reference.host, destination, tables));
             }
-            (None, Via::Mirror | Via::Auto) => {
+            (None, Delivery::Mirror | Delivery::Auto) => {
                 let read = &tables.destinations[destination.0];
                 let repository = place(&repository, read).map_err(|error| text.wrong(error))?;
-                routes.mirrored.push(Place { destination, repository });
+                routes.mirrored.push(MirrorTarget { destination, repository });
             }
         }
     }
@@ -76,12 +77,12 @@ fn cached(
     reference: &Reference,
     destination: DestinationId,
     tables: &Tables<'_>,
-) -> Option<CachedPlace> {
+) -> Option<CacheTarget> {
     let covering = tables.caches_of(destination).filter_map(|(at, read)| {
         let repository = read.cache.place(&reference.host, &reference.repository)?;
         Some((
             read.cache.upstream_prefix.weight(),
-            CachedPlace { destination, cache: at, repository },
+            CacheTarget { destination, cache: at, repository },
         ))
     });
     // the first in the file, where several say as much
@@ -90,7 +91,12 @@ fn cached(
 }
 
 /// The source is to be cached, and the destination has no cache of it.
-fn uncovered(way: &Way, source: &Host, destination: DestinationId, tables: &Tables<'_>) -> Problem {
+fn uncovered(
+    way: &RouteKey,
+    source: &Host,
+    destination: DestinationId,
+    tables: &Tables<'_>,
+) -> Problem {
     let read = &tables.destinations[destination.0];
     let line = line_of(tables.text, &read.registry);
     if read.destination.registry.host().and_then(EcrHost::parse).is_none() {

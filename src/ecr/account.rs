@@ -17,14 +17,14 @@ use aws_sdk_ecr::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{caller::principal, session::Session};
+use super::{caller::principal, session::AwsSession};
 use crate::{
     model::{
         EcrHost, Error, Host, Kind, Result, ecr_settings as written,
         ecr_settings::{ScanKind, Scanning},
-        setting_change::{Action, Change, Field, Subject},
+        setting_change::{Action, Field, SettingChange, Subject},
     },
-    remote::{Mounting, Touch, retry::Retry},
+    remote::{Apply, Mounting, retry::Retry},
 };
 
 /// The account setting that lets blobs be mounted.
@@ -32,18 +32,18 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
 /// The account settings that decide how content travels, and what is wanted of them.
 #[derive(Debug)]
-pub(crate) struct Account {
-    session: Arc<Session>,
-    written: written::Account,
+pub(crate) struct EcrAccount {
+    session: Arc<AwsSession>,
+    written: written::AccountSettings,
     mounting: OnceCell<Mounting>,
     settled: OnceCell<Result<()>>,
     /// What was changed and is not told yet.
-    untold: Mutex<Option<Change>>,
+    untold: Mutex<Option<SettingChange>>,
 }
 
-impl Account {
+impl EcrAccount {
     /// The account of the session; nothing is asked yet.
-    pub(crate) fn new(session: Arc<Session>, written: written::Account) -> Self {
+    pub(crate) fn new(session: Arc<AwsSession>, written: written::AccountSettings) -> Self {
         let (mounting, settled, untold) = Default::default();
         Self { session, written, mounting, settled, untold }
     }
@@ -86,7 +86,7 @@ impl Account {
     /// # Errors
     /// What AWS refuses, for everyone who asks; [`Kind::Configuration`] where the registry
     /// `host` is not the caller's own, as these settings can only be those.
-    pub(crate) async fn settle(&self, host: &Host, touch: Touch) -> Result<()> {
+    pub(crate) async fn settle(&self, host: &Host, touch: Apply) -> Result<()> {
         let settle = async {
             let change = self.reconcile(host, touch).await.map_err(|error| {
                 error.context(format!("cannot bring the account of {host} to its settings"))
@@ -98,15 +98,15 @@ impl Account {
     }
 
     /// What settling changed, or would; told once.
-    pub(crate) fn change(&self) -> Option<Change> {
+    pub(crate) fn change(&self) -> Option<SettingChange> {
         self.untold().take()
     }
 
-    fn untold(&self) -> MutexGuard<'_, Option<Change>> {
+    fn untold(&self) -> MutexGuard<'_, Option<SettingChange>> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn reconcile(&self, host: &Host, touch: Touch) -> Result<Option<Change>> {
+    async fn reconcile(&self, host: &Host, touch: Apply) -> Result<Option<SettingChange>> {
         if self.written.is_empty() {
             return Ok(None);
         }
@@ -115,7 +115,7 @@ impl Account {
         fields.extend(self.blob_mounting(touch).await?);
         fields.extend(self.pull_time_exclusion(touch).await?);
         fields.extend(self.scanning(touch).await?);
-        let change = |fields| Change {
+        let change = |fields| SettingChange {
             destination: host.to_string(),
             action: Action::Update,
             kind: Subject::Account,
@@ -126,7 +126,7 @@ impl Account {
         Ok((!fields.is_empty()).then(|| change(fields)))
     }
 
-    async fn blob_mounting(&self, touch: Touch) -> Result<Option<Field>> {
+    async fn blob_mounting(&self, touch: Apply) -> Result<Option<Field>> {
         let Some(wanted) = self.written.blob_mounting else { return Ok(None) };
         let api = &self.session.api;
         let asked = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
@@ -135,7 +135,7 @@ impl Account {
         if is_on == wanted {
             return Ok(None);
         }
-        if touch == Touch::Change {
+        if touch == Apply::Change {
             let value = if wanted { "ENABLED" } else { "DISABLED" };
             let put =
                 |ecr: Client| ecr.put_account_setting().name(BLOB_MOUNTING).value(value).send();
@@ -145,14 +145,14 @@ impl Account {
     }
 
     /// Whether the role or user of this run is among those whose pulls do not count.
-    async fn pull_time_exclusion(&self, touch: Touch) -> Result<Option<Field>> {
+    async fn pull_time_exclusion(&self, touch: Apply) -> Result<Option<Field>> {
         let Some(wanted) = self.written.pull_time_exclusion else { return Ok(None) };
         let arn = principal(&self.session).await?;
         let is_excluded = self.exclusions().await?.contains(&arn);
         if is_excluded == wanted {
             return Ok(None);
         }
-        if touch == Touch::Change {
+        if touch == Apply::Change {
             self.exclude(&arn, wanted).await?;
         }
         let named = |is_excluded: bool| if is_excluded { json!(arn) } else { Value::Null };
@@ -201,7 +201,7 @@ impl Account {
         }
     }
 
-    async fn scanning(&self, touch: Touch) -> Result<Option<Field>> {
+    async fn scanning(&self, touch: Apply) -> Result<Option<Field>> {
         let Some(wanted) = &self.written.scanning else { return Ok(None) };
         let api = &self.session.api;
         let asked = |ecr: Client| ecr.get_registry_scanning_configuration().send();
@@ -221,7 +221,7 @@ impl Account {
         if actual == *wanted {
             return Ok(None);
         }
-        if touch == Touch::Change {
+        if touch == Apply::Change {
             let kind = match wanted.kind {
                 ScanKind::Basic => ScanType::Basic,
                 ScanKind::Enhanced => ScanType::Enhanced,
@@ -245,7 +245,7 @@ impl Account {
 ///
 /// # Errors
 /// Those of `GetAuthorizationToken`, and [`Kind::Configuration`] when the two are not the same.
-pub(crate) async fn own(session: &Session, host: &Host, what: &str) -> Result<String> {
+pub(crate) async fn own(session: &AwsSession, host: &Host, what: &str) -> Result<String> {
     let named = session.login.endpoint().await?;
     let named = named.host_str().unwrap_or_default().parse().ok();
     let own = named.as_ref().and_then(EcrHost::parse);

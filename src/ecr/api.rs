@@ -12,13 +12,13 @@ use aws_sdk_ecr::{
 };
 
 use super::{
-    failure::{Asked, explain},
+    failure::{CallContext, explain},
     quota::Quotas,
     session::Identity,
 };
 use crate::{
     model::{Kind, Result},
-    remote::{Meter, retry::Retry},
+    remote::{HostContext, retry::Retry},
 };
 
 /// A failure of the SDK's client.
@@ -29,13 +29,18 @@ pub struct Api {
     client: Client,
     identity: Identity,
     region: String,
-    meter: Arc<Meter>,
+    meter: Arc<HostContext>,
     quotas: Quotas,
 }
 
 impl Api {
     /// Calls through this client, which must not retry by itself.
-    pub fn new(client: Client, identity: Identity, region: String, meter: Arc<Meter>) -> Self {
+    pub fn new(
+        client: Client,
+        identity: Identity,
+        region: String,
+        meter: Arc<HostContext>,
+    ) -> Self {
         Self { client, identity, region, meter, quotas: Quotas::default() }
     }
 
@@ -45,7 +50,7 @@ impl Api {
     }
 
     /// What counts the calls.
-    pub(super) fn meter(&self) -> &Meter {
+    pub(super) fn meter(&self) -> &HostContext {
         &self.meter
     }
 
@@ -107,7 +112,8 @@ impl Api {
         self.meter.requests.add(1);
         send(self.client.clone()).await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
-            let error = explain(&Asked { service: "ecr", action, region, identity }, &failure);
+            let error =
+                explain(&CallContext { service: "ecr", action, region, identity }, &failure);
             if error.kind() == Kind::Throttled {
                 self.meter.throttled.add(1);
                 self.quotas.throttled(action);

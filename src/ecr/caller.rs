@@ -2,14 +2,14 @@
 
 use aws_sdk_sts::Client;
 
-use super::session::Session;
+use super::session::AwsSession;
 use crate::model::{Error, Kind, Result};
 
 /// The ARN of the role or user whose credentials the session has.
 ///
 /// # Errors
 /// What STS refuses, and [`Kind::Configuration`] for who is neither.
-pub(super) async fn principal(session: &Session) -> Result<String> {
+pub(super) async fn principal(session: &AwsSession) -> Result<String> {
     if let Some(role) = &session.api.identity().role_arn {
         return Ok(role.clone());
     }

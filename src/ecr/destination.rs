@@ -11,47 +11,50 @@ use std::{
 
 use url::Url;
 
-use super::{account::Account, failure, images::Look, repository::Repositories, session::Session};
+use super::{
+    account::EcrAccount, failure, images::Images, repository::EcrRepositories, session::AwsSession,
+};
 use crate::{
     model::{
         Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result, Tag,
         ecr_host::EcrHost, ecr_settings as written,
     },
-    registry::{Credentials, Login, Registry, Scheme, Settings, Transport},
+    registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
-        self, Body, Destination, Meter, Mount, Mounting, Mutability, Presence, Settled, Touch,
+        self, Apply, Body, Destination, HostContext, Mount, Mounting, Mutability, Presence,
+        Reconciled,
     },
 };
 
 /// A private ECR registry.
 pub struct Ecr {
     host: Host,
-    session: Arc<Session>,
-    look: Look,
-    repositories: Repositories,
-    account: Account,
-    wire: Wire,
+    session: Arc<AwsSession>,
+    look: Images,
+    repositories: EcrRepositories,
+    account: EcrAccount,
+    wire: DataPlane,
     plane: OnceLock<Arc<Registry>>,
 }
 
 /// How the registry protocol is spoken.
 #[derive(Debug, Clone)]
-pub struct Wire {
+pub struct DataPlane {
     /// The registry's settings; its credentials are the session's.
-    pub settings: Settings,
+    pub settings: ConnectionSettings,
     /// The run's connections.
     pub transport: Transport,
     /// Counts the destination's requests.
-    pub meter: Arc<Meter>,
+    pub meter: Arc<HostContext>,
 }
 
-impl Wire {
+impl DataPlane {
     /// The registry at this address, let in by the session's login, at the pace of its quotas.
-    fn open(&self, at: &Url, session: &Session) -> Result<Registry> {
+    fn open(&self, at: &Url, session: &AwsSession) -> Result<Registry> {
         let host: Host = authority(at).parse().map_err(|error: NameError| {
             Error::new(Kind::Protocol, format!("ECR names `{at}` as its registry")).because(error)
         })?;
-        let settings = Settings {
+        let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
             paces: session.api.quotas().of_registry(),
             scheme: if at.scheme() == "http" { Scheme::Http } else { Scheme::Https },
@@ -75,18 +78,18 @@ impl Ecr {
     /// Its repositories and their account are to be as they are written.
     pub fn new(
         host: Host,
-        session: Arc<Session>,
-        (repositories, owner): (written::Repositories, written::Account),
-        wire: Wire,
+        session: Arc<AwsSession>,
+        (repositories, owner): (written::RepositoryRules, written::AccountSettings),
+        wire: DataPlane,
     ) -> Self {
         // a host that is not ECR's stands for the caller's own registry
         let account = EcrHost::parse(&host).map(|ecr| ecr.account().to_owned());
         let api = &session.api;
         Self {
             host,
-            look: Look::new(Arc::clone(api), account.clone()),
-            repositories: Repositories::new(Arc::clone(api), account, repositories),
-            account: Account::new(Arc::clone(&session), owner),
+            look: Images::new(Arc::clone(api), account.clone()),
+            repositories: EcrRepositories::new(Arc::clone(api), account, repositories),
+            account: EcrAccount::new(Arc::clone(&session), owner),
             session,
             wire,
             plane: OnceLock::new(),
@@ -113,7 +116,7 @@ impl Ecr {
     }
 
     /// Its content, as the API tells it in bulk.
-    pub fn look(&self) -> &Look {
+    pub fn look(&self) -> &Images {
         &self.look
     }
 
@@ -184,8 +187,8 @@ impl Destination for Ecr {
         &self,
         repository: &Repository,
         presence: Presence,
-        touch: Touch,
-    ) -> Result<Settled> {
+        touch: Apply,
+    ) -> Result<Reconciled> {
         self.account.settle(&self.host, touch).await?;
         let host = self.host.as_str();
         let mut settled = self.repositories.settle(host, repository, (presence, touch)).await?;
@@ -243,7 +246,7 @@ impl Destination for Ecr {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-    ) -> Result<remote::Session> {
+    ) -> Result<remote::UploadSession> {
         refuse_empty(blob)?;
         match self.plane().await?.open_upload(repository, blob).await {
             Err(error) => Err(self.suspect(repository, error).await),
@@ -255,7 +258,7 @@ impl Destination for Ecr {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: remote::Session,
+        session: remote::UploadSession,
         body: Body,
     ) -> Result<()> {
         let pushed = self.plane().await?.push_blob(repository, blob, session, body).await;

@@ -20,7 +20,7 @@ pub(crate) use error_kinds::kind_of;
 const TEXT_LIMIT: usize = 400;
 
 /// A call: what was asked, where, and in whose name.
-pub(super) struct Asked<'a> {
+pub(super) struct CallContext<'a> {
     /// The service as policies name it, like `ecr`.
     pub(super) service: &'a str,
     /// The action, like `ListImages`.
@@ -32,7 +32,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// The error of a call that failed: what was asked of which region, and what came of it.
-pub(super) fn explain<E>(asked: &Asked<'_>, error: &SdkError<E, HttpResponse>) -> Error
+pub(super) fn explain<E>(asked: &CallContext<'_>, error: &SdkError<E, HttpResponse>) -> Error
 where
     E: StdError + ProvideErrorMetadata + 'static,
 {
@@ -86,7 +86,7 @@ pub(crate) fn missing_right(error: &Error) -> Option<String> {
 }
 
 /// What to do about it.
-fn hint(kind: Kind, name: &str, asked: &Asked<'_>) -> Option<String> {
+fn hint(kind: Kind, name: &str, asked: &CallContext<'_>) -> Option<String> {
     match kind {
         Kind::Denied if name.starts_with("Kms") => Some(
             "the role needs `kms:DescribeKey` and `kms:CreateGrant` on the key that encrypts the repository"

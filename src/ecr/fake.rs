@@ -13,8 +13,8 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::session::{Identity, Session};
-use crate::{registry::Reach, remote::Meter};
+use super::session::{AwsSession, Identity};
+use crate::{registry::Network, remote::HostContext};
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
@@ -64,11 +64,11 @@ impl Fake {
     }
 
     /// A session with it, in `eu-west-1`.
-    pub(crate) async fn session(&self) -> (Session, Arc<Meter>) {
-        let meter = Arc::new(Meter::default());
+    pub(crate) async fn session(&self) -> (AwsSession, Arc<HostContext>) {
+        let meter = Arc::new(HostContext::default());
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Reach::Sandbox(self.address);
-        (Session::open(identity, reach, Arc::clone(&meter)).await, meter)
+        let reach = Network::Sandbox(self.address);
+        (AwsSession::open(identity, reach, Arc::clone(&meter)).await, meter)
     }
 
     /// The actions that were called, in order.

@@ -42,14 +42,14 @@ const SCHEMA_1: [&str; 2] = [
 
 /// The content of one registry.
 #[derive(Debug)]
-pub struct Look {
+pub struct Images {
     api: Arc<Api>,
     account: Option<String>,
 }
 
 /// Whether ECR hands a blob out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub enum LayerOffer {
     /// It does.
     Made,
     /// It does not have it, or not yet.
@@ -57,14 +57,14 @@ pub enum Offer {
 }
 
 /// What a listing told about the tags asked for.
-struct Listing {
+struct ImageListing {
     found: HashMap<Tag, Digest>,
     unseen: HashSet<Tag>,
     /// Whether what is unseen is known not to be there.
     complete: bool,
 }
 
-impl Look {
+impl Images {
     /// The registry of this account, or the caller's own.
     pub fn new(api: Arc<Api>, account: Option<String>) -> Self {
         Self { api, account }
@@ -79,7 +79,7 @@ impl Look {
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<HashMap<Tag, Digest>> {
-        let mut listing = Listing {
+        let mut listing = ImageListing {
             found: HashMap::new(),
             unseen: tags.iter().cloned().collect(),
             complete: false,
@@ -98,7 +98,7 @@ impl Look {
     }
 
     /// Reads the listing until all tags are seen, it ends, or asking for the rest by name is cheaper.
-    async fn list(&self, repository: &Repository, listing: &mut Listing) -> Result<()> {
+    async fn list(&self, repository: &Repository, listing: &mut ImageListing) -> Result<()> {
         let filter = ListImagesFilter::builder().tag_status(TagStatus::Tagged).build();
         let mut next: Option<String> = None;
         for page in 1.. {
@@ -285,7 +285,7 @@ impl Look {
     ///
     /// # Errors
     /// Those of GetDownloadUrlForLayer, but for a blob that is not there.
-    pub async fn offer(&self, repository: &Repository, digest: &Digest) -> Result<Offer> {
+    pub async fn offer(&self, repository: &Repository, digest: &Digest) -> Result<LayerOffer> {
         let asked = self.api.call("GetDownloadUrlForLayer", |ecr| {
             ecr.get_download_url_for_layer()
                 .set_registry_id(self.account.clone())
@@ -295,9 +295,9 @@ impl Look {
         });
         match asked.await {
             // whoever has the URL may read the blob: it is forgotten
-            Ok(_url) => Ok(Offer::Made),
+            Ok(_url) => Ok(LayerOffer::Made),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::ContentMissing) => {
-                Ok(Offer::Missing)
+                Ok(LayerOffer::Missing)
             }
             Err(error) => Err(error),
         }

@@ -17,7 +17,7 @@ use crate::{
 const PAGE: i32 = 1000;
 
 /// Where the listing goes on.
-enum Next {
+enum NextToken {
     First,
     Token(String),
     Nowhere,
@@ -33,16 +33,16 @@ pub(crate) fn tags<'a>(
         let (api, account) = (Arc::clone(&api), account.clone());
         async move {
             let token = match next {
-                Next::First => None,
-                Next::Token(token) => Some(token),
-                Next::Nowhere => return Ok(None),
+                NextToken::First => None,
+                NextToken::Token(token) => Some(token),
+                NextToken::Nowhere => return Ok(None),
             };
             let (images, token) = page(&api, account, (repository, token)).await?;
-            let next = token.map_or(Next::Nowhere, Next::Token);
+            let next = token.map_or(NextToken::Nowhere, NextToken::Token);
             Ok(Some((images.iter().flat_map(listed).collect(), next)))
         }
     };
-    stream::try_unfold(Next::First, page).boxed()
+    stream::try_unfold(NextToken::First, page).boxed()
 }
 
 async fn page(

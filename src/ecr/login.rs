@@ -33,11 +33,11 @@ const USUAL_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// The login of one identity in one region; those who need it at once share one call.
 pub struct EcrLogin {
     api: Arc<Api>,
-    token: Flights<(), Token>,
+    token: Flights<(), EcrToken>,
 }
 
 #[derive(Clone)]
-struct Token {
+struct EcrToken {
     header: SecretString,
     endpoint: Url,
     fetched: Instant,
@@ -58,9 +58,9 @@ impl EcrLogin {
         Ok(self.token(Freshness::Cached).await?.endpoint)
     }
 
-    async fn token(&self, freshness: Freshness) -> Result<Token> {
+    async fn token(&self, freshness: Freshness) -> Result<EcrToken> {
         let asked = Instant::now();
-        let will_do = |token: &Token| {
+        let will_do = |token: &EcrToken| {
             // one that came since this caller asked is new to it
             (freshness == Freshness::Cached || token.fetched > asked)
                 && SystemTime::now() < token.stale
@@ -70,7 +70,7 @@ impl EcrLogin {
     }
 }
 
-async fn fetch(api: Arc<Api>) -> Result<Token> {
+async fn fetch(api: Arc<Api>) -> Result<EcrToken> {
     let answer = api
         .call("GetAuthorizationToken", |ecr| ecr.get_authorization_token().send())
         .await
@@ -82,7 +82,7 @@ async fn fetch(api: Arc<Api>) -> Result<Token> {
     })
 }
 
-fn read(data: &AuthorizationData, now: SystemTime) -> Option<Token> {
+fn read(data: &AuthorizationData, now: SystemTime) -> Option<EcrToken> {
     let header = SecretString::from(format!("Basic {}", data.authorization_token()?));
     let endpoint = data.proxy_endpoint()?.parse().ok()?;
     let left = match data.expires_at() {
@@ -91,7 +91,7 @@ fn read(data: &AuthorizationData, now: SystemTime) -> Option<Token> {
     };
     // a short one is used for half of its time
     let stale = now + left.saturating_sub(EARLY).max(left / 2);
-    Some(Token { header, endpoint, fetched: Instant::now(), stale })
+    Some(EcrToken { header, endpoint, fetched: Instant::now(), stale })
 }
 
 impl Login for EcrLogin {

@@ -25,6 +25,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use destination::{Ecr, Wire};
+pub use destination::{DataPlane, Ecr};
 
-pub use session::{Identity, Session, Sessions};
+pub use session::{AwsSession, AwsSessions, Identity};

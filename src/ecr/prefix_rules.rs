@@ -20,21 +20,21 @@ const ROOT: &str = "ROOT";
 
 /// The claims on names of one registry.
 #[derive(Debug)]
-pub(crate) struct Claims {
+pub(crate) struct PrefixRules {
     api: Arc<Api>,
     account: Option<String>,
-    rules: OnceCell<Vec<Rule>>,
+    rules: OnceCell<Vec<PrefixRule>>,
     templates: OnceCell<Vec<String>>,
 }
 
 /// A pull-through cache rule.
 #[derive(Debug)]
-struct Rule {
+struct PrefixRule {
     prefix: String,
     upstream: String,
 }
 
-impl Claims {
+impl PrefixRules {
     /// The claims in this account, or in the caller's own; nothing is asked yet.
     pub(crate) fn new(api: Arc<Api>, account: Option<String>) -> Self {
         Self { api, account, rules: OnceCell::new(), templates: OnceCell::new() }
@@ -52,7 +52,7 @@ impl Claims {
     pub(crate) async fn admit(&self, repository: &Repository) -> Result<()> {
         let rules = self.rules.get_or_init(|| self.ask_rules()).await;
         match longest(rules, |rule| &rule.prefix, repository) {
-            Some(Rule { prefix, upstream }) if prefix != ROOT => Err(Error::new(
+            Some(PrefixRule { prefix, upstream }) if prefix != ROOT => Err(Error::new(
                 Kind::Configuration,
                 format!(
                     "repository `{repository}` is inside `{prefix}/`, which a pull-through rule fills from `{upstream}`"
@@ -71,7 +71,7 @@ impl Claims {
         longest(templates, |prefix| prefix, repository).is_some()
     }
 
-    async fn ask_rules(&self) -> Vec<Rule> {
+    async fn ask_rules(&self) -> Vec<PrefixRule> {
         let mut rules: Vec<PullThroughCacheRule> = Vec::new();
         let mut next = None;
         loop {
@@ -98,9 +98,9 @@ impl Claims {
         }
         let rules = rules.into_iter().filter_map(|rule| {
             let upstream = rule.upstream_registry_url.unwrap_or_default();
-            Some(Rule { prefix: bare(rule.ecr_repository_prefix?), upstream })
+            Some(PrefixRule { prefix: bare(rule.ecr_repository_prefix?), upstream })
         });
-        let rules: Vec<Rule> = rules.collect();
+        let rules: Vec<PrefixRule> = rules.collect();
         if let Some(root) = rules.iter().find(|rule| rule.prefix == ROOT) {
             tracing::warn!(
                 upstream = root.upstream,

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::registry::{Pace, Paces};
+use crate::registry::{RateLimiter, RateLimiters};
 
 /// Requests a second that an account has in a region; what is not listed has no published rate.
 ///
@@ -27,13 +27,13 @@ const BURST: f64 = 0.2;
 
 /// The pace of each action, of one identity in one region.
 #[derive(Debug)]
-pub struct Quotas(HashMap<&'static str, Arc<Pace>>);
+pub struct Quotas(HashMap<&'static str, Arc<RateLimiter>>);
 
 impl Default for Quotas {
     fn default() -> Self {
         let pace = |(action, rate)| {
             let rate = f64::from(rate);
-            (action, Arc::new(Pace::new(rate * STEADY, (rate * BURST) as u32)))
+            (action, Arc::new(RateLimiter::new(rate * STEADY, (rate * BURST) as u32)))
         };
         Self(PUBLISHED.into_iter().map(pace).collect())
     }
@@ -58,9 +58,9 @@ impl Quotas {
     ///
     /// A PUT of a blob is a CompleteLayerUpload and, as its body comes,
     /// UploadLayerParts, whose quota is five times as wide.
-    pub fn of_registry(&self) -> Paces {
+    pub fn of_registry(&self) -> RateLimiters {
         let pace = |action| self.0.get(action).cloned();
-        Paces {
+        RateLimiters {
             open: pace("InitiateLayerUpload"),
             upload: pace("CompleteLayerUpload"),
             commit: pace("PutImage"),

@@ -9,22 +9,22 @@ use aws_sdk_ecr::{error::ProvideErrorMetadata, types::ImageScanningConfiguration
 use serde_json::Value;
 
 use super::{
-    repository::Repositories,
-    settings::{self, Actual, Differences, Step},
+    repository::EcrRepositories,
+    settings::{self, CurrentSettings, Differences, SettingUpdate},
 };
 use crate::{
     model::{
         Error, Kind, Repository, Result,
-        ecr_settings::{Reconcile, Settings},
-        setting_change::{Action, Change, Subject},
+        ecr_settings::{Reconcile, RepositorySettings},
+        setting_change::{Action, SettingChange, Subject},
     },
-    remote::{Presence, Settled, Touch},
+    remote::{Apply, Presence, Reconciled},
 };
 
 /// Repositories whose settings are asked or changed at once: these calls have no published rate.
 pub(super) const CALLS: usize = 4;
 
-impl Repositories {
+impl EcrRepositories {
     /// Compares an existing repository with what is written and, with [`Touch::Change`], mends it.
     ///
     /// `destination` is the registry as changes name it.
@@ -35,31 +35,31 @@ impl Repositories {
         &self,
         destination: &str,
         repository: &Repository,
-        (presence, touch): (Presence, Touch),
-    ) -> Result<Settled> {
+        (presence, touch): (Presence, Apply),
+    ) -> Result<Reconciled> {
         let written = &self.written.settings;
         let makes_policies = self.written.create.is_ours()
             && (written.lifecycle.is_some() || written.policy.is_some());
         let found = match (self.written.reconcile, presence) {
-            (_, Presence::Missing) => return Ok(Settled::default()),
+            (_, Presence::Missing) => return Ok(Reconciled::default()),
             (Reconcile::Always, _) => self.compare(repository).await,
-            (Reconcile::Never, Presence::Bare) if makes_policies => {
+            (Reconcile::Never, Presence::Empty) if makes_policies => {
                 self.unfinished(repository).await
             }
-            (Reconcile::Never, _) => return Ok(Settled::default()),
+            (Reconcile::Never, _) => return Ok(Reconciled::default()),
         };
         let context = |error: Error| {
             error.context(format!("cannot bring repository `{repository}` to its settings"))
         };
         let Differences { fields, steps, warnings } = found.map_err(context)?;
-        if touch == Touch::Change {
+        if touch == Apply::Change {
             for step in &steps {
                 self.take(repository, step).await.map_err(context)?;
             }
         }
         let mut changes = Vec::new();
         if !fields.is_empty() {
-            changes.push(Change {
+            changes.push(SettingChange {
                 destination: destination.to_owned(),
                 action: Action::Update,
                 kind: Subject::Repository,
@@ -68,13 +68,13 @@ impl Repositories {
                 hint: None,
             });
         }
-        Ok(Settled { changes, warnings })
+        Ok(Reconciled { changes, warnings })
     }
 
     async fn compare(&self, repository: &Repository) -> Result<Differences> {
         let _turn = self.calls.acquire().await.expect("never closed");
         let written = &self.written.settings;
-        let mut actual = Actual::default();
+        let mut actual = CurrentSettings::default();
         let is_described = written.mutability.is_some()
             || written.scan_on_push.is_some()
             || written.encryption.is_some()
@@ -103,12 +103,12 @@ impl Repositories {
         if !listed.await?.image_ids().is_empty() {
             return Ok(Differences::default());
         }
-        let mut missing = Settings {
+        let mut missing = RepositorySettings {
             lifecycle: self.written.settings.lifecycle.clone(),
             policy: self.written.settings.policy.clone(),
-            ..Settings::default()
+            ..RepositorySettings::default()
         };
-        let mut actual = Actual::default();
+        let mut actual = CurrentSettings::default();
         match self.add_policies(repository, &missing, &mut actual).await {
             // a role that may not ask was not the one that began to make it
             Err(error) if error.kind() == Kind::Denied => return Ok(Differences::default()),
@@ -133,8 +133,8 @@ impl Repositories {
     async fn add_policies(
         &self,
         repository: &Repository,
-        written: &Settings,
-        actual: &mut Actual,
+        written: &RepositorySettings,
+        actual: &mut CurrentSettings,
     ) -> Result<()> {
         let parsed = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
         let account = || self.account.clone();
@@ -168,10 +168,10 @@ impl Repositories {
     }
 
     /// Carries out one step.
-    pub(super) async fn take(&self, repository: &Repository, step: &Step) -> Result<()> {
+    pub(super) async fn take(&self, repository: &Repository, step: &SettingUpdate) -> Result<()> {
         let (api, name, account) = (&self.api, repository.as_str(), || self.account.clone());
         match step {
-            Step::Mutability(setting) => {
+            SettingUpdate::Mutability(setting) => {
                 let (setting, filters) = settings::to_api(setting);
                 let put = api.call("PutImageTagMutability", |ecr| {
                     ecr.put_image_tag_mutability()
@@ -183,7 +183,7 @@ impl Repositories {
                 });
                 put.await.map(drop)
             }
-            Step::ScanOnPush(on) => {
+            SettingUpdate::ScanOnPush(on) => {
                 let scanning = ImageScanningConfiguration::builder().scan_on_push(*on).build();
                 let put = api.call("PutImageScanningConfiguration", |ecr| {
                     ecr.put_image_scanning_configuration()
@@ -194,7 +194,7 @@ impl Repositories {
                 });
                 put.await.map(drop)
             }
-            Step::Tags(tags) => {
+            SettingUpdate::Tags(tags) => {
                 let told = self.describe(repository).await?;
                 let put = api.call("TagResource", |ecr| {
                     ecr.tag_resource()
@@ -204,7 +204,7 @@ impl Repositories {
                 });
                 put.await.map(drop)
             }
-            Step::Lifecycle(policy) => {
+            SettingUpdate::Lifecycle(policy) => {
                 let put = api.call("PutLifecyclePolicy", |ecr| {
                     ecr.put_lifecycle_policy()
                         .repository_name(name)
@@ -214,7 +214,7 @@ impl Repositories {
                 });
                 put.await.map(drop)
             }
-            Step::Policy(policy) => {
+            SettingUpdate::Policy(policy) => {
                 let put = api.call("SetRepositoryPolicy", |ecr| {
                     ecr.set_repository_policy()
                         .repository_name(name)

@@ -22,9 +22,9 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     api::Api,
-    prefix_rules::Claims,
+    prefix_rules::PrefixRules,
     reconcile::CALLS,
-    settings::{self, Step},
+    settings::{self, SettingUpdate},
 };
 use crate::{
     model::{
@@ -36,19 +36,19 @@ use crate::{
 
 /// The repositories of one registry.
 #[derive(Debug)]
-pub(crate) struct Repositories {
+pub(crate) struct EcrRepositories {
     pub(super) api: Arc<Api>,
     pub(super) account: Option<String>,
-    pub(super) written: written::Repositories,
-    claims: Claims,
+    pub(super) written: written::RepositoryRules,
+    claims: PrefixRules,
     /// Held while a repository's settings are asked and changed.
     pub(super) calls: Semaphore,
-    known: Mutex<HashMap<Repository, Arc<Known>>>,
+    known: Mutex<HashMap<Repository, Arc<RepositoryCache>>>,
 }
 
 /// What this run has learnt about one repository; each cell is filled by whoever needs it first.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct RepositoryCache {
     /// Whether it is there by now, or why it cannot be.
     exists: OnceCell<Result<()>>,
     pub(super) mutability: OnceCell<TagMutability>,
@@ -56,24 +56,24 @@ pub(super) struct Known {
 
 /// When a repository was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Made {
+enum CreatedNow {
     Now,
     Before,
 }
 
-impl Repositories {
+impl EcrRepositories {
     /// The repositories of this account, or of the caller's own.
     pub(crate) fn new(
         api: Arc<Api>,
         account: Option<String>,
-        written: written::Repositories,
+        written: written::RepositoryRules,
     ) -> Self {
-        let claims = Claims::new(Arc::clone(&api), account.clone());
+        let claims = PrefixRules::new(Arc::clone(&api), account.clone());
         let (calls, known) = (Semaphore::new(CALLS), Mutex::default());
         Self { api, account, written, claims, calls, known }
     }
 
-    pub(super) fn known(&self, repository: &Repository) -> Arc<Known> {
+    pub(super) fn known(&self, repository: &Repository) -> Arc<RepositoryCache> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(repository.clone()).or_default())
     }
@@ -138,18 +138,18 @@ impl Repositories {
     /// Puts the policies of a repository that is made: all of them where this run has made it; of
     /// one that was there already, those that an empty one lacks, as its maker may have been this
     /// run, whose answer was lost, and may have been somebody else.
-    async fn furnish(&self, repository: &Repository, made: Made) -> Result<()> {
+    async fn furnish(&self, repository: &Repository, made: CreatedNow) -> Result<()> {
         let written = &self.written.settings;
         let (lifecycle, policy) = (written.lifecycle.clone(), written.policy.clone());
         if lifecycle.is_none() && policy.is_none() {
             return Ok(());
         }
         let steps = match made {
-            Made::Now => {
-                let lifecycle = lifecycle.map(Step::Lifecycle);
-                lifecycle.into_iter().chain(policy.map(Step::Policy)).collect()
+            CreatedNow::Now => {
+                let lifecycle = lifecycle.map(SettingUpdate::Lifecycle);
+                lifecycle.into_iter().chain(policy.map(SettingUpdate::Policy)).collect()
             }
-            Made::Before => self.unfinished(repository).await?.steps,
+            CreatedNow::Before => self.unfinished(repository).await?.steps,
         };
         for step in steps {
             self.take(repository, &step).await.map_err(|error| {
@@ -173,9 +173,9 @@ impl Repositories {
                     match request.send().await {
                         // two runs at once, or a listing that was late
                         Err(e) if e.code() == Some("RepositoryAlreadyExistsException") => {
-                            Ok(Made::Before)
+                            Ok(CreatedNow::Before)
                         }
-                        answer => answer.map(|_| Made::Now),
+                        answer => answer.map(|_| CreatedNow::Now),
                     }
                 }
             })

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::session::{Identity, Session};
+use super::session::{AwsSession, Identity};
 use crate::model::{Error, Kind, Result};
 
 /// A user's name and password.
@@ -17,7 +17,7 @@ pub struct UserPassword {
 
 /// The secret's JSON: `accessToken` is what ECR's pull-through cache calls the password.
 #[derive(Deserialize)]
-struct Document {
+struct SecretDocument {
     username: String,
     #[serde(alias = "accessToken")]
     password: String,
@@ -44,7 +44,7 @@ pub fn reader(arn: &str) -> Result<Identity> {
 /// # Errors
 /// What AWS refuses, and [`Kind::Configuration`] when the secret is not
 /// `{"username": …, "password": …}` (or `accessToken`); never with its content.
-pub async fn read(session: &Session, arn: &str) -> Result<UserPassword> {
+pub async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
     let client = session.secrets();
     let asked = ("secretsmanager", "GetSecretValue");
     let answer = session.call(asked, || client.get_secret_value().secret_id(arn).send()).await;
@@ -57,7 +57,7 @@ pub async fn read(session: &Session, arn: &str) -> Result<UserPassword> {
 
 fn parse(text: &str) -> Option<UserPassword> {
     // the parser's error would show a part of the secret
-    let Document { username, password } = serde_json::from_str(text).ok()?;
+    let SecretDocument { username, password } = serde_json::from_str(text).ok()?;
     Some(UserPassword { username, password: password.into() })
 }
 
@@ -67,18 +67,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        registry::Reach,
-        remote::Meter,
+        registry::Network,
+        remote::HostContext,
         sandbox::{Options, Sandbox},
     };
 
     #[tokio::test]
     async fn a_secret_is_read_from_aws_and_one_that_is_not_there_is_named() {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let meter = std::sync::Arc::new(Meter::default());
+        let meter = std::sync::Arc::new(HostContext::default());
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Reach::Sandbox(sandbox.address());
-        let session = Session::open(identity, reach, std::sync::Arc::clone(&meter)).await;
+        let reach = Network::Sandbox(sandbox.address());
+        let session = AwsSession::open(identity, reach, std::sync::Arc::clone(&meter)).await;
         let made = session
             .secrets()
             .create_secret()

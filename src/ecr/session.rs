@@ -21,13 +21,13 @@ use url::Url;
 
 use super::{
     api::{Api, Failure},
-    failure::{Asked, explain},
+    failure::{CallContext, explain},
     login::EcrLogin,
 };
 use crate::{
     model::{Host, Kind, Result, ecr_host::EcrHost},
-    registry::Reach,
-    remote::Meter,
+    registry::Network,
+    remote::HostContext,
 };
 
 /// The region where neither the host, the environment nor the profile names one.
@@ -81,7 +81,7 @@ impl Identity {
 
 /// One identity in one region.
 #[derive(Debug)]
-pub struct Session {
+pub struct AwsSession {
     /// The way to ECR's API.
     pub api: Arc<Api>,
     /// The login of every registry of the region that the identity may reach.
@@ -90,12 +90,12 @@ pub struct Session {
     pub config: SdkConfig,
 }
 
-impl Session {
+impl AwsSession {
     /// Reads the AWS configuration; sends nothing.
-    pub async fn open(identity: Identity, reach: Reach, meter: Arc<Meter>) -> Self {
+    pub async fn open(identity: Identity, reach: Network, meter: Arc<HostContext>) -> Self {
         let config = configure(&identity, reach).await;
         let mut ecr = aws_sdk_ecr::config::Builder::from(&config);
-        if let (Reach::Direct, Some(endpoint)) = (reach, &identity.endpoint_url) {
+        if let (Network::Direct, Some(endpoint)) = (reach, &identity.endpoint_url) {
             // a custom endpoint cannot be combined with these
             ecr = ecr.endpoint_url(endpoint.as_str()).use_fips(false).use_dual_stack(false);
         }
@@ -128,7 +128,7 @@ impl Session {
         let attempt = async || {
             meter.requests.add(1);
             send().await.map_err(|failure| {
-                let error = explain(&Asked { service, action, region, identity }, &failure);
+                let error = explain(&CallContext { service, action, region, identity }, &failure);
                 if error.kind() == Kind::Throttled {
                     meter.throttled.add(1);
                 }
@@ -148,39 +148,39 @@ impl Session {
 
 /// The sessions of a run, each opened once.
 #[derive(Debug)]
-pub struct Sessions {
-    reach: Reach,
-    meter: Arc<Meter>,
-    open: Mutex<HashMap<Identity, Arc<Session>>>,
+pub struct AwsSessions {
+    reach: Network,
+    meter: Arc<HostContext>,
+    open: Mutex<HashMap<Identity, Arc<AwsSession>>>,
 }
 
-impl Sessions {
+impl AwsSessions {
     /// None yet; `meter` counts the calls of all of them.
-    pub fn new(reach: Reach, meter: Arc<Meter>) -> Self {
+    pub fn new(reach: Network, meter: Arc<HostContext>) -> Self {
         Self { reach, meter, open: Mutex::default() }
     }
 
     /// The session of this identity.
-    pub async fn session(&self, identity: Identity) -> Arc<Session> {
+    pub async fn session(&self, identity: Identity) -> Arc<AwsSession> {
         let mut open = self.open.lock().await;
         if let Some(session) = open.get(&identity) {
             return Arc::clone(session);
         }
         let meter = Arc::clone(&self.meter);
-        let session = Arc::new(Session::open(identity.clone(), self.reach, meter).await);
+        let session = Arc::new(AwsSession::open(identity.clone(), self.reach, meter).await);
         open.insert(identity, Arc::clone(&session));
         session
     }
 }
 
-async fn configure(identity: &Identity, reach: Reach) -> SdkConfig {
+async fn configure(identity: &Identity, reach: Network) -> SdkConfig {
     let region = region(identity).await;
     let loader = loader(region.clone());
     let base = match reach {
-        Reach::Sandbox(address) => loader
+        Network::Sandbox(address) => loader
             .endpoint_url(format!("http://{address}"))
             .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "sandbox")),
-        Reach::Direct => {
+        Network::Direct => {
             let loader = loader.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
             match &identity.profile {
                 // the chain would prefer credentials in the environment to the profile asked for

@@ -12,13 +12,13 @@ use aws_sdk_ecr::types::{
 use serde_json::{Value, json};
 
 use crate::model::{
-    ecr_settings::{Encryption, Settings, TagMutability},
+    ecr_settings::{Encryption, RepositorySettings, TagMutability},
     setting_change::Field,
 };
 
 /// What a repository is like, as far as it was asked.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Actual {
+pub(super) struct CurrentSettings {
     pub(super) mutability: TagMutability,
     pub(super) scan_on_push: bool,
     pub(super) encryption: Option<Encryption>,
@@ -29,7 +29,7 @@ pub(super) struct Actual {
 
 /// One call that brings a repository nearer to what is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Step {
+pub(super) enum SettingUpdate {
     Mutability(TagMutability),
     ScanOnPush(bool),
     Tags(BTreeMap<String, String>),
@@ -43,7 +43,7 @@ pub(super) struct Differences {
     /// For a person to read, in the order of the configuration's keys.
     pub(super) fields: Vec<Field>,
     /// What to do about it.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<SettingUpdate>,
     /// What nothing can be done about.
     pub(super) warnings: Vec<String>,
 }
@@ -55,20 +55,20 @@ impl Differences {
 }
 
 /// Compares what is written with what is there; tags that are not written stay.
-pub(super) fn differences(wanted: &Settings, actual: &Actual) -> Differences {
+pub(super) fn differences(wanted: &RepositorySettings, actual: &CurrentSettings) -> Differences {
     let mut found = Differences::default();
     if let Some(new) = &wanted.mutability
         && !new.is_like(&actual.mutability)
     {
         let old = actual.mutability.to_string();
         found.add("tag_mutability", json!(old), json!(new.to_string()));
-        found.steps.push(Step::Mutability(new.clone()));
+        found.steps.push(SettingUpdate::Mutability(new.clone()));
     }
     if let Some(new) = wanted.scan_on_push
         && new != actual.scan_on_push
     {
         found.add("scan_on_push", json!(actual.scan_on_push), json!(new));
-        found.steps.push(Step::ScanOnPush(new));
+        found.steps.push(SettingUpdate::ScanOnPush(new));
     }
     if let (Some(new), Some(old)) = (&wanted.encryption, &actual.encryption)
         && !is_encrypted_like(old, new)
@@ -84,17 +84,17 @@ pub(super) fn differences(wanted: &Settings, actual: &Actual) -> Differences {
         found.add(&format!("tags.{key}"), json!(actual.tags.get(key)), json!(new));
     }
     if !tags.is_empty() {
-        found.steps.push(Step::Tags(tags));
+        found.steps.push(SettingUpdate::Tags(tags));
     }
     let differs =
         |new: &Value, old: &Option<Value>| old.as_ref().map(canonical) != Some(canonical(new));
     if let Some(new) = wanted.lifecycle.as_ref().filter(|new| differs(new, &actual.lifecycle)) {
         found.add("lifecycle", json!(actual.lifecycle), new.clone());
-        found.steps.push(Step::Lifecycle(new.clone()));
+        found.steps.push(SettingUpdate::Lifecycle(new.clone()));
     }
     if let Some(new) = wanted.policy.as_ref().filter(|new| differs(new, &actual.policy)) {
         found.add("policy", json!(actual.policy), new.clone());
-        found.steps.push(Step::Policy(new.clone()));
+        found.steps.push(SettingUpdate::Policy(new.clone()));
     }
     found
 }
@@ -151,12 +151,12 @@ fn account_of(text: &str) -> Option<&str> {
 }
 
 /// What ECR says about a repository, apart from its tags and policies.
-pub(super) fn described(told: &Described) -> Actual {
-    Actual {
+pub(super) fn described(told: &Described) -> CurrentSettings {
+    CurrentSettings {
         mutability: mutability(told),
         scan_on_push: told.image_scanning_configuration().is_some_and(|it| it.scan_on_push()),
         encryption: told.encryption_configuration().map(encryption),
-        ..Actual::default()
+        ..CurrentSettings::default()
     }
 }
 

@@ -23,6 +23,6 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use options::{End, Intent, Options, Sides};
+pub use options::{Endpoint, Endpoints, Mode, Options};
 pub use run::{Mirror, Summary};
 pub use shutdown::Shutdown;

@@ -2,28 +2,28 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::Site;
+use crate::model::Location;
 
 /// A destination, and where it is.
 #[derive(Debug)]
-pub struct End<D> {
+pub struct Endpoint<D> {
     /// The registry, or the layout.
-    pub site: Site,
+    pub site: Location,
     /// What accepts the content.
     pub destination: D,
 }
 
 /// The registries of a run.
-pub struct Sides<S, D> {
+pub struct Endpoints<S, D> {
     /// Every source of the images, and how many of its pulls are left to others.
-    pub sources: HashMap<Site, (Arc<S>, u64)>,
+    pub sources: HashMap<Location, (Arc<S>, u64)>,
     /// The destinations, by [`DestinationId`].
-    pub destinations: Vec<Arc<End<D>>>,
+    pub destinations: Vec<Arc<Endpoint<D>>>,
 }
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
+pub enum Mode {
     /// To mirror.
     Mirror,
     /// To tell what mirroring would do.
@@ -36,7 +36,7 @@ pub enum Intent {
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What it is for.
-    pub intent: Intent,
+    pub intent: Mode,
     /// Blob transfers at once, at least one. No registry of the run may have fewer
     /// connections: see the [ledger](crate::engine::blob::placements) for why.
     pub transfers: usize,

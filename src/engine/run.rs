@@ -16,31 +16,31 @@ use tokio::{
 
 use super::{
     blob::{
-        placements::Ledger,
+        placements::Placements,
         shared_download::Downloads,
-        target::Lane,
-        transfer::{self, Tally, Yard},
+        target::CopyTarget,
+        transfer::{self, BlobTally, TransferLimits},
     },
     image::{
-        copy::{Copy, Manifests},
+        copy::{PushedManifests, TreeCopy},
         plan::{self, Job, Plan, Verdict},
     },
-    options::{End, Intent, Options, Sides},
+    options::{Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
     state::{
-        pull_budget::Budget,
-        reconcile::Settling,
-        repository::{self, SourceGroup, TargetGroup},
-        source::Origin,
+        pull_budget::PullBudget,
+        reconcile::Reconciler,
+        repository::{self, SourceRepository, TargetRepository},
+        source::SourceRegistry,
     },
 };
 use crate::{
     model::{
-        Change, DestinationId, Error, Image, Kind, Repository, Signatures, Site,
+        DestinationId, Error, Image, Kind, Location, Repository, SettingChange, Signatures,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
-    remote::{Destination, Meters, Source},
+    remote::{Destination, SideContexts, Source},
 };
 
 /// What a run came to; requests and bytes are with the [`Meters`].
@@ -51,7 +51,7 @@ pub struct Summary {
     /// What became of the blobs.
     pub blobs: Blobs,
     /// Settings that were changed, or in a plan would be, by registry and name.
-    pub changes: Vec<Change>,
+    pub changes: Vec<SettingChange>,
     /// Of a plan: blob bytes it would read; `None` where only a pull could tell.
     pub bytes_to_read: Option<u64>,
     /// The metered registries.
@@ -71,12 +71,12 @@ const LOOKED_AT: usize = 512;
 
 /// Lets only so many images hold manifests and move blobs at once, and none once the run is told
 /// to stop.
-pub(crate) struct Gate {
+pub(crate) struct ImageLimiter {
     slots: Arc<Semaphore>,
     shutdown: Shutdown,
 }
 
-impl Gate {
+impl ImageLimiter {
     /// A place, as soon as there is one; `None` when there will be none.
     ///
     /// Whoever holds one may wait for blobs of others that hold one, too, and for no one else:
@@ -92,19 +92,19 @@ impl Gate {
 
 /// One run.
 pub struct Mirror<S, D> {
-    origins: HashMap<Site, Arc<Origin<S>>>,
-    pub(crate) destinations: Vec<Arc<End<D>>>,
+    origins: HashMap<Location, Arc<SourceRegistry<S>>>,
+    pub(crate) destinations: Vec<Arc<Endpoint<D>>>,
     pub(crate) options: Options,
     pub(crate) observer: Arc<dyn Observer>,
     shutdown: Shutdown,
-    gate: Gate,
-    settling: Arc<Settling>,
-    pub(crate) yard: Yard,
-    pub(crate) manifests: Manifests,
+    gate: ImageLimiter,
+    settling: Arc<Reconciler>,
+    pub(crate) yard: TransferLimits,
+    pub(crate) manifests: PushedManifests,
 }
 
 /// What one image came to.
-pub(crate) struct Done {
+pub(crate) struct ImageResult {
     pub(crate) rows: Vec<Row>,
     pub(crate) bytes_to_read: Option<u64>,
 }
@@ -112,37 +112,37 @@ pub(crate) struct Done {
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Prepares a run.
     pub fn new(
-        sides: Sides<S, D>,
-        meters: &Meters,
+        sides: Endpoints<S, D>,
+        meters: &SideContexts,
         options: Options,
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let origin = |(site, (source, reserve)): (Site, _)| {
+        let origin = |(site, (source, reserve)): (Location, _)| {
             let meter = Arc::new(meters.source.of(&site.to_string()));
-            let origin = Origin::new(site, (source, Budget::new(reserve)), meter);
+            let origin = SourceRegistry::new(site, (source, PullBudget::new(reserve)), meter);
             (origin.site.clone(), Arc::new(origin))
         };
         let slots = Arc::new(Semaphore::new(2 * options.transfers.max(4)));
-        let yard = Yard {
-            ledger: Ledger::default(),
+        let yard = TransferLimits {
+            ledger: Placements::default(),
             downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
             // enough for the largest where there is one transfer only
             buffers: Semaphore::new(transfer::UNITS * options.transfers.max(4)),
-            tally: Tally::default(),
+            tally: BlobTally::default(),
             meter: Arc::clone(&meters.destination),
         };
         Self {
             origins: sides.sources.into_iter().map(origin).collect(),
             destinations: sides.destinations,
-            settling: Arc::new(Settling::new(options.intent, Arc::clone(&observer))),
+            settling: Arc::new(Reconciler::new(options.intent, Arc::clone(&observer))),
             options,
             observer,
-            gate: Gate { slots, shutdown: shutdown.clone() },
+            gate: ImageLimiter { slots, shutdown: shutdown.clone() },
             shutdown,
             yard,
-            manifests: Manifests::default(),
+            manifests: PushedManifests::default(),
         }
     }
 
@@ -153,7 +153,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
         self.observer.observe(&Event::Started { rows });
-        let mut done: Vec<Option<Done>> = Vec::new();
+        let mut done: Vec<Option<ImageResult>> = Vec::new();
         done.resize_with(images.len(), || None);
         let slots = Arc::new(Semaphore::new(LOOKED_AT));
         let mut tasks = JoinSet::new();
@@ -166,7 +166,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             };
             let mirror = Arc::clone(&self);
             let task = tasks.spawn(async move {
-                let done = mirror.one(&job).await;
+                let done = mirror.mirror_image(&job).await;
                 drop(slot);
                 done
             });
@@ -184,10 +184,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Files what a task came to; one that panicked failed its image and no other.
     fn collect(
         &self,
-        ended: Result<(Id, Done), tokio::task::JoinError>,
+        ended: Result<(Id, ImageResult), tokio::task::JoinError>,
         running: &mut HashMap<Id, usize>,
         images: &[Image],
-        done: &mut [Option<Done>],
+        done: &mut [Option<ImageResult>],
     ) {
         let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
         let at = running.remove(&id).expect("every task is of a running image");
@@ -204,13 +204,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         done[at] = Some(ended);
     }
 
-    fn summary(&self, images: &[Image], done: Vec<Option<Done>>) -> Summary {
+    fn summary(&self, images: &[Image], done: Vec<Option<ImageResult>>) -> Summary {
         let mut rows = Vec::new();
         let mut bytes_to_read = Some(0);
-        let mut untold: HashSet<&Site> = HashSet::new();
+        let mut untold: HashSet<&Location> = HashSet::new();
         for (image, done) in images.iter().zip(done) {
-            let done = done
-                .unwrap_or_else(|| Done { rows: self.not_started(image), bytes_to_read: Some(0) });
+            let done = done.unwrap_or_else(|| ImageResult {
+                rows: self.not_started(image),
+                bytes_to_read: Some(0),
+            });
             rows.extend(done.rows);
             bytes_to_read = bytes_to_read.zip(done.bytes_to_read).map(|(all, more)| all + more);
             if done.bytes_to_read.is_none() {
@@ -228,7 +230,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// The metered registries; what images that were not looked into would spend is not known.
-    fn pulls(&self, untold: &HashSet<&Site>) -> Vec<Pulls> {
+    fn pulls(&self, untold: &HashSet<&Location>) -> Vec<Pulls> {
         let metered: BTreeMap<_, _> = (self.origins.iter())
             .filter_map(|(site, origin)| Some((site, (origin, origin.source.allowance()?))))
             .collect();
@@ -244,21 +246,22 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// The images with the groups that answer for them.
     fn jobs(&self, images: &[Image]) -> Vec<Job<S, D>> {
-        let mut sources: HashMap<(&Site, &Repository), SourceGroup<S>> = HashMap::new();
-        let mut targets: HashMap<(DestinationId, &Repository), TargetGroup<D>> = HashMap::new();
+        let mut sources: HashMap<(&Location, &Repository), SourceRepository<S>> = HashMap::new();
+        let mut targets: HashMap<(DestinationId, &Repository), TargetRepository<D>> =
+            HashMap::new();
         for image in images {
             let from = &image.origin;
             let source = sources.entry((&from.site, &from.repository)).or_insert_with(|| {
                 let origin = Arc::clone(&self.origins[&from.site]);
-                SourceGroup::new(origin, from.repository.clone())
+                SourceRepository::new(origin, from.repository.clone())
             });
-            if let crate::model::Pointer::Tag(tag) = &from.at {
+            if let crate::model::TagOrDigest::Tag(tag) = &from.at {
                 source.tags.push(tag.clone());
             }
             for to in &image.targets {
                 let group = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
                     let end = Arc::clone(&self.destinations[to.destination.0]);
-                    TargetGroup::new(end, to.repository.clone(), Arc::clone(&self.settling))
+                    TargetRepository::new(end, to.repository.clone(), Arc::clone(&self.settling))
                 });
                 group.tags.push(to.tag.clone());
                 if !image.want.is_everything() || image.want.signatures != Signatures::None {
@@ -270,7 +273,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         for id in (0..self.destinations.len()).map(DestinationId) {
             let street = targets.iter().filter(|((destination, _), _)| *destination == id);
-            repository::introduce(street.map(|(_, group)| group));
+            repository::link_siblings(street.map(|(_, group)| group));
         }
         let job = |(place, image): (usize, &Image)| Job {
             turn: self.origins[&image.origin.site].budget.turn(place, plan::needs(&image.want)),
@@ -284,11 +287,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Plans and copies one image, unless the run is dropped meanwhile.
-    async fn one(&self, job: &Job<S, D>) -> Done {
+    async fn mirror_image(&self, job: &Job<S, D>) -> ImageResult {
         let work = async {
             match plan::plan(job, self.options.intent, &self.gate).await {
                 Some(plan) => self.carry_out(job, plan).await,
-                None => Done { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
+                None => ImageResult { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
             }
         };
         tokio::select! {
@@ -303,7 +306,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Tells those who watch how an image ended.
-    fn announce(&self, done: &Done) {
+    fn announce(&self, done: &ImageResult) {
         for row in &done.rows {
             self.observer.observe(&Event::Finished {
                 image: row.source.clone(),
@@ -315,7 +318,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
     }
 
-    async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> Done {
+    async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> ImageResult {
         let tree = plan.verdicts.iter().find_map(|verdict| match verdict {
             Verdict::Copy(tree) => Some(tree.clone()),
             _ => None,
@@ -325,7 +328,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut forecast = Vec::new();
         if let Some(Some(tree)) = &tree {
             let progress = Arc::new(Progress::default());
-            let copy = Copy {
+            let copy = TreeCopy {
                 yard: &self.yard,
                 manifests: &self.manifests,
                 reader: &plan.reader,
@@ -333,7 +336,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 lanes: &lanes,
                 progress: Arc::clone(&progress),
             };
-            if self.options.intent == Intent::Mirror {
+            if self.options.intent == Mode::Mirror {
                 let image = job.image.origin.to_string();
                 self.observer.observe(&Event::Copying { image, progress });
                 copy.run().await;
@@ -343,25 +346,25 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 forecast = found.bytes;
             }
         }
-        let gains = self.attend(job, &plan, &lanes).await;
+        let gains = self.copy_referrers(job, &plan, &lanes).await;
         let ends = lanes.into_iter().enumerate();
         let ends = ends.map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
         let mut rows = self.conclude(job, plan, ends.collect());
         for (row, gain) in rows.iter_mut().zip(gains) {
             self.add(row, gain);
         }
-        Done { rows, bytes_to_read }
+        ImageResult { rows, bytes_to_read }
     }
 
     /// A lane for every target that the tree is to be copied to.
-    async fn lanes(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<Lane<D>> {
+    async fn lanes(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<CopyTarget<D>> {
         let mut lanes = Vec::new();
         let targets = job.targets.iter().zip(&job.image.targets);
         for (verdict, (group, target)) in plan.verdicts.iter().zip(targets) {
             if let Verdict::Copy(Some(_)) = verdict {
                 let mounting = group.end.destination.mounting().await;
                 let tag = Some(target.tag.clone());
-                lanes.push(Lane::new(target.destination, Arc::clone(group), tag, mounting));
+                lanes.push(CopyTarget::new(target.destination, Arc::clone(group), tag, mounting));
             }
         }
         lanes

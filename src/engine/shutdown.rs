@@ -51,7 +51,7 @@ impl Shutdown {
     /// Ends the run at this time: it is stopped, and granted [`GRACE`].
     ///
     /// To be polled beside the run; never resolves.
-    pub async fn heed_deadline(&self, at: Instant) -> std::convert::Infallible {
+    pub async fn watch_deadline(&self, at: Instant) -> std::convert::Infallible {
         sleep_until(at).await;
         if !self.stop.is_cancelled() {
             let grace = GRACE.as_secs();
@@ -71,7 +71,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// When the signals cannot be listened to.
-    pub async fn heed_signals(&self) -> std::io::Result<std::convert::Infallible> {
+    pub async fn watch_signals(&self) -> std::io::Result<std::convert::Infallible> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut int = signal(SignalKind::interrupt())?;
         let mut term = signal(SignalKind::terminate())?;
@@ -106,7 +106,7 @@ mod tests {
             begun.elapsed()
         };
         let dropped = tokio::select! {
-            never = shutdown.heed_deadline(at) => match never {},
+            never = shutdown.watch_deadline(at) => match never {},
             dropped = watch => dropped,
         };
         assert_eq!(dropped, Duration::from_secs(60) + GRACE);

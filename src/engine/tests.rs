@@ -27,12 +27,12 @@ use std::{
 };
 
 use fake_destination::Log;
-use fault_injection::Weather;
-use rng::Prng;
+use fault_injection::FaultRates;
+use rng::Rng;
 use tokio::time::{sleep, timeout};
-use world::World;
+use world::EngineFixture;
 
-use super::{Intent, Shutdown, Summary};
+use super::{Mode, Shutdown, Summary};
 use crate::{
     model::{
         Digest, Target,
@@ -79,32 +79,32 @@ fn live(seed: u64) {
 
 /// Some runs in whatever weather, then one that completes everything, then one that finds it so.
 async fn life(seed: u64) {
-    let mut dice = Prng::new(seed);
-    let world = World::new(&mut dice);
+    let mut dice = Rng::new(seed);
+    let world = EngineFixture::new(&mut dice);
     if dice.chance(200) {
-        world.sky.turn(Weather::calm(&mut dice));
-        let (planned, log) = Run::new(&world, Intent::Plan).natural().await;
+        world.sky.turn(FaultRates::calm(&mut dice));
+        let (planned, log) = Run::new(&world, Mode::Plan).natural().await;
         assert_eq!(log.iter().map(|log| log.writes).sum::<u64>(), 0, "a plan writes nothing");
         assert!(planned.rows.iter().all(|row| row.outcome == Outcome::Planned));
     }
     let foul = dice.of(0..=2);
     for _ in 0..foul {
-        world.sky.turn(Weather::foul(&mut dice));
+        world.sky.turn(FaultRates::foul(&mut dice));
         world.limit_pulls(dice.chance(150).then(|| dice.of(0..=12)));
-        Run::new(&world, Intent::Mirror).ended(&mut dice).await;
+        Run::new(&world, Mode::Mirror).ended(&mut dice).await;
         world.limit_pulls(None);
         if dice.chance(200) {
             world.move_tags(&mut dice);
         }
     }
     world.take_reads();
-    world.sky.turn(Weather::calm(&mut dice));
-    let (summary, logs) = Run::new(&world, Intent::Mirror).natural().await;
+    world.sky.turn(FaultRates::calm(&mut dice));
+    let (summary, logs) = Run::new(&world, Mode::Mirror).natural().await;
     succeeded(&world, &summary.rows);
     each_byte_once(&world, &logs, foul == 0);
     counted(&summary, &logs);
 
-    let (summary, logs) = Run::new(&world, Intent::Mirror).natural().await;
+    let (summary, logs) = Run::new(&world, Mode::Mirror).natural().await;
     succeeded(&world, &summary.rows);
     assert!(summary.rows.iter().all(|row| row.outcome != Outcome::Copied), "{:#?}", summary.rows);
     assert_eq!(logs.iter().map(|log| log.writes).sum::<u64>(), 0, "what is there is left alone");
@@ -112,13 +112,13 @@ async fn life(seed: u64) {
 
 /// One run over a world.
 struct Run<'a> {
-    world: &'a World,
-    intent: Intent,
+    world: &'a EngineFixture,
+    intent: Mode,
     shutdown: Shutdown,
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a World, intent: Intent) -> Self {
+    fn new(world: &'a EngineFixture, intent: Mode) -> Self {
         world.ends.iter().for_each(|end| drop(end.destination.take_log()));
         Self { world, intent, shutdown: Shutdown::default() }
     }
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
     }
 
     /// The run, which may be ended at any time, in any way there is.
-    async fn ended(self, dice: &mut Prng) {
+    async fn ended(self, dice: &mut Rng) {
         let mut moment = || {
             let scale = dice.of(0..=16);
             Duration::from_millis(dice.of(0..=1 << scale))
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
     fn row_is_true(&self, row: &Row, target: &Target) {
         let end = &self.world.ends[target.destination.0];
         let is_there = matches!(row.outcome, Outcome::Copied | Outcome::UpToDate);
-        if is_there && self.intent == Intent::Mirror {
+        if is_there && self.intent == Mode::Mirror {
             let there = end.destination.complete(&target.repository, &target.tag);
             assert!(there.is_some() && there == row.digest, "{there:?} is there, not {row:#?}");
         }
@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
 }
 
 /// Every image is where it belongs, unless an immutable tag is in its way.
-fn succeeded(world: &World, rows: &[Row]) {
+fn succeeded(world: &EngineFixture, rows: &[Row]) {
     let targets = world.images.iter().flat_map(|image| &image.targets);
     for (row, target) in rows.iter().zip(targets) {
         let is_immutable =
@@ -217,7 +217,7 @@ fn succeeded(world: &World, rows: &[Row]) {
 /// are such uploads (a filter may have to read a configuration besides); once, where nothing
 /// was there before and every image goes whole to every destination, and all of them mount:
 /// the first image to need a blob then carries it everywhere at once.
-fn each_byte_once(world: &World, logs: &[Log], fresh: bool) {
+fn each_byte_once(world: &EngineFixture, logs: &[Log], fresh: bool) {
     let mut uploads: HashMap<&Digest, u64> = HashMap::new();
     for (end, log) in world.ends.iter().zip(logs) {
         assert_eq!(log.refused, 0, "what a manifest names is there before it");

@@ -15,15 +15,15 @@ use url::Url;
 
 use super::{
     Layout,
-    failure::{Doing, failed},
-    index::{Index, Standing, standing},
+    failure::{FileOperation, failed},
+    index::{LayoutIndex, LayoutState, standing},
     on_disk,
-    staging::Workshop,
-    store::Store,
+    staging::StagingArea,
+    store::BlobStore,
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Meter, Mount, Mounting, Mutability, Session},
+    remote::{Body, Destination, HostContext, Mount, Mounting, Mutability, UploadSession},
 };
 
 impl Destination for Layout {
@@ -35,10 +35,10 @@ impl Destination for Layout {
         let (store, naming) = (Arc::clone(&self.store), self.naming);
         let (repository, tags) = (repository.clone(), tags.to_vec());
         on_disk(move || {
-            if standing(store.directory())? == Standing::Vacant {
+            if standing(store.directory())? == LayoutState::Vacant {
                 return Ok(None);
             }
-            let index = Index::read(store.directory())?;
+            let index = LayoutIndex::read(store.directory())?;
             let mut found = HashMap::new();
             for tag in tags {
                 let Some(image) = index.named(&naming.name(&repository, &tag))? else { continue };
@@ -65,7 +65,7 @@ impl Destination for Layout {
         // they are asked for as an index lists them, and it may list one many times
         let digests: HashSet<Digest> = digests.iter().cloned().collect();
         on_disk(move || {
-            let index = Index::read(store.directory())?;
+            let index = LayoutIndex::read(store.directory())?;
             let read = digests.into_iter().filter_map(|digest| {
                 let manifest = store.manifest(&digest, index.media_type(&digest)).ok()?;
                 Some((digest, manifest))
@@ -91,7 +91,7 @@ impl Destination for Layout {
         let store = Arc::clone(&self.store);
         let referrers: Vec<Digest> = referrers.values().flatten().cloned().collect();
         on_disk(move || {
-            let index = Index::read(store.directory())?;
+            let index = LayoutIndex::read(store.directory())?;
             let is_there = |digest: &Digest| {
                 index.media_type(digest).is_some_and(|it| store.is_whole(digest, Some(it)))
             };
@@ -105,7 +105,7 @@ impl Destination for Layout {
         _repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.without(digests, Store::may_have).await
+        self.without(digests, BlobStore::may_have).await
     }
 
     async fn mutability(&self, _repository: &Repository, _tag: &Tag) -> Result<Mutability> {
@@ -129,11 +129,16 @@ impl Destination for Layout {
         }
     }
 
-    async fn open_upload(&self, _repository: &Repository, blob: &Descriptor) -> Result<Session> {
+    async fn open_upload(
+        &self,
+        _repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<UploadSession> {
         let place = self.store.place(&blob.digest);
-        let place = absolute(&place).map_err(|error| failed(Doing::Write, &place, error))?;
+        let place =
+            absolute(&place).map_err(|error| failed(FileOperation::Write, &place, error))?;
         let location = Url::from_file_path(place).expect("the path is absolute");
-        Ok(Session { location })
+        Ok(UploadSession { location })
     }
 
     /// The session says no more than the digest does.
@@ -141,7 +146,7 @@ impl Destination for Layout {
         &self,
         _repository: &Repository,
         blob: &Descriptor,
-        _session: Session,
+        _session: UploadSession,
         body: Body,
     ) -> Result<()> {
         let workshop = self.workshop().await?;
@@ -175,7 +180,7 @@ impl Destination for Layout {
         let name = tag.map(|tag| self.naming.name(repository, tag));
         let manifest = manifest.clone();
         let _turn = self.turn.lock().await;
-        let list = move |index: &mut Index| match name {
+        let list = move |index: &mut LayoutIndex| match name {
             Some(name) => index.point(&name, &manifest),
             None => index.hold(&manifest),
         };
@@ -184,8 +189,8 @@ impl Destination for Layout {
 }
 
 impl Layout {
-    async fn workshop(&self) -> Result<Arc<Workshop>> {
-        let open = || async { Workshop::open(self.store.directory()).await.map(Arc::new) };
+    async fn workshop(&self) -> Result<Arc<StagingArea>> {
+        let open = || async { StagingArea::open(self.store.directory()).await.map(Arc::new) };
         self.workshop.get_or_try_init(open).await.cloned()
     }
 
@@ -193,7 +198,7 @@ impl Layout {
     async fn without(
         &self,
         digests: &[Digest],
-        has: impl Fn(&Store, &Digest) -> bool + Send + 'static,
+        has: impl Fn(&BlobStore, &Digest) -> bool + Send + 'static,
     ) -> Result<HashSet<Digest>> {
         let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
         on_disk(move || Ok(digests.into_iter().filter(|digest| !has(&store, digest)).collect()))
@@ -201,7 +206,7 @@ impl Layout {
     }
 
     /// Writes the manifest itself, once everything below it is there.
-    async fn put(&self, workshop: &Arc<Workshop>, manifest: RawManifest) -> Result<()> {
+    async fn put(&self, workshop: &Arc<StagingArea>, manifest: RawManifest) -> Result<()> {
         let (store, workshop) = (Arc::clone(&self.store), Arc::clone(workshop));
         on_disk(move || {
             if let Some(lacking) = store.lack(&manifest)? {
@@ -225,8 +230,8 @@ impl Layout {
 ///
 /// # Errors
 /// The source's own when the body broke, else those of writing, as `place`'s.
-async fn fill(path: &Path, place: &Path, body: Body, meter: &Meter) -> Result<u64> {
-    let failed = |error: io::Error| failed(Doing::Write, place, error);
+async fn fill(path: &Path, place: &Path, body: Body, meter: &HostContext) -> Result<u64> {
+    let failed = |error: io::Error| failed(FileOperation::Write, place, error);
     let mut file = File::create_new(path).await.map_err(failed)?;
     let mut stream = body.into_stream();
     let mut length = 0;

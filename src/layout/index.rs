@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    failure::{Doing, failed},
+    failure::{FileOperation, failed},
     file,
 };
 use crate::model::{Descriptor, Digest, Error, Kind, MediaType, RawManifest, Result};
@@ -40,7 +40,7 @@ const LISTED: usize = 20;
 
 /// What stands in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LayoutState {
     /// A layout.
     Layout,
     /// Nothing, or the beginnings of a layout.
@@ -52,12 +52,12 @@ pub(super) enum Standing {
 /// # Errors
 /// [`Kind::Configuration`] when it is something else; [`Kind::Unsupported`] for a layout of
 /// another version.
-pub(super) fn standing(directory: &Path) -> Result<Standing> {
+pub(super) fn standing(directory: &Path) -> Result<LayoutState> {
     let marker = directory.join(MARKER);
     match file::read(&marker, MARKER_LIMIT) {
-        Ok(content) => check_version(&content, &marker).map(|()| Standing::Layout),
+        Ok(content) => check_version(&content, &marker).map(|()| LayoutState::Layout),
         Err(error) if error.kind() == io::ErrorKind::NotFound => vacancy(directory),
-        Err(error) => Err(failed(Doing::Read, &marker, error)),
+        Err(error) => Err(failed(FileOperation::Read, &marker, error)),
     }
 }
 
@@ -82,10 +82,10 @@ fn check_version(content: &[u8], marker: &Path) -> Result<()> {
     }
 }
 
-fn vacancy(directory: &Path) -> Result<Standing> {
-    let unreadable = |error| failed(Doing::Read, directory, error);
+fn vacancy(directory: &Path) -> Result<LayoutState> {
+    let unreadable = |error| failed(FileOperation::Read, directory, error);
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Vacant),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LayoutState::Vacant),
         entries => entries.map_err(unreadable)?,
     };
     for entry in entries {
@@ -100,23 +100,23 @@ fn vacancy(directory: &Path) -> Result<Standing> {
                 .hint("name a layout, or a directory that is empty or does not exist"));
         }
     }
-    Ok(Standing::Vacant)
+    Ok(LayoutState::Vacant)
 }
 
 /// The document, with the layout it belongs to.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct LayoutIndex {
     path: PathBuf,
     document: Map<String, Value>,
 }
 
-impl Index {
+impl LayoutIndex {
     /// The index of a directory that must be a layout.
     ///
     /// # Errors
     /// Those of [`standing`] and [`Self::read`]; [`Kind::Configuration`] where there is none.
     pub(super) fn of_layout(directory: &Path) -> Result<Self> {
-        if standing(directory)? == Standing::Vacant {
+        if standing(directory)? == LayoutState::Vacant {
             let problem = format!("there is no OCI image layout in `{}`", directory.display());
             return Err(Error::new(Kind::Configuration, problem)
                 .hint(format!("name the directory that has the file `{MARKER}` in it")));
@@ -135,7 +135,7 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self { path, document: empty() });
             }
-            Err(error) => return Err(failed(Doing::Read, &path, error)),
+            Err(error) => return Err(failed(FileOperation::Read, &path, error)),
         };
         let wrong = || {
             Error::new(Kind::Corrupt, format!("`{}` is not an index of images", path.display()))

@@ -37,28 +37,32 @@ use tokio::{
 };
 
 use crate::{
-    model::{Digest, Error, Kind, Naming, Result, Site},
-    remote::Meter,
+    model::{Digest, Error, Kind, Location, Naming, Result},
+    remote::HostContext,
 };
-use index::Index;
-use staging::Workshop;
-use store::Store;
+use index::LayoutIndex;
+use staging::StagingArea;
+use store::BlobStore;
 
 /// An OCI image layout; nothing is read before it is asked for, or made before it is written to.
 pub(crate) struct Layout {
-    store: Arc<Store>,
+    store: Arc<BlobStore>,
     naming: Naming,
-    meter: Arc<Meter>,
-    workshop: OnceCell<Arc<Workshop>>,
+    meter: Arc<HostContext>,
+    workshop: OnceCell<Arc<StagingArea>>,
     /// The tasks of this run change the index one after the other.
     turn: Mutex<()>,
 }
 
 impl Layout {
     /// The layout in this directory. `meter` counts the blob bytes that are written.
-    pub(crate) fn new(directory: impl Into<PathBuf>, naming: Naming, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(
+        directory: impl Into<PathBuf>,
+        naming: Naming,
+        meter: Arc<HostContext>,
+    ) -> Self {
         Self {
-            store: Arc::new(Store::new(directory.into())),
+            store: Arc::new(BlobStore::new(directory.into())),
             naming,
             meter,
             workshop: OnceCell::new(),
@@ -67,8 +71,8 @@ impl Layout {
     }
 
     /// As references name it.
-    fn site(&self) -> Site {
-        Site::Layout { directory: self.store.directory().to_owned(), naming: self.naming }
+    fn site(&self) -> Location {
+        Location::Layout { directory: self.store.directory().to_owned(), naming: self.naming }
     }
 }
 
@@ -85,7 +89,7 @@ impl fmt::Debug for Layout {
 pub(crate) async fn only_image(directory: &Path) -> Result<(Digest, Option<String>)> {
     let directory = directory.to_owned();
     on_disk(move || {
-        let index = Index::of_layout(&directory)?;
+        let index = LayoutIndex::of_layout(&directory)?;
         let problem = match index.only_image()? {
             Some(only) => return Ok(only),
             None if index.is_empty() => "holds no image",

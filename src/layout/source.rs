@@ -16,13 +16,13 @@ use tokio::{
 
 use super::{
     Layout,
-    failure::{Doing, failed},
+    failure::{FileOperation, failed},
     file,
-    index::Index,
+    index::LayoutIndex,
     on_disk,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{Allowance, ByteStream, Source, body::corrupt},
 };
 
@@ -34,7 +34,7 @@ impl Source for Layout {
         let (store, naming) = (Arc::clone(&self.store), self.naming);
         let (repository, tags) = (repository.clone(), tags.to_vec());
         let found = on_disk(move || {
-            let index = Index::of_layout(store.directory())?;
+            let index = LayoutIndex::of_layout(store.directory())?;
             let found = tags.into_iter().filter_map(|tag| {
                 let image = index.named(&naming.name(&repository, &tag)).ok()??;
                 Some((tag, image.digest))
@@ -49,7 +49,7 @@ impl Source for Layout {
         let (store, name) = (Arc::clone(&self.store), self.naming.name(repository, tag));
         let site = self.site();
         on_disk(move || {
-            let index = Index::of_layout(store.directory())?;
+            let index = LayoutIndex::of_layout(store.directory())?;
             let image = index.named(&name)?.ok_or_else(|| {
                 Error::new(Kind::NotFound, format!("no image is called `{name}` in `{site}`"))
                     .hint(index.names_in_words())
@@ -59,14 +59,14 @@ impl Source for Layout {
         .await
     }
 
-    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+    async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
         let digest = match at {
-            Pointer::Digest(digest) => digest.clone(),
-            Pointer::Tag(tag) => self.resolve(repository, tag).await?,
+            TagOrDigest::Digest(digest) => digest.clone(),
+            TagOrDigest::Tag(tag) => self.resolve(repository, tag).await?,
         };
         let store = Arc::clone(&self.store);
         on_disk(move || {
-            let index = Index::of_layout(store.directory())?;
+            let index = LayoutIndex::of_layout(store.directory())?;
             store.manifest(&digest, index.media_type(&digest))
         })
         .await
@@ -79,7 +79,7 @@ impl Source for Layout {
     ) -> Result<Vec<Descriptor>> {
         let (store, subject) = (Arc::clone(&self.store), subject.clone());
         on_disk(move || {
-            let index = Index::of_layout(store.directory())?;
+            let index = LayoutIndex::of_layout(store.directory())?;
             let (mut found, mut seen) = (Vec::new(), HashSet::new());
             for mut entry in index.descriptors()? {
                 // under several names it is still one
@@ -108,8 +108,9 @@ impl Source for Layout {
     ) -> Result<ByteStream> {
         let path = self.store.place(&blob.digest);
         let at = path.clone();
-        let opened =
-            on_disk(move || open(&at, from).map_err(|error| failed(Doing::Read, &at, error)));
+        let opened = on_disk(move || {
+            open(&at, from).map_err(|error| failed(FileOperation::Read, &at, error))
+        });
         let (file, size) = opened.await?;
         if size != blob.size {
             return Err(corrupt(format!(
@@ -149,7 +150,7 @@ fn chunks(file: Take<File>, path: PathBuf) -> impl Stream<Item = Result<Bytes>> 
         match file.read_buf(&mut chunk).await {
             Ok(0) => Ok(None),
             Ok(_) => Ok(Some((chunk.freeze(), (file, path)))),
-            Err(error) => Err(failed(Doing::Read, &path, error)),
+            Err(error) => Err(failed(FileOperation::Read, &path, error)),
         }
     })
 }

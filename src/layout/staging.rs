@@ -28,8 +28,8 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    failure::{Doing, failed},
-    index::{Index, MARKER, MARKER_CONTENT, Standing, standing},
+    failure::{FileOperation, failed},
+    index::{LayoutIndex, LayoutState, MARKER, MARKER_CONTENT, standing},
     on_disk,
 };
 use crate::model::{Error, Kind, Result};
@@ -42,7 +42,7 @@ const INNER: [&str; 3] = [".ecr-mirror", "blobs", "blobs/sha256"];
 
 /// One run's bench in a layout; it is cleared away when it is dropped.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct StagingArea {
     layout: PathBuf,
     bench: PathBuf,
     /// Keeps the bench from being taken for a dead run's.
@@ -50,7 +50,7 @@ pub(super) struct Workshop {
     written: AtomicU64,
 }
 
-impl Workshop {
+impl StagingArea {
     /// Makes the directory a layout where it is none yet, and opens a bench in it.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Workshop {
             standing(&at)?;
             let inner = INNER.map(|name| at.join(name));
             // all are looked at before any is made
-            inner.iter().try_for_each(|directory| check(directory, Own::Directory))?;
+            inner.iter().try_for_each(|directory| check(directory, FileKind::Directory))?;
             inner.iter().try_for_each(|directory| make(directory))
         })
         .await?;
@@ -95,18 +95,18 @@ impl Workshop {
     fn found(&self) -> Result<()> {
         let index = self.layout.join("index.json");
         if !index.exists() {
-            self.replace(&index, &Index::read(&self.layout)?.bytes())?;
+            self.replace(&index, &LayoutIndex::read(&self.layout)?.bytes())?;
         }
-        if standing(&self.layout)? == Standing::Vacant {
+        if standing(&self.layout)? == LayoutState::Vacant {
             self.replace(&self.layout.join(MARKER), MARKER_CONTENT.as_bytes())?;
         }
         Ok(())
     }
 
     /// A file to write what is not whole yet.
-    pub(super) fn unfinished(&self) -> Unfinished {
+    pub(super) fn unfinished(&self) -> PartialFile {
         let number = self.written.fetch_add(1, Relaxed);
-        Unfinished { path: self.bench.join(number.to_string()) }
+        PartialFile { path: self.bench.join(number.to_string()) }
     }
 
     /// Writes a file whole or not at all.
@@ -117,19 +117,19 @@ impl Workshop {
             // what has a name has its content, even after a power cut
             file.sync_data()
         });
-        written.map_err(|error| failed(Doing::Write, place, error))?;
+        written.map_err(|error| failed(FileOperation::Write, place, error))?;
         unfinished.settle(place)
     }
 
     /// Changes the index under the lock; `change` tells whether there is anything to write.
     pub(super) async fn edit(
         self: &Arc<Self>,
-        change: impl FnOnce(&mut Index) -> bool + Send + 'static,
+        change: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
     ) -> Result<()> {
         let lock = lock(&self.layout).await?;
         let workshop = Arc::clone(self);
         on_disk(move || {
-            let mut index = Index::read(&workshop.layout)?;
+            let mut index = LayoutIndex::read(&workshop.layout)?;
             if change(&mut index) {
                 workshop.replace(&workshop.layout.join("index.json"), &index.bytes())?;
             }
@@ -140,7 +140,7 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
+impl Drop for StagingArea {
     fn drop(&mut self) {
         // still held, so that no other run takes its number meanwhile; what stays is cleared
         // away by the next run
@@ -150,18 +150,18 @@ impl Drop for Workshop {
 
 /// A file that is not whole yet; it goes when it is dropped.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct PartialFile {
     pub(super) path: PathBuf,
 }
 
-impl Unfinished {
+impl PartialFile {
     /// Moves it, now whole, to its place.
     pub(super) fn settle(self, place: &Path) -> Result<()> {
-        fs::rename(&self.path, place).map_err(|error| failed(Doing::Write, place, error))
+        fs::rename(&self.path, place).map_err(|error| failed(FileOperation::Write, place, error))
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         // settled, it is not there any more
         fs::remove_file(&self.path).ok();
@@ -169,25 +169,25 @@ impl Drop for Unfinished {
 }
 
 fn make(directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|error| failed(Doing::Write, directory, error))
+    fs::create_dir_all(directory).map_err(|error| failed(FileOperation::Write, directory, error))
 }
 
 /// What a layout has in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
+enum FileKind {
     Directory,
     File,
 }
 
 /// Checks that what stands there, if anything, is the layout's own, and no link to something else.
-fn check(path: &Path, own: Own) -> Result<()> {
+fn check(path: &Path, own: FileKind) -> Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|error| failed(Doing::Write, path, error))?.file_type(),
+        found => found.map_err(|error| failed(FileOperation::Write, path, error))?.file_type(),
     };
     let (is_own, wanted) = match own {
-        Own::Directory => (found.is_dir(), "directory"),
-        Own::File => (found.is_file(), "file"),
+        FileKind::Directory => (found.is_dir(), "directory"),
+        FileKind::File => (found.is_file(), "file"),
     };
     if is_own {
         return Ok(());
@@ -206,13 +206,13 @@ fn check(path: &Path, own: Own) -> Result<()> {
 fn hold(bench: &Path) -> Result<Option<File>> {
     match fs::create_dir(bench) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        made => made.map_err(|error| failed(Doing::Write, bench, error))?,
+        made => made.map_err(|error| failed(FileOperation::Write, bench, error))?,
     }
     let held = bench.join("held");
     let file = match File::create_new(&held).and_then(|file| file.lock().map(|()| file)) {
         // who had the number before was about to remove the directory, and took the new one
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(|error| failed(Doing::Write, &held, error))?,
+        file => file.map_err(|error| failed(FileOperation::Write, &held, error))?,
     };
     Ok(Some(file))
 }
@@ -220,8 +220,8 @@ fn hold(bench: &Path) -> Result<Option<File>> {
 /// Waits for the layout's lock; it ends with the file.
 async fn lock(layout: &Path) -> Result<File> {
     let path = layout.join(".ecr-mirror/lock");
-    check(&path, Own::File)?;
-    let unusable = |error| failed(Doing::Write, &path, error);
+    check(&path, FileKind::File)?;
+    let unusable = |error| failed(FileOperation::Write, &path, error);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(unusable)?;
     let begun = Instant::now();

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    failure::{Doing, failed},
+    failure::{FileOperation, failed},
     file,
 };
 use crate::{
@@ -30,13 +30,13 @@ const DEPTH: usize = 8;
 
 /// The content of a layout.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct BlobStore {
     directory: PathBuf,
     /// Blobs that were found to have another length than they must have.
     damaged: Mutex<HashSet<Digest>>,
 }
 
-impl Store {
+impl BlobStore {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, damaged: Mutex::default() }
     }
@@ -81,7 +81,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(too_large(MANIFEST_LIMIT + 1));
             }
-            bytes => Bytes::from(bytes.map_err(|error| failed(Doing::Read, &path, error))?),
+            bytes => Bytes::from(bytes.map_err(|error| failed(FileOperation::Read, &path, error))?),
         };
         let actual = Digest::of(&bytes);
         if actual != *digest {

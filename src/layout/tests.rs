@@ -15,18 +15,18 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{End, Intent, Mirror, Options, Shutdown, Sides, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
     model::{
-        Descriptor, DestinationId, Image, Manifest, Origin, Pointer, Reference, Repository, Tag,
-        Target, Want, event::Silent,
+        Descriptor, DestinationId, Filter, Image, Manifest, Origin, Reference, Repository, Tag,
+        TagOrDigest, Target, event::Silent,
     },
-    registry::{Credentials, Reach, Registry, Settings, Transport},
-    remote::{Destination, Meters, Source, body::verified},
-    sandbox::{self, Mode, Sandbox},
+    registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
+    remote::{Destination, SideContexts, Source, body::verified},
+    sandbox::{self, Sandbox},
 };
 
 /// Upstreams, an ordinary registry, and a directory for layouts.
-struct World {
+struct LayoutFixture {
     upstream: Sandbox,
     plain: Sandbox,
     /// To the ordinary registry, and to the upstreams.
@@ -34,17 +34,17 @@ struct World {
     place: TempDir,
 }
 
-impl World {
+impl LayoutFixture {
     async fn new() -> Self {
         let start = |mode| {
             let options = sandbox::Options { mode, ..sandbox::Options::default() };
             async { Sandbox::start(options).await.unwrap() }
         };
-        let upstream = start(Mode::Cloud).await;
-        let reaches = [Reach::Direct, Reach::Sandbox(upstream.address())];
+        let upstream = start(sandbox::Mode::Cloud).await;
+        let reaches = [Network::Direct, Network::Sandbox(upstream.address())];
         Self {
             upstream,
-            plain: start(Mode::Plain).await,
+            plain: start(sandbox::Mode::Plain).await,
             transports: reaches.map(Transport::new),
             place: tempfile::tempdir().unwrap(),
         }
@@ -54,44 +54,47 @@ impl World {
         self.place.path().join("layout")
     }
 
-    fn layout(&self, naming: Naming) -> Site {
-        Site::Layout { directory: self.directory(), naming }
+    fn layout(&self, naming: Naming) -> Location {
+        Location::Layout { directory: self.directory(), naming }
     }
 
     /// A repository of the ordinary registry.
-    fn plain(&self) -> Site {
-        Site::Registry(self.plain.address().to_string().parse().unwrap())
+    fn plain(&self) -> Location {
+        Location::Registry(self.plain.address().to_string().parse().unwrap())
     }
 
-    fn registry(&self, site: &Site, meter: &Arc<Meter>) -> Registry {
+    fn registry(&self, site: &Location, meter: &Arc<HostContext>) -> Registry {
         let host = site.host().unwrap().clone();
         let [direct, upstream] = &self.transports;
         let transport = if host.is_loopback() { direct } else { upstream };
-        let settings = Settings { credentials: Credentials::Anonymous, ..Settings::default() };
+        let settings = ConnectionSettings {
+            credentials: Credentials::Anonymous,
+            ..ConnectionSettings::default()
+        };
         Registry::new(host, settings, transport, Arc::clone(meter)).unwrap()
     }
 
     /// Copies one image; either end may be a registry or a layout.
-    async fn copy(&self, from: Origin, to: (Site, &str), want: &Want) -> Ran {
-        let meters = Meters::default();
+    async fn copy(&self, from: Origin, to: (Location, &str), want: &Filter) -> Ran {
+        let meters = SideContexts::default();
         match (&from.site, &to.0) {
-            (Site::Registry(_), Site::Registry(_)) => {
+            (Location::Registry(_), Location::Registry(_)) => {
                 let source = self.registry(&from.site, &meters.source);
                 let destination = self.registry(&to.0, &meters.destination);
                 run(source, destination, meters, image(from, to, want)).await
             }
-            (Site::Registry(_), Site::Layout { directory, naming }) => {
+            (Location::Registry(_), Location::Layout { directory, naming }) => {
                 let source = self.registry(&from.site, &meters.source);
                 let meter = Arc::clone(&meters.destination);
                 let destination = Layout::new(directory, *naming, meter);
                 run(source, destination, meters, image(from, to, want)).await
             }
-            (Site::Layout { directory, naming }, Site::Registry(_)) => {
+            (Location::Layout { directory, naming }, Location::Registry(_)) => {
                 let source = Layout::new(directory, *naming, Arc::clone(&meters.source));
                 let destination = self.registry(&to.0, &meters.destination);
                 run(source, destination, meters, image(from, to, want)).await
             }
-            (Site::Layout { .. }, Site::Layout { .. }) => panic!("not tried here"),
+            (Location::Layout { .. }, Location::Layout { .. }) => panic!("not tried here"),
         }
     }
 
@@ -100,10 +103,10 @@ impl World {
         let (repository, tag) = at.rsplit_once(':').unwrap();
         let repository: Repository = repository.parse().unwrap();
         let root = source.resolve(&repository, &tag.parse().unwrap()).await.unwrap();
-        let (source, meter) = (Arc::new(source), Arc::new(Meter::default()));
+        let (source, meter) = (Arc::new(source), Arc::new(HostContext::default()));
         let (mut found, mut left) = (BTreeMap::new(), vec![root]);
         while let Some(digest) = left.pop() {
-            let at = Pointer::Digest(digest.clone());
+            let at = TagOrDigest::Digest(digest.clone());
             let manifest = source.manifest(&repository, &at).await.unwrap();
             match manifest.read().unwrap() {
                 Manifest::Index(index) => {
@@ -130,7 +133,7 @@ impl World {
 /// What a copy came to.
 struct Ran {
     summary: Summary,
-    meters: Meters,
+    meters: SideContexts,
 }
 
 impl Ran {
@@ -145,12 +148,12 @@ impl Ran {
     }
 }
 
-async fn run<S: Source, D: Destination>(from: S, to: D, meters: Meters, work: Work) -> Ran {
-    let sides = Sides {
+async fn run<S: Source, D: Destination>(from: S, to: D, meters: SideContexts, work: Work) -> Ran {
+    let sides = Endpoints {
         sources: HashMap::from([(work.image.origin.site.clone(), (Arc::new(from), 0))]),
-        destinations: vec![Arc::new(End { site: work.to, destination: to })],
+        destinations: vec![Arc::new(Endpoint { site: work.to, destination: to })],
     };
-    let options = Options { intent: Intent::Mirror, transfers: 4 };
+    let options = Options { intent: Mode::Mirror, transfers: 4 };
     let mirror = Mirror::new(sides, &meters, options, Arc::new(Silent), Shutdown::default());
     let summary = Arc::new(mirror).run(vec![work.image]).await;
     Ran { summary, meters }
@@ -158,10 +161,10 @@ async fn run<S: Source, D: Destination>(from: S, to: D, meters: Meters, work: Wo
 
 struct Work {
     image: Image,
-    to: Site,
+    to: Location,
 }
 
-fn image(origin: Origin, (to, name): (Site, &str), want: &Want) -> Work {
+fn image(origin: Origin, (to, name): (Location, &str), want: &Filter) -> Work {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let target = Target {
         destination: DestinationId(0),
@@ -175,13 +178,13 @@ fn image(origin: Origin, (to, name): (Site, &str), want: &Want) -> Work {
 /// An image of a registry.
 fn reference(text: &str) -> Origin {
     let Reference { host, repository, tag, .. } = text.parse().unwrap();
-    Origin { site: host.into(), repository, at: Pointer::Tag(tag.unwrap()) }
+    Origin { site: host.into(), repository, at: TagOrDigest::Tag(tag.unwrap()) }
 }
 
 /// An image of a site, as `repository:tag`.
-fn of(site: Site, name: &str) -> Origin {
+fn of(site: Location, name: &str) -> Origin {
     let (repository, tag) = name.rsplit_once(':').unwrap();
-    let at = Pointer::Tag(tag.parse().unwrap());
+    let at = TagOrDigest::Tag(tag.parse().unwrap());
     Origin { site, repository: repository.parse().unwrap(), at }
 }
 
@@ -197,8 +200,8 @@ fn assert_valid(directory: &Path) {
         assert_eq!(file.file_name().to_str(), Some(digest.hex()));
     }
     if directory.join("oci-layout").exists() {
-        let index = Index::of_layout(directory).unwrap();
-        let store = Store::new(directory.to_owned());
+        let index = LayoutIndex::of_layout(directory).unwrap();
+        let store = BlobStore::new(directory.to_owned());
         for entry in document(directory)["manifests"].as_array().unwrap() {
             let digest: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
             assert!(store.is_whole(&digest, index.media_type(&digest)), "{entry}");

@@ -13,7 +13,7 @@ use super::{
     error::{Error, Kind, Result},
     names::{Digest, NameError},
     platform::Platform,
-    text::steers,
+    text::is_unsafe_for_terminal,
 };
 
 /// The largest manifest ECR stores, in bytes.
@@ -178,7 +178,7 @@ impl RawManifest {
 
     /// What it refers to, and as what kind of thing, where it refers to another manifest.
     pub fn reference(&self) -> Option<(Digest, Option<String>)> {
-        let said: Referrer = serde_json::from_slice(&self.bytes).ok()?;
+        let said: SubjectFields = serde_json::from_slice(&self.bytes).ok()?;
         let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
         Some((said.subject?.digest, artifact_type))
     }
@@ -258,7 +258,7 @@ impl ImageManifest {
 /// What a manifest says of itself as a referrer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Referrer {
+struct SubjectFields {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
@@ -267,7 +267,7 @@ struct Referrer {
 /// The few fields that tell what a document is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Outline {
+struct ManifestOutline {
     schema_version: Option<u64>,
     media_type: Option<String>,
     manifests: Option<serde::de::IgnoredAny>,
@@ -277,7 +277,7 @@ struct Outline {
 }
 
 fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> {
-    let outline: Outline = serde_json::from_slice(bytes).map_err(|cause| {
+    let outline: ManifestOutline = serde_json::from_slice(bytes).map_err(|cause| {
         Error::new(Kind::Corrupt, "what the registry served is not a manifest").because(cause).hint(
             "something between here and the registry may answer in its place, such as a proxy's login page",
         )
@@ -317,7 +317,7 @@ fn unknown_type(named: &str) -> Error {
 
 /// A text from outside as an error shows it: no longer than the longest digest is.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !steers(*c)).take(135).collect()
+    text.chars().filter(|c| !is_unsafe_for_terminal(*c)).take(135).collect()
 }
 
 #[cfg(test)]

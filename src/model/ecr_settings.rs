@@ -10,13 +10,13 @@ use super::image::Create;
 
 /// What is wanted of the repositories of one registry.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Repositories {
+pub struct RepositoryRules {
     /// Which of those that do not exist are made.
     pub create: Create,
     /// What happens to those that do.
     pub reconcile: Reconcile,
     /// What they are to be like.
-    pub settings: Settings,
+    pub settings: RepositorySettings,
 }
 
 /// What happens to repositories that exist and are not like they are written.
@@ -31,7 +31,7 @@ pub enum Reconcile {
 
 /// What a repository is to be like.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Settings {
+pub struct RepositorySettings {
     /// Whether its tags may be moved.
     pub mutability: Option<TagMutability>,
     /// Whether images are scanned as they are pushed.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub policy: Option<Value>,
 }
 
-impl Settings {
+impl RepositorySettings {
     /// Whether nothing is written.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -138,7 +138,7 @@ impl fmt::Display for Encryption {
 
 /// What is wanted of an account in a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct AccountSettings {
     /// Whether blobs of one repository can be mounted into another.
     pub blob_mounting: Option<bool>,
     /// Whether the mirror's own reads are left out of the time of the last pull.
@@ -147,7 +147,7 @@ pub struct Account {
     pub scanning: Option<Scanning>,
 }
 
-impl Account {
+impl AccountSettings {
     /// Whether nothing is written.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{outcome::Outcome, setting_change::Change};
+use super::{outcome::Outcome, setting_change::SettingChange};
 
 /// Counts that a data path adds to and an observer samples; never a lock between them.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ pub enum Event {
         error: Option<String>,
     },
     /// Settings were changed.
-    Changed(Change),
+    Changed(SettingChange),
     /// Something a person should know that changes no outcome.
     Warning {
         /// What it is about.

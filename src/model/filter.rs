@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::{
     content::{Descriptor, Index, MediaType, RawManifest},
     error::{Error, Kind, Result},
-    image::{Attestations, MissingPlatform, Want},
+    image::{Attestations, Filter, MissingPlatform},
     names::Digest,
     platform::{Platform, Platforms},
 };
@@ -28,7 +28,7 @@ pub const FILTER: &str = "dev.ecr-mirror.filter";
 
 /// What an index entry turned out to be, where its descriptor alone does not tell.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum EntryContent {
     /// A nested index, filtered already.
     Index(Filtered),
     /// An image without a platform in the index, and what its configuration says.
@@ -49,7 +49,7 @@ pub struct Filtered {
 }
 
 /// The fate of one entry.
-enum Fate {
+enum Decision {
     Keep,
     Drop,
     Replace(RawManifest),
@@ -66,21 +66,21 @@ enum Fate {
 pub fn filter(
     raw: &RawManifest,
     index: &Index,
-    want: &Want,
-    known: &HashMap<Digest, Entry>,
+    want: &Filter,
+    known: &HashMap<Digest, EntryContent>,
 ) -> Result<Filtered> {
-    let mut fates: Vec<Fate> =
+    let mut fates: Vec<Decision> =
         index.manifests.iter().map(|entry| fate_of(entry, want, known)).collect();
     settle_attestations(index, want, &mut fates);
 
     let entries = || index.manifests.iter().zip(&fates);
-    let staying = || entries().filter(|(_, fate)| !matches!(fate, Fate::Drop));
+    let staying = || entries().filter(|(_, fate)| !matches!(fate, Decision::Drop));
     let of_all = entries().map(|(entry, _)| entry);
     let available = platforms_of(of_all, known, |nested| &nested.available);
     let of_staying = staying().map(|(entry, _)| entry);
     let platforms = platforms_of(of_staying, known, |nested| &nested.platforms);
     let kept = staying().map(|(entry, fate)| standing(entry, fate)).collect();
-    let manifest = match fates.iter().all(|fate| matches!(fate, Fate::Keep)) {
+    let manifest = match fates.iter().all(|fate| matches!(fate, Decision::Keep)) {
         true => raw.clone(),
         false => edited(raw, |document| apply(document, &fates))?,
     };
@@ -88,43 +88,43 @@ pub fn filter(
 }
 
 /// The entry as it stands in the index that is left.
-fn standing(entry: &Descriptor, fate: &Fate) -> Descriptor {
+fn standing(entry: &Descriptor, fate: &Decision) -> Descriptor {
     let mut entry = entry.clone();
-    if let Fate::Replace(nested) = fate {
+    if let Decision::Replace(nested) = fate {
         entry.size = nested.bytes().len() as u64;
         entry.digest = nested.digest().clone();
     }
     entry
 }
 
-fn fate_of(entry: &Descriptor, want: &Want, known: &HashMap<Digest, Entry>) -> Fate {
+fn fate_of(entry: &Descriptor, want: &Filter, known: &HashMap<Digest, EntryContent>) -> Decision {
     match known.get(&entry.digest) {
-        Some(Entry::Index(nested)) if nested.kept.is_empty() => Fate::Drop,
-        Some(Entry::Index(nested)) if nested.manifest.digest() != &entry.digest => {
-            Fate::Replace(nested.manifest.clone())
+        Some(EntryContent::Index(nested)) if nested.kept.is_empty() => Decision::Drop,
+        Some(EntryContent::Index(nested)) if nested.manifest.digest() != &entry.digest => {
+            Decision::Replace(nested.manifest.clone())
         }
-        Some(Entry::Index(_)) => Fate::Keep,
-        Some(Entry::Image(platform)) if want.platforms.admit(platform) => Fate::Keep,
-        Some(Entry::Image(_)) => Fate::Drop,
+        Some(EntryContent::Index(_)) => Decision::Keep,
+        Some(EntryContent::Image(platform)) if want.platforms.admit(platform) => Decision::Keep,
+        Some(EntryContent::Image(_)) => Decision::Drop,
         None => match (&entry.platform, &want.platforms) {
-            (_, Platforms::All) => Fate::Keep,
-            (Some(platform), wanted) if wanted.admit(platform) => Fate::Keep,
-            _ => Fate::Drop,
+            (_, Platforms::All) => Decision::Keep,
+            (Some(platform), wanted) if wanted.admit(platform) => Decision::Keep,
+            _ => Decision::Drop,
         },
     }
 }
 
 /// An attestation shares the fate of its image, unless attestations are not wanted at all.
-fn settle_attestations(index: &Index, want: &Want, fates: &mut [Fate]) {
+fn settle_attestations(index: &Index, want: &Filter, fates: &mut [Decision]) {
     let kept: HashSet<&str> = (index.manifests.iter().zip(&*fates))
-        .filter(|(entry, fate)| entry.attests().is_none() && !matches!(fate, Fate::Drop))
+        .filter(|(entry, fate)| entry.attests().is_none() && !matches!(fate, Decision::Drop))
         .map(|(entry, _)| entry.digest.as_str())
         .collect();
     for (entry, fate) in index.manifests.iter().zip(fates) {
         if let Some(subject) = entry.attests() {
             let stays = want.attestations == Attestations::Keep
                 && (want.platforms == Platforms::All || kept.contains(subject));
-            *fate = if stays { Fate::Keep } else { Fate::Drop };
+            *fate = if stays { Decision::Keep } else { Decision::Drop };
         }
     }
 }
@@ -132,30 +132,30 @@ fn settle_attestations(index: &Index, want: &Want, fates: &mut [Fate]) {
 /// The platforms of these entries, each once, in their order.
 fn platforms_of<'a>(
     entries: impl Iterator<Item = &'a Descriptor>,
-    known: &'a HashMap<Digest, Entry>,
+    known: &'a HashMap<Digest, EntryContent>,
     of: impl Fn(&Filtered) -> &Vec<Platform>,
 ) -> Vec<Platform> {
     let (mut seen, mut looked_into) = (HashSet::new(), HashSet::new());
     let told = entries.flat_map(|entry| match known.get(&entry.digest) {
         // once, though it be listed a thousand times with a thousand platforms
-        Some(Entry::Index(_)) if !looked_into.insert(&entry.digest) => &[],
-        Some(Entry::Index(nested)) => of(nested).as_slice(),
-        Some(Entry::Image(platform)) => slice::from_ref(platform),
+        Some(EntryContent::Index(_)) if !looked_into.insert(&entry.digest) => &[],
+        Some(EntryContent::Index(nested)) => of(nested).as_slice(),
+        Some(EntryContent::Image(platform)) => slice::from_ref(platform),
         None => entry.platform.as_slice(),
     });
     told.filter(|platform| !platform.is_unknown() && seen.insert(*platform)).cloned().collect()
 }
 
-fn apply(document: &mut Map<String, Value>, fates: &[Fate]) {
+fn apply(document: &mut Map<String, Value>, fates: &[Decision]) {
     let Some(Value::Array(entries)) = document.get_mut("manifests") else { return };
     for (entry, fate) in entries.iter_mut().zip(fates) {
-        if let (Value::Object(entry), Fate::Replace(nested)) = (entry, fate) {
+        if let (Value::Object(entry), Decision::Replace(nested)) = (entry, fate) {
             entry.insert("digest".into(), nested.digest().as_str().into());
             entry.insert("size".into(), nested.bytes().len().into());
         }
     }
     let mut fates = fates.iter();
-    entries.retain(|_| fates.next().is_some_and(|fate| !matches!(fate, Fate::Drop)));
+    entries.retain(|_| fates.next().is_some_and(|fate| !matches!(fate, Decision::Drop)));
 }
 
 /// The document with a change; the same document and change give the same bytes.
@@ -173,7 +173,7 @@ fn edited(raw: &RawManifest, change: impl FnOnce(&mut Map<String, Value>)) -> Re
 ///
 /// # Errors
 /// Those of making a manifest: it could have grown too large.
-pub fn annotated(filtered: Filtered, source: &Digest, want: &Want) -> Result<Filtered> {
+pub fn annotated(filtered: Filtered, source: &Digest, want: &Filter) -> Result<Filtered> {
     let unchanged = filtered.manifest.digest() == source;
     if unchanged || filtered.manifest.media_type() != MediaType::OciIndex {
         return Ok(filtered);
@@ -192,7 +192,7 @@ pub fn annotated(filtered: Filtered, source: &Digest, want: &Want) -> Result<Fil
 }
 
 /// Whether this index is what the filter made of that source: nothing has to be asked to know.
-pub fn is_made_from(index: &Index, source: &Digest, want: &Want) -> bool {
+pub fn is_made_from(index: &Index, source: &Digest, want: &Filter) -> bool {
     let note = |key: &str| index.annotations.get(key).map(String::as_str);
     note(SOURCE_DIGEST) == Some(source.as_str()) && note(FILTER) == Some(&want.canonical())
 }
@@ -205,7 +205,7 @@ pub fn is_made_from(index: &Index, source: &Digest, want: &Want) -> bool {
 /// [`Kind::PlatformMissing`], naming them and listing what there is, when it
 /// is one, and always when nothing at all would be left.
 pub fn check_platforms(
-    want: &Want,
+    want: &Filter,
     kept: &[Platform],
     available: &[Platform],
 ) -> Result<Option<String>> {

@@ -40,9 +40,9 @@ fn attestation(n: u8, of: u8) -> String {
     )
 }
 
-fn want(platforms: &[&str], attestations: Attestations) -> Want {
+fn want(platforms: &[&str], attestations: Attestations) -> Filter {
     let platforms = Platforms::only(platforms.iter().map(|p| p.parse().unwrap()));
-    Want { platforms: platforms.unwrap_or_default(), attestations, ..Want::default() }
+    Filter { platforms: platforms.unwrap_or_default(), attestations, ..Filter::default() }
 }
 
 fn multi() -> (RawManifest, Index) {
@@ -56,7 +56,7 @@ fn multi() -> (RawManifest, Index) {
     ])
 }
 
-fn kept(want: &Want) -> Vec<Digest> {
+fn kept(want: &Filter) -> Vec<Digest> {
     let (raw, index) = multi();
     let filtered = filter(&raw, &index, want, &HashMap::new()).unwrap();
     filtered.kept.into_iter().map(|entry| entry.digest).collect()
@@ -129,9 +129,9 @@ fn nested_indexes_are_filtered_within_and_dropped_when_nothing_is_left() {
     let (outer, outer_index) = index(&[nested(&inner), nested(&empty)]);
     let known = [(&inner, &inner_index), (&empty, &empty_index)].map(|(raw, index)| {
         let filtered = filter(raw, index, &one, &HashMap::new()).unwrap();
-        (raw.digest().clone(), Entry::Index(filtered))
+        (raw.digest().clone(), EntryContent::Index(filtered))
     });
-    let Entry::Index(inner_filtered) = known[0].1.clone() else { unreachable!() };
+    let EntryContent::Index(inner_filtered) = known[0].1.clone() else { unreachable!() };
     let filtered = filter(&outer, &outer_index, &one, &known.into()).unwrap();
     assert_eq!(filtered.kept.len(), 1);
     assert_eq!(&filtered.kept[0].digest, inner_filtered.manifest.digest());
@@ -174,7 +174,7 @@ fn an_index_that_is_listed_a_thousand_times_is_looked_into_once() {
         inner.digest()
     );
     let (outer, outer_index) = index(&vec![entry; 1_000]);
-    let known = HashMap::from([(inner.digest().clone(), Entry::Index(filtered))]);
+    let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
     let begun = std::time::Instant::now();
     let filtered = filter(&outer, &outer_index, &all, &known).unwrap();
     assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());

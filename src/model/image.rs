@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    location::Site,
-    names::{Pointer, Repository, Tag},
+    location::Location,
+    names::{Repository, Tag, TagOrDigest},
     platform::Platforms,
 };
 
@@ -12,11 +12,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// The registry, or the layout.
-    pub site: Site,
+    pub site: Location,
     /// The repository there.
     pub repository: Repository,
     /// The tag, or the pinned digest.
-    pub at: Pointer,
+    pub at: TagOrDigest,
 }
 
 impl fmt::Display for Origin {
@@ -93,7 +93,7 @@ impl Create {
 
 /// How an image gets to ECR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Via {
+pub enum Delivery {
     /// It is mirrored.
     #[default]
     Mirror,
@@ -128,7 +128,7 @@ impl Signatures {
 
 /// Which parts of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Want {
+pub struct Filter {
     /// The platforms.
     pub platforms: Platforms,
     /// What a missing platform means.
@@ -141,7 +141,7 @@ pub struct Want {
     pub signatures: Signatures,
 }
 
-impl Want {
+impl Filter {
     /// Whether everything is wanted as it is, so that equal digests mean up to date.
     pub fn is_everything(&self) -> bool {
         self.platforms == Platforms::All && self.attestations == Attestations::Keep
@@ -167,5 +167,5 @@ pub struct Image {
     /// Where it goes, one place a destination, never empty.
     pub targets: Vec<Target>,
     /// Which parts of it.
-    pub want: Want,
+    pub want: Filter,
 }

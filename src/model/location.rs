@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    names::{Host, NameError, Pointer, Repository, Tag},
+    names::{Host, NameError, Repository, Tag, TagOrDigest},
     reference::Reference,
 };
 
@@ -20,7 +20,7 @@ const SCHEME: &str = "oci:";
 
 /// Where repositories are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Site {
+pub enum Location {
     /// A registry.
     Registry(Host),
     /// An OCI image layout.
@@ -70,7 +70,7 @@ impl Naming {
     }
 }
 
-impl Site {
+impl Location {
     /// The registry, if it is one.
     pub fn host(&self) -> Option<&Host> {
         match self {
@@ -80,13 +80,13 @@ impl Site {
     }
 
     /// An image there, as it is written.
-    pub fn reference(&self, repository: &Repository, at: &Pointer) -> String {
+    pub fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
         match (self, at) {
             (Self::Registry(_), at) => format!("{self}/{repository}{at}"),
-            (Self::Layout { naming, .. }, Pointer::Tag(tag)) => {
+            (Self::Layout { naming, .. }, TagOrDigest::Tag(tag)) => {
                 format!("{self}:{}", naming.name(repository, tag))
             }
-            (Self::Layout { .. }, Pointer::Digest(_)) => format!("{self}{at}"),
+            (Self::Layout { .. }, TagOrDigest::Digest(_)) => format!("{self}{at}"),
         }
     }
 
@@ -110,13 +110,13 @@ impl Site {
     }
 }
 
-impl From<Host> for Site {
+impl From<Host> for Location {
     fn from(host: Host) -> Self {
         Self::Registry(host)
     }
 }
 
-impl FromStr for Site {
+impl FromStr for Location {
     type Err = NameError;
 
     /// A registry's host, or `oci:DIR` for a layout of many repositories.
@@ -133,7 +133,7 @@ impl FromStr for Site {
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(host) => host.fmt(f),
@@ -159,7 +159,7 @@ fn named(directory: &str) -> Result<PathBuf, NameError> {
 
 /// An image as `copy` takes it: at a registry, or in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Locator {
+pub enum ImageLocation {
     /// A reference.
     Registry(Reference),
     /// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR:REPOSITORY:TAG`.
@@ -173,7 +173,7 @@ pub enum Locator {
     },
 }
 
-impl FromStr for Locator {
+impl FromStr for ImageLocation {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
@@ -191,7 +191,7 @@ impl FromStr for Locator {
     }
 }
 
-impl fmt::Display for Locator {
+impl fmt::Display for ImageLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(reference) => reference.fmt(f),
@@ -219,22 +219,22 @@ mod tests {
             ("oci:images:1.27", Err("names an image, not an OCI layout")),
             ("ghcr.io/a", Err("has a path, a host has none")),
         ] {
-            let site = text.parse::<Site>();
+            let site = text.parse::<Location>();
             let (repository, tag) = ("a/b".parse().unwrap(), "1".parse().unwrap());
-            let shown = site.map(|site| site.reference(&repository, &Pointer::Tag(tag)));
+            let shown = site.map(|site| site.reference(&repository, &TagOrDigest::Tag(tag)));
             assert_eq!(shown.as_deref().map_err(|e| e.problem.as_str()), expected, "{text}");
         }
     }
 
     #[test]
     fn an_image_of_a_layout_may_have_a_tag_and_then_a_repository() {
-        let parts = |text: &str| match text.parse::<Locator>() {
-            Ok(Locator::Layout { directory, repository, tag }) => Ok((
+        let parts = |text: &str| match text.parse::<ImageLocation>() {
+            Ok(ImageLocation::Layout { directory, repository, tag }) => Ok((
                 directory.display().to_string(),
                 repository.map(|it| it.to_string()),
                 tag.map(|it| it.to_string()),
             )),
-            Ok(Locator::Registry(_)) => Err("a registry".to_owned()),
+            Ok(ImageLocation::Registry(_)) => Err("a registry".to_owned()),
             Err(error) => Err(error.problem),
         };
         let found = |directory: &str, repository: Option<&str>, tag: Option<&str>| {
@@ -255,7 +255,7 @@ mod tests {
             assert_eq!(parts(text), Err(problem.to_owned()), "{text}");
         }
         for text in ["oci:d", "oci:d:1", "oci:d:a/b:1", "docker.io/library/nginx:1"] {
-            assert_eq!(text.parse::<Locator>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ImageLocation>().unwrap().to_string(), text);
         }
     }
 }

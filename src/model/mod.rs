@@ -22,12 +22,12 @@ pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
-    Attestations, Create, DestinationId, Image, MissingPlatform, Origin, Shape, Signatures, Target,
-    Via, Want,
+    Attestations, Create, Delivery, DestinationId, Filter, Image, MissingPlatform, Origin, Shape,
+    Signatures, Target,
 };
-pub use location::{Locator, Naming, Site};
-pub use names::{Digest, Host, NameError, Pointer, Repository, Tag};
+pub use location::{ImageLocation, Location, Naming};
+pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};
 pub use platform::{Platform, Platforms};
 pub use reference::Reference;
 pub use select::{Listed, Selection, TagQuery};
-pub use setting_change::Change;
+pub use setting_change::SettingChange;

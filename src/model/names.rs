@@ -257,14 +257,14 @@ impl FromStr for Digest {
 
 /// What a manifest is asked for by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Pointer {
+pub enum TagOrDigest {
     /// Whatever the tag points to now.
     Tag(Tag),
     /// Exactly this content.
     Digest(Digest),
 }
 
-impl Pointer {
+impl TagOrDigest {
     /// The last part of the manifest's URL.
     pub fn as_str(&self) -> &str {
         match self {
@@ -274,7 +274,7 @@ impl Pointer {
     }
 }
 
-impl fmt::Display for Pointer {
+impl fmt::Display for TagOrDigest {
     /// With the separator that a reference has in front of it: `:tag` or `@digest`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

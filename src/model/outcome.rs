@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     error::{Error, Kind},
     names::Digest,
-    setting_change::Change,
+    setting_change::SettingChange,
 };
 
 /// How it ended for one image at one destination.
@@ -170,7 +170,7 @@ pub struct Report {
     pub images: Vec<Row>,
     /// Settings of repositories and accounts that were changed, or in a plan would be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<Change>,
+    pub changes: Vec<SettingChange>,
     /// The rows counted.
     pub totals: Totals,
     /// The blobs counted.

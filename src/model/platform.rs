@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{names::NameError, text::steers};
+use super::{names::NameError, text::is_unsafe_for_terminal};
 
 /// An operating system and an architecture, like `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -89,7 +89,9 @@ impl fmt::Display for Platform {
                 f.write_char('/')?;
             }
             // an image may be said to be for anything
-            word.chars().filter(|c| !steers(*c)).try_for_each(|c| f.write_char(c))?;
+            word.chars()
+                .filter(|c| !is_unsafe_for_terminal(*c))
+                .try_for_each(|c| f.write_char(c))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::{
     ecr_host::EcrHost,
-    ecr_settings::Settings,
+    ecr_settings::RepositorySettings,
     image::DestinationId,
     names::{Host, NameError, Repository},
 };
@@ -34,7 +34,7 @@ pub enum Upstream {
 
 /// What ECR must bring to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum CredentialNeed {
     /// Nothing: it takes no credentials.
     Nothing,
     /// A secret with a user's name and access token.
@@ -44,7 +44,7 @@ pub enum Needs {
 }
 
 /// One line of the table of upstreams.
-struct Known {
+struct Preset {
     upstream: Upstream,
     /// What the configuration calls it; the default prefix, too.
     name: &'static str,
@@ -52,26 +52,44 @@ struct Known {
     api_name: &'static str,
     /// `upstreamRegistryUrl`; none where each has its own.
     url: Option<&'static str>,
-    needs: Needs,
+    needs: CredentialNeed,
 }
 
 /// Source: ECR user guide, "Sync an upstream registry"; API model, `UpstreamRegistry`.
-const UPSTREAMS: [Known; 9] = [
-    known(Upstream::DockerHub, "docker-hub", "docker-hub", "registry-1.docker.io", Needs::Secret),
-    known(Upstream::GitHub, "github", "github-container-registry", "ghcr.io", Needs::Secret),
+const UPSTREAMS: [Preset; 9] = [
+    known(
+        Upstream::DockerHub,
+        "docker-hub",
+        "docker-hub",
+        "registry-1.docker.io",
+        CredentialNeed::Secret,
+    ),
+    known(
+        Upstream::GitHub,
+        "github",
+        "github-container-registry",
+        "ghcr.io",
+        CredentialNeed::Secret,
+    ),
     known(
         Upstream::GitLab,
         "gitlab",
         "gitlab-container-registry",
         "registry.gitlab.com",
-        Needs::Secret,
+        CredentialNeed::Secret,
     ),
-    known(Upstream::Quay, "quay", "quay", "quay.io", Needs::Nothing),
-    known(Upstream::K8s, "k8s", "k8s", "registry.k8s.io", Needs::Nothing),
-    known(Upstream::EcrPublic, "ecr-public", "ecr-public", "public.ecr.aws", Needs::Nothing),
-    known(Upstream::Azure, "azure", "azure-container-registry", "", Needs::Secret),
-    known(Upstream::Chainguard, "chainguard", "chainguard", "cgr.dev", Needs::Secret),
-    known(Upstream::Ecr, "ecr", "ecr", "", Needs::Role),
+    known(Upstream::Quay, "quay", "quay", "quay.io", CredentialNeed::Nothing),
+    known(Upstream::K8s, "k8s", "k8s", "registry.k8s.io", CredentialNeed::Nothing),
+    known(
+        Upstream::EcrPublic,
+        "ecr-public",
+        "ecr-public",
+        "public.ecr.aws",
+        CredentialNeed::Nothing,
+    ),
+    known(Upstream::Azure, "azure", "azure-container-registry", "", CredentialNeed::Secret),
+    known(Upstream::Chainguard, "chainguard", "chainguard", "cgr.dev", CredentialNeed::Secret),
+    known(Upstream::Ecr, "ecr", "ecr", "", CredentialNeed::Role),
 ];
 
 const fn known(
@@ -79,10 +97,10 @@ const fn known(
     name: &'static str,
     api_name: &'static str,
     url: &'static str,
-    needs: Needs,
-) -> Known {
+    needs: CredentialNeed,
+) -> Preset {
     let url = if url.is_empty() { None } else { Some(url) };
-    Known { upstream, name, api_name, url, needs }
+    Preset { upstream, name, api_name, url, needs }
 }
 
 impl Upstream {
@@ -103,7 +121,7 @@ impl Upstream {
             .or_else(|| is_ecr().then_some(Self::Ecr))
     }
 
-    fn known(self) -> &'static Known {
+    fn known(self) -> &'static Preset {
         let mut found = UPSTREAMS.iter().filter(|known| known.upstream == self);
         found.next().expect("every upstream is in the table")
     }
@@ -124,7 +142,7 @@ impl Upstream {
     }
 
     /// What ECR must bring to it.
-    pub fn needs(self) -> Needs {
+    pub fn needs(self) -> CredentialNeed {
         self.known().needs
     }
 }
@@ -223,9 +241,9 @@ pub struct Cache {
     /// What they are below at the upstream; other than `ROOT` only where `prefix` is.
     pub upstream_prefix: Prefix,
     /// What ECR brings to the upstream; as much as it needs.
-    pub credentials: Credentials,
+    pub credentials: UpstreamCredentials,
     /// What repositories are like that the cache makes; `None`: as ECR likes.
-    pub template: Option<Template>,
+    pub template: Option<TemplateSettings>,
     /// Who may pull through it besides the account's own; `None`: nobody.
     pub access: Option<Access>,
     /// The destinations that have it: ECR registries with an account and a region; never empty.
@@ -234,7 +252,7 @@ pub struct Cache {
 
 /// What ECR brings to an upstream.
 #[derive(Debug, Clone)]
-pub enum Credentials {
+pub enum UpstreamCredentials {
     /// Nothing.
     Nothing,
     /// A user's name and access token, which a secret named by [`Cache::secret_name`] keeps.
@@ -252,9 +270,9 @@ pub enum Credentials {
 
 /// What repositories are like that the cache makes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Template {
+pub struct TemplateSettings {
     /// Their settings; nothing is said about scanning, which templates do not know.
-    pub settings: Settings,
+    pub settings: RepositorySettings,
     /// The role in whose name ECR makes them; there wherever tags or KMS ask for one.
     pub role_arn: Option<String>,
 }
@@ -299,7 +317,7 @@ impl Cache {
             url: upstream.url().unwrap_or("x.azurecr.io").to_owned(),
             prefix: upstream.name().parse().expect("every upstream's name is a prefix"),
             upstream_prefix: Prefix::Root,
-            credentials: Credentials::Nothing,
+            credentials: UpstreamCredentials::Nothing,
             template: None,
             access: None,
             destinations: vec![DestinationId(0)],

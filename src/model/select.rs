@@ -23,7 +23,7 @@ use std::{
 pub use self::{
     pattern::{TagGlob, TagRegex},
     range::{Named, Range},
-    reason::{Left, Taken},
+    reason::{SkippedTag, TagSelection},
     version::{Pre, Version},
 };
 use super::{Digest, Error, Kind, Result, Tag};
@@ -67,7 +67,7 @@ impl TagQuery {
 
 /// What makes a tag newer than another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum By {
+pub enum SortKey {
     /// Its version.
     #[default]
     Version,
@@ -89,7 +89,7 @@ pub struct Selection {
     /// So many of what is left are taken, at least one.
     pub newest: Option<usize>,
     /// Which are the newest.
-    pub by: By,
+    pub by: SortKey,
     /// Pushed at least so long ago.
     pub min_age: Option<Duration>,
     /// Pushed at most so long ago.
@@ -107,7 +107,7 @@ impl Default for Selection {
             semver: None,
             exclude: Vec::new(),
             newest: None,
-            by: By::Version,
+            by: SortKey::Version,
             min_age: None,
             max_age: None,
             at_least: 1,
@@ -125,7 +125,7 @@ impl Selection {
     }
 
     fn needs_time(&self) -> bool {
-        self.min_age.is_some() || self.max_age.is_some() || self.by == By::Pushed
+        self.min_age.is_some() || self.max_age.is_some() || self.by == SortKey::Pushed
     }
 
     fn has_patterns(&self) -> bool {
@@ -134,35 +134,35 @@ impl Selection {
 
     /// Whether a version is needed, of a tag that a pattern names.
     fn needs_version(&self) -> bool {
-        self.semver.is_some() || (self.newest.is_some() && self.by == By::Version)
+        self.semver.is_some() || (self.newest.is_some() && self.by == SortKey::Version)
     }
 
     /// Takes the tag into consideration, or says why not.
-    fn judge(&self, listed: &Listed, now: SystemTime) -> Result<Option<Version>, Left> {
+    fn judge(&self, listed: &Listed, now: SystemTime) -> Result<Option<Version>, SkippedTag> {
         let name = listed.tag.as_str();
         if !self.glob.is_empty() && !self.glob.iter().any(|glob| glob.matches(name)) {
-            return Err(Left::NoGlob);
+            return Err(SkippedTag::NoGlob);
         }
         if !self.regex.is_empty() && !self.regex.iter().any(|regex| regex.matches(name)) {
-            return Err(Left::NoRegex);
+            return Err(SkippedTag::NoRegex);
         }
         if let Some(glob) = self.exclude.iter().find(|glob| glob.matches(name)) {
-            return Err(Left::Excluded(glob.to_string()));
+            return Err(SkippedTag::Excluded(glob.to_string()));
         }
         let version = self.version(name)?;
         self.check_age(listed.pushed, now)?;
         Ok(version)
     }
 
-    fn version(&self, name: &str) -> Result<Option<Version>, Left> {
+    fn version(&self, name: &str) -> Result<Option<Version>, SkippedTag> {
         let Some(version) = Version::parse(name) else {
             return match self.has_patterns() && !self.needs_version() {
                 true => Ok(None),
-                false => Err(Left::NoVersion),
+                false => Err(SkippedTag::NoVersion),
             };
         };
         if version.is_variant() && !self.has_patterns() {
-            return Err(Left::Variant);
+            return Err(SkippedTag::Variant);
         }
         let named = match version.pre() {
             Some(pre) if !self.names(name, pre) => Named::Nowhere,
@@ -171,11 +171,13 @@ impl Selection {
         match &self.semver {
             Some(range) if range.admits(&version, named) => Ok(Some(version)),
             Some(range) => Err(match version.pre() {
-                Some(pre) if named == Named::Nowhere => Left::PreRelease(pre.to_string()),
-                _ => Left::OutOfRange(range.to_string()),
+                Some(pre) if named == Named::Nowhere => SkippedTag::PreRelease(pre.to_string()),
+                _ => SkippedTag::OutOfRange(range.to_string()),
             }),
             None => match version.pre() {
-                Some(pre) if named == Named::Nowhere => Err(Left::PreRelease(pre.to_string())),
+                Some(pre) if named == Named::Nowhere => {
+                    Err(SkippedTag::PreRelease(pre.to_string()))
+                }
                 _ => Ok(Some(version)),
             },
         }
@@ -187,18 +189,18 @@ impl Selection {
             || self.regex.iter().any(|regex| regex.matches(name) && regex.names(pre))
     }
 
-    fn check_age(&self, pushed: Option<SystemTime>, now: SystemTime) -> Result<(), Left> {
+    fn check_age(&self, pushed: Option<SystemTime>, now: SystemTime) -> Result<(), SkippedTag> {
         if !self.needs_time() {
             return Ok(());
         }
-        let Some(pushed) = pushed else { return Err(Left::NoTime) };
+        let Some(pushed) = pushed else { return Err(SkippedTag::NoTime) };
         // a clock that is behind the registry's makes a tag new, not impossible
         let age = now.duration_since(pushed).unwrap_or_default();
         if self.min_age.is_some_and(|least| age < least) {
-            return Err(Left::TooNew(pushed));
+            return Err(SkippedTag::TooNew(pushed));
         }
         if self.max_age.is_some_and(|most| age > most) {
-            return Err(Left::TooOld(pushed));
+            return Err(SkippedTag::TooOld(pushed));
         }
         Ok(())
     }
@@ -219,7 +221,7 @@ impl fmt::Display for Selection {
             ("semver", self.semver.as_ref().map(|range| format!("{:?}", range.to_string()))),
             ("exclude", texts(&self.exclude)),
             ("newest", self.newest.map(|newest| newest.to_string())),
-            ("by", (self.by == By::Pushed).then(|| "\"pushed\"".to_owned())),
+            ("by", (self.by == SortKey::Pushed).then(|| "\"pushed\"".to_owned())),
             ("min_age", age(self.min_age)),
             ("max_age", age(self.max_age)),
         ];
@@ -266,7 +268,7 @@ impl<'a> Selector<'a> {
     }
 
     /// Considers a tag of the list; says why, where it is left out.
-    pub fn offer(&mut self, listed: &Listed) -> Option<Left> {
+    pub fn offer(&mut self, listed: &Listed) -> Option<SkippedTag> {
         self.listed += 1;
         match self.selection.judge(listed, self.now) {
             Ok(version) => {
@@ -275,9 +277,9 @@ impl<'a> Selector<'a> {
             }
             Err(left) => {
                 match left {
-                    Left::NoTime => self.untold += 1,
-                    Left::Variant | Left::PreRelease(_) => self.unnamed += 1,
-                    Left::NoVersion if !self.selection.has_patterns() => self.unnamed += 1,
+                    SkippedTag::NoTime => self.untold += 1,
+                    SkippedTag::Variant | SkippedTag::PreRelease(_) => self.unnamed += 1,
+                    SkippedTag::NoVersion if !self.selection.has_patterns() => self.unnamed += 1,
                     _ => {}
                 }
                 Some(left)
@@ -330,14 +332,14 @@ impl<'a> Selector<'a> {
 }
 
 /// Newest first, what has no version last; equals by name, so that the order is always the same.
-fn newest_first(by: By, one: &Candidate, other: &Candidate) -> Ordering {
+fn newest_first(by: SortKey, one: &Candidate, other: &Candidate) -> Ordering {
     let versions = || match (&one.version, &other.version) {
         (Some(one), Some(other)) => other.by_age(one),
         (one, other) => other.is_some().cmp(&one.is_some()),
     };
     let order = match by {
-        By::Version => versions(),
-        By::Pushed => other.listed.pushed.cmp(&one.listed.pushed).then_with(versions),
+        SortKey::Version => versions(),
+        SortKey::Pushed => other.listed.pushed.cmp(&one.listed.pushed).then_with(versions),
     };
     order.then_with(|| one.listed.tag.cmp(&other.listed.tag))
 }

@@ -13,7 +13,7 @@ const SHOWN: usize = 100;
 
 /// One thing that is brought to what the configuration writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change {
+pub struct SettingChange {
     /// The registry.
     pub destination: String,
     /// What becomes of it.
@@ -114,7 +114,7 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
     map.end()
 }
 
-impl Change {
+impl SettingChange {
     /// What is changed, and how: `~ rule docker-hub of r.example`.
     pub fn heading(&self) -> String {
         let (mark, word) = (self.action.mark(), self.kind.word());
@@ -136,7 +136,7 @@ impl Change {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for SettingChange {
     /// One line, like `~ rule docker-hub of r.example (credential_arn: none → arn:…)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.heading())?;
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_change_reads_as_a_line_and_as_data() {
         let field = |name: &str, old: Value, new: Value| Field { name: name.to_owned(), old, new };
-        let change = Change {
+        let change = SettingChange {
             destination: "r.example".to_owned(),
             action: Action::Update,
             kind: Subject::Repository,
@@ -187,9 +187,10 @@ mod tests {
         assert_eq!((&data["action"], &data["kind"]), (&json!("update"), &json!("repository")));
         assert_eq!(data.get("hint"), None);
         let kept = vec![field("url", Value::Null, json!("quay.io"))];
-        let rule = Change { action: Action::Create, kind: Subject::Rule, fields: kept, ..change };
+        let rule =
+            SettingChange { action: Action::Create, kind: Subject::Rule, fields: kept, ..change };
         assert_eq!(rule.to_string(), "+ rule mirror/nginx of r.example (url: quay.io)");
-        let gone = Change { action: Action::Delete, fields: Vec::new(), ..rule };
+        let gone = SettingChange { action: Action::Delete, fields: Vec::new(), ..rule };
         assert_eq!(gone.to_string(), "- rule mirror/nginx of r.example");
     }
 }

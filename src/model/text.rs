@@ -2,6 +2,6 @@
 
 /// Whether a terminal obeys the character instead of showing it: control characters and
 /// reversals of direction.
-pub fn steers(c: char) -> bool {
+pub fn is_unsafe_for_terminal(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

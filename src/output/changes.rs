@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{error::HINT, printable, styled};
-use crate::model::{Change, setting_change::Action};
+use crate::model::{SettingChange, setting_change::Action};
 
 /// How wide a change may be that stands in one line, in characters.
 const WIDTH: usize = 100;
@@ -25,7 +25,7 @@ pub(crate) struct Section<'a> {
     /// The registry.
     pub registry: String,
     /// What is to change there, in the order in which it is done.
-    pub changes: Vec<&'a Change>,
+    pub changes: Vec<&'a SettingChange>,
 }
 
 /// Writes a line for each change, with its hint below, and the summary; what differs stands in
@@ -52,7 +52,7 @@ pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<
     writeln!(out, "{}", summary(sections))
 }
 
-fn one(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+fn one(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let (line, style) = (change.to_string(), style(change.action));
     if line.chars().count() <= WIDTH {
         return writeln!(out, "{}", styled(style, &printable(&line)));
@@ -96,9 +96,9 @@ fn summary(sections: &[Section<'_>]) -> String {
 
 /// The plan for machines.
 #[derive(Serialize)]
-struct Document<'a> {
+struct ChangesDocument<'a> {
     version: u8,
-    changes: Vec<&'a Change>,
+    changes: Vec<&'a SettingChange>,
 }
 
 /// Writes the changes of all registries as indented JSON and a line end.
@@ -107,7 +107,7 @@ struct Document<'a> {
 /// The writer's.
 pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     let changes = sections.iter().flat_map(|section| section.changes.iter().copied()).collect();
-    serde_json::to_writer_pretty(&mut *out, &Document { version: 1, changes })?;
+    serde_json::to_writer_pretty(&mut *out, &ChangesDocument { version: 1, changes })?;
     writeln!(out)
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<
 ///
 /// # Errors
 /// The writer's.
-pub(crate) fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let verb = match change.action {
         Action::Create => "created",
         Action::Update => "updated",
@@ -123,7 +123,7 @@ pub(crate) fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
         Action::Delete => "removed",
         Action::Conflict => "left alone",
     };
-    let Change { kind, name, destination, .. } = change;
+    let SettingChange { kind, name, destination, .. } = change;
     let line = format!("{verb} {} {name} of {destination}", kind.word());
     writeln!(out, "{}", printable(&line))
 }
@@ -132,7 +132,7 @@ pub(crate) fn made(out: &mut dyn Write, change: &Change) -> io::Result<()> {
 ///
 /// # Errors
 /// The writer's.
-pub(crate) fn left(out: &mut dyn Write, change: &Change) -> io::Result<()> {
+pub(crate) fn left(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let line =
         format!("not begun: {} {} {}", change.action.mark(), change.kind.word(), change.name);
     writeln!(out, "{}", printable(&line))
@@ -200,16 +200,19 @@ mod tests {
     use super::*;
     use crate::model::setting_change::{Field, Subject};
 
-    fn change(action: Action, kind: Subject, name: &str) -> Change {
+    fn change(action: Action, kind: Subject, name: &str) -> SettingChange {
         let fields = match action {
             Action::Delete => Vec::new(),
             _ => vec![Field { name: "url".to_owned(), old: Value::Null, new: json!("quay.io") }],
         };
         let (destination, name) = ("r.example".to_owned(), name.to_owned());
-        Change { destination, action, kind, name, fields, hint: None }
+        SettingChange { destination, action, kind, name, fields, hint: None }
     }
 
-    fn section<'a>(registry: &str, changes: impl IntoIterator<Item = &'a Change>) -> Section<'a> {
+    fn section<'a>(
+        registry: &str,
+        changes: impl IntoIterator<Item = &'a SettingChange>,
+    ) -> Section<'a> {
         Section { registry: registry.to_owned(), changes: changes.into_iter().collect() }
     }
 
@@ -265,7 +268,7 @@ mod tests {
             (&[Update, Delete, Conflict], "1 to update, 1 to delete, 1 in conflict"),
             (&[Conflict], "1 in conflict"),
         ] {
-            let changes: Vec<Change> =
+            let changes: Vec<SettingChange> =
                 actions.iter().map(|action| change(*action, Subject::Rule, "x")).collect();
             assert_eq!(summary(&[section("r", &changes)]), expected);
         }

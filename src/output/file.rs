@@ -24,9 +24,9 @@ pub(crate) fn check_writable(path: &Path, what: &str) -> Result<()> {
         let message = format!("cannot write the {what} to `{}`", path.display());
         Error::new(Kind::Configuration, message).because(cause)
     };
-    match Place::of(path).map_err(wrong)? {
-        Place::Device => Ok(()),
-        Place::File { draft, .. } => {
+    match FileTarget::of(path).map_err(wrong)? {
+        FileTarget::Device => Ok(()),
+        FileTarget::File { draft, .. } => {
             File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|cause| {
                 wrong(cause).hint("name a file in a directory that exists and can be written to")
             })
@@ -48,9 +48,9 @@ pub(crate) fn save(
         write(&mut file)?;
         file.flush()
     };
-    let saved = Place::of(path).and_then(|place| match place {
-        Place::Device => OpenOptions::new().append(true).open(path).and_then(fill),
-        Place::File { target, draft } => {
+    let saved = FileTarget::of(path).and_then(|place| match place {
+        FileTarget::Device => OpenOptions::new().append(true).open(path).and_then(fill),
+        FileTarget::File { target, draft } => {
             let filled = File::create(&draft).and_then(fill);
             filled.and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
                 let _ = fs::remove_file(&draft);
@@ -72,10 +72,10 @@ pub(crate) fn save(
 pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()> {
     let cannot =
         |kind| Error::new(kind, format!("cannot write the {what} to `{}`", path.display()));
-    let place = if path == Path::new("-") { Ok(Place::Device) } else { Place::of(path) };
+    let place = if path == Path::new("-") { Ok(FileTarget::Device) } else { FileTarget::of(path) };
     let (target, draft) = match place.map_err(|cause| cannot(Kind::Configuration).because(cause))? {
-        Place::File { target, draft } => (target, draft),
-        Place::Device => {
+        FileTarget::File { target, draft } => (target, draft),
+        FileTarget::Device => {
             let hint =
                 "it holds credentials: name a file, which only its owner will be able to read";
             return Err(cannot(Kind::Configuration).hint(hint));
@@ -102,14 +102,14 @@ pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Re
 }
 
 /// Where a file goes.
-enum Place {
+enum FileTarget {
     /// Written beside the target, then renamed to it.
     File { target: PathBuf, draft: PathBuf },
     /// A pipe, a device or this process's own output, which must not be replaced by a file.
     Device,
 }
 
-impl Place {
+impl FileTarget {
     fn of(path: &Path) -> io::Result<Self> {
         let target = match fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::model::{outcome::Report, text::steers};
+use crate::model::{outcome::Report, text::is_unsafe_for_terminal};
 
 /// Writes the report as indented JSON and a line end; nothing in it steers a terminal.
 ///
@@ -20,7 +20,7 @@ pub(super) fn escaped(json: &str) -> String {
         match c {
             // between values, never in one
             '\n' => escaped.push(c),
-            c if steers(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_unsafe_for_terminal(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => escaped.push(c),
         }
     }
@@ -46,7 +46,7 @@ mod tests {
         write(&mut out, &report).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(r"a\u001b[2J\u007f\u009b31m\u202eé\n"), "{text}");
-        assert!(!text.contains(|c| c != '\n' && steers(c)), "{text}");
+        assert!(!text.contains(|c| c != '\n' && is_unsafe_for_terminal(c)), "{text}");
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["images"][0]["error"], error);
     }

@@ -65,26 +65,33 @@ pub(crate) fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
         Ok(directives) if !directives.is_empty() => EnvFilter::builder().parse_lossy(directives),
         _ => EnvFilter::new(verbosity.directives()),
     };
-    let look = Look {
+    let look = LineFormat {
         verbosity,
         format,
         ansi: screen.stderr().current_choice() != anstream::ColorChoice::Never,
     };
-    let _ =
-        tracing::subscriber::set_global_default(subscriber(filter, look, Beside(screen.clone())));
+    let _ = tracing::subscriber::set_global_default(subscriber(
+        filter,
+        look,
+        StderrWriter(screen.clone()),
+    ));
 }
 
 /// The most that is ever logged: the AWS libraries' traces show requests and answers whole.
 const CEILING: LevelFilter = LevelFilter::DEBUG;
 
 /// How lines are formed.
-struct Look {
+struct LineFormat {
     verbosity: Verbosity,
     format: LogFormat,
     ansi: bool,
 }
 
-fn subscriber<W>(filter: EnvFilter, look: Look, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    filter: EnvFilter,
+    look: LineFormat,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -132,9 +139,9 @@ where
 
 /// Writes to stderr with the progress bars out of the way.
 #[derive(Clone)]
-struct Beside(Screen);
+struct StderrWriter(Screen);
 
-impl io::Write for Beside {
+impl io::Write for StderrWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.tell(|out| out.write_all(line));
         Ok(line.len())
@@ -145,7 +152,7 @@ impl io::Write for Beside {
     }
 }
 
-impl<'a> MakeWriter<'a> for Beside {
+impl<'a> MakeWriter<'a> for StderrWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -170,7 +177,7 @@ mod tests {
             let sink = sink.clone();
             move || Sink(sink.clone())
         };
-        let look = Look { verbosity, format, ansi: false };
+        let look = LineFormat { verbosity, format, ansi: false };
         let filter = EnvFilter::new(directives);
         tracing::subscriber::with_default(subscriber(filter, look, writer), || {
             tracing::error!("ours-error");

@@ -22,7 +22,7 @@ use bytesize::ByteSize;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use crate::model::{Error, Kind, Result, outcome::Outcome, text::steers};
+use crate::model::{Error, Kind, Result, outcome::Outcome, text::is_unsafe_for_terminal};
 
 /// The terminal of a command, or what stands in its place; clones share it.
 #[derive(Debug, Clone)]
@@ -90,12 +90,12 @@ impl Screen {
 ///
 /// Line ends and tabs become spaces; callers that want several lines split first.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(steers) {
+    if !text.contains(is_unsafe_for_terminal) {
         return Cow::Borrowed(text);
     }
     let clean = |c: char| match c {
         '\n' | '\t' => Some(' '),
-        c if steers(c) => None,
+        c if is_unsafe_for_terminal(c) => None,
         c => Some(c),
     };
     Cow::Owned(text.chars().filter_map(clean).collect())

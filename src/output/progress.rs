@@ -41,7 +41,7 @@ pub enum ProgressKind {
 
 /// Watches a run until it is dropped; then the view is finished and the terminal is clean.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct ProgressView {
     view: Option<(Sender<Message>, JoinHandle<()>)>,
 }
 
@@ -51,7 +51,7 @@ enum Message {
     Finish,
 }
 
-impl Watch {
+impl ProgressView {
     /// Begins to watch. Bars need a terminal: without one `bar` is `plain`.
     pub(crate) fn start(kind: ProgressKind, screen: &Screen) -> Self {
         match kind {
@@ -74,13 +74,13 @@ impl Watch {
     /// Who is to be told what happens. May outlive the watch; it then tells nobody.
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match &self.view {
-            Some((events, _)) => Arc::new(Feed(events.clone())),
+            Some((events, _)) => Arc::new(ProgressSender(events.clone())),
             None => Arc::new(Silent),
         }
     }
 }
 
-impl Drop for Watch {
+impl Drop for ProgressView {
     fn drop(&mut self) {
         if let Some((events, thread)) = self.view.take() {
             let _ = events.send(Message::Finish);
@@ -89,9 +89,9 @@ impl Drop for Watch {
     }
 }
 
-struct Feed(Sender<Message>);
+struct ProgressSender(Sender<Message>);
 
-impl Observer for Feed {
+impl Observer for ProgressSender {
     fn observe(&self, event: &Event) {
         let _ = self.0.send(Message::Event(event.clone()));
     }
@@ -129,7 +129,7 @@ fn draw<V: View>(events: Receiver<Message>, mut view: V) {
 
 /// What is known of the run by now, sampled from its counters.
 #[derive(Debug, Default)]
-struct Tally {
+struct OutcomeCounts {
     rows: usize,
     finished: usize,
     up_to_date: usize,
@@ -156,7 +156,7 @@ impl Running {
     }
 }
 
-impl Tally {
+impl OutcomeCounts {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Started { rows } => self.rows += rows,
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_watch_that_ends_has_shown_everything_and_waits_for_no_observer() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let watch = Watch::with(Memory(told.clone()));
+        let watch = ProgressView::with(Memory(told.clone()));
         let observer = watch.observer();
         let warning = |text: &str| Event::Warning { subject: String::new(), text: text.to_owned() };
         for text in ["a", "b", "c"] {

@@ -12,9 +12,9 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::SystemTime};
 
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 
-use super::state::{Credential, Planned, Step};
+use super::state::{CacheStep, Credential, Planned};
 use crate::{
-    ecr::Session,
+    ecr::AwsSession,
     model::{Error, Kind, Result, setting_change::Action},
 };
 
@@ -38,13 +38,13 @@ pub(crate) struct Applied<'p> {
 ///
 /// `tell` hears of each step that is done, and whether to go on is its answer.
 pub(crate) async fn apply<'p>(
-    session: &Session,
+    session: &AwsSession,
     planned: &'p [Planned],
     mut tell: impl FnMut(&Planned) -> ControlFlow<()>,
 ) -> Applied<'p> {
     let mut applied = Applied::default();
-    let mut work = Work { session, written: BTreeMap::new() };
-    let mut not_done: Vec<&Step> = Vec::new();
+    let mut work = ApplyWork { session, written: BTreeMap::new() };
+    let mut not_done: Vec<&CacheStep> = Vec::new();
     let mut flow = ControlFlow::Continue(());
     for one in planned {
         let Some(step) = &one.step else { continue };
@@ -56,7 +56,9 @@ pub(crate) async fn apply<'p>(
         match work.take(step).await {
             Ok(done) => {
                 applied.made += 1;
-                if let (Step::DeleteSecret(name), Done::Restorable(until)) = (step, done) {
+                if let (CacheStep::DeleteSecret(name), StepOutcome::Restorable(until)) =
+                    (step, done)
+                {
                     applied.restorable.push((name.clone(), until));
                 }
                 flow = tell(one);
@@ -86,19 +88,21 @@ fn of(planned: &Planned, error: Error) -> Error {
 }
 
 /// Whether a step is pointless, or does harm, where the earlier one was not done.
-fn needs(step: &Step, earlier: &Step) -> bool {
+fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
     match (step, earlier) {
         (
-            Step::CreateRule(rule) | Step::UpdateRule(rule) | Step::ReplaceRule(rule),
-            Step::CreateSecret { name, .. }
-            | Step::RestoreSecret { name, .. }
-            | Step::WriteSecret { name, .. },
+            CacheStep::CreateRule(rule)
+            | CacheStep::UpdateRule(rule)
+            | CacheStep::ReplaceRule(rule),
+            CacheStep::CreateSecret { name, .. }
+            | CacheStep::RestoreSecret { name, .. }
+            | CacheStep::WriteSecret { name, .. },
         ) => rule.credential.as_ref().is_some_and(|credential| match credential {
             Credential::Named(named) => named == name,
             Credential::Arn(arn) => arn.contains(&format!(":secret:{name}-")),
         }),
         // a rule that stays goes on using its secret
-        (Step::DeleteSecret(name), Step::DeleteRule(prefix)) => {
+        (CacheStep::DeleteSecret(name), CacheStep::DeleteRule(prefix)) => {
             name.strip_prefix("ecr-pullthroughcache/") == Some(prefix)
         }
         _ => false,
@@ -107,7 +111,7 @@ fn needs(step: &Step, earlier: &Step) -> bool {
 
 /// How a step ended well.
 #[derive(Debug, PartialEq, Eq)]
-enum Done {
+enum StepOutcome {
     /// It is as it is to be.
     Whole,
     /// It is removed, and can be restored until then.
@@ -115,30 +119,30 @@ enum Done {
 }
 
 /// Steps of one plan.
-struct Work<'s> {
-    session: &'s Session,
+struct ApplyWork<'s> {
+    session: &'s AwsSession,
     /// The ARNs of the secrets that were written, by name.
     written: BTreeMap<String, String>,
 }
 
-impl Work<'_> {
-    async fn take(&mut self, step: &Step) -> Result<Done> {
+impl ApplyWork<'_> {
+    async fn take(&mut self, step: &CacheStep) -> Result<StepOutcome> {
         match step {
-            Step::CreateSecret { name, login } => self.create_secret(name, login).await?,
-            Step::RestoreSecret { name, login } => self.restore_secret(name, login).await?,
-            Step::WriteSecret { name, login } => self.write_secret(name, login).await?,
-            Step::CreateRule(rule) => self.create_rule(rule).await?,
-            Step::UpdateRule(rule) => self.update_rule(rule).await?,
-            Step::ReplaceRule(rule) => self.replace_rule(rule).await?,
-            Step::CreateTemplate(template) => self.create_template(template).await?,
-            Step::UpdateTemplate(template) => self.update_template(template).await?,
-            Step::PutRegistryPolicy(policy) => self.put_policy(&policy.to_string()).await?,
-            Step::DeleteRule(prefix) => self.delete_rule(prefix).await?,
-            Step::DeleteTemplate(prefix) => self.delete_template(prefix).await?,
-            Step::DeleteSecret(name) => return self.delete_secret(name).await,
-            Step::DeleteRegistryPolicy => self.delete_policy().await?,
+            CacheStep::CreateSecret { name, login } => self.create_secret(name, login).await?,
+            CacheStep::RestoreSecret { name, login } => self.restore_secret(name, login).await?,
+            CacheStep::WriteSecret { name, login } => self.write_secret(name, login).await?,
+            CacheStep::CreateRule(rule) => self.create_rule(rule).await?,
+            CacheStep::UpdateRule(rule) => self.update_rule(rule).await?,
+            CacheStep::ReplaceRule(rule) => self.replace_rule(rule).await?,
+            CacheStep::CreateTemplate(template) => self.create_template(template).await?,
+            CacheStep::UpdateTemplate(template) => self.update_template(template).await?,
+            CacheStep::PutRegistryPolicy(policy) => self.put_policy(&policy.to_string()).await?,
+            CacheStep::DeleteRule(prefix) => self.delete_rule(prefix).await?,
+            CacheStep::DeleteTemplate(prefix) => self.delete_template(prefix).await?,
+            CacheStep::DeleteSecret(name) => return self.delete_secret(name).await,
+            CacheStep::DeleteRegistryPolicy => self.delete_policy().await?,
         }
-        Ok(Done::Whole)
+        Ok(StepOutcome::Whole)
     }
 
     async fn put_policy(&self, text: &str) -> Result<()> {

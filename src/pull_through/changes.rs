@@ -30,11 +30,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::state::{Actual, Planned, Registry, Step};
+use super::state::{CacheStep, EcrRegistry, Observed, Planned};
 use crate::model::{
     ecr_settings,
     pull_through::{Cache, Prefix},
-    setting_change::{Action, Change, Field, Subject},
+    setting_change::{Action, Field, SettingChange, Subject},
 };
 
 pub use removals::removals;
@@ -44,9 +44,9 @@ pub(crate) use statements::{IMPORT, PULL, TAG};
 
 /// What a configuration writes about one registry.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct Desired<'a> {
     /// The registry.
-    pub registry: &'a Registry,
+    pub registry: &'a EcrRegistry,
     /// Its caches, each with a prefix of its own.
     pub caches: &'a [&'a Cache],
     /// What is pushed to and makes its repositories with the first push.
@@ -61,7 +61,7 @@ pub struct OnPush {
     /// What its repositories are below.
     pub prefix: Prefix,
     /// What they are to be like.
-    pub settings: ecr_settings::Settings,
+    pub settings: ecr_settings::RepositorySettings,
 }
 
 /// What becomes of a rule whose upstream is another than written, which no update can change.
@@ -76,7 +76,7 @@ pub enum Replace {
 
 /// What is to be done, in the order in which it is done: secrets, rules, templates, the registry's
 /// policy. Nothing where everything is as it is written.
-pub fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let mut planned = secrets::changes(wanted, actual);
     let unusable: BTreeSet<String> = planned
         .iter()
@@ -89,23 +89,23 @@ pub fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
     planned
 }
 
-impl Wanted<'_> {
+impl Desired<'_> {
     /// Whether the cache's prefix has a rule of another upstream, which stays.
-    fn is_blocked(&self, cache: &Cache, actual: &Actual) -> bool {
+    fn is_blocked(&self, cache: &Cache, actual: &Observed) -> bool {
         self.replace == Replace::Never && rules::foreign(cache, actual).is_some()
     }
 }
 
 /// What a change is about.
-struct Thing<'a> {
-    registry: &'a Registry,
+struct Resource<'a> {
+    registry: &'a EcrRegistry,
     kind: Subject,
     name: &'a str,
 }
 
-impl Thing<'_> {
+impl Resource<'_> {
     /// It is to be changed by this step.
-    fn planned(&self, action: Action, fields: Vec<Field>, step: Step) -> Planned {
+    fn planned(&self, action: Action, fields: Vec<Field>, step: CacheStep) -> Planned {
         Planned { change: self.change(action, fields), step: Some(step) }
     }
 
@@ -114,8 +114,8 @@ impl Thing<'_> {
         Planned { change: self.change(Action::Conflict, fields), step: None }.hint(hint)
     }
 
-    fn change(&self, action: Action, fields: Vec<Field>) -> Change {
-        Change {
+    fn change(&self, action: Action, fields: Vec<Field>) -> SettingChange {
+        SettingChange {
             destination: self.registry.host.to_string(),
             action,
             kind: self.kind,

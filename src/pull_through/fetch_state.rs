@@ -16,9 +16,9 @@ use aws_sdk_ecr::{
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::state::{Actual, Content, PolicyScope, Rule, Secret, Template};
+use super::state::{Content, Observed, ObservedRule, ObservedTemplate, PolicyScope, Secret};
 use crate::{
-    ecr::{Session, secrets::UserPassword, settings},
+    ecr::{AwsSession, secrets::UserPassword, settings},
     model::{Error, Kind, Result, ecr_settings::Encryption},
     remote::retry::Retry,
 };
@@ -32,7 +32,7 @@ const POLICY_SCOPE: &str = "REGISTRY_POLICY_SCOPE";
 ///
 /// # Errors
 /// What AWS refuses.
-pub(crate) async fn actual(session: &Session, secrets: &[String]) -> Result<Actual> {
+pub(crate) async fn actual(session: &AwsSession, secrets: &[String]) -> Result<Observed> {
     let (rules, templates, registry_policy, scope, secrets) = tokio::try_join!(
         rules(session),
         templates(session),
@@ -40,14 +40,14 @@ pub(crate) async fn actual(session: &Session, secrets: &[String]) -> Result<Actu
         async { Ok(scope(session).await) },
         all_secrets(session, secrets),
     )?;
-    Ok(Actual { rules, templates, registry_policy, scope, secrets })
+    Ok(Observed { rules, templates, registry_policy, scope, secrets })
 }
 
 /// Every rule of the session's registry, by prefix.
 ///
 /// # Errors
 /// What ECR refuses.
-pub(crate) async fn rules(session: &Session) -> Result<BTreeMap<String, Rule>> {
+pub(crate) async fn rules(session: &AwsSession) -> Result<BTreeMap<String, ObservedRule>> {
     let (mut rules, mut next) = (BTreeMap::new(), None);
     loop {
         let page = session.api.call("DescribePullThroughCacheRules", |ecr| {
@@ -64,9 +64,9 @@ pub(crate) async fn rules(session: &Session) -> Result<BTreeMap<String, Rule>> {
     }
 }
 
-fn rule(told: &PullThroughCacheRule) -> Rule {
+fn rule(told: &PullThroughCacheRule) -> ObservedRule {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    Rule {
+    ObservedRule {
         prefix: bare(told.ecr_repository_prefix()),
         url: text(told.upstream_registry_url()),
         upstream_prefix: match bare(told.upstream_repository_prefix()) {
@@ -89,7 +89,7 @@ fn bare(prefix: Option<&str>) -> String {
 ///
 /// # Errors
 /// What ECR refuses.
-pub(super) async fn templates(session: &Session) -> Result<BTreeMap<String, Template>> {
+pub(super) async fn templates(session: &AwsSession) -> Result<BTreeMap<String, ObservedTemplate>> {
     let (mut templates, mut next) = (BTreeMap::new(), None);
     loop {
         let page = session.api.call("DescribeRepositoryCreationTemplates", |ecr| {
@@ -106,10 +106,10 @@ pub(super) async fn templates(session: &Session) -> Result<BTreeMap<String, Temp
     }
 }
 
-fn template(told: &ApiTemplate) -> Template {
+fn template(told: &ApiTemplate) -> ObservedTemplate {
     let filters = told.image_tag_mutability_exclusion_filters();
     let tags = told.resource_tags().iter();
-    Template {
+    ObservedTemplate {
         prefix: bare(told.prefix()),
         applied_for: told.applied_for().iter().map(|it| it.as_str().to_owned()).collect(),
         mutability: settings::mutability_of(told.image_tag_mutability(), filters),
@@ -136,7 +136,7 @@ fn document(text: &str) -> Option<Value> {
     (!text.is_empty()).then(parsed)
 }
 
-async fn registry_policy(session: &Session) -> Result<Option<Value>> {
+async fn registry_policy(session: &AwsSession) -> Result<Option<Value>> {
     let told = session.api.call("GetRegistryPolicy", |ecr| async move {
         match ecr.get_registry_policy().send().await {
             Err(e) if e.code() == Some("RegistryPolicyNotFoundException") => Ok(None),
@@ -147,7 +147,7 @@ async fn registry_policy(session: &Session) -> Result<Option<Value>> {
 }
 
 /// What the registry's policy can grant: the lesser where nobody can tell.
-async fn scope(session: &Session) -> PolicyScope {
+async fn scope(session: &AwsSession) -> PolicyScope {
     // an emulator may answer 500 to what it does not know, which is not worth a long wait
     let retry = Retry { attempts: 3, ..Retry::default() };
     let asked = session.api.call_with(retry, "GetAccountSetting", |ecr| {
@@ -167,7 +167,7 @@ async fn scope(session: &Session) -> PolicyScope {
     }
 }
 
-async fn all_secrets(session: &Session, ids: &[String]) -> Result<BTreeMap<String, Secret>> {
+async fn all_secrets(session: &AwsSession, ids: &[String]) -> Result<BTreeMap<String, Secret>> {
     // one of another region cannot be ECR's here, and is not asked for
     let is_here = |id: &&String| match id.split(':').collect::<Vec<_>>()[..] {
         ["arn", _, _, region, ..] => region == session.api.region(),
@@ -186,7 +186,7 @@ async fn all_secrets(session: &Session, ids: &[String]) -> Result<BTreeMap<Strin
 ///
 /// # Errors
 /// What AWS refuses.
-pub(super) async fn secret(session: &Session, id: &str) -> Result<Option<Secret>> {
+pub(super) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secret>> {
     let context = |error: Error| {
         let denied = error.kind() == Kind::Denied;
         let error = error.context(format!("cannot read secret `{id}`"));
@@ -201,15 +201,15 @@ pub(super) async fn secret(session: &Session, id: &str) -> Result<Option<Secret>
     };
     let Some((arn, state)) = describe(session, id).await.map_err(context)? else { return Ok(None) };
     let content = match state {
-        State::Leaving => Content::Leaving,
-        State::There => value(session, id).await.map_err(context)?,
+        SecretState::Leaving => Content::PendingDeletion,
+        SecretState::There => value(session, id).await.map_err(context)?,
     };
     Ok(Some(Secret { arn, content }))
 }
 
 /// Whether a secret can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum SecretState {
     /// It can.
     There,
     /// It is deleted, and can still be restored.
@@ -220,7 +220,10 @@ pub(super) enum State {
 ///
 /// # Errors
 /// What AWS refuses.
-pub(super) async fn describe(session: &Session, id: &str) -> Result<Option<(String, State)>> {
+pub(super) async fn describe(
+    session: &AwsSession,
+    id: &str,
+) -> Result<Option<(String, SecretState)>> {
     let client = session.secrets();
     let told = session.call(("secretsmanager", "DescribeSecret"), || {
         let request = client.describe_secret().secret_id(id);
@@ -232,12 +235,13 @@ pub(super) async fn describe(session: &Session, id: &str) -> Result<Option<(Stri
         }
     });
     Ok(told.await?.map(|told| {
-        let state = if told.deleted_date.is_some() { State::Leaving } else { State::There };
+        let state =
+            if told.deleted_date.is_some() { SecretState::Leaving } else { SecretState::There };
         (told.arn.unwrap_or_default(), state)
     }))
 }
 
-async fn value(session: &Session, id: &str) -> Result<Content> {
+async fn value(session: &AwsSession, id: &str) -> Result<Content> {
     let client = session.secrets();
     let told = session.call(("secretsmanager", "GetSecretValue"), || {
         let request = client.get_secret_value().secret_id(id);

@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::model::{
     Error, Kind, Result,
-    pull_through::{Cache, Credentials, Prefix, Upstream},
+    pull_through::{Cache, Prefix, Upstream, UpstreamCredentials},
 };
 
 /// How long a DNS label may be, in characters.
 const LABEL: usize = 63;
 
 /// The manifest, and what is in it.
-pub struct Manifest {
+pub struct SecretManifest {
     /// A YAML document for each namespace and secret.
     pub yaml: SecretString,
     /// The names of the secrets, which are the same in every namespace.
@@ -54,19 +54,19 @@ pub fn namespace(name: &str) -> Result<&str> {
 /// # Errors
 /// [`Kind::Configuration`] for a wrong name of a namespace, and when no cache has credentials that
 /// are written.
-pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<Manifest> {
+pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifest> {
     let mut secrets: Vec<(String, SecretString)> = Vec::new();
     let mut left_out = Vec::new();
     for cache in caches {
         let content = match &cache.credentials {
-            Credentials::Written { username, access_token } => {
+            UpstreamCredentials::Written { username, access_token } => {
                 docker_config(cache, username, access_token)
             }
-            Credentials::Secret(_) => {
+            UpstreamCredentials::Secret(_) => {
                 left_out.push(cache.prefix.to_string());
                 continue;
             }
-            Credentials::Nothing | Credentials::Role(_) => continue,
+            UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => continue,
         };
         let known =
             |(_, other): &(String, SecretString)| other.expose_secret() == content.expose_secret();
@@ -93,7 +93,7 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<Manifest> {
         }
     }
     let secrets = secrets.into_iter().map(|(name, _)| name).collect();
-    Ok(Manifest { yaml: yaml.into(), secrets, left_out })
+    Ok(SecretManifest { yaml: yaml.into(), secrets, left_out })
 }
 
 /// A name that none of these has.
@@ -150,12 +150,12 @@ mod tests {
 
     use super::*;
 
-    fn cache(upstream: Upstream, prefix: &str, credentials: Credentials) -> Cache {
+    fn cache(upstream: Upstream, prefix: &str, credentials: UpstreamCredentials) -> Cache {
         Cache { prefix: prefix.parse().unwrap(), credentials, ..Cache::of(upstream) }
     }
 
-    fn written(username: &str, token: &str) -> Credentials {
-        Credentials::Written { username: username.to_owned(), access_token: token.into() }
+    fn written(username: &str, token: &str) -> UpstreamCredentials {
+        UpstreamCredentials::Written { username: username.to_owned(), access_token: token.into() }
     }
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -189,12 +189,12 @@ mod tests {
     #[test]
     fn every_namespace_has_a_secret_for_every_login_and_none_for_what_has_none() {
         let caches = [
-            cache(Upstream::Quay, "quay", Credentials::Nothing),
+            cache(Upstream::Quay, "quay", UpstreamCredentials::Nothing),
             cache(Upstream::GitHub, "a/b", written("u", "p")),
             cache(Upstream::GitHub, "a_b", written("u", "other")),
             cache(Upstream::GitHub, "again", written("u", "p")),
             cache(Upstream::Azure, "ROOT", written("ü", "\"p\"")),
-            cache(Upstream::GitLab, "kept", Credentials::Secret("arn".to_owned())),
+            cache(Upstream::GitLab, "kept", UpstreamCredentials::Secret("arn".to_owned())),
         ];
         let manifest = manifest(&caches, &names(&["a", "b"])).unwrap();
         let secrets = ["ecr-mirror-a-b", "ecr-mirror-a-b-2", "ecr-mirror-azure"];
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn without_written_credentials_there_is_nothing_to_export() {
         let caches = [
-            cache(Upstream::Quay, "quay", Credentials::Nothing),
-            cache(Upstream::GitLab, "kept", Credentials::Secret("arn".to_owned())),
+            cache(Upstream::Quay, "quay", UpstreamCredentials::Nothing),
+            cache(Upstream::GitLab, "kept", UpstreamCredentials::Secret("arn".to_owned())),
         ];
         let error = manifest(&caches, &names(&["a"])).err().unwrap();
         assert_eq!(error.kind(), Kind::Configuration);

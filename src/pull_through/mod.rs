@@ -24,8 +24,8 @@ pub(crate) mod terraform;
 pub(crate) mod validate;
 pub(crate) mod warm;
 
-pub use changes::{OnPush, Replace, Wanted, changes, removals};
-pub use state::{Actual, Planned, Registry, Step};
+pub use changes::{Desired, OnPush, Replace, changes, removals};
+pub use state::{CacheStep, EcrRegistry, Observed, Planned};
 
 #[cfg(test)]
 mod tests;

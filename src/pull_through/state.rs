@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     ecr::secrets::UserPassword,
     model::{
-        Change, EcrHost, Host,
+        EcrHost, Host, SettingChange,
         ecr_settings::{Encryption, TagMutability},
         pull_through::{Cache, Upstream},
     },
@@ -19,7 +19,7 @@ use crate::{
 
 /// A registry that has, or is to have, caches: one account in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registry {
+pub struct EcrRegistry {
     /// Its host, as changes and references name it.
     pub host: Host,
     /// The account, twelve digits.
@@ -30,7 +30,7 @@ pub struct Registry {
     pub partition: &'static str,
 }
 
-impl Registry {
+impl EcrRegistry {
     /// The registry behind this host; `None` where its name does not say account and region.
     pub fn of(host: &Host) -> Option<Self> {
         let ecr = EcrHost::parse(host)?;
@@ -51,11 +51,11 @@ impl Registry {
 
 /// What there is, as far as it was asked.
 #[derive(Debug, Default)]
-pub struct Actual {
+pub struct Observed {
     /// Every rule of the registry, by prefix.
-    pub rules: BTreeMap<String, Rule>,
+    pub rules: BTreeMap<String, ObservedRule>,
     /// Every creation template of the registry, by prefix.
-    pub templates: BTreeMap<String, Template>,
+    pub templates: BTreeMap<String, ObservedTemplate>,
     /// The registry's policy.
     pub registry_policy: Option<Value>,
     /// What the registry's policy can grant.
@@ -76,7 +76,7 @@ pub enum PolicyScope {
 
 /// A rule that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rule {
+pub struct ObservedRule {
     /// Its prefix in ECR, or `ROOT`; without a slash at its end.
     pub prefix: String,
     /// Its upstream, without a scheme.
@@ -91,7 +91,7 @@ pub struct Rule {
     pub created: Option<SystemTime>,
 }
 
-impl Rule {
+impl ObservedRule {
     /// Whether its upstream is what the cache writes; credentials are another question.
     pub fn is_of(&self, cache: &Cache) -> bool {
         self.url == cache.url && self.upstream_prefix == cache.upstream_prefix.to_string()
@@ -100,7 +100,7 @@ impl Rule {
 
 /// A creation template that is there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template {
+pub struct ObservedTemplate {
     /// What the repositories' names begin with, or `ROOT`.
     pub prefix: String,
     /// The occasions on which it is used, as the API names them.
@@ -136,41 +136,41 @@ pub enum Content {
     /// Something else, for this reason; never with its text.
     Malformed(&'static str),
     /// Nothing that can be read: it is deleted, and can still be restored.
-    Leaving,
+    PendingDeletion,
 }
 
 /// One thing to do, and how it is shown.
 #[derive(Debug)]
 pub struct Planned {
     /// How it is shown.
-    pub change: Change,
+    pub change: SettingChange,
     /// What carries it out; `None` for a conflict.
-    pub step: Option<Step>,
+    pub step: Option<CacheStep>,
 }
 
 /// One thing to do in a registry.
 #[derive(Debug)]
-pub enum Step {
+pub enum CacheStep {
     /// Makes a secret.
     CreateSecret {
         /// Its name.
         name: String,
         /// What it is to hold.
-        login: Login,
+        login: SecretLogin,
     },
     /// Restores a secret that is in its recovery window, and writes it.
     RestoreSecret {
         /// Its name.
         name: String,
         /// What it is to hold.
-        login: Login,
+        login: SecretLogin,
     },
     /// Writes a secret that is there.
     WriteSecret {
         /// Its name.
         name: String,
         /// What it is to hold.
-        login: Login,
+        login: SecretLogin,
     },
     /// Makes a rule.
     CreateRule(WantedRule),
@@ -196,7 +196,7 @@ pub enum Step {
 
 /// A user's name and access token.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct SecretLogin {
     /// The user's name.
     pub username: String,
     /// The access token.

@@ -7,9 +7,9 @@ use std::{
     time::SystemTime,
 };
 
-use super::state::Rule;
+use super::state::ObservedRule;
 use crate::{
-    ecr::Session,
+    ecr::AwsSession,
     model::{Result, pull_through::Cache},
 };
 
@@ -23,7 +23,7 @@ const ROOT: &str = "ROOT";
 
 /// A repository that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Made {
+pub(crate) struct CachedRepositories {
     /// Its name.
     pub name: String,
     /// When it was made.
@@ -32,7 +32,7 @@ pub(crate) struct Made {
 
 /// Whether a rule is as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum RuleStatus {
     /// It is written, and there.
     There,
     /// It is written, and there is none of its prefix.
@@ -53,18 +53,18 @@ pub(crate) struct Status {
     /// Its prefix at the upstream, in the same way.
     pub upstream_prefix: String,
     /// Whether it is as it is written.
-    pub standing: Standing,
+    pub standing: RuleStatus,
     /// When it was made.
     pub created: Option<SystemTime>,
     /// The repositories below its prefix and below no longer one, by name.
-    pub repositories: Vec<Made>,
+    pub repositories: Vec<CachedRepositories>,
 }
 
 /// Every repository of the session's registry, by name.
 ///
 /// # Errors
 /// What ECR refuses.
-pub(crate) async fn repositories(session: &Session) -> Result<Vec<Made>> {
+pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepositories>> {
     let (mut made, mut next) = (Vec::new(), None);
     loop {
         let page = session.api.call("DescribeRepositories", |ecr| {
@@ -72,7 +72,7 @@ pub(crate) async fn repositories(session: &Session) -> Result<Vec<Made>> {
             page.set_next_token(next.clone()).send()
         });
         let page = page.await?;
-        made.extend(page.repositories().iter().map(|told| Made {
+        made.extend(page.repositories().iter().map(|told| CachedRepositories {
             name: told.repository_name().unwrap_or_default().to_owned(),
             created: told.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
         }));
@@ -90,13 +90,13 @@ pub(crate) async fn repositories(session: &Session) -> Result<Vec<Made>> {
 /// below nothing is not known to be its.
 pub(crate) fn status(
     caches: &[&Cache],
-    rules: &BTreeMap<String, Rule>,
-    repositories: &[Made],
+    rules: &BTreeMap<String, ObservedRule>,
+    repositories: &[CachedRepositories],
 ) -> Vec<Status> {
     let written: Vec<String> = caches.iter().map(|cache| cache.prefix.to_string()).collect();
     let left = written.iter().filter(|prefix| *prefix != ROOT);
     let claims: BTreeSet<&str> = rules.keys().chain(left).map(String::as_str).collect();
-    let mut claimed: BTreeMap<&str, Vec<Made>> = BTreeMap::new();
+    let mut claimed: BTreeMap<&str, Vec<CachedRepositories>> = BTreeMap::new();
     for repository in repositories {
         if let Some(prefix) = owner(&claims, &repository.name) {
             claimed.entry(prefix).or_default().push(repository.clone());
@@ -108,26 +108,34 @@ pub(crate) fn status(
         .collect();
     let others = rules.values().filter(|rule| !written.contains(&rule.prefix));
     found.extend(
-        others.map(|rule| of_rule(rule, Standing::Unwritten, claimed(rule.prefix.as_str()))),
+        others.map(|rule| of_rule(rule, RuleStatus::Unwritten, claimed(rule.prefix.as_str()))),
     );
     found
 }
 
-fn of_cache(cache: &Cache, rule: Option<&Rule>, repositories: Vec<Made>) -> Status {
+fn of_cache(
+    cache: &Cache,
+    rule: Option<&ObservedRule>,
+    repositories: Vec<CachedRepositories>,
+) -> Status {
     match rule {
         Some(rule) => of_rule(rule, standing(cache, Some(rule)), repositories),
         None => Status {
             prefix: cache.prefix.to_string(),
             upstream: cache.url.clone(),
             upstream_prefix: cache.upstream_prefix.to_string(),
-            standing: Standing::Missing,
+            standing: RuleStatus::Missing,
             created: None,
             repositories,
         },
     }
 }
 
-fn of_rule(rule: &Rule, standing: Standing, repositories: Vec<Made>) -> Status {
+fn of_rule(
+    rule: &ObservedRule,
+    standing: RuleStatus,
+    repositories: Vec<CachedRepositories>,
+) -> Status {
     Status {
         prefix: rule.prefix.clone(),
         upstream: rule.url.clone(),
@@ -139,11 +147,11 @@ fn of_rule(rule: &Rule, standing: Standing, repositories: Vec<Made>) -> Status {
 }
 
 /// Whether the rule of a cache's prefix is the cache's.
-pub(crate) fn standing(cache: &Cache, rule: Option<&Rule>) -> Standing {
+pub(crate) fn standing(cache: &Cache, rule: Option<&ObservedRule>) -> RuleStatus {
     match rule {
-        None => Standing::Missing,
-        Some(rule) if rule.is_of(cache) => Standing::There,
-        Some(_) => Standing::Differs,
+        None => RuleStatus::Missing,
+        Some(rule) if rule.is_of(cache) => RuleStatus::There,
+        Some(_) => RuleStatus::Differs,
     }
 }
 
@@ -167,22 +175,22 @@ mod tests {
         Cache { url: url.to_owned(), prefix: prefix.parse().unwrap(), ..Cache::of(Upstream::Quay) }
     }
 
-    fn rules(rules: &[(&str, &str)]) -> BTreeMap<String, Rule> {
+    fn rules(rules: &[(&str, &str)]) -> BTreeMap<String, ObservedRule> {
         let rule = |(prefix, url): &(&str, &str)| {
-            let rule = Rule {
+            let rule = ObservedRule {
                 prefix: (*prefix).to_owned(),
                 url: (*url).to_owned(),
                 upstream_prefix: "ROOT".to_owned(),
                 created: Some(SystemTime::UNIX_EPOCH),
-                ..Rule::default()
+                ..ObservedRule::default()
             };
             ((*prefix).to_owned(), rule)
         };
         rules.iter().map(rule).collect()
     }
 
-    fn made(names: &[&str]) -> Vec<Made> {
-        let made = |(at, name): (usize, &&str)| Made {
+    fn made(names: &[&str]) -> Vec<CachedRepositories> {
+        let made = |(at, name): (usize, &&str)| CachedRepositories {
             name: (*name).to_owned(),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at as u64)),
         };
@@ -190,7 +198,7 @@ mod tests {
     }
 
     /// Each rule, its standing, and the names below it.
-    fn shown(found: &[Status]) -> Vec<(&str, Standing, Vec<&str>)> {
+    fn shown(found: &[Status]) -> Vec<(&str, RuleStatus, Vec<&str>)> {
         let row = |status| {
             let Status { prefix, standing, repositories, .. }: &Status = status;
             let names = repositories.iter().map(|made| made.name.as_str()).collect();
@@ -207,9 +215,9 @@ mod tests {
         assert_eq!(
             shown(&found),
             [
-                ("ROOT", Standing::Unwritten, vec!["a", "ab/c", "z/y"]),
-                ("a", Standing::Unwritten, vec!["a/b", "a/x"]),
-                ("a/b", Standing::Unwritten, vec!["a/b/c"]),
+                ("ROOT", RuleStatus::Unwritten, vec!["a", "ab/c", "z/y"]),
+                ("a", RuleStatus::Unwritten, vec!["a/b", "a/x"]),
+                ("a/b", RuleStatus::Unwritten, vec!["a/b/c"]),
             ]
         );
     }
@@ -223,10 +231,10 @@ mod tests {
         assert_eq!(
             shown(&found),
             [
-                ("cc", Standing::Differs, vec![]),
-                ("gone", Standing::Missing, vec!["gone/left"]),
-                ("bb", Standing::There, vec!["bb/1"]),
-                ("x", Standing::Unwritten, vec![]),
+                ("cc", RuleStatus::Differs, vec![]),
+                ("gone", RuleStatus::Missing, vec!["gone/left"]),
+                ("bb", RuleStatus::There, vec!["bb/1"]),
+                ("x", RuleStatus::Unwritten, vec![]),
             ]
         );
         assert_eq!(
@@ -241,21 +249,22 @@ mod tests {
         let written = [cache("ROOT", "quay.io")];
         let written: Vec<&Cache> = written.iter().collect();
         let found = status(&written, &BTreeMap::new(), &made(&["mirror/nginx"]));
-        assert_eq!(shown(&found), [("ROOT", Standing::Missing, vec![])]);
+        assert_eq!(shown(&found), [("ROOT", RuleStatus::Missing, vec![])]);
     }
 
     #[tokio::test]
     async fn repositories_come_by_name_with_the_time_they_were_made() {
         use crate::{
             ecr::Identity,
-            registry::Reach,
-            remote::Meter,
+            registry::Network,
+            remote::HostContext,
             sandbox::{Options, Sandbox},
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Reach::Sandbox(sandbox.address());
-        let session = Session::open(identity, reach, std::sync::Arc::new(Meter::default())).await;
+        let reach = Network::Sandbox(sandbox.address());
+        let session =
+            AwsSession::open(identity, reach, std::sync::Arc::new(HostContext::default())).await;
         assert_eq!(repositories(&session).await.unwrap(), []);
         for name in ["quay/b", "quay/a"] {
             let make =

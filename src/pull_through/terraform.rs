@@ -19,11 +19,11 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use self::{
-    hcl::{Document, quoted},
+    hcl::{HclDocument, quoted},
     labels::Labels,
     resources::Writer,
 };
-use super::state::{Actual, Login, Planned, Registry, Step};
+use super::state::{CacheStep, EcrRegistry, Observed, Planned, SecretLogin};
 use crate::ecr::Identity;
 pub(crate) use desired::from_nothing;
 
@@ -31,13 +31,13 @@ pub(crate) use desired::from_nothing;
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
     /// The registry.
-    pub registry: &'a Registry,
+    pub registry: &'a EcrRegistry,
     /// Who sets it up.
     pub identity: &'a Identity,
     /// Everything that is wanted, as [`from_nothing`] gives it.
     pub planned: &'a [Planned],
     /// What there is.
-    pub actual: &'a Actual,
+    pub actual: &'a Observed,
 }
 
 const HEAD: &str = "\
@@ -50,7 +50,7 @@ every run, as in TF_VAR_NAME='{\"username\":\"…\",\"access_token\":\"…\"}'."
 
 /// The configuration of these registries, each once, as the file that Terraform reads.
 pub(crate) fn terraform(parts: &[Part<'_>]) -> String {
-    let mut document = Document::default();
+    let mut document = HclDocument::default();
     document.comment(HEAD);
     document.gap();
     requirements(&mut document);
@@ -80,7 +80,7 @@ pub(crate) fn terraform(parts: &[Part<'_>]) -> String {
 }
 
 /// `CREATE_ON_PUSH` came to the provider with 6.28, write-only arguments to Terraform with 1.11.
-fn requirements(document: &mut Document) {
+fn requirements(document: &mut HclDocument) {
     document.block("terraform", |block| {
         block.set("required_version", &json!(">= 1.11"));
         block.gap();
@@ -93,7 +93,7 @@ fn requirements(document: &mut Document) {
 /// What the provider of each registry is called: nothing, where there is one registry.
 fn aliases(parts: &[Part<'_>]) -> Vec<Option<String>> {
     let alias = |part: &Part<'_>| {
-        let Registry { region, account, .. } = part.registry;
+        let EcrRegistry { region, account, .. } = part.registry;
         let alike = parts.iter().filter(|other| other.registry.region == *region).count();
         Some(hcl::label(&match alike {
             1 => region.clone(),
@@ -106,7 +106,7 @@ fn aliases(parts: &[Part<'_>]) -> Vec<Option<String>> {
     }
 }
 
-fn provider(document: &mut Document, part: &Part<'_>, alias: Option<&str>) {
+fn provider(document: &mut HclDocument, part: &Part<'_>, alias: Option<&str>) {
     let Part { registry, identity, .. } = part;
     document.block("provider \"aws\"", |block| {
         if let Some(alias) = alias {
@@ -139,12 +139,12 @@ fn provider(document: &mut Document, part: &Part<'_>, alias: Option<&str>) {
 struct Variable<'a> {
     name: String,
     secret: &'a str,
-    login: &'a Login,
+    login: &'a SecretLogin,
 }
 
 impl Variable<'_> {
-    fn is(&self, secret: &str, login: &Login) -> bool {
-        let token = |login: &Login| login.access_token.expose_secret().to_owned();
+    fn is(&self, secret: &str, login: &SecretLogin) -> bool {
+        let token = |login: &SecretLogin| login.access_token.expose_secret().to_owned();
         self.secret == secret
             && self.login.username == login.username
             && token(self.login) == token(login)
@@ -155,7 +155,7 @@ fn variables<'a>(parts: &[Part<'a>], labels: &mut Labels) -> Vec<Variable<'a>> {
     let mut variables: Vec<Variable<'a>> = Vec::new();
     let steps = parts.iter().flat_map(|part| part.planned).filter_map(|it| it.step.as_ref());
     for step in steps {
-        let Step::CreateSecret { name, login } = step else { continue };
+        let CacheStep::CreateSecret { name, login } = step else { continue };
         if !variables.iter().any(|known| known.is(name, login)) {
             let label = labels.free("variable", &format!("{}-credentials", short(name)));
             variables.push(Variable { name: label, secret: name, login });
@@ -169,7 +169,7 @@ fn short(secret: &str) -> &str {
     secret.strip_prefix("ecr-pullthroughcache/").unwrap_or(secret)
 }
 
-fn declare(document: &mut Document, variable: &Variable<'_>) {
+fn declare(document: &mut HclDocument, variable: &Variable<'_>) {
     document.block(&format!("variable {}", quoted(&variable.name)), |block| {
         let what = format!("What ECR logs in with: the content of secret {}.", variable.secret);
         block.set("description", &json!(what));

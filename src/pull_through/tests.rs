@@ -9,20 +9,20 @@ use serde_json::json;
 
 use super::{
     apply::{Applied, apply},
-    changes::{Replace, Wanted, changes, removals, secrets},
+    changes::{Desired, Replace, changes, removals, secrets},
     fetch_state,
-    state::{Actual, Content, Planned, PolicyScope, Registry},
+    state::{Content, EcrRegistry, Observed, Planned, PolicyScope},
 };
 use crate::{
-    ecr::{Identity, Session},
+    ecr::{AwsSession, Identity},
     model::{
         Kind,
-        ecr_settings::Settings,
-        pull_through::{Access, Cache, Credentials, Template, Upstream},
+        ecr_settings::RepositorySettings,
+        pull_through::{Access, Cache, TemplateSettings, Upstream, UpstreamCredentials},
         setting_change::{Action, Subject},
     },
-    registry::Reach,
-    remote::Meter,
+    registry::Network,
+    remote::HostContext,
     sandbox::{Options, Sandbox},
 };
 
@@ -31,15 +31,15 @@ const HUB_SECRET: &str = "ecr-pullthroughcache/docker-hub";
 const TOKEN: &str = "dckr_pat_hidden";
 
 /// A registry, and what is written about it.
-struct World {
+struct CacheFixture {
     sandbox: Sandbox,
-    session: Session,
-    registry: Registry,
+    session: AwsSession,
+    registry: EcrRegistry,
     caches: Vec<Cache>,
     replace: Replace,
 }
 
-impl World {
+impl CacheFixture {
     /// An empty registry that is to cache Docker Hub, with all that belongs to it, and Quay.
     async fn new() -> Self {
         Self::with(Options::default()).await
@@ -48,10 +48,11 @@ impl World {
     async fn with(options: Options) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
         let host = HOST.parse().unwrap();
-        let reach = Reach::Sandbox(sandbox.address());
-        let session = Session::open(Identity::of(&host), reach, Meter::default().into()).await;
-        let registry = Registry::of(&host).unwrap();
-        let caches = vec![hub(), cache(Upstream::Quay, Credentials::Nothing)];
+        let reach = Network::Sandbox(sandbox.address());
+        let session =
+            AwsSession::open(Identity::of(&host), reach, HostContext::default().into()).await;
+        let registry = EcrRegistry::of(&host).unwrap();
+        let caches = vec![hub(), cache(Upstream::Quay, UpstreamCredentials::Nothing)];
         Self { sandbox, session, registry, caches, replace: Replace::Never }
     }
 
@@ -59,15 +60,15 @@ impl World {
         self.sandbox.faults().add(fault.parse().unwrap());
     }
 
-    async fn actual(&self) -> Actual {
+    async fn actual(&self) -> Observed {
         let caches: Vec<&Cache> = self.caches.iter().collect();
         fetch_state::actual(&self.session, &secrets(&caches)).await.unwrap()
     }
 
-    async fn decide<T>(&self, decide: impl FnOnce(&Wanted<'_>, &Actual) -> T) -> T {
+    async fn decide<T>(&self, decide: impl FnOnce(&Desired<'_>, &Observed) -> T) -> T {
         let caches: Vec<&Cache> = self.caches.iter().collect();
         let (registry, replace) = (&self.registry, self.replace);
-        let wanted = Wanted { registry, caches: &caches, on_push: &[], replace };
+        let wanted = Desired { registry, caches: &caches, on_push: &[], replace };
         decide(&wanted, &self.actual().await)
     }
 
@@ -93,13 +94,13 @@ impl World {
     }
 }
 
-fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
+fn cache(upstream: Upstream, credentials: UpstreamCredentials) -> Cache {
     Cache { credentials, ..Cache::of(upstream) }
 }
 
 fn hub() -> Cache {
     let access_token = TOKEN.to_owned().into();
-    let credentials = Credentials::Written { username: "someone".to_owned(), access_token };
+    let credentials = UpstreamCredentials::Written { username: "someone".to_owned(), access_token };
     let lifecycle = json!({ "rules": [{
         "rulePriority": 1,
         "selection": {
@@ -108,10 +109,11 @@ fn hub() -> Cache {
         },
         "action": { "type": "expire" },
     }] });
-    let settings = Settings { lifecycle: Some(lifecycle), ..Settings::default() };
+    let settings =
+        RepositorySettings { lifecycle: Some(lifecycle), ..RepositorySettings::default() };
     let accounts = vec!["210987654321".to_owned()];
     Cache {
-        template: Some(Template { settings, role_arn: None }),
+        template: Some(TemplateSettings { settings, role_arn: None }),
         access: Some(Access { organization: None, accounts }),
         ..cache(Upstream::DockerHub, credentials)
     }
@@ -123,7 +125,7 @@ fn names(planned: &[Planned]) -> Vec<(Action, Subject)> {
 
 #[tokio::test]
 async fn what_is_applied_is_there_and_not_planned_again() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     let planned = world.plan().await;
     let applied = world.apply(&planned).await;
     assert_eq!((applied.made, applied.failures.len()), (planned.len(), 0), "{applied:?}");
@@ -140,7 +142,7 @@ async fn what_is_applied_is_there_and_not_planned_again() {
 
 #[tokio::test]
 async fn every_step_may_be_taken_twice() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     let planned = world.plan().await;
     world.apply(&planned).await;
     let again = world.apply(&planned).await;
@@ -155,7 +157,7 @@ async fn every_step_may_be_taken_twice() {
 
 #[tokio::test]
 async fn what_came_about_otherwise_is_left_alone_and_stops_nothing_else() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     let planned = world.plan().await;
     let foreign = world.session.api.call("CreatePullThroughCacheRule", |ecr| {
         let rule = ecr.create_pull_through_cache_rule().ecr_repository_prefix("quay");
@@ -172,7 +174,7 @@ async fn what_came_about_otherwise_is_left_alone_and_stops_nothing_else() {
 
 #[tokio::test]
 async fn a_secret_that_came_about_with_something_else_is_not_overwritten() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     let planned = world.plan().await;
     let client = world.session.secrets();
     let theirs = r#"{"username":"other","accessToken":"theirs"}"#;
@@ -185,7 +187,7 @@ async fn a_secret_that_came_about_with_something_else_is_not_overwritten() {
 
 #[tokio::test]
 async fn a_step_that_fails_holds_up_those_that_need_it_and_no_others() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     world.fault("deny=CreateSecret");
     let planned = world.plan().await;
     let applied = world.apply(&planned).await;
@@ -202,7 +204,7 @@ async fn a_step_that_fails_holds_up_those_that_need_it_and_no_others() {
 
 #[tokio::test]
 async fn a_rule_that_stays_keeps_its_secret() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     world.set_up().await;
     world.fault("deny=DeletePullThroughCacheRule");
     let planned = world.decide(removals).await;
@@ -215,7 +217,7 @@ async fn a_rule_that_stays_keeps_its_secret() {
 
 #[tokio::test]
 async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_next() {
-    let mut world = World::new().await;
+    let mut world = CacheFixture::new().await;
     world.set_up().await;
     let quay = world.caches.last_mut().unwrap();
     (quay.upstream, quay.url) = (Upstream::K8s, "registry.k8s.io".to_owned());
@@ -234,12 +236,12 @@ async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_n
 
 #[tokio::test]
 async fn credentials_that_change_are_written_into_the_same_secret() {
-    let mut world = World::new().await;
+    let mut world = CacheFixture::new().await;
     world.set_up().await;
     let before = world.actual().await.secrets[HUB_SECRET].arn.clone();
     let access_token = "another".to_owned().into();
     world.caches[0].credentials =
-        Credentials::Written { username: "someone".to_owned(), access_token };
+        UpstreamCredentials::Written { username: "someone".to_owned(), access_token };
     world.set_up().await;
     let secret = &world.actual().await.secrets[HUB_SECRET];
     assert_eq!(secret.arn, before);
@@ -251,7 +253,7 @@ async fn credentials_that_change_are_written_into_the_same_secret() {
 
 #[tokio::test]
 async fn an_end_between_two_steps_leaves_the_rest() {
-    let world = World::new().await;
+    let world = CacheFixture::new().await;
     let planned = world.plan().await;
     let mut told = 0;
     let applied = apply(&world.session, &planned, |_| {
@@ -265,15 +267,15 @@ async fn an_end_between_two_steps_leaves_the_rest() {
 
 #[tokio::test]
 async fn what_cannot_be_used_or_told_is_said_without_a_secret() {
-    let mut world = World::new().await;
+    let mut world = CacheFixture::new().await;
     let client = world.session.secrets();
     let wrong = r#"{"username":"u","password":"hidden"}"#;
     let made = client.create_secret().name("ecr-pullthroughcache/theirs").secret_string(wrong);
     let arn = made.send().await.unwrap().arn.unwrap();
     let elsewhere = arn.replace("eu-west-1", "us-west-2");
     world.caches = vec![
-        cache(Upstream::GitHub, Credentials::Secret(arn.clone())),
-        cache(Upstream::GitLab, Credentials::Secret(elsewhere)),
+        cache(Upstream::GitHub, UpstreamCredentials::Secret(arn.clone())),
+        cache(Upstream::GitLab, UpstreamCredentials::Secret(elsewhere)),
     ];
     world.fault("deny=GetAccountSetting");
     let actual = world.actual().await;

@@ -2,18 +2,18 @@
 //!
 //! Guards that nothing is decided on ECR's words but which advice goes with them.
 
-use super::state::{Registry, Rule};
+use super::state::{EcrRegistry, ObservedRule};
 use crate::{
-    ecr::Session,
+    ecr::AwsSession,
     model::{
         Kind, Result,
-        pull_through::{Cache, Credentials, Upstream},
+        pull_through::{Cache, Upstream, UpstreamCredentials},
     },
 };
 
 /// What came of trying a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Tried {
+pub(crate) enum Validation {
     /// ECR reached the upstream, read the secret and logged in.
     Valid,
     /// It could not, for this reason in AWS's words.
@@ -24,17 +24,19 @@ pub(crate) enum Tried {
 ///
 /// # Errors
 /// What ECR refuses, but for what is wrong with the rule or its secret.
-pub(crate) async fn attempt(session: &Session, prefix: &str) -> Result<Tried> {
+pub(crate) async fn attempt(session: &AwsSession, prefix: &str) -> Result<Validation> {
     let answer = session.api.call("ValidatePullThroughCacheRule", |ecr| {
         ecr.validate_pull_through_cache_rule().ecr_repository_prefix(prefix).send()
     });
     match answer.await {
-        Ok(told) if told.is_valid() => Ok(Tried::Valid),
+        Ok(told) if told.is_valid() => Ok(Validation::Valid),
         Ok(told) => {
             let failure = told.failure().filter(|failure| !failure.is_empty());
-            Ok(Tried::Invalid(failure.unwrap_or("ECR gives no reason").to_owned()))
+            Ok(Validation::Invalid(failure.unwrap_or("ECR gives no reason").to_owned()))
         }
-        Err(error) if error.kind() == Kind::Configuration => Ok(Tried::Invalid(error.to_string())),
+        Err(error) if error.kind() == Kind::Configuration => {
+            Ok(Validation::Invalid(error.to_string()))
+        }
         Err(error) => Err(error),
     }
 }
@@ -97,15 +99,15 @@ fn cause(failure: &str) -> Option<Cause> {
 
 /// What to do about a rule that does not work for this reason; `None` where its words tell nothing.
 pub(crate) fn hint(
-    registry: &Registry,
+    registry: &EcrRegistry,
     cache: &Cache,
-    rule: &Rule,
+    rule: &ObservedRule,
     failure: &str,
 ) -> Option<String> {
     if let Some(hint) = elsewhere(registry, rule) {
         return Some(hint);
     }
-    let written = matches!(cache.credentials, Credentials::Written { .. });
+    let written = matches!(cache.credentials, UpstreamCredentials::Written { .. });
     Some(match cause(failure)? {
         Cause::Key => {
             "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other".to_owned()
@@ -138,7 +140,7 @@ fn restore(does: &str) -> String {
 }
 
 /// The hint for a secret of another account or region, which its ARN tells.
-fn elsewhere(registry: &Registry, rule: &Rule) -> Option<String> {
+fn elsewhere(registry: &EcrRegistry, rule: &ObservedRule) -> Option<String> {
     let arn = rule.credential_arn.as_deref()?;
     let mut parts = arn.split(':').skip(3);
     let (region, account) = (parts.next()?, parts.next()?);
@@ -206,22 +208,22 @@ pub(crate) fn example(cache: &Cache) -> String {
 mod tests {
     use super::*;
 
-    fn registry() -> Registry {
+    fn registry() -> EcrRegistry {
         let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
-        Registry::of(&host).unwrap()
+        EcrRegistry::of(&host).unwrap()
     }
 
-    fn cache(upstream: Upstream, credentials: Credentials) -> Cache {
+    fn cache(upstream: Upstream, credentials: UpstreamCredentials) -> Cache {
         Cache { credentials, ..Cache::of(upstream) }
     }
 
-    fn written() -> Credentials {
-        Credentials::Written { username: "u".to_owned(), access_token: "t".into() }
+    fn written() -> UpstreamCredentials {
+        UpstreamCredentials::Written { username: "u".to_owned(), access_token: "t".into() }
     }
 
     #[test]
     fn every_known_failure_has_its_advice() {
-        let kept = || Credentials::Secret("arn".to_owned());
+        let kept = || UpstreamCredentials::Secret("arn".to_owned());
         let hub = Upstream::DockerHub;
         for (credentials, failure, expected) in [
             // what the user guide and the API show
@@ -250,11 +252,12 @@ mod tests {
             (kept(), "toomanyrequests: rate limit", "another user"),
             (kept(), "connection refused", "from AWS's network"),
         ] {
-            let found = hint(&registry(), &cache(hub, credentials), &Rule::default(), failure);
+            let found =
+                hint(&registry(), &cache(hub, credentials), &ObservedRule::default(), failure);
             let found = found.unwrap_or_else(|| panic!("{failure}"));
             assert!(found.contains(expected), "{failure}: {found}");
         }
-        let found = hint(&registry(), &cache(hub, kept()), &Rule::default(), "no idea");
+        let found = hint(&registry(), &cache(hub, kept()), &ObservedRule::default(), "no idea");
         assert_eq!(found, None, "words that tell nothing get no advice");
     }
 
@@ -267,7 +270,7 @@ mod tests {
         ] {
             let arn =
                 format!("arn:aws:secretsmanager:{place}:secret:ecr-pullthroughcache/x-AbCdEf");
-            let rule = Rule { credential_arn: Some(arn), ..Rule::default() };
+            let rule = ObservedRule { credential_arn: Some(arn), ..ObservedRule::default() };
             let found = hint(&registry(), &cache(Upstream::DockerHub, written()), &rule, "?");
             assert_eq!(found.is_some(), expected.is_some(), "{place}");
             let told = found.unwrap_or_default();
@@ -278,7 +281,8 @@ mod tests {
     #[test]
     fn each_upstream_has_a_login_of_its_own() {
         for upstream in Upstream::all() {
-            let found = hint(&registry(), &cache(upstream, written()), &Rule::default(), "401");
+            let found =
+                hint(&registry(), &cache(upstream, written()), &ObservedRule::default(), "401");
             assert_eq!(found.as_deref(), Some(login(upstream)), "{upstream:?}");
         }
     }
@@ -296,14 +300,15 @@ mod tests {
         use crate::{
             ecr::Identity,
             pull_through::fetch_state,
-            registry::Reach,
-            remote::Meter,
+            registry::Network,
+            remote::HostContext,
             sandbox::{Options, Sandbox},
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Reach::Sandbox(sandbox.address());
-        let session = Session::open(identity, reach, std::sync::Arc::new(Meter::default())).await;
+        let reach = Network::Sandbox(sandbox.address());
+        let session =
+            AwsSession::open(identity, reach, std::sync::Arc::new(HostContext::default())).await;
         let secrets = session.secrets();
         let name = "ecr-pullthroughcache/docker-hub";
         let text = r#"{"username":"u","accessToken":"t"}"#;
@@ -314,14 +319,14 @@ mod tests {
             rule.set_credential_arn(made.arn.clone()).send()
         };
         session.api.call("CreatePullThroughCacheRule", make).await.unwrap();
-        assert_eq!(attempt(&session, "docker-hub").await.unwrap(), Tried::Valid);
+        assert_eq!(attempt(&session, "docker-hub").await.unwrap(), Validation::Valid);
 
         let text = r#"{"username":"u","password":"t"}"#;
         secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
         let tried = attempt(&session, "docker-hub").await.unwrap();
-        let Tried::Invalid(failure) = tried else { panic!("{tried:?}") };
+        let Validation::Invalid(failure) = tried else { panic!("{tried:?}") };
         let rule = &fetch_state::rules(&session).await.unwrap()["docker-hub"];
-        let kept = cache(Upstream::DockerHub, Credentials::Secret("arn".to_owned()));
+        let kept = cache(Upstream::DockerHub, UpstreamCredentials::Secret("arn".to_owned()));
         let advice = hint(&registry(), &kept, rule, &failure).unwrap();
         assert!(advice.contains("`password` is not read"), "{failure}: {advice}");
         attempt(&session, "quay").await.unwrap_err();

@@ -21,13 +21,13 @@ use tokio::time::sleep;
 use crate::{
     ecr::{
         failure,
-        images::{Look, Offer},
+        images::{Images, LayerOffer},
     },
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, Platform, Platforms, Pointer, RawManifest,
-        Repository, Result, Want,
+        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, Platforms, RawManifest,
+        Repository, Result, TagOrDigest,
         content::{ImageManifest, Index},
-        filter::{self, Entry, Filtered},
+        filter::{self, EntryContent, Filtered},
         nesting::Nesting,
         pull_through::{Cache, Upstream},
     },
@@ -45,9 +45,9 @@ pub(crate) struct Pull<'a> {
     /// The repository in ECR, the cache's prefix included.
     pub repository: &'a Repository,
     /// The tag, or the pinned digest.
-    pub at: &'a Pointer,
+    pub at: &'a TagOrDigest,
     /// Which parts of it.
-    pub want: &'a Want,
+    pub want: &'a Filter,
 }
 
 /// What is in ECR now.
@@ -60,12 +60,12 @@ pub(crate) struct Warmed {
     /// What to tell about wanted platforms that it has not.
     pub warning: Option<String>,
     /// What it took.
-    pub effort: Effort,
+    pub effort: WarmStats,
 }
 
 /// What warming one image took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Effort {
+pub(crate) struct WarmStats {
     /// Manifests pulled.
     pub manifests: usize,
     /// Layers and configs asked about.
@@ -74,7 +74,7 @@ pub(crate) struct Effort {
     pub fetched: usize,
 }
 
-impl fmt::Display for Effort {
+impl fmt::Display for WarmStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { manifests, blobs, fetched } = self;
         write!(f, "{manifests} manifests, {blobs} blobs, {fetched} of them fetched now")
@@ -83,7 +83,7 @@ impl fmt::Display for Effort {
 
 /// How long layers that ECR is still importing are waited for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Waits {
+pub(crate) struct WaitPolicy {
     /// Before they are asked for again; it doubles each time.
     pub first: Duration,
     /// The longest of these waits.
@@ -92,7 +92,7 @@ pub(crate) struct Waits {
     pub total: Duration,
 }
 
-impl Default for Waits {
+impl Default for WaitPolicy {
     fn default() -> Self {
         let [first, longest, total] = [1, 10, 60].map(Duration::from_secs);
         Self { first, longest, total }
@@ -105,9 +105,9 @@ pub(crate) struct Warmer<'a, S> {
     /// Its content, one manifest at a time.
     pub source: Arc<S>,
     /// Its content, in bulk.
-    pub look: &'a Look,
+    pub look: &'a Images,
     /// How long it is waited for.
-    pub waits: Waits,
+    pub waits: WaitPolicy,
 }
 
 impl<S: Source> Warmer<'_, S> {
@@ -124,7 +124,7 @@ impl<S: Source> Warmer<'_, S> {
     async fn warm_as_told(&self, pull: Pull<'_>) -> Result<Warmed> {
         let root = self.source.manifest(pull.repository, pull.at).await?;
         let (images, nesting) = (BTreeMap::new(), Nesting::default());
-        let mut walk = Walk { source: &self.source, pull, images, manifests: 1, nesting };
+        let mut walk = ImageWalk { source: &self.source, pull, images, manifests: 1, nesting };
         let (platforms, warning) = match root.read()? {
             Manifest::Image(image) => walk.take_single(root.digest(), image).await?,
             Manifest::Index(index) => walk.take_index(&root, &index).await?,
@@ -137,13 +137,13 @@ impl<S: Source> Warmer<'_, S> {
             .collect();
         let (blobs, manifests) = (Vec::from_iter(blobs), walk.manifests);
         let fetched = self.fetch(pull.repository, &blobs).await?;
-        let effort = Effort { manifests, blobs: blobs.len(), fetched };
+        let effort = WarmStats { manifests, blobs: blobs.len(), fetched };
         Ok(Warmed { digest: root.digest().clone(), platforms, warning, effort })
     }
 
     /// Makes ECR fetch those of these blobs that it has not, and tells how many these were.
     async fn fetch(&self, repository: &Repository, blobs: &[Digest]) -> Result<usize> {
-        let Waits { first, longest, total } = self.waits;
+        let WaitPolicy { first, longest, total } = self.waits;
         let (mut waited, mut wait) = (Duration::ZERO, first);
         let mut absent = Vec::from_iter(self.look.missing_blobs(repository, blobs).await?);
         let fetched = absent.len();
@@ -172,7 +172,7 @@ impl<S: Source> Warmer<'_, S> {
         for blob in blobs {
             let ask = async move {
                 let offer = self.look.offer(repository, &blob).await?;
-                Ok((offer == Offer::Missing).then_some(blob))
+                Ok((offer == LayerOffer::Missing).then_some(blob))
             };
             asked.push(ask.boxed());
         }
@@ -193,7 +193,7 @@ fn late(absent: &[Digest], of: usize, waited: Duration) -> Error {
 }
 
 /// The wanted manifests of one image as they are pulled.
-struct Walk<'a, S> {
+struct ImageWalk<'a, S> {
     source: &'a Arc<S>,
     pull: Pull<'a>,
     /// The images whose blobs are wanted.
@@ -206,7 +206,7 @@ struct Walk<'a, S> {
 /// The platforms that are there, and a warning about those that are not.
 type Found = (Vec<Platform>, Option<String>);
 
-impl<S: Source> Walk<'_, S> {
+impl<S: Source> ImageWalk<'_, S> {
     /// The tag points to one image: the filter asks its configuration.
     async fn take_single(&mut self, digest: &Digest, image: ImageManifest) -> Result<Found> {
         let want = self.pull.want;
@@ -235,7 +235,7 @@ impl<S: Source> Walk<'_, S> {
         let (source, repository) = (self.source, self.pull.repository);
         let mut pulled: Vec<BoxFuture<'_, Result<(Digest, Manifest)>>> = Vec::new();
         for digest in unread {
-            let at = Pointer::Digest(digest.clone());
+            let at = TagOrDigest::Digest(digest.clone());
             let read = async move { Ok((digest, source.manifest(repository, &at).await?.read()?)) };
             pulled.push(read.boxed());
         }
@@ -266,18 +266,18 @@ impl<S: Source> Walk<'_, S> {
                 if is_known || !self.is_untold(entry) {
                     continue;
                 }
-                let at = Pointer::Digest(entry.digest.clone());
+                let at = TagOrDigest::Digest(entry.digest.clone());
                 let inner = self.source.manifest(self.pull.repository, &at).await?;
                 self.manifests += 1;
                 match inner.read()? {
                     Manifest::Index(index) => {
                         let chosen = self.choose(&inner, &index, looked_into, depth + 1).await?;
                         nested.insert(chosen.0.manifest.digest().clone(), chosen.1);
-                        known.insert(entry.digest.clone(), Entry::Index(chosen.0));
+                        known.insert(entry.digest.clone(), EntryContent::Index(chosen.0));
                     }
                     Manifest::Image(image) => {
                         if let Some(platform) = self.platform(&image.config).await? {
-                            known.insert(entry.digest.clone(), Entry::Image(platform));
+                            known.insert(entry.digest.clone(), EntryContent::Image(platform));
                         }
                         looked_into.insert(entry.digest.clone(), image);
                     }
@@ -337,15 +337,15 @@ fn remedy(error: &Error, pull: Pull<'_>) -> Option<String> {
         |link: &String| link.contains("Upstream") || link.contains(" upstream ");
     let is_refused_upstream = error.chain().iter().any(tells_of_upstream);
     Some(match (error.kind(), pull.at) {
-        (Kind::RepositoryMissing, Pointer::Tag(_)) => format!(
+        (Kind::RepositoryMissing, TagOrDigest::Tag(_)) => format!(
             "there is no rule for `{prefix}`, which `ecr-mirror pull-through apply` makes, or the role needs `ecr:CreateRepository` here {POLICY}"
         ),
         _ if is_refused_upstream => TRY_THE_RULE.to_owned(),
         // aws/containers-roadmap#2837
-        (Kind::RepositoryMissing | Kind::NotFound, Pointer::Digest(_)) => format!(
+        (Kind::RepositoryMissing | Kind::NotFound, TagOrDigest::Digest(_)) => format!(
             "ECR imports what it does not have by tag only, through the rule for `{prefix}`: pull a tag of this content once, or write `tags` in place of the digest"
         ),
-        (Kind::NotFound, Pointer::Tag(_)) => format!(
+        (Kind::NotFound, TagOrDigest::Tag(_)) => format!(
             "`{url}` has no such image, or the role needs `ecr:BatchImportUpstreamImage` here {POLICY}"
         ),
         (Kind::Denied, _) if *upstream == Upstream::DockerHub && !is_below_library(pull) => "Docker Hub's own images are below `library/`: have the rule map to all of it, without `upstream_prefix`".to_owned(),

@@ -18,15 +18,15 @@ const LARGEST: u32 = 10_000;
 
 /// The extension of `tags/list`, as go-containerregistry reads it.
 #[derive(Deserialize)]
-pub(crate) struct List {
+pub(crate) struct ArtifactRegistryList {
     #[serde(default)]
     tags: Option<Vec<String>>,
     #[serde(default)]
-    manifest: HashMap<String, Listed>,
+    manifest: HashMap<String, ArtifactRegistryTag>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ArtifactRegistryTag {
     #[serde(default)]
     tag: Vec<String>,
     /// Milliseconds of Unix time, as text.
@@ -34,7 +34,7 @@ struct Listed {
     uploaded: Option<String>,
 }
 
-impl Listed {
+impl ArtifactRegistryTag {
     fn pushed(&self) -> Option<SystemTime> {
         let millis: u64 = self.uploaded.as_ref()?.parse().ok()?;
         UNIX_EPOCH.checked_add(Duration::from_millis(millis))
@@ -43,10 +43,14 @@ impl Listed {
 
 /// All tags with digests and push times.
 pub(crate) fn tags<'a>(registry: &'a Registry, repository: &'a Repository) -> Pages<'a> {
-    registry.pages(repository, registry.tags_url(repository, LARGEST), |page: List| page.listed())
+    registry.pages(
+        repository,
+        registry.tags_url(repository, LARGEST),
+        |page: ArtifactRegistryList| page.listed(),
+    )
 }
 
-impl List {
+impl ArtifactRegistryList {
     /// Its tags, with what it tells of them.
     pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
         if self.manifest.is_empty() {
@@ -74,7 +78,7 @@ pub(crate) async fn digests(
     repository: &Repository,
 ) -> Result<HashMap<Tag, Digest>> {
     let url = registry.tags_url(repository, LARGEST);
-    let (list, _next) = registry.page::<List>(repository, url).await?;
+    let (list, _next) = registry.page::<ArtifactRegistryList>(repository, url).await?;
     let mut found = HashMap::new();
     for (digest, listed) in list.manifest {
         let Ok(digest) = digest.parse::<Digest>() else { continue };

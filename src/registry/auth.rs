@@ -25,19 +25,19 @@ use url::Url;
 
 use super::{
     challenge::Challenge,
-    credentials::{Credentials, Docker, Identity},
-    errors::Standing,
+    credentials::{ClientIdentity, Credentials, Docker},
+    errors::Caller,
     login::{Freshness, Login},
-    scope::Access,
-    single_flight::{Age, Flights},
-    token::{Asker, Token, TokenRequest, basic, fetch, secret},
+    scope::Scope,
+    single_flight::{FlightResult, Flights},
+    token::{Token, TokenClient, TokenRequest, basic, fetch, secret},
     transport::{Transport, authority},
 };
 use crate::{
     model::{Error, Host, Kind, Result},
-    remote::Meter,
+    remote::HostContext,
 };
-use challenge_cache::{Knowledge, Known, Probe, Way};
+use challenge_cache::{AuthScheme, ChallengeCache, FirstRequest, Lookup};
 
 /// How long a refusal of a new token speaks for the next one: some registries
 /// refuse a token where there is no such repository.
@@ -50,22 +50,22 @@ pub(crate) struct Authenticator {
     base: Url,
     auth_host: Option<Host>,
     transport: Transport,
-    meter: Arc<Meter>,
-    source: Source,
-    knowledge: Mutex<Knowledge>,
+    meter: Arc<HostContext>,
+    source: CredentialProvider,
+    knowledge: Mutex<ChallengeCache>,
     tokens: Flights<TokenRequest, Token>,
     warned: AtomicBool,
     /// Whose credentials turned out to be there.
-    asker: Mutex<Identity>,
+    asker: Mutex<ClientIdentity>,
 }
 
-enum Source {
+enum CredentialProvider {
     Docker(Docker),
-    Fixed(Identity),
+    Fixed(ClientIdentity),
     Login(Arc<dyn Login>),
 }
 
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for CredentialProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Source")
     }
@@ -73,23 +73,23 @@ impl std::fmt::Debug for Source {
 
 /// Leave to send a request, and what to do when it is refused.
 #[derive(Debug)]
-pub(crate) struct Pass {
+pub(crate) struct Authorization {
     pub(crate) header: Option<HeaderValue>,
-    grant: Grant,
+    grant: AuthMethod,
     /// Held while this request finds out for others what is asked for.
-    probe: Option<OwnedMutexGuard<Probe>>,
+    probe: Option<OwnedMutexGuard<FirstRequest>>,
 }
 
 #[derive(Debug)]
-enum Grant {
+enum AuthMethod {
     Open,
     Basic,
-    Token { key: TokenRequest, age: Age, renew_at: Instant },
+    Token { key: TokenRequest, age: FlightResult, renew_at: Instant },
     Login(Freshness),
 }
 
-impl Pass {
-    fn new(header: Option<HeaderValue>, grant: Grant) -> Self {
+impl Authorization {
+    fn new(header: Option<HeaderValue>, grant: AuthMethod) -> Self {
         Self { header, grant, probe: None }
     }
 
@@ -102,7 +102,7 @@ impl Pass {
     /// There was no answer to learn from.
     pub(crate) fn unanswered(mut self) {
         if let Some(probe) = &mut self.probe {
-            **probe = Probe::Failed;
+            **probe = FirstRequest::Failed;
         }
     }
 }
@@ -113,17 +113,19 @@ impl Authenticator {
         credentials: Credentials,
         auth_host: Option<Host>,
         transport: &Transport,
-        meter: &Arc<Meter>,
+        meter: &Arc<HostContext>,
     ) -> Self {
         let source = match credentials {
             // the sandbox knows nobody, and is told nobody's password
-            Credentials::Docker if transport.is_sandbox() => Source::Fixed(Identity::Anonymous),
-            Credentials::Docker => Source::Docker(Docker::new(host)),
-            Credentials::Basic { username, password } => {
-                Source::Fixed(Identity::Basic { username, password })
+            Credentials::Docker if transport.is_sandbox() => {
+                CredentialProvider::Fixed(ClientIdentity::Anonymous)
             }
-            Credentials::Login(login) => Source::Login(login),
-            Credentials::Anonymous => Source::Fixed(Identity::Anonymous),
+            Credentials::Docker => CredentialProvider::Docker(Docker::new(host)),
+            Credentials::Basic { username, password } => {
+                CredentialProvider::Fixed(ClientIdentity::Basic { username, password })
+            }
+            Credentials::Login(login) => CredentialProvider::Login(login),
+            Credentials::Anonymous => CredentialProvider::Fixed(ClientIdentity::Anonymous),
         };
         Self {
             host: host.clone(),
@@ -135,7 +137,7 @@ impl Authenticator {
             knowledge: Mutex::default(),
             tokens: Flights::new(),
             warned: AtomicBool::new(false),
-            asker: Mutex::new(Identity::Anonymous),
+            asker: Mutex::new(ClientIdentity::Anonymous),
         }
     }
 
@@ -143,32 +145,32 @@ impl Authenticator {
     ///
     /// # Errors
     /// Those of credentials and of the token service.
-    pub(crate) async fn pass(&self, access: &Access) -> Result<Pass> {
-        if let Source::Login(login) = &self.source {
+    pub(crate) async fn pass(&self, access: &Scope) -> Result<Authorization> {
+        if let CredentialProvider::Login(login) = &self.source {
             return self.log_in(login.as_ref(), Freshness::Cached).await;
         }
         loop {
             let gate = match self.known(access) {
-                Known::Way(way) => return self.follow(way, access).await,
+                Lookup::Way(way) => return self.follow(way, access).await,
                 // whoever wants a login after all refuses what is out by then
-                Known::Ask(_) if self.base.scheme() == "http" => {
-                    return Ok(Pass::new(None, Grant::Open));
+                Lookup::Ask(_) if self.base.scheme() == "http" => {
+                    return Ok(Authorization::new(None, AuthMethod::Open));
                 }
-                Known::Ask(gate) => gate,
+                Lookup::Ask(gate) => gate,
             };
             let probe = Arc::clone(&gate).lock_owned().await;
             // the one before may have learnt it
-            if matches!(self.known(access), Known::Ask(now) if Arc::ptr_eq(&now, &gate)) {
-                let probe = (*probe == Probe::Worthwhile).then_some(probe);
-                return Ok(Pass { header: None, grant: Grant::Open, probe });
+            if matches!(self.known(access), Lookup::Ask(now) if Arc::ptr_eq(&now, &gate)) {
+                let probe = (*probe == FirstRequest::Worthwhile).then_some(probe);
+                return Ok(Authorization { header: None, grant: AuthMethod::Open, probe });
             }
         }
     }
 
     /// The request was let in.
-    pub(crate) fn accepted(&self, pass: Pass, access: &Access) {
-        if matches!(pass.grant, Grant::Open) {
-            self.lock().learn(access, Way::Open);
+    pub(crate) fn accepted(&self, pass: Authorization, access: &Scope) {
+        if matches!(pass.grant, AuthMethod::Open) {
+            self.lock().learn(access, AuthScheme::Open);
         }
         // dropped only now, so that those who wait find what was learnt
         drop(pass);
@@ -180,12 +182,12 @@ impl Authenticator {
     /// Those of credentials and of the token service.
     pub(crate) async fn refused(
         &self,
-        pass: Pass,
-        access: &Access,
+        pass: Authorization,
+        access: &Scope,
         offered: &[Challenge],
-    ) -> Result<Option<Pass>> {
+    ) -> Result<Option<Authorization>> {
         match &pass.grant {
-            Grant::Open => {
+            AuthMethod::Open => {
                 let Some(way) = self.choose(offered)? else { return Ok(None) };
                 self.lock().learn(access, way.clone());
                 drop(pass);
@@ -193,8 +195,8 @@ impl Authenticator {
                 Ok(next.header.is_some().then_some(next))
             }
             // a new one may have ended, too, while its request waited for a connection
-            Grant::Token { key, age, renew_at }
-                if *age == Age::Kept || Instant::now() >= *renew_at =>
+            AuthMethod::Token { key, age, renew_at }
+                if *age == FlightResult::Kept || Instant::now() >= *renew_at =>
             {
                 if self.lock().futile.get(key).is_some_and(|at| at.elapsed() < FUTILE) {
                     return Ok(None);
@@ -203,9 +205,10 @@ impl Authenticator {
                 self.meter.retries.add(1);
                 self.token(key.clone()).await.map(Some)
             }
-            Grant::Token { key, .. } => {
+            AuthMethod::Token { key, .. } => {
                 // taken for granted from another repository: this one may ask for something else
-                let Some(Way::Bearer { realm, service, scope }) = self.choose(offered)? else {
+                let Some(AuthScheme::Bearer { realm, service, scope }) = self.choose(offered)?
+                else {
                     return Ok(None);
                 };
                 let scopes = access.scopes(scope.as_deref());
@@ -213,40 +216,40 @@ impl Authenticator {
                     self.lock().futile.insert(key.clone(), Instant::now());
                     return Ok(None);
                 }
-                self.lock().learn(access, Way::Bearer { realm, service, scope });
+                self.lock().learn(access, AuthScheme::Bearer { realm, service, scope });
                 self.token(TokenRequest { scopes, ..key.clone() }).await.map(Some)
             }
-            Grant::Login(Freshness::Cached) => {
-                let Source::Login(login) = &self.source else { return Ok(None) };
+            AuthMethod::Login(Freshness::Cached) => {
+                let CredentialProvider::Login(login) = &self.source else { return Ok(None) };
                 self.meter.retries.add(1);
                 self.log_in(login.as_ref(), Freshness::Renewed).await.map(Some)
             }
-            Grant::Basic | Grant::Login(Freshness::Renewed) => Ok(None),
+            AuthMethod::Basic | AuthMethod::Login(Freshness::Renewed) => Ok(None),
         }
     }
 
     /// Who asks, as far as it has come up.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Caller {
         match (&self.source, self.asker()) {
-            (Source::Login(_), _) => Standing::Managed,
-            (_, Identity::Anonymous) => Standing::Anonymous,
-            _ => Standing::Known,
+            (CredentialProvider::Login(_), _) => Caller::Managed,
+            (_, ClientIdentity::Anonymous) => Caller::Anonymous,
+            _ => Caller::Known,
         }
     }
 
     /// In whose name it is asked, as far as it has come up.
-    pub(crate) fn asker(&self) -> Identity {
+    pub(crate) fn asker(&self) -> ClientIdentity {
         self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn identity(&self) -> Result<Identity> {
+    async fn identity(&self) -> Result<ClientIdentity> {
         let identity = match &self.source {
-            Source::Docker(docker) => docker.identity().await?,
-            Source::Fixed(identity) => identity.clone(),
-            Source::Login(_) => Identity::Anonymous,
+            CredentialProvider::Docker(docker) => docker.identity().await?,
+            CredentialProvider::Fixed(identity) => identity.clone(),
+            CredentialProvider::Login(_) => ClientIdentity::Anonymous,
         };
         self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&identity);
-        let is_known = !matches!(identity, Identity::Anonymous);
+        let is_known = !matches!(identity, ClientIdentity::Anonymous);
         if is_known && !self.transport.is_private(&self.base) {
             return Err(self.would_leak());
         }
@@ -259,21 +262,23 @@ impl Authenticator {
             .hint("use HTTPS, or set no credentials for this registry")
     }
 
-    fn known(&self, access: &Access) -> Known {
+    fn known(&self, access: &Scope) -> Lookup {
         self.lock().known(access)
     }
 
-    async fn follow(&self, way: Way, access: &Access) -> Result<Pass> {
+    async fn follow(&self, way: AuthScheme, access: &Scope) -> Result<Authorization> {
         match way {
-            Way::Open => Ok(Pass::new(None, Grant::Open)),
-            Way::Basic => {
+            AuthScheme::Open => Ok(Authorization::new(None, AuthMethod::Open)),
+            AuthScheme::Basic => {
                 let header = match self.identity().await? {
-                    Identity::Basic { username, password } => Some(basic(&username, &password)?),
+                    ClientIdentity::Basic { username, password } => {
+                        Some(basic(&username, &password)?)
+                    }
                     _ => None,
                 };
-                Ok(Pass::new(header, Grant::Basic))
+                Ok(Authorization::new(header, AuthMethod::Basic))
             }
-            Way::Bearer { realm, service, scope } => {
+            AuthScheme::Bearer { realm, service, scope } => {
                 let scopes = access.scopes(scope.as_deref());
                 self.token(TokenRequest { realm, service, scopes }).await
             }
@@ -281,29 +286,32 @@ impl Authenticator {
     }
 
     /// Who asks this token service: nobody, where it is none of the registry's.
-    async fn identity_at(&self, realm: &Url) -> Result<Identity> {
+    async fn identity_at(&self, realm: &Url) -> Result<ClientIdentity> {
         match self.identity().await? {
-            Identity::Anonymous => Ok(Identity::Anonymous),
+            ClientIdentity::Anonymous => Ok(ClientIdentity::Anonymous),
             known if self.is_trusted(realm) => Ok(known),
             _ => {
                 self.warn(realm);
-                Ok(Identity::Anonymous)
+                Ok(ClientIdentity::Anonymous)
             }
         }
     }
 
-    async fn token(&self, key: TokenRequest) -> Result<Pass> {
+    async fn token(&self, key: TokenRequest) -> Result<Authorization> {
         let identity = self.identity_at(&key.realm).await?;
-        let asker =
-            Asker { transport: self.transport.clone(), meter: Arc::clone(&self.meter), identity };
+        let asker = TokenClient {
+            transport: self.transport.clone(),
+            meter: Arc::clone(&self.meter),
+            identity,
+        };
         let wanted = key.clone();
         let make = || fetch(asker, wanted).boxed();
         let (token, age) = self.tokens.obtain(&key, Token::is_fresh, make).await?;
         let renew_at = token.renew_at;
-        Ok(Pass::new(Some(token.header), Grant::Token { key, age, renew_at }))
+        Ok(Authorization::new(Some(token.header), AuthMethod::Token { key, age, renew_at }))
     }
 
-    async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Pass> {
+    async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Authorization> {
         if !self.transport.is_private(&self.base) {
             return Err(self.would_leak());
         }
@@ -311,13 +319,13 @@ impl Authenticator {
         let header = secret(known.expose_secret()).ok_or_else(|| {
             Error::new(Kind::Configuration, "the credentials do not fit a header")
         })?;
-        Ok(Pass::new(Some(header), Grant::Login(freshness)))
+        Ok(Authorization::new(Some(header), AuthMethod::Login(freshness)))
     }
 
     /// The best of what is offered; `None` where nothing is that we have.
-    fn choose(&self, offered: &[Challenge]) -> Result<Option<Way>> {
+    fn choose(&self, offered: &[Challenge]) -> Result<Option<AuthScheme>> {
         let of = |scheme: &str| offered.iter().find(|challenge| challenge.scheme == scheme);
-        let Some(bearer) = of("bearer") else { return Ok(of("basic").map(|_| Way::Basic)) };
+        let Some(bearer) = of("bearer") else { return Ok(of("basic").map(|_| AuthScheme::Basic)) };
         let text = |name: &str| bearer.param(name).map(str::to_owned);
         let first = self.lock().realm();
         let realm = first.or_else(|| text("realm").and_then(|realm| Url::parse(&realm).ok()));
@@ -326,7 +334,7 @@ impl Authenticator {
             let problem = format!("`{}` names no token service it wants a token of", self.host);
             return Err(Error::new(Kind::Protocol, problem));
         };
-        Ok(Some(Way::Bearer { realm, service: text("service"), scope: text("scope") }))
+        Ok(Some(AuthScheme::Bearer { realm, service: text("service"), scope: text("scope") }))
     }
 
     /// Whether a token service may be given the registry's credentials.
@@ -355,7 +363,7 @@ impl Authenticator {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Knowledge> {
+    fn lock(&self) -> MutexGuard<'_, ChallengeCache> {
         self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

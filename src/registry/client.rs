@@ -18,21 +18,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
-    auth::{Authenticator, Pass},
+    auth::{Authenticator, Authorization},
     challenge::challenges,
-    errors::{BODY_LIMIT, Doing, Refusal, hint, leading_number},
-    http::{Answer, Call, Leave, No, Whose},
-    rate_limit::{Pace, Paces},
-    redact::Sent,
+    errors::{BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
+    http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UrlOwner},
+    rate_limit::{RateLimiter, RateLimiters},
+    redact::RequestSecrets,
     redirect::{next_hop, shown},
-    scope::Access,
-    settings::{Settings, base},
+    scope::Scope,
+    settings::{ConnectionSettings, base},
     token::limited,
-    transport::{Lane, Transport, authority},
+    transport::{ConnectionPool, Transport, authority},
 };
 use crate::{
     model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
-    remote::{Allowance, Meter},
+    remote::{Allowance, HostContext},
 };
 
 const REDIRECTS: usize = 5;
@@ -45,12 +45,12 @@ const LOGINS: usize = 3;
 pub struct Registry {
     pub(crate) host: Host,
     pub(crate) base: Url,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) meter: Arc<HostContext>,
     pub(crate) transport: Transport,
-    pub(crate) mirrors: Vec<Mirror>,
+    pub(crate) mirrors: Vec<RegistryMirror>,
     /// The blobs that mirrors sent.
-    pub(crate) mirrored: Mutex<HashMap<Digest, Mirrored>>,
-    paces: Paces,
+    pub(crate) mirrored: Mutex<HashMap<Digest, MirroredBlob>>,
+    paces: RateLimiters,
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
@@ -64,7 +64,7 @@ pub struct Registry {
 
 /// A registry that has the same content by digest.
 #[derive(Debug)]
-pub(crate) struct Mirror {
+pub(crate) struct RegistryMirror {
     pub(crate) registry: Registry,
     /// Set once it did not answer; it is then left alone.
     pub(crate) is_gone: AtomicBool,
@@ -72,7 +72,7 @@ pub(crate) struct Mirror {
 
 /// What mirrors did with one blob.
 #[derive(Debug, Default)]
-pub(crate) struct Mirrored {
+pub(crate) struct MirroredBlob {
     /// Readings that they sent and that did not turn out damaged.
     pub(crate) readings: usize,
     /// One did: they are not asked for it again.
@@ -86,15 +86,15 @@ impl Registry {
     /// [`Kind::Configuration`] when the host makes no URL or the certificate cannot be used.
     pub fn new(
         host: Host,
-        settings: Settings,
+        settings: ConnectionSettings,
         transport: &Transport,
-        meter: Arc<Meter>,
+        meter: Arc<HostContext>,
     ) -> Result<Self> {
         let base = base(&host, settings.scheme)?;
         let meter = Arc::new(meter.of(host.as_str()));
         let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
             let registry = Self::new(mirror, settings, transport, Arc::clone(&meter))?;
-            Ok(Mirror { registry, is_gone: AtomicBool::new(false) })
+            Ok(RegistryMirror { registry, is_gone: AtomicBool::new(false) })
         });
         let mirrors = mirrors.collect::<Result<_>>()?;
         // its own CA is nobody else's
@@ -181,7 +181,12 @@ impl Registry {
 
     /// The same, where others may have said where it goes: whatever is not the repository's name
     /// is without what was sent.
-    fn discreet_subject(&self, method: &Method, url: &Url, of: (&Access, &Sent)) -> String {
+    fn discreet_subject(
+        &self,
+        method: &Method,
+        url: &Url,
+        of: (&Scope, &RequestSecrets),
+    ) -> String {
         let (access, sent) = of;
         let subject = self.subject(method, url);
         let own = self.subject(method, &self.url(&format!("{}/", access.repository)));
@@ -195,7 +200,7 @@ impl Registry {
     ///
     /// # Errors
     /// What the registry says, of the kind it means; what the connection or the token service says.
-    pub(crate) async fn send(&self, call: &Call<'_>) -> Result<Answer> {
+    pub(crate) async fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse> {
         let mut pass = self.pass(call.access).await?;
         let mut logins = 1;
         loop {
@@ -232,33 +237,38 @@ impl Registry {
     pub(crate) async fn leave(
         &self,
         request: &Request,
-        access: Access,
-        doing: Doing,
-    ) -> Result<Leave> {
+        access: Scope,
+        doing: Operation,
+    ) -> Result<PreparedUpload> {
         let pass = match self.whose(request.url()) {
             // others learn nothing from a request that takes long
-            Whose::Own => Some(self.pass(&access).await?.without_probe()),
-            Whose::Other => None,
+            UrlOwner::Own => Some(self.pass(&access).await?.without_probe()),
+            UrlOwner::Other => None,
         };
         let header = pass.as_ref().and_then(|pass| pass.header.as_ref());
-        let sent = Sent::login(header, self.auth.asker());
+        let sent = RequestSecrets::login(header, self.auth.asker());
         let subject = self.discreet_subject(request.method(), request.url(), (&access, &sent));
         turn(self.pace(request.method(), doing)).await;
-        Ok(Leave { subject, sent, pass, access, doing, permit: self.permit().await })
+        Ok(PreparedUpload { subject, sent, pass, access, doing, permit: self.permit().await })
     }
 
     /// Sends the request once and without a limit of time.
     ///
     /// A refused login is forgotten, so that another attempt brings a new one,
     /// and told as [`Kind::Unavailable`], because only a new body can be sent.
-    pub(crate) async fn send_once(&self, mut request: Request, leave: Leave) -> Result<()> {
-        let Leave { subject, sent, pass, access, doing, permit: _held } = leave;
+    pub(crate) async fn send_once(
+        &self,
+        mut request: Request,
+        leave: PreparedUpload,
+    ) -> Result<()> {
+        let PreparedUpload { subject, sent, pass, access, doing, permit: _held } = leave;
         let pace = self.pace(request.method(), doing);
         let whose = self.whose(request.url());
         if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
-        let mut response = self.transport.send(Lane::Blobs, request, &self.meter, &subject).await?;
+        let mut response =
+            self.transport.send(ConnectionPool::Blobs, request, &self.meter, &subject).await?;
         sent.add_to(&mut response);
         if response.status().is_success() {
             return Ok(());
@@ -276,15 +286,15 @@ impl Registry {
         Err(self.explain(error))
     }
 
-    async fn pass(&self, access: &Access) -> Result<Pass> {
+    async fn pass(&self, access: &Scope) -> Result<Authorization> {
         self.auth.pass(access).await.map_err(|error| self.explain(error))
     }
 
-    fn pace(&self, method: &Method, doing: Doing) -> Option<&Pace> {
+    fn pace(&self, method: &Method, doing: Operation) -> Option<&RateLimiter> {
         match (doing, method) {
-            (Doing::Upload, &Method::POST) => self.paces.open.as_deref(),
-            (Doing::Upload, &Method::PUT) => self.paces.upload.as_deref(),
-            (Doing::Commit, &Method::PUT) => self.paces.commit.as_deref(),
+            (Operation::Upload, &Method::POST) => self.paces.open.as_deref(),
+            (Operation::Upload, &Method::PUT) => self.paces.upload.as_deref(),
+            (Operation::Commit, &Method::PUT) => self.paces.commit.as_deref(),
             _ => None,
         }
     }
@@ -297,20 +307,20 @@ impl Registry {
     /// One attempt, redirects included: an answer, or a refusal.
     async fn attempt(
         &self,
-        call: &Call<'_>,
+        call: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Result<Answer, No>> {
+    ) -> Result<Result<ApiResponse, Rejected>> {
         let pace = self.pace(&call.method, call.doing);
         turn(pace).await;
         let permit = self.permit().await;
-        let sent = Sent::login(authorization, self.auth.asker());
+        let sent = RequestSecrets::login(authorization, self.auth.asker());
         let named = |url: &Url| self.discreet_subject(&call.method, url, (call.access, &sent));
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = Request::new(call.method.clone(), url.clone());
             *request.headers_mut() = call.headers.clone();
             let whose = self.whose(&url);
-            if let Some(value) = authorization.filter(|_| whose == Whose::Own) {
+            if let Some(value) = authorization.filter(|_| whose == UrlOwner::Own) {
                 request.headers_mut().insert(header::AUTHORIZATION, value.clone());
             }
             if matches!(call.method, Method::POST | Method::PUT) {
@@ -320,13 +330,13 @@ impl Registry {
             let mut response =
                 self.transport.send(call.lane, request, &self.meter, &subject).await?;
             sent.add_to(&mut response);
-            if whose == Whose::Own {
+            if whose == UrlOwner::Own {
                 self.note_allowance(response.headers());
             }
             let status = response.status();
             if status.is_success() {
-                let stall = self.meter.patience.stall.read;
-                return Ok(Ok(Answer { subject, response, permit, stall }));
+                let stall = self.meter.policy.stall.read;
+                return Ok(Ok(ApiResponse { subject, response, permit, stall }));
             }
             if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
                 let no = self.refusal(response, subject, whose).await;
@@ -342,22 +352,27 @@ impl Registry {
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
     }
 
-    fn whose(&self, url: &Url) -> Whose {
-        if self.transport.same_origin(url, &self.base) { Whose::Own } else { Whose::Other }
+    fn whose(&self, url: &Url) -> UrlOwner {
+        if self.transport.same_origin(url, &self.base) { UrlOwner::Own } else { UrlOwner::Other }
     }
 
-    pub(crate) async fn refusal(&self, response: Response, subject: String, whose: Whose) -> No {
+    pub(crate) async fn refusal(
+        &self,
+        response: Response,
+        subject: String,
+        whose: UrlOwner,
+    ) -> Rejected {
         let (status, headers) = (response.status(), response.headers().clone());
-        let sent = Sent::for_answer(&response);
+        let sent = RequestSecrets::for_answer(&response);
         // what cannot be read of it is not missed
-        let stall = self.meter.patience.stall.read;
+        let stall = self.meter.policy.stall.read;
         let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();
-        let refusal = Refusal::new(status, &headers, &body, &sent);
+        let refusal = RefusalDetails::new(status, &headers, &body, &sent);
         if refusal.is_throttle() {
             self.meter.throttled.add(1);
         }
-        let wants_login = whose == Whose::Own && refusal.wants_login();
-        No { refusal, subject, wants_login, offered: challenges(&headers) }
+        let wants_login = whose == UrlOwner::Own && refusal.wants_login();
+        Rejected { refusal, subject, wants_login, offered: challenges(&headers) }
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -388,7 +403,7 @@ impl Registry {
 }
 
 /// Waits for a turn, holding nothing.
-async fn turn(pace: Option<&Pace>) {
+async fn turn(pace: Option<&RateLimiter>) {
     if let Some(pace) = pace {
         pace.turn().await;
     }

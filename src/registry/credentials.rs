@@ -51,7 +51,7 @@ impl fmt::Debug for Credentials {
 
 /// Credentials as a token service or a registry takes them.
 #[derive(Debug, Clone)]
-pub(crate) enum Identity {
+pub(crate) enum ClientIdentity {
     Anonymous,
     Basic {
         username: String,
@@ -72,7 +72,7 @@ const HELPER_LIFE: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct Docker {
     server: String,
     config: Option<PathBuf>,
-    known: Flights<(), (Identity, Instant)>,
+    known: Flights<(), (ClientIdentity, Instant)>,
 }
 
 impl Docker {
@@ -85,9 +85,9 @@ impl Docker {
         Self { server, config: config_file(), known: Flights::new() }
     }
 
-    pub(crate) async fn identity(&self) -> Result<Identity> {
-        let Some(config) = &self.config else { return Ok(Identity::Anonymous) };
-        let usable = |(_, asked): &(Identity, Instant)| asked.elapsed() < HELPER_LIFE;
+    pub(crate) async fn identity(&self) -> Result<ClientIdentity> {
+        let Some(config) = &self.config else { return Ok(ClientIdentity::Anonymous) };
+        let usable = |(_, asked): &(ClientIdentity, Instant)| asked.elapsed() < HELPER_LIFE;
         let ask = || {
             let (server, config) = (self.server.clone(), config.clone());
             async move { Ok((ask(server, config).await?, Instant::now())) }.boxed()
@@ -102,7 +102,7 @@ fn config_file() -> Option<PathBuf> {
     Some(folder.map(PathBuf::from).or_else(home)?.join("config.json"))
 }
 
-async fn ask(server: String, config: PathBuf) -> Result<Identity> {
+async fn ask(server: String, config: PathBuf) -> Result<ClientIdentity> {
     let name = config.display().to_string();
     // a helper is a program: it blocks
     match timeout(HELPER_PATIENCE, spawn_blocking(move || look_up(&server, &config))).await {
@@ -118,10 +118,10 @@ async fn ask(server: String, config: PathBuf) -> Result<Identity> {
     }
 }
 
-fn look_up(server: &str, config: &Path) -> Result<Identity> {
+fn look_up(server: &str, config: &Path) -> Result<ClientIdentity> {
     match fs::read(config) {
         Ok(text) => identity_in(&text, server, config),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Identity::Anonymous),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ClientIdentity::Anonymous),
         Err(error) => {
             Err(wrong(config, format!("cannot read `{}`", config.display())).because(error))
         }
@@ -136,23 +136,23 @@ fn wrong(config: &Path, problem: String) -> Error {
 }
 
 /// What the text of this file says; a helper that it names is run.
-pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Identity> {
+pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<ClientIdentity> {
     let wrong = |problem: String| wrong(config, problem);
     let helper = || format!("`docker-credential-{}`", helper_name(text, server));
     match get_credential_from_reader(text, server) {
         Ok(DockerCredential::UsernamePassword(username, password)) => {
             // what some helpers say for "none"
             if username.is_empty() && password.is_empty() {
-                return Ok(Identity::Anonymous);
+                return Ok(ClientIdentity::Anonymous);
             }
-            Ok(Identity::Basic { username, password: password.into() })
+            Ok(ClientIdentity::Basic { username, password: password.into() })
         }
-        Ok(DockerCredential::IdentityToken(token)) => Ok(Identity::Token(token.into())),
-        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(Identity::Anonymous),
+        Ok(DockerCredential::IdentityToken(token)) => Ok(ClientIdentity::Token(token.into())),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(ClientIdentity::Anonymous),
         Err(CredentialRetrievalError::HelperFailure { stdout, .. })
             if stdout.contains("credentials not found") =>
         {
-            Ok(Identity::Anonymous)
+            Ok(ClientIdentity::Anonymous)
         }
         Err(CredentialRetrievalError::HelperFailure { stderr, .. }) => {
             // its stdout is not shown: that is where the secret would be
@@ -194,9 +194,9 @@ mod tests {
         let path = folder.path().join("config.json");
         fs::write(&path, config).unwrap();
         match look_up(server, &path) {
-            Ok(Identity::Anonymous) => Ok("anonymous".to_owned()),
-            Ok(Identity::Basic { username, .. }) => Ok(username),
-            Ok(Identity::Token(_)) => Ok("token".to_owned()),
+            Ok(ClientIdentity::Anonymous) => Ok("anonymous".to_owned()),
+            Ok(ClientIdentity::Basic { username, .. }) => Ok(username),
+            Ok(ClientIdentity::Token(_)) => Ok("token".to_owned()),
             Err(error) => {
                 assert_eq!(error.kind(), Kind::Configuration);
                 Err(error.to_string().replace(&*path.to_string_lossy(), "FILE"))
@@ -230,6 +230,6 @@ mod tests {
             assert_eq!(found(config, server), expected, "{config} {server}");
         }
         let nowhere = look_up("ghcr.io", Path::new("/nonexistent/config.json"));
-        assert!(matches!(nowhere, Ok(Identity::Anonymous)));
+        assert!(matches!(nowhere, Ok(ClientIdentity::Anonymous)));
     }
 }

@@ -7,13 +7,13 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
     client::Registry,
-    errors::Doing,
-    http::Call,
-    scope::{Access, Rights},
+    errors::Operation,
+    http::ApiRequest,
+    scope::{Permission, Scope},
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Mount, Mounting, Mutability, Session},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
+    remote::{Body, Destination, Mount, Mounting, Mutability, UploadSession},
 };
 
 impl Destination for Registry {
@@ -22,7 +22,7 @@ impl Destination for Registry {
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
-        let access = &Access::new(repository, Rights::PullPush);
+        let access = &Scope::new(repository, Permission::PullPush);
         let found = self.each(tags, |tag| async move { self.resolve_for(access, &tag).await });
         let found: HashMap<_, _> = found.await?.into_iter().collect();
         if found.is_empty() && !self.exists(access).await? {
@@ -41,9 +41,9 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
-        let access = &Access::new(repository, Rights::PullPush);
+        let access = &Scope::new(repository, Permission::PullPush);
         let found = self.each(digests, |digest| async move {
-            self.manifest_for(access, &Pointer::Digest(digest)).await
+            self.manifest_for(access, &TagOrDigest::Digest(digest)).await
         });
         Ok(found.await?.into_iter().collect())
     }
@@ -53,7 +53,7 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        let access = &Access::new(repository, Rights::PullPush);
+        let access = &Scope::new(repository, Permission::PullPush);
         let found =
             self.each(digests, |digest| async move { self.head_manifest(access, &digest).await });
         Ok(others(digests, found.await?))
@@ -84,7 +84,7 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        let access = &Access::new(repository, Rights::PullPush);
+        let access = &Scope::new(repository, Permission::PullPush);
         let found =
             self.each(digests, |digest| async move { self.head_blob(access, &digest).await });
         Ok(others(digests, found.await?))
@@ -107,7 +107,11 @@ impl Destination for Registry {
         self.start_upload(repository, Some((&blob.digest, from))).await
     }
 
-    async fn open_upload(&self, repository: &Repository, _blob: &Descriptor) -> Result<Session> {
+    async fn open_upload(
+        &self,
+        repository: &Repository,
+        _blob: &Descriptor,
+    ) -> Result<UploadSession> {
         match self.start_upload(repository, None).await? {
             Mount::Session(session) => Ok(session),
             Mount::Mounted => Err(Error::new(Kind::Protocol, "mounted what was not asked for")),
@@ -118,7 +122,7 @@ impl Destination for Registry {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Session,
+        session: UploadSession,
         body: Body,
     ) -> Result<()> {
         self.upload(repository, blob, session, body).await
@@ -153,10 +157,10 @@ impl Registry {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<Referred> {
-        let access = Access::new(repository, Rights::PullPush);
+        let access = Scope::new(repository, Permission::PullPush);
         let at = tag.map_or(manifest.digest().as_str(), Tag::as_str);
         let url = self.url(&format!("{repository}/manifests/{at}"));
-        let mut call = Call::new(Method::PUT, url, &access, Doing::Commit);
+        let mut call = ApiRequest::new(Method::PUT, url, &access, Operation::Commit);
         let media_type = HeaderValue::from_static(manifest.media_type().as_str());
         call.headers.insert(header::CONTENT_TYPE, media_type);
         call.body = manifest.bytes().clone();
@@ -190,10 +194,10 @@ impl Registry {
     }
 
     /// Whether there is such a repository; asked only where no tag of it is there.
-    async fn exists(&self, access: &Access) -> Result<bool> {
+    async fn exists(&self, access: &Scope) -> Result<bool> {
         let mut url = self.url(&format!("{}/tags/list", access.repository));
         url.set_query(Some("n=1"));
-        let call = Call::new(Method::GET, url, access, Doing::Read);
+        let call = ApiRequest::new(Method::GET, url, access, Operation::Read);
         match self.meter.retry().run(&self.meter, || self.send(&call)).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),

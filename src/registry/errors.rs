@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
-use super::redact::Sent;
-use crate::model::{Error, Host, Kind, text::steers};
+use super::redact::RequestSecrets;
+use crate::model::{Error, Host, Kind, text::is_unsafe_for_terminal};
 
 /// How much of an error's body is read, in bytes.
 pub(crate) const BODY_LIMIT: u64 = 64 * 1024;
@@ -19,7 +19,7 @@ const MESSAGE_LIMIT: usize = 400;
 
 /// What was being done; the same code means different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doing {
+pub(crate) enum Operation {
     /// Reading anything.
     Read,
     /// Beginning a list of referrers, which is read elsewhere where there is no such list.
@@ -32,7 +32,7 @@ pub(crate) enum Doing {
 
 /// A registry's "no".
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusalDetails {
     status: StatusCode,
     code: Option<Code>,
     /// The code as it is shown.
@@ -42,9 +42,14 @@ pub(crate) struct Refusal {
     none_remaining: bool,
 }
 
-impl Refusal {
+impl RefusalDetails {
     /// Reads what an answer other than 2xx says to what was sent.
-    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8], sent: &Sent) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        sent: &RequestSecrets,
+    ) -> Self {
         let (code, message) = read(body, sent);
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
@@ -72,7 +77,7 @@ impl Refusal {
     }
 
     /// The error: `GET host/v2/x: 404 MANIFEST_UNKNOWN: message`.
-    pub(crate) fn error(self, subject: &str, doing: Doing) -> Error {
+    pub(crate) fn error(self, subject: &str, doing: Operation) -> Error {
         let kind = self.kind(doing);
         let mut text = format!("{subject}: {}", self.status.as_u16());
         if let Some(code) = &self.name {
@@ -86,10 +91,10 @@ impl Refusal {
         Error::new(kind, text).after(self.retry_after)
     }
 
-    fn kind(&self, doing: Doing) -> Kind {
-        if doing == Doing::Refer {
+    fn kind(&self, doing: Operation) -> Kind {
+        if doing == Operation::Refer {
             // who does not know the API says so with 400 and 406, too
-            return match self.kind(Doing::Read) {
+            return match self.kind(Operation::Read) {
                 Kind::Protocol => Kind::Unsupported,
                 kind => kind,
             };
@@ -98,7 +103,7 @@ impl Refusal {
             let spent = self.none_remaining || self.message.contains("pull rate limit");
             return if spent { Kind::PullLimit } else { Kind::Throttled };
         }
-        if doing == Doing::Commit
+        if doing == Operation::Commit
             && self.status.is_client_error()
             && self.message.contains("immutable")
         {
@@ -108,7 +113,7 @@ impl Refusal {
         self.kind_of_code(doing).unwrap_or_else(|| kind_of_status(self.status, doing))
     }
 
-    fn kind_of_code(&self, doing: Doing) -> Option<Kind> {
+    fn kind_of_code(&self, doing: Operation) -> Option<Kind> {
         Some(match (self.code.as_ref()?, doing) {
             (Code::NameUnknown, _) => Kind::RepositoryMissing,
             (
@@ -116,14 +121,14 @@ impl Refusal {
                 | Code::BlobUploadUnknown
                 | Code::BlobUnknown
                 | Code::ManifestUnknown,
-                Doing::Commit,
+                Operation::Commit,
             ) => Kind::ContentMissing,
             (
                 Code::BlobUploadUnknown
                 | Code::BlobUploadInvalid
                 | Code::DigestInvalid
                 | Code::SizeInvalid,
-                Doing::Upload,
+                Operation::Upload,
             ) => Kind::Unavailable, // the session is lost, a new one helps
             (
                 Code::ManifestUnknown
@@ -146,15 +151,15 @@ impl Refusal {
     }
 }
 
-fn kind_of_status(status: StatusCode, doing: Doing) -> Kind {
+fn kind_of_status(status: StatusCode, doing: Operation) -> Kind {
     match (status.as_u16(), doing) {
         (401, _) => Kind::Unauthorized,
         (402 | 403 | 451, _) => Kind::Denied,
-        (404 | 410, Doing::Read) => Kind::NotFound,
+        (404 | 410, Operation::Read) => Kind::NotFound,
         (404 | 410, _) => Kind::RepositoryMissing,
         (405 | 501, _) => Kind::Unsupported,
         (413, _) => Kind::TooLarge,
-        (416, Doing::Read) => Kind::Corrupt, // the content ends before its size says
+        (416, Operation::Read) => Kind::Corrupt, // the content ends before its size says
         (408 | 425, _) | (416, _) => Kind::Unavailable,
         (507, _) => Kind::Quota,
         (500.., _) => Kind::Unavailable,
@@ -164,7 +169,7 @@ fn kind_of_status(status: StatusCode, doing: Doing) -> Kind {
 
 /// Who asks, as far as a hint depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Caller {
     /// Without credentials.
     Anonymous,
     /// With the user's.
@@ -174,7 +179,7 @@ pub(crate) enum Standing {
 }
 
 /// What a newcomer needs to be told.
-pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String> {
+pub(crate) fn hint(kind: Kind, host: &Host, standing: Caller) -> Option<String> {
     let login = match host.is_docker_hub() {
         true => "docker login".to_owned(),
         false => format!("docker login {host}"),
@@ -182,19 +187,19 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
     let log_in =
         format!("run `{login}`, or set `username` and `password` under [registry.\"{host}\"]");
     Some(match (kind, standing) {
-        (Kind::Unauthorized | Kind::Denied, Standing::Anonymous) => {
+        (Kind::Unauthorized | Kind::Denied, Caller::Anonymous) => {
             format!("the repository is private or does not exist; if it is private, {log_in}")
         }
-        (Kind::Unauthorized | Kind::Denied, Standing::Known) => format!(
+        (Kind::Unauthorized | Kind::Denied, Caller::Known) => format!(
             "`{host}` refuses the credentials it was given for this repository; check their rights, or {log_in}"
         ),
-        (Kind::NotFound | Kind::RepositoryMissing, Standing::Anonymous) => format!(
+        (Kind::NotFound | Kind::RepositoryMissing, Caller::Anonymous) => format!(
             "check the repository's name and the tag; if the repository is private, {log_in}"
         ),
-        (Kind::NotFound | Kind::RepositoryMissing, Standing::Known) => {
+        (Kind::NotFound | Kind::RepositoryMissing, Caller::Known) => {
             "check the repository's name and the tag".to_owned()
         }
-        (Kind::PullLimit, Standing::Anonymous) => {
+        (Kind::PullLimit, Caller::Anonymous) => {
             format!("{log_in} to have a larger limit, or run again when the limit's window is over")
         }
         (Kind::PullLimit, _) => "run again when the limit's window is over".to_owned(),
@@ -208,11 +213,11 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Standing) -> Option<String
 /// A text from outside, fit for a terminal: one line, no control characters, not long.
 pub(crate) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !steers(*c)).take(MESSAGE_LIMIT).collect()
+    words.join(" ").chars().filter(|c| !is_unsafe_for_terminal(*c)).take(MESSAGE_LIMIT).collect()
 }
 
 /// Code and message, from an OCI envelope or from what token services say instead.
-fn read(body: &[u8], sent: &Sent) -> (Option<Code>, String) {
+fn read(body: &[u8], sent: &RequestSecrets) -> (Option<Code>, String) {
     let printable = |text: &str| discreet(text, sent);
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
@@ -234,14 +239,14 @@ fn read(body: &[u8], sent: &Sent) -> (Option<Code>, String) {
     }
 }
 
-fn name_of(code: &Code, sent: &Sent) -> Option<String> {
+fn name_of(code: &Code, sent: &RequestSecrets) -> Option<String> {
     let name = serde_json::to_value(code).ok()?;
     name.as_str().map(|name| discreet(name, sent)).filter(|name| !name.is_empty())
 }
 
 /// A text from outside, fit to be shown; what is in it of what was sent is hidden before it may
 /// be cut, and again when nothing that is not shown parts it.
-fn discreet(text: &str, sent: &Sent) -> String {
+fn discreet(text: &str, sent: &RequestSecrets) -> String {
     sent.hidden_in(&printable(&sent.hidden_in(text)))
 }
 

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::{
     artifact_registry, challenge,
-    credentials::{self, Identity},
-    errors::{Doing, Refusal},
+    credentials::{self, ClientIdentity},
+    errors::{Operation, RefusalDetails},
     hub, paging, quay,
-    redact::Sent,
+    redact::RequestSecrets,
     token,
 };
 use crate::model::{Error, Listed, Result};
@@ -50,16 +50,19 @@ pub fn next_link(value: &str) -> Option<String> {
 /// When it is no page of that form.
 pub fn listing(form: Form, page: &[u8]) -> serde_json::Result<Vec<Listed>> {
     Ok(match form {
-        Form::Names => serde_json::from_slice::<paging::Page>(page)?.into(),
-        Form::Hub => serde_json::from_slice::<hub::Page>(page)?.listed(),
-        Form::Quay => serde_json::from_slice::<quay::Page>(page)?.listed(),
-        Form::Google => serde_json::from_slice::<artifact_registry::List>(page)?.listed(),
+        Form::Names => serde_json::from_slice::<paging::TagPage>(page)?.into(),
+        Form::Hub => serde_json::from_slice::<hub::HubPage>(page)?.listed(),
+        Form::Quay => serde_json::from_slice::<quay::QuayPage>(page)?.listed(),
+        Form::Google => {
+            serde_json::from_slice::<artifact_registry::ArtifactRegistryList>(page)?.listed()
+        }
     })
 }
 
 /// What an answer other than 2xx is told as, to one who commits a manifest.
 pub fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    Refusal::new(status, headers, body, &Sent::default()).error("PUT r.example/v2/x", Doing::Commit)
+    RefusalDetails::new(status, headers, body, &RequestSecrets::default())
+        .error("PUT r.example/v2/x", Operation::Commit)
 }
 
 /// What is wrong with the answer of a token service.
@@ -80,5 +83,5 @@ pub fn docker_config(text: &[u8], server: &str) -> Option<Result<bool>> {
         return None;
     }
     let identity = credentials::identity_in(text, server, Path::new("config.json"));
-    Some(identity.map(|identity| !matches!(identity, Identity::Anonymous)))
+    Some(identity.map(|identity| !matches!(identity, ClientIdentity::Anonymous)))
 }

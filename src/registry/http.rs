@@ -10,14 +10,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::{
-    Pace,
-    auth::Pass,
+    RateLimiter,
+    auth::Authorization,
     challenge::Challenge,
-    errors::{Doing, Refusal},
-    redact::Sent,
-    scope::Access,
+    errors::{Operation, RefusalDetails},
+    redact::RequestSecrets,
+    scope::Scope,
     token::limited,
-    transport::Lane,
+    transport::ConnectionPool,
 };
 use crate::{
     model::{Error, Kind, Result},
@@ -25,25 +25,25 @@ use crate::{
 };
 
 /// A request, before anything but itself is decided.
-pub(crate) struct Call<'a> {
+pub(crate) struct ApiRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    pub(crate) access: &'a Access,
-    pub(crate) doing: Doing,
-    pub(crate) lane: Lane,
+    pub(crate) access: &'a Scope,
+    pub(crate) doing: Operation,
+    pub(crate) lane: ConnectionPool,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl<'a> Call<'a> {
-    pub(crate) fn new(method: Method, url: Url, access: &'a Access, doing: Doing) -> Self {
+impl<'a> ApiRequest<'a> {
+    pub(crate) fn new(method: Method, url: Url, access: &'a Scope, doing: Operation) -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { method, url, access, doing, lane: Lane::Calls, headers, body }
+        Self { method, url, access, doing, lane: ConnectionPool::Calls, headers, body }
     }
 }
 
 /// A 2xx answer; holds its connection's permit.
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     /// How an error names the request.
     pub(crate) subject: String,
     pub(crate) response: Response,
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
     pub(crate) stall: Duration,
 }
 
-impl Answer {
+impl ApiResponse {
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
@@ -66,8 +66,8 @@ impl Answer {
     }
 
     /// What the request carried, which what comes from the answer is shown without.
-    pub(crate) fn sent(&self) -> Sent {
-        Sent::for_answer(&self.response)
+    pub(crate) fn sent(&self) -> RequestSecrets {
+        RequestSecrets::for_answer(&self.response)
     }
 
     /// What `read` makes of the body, of at most `limit` bytes.
@@ -113,34 +113,34 @@ fn repeated() -> Error {
 }
 
 /// Leave to send one request that cannot be repeated; holds its connection's permit.
-pub(crate) struct Leave {
+pub(crate) struct PreparedUpload {
     /// How an error names the request.
     pub(crate) subject: String,
-    pub(crate) sent: Sent,
-    pub(crate) pass: Option<Pass>,
-    pub(crate) access: Access,
-    pub(crate) doing: Doing,
+    pub(crate) sent: RequestSecrets,
+    pub(crate) pass: Option<Authorization>,
+    pub(crate) access: Scope,
+    pub(crate) doing: Operation,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// Whether a URL is the registry's, which alone sees its login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum UrlOwner {
     Own,
     Other,
 }
 
 /// A refusal and what belongs to it.
-pub(crate) struct No {
-    pub(crate) refusal: Refusal,
+pub(crate) struct Rejected {
+    pub(crate) refusal: RefusalDetails,
     pub(crate) subject: String,
     pub(crate) wants_login: bool,
     pub(crate) offered: Vec<Challenge>,
 }
 
-impl No {
+impl Rejected {
     /// Slows the pace down where the answer was "too many".
-    pub(crate) fn slow_down(&self, pace: Option<&Pace>) {
+    pub(crate) fn slow_down(&self, pace: Option<&RateLimiter>) {
         if let Some(pace) = pace
             && self.refusal.is_throttle()
         {

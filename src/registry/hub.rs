@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     client::Registry,
-    paging::{More, is_before, listed},
+    paging::{NextPage, is_before, listed},
 };
 use crate::{
     model::{Digest, Repository, Result, Tag},
@@ -21,14 +21,14 @@ const PAGE: usize = 100;
 
 /// A page of the listing.
 #[derive(Deserialize)]
-pub(crate) struct Page {
+pub(crate) struct HubPage {
     count: usize,
     next: Option<String>,
-    results: Vec<Listed>,
+    results: Vec<HubTag>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct HubTag {
     name: String,
     // missing on some old tags
     digest: Option<String>,
@@ -52,10 +52,10 @@ fn time(text: &Option<String>) -> Option<SystemTime> {
     humantime::parse_rfc3339(text.as_deref()?).ok()
 }
 
-impl Page {
+impl HubPage {
     /// Its tags, with what it tells of them.
     pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
-        let tag = |tag: &Listed| {
+        let tag = |tag: &HubTag| {
             let pushed = time(&tag.tag_last_pushed).or(time(&tag.last_updated));
             listed(&tag.name, tag.digest.as_deref(), pushed)
         };
@@ -72,10 +72,11 @@ pub(crate) fn tags<'a>(
     hub.numbered_pages(
         repository,
         |page| url(repository, page),
-        move |page: Page| {
+        move |page: HubPage| {
             let is_before =
                 is_before(page.results.iter().map(|tag| time(&tag.last_updated)), since);
-            let more = if page.next.is_none() || is_before { More::End } else { More::Follow };
+            let more =
+                if page.next.is_none() || is_before { NextPage::End } else { NextPage::Follow };
             (page.listed(), more)
         },
     )
@@ -91,8 +92,8 @@ pub(crate) async fn digests(
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
     for page in 1..=tags.len() {
         let Ok(url) = Url::parse(&url(repository, page)) else { break };
-        let Page { count, next, results } = hub.listing(url).await?;
-        for Listed { name, digest, .. } in results {
+        let HubPage { count, next, results } = hub.listing(url).await?;
+        for HubTag { name, digest, .. } in results {
             let (Ok(tag), Some(Ok(digest))) = (name.parse::<Tag>(), digest.map(|d| d.parse()))
             else {
                 continue;

@@ -21,11 +21,11 @@ use url::Url;
 
 use super::{
     client::Registry,
-    errors::Doing,
-    http::{Answer, Call, Whose},
-    scope::{Access, Rights},
+    errors::Operation,
+    http::{ApiRequest, ApiResponse, UrlOwner},
+    scope::{Permission, Scope},
     token::limited,
-    transport::{Lane, authority},
+    transport::{ConnectionPool, authority},
 };
 use crate::{
     model::{Error, Kind, Listed, Repository, Result, Tag},
@@ -46,13 +46,13 @@ const CALENDAR: Duration = Duration::from_secs(253_402_300_799);
 
 /// A page of `tags/list`.
 #[derive(Deserialize)]
-pub(crate) struct Page {
+pub(crate) struct TagPage {
     #[serde(default, deserialize_with = "names")]
     tags: Vec<Tag>,
 }
 
-impl From<Page> for Vec<Listed> {
-    fn from(page: Page) -> Self {
+impl From<TagPage> for Vec<Listed> {
+    fn from(page: TagPage) -> Self {
         let listed = |tag| Listed { tag, digest: None, pushed: None };
         page.tags.into_iter().map(listed).collect()
     }
@@ -94,7 +94,11 @@ impl Registry {
     /// The names of the repository's tags.
     pub(crate) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
         // the largest page that ECR gives
-        self.pages(repository, self.tags_url(repository, 1_000), <Vec<Listed> as From<Page>>::from)
+        self.pages(
+            repository,
+            self.tags_url(repository, 1_000),
+            <Vec<Listed> as From<TagPage>>::from,
+        )
     }
 
     /// Pages of this form, from the first one's URL on by their links.
@@ -129,7 +133,7 @@ impl Registry {
         &'a self,
         repository: &'a Repository,
         url: impl Fn(usize) -> String + Send + Sync + 'a,
-        read: impl Fn(T) -> (Vec<Listed>, More) + Send + Sync + 'a,
+        read: impl Fn(T) -> (Vec<Listed>, NextPage) + Send + Sync + 'a,
     ) -> Pages<'a>
     where
         T: for<'de> Deserialize<'de> + Send + 'a,
@@ -146,7 +150,7 @@ impl Registry {
                 let patience = Retry { attempts: 4, ..self.meter.retry() };
                 let answer = patience.run(&self.meter, || self.listing(url.clone())).await?;
                 let (tags, more) = read(answer);
-                Ok(Some((tags, (more == More::Follow).then_some(page + 1))))
+                Ok(Some((tags, (more == NextPage::Follow).then_some(page + 1))))
             }
         };
         stream::try_unfold(Some(1), next).boxed()
@@ -164,8 +168,8 @@ impl Registry {
         repository: &Repository,
         url: Url,
     ) -> Result<(T, Option<Url>)> {
-        let access = Access::new(repository, Rights::Pull);
-        let call = Call::new(Method::GET, url, &access, Doing::Read);
+        let access = Scope::new(repository, Permission::Pull);
+        let call = ApiRequest::new(Method::GET, url, &access, Operation::Read);
         let read = |page: &[u8]| {
             serde_json::from_slice(page)
                 .map_err(|error| Error::new(Kind::Protocol, "it is no list").because(error))
@@ -176,7 +180,7 @@ impl Registry {
     /// What `read` makes of one page, and the URL of the next.
     pub(crate) async fn page_as<T>(
         &self,
-        call: &Call<'_>,
+        call: &ApiRequest<'_>,
         read: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<(T, Option<Url>)> {
         let fetch = || async {
@@ -196,7 +200,7 @@ impl Registry {
     /// # Errors
     /// [`Kind::Protocol`] when it leads to another host: the login would go along, and without
     /// the rest the list would pass for whole.
-    fn onwards(&self, from: &Url, link: &str, answer: &Answer) -> Result<Option<Url>> {
+    fn onwards(&self, from: &Url, link: &str, answer: &ApiResponse) -> Result<Option<Url>> {
         let wrong = |problem: String| {
             Error::new(Kind::Protocol, format!("{}: {problem}", answer.subject)).hint(
                 "the list goes on where it must not be followed; a proxy in front of a registry \
@@ -222,12 +226,13 @@ impl Registry {
     pub(crate) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
         let subject = self.subject(&Method::GET, &url);
         let request = Request::new(Method::GET, url);
-        let response = self.transport.send(Lane::Calls, request, &self.meter, &subject).await?;
+        let response =
+            self.transport.send(ConnectionPool::Calls, request, &self.meter, &subject).await?;
         if !response.status().is_success() {
-            let no = self.refusal(response, subject, Whose::Other).await;
-            return Err(no.refusal.error(&no.subject, Doing::Read));
+            let no = self.refusal(response, subject, UrlOwner::Other).await;
+            return Err(no.refusal.error(&no.subject, Operation::Read));
         }
-        let stall = self.meter.patience.stall.read;
+        let stall = self.meter.policy.stall.read;
         let page = limited(response, PAGE_LIMIT, &subject, stall).await?;
         serde_json::from_slice(&page).map_err(|error| {
             Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
@@ -252,7 +257,7 @@ pub(crate) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
 
 /// Whether pages of a list follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum More {
+pub(crate) enum NextPage {
     /// They do, and are wanted.
     Follow,
     /// They do not, or are of no interest.

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     client::Registry,
-    paging::{More, is_before, listed},
+    paging::{NextPage, is_before, listed},
 };
 use crate::{
     model::{Digest, Repository, Result, Tag},
@@ -22,14 +22,14 @@ const TAGS_A_PAGE: usize = 4;
 
 /// A page of the listing.
 #[derive(Deserialize)]
-pub(crate) struct Page {
-    tags: Vec<Listed>,
+pub(crate) struct QuayPage {
+    tags: Vec<QuayTag>,
     #[serde(default)]
     has_additional: bool,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct QuayTag {
     name: String,
     manifest_digest: Option<String>,
     /// Since when the tag points there, in seconds of Unix time.
@@ -37,16 +37,16 @@ struct Listed {
     start_ts: Option<u64>,
 }
 
-impl Listed {
+impl QuayTag {
     fn pushed(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_secs(self.start_ts?))
     }
 }
 
-impl Page {
+impl QuayPage {
     /// Its tags, with what it tells of them.
     pub(crate) fn listed(&self) -> Vec<crate::model::Listed> {
-        let tag = |tag: &Listed| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
+        let tag = |tag: &QuayTag| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
         self.tags.iter().filter_map(tag).collect()
     }
 }
@@ -67,9 +67,10 @@ pub(crate) fn tags<'a>(
     quay.numbered_pages(
         repository,
         |page| url(repository, page),
-        move |page: Page| {
-            let is_before = is_before(page.tags.iter().map(Listed::pushed), since);
-            let more = if !page.has_additional || is_before { More::End } else { More::Follow };
+        move |page: QuayPage| {
+            let is_before = is_before(page.tags.iter().map(QuayTag::pushed), since);
+            let more =
+                if !page.has_additional || is_before { NextPage::End } else { NextPage::Follow };
             (page.listed(), more)
         },
     )
@@ -85,8 +86,8 @@ pub(crate) async fn digests(
     let mut wanted: HashSet<&Tag> = tags.iter().collect();
     for page in 1..=tags.len() / TAGS_A_PAGE {
         let Ok(url) = Url::parse(&url(repository, page)) else { break };
-        let Page { tags, has_additional } = quay.listing(url).await?;
-        for Listed { name, manifest_digest, .. } in tags {
+        let QuayPage { tags, has_additional } = quay.listing(url).await?;
+        for QuayTag { name, manifest_digest, .. } in tags {
             let digest = manifest_digest.and_then(|digest| digest.parse().ok());
             if let (Ok(tag), Some(digest)) = (name.parse::<Tag>(), digest)
                 && wanted.remove(&tag)

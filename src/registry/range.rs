@@ -10,14 +10,14 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use http::{StatusCode, header};
 
-use super::http::Answer;
+use super::http::ApiResponse;
 use crate::{
     model::{Descriptor, Error, Kind, Result},
-    remote::{ByteStream, body::corrupt, stall::Pulse},
+    remote::{ByteStream, body::corrupt, stall::ThroughputGuard},
 };
 
 /// How many bytes of the answer to skip, if it is about this part of this blob.
-pub(crate) fn skip(answer: &Answer, blob: &Descriptor, from: u64) -> Result<u64> {
+pub(crate) fn skip(answer: &ApiResponse, blob: &Descriptor, from: u64) -> Result<u64> {
     let subject = &answer.subject;
     let (start, total) = match answer.status() {
         StatusCode::PARTIAL_CONTENT => {
@@ -62,7 +62,7 @@ pub(crate) async fn without(
     mut stream: ByteStream,
     stall: Duration,
 ) -> Result<ByteStream> {
-    let (mut left, mut pulse) = (skip, Pulse::default());
+    let (mut left, mut pulse) = (skip, ThroughputGuard::default());
     while left > 0 {
         let Some(chunk) = pulse.next(&mut stream, stall).await else {
             return Ok(stream::empty().boxed());

@@ -20,14 +20,14 @@ const INCIDENT: Duration = Duration::from_secs(1);
 
 /// The pace of one kind of call.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     full: f64,
     burst: f64,
-    state: Mutex<State>,
+    state: Mutex<BucketState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BucketState {
     /// Calls a second, now.
     rate: f64,
     /// When the next turn is due if calls came evenly.
@@ -37,13 +37,13 @@ struct State {
     throttled: Option<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// `per_second` calls a second in the long run, `burst` of them at once; both above zero.
     pub fn new(per_second: f64, burst: u32) -> Self {
         let now = Instant::now();
         let burst = f64::from(burst.max(1));
         let due = earlier(now, (burst - 1.0) / per_second);
-        let state = State { rate: per_second, due, seen: now, throttled: None };
+        let state = BucketState { rate: per_second, due, seen: now, throttled: None };
         Self { full: per_second, burst, state: Mutex::new(state) }
     }
 
@@ -73,7 +73,7 @@ impl Pace {
         state.due = state.due.max(now);
     }
 
-    fn recovered(&self) -> MutexGuard<'_, State> {
+    fn recovered(&self) -> MutexGuard<'_, BucketState> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let gained = self.full * RECOVERY * now.duration_since(state.seen).as_secs_f64();
@@ -85,13 +85,13 @@ impl Pace {
 
 /// The paces of a registry's writes, where it has a quota for them; each attempt is paced.
 #[derive(Debug, Clone, Default)]
-pub struct Paces {
+pub struct RateLimiters {
     /// POSTs that open an upload or mount a blob.
-    pub open: Option<Arc<Pace>>,
+    pub open: Option<Arc<RateLimiter>>,
     /// PUTs of a blob.
-    pub upload: Option<Arc<Pace>>,
+    pub upload: Option<Arc<RateLimiter>>,
     /// PUTs of a manifest.
-    pub commit: Option<Arc<Pace>>,
+    pub commit: Option<Arc<RateLimiter>>,
 }
 
 /// So many seconds before, as far back as the clock goes.
@@ -103,7 +103,7 @@ fn earlier(now: Instant, seconds: f64) -> Instant {
 mod tests {
     use super::*;
 
-    async fn seconds_for(pace: &Pace, turns: u32) -> f64 {
+    async fn seconds_for(pace: &RateLimiter, turns: u32) -> f64 {
         let begun = Instant::now();
         for _ in 0..turns {
             pace.turn().await;
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_at_once_and_the_rest_in_turn() {
-        let pace = Pace::new(10.0, 5);
+        let pace = RateLimiter::new(10.0, 5);
         for _ in 0..2 {
             assert!(about(seconds_for(&pace, 5).await, 0.0));
             assert!(about(seconds_for(&pace, 20).await, 2.0));
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn throttling_halves_the_rate_once_an_incident_and_it_creeps_back() {
-        let pace = Pace::new(10.0, 1);
+        let pace = RateLimiter::new(10.0, 1);
         pace.throttled();
         pace.throttled();
         let slow = seconds_for(&pace, 10).await;

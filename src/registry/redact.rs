@@ -11,7 +11,7 @@ use reqwest::{Request, Response};
 use secrecy::ExposeSecret;
 use url::{Url, form_urlencoded};
 
-use super::{credentials::Identity, token::basic, unescape};
+use super::{credentials::ClientIdentity, token::basic, unescape};
 use crate::model::Error;
 
 /// What stands in the place of what is hidden.
@@ -45,16 +45,16 @@ const OPEN: [&str; 15] = [
 
 /// What must not come back in a text; goes with the answer, and cannot be printed.
 #[derive(Clone, Default)]
-pub(crate) struct Sent {
+pub(crate) struct RequestSecrets {
     authorization: Option<HeaderValue>,
     /// In whose name: a token service was told, where the request has but a token.
-    identity: Option<Identity>,
+    identity: Option<ClientIdentity>,
     url: Option<Url>,
     /// A form with a refresh token in it.
     form: Option<Bytes>,
 }
 
-impl Sent {
+impl RequestSecrets {
     /// What this request carries.
     pub(crate) fn of(request: &Request) -> Self {
         let is_form = |kind: &HeaderValue| kind == "application/x-www-form-urlencoded";
@@ -69,7 +69,7 @@ impl Sent {
     }
 
     /// A login, whichever request it is for.
-    pub(crate) fn login(authorization: Option<&HeaderValue>, identity: Identity) -> Self {
+    pub(crate) fn login(authorization: Option<&HeaderValue>, identity: ClientIdentity) -> Self {
         Self { authorization: authorization.cloned(), identity: Some(identity), ..Self::default() }
     }
 
@@ -115,9 +115,13 @@ impl Sent {
 
     fn login_parts(&self) -> Vec<String> {
         let (name, refresh) = match &self.identity {
-            Some(Identity::Basic { username, password }) => (basic(username, password).ok(), None),
-            Some(Identity::Token(refresh)) => (None, Some(refresh.expose_secret().to_owned())),
-            Some(Identity::Anonymous) | None => (None, None),
+            Some(ClientIdentity::Basic { username, password }) => {
+                (basic(username, password).ok(), None)
+            }
+            Some(ClientIdentity::Token(refresh)) => {
+                (None, Some(refresh.expose_secret().to_owned()))
+            }
+            Some(ClientIdentity::Anonymous) | None => (None, None),
         };
         let headers = [self.authorization.as_ref(), name.as_ref()].into_iter().flatten();
         headers.flat_map(credentials).chain(refresh).collect()
@@ -191,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        credentials::Identity,
+        credentials::ClientIdentity,
         token::{TokenRequest, basic, secret},
     };
 
@@ -228,14 +232,15 @@ mod tests {
             ),
             (request("https://a/?k=1", None), "1 of 10", "1 of 10"),
         ] {
-            assert_eq!(Sent::of(&sent).hidden_in(text), expected);
+            assert_eq!(RequestSecrets::of(&sent).hidden_in(text), expected);
         }
-        assert_eq!(Sent::default().hidden_in("all of it"), "all of it");
+        assert_eq!(RequestSecrets::default().hidden_in("all of it"), "all of it");
     }
 
     #[test]
     fn what_was_sent_is_hidden_however_it_is_escaped() {
-        let sent = Sent::of(&request("https://a", basic("u", &"pa:s\"/wörd".into()).ok()));
+        let sent =
+            RequestSecrets::of(&request("https://a", basic("u", &"pa:s\"/wörd".into()).ok()));
         for (text, expected) in [
             ("at /pa:s%22%2Fw%C3%B6rd/x%2F", "at /(hidden)/x%2F"),
             ("at /pa%3as%22%2fw%c3%b6rd", "at /(hidden)"),
@@ -251,8 +256,8 @@ mod tests {
     #[test]
     fn a_login_is_found_in_a_document_unless_it_may_be_there_by_chance() {
         let login = |password: &str| {
-            let asker = Identity::Basic { username: "u".into(), password: password.into() };
-            Sent::login(secret("Bearer ey.to.ken.of.it").as_ref(), asker)
+            let asker = ClientIdentity::Basic { username: "u".into(), password: password.into() };
+            RequestSecrets::login(secret("Bearer ey.to.ken.of.it").as_ref(), asker)
         };
         for (password, document, expected) in [
             ("linux", r#"{"os":"linux","architecture":"amd64"}"#, false),
@@ -266,7 +271,7 @@ mod tests {
             assert_eq!(login(password).is_in(document.as_bytes()), expected, "{document}");
         }
         assert!(
-            !Sent::of(&request("https://a/?_state=0123456789abcdef", None))
+            !RequestSecrets::of(&request("https://a/?_state=0123456789abcdef", None))
                 .is_in(b"0123456789abcdef")
         );
     }
@@ -276,9 +281,10 @@ mod tests {
         let realm = "https://a/token".parse().unwrap();
         let wanted =
             TokenRequest { realm, service: None, scopes: vec!["repository:x:pull".into()] };
-        let asked = Identity::Token("r&fresh".into());
+        let asked = ClientIdentity::Token("r&fresh".into());
         let asked = crate::registry::token::request(&asked, &wanted).unwrap();
-        let told = Sent::of(&asked).hidden_in("no r&fresh, no r%26fresh for repository:x:pull");
+        let told =
+            RequestSecrets::of(&asked).hidden_in("no r&fresh, no r%26fresh for repository:x:pull");
         assert_eq!(told, "no (hidden), no (hidden) for repository:x:pull");
     }
 }

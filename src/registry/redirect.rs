@@ -40,11 +40,11 @@ pub(crate) fn shown(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::transport::Reach;
+    use crate::registry::transport::Network;
 
     #[test]
     fn a_redirect_is_absolute_or_relative_and_never_leaves_tls() {
-        let direct = Transport::new(Reach::Direct);
+        let direct = Transport::new(Network::Direct);
         for (from, location, expected) in [
             ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),
             ("https://a/v2/x", "/y", Some("https://a/y")),

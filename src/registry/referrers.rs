@@ -15,14 +15,14 @@ use url::Url;
 
 use super::{
     client::Registry,
-    errors::Doing,
-    http::Call,
-    scope::{Access, Rights},
+    errors::Operation,
+    http::ApiRequest,
+    scope::{Permission, Scope},
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, MediaType, Pointer, RawManifest, Repository,
-        Result, Tag, content::Index,
+        Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Repository, Result, Tag,
+        TagOrDigest, content::Index,
     },
     remote::Source,
 };
@@ -34,7 +34,7 @@ const PAGES: usize = 50;
 const REFERRERS: usize = 4_096;
 
 /// Referrers, and where more are.
-type Page = (Vec<Descriptor>, Option<Url>);
+type ReferrersPage = (Vec<Descriptor>, Option<Url>);
 
 impl Registry {
     pub(crate) async fn list_referrers(
@@ -43,7 +43,7 @@ impl Registry {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>> {
         let first = self.url(&format!("{repository}/referrers/{subject}"));
-        let begun = match self.referrers_page(repository, first, Doing::Refer).await {
+        let begun = match self.referrers_page(repository, first, Operation::Refer).await {
             // registries without the API say so in many ways
             Err(error) if has_no_api(&error) => None,
             begun => begun?,
@@ -59,10 +59,10 @@ impl Registry {
         &self,
         repository: &Repository,
         url: Url,
-        doing: Doing,
-    ) -> Result<Option<Page>> {
-        let access = Access::new(repository, Rights::Pull);
-        let call = Call::new(Method::GET, url, &access, doing);
+        doing: Operation,
+    ) -> Result<Option<ReferrersPage>> {
+        let access = Scope::new(repository, Permission::Pull);
+        let call = ApiRequest::new(Method::GET, url, &access, doing);
         let (listed, next) = self.page_as(&call, read_page).await?;
         Ok(listed.map(|listed| (listed, next)))
     }
@@ -71,7 +71,7 @@ impl Registry {
     async fn referrers_by_api(
         &self,
         repository: &Repository,
-        (mut found, mut next): Page,
+        (mut found, mut next): ReferrersPage,
     ) -> Result<Vec<Descriptor>> {
         let breaks_off = |error: Error| {
             error.context(format!("{}/{repository}: the list of referrers breaks off", self.host))
@@ -81,7 +81,7 @@ impl Registry {
                 return Err(self.too_many(repository, REFERRERS, "referrers"));
             }
             let Some(url) = next else { return Ok(found) };
-            let page = self.referrers_page(repository, url, Doing::Read).await;
+            let page = self.referrers_page(repository, url, Operation::Read).await;
             let (more, link) = page.map_err(breaks_off)?.ok_or_else(|| {
                 breaks_off(Error::new(Kind::Protocol, "a page of it is no index"))
             })?;
@@ -98,7 +98,7 @@ impl Registry {
     ) -> Result<Vec<Descriptor>> {
         // mostly there is none, and a HEAD is no pull
         let index = match self.resolve(repository, &fallback_tag(subject)).await {
-            Ok(digest) => self.manifest(repository, &Pointer::Digest(digest)).await?,
+            Ok(digest) => self.manifest(repository, &TagOrDigest::Digest(digest)).await?,
             Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
@@ -118,8 +118,8 @@ impl Registry {
         // one at a time: reading, adding and writing belong together
         let _turn = self.fallbacks.lock().await;
         let tag = fallback_tag(&subject);
-        let access = Access::new(repository, Rights::PullPush);
-        let known = match self.manifest_for(&access, &Pointer::Tag(tag.clone())).await {
+        let access = Scope::new(repository, Permission::PullPush);
+        let known = match self.manifest_for(&access, &TagOrDigest::Tag(tag.clone())).await {
             Ok(index) => entries(&index),
             Err(error) if is_absent(&error) => Vec::new(),
             Err(error) => return Err(error),
@@ -150,12 +150,12 @@ fn has_no_api(error: &Error) -> bool {
 /// [`Kind::Corrupt`] where it is one, and breaks off or lists what cannot be read.
 fn read_page(page: &[u8]) -> Result<Option<Vec<Descriptor>>> {
     #[derive(Deserialize)]
-    struct Outline {
+    struct IndexOutline {
         manifests: Option<IgnoredAny>,
     }
 
     let listed = match serde_json::from_slice(page) {
-        Ok(Outline { manifests: Some(_) }) => serde_json::from_slice::<Index>(page),
+        Ok(IndexOutline { manifests: Some(_) }) => serde_json::from_slice::<Index>(page),
         Err(error) if error.is_eof() && !page.trim_ascii().is_empty() => Err(error),
         _ => return Ok(None),
     };

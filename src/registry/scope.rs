@@ -6,22 +6,22 @@ use crate::model::Repository;
 
 /// What a request needs to be allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Access {
+pub(crate) struct Scope {
     pub(crate) repository: Repository,
-    pub(crate) rights: Rights,
+    pub(crate) rights: Permission,
     /// The repository a blob is mounted from.
     pub(crate) from: Option<Repository>,
 }
 
 /// What is done with a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Rights {
+pub(crate) enum Permission {
     Pull,
     PullPush,
 }
 
-impl Access {
-    pub(crate) fn new(repository: &Repository, rights: Rights) -> Self {
+impl Scope {
+    pub(crate) fn new(repository: &Repository, rights: Permission) -> Self {
         Self { repository: repository.clone(), rights, from: None }
     }
 
@@ -42,8 +42,8 @@ impl Access {
             return challenged.split_whitespace().map(str::to_owned).collect();
         }
         let actions = match self.rights {
-            Rights::Pull => "pull",
-            Rights::PullPush => "pull,push",
+            Permission::Pull => "pull",
+            Permission::PullPush => "pull,push",
         };
         let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
         scopes.extend(self.from.iter().map(|from| format!("repository:{from}:pull")));
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_challenge_of_another_scope_is_taken_by_its_word() {
-        let access = Access::new(&"a/b".parse().unwrap(), Rights::PullPush);
+        let access = Scope::new(&"a/b".parse().unwrap(), Permission::PullPush);
         let mount = access.clone().with(&"c".parse().unwrap());
         for (access, challenged, expected) in [
             (&access, None, vec!["repository:a/b:pull,push"]),

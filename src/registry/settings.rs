@@ -2,12 +2,12 @@
 
 use url::Url;
 
-use super::{Certificate, Credentials, Paces};
+use super::{Certificate, Credentials, RateLimiters};
 use crate::model::{Error, Host, Kind, Result};
 
 /// How to reach and use one registry.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ConnectionSettings {
     /// Whose name it is asked in.
     pub credentials: Credentials,
     /// A token service on another host that may have the credentials.
@@ -19,12 +19,12 @@ pub struct Settings {
     /// Requests at once, at least one.
     pub max_connections: usize,
     /// Registries asked first for content by digest.
-    pub mirrors: Vec<(Host, Settings)>,
+    pub mirrors: Vec<(Host, ConnectionSettings)>,
     /// How fast it may be written to.
-    pub paces: Paces,
+    pub paces: RateLimiters,
 }
 
-impl Default for Settings {
+impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             credentials: Credentials::Docker,
@@ -33,7 +33,7 @@ impl Default for Settings {
             scheme: Scheme::Usual,
             max_connections: 32,
             mirrors: Vec::new(),
-            paces: Paces::default(),
+            paces: RateLimiters::default(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Flights<K, T: Clone>(Mutex<HashMap<K, Making<T>>>);
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Age {
+pub(crate) enum FlightResult {
     /// It was there already.
     Kept,
     /// It was made while this caller waited.
@@ -45,7 +45,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         key: &K,
         usable: impl Fn(&T) -> bool,
         make: impl FnOnce() -> BoxFuture<'static, Result<T>>,
-    ) -> Result<(T, Age)> {
+    ) -> Result<(T, FlightResult)> {
         let (making, age) = {
             let mut flights = self.lock();
             let kept = flights.get(key).filter(|flight| match flight.peek() {
@@ -53,12 +53,12 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
                 None => true,
             });
             match kept {
-                Some(flight) if flight.peek().is_some() => (flight.clone(), Age::Kept),
-                Some(flight) => (flight.clone(), Age::New),
+                Some(flight) if flight.peek().is_some() => (flight.clone(), FlightResult::Kept),
+                Some(flight) => (flight.clone(), FlightResult::New),
                 None => {
                     let flight = make().shared();
                     flights.insert(key.clone(), flight.clone());
-                    (flight, Age::New)
+                    (flight, FlightResult::New)
                 }
             }
         };
@@ -111,13 +111,20 @@ mod tests {
         let first = join_all((0..9).map(|_| flights.obtain(&"a", |_| true, make))).await;
         assert!(first.iter().all(Result::is_err));
         let second = join_all((0..9).map(|_| flights.obtain(&"a", |_| true, make))).await;
-        assert!(second.iter().all(|made| made.as_ref().is_ok_and(|made| *made == (1, Age::New))));
-        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, Age::Kept));
+        assert!(
+            second
+                .iter()
+                .all(|made| made.as_ref().is_ok_and(|made| *made == (1, FlightResult::New)))
+        );
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, FlightResult::Kept));
 
         flights.discard(&"a", |value| *value == 7);
-        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, Age::Kept));
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (1, FlightResult::Kept));
         flights.discard(&"a", |value| *value == 1);
-        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (2, Age::New));
-        assert_eq!(flights.obtain(&"a", |value| *value > 2, make).await.unwrap(), (3, Age::New));
+        assert_eq!(flights.obtain(&"a", |_| true, make).await.unwrap(), (2, FlightResult::New));
+        assert_eq!(
+            flights.obtain(&"a", |value| *value > 2, make).await.unwrap(),
+            (3, FlightResult::New)
+        );
     }
 }

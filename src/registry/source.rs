@@ -12,19 +12,19 @@ use http::{HeaderValue, Method, header};
 
 use super::{
     artifact_registry,
-    client::{Mirrored, Registry},
-    errors::Doing,
-    http::{Answer, Call},
+    client::{MirroredBlob, Registry},
+    errors::Operation,
+    http::{ApiRequest, ApiResponse},
     hub,
     paging::within,
     quay, range,
-    scope::{Access, Rights},
-    transport::Lane,
+    scope::{Permission, Scope},
+    transport::ConnectionPool,
 };
 use crate::{
     model::{
-        Descriptor, Digest, Host, Kind, MediaType, Pointer, RawManifest, Repository, Result, Tag,
-        TagQuery,
+        Descriptor, Digest, Host, Kind, MediaType, RawManifest, Repository, Result, Tag,
+        TagOrDigest, TagQuery,
         content::{MANIFEST_LIMIT, too_large},
     },
     remote::{Allowance, ByteStream, Pages, Source, body::corrupt},
@@ -59,12 +59,12 @@ impl Source for Registry {
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        self.resolve_for(&Access::new(repository, Rights::Pull), tag).await
+        self.resolve_for(&Scope::new(repository, Permission::Pull), tag).await
     }
 
-    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
-        if let Pointer::Digest(_) = at {
-            let access = Access::new(repository, Rights::Pull);
+    async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
+        if let TagOrDigest::Digest(_) = at {
+            let access = Scope::new(repository, Permission::Pull);
             let asked = self.ask_mirrors(|mirror| {
                 let access = access.clone();
                 async move { mirror.fetch_manifest(&access, at).await }
@@ -73,7 +73,7 @@ impl Source for Registry {
                 return Ok(found);
             }
         }
-        self.manifest_for(&Access::new(repository, Rights::Pull), at).await
+        self.manifest_for(&Scope::new(repository, Permission::Pull), at).await
     }
 
     async fn referrers(
@@ -90,7 +90,7 @@ impl Source for Registry {
         blob: &Descriptor,
         from: u64,
     ) -> Result<ByteStream> {
-        let access = Access::new(repository, Rights::Pull);
+        let access = Scope::new(repository, Permission::Pull);
         // a mirror that broke off is not asked to go on
         if from == 0 && !self.mirrored(&blob.digest, |known| known.is_damaged) {
             let asked = self.ask_mirrors(|mirror| {
@@ -105,7 +105,7 @@ impl Source for Registry {
         self.open_blob(&access, blob, from).await
     }
 
-    fn disavow(&self, blob: &Digest) -> bool {
+    fn report_corrupt(&self, blob: &Digest) -> bool {
         self.mirrored(blob, |known| {
             let is_theirs = known.readings > 0;
             known.readings = known.readings.saturating_sub(1);
@@ -115,7 +115,7 @@ impl Source for Registry {
     }
 
     async fn look(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        self.head_manifest(&Access::new(repository, Rights::Pull), digest).await
+        self.head_manifest(&Scope::new(repository, Permission::Pull), digest).await
     }
 
     fn allowance(&self) -> Option<Allowance> {
@@ -167,36 +167,45 @@ impl Registry {
             }
             _ => names(),
         };
-        within(self.meter.patience.stall.listing, pages)
+        within(self.meter.policy.stall.listing, pages)
     }
 
     /// What the tag points to, with these rights.
-    pub(crate) async fn resolve_for(&self, access: &Access, tag: &Tag) -> Result<Digest> {
-        let at = Pointer::Tag(tag.clone());
+    pub(crate) async fn resolve_for(&self, access: &Scope, tag: &Tag) -> Result<Digest> {
+        let at = TagOrDigest::Tag(tag.clone());
         self.meter.retry().run(&self.meter, || self.head_or_get(access, &at)).await
     }
 
     /// The manifest, with these rights.
-    pub(crate) async fn manifest_for(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
+    pub(crate) async fn manifest_for(
+        &self,
+        access: &Scope,
+        at: &TagOrDigest,
+    ) -> Result<RawManifest> {
         self.meter.retry().run(&self.meter, || self.fetch_manifest(access, at)).await
     }
 
     /// Succeeds when the manifest is there.
-    pub(crate) async fn head_manifest(&self, access: &Access, digest: &Digest) -> Result<()> {
-        let call = self.manifest_call(Method::HEAD, access, &Pointer::Digest(digest.clone()));
+    pub(crate) async fn head_manifest(&self, access: &Scope, digest: &Digest) -> Result<()> {
+        let call = self.manifest_call(Method::HEAD, access, &TagOrDigest::Digest(digest.clone()));
         self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
     }
 
     /// Succeeds when the blob is there.
-    pub(crate) async fn head_blob(&self, access: &Access, digest: &Digest) -> Result<()> {
+    pub(crate) async fn head_blob(&self, access: &Scope, digest: &Digest) -> Result<()> {
         let url = self.url(&format!("{}/blobs/{digest}", access.repository));
-        let call = Call::new(Method::HEAD, url, access, Doing::Read);
+        let call = ApiRequest::new(Method::HEAD, url, access, Operation::Read);
         self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
     }
 
-    fn manifest_call<'a>(&self, method: Method, access: &'a Access, at: &Pointer) -> Call<'a> {
+    fn manifest_call<'a>(
+        &self,
+        method: Method,
+        access: &'a Scope,
+        at: &TagOrDigest,
+    ) -> ApiRequest<'a> {
         let url = self.url(&format!("{}/manifests/{}", access.repository, at.as_str()));
-        let mut call = Call::new(method, url, access, Doing::Read);
+        let mut call = ApiRequest::new(method, url, access, Operation::Read);
         // in one line: some registries read only the first
         let accepted = MediaType::ALL.map(MediaType::as_str).join(", ");
         let accepted = HeaderValue::from_str(&accepted).expect("media types fit a header");
@@ -205,7 +214,7 @@ impl Registry {
     }
 
     /// A HEAD, which no registry counts as a pull; a GET where a HEAD does not tell.
-    async fn head_or_get(&self, access: &Access, at: &Pointer) -> Result<Digest> {
+    async fn head_or_get(&self, access: &Scope, at: &TagOrDigest) -> Result<Digest> {
         let call = self.manifest_call(Method::HEAD, access, at);
         match self.send(&call).await {
             Ok(answer) => {
@@ -225,7 +234,7 @@ impl Registry {
     }
 
     /// One GET.
-    async fn fetch_manifest(&self, access: &Access, at: &Pointer) -> Result<RawManifest> {
+    async fn fetch_manifest(&self, access: &Scope, at: &TagOrDigest) -> Result<RawManifest> {
         let answer = self.send(&self.manifest_call(Method::GET, access, at)).await?;
         self.pulls.add(1);
         let subject = answer.subject.clone();
@@ -241,10 +250,10 @@ impl Registry {
     }
 
     /// Opens the blob, from this offset on.
-    async fn open_blob(&self, access: &Access, blob: &Descriptor, from: u64) -> Result<ByteStream> {
+    async fn open_blob(&self, access: &Scope, blob: &Descriptor, from: u64) -> Result<ByteStream> {
         let url = self.url(&format!("{}/blobs/{}", access.repository, blob.digest));
-        let mut call = Call::new(Method::GET, url, access, Doing::Read);
-        call.lane = Lane::of(blob);
+        let mut call = ApiRequest::new(Method::GET, url, access, Operation::Read);
+        call.lane = ConnectionPool::of(blob);
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if from > 0 {
             let range = HeaderValue::from_str(&format!("bytes={from}-"));
@@ -252,13 +261,13 @@ impl Registry {
         }
         let answer = self.send(&call).await?;
         let skip = range::skip(&answer, blob, from)?;
-        range::without(skip, answer.stream(), self.meter.patience.stall.read).await
+        range::without(skip, answer.stream(), self.meter.policy.stall.read).await
     }
 
     /// What is known of the mirrors and this blob; nothing is kept where there are none.
-    fn mirrored<T>(&self, blob: &Digest, look: impl FnOnce(&mut Mirrored) -> T) -> T {
+    fn mirrored<T>(&self, blob: &Digest, look: impl FnOnce(&mut MirroredBlob) -> T) -> T {
         if self.mirrors.is_empty() {
-            return look(&mut Mirrored::default());
+            return look(&mut MirroredBlob::default());
         }
         let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
         look(mirrored.entry(blob.clone()).or_default())
@@ -290,7 +299,7 @@ impl Registry {
     }
 }
 
-fn told_digest(answer: &Answer) -> Option<Digest> {
+fn told_digest(answer: &ApiResponse) -> Option<Digest> {
     answer.header("docker-content-digest")?.parse().ok()
 }
 
@@ -298,12 +307,12 @@ fn told_digest(answer: &Answer) -> Option<Digest> {
 fn checked(
     bytes: Bytes,
     content_type: Option<&str>,
-    at: &Pointer,
+    at: &TagOrDigest,
     told: Option<Digest>,
 ) -> Result<RawManifest> {
     let expected = match at {
-        Pointer::Digest(digest) => Some(digest),
-        Pointer::Tag(_) => told.as_ref(),
+        TagOrDigest::Digest(digest) => Some(digest),
+        TagOrDigest::Tag(_) => told.as_ref(),
     };
     let manifest = RawManifest::new(bytes, content_type)?;
     match expected {

@@ -15,14 +15,14 @@ use tokio::time::{Instant, timeout};
 use url::{Url, form_urlencoded};
 
 use super::{
-    credentials::Identity,
-    errors::{BODY_LIMIT, Doing, Refusal},
-    redact::Sent,
-    transport::{Lane, Transport, authority},
+    credentials::ClientIdentity,
+    errors::{BODY_LIMIT, Operation, RefusalDetails},
+    redact::RequestSecrets,
+    transport::{ConnectionPool, Transport, authority},
 };
 use crate::{
     model::{Error, Kind, Result},
-    remote::Meter,
+    remote::HostContext,
 };
 
 /// What a token is for; equal requests share one.
@@ -49,17 +49,17 @@ impl Token {
 
 /// Who asks, and over what.
 #[derive(Clone)]
-pub(crate) struct Asker {
+pub(crate) struct TokenClient {
     pub(crate) transport: Transport,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) identity: Identity,
+    pub(crate) meter: Arc<HostContext>,
+    pub(crate) identity: ClientIdentity,
 }
 
 /// Asks the token service, once.
 ///
 /// # Errors
 /// Says that it is the token service that failed, of the kind of its answer.
-pub(crate) async fn fetch(asker: Asker, wanted: TokenRequest) -> Result<Token> {
+pub(crate) async fn fetch(asker: TokenClient, wanted: TokenRequest) -> Result<Token> {
     let asked = Instant::now();
     let request = request(&asker.identity, &wanted)?;
     let place = format!("{}{}", authority(request.url()), request.url().path());
@@ -84,20 +84,20 @@ fn failure(error: Error, realm: &Url) -> Error {
     Error::new(kind, format!("no token from `{}`", authority(realm))).because(error).after(wait)
 }
 
-async fn exchange(asker: &Asker, request: Request, subject: &str) -> Result<Bytes> {
-    let Asker { transport, meter, .. } = asker;
-    let response = transport.send(Lane::Calls, request, meter, subject).await?;
+async fn exchange(asker: &TokenClient, request: Request, subject: &str) -> Result<Bytes> {
+    let TokenClient { transport, meter, .. } = asker;
+    let response = transport.send(ConnectionPool::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let sent = Sent::for_answer(&response);
-    let body = limited(response, BODY_LIMIT, subject, meter.patience.stall.read).await?;
+    let sent = RequestSecrets::for_answer(&response);
+    let body = limited(response, BODY_LIMIT, subject, meter.policy.stall.read).await?;
     if status.is_success() {
         return Ok(body);
     }
-    let refusal = Refusal::new(status, &headers, &body, &sent);
+    let refusal = RefusalDetails::new(status, &headers, &body, &sent);
     if refusal.is_throttle() {
         meter.throttled.add(1);
     }
-    Err(refusal.error(subject, Doing::Read))
+    Err(refusal.error(subject, Operation::Read))
 }
 
 /// How long a document may take to come whole: one that trickles is as bad as one that stalls.
@@ -149,9 +149,9 @@ async fn collected(
     }
 }
 
-pub(crate) fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Request> {
+pub(crate) fn request(identity: &ClientIdentity, wanted: &TokenRequest) -> Result<Request> {
     let mut url = wanted.realm.clone();
-    if let Identity::Token(refresh) = identity {
+    if let ClientIdentity::Token(refresh) = identity {
         let mut request = Request::new(Method::POST, url);
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -168,7 +168,7 @@ pub(crate) fn request(identity: &Identity, wanted: &TokenRequest) -> Result<Requ
         }
     }
     let mut request = Request::new(Method::GET, url);
-    if let Identity::Basic { username, password } = identity {
+    if let ClientIdentity::Basic { username, password } = identity {
         request.headers_mut().insert(header::AUTHORIZATION, basic(username, password)?);
     }
     Ok(request)
@@ -200,7 +200,7 @@ pub(crate) fn secret(text: &str) -> Option<HeaderValue> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
@@ -211,7 +211,7 @@ struct Answer {
 
 /// The token in the answer to a question of `asked`; else what is wrong with the answer.
 pub(crate) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| "is no token")?;
+    let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| "is no token")?;
     let text = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
     let header = secret(&format!("Bearer {}", text.ok_or("has no token in it")?));
     let life = answer.expires_in.filter(|life| *life >= 1.0).unwrap_or(60.0);
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_token_is_asked_for_as_the_specification_says() {
-        let user = Identity::Basic { username: "u".into(), password: "p".into() };
+        let user = ClientIdentity::Basic { username: "u".into(), password: "p".into() };
         let asked = request(&user, &wanted("https://a/token?x=1")).unwrap();
         assert_eq!(
             asked.url().query(),
@@ -252,10 +252,11 @@ mod tests {
         assert!(asked.headers()[header::AUTHORIZATION].is_sensitive());
 
         let bare = TokenRequest { service: None, scopes: vec![], ..wanted("https://a/token") };
-        let asked = request(&Identity::Anonymous, &bare).unwrap();
+        let asked = request(&ClientIdentity::Anonymous, &bare).unwrap();
         assert_eq!((asked.url().query(), asked.headers().len()), (None, 0));
 
-        let asked = request(&Identity::Token("r&t".into()), &wanted("https://a/token")).unwrap();
+        let asked =
+            request(&ClientIdentity::Token("r&t".into()), &wanted("https://a/token")).unwrap();
         let body = asked.body().and_then(|body| body.as_bytes()).unwrap();
         assert_eq!(
             std::str::from_utf8(body).unwrap(),
@@ -267,8 +268,8 @@ mod tests {
     fn no_identity_and_no_token_prints_itself() {
         let shown = format!(
             "{:?} {:?} {:?}",
-            Identity::Basic { username: "u".into(), password: "canary".into() },
-            Identity::Token("canary".into()),
+            ClientIdentity::Basic { username: "u".into(), password: "canary".into() },
+            ClientIdentity::Token("canary".into()),
             read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
         );
         assert!(shown.contains("Basic") && !shown.contains("canary"), "{shown}");

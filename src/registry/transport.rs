@@ -19,10 +19,10 @@ use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::
 use tokio::time::{Instant, timeout};
 use url::{Host as UrlHost, Url};
 
-use super::{Certificate, redact::Sent};
+use super::{Certificate, redact::RequestSecrets};
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
-    remote::{Meter, retry_budget::Patience},
+    remote::{HostContext, retry_budget::RetryPolicy},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,7 +30,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How requests reach their hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum Network {
     /// Each at its own address.
     Direct,
     /// Every host at this loopback address by plain HTTP, its own name in the `Host` header.
@@ -39,7 +39,7 @@ pub enum Reach {
 
 /// What a request is for, as far as its connection is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum ConnectionPool {
     /// Small calls.
     Calls,
     /// Blob bytes.
@@ -50,7 +50,7 @@ pub(crate) enum Lane {
 /// large buffer behind in one.
 const SMALL: u64 = 64 << 10;
 
-impl Lane {
+impl ConnectionPool {
     /// The lane for reading this blob.
     pub(crate) fn of(blob: &Descriptor) -> Self {
         if blob.size <= SMALL { Self::Calls } else { Self::Blobs }
@@ -60,7 +60,7 @@ impl Lane {
 /// The connections of a run; clones share them.
 #[derive(Clone)]
 pub struct Transport {
-    reach: Reach,
+    reach: Network,
     certificate: Option<Certificate>,
     names: Option<Arc<dyn Resolve>>,
     /// By [`Route`]; made when something first goes that way, because reading
@@ -76,7 +76,7 @@ struct Clients {
 
 /// Which way a request goes.
 #[derive(Debug, Clone, Copy)]
-enum Route {
+enum ProxyRoute {
     /// Through the system's proxies.
     Outer,
     /// To this machine, past all proxies.
@@ -87,7 +87,7 @@ enum Route {
 
 impl Transport {
     /// Makes ready; reads and connects to nothing yet.
-    pub fn new(reach: Reach) -> Self {
+    pub fn new(reach: Network) -> Self {
         Self { reach, certificate: None, names: None, clients: Arc::default() }
     }
 
@@ -109,21 +109,21 @@ impl Transport {
     }
 
     /// How requests reach their hosts.
-    pub fn reach(&self) -> Reach {
+    pub fn reach(&self) -> Network {
         self.reach
     }
 
     fn clients(&self, url: &Url) -> Result<&Clients> {
         let route = match (self.is_sandbox(), is_loopback(url), url.scheme()) {
-            (true, ..) | (_, true, "http") => Route::Bare,
-            (_, true, _) => Route::Local,
-            _ => Route::Outer,
+            (true, ..) | (_, true, "http") => ProxyRoute::Bare,
+            (_, true, _) => ProxyRoute::Local,
+            _ => ProxyRoute::Outer,
         };
         let made = self.clients[route as usize].get_or_init(|| self.make(route));
         made.as_ref().map_err(Error::clone)
     }
 
-    fn make(&self, route: Route) -> Result<Clients> {
+    fn make(&self, route: ProxyRoute) -> Result<Clients> {
         Clients::build(|| {
             let builder = Client::builder()
                 .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
@@ -137,7 +137,7 @@ impl Transport {
                 .tcp_nodelay(true)
                 .tcp_keepalive(KEEPALIVE);
             let builder = match (route, &self.certificate) {
-                (Route::Bare, _) => builder.tls_certs_only([]),
+                (ProxyRoute::Bare, _) => builder.tls_certs_only([]),
                 (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
                 (_, None) => builder,
             };
@@ -146,14 +146,14 @@ impl Transport {
                 None => builder,
             };
             match route {
-                Route::Outer => builder,
-                Route::Local | Route::Bare => builder.no_proxy(),
+                ProxyRoute::Outer => builder,
+                ProxyRoute::Local | ProxyRoute::Bare => builder.no_proxy(),
             }
         })
     }
 
     pub(crate) fn is_sandbox(&self) -> bool {
-        matches!(self.reach, Reach::Sandbox(_))
+        matches!(self.reach, Network::Sandbox(_))
     }
 
     /// Whether credentials may go there: over TLS, or to this machine.
@@ -177,22 +177,22 @@ impl Transport {
     /// [`Kind::Unavailable`], exhausted where the host is known to be down; [`Kind::Stalled`].
     pub(crate) async fn send(
         &self,
-        lane: Lane,
+        lane: ConnectionPool,
         mut request: Request,
-        meter: &Meter,
+        meter: &HostContext,
         subject: &str,
     ) -> Result<Response> {
         let clients = self.clients(request.url())?;
         let host = authority(request.url());
-        let Patience { breakers, outage, stall, .. } = &meter.patience;
+        let RetryPolicy { breakers, outage, stall, .. } = &meter.policy;
         breakers.admit(outage, &host, subject)?;
-        let carried = Sent::of(&request);
-        if let Reach::Sandbox(address) = self.reach {
+        let carried = RequestSecrets::of(&request);
+        if let Network::Sandbox(address) = self.reach {
             readdress(address, &mut request);
         }
         let client = match lane {
-            Lane::Calls => &clients.calls,
-            Lane::Blobs => &clients.blobs,
+            ConnectionPool::Calls => &clients.calls,
+            ConnectionPool::Blobs => &clients.blobs,
         };
         let streams = request.body().is_some_and(|body| body.as_bytes().is_none());
         let limit = if streams { Duration::MAX } else { stall.answer };
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
-        let sandbox = Reach::Sandbox("127.0.0.1:4000".parse().unwrap());
+        let sandbox = Network::Sandbox("127.0.0.1:4000".parse().unwrap());
         for (a, b, direct, within) in [
             ("https://a/x", "https://a:443/y", true, true),
             ("https://a/x", "http://a/y", false, true),
@@ -367,7 +367,7 @@ mod tests {
             ("https://a/x", "https://b/x", false, false),
         ] {
             let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
-            for (reach, expected) in [(Reach::Direct, direct), (sandbox, within)] {
+            for (reach, expected) in [(Network::Direct, direct), (sandbox, within)] {
                 let transport = Transport::new(reach);
                 assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {reach:?}");
             }

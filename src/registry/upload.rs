@@ -24,15 +24,15 @@ use url::Url;
 
 use super::{
     client::Registry,
-    errors::Doing,
-    http::{Answer, Call},
+    errors::Operation,
+    http::{ApiRequest, ApiResponse},
     redirect::may_follow,
-    scope::{Access, Rights},
+    scope::{Permission, Scope},
     transport::authority,
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Repository, Result},
-    remote::{Body, ByteStream, Meter, Mount, Session, Stall, body::Flow},
+    remote::{Body, ByteStream, HostContext, Mount, StallTimeouts, UploadSession, body::BodyStats},
 };
 
 /// What to do about a registry that does not say where an upload goes.
@@ -49,13 +49,13 @@ impl Registry {
         repository: &Repository,
         mount: Option<(&Digest, &Repository)>,
     ) -> Result<Mount> {
-        let mut access = Access::new(repository, Rights::PullPush);
+        let mut access = Scope::new(repository, Permission::PullPush);
         let mut url = self.url(&format!("{repository}/blobs/uploads/"));
         if let Some((digest, from)) = mount {
             access = access.with(from);
             url.set_query(Some(&format!("mount={digest}&from={from}")));
         }
-        let call = Call::new(Method::POST, url, &access, Doing::Upload);
+        let call = ApiRequest::new(Method::POST, url, &access, Operation::Upload);
         self.meter
             .retry()
             .run(&self.meter, || async {
@@ -73,10 +73,10 @@ impl Registry {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Session,
+        session: UploadSession,
         body: Body,
     ) -> Result<()> {
-        let access = Access::new(repository, Rights::PullPush);
+        let access = Scope::new(repository, Permission::PullPush);
         let flow = body.flow();
         let (size, starving) = (body.size(), Arc::new(AtomicBool::new(false)));
         let mut request = Request::new(Method::PUT, completion(session.location, &blob.digest));
@@ -94,11 +94,11 @@ impl Registry {
             })
         });
         // waiting for a connection is no stall
-        let leave = self.leave(&request, access, Doing::Upload).await?;
+        let leave = self.leave(&request, access, Operation::Upload).await?;
         let subject = leave.subject.clone();
         let sent = tokio::select! {
             sent = self.send_once(request, leave) => sent,
-            seconds = stall(&flow, (size, &starving), &self.meter.patience.stall) => Err(Error::new(
+            seconds = stall(&flow, (size, &starving), &self.meter.policy.stall) => Err(Error::new(
                 Kind::Stalled,
                 format!("{subject}: nothing moved for {seconds} s"),
             )),
@@ -110,7 +110,7 @@ impl Registry {
         }
     }
 
-    fn session(&self, answer: &Answer) -> Result<Session> {
+    fn session(&self, answer: &ApiResponse) -> Result<UploadSession> {
         let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
         let wrong = |problem: String| {
             let problem = format!("{}: {problem}", answer.subject);
@@ -119,7 +119,7 @@ impl Registry {
         let location = named.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
         let location = self.over_tls(location);
         match may_follow(&self.transport, &self.base, &location) {
-            true => Ok(Session { location }),
+            true => Ok(UploadSession { location }),
             false => Err(wrong(format!(
                 "the upload is sent to `{}`, which is not as safe as the registry",
                 answer.sent().hidden_in(&authority(&location))
@@ -142,7 +142,7 @@ fn completion(mut location: Url, digest: &Digest) -> Url {
 struct Watched {
     inner: ByteStream,
     starving: Arc<AtomicBool>,
-    meter: Arc<Meter>,
+    meter: Arc<HostContext>,
 }
 
 impl Stream for Watched {
@@ -159,7 +159,11 @@ impl Stream for Watched {
 }
 
 /// Ends when the upload stands still for too long; the seconds that were too long.
-async fn stall(flow: &Flow, (size, starving): (u64, &AtomicBool), most: &Stall) -> u64 {
+async fn stall(
+    flow: &BodyStats,
+    (size, starving): (u64, &AtomicBool),
+    most: &StallTimeouts,
+) -> u64 {
     let mut moved = flow.moved.value();
     let mut state = (moved, starving.load(Relaxed));
     let mut since = Instant::now();
@@ -200,18 +204,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_standing_still_on_the_registrys_side_is_a_stall() {
-        let most = Stall::default();
+        let most = StallTimeouts::default();
         for (moved, starving, expected) in
             [(5, false, 60), (5, true, 600), (10, false, 300), (10, true, 300)]
         {
-            let flow = Flow::default();
+            let flow = BodyStats::default();
             flow.moved.add(moved);
             let begun = Instant::now();
             assert_eq!(stall(&flow, (10, &AtomicBool::new(starving)), &most).await, expected);
             assert_eq!(begun.elapsed().as_secs(), expected);
         }
         // slow, but moving
-        let (flow, starving) = (Flow::default(), AtomicBool::new(false));
+        let (flow, starving) = (BodyStats::default(), AtomicBool::new(false));
         let moving = async {
             for _ in 0..9 {
                 sleep(Duration::from_secs(50)).await;

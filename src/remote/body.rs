@@ -10,7 +10,7 @@ use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{ByteStream, Meter, Source, stall::Pulse};
+use super::{ByteStream, HostContext, Source, stall::ThroughputGuard};
 use crate::model::{
     Descriptor, Digest, Error, Kind, Platform, Repository, Result,
     content::{MANIFEST_LIMIT, too_large},
@@ -24,18 +24,18 @@ const TEE_DEPTH: usize = 1;
 pub struct Body {
     size: u64,
     stream: ByteStream,
-    flow: Arc<Flow>,
+    flow: Arc<BodyStats>,
 }
 
 /// What the sender of a body watches: whether it moves, and what broke it.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub struct BodyStats {
     /// Bytes handed on so far.
     pub moved: Counter,
     fault: OnceLock<Error>,
 }
 
-impl Flow {
+impl BodyStats {
     /// Why the body ended early, if it did: an HTTP client tells only that it did.
     pub fn fault(&self) -> Option<Error> {
         self.fault.get().cloned()
@@ -45,7 +45,7 @@ impl Flow {
 impl Body {
     /// A body of exactly `size` bytes; the stream must yield them or fail.
     pub fn new(size: u64, stream: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
-        let flow = Arc::new(Flow::default());
+        let flow = Arc::new(BodyStats::default());
         let watched = Arc::clone(&flow);
         let stream = stream.inspect(move |item| match item {
             Ok(chunk) => watched.moved.add(chunk.len() as u64),
@@ -55,7 +55,7 @@ impl Body {
     }
 
     /// The same body, with what passes added to an image's progress.
-    pub fn shown_to(mut self, progress: Arc<Progress>) -> Self {
+    pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
         let show = move |item: &Result<Bytes>| {
             if let Ok(chunk) = item {
                 progress.pushed.add(chunk.len() as u64);
@@ -71,7 +71,7 @@ impl Body {
     }
 
     /// What to watch while it is being sent.
-    pub fn flow(&self) -> Arc<Flow> {
+    pub fn flow(&self) -> Arc<BodyStats> {
         Arc::clone(&self.flow)
     }
 
@@ -137,7 +137,7 @@ pub(crate) fn verified<S: Source>(
     source: Arc<S>,
     repository: Repository,
     blob: Descriptor,
-    meter: Arc<Meter>,
+    meter: Arc<HostContext>,
 ) -> Body {
     let size = blob.size;
     let download = Download {
@@ -149,7 +149,7 @@ pub(crate) fn verified<S: Source>(
         hasher: Sha256::new(),
         stream: None,
         fruitless: 0,
-        pulse: Pulse::default(),
+        pulse: ThroughputGuard::default(),
     };
     let chunks = stream::try_unfold(download, |mut download| async move {
         Ok(download.next().await?.map(|chunk| (chunk, download)))
@@ -161,13 +161,13 @@ struct Download<S> {
     source: Arc<S>,
     repository: Repository,
     blob: Descriptor,
-    meter: Arc<Meter>,
+    meter: Arc<HostContext>,
     offset: u64,
     hasher: Sha256,
     stream: Option<ByteStream>,
     /// Attempts in a row that brought no byte, or so far ended as a trickle.
     fruitless: u32,
-    pulse: Pulse,
+    pulse: ThroughputGuard,
 }
 
 impl<S: Source> Download<S> {
@@ -202,7 +202,7 @@ impl<S: Source> Download<S> {
                 self.stream.insert(opened)
             }
         };
-        let chunk = self.pulse.next(stream, self.meter.patience.stall.read).await;
+        let chunk = self.pulse.next(stream, self.meter.policy.stall.read).await;
         chunk.unwrap_or_else(|| {
             let problem =
                 format!("the connection ended after {} of {} B", self.offset, self.blob.size);
@@ -222,7 +222,7 @@ impl<S: Source> Download<S> {
     /// The error for damage: what was handed on cannot be taken back, so that only a new reading
     /// helps, where one may.
     fn blame(&self, damage: Error) -> Error {
-        match self.source.disavow(&self.blob.digest) {
+        match self.source.report_corrupt(&self.blob.digest) {
             true => Error::new(Kind::Unavailable, "a mirror sent damaged content").because(damage),
             false => damage,
         }
@@ -238,7 +238,7 @@ impl<S: Source> Download<S> {
         if actual != blob.digest {
             return Err(corrupt(format!("blob {} has digest {actual}", blob.digest)));
         }
-        self.meter.patience.earned();
+        self.meter.policy.record_success();
         Ok(())
     }
 }

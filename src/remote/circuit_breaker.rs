@@ -18,7 +18,7 @@ use crate::model::{Error, Kind, Result};
 
 /// When a host counts as down.
 #[derive(Debug, Clone, Copy)]
-pub struct Outage {
+pub struct OutagePolicy {
     /// Failures in a row, at least.
     pub failures: u32,
     /// How long nothing but failures has come, at least.
@@ -27,7 +27,7 @@ pub struct Outage {
     pub probe: Duration,
 }
 
-impl Default for Outage {
+impl Default for OutagePolicy {
     /// Ten failures cannot be one request's, which has six attempts; half a minute is what these
     /// attempts would ride out.
     fn default() -> Self {
@@ -50,7 +50,7 @@ struct Breaker {
 
 impl Breaker {
     /// Whether a request may go; if so while it is open, it is the probe.
-    fn admits(&mut self, outage: &Outage, now: Instant) -> bool {
+    fn admits(&mut self, outage: &OutagePolicy, now: Instant) -> bool {
         match self.probe_at {
             None => true,
             Some(at) if now < at => false,
@@ -67,7 +67,7 @@ impl Breaker {
     }
 
     /// A request that was sent then got no answer, or a 5xx.
-    fn failed(&mut self, outage: &Outage, (sent, now): (Instant, Instant), error: &Error) {
+    fn failed(&mut self, outage: &OutagePolicy, (sent, now): (Instant, Instant), error: &Error) {
         // what was sent before the host last answered says nothing of the time before that
         let sent = self.answered.map_or(sent, |answered| answered.max(sent));
         let since = *self.since.get_or_insert(sent);
@@ -89,7 +89,7 @@ impl Breakers {
     ///
     /// # Errors
     /// [`Kind::Unavailable`], exhausted, when the host is down.
-    pub(crate) fn admit(&self, outage: &Outage, host: &str, subject: &str) -> Result<()> {
+    pub(crate) fn admit(&self, outage: &OutagePolicy, host: &str, subject: &str) -> Result<()> {
         let mut breakers = self.lock();
         let Some(breaker) = breakers.get_mut(host) else { return Ok(()) };
         if breaker.admits(outage, Instant::now()) {
@@ -116,7 +116,7 @@ impl Breakers {
     }
 
     /// A request to this host, sent then, failed like this.
-    pub(crate) fn failed(&self, outage: &Outage, host: &str, sent: Instant, error: &Error) {
+    pub(crate) fn failed(&self, outage: &OutagePolicy, host: &str, sent: Instant, error: &Error) {
         let mut breakers = self.lock();
         let breaker = breakers.entry(host.to_owned()).or_default();
         breaker.failed(outage, (sent, Instant::now()), error);
@@ -132,21 +132,21 @@ mod tests {
     use super::*;
 
     /// What happens at a second.
-    enum At {
+    enum BreakerState {
         /// So many failures of requests sent at that second.
         Failures(u64, u32),
         Success,
         Nothing,
     }
-    use At::{Failures, Nothing, Success};
+    use BreakerState::{Failures, Nothing, Success};
 
     /// The second, what happens then, and whether a request is admitted.
-    type Step = (u64, At, bool);
+    type Transition = (u64, BreakerState, bool);
 
     #[test]
     fn a_host_is_down_when_nothing_but_failures_came_for_long_enough() {
-        let outage = Outage::default();
-        let table: &[(&str, &[Step])] = &[
+        let outage = OutagePolicy::default();
+        let table: &[(&str, &[Transition])] = &[
             ("many failures in a moment", &[(1, Failures(0, 500), true)]),
             ("few failures for long", &[(1, Failures(0, 4), true), (60, Failures(50, 5), true)]),
             ("many for long", &[(1, Failures(0, 9), true), (30, Failures(29, 1), false)]),

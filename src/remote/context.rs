@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{retry::Retry, retry_budget::Patience};
+use super::{retry::Retry, retry_budget::RetryPolicy};
 use crate::model::event::Counter;
 
 /// The traffic of one side.
 #[derive(Debug, Clone, Default)]
-pub struct Meter {
+pub struct HostContext {
     /// Requests sent, every attempt counted.
     pub requests: Arc<Counter>,
     /// Those of them that repeated an earlier one.
@@ -17,42 +17,42 @@ pub struct Meter {
     /// Blob bytes that passed.
     pub bytes: Arc<Counter>,
     /// How long it is put up with that nothing, or nothing good, passes.
-    pub patience: Patience,
+    pub policy: RetryPolicy,
 }
 
-impl Meter {
+impl HostContext {
     /// The same counts, with retries on this host's share of the budget.
     pub fn of(&self, host: &str) -> Self {
-        Self { patience: self.patience.share(host), ..self.clone() }
+        Self { policy: self.policy.share(host), ..self.clone() }
     }
 
     /// How often and how patiently something is tried again.
     pub fn retry(&self) -> Retry {
-        self.patience.retry
+        self.policy.retry
     }
 }
 
 /// The three sides of a run.
 #[derive(Debug, Clone)]
-pub struct Meters {
+pub struct SideContexts {
     /// Sources, their token services and listings.
-    pub source: Arc<Meter>,
+    pub source: Arc<HostContext>,
     /// Destinations' registries.
-    pub destination: Arc<Meter>,
+    pub destination: Arc<HostContext>,
     /// AWS APIs.
-    pub ecr_api: Arc<Meter>,
+    pub ecr_api: Arc<HostContext>,
 }
 
-impl Meters {
+impl SideContexts {
     /// Nothing has passed yet; the three sides share this patience, and what it may cost.
-    pub fn new(patience: &Patience) -> Self {
-        let side = || Arc::new(Meter { patience: patience.clone(), ..Meter::default() });
+    pub fn new(patience: &RetryPolicy) -> Self {
+        let side = || Arc::new(HostContext { policy: patience.clone(), ..HostContext::default() });
         Self { source: side(), destination: side(), ecr_api: side() }
     }
 }
 
-impl Default for Meters {
+impl Default for SideContexts {
     fn default() -> Self {
-        Self::new(&Patience::default())
+        Self::new(&RetryPolicy::default())
     }
 }

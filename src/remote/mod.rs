@@ -20,12 +20,12 @@ use futures::stream::BoxStream;
 use url::Url;
 
 use crate::model::{
-    Change, Descriptor, Digest, Listed, Pointer, RawManifest, Repository, Result, Tag,
+    Descriptor, Digest, Listed, RawManifest, Repository, Result, SettingChange, Tag, TagOrDigest,
 };
 pub use body::Body;
-pub use circuit_breaker::Outage;
-pub use context::{Meter, Meters};
-pub use retry_budget::{Patience, Stall};
+pub use circuit_breaker::OutagePolicy;
+pub use context::{HostContext, SideContexts};
+pub use retry_budget::{RetryPolicy, StallTimeouts};
 
 /// Blob bytes as they come from a registry, neither counted nor verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -55,7 +55,7 @@ pub trait Source: Send + Sync + 'static {
     fn manifest(
         &self,
         repository: &Repository,
-        at: &Pointer,
+        at: &TagOrDigest,
     ) -> impl Future<Output = Result<RawManifest>> + Send;
 
     /// What refers to this manifest: by the referrers API, or by the fallback tag where there is none.
@@ -78,7 +78,7 @@ pub trait Source: Send + Sync + 'static {
 
     /// Takes note that the blob came damaged: whether to read it anew, because it came from
     /// somebody in the registry's place who is not asked for it again.
-    fn disavow(&self, _blob: &Digest) -> bool {
+    fn report_corrupt(&self, _blob: &Digest) -> bool {
         false
     }
 
@@ -142,9 +142,9 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         _repository: &Repository,
         _presence: Presence,
-        _touch: Touch,
-    ) -> impl Future<Output = Result<Settled>> + Send {
-        ready(Ok(Settled::default()))
+        _touch: Apply,
+    ) -> impl Future<Output = Result<Reconciled>> + Send {
+        ready(Ok(Reconciled::default()))
     }
 
     /// Manifests that must really be read, in bulk; those that are not there are left out.
@@ -206,7 +206,7 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-    ) -> impl Future<Output = Result<Session>> + Send;
+    ) -> impl Future<Output = Result<UploadSession>> + Send;
 
     /// Uploads the blob whole. One attempt, as the body cannot be sent again.
     ///
@@ -216,7 +216,7 @@ pub trait Destination: Send + Sync + 'static {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Session,
+        session: UploadSession,
         body: Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -239,25 +239,25 @@ pub enum Presence {
     /// It is not.
     Missing,
     /// It is, with none of the tags that are mirrored to it.
-    Bare,
+    Empty,
     /// It is, with one of them at least.
-    Inhabited,
+    NonEmpty,
 }
 
 /// Whether settings are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touch {
+pub enum Apply {
     /// They are looked at.
-    Look,
+    DryRun,
     /// They are changed.
     Change,
 }
 
 /// What came of settling.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct Reconciled {
     /// What was changed, or would be.
-    pub changes: Vec<Change>,
+    pub changes: Vec<SettingChange>,
     /// What is not as it is written and cannot be changed.
     pub warnings: Vec<String>,
 }
@@ -288,17 +288,17 @@ pub enum Mount {
     /// The blob is in the repository now.
     Mounted,
     /// It is not; upload it here.
-    Session(Session),
+    Session(UploadSession),
 }
 
 /// An open upload session.
 #[derive(Clone)]
-pub struct Session {
+pub struct UploadSession {
     /// Where the blob is to be put; carries state, is never printed.
     pub location: Url,
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for UploadSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Session")
     }

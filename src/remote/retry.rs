@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::Meter;
+use super::HostContext;
 use crate::model::{Error, Result};
 
 /// How often and how patiently.
@@ -40,7 +40,7 @@ impl Retry {
     ///
     /// # Errors
     /// The last attempt's, exhausted.
-    pub async fn run<T, F, Fut>(self, meter: &Meter, mut operation: F) -> Result<T>
+    pub async fn run<T, F, Fut>(self, meter: &HostContext, mut operation: F) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
@@ -49,7 +49,7 @@ impl Retry {
         loop {
             let error = match operation().await {
                 Ok(value) => {
-                    meter.patience.earned();
+                    meter.policy.record_success();
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -63,7 +63,7 @@ impl Retry {
     ///
     /// # Errors
     /// The same error, exhausted, when there is to be no further attempt.
-    pub async fn pause(&self, meter: &Meter, error: Error, attempt: u32) -> Result<()> {
+    pub async fn pause(&self, meter: &HostContext, error: Error, attempt: u32) -> Result<()> {
         sleep(self.grant(meter, error, attempt)?).await;
         Ok(())
     }
@@ -72,9 +72,9 @@ impl Retry {
     ///
     /// # Errors
     /// The same error, exhausted, when there is to be no further attempt.
-    pub fn grant(&self, meter: &Meter, error: Error, attempt: u32) -> Result<Duration> {
+    pub fn grant(&self, meter: &HostContext, error: Error, attempt: u32) -> Result<Duration> {
         let Some(wait) = self.wait(&error, attempt) else { return Err(error.exhausted()) };
-        if !meter.patience.budget.spend() {
+        if !meter.policy.budget.spend() {
             return Err(spent(error));
         }
         tracing::debug!(attempt, ?wait, ?error, "trying again");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     async fn attempts_of(error: Error) -> u32 {
-        let meter = Meter::default();
+        let meter = HostContext::default();
         let mut made = 0;
         let result: Result<()> = Retry::default()
             .run(&meter, || {
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_the_budget_is_spent_an_error_is_final_until_something_succeeds() {
-        let meter = Meter::default();
+        let meter = HostContext::default();
         let attempts = async |error: Option<Error>| {
             let mut made = 0;
             let result = Retry::default().run(&meter, || {

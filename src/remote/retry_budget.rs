@@ -14,28 +14,28 @@ use std::{
 };
 
 use super::{
-    circuit_breaker::{Breakers, Outage},
+    circuit_breaker::{Breakers, OutagePolicy},
     retry::Retry,
 };
 
 /// How long a run puts up with what is not well; clones and shares are one.
 #[derive(Debug, Clone, Default)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// How often something is tried, and how long is waited in between.
     pub retry: Retry,
     /// How long nothing may move.
-    pub stall: Stall,
+    pub stall: StallTimeouts,
     /// When a host counts as down.
-    pub outage: Outage,
+    pub outage: OutagePolicy,
     /// What this one draws on: the share of whoever it was given to.
-    pub(crate) budget: Arc<Budget>,
-    shares: Arc<Shares>,
+    pub(crate) budget: Arc<RetryBudget>,
+    shares: Arc<HostBudgets>,
     pub(crate) breakers: Arc<Breakers>,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// A patience of its own.
-    pub fn new(retry: Retry, stall: Stall, outage: Outage) -> Self {
+    pub fn new(retry: Retry, stall: StallTimeouts, outage: OutagePolicy) -> Self {
         Self { retry, stall, outage, ..Self::default() }
     }
 
@@ -45,7 +45,7 @@ impl Patience {
     }
 
     /// Something succeeded, which pays for later retries.
-    pub fn earned(&self) {
+    pub fn record_success(&self) {
         self.budget.earn();
     }
 }
@@ -53,7 +53,7 @@ impl Patience {
 /// How long nothing may move before it is given up; what moves may take as long as it takes, a
 /// list of tags aside.
 #[derive(Debug, Clone, Copy)]
-pub struct Stall {
+pub struct StallTimeouts {
     /// Until the head of an answer comes.
     pub answer: Duration,
     /// Until a source sends more of what it began to send.
@@ -66,7 +66,7 @@ pub struct Stall {
     pub listing: Duration,
 }
 
-impl Default for Stall {
+impl Default for StallTimeouts {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(60),
@@ -83,10 +83,10 @@ impl Default for Stall {
 /// As many as its configuration names: a registry's CDN, token service and
 /// listing draw on the registry's, because it is its images that they hold up.
 #[derive(Debug, Default)]
-struct Shares(Mutex<HashMap<String, Arc<Budget>>>);
+struct HostBudgets(Mutex<HashMap<String, Arc<RetryBudget>>>);
 
-impl Shares {
-    fn of(&self, host: &str) -> Arc<Budget> {
+impl HostBudgets {
+    fn of(&self, host: &str) -> Arc<RetryBudget> {
         let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(shares.entry(host.to_owned()).or_default())
     }
@@ -107,15 +107,15 @@ const GAIN: u64 = 1;
 /// first attempt. The shape is that of the AWS SDKs and Finagle; the numbers
 /// are larger, because a mirror that gives up has its work done twice.
 #[derive(Debug)]
-pub(crate) struct Budget(AtomicU64);
+pub(crate) struct RetryBudget(AtomicU64);
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self(AtomicU64::new(ALLOWANCE))
     }
 }
 
-impl Budget {
+impl RetryBudget {
     /// Takes a retry out; `false` when there is none left.
     pub(crate) fn spend(&self) -> bool {
         self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(COST)).is_ok()
@@ -135,7 +135,7 @@ mod tests {
 
     /// How many of so many retries are granted, after so many successes each.
     fn granted(retries: usize, successes: usize) -> usize {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         (0..retries)
             .filter(|_| {
                 (0..successes).for_each(|_| budget.earn());
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_host_spends_and_earns_for_itself_alone() {
-        let run = Patience::default();
+        let run = RetryPolicy::default();
         // so many retries and then so many successes at a host, and how many retries were granted
         for (host, retries, successes, expected) in [
             ("dead", 10_000, 0, 500),
@@ -166,14 +166,14 @@ mod tests {
         ] {
             let share = run.clone().share(host);
             let granted = (0..retries).filter(|_| share.budget.spend()).count();
-            (0..successes).for_each(|_| share.earned());
+            (0..successes).for_each(|_| share.record_success());
             assert_eq!(granted, expected, "{host}");
         }
     }
 
     #[test]
     fn successes_are_not_saved_beyond_the_allowance() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         (0..10_000).for_each(|_| budget.earn());
         assert_eq!((0..1_000).filter(|_| budget.spend()).count(), 500);
     }

@@ -14,7 +14,7 @@ const TRICKLE: u64 = 1_024;
 
 /// How fast a blob comes, over all attempts: a trickle would hold for days what others wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct ThroughputGuard {
     came: u64,
     /// Spent waiting for that; while the blob waits for its readers, no time passes.
     waited: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct Pulse {
     pub(crate) trickles: u32,
 }
 
-impl Pulse {
+impl ThroughputGuard {
     /// The next chunk; `None` where the stream ends.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Pulse {
             return Some(Err(stalled("nothing came")));
         };
         let Some(Ok(chunk)) = &next else { return next };
-        let Some(came) = self.felt(chunk.len(), begun.elapsed(), long) else { return next };
+        let Some(came) = self.record(chunk.len(), begun.elapsed(), long) else { return next };
         self.trickles += 1;
         Some(Err(stalled(&format!("no more than {came} B came")).hint(
             "where the line itself is slow, a lower `concurrency` leaves each blob more of it",
@@ -48,7 +48,7 @@ impl Pulse {
 
     /// Takes note of bytes and the wait for them; what came in all, when that was a trickle for
     /// as long as this.
-    fn felt(&mut self, bytes: usize, waited: Duration, long: Duration) -> Option<u64> {
+    fn record(&mut self, bytes: usize, waited: Duration, long: Duration) -> Option<u64> {
         self.came += bytes as u64;
         self.waited += waited;
         if self.waited < long {
@@ -67,9 +67,9 @@ mod tests {
     fn a_trickle_is_what_comes_slowly_for_long_and_nothing_else() {
         let long = Duration::from_secs(30);
         let felt = |beats: &[(usize, u64)]| {
-            let mut pulse = Pulse::default();
+            let mut pulse = ThroughputGuard::default();
             let feel = |(bytes, waited): &(usize, u64)| {
-                pulse.felt(*bytes, Duration::from_secs(*waited), long)
+                pulse.record(*bytes, Duration::from_secs(*waited), long)
             };
             beats.iter().map(feel).collect::<Vec<_>>()
         };

@@ -7,11 +7,13 @@ use crate::{
     layout::Layout,
     model::{Descriptor, Digest, RawManifest, Repository, Result, Tag},
     registry::Registry,
-    remote::{Body, Destination, Mount, Mounting, Mutability, Presence, Session, Settled, Touch},
+    remote::{
+        Apply, Body, Destination, Mount, Mounting, Mutability, Presence, Reconciled, UploadSession,
+    },
 };
 
 /// A destination of each kind.
-pub(crate) enum Target {
+pub(crate) enum AnyDestination {
     /// Amazon ECR.
     Ecr(Box<Ecr>),
     /// Any other registry.
@@ -24,14 +26,14 @@ pub(crate) enum Target {
 macro_rules! either {
     ($self:ident, $destination:ident => $call:expr) => {
         match $self {
-            Target::Ecr($destination) => $call.await,
-            Target::Plain($destination) => $call.await,
-            Target::Layout($destination) => $call.await,
+            AnyDestination::Ecr($destination) => $call.await,
+            AnyDestination::Plain($destination) => $call.await,
+            AnyDestination::Layout($destination) => $call.await,
         }
     };
 }
 
-impl Destination for Target {
+impl Destination for AnyDestination {
     async fn current(
         &self,
         repository: &Repository,
@@ -52,8 +54,8 @@ impl Destination for Target {
         &self,
         repository: &Repository,
         presence: Presence,
-        touch: Touch,
-    ) -> Result<Settled> {
+        touch: Apply,
+    ) -> Result<Reconciled> {
         either!(self, it => it.settle(repository, presence, touch))
     }
 
@@ -106,7 +108,11 @@ impl Destination for Target {
         either!(self, it => it.mount(repository, blob, from))
     }
 
-    async fn open_upload(&self, repository: &Repository, blob: &Descriptor) -> Result<Session> {
+    async fn open_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<UploadSession> {
         either!(self, it => it.open_upload(repository, blob))
     }
 
@@ -114,7 +120,7 @@ impl Destination for Target {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Session,
+        session: UploadSession,
         body: Body,
     ) -> Result<()> {
         either!(self, it => it.push_blob(repository, blob, session, body))

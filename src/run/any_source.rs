@@ -4,20 +4,20 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     layout::Layout,
-    model::{Descriptor, Digest, Pointer, RawManifest, Repository, Result, Tag},
+    model::{Descriptor, Digest, RawManifest, Repository, Result, Tag, TagOrDigest},
     registry::Registry,
     remote::{Allowance, ByteStream, Source},
 };
 
 /// A source of either kind.
-pub(crate) enum Supply {
+pub(crate) enum AnySource {
     /// A registry.
     Registry(Arc<Registry>),
     /// An OCI image layout.
     Layout(Box<Layout>),
 }
 
-impl Source for Supply {
+impl Source for AnySource {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
         match self {
             Self::Registry(it) => it.digests(repository, tags).await,
@@ -32,7 +32,7 @@ impl Source for Supply {
         }
     }
 
-    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+    async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
         match self {
             Self::Registry(it) => it.manifest(repository, at).await,
             Self::Layout(it) => it.manifest(repository, at).await,
@@ -62,10 +62,10 @@ impl Source for Supply {
         }
     }
 
-    fn disavow(&self, blob: &Digest) -> bool {
+    fn report_corrupt(&self, blob: &Digest) -> bool {
         match self {
-            Self::Registry(it) => it.disavow(blob),
-            Self::Layout(it) => it.disavow(blob),
+            Self::Registry(it) => it.report_corrupt(blob),
+            Self::Layout(it) => it.report_corrupt(blob),
         }
     }
 

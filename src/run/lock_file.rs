@@ -22,10 +22,10 @@ use crate::{
 
 /// Images by their reference at the source and, where they were selected, by the selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Lock(BTreeMap<Key, Digest>);
+pub(crate) struct LockFile(BTreeMap<LockedImage, Digest>);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+struct LockedImage {
     source: String,
     select: Option<String>,
 }
@@ -50,11 +50,11 @@ struct Record {
 const HEADER: &str = "# What `ecr-mirror sync --lock` mirrored; `sync --locked` mirrors exactly this.\n\
     version = 1\n";
 
-impl Lock {
+impl LockFile {
     /// Adds an image of the entry. Two places of one image are one line.
     pub(crate) fn add(&mut self, entry: &Entry, source: &str, digest: &Digest) {
         let select = selection_of(entry);
-        self.0.insert(Key { source: source.to_owned(), select }, digest.clone());
+        self.0.insert(LockedImage { source: source.to_owned(), select }, digest.clone());
     }
 
     /// Writes the file; the same lock gives the same bytes.
@@ -63,7 +63,7 @@ impl Lock {
     /// The writer's.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(HEADER.as_bytes())?;
-        for (Key { source, select }, digest) in &self.0 {
+        for (LockedImage { source, select }, digest) in &self.0 {
             writeln!(out, "\n[[image]]\nsource = {}", quoted(source))?;
             writeln!(out, "digest = {}", quoted(digest.as_str()))?;
             if let Some(select) = select {
@@ -93,8 +93,9 @@ impl Lock {
             let message = format!("is of version {}, 1 can be read", written.version);
             return Err(wrong().because(Error::new(Kind::Configuration, message)));
         }
-        let key =
-            |record: Record| (Key { source: record.source, select: record.select }, record.digest);
+        let key = |record: Record| {
+            (LockedImage { source: record.source, select: record.select }, record.digest)
+        };
         Ok(Self(written.image.into_iter().map(key).collect()))
     }
 
@@ -130,7 +131,7 @@ impl Lock {
             Tags::Exact(tags) => {
                 let image = |tag: &Tag| {
                     let source = format!("{repository}:{tag}");
-                    let digest = self.0.get(&Key { source: source.clone(), select: None });
+                    let digest = self.0.get(&LockedImage { source: source.clone(), select: None });
                     pinned(tag, digest.ok_or_else(|| absent(&format!("`{source}`")))?)
                 };
                 tags.iter().map(image).collect()
@@ -187,8 +188,8 @@ mod tests {
         Digest::of(of.as_bytes())
     }
 
-    fn lock(config: &Config) -> Lock {
-        let mut lock = Lock::default();
+    fn lock(config: &Config) -> LockFile {
+        let mut lock = LockFile::default();
         let [exact, selected] = &config.entries[..] else { panic!("two entries") };
         lock.add(selected, "docker.io/library/nginx:1.27-alpine", &digest("b"));
         lock.add(exact, "docker.io/library/nginx:1.27", &digest("a"));
@@ -204,7 +205,7 @@ mod tests {
         let mut text = Vec::new();
         lock.write(&mut text).unwrap();
         fs::write(&path, &text).unwrap();
-        let read = Lock::read(&path).unwrap();
+        let read = LockFile::read(&path).unwrap();
         assert_eq!(read, lock);
         let mut again = Vec::new();
         read.write(&mut again).unwrap();
@@ -260,12 +261,12 @@ mod tests {
     fn what_is_no_lock_file_is_a_wrong_command_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mirror.lock");
-        assert_eq!(Lock::read(&path).unwrap_err().kind(), Kind::Configuration);
+        assert_eq!(LockFile::read(&path).unwrap_err().kind(), Kind::Configuration);
         for text in
             ["", "version = 2", "version = 1\n[[image]]\nsource = \"x\"", "version = 1\nx = 1", "{"]
         {
             fs::write(&path, text).unwrap();
-            let error = Lock::read(&path).unwrap_err();
+            let error = LockFile::read(&path).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration, "{text}");
             assert!(error.to_string().ends_with("mirror.lock` is not a lock file"), "{error}");
         }

@@ -5,27 +5,31 @@ use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::Mutex;
 
-use super::{any_destination::Target, any_source::Supply};
+use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{self, Config},
     ecr::{
-        self, Ecr, Identity, Sessions, Wire,
+        self, AwsSessions, DataPlane, Ecr, Identity,
         api::Api,
         listing,
         secrets::{self, UserPassword},
     },
-    engine::{End, Sides},
+    engine::{Endpoint, Endpoints},
     layout::Layout,
-    model::{Digest, EcrHost, Error, Host, Image, Kind, Repository, Result, Site, Tag, TagQuery},
-    registry::{Certificate, Credentials, Reach, Registry, Scheme, Settings, Transport},
-    remote::{Meters, Pages, Patience, Source},
+    model::{
+        Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result, Tag, TagQuery,
+    },
+    registry::{
+        Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
+    },
+    remote::{Pages, RetryPolicy, SideContexts, Source},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
 
 /// What a run reaches its registries through, and what it costs.
-pub struct World {
+pub struct Registries {
     transport: Transport,
-    sessions: Sessions,
+    sessions: AwsSessions,
     /// The one this world started, and ends.
     sandbox: Option<Sandbox>,
     /// Blob transfers at once: a registry that is not limited otherwise takes as many.
@@ -33,17 +37,17 @@ pub struct World {
     /// The sources opened so far, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// What passes is counted here.
-    pub(crate) meters: Meters,
+    pub(crate) meters: SideContexts,
 }
 
 /// A source as it is read before its images are known.
-pub(crate) struct Reading {
+pub(crate) struct ListableSource {
     registry: Arc<Registry>,
     /// Where it is ECR: its own API, which also tells push times, and the registry's account.
     ecr: Option<(Arc<Api>, String)>,
 }
 
-impl Reading {
+impl ListableSource {
     /// Every tag of the repository, page by page.
     pub(crate) fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
         match &self.ecr {
@@ -65,15 +69,15 @@ impl Reading {
     }
 }
 
-impl World {
+impl Registries {
     /// The real one, or the embedded one with its state in `directory`.
     ///
     /// # Errors
     /// When the sandbox cannot be started, or no connection can be made at all.
     pub async fn open(directory: Option<&Path>, transfers: usize) -> Result<Self> {
-        let patience = Patience::default();
+        let patience = RetryPolicy::default();
         let Some(directory) = directory else {
-            return Ok(Self::over(Transport::new(Reach::Direct), transfers, &patience));
+            return Ok(Self::over(Transport::new(Network::Direct), transfers, &patience));
         };
         let sandbox = start(directory).await?;
         let world = Self::at(sandbox.address(), transfers)?;
@@ -85,14 +89,14 @@ impl World {
     /// # Errors
     /// When no connection can be made at all.
     pub fn at(sandbox: SocketAddr, transfers: usize) -> Result<Self> {
-        let transport = Transport::new(Reach::Sandbox(sandbox));
-        Ok(Self::over(transport, transfers, &Patience::default()))
+        let transport = Transport::new(Network::Sandbox(sandbox));
+        Ok(Self::over(transport, transfers, &RetryPolicy::default()))
     }
 
     /// The one that these connections reach, put up with for so long.
-    pub fn over(transport: Transport, transfers: usize, patience: &Patience) -> Self {
-        let meters = Meters::new(patience);
-        let sessions = Sessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
+    pub fn over(transport: Transport, transfers: usize, patience: &RetryPolicy) -> Self {
+        let meters = SideContexts::new(patience);
+        let sessions = AwsSessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
         let sources = Mutex::default();
         Self { transport, sessions, sandbox: None, transfers, sources, meters }
     }
@@ -111,7 +115,7 @@ impl World {
     pub(crate) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
         let sources = images.iter().map(|image| &image.origin.site);
         let sites = sources.chain(config.destinations.iter().map(|to| &to.registry));
-        let hosts = sites.filter_map(Site::host);
+        let hosts = sites.filter_map(Location::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
         limits.fold(self.transfers, usize::min)
     }
@@ -124,10 +128,10 @@ impl World {
         &self,
         config: &Config,
         images: &[Image],
-    ) -> Result<Sides<Supply, Target>> {
+    ) -> Result<Endpoints<AnySource, AnyDestination>> {
         let mut sources = HashMap::new();
         if images.is_empty() {
-            return Ok(Sides { sources, destinations: Vec::new() });
+            return Ok(Endpoints { sources, destinations: Vec::new() });
         }
         for image in images {
             let site = &image.origin.site;
@@ -140,16 +144,16 @@ impl World {
         }
         let mut destinations = Vec::new();
         for destination in &config.destinations {
-            destinations.push(Arc::new(End {
+            destinations.push(Arc::new(Endpoint {
                 site: destination.registry.clone(),
                 destination: self.destination(config, destination).await?,
             }));
         }
-        Ok(Sides { sources, destinations })
+        Ok(Endpoints { sources, destinations })
     }
 
     /// How the registry is reached, and those that are asked in its place.
-    async fn settings(&self, config: &Config, host: &Host) -> Result<Settings> {
+    async fn settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let mut settings = self.settings_alone(config, host).await?;
         for mirror in config.registries.get(host).map_or(&[][..], |written| &written.mirrors) {
             let own = self.settings_alone(config, mirror).await?;
@@ -158,16 +162,16 @@ impl World {
         Ok(settings)
     }
 
-    async fn settings_alone(&self, config: &Config, host: &Host) -> Result<Settings> {
+    async fn settings_alone(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let written = config.registries.get(host);
         let mut settings = settings(written, self.transfers)?;
         settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
             None => Credentials::Docker,
-            Some(config::Credentials::Written(login)) => Credentials::Basic {
+            Some(config::CredentialSource::Written(login)) => Credentials::Basic {
                 username: login.username.clone(),
                 password: login.password.clone(),
             },
-            Some(config::Credentials::Secret(arn)) => {
+            Some(config::CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
                 let UserPassword { username, password } = secrets::read(&session, arn).await?;
                 Credentials::Basic { username, password }
@@ -180,7 +184,7 @@ impl World {
     ///
     /// # Errors
     /// [`Kind::Configuration`] when its settings cannot be used.
-    pub(crate) async fn reading(&self, config: &Config, host: &Host) -> Result<Reading> {
+    pub(crate) async fn reading(&self, config: &Config, host: &Host) -> Result<ListableSource> {
         let registry = self.source(config, host).await?;
         let ecr = match EcrHost::parse(host) {
             Some(ecr) => {
@@ -189,15 +193,15 @@ impl World {
             }
             None => None,
         };
-        Ok(Reading { registry, ecr })
+        Ok(ListableSource { registry, ecr })
     }
 
-    async fn supply(&self, config: &Config, site: &Site) -> Result<Supply> {
+    async fn supply(&self, config: &Config, site: &Location) -> Result<AnySource> {
         Ok(match site {
-            Site::Registry(host) => Supply::Registry(self.source(config, host).await?),
-            Site::Layout { directory, naming } => {
+            Location::Registry(host) => AnySource::Registry(self.source(config, host).await?),
+            Location::Layout { directory, naming } => {
                 let meter = Arc::clone(&self.meters.source);
-                Supply::Layout(Box::new(Layout::new(directory, *naming, meter)))
+                AnySource::Layout(Box::new(Layout::new(directory, *naming, meter)))
             }
         })
     }
@@ -221,9 +225,9 @@ impl World {
     /// Who writes to this destination, whose host is this one.
     pub(crate) async fn session(
         &self,
-        destination: &config::Destination,
+        destination: &config::DestinationConfig,
         host: &Host,
-    ) -> Arc<ecr::Session> {
+    ) -> Arc<ecr::AwsSession> {
         let aws = destination.aws.clone();
         let identity = Identity {
             profile: aws.profile,
@@ -238,21 +242,27 @@ impl World {
     async fn destination(
         &self,
         config: &Config,
-        destination: &config::Destination,
-    ) -> Result<Target> {
+        destination: &config::DestinationConfig,
+    ) -> Result<AnyDestination> {
         let meter = Arc::clone(&self.meters.destination);
         let host = match &destination.registry {
-            Site::Registry(host) => host.clone(),
-            Site::Layout { directory, naming } => {
-                return Ok(Target::Layout(Box::new(Layout::new(directory, *naming, meter))));
+            Location::Registry(host) => host.clone(),
+            Location::Layout { directory, naming } => {
+                return Ok(AnyDestination::Layout(Box::new(Layout::new(
+                    directory, *naming, meter,
+                ))));
             }
         };
         if destination.is_ecr() {
-            return self.ecr(config, destination, &host).await.map(Box::new).map(Target::Ecr);
+            return self
+                .ecr(config, destination, &host)
+                .await
+                .map(Box::new)
+                .map(AnyDestination::Ecr);
         }
         let settings = self.settings(config, &host).await?;
         let plain = Registry::new(host, settings, &self.transport, meter);
-        plain.map(Box::new).map(Target::Plain)
+        plain.map(Box::new).map(AnyDestination::Plain)
     }
 
     /// This destination, which is ECR at this host.
@@ -262,12 +272,12 @@ impl World {
     pub(crate) async fn ecr(
         &self,
         config: &Config,
-        destination: &config::Destination,
+        destination: &config::DestinationConfig,
         host: &Host,
     ) -> Result<Ecr> {
         let settings = self.settings(config, host).await?;
         let meter = Arc::clone(&self.meters.destination);
-        let wire = Wire { settings, transport: self.transport.clone(), meter };
+        let wire = DataPlane { settings, transport: self.transport.clone(), meter };
         let written = (destination.repositories.clone(), destination.account.clone());
         Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))
     }
@@ -289,13 +299,16 @@ async fn start(directory: &Path) -> Result<Sandbox> {
 }
 
 /// How the configuration wants a registry to be reached; credentials are another question.
-fn settings(written: Option<&config::Registry>, transfers: usize) -> Result<Settings> {
-    let usual = Settings::default();
+fn settings(
+    written: Option<&config::RegistryConfig>,
+    transfers: usize,
+) -> Result<ConnectionSettings> {
+    let usual = ConnectionSettings::default();
     let connections = transfers.max(usual.max_connections);
     let Some(written) = written else {
-        return Ok(Settings { max_connections: connections, ..usual });
+        return Ok(ConnectionSettings { max_connections: connections, ..usual });
     };
-    Ok(Settings {
+    Ok(ConnectionSettings {
         auth_host: written.auth_host.clone(),
         certificate: written.ca.as_deref().map(Certificate::from_pem).transpose()?,
         scheme: match written.plain_http {

@@ -12,14 +12,14 @@ use std::{
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::registries::{Reading, World};
+use super::registries::{ListableSource, Registries};
 use crate::{
-    config::{CachedPlace, Config, Entry, Tags, between_listed},
+    config::{CacheTarget, Config, Entry, Tags, between_listed},
     model::{
-        DestinationId, Error, Host, Image, Kind, Listed, Pointer, Repository, Result, Tag,
+        DestinationId, Error, Host, Image, Kind, Listed, Repository, Result, Tag, TagOrDigest,
         event::{Event, Observer},
         outcome::{Outcome, Row},
-        select::{Left, Selected, Selector, Taken},
+        select::{Selected, Selector, SkippedTag, TagSelection},
     },
 };
 
@@ -28,18 +28,18 @@ const AT_ONCE: usize = 8;
 
 /// What an entry, or a tag of it, comes to.
 #[derive(Debug)]
-pub(crate) enum Item<'a> {
+pub(crate) enum SelectedItem<'a> {
     /// An image.
-    Image(Chosen<'a>),
+    Image(MirrorItem<'a>),
     /// A reference that ECR caches.
-    Cached(Cached<'a>),
+    Cached(CacheItem<'a>),
     /// What the report says instead of either.
     Rows(Vec<Row>),
 }
 
 /// An image, and what it was before its digest was known.
 #[derive(Debug)]
-pub(crate) struct Chosen<'a> {
+pub(crate) struct MirrorItem<'a> {
     /// The entry that chose it.
     pub(crate) entry: &'a Entry,
     /// Its reference at the source.
@@ -50,18 +50,18 @@ pub(crate) struct Chosen<'a> {
 
 /// A reference that ECR caches, at one destination.
 #[derive(Debug)]
-pub(crate) struct Cached<'a> {
+pub(crate) struct CacheItem<'a> {
     /// The entry that chose it.
     pub(crate) entry: &'a Entry,
     /// Its reference at the source.
     pub(crate) source: String,
     /// Where it is cached.
-    pub(crate) place: &'a CachedPlace,
+    pub(crate) place: &'a CacheTarget,
     /// The tag, or the pinned digest.
-    pub(crate) at: Pointer,
+    pub(crate) at: TagOrDigest,
 }
 
-impl Cached<'_> {
+impl CacheItem<'_> {
     /// The reference to pull it from.
     pub(crate) fn reference(&self, config: &Config) -> String {
         let site = &config.destination(self.place.destination).registry;
@@ -71,8 +71,8 @@ impl Cached<'_> {
     /// Its row, before anything became of it.
     pub(crate) fn row(&self, config: &Config) -> Row {
         let source_digest = match &self.at {
-            Pointer::Digest(digest) => Some(digest.clone()),
-            Pointer::Tag(_) => None,
+            TagOrDigest::Digest(digest) => Some(digest.clone()),
+            TagOrDigest::Tag(_) => None,
         };
         let row = row(&self.entry.name, self.source.clone(), self.reference(config));
         Row { source_digest, ..row }
@@ -85,12 +85,12 @@ impl Cached<'_> {
 /// # Errors
 /// [`Kind::Configuration`] when a registry's settings cannot be used.
 pub(crate) async fn expand<'a>(
-    world: &World,
+    world: &Registries,
     config: &Config,
     entries: &[&'a Entry],
     observer: &dyn Observer,
-) -> Result<Vec<Item<'a>>> {
-    let mut readings: HashMap<&Host, Reading> = HashMap::new();
+) -> Result<Vec<SelectedItem<'a>>> {
+    let mut readings: HashMap<&Host, ListableSource> = HashMap::new();
     for entry in entries.iter().filter(|entry| known(entry).is_none()) {
         if !readings.contains_key(&entry.host) {
             readings.insert(&entry.host, world.reading(config, &entry.host).await?);
@@ -109,20 +109,20 @@ pub(crate) async fn expand<'a>(
         };
         match tags {
             Ok(tags) => items.extend(asked(config, entry, &readings[&entry.host], &tags).await),
-            Err(error) => items.push(Item::Rows(failed(rows(config, entry), &error))),
+            Err(error) => items.push(SelectedItem::Rows(failed(rows(config, entry), &error))),
         }
     }
-    Ok(apart(config, items))
+    Ok(reject_collisions(config, items))
 }
 
 /// What these entries come to, where no registry has to be asked for it.
-pub(crate) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<Item<'a>>> {
+pub(crate) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<SelectedItem<'a>>> {
     let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| known(entry)).collect();
     Some(items?.into_iter().flatten().collect())
 }
 
 /// What an entry comes to; `None` where a registry has to be asked for it.
-fn known(entry: &Entry) -> Option<Vec<Item<'_>>> {
+fn known(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
     let (pulls, images) = (entry.pulls()?, entry.images()?);
     // one for each tag, or none where the entry is not mirrored anywhere
     let mut images = images.into_iter();
@@ -130,13 +130,14 @@ fn known(entry: &Entry) -> Option<Vec<Item<'_>>> {
 }
 
 /// What a tag or digest of an entry comes to: the image it is mirrored as, then where it is cached.
-fn items(entry: &Entry, at: Pointer, image: Option<Image>) -> Vec<Item<'_>> {
+fn items(entry: &Entry, at: TagOrDigest, image: Option<Image>) -> Vec<SelectedItem<'_>> {
     let source = format!("{}/{}{at}", entry.host, entry.repository);
     let cached = entry.cached.iter().map(|place| {
         let (source, at) = (source.clone(), at.clone());
-        Item::Cached(Cached { entry, source, place, at })
+        SelectedItem::Cached(CacheItem { entry, source, place, at })
     });
-    let image = image.map(|image| Item::Image(Chosen { entry, source: source.clone(), image }));
+    let image =
+        image.map(|image| SelectedItem::Image(MirrorItem { entry, source: source.clone(), image }));
     image.into_iter().chain(cached).collect()
 }
 
@@ -152,7 +153,7 @@ pub(crate) fn not_begun(config: &Config, image: &Image) -> Vec<Row> {
 
 /// The tags that each entry with a selection takes, by its place; repositories are listed once.
 async fn select(
-    readings: &HashMap<&Host, Reading>,
+    readings: &HashMap<&Host, ListableSource>,
     entries: &[&Entry],
     observer: &dyn Observer,
 ) -> HashMap<usize, Result<Vec<Tag>>> {
@@ -168,7 +169,7 @@ async fn select(
     // boxed one by one: the compiler does not see through a closure over borrowed names
     let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
     for ((host, repository), selectors) in repositories {
-        let listing = Listing { host, repository, reading: &readings[host] };
+        let listing = TagListing { host, repository, reading: &readings[host] };
         listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
     }
     let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
@@ -176,13 +177,13 @@ async fn select(
 }
 
 /// One repository whose tags are listed.
-struct Listing<'a> {
+struct TagListing<'a> {
     host: &'a Host,
     repository: &'a Repository,
-    reading: &'a Reading,
+    reading: &'a ListableSource,
 }
 
-impl Listing<'_> {
+impl TagListing<'_> {
     /// Lets every selector see every tag once.
     async fn choose(
         &self,
@@ -229,7 +230,7 @@ impl Listing<'_> {
         observer: &dyn Observer,
     ) -> Vec<Tag> {
         for tag in &selected.surplus {
-            self.tell_left(tag, &Left::Surplus(selected.taken.len()));
+            self.tell_left(tag, &SkippedTag::Surplus(selected.taken.len()));
         }
         if selected.untold > 0 {
             let text = format!(
@@ -239,7 +240,7 @@ impl Listing<'_> {
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
         let take = |listed: Listed| {
-            tracing::info!("{self}:{} is taken: {}", listed.tag, Taken(selection, &listed));
+            tracing::info!("{self}:{} is taken: {}", listed.tag, TagSelection(selection, &listed));
             if let Some(digest) = listed.digest {
                 self.reading.remember(self.repository, listed.tag.clone(), digest);
             }
@@ -248,12 +249,12 @@ impl Listing<'_> {
         selected.taken.into_iter().map(take).collect()
     }
 
-    fn tell_left(&self, tag: &Tag, left: &Left) {
+    fn tell_left(&self, tag: &Tag, left: &SkippedTag) {
         tracing::info!("{self}:{tag} is left: {left}");
     }
 }
 
-impl std::fmt::Display for Listing<'_> {
+impl std::fmt::Display for TagListing<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.host, self.repository)
     }
@@ -263,12 +264,12 @@ impl std::fmt::Display for Listing<'_> {
 async fn asked<'a>(
     config: &Config,
     entry: &'a Entry,
-    reading: &Reading,
+    reading: &ListableSource,
     tags: &[Tag],
-) -> Vec<Item<'a>> {
-    let mut all: Vec<BoxFuture<'_, Vec<Item<'a>>>> = Vec::new();
+) -> Vec<SelectedItem<'a>> {
+    let mut all: Vec<BoxFuture<'_, Vec<SelectedItem<'a>>>> = Vec::new();
     for tag in tags {
-        let at = Pointer::Tag(tag.clone());
+        let at = TagOrDigest::Tag(tag.clone());
         let one = async move {
             if entry.places.is_empty() {
                 return items(entry, at, None);
@@ -279,7 +280,7 @@ async fn asked<'a>(
                     let source = format!("{}/{}:{tag}", entry.host, entry.repository);
                     let rows = mirrored_rows(config, entry);
                     let rows = rows.map(|row| Row { source: source.clone(), ..row }).collect();
-                    let mut all = vec![Item::Rows(failed(rows, &error))];
+                    let mut all = vec![SelectedItem::Rows(failed(rows, &error))];
                     all.extend(items(entry, at, None));
                     all
                 }
@@ -291,7 +292,7 @@ async fn asked<'a>(
 }
 
 /// The image of a tag; it is pinned to the digest that its tag at the destination names.
-async fn image(entry: &Entry, reading: &Reading, tag: &Tag) -> Result<Image> {
+async fn image(entry: &Entry, reading: &ListableSource, tag: &Tag) -> Result<Image> {
     let digest = match entry.retag.needs_digest() {
         true => Some(reading.resolve(&entry.repository, tag).await?),
         false => None,
@@ -304,21 +305,21 @@ async fn image(entry: &Entry, reading: &Reading, tag: &Tag) -> Result<Image> {
 }
 
 /// The images without those that write what another one writes: these fail, all of them.
-fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
-    let images: Vec<&Image> = items.iter().filter_map(Item::image).collect();
+fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<SelectedItem<'a>> {
+    let images: Vec<&Image> = items.iter().filter_map(SelectedItem::image).collect();
     let wrong = between_listed(config, &images);
     let mut at = 0;
     let check = |item| match item {
-        Item::Image(chosen) => {
+        SelectedItem::Image(chosen) => {
             let problem = wrong.get(&at);
             at += 1;
             match problem {
-                None => Item::Image(chosen),
+                None => SelectedItem::Image(chosen),
                 Some(problem) => {
                     let error = Error::new(Kind::Configuration, problem.clone())
                         .hint("give one of them another `repository` or `retag`");
                     let rows = rows_of_image(config, &chosen.image, &chosen.source);
-                    Item::Rows(failed(rows, &error))
+                    SelectedItem::Rows(failed(rows, &error))
                 }
             }
         }
@@ -327,7 +328,7 @@ fn apart<'a>(config: &Config, items: Vec<Item<'a>>) -> Vec<Item<'a>> {
     items.into_iter().map(check).collect()
 }
 
-impl Item<'_> {
+impl SelectedItem<'_> {
     fn image(&self) -> Option<&Image> {
         match self {
             Self::Image(chosen) => Some(&chosen.image),
@@ -337,11 +338,11 @@ impl Item<'_> {
 }
 
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
-    rows.into_iter().map(|row| told(Row { outcome: Outcome::Failed, ..row }, error)).collect()
+    rows.into_iter().map(|row| with_error(Row { outcome: Outcome::Failed, ..row }, error)).collect()
 }
 
 /// The row with what went wrong.
-pub(crate) fn told(row: Row, error: &Error) -> Row {
+pub(crate) fn with_error(row: Row, error: &Error) -> Row {
     let hint = error.remedy().map(ToOwned::to_owned);
     Row { error: Some(error.chain().join(": ")), hint, ..row }
 }
@@ -365,7 +366,7 @@ fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Rep
 fn rows_of_image(config: &Config, image: &Image, source: &str) -> Vec<Row> {
     let row = |target: &crate::model::Target| {
         let site = &config.destination(target.destination).registry;
-        let destination = site.reference(&target.repository, &Pointer::Tag(target.tag.clone()));
+        let destination = site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone()));
         row(&image.name, source.to_owned(), destination)
     };
     image.targets.iter().map(row).collect()

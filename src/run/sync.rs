@@ -10,20 +10,20 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    lock_file::Lock,
-    registries::World,
-    select_images::{self, Cached, Item},
+    lock_file::LockFile,
+    registries::Registries,
+    select_images::{self, CacheItem, SelectedItem},
     warm::Warming,
 };
 use crate::{
     config::{Config, Entry},
-    engine::{Intent, Mirror, Options, Shutdown, Summary},
+    engine::{Mirror, Mode, Options, Shutdown, Summary},
     model::{
         Image, Result,
         event::Observer,
         outcome::{self, Bytes, Interrupt, Outcome, Report, Requests, Row, Totals},
     },
-    remote::Meters,
+    remote::SideContexts,
 };
 
 /// What a run is to do.
@@ -57,7 +57,7 @@ impl<'a> Wanted<'a> {
     pub(crate) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
         let entries = config.only(only)?;
         Ok(match locked {
-            Some(path) => Self::Images(Lock::read(path)?.images(config, &entries)?),
+            Some(path) => Self::Images(LockFile::read(path)?.images(config, &entries)?),
             None => Self::Entries(entries),
         })
     }
@@ -68,7 +68,7 @@ impl<'a> Wanted<'a> {
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
 pub async fn carry_out(
-    world: &World,
+    world: &Registries,
     work: Work<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
@@ -78,15 +78,15 @@ pub async fn carry_out(
 
 /// The same, with the content of everything that is now mirrored.
 pub(crate) async fn carry_out_locking(
-    world: &World,
+    world: &Registries,
     work: Work<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
-) -> Result<(Report, Lock)> {
+) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let Work { config, wanted, options } = work;
-    let Framed { images, cached, frame } = match wanted {
-        Wanted::Images(images) => Framed { images, ..Framed::default() },
+    let ReportItems { images, cached, frame } = match wanted {
+        Wanted::Images(images) => ReportItems { images, ..ReportItems::default() },
         Wanted::Entries(entries) => {
             let items = tokio::select! {
                 biased;
@@ -94,10 +94,10 @@ pub(crate) async fn carry_out_locking(
                 items = select_images::expand(world, config, &entries, &*observer).boxed() => items?,
                 () = shutdown.stopping() => entries
                     .iter()
-                    .map(|entry| Item::Rows(select_images::not_started(config, entry)))
+                    .map(|entry| SelectedItem::Rows(select_images::not_started(config, entry)))
                     .collect(),
             };
-            Framed::around(items)
+            ReportItems::split(items)
         }
     };
     let options = Options { transfers: world.transfers(config, &images), ..options };
@@ -122,7 +122,7 @@ pub(crate) async fn carry_out_locking(
             (Summary::of_nothing(rows.collect()), warmed.collect())
         }
     };
-    let (rows, lock) = frame.fill(std::mem::take(&mut summary.rows), warmed);
+    let (rows, lock) = frame.merge(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let interrupt = shutdown.interrupt();
     Ok((report(summary, meters, options.intent, (started, clock.elapsed()), interrupt), lock))
@@ -131,8 +131,8 @@ pub(crate) async fn carry_out_locking(
 /// The report of a run that began then, took so long, and may have been told to end.
 fn report(
     summary: Summary,
-    meters: &Meters,
-    intent: Intent,
+    meters: &SideContexts,
+    intent: Mode,
     (started, took): (SystemTime, Duration),
     interrupt: Option<Interrupt>,
 ) -> Report {
@@ -154,15 +154,15 @@ fn report(
 
 /// What the entries came to: what is mirrored, what is warmed, and how their rows come together.
 #[derive(Default)]
-struct Framed<'a> {
+struct ReportItems<'a> {
     images: Vec<Image>,
-    cached: Vec<Cached<'a>>,
-    frame: Frame<'a>,
+    cached: Vec<CacheItem<'a>>,
+    frame: ReportOrder<'a>,
 }
 
 /// The report around the rows of the run: what failed before it stands where it belongs.
 #[derive(Default)]
-struct Frame<'a>(Vec<Slot<'a>>);
+struct ReportOrder<'a>(Vec<Slot<'a>>);
 
 enum Slot<'a> {
     /// Rows of the run: so many, of this image of an entry.
@@ -176,17 +176,17 @@ enum Slot<'a> {
     Rows(Vec<Row>),
 }
 
-impl<'a> Framed<'a> {
-    fn around(items: Vec<Item<'a>>) -> Self {
+impl<'a> ReportItems<'a> {
+    fn split(items: Vec<SelectedItem<'a>>) -> Self {
         let mut framed = Self::default();
         for item in items {
             framed.frame.0.push(match item {
-                Item::Rows(rows) => Slot::Rows(rows),
-                Item::Cached(cached) => {
+                SelectedItem::Rows(rows) => Slot::Rows(rows),
+                SelectedItem::Cached(cached) => {
                     framed.cached.push(cached);
                     Slot::Warmed
                 }
-                Item::Image(chosen) => {
+                SelectedItem::Image(chosen) => {
                     let rows = chosen.image.targets.len();
                     framed.images.push(chosen.image);
                     Slot::Run { rows, entry: chosen.entry, source: chosen.source }
@@ -197,10 +197,10 @@ impl<'a> Framed<'a> {
     }
 }
 
-impl Frame<'_> {
+impl ReportOrder<'_> {
     /// All rows, and the content of those that are now mirrored.
-    fn fill(self, rows: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, Lock) {
-        let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), Lock::default());
+    fn merge(self, rows: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
+        let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), LockFile::default());
         let mut warmed = warmed.into_iter();
         for slot in self.0 {
             match slot {
@@ -224,22 +224,23 @@ impl Frame<'_> {
 }
 
 /// What passed, or in a plan, what would.
-fn bytes(summary: &Summary, meters: &Meters, intent: Intent) -> Bytes {
+fn bytes(summary: &Summary, meters: &SideContexts, intent: Mode) -> Bytes {
     match intent {
-        Intent::Mirror => Bytes {
+        Mode::Mirror => Bytes {
             from_source: Some(meters.source.bytes.value()),
             to_destination: Some(meters.destination.bytes.value()),
         },
-        Intent::Plan | Intent::PlanWithoutPulls => Bytes {
+        Mode::Plan | Mode::PlanWithoutPulls => Bytes {
             from_source: summary.bytes_to_read,
             to_destination: summary.rows.iter().map(|row| row.bytes_pushed).sum(),
         },
     }
 }
 
-fn requests(meters: &Meters) -> Requests {
+fn requests(meters: &SideContexts) -> Requests {
     let sides = [&meters.source, &meters.destination, &meters.ecr_api];
-    let all = |count: fn(&crate::remote::Meter) -> u64| sides.iter().map(|side| count(side)).sum();
+    let all =
+        |count: fn(&crate::remote::HostContext) -> u64| sides.iter().map(|side| count(side)).sum();
     Requests {
         source: meters.source.requests.value(),
         destination: meters.destination.requests.value(),

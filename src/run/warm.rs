@@ -8,19 +8,19 @@ use std::{collections::HashMap, sync::Arc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use super::{
-    registries::World,
-    select_images::{Cached, told},
+    registries::Registries,
+    select_images::{CacheItem, with_error},
 };
 use crate::{
     config::Config,
     ecr::Ecr,
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::{
         DestinationId, Error, Kind, Result,
         event::{Event, Observer},
         outcome::{Outcome, Row},
     },
-    pull_through::warm::{Pull, Waits, Warmed, Warmer},
+    pull_through::warm::{Pull, WaitPolicy, Warmed, Warmer},
 };
 
 /// References that are warmed at once.
@@ -31,7 +31,7 @@ pub(crate) struct Warming<'a> {
     config: &'a Config,
     /// The registries with a cache; none in a plan, which asks them nothing.
     caches: HashMap<DestinationId, Ecr>,
-    intent: Intent,
+    intent: Mode,
     observer: Arc<dyn Observer>,
     shutdown: &'a Shutdown,
 }
@@ -42,16 +42,16 @@ impl<'a> Warming<'a> {
     /// # Errors
     /// [`Kind::Configuration`] when a destination's settings cannot be used.
     pub(crate) async fn open(
-        world: &World,
-        (config, cached): (&'a Config, &[Cached<'_>]),
-        intent: Intent,
+        world: &Registries,
+        (config, cached): (&'a Config, &[CacheItem<'_>]),
+        intent: Mode,
         observer: Arc<dyn Observer>,
         shutdown: &'a Shutdown,
     ) -> Result<Self> {
         let mut caches = HashMap::new();
         for id in cached.iter().map(|it| it.place.destination) {
             let destination = config.destination(id);
-            if let (Intent::Mirror, Some(host), false) =
+            if let (Mode::Mirror, Some(host), false) =
                 (intent, destination.registry.host(), caches.contains_key(&id))
             {
                 caches.insert(id, world.ecr(config, destination, host).await?);
@@ -61,7 +61,7 @@ impl<'a> Warming<'a> {
     }
 
     /// A row for each reference, in their order.
-    pub(crate) async fn run(&self, cached: &[Cached<'_>]) -> Vec<Row> {
+    pub(crate) async fn run(&self, cached: &[CacheItem<'_>]) -> Vec<Row> {
         if !cached.is_empty() {
             self.observer.observe(&Event::Started { rows: cached.len() });
         }
@@ -75,12 +75,12 @@ impl<'a> Warming<'a> {
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    async fn one(&self, cached: &Cached<'_>) -> Row {
+    async fn one(&self, cached: &CacheItem<'_>) -> Row {
         let row = cached.row(self.config);
         if self.shutdown.stopping().now_or_never().is_some() {
             return row;
         }
-        if self.intent != Intent::Mirror {
+        if self.intent != Mode::Mirror {
             return Row { outcome: Outcome::Planned, ..row };
         }
         let warmed = tokio::select! {
@@ -93,7 +93,7 @@ impl<'a> Warming<'a> {
         };
         let row = match warmed {
             Ok(warmed) => self.warmed(row, warmed),
-            Err(error) => told(Row { outcome: Outcome::of(&error), ..row }, &error),
+            Err(error) => with_error(Row { outcome: Outcome::of(&error), ..row }, &error),
         };
         self.observer.observe(&Event::Finished {
             image: row.source.clone(),
@@ -105,10 +105,10 @@ impl<'a> Warming<'a> {
         row
     }
 
-    async fn warm(&self, cached: &Cached<'_>) -> Result<Warmed> {
+    async fn warm(&self, cached: &CacheItem<'_>) -> Result<Warmed> {
         let ecr = &self.caches[&cached.place.destination];
         let source = ecr.reader().await?;
-        let warmer = Warmer { source, look: ecr.look(), waits: Waits::default() };
+        let warmer = Warmer { source, look: ecr.look(), waits: WaitPolicy::default() };
         let pull = Pull {
             cache: &self.config.caches[cached.place.cache],
             repository: &cached.place.repository,

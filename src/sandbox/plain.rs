@@ -21,7 +21,7 @@ use super::{
     distribution::{self, Blob, Misrouted, Place, Refusal, Route, no_body, query},
     store::Links,
 };
-use crate::model::{Digest, Pointer, Repository};
+use crate::model::{Digest, Repository, TagOrDigest};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -119,34 +119,34 @@ impl Visit<'_> {
 
 /// Manifests.
 impl Visit<'_> {
-    fn find(&self, at: &Pointer) -> Result<Digest, Refusal> {
+    fn find(&self, at: &TagOrDigest) -> Result<Digest, Refusal> {
         let digest = match at {
-            Pointer::Tag(tag) => self.store.tag(self.name(), tag.as_str()),
-            Pointer::Digest(digest) => Some(digest.clone()),
+            TagOrDigest::Tag(tag) => self.store.tag(self.name(), tag.as_str()),
+            TagOrDigest::Digest(digest) => Some(digest.clone()),
         };
         digest.ok_or_else(|| unknown_manifest(at))
     }
 
-    fn manifest(&self, at: &Pointer, request: &Request) -> Result<Response, Refusal> {
+    fn manifest(&self, at: &TagOrDigest, request: &Request) -> Result<Response, Refusal> {
         let digest = self.find(at)?;
         let found = self.store.manifest(self.name(), &digest).ok_or_else(|| unknown_manifest(at));
         let (media_type, bytes) = found?;
         Ok(distribution::manifest(request.method(), &digest, &media_type, bytes))
     }
 
-    async fn put_manifest(&self, at: &Pointer, request: Request) -> Result<Response, Refusal> {
+    async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Result<Response, Refusal> {
         let said = request.headers().get(header::CONTENT_TYPE);
         let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = distribution::read_manifest(request).await?;
         let digest = Digest::of(&bytes);
-        if matches!(at, Pointer::Digest(named) if *named != digest) {
+        if matches!(at, TagOrDigest::Digest(named) if *named != digest) {
             return Err(Refusal::bad("DIGEST_INVALID", "the manifest has another digest"));
         }
         let links = Links::read(&bytes).map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
         let media_type = media_type(said, &links)?;
         self.has_all(&links)?;
         self.store.put_manifest(self.name(), &media_type, &bytes)?;
-        if let Pointer::Tag(tag) = at {
+        if let TagOrDigest::Tag(tag) = at {
             self.store.set_tag(self.name(), tag.as_str(), &digest)?;
         }
         let location = self.location(&format!("manifests/{digest}"));
@@ -177,10 +177,10 @@ impl Visit<'_> {
         Ok(())
     }
 
-    fn delete_manifest(&self, at: &Pointer) -> Result<Response, Refusal> {
+    fn delete_manifest(&self, at: &TagOrDigest) -> Result<Response, Refusal> {
         let gone = match at {
-            Pointer::Tag(tag) => self.store.delete_tag(self.name(), tag.as_str())?,
-            Pointer::Digest(digest) => self.store.delete_manifest(self.name(), digest)?,
+            TagOrDigest::Tag(tag) => self.store.delete_tag(self.name(), tag.as_str())?,
+            TagOrDigest::Digest(digest) => self.store.delete_manifest(self.name(), digest)?,
         };
         if gone { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
     }
@@ -314,7 +314,7 @@ fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
     }
 }
 
-fn unknown_manifest(at: &Pointer) -> Refusal {
+fn unknown_manifest(at: &TagOrDigest) -> Refusal {
     Refusal::unknown("MANIFEST_UNKNOWN", format!("manifest {} unknown", at.as_str()))
 }
 

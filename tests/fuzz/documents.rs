@@ -5,24 +5,24 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ecr_mirror::model::{
-    Attestations, Digest, Manifest, Platform, Platforms, RawManifest, Want,
+    Attestations, Digest, Filter, Manifest, Platform, Platforms, RawManifest,
     content::Index,
-    filter::{self, Entry, Filtered, check_platforms},
-    text::steers,
+    filter::{self, EntryContent, Filtered, check_platforms},
+    text::is_unsafe_for_terminal,
 };
 use serde_json::Value;
 
 use super::engine::Target;
 
 /// What is known of entries that tell no platform: every second one is for `linux/amd64`.
-fn known(index: &Index) -> HashMap<Digest, Entry> {
+fn known(index: &Index) -> HashMap<Digest, EntryContent> {
     let untold = index.manifests.iter().filter(|entry| entry.platform.is_none());
     let known = untold.filter(|entry| entry.digest.hex().as_bytes()[0] % 2 == 0);
     let platform: Platform = "linux/amd64".parse().unwrap();
-    known.map(|entry| (entry.digest.clone(), Entry::Image(platform.clone()))).collect()
+    known.map(|entry| (entry.digest.clone(), EntryContent::Image(platform.clone()))).collect()
 }
 
-fn filtered(raw: &RawManifest, want: &Want) -> Option<(Filtered, Index)> {
+fn filtered(raw: &RawManifest, want: &Filter) -> Option<(Filtered, Index)> {
     let Ok(Manifest::Index(index)) = raw.read() else { return None };
     let filtered = filter::filter(raw, &index, want, &known(&index)).ok()?;
     Some((filtered, index))
@@ -42,7 +42,7 @@ fn is_part_of<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     part.iter().all(|one| rest.any(|other| other == one))
 }
 
-fn check(raw: &RawManifest, want: &Want) -> Option<(usize, usize, bool)> {
+fn check(raw: &RawManifest, want: &Filter) -> Option<(usize, usize, bool)> {
     let (once, index) = filtered(raw, want)?;
     let all = index.manifests.len();
     let kept: Vec<&str> = once.kept.iter().map(|entry| entry.digest.as_str()).collect();
@@ -60,7 +60,7 @@ fn check(raw: &RawManifest, want: &Want) -> Option<(usize, usize, bool)> {
     assert_eq!(again.manifest.bytes(), once.manifest.bytes(), "filtering twice is filtering once");
     if let Err(error) = check_platforms(want, &once.platforms, &once.available) {
         let text = error.to_string();
-        assert!(!text.contains(steers) && text.len() < 16 << 10, "{text:?}");
+        assert!(!text.contains(is_unsafe_for_terminal) && text.len() < 16 << 10, "{text:?}");
     }
     let ours = filter::annotated(once.clone(), raw.digest(), want).ok()?;
     let Ok(Manifest::Index(noted)) = ours.manifest.read() else { panic!("it is an index still") };
@@ -70,12 +70,12 @@ fn check(raw: &RawManifest, want: &Want) -> Option<(usize, usize, bool)> {
     Some((all.min(9), kept.len().min(9), is_told))
 }
 
-fn wants() -> [Want; 4] {
+fn wants() -> [Filter; 4] {
     let two = ["linux/amd64", "linux/arm64"].map(|name| name.parse().unwrap());
-    let some = Want { platforms: Platforms::only(two).unwrap(), ..Want::default() };
-    let bare = Want { attestations: Attestations::Drop, ..some.clone() };
-    let all = Want { attestations: Attestations::Drop, ..Want::default() };
-    [Want::default(), some, bare, all]
+    let some = Filter { platforms: Platforms::only(two).unwrap(), ..Filter::default() };
+    let bare = Filter { attestations: Attestations::Drop, ..some.clone() };
+    let all = Filter { attestations: Attestations::Drop, ..Filter::default() };
+    [Filter::default(), some, bare, all]
 }
 
 #[test]

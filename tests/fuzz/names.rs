@@ -3,8 +3,8 @@
 use std::{fmt::Display, hash::Hash, str::FromStr};
 
 use ecr_mirror::model::{
-    Digest, EcrHost, Host, Locator, Naming, Platform, Platforms, Pointer, Reference, Repository,
-    Site, Tag,
+    Digest, EcrHost, Host, ImageLocation, Location, Naming, Platform, Platforms, Reference,
+    Repository, Tag, TagOrDigest,
 };
 
 use super::engine::Target;
@@ -64,7 +64,7 @@ fn references() {
         let text = String::from_utf8_lossy(input);
         let reference = read::<Reference>(&text);
         if let Ok(Reference { host, repository, tag, digest }) = &reference {
-            let at = digest.clone().map(Pointer::Digest).or(tag.clone().map(Pointer::Tag));
+            let at = digest.clone().map(TagOrDigest::Digest).or(tag.clone().map(TagOrDigest::Tag));
             let shown = at.map_or_else(String::new, |at| at.to_string());
             assert!(format!("{host}/{repository}{shown}").parse::<Reference>().is_ok());
             assert!(repository.as_str().len() <= 255);
@@ -98,8 +98,8 @@ fn sites() {
         }
         let naming = naming.map(|(repository, _)| repository.is_some());
         (
-            word(&read::<Site>(&text)),
-            word(&read::<Locator>(&text)),
+            word(&read::<Location>(&text)),
+            word(&read::<ImageLocation>(&text)),
             naming.map_err(|wrong| wrong.problem),
         )
     });

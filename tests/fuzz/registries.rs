@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use ecr_mirror::{
     model::{
         Selection,
-        select::{By, Selector, Taken},
-        text::steers,
+        select::{Selector, SortKey, TagSelection},
+        text::is_unsafe_for_terminal,
     },
     registry::fuzzing::{self, Challenge, Form},
 };
@@ -100,7 +100,7 @@ fn listings() {
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let selection = Selection {
-        by: By::Pushed,
+        by: SortKey::Pushed,
         newest: Some(2),
         min_age: Some(Duration::from_secs(60)),
         ..Selection::default()
@@ -127,7 +127,7 @@ fn listings() {
         let taken = selector.finish().map(|selected| selected.taken).unwrap_or_default();
         for tag in &taken {
             assert!(listed.contains(tag));
-            assert!(Taken(&selection, tag).to_string().contains("pushed "));
+            assert!(TagSelection(&selection, tag).to_string().contains("pushed "));
         }
         (taken.len(), listed.len().min(9), reasons.first().copied())
     });
@@ -178,7 +178,7 @@ fn refusals() {
         let status = status.unwrap_or(StatusCode::BAD_REQUEST);
         let error = fuzzing::refusal(status, &headers, line());
         let text = error.chain().join(": ");
-        assert!(!text.contains(steers), "{text:?}");
+        assert!(!text.contains(is_unsafe_for_terminal), "{text:?}");
         assert!(text.starts_with("PUT r.example/v2/x: "), "{text:?}");
         assert!(text.chars().count() < 1_000, "{text:?}");
         (status.as_u16(), error.kind(), error.retry_after().is_some())

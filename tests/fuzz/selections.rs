@@ -5,8 +5,8 @@ use std::{cmp::Ordering, time::SystemTime};
 
 use ecr_mirror::model::{
     Listed, NameError, Selection,
-    select::{Range, Selector, TagGlob, TagRegex, Taken, Version},
-    text::steers,
+    select::{Range, Selector, TagGlob, TagRegex, TagSelection, Version},
+    text::is_unsafe_for_terminal,
 };
 
 use super::engine::Target;
@@ -22,7 +22,7 @@ fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
     let taken = selector.finish().ok()?.taken;
     assert!(taken.len() <= selection.newest.unwrap_or(usize::MAX));
     for tag in &taken {
-        assert!(listed.contains(tag) && !Taken(selection, tag).to_string().is_empty());
+        assert!(listed.contains(tag) && !TagSelection(selection, tag).to_string().is_empty());
     }
     Some(taken.into_iter().map(|tag| tag.tag.to_string()).collect())
 }
@@ -117,7 +117,10 @@ fn patterns() {
             None => text.parse().map(|glob: TagGlob| selection.glob.push(glob)).err(),
         };
         if let Some(NameError { problem, .. }) = wrong {
-            assert!(!problem.is_empty() && !problem.contains(steers), "{problem:?}");
+            assert!(
+                !problem.is_empty() && !problem.contains(is_unsafe_for_terminal),
+                "{problem:?}"
+            );
             return Err(problem.chars().take(40).collect::<String>());
         }
         assert!(selection.to_string().len() > text.len());

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ecr_mirror::{config::Config, model::text::steers};
+use ecr_mirror::{config::Config, model::text::is_unsafe_for_terminal};
 
 use super::engine::Target;
 
@@ -74,7 +74,7 @@ fn config() {
                 Err(wrong) => wrong.to_string(),
             };
         assert!(!wrong.contains(SECRET), "{wrong}");
-        assert!(!wrong.contains(|c| c != '\n' && steers(c)), "{wrong:?}");
+        assert!(!wrong.contains(|c| c != '\n' && is_unsafe_for_terminal(c)), "{wrong:?}");
         assert!(wrong.starts_with("error: "), "{wrong}");
         // what differs in more than places and names is a different problem
         let labels = wrong.lines().filter(|line| line.contains('^'));

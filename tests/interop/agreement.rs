@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use ecr_mirror::{
-    ecr::{Identity, Session, Sessions},
+    ecr::{AwsSession, AwsSessions, Identity},
     model::Host,
-    registry::Reach,
-    remote::Meter,
+    registry::Network,
+    remote::HostContext,
     sandbox::{Options, Sandbox},
 };
 
@@ -44,11 +44,11 @@ where
     given
 }
 
-async fn sandbox() -> (Sandbox, Arc<Session>) {
+async fn sandbox() -> (Sandbox, Arc<AwsSession>) {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let reach = Reach::Sandbox(sandbox.address());
+    let reach = Network::Sandbox(sandbox.address());
     let host: Host = HOST.parse().unwrap();
-    let sessions = Sessions::new(reach, Arc::new(Meter::default()));
+    let sessions = AwsSessions::new(reach, Arc::new(HostContext::default()));
     let session = sessions.session(Identity::of(&host)).await;
     (sandbox, session)
 }
@@ -59,7 +59,7 @@ fn policy(action: &str) -> String {
     )
 }
 
-async fn registry_policies(session: &Session) -> Answers {
+async fn registry_policies(session: &AwsSession) -> Answers {
     let (ecr, mut answers) = (aws_sdk_ecr::Client::new(&session.config), Answers::new());
     note(&mut answers, "get none", ecr.get_registry_policy().send().await);
     note(&mut answers, "delete none", ecr.delete_registry_policy().send().await);
@@ -88,7 +88,7 @@ async fn registry_policies(session: &Session) -> Answers {
 
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
-async fn secrets(session: &Session) -> Answers {
+async fn secrets(session: &AwsSession) -> Answers {
     let (secrets, mut answers) = (session.secrets(), Answers::new());
     let value = || secrets.get_secret_value().secret_id(NAME).send();
     let describe = || secrets.describe_secret().secret_id(NAME).send();

@@ -17,13 +17,13 @@ use aws_sdk_ecr::{
     },
 };
 use ecr_mirror::{
-    ecr::{Ecr, Identity, Session, Sessions, Wire},
+    ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity},
     model::{
         Create, Digest, Host, Kind, Repository, Tag,
-        ecr_settings::{Account, Repositories},
+        ecr_settings::{AccountSettings, RepositoryRules},
     },
-    registry::{Reach, Settings, Transport},
-    remote::{Destination, Meter, Mounting, Mutability},
+    registry::{ConnectionSettings, Network, Transport},
+    remote::{Destination, HostContext, Mounting, Mutability},
 };
 
 use super::{
@@ -42,9 +42,9 @@ pub(crate) struct Moto {
     _server: Server,
     /// Where its API is.
     endpoint: String,
-    reach: Reach,
-    session: Arc<Session>,
-    meter: Arc<Meter>,
+    reach: Network,
+    session: Arc<AwsSession>,
+    meter: Arc<HostContext>,
 }
 
 impl Moto {
@@ -55,29 +55,30 @@ impl Moto {
         let server = Server::start(command, directory(), mark);
         let address = server.told(mark).expect("it has been waited for");
         // any endpoint without TLS; the credentials are not looked at
-        let reach = Reach::Sandbox(address.parse().expect("it prints an address"));
-        let meter = Arc::new(Meter::default());
+        let reach = Network::Sandbox(address.parse().expect("it prints an address"));
+        let meter = Arc::new(HostContext::default());
         let identity = Identity::of(&host());
-        let session = Sessions::new(reach, Arc::clone(&meter)).session(identity).await;
+        let session = AwsSessions::new(reach, Arc::clone(&meter)).session(identity).await;
         let endpoint = format!("http://{address}");
         Some(Self { _server: server, endpoint, reach, session, meter })
     }
 
     /// A run's view of the registry: it remembers nothing of earlier ones.
     fn run(&self, create: Create) -> Ecr {
-        self.run_as(Repositories { create, ..Repositories::default() })
+        self.run_as(RepositoryRules { create, ..RepositoryRules::default() })
     }
 
     /// The same, where more is written about its repositories.
-    pub(crate) fn run_as(&self, repositories: Repositories) -> Ecr {
+    pub(crate) fn run_as(&self, repositories: RepositoryRules) -> Ecr {
         let transport = Transport::new(self.reach);
-        let wire = Wire { settings: Settings::default(), transport, meter: Arc::default() };
-        let written = (repositories, Account::default());
+        let wire =
+            DataPlane { settings: ConnectionSettings::default(), transport, meter: Arc::default() };
+        let written = (repositories, AccountSettings::default());
         Ecr::new(host(), Arc::clone(&self.session), written, wire)
     }
 
     /// Our session with it.
-    pub(crate) fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &AwsSession {
         &self.session
     }
 

@@ -8,9 +8,9 @@ use aws_sdk_ecr::types::ImageTagMutability;
 use ecr_mirror::{
     model::{
         Create, Repository,
-        ecr_settings::{Reconcile, Repositories, Settings, TagMutability},
+        ecr_settings::{Reconcile, RepositoryRules, RepositorySettings, TagMutability},
     },
-    remote::{Destination, Presence, Touch},
+    remote::{Apply, Destination, Presence},
 };
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn repository() -> Repository {
     NAME.parse().expect("it is a repository")
 }
 
-fn written() -> Repositories {
+fn written() -> RepositoryRules {
     let rule = json!({
         "rulePriority": 1,
         "selection": {
@@ -39,10 +39,10 @@ fn written() -> Repositories {
         "Principal": { "AWS": ["arn:aws:iam::210987654321:root"] },
         "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     });
-    Repositories {
+    RepositoryRules {
         create: Create::Missing,
         reconcile: Reconcile::Always,
-        settings: Settings {
+        settings: RepositorySettings {
             mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
             scan_on_push: Some(true),
             encryption: None,
@@ -88,19 +88,19 @@ async fn settings_are_made_found_again_and_mended() {
     assert_eq!(read_back(&moto).await, expected);
     let settle = async |touch| {
         let run = moto.run_as(written());
-        run.settle(&repository(), Presence::Inhabited, touch).await.unwrap()
+        run.settle(&repository(), Presence::NonEmpty, touch).await.unwrap()
     };
-    assert_eq!(settle(Touch::Look).await.changes, []);
+    assert_eq!(settle(Apply::DryRun).await.changes, []);
 
     let sdk = moto.sdk();
     let put = sdk.put_image_tag_mutability().repository_name(NAME);
     put.image_tag_mutability(ImageTagMutability::Mutable).send().await.unwrap();
     sdk.delete_lifecycle_policy().repository_name(NAME).send().await.unwrap();
-    for touch in [Touch::Look, Touch::Change] {
+    for touch in [Apply::DryRun, Apply::Change] {
         let changes = settle(touch).await.changes;
         let names: Vec<&str> = changes[0].fields.iter().map(|field| field.name.as_str()).collect();
         assert_eq!(names, ["tag_mutability", "lifecycle"], "{touch:?}");
     }
-    assert_eq!(settle(Touch::Look).await.changes, []);
+    assert_eq!(settle(Apply::DryRun).await.changes, []);
     assert_eq!(read_back(&moto).await, expected);
 }

@@ -1,6 +1,6 @@
 //! Pull limits: what does not fit is left for the next run, and nothing is spent to find that out.
 
-use ecr_mirror::{engine::Intent, model::outcome::Outcome};
+use ecr_mirror::{engine::Mode, model::outcome::Outcome};
 use http::Method;
 
 use super::{content::assert_whole, world::World};
@@ -130,7 +130,7 @@ async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
     let digest = world.source("docker.io/team/a:1").digest;
     let pinned = format!("docker.io/team/a:1@{digest}");
     let world = world.select(&pinned, "repository = \"pinned\"");
-    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);
     assert_eq!(plan.writes(), Vec::<String>::new());
     assert_eq!(plan.manifests(Method::GET), Vec::<String>::new());
@@ -152,7 +152,7 @@ async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_may_spend_pulls_knows_every_number() {
     let world = hub().await;
-    let plan = world.plan(Intent::Plan).await;
+    let plan = world.plan(Mode::Plan).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);
     assert_eq!(plan.writes(), Vec::<String>::new());
     assert_eq!(plan.manifests(Method::GET).len(), 12);
@@ -162,6 +162,6 @@ async fn a_plan_that_may_spend_pulls_knows_every_number() {
     assert_eq!(plan.report.bytes, sync.report.bytes);
     assert_eq!(plan.report.pulls[0].spent, sync.report.pulls[0].spent);
     // nothing is left to be read, which costs nothing to tell
-    let settled = world.plan(Intent::PlanWithoutPulls).await;
+    let settled = world.plan(Mode::PlanWithoutPulls).await;
     assert_eq!(settled.report.pulls[0].spent, Some(0));
 }

@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use ecr_mirror::{
-    config::{Cache, CachedPlace, Config},
-    engine::{Intent, Options, Shutdown},
+    config::{Cache, CacheTarget, Config},
+    engine::{Mode, Options, Shutdown},
     model::{
         DestinationId,
         event::Silent,
         outcome::{Outcome, Report},
-        pull_through::{Credentials, Upstream},
+        pull_through::{Upstream, UpstreamCredentials},
     },
     run::{
         registries,
@@ -45,7 +45,7 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
         url: "quay.io".to_owned(),
         prefix: "quay".parse().unwrap(),
         upstream_prefix: "ROOT".parse().unwrap(),
-        credentials: Credentials::Nothing,
+        credentials: UpstreamCredentials::Nothing,
         template: None,
         access: None,
         destinations: vec![DestinationId(0)],
@@ -54,7 +54,7 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
         entry.places.retain(|place| !cached.contains(&place.destination.0));
         let repository = format!("quay/{}", entry.repository);
         entry.cached = (cached.iter())
-            .map(|&at| CachedPlace {
+            .map(|&at| CacheTarget {
                 destination: DestinationId(at),
                 cache: 0,
                 repository: repository.parse().unwrap(),
@@ -64,13 +64,8 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
     config
 }
 
-async fn carried_out(
-    world: &World,
-    config: &Config,
-    intent: Intent,
-    shutdown: &Shutdown,
-) -> Report {
-    let registries = registries::World::at(world.sandbox.address(), TRANSFERS).unwrap();
+async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Shutdown) -> Report {
+    let registries = registries::Registries::at(world.sandbox.address(), TRANSFERS).unwrap();
     let options = Options { intent, transfers: TRANSFERS };
     let work = Work { config, wanted: Wanted::all(config), options };
     carry_out(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
@@ -101,7 +96,7 @@ async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
     );
     let before = world.sandbox.journal().len();
     let config = by_hand(&toml, &[&[0]]);
-    let report = carried_out(&world, &config, Intent::Mirror, &Shutdown::default()).await;
+    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     assert_eq!(report.exit, 0, "{:?}", report.images);
     let [row] = &report.images[..] else { panic!("{:?}", report.images) };
     assert_eq!(row.outcome, Outcome::Warmed);
@@ -128,7 +123,7 @@ async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_othe
         entry("quay.io/team/app:2", &here)
     );
     let config = by_hand(&toml, &[&[1], &[1], &[]]);
-    let report = carried_out(&world, &config, Intent::Mirror, &Shutdown::default()).await;
+    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     let app = |tag| format!("quay.io/team/app:{tag}");
     let there = |path: &str| format!("{ECR}/{path}");
     let expected = [
@@ -156,9 +151,9 @@ async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
     let ended = Shutdown::default();
     ended.stop();
     for (intent, shutdown, outcome, exit) in [
-        (Intent::Plan, Shutdown::default(), Outcome::Planned, 0),
-        (Intent::PlanWithoutPulls, Shutdown::default(), Outcome::Planned, 0),
-        (Intent::Mirror, ended, Outcome::NotStarted, 3),
+        (Mode::Plan, Shutdown::default(), Outcome::Planned, 0),
+        (Mode::PlanWithoutPulls, Shutdown::default(), Outcome::Planned, 0),
+        (Mode::Mirror, ended, Outcome::NotStarted, 3),
     ] {
         let report = carried_out(&world, &config, intent, &shutdown).await;
         let expected = [("quay.io/team/app:1", &*format!("{ECR}/quay/team/app:1"), outcome)];
@@ -176,12 +171,11 @@ async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
     let config = by_hand(&toml, &[&[0]]);
     world.fault("silent@ecr:GET/manifests/");
     let shutdown = Shutdown::default();
-    let (report, ()) =
-        tokio::join!(carried_out(&world, &config, Intent::Mirror, &shutdown), async {
-            // nobody answers, however long it is
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            shutdown.drop_running();
-        });
+    let (report, ()) = tokio::join!(carried_out(&world, &config, Mode::Mirror, &shutdown), async {
+        // nobody answers, however long it is
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        shutdown.drop_running();
+    });
     assert_eq!((report.images[0].outcome, report.exit), (Outcome::NotStarted, 3));
     assert!(report.images[0].hint.as_deref().unwrap().contains("run again"));
 }
@@ -194,7 +188,7 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
          [[image]]\nsource = \"quay.io/coreos/etcd\"\nselect = {{ newest = 2 }}\n"
     );
     let config = by_hand(&toml, &[&[1]]);
-    let report = carried_out(&world, &config, Intent::Plan, &Shutdown::default()).await;
+    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
     let destinations: Vec<&str> = report.images.iter().map(|row| &*row.destination).collect();
     let [newest, second] = ["v3.5.17", "v3.5.16"];
     assert_eq!(
@@ -213,7 +207,7 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
     assert_eq!(listed.iter().filter(is_listing).count(), 1);
     // where nothing is mirrored, the tags are listed all the same
     let config = by_hand(&toml, &[&[0, 1]]);
-    let report = carried_out(&world, &config, Intent::Plan, &Shutdown::default()).await;
+    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
     assert_eq!((report.images.len(), report.totals.planned), (4, 4));
 }
 

@@ -10,9 +10,9 @@ mod table;
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::outcome::{self, Outcome},
-    remote::{Outage, Patience, Stall, retry::Retry},
+    remote::{OutagePolicy, RetryPolicy, StallTimeouts, retry::Retry},
     sandbox::{BlobMounting, Options},
 };
 use futures::{StreamExt, future::join_all, stream};
@@ -28,17 +28,17 @@ use super::{
 };
 
 /// The usual patience, a fifteenth as long: nothing in the table is decided by how long it lasts.
-fn short() -> Patience {
+fn short() -> RetryPolicy {
     let seconds = Duration::from_secs;
     let retry = Retry { attempts: 6, first: Duration::from_millis(60), longest: seconds(2) };
-    let stall = Stall {
+    let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
         send: seconds(2),
         completion: seconds(3),
-        ..Stall::default()
+        ..StallTimeouts::default()
     };
-    Patience::new(retry, stall, Outage::default())
+    RetryPolicy::new(retry, stall, OutagePolicy::default())
 }
 
 /// Rows at once: most of their time is waiting.
@@ -142,12 +142,12 @@ fn assert_written(document: &str) {
 }
 
 /// A run whose waits are a thirtieth of the usual ones.
-fn hasty() -> Patience {
+fn hasty() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(33), longest: millis(1_000) };
-    let stall = Stall { answer: millis(500), ..Stall::default() };
-    let outage = Outage { failures: 10, lasting: millis(1_000), probe: millis(500) };
-    Patience::new(retry, stall, outage)
+    let stall = StallTimeouts { answer: millis(500), ..StallTimeouts::default() };
+    let outage = OutagePolicy { failures: 10, lasting: millis(1_000), probe: millis(500) };
+    RetryPolicy::new(retry, stall, outage)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +164,7 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
         }
         world.fault(dead);
         let begun = Instant::now();
-        let run = world.run_with(&hasty(), Intent::Mirror, Shutdown::default()).await;
+        let run = world.run_with(&hasty(), Mode::Mirror, Shutdown::default()).await;
         // 200 images, 6 attempts, half a second each on 32 connections would take 19 s
         assert!(begun.elapsed() < Duration::from_secs(10), "{dead}: {:?}", begun.elapsed());
         run.assert_exit(1);
@@ -206,7 +206,7 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
     let mut patience = hasty();
     patience.outage.lasting = Duration::from_secs(60);
     let begun = Instant::now();
-    let run = world.run_with(&patience, Intent::Mirror, Shutdown::default()).await;
+    let run = world.run_with(&patience, Mode::Mirror, Shutdown::default()).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     run.assert_exit(1);
     let totals = run.report.totals;

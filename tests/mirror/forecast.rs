@@ -1,7 +1,7 @@
 //! A plan is a run stopped half-way: what it forecasts is what the run then moves.
 
 use ecr_mirror::{
-    engine::Intent,
+    engine::Mode,
     model::{
         Digest,
         outcome::{Outcome, Report},
@@ -61,7 +61,7 @@ async fn a_plan_forecasts_exactly_what_the_run_moves() {
 
 async fn forecasts_exactly(mounting: BlobMounting) {
     let world = world(mounting).await;
-    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0);
     assert_eq!(plan.writes(), Vec::<String>::new(), "{mounting:?}");
     let sync = world.sync().await;
@@ -77,7 +77,7 @@ async fn forecasts_exactly(mounting: BlobMounting) {
     if mounting == BlobMounting::Off {
         assert_eq!(bytes_by_row(plan), bytes_by_row(sync));
     }
-    let again = world.plan(Intent::PlanWithoutPulls).await;
+    let again = world.plan(Mode::PlanWithoutPulls).await;
     again.assert_exit(0).assert_all(Outcome::UpToDate);
     assert_eq!(again.report.bytes.to_destination, Some(0));
 }
@@ -94,7 +94,7 @@ async fn a_plan_fails_where_the_run_would() {
         .select("quay.io/team/private-app:1", "")
         .select("quay.io/team/app:2", "platforms = [\"linux/riscv64\"]");
     world.upstream().image("quay.io/team/app:2").push();
-    let plan = world.plan(Intent::PlanWithoutPulls).await;
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
     plan.assert_exit(1);
     assert_eq!(plan.row("quay.io/team/app:1").outcome, Outcome::Planned);
     assert_eq!(plan.row("quay.io/team/app:2").outcome, Outcome::Failed);

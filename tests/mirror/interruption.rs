@@ -8,9 +8,9 @@ use std::{
 };
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::outcome::Outcome,
-    sandbox::{Mode, Options, Sandbox, Store},
+    sandbox::{self, Options, Sandbox, Store},
 };
 use futures::{StreamExt, stream};
 
@@ -107,7 +107,7 @@ impl Program {
     /// So many images, whose every answer takes a while.
     async fn new(images: usize) -> Self {
         let latency = Duration::from_millis(5);
-        let standing = Options { mode: Mode::Standing, latency, ..Options::default() };
+        let standing = Options { mode: sandbox::Mode::Standing, latency, ..Options::default() };
         let sandbox = Sandbox::start(standing).await.unwrap();
         let mut toml = format!(
             "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"http://{}\"\n",
@@ -194,7 +194,7 @@ async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() 
 async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
     let world = small(Duration::from_millis(5)).await;
     let shutdown = Shutdown::default();
-    let (run, ()) = tokio::join!(world.run(Intent::Mirror, shutdown.clone()), async {
+    let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
         while world.sandbox.journal().len() < 10 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -214,7 +214,7 @@ async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
     let world = small(Duration::ZERO).await;
     let shutdown = Shutdown::default();
     shutdown.stop();
-    let run = world.run(Intent::Mirror, shutdown).await;
+    let run = world.run(Mode::Mirror, shutdown).await;
     run.assert_exit(3).assert_all(Outcome::NotStarted);
     assert_eq!(run.writes(), Vec::<String>::new());
 }
@@ -235,7 +235,7 @@ async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
             tokio::time::sleep(Duration::from_millis(200)).await;
             shutdown.drop_running();
         };
-        let (run, ()) = tokio::join!(world.run(Intent::Mirror, shutdown.clone()), ended);
+        let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), ended);
         run.assert_exit(3).assert_all(Outcome::NotStarted);
         assert_eq!(run.writes(), Vec::<String>::new());
     }

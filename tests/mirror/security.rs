@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ecr_mirror::{config::Config, engine::Intent, model::outcome::Outcome};
+use ecr_mirror::{config::Config, engine::Mode, model::outcome::Outcome};
 
 use super::{
     content::{HOST, assert_whole, put_image},
@@ -85,5 +85,5 @@ async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
     assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.at_sources());
     assert!(run.report.bytes.from_source >= Some(2 * layer.len() as u64));
     assert_whole(&world.ecr());
-    world.plan(Intent::Plan).await.assert_exit(0).assert_all(Outcome::UpToDate);
+    world.plan(Mode::Plan).await.assert_exit(0).assert_all(Outcome::UpToDate);
 }

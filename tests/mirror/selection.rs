@@ -3,9 +3,9 @@
 use std::{fs, process::Stdio};
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::outcome::Outcome,
-    sandbox::{Mode, Options, Sandbox, upstream::synthesis::Manifest},
+    sandbox::{self, Options, Sandbox, upstream::synthesis::Manifest},
 };
 use http::StatusCode;
 use serde_json::Value;
@@ -65,7 +65,7 @@ async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() 
             "select = { max_age = \"36500d\", regex = [\"rc\"], at_least = 4 }\nrepository = \"rc\"",
         ))
         .configured(&image("quay.io/coreos/etcd", "tags = [\"v3.5.17\", \"v3.5.16\"]"));
-    let both = world.plan(Intent::Plan).await;
+    let both = world.plan(Mode::Plan).await;
     both.assert_exit(0);
     let expected = [
         "v3.1.0",
@@ -115,7 +115,7 @@ async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
     let world = World::new().await.configured(PROMETHEUS);
     let shutdown = Shutdown::default();
     shutdown.stop();
-    let run = world.run(Intent::Mirror, shutdown).await;
+    let run = world.run(Mode::Mirror, shutdown).await;
     run.assert_exit(3).assert_all(Outcome::NotStarted);
     assert_eq!(run.report.images[0].source, "quay.io/prometheus/prometheus");
     assert_eq!(run.writes(), Vec::<String>::new());
@@ -130,11 +130,11 @@ async fn a_cool_down_waits_for_young_images() {
         )
     };
     let mut world = World::new().await.configured(&rule("1d"));
-    let old = world.plan(Intent::Plan).await;
+    let old = world.plan(Mode::Plan).await;
     assert_eq!(tags(&old).len(), 6, "{:?}", tags(&old));
     assert_eq!(listings(&old), 1, "{:#?}", old.at_sources());
     world.reconfigure(rule("36500d"));
-    let young = world.plan(Intent::Plan).await;
+    let young = world.plan(Mode::Plan).await;
     young.assert_exit(0);
     assert_eq!(young.report.images.len(), 0);
 }
@@ -217,7 +217,7 @@ async fn ecr_is_selected_from_by_push_time_without_a_pull() {
 
 /// A standing sandbox, and the address of its upstreams.
 async fn standing() -> (Sandbox, String) {
-    let options = Options { mode: Mode::Standing, ..Options::default() };
+    let options = Options { mode: sandbox::Mode::Standing, ..Options::default() };
     let sandbox = Sandbox::start(options).await.unwrap();
     let address = sandbox.address().to_string();
     (sandbox, address)
@@ -310,7 +310,7 @@ async fn selecting_from_twenty_thousand_tags_takes_little_memory_and_one_listing
     let (sandbox, upstream) = standing().await;
     let content = sandbox.upstream().content();
     let Manifest { digest, media_type, bytes } = content
-        .manifest("quay.io", "a/b", &"1".parse().map(ecr_mirror::model::Pointer::Tag).unwrap())
+        .manifest("quay.io", "a/b", &"1".parse().map(ecr_mirror::model::TagOrDigest::Tag).unwrap())
         .unwrap();
     for number in 0..TAGS {
         let manifest = Manifest {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::{event::Silent, outcome::Outcome},
     run::registries,
-    sandbox::{BlobMounting, Mode, Options, Sandbox, upstream::synthesis::media},
+    sandbox::{self, BlobMounting, Options, Sandbox, upstream::synthesis::media},
 };
 use http::Method;
 
@@ -124,7 +124,8 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_other_registry_is_a_destination_too() {
     let start = async |mode| Sandbox::start(Options { mode, ..Options::default() }).await.unwrap();
-    let (upstream, plain) = (start(Mode::Standing).await, start(Mode::Plain).await);
+    let (upstream, plain) =
+        (start(sandbox::Mode::Standing).await, start(sandbox::Mode::Plain).await);
     let source = format!("{}/quay.io/team/app", upstream.address());
     let root = upstream.upstream().image("quay.io/team/app:1").attestations().push();
     let toml = format!(
@@ -135,8 +136,8 @@ async fn any_other_registry_is_a_destination_too() {
         plain.address()
     );
     let run = async || {
-        let world = registries::World::open(None, TRANSFERS).await.unwrap();
-        mirror(&world, &toml, Intent::Mirror, Arc::new(Silent), Shutdown::default()).await
+        let world = registries::Registries::open(None, TRANSFERS).await.unwrap();
+        mirror(&world, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
     };
     let first = run().await;
     assert_eq!((first.exit, first.totals.copied), (0, 2), "{:#?}", first.images);

@@ -1,7 +1,7 @@
 //! What travels with an image: referrers and cosign's tags.
 
 use ecr_mirror::{
-    engine::Intent,
+    engine::Mode,
     model::{Digest, outcome::Outcome},
     sandbox::upstream::synthesis::media,
 };
@@ -85,7 +85,7 @@ async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_dat
     world.sync().await.assert_exit(0);
     let (tag, signature) = sign(&world, &root);
 
-    let plan = world.plan(Intent::Plan).await;
+    let plan = world.plan(Mode::Plan).await;
     plan.assert_all(Outcome::Planned);
     assert_eq!(plan.writes(), Vec::<String>::new());
 

@@ -16,14 +16,14 @@ use std::{
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use ecr_mirror::{
     config::Config,
-    engine::{Intent, Options, Shutdown},
+    engine::{Mode, Options, Shutdown},
     model::{
-        Digest, Pointer, Reference,
+        Digest, Reference, TagOrDigest,
         event::{Event, Observer},
         outcome::{Outcome, Report, Row},
     },
-    registry::{Reach, Transport},
-    remote::Patience,
+    registry::{Network, Transport},
+    remote::RetryPolicy,
     run::{
         registries,
         sync::{Wanted, Work, carry_out},
@@ -122,8 +122,8 @@ impl World {
     pub(crate) fn source(&self, reference: &str) -> Manifest {
         let Reference { host, repository, tag, digest } = reference.parse().unwrap();
         let at = match (digest, tag) {
-            (Some(digest), _) => Pointer::Digest(digest),
-            (None, tag) => Pointer::Tag(tag.unwrap()),
+            (Some(digest), _) => TagOrDigest::Digest(digest),
+            (None, tag) => TagOrDigest::Tag(tag.unwrap()),
         };
         let content = self.upstream().content();
         content.manifest(host.as_str(), repository.as_str(), &at).expect("it is at the source")
@@ -141,28 +141,28 @@ impl World {
 
     /// Mirrors.
     pub(crate) async fn sync(&self) -> Run {
-        self.run(Intent::Mirror, Shutdown::default()).await
+        self.run(Mode::Mirror, Shutdown::default()).await
     }
 
     /// Tells what [`World::sync`] would do.
-    pub(crate) async fn plan(&self, intent: Intent) -> Run {
+    pub(crate) async fn plan(&self, intent: Mode) -> Run {
         self.run(intent, Shutdown::default()).await
     }
 
     /// A run that may be told to end.
-    pub(crate) async fn run(&self, intent: Intent, shutdown: Shutdown) -> Run {
-        self.run_with(&Patience::default(), intent, shutdown).await
+    pub(crate) async fn run(&self, intent: Mode, shutdown: Shutdown) -> Run {
+        self.run_with(&RetryPolicy::default(), intent, shutdown).await
     }
 
     /// The same with another patience, which is this run's alone.
     pub(crate) async fn run_with(
         &self,
-        patience: &Patience,
-        intent: Intent,
+        patience: &RetryPolicy,
+        intent: Mode,
         shutdown: Shutdown,
     ) -> Run {
-        let transport = Transport::new(Reach::Sandbox(self.sandbox.address()));
-        let world = registries::World::over(transport, TRANSFERS, patience);
+        let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
+        let world = registries::Registries::over(transport, TRANSFERS, patience);
         let before = self.sandbox.journal().len();
         let notes = Arc::new(Notes::default());
         let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
@@ -197,9 +197,9 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
 
 /// Reads the configuration and carries it out in this world, silently.
 pub(crate) async fn mirror(
-    world: &registries::World,
+    world: &registries::Registries,
     toml: &str,
-    intent: Intent,
+    intent: Mode,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Report {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::mirror::Push;
-use crate::model::ecr_settings::{Account, Reconcile, Repositories, ScanKind};
+use super::mirror::PushGrant;
+use crate::model::ecr_settings::{AccountSettings, Reconcile, RepositoryRules, ScanKind};
 
 /// Making a repository that is missing.
 pub(crate) const CREATE: &str = "ecr:CreateRepository";
@@ -22,7 +22,7 @@ pub(crate) const SETTLE: [&str; 5] = [
 /// What making and mending repositories asks of each of them.
 ///
 /// Source: ECR user guide, "Identity-based policies"; the calls of [`crate::ecr`].
-pub(crate) fn of_repositories(written: &Repositories) -> BTreeSet<&'static str> {
+pub(crate) fn of_repositories(written: &RepositoryRules) -> BTreeSet<&'static str> {
     let settings = &written.settings;
     let (makes, mends) = (written.create.is_ours(), written.reconcile == Reconcile::Always);
     let mut actions = BTreeSet::new();
@@ -49,7 +49,7 @@ pub(crate) fn of_repositories(written: &Repositories) -> BTreeSet<&'static str> 
 }
 
 /// What comparing and setting an account takes, without what has a condition.
-pub(crate) fn of_account(written: &Account) -> BTreeSet<&'static str> {
+pub(crate) fn of_account(written: &AccountSettings) -> BTreeSet<&'static str> {
     let mut actions = BTreeSet::new();
     if written.blob_mounting.is_some() {
         actions.insert("ecr:GetAccountSetting");
@@ -72,7 +72,7 @@ pub(crate) fn of_account(written: &Account) -> BTreeSet<&'static str> {
 ///
 /// Source: ECR user guide, "IAM permissions required for enhanced scanning"; service
 /// authorization reference, `ecr:AccountSetting`.
-pub(crate) fn account_statements(pushes: &[Push]) -> Vec<Value> {
+pub(crate) fn account_statements(pushes: &[PushGrant]) -> Vec<Value> {
     let mut statements = Vec::new();
     if pushes.iter().any(|push| push.account.blob_mounting.is_some()) {
         statements.push(json!({
@@ -122,7 +122,7 @@ pub(crate) fn account_statements(pushes: &[Push]) -> Vec<Value> {
 /// that AWS keeps for ECR needs nothing.
 ///
 /// Source: ECR user guide, "Encryption at rest"; KMS developer guide, `kms:ResourceAliases`.
-pub(crate) fn key_statements(pushes: &[Push]) -> Vec<Value> {
+pub(crate) fn key_statements(pushes: &[PushGrant]) -> Vec<Value> {
     let mut keys: BTreeSet<String> = BTreeSet::new();
     let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for push in pushes.iter().filter(|push| push.written.create.is_ours()) {

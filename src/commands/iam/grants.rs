@@ -13,11 +13,11 @@ use crate::model::EcrHost;
 pub(crate) type Actions = BTreeSet<&'static str>;
 
 /// A registry: its account, its region, its partition.
-type Place = (String, String, &'static str);
+type ResourceKey = (String, String, &'static str);
 
 /// The actions on each repository of each registry.
 #[derive(Debug, Default)]
-pub(crate) struct Grants(BTreeMap<Place, BTreeMap<String, Actions>>);
+pub(crate) struct Grants(BTreeMap<ResourceKey, BTreeMap<String, Actions>>);
 
 impl Grants {
     /// Grants these actions on the repositories that this name or wildcard matches.

@@ -13,22 +13,22 @@ use super::{
 use crate::{
     model::{
         Create, EcrHost, Repository,
-        ecr_settings::{Account, Repositories},
+        ecr_settings::{AccountSettings, RepositoryRules},
     },
     pull_through::changes,
 };
 
 /// What is written to one registry.
 #[derive(Debug, Clone)]
-pub(crate) struct Push {
+pub(crate) struct PushGrant {
     /// The registry.
     pub(crate) registry: EcrHost,
     /// Its repositories that images go to.
     pub(crate) repositories: Vec<Repository>,
     /// What is written about them.
-    pub(crate) written: Repositories,
+    pub(crate) written: RepositoryRules,
     /// What is written about their account.
-    pub(crate) account: Account,
+    pub(crate) account: AccountSettings,
     /// Whether blobs may be mounted from one to the other.
     pub(crate) mounts: Mounts,
 }
@@ -44,18 +44,18 @@ pub(crate) enum Mounts {
 
 /// What is read from one registry.
 #[derive(Debug, Clone)]
-pub(crate) struct Pull {
+pub(crate) struct PullGrant {
     /// The registry.
     pub(crate) registry: EcrHost,
     /// Its repositories that images come from.
     pub(crate) repositories: Vec<Repository>,
     /// Whether their tags are listed.
-    pub(crate) tags: Listing,
+    pub(crate) tags: TagListingApi,
 }
 
 /// Whether the tags of a repository are listed, to select among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listing {
+pub(crate) enum TagListingApi {
     /// They are.
     Needed,
     /// They are, and nothing else is read.
@@ -66,7 +66,7 @@ pub(crate) enum Listing {
 
 /// A repository that is pulled through a cache once.
 #[derive(Debug, Clone)]
-pub(crate) struct Warm {
+pub(crate) struct WarmGrant {
     /// The registry.
     pub(crate) registry: EcrHost,
     /// The repository, which the first pull makes.
@@ -110,7 +110,12 @@ const LIST: &str = "ecr:DescribeImages";
 /// of actions, each repository named once in it, then those for settings of
 /// accounts, for keys, and for the `secrets` (ARNs) that hold registries'
 /// credentials. What does not occur has no statement.
-pub(crate) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &[String]) -> Value {
+pub(crate) fn mirror(
+    pushes: &[PushGrant],
+    pulls: &[PullGrant],
+    warms: &[WarmGrant],
+    secrets: &[String],
+) -> Value {
     let mut general = BTreeSet::new();
     let mut grants = Grants::default();
     for push in pushes {
@@ -130,13 +135,13 @@ pub(crate) fn mirror(pushes: &[Push], pulls: &[Pull], warms: &[Warm], secrets: &
         }
     }
     for pull in pulls {
-        if pull.tags != Listing::Only {
+        if pull.tags != TagListingApi::Only {
             general.insert("ecr:GetAuthorizationToken");
         }
         let actions = match pull.tags {
-            Listing::Never => BTreeSet::from(PULL),
-            Listing::Needed => BTreeSet::from([PULL[0], PULL[1], LIST]),
-            Listing::Only => BTreeSet::from([LIST]),
+            TagListingApi::Never => BTreeSet::from(PULL),
+            TagListingApi::Needed => BTreeSet::from([PULL[0], PULL[1], LIST]),
+            TagListingApi::Only => BTreeSet::from([LIST]),
         };
         for repository in &pull.repositories {
             grants.add(&pull.registry, repository.as_str(), &actions);

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::model::{
     EcrHost,
-    ecr_settings::Settings,
-    pull_through::{Cache, Credentials},
+    ecr_settings::RepositorySettings,
+    pull_through::{Cache, UpstreamCredentials},
 };
 
 /// What one registry is to cache, or to make by itself.
@@ -29,7 +29,7 @@ pub(crate) struct Caching<'a> {
     /// Those of them that images come through, so that they are warmed.
     pub(crate) warmed: Vec<&'a Cache>,
     /// What its repositories are like that a push makes, by a template.
-    pub(crate) on_push: Option<&'a Settings>,
+    pub(crate) on_push: Option<&'a RepositorySettings>,
 }
 
 /// What looking at the set-up takes, and trying it.
@@ -118,7 +118,7 @@ fn caches<'a>(registries: &'a [Caching<'a>]) -> impl Iterator<Item = &'a Cache> 
 }
 
 /// What the templates of a registry hold that are written.
-fn templates<'a>(caching: &'a Caching<'a>) -> impl Iterator<Item = &'a Settings> {
+fn templates<'a>(caching: &'a Caching<'a>) -> impl Iterator<Item = &'a RepositorySettings> {
     let of_caches = caching.caches.iter().filter_map(|cache| cache.template.as_ref());
     of_caches.map(|template| &template.settings).chain(caching.on_push)
 }
@@ -169,9 +169,13 @@ fn secrets(registries: &[Caching<'_>]) -> Vec<Value> {
     for Caching { registry, caches, .. } in registries {
         for cache in caches {
             match &cache.credentials {
-                Credentials::Written { .. } => drop(written.insert(secret(registry, cache))),
-                Credentials::Secret(arn) => drop(kept.insert(arn.clone())),
-                Credentials::Nothing | Credentials::Role(_) => {}
+                UpstreamCredentials::Written { .. } => {
+                    written.insert(secret(registry, cache));
+                }
+                UpstreamCredentials::Secret(arn) => {
+                    kept.insert(arn.clone());
+                }
+                UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => {}
             }
         }
     }
@@ -194,7 +198,7 @@ fn secret(registry: &EcrHost, cache: &Cache) -> String {
 fn roles(registries: &[Caching<'_>]) -> Option<Value> {
     let of_cache = |cache: &Cache| {
         let of_rule = match &cache.credentials {
-            Credentials::Role(arn) => Some(arn.clone()),
+            UpstreamCredentials::Role(arn) => Some(arn.clone()),
             _ => None,
         };
         let of_template = cache.template.as_ref().and_then(|template| template.role_arn.clone());

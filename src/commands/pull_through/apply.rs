@@ -1,7 +1,7 @@
 //! `pull-through apply`: sets up what the configuration writes.
 
 use super::{
-    apply_changes::{Aim, Format, Order, carry_out},
+    apply_changes::{ChangeFormat, Goal, Request, carry_out},
     consent::Consent,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// When nothing was attempted: what is wrong with a change is told as it fails.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
     let consent = Consent::of(args.yes)?;
-    let aim = Aim::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
-    let order = Order { at: &args.at, aim, format: Format::of(args.json) };
+    let aim = Goal::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
+    let order = Request { at: &args.at, aim, format: ChangeFormat::of(args.json) };
     carry_out(global, screen, &order, consent).await
 }

@@ -9,7 +9,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use futures::future;
 
 use super::{
-    Site,
+    CacheSite,
     consent::{self, Consent},
     roles, sites,
 };
@@ -17,7 +17,7 @@ use crate::{
     cli::{Global, pull_through::Where},
     commands::{configuration, status, warn},
     config::Config,
-    ecr::Session,
+    ecr::AwsSession,
     engine::Shutdown,
     model::{
         Error, Kind, Result,
@@ -31,15 +31,15 @@ use crate::{
     pull_through::{
         Planned,
         apply::apply,
-        changes::{Documents, Replace, Wanted, changes, removals, secrets},
+        changes::{Desired, Documents, Replace, changes, removals, secrets},
         fetch_state,
     },
-    run::registries::World,
+    run::registries::Registries,
 };
 
 /// What is to become of the registries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Aim {
+pub(crate) enum Goal {
     /// They have what is written.
     SetUp(Replace),
     /// They have it no more.
@@ -48,28 +48,28 @@ pub(crate) enum Aim {
 
 /// How a plan is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum ChangeFormat {
     /// Lines, for a person.
     Lines,
     /// JSON, for a machine.
     Json,
 }
 
-impl Format {
+impl ChangeFormat {
     pub(crate) fn of(json: bool) -> Self {
         if json { Self::Json } else { Self::Lines }
     }
 }
 
 /// What a verb is to do.
-pub(crate) struct Order<'a> {
+pub(crate) struct Request<'a> {
     pub(crate) at: &'a Where,
-    pub(crate) aim: Aim,
-    pub(crate) format: Format,
+    pub(crate) aim: Goal,
+    pub(crate) format: ChangeFormat,
 }
 
 /// What came of looking.
-pub(crate) struct Looked {
+pub(crate) struct Preview {
     /// Registries that cannot be asked: the exit status for them; 0 where all can.
     pub(crate) status: u8,
     /// What is to change.
@@ -80,16 +80,16 @@ pub(crate) struct Looked {
 ///
 /// # Errors
 /// When the configuration is wrong, or nothing can be printed.
-pub(crate) async fn look(global: &Global, screen: &Screen, order: &Order<'_>) -> Result<Looked> {
+pub(crate) async fn look(global: &Global, screen: &Screen, order: &Request<'_>) -> Result<Preview> {
     let config = read(global, screen)?;
     let sites = sites(&config, order.at)?;
-    let world = World::open(global.sandbox.as_deref(), 1).await?;
-    let run = Run { screen, world: &world, sites: &sites, order };
+    let world = Registries::open(global.sandbox.as_deref(), 1).await?;
+    let run = ApplyRun { screen, world: &world, sites: &sites, order };
     let (proposals, status) = run.propose().await;
     let shown = run.show(&proposals);
     let changes = proposals.iter().map(|proposal| proposal.planned.len()).sum();
     world.close().await;
-    shown.map(|()| Looked { status, changes })
+    shown.map(|()| Preview { status, changes })
 }
 
 /// Shows what is to change, has it agreed to, and changes it; gives the exit status.
@@ -99,18 +99,18 @@ pub(crate) async fn look(global: &Global, screen: &Screen, order: &Order<'_>) ->
 pub(crate) async fn carry_out(
     global: &Global,
     screen: &Screen,
-    order: &Order<'_>,
+    order: &Request<'_>,
     consent: Consent,
 ) -> Result<u8> {
     let config = read(global, screen)?;
     let sites = sites(&config, order.at)?;
-    let world = World::open(global.sandbox.as_deref(), 1).await?;
-    let run = Run { screen, world: &world, sites: &sites, order };
+    let world = Registries::open(global.sandbox.as_deref(), 1).await?;
+    let run = ApplyRun { screen, world: &world, sites: &sites, order };
     let shutdown = Shutdown::default();
     let ended = tokio::select! {
         ended = run.carry_out(consent, &shutdown) => ended,
         () = shutdown.dropping() => Ok(0),
-        failed = shutdown.heed_signals() => match failed {
+        failed = shutdown.watch_signals() => match failed {
             Err(cause) => {
                 Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause))
             }
@@ -135,13 +135,13 @@ fn read(global: &Global, screen: &Screen) -> Result<Config> {
 }
 
 /// What is to change in one registry.
-struct Proposal<'a> {
-    site: &'a Site<'a>,
-    session: Arc<Session>,
+struct PlannedSite<'a> {
+    site: &'a CacheSite<'a>,
+    session: Arc<AwsSession>,
     planned: Vec<Planned>,
 }
 
-impl Proposal<'_> {
+impl PlannedSite<'_> {
     fn section(&self) -> Section<'_> {
         let changes = self.planned.iter().map(|planned| &planned.change).collect();
         Section { registry: self.site.registry.host.to_string(), changes }
@@ -153,16 +153,16 @@ impl Proposal<'_> {
 }
 
 /// A verb at work.
-struct Run<'a> {
+struct ApplyRun<'a> {
     screen: &'a Screen,
-    world: &'a World,
-    sites: &'a [Site<'a>],
-    order: &'a Order<'a>,
+    world: &'a Registries,
+    sites: &'a [CacheSite<'a>],
+    order: &'a Request<'a>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> ApplyRun<'a> {
     /// What is to change where it can be asked, and the exit status for where it cannot.
-    async fn propose(&self) -> (Vec<Proposal<'a>>, u8) {
+    async fn propose(&self) -> (Vec<PlannedSite<'a>>, u8) {
         let asked = self.sites.iter().map(|site| self.propose_one(site));
         let (mut proposals, mut worst) = (Vec::new(), 0);
         for (site, proposed) in self.sites.iter().zip(future::join_all(asked).await) {
@@ -181,38 +181,38 @@ impl<'a> Run<'a> {
         (proposals, worst)
     }
 
-    async fn propose_one(&self, site: &'a Site<'a>) -> Result<Proposal<'a>> {
+    async fn propose_one(&self, site: &'a CacheSite<'a>) -> Result<PlannedSite<'a>> {
         // boxed, here and below: the compiler does not see to the bottom of futures this deep
         let session = Box::pin(site.session(self.world)).await?;
         let actual = Box::pin(fetch_state::actual(&session, &secrets(&site.caches))).await?;
         let on_push = site.on_push();
         let (registry, caches) = (&site.registry, &site.caches[..]);
         let replace = match self.order.aim {
-            Aim::SetUp(replace) => replace,
-            Aim::Removal => Replace::Never,
+            Goal::SetUp(replace) => replace,
+            Goal::Removal => Replace::Never,
         };
-        let wanted = Wanted { registry, caches, on_push: &on_push, replace };
+        let wanted = Desired { registry, caches, on_push: &on_push, replace };
         let planned = match self.order.aim {
-            Aim::SetUp(_) => changes(&wanted, &actual),
-            Aim::Removal => removals(&wanted, &actual),
+            Goal::SetUp(_) => changes(&wanted, &actual),
+            Goal::Removal => removals(&wanted, &actual),
         };
-        Ok(Proposal { site, session, planned })
+        Ok(PlannedSite { site, session, planned })
     }
 
-    fn show(&self, proposals: &[Proposal<'_>]) -> Result<()> {
-        let sections: Vec<Section<'_>> = proposals.iter().map(Proposal::section).collect();
+    fn show(&self, proposals: &[PlannedSite<'_>]) -> Result<()> {
+        let sections: Vec<Section<'_>> = proposals.iter().map(PlannedSite::section).collect();
         self.screen.print(|out| match self.order.format {
-            Format::Lines => view::plan(out, &sections),
-            Format::Json => view::json(out, &sections),
+            ChangeFormat::Lines => view::plan(out, &sections),
+            ChangeFormat::Json => view::json(out, &sections),
         })?;
-        if self.order.aim != Aim::Removal {
+        if self.order.aim != Goal::Removal {
             self.show_roles(proposals);
         }
         Ok(())
     }
 
     /// Shows what the roles must be that changes bring in: they are not made here.
-    fn show_roles(&self, proposals: &[Proposal<'_>]) {
+    fn show_roles(&self, proposals: &[PlannedSite<'_>]) {
         let proposed = proposals.iter().map(|it| (it.site, &it.planned[..]));
         for (what, Documents { trust, permissions }) in roles::needed(proposed) {
             self.screen.tell(|out| view::role(out, &what, (&trust, &permissions)));
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is to be done with everybody's consent, and the exit status so far; `None`: nothing.
-    async fn agree(&self, consent: Consent) -> Result<Option<(Vec<Proposal<'a>>, u8)>> {
+    async fn agree(&self, consent: Consent) -> Result<Option<(Vec<PlannedSite<'a>>, u8)>> {
         let (shown, status) = self.propose().await;
         self.show(&shown)?;
         let mut planned = shown.iter().flat_map(|proposal| &proposal.planned);
@@ -258,13 +258,13 @@ impl<'a> Run<'a> {
 
     fn question(&self) -> &'static str {
         match self.order.aim {
-            Aim::SetUp(_) => "apply these changes? [y/N] ",
-            Aim::Removal => "remove all of this? [y/N] ",
+            Goal::SetUp(_) => "apply these changes? [y/N] ",
+            Goal::Removal => "remove all of this? [y/N] ",
         }
     }
 
     /// Carries out what is proposed for one registry; gives its exit status.
-    async fn change(&self, proposal: &Proposal<'_>, shutdown: &Shutdown) -> u8 {
+    async fn change(&self, proposal: &PlannedSite<'_>, shutdown: &Shutdown) -> u8 {
         if go_on(shutdown).is_break() {
             return 0;
         }
@@ -299,8 +299,8 @@ fn go_on(shutdown: &Shutdown) -> ControlFlow<()> {
 }
 
 /// Whether both propose the same.
-fn is_same(shown: &[Proposal<'_>], now: &[Proposal<'_>]) -> bool {
-    let changes = |proposals: &[Proposal<'_>]| -> Vec<_> {
+fn is_same(shown: &[PlannedSite<'_>], now: &[PlannedSite<'_>]) -> bool {
+    let changes = |proposals: &[PlannedSite<'_>]| -> Vec<_> {
         let planned = proposals.iter().flat_map(|proposal| &proposal.planned);
         planned.map(|planned| planned.change.clone()).collect()
     };

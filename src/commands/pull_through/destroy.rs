@@ -1,7 +1,7 @@
 //! `pull-through destroy`: removes what the configuration names, and says what AWS keeps.
 
 use super::{
-    apply_changes::{Aim, Format, Order, carry_out},
+    apply_changes::{ChangeFormat, Goal, Request, carry_out},
     consent::Consent,
 };
 use crate::{
@@ -16,6 +16,6 @@ use crate::{
 /// When nothing was attempted: what is wrong with a removal is told as it fails.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &DestroyArgs) -> Result<u8> {
     let consent = Consent::of(args.yes)?;
-    let order = Order { at: &args.at, aim: Aim::Removal, format: Format::of(args.json) };
+    let order = Request { at: &args.at, aim: Goal::Removal, format: ChangeFormat::of(args.json) };
     carry_out(global, screen, &order, consent).await
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CONNECTIONS, Site, sites};
+use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
     cli::{
         Global,
@@ -13,13 +13,13 @@ use crate::{
     model::Result,
     output::{Screen, file, printable},
     pull_through::{
-        Actual, Planned,
-        changes::{Replace, Wanted, secrets},
+        Observed, Planned,
+        changes::{Desired, Replace, secrets},
         fetch_state,
         kubernetes::manifest,
         terraform::{Part, from_nothing, terraform},
     },
-    run::registries::World,
+    run::registries::Registries,
 };
 
 /// Writes it.
@@ -37,17 +37,17 @@ pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Res
 
 /// What one registry is to be and is.
 struct Surveyed<'a> {
-    site: &'a Site<'a>,
+    site: &'a CacheSite<'a>,
     identity: Identity,
     planned: Vec<Planned>,
-    actual: Actual,
+    actual: Observed,
 }
 
 /// Prints the configuration on stdout; 1 when a part of it conflicts and is left out.
 async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8> {
     let config = configuration(global)?;
     let sites = sites(&config, at)?;
-    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let asked = survey(&world, &sites).await;
     world.close().await;
     let surveyed = asked?;
@@ -73,13 +73,13 @@ async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8
     Ok(status)
 }
 
-async fn survey<'a>(world: &World, sites: &'a [Site<'a>]) -> Result<Vec<Surveyed<'a>>> {
+async fn survey<'a>(world: &Registries, sites: &'a [CacheSite<'a>]) -> Result<Vec<Surveyed<'a>>> {
     let mut surveyed = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
         let actual = fetch_state::actual(&session, &secrets(&site.caches)).await?;
         let on_push = site.on_push();
-        let wanted = Wanted {
+        let wanted = Desired {
             registry: &site.registry,
             caches: &site.caches,
             on_push: &on_push,

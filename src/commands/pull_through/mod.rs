@@ -18,12 +18,12 @@ use crate::{
         Global,
         pull_through::{PullThrough, Where},
     },
-    config::{Cache, Config, Destination},
-    ecr::{Session, account},
+    config::{Cache, Config, DestinationConfig},
+    ecr::{AwsSession, account},
     model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
     output::Screen,
-    pull_through::{OnPush, Registry},
-    run::registries::World,
+    pull_through::{EcrRegistry, OnPush},
+    run::registries::Registries,
 };
 
 /// Connections to a registry at once: what is asked is little, and one after the other.
@@ -46,21 +46,21 @@ pub(crate) async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> 
 }
 
 /// A registry of the configuration, and what it is to cache.
-struct Site<'a> {
+struct CacheSite<'a> {
     /// The registry.
-    registry: Registry,
+    registry: EcrRegistry,
     /// The destinations that are this registry, in the order of the file; at least one.
-    destinations: Vec<&'a Destination>,
+    destinations: Vec<&'a DestinationConfig>,
     /// Its caches, in the order of the file; none where only pushes are to make repositories.
     caches: Vec<&'a Cache>,
 }
 
-impl Site<'_> {
+impl CacheSite<'_> {
     /// Who asks AWS: the first destination's identity, which must be of the registry's account.
     ///
     /// # Errors
     /// What AWS refuses, and [`Kind::Configuration`] for an identity of another account.
-    async fn session(&self, world: &World) -> Result<Arc<Session>> {
+    async fn session(&self, world: &Registries) -> Result<Arc<AwsSession>> {
         let session = world.session(self.destinations[0], &self.registry.host).await;
         account::own(&session, &self.registry.host, "the pull-through cache").await?;
         Ok(session)
@@ -86,19 +86,19 @@ impl Site<'_> {
 ///
 /// # Errors
 /// [`Kind::Configuration`] when there is none, or a name is no destination's that has one.
-fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
+fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<CacheSite<'a>>> {
     check_names(config, at)?;
-    let mut sites: Vec<Site<'a>> = Vec::new();
+    let mut sites: Vec<CacheSite<'a>> = Vec::new();
     for (id, destination) in config.destinations.iter().enumerate() {
         let is_named = at.destinations.is_empty() || at.destinations.contains(&destination.name);
-        let registry = destination.registry.host().and_then(Registry::of);
+        let registry = destination.registry.host().and_then(EcrRegistry::of);
         let (Some(registry), true) = (registry, is_named) else { continue };
         let of_it = |cache: &&Cache| cache.destinations.contains(&DestinationId(id));
         let caches: Vec<&Cache> = config.caches.iter().filter(of_it).collect();
         if caches.is_empty() && destination.repositories.create != Create::OnPush {
             continue;
         }
-        let is_same = |site: &&mut Site<'_>| {
+        let is_same = |site: &&mut CacheSite<'_>| {
             (&site.registry.account, &site.registry.region) == (&registry.account, &registry.region)
         };
         match sites.iter_mut().find(is_same) {
@@ -110,7 +110,7 @@ fn sites<'a>(config: &'a Config, at: &Where) -> Result<Vec<Site<'a>>> {
                 let more: Vec<&Cache> = caches.into_iter().filter(known).collect();
                 site.caches.extend(more);
             }
-            None => sites.push(Site { registry, destinations: vec![destination], caches }),
+            None => sites.push(CacheSite { registry, destinations: vec![destination], caches }),
         }
     }
     if sites.is_empty() { Err(nothing(config, at)) } else { Ok(sites) }

@@ -5,12 +5,12 @@
 
 use serde_json::{Value, json};
 
-use super::Site;
+use super::CacheSite;
 use crate::{
     model::{
-        Change,
+        SettingChange,
         ecr_settings::Encryption,
-        pull_through::{Cache, Credentials},
+        pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Subject},
     },
     pull_through::{
@@ -21,14 +21,14 @@ use crate::{
 
 /// What needs a role, and what that role must be, each once, in the order of the file.
 pub(crate) fn needed<'a>(
-    proposed: impl Iterator<Item = (&'a Site<'a>, &'a [Planned])>,
+    proposed: impl Iterator<Item = (&'a CacheSite<'a>, &'a [Planned])>,
 ) -> Vec<(String, Documents)> {
     let mut all: Vec<((String, String), Documents)> = Vec::new();
     for (site, planned) in proposed {
         for cache in &site.caches {
             for (kind, role) in roles(cache).into_iter().flatten() {
                 let name = cache.prefix.to_string();
-                let is_of_it = |change: &Change| change.kind == kind && change.name == name;
+                let is_of_it = |change: &SettingChange| change.kind == kind && change.name == name;
                 if !planned.iter().any(|it| is_of_it(&it.change) && brings_role(&it.change)) {
                     continue;
                 }
@@ -54,14 +54,14 @@ fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
         is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
     });
     let of_rule = match cache.credentials {
-        Credentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
+        UpstreamCredentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
         _ => None,
     };
     [of_template, of_rule]
 }
 
 /// Whether a change relies on a role that was not relied on before, or not for this.
-fn brings_role(change: &Change) -> bool {
+fn brings_role(change: &SettingChange) -> bool {
     let asks = |name: &str| ["role_arn", "encryption"].contains(&name) || name.starts_with("tags.");
     change.action != Action::Update || change.fields.iter().any(|field| asks(&field.name))
 }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_role_is_told_where_it_comes_in_and_not_with_every_change() {
-        let change = |action, field: &str| Change {
+        let change = |action, field: &str| SettingChange {
             destination: String::new(),
             action,
             kind: Subject::Template,

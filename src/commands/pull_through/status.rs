@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{CONNECTIONS, Site, sites};
+use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
     commands::configuration,
@@ -18,9 +18,9 @@ use crate::{
     },
     pull_through::{
         fetch_state,
-        status::{Made, Standing, Status, repositories, status},
+        status::{CachedRepositories, RuleStatus, Status, repositories, status},
     },
-    run::registries::World,
+    run::registries::Registries,
 };
 
 /// Repositories that are listed below a rule.
@@ -39,7 +39,7 @@ struct Found {
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
     let config = configuration(global)?;
     let sites = sites(&config, &args.at)?;
-    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let asked = look(&world, &sites).await;
     world.close().await;
     let found = asked?;
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Re
     Ok(exit(&found))
 }
 
-async fn look(world: &World, sites: &[Site<'_>]) -> Result<Vec<Found>> {
+async fn look(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
@@ -63,17 +63,17 @@ async fn look(world: &World, sites: &[Site<'_>]) -> Result<Vec<Found>> {
 }
 
 fn exit(found: &[Found]) -> u8 {
-    let lacks = |rule: &Status| matches!(rule.standing, Standing::Missing | Standing::Differs);
+    let lacks = |rule: &Status| matches!(rule.standing, RuleStatus::Missing | RuleStatus::Differs);
     u8::from(found.iter().flat_map(|found| &found.rules).any(lacks))
 }
 
 /// In a few words.
-fn word(standing: Standing) -> &'static str {
+fn word(standing: RuleStatus) -> &'static str {
     match standing {
-        Standing::There => "there",
-        Standing::Missing => "not there",
-        Standing::Differs => "differs",
-        Standing::Unwritten => "not in the configuration",
+        RuleStatus::There => "there",
+        RuleStatus::Missing => "not there",
+        RuleStatus::Differs => "differs",
+        RuleStatus::Unwritten => "not in the configuration",
     }
 }
 
@@ -108,7 +108,7 @@ fn line(rule: &Status, now: SystemTime) -> Line {
         age(times.last()),
     ];
     let mut notes = Vec::new();
-    if rule.standing == Standing::Differs {
+    if rule.standing == RuleStatus::Differs {
         notes.push(
             "the configuration has another upstream: see `ecr-mirror pull-through plan`".to_owned(),
         );
@@ -144,7 +144,7 @@ fn document(found: &[Found]) -> Value {
 fn row(host: &str, rule: &Status) -> Value {
     let time =
         |at: &Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-    let made = |Made { name, created }: &Made| json!({ "name": name, "created": time(created) });
+    let made = |CachedRepositories { name, created }: &CachedRepositories| json!({ "name": name, "created": time(created) });
     json!({
         "destination": host,
         "prefix": rule.prefix,
@@ -160,8 +160,8 @@ fn row(host: &str, rule: &Status) -> Value {
 mod tests {
     use super::*;
 
-    fn rule(prefix: &str, standing: Standing, repositories: usize) -> Status {
-        let made = |at: usize| Made {
+    fn rule(prefix: &str, standing: RuleStatus, repositories: usize) -> Status {
+        let made = |at: usize| CachedRepositories {
             name: format!("{prefix}/{at:02}"),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * at as u64)),
         };
@@ -177,9 +177,9 @@ mod tests {
 
     fn found() -> Vec<Found> {
         let rules = vec![
-            rule("a", Standing::There, 12),
-            rule("b", Standing::Differs, 1),
-            rule("c", Standing::Unwritten, 0),
+            rule("a", RuleStatus::There, 12),
+            rule("b", RuleStatus::Differs, 1),
+            rule("c", RuleStatus::Unwritten, 0),
         ];
         vec![Found { host: "r.example".to_owned(), rules }]
     }
@@ -234,12 +234,12 @@ c     quay.io       not in the configuration  0
     #[test]
     fn only_a_written_rule_that_is_not_there_fails() {
         for (standing, expected) in [
-            (Standing::There, 0),
-            (Standing::Unwritten, 0),
-            (Standing::Missing, 1),
-            (Standing::Differs, 1),
+            (RuleStatus::There, 0),
+            (RuleStatus::Unwritten, 0),
+            (RuleStatus::Missing, 1),
+            (RuleStatus::Differs, 1),
         ] {
-            let rules = vec![rule("a", Standing::There, 0), rule("b", standing, 0)];
+            let rules = vec![rule("a", RuleStatus::There, 0), rule("b", standing, 0)];
             assert_eq!(exit(&[Found { host: String::new(), rules }]), expected, "{standing:?}");
         }
     }

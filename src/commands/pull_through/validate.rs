@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{CONNECTIONS, Site, sites};
+use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
     commands::configuration,
-    ecr::Session,
+    ecr::AwsSession,
     model::{Result, pull_through::Cache},
     output::{
         Screen, printable,
@@ -16,20 +16,20 @@ use crate::{
     },
     pull_through::{
         fetch_state,
-        state::Rule,
-        status::{Standing, standing},
-        validate::{Tried, attempt, example, hint},
+        state::ObservedRule,
+        status::{RuleStatus, standing},
+        validate::{Validation, attempt, example, hint},
     },
-    run::registries::World,
+    run::registries::Registries,
 };
 
 /// What came of one rule.
 #[derive(Debug)]
-struct Row {
+struct ValidationRow {
     destination: String,
     prefix: String,
     upstream: String,
-    result: Verdict,
+    result: RuleVerdict,
     /// What went wrong, in AWS's words or ours.
     failure: Option<String>,
     hint: Option<String>,
@@ -39,7 +39,7 @@ struct Row {
 
 /// What came of a rule, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum RuleVerdict {
     /// It works.
     Valid,
     /// It does not.
@@ -50,7 +50,7 @@ enum Verdict {
     Unwritten,
 }
 
-impl Verdict {
+impl RuleVerdict {
     fn word(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -68,7 +68,7 @@ impl Verdict {
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Result<u8> {
     let config = configuration(global)?;
     let sites = sites(&config, &args.at)?;
-    let world = World::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let tried = attempt_all(&world, &sites).await;
     world.close().await;
     let rows = tried?;
@@ -76,11 +76,12 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Re
         true => writeln!(out, "{:#}", document(&rows)),
         false => tables(out, &rows, screen.width()),
     })?;
-    let fails = |row: &Row| matches!(row.result, Verdict::Invalid | Verdict::Missing);
+    let fails =
+        |row: &ValidationRow| matches!(row.result, RuleVerdict::Invalid | RuleVerdict::Missing);
     Ok(u8::from(rows.iter().any(fails)))
 }
 
-async fn attempt_all(world: &World, sites: &[Site<'_>]) -> Result<Vec<Row>> {
+async fn attempt_all(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<ValidationRow>> {
     let mut rows = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
@@ -89,11 +90,11 @@ async fn attempt_all(world: &World, sites: &[Site<'_>]) -> Result<Vec<Row>> {
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(try_one(site, &session, (cache, rule.as_ref())).await?);
         }
-        rows.extend(rules.into_values().map(|rule| Row {
+        rows.extend(rules.into_values().map(|rule| ValidationRow {
             destination: site.registry.host.to_string(),
             upstream: super::upstream(&rule.url, &rule.upstream_prefix),
             prefix: rule.prefix,
-            result: Verdict::Unwritten,
+            result: RuleVerdict::Unwritten,
             failure: None,
             hint: None,
             pull: None,
@@ -103,36 +104,36 @@ async fn attempt_all(world: &World, sites: &[Site<'_>]) -> Result<Vec<Row>> {
 }
 
 async fn try_one(
-    site: &Site<'_>,
-    session: &Session,
-    (cache, rule): (&Cache, Option<&Rule>),
-) -> Result<Row> {
-    let row = |result, failure, hint| Row {
+    site: &CacheSite<'_>,
+    session: &AwsSession,
+    (cache, rule): (&Cache, Option<&ObservedRule>),
+) -> Result<ValidationRow> {
+    let row = |result, failure, hint| ValidationRow {
         destination: site.registry.host.to_string(),
         prefix: cache.prefix.to_string(),
         upstream: super::upstream(&cache.url, &cache.upstream_prefix.to_string()),
         result,
         failure,
         hint,
-        pull: (result == Verdict::Valid).then(|| example(cache)),
+        pull: (result == RuleVerdict::Valid).then(|| example(cache)),
     };
     let plan = || Some("`ecr-mirror pull-through plan` tells what `apply` would do".to_owned());
-    let Some(rule) = rule else { return Ok(row(Verdict::Missing, None, plan())) };
-    if standing(cache, Some(rule)) == Standing::Differs {
+    let Some(rule) = rule else { return Ok(row(RuleVerdict::Missing, None, plan())) };
+    if standing(cache, Some(rule)) == RuleStatus::Differs {
         let there = super::upstream(&rule.url, &rule.upstream_prefix);
         let failure = format!("the rule of this prefix caches `{there}`");
-        return Ok(row(Verdict::Invalid, Some(failure), plan()));
+        return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
     }
     Ok(match attempt(session, &rule.prefix).await? {
-        Tried::Valid => row(Verdict::Valid, None, None),
-        Tried::Invalid(failure) => {
+        Validation::Valid => row(RuleVerdict::Valid, None, None),
+        Validation::Invalid(failure) => {
             let hint = hint(&site.registry, cache, rule, &failure);
-            row(Verdict::Invalid, Some(failure), hint)
+            row(RuleVerdict::Invalid, Some(failure), hint)
         }
     })
 }
 
-fn tables(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result<()> {
+fn tables(out: &mut dyn Write, rows: &[ValidationRow], width: Option<usize>) -> io::Result<()> {
     for (at, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
         if at > 0 {
             writeln!(out)?;
@@ -144,7 +145,7 @@ fn tables(out: &mut dyn Write, rows: &[Row], width: Option<usize>) -> io::Result
     Ok(())
 }
 
-fn line(row: &Row) -> Line {
+fn line(row: &ValidationRow) -> Line {
     let pull = row.pull.as_deref().unwrap_or_default();
     let cells = [&row.prefix, &row.upstream, row.result.word(), pull];
     let failure = row.failure.iter().map(|failure| printable(failure).into_owned());
@@ -153,8 +154,8 @@ fn line(row: &Row) -> Line {
 }
 
 /// Version 1 of this format.
-fn document(rows: &[Row]) -> Value {
-    let row = |row: &Row| {
+fn document(rows: &[ValidationRow]) -> Value {
+    let row = |row: &ValidationRow| {
         json!({
             "destination": row.destination,
             "prefix": row.prefix,
@@ -172,24 +173,24 @@ fn document(rows: &[Row]) -> Value {
 mod tests {
     use super::*;
 
-    fn row(prefix: &str, result: Verdict, failure: Option<&str>) -> Row {
-        Row {
+    fn row(prefix: &str, result: RuleVerdict, failure: Option<&str>) -> ValidationRow {
+        ValidationRow {
             destination: "r.example".to_owned(),
             prefix: prefix.to_owned(),
             upstream: "ghcr.io".to_owned(),
             result,
             failure: failure.map(str::to_owned),
             hint: failure.map(|_| "use another token".to_owned()),
-            pull: (result == Verdict::Valid).then(|| "github/OWNER/NAME".to_owned()),
+            pull: (result == RuleVerdict::Valid).then(|| "github/OWNER/NAME".to_owned()),
         }
     }
 
     #[test]
     fn a_failure_stands_below_its_rule_with_what_to_do() {
         let rows = [
-            row("github", Verdict::Valid, None),
-            row("gh", Verdict::Invalid, Some("401\u{1b}[2J")),
-            row("x", Verdict::Unwritten, None),
+            row("github", RuleVerdict::Valid, None),
+            row("gh", RuleVerdict::Invalid, Some("401\u{1b}[2J")),
+            row("x", RuleVerdict::Unwritten, None),
         ];
         let mut out = anstream::StripStream::new(Vec::new());
         tables(&mut out, &rows, None).unwrap();

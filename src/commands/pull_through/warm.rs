@@ -8,7 +8,7 @@ use crate::{
     },
     commands::{configuration, mirror},
     config::{Config, Entry},
-    engine::{Intent, Options},
+    engine::{Mode, Options},
     model::{Error, Kind, Result},
     output::{Screen, json, table},
     run::sync::{Wanted, Work},
@@ -25,7 +25,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
     let config = configuration(global)?;
     let entries = cached(&config, &args.only, &args.at)?;
     let wanted = Wanted::Entries(entries.iter().collect());
-    let options = Options { intent: Intent::Mirror, transfers: TRANSFERS };
+    let options = Options { intent: Mode::Mirror, transfers: TRANSFERS };
     let work = Work { config: &config, wanted, options };
     let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
@@ -41,7 +41,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
 /// [`Kind::Configuration`] for a name that is none, and where nothing is left.
 fn cached(config: &Config, only: &[String], at: &Where) -> Result<Vec<Entry>> {
     check_names(config, at)?;
-    let is_wanted = |place: &crate::config::CachedPlace| {
+    let is_wanted = |place: &crate::config::CacheTarget| {
         let name = &config.destination(place.destination).name;
         at.destinations.is_empty() || at.destinations.contains(name)
     };

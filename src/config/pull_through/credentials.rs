@@ -14,7 +14,7 @@ use crate::{
     },
     model::{
         NameError,
-        pull_through::{Credentials, Needs, Upstream},
+        pull_through::{CredentialNeed, Upstream, UpstreamCredentials},
     },
 };
 
@@ -29,17 +29,17 @@ const SECRET: &str = "secret:ecr-pullthroughcache/";
 /// How long its ARN may be. Source: ECR API model, `credentialArn`.
 const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 50..=612;
 
-pub(super) fn read(table: &Table<'_>, served: &Served<'_>) -> Result<Credentials, Problem> {
+pub(super) fn read(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
     match served.upstream.needs() {
-        Needs::Nothing => {
+        CredentialNeed::Nothing => {
             refuse(table, served, (&["credentials", "secret_arn", "role_arn"], "no credentials"))?;
-            Ok(Credentials::Nothing)
+            Ok(UpstreamCredentials::Nothing)
         }
-        Needs::Secret => {
+        CredentialNeed::Secret => {
             refuse(table, served, (&["role_arn"], "credentials, and no role"))?;
             login(table, served)
         }
-        Needs::Role => {
+        CredentialNeed::Role => {
             refuse(table, served, (&["credentials", "secret_arn"], "a role, and no secret"))?;
             role(table, served)
         }
@@ -62,7 +62,7 @@ fn refuse(
 }
 
 /// A login that is written here, or the secret that keeps one.
-fn login(table: &Table<'_>, served: &Served<'_>) -> Result<Credentials, Problem> {
+fn login(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
     match (table.table("credentials", &WRITTEN)?, table.text("secret_arn")?) {
         (Some(_), Some(secret)) => Err(Problem::at(&secret.span, "stands beside `credentials`")
             .hint("keep the one or the other")),
@@ -92,7 +92,7 @@ fn whose(upstream: Upstream) -> &'static str {
     }
 }
 
-fn written(table: &Table<'_>) -> Result<Credentials, Problem> {
+fn written(table: &Table<'_>) -> Result<UpstreamCredentials, Problem> {
     let word = |key: &str| match table.text(key)? {
         Some(text) if text.trim().is_empty() => {
             Err(Problem::at(&text.span, format!("`{key}` is empty"))
@@ -103,14 +103,14 @@ fn written(table: &Table<'_>) -> Result<Credentials, Problem> {
             .hint(format!("write {}", WRITTEN.title))),
     };
     let (username, access_token) = (word("username")?, word("access_token")?);
-    Ok(Credentials::Written {
+    Ok(UpstreamCredentials::Written {
         username: username.to_string(),
         access_token: SecretString::from(&*access_token),
     })
 }
 
 /// Source: ECR API model, `credentialArn`.
-fn secret(text: &Text, served: &Served<'_>) -> Result<Credentials, Problem> {
+fn secret(text: &Text, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
     let is_ours = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
     let is_secret = |arn: &Arn<'_>| {
         arn.service == "secretsmanager"
@@ -124,7 +124,7 @@ fn secret(text: &Text, served: &Served<'_>) -> Result<Credentials, Problem> {
             "its name begins with `ecr-pullthroughcache/`: `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
         )));
     };
-    let elsewhere = |home: &&super::Home| {
+    let elsewhere = |home: &&super::CacheRegistry| {
         let registry = &home.registry;
         (arn.partition, arn.region, arn.account)
             != (registry.partition(), registry.region(), registry.account())
@@ -137,17 +137,17 @@ fn secret(text: &Text, served: &Served<'_>) -> Result<Credentials, Problem> {
                 "ECR reads secrets of its own account and region: write a `[[pull_through]]` for each, with its `destinations` and its `secret_arn`",
             ))
         }
-        None => Ok(Credentials::Secret(text.to_string())),
+        None => Ok(UpstreamCredentials::Secret(text.to_string())),
     }
 }
 
 /// The role that reads another registry of ECR; another account's is not read without.
-fn role(table: &Table<'_>, served: &Served<'_>) -> Result<Credentials, Problem> {
+fn role(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
     if let Some(role) = table.text("role_arn")? {
-        return super::role(&role, served.homes).map(Credentials::Role);
+        return super::role(&role, served.homes).map(UpstreamCredentials::Role);
     }
     let upstream = served.ecr();
-    let is_foreign = |home: &&super::Home| {
+    let is_foreign = |home: &&super::CacheRegistry| {
         upstream.as_ref().is_some_and(|upstream| upstream.account != home.registry.account)
     };
     match served.homes.iter().find(is_foreign) {
@@ -158,7 +158,7 @@ fn role(table: &Table<'_>, served: &Served<'_>) -> Result<Credentials, Problem> 
             );
             Err(Problem::at(&served.url_span, label).hint(ROLE))
         }
-        None => Ok(Credentials::Nothing),
+        None => Ok(UpstreamCredentials::Nothing),
     }
 }
 

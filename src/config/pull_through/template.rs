@@ -3,17 +3,17 @@
 //! Guards what ECR asks of a creation template and of no repository: a role for tags and KMS, and
 //! the whole ARN of a key.
 
-use super::Home;
+use super::CacheRegistry;
 use crate::{
     config::{
-        Surroundings,
+        FileContext,
         arn::Arn,
         document::{Keys, Table},
         policies,
         problem::{Problem, Span},
         repositories,
     },
-    model::{ecr_settings::Settings, pull_through::Template},
+    model::{ecr_settings::RepositorySettings, pull_through::TemplateSettings},
 };
 
 const KEYS: Keys = Keys {
@@ -33,7 +33,7 @@ const KEYS: Keys = Keys {
 
 /// A template and where it is written.
 pub(super) struct ReadTemplate {
-    pub(super) template: Template,
+    pub(super) template: TemplateSettings,
     pub(super) mutability: Option<Span>,
     pub(super) lifecycle: Option<Span>,
 }
@@ -41,11 +41,11 @@ pub(super) struct ReadTemplate {
 /// Reads the table inside a cache that these registries have.
 pub(super) fn read(
     cache: &Table<'_>,
-    homes: &[Home],
-    around: &Surroundings<'_>,
+    homes: &[CacheRegistry],
+    around: &FileContext<'_>,
 ) -> Result<Option<ReadTemplate>, Problem> {
     let Some(table) = cache.table("template", &KEYS)? else { return Ok(None) };
-    let settings = Settings {
+    let settings = RepositorySettings {
         mutability: repositories::mutability(&table)?,
         scan_on_push: None,
         encryption: repositories::encryption(&table)?,
@@ -65,7 +65,7 @@ pub(super) fn read(
         return Err(Problem::at(&span, label).hint(ROLE));
     }
     Ok(Some(ReadTemplate {
-        template: Template { settings, role_arn },
+        template: TemplateSettings { settings, role_arn },
         mutability: table.place("tag_mutability"),
         lifecycle: table.place("lifecycle").or_else(|| table.place("lifecycle_file")),
     }))
@@ -77,7 +77,7 @@ const ROLE: &str = "a role that trusts `ecr.amazonaws.com` and may `ecr:CreateRe
     `kms:DescribeKey`";
 
 /// The one partition that all are in.
-fn partition(homes: &[Home]) -> Option<&'static str> {
+fn partition(homes: &[CacheRegistry]) -> Option<&'static str> {
     let (first, rest) = homes.split_first()?;
     let partition = first.registry.partition();
     rest.iter().all(|home| home.registry.partition() == partition).then_some(partition)
@@ -86,7 +86,11 @@ fn partition(homes: &[Home]) -> Option<&'static str> {
 /// A key of KMS is named by its ARN, and is of the region that it encrypts in.
 ///
 /// Source: ECR API model, `EncryptionConfigurationForRepositoryCreationTemplate`.
-fn check_key(table: &Table<'_>, settings: &Settings, homes: &[Home]) -> Result<(), Problem> {
+fn check_key(
+    table: &Table<'_>,
+    settings: &RepositorySettings,
+    homes: &[CacheRegistry],
+) -> Result<(), Problem> {
     let key = settings.encryption.as_ref().and_then(|encryption| encryption.key());
     let (Some(key), Some(span)) = (key, table.place("encryption")) else { return Ok(()) };
     let is_key = |arn: &Arn<'_>| arn.service == "kms" && arn.resource.starts_with("key/");

@@ -144,7 +144,7 @@ fn a_registry_is_read_with_its_defaults() {
          mirrors = [\"m.example\"]\nauth_host = \"auth.example\"",
     );
     let hub = &config.registries[&"docker.io".parse::<Host>().unwrap()];
-    let Some(Credentials::Written(login)) = &hub.credentials else { panic!("a login") };
+    let Some(CredentialSource::Written(login)) = &hub.credentials else { panic!("a login") };
     assert_eq!(login.username, "joe");
     // a value that looks like TOML stays a value
     assert_eq!(login.password.expose_secret(), "\" # hunter2 = [");

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::model::{
-    Pointer,
+    TagOrDigest,
     ecr_settings::{Encryption, TagMutability},
-    pull_through::{Access, Credentials, Prefix, Template, Upstream},
+    pull_through::{Access, Prefix, TemplateSettings, Upstream, UpstreamCredentials},
 };
 
 const EU: &str = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n";
@@ -48,7 +48,7 @@ fn an_upstream_says_where_it_is_and_what_its_prefix_is() {
         let cache = caches(&format!("upstream = \"{upstream}\"\n{rest}")).remove(0);
         assert_eq!((cache.upstream.name(), cache.url.as_str()), (upstream, url));
         assert_eq!(cache.prefix.to_string(), upstream);
-        let is_written = matches!(&cache.credentials, Credentials::Written { username, .. } if username == "joe");
+        let is_written = matches!(&cache.credentials, UpstreamCredentials::Written { username, .. } if username == "joe");
         assert_eq!(is_written, rest.contains("credentials"), "{upstream}");
         assert!(!format!("{cache:?}").contains("hunter2"), "{upstream}");
     }
@@ -63,7 +63,7 @@ fn a_cache_says_what_it_is_written_to_be() {
          access = {{ organization = \"o-abc123\", accounts = [\"210987654321\"] }}\n"
     ))
     .remove(0);
-    assert!(matches!(hub.credentials, Credentials::Secret(arn) if arn == secret));
+    assert!(matches!(hub.credentials, UpstreamCredentials::Secret(arn) if arn == secret));
     assert_eq!(hub.prefix, Prefix::Root);
     let expected = Access {
         organization: Some("o-abc123".to_owned()),
@@ -81,9 +81,9 @@ fn a_cache_says_what_it_is_written_to_be() {
     ))
     .remove(0);
     assert_eq!(ecr.upstream, Upstream::Ecr);
-    assert!(matches!(ecr.credentials, Credentials::Role(arn) if arn == role));
+    assert!(matches!(ecr.credentials, UpstreamCredentials::Role(arn) if arn == role));
     assert_eq!(ecr.upstream_prefix.to_string(), "platform/team");
-    let Template { settings, role_arn } = ecr.template.unwrap();
+    let TemplateSettings { settings, role_arn } = ecr.template.unwrap();
     assert_eq!(role_arn.as_deref(), Some(role));
     assert_eq!(
         settings.mutability,
@@ -181,11 +181,11 @@ fn a_cache_is_of_the_registry_under_whichever_name_it_is_a_destination() {
 
 #[test]
 fn what_is_only_cached_is_no_image_to_mirror_and_is_pulled_as_it_is_written() {
-    let tag = |text: &str| Pointer::Tag(text.parse().unwrap());
+    let tag = |text: &str| TagOrDigest::Tag(text.parse().unwrap());
     let pinned = format!("source = \"quay.io/a/b@sha256:{HEX}\"\ntag = \"1\"");
     for (image, pulls) in [
         ("source = \"quay.io/a/b\"\ntags = [\"1\", \"2\"]", Some(vec![tag("1"), tag("2")])),
-        (&pinned, Some(vec![Pointer::Digest(digest())])),
+        (&pinned, Some(vec![TagOrDigest::Digest(digest())])),
         ("source = \"quay.io/a/b\"\nselect = { newest = 1 }", None),
     ] {
         let text = format!(
@@ -215,7 +215,7 @@ fn an_image_that_is_mirrored_and_cached_has_targets_where_it_is_mirrored() {
     let targets: Vec<_> =
         image.targets.iter().map(|it| (it.destination.0, it.tag.as_str())).collect();
     assert_eq!(targets, [(1, "1-e3b0c442")]);
-    assert_eq!(entry.pulls(), Some(vec![Pointer::Tag("1".parse().unwrap())]));
+    assert_eq!(entry.pulls(), Some(vec![TagOrDigest::Tag("1".parse().unwrap())]));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn the_examples_are_right_short_and_not_warned_of() {
     assert!(text.lines().count() <= 12);
     let hub =
         Config::load(&directory.join("docker-hub.toml"), &environment).unwrap().caches.remove(0);
-    assert!(matches!(hub.credentials, Credentials::Written { .. }));
+    assert!(matches!(hub.credentials, UpstreamCredentials::Written { .. }));
     assert!(hub.template.unwrap().settings.lifecycle.is_some());
     assert!(hub.access.unwrap().organization.is_some());
 }

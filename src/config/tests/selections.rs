@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::*;
-use crate::model::select::{Left, Listed, Selection, Selector, TagQuery, Taken};
+use crate::model::select::{Listed, Selection, Selector, SkippedTag, TagQuery, TagSelection};
 
 fn selection(keys: &str) -> Selection {
     let config = with_destination(&format!("[[image]]\nsource = \"x\"\nselect = {{ {keys} }}"));
@@ -23,7 +23,10 @@ fn listed(name: &str, day: &str) -> Listed {
 }
 
 /// What is taken, and why the rest is not; the error's message where it fails.
-fn choose(selection: &Selection, tags: &[Listed]) -> Result<(Vec<String>, Vec<Left>), String> {
+fn choose(
+    selection: &Selection,
+    tags: &[Listed],
+) -> Result<(Vec<String>, Vec<SkippedTag>), String> {
     let mut selector = Selector::new(selection, time("2024-12-10"));
     let left = tags.iter().filter_map(|tag| selector.offer(tag)).collect();
     let selected = selector.finish().map_err(|error| error.to_string())?;
@@ -110,7 +113,7 @@ fn every_tag_that_is_taken_has_its_reason() {
         ),
     ] {
         let (selection, listed) = (selection(keys), listed("1.0", "2024-12-09"));
-        assert_eq!(Taken(&selection, &listed).to_string(), expected, "{keys}");
+        assert_eq!(TagSelection(&selection, &listed).to_string(), expected, "{keys}");
     }
 }
 

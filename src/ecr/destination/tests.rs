@@ -7,23 +7,23 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    ecr::{Identity, Sessions},
+    ecr::{AwsSessions, Identity},
     model::Create,
-    registry::{Reach, tests::push},
-    remote::Meters,
+    registry::{Network, tests::push},
+    remote::SideContexts,
     sandbox::{BlobMounting, Options, Sandbox},
 };
 
 /// The account is not the caller's own, so that what forgets to say which one is noticed.
 const HOST: &str = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
 
-struct World {
+struct EcrFixture {
     sandbox: Sandbox,
-    meters: Meters,
+    meters: SideContexts,
     ecr: Ecr,
 }
 
-impl World {
+impl EcrFixture {
     async fn new() -> Self {
         Self::with(BlobMounting::Off, Create::Missing).await
     }
@@ -31,17 +31,17 @@ impl World {
     async fn with(blob_mounting: BlobMounting, create: Create) -> Self {
         let options = Options { blob_mounting, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        let reach = Reach::Sandbox(sandbox.address());
-        let meters = Meters::default();
+        let reach = Network::Sandbox(sandbox.address());
+        let meters = SideContexts::default();
         let host: Host = HOST.parse().unwrap();
-        let sessions = Sessions::new(reach, Arc::clone(&meters.ecr_api));
+        let sessions = AwsSessions::new(reach, Arc::clone(&meters.ecr_api));
         let session = sessions.session(Identity::of(&host)).await;
-        let wire = Wire {
-            settings: Settings::default(),
+        let wire = DataPlane {
+            settings: ConnectionSettings::default(),
             transport: Transport::new(reach),
             meter: Arc::clone(&meters.destination),
         };
-        let repositories = written::Repositories { create, ..Default::default() };
+        let repositories = written::RepositoryRules { create, ..Default::default() };
         let ecr = Ecr::new(host, session, (repositories, Default::default()), wire);
         Self { sandbox, meters, ecr }
     }
@@ -126,7 +126,7 @@ fn tagged(name: &str) -> Tag {
 
 #[tokio::test]
 async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (ecr, nginx, tag) = (&world.ecr, named("mirror/nginx"), tagged("1.27"));
     let (image, layer) = (image("layer"), blob("layer"));
     let asked = [layer.digest.clone(), blob(CONFIG).digest];
@@ -162,11 +162,11 @@ async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
 
 #[tokio::test]
 async fn account_settings_are_never_those_of_another_account() {
-    let mut world = World::new().await;
-    let owner = written::Account { blob_mounting: Some(true), ..Default::default() };
-    world.ecr.account = Account::new(Arc::clone(&world.ecr.session), owner);
+    let mut world = EcrFixture::new().await;
+    let owner = written::AccountSettings { blob_mounting: Some(true), ..Default::default() };
+    world.ecr.account = EcrAccount::new(Arc::clone(&world.ecr.session), owner);
     for _ in 0..2 {
-        let settled = world.ecr.settle(&named("a/b"), Presence::Missing, Touch::Change).await;
+        let settled = world.ecr.settle(&named("a/b"), Presence::Missing, Apply::Change).await;
         let error = settled.unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         let said = error.chain().join(": ");
@@ -177,7 +177,7 @@ async fn account_settings_are_never_those_of_another_account() {
 
 #[tokio::test]
 async fn the_templates_of_another_account_make_nothing_here() {
-    let world = World::with(BlobMounting::Off, Create::Unclaimed).await;
+    let world = EcrFixture::with(BlobMounting::Off, Create::Unclaimed).await;
     let template = |ecr: aws_sdk_ecr::Client| {
         ecr.create_repository_creation_template()
             .prefix("ROOT")
@@ -194,7 +194,7 @@ async fn the_templates_of_another_account_make_nothing_here() {
 
 #[tokio::test]
 async fn a_blob_is_mounted_once_a_manifest_names_it() {
-    let world = World::with(BlobMounting::On, Create::Missing).await;
+    let world = EcrFixture::with(BlobMounting::On, Create::Missing).await;
     let (ecr, from, to) = (&world.ecr, named("team/a"), named("team/b"));
     for repository in [&from, &to] {
         ecr.ensure(repository).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_blob_is_mounted_once_a_manifest_names_it() {
 
 #[tokio::test]
 async fn the_session_of_a_refused_mount_takes_the_blob() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (ecr, from, to) = (&world.ecr, named("team/a"), named("team/b"));
     for repository in [&from, &to] {
         ecr.ensure(repository).await.unwrap();
@@ -231,7 +231,7 @@ async fn the_session_of_a_refused_mount_takes_the_blob() {
 
 #[tokio::test]
 async fn an_immutable_tag_takes_the_same_manifest_again_and_no_other() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (ecr, nginx, tag) = (&world.ecr, named("nginx"), tagged("1.27"));
     world.create_immutable(&nginx).await;
     for _ in 0..2 {
@@ -249,7 +249,7 @@ async fn an_immutable_tag_takes_the_same_manifest_again_and_no_other() {
 
 #[tokio::test]
 async fn what_ecr_refuses_is_told_apart() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (ecr, nginx, gone) = (&world.ecr, named("nginx"), named("gone"));
     ecr.ensure(&nginx).await.unwrap();
     let layer = blob("layer");
@@ -276,7 +276,7 @@ async fn what_ecr_refuses_is_told_apart() {
 
 #[tokio::test]
 async fn an_empty_blob_is_refused_before_any_request() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (nginx, empty) = (named("nginx"), blob(""));
     let pushed = push(&world.ecr, &nginx, &empty, body("")).await.unwrap_err();
     let mounted = world.ecr.mount(&nginx, &empty, &named("team/b")).await.unwrap_err();
@@ -289,7 +289,7 @@ async fn an_empty_blob_is_refused_before_any_request() {
 
 #[tokio::test]
 async fn a_closed_connection_is_a_missing_repository_only_if_it_is_missing() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     world.ecr.ensure(&named("there")).await.unwrap();
     for (name, kind, expected) in [
         ("gone", Kind::Unavailable, Kind::RepositoryMissing),
@@ -303,7 +303,7 @@ async fn a_closed_connection_is_a_missing_repository_only_if_it_is_missing() {
 
 #[tokio::test]
 async fn a_login_that_ends_in_the_middle_is_renewed() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let nginx = named("nginx");
     world.ecr.ensure(&nginx).await.unwrap();
     world.push(&nginx, "one").await;
@@ -314,7 +314,7 @@ async fn a_login_that_ends_in_the_middle_is_renewed() {
 
 #[tokio::test]
 async fn throttled_commits_go_on_at_half_the_pace() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let nginx = named("nginx");
     world.ecr.ensure(&nginx).await.unwrap();
     world.commit(&nginx, "layer", None).await;
@@ -332,7 +332,7 @@ async fn throttled_commits_go_on_at_half_the_pace() {
 
 #[tokio::test]
 async fn rights_that_are_missing_are_done_without_where_that_is_possible() {
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     let (nginx, tag) = (named("nginx"), tagged("1"));
     world.ecr.ensure(&nginx).await.unwrap();
     world.commit(&nginx, "layer", Some(&tag)).await;
@@ -351,12 +351,12 @@ async fn rights_that_are_missing_are_done_without_where_that_is_possible() {
 
 #[tokio::test]
 async fn a_repository_that_may_not_be_made_fails_with_the_command_that_makes_it() {
-    let world = World::with(BlobMounting::Off, Create::Never).await;
+    let world = EcrFixture::with(BlobMounting::Off, Create::Never).await;
     let error = world.ecr.ensure(&named("nginx")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::RepositoryMissing);
     assert!(error.remedy().unwrap().contains("aws ecr create-repository"), "{error:?}");
 
-    let world = World::new().await;
+    let world = EcrFixture::new().await;
     world.fault("deny=CreateRepository");
     let error = world.ecr.ensure(&named("nginx")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
@@ -366,7 +366,7 @@ async fn a_repository_that_may_not_be_made_fails_with_the_command_that_makes_it(
 #[tokio::test]
 async fn a_role_is_assumed_in_the_sandbox_too() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let sessions = Sessions::new(Reach::Sandbox(sandbox.address()), Arc::default());
+    let sessions = AwsSessions::new(Network::Sandbox(sandbox.address()), Arc::default());
     let host: Host = HOST.parse().unwrap();
     let identity = Identity {
         role_arn: Some("arn:aws:iam::210987654321:role/mirror".to_owned()),

@@ -19,7 +19,7 @@ fn except(wildcards: &[&str]) -> TagMutability {
 
 #[test]
 fn what_is_not_written_is_no_difference() {
-    let actual = Actual {
+    let actual = CurrentSettings {
         mutability: TagMutability::Immutable,
         scan_on_push: true,
         encryption: Some(Encryption::Kms(None)),
@@ -27,18 +27,18 @@ fn what_is_not_written_is_no_difference() {
         lifecycle: Some(json!({ "rules": [] })),
         policy: Some(policy(json!("ecr:*"), json!("*"))),
     };
-    assert_eq!(differences(&Settings::default(), &actual), Differences::default());
-    let wanted = Settings {
+    assert_eq!(differences(&RepositorySettings::default(), &actual), Differences::default());
+    let wanted = RepositorySettings {
         mutability: Some(TagMutability::Immutable),
         scan_on_push: Some(true),
-        ..Settings::default()
+        ..RepositorySettings::default()
     };
     assert_eq!(differences(&wanted, &actual), Differences::default());
 }
 
 #[test]
 fn every_setting_that_differs_is_one_step_and_its_fields() {
-    let wanted = Settings {
+    let wanted = RepositorySettings {
         mutability: Some(except(&["latest*"])),
         scan_on_push: Some(true),
         encryption: Some(Encryption::Aes256),
@@ -46,11 +46,11 @@ fn every_setting_that_differs_is_one_step_and_its_fields() {
         lifecycle: Some(json!({ "rules": [1] })),
         policy: Some(json!({ "Statement": [] })),
     };
-    let actual = Actual {
+    let actual = CurrentSettings {
         encryption: Some(Encryption::Aes256),
         tags: map(&[("b", "0"), ("c", "3")]),
         lifecycle: Some(json!({ "rules": [2] })),
-        ..Actual::default()
+        ..CurrentSettings::default()
     };
     let found = differences(&wanted, &actual);
     let fields: Vec<(String, Value, Value)> =
@@ -69,11 +69,11 @@ fn every_setting_that_differs_is_one_step_and_its_fields() {
     assert_eq!(
         found.steps,
         [
-            Step::Mutability(except(&["latest*"])),
-            Step::ScanOnPush(true),
-            Step::Tags(map(&[("a", "1"), ("b", "2")])),
-            Step::Lifecycle(json!({ "rules": [1] })),
-            Step::Policy(json!({ "Statement": [] })),
+            SettingUpdate::Mutability(except(&["latest*"])),
+            SettingUpdate::ScanOnPush(true),
+            SettingUpdate::Tags(map(&[("a", "1"), ("b", "2")])),
+            SettingUpdate::Lifecycle(json!({ "rules": [1] })),
+            SettingUpdate::Policy(json!({ "Statement": [] })),
         ]
     );
     assert!(found.warnings.is_empty());
@@ -81,9 +81,11 @@ fn every_setting_that_differs_is_one_step_and_its_fields() {
 
 #[test]
 fn exclusions_are_a_set() {
-    let wanted =
-        |wildcards| Settings { mutability: Some(except(wildcards)), ..Settings::default() };
-    let actual = Actual { mutability: except(&["a", "b"]), ..Actual::default() };
+    let wanted = |wildcards| RepositorySettings {
+        mutability: Some(except(wildcards)),
+        ..RepositorySettings::default()
+    };
+    let actual = CurrentSettings { mutability: except(&["a", "b"]), ..CurrentSettings::default() };
     assert!(differences(&wanted(&["b", "a"]), &actual).steps.is_empty());
     assert_eq!(differences(&wanted(&["a"]), &actual).steps.len(), 1);
 }
@@ -98,8 +100,9 @@ fn policies_are_compared_by_what_they_mean() {
         (policy(json!(["a", "b"]), json!("arn:aws:iam::210987654321:role/x")), false),
         (serde_json::from_str(&ours.to_string()).unwrap(), true),
     ] {
-        let wanted = Settings { policy: Some(ours.clone()), ..Settings::default() };
-        let actual = Actual { policy: Some(theirs.clone()), ..Actual::default() };
+        let wanted =
+            RepositorySettings { policy: Some(ours.clone()), ..RepositorySettings::default() };
+        let actual = CurrentSettings { policy: Some(theirs.clone()), ..CurrentSettings::default() };
         assert_eq!(differences(&wanted, &actual).steps.is_empty(), same, "{theirs}");
     }
     let everybody = json!({ "Statement": [{ "Principal": "*", "Action": "a" }] });
@@ -130,8 +133,9 @@ fn encryption_that_differs_is_said_and_never_a_step() {
         (Encryption::KmsDsse(None), kms(&arn("1")), 1),
     ] {
         let case = format!("{wanted} {actual}");
-        let wanted = Settings { encryption: Some(wanted), ..Settings::default() };
-        let actual = Actual { encryption: Some(actual), ..Actual::default() };
+        let wanted =
+            RepositorySettings { encryption: Some(wanted), ..RepositorySettings::default() };
+        let actual = CurrentSettings { encryption: Some(actual), ..CurrentSettings::default() };
         let found = differences(&wanted, &actual);
         assert_eq!((found.warnings.len(), found.steps.len()), (expected, 0), "{case}");
     }

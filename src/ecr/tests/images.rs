@@ -11,15 +11,15 @@ use super::{ACCOUNT, account, denied, digest, ids, no_repository, repository, ta
 use crate::{
     ecr::{
         fake::{Fake, refusal},
-        images::Look,
+        images::Images,
     },
     model::{Digest, Kind, Tag},
-    remote::Meter,
+    remote::HostContext,
 };
 
-async fn look(fake: &Fake) -> (Look, Arc<Meter>) {
+async fn look(fake: &Fake) -> (Images, Arc<HostContext>) {
     let (session, meter) = fake.session().await;
-    (Look::new(session.api, account()), meter)
+    (Images::new(session.api, account()), meter)
 }
 
 #[tokio::test]

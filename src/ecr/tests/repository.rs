@@ -6,17 +6,17 @@ use serde_json::json;
 use super::{ACCOUNT, account, denied, no_repository, repository};
 use crate::{
     ecr::{
-        account::Account,
+        account::EcrAccount,
         fake::{Fake, refusal},
-        repository::Repositories,
+        repository::EcrRepositories,
     },
     model::{Create, Kind, ecr_settings as written},
     remote::Mounting,
 };
 
-async fn repositories(fake: &Fake, create: Create) -> Repositories {
-    let written = written::Repositories { create, ..Default::default() };
-    Repositories::new(fake.session().await.0.api, account(), written)
+async fn repositories(fake: &Fake, create: Create) -> EcrRepositories {
+    let written = written::RepositoryRules { create, ..Default::default() };
+    EcrRepositories::new(fake.session().await.0.api, account(), written)
 }
 
 #[tokio::test]
@@ -78,9 +78,9 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
         })
         .await;
         let lifecycle = Some(json!({ "rules": [{ "rulePriority": 1 }] }));
-        let settings = written::Settings { lifecycle, ..Default::default() };
-        let written = written::Repositories { settings, ..Default::default() };
-        let repositories = Repositories::new(fake.session().await.0.api, account(), written);
+        let settings = written::RepositorySettings { lifecycle, ..Default::default() };
+        let written = written::RepositoryRules { settings, ..Default::default() };
+        let repositories = EcrRepositories::new(fake.session().await.0.api, account(), written);
         repositories.ensure(&repository()).await.unwrap();
         let put = fake.actions().iter().any(|action| action == "PutLifecyclePolicy");
         assert_eq!(put, puts, "{case}");
@@ -133,7 +133,8 @@ async fn mounting_is_asked_once_and_is_off_when_in_doubt() {
     ] {
         let case = format!("{answer:?}");
         let fake = Fake::start(move |_, _| answer.clone()).await;
-        let account = Account::new(fake.session().await.0.into(), written::Account::default());
+        let account =
+            EcrAccount::new(fake.session().await.0.into(), written::AccountSettings::default());
         for _ in 0..3 {
             assert_eq!(account.mounting().await, expected, "{case}");
         }

@@ -16,11 +16,11 @@ use super::ACCOUNT;
 use crate::{
     ecr::{
         fake::{Answer, Fake},
-        session::{Identity, Session, Sessions},
+        session::{AwsSession, AwsSessions, Identity},
     },
     model::Kind,
     registry::{
-        Reach,
+        Network,
         login::{Freshness, Login},
     },
 };
@@ -28,9 +28,9 @@ use crate::{
 #[tokio::test]
 async fn an_unreachable_api_is_unavailable_and_says_why_in_a_line() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let reach = Reach::Sandbox(listener.local_addr().unwrap());
+    let reach = Network::Sandbox(listener.local_addr().unwrap());
     drop(listener);
-    let session = Session::open(Identity::default(), reach, Arc::default()).await;
+    let session = AwsSession::open(Identity::default(), reach, Arc::default()).await;
     let call = session.api.once("ListImages", |ecr| ecr.list_images().repository_name("x").send());
     let error = call.await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
@@ -45,7 +45,7 @@ async fn a_profile_without_credentials_is_an_error_with_a_hint_at_the_first_call
         region: Some("eu-west-1".to_owned()),
         ..Identity::default()
     };
-    let session = Session::open(identity, Reach::Direct, Arc::default()).await;
+    let session = AwsSession::open(identity, Network::Direct, Arc::default()).await;
     let error = session.login.authorization(Freshness::Cached).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthorized);
     let text = error.chain().join(": ");
@@ -55,14 +55,14 @@ async fn a_profile_without_credentials_is_an_error_with_a_hint_at_the_first_call
 
 const ROLE: &str = "arn:aws:iam::210987654321:role/mirror";
 
-async fn session_of_role(fake: &Fake) -> Session {
+async fn session_of_role(fake: &Fake) -> AwsSession {
     let identity = Identity {
         role_arn: Some(ROLE.to_owned()),
         external_id: Some("e1".to_owned()),
         region: Some("eu-west-1".to_owned()),
         ..Identity::default()
     };
-    Session::open(identity, Reach::Sandbox(fake.address), Arc::default()).await
+    AwsSession::open(identity, Network::Sandbox(fake.address), Arc::default()).await
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_login_that_ends_is_replaced() {
 #[tokio::test]
 async fn equal_identities_share_a_session_and_others_do_not() {
     let fake = tokens(43_200).await;
-    let sessions = Sessions::new(Reach::Sandbox(fake.address), Arc::default());
+    let sessions = AwsSessions::new(Network::Sandbox(fake.address), Arc::default());
     let identity = |region: &str| {
         Identity::of(&format!("{ACCOUNT}.dkr.ecr.{region}.amazonaws.com").parse().unwrap())
     };

@@ -41,7 +41,7 @@ use crate::{
 
 /// A blob in a repository of a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct PlacementKey {
     /// The destination.
     pub destination: DestinationId,
     /// The repository there.
@@ -52,7 +52,7 @@ pub(crate) struct Key {
 
 /// How far a blob is; a later state includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+enum BlobState {
     Carried,
     Placed,
     Committed,
@@ -60,7 +60,7 @@ enum State {
 
 /// An image's number: those that entered earlier have smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn(u64);
+pub(crate) struct ImageSeq(u64);
 
 /// What an image is to do about a blob.
 #[derive(Debug)]
@@ -75,35 +75,35 @@ pub(crate) enum Claim {
 
 /// Waits for a blob that an earlier image carries.
 #[derive(Debug)]
-pub(crate) struct Waiter(watch::Receiver<State>);
+pub(crate) struct Waiter(watch::Receiver<BlobState>);
 
 impl Waiter {
     /// Whether the blob was placed; `false` when its carrier gave up.
     pub(crate) async fn placed(mut self) -> bool {
-        self.0.wait_for(|state| *state >= State::Placed).await.is_ok()
+        self.0.wait_for(|state| *state >= BlobState::Placed).await.is_ok()
     }
 }
 
 /// The duty to place one blob; dropping it unplaced wakes those who wait.
 #[derive(Debug)]
 pub(crate) struct Carrier {
-    state: watch::Sender<State>,
+    state: watch::Sender<BlobState>,
     /// Repositories of the destination that have the blob or will have it.
-    pub homes: Vec<Home>,
+    pub homes: Vec<MountSource>,
 }
 
 /// A repository that has a blob, or will have it once an earlier image is done.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct MountSource {
     /// The repository.
     pub repository: Repository,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<BlobState>,
 }
 
-impl Home {
+impl MountSource {
     /// A repository that an earlier run filled.
     pub(crate) fn filled(repository: Repository) -> Self {
-        let (_, state) = watch::channel(State::Committed);
+        let (_, state) = watch::channel(BlobState::Committed);
         Self { repository, state }
     }
 
@@ -111,8 +111,8 @@ impl Home {
     pub(crate) async fn ready(&mut self, mounting: Mounting) -> bool {
         let enough = match mounting {
             Mounting::Never => return false,
-            Mounting::OnceUploaded => State::Placed,
-            Mounting::OnceCommitted => State::Committed,
+            Mounting::OnceUploaded => BlobState::Placed,
+            Mounting::OnceCommitted => BlobState::Committed,
         };
         self.state.wait_for(|state| *state >= enough).await.is_ok()
     }
@@ -121,74 +121,74 @@ impl Home {
 impl Carrier {
     /// Tells everyone that the blob is there; the rest of the image may still be under way.
     pub(crate) fn placed(self) -> PlacedBlob {
-        self.state.send_replace(State::Placed);
+        self.state.send_replace(BlobState::Placed);
         PlacedBlob(self.state)
     }
 }
 
 /// A blob this image placed; tells those who want to mount it when a manifest holds it.
 #[derive(Debug)]
-pub(crate) struct PlacedBlob(watch::Sender<State>);
+pub(crate) struct PlacedBlob(watch::Sender<BlobState>);
 
 impl PlacedBlob {
     /// The manifest that names the blob is committed.
     pub(crate) fn committed(self) {
-        self.0.send_replace(State::Committed);
+        self.0.send_replace(BlobState::Committed);
     }
 }
 
 /// Where a blob is, or is coming to, at one destination.
 #[derive(Debug)]
-struct Place {
+struct Placement {
     repository: Repository,
-    turn: Turn,
-    state: watch::Receiver<State>,
+    turn: ImageSeq,
+    state: watch::Receiver<BlobState>,
 }
 
-impl Place {
+impl Placement {
     /// Neither there nor on its way any more.
     fn is_abandoned(&self) -> bool {
-        *self.state.borrow() == State::Carried && self.state.has_changed().is_err()
+        *self.state.borrow() == BlobState::Carried && self.state.has_changed().is_err()
     }
 }
 
 /// Keeps the claims of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<Book>);
+pub(crate) struct Placements(Mutex<PlacementState>);
 
 #[derive(Debug, Default)]
-struct Book {
+struct PlacementState {
     turns: u64,
-    places: HashMap<(DestinationId, Digest), Vec<Place>>,
+    places: HashMap<(DestinationId, Digest), Vec<Placement>>,
 }
 
-impl Ledger {
-    fn book(&self) -> MutexGuard<'_, Book> {
+impl Placements {
+    fn book(&self) -> MutexGuard<'_, PlacementState> {
         // no code that can panic runs under the lock
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters an image with everything it needs, in one step: a claim per key, in order.
-    pub(crate) fn enter(&self, keys: &[Key]) -> (Turn, Vec<Claim>) {
+    pub(crate) fn enter(&self, keys: &[PlacementKey]) -> (ImageSeq, Vec<Claim>) {
         let mut book = self.book();
         book.turns += 1;
-        let turn = Turn(book.turns);
+        let turn = ImageSeq(book.turns);
         let claims = keys.iter().map(|key| book.claim(turn, key)).collect();
         (turn, claims)
     }
 
     /// Claims a blob again whose carrier gave up.
-    pub(crate) fn claim_again(&self, turn: Turn, key: &Key) -> Claim {
+    pub(crate) fn claim_again(&self, turn: ImageSeq, key: &PlacementKey) -> Claim {
         self.book().claim(turn, key)
     }
 }
 
-impl Book {
-    fn claim(&mut self, turn: Turn, key: &Key) -> Claim {
+impl PlacementState {
+    fn claim(&mut self, turn: ImageSeq, key: &PlacementKey) -> Claim {
         let places = self.places.entry((key.destination, key.blob.clone())).or_default();
         places.retain(|place| !place.is_abandoned());
         for place in places.iter().filter(|place| place.repository == key.repository) {
-            if *place.state.borrow() >= State::Placed {
+            if *place.state.borrow() >= BlobState::Placed {
                 return Claim::Placed;
             }
             if place.turn < turn {
@@ -198,10 +198,13 @@ impl Book {
         let homes = places
             .iter()
             .filter(|place| place.turn < turn && place.repository != key.repository)
-            .map(|place| Home { repository: place.repository.clone(), state: place.state.clone() })
+            .map(|place| MountSource {
+                repository: place.repository.clone(),
+                state: place.state.clone(),
+            })
             .collect();
-        let (sender, receiver) = watch::channel(State::Carried);
-        places.push(Place { repository: key.repository.clone(), turn, state: receiver });
+        let (sender, receiver) = watch::channel(BlobState::Carried);
+        places.push(Placement { repository: key.repository.clone(), turn, state: receiver });
         Claim::Carry(Carrier { state: sender, homes })
     }
 }
@@ -210,22 +213,22 @@ impl Book {
 mod tests {
     use super::*;
 
-    fn key(repository: &str, blob: u8) -> Key {
-        Key {
+    fn key(repository: &str, blob: u8) -> PlacementKey {
+        PlacementKey {
             destination: DestinationId(0),
             repository: repository.parse().unwrap(),
             blob: Digest::of(&[blob]),
         }
     }
 
-    fn only(claims: (Turn, Vec<Claim>)) -> Claim {
+    fn only(claims: (ImageSeq, Vec<Claim>)) -> Claim {
         let [claim] = <[Claim; 1]>::try_from(claims.1).unwrap();
         claim
     }
 
     #[tokio::test]
     async fn a_blob_is_carried_once_and_the_others_wait_for_it() {
-        let ledger = Ledger::default();
+        let ledger = Placements::default();
         let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
         let Claim::Wait(waiter) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
         let placed = carrier.placed();
@@ -237,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_carrier_frees_its_waiters_and_one_of_them_carries() {
-        let ledger = Ledger::default();
+        let ledger = Placements::default();
         let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
         let (second, claims) = ledger.enter(&[key("a", 1)]);
         let Claim::Wait(waiter) = only((second, claims)) else { panic!() };
@@ -253,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_repository_is_a_home_once_its_state_suffices() {
-        let ledger = Ledger::default();
+        let ledger = Placements::default();
         let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
         let Claim::Carry(mut second) = only(ledger.enter(&[key("b", 1)])) else { panic!() };
         assert_eq!(second.homes.len(), 1);
@@ -270,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_home_whose_image_never_commits_is_none() {
-        let ledger = Ledger::default();
+        let ledger = Placements::default();
         let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
         let Claim::Carry(mut second) = only(ledger.enter(&[key("b", 1)])) else { panic!() };
         drop(carrier.placed());

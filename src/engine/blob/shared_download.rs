@@ -22,24 +22,24 @@ use futures::{
 use tokio::sync::oneshot;
 
 use crate::{
-    model::{Digest, Result, Site},
+    model::{Digest, Location, Result},
     remote::body::{self, Body},
 };
 
 /// What is read: registries vouch for nothing of each other's, so each is asked for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Reading {
-    pub(crate) site: Site,
+pub(crate) struct DownloadKey {
+    pub(crate) site: Location,
     pub(crate) blob: Digest,
     pub(crate) size: u64,
 }
 
 /// The downloads whose first bytes have not come yet, and who waits for them.
 #[derive(Default)]
-pub(crate) struct Downloads(Mutex<HashMap<Reading, Vec<Rider>>>);
+pub(crate) struct Downloads(Mutex<HashMap<DownloadKey, Vec<BlobWaiter>>>);
 
 /// Someone who shares a download, with so many consumers.
-struct Rider {
+struct BlobWaiter {
     seats: usize,
     hand: oneshot::Sender<Result<Vec<Body>>>,
 }
@@ -54,7 +54,7 @@ impl Downloads {
     /// The source's.
     pub(crate) async fn share(
         &self,
-        blob: &Reading,
+        blob: &DownloadKey,
         seats: usize,
         open: impl Fn() -> Body,
     ) -> Result<Shared> {
@@ -66,7 +66,7 @@ impl Downloads {
             match shared.await {
                 Ok(Ok(bodies)) => return Ok((bodies, ready(()).boxed())),
                 // another image's source failed, ours may not
-                Ok(Err(_)) => return hand_over(open().begin().await?, seats, Vec::new()),
+                Ok(Err(_)) => return distribute(open().begin().await?, seats, Vec::new()),
                 // a leader that was dropped hands nothing over: ask again
                 Err(_) => {}
             }
@@ -74,18 +74,22 @@ impl Downloads {
     }
 
     /// Waits for whoever leads; `None` makes the caller the leader.
-    fn ride(&self, blob: &Reading, seats: usize) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
+    fn ride(
+        &self,
+        blob: &DownloadKey,
+        seats: usize,
+    ) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
         let mut waiting = self.waiting();
         let Some(riders) = waiting.get_mut(blob) else {
             waiting.insert(blob.clone(), Vec::new());
             return None;
         };
         let (hand, shared) = oneshot::channel();
-        riders.push(Rider { seats, hand });
+        riders.push(BlobWaiter { seats, hand });
         Some(shared)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Reading, Vec<Rider>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<DownloadKey, Vec<BlobWaiter>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,7 +97,7 @@ impl Downloads {
 /// The duty to hand the download over; dropping it frees those who wait.
 struct Leader<'a> {
     downloads: &'a Downloads,
-    blob: &'a Reading,
+    blob: &'a DownloadKey,
     /// The next one who asks is a leader, too: what waits then is no business of this one.
     departed: bool,
 }
@@ -110,12 +114,12 @@ impl Leader<'_> {
                 return Err(error);
             }
         };
-        hand_over(body, seats, riders)
+        distribute(body, seats, riders)
     }
 }
 
 /// Gives every rider its share of the bodies; the rest are the caller's.
-fn hand_over(body: Body, seats: usize, riders: Vec<Rider>) -> Result<Shared> {
+fn distribute(body: Body, seats: usize, riders: Vec<BlobWaiter>) -> Result<Shared> {
     let all = seats + riders.iter().map(|rider| rider.seats).sum::<usize>();
     if all == 1 {
         return Ok((vec![body], ready(()).boxed()));

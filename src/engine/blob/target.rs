@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::placements::Key;
+use super::placements::PlacementKey;
 use crate::{
-    engine::state::repository::TargetGroup,
+    engine::state::repository::TargetRepository,
     model::{DestinationId, Digest, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
 
 /// One destination of an image that is being copied. The first error ends it; the others go on.
-pub(crate) struct Lane<D> {
+pub(crate) struct CopyTarget<D> {
     pub(crate) id: DestinationId,
-    pub(crate) group: Arc<TargetGroup<D>>,
+    pub(crate) group: Arc<TargetRepository<D>>,
     /// What the root is to be called; `None` for what is found by its digest alone.
     pub(crate) tag: Option<Tag>,
     pub(crate) mounting: Mounting,
@@ -21,10 +21,10 @@ pub(crate) struct Lane<D> {
     failure: Mutex<Option<Error>>,
 }
 
-impl<D: Destination> Lane<D> {
+impl<D: Destination> CopyTarget<D> {
     pub(crate) fn new(
         id: DestinationId,
-        group: Arc<TargetGroup<D>>,
+        group: Arc<TargetRepository<D>>,
         tag: Option<Tag>,
         mounting: Mounting,
     ) -> Self {
@@ -36,9 +36,9 @@ impl<D: Destination> Lane<D> {
         &self.group.end.destination
     }
 
-    pub(crate) fn key(&self, blob: &Digest) -> Key {
+    pub(crate) fn key(&self, blob: &Digest) -> PlacementKey {
         let repository = self.group.repository.clone();
-        Key { destination: self.id, repository, blob: blob.clone() }
+        PlacementKey { destination: self.id, repository, blob: blob.clone() }
     }
 
     pub(crate) fn fail(&self, error: Error) {

@@ -12,25 +12,25 @@ use futures::future::{join, join_all};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    placements::{Carrier, Claim, Ledger, PlacedBlob, Turn},
-    shared_download::{Downloads, Reading},
-    target::Lane,
+    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements},
+    shared_download::{DownloadKey, Downloads},
+    target::CopyTarget,
 };
 use crate::{
     engine::state::source::Reader,
     model::{Descriptor, DestinationId, Error, Result, event::Progress, outcome::Blobs},
-    remote::{Destination, Meter, Mount, Session, Source},
+    remote::{Destination, HostContext, Mount, Source, UploadSession},
 };
 
 /// What became of the blobs of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct BlobTally {
     present: AtomicU64,
     mounted: AtomicU64,
     pushed: AtomicU64,
 }
 
-impl Tally {
+impl BlobTally {
     /// Counts a blob that was there.
     pub(crate) fn present(&self) {
         self.present.fetch_add(1, Relaxed);
@@ -69,62 +69,62 @@ fn units(size: u64) -> u32 {
 }
 
 /// What placing blobs needs besides the blob: the run's limits and counts.
-pub(crate) struct Yard {
-    pub(crate) ledger: Ledger,
+pub(crate) struct TransferLimits {
+    pub(crate) ledger: Placements,
     pub(crate) downloads: Downloads,
     /// Blobs on their way at once, each from one source to all that lack it; held while bytes
     /// move and never while waiting for another image.
     pub(crate) transfers: Semaphore,
     /// What their buffers may hold in all: 10 MiB for 32 transfers.
     pub(crate) buffers: Semaphore,
-    pub(crate) tally: Tally,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) tally: BlobTally,
+    pub(crate) meter: Arc<HostContext>,
 }
 
-impl Yard {
+impl TransferLimits {
     /// The meter of the lane's registry.
-    fn meter<D>(&self, lane: &Lane<D>) -> Meter {
+    fn meter<D>(&self, lane: &CopyTarget<D>) -> HostContext {
         self.meter.of(&lane.group.end.site.to_string())
     }
 }
 
 /// A blob to upload to one lane.
 struct Upload<'a, D> {
-    lane: &'a Lane<D>,
+    lane: &'a CopyTarget<D>,
     /// Nobody waits for a blob that is uploaded a second time.
     carrier: Option<Carrier>,
-    session: Option<Session>,
+    session: Option<UploadSession>,
 }
 
 /// A blob as one lane finds it after the claims and the bulk question.
-pub(crate) struct Need<'a, D> {
-    pub(crate) lane: &'a Lane<D>,
+pub(crate) struct TargetClaim<'a, D> {
+    pub(crate) lane: &'a CopyTarget<D>,
     pub(crate) claim: Claim,
 }
 
 /// What an image has in hand while its blobs are placed.
-pub(crate) struct Crew<'a, S> {
-    pub(crate) yard: &'a Yard,
+pub(crate) struct Transfers<'a, S> {
+    pub(crate) yard: &'a TransferLimits,
     pub(crate) reader: &'a Reader<S>,
-    pub(crate) turn: Turn,
+    pub(crate) turn: ImageSeq,
     pub(crate) progress: Arc<Progress>,
 }
 
-impl<S: Source> Crew<'_, S> {
+impl<S: Source> Transfers<'_, S> {
     /// Places the blob in every lane that needs it; failures are recorded in their lanes.
     ///
     /// What it placed is returned, to be told when a manifest holds it.
     pub(crate) async fn place<D: Destination>(
         &self,
         blob: &Descriptor,
-        needs: Vec<Need<'_, D>>,
+        needs: Vec<TargetClaim<'_, D>>,
     ) -> Vec<(DestinationId, PlacedBlob)> {
         let prepared = join_all(needs.into_iter().map(|need| self.prepare(blob, need))).await;
         let (mut placed, mut uploads) = (Vec::new(), Vec::new());
         for step in prepared {
             match step {
-                Step::Done(done) => placed.extend(done),
-                Step::Upload(upload) => uploads.push(upload),
+                Prepared::Done(done) => placed.extend(done),
+                Prepared::Upload(upload) => uploads.push(upload),
             }
         }
         uploads.retain(|upload| upload.lane.is_alive());
@@ -135,7 +135,11 @@ impl<S: Source> Crew<'_, S> {
     }
 
     /// Uploads a blob that the registry had and lost, whoever placed it.
-    pub(crate) async fn place_again<D: Destination>(&self, blob: &Descriptor, lane: &Lane<D>) {
+    pub(crate) async fn place_again<D: Destination>(
+        &self,
+        blob: &Descriptor,
+        lane: &CopyTarget<D>,
+    ) {
         self.transfer(blob, vec![Upload { lane, carrier: None, session: None }]).await;
     }
 
@@ -143,15 +147,15 @@ impl<S: Source> Crew<'_, S> {
     async fn prepare<'a, D: Destination>(
         &self,
         blob: &Descriptor,
-        need: Need<'a, D>,
-    ) -> Step<'a, D> {
-        let Need { lane, mut claim } = need;
+        need: TargetClaim<'a, D>,
+    ) -> Prepared<'a, D> {
+        let TargetClaim { lane, mut claim } = need;
         let tally = &self.yard.tally;
         let carrier = loop {
             match claim {
                 Claim::Placed => {
                     tally.present();
-                    return Step::Done(None);
+                    return Prepared::Done(None);
                 }
                 Claim::Carry(carrier) => break carrier,
                 Claim::Wait(waiter) => {
@@ -167,7 +171,7 @@ impl<S: Source> Crew<'_, S> {
             Err(error) => {
                 let place = format!("cannot mount blob {} into {}", blob.digest, lane.group);
                 lane.fail(error.context(place));
-                Step::Done(None)
+                Prepared::Done(None)
             }
         }
     }
@@ -176,9 +180,9 @@ impl<S: Source> Crew<'_, S> {
     async fn mount<'a, D: Destination>(
         &self,
         blob: &Descriptor,
-        lane: &'a Lane<D>,
+        lane: &'a CopyTarget<D>,
         mut carrier: Carrier,
-    ) -> Result<Step<'a, D>> {
+    ) -> Result<Prepared<'a, D>> {
         for mut home in std::mem::take(&mut carrier.homes) {
             if !home.ready(lane.mounting).await {
                 continue;
@@ -195,10 +199,10 @@ impl<S: Source> Crew<'_, S> {
             match answer {
                 Mount::Mounted => {
                     self.yard.tally.mounted();
-                    return Ok(Step::Done(Some((lane.id, carrier.placed()))));
+                    return Ok(Prepared::Done(Some((lane.id, carrier.placed()))));
                 }
                 Mount::Session(session) => {
-                    return Ok(Step::Upload(Upload {
+                    return Ok(Prepared::Upload(Upload {
                         lane,
                         carrier: Some(carrier),
                         session: Some(session),
@@ -206,7 +210,7 @@ impl<S: Source> Crew<'_, S> {
                 }
             }
         }
-        Ok(Step::Upload(Upload { lane, carrier: Some(carrier), session: None }))
+        Ok(Prepared::Upload(Upload { lane, carrier: Some(carrier), session: None }))
     }
 
     /// Reads the blob once and uploads it to every lane; begins again for those where it broke.
@@ -258,7 +262,7 @@ impl<S: Source> Crew<'_, S> {
             upload.session = None;
             match result {
                 Ok(()) => {
-                    self.yard.meter(upload.lane).patience.earned();
+                    self.yard.meter(upload.lane).policy.record_success();
                     self.yard.tally.pushed();
                     upload.lane.pushed.add(blob.size);
                     let carrier = upload.carrier.take();
@@ -277,7 +281,7 @@ impl<S: Source> Crew<'_, S> {
         uploads: &[Upload<'_, D>],
     ) -> Vec<Result<()>> {
         let open = || self.reader.blob(blob);
-        let of = Reading {
+        let of = DownloadKey {
             site: self.reader.origin.site.clone(),
             blob: blob.digest.clone(),
             size: blob.size,
@@ -290,7 +294,7 @@ impl<S: Source> Crew<'_, S> {
             Err(error) => return uploads.iter().map(|_| Err(error.clone())).collect(),
         };
         let pushes = uploads.iter().zip(sessions).zip(bodies).map(|((upload, session), body)| {
-            let body = body.shown_to(Arc::clone(&self.progress));
+            let body = body.with_progress(Arc::clone(&self.progress));
             let (destination, group) = (upload.lane.destination(), &upload.lane.group);
             async move { destination.push_blob(&group.repository, blob, session?, body).await }
         });
@@ -301,7 +305,7 @@ impl<S: Source> Crew<'_, S> {
         &self,
         blob: &Descriptor,
         upload: &Upload<'_, D>,
-    ) -> Result<Session> {
+    ) -> Result<UploadSession> {
         match &upload.session {
             Some(session) => Ok(session.clone()),
             None => {
@@ -311,7 +315,7 @@ impl<S: Source> Crew<'_, S> {
     }
 }
 
-enum Step<'a, D> {
+enum Prepared<'a, D> {
     Done(Option<(DestinationId, PlacedBlob)>),
     Upload(Upload<'a, D>),
 }

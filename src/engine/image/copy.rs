@@ -12,13 +12,13 @@ use std::{
 use futures::future::{join_all, try_join_all};
 use tokio::{sync::OnceCell, time::sleep};
 
-use super::{missing::Leaf, tree::Tree};
+use super::{missing::ImageWithBlobs, tree::Tree};
 use crate::{
     engine::{
         blob::{
-            placements::{Claim, Key},
-            target::Lane,
-            transfer::{Crew, Yard},
+            placements::{Claim, PlacementKey},
+            target::CopyTarget,
+            transfer::{TransferLimits, Transfers},
         },
         state::source::Reader,
     },
@@ -31,16 +31,16 @@ const OFFERS: u32 = 4;
 
 /// Manifests put in this run: each once a repository, however many tags share it.
 #[derive(Debug, Default)]
-pub(crate) struct Manifests(Mutex<HashMap<Key, Arc<OnceCell<()>>>>);
+pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>>);
 
-impl Manifests {
-    fn cell(&self, key: Key) -> Arc<OnceCell<()>> {
+impl PushedManifests {
+    fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
         let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(cells.entry(key).or_default())
     }
 
     /// Whether this run has put it.
-    pub(crate) fn has(&self, key: &Key) -> bool {
+    pub(crate) fn has(&self, key: &PlacementKey) -> bool {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cells.get(key).is_some_and(|cell| cell.initialized())
     }
@@ -56,21 +56,21 @@ pub(crate) struct Forecast {
 }
 
 /// Copies one tree into its lanes.
-pub(crate) struct Copy<'a, S, D> {
-    pub(crate) yard: &'a Yard,
-    pub(crate) manifests: &'a Manifests,
+pub(crate) struct TreeCopy<'a, S, D> {
+    pub(crate) yard: &'a TransferLimits,
+    pub(crate) manifests: &'a PushedManifests,
     pub(crate) reader: &'a Reader<S>,
     pub(crate) tree: &'a Tree,
-    pub(crate) lanes: &'a [Lane<D>],
+    pub(crate) lanes: &'a [CopyTarget<D>],
     pub(crate) progress: Arc<Progress>,
 }
 
-impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
+impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// Copies; what goes wrong is recorded in the lanes.
     pub(crate) async fn run(&self) {
         let ages = join_all(self.lanes.iter().map(|lane| lane.group.ensure())).await;
         let Some(stage) = self.stage(ages).await else { return };
-        let crew = Crew {
+        let crew = Transfers {
             yard: self.yard,
             reader: self.reader,
             turn: stage.turn,
@@ -132,10 +132,10 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
     /// Puts what the lane lacks: images, then the indexes between, then the root under its tag.
     async fn commit(
         &self,
-        crew: &Crew<'_, S>,
-        lane: &Lane<D>,
+        crew: &Transfers<'_, S>,
+        lane: &CopyTarget<D>,
         missing: &HashSet<Digest>,
-        leaves: &[Leaf],
+        leaves: &[ImageWithBlobs],
     ) -> Result<()> {
         let root = self.tree.root.digest();
         let below = leaves.iter().filter(|leaf| {
@@ -145,25 +145,30 @@ impl<'a, S: Source, D: Destination> Copy<'a, S, D> {
         for index in self.tree.nested.iter().filter(|index| missing.contains(index.digest())) {
             self.put(crew, lane, index).await?;
         }
-        crew.offer(lane, &self.tree.root, lane.tag.as_ref()).await?;
+        crew.put_manifest(lane, &self.tree.root, lane.tag.as_ref()).await?;
         self.manifests.cell(lane.key(root)).set(()).ok();
         Ok(())
     }
 
-    async fn put(&self, crew: &Crew<'_, S>, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+    async fn put(
+        &self,
+        crew: &Transfers<'_, S>,
+        lane: &CopyTarget<D>,
+        manifest: &RawManifest,
+    ) -> Result<()> {
         let cell = self.manifests.cell(lane.key(manifest.digest()));
-        cell.get_or_try_init(|| crew.offer(lane, manifest, None)).await.copied()
+        cell.get_or_try_init(|| crew.put_manifest(lane, manifest, None)).await.copied()
     }
 }
 
-impl<S: Source> Crew<'_, S> {
+impl<S: Source> Transfers<'_, S> {
     /// Puts a manifest; where the registry says that content is missing, mends that and offers it again.
     ///
     /// ECR may take a moment to see a blob it has accepted, and an unreferenced
     /// blob may vanish between the question and the commit.
-    async fn offer<D: Destination>(
+    async fn put_manifest<D: Destination>(
         &self,
-        lane: &Lane<D>,
+        lane: &CopyTarget<D>,
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
@@ -174,7 +179,7 @@ impl<S: Source> Crew<'_, S> {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == Kind::ContentMissing && offers < OFFERS => {
                     tracing::debug!(manifest = %manifest.digest(), %error, "content is missing, mending");
-                    self.replace(lane, manifest).await?;
+                    self.reupload_missing(lane, manifest).await?;
                     sleep(Duration::from_millis(250 << offers)).await;
                     offers += 1;
                 }
@@ -190,7 +195,11 @@ impl<S: Source> Crew<'_, S> {
 
     /// Uploads again what the repository lacks of an image's blobs, though they were not
     /// looked for: an image that is there should have them.
-    async fn replace<D: Destination>(&self, lane: &Lane<D>, manifest: &RawManifest) -> Result<()> {
+    async fn reupload_missing<D: Destination>(
+        &self,
+        lane: &CopyTarget<D>,
+        manifest: &RawManifest,
+    ) -> Result<()> {
         let Manifest::Image(image) = manifest.read()? else { return Ok(()) };
         let blobs = image.blobs();
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();

@@ -7,15 +7,15 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 
-use super::copy::Copy;
+use super::copy::TreeCopy;
 use crate::{
     engine::{
         blob::{
-            placements::{Carrier, Claim, Home, Key, PlacedBlob, Turn},
-            target::Lane,
-            transfer::Need,
+            placements::{Carrier, Claim, ImageSeq, MountSource, PlacedBlob, PlacementKey},
+            target::CopyTarget,
+            transfer::TargetClaim,
         },
-        state::repository::Age,
+        state::repository::Existed,
     },
     model::{
         Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Repository, Result,
@@ -27,7 +27,7 @@ use crate::{
 const WORTH_ASKING: u64 = 1 << 20;
 
 /// An image manifest with the blobs it needs.
-pub(crate) struct Leaf {
+pub(crate) struct ImageWithBlobs {
     pub(crate) manifest: RawManifest,
     pub(crate) blobs: Vec<Descriptor>,
 }
@@ -44,24 +44,24 @@ fn too_many(bytes: u64, of: &str) -> Error {
 }
 
 /// Blobs, and the lanes that need each.
-type Needs<'a, D> = Vec<(Descriptor, Vec<Need<'a, D>>)>;
+type MissingBlobs<'a, D> = Vec<(Descriptor, Vec<TargetClaim<'a, D>>)>;
 
 /// What the lanes lack of a tree, found out before anything is written.
-pub(crate) struct Stage<'a, D> {
-    pub(crate) turn: Turn,
+pub(crate) struct MissingContent<'a, D> {
+    pub(crate) turn: ImageSeq,
     /// The image manifests that at least one lane lacks, the root among them where it is one.
-    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) leaves: Vec<ImageWithBlobs>,
     /// Per lane: the digests of the manifests it lacks.
     pub(crate) missing: Vec<HashSet<Digest>>,
     /// The blobs that at least one lane lacks, largest first.
-    pub(crate) needs: Needs<'a, D>,
+    pub(crate) needs: MissingBlobs<'a, D>,
     /// Blobs that turned out to be there; they become mountable with the commit like others.
     pub(crate) present: Vec<(DestinationId, PlacedBlob)>,
 }
 
-impl<S: Source, D: Destination> Copy<'_, S, D> {
+impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
     /// Finds out what the lanes lack and claims it; `None` when no lane is left.
-    pub(crate) async fn stage(&self, ages: Vec<Result<Age>>) -> Option<Stage<'_, D>> {
+    pub(crate) async fn stage(&self, ages: Vec<Result<Existed>>) -> Option<MissingContent<'_, D>> {
         let asked = self.lanes.iter().zip(&ages).map(|(lane, age)| async move {
             let age = age.clone()?;
             self.missing(lane, age).await
@@ -81,13 +81,13 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
             }
         };
         let (turn, needs) = self.claim(&leaves, &missing);
-        let mut stage = Stage { turn, leaves, missing, needs, present: Vec::new() };
+        let mut stage = MissingContent { turn, leaves, missing, needs, present: Vec::new() };
         self.settle(&mut stage, &ages).await;
         Some(stage)
     }
 
     /// The manifests of the tree that the lane lacks; nothing when it has the root.
-    async fn missing(&self, lane: &Lane<D>, age: Age) -> Result<HashSet<Digest>> {
+    async fn missing(&self, lane: &CopyTarget<D>, age: Existed) -> Result<HashSet<Digest>> {
         let root = self.tree.root.digest();
         let below = self.tree.nested.iter().map(RawManifest::digest);
         let below = below.chain(self.tree.leaves.iter().map(|leaf| &leaf.digest));
@@ -96,7 +96,7 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
             .filter(|digest| !self.manifests.has(&lane.key(digest)))
             .cloned()
             .collect();
-        if age == Age::New || unknown.is_empty() {
+        if age == Existed::Created || unknown.is_empty() {
             return Ok(unknown);
         }
         let asked: Vec<Digest> = unknown.into_iter().collect();
@@ -107,7 +107,7 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
     }
 
     /// Reads the image manifests that any lane lacks.
-    async fn read(&self, missing: &[HashSet<Digest>]) -> Result<Vec<Leaf>> {
+    async fn read(&self, missing: &[HashSet<Digest>]) -> Result<Vec<ImageWithBlobs>> {
         let lacked = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
         let mut seen = HashSet::new();
         let wanted: Vec<&Digest> = (self.tree.leaves.iter().map(|leaf| &leaf.digest))
@@ -127,7 +127,7 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
         if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
             manifests.push(self.tree.root.clone());
         }
-        let leaves: Vec<Leaf> = manifests.into_iter().map(leaf).collect::<Result<_>>()?;
+        let leaves: Vec<ImageWithBlobs> = manifests.into_iter().map(leaf).collect::<Result<_>>()?;
         let sizes = leaves.iter().flat_map(|leaf| &leaf.blobs).map(|blob| blob.size);
         match sizes.fold(0, u64::saturating_add) > BLOB_BYTES {
             true => Err(too_many(BLOB_BYTES, "blobs")),
@@ -136,8 +136,12 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
     }
 
     /// Claims every blob that a lane lacks, in one step.
-    fn claim(&self, leaves: &[Leaf], missing: &[HashSet<Digest>]) -> (Turn, Needs<'_, D>) {
-        let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&Lane<D>>)> = HashMap::new();
+    fn claim(
+        &self,
+        leaves: &[ImageWithBlobs],
+        missing: &[HashSet<Digest>],
+    ) -> (ImageSeq, MissingBlobs<'_, D>) {
+        let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
         for leaf in leaves {
             for (lane, missing) in self.lanes.iter().zip(missing) {
                 if !lane.is_alive() || !missing.contains(leaf.manifest.digest()) {
@@ -153,26 +157,26 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
         }
         let mut wanted: Vec<_> = wanted.into_values().collect();
         wanted.sort_by_key(|(blob, _)| (std::cmp::Reverse(blob.size), blob.digest.clone()));
-        let keys: Vec<Key> = (wanted.iter())
+        let keys: Vec<PlacementKey> = (wanted.iter())
             .flat_map(|(blob, lanes)| lanes.iter().map(|lane| lane.key(&blob.digest)))
             .collect();
         let (turn, claims) = self.yard.ledger.enter(&keys);
         let mut claims = claims.into_iter();
         let needs = wanted.into_iter().map(|(blob, lanes)| {
             let needs =
-                lanes.into_iter().zip(&mut claims).map(|(lane, claim)| Need { lane, claim });
+                lanes.into_iter().zip(&mut claims).map(|(lane, claim)| TargetClaim { lane, claim });
             (blob.clone(), needs.collect())
         });
         (turn, needs.collect())
     }
 
     /// Asks in bulk which of the blobs that are ours to carry are there already, or nearby.
-    async fn settle(&self, stage: &mut Stage<'_, D>, ages: &[Result<Age>]) {
+    async fn settle(&self, stage: &mut MissingContent<'_, D>, ages: &[Result<Existed>]) {
         let needs = &stage.needs;
         let asked = self.lanes.iter().zip(ages).map(|(lane, age)| async move {
             match age {
                 Ok(age) if lane.is_alive() => ask(needs, lane, *age).await,
-                _ => Ok(Answer::default()),
+                _ => Ok(DestinationContent::default()),
             }
         });
         for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
@@ -187,7 +191,12 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
         stage.needs.iter_mut().for_each(|(_, needs)| needs.retain(|need| need.lane.is_alive()));
     }
 
-    fn apply(&self, stage: &mut Stage<'_, D>, lane: &Lane<D>, answer: Answer) {
+    fn apply(
+        &self,
+        stage: &mut MissingContent<'_, D>,
+        lane: &CopyTarget<D>,
+        answer: DestinationContent,
+    ) {
         for (blob, needs) in &mut stage.needs {
             let here = answer.present.contains(&blob.digest);
             for need in needs.extract_if(.., |need| here && carried(need, lane).is_some()) {
@@ -198,7 +207,7 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
             }
             if let Some(home) = answer.homes.get(&blob.digest) {
                 for carrier in needs.iter_mut().filter_map(|need| carried_mut(need, lane)) {
-                    carrier.homes.push(Home::filled(home.clone()));
+                    carrier.homes.push(MountSource::filled(home.clone()));
                 }
             }
         }
@@ -207,24 +216,28 @@ impl<S: Source, D: Destination> Copy<'_, S, D> {
 
 /// What a destination says of the blobs that one lane is to place.
 #[derive(Default)]
-struct Answer {
+struct DestinationContent {
     /// Those that are in the repository.
     present: HashSet<Digest>,
     /// Where those are that earlier runs placed in other repositories.
     homes: HashMap<Digest, Repository>,
 }
 
-async fn ask<D: Destination>(needs: &Needs<'_, D>, lane: &Lane<D>, age: Age) -> Result<Answer> {
-    let mut answer = Answer::default();
+async fn ask<D: Destination>(
+    needs: &MissingBlobs<'_, D>,
+    lane: &CopyTarget<D>,
+    age: Existed,
+) -> Result<DestinationContent> {
+    let mut answer = DestinationContent::default();
     let asked = ours(needs, lane, |_, _| true);
-    if age == Age::Old && !asked.is_empty() {
+    if age == Existed::Before && !asked.is_empty() {
         let missing = lane.destination().missing_blobs(&lane.group.repository, &asked).await?;
         answer.present = asked.into_iter().filter(|digest| !missing.contains(digest)).collect();
     }
     let homeless = ours(needs, lane, |blob, carrier| {
         carrier.homes.is_empty()
             && !answer.present.contains(&blob.digest)
-            && (age == Age::New || blob.size >= WORTH_ASKING)
+            && (age == Existed::Created || blob.size >= WORTH_ASKING)
     });
     if lane.mounting != Mounting::Never && !homeless.is_empty() {
         answer.homes = homes(lane, &homeless).await;
@@ -233,8 +246,11 @@ async fn ask<D: Destination>(needs: &Needs<'_, D>, lane: &Lane<D>, age: Age) -> 
 }
 
 /// Finds repositories that earlier runs filled for blobs that no image of this run places.
-async fn homes<D: Destination>(lane: &Lane<D>, homeless: &[Digest]) -> HashMap<Digest, Repository> {
-    let asked = lane.group.neighbours().await.into_iter().map(|neighbour| async move {
+async fn homes<D: Destination>(
+    lane: &CopyTarget<D>,
+    homeless: &[Digest],
+) -> HashMap<Digest, Repository> {
+    let asked = lane.group.siblings().await.into_iter().map(|neighbour| async move {
         let missing = lane.destination().missing_blobs(&neighbour, homeless).await;
         (neighbour, missing)
     });
@@ -250,14 +266,17 @@ async fn homes<D: Destination>(lane: &Lane<D>, homeless: &[Digest]) -> HashMap<D
 }
 
 /// The carrier of a blob that this lane is to place itself.
-fn carried<'a, D>(need: &'a Need<'_, D>, lane: &Lane<D>) -> Option<&'a Carrier> {
+fn carried<'a, D>(need: &'a TargetClaim<'_, D>, lane: &CopyTarget<D>) -> Option<&'a Carrier> {
     match &need.claim {
         Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
         _ => None,
     }
 }
 
-fn carried_mut<'a, D>(need: &'a mut Need<'_, D>, lane: &Lane<D>) -> Option<&'a mut Carrier> {
+fn carried_mut<'a, D>(
+    need: &'a mut TargetClaim<'_, D>,
+    lane: &CopyTarget<D>,
+) -> Option<&'a mut Carrier> {
     match &mut need.claim {
         Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
         _ => None,
@@ -266,8 +285,8 @@ fn carried_mut<'a, D>(need: &'a mut Need<'_, D>, lane: &Lane<D>) -> Option<&'a m
 
 /// The blobs that this lane is to place itself and that are to be asked for.
 fn ours<D>(
-    needs: &Needs<'_, D>,
-    lane: &Lane<D>,
+    needs: &MissingBlobs<'_, D>,
+    lane: &CopyTarget<D>,
     wanted: impl Fn(&Descriptor, &Carrier) -> bool,
 ) -> Vec<Digest> {
     let ours = needs.iter().filter(|(blob, needs)| {
@@ -277,11 +296,11 @@ fn ours<D>(
     ours.map(|(blob, _)| blob.digest.clone()).collect()
 }
 
-fn leaf(manifest: RawManifest) -> Result<Leaf> {
+fn leaf(manifest: RawManifest) -> Result<ImageWithBlobs> {
     match manifest.read()? {
         Manifest::Image(image) => {
             let blobs = image.blobs().into_iter().cloned().collect();
-            Ok(Leaf { manifest, blobs })
+            Ok(ImageWithBlobs { manifest, blobs })
         }
         Manifest::Index(_) => Err(Error::new(
             Kind::Unsupported,

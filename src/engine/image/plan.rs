@@ -12,17 +12,18 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::tree::{self, Tree};
 use crate::{
     engine::{
-        options::Intent,
-        run::Gate,
+        options::Mode,
+        run::ImageLimiter,
         state::{
-            pull_budget::Turn,
-            repository::{SourceGroup, TargetGroup},
+            pull_budget::PullQueue,
+            repository::{SourceRepository, TargetRepository},
             source::Reader,
         },
     },
     model::{
-        Attestations, Descriptor, Digest, Error, Image, Kind, Manifest, Platform, Platforms,
-        Pointer, RawManifest, Result, Shape, Target, Want, content::Index, filter, nesting::DEPTH,
+        Attestations, Descriptor, Digest, Error, Filter, Image, Kind, Manifest, Platform,
+        Platforms, RawManifest, Result, Shape, TagOrDigest, Target, content::Index, filter,
+        nesting::DEPTH,
     },
     remote::{Destination, Mutability, Source},
 };
@@ -30,18 +31,18 @@ use crate::{
 /// One image with what is asked on its behalf.
 pub(crate) struct Job<S, D> {
     pub(crate) image: Image,
-    pub(crate) source: Arc<SourceGroup<S>>,
+    pub(crate) source: Arc<SourceRepository<S>>,
     /// One per target of the image, in its order.
-    pub(crate) targets: Vec<Arc<TargetGroup<D>>>,
+    pub(crate) targets: Vec<Arc<TargetRepository<D>>>,
     /// When it may take pulls of the source.
-    pub(crate) turn: Turn,
+    pub(crate) turn: PullQueue,
 }
 
 /// What is to be done about an image at one destination.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Nothing: this is there.
-    UpToDate(Standing),
+    UpToDate(Current),
     /// The tree is to be copied; `None` where only a pull could tell which one.
     Copy(Option<Arc<Tree>>),
     /// The tag points elsewhere and cannot be moved.
@@ -52,7 +53,7 @@ pub(crate) enum Verdict {
 
 /// What a tag of the destination points to.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct Current {
     pub(crate) digest: Digest,
     pub(crate) platforms: Vec<String>,
     pub(crate) warning: Option<String>,
@@ -70,7 +71,7 @@ pub(crate) struct Plan<S> {
 }
 
 /// What is known about a target before the source's tree is.
-enum Look {
+enum TargetCheck {
     Settled(Verdict),
     /// The tag is absent (`None`) or points to something else.
     Differs(Option<Digest>),
@@ -79,8 +80,8 @@ enum Look {
 /// Decides for every target of the image; `None` when it differs and no further one is begun.
 pub(crate) async fn plan<S: Source, D: Destination>(
     job: &Job<S, D>,
-    intent: Intent,
-    gate: &Gate,
+    intent: Mode,
+    gate: &ImageLimiter,
 ) -> Option<Plan<S>> {
     let reader = Reader::new(Arc::clone(&job.source.origin), job.image.origin.repository.clone());
     let (source, looks) = match look(job, &reader).await {
@@ -90,16 +91,16 @@ pub(crate) async fn plan<S: Source, D: Destination>(
             return Some(Plan { source: None, verdicts, reader, _slot: None });
         }
     };
-    let differs = looks.iter().any(|look| matches!(look, Look::Differs(_)));
+    let differs = looks.iter().any(|look| matches!(look, TargetCheck::Differs(_)));
     let (slot, tree) = if differs {
-        if intent != Intent::PlanWithoutPulls {
+        if intent != Mode::PlanWithoutPulls {
             reader.learn_allowance(&source).await;
             // before the gate: those whose turn is earlier may have to enter it
-            job.turn.come(|| reader.allowance()).await;
+            job.turn.wait(|| reader.allowance()).await;
         }
-        (Some(gate.enter().await?), Some(grow(job, &reader, &source, intent).await))
+        (Some(gate.enter().await?), Some(build_tree(job, &reader, &source, intent).await))
     } else {
-        job.turn.pass();
+        job.turn.release();
         (None, None)
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
@@ -107,8 +108,8 @@ pub(crate) async fn plan<S: Source, D: Destination>(
             let tree = tree.clone();
             async move {
                 match look {
-                    Look::Settled(verdict) => verdict,
-                    Look::Differs(current) => {
+                    TargetCheck::Settled(verdict) => verdict,
+                    TargetCheck::Differs(current) => {
                         let tree = tree.expect("grown where anything differs");
                         decide(group, target, current, tree).await.unwrap_or_else(Verdict::Failed)
                     }
@@ -123,16 +124,16 @@ pub(crate) async fn plan<S: Source, D: Destination>(
 async fn look<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
-) -> Result<(Digest, Vec<Look>)> {
+) -> Result<(Digest, Vec<TargetCheck>)> {
     let tag = match &job.image.origin.at {
-        Pointer::Digest(digest) => {
+        TagOrDigest::Digest(digest) => {
             return Ok((digest.clone(), look_at_all(job, reader, digest).await));
         }
-        Pointer::Tag(tag) => tag,
+        TagOrDigest::Tag(tag) => tag,
     };
     if let Some(hint) = job.source.hint(tag).await {
         let looks = look_at_all(job, reader, &hint).await;
-        if looks.iter().all(|look| matches!(look, Look::Settled(Verdict::UpToDate(_)))) {
+        if looks.iter().all(|look| matches!(look, TargetCheck::Settled(Verdict::UpToDate(_)))) {
             return Ok((hint, looks));
         }
     }
@@ -149,61 +150,65 @@ async fn look_at_all<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
-) -> Vec<Look> {
+) -> Vec<TargetCheck> {
     let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
         let look = match look_at(group, target, reader, &job.image.want, source).await {
             // what must not be written is refused before the source is read for it
-            Ok(Look::Differs(current)) => group.admit().await.map(|()| Look::Differs(current)),
+            Ok(TargetCheck::Differs(current)) => {
+                group.admit().await.map(|()| TargetCheck::Differs(current))
+            }
             look => look,
         };
-        look.unwrap_or_else(|error| Look::Settled(Verdict::Failed(error)))
+        look.unwrap_or_else(|error| TargetCheck::Settled(Verdict::Failed(error)))
     });
     join_all(looks).await
 }
 
 async fn look_at<S: Source, D: Destination>(
-    group: &TargetGroup<D>,
+    group: &TargetRepository<D>,
     target: &Target,
     reader: &Reader<S>,
-    want: &Want,
+    want: &Filter,
     source: &Digest,
-) -> Result<Look> {
+) -> Result<TargetCheck> {
     group.settle().await?;
-    let Some(current) = group.current(&target.tag).await? else { return Ok(Look::Differs(None)) };
+    let Some(current) = group.current(&target.tag).await? else {
+        return Ok(TargetCheck::Differs(None));
+    };
     let standing = |platforms, warning| {
         let digest = current.clone();
-        Ok(Look::Settled(Verdict::UpToDate(Standing { digest, platforms, warning })))
+        Ok(TargetCheck::Settled(Verdict::UpToDate(Current { digest, platforms, warning })))
     };
     if want.is_everything() && &current == source {
         return standing(vec![], None);
     }
     if want.is_everything() && group.mutability(&target.tag).await? == Mutability::Immutable {
-        return Ok(Look::Settled(Verdict::Drifted(drift(&current, source))));
+        return Ok(TargetCheck::Settled(Verdict::Drifted(drift(&current, source))));
     }
     if want.is_everything() {
-        return Ok(Look::Differs(Some(current)));
+        return Ok(TargetCheck::Differs(Some(current)));
     }
     let Some(manifest) = group.manifest(&current).await? else {
-        return Ok(Look::Differs(Some(current)));
+        return Ok(TargetCheck::Differs(Some(current)));
     };
     // what the source would have to be asked for is here already: its own index, or a flat image
     if &current == source || want.shape == Shape::Flat {
         reader.remember(&manifest);
     }
     let Ok(Manifest::Index(index)) = manifest.read() else {
-        return Ok(Look::Differs(Some(current)));
+        return Ok(TargetCheck::Differs(Some(current)));
     };
     let platforms = platforms_there(group, reader, &index).await?;
-    match recognise(&manifest, &index, (source, want), platforms)? {
+    match is_up_to_date(&manifest, &index, (source, want), platforms)? {
         Some((platforms, warning)) => standing(platforms, warning),
-        None => Ok(Look::Differs(Some(current))),
+        None => Ok(TargetCheck::Differs(Some(current))),
     }
 }
 
 /// The platforms of an index of the destination; what is nested in it is read there, too, and
 /// remembered, so that the source need not be asked for the same.
 async fn platforms_there<S: Source, D: Destination>(
-    group: &TargetGroup<D>,
+    group: &TargetRepository<D>,
     reader: &Reader<S>,
     index: &Index,
 ) -> Result<Vec<Platform>> {
@@ -233,10 +238,10 @@ async fn platforms_there<S: Source, D: Destination>(
 }
 
 /// Whether what is there is what the filter makes of the source, as far as it tells by itself.
-fn recognise(
+fn is_up_to_date(
     manifest: &RawManifest,
     index: &Index,
-    (source, want): (&Digest, &Want),
+    (source, want): (&Digest, &Filter),
     platforms: Vec<Platform>,
 ) -> Result<Option<(Vec<String>, Option<String>)>> {
     let untouched = manifest.digest() == source && keeps_all(manifest, index, want)?;
@@ -251,7 +256,7 @@ fn recognise(
 }
 
 /// Whether the filter would leave this index as it is; nested indexes have to be read to know.
-fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool> {
+fn keeps_all(manifest: &RawManifest, index: &Index, want: &Filter) -> Result<bool> {
     let told = |entry: &Descriptor| match want.platforms {
         Platforms::All => !entry.is_index() || want.attestations == Attestations::Keep,
         Platforms::Only(_) => entry.platform.is_some() && !entry.is_index(),
@@ -264,32 +269,32 @@ fn keeps_all(manifest: &RawManifest, index: &Index, want: &Want) -> Result<bool>
 }
 
 /// The tree the source gives, or why it gives none; `None` when a plan may not spend the pull.
-async fn grow<S: Source, D>(
+async fn build_tree<S: Source, D>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
-    intent: Intent,
+    intent: Mode,
 ) -> Result<Option<Arc<Tree>>> {
     let want = &job.image.want;
     // a pin is read without a question before it, so its registry may not have told its limit yet
-    let is_pinned = matches!(job.image.origin.at, Pointer::Digest(_));
+    let is_pinned = matches!(job.image.origin.at, TagOrDigest::Digest(_));
     let is_metered = is_pinned && reader.origin.source.is_metered();
     // an image that the destination has: its configuration is a blob, and blobs are free
     if reader.knows_image(source) && want.shape == Shape::Index {
-        job.turn.pass();
+        job.turn.release();
         return tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)));
     }
-    if intent == Intent::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
+    if intent == Mode::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
     let reserved = reader.reserve(needs(want)).await;
-    job.turn.pass();
+    job.turn.release();
     reserved?;
     tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
 }
 
 /// How many pulls an image is known to need before the source is read.
-pub(crate) fn needs(want: &Want) -> u64 {
+pub(crate) fn needs(want: &Filter) -> u64 {
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
         // how many, the index will tell: with room for none, a limit would go on indexes alone,
@@ -300,7 +305,7 @@ pub(crate) fn needs(want: &Want) -> u64 {
 }
 
 async fn decide<D: Destination>(
-    group: &TargetGroup<D>,
+    group: &TargetRepository<D>,
     target: &Target,
     current: Option<Digest>,
     tree: Result<Option<Arc<Tree>>>,
@@ -310,7 +315,7 @@ async fn decide<D: Destination>(
     let up_to_date = |digest| {
         let platforms = tree.platforms.iter().map(ToString::to_string).collect();
         let warning = tree.warning.clone();
-        Ok(Verdict::UpToDate(Standing { digest, platforms, warning }))
+        Ok(Verdict::UpToDate(Current { digest, platforms, warning }))
     };
     if &current == tree.root.digest() {
         return up_to_date(current);

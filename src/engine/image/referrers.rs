@@ -13,19 +13,19 @@ use std::{
 use futures::future::{join_all, try_join_all};
 
 use super::{
-    copy::Copy,
+    copy::TreeCopy,
     plan::{Job, Plan, Verdict},
     tree,
 };
 use crate::{
     engine::{
-        blob::target::Lane,
-        options::Intent,
+        blob::target::CopyTarget,
+        options::Mode,
         run::Mirror,
-        state::{repository::TargetGroup, source::Reader},
+        state::{repository::TargetRepository, source::Reader},
     },
     model::{
-        Digest, Error, Kind, Manifest, RawManifest, Result, Signatures, Tag, Target, Want,
+        Digest, Error, Filter, Kind, Manifest, RawManifest, Result, Signatures, Tag, Target,
         event::{Event, Progress},
     },
     remote::{Destination, Source},
@@ -38,7 +38,7 @@ const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
 /// Something that refers to an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Companion {
+struct Referrer {
     subject: Digest,
     digest: Digest,
     /// cosign's name for it; referrers have none.
@@ -47,17 +47,17 @@ struct Companion {
 
 /// What looking for companions came to at one target.
 #[derive(Debug)]
-pub(crate) struct Gain {
+pub(crate) struct ReferrersResult {
     /// Blob bytes pushed, or to push; `None` where only a pull could tell.
     pub(crate) bytes: Option<u64>,
     /// How many were not there yet.
-    pub(crate) brought: usize,
+    pub(crate) copied: usize,
     pub(crate) failure: Option<Error>,
 }
 
-impl Default for Gain {
+impl Default for ReferrersResult {
     fn default() -> Self {
-        Self { bytes: Some(0), brought: 0, failure: None }
+        Self { bytes: Some(0), copied: 0, failure: None }
     }
 }
 
@@ -71,13 +71,13 @@ struct Subjects {
 
 impl<S: Source, D: Destination> Mirror<S, D> {
     /// Brings what refers to the image to every target that has it; one gain per target.
-    pub(crate) async fn attend(
+    pub(crate) async fn copy_referrers(
         &self,
         job: &Job<S, D>,
         plan: &Plan<S>,
-        lanes: &[Lane<D>],
-    ) -> Vec<Gain> {
-        let none = || job.targets.iter().map(|_| Gain::default()).collect();
+        lanes: &[CopyTarget<D>],
+    ) -> Vec<ReferrersResult> {
+        let none = || job.targets.iter().map(|_| ReferrersResult::default()).collect();
         if job.image.want.signatures == Signatures::None {
             return none();
         }
@@ -93,13 +93,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if !ready.contains(&true) {
             return none();
         }
-        let found = match self.find(job, plan).await {
+        let found = match self.list_referrers(job, plan).await {
             Ok(found) => found,
             Err(error) => {
                 let failure = error.context("cannot look for what refers to the image");
-                let gain = |ready: &bool| Gain {
+                let gain = |ready: &bool| ReferrersResult {
                     failure: ready.then(|| failure.clone()),
-                    ..Gain::default()
+                    ..ReferrersResult::default()
                 };
                 return ready.iter().map(gain).collect();
             }
@@ -109,8 +109,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 let found = &found;
                 async move {
                     match ready {
-                        true => self.bring(job, &plan.reader, (group, target), found).await,
-                        false => Gain::default(),
+                        true => self.copy_to(job, &plan.reader, (group, target), found).await,
+                        false => ReferrersResult::default(),
                     }
                 }
             },
@@ -119,7 +119,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Everything that refers to the image and is wanted.
-    async fn find(&self, job: &Job<S, D>, plan: &Plan<S>) -> Result<Vec<Companion>> {
+    async fn list_referrers(&self, job: &Job<S, D>, plan: &Plan<S>) -> Result<Vec<Referrer>> {
         let subjects = subjects(job, plan).await?;
         let wanted = &job.image.want.signatures;
         if let Some(index) = &subjects.filtered
@@ -138,26 +138,32 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         Ok(all.filter(|companion| seen.insert(companion.clone())).collect())
     }
 
-    async fn bring(
+    async fn copy_to(
         &self,
         job: &Job<S, D>,
         reader: &Reader<S>,
-        (group, target): (&Arc<TargetGroup<D>>, &Target),
-        found: &[Companion],
-    ) -> Gain {
+        (group, target): (&Arc<TargetRepository<D>>, &Target),
+        found: &[Referrer],
+    ) -> ReferrersResult {
         let missing = match missing(group, found).await {
             Ok(missing) => missing,
-            Err(error) => return Gain { failure: Some(error), ..Gain::default() },
+            Err(error) => {
+                return ReferrersResult { failure: Some(error), ..ReferrersResult::default() };
+            }
         };
         let mounting = group.end.destination.mounting().await;
-        let mut gain = Gain::default();
+        let mut gain = ReferrersResult::default();
         for companion in missing {
-            let lane =
-                Lane::new(target.destination, Arc::clone(group), companion.tag.clone(), mounting);
+            let lane = CopyTarget::new(
+                target.destination,
+                Arc::clone(group),
+                companion.tag.clone(),
+                mounting,
+            );
             match self.bring_one(reader, &lane, companion).await {
                 Ok(bytes) => {
                     gain.bytes = gain.bytes.zip(bytes).map(|(all, more)| all + more);
-                    gain.brought += 1;
+                    gain.copied += 1;
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
                     self.observer.observe(&Event::Warning {
@@ -176,18 +182,18 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn bring_one(
         &self,
         reader: &Reader<S>,
-        lane: &Lane<D>,
-        companion: &Companion,
+        lane: &CopyTarget<D>,
+        companion: &Referrer,
     ) -> Result<Option<u64>> {
-        if self.options.intent == Intent::PlanWithoutPulls && reader.allowance().is_some() {
+        if self.options.intent == Mode::PlanWithoutPulls && reader.allowance().is_some() {
             return Ok(None);
         }
         let cannot =
             |error: Error| error.context(format!("cannot mirror referrer {}", companion.digest));
         reader.reserve(1).await?;
         let tree =
-            tree::build(reader, &companion.digest, &Want::default()).await.map_err(cannot)?;
-        let copy = Copy {
+            tree::build(reader, &companion.digest, &Filter::default()).await.map_err(cannot)?;
+        let copy = TreeCopy {
             yard: &self.yard,
             manifests: &self.manifests,
             reader,
@@ -195,7 +201,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             lanes: std::slice::from_ref(lane),
             progress: Arc::new(Progress::default()),
         };
-        if self.options.intent != Intent::Mirror {
+        if self.options.intent != Mode::Mirror {
             return Ok(Some(copy.forecast().await.bytes.into_iter().sum()));
         }
         copy.run().await;
@@ -236,7 +242,7 @@ async fn companions<S: Source>(
     reader: &Reader<S>,
     subject: &Digest,
     wanted: &Signatures,
-) -> Result<Vec<Companion>> {
+) -> Result<Vec<Referrer>> {
     let source = &reader.origin.source;
     let tagged = COSIGN.map(|ending| async move {
         // cosign's tags have no artifact type to choose by
@@ -245,7 +251,7 @@ async fn companions<S: Source>(
         }
         let tag = cosign_tag(subject, ending);
         match source.resolve(&reader.repository, &tag).await {
-            Ok(digest) => Ok(Some(Companion { subject: subject.clone(), digest, tag: Some(tag) })),
+            Ok(digest) => Ok(Some(Referrer { subject: subject.clone(), digest, tag: Some(tag) })),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -254,7 +260,7 @@ async fn companions<S: Source>(
         futures::join!(source.referrers(&reader.repository, subject), try_join_all(tagged));
     let referrers = referrers?.into_iter().filter(|it| wanted.admit(it.artifact_type.as_deref()));
     let referrers =
-        referrers.map(|it| Companion { subject: subject.clone(), digest: it.digest, tag: None });
+        referrers.map(|it| Referrer { subject: subject.clone(), digest: it.digest, tag: None });
     Ok(referrers.chain(tagged?.into_iter().flatten()).collect())
 }
 
@@ -264,9 +270,9 @@ fn cosign_tag(subject: &Digest, ending: &str) -> Tag {
 
 /// Those that the repository does not have, or not under that tag.
 async fn missing<'a, D: Destination>(
-    group: &TargetGroup<D>,
-    found: &'a [Companion],
-) -> Result<Vec<&'a Companion>> {
+    group: &TargetRepository<D>,
+    found: &'a [Referrer],
+) -> Result<Vec<&'a Referrer>> {
     let (destination, repository) = (&group.end.destination, &group.repository);
     let tags: Vec<Tag> = found.iter().filter_map(|it| it.tag.clone()).collect();
     let current = match tags.is_empty() {
@@ -288,7 +294,7 @@ async fn missing<'a, D: Destination>(
             missing => missing?,
         },
     };
-    let is_missing = |it: &&Companion| match &it.tag {
+    let is_missing = |it: &&Referrer| match &it.tag {
         Some(tag) => current.get(tag) != Some(&it.digest),
         None => absent.contains(&it.digest),
     };

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use super::{
     plan::{Job, Plan, Verdict},
-    referrers::Gain,
+    referrers::ReferrersResult,
 };
 use crate::{
     engine::{
-        blob::target::Lane,
-        options::Intent,
-        run::{Done, Mirror},
+        blob::target::CopyTarget,
+        options::Mode,
+        run::{ImageResult, Mirror},
     },
     model::{
-        DestinationId, Error, Image, Pointer, Target,
+        DestinationId, Error, Image, TagOrDigest, Target,
         event::Event,
         outcome::{Outcome, Row},
     },
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A lane that was copied or forecast, with the forecast bytes.
-pub(crate) type Ends<D> = HashMap<DestinationId, (Option<u64>, Lane<D>)>;
+pub(crate) type CopiedTargets<D> = HashMap<DestinationId, (Option<u64>, CopyTarget<D>)>;
 
 impl<S: Source, D: Destination> Mirror<S, D> {
     fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
@@ -29,7 +29,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         Row {
             name: image.name.clone(),
             source: image.origin.to_string(),
-            destination: site.reference(&target.repository, &Pointer::Tag(target.tag.clone())),
+            destination: site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone())),
             outcome,
             digest: None,
             source_digest: None,
@@ -47,20 +47,25 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
-    pub(crate) fn broken_off(&self, image: &Image, error: &Error) -> Done {
-        let row = |row| told(Row { bytes_pushed: None, ..row }, error);
+    pub(crate) fn broken_off(&self, image: &Image, error: &Error) -> ImageResult {
+        let row = |row| with_error(Row { bytes_pushed: None, ..row }, error);
         let rows = self.not_started(image).into_iter().map(row).collect();
-        Done { rows, bytes_to_read: Some(0) }
+        ImageResult { rows, bytes_to_read: Some(0) }
     }
 
     /// The image failed as a whole.
-    pub(crate) fn failed(&self, image: &Image, error: &Error) -> Done {
-        let row = |target| told(self.row(image, target, Outcome::Failed), error);
-        Done { rows: image.targets.iter().map(row).collect(), bytes_to_read: Some(0) }
+    pub(crate) fn failed(&self, image: &Image, error: &Error) -> ImageResult {
+        let row = |target| with_error(self.row(image, target, Outcome::Failed), error);
+        ImageResult { rows: image.targets.iter().map(row).collect(), bytes_to_read: Some(0) }
     }
 
     /// A row per target, from its verdict and what became of it.
-    pub(crate) fn conclude(&self, job: &Job<S, D>, plan: Plan<S>, mut ends: Ends<D>) -> Vec<Row> {
+    pub(crate) fn conclude(
+        &self,
+        job: &Job<S, D>,
+        plan: Plan<S>,
+        mut ends: CopiedTargets<D>,
+    ) -> Vec<Row> {
         let Plan { source, verdicts, .. } = plan;
         let mut rows = Vec::new();
         for (target, verdict) in job.image.targets.iter().zip(verdicts) {
@@ -82,10 +87,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     (self.ended(Row { digest: Some(root), ..row }, end), tree.warning.clone())
                 }
                 Verdict::Drifted(error) => {
-                    (told(Row { outcome: Outcome::Drifted, ..row }, &error), None)
+                    (with_error(Row { outcome: Outcome::Drifted, ..row }, &error), None)
                 }
                 Verdict::Failed(error) => {
-                    (told(Row { outcome: Outcome::of(&error), ..row }, &error), None)
+                    (with_error(Row { outcome: Outcome::of(&error), ..row }, &error), None)
                 }
             };
             if let Some(text) = warning {
@@ -97,31 +102,31 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Adds to a row what came along with its image.
-    pub(crate) fn add(&self, row: &mut Row, gain: Gain) {
+    pub(crate) fn add(&self, row: &mut Row, gain: ReferrersResult) {
         row.bytes_pushed = row.bytes_pushed.zip(gain.bytes).map(|(own, more)| own + more);
-        if gain.brought > 0 && row.outcome == Outcome::UpToDate {
+        if gain.copied > 0 && row.outcome == Outcome::UpToDate {
             row.outcome = self.done();
         }
         if let Some(error) = gain.failure {
             row.outcome = Outcome::of(&error);
-            *row = told(row.clone(), &error);
+            *row = with_error(row.clone(), &error);
         }
     }
 
     /// What became of what was not there yet.
     fn done(&self) -> Outcome {
         match self.options.intent {
-            Intent::Mirror => Outcome::Copied,
-            Intent::Plan | Intent::PlanWithoutPulls => Outcome::Planned,
+            Mode::Mirror => Outcome::Copied,
+            Mode::Plan | Mode::PlanWithoutPulls => Outcome::Planned,
         }
     }
 
-    fn ended(&self, mut row: Row, (forecast, lane): (Option<u64>, Lane<D>)) -> Row {
+    fn ended(&self, mut row: Row, (forecast, lane): (Option<u64>, CopyTarget<D>)) -> Row {
         if let Some(error) = lane.failure() {
             row.digest = None;
             row.bytes_pushed = Some(lane.pushed.value());
             row.outcome = Outcome::of(&error);
-            return told(row, &error);
+            return with_error(row, &error);
         }
         row.outcome = self.done();
         row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
@@ -129,7 +134,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 }
 
-fn told(mut row: Row, error: &Error) -> Row {
+fn with_error(mut row: Row, error: &Error) -> Row {
     row.error = Some(error.chain().join(": "));
     row.hint = error.remedy().map(ToOwned::to_owned);
     row

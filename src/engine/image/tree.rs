@@ -7,10 +7,10 @@ use futures::{FutureExt, future::BoxFuture};
 use crate::{
     engine::state::source::Reader,
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, Platform, Platforms, RawManifest, Result, Shape,
-        Want,
+        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, Platforms, RawManifest,
+        Result, Shape,
         content::{ImageManifest, Index},
-        filter::{self, Entry, Filtered},
+        filter::{self, EntryContent, Filtered},
         nesting::Nesting,
     },
     remote::Source,
@@ -47,7 +47,7 @@ struct Shaped {
 pub(crate) async fn build<S: Source>(
     reader: &Reader<S>,
     digest: &Digest,
-    want: &Want,
+    want: &Filter,
 ) -> Result<Tree> {
     let raw = reader.manifest(digest).await?;
     match raw.read()? {
@@ -65,7 +65,7 @@ async fn single<S: Source>(
     reader: &Reader<S>,
     root: RawManifest,
     image: &ImageManifest,
-    want: &Want,
+    want: &Filter,
 ) -> Result<Tree> {
     let platform = match want.platforms {
         Platforms::All => None,
@@ -86,7 +86,7 @@ async fn listed<S: Source>(
     reader: &Reader<S>,
     source: &Digest,
     shaped: Shaped,
-    want: &Want,
+    want: &Filter,
 ) -> Result<Tree> {
     let Shaped { filtered, nested, leaves } = shaped;
     let warning = filter::check_platforms(want, &filtered.platforms, &filtered.available)?;
@@ -124,7 +124,7 @@ struct Walk<'a> {
 fn shape<'a, S: Source>(
     reader: &'a Reader<S>,
     (raw, index): (&'a RawManifest, &'a Index),
-    want: &'a Want,
+    want: &'a Filter,
     Walk { depth, nesting }: Walk<'a>,
 ) -> BoxFuture<'a, Result<Shaped>> {
     async move {
@@ -137,11 +137,12 @@ fn shape<'a, S: Source>(
             }
             match look_into(reader, entry, want, Walk { depth, nesting }).await? {
                 Some(Inside::Index(shaped)) => {
-                    known.insert(entry.digest.clone(), Entry::Index(shaped.filtered.clone()));
+                    known
+                        .insert(entry.digest.clone(), EntryContent::Index(shaped.filtered.clone()));
                     inner.insert(shaped.filtered.manifest.digest().clone(), shaped);
                 }
                 Some(Inside::Image(platform)) => {
-                    known.insert(entry.digest.clone(), Entry::Image(platform));
+                    known.insert(entry.digest.clone(), EntryContent::Image(platform));
                 }
                 None => {}
             }
@@ -176,7 +177,7 @@ enum Inside {
 async fn look_into<S: Source>(
     reader: &Reader<S>,
     entry: &Descriptor,
-    want: &Want,
+    want: &Filter,
     walk: Walk<'_>,
 ) -> Result<Option<Inside>> {
     let untold =

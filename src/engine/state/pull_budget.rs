@@ -19,32 +19,32 @@ use crate::{
 
 /// One registry's pulls, as far as this run spends them.
 #[derive(Debug, Default)]
-pub(crate) struct Budget {
+pub(crate) struct PullBudget {
     reserve: u64,
     promised: Mutex<u64>,
-    waiting: watch::Sender<Waiting>,
+    waiting: watch::Sender<WaitingImages>,
 }
 
 /// The images that may still take pulls, by their place, and how many each is known to need.
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingImages {
     needs: BTreeMap<usize, u64>,
     total: u64,
 }
 
-impl Budget {
+impl PullBudget {
     /// A budget that leaves `reserve` pulls to others.
     pub(crate) fn new(reserve: u64) -> Self {
         Self { reserve, ..Self::default() }
     }
 
     /// The turn of the image at this place of the configuration, which is known to need this many.
-    pub(crate) fn turn(self: &Arc<Self>, place: usize, needs: u64) -> Turn {
+    pub(crate) fn turn(self: &Arc<Self>, place: usize, needs: u64) -> PullQueue {
         self.waiting.send_modify(|waiting| {
             waiting.needs.insert(place, needs);
             waiting.total += needs;
         });
-        Turn { budget: Arc::clone(self), place }
+        PullQueue { budget: Arc::clone(self), place }
     }
 
     /// How many may still be promised.
@@ -59,15 +59,15 @@ impl Budget {
 /// Whoever waits for it waits for images that stand earlier, which do not wait for it, and holds
 /// nothing that those need.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    budget: Arc<Budget>,
+pub(crate) struct PullQueue {
+    budget: Arc<PullBudget>,
     place: usize,
 }
 
-impl Turn {
+impl PullQueue {
     /// Resolves when no image that stands earlier may still take any, or there are enough for all:
     /// one that is slow to tell its digest holds up the others only where pulls are scarce.
-    pub(crate) async fn come(&self, allowance: impl Fn() -> Option<Allowance>) {
+    pub(crate) async fn wait(&self, allowance: impl Fn() -> Option<Allowance>) {
         let mut waiting = self.budget.waiting.subscribe();
         let is_enough = |total| allowance().is_none_or(|it| total <= self.budget.free(it));
         let come = waiting.wait_for(|waiting| {
@@ -78,7 +78,7 @@ impl Turn {
     }
 
     /// The image has what it takes, or takes none.
-    pub(crate) fn pass(&self) {
+    pub(crate) fn release(&self) {
         self.budget.waiting.send_if_modified(|waiting| {
             let passed = waiting.needs.remove(&self.place);
             waiting.total -= passed.unwrap_or_default();
@@ -87,22 +87,22 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for PullQueue {
     fn drop(&mut self) {
-        self.pass();
+        self.release();
     }
 }
 
 /// Pulls promised to one image.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    budget: Arc<Budget>,
+    budget: Arc<PullBudget>,
     left: u64,
 }
 
 impl Reservation {
     /// No pulls yet.
-    pub(crate) fn none(budget: Arc<Budget>) -> Self {
+    pub(crate) fn none(budget: Arc<PullBudget>) -> Self {
         Self { budget, left: 0 }
     }
 
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_promised_is_not_promised_twice_and_what_is_not_used_comes_back() {
-        let budget = Arc::new(Budget::new(20));
+        let budget = Arc::new(PullBudget::new(20));
         let mut first = Reservation::none(Arc::clone(&budget));
         let mut second = Reservation::none(Arc::clone(&budget));
         first.extend_to(5, allowance(30)).unwrap();
@@ -186,12 +186,13 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_in_order_unless_there_are_enough_for_all() {
-        let budget = Arc::new(Budget::new(20));
+        let budget = Arc::new(PullBudget::new(20));
         let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place, 3));
-        let is_come = |turn: &Turn, left| turn.come(|| allowance(left)).now_or_never().is_some();
+        let is_come =
+            |turn: &PullQueue, left| turn.wait(|| allowance(left)).now_or_never().is_some();
         assert!(is_come(&first, 28) && !is_come(&second, 28) && !is_come(&third, 28));
         assert!(is_come(&third, 29), "there are enough for all");
-        second.pass();
+        second.release();
         assert!(!is_come(&third, 25), "the first may still take some");
         assert!(is_come(&third, 26), "there are enough for both");
         drop(first);
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_the_whole_limit_does_not_allow_fails() {
-        let mut reservation = Reservation::none(Arc::new(Budget::new(20)));
+        let mut reservation = Reservation::none(Arc::new(PullBudget::new(20)));
         let error = reservation.extend_to(81, allowance(100)).unwrap_err();
         assert_eq!(error.kind(), Kind::Quota);
         reservation.extend_to(80, allowance(100)).unwrap();
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn where_pulls_are_free_nothing_is_counted() {
-        let budget = Arc::new(Budget::new(20));
+        let budget = Arc::new(PullBudget::new(20));
         let mut reservation = Reservation::none(Arc::clone(&budget));
         reservation.extend_to(1_000_000, None).unwrap();
         reservation.spend();

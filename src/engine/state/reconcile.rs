@@ -5,27 +5,27 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    engine::options::{End, Intent},
+    engine::options::{Endpoint, Mode},
     model::{
-        Change, Repository, Result,
+        Repository, Result, SettingChange,
         event::{Event, Observer},
     },
-    remote::{Destination, Presence, Touch},
+    remote::{Apply, Destination, Presence},
 };
 
 /// The changes of one run.
-pub(crate) struct Settling {
-    touch: Touch,
+pub(crate) struct Reconciler {
+    touch: Apply,
     observer: Arc<dyn Observer>,
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<SettingChange>>,
 }
 
-impl Settling {
+impl Reconciler {
     /// Changes settings only when the run is there to mirror.
-    pub(crate) fn new(intent: Intent, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(intent: Mode, observer: Arc<dyn Observer>) -> Self {
         let touch = match intent {
-            Intent::Mirror => Touch::Change,
-            Intent::Plan | Intent::PlanWithoutPulls => Touch::Look,
+            Mode::Mirror => Apply::Change,
+            Mode::Plan | Mode::PlanWithoutPulls => Apply::DryRun,
         };
         Self { touch, observer, changes: Mutex::default() }
     }
@@ -33,7 +33,7 @@ impl Settling {
     /// Settles one repository, and with the first one the registry it is in.
     pub(crate) async fn settle<D: Destination>(
         &self,
-        end: &End<D>,
+        end: &Endpoint<D>,
         repository: &Repository,
         presence: Presence,
     ) -> Result<()> {
@@ -42,7 +42,7 @@ impl Settling {
             let subject = end.site.repository(repository);
             self.observer.observe(&Event::Warning { subject, text });
         }
-        if self.touch == Touch::Change {
+        if self.touch == Apply::Change {
             for change in &settled.changes {
                 self.observer.observe(&Event::Changed(change.clone()));
             }
@@ -53,7 +53,7 @@ impl Settling {
     }
 
     /// All changes so far, sorted by what they change.
-    pub(crate) fn changes(&self) -> Vec<Change> {
+    pub(crate) fn changes(&self) -> Vec<SettingChange> {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
         changes

@@ -11,23 +11,23 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{reconcile::Settling, source::Origin};
+use super::{reconcile::Reconciler, source::SourceRegistry};
 use crate::{
-    engine::options::End,
+    engine::options::Endpoint,
     model::{Digest, Error, RawManifest, Repository, Result, Tag},
     remote::{Destination, Mutability, Presence, Source},
 };
 
 /// The images of one source repository.
-pub(crate) struct SourceGroup<S> {
-    pub(crate) origin: Arc<Origin<S>>,
+pub(crate) struct SourceRepository<S> {
+    pub(crate) origin: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,
     pub(crate) tags: Vec<Tag>,
     hints: OnceCell<HashMap<Tag, Digest>>,
 }
 
-impl<S: Source> SourceGroup<S> {
-    pub(crate) fn new(origin: Arc<Origin<S>>, repository: Repository) -> Self {
+impl<S: Source> SourceRepository<S> {
+    pub(crate) fn new(origin: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
         Self { origin, repository, tags: Vec::new(), hints: OnceCell::new() }
     }
 
@@ -45,37 +45,41 @@ impl<S: Source> SourceGroup<S> {
 
 /// Whether a repository was there before this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Age {
+pub(crate) enum Existed {
     /// It was, so what it holds must be asked.
-    Old,
+    Before,
     /// It was not: it holds what this run put there and nothing else.
-    New,
+    Created,
 }
 
-fn age_of(current: &Option<HashMap<Tag, Digest>>) -> Age {
-    if current.is_some() { Age::Old } else { Age::New }
+fn age_of(current: &Option<HashMap<Tag, Digest>>) -> Existed {
+    if current.is_some() { Existed::Before } else { Existed::Created }
 }
 
 /// The images of one destination repository.
-pub(crate) struct TargetGroup<D> {
-    pub(crate) end: Arc<End<D>>,
+pub(crate) struct TargetRepository<D> {
+    pub(crate) end: Arc<Endpoint<D>>,
     pub(crate) repository: Repository,
     pub(crate) tags: Vec<Tag>,
     /// Those of the tags whose manifest must be read to know whether it is up to date.
     pub(crate) filtered: Vec<Tag>,
     /// How old the repository is, for those who ask when the group is gone.
-    told: Arc<OnceLock<Age>>,
+    told: Arc<OnceLock<Existed>>,
     /// The other repositories of the destination.
-    street: OnceLock<Arc<Street<D>>>,
+    street: OnceLock<Arc<SiblingRepositories<D>>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
-    settling: Arc<Settling>,
+    settling: Arc<Reconciler>,
     settled: OnceCell<Result<()>>,
-    ensured: OnceCell<Result<Age>>,
+    ensured: OnceCell<Result<Existed>>,
 }
 
-impl<D: Destination> TargetGroup<D> {
-    pub(crate) fn new(end: Arc<End<D>>, repository: Repository, settling: Arc<Settling>) -> Self {
+impl<D: Destination> TargetRepository<D> {
+    pub(crate) fn new(
+        end: Arc<Endpoint<D>>,
+        repository: Repository,
+        settling: Arc<Reconciler>,
+    ) -> Self {
         Self {
             end,
             repository,
@@ -112,8 +116,8 @@ impl<D: Destination> TargetGroup<D> {
         let settle = || async {
             let presence = match self.all().await? {
                 None => Presence::Missing,
-                Some(tags) if tags.is_empty() => Presence::Bare,
-                Some(_) => Presence::Inhabited,
+                Some(tags) if tags.is_empty() => Presence::Empty,
+                Some(_) => Presence::NonEmpty,
             };
             self.settling.settle(&self.end, &self.repository, presence).await
         };
@@ -152,15 +156,15 @@ impl<D: Destination> TargetGroup<D> {
     }
 
     /// Whether the repository was there before this run; makes nothing.
-    pub(crate) async fn age(&self) -> Result<Age> {
+    pub(crate) async fn age(&self) -> Result<Existed> {
         self.all().await.map(age_of)
     }
 
     /// Other repositories of the destination that were there before this run: those of
     /// the most similar names, at most [`NEIGHBOURS`].
-    pub(crate) async fn neighbours(&self) -> Vec<Repository> {
+    pub(crate) async fn siblings(&self) -> Vec<Repository> {
         let Some(street) = self.street.get() else { return Vec::new() };
-        let mut houses: Vec<&House<D>> =
+        let mut houses: Vec<&Sibling<D>> =
             street.iter().filter(|house| house.repository != self.repository).collect();
         houses.sort_by_key(|house| Reverse(alike(&house.repository, &self.repository)));
         let mut found = Vec::new();
@@ -173,14 +177,14 @@ impl<D: Destination> TargetGroup<D> {
     }
 
     /// Makes the repository if it is not there.
-    pub(crate) async fn ensure(&self) -> Result<Age> {
+    pub(crate) async fn ensure(&self) -> Result<Existed> {
         let make = || async {
-            if self.age().await? == Age::Old {
-                return Ok(Age::Old);
+            if self.age().await? == Existed::Before {
+                return Ok(Existed::Before);
             }
             let made = self.destination().ensure(&self.repository).await;
             made.map_err(|error| error.context(format!("cannot create repository {self}")))?;
-            Ok(Age::New)
+            Ok(Existed::Created)
         };
         self.ensured.get_or_init(make).await.clone()
     }
@@ -190,33 +194,35 @@ impl<D: Destination> TargetGroup<D> {
 const NEIGHBOURS: usize = 8;
 
 /// The repositories of one destination, in the configuration's order.
-type Street<D> = Vec<House<D>>;
+type SiblingRepositories<D> = Vec<Sibling<D>>;
 
 /// A repository as others of its destination know it; it does not keep its group alive.
-struct House<D> {
+struct Sibling<D> {
     repository: Repository,
-    group: Weak<TargetGroup<D>>,
-    told: Arc<OnceLock<Age>>,
+    group: Weak<TargetRepository<D>>,
+    told: Arc<OnceLock<Existed>>,
 }
 
-impl<D: Destination> House<D> {
+impl<D: Destination> Sibling<D> {
     async fn is_old(&self) -> bool {
         if let Some(group) = self.group.upgrade() {
             // a question that the run asks anyway, and once
-            return matches!(group.age().await, Ok(Age::Old));
+            return matches!(group.age().await, Ok(Existed::Before));
         }
-        self.told.get() == Some(&Age::Old)
+        self.told.get() == Some(&Existed::Before)
     }
 }
 
 /// Lets the repositories of one destination know of each other.
-pub(crate) fn introduce<'a, D: 'a>(groups: impl Iterator<Item = &'a Arc<TargetGroup<D>>> + Clone) {
-    let house = |group: &Arc<TargetGroup<D>>| House {
+pub(crate) fn link_siblings<'a, D: 'a>(
+    groups: impl Iterator<Item = &'a Arc<TargetRepository<D>>> + Clone,
+) {
+    let house = |group: &Arc<TargetRepository<D>>| Sibling {
         repository: group.repository.clone(),
         group: Arc::downgrade(group),
         told: Arc::clone(&group.told),
     };
-    let street: Arc<Street<D>> = Arc::new(groups.clone().map(house).collect());
+    let street: Arc<SiblingRepositories<D>> = Arc::new(groups.clone().map(house).collect());
     for group in groups {
         group.street.get_or_init(|| Arc::clone(&street));
     }
@@ -227,7 +233,7 @@ fn alike(a: &Repository, b: &Repository) -> usize {
     a.as_str().bytes().zip(b.as_str().bytes()).take_while(|(a, b)| a == b).count()
 }
 
-impl<D> std::fmt::Display for TargetGroup<D> {
+impl<D> std::fmt::Display for TargetRepository<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.end.site.repository(&self.repository))
     }

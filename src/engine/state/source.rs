@@ -7,28 +7,32 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::pull_budget::{Budget, Reservation};
+use super::pull_budget::{PullBudget, Reservation};
 use crate::{
-    model::{Descriptor, Digest, Platform, Pointer, RawManifest, Repository, Result, Site},
-    remote::{Allowance, Meter, Source, body},
+    model::{Descriptor, Digest, Location, Platform, RawManifest, Repository, Result, TagOrDigest},
+    remote::{Allowance, HostContext, Source, body},
 };
 
 /// How many bytes of manifests are remembered for images that come later.
 const SHELF_BYTES: usize = 4 << 20;
 
 /// A source registry, and what a run keeps for it.
-pub(crate) struct Origin<S> {
-    pub(crate) site: Site,
+pub(crate) struct SourceRegistry<S> {
+    pub(crate) site: Location,
     pub(crate) source: Arc<S>,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) meter: Arc<Meter>,
-    shelf: Mutex<Shelf>,
+    pub(crate) budget: Arc<PullBudget>,
+    pub(crate) meter: Arc<HostContext>,
+    shelf: Mutex<ManifestCache>,
     /// Filled once the registry was asked for its pull limit.
     asked: OnceCell<()>,
 }
 
-impl<S> Origin<S> {
-    pub(crate) fn new(site: Site, (source, budget): (Arc<S>, Budget), meter: Arc<Meter>) -> Self {
+impl<S> SourceRegistry<S> {
+    pub(crate) fn new(
+        site: Location,
+        (source, budget): (Arc<S>, PullBudget),
+        meter: Arc<HostContext>,
+    ) -> Self {
         Self {
             site,
             source,
@@ -42,13 +46,13 @@ impl<S> Origin<S> {
 
 /// Manifests read lately, and those being read: two tags of one digest cost one pull.
 #[derive(Default)]
-struct Shelf {
+struct ManifestCache {
     cells: HashMap<Digest, Arc<OnceCell<RawManifest>>>,
     order: VecDeque<(Digest, usize)>,
     bytes: usize,
 }
 
-impl Shelf {
+impl ManifestCache {
     fn cell(&mut self, digest: &Digest) -> Arc<OnceCell<RawManifest>> {
         Arc::clone(self.cells.entry(digest.clone()).or_default())
     }
@@ -68,13 +72,13 @@ impl Shelf {
 
 /// Reads on behalf of one image.
 pub(crate) struct Reader<S> {
-    pub(crate) origin: Arc<Origin<S>>,
+    pub(crate) origin: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,
     reservation: AsyncMutex<Reservation>,
 }
 
 impl<S: Source> Reader<S> {
-    pub(crate) fn new(origin: Arc<Origin<S>>, repository: Repository) -> Self {
+    pub(crate) fn new(origin: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
         let reservation = Reservation::none(Arc::clone(&origin.budget));
         Self { origin, repository, reservation: AsyncMutex::new(reservation) }
     }
@@ -123,7 +127,7 @@ impl<S: Source> Reader<S> {
         let shelf = || self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = shelf().cell(digest);
         let read = cell.get_or_try_init(|| async {
-            let at = Pointer::Digest(digest.clone());
+            let at = TagOrDigest::Digest(digest.clone());
             let read = self.origin.source.manifest(&self.repository, &at).await;
             self.reservation.lock().await.spend();
             let manifest = read?;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{rng::Prng, upstream::Shelf};
+use super::{rng::Rng, upstream::StoredContent};
 use crate::model::{Digest, MediaType, Platform, RawManifest};
 
 const CONFIG: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
@@ -16,12 +16,12 @@ const LARGE: usize = (1 << 20) + 1;
 
 /// Some bytes and their digest.
 #[derive(Clone)]
-pub(crate) struct Blob {
+pub(crate) struct GeneratedBlob {
     pub(crate) digest: Digest,
     bytes: Bytes,
 }
 
-impl Blob {
+impl GeneratedBlob {
     fn new(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { digest: Digest::of(&bytes), bytes }
@@ -32,8 +32,8 @@ impl Blob {
         json!({ "mediaType": media_type, "digest": digest, "size": self.bytes.len() })
     }
 
-    fn any(dice: &mut Prng) -> Self {
-        static ONE_LARGE: OnceLock<Blob> = OnceLock::new();
+    fn any(dice: &mut Rng) -> Self {
+        static ONE_LARGE: OnceLock<GeneratedBlob> = OnceLock::new();
         match dice.of(0..=99) {
             0 => ONE_LARGE.get_or_init(|| Self::new(vec![7; LARGE])).clone(),
             1..=3 => Self::new(Bytes::new()),
@@ -52,8 +52,8 @@ pub(crate) struct Root {
     /// The platforms of its images, one an image.
     pub(crate) platforms: Vec<Platform>,
     manifests: Vec<RawManifest>,
-    layers: Vec<Blob>,
-    pub(crate) configs: Vec<Blob>,
+    layers: Vec<GeneratedBlob>,
+    pub(crate) configs: Vec<GeneratedBlob>,
 }
 
 impl Root {
@@ -61,19 +61,19 @@ impl Root {
         self.manifest.media_type().is_index()
     }
 
-    pub(crate) fn stock(&self, shelf: &mut Shelf) {
+    pub(crate) fn stock(&self, shelf: &mut StoredContent) {
         let manifests = self.manifests.iter().map(|m| (m.digest().clone(), m.clone()));
         shelf.manifests.extend(manifests);
         let blobs = self.layers.iter().chain(&self.configs);
         shelf.blobs.extend(blobs.map(|blob| (blob.digest.clone(), blob.bytes.clone())));
     }
 
-    fn image(dice: &mut Prng, layers: &[Blob]) -> Self {
+    fn image(dice: &mut Rng, layers: &[GeneratedBlob]) -> Self {
         let platforms = ["linux/amd64", "linux/arm64", "linux/arm/v7", "windows/amd64"];
         let platform: Platform = dice.pick(&platforms).parse().unwrap();
         let config = json!({ "os": platform.os, "architecture": platform.architecture,
             "variant": platform.variant, "nonce": dice.of(0..=3) });
-        let config = Blob::new(config.to_string());
+        let config = GeneratedBlob::new(config.to_string());
         let mut layers = dice.some(layers);
         layers.truncate(4);
         let kind = *dice.pick(&[MediaType::OciManifest, MediaType::DockerManifest]);
@@ -86,7 +86,7 @@ impl Root {
     }
 
     /// An entry of an index for it; some indexes do not tell platforms.
-    fn entry(&self, dice: &mut Prng) -> Value {
+    fn entry(&self, dice: &mut Rng) -> Value {
         let manifest = &self.manifest;
         let mut entry = json!({ "mediaType": manifest.media_type().as_str(),
             "digest": manifest.digest().as_str(), "size": manifest.bytes().len() });
@@ -100,7 +100,7 @@ impl Root {
         entry
     }
 
-    fn index(dice: &mut Prng, below: &[Root], attestation: Option<&Root>) -> Self {
+    fn index(dice: &mut Rng, below: &[Root], attestation: Option<&Root>) -> Self {
         let mut entries: Vec<Value> = below.iter().map(|root| root.entry(dice)).collect();
         let subject = below.iter().find(|root| !root.is_index());
         if let (Some(attestation), Some(subject)) = (attestation, subject) {
@@ -132,8 +132,9 @@ fn raw(document: &Value) -> RawManifest {
 }
 
 /// Images, indexes of them, and perhaps an index of those; never none.
-pub(crate) fn roots(dice: &mut Prng) -> Vec<Root> {
-    let layers: Vec<Blob> = (0..dice.of(2..=8)).map(|_| Blob::any(dice)).collect();
+pub(crate) fn roots(dice: &mut Rng) -> Vec<Root> {
+    let layers: Vec<GeneratedBlob> =
+        (0..dice.of(2..=8)).map(|_| GeneratedBlob::any(dice)).collect();
     let images: Vec<Root> = (0..dice.of(1..=6)).map(|_| Root::image(dice, &layers)).collect();
     let mut roots = images.clone();
     for _ in 0..dice.of(0..=3) {

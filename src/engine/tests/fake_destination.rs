@@ -12,14 +12,14 @@ use std::{
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 
-use super::fault_injection::Sky;
+use super::fault_injection::FaultInjection;
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Mount, Mounting, Mutability, Session},
+    remote::{Body, Destination, Mount, Mounting, Mutability, UploadSession},
 };
 
 #[derive(Default)]
-struct Berth {
+struct FakeRepository {
     blobs: HashSet<Digest>,
     /// Those of the blobs that a manifest holds.
     held: HashSet<Digest>,
@@ -43,49 +43,49 @@ pub(crate) struct Log {
 }
 
 #[derive(Default)]
-struct Store {
-    berths: HashMap<Repository, Berth>,
+struct StoredRepositories {
+    berths: HashMap<Repository, FakeRepository>,
     sessions: HashSet<(Repository, String)>,
     opened: u64,
     log: Log,
 }
 
-impl Store {
-    fn berth(&mut self, repository: &Repository) -> Result<&mut Berth> {
+impl StoredRepositories {
+    fn berth(&mut self, repository: &Repository) -> Result<&mut FakeRepository> {
         let none = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
         self.berths.get_mut(repository).ok_or_else(none)
     }
 
-    fn open(&mut self, repository: &Repository) -> Result<Session> {
+    fn open(&mut self, repository: &Repository) -> Result<UploadSession> {
         self.berth(repository)?;
         self.opened += 1;
         let location = format!("https://harbour.example/{}", self.opened);
         self.sessions.insert((repository.clone(), location.clone()));
-        Ok(Session { location: location.parse().unwrap() })
+        Ok(UploadSession { location: location.parse().unwrap() })
     }
 }
 
-pub(crate) struct Harbour {
-    store: Mutex<Store>,
+pub(crate) struct FakeDestination {
+    store: Mutex<StoredRepositories>,
     pub(crate) mounting: Mounting,
     pub(crate) mutability: Mutability,
     /// Every request holds one while it lasts, an upload as long as its bytes take.
     pub(crate) connections: Semaphore,
-    sky: Arc<Sky>,
+    sky: Arc<FaultInjection>,
 }
 
-impl Harbour {
+impl FakeDestination {
     pub(crate) fn new(
         mounting: Mounting,
         mutability: Mutability,
         connections: usize,
-        sky: Arc<Sky>,
+        sky: Arc<FaultInjection>,
     ) -> Self {
         let connections = Semaphore::new(connections);
         Self { store: Mutex::default(), mounting, mutability, connections, sky }
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
+    fn store(&self) -> MutexGuard<'_, StoredRepositories> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,7 +115,7 @@ impl Harbour {
     }
 
     /// One request: what is done may fail before, and its answer may be lost.
-    async fn call<T>(&self, work: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
+    async fn call<T>(&self, work: impl FnOnce(&mut StoredRepositories) -> Result<T>) -> Result<T> {
         let _connection = self.connections.acquire().await.unwrap();
         self.sky.lag().await;
         self.sky.refuse()?;
@@ -126,7 +126,7 @@ impl Harbour {
     }
 
     /// Removes a blob that nothing holds, as a registry's clean-up does.
-    fn vanish(&self, berth: &mut Berth) {
+    fn vanish(&self, berth: &mut FakeRepository) {
         let mut loose: Vec<&Digest> = berth.blobs.difference(&berth.held).collect();
         loose.sort();
         if let Some(at) = (loose.len() as u64).checked_sub(1) {
@@ -135,7 +135,7 @@ impl Harbour {
         }
     }
 
-    fn commit(&self, store: &mut Store, put: Put<'_>) -> Result<()> {
+    fn commit(&self, store: &mut StoredRepositories, put: Put<'_>) -> Result<()> {
         let Put { repository, manifest, tag } = put;
         store.log.writes += 1;
         let berth = store.berth(repository)?;
@@ -190,7 +190,7 @@ struct Put<'a> {
     tag: Option<&'a Tag>,
 }
 
-impl Destination for Harbour {
+impl Destination for FakeDestination {
     async fn current(
         &self,
         repository: &Repository,
@@ -292,7 +292,11 @@ impl Destination for Harbour {
         answer.await
     }
 
-    async fn open_upload(&self, repository: &Repository, _blob: &Descriptor) -> Result<Session> {
+    async fn open_upload(
+        &self,
+        repository: &Repository,
+        _blob: &Descriptor,
+    ) -> Result<UploadSession> {
         self.call(|store| {
             store.log.writes += 1;
             store.open(repository)
@@ -304,7 +308,7 @@ impl Destination for Harbour {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        session: Session,
+        session: UploadSession,
         body: Body,
     ) -> Result<()> {
         let _connection = self.connections.acquire().await.unwrap();

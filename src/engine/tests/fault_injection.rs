@@ -8,12 +8,12 @@ use std::{
 
 use tokio::{task::yield_now, time::sleep};
 
-use super::rng::Prng;
+use super::rng::Rng;
 use crate::model::{Error, Kind, Result};
 
 /// How it is during a run; chances are per mille and call.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Weather {
+pub(crate) struct FaultRates {
     /// The longest usual latency, in milliseconds.
     pub(crate) lag: u64,
     /// Failures that go away when the same is tried again.
@@ -28,14 +28,14 @@ pub(crate) struct Weather {
     pub(crate) vanishing: u64,
 }
 
-impl Weather {
+impl FaultRates {
     /// Nothing fails.
-    pub(crate) fn calm(dice: &mut Prng) -> Self {
+    pub(crate) fn calm(dice: &mut Rng) -> Self {
         Self { lag: *dice.pick(&[0, 3, 20, 300]), ..Self::default() }
     }
 
     /// Things fail, in some runs more than in others.
-    pub(crate) fn foul(dice: &mut Prng) -> Self {
+    pub(crate) fn foul(dice: &mut Rng) -> Self {
         Self {
             lag: *dice.pick(&[0, 3, 20, 300]),
             transient: *dice.pick(&[0, 20, 150, 400]),
@@ -48,7 +48,7 @@ impl Weather {
 }
 
 /// How a download goes on.
-pub(crate) enum Fortune {
+pub(crate) enum InjectedFault {
     Well,
     Ends,
     Fails(Error),
@@ -57,9 +57,9 @@ pub(crate) enum Fortune {
 }
 
 /// Above all doubles of a world.
-pub(crate) struct Sky {
-    dice: Mutex<Prng>,
-    weather: Mutex<Weather>,
+pub(crate) struct FaultInjection {
+    dice: Mutex<Rng>,
+    weather: Mutex<FaultRates>,
     complaints: Mutex<Vec<String>>,
 }
 
@@ -67,17 +67,17 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Sky {
-    pub(crate) fn new(dice: Prng) -> Self {
+impl FaultInjection {
+    pub(crate) fn new(dice: Rng) -> Self {
         let (weather, complaints) = Default::default();
         Self { dice: Mutex::new(dice), weather, complaints }
     }
 
-    pub(crate) fn turn(&self, weather: Weather) {
+    pub(crate) fn turn(&self, weather: FaultRates) {
         *lock(&self.weather) = weather;
     }
 
-    fn weather(&self) -> Weather {
+    fn weather(&self) -> FaultRates {
         *lock(&self.weather)
     }
 
@@ -134,15 +134,15 @@ impl Sky {
     }
 
     /// How the next chunk of a download comes.
-    pub(crate) fn fortune(&self) -> Fortune {
+    pub(crate) fn fortune(&self) -> InjectedFault {
         if !self.chance(self.weather().breaks) {
-            return Fortune::Well;
+            return InjectedFault::Well;
         }
         match self.below(8) {
-            0..3 => Fortune::Ends,
-            3..6 => Fortune::Fails(Error::new(Kind::Unavailable, "connection reset")),
-            6 => Fortune::Stalls,
-            _ => Fortune::Damaged,
+            0..3 => InjectedFault::Ends,
+            3..6 => InjectedFault::Fails(Error::new(Kind::Unavailable, "connection reset")),
+            6 => InjectedFault::Stalls,
+            _ => InjectedFault::Damaged,
         }
     }
 

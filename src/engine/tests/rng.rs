@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 /// Steele, Lea and Flood's `splitmix64`: ten lines, and good enough to choose tests with.
-pub(crate) struct Prng(u64);
+pub(crate) struct Rng(u64);
 
-impl Prng {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -10,22 +10,22 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fault_injection::{Fortune, Sky};
+use super::fault_injection::{FaultInjection, InjectedFault};
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, Pointer, RawManifest, Repository, Result, Tag},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{Allowance, ByteStream, Source},
 };
 
 /// One repository.
 #[derive(Default)]
-pub(crate) struct Shelf {
+pub(crate) struct StoredContent {
     pub(crate) manifests: HashMap<Digest, RawManifest>,
     pub(crate) blobs: HashMap<Digest, Bytes>,
 }
 
 /// What changes while it is asked.
 #[derive(Default)]
-pub(crate) struct Books {
+pub(crate) struct ReadCounts {
     pub(crate) tags: HashMap<(Repository, Tag), Digest>,
     /// Pulls of manifests that are left, where they are metered.
     pub(crate) pulls: Option<u64>,
@@ -33,17 +33,17 @@ pub(crate) struct Books {
     pub(crate) reads: HashMap<Digest, u64>,
 }
 
-pub(crate) struct Upstream {
-    pub(crate) shelves: HashMap<Repository, Shelf>,
-    pub(crate) books: Mutex<Books>,
+pub(crate) struct FakeUpstream {
+    pub(crate) shelves: HashMap<Repository, StoredContent>,
+    pub(crate) books: Mutex<ReadCounts>,
     pub(crate) connections: Arc<Semaphore>,
     /// Whether it tells many digests at once.
     pub(crate) lists: bool,
-    pub(crate) sky: Arc<Sky>,
+    pub(crate) sky: Arc<FaultInjection>,
 }
 
-impl Upstream {
-    fn shelf(&self, repository: &Repository) -> Result<&Shelf> {
+impl FakeUpstream {
+    fn shelf(&self, repository: &Repository) -> Result<&StoredContent> {
         let none = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
         self.shelves.get(repository).ok_or_else(none)
     }
@@ -73,7 +73,7 @@ fn absent(what: &dyn std::fmt::Display) -> Error {
     Error::new(Kind::NotFound, format!("no {what} here"))
 }
 
-impl Source for Upstream {
+impl Source for FakeUpstream {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
         let _connection = self.connection().await;
         self.sky.lag().await;
@@ -91,13 +91,13 @@ impl Source for Upstream {
         self.tagged(repository, tag).ok_or_else(|| absent(tag))
     }
 
-    async fn manifest(&self, repository: &Repository, at: &Pointer) -> Result<RawManifest> {
+    async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
         let _connection = self.connection().await;
         self.sky.lag().await;
         self.sky.refuse()?;
         let digest = match at {
-            Pointer::Tag(tag) => self.tagged(repository, tag).ok_or_else(|| absent(tag))?,
-            Pointer::Digest(digest) => digest.clone(),
+            TagOrDigest::Tag(tag) => self.tagged(repository, tag).ok_or_else(|| absent(tag))?,
+            TagOrDigest::Digest(digest) => digest.clone(),
         };
         self.pull()?;
         let found = self.shelf(repository)?.manifests.get(&digest).cloned();
@@ -118,8 +118,8 @@ impl Source for Upstream {
         if from == 0 {
             *self.books.lock().unwrap().reads.entry(blob.digest.clone()).or_default() += 1;
         }
-        let download = Download { left, sky: Arc::clone(&self.sky), _connection: connection };
-        Ok(stream::unfold(download, Download::next).boxed())
+        let download = FakeDownload { left, sky: Arc::clone(&self.sky), _connection: connection };
+        Ok(stream::unfold(download, FakeDownload::next).boxed())
     }
 
     async fn referrers(&self, _: &Repository, _: &Digest) -> Result<Vec<Descriptor>> {
@@ -141,13 +141,13 @@ impl Source for Upstream {
 }
 
 /// A blob on its way; holds its connection, as an HTTP answer does.
-struct Download {
+struct FakeDownload {
     left: Bytes,
-    sky: Arc<Sky>,
+    sky: Arc<FaultInjection>,
     _connection: OwnedSemaphorePermit,
 }
 
-impl Download {
+impl FakeDownload {
     async fn next(mut self) -> Option<(Result<Bytes>, Self)> {
         if self.left.is_empty() {
             return None;
@@ -156,11 +156,11 @@ impl Download {
         let length = 1 + self.sky.below(self.left.len() as u64);
         let chunk = self.left.split_to(length as usize);
         match self.sky.fortune() {
-            Fortune::Well => Some((Ok(chunk), self)),
-            Fortune::Ends => None,
-            Fortune::Fails(error) => Some((Err(error), self)),
-            Fortune::Stalls => pending().await,
-            Fortune::Damaged => {
+            InjectedFault::Well => Some((Ok(chunk), self)),
+            InjectedFault::Ends => None,
+            InjectedFault::Fails(error) => Some((Err(error), self)),
+            InjectedFault::Stalls => pending().await,
+            InjectedFault::Damaged => {
                 let damaged: Vec<u8> = chunk.iter().map(|byte| !byte).collect();
                 Some((Ok(damaged.into()), self))
             }

@@ -9,38 +9,38 @@ use tokio::sync::Semaphore;
 
 use super::{
     content::{self, Root},
-    fake_destination::Harbour,
-    fault_injection::Sky,
-    rng::Prng,
-    upstream::{Books, Upstream},
+    fake_destination::FakeDestination,
+    fault_injection::FaultInjection,
+    rng::Rng,
+    upstream::{FakeUpstream, ReadCounts},
 };
 use crate::{
-    engine::{End, Intent, Mirror, Options, Shutdown, Sides},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown},
     model::{
-        Attestations, DestinationId, Digest, Image, Origin, Platforms, Pointer, Repository, Shape,
-        Site, Tag, Target, Want, event::Silent,
+        Attestations, DestinationId, Digest, Filter, Image, Location, Origin, Platforms,
+        Repository, Shape, Tag, TagOrDigest, Target, event::Silent,
     },
-    remote::{Meters, Mounting, Mutability},
+    remote::{Mounting, Mutability, SideContexts},
 };
 
 /// Where a root is to be had.
-type Place = (Site, Repository);
+type TargetName = (Location, Repository);
 
-pub(crate) struct World {
+pub(crate) struct EngineFixture {
     pub(crate) images: Vec<Image>,
-    pub(crate) upstreams: HashMap<Site, Arc<Upstream>>,
-    pub(crate) ends: Vec<Arc<End<Harbour>>>,
+    pub(crate) upstreams: HashMap<Location, Arc<FakeUpstream>>,
+    pub(crate) ends: Vec<Arc<Endpoint<FakeDestination>>>,
     /// Every image goes to every destination, and none is filtered.
     pub(crate) uniform: bool,
-    pub(crate) sky: Arc<Sky>,
+    pub(crate) sky: Arc<FaultInjection>,
     connections: usize,
     transfers: usize,
-    stock: Vec<(Place, Vec<Root>)>,
+    stock: Vec<(TargetName, Vec<Root>)>,
 }
 
-impl World {
-    pub(crate) fn new(dice: &mut Prng) -> Self {
-        let sky = Arc::new(Sky::new(Prng::new(dice.next())));
+impl EngineFixture {
+    pub(crate) fn new(dice: &mut Rng) -> Self {
+        let sky = Arc::new(FaultInjection::new(Rng::new(dice.next())));
         let transfers = dice.of(1..=5) as usize;
         // uploads that share a download move at one pace: each transfer must have its connection
         let connections = transfers + dice.of(0..=2) as usize;
@@ -67,7 +67,7 @@ impl World {
         world
     }
 
-    fn end(&self, dice: &mut Prng, at: u64) -> Arc<End<Harbour>> {
+    fn end(&self, dice: &mut Rng, at: u64) -> Arc<Endpoint<FakeDestination>> {
         let all = [Mounting::Never, Mounting::OnceUploaded, Mounting::OnceCommitted];
         let mounting = *dice.pick(if self.uniform { &all[1..] } else { &all });
         let mutability = match dice.chance(150) {
@@ -75,13 +75,13 @@ impl World {
             false => Mutability::Mutable,
         };
         let destination =
-            Harbour::new(mounting, mutability, self.connections, Arc::clone(&self.sky));
+            FakeDestination::new(mounting, mutability, self.connections, Arc::clone(&self.sky));
         let host = format!("harbour-{at}.example").parse().unwrap();
-        Arc::new(End { site: Site::Registry(host), destination })
+        Arc::new(Endpoint { site: Location::Registry(host), destination })
     }
 
     /// An image under a tag of its own, at the source or only at the destinations.
-    fn image(&self, dice: &mut Prng, at: u64) -> Image {
+    fn image(&self, dice: &mut Rng, at: u64) -> Image {
         let ((host, repository), roots) = dice.pick(&self.stock);
         let root = dice.pick(roots);
         let tag: Tag =
@@ -96,13 +96,13 @@ impl World {
         let origin = Origin {
             site: host.clone(),
             repository: repository.clone(),
-            at: if pinned { Pointer::Digest(digest) } else { Pointer::Tag(tag) },
+            at: if pinned { TagOrDigest::Digest(digest) } else { TagOrDigest::Tag(tag) },
         };
-        let want = if self.uniform { Want::default() } else { want(dice, root) };
+        let want = if self.uniform { Filter::default() } else { want(dice, root) };
         Image { name: format!("i{at}"), origin, targets: self.targets(dice, at), want }
     }
 
-    fn targets(&self, dice: &mut Prng, at: u64) -> Vec<Target> {
+    fn targets(&self, dice: &mut Rng, at: u64) -> Vec<Target> {
         let all: Vec<usize> = (0..self.ends.len()).collect();
         let chosen = if self.uniform { all } else { dice.some(&all) };
         let target = |id| Target {
@@ -116,18 +116,18 @@ impl World {
     /// A run over this world, ready to go.
     pub(crate) fn mirror(
         &self,
-        intent: Intent,
+        intent: Mode,
         shutdown: &Shutdown,
-    ) -> Arc<Mirror<Upstream, Harbour>> {
+    ) -> Arc<Mirror<FakeUpstream, FakeDestination>> {
         let sources = self.upstreams.iter().map(|(host, up)| (host.clone(), (Arc::clone(up), 0)));
-        let sides = Sides { sources: sources.collect(), destinations: self.ends.clone() };
+        let sides = Endpoints { sources: sources.collect(), destinations: self.ends.clone() };
         let options = Options { intent, transfers: self.transfers };
-        let (meters, silent) = (Meters::default(), Arc::new(Silent));
+        let (meters, silent) = (SideContexts::default(), Arc::new(Silent));
         Arc::new(Mirror::new(sides, &meters, options, silent, shutdown.clone()))
     }
 
     /// Lets some of the source's tags point elsewhere; those of filtered images stay.
-    pub(crate) fn move_tags(&self, dice: &mut Prng) {
+    pub(crate) fn move_tags(&self, dice: &mut Rng) {
         let (stay, move_on): (Vec<&Image>, Vec<&Image>) =
             self.images.iter().partition(|image| !image.want.is_everything());
         let stay: HashSet<&Origin> = stay.into_iter().map(|image| &image.origin).collect();
@@ -135,7 +135,7 @@ impl World {
             if stay.contains(origin) || dice.chance(600) {
                 continue;
             }
-            if let Pointer::Tag(tag) = &origin.at {
+            if let TagOrDigest::Tag(tag) = &origin.at {
                 let place = (origin.site.clone(), origin.repository.clone());
                 let roots = &self.stock.iter().find(|(at, _)| *at == place).unwrap().1;
                 let digest = dice.pick(roots).manifest.digest().clone();
@@ -178,7 +178,7 @@ impl World {
 }
 
 /// One to three repositories on one or two hosts, each with some of the roots.
-fn stock(dice: &mut Prng) -> Vec<(Place, Vec<Root>)> {
+fn stock(dice: &mut Rng) -> Vec<(TargetName, Vec<Root>)> {
     let roots = content::roots(dice);
     let places = [("a.example", "app"), ("a.example", "lib/base"), ("b.example", "app")];
     let chosen = dice.some(&places);
@@ -189,16 +189,16 @@ fn stock(dice: &mut Prng) -> Vec<(Place, Vec<Root>)> {
 }
 
 fn upstreams(
-    dice: &mut Prng,
-    stock: &[(Place, Vec<Root>)],
+    dice: &mut Rng,
+    stock: &[(TargetName, Vec<Root>)],
     connections: usize,
-    sky: &Arc<Sky>,
-) -> HashMap<Site, Arc<Upstream>> {
-    let mut upstreams: HashMap<Site, Upstream> = HashMap::new();
+    sky: &Arc<FaultInjection>,
+) -> HashMap<Location, Arc<FakeUpstream>> {
+    let mut upstreams: HashMap<Location, FakeUpstream> = HashMap::new();
     for ((host, repository), roots) in stock {
-        let upstream = upstreams.entry(host.clone()).or_insert_with(|| Upstream {
+        let upstream = upstreams.entry(host.clone()).or_insert_with(|| FakeUpstream {
             shelves: HashMap::new(),
-            books: Mutex::new(Books::default()),
+            books: Mutex::new(ReadCounts::default()),
             connections: Arc::new(Semaphore::new(connections)),
             lists: dice.chance(300),
             sky: Arc::clone(sky),
@@ -210,9 +210,9 @@ fn upstreams(
 }
 
 /// A filter that leaves something of this root.
-fn want(dice: &mut Prng, root: &Root) -> Want {
+fn want(dice: &mut Rng, root: &Root) -> Filter {
     if dice.chance(400) {
-        return Want::default();
+        return Filter::default();
     }
     let platforms = match dice.chance(800) {
         true => Platforms::only(dice.some(&root.platforms)).unwrap(),
@@ -224,5 +224,5 @@ fn want(dice: &mut Prng, root: &Root) -> Want {
     let one = admitted == 1 && matches!(&platforms, Platforms::Only(wanted) if wanted.len() == 1);
     let flat = one && root.is_index() && dice.chance(400);
     let shape = if flat { Shape::Flat } else { Shape::Index };
-    Want { platforms, attestations, shape, ..Want::default() }
+    Filter { platforms, attestations, shape, ..Filter::default() }
 }

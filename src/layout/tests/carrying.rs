@@ -109,13 +109,13 @@ async fn a_manifest_is_refused_while_what_it_names_is_absent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_write_at_once_lose_nothing_of_each_other() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let upstream = world.upstream.upstream();
     let names: Vec<String> = (0..12).map(|number| format!("x:{number}")).collect();
     for name in &names {
         upstream.image(&format!("r.example/{name}")).layers(1).layer_size(1000).push();
     }
-    let all = Want::default();
+    let all = Filter::default();
     // each copy opens the layout anew, as another process would
     let copies = names.iter().map(|name| {
         let from = reference(&format!("r.example/{name}"));
@@ -132,9 +132,9 @@ async fn two_that_write_at_once_lose_nothing_of_each_other() {
 
 #[tokio::test]
 async fn a_run_that_is_dropped_leaves_a_valid_layout_and_the_next_one_goes_on() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     world.upstream.upstream().image("r.example/x:1").layers(4).push();
-    let all = Want::default();
+    let all = Filter::default();
     let layout = || (world.layout(Naming::Tag), "x:1");
     let copy = || world.copy(reference("r.example/x:1"), layout(), &all);
     for fault in ["stall=0", "stall=100", "stall"] {

@@ -71,7 +71,7 @@ fn name(text: &str) -> (Repository, Tag) {
 
 #[tokio::test]
 async fn a_layout_made_by_others_is_read_and_what_is_added_leaves_the_rest_as_it_is() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let directory = world.directory();
     let digests = by_hand(&directory, &[None, Some("1.0+build"), Some("2.0"), Some("a/b:1")]);
     let (repository, tag) = name("x:2.0");
@@ -81,7 +81,7 @@ async fn a_layout_made_by_others_is_read_and_what_is_added_leaves_the_rest_as_it
     let (repository, tag) = name("a/b:1");
     assert_eq!(there.resolve(&repository, &tag).await.unwrap(), digests[3]);
 
-    let all = Want::default();
+    let all = Filter::default();
     let from = of(world.layout(Naming::Tag), "x:2.0");
     let copied = world.copy(from, (world.plain(), "x:2.0"), &all).await;
     assert_eq!((copied.outcome().as_str(), copied.digest()), ("Copied", &digests[2]));
@@ -181,13 +181,13 @@ async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
 
 #[tokio::test]
 async fn what_was_damaged_is_mended_by_the_next_run() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     world.upstream.upstream().image("r.example/x:1").attestations().push();
-    let all = Want::default();
+    let all = Filter::default();
     let store = world.directory().join("blobs/sha256");
     let copy = || world.copy(reference("r.example/x:1"), (world.layout(Naming::Tag), "x:1"), &all);
     assert_eq!(copy().await.outcome(), "Copied");
-    let expected = World::tree(layout(&world.directory(), Naming::Tag), "x:1").await;
+    let expected = LayoutFixture::tree(layout(&world.directory(), Naming::Tag), "x:1").await;
     for (digest, bytes) in &expected {
         let file = store.join(digest.hex());
         let is_manifest = String::from_utf8_lossy(bytes).contains("schemaVersion");
@@ -208,10 +208,10 @@ async fn what_was_damaged_is_mended_by_the_next_run() {
 
 #[tokio::test]
 async fn a_damaged_layout_as_source_fails_and_names_the_file() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let directory = world.directory();
     by_hand(&directory, &[Some("1")]);
-    let all = Want::default();
+    let all = Filter::default();
     let layer = directory.join("blobs/sha256").join(Digest::of(b"layer 0").hex());
     for (content, expected) in [
         (Some("layer 1"), "has digest"),

@@ -108,7 +108,7 @@ async fn a_layout_that_is_a_link_itself_is_written_to() {
 
 #[tokio::test]
 async fn a_layout_whose_content_is_behind_links_is_read() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let (directory, disk) = (world.directory(), world.place.path().join("disk"));
     by_hand(&directory, &[Some("1")]);
     fs::create_dir(&disk).unwrap();
@@ -117,7 +117,7 @@ async fn a_layout_whose_content_is_behind_links_is_read() {
         symlink(disk.join(moved), directory.join(moved)).unwrap();
     }
     let from = of(world.layout(Naming::Tag), "x:1");
-    let copied = world.copy(from, (world.plain(), "x:1"), &Want::default()).await;
+    let copied = world.copy(from, (world.plain(), "x:1"), &Filter::default()).await;
     assert_eq!(copied.outcome(), "Copied");
 }
 
@@ -159,9 +159,9 @@ fn an_index_that_lists_the_same_a_thousand_times_is_looked_into_once() {
         entry = json!({"mediaType": INDEX_TYPE, "digest": digest, "size": index.len()});
     }
     let root: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
-    let layer = Store::new(directory.clone()).place(&Digest::of(b"layer"));
+    let layer = BlobStore::new(directory.clone()).place(&Digest::of(b"layer"));
     let is_whole = move || {
-        let (store, root) = (Store::new(directory.clone()), root.clone());
+        let (store, root) = (BlobStore::new(directory.clone()), root.clone());
         ends(async move { store.is_whole(&root, Some(INDEX_TYPE)) })
     };
     assert!(is_whole());
@@ -205,7 +205,7 @@ async fn what_refers_to_an_image_is_told_once_under_however_many_names() {
 /// Reads the image `1` and its layers.
 async fn read(directory: PathBuf) -> Result<()> {
     let (layout, repository) = (layout(&directory), "x".parse().unwrap());
-    let at = Pointer::Tag("1".parse().unwrap());
+    let at = TagOrDigest::Tag("1".parse().unwrap());
     let Manifest::Image(image) = layout.manifest(&repository, &at).await?.read()? else {
         panic!("it is an image");
     };
@@ -221,7 +221,7 @@ fn a_pipe_or_a_device_where_a_file_belongs_is_not_read() {
         for is_pipe in [true, false] {
             let place = tempfile::tempdir().unwrap();
             let images = by_hand(place.path(), &[Some("1")]);
-            let store = Store::new(place.path().to_owned());
+            let store = BlobStore::new(place.path().to_owned());
             let at = match what {
                 "manifest" => store.place(&images[0]),
                 "layer" => store.place(&Digest::of(b"layer 0")),
@@ -251,7 +251,7 @@ async fn what_is_larger_than_it_may_be_is_not_read() {
         let directory = place.path().join(what);
         let images = by_hand(&directory, &[Some("1")]);
         let at = match what {
-            "manifest" => Store::new(directory.clone()).place(&images[0]),
+            "manifest" => BlobStore::new(directory.clone()).place(&images[0]),
             name => directory.join(name),
         };
         // blanks after a document are none of it
@@ -270,7 +270,7 @@ async fn a_layer_that_grows_while_it_is_read_is_read_up_to_its_size() {
     by_hand(place.path(), &[]);
     let layer = vec![7; 1_000_000];
     let digest = put(place.path(), &layer);
-    let at = Store::new(place.path().to_owned()).place(&digest);
+    let at = BlobStore::new(place.path().to_owned()).place(&digest);
     let blob = serde_json::from_value(json!({"digest": digest, "size": layer.len()})).unwrap();
     for from in [0, 999_999, 1_000_000] {
         fs::write(&at, &layer).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Attestations, Platforms, Shape};
 
 /// An image of every kind, at an upstream: the reference of each.
-fn every_kind(world: &World) -> Vec<&'static str> {
+fn every_kind(world: &LayoutFixture) -> Vec<&'static str> {
     let upstream = world.upstream.upstream();
     upstream.image("r.example/kinds/index:1").attestations().push();
     upstream.image("r.example/kinds/list:1").docker().push();
@@ -23,24 +23,24 @@ fn every_kind(world: &World) -> Vec<&'static str> {
     ]
 }
 
-fn wants() -> [Want; 3] {
+fn wants() -> [Filter; 3] {
     let amd64 = Platforms::only(["linux/amd64".parse().unwrap()]).unwrap();
     [
-        Want::default(),
-        Want { platforms: amd64.clone(), ..Want::default() },
-        Want {
+        Filter::default(),
+        Filter { platforms: amd64.clone(), ..Filter::default() },
+        Filter {
             platforms: amd64,
             attestations: Attestations::Drop,
             shape: Shape::Flat,
-            ..Want::default()
+            ..Filter::default()
         },
     ]
 }
 
 #[tokio::test]
 async fn every_kind_of_image_survives_the_trip_bit_for_bit() {
-    let world = World::new().await;
-    let all = Want::default();
+    let world = LayoutFixture::new().await;
+    let all = Filter::default();
     for source in every_kind(&world) {
         for (number, want) in wants().iter().enumerate() {
             let origin = reference(source);
@@ -66,9 +66,12 @@ async fn every_kind_of_image_survives_the_trip_bit_for_bit() {
             assert!(["Copied", "UpToDate"].contains(&&*last.outcome()), "{}", last.outcome());
 
             let registry = || world.registry(&world.plain(), &Arc::default());
-            let expected = World::tree(registry(), &direct).await;
-            assert!(World::tree(registry(), &early).await == expected, "{source}, {number}");
-            assert!(World::tree(registry(), &late).await == expected, "{source}, {number}");
+            let expected = LayoutFixture::tree(registry(), &direct).await;
+            assert!(
+                LayoutFixture::tree(registry(), &early).await == expected,
+                "{source}, {number}"
+            );
+            assert!(LayoutFixture::tree(registry(), &late).await == expected, "{source}, {number}");
         }
         world.plain.plain().store().delete_repository("late/a0").unwrap();
         std::fs::remove_dir_all(world.directory()).unwrap();
@@ -77,7 +80,7 @@ async fn every_kind_of_image_survives_the_trip_bit_for_bit() {
 
 #[tokio::test]
 async fn a_second_run_moves_nothing_and_writes_nothing() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     for source in every_kind(&world) {
         let layout = || world.layout(Naming::Tag);
         let want = &wants()[1];
@@ -107,12 +110,12 @@ fn stamps(directory: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
 
 #[tokio::test]
 async fn many_repositories_share_what_is_the_same() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let upstream = world.upstream.upstream();
     upstream.image("r.example/a/x:1").seed(7).push();
     upstream.image("r.example/b/y:1").seed(7).push();
     let layout = || world.layout(Naming::RepositoryAndTag);
-    let all = Want::default();
+    let all = Filter::default();
     world.copy(reference("r.example/a/x:1"), (layout(), "mirror/a/x:1"), &all).await;
     let second = world.copy(reference("r.example/b/y:1"), (layout(), "mirror/b/y:1"), &all).await;
     assert_eq!(second.outcome(), "Copied");
@@ -131,9 +134,9 @@ async fn many_repositories_share_what_is_the_same() {
 
 #[tokio::test]
 async fn a_tag_that_moves_is_replaced_in_its_place() {
-    let world = World::new().await;
+    let world = LayoutFixture::new().await;
     let upstream = world.upstream.upstream();
-    let all = Want::default();
+    let all = Filter::default();
     for (tag, seed) in [("a", 1), ("b", 2), ("a", 3)] {
         upstream.image(&format!("r.example/x:{tag}")).seed(seed).push();
         let from = reference(&format!("r.example/x:{tag}"));

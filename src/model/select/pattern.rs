@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::version::Pre;
-use crate::model::{NameError, text::steers};
+use crate::model::{NameError, text::is_unsafe_for_terminal};
 
 /// A glob over whole tags: `*`, `?`, `[a-z]`, `{a,b}`.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl FromStr for TagGlob {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let glob = GlobBuilder::new(text).build().map_err(|error| {
             // it repeats what it cannot read
-            let reason = error.kind().to_string().replace(steers, "\u{fffd}");
+            let reason = error.kind().to_string().replace(is_unsafe_for_terminal, "\u{fffd}");
             NameError::new(format!("is not a glob: {reason}"))
                 .hint("`*` stands for anything, `?` for one character, `[a-z]` for one of these, `{a,b}` for either")
         })?;

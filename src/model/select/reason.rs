@@ -2,11 +2,11 @@
 
 use std::{fmt, time::SystemTime};
 
-use super::{By, Listed, Selection};
+use super::{Listed, Selection, SortKey};
 
 /// Why a tag was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
+pub enum SkippedTag {
     /// There are globs, and none matches.
     NoGlob,
     /// There are regular expressions, and none matches.
@@ -31,7 +31,7 @@ pub enum Left {
     Surplus(usize),
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for SkippedTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let day = |time: &SystemTime| humantime::format_rfc3339_seconds(*time).to_string();
         match self {
@@ -54,9 +54,9 @@ impl fmt::Display for Left {
 
 /// Why a tag was taken, by what its selection asks for.
 #[derive(Debug)]
-pub struct Taken<'a>(pub &'a Selection, pub &'a Listed);
+pub struct TagSelection<'a>(pub &'a Selection, pub &'a Listed);
 
-impl fmt::Display for Taken<'_> {
+impl fmt::Display for TagSelection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(selection, listed) = self;
         let name = listed.tag.as_str();
@@ -72,7 +72,7 @@ impl fmt::Display for Taken<'_> {
             reasons.push(format!("pushed {}", humantime::format_rfc3339_seconds(pushed)));
         }
         if let Some(newest) = selection.newest {
-            let by = if selection.by == By::Pushed { "push time" } else { "version" };
+            let by = if selection.by == SortKey::Pushed { "push time" } else { "version" };
             reasons.push(format!("among the {newest} newest by {by}"));
         }
         match reasons.is_empty() {

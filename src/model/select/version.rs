@@ -31,7 +31,7 @@ pub struct Pre {
 
 /// When a word makes a pre-release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Where {
+enum VersionPosition {
     /// Wherever it stands behind the numbers.
     Anywhere,
     /// Right behind the numbers.
@@ -41,23 +41,23 @@ enum Where {
 }
 
 /// The words of pre-releases, what they mean, and where. The meanings sort as releases follow.
-const WORDS: &[(&str, &str, Where)] = &[
-    ("alpha", "alpha", Where::Anywhere),
-    ("beta", "beta", Where::Anywhere),
-    ("rc", "rc", Where::Anywhere),
-    ("cr", "rc", Where::First),
-    ("preview", "preview", Where::Anywhere),
-    ("prerelease", "preview", Where::Anywhere),
-    ("pre", "preview", Where::First),
-    ("ea", "ea", Where::First),
-    ("milestone", "milestone", Where::First),
-    ("snapshot", "snapshot", Where::Anywhere),
-    ("nightly", "nightly", Where::Anywhere),
-    ("canary", "canary", Where::Anywhere),
-    ("a", "alpha", Where::Numbered),
-    ("b", "beta", Where::Numbered),
-    ("m", "milestone", Where::Numbered),
-    ("dev", "dev", Where::Numbered),
+const WORDS: &[(&str, &str, VersionPosition)] = &[
+    ("alpha", "alpha", VersionPosition::Anywhere),
+    ("beta", "beta", VersionPosition::Anywhere),
+    ("rc", "rc", VersionPosition::Anywhere),
+    ("cr", "rc", VersionPosition::First),
+    ("preview", "preview", VersionPosition::Anywhere),
+    ("prerelease", "preview", VersionPosition::Anywhere),
+    ("pre", "preview", VersionPosition::First),
+    ("ea", "ea", VersionPosition::First),
+    ("milestone", "milestone", VersionPosition::First),
+    ("snapshot", "snapshot", VersionPosition::Anywhere),
+    ("nightly", "nightly", VersionPosition::Anywhere),
+    ("canary", "canary", VersionPosition::Anywhere),
+    ("a", "alpha", VersionPosition::Numbered),
+    ("b", "beta", VersionPosition::Numbered),
+    ("m", "milestone", VersionPosition::Numbered),
+    ("dev", "dev", VersionPosition::Numbered),
 ];
 
 /// Digits from which on a number is a date or nothing: shorter ones are builds and versions.
@@ -180,13 +180,13 @@ fn is_date(digits: &str) -> bool {
 /// `8u412` and in hashes.
 pub(super) fn split_suffix(rest: &str) -> Option<(Option<Pre>, String)> {
     if rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        let (pre, end) = Pre::read(rest, Where::Numbered)?;
+        let (pre, end) = Pre::read(rest, VersionPosition::Numbered)?;
         let after = &rest[end..];
         return Some((Some(pre), after.trim_start_matches(['-', '_', '.']).to_owned()));
     }
     let separators = rest.match_indices(['-', '_', '.']).map(|(at, _)| at);
     for (nth, at) in separators.enumerate() {
-        let place = if nth == 0 { Where::Numbered } else { Where::Anywhere };
+        let place = if nth == 0 { VersionPosition::Numbered } else { VersionPosition::Anywhere };
         if let Some((pre, end)) = Pre::read(&rest[at + 1..], place) {
             let variant = format!("{}{}", &rest[..at], &rest[at + 1 + end..]);
             let variant = variant.trim_start_matches(['-', '_', '.']);
@@ -198,7 +198,7 @@ pub(super) fn split_suffix(rest: &str) -> Option<(Option<Pre>, String)> {
 
 impl Pre {
     /// The pre-release that the text begins with, and how long it is: `rc`, `rc1`, `rc.1`, `rc-1`.
-    fn read(text: &str, place: Where) -> Option<(Self, usize)> {
+    fn read(text: &str, place: VersionPosition) -> Option<(Self, usize)> {
         let digits = |from: usize| {
             let rest = &text[from..];
             from + rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())
@@ -218,9 +218,9 @@ impl Pre {
         }
         let (_, stage, wanted) = *WORDS.iter().find(|(known, ..)| *known == word)?;
         let fits = match wanted {
-            Where::Anywhere => true,
-            Where::First => place != Where::Anywhere,
-            Where::Numbered => place != Where::Anywhere && !number.is_empty(),
+            VersionPosition::Anywhere => true,
+            VersionPosition::First => place != VersionPosition::Anywhere,
+            VersionPosition::Numbered => place != VersionPosition::Anywhere && !number.is_empty(),
         };
         let end = number.end;
         let number = if number.is_empty() { 0 } else { text[number].parse().ok()? };

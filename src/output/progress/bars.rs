@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, Running, Screen, Tally, View, size, trouble};
+use super::{Event, OutcomeCounts, Running, Screen, View, size, trouble};
 use crate::output::table::shortened;
 
 /// Running images shown at most.
@@ -18,7 +18,7 @@ const MOST: usize = 16;
 /// Bars on the screen's stderr.
 pub(super) struct Bars {
     screen: Screen,
-    tally: Tally,
+    tally: OutcomeCounts,
     overall: ProgressBar,
     lines: Vec<ProgressBar>,
 }
@@ -27,7 +27,7 @@ impl Bars {
     pub(super) fn new(screen: Screen) -> Self {
         let overall = ProgressBar::new(0).with_style(template("{spinner} {msg}"));
         let overall = screen.bars.add(overall);
-        Self { screen, tally: Tally::default(), overall, lines: Vec::new() }
+        Self { screen, tally: OutcomeCounts::default(), overall, lines: Vec::new() }
     }
 
     /// Draws the bar for everything: images alone until there are bytes to move.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn each_running_image_is_a_line_as_far_as_there_is_room() {
-        let mut tally = Tally::default();
+        let mut tally = OutcomeCounts::default();
         let mut held = Vec::new();
         for (image, pushed, expected) in [
             ("docker.io/library/nginx:1.27", 31_457_280, 62_914_560),
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_image_is_through_when_the_run_lets_go_of_its_counters() {
-        let mut tally = Tally::default();
+        let mut tally = OutcomeCounts::default();
         let (event, first) = copying("a", 700, 1_000);
         tally.take(&event);
         drop(event);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn bytes_pushed_in_vain_do_not_overfill_the_bar() {
-        let mut tally = Tally::default();
+        let mut tally = OutcomeCounts::default();
         let (event, _held) = copying("a", 1_500, 1_000);
         tally.take(&event);
         assert_eq!((tally.pushed(), tally.expected()), (1_000, 1_000));

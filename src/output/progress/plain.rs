@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Tally, View, finished, size, trouble};
+use super::{Event, OutcomeCounts, View, finished, size, trouble};
 use crate::model::outcome::Outcome;
 
 /// How long a run may be silent.
@@ -17,13 +17,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Lines on a writer.
 pub(super) struct Plain<W> {
     out: W,
-    tally: Tally,
+    tally: OutcomeCounts,
     last_line: Instant,
 }
 
 impl<W: Write> Plain<W> {
     pub(super) fn new(out: W, now: Instant) -> Self {
-        Self { out, tally: Tally::default(), last_line: now }
+        Self { out, tally: OutcomeCounts::default(), last_line: now }
     }
 
     fn line(&mut self, text: &str, now: Instant) {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use aws_sdk_ecr::{Client, error::ProvideErrorMetadata, types::UpstreamRegistry};
 
-use super::{Work, came_about};
+use super::{ApplyWork, came_about};
 use crate::{
     model::{Error, Result},
     pull_through::{
         fetch_state,
-        state::{Credential, Rule, WantedRule},
+        state::{Credential, ObservedRule, WantedRule},
     },
 };
 
@@ -33,7 +33,7 @@ const UNSEEN: [&str; 2] = ["SecretNotFoundException", "UnableToAccessSecretExcep
 
 /// What comes of an attempt to make or change a rule.
 #[derive(Debug, PartialEq, Eq)]
-enum Made {
+enum RuleOutcome {
     /// It is made.
     Now,
     /// There was one of this prefix before.
@@ -51,16 +51,18 @@ enum Blindness {
     Final,
 }
 
-impl Work<'_> {
+impl ApplyWork<'_> {
     pub(super) async fn create_rule(&self, wanted: &WantedRule) -> Result<()> {
         let credential = self.credential(wanted).await?;
         let create = async |blindness| self.try_create(wanted, &credential, blindness).await;
         match until_seen(self.patience(&credential), create).await? {
-            Made::Before => match fetch_state::rules(self.session).await?.remove(&wanted.prefix) {
-                Some(there) if is_as_wanted(&there, wanted, credential.as_deref()) => Ok(()),
-                _ => Err(came_about("a rule of this prefix")),
-            },
-            Made::Now | Made::Unseen => Ok(()),
+            RuleOutcome::Before => {
+                match fetch_state::rules(self.session).await?.remove(&wanted.prefix) {
+                    Some(there) if is_as_wanted(&there, wanted, credential.as_deref()) => Ok(()),
+                    _ => Err(came_about("a rule of this prefix")),
+                }
+            }
+            RuleOutcome::Now | RuleOutcome::Unseen => Ok(()),
         }
     }
 
@@ -69,7 +71,7 @@ impl Work<'_> {
         wanted: &WantedRule,
         credential: &Option<String>,
         blindness: Blindness,
-    ) -> Result<Made> {
+    ) -> Result<RuleOutcome> {
         let create = |ecr: Client| {
             let request = ecr
                 .create_pull_through_cache_rule()
@@ -82,10 +84,10 @@ impl Work<'_> {
             async move {
                 match request.send().await {
                     Err(e) if e.code() == Some("PullThroughCacheRuleAlreadyExistsException") => {
-                        Ok(Made::Before)
+                        Ok(RuleOutcome::Before)
                     }
-                    Err(e) if is_unseen(e.code(), blindness) => Ok(Made::Unseen),
-                    answer => answer.map(|_| Made::Now),
+                    Err(e) if is_unseen(e.code(), blindness) => Ok(RuleOutcome::Unseen),
+                    answer => answer.map(|_| RuleOutcome::Now),
                 }
             }
         };
@@ -103,8 +105,8 @@ impl Work<'_> {
                     .set_custom_role_arn(wanted.role_arn.clone());
                 async move {
                     match request.send().await {
-                        Err(e) if is_unseen(e.code(), blindness) => Ok(Made::Unseen),
-                        answer => answer.map(|_| Made::Now),
+                        Err(e) if is_unseen(e.code(), blindness) => Ok(RuleOutcome::Unseen),
+                        answer => answer.map(|_| RuleOutcome::Now),
                     }
                 }
             };
@@ -156,7 +158,7 @@ fn is_unseen(code: Option<&str>, blindness: Blindness) -> bool {
     blindness == Blindness::Passing && code.is_some_and(|code| UNSEEN.contains(&code))
 }
 
-fn is_as_wanted(there: &Rule, wanted: &WantedRule, credential: Option<&str>) -> bool {
+fn is_as_wanted(there: &ObservedRule, wanted: &WantedRule, credential: Option<&str>) -> bool {
     there.url == wanted.url
         && there.upstream_prefix == wanted.upstream_prefix.as_deref().unwrap_or("ROOT")
         && there.credential_arn.as_deref() == credential
@@ -166,11 +168,11 @@ fn is_as_wanted(there: &Rule, wanted: &WantedRule, credential: Option<&str>) -> 
 /// Attempts, with these waits between, until the secret is seen; the last one takes what comes.
 async fn until_seen(
     waits: &[Duration],
-    attempt: impl AsyncFn(Blindness) -> Result<Made, Error>,
-) -> Result<Made> {
+    attempt: impl AsyncFn(Blindness) -> Result<RuleOutcome, Error>,
+) -> Result<RuleOutcome> {
     for wait in waits {
         match attempt(Blindness::Passing).await? {
-            Made::Unseen => tracing::debug!(?wait, "ECR does not see the new secret yet"),
+            RuleOutcome::Unseen => tracing::debug!(?wait, "ECR does not see the new secret yet"),
             made => return Ok(made),
         }
         tokio::time::sleep(*wait).await;
@@ -195,12 +197,12 @@ mod tests {
         let attempt = async |blindness| {
             asked.set(asked.get() + 1);
             match blindness {
-                _ if asked.get() > seen_after.get() => Ok(Made::Now),
-                Blindness::Passing => Ok(Made::Unseen),
+                _ if asked.get() > seen_after.get() => Ok(RuleOutcome::Now),
+                Blindness::Passing => Ok(RuleOutcome::Unseen),
                 Blindness::Final => Err(gone()),
             }
         };
-        assert_eq!(until_seen(&UNTIL_SEEN, attempt).await.unwrap(), Made::Now);
+        assert_eq!(until_seen(&UNTIL_SEEN, attempt).await.unwrap(), RuleOutcome::Now);
         assert_eq!((asked.get(), begun.elapsed()), (4, Duration::from_millis(3500)));
         asked.set(0);
         seen_after.set(u32::MAX);

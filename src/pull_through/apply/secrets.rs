@@ -6,12 +6,12 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{Done, Work, came_about};
+use super::{ApplyWork, StepOutcome, came_about};
 use crate::{
     model::{Error, Kind, Result},
     pull_through::{
-        fetch_state::{self, State},
-        state::{Content, Login, Secret},
+        fetch_state::{self, SecretState},
+        state::{Content, Secret, SecretLogin},
     },
 };
 
@@ -21,8 +21,8 @@ const DESCRIPTION: &str = "Upstream credentials of ECR's pull-through cache, kep
 /// The name of a refusal because of a secret's state: deleted, or not deleted.
 const WRONG_STATE: &str = "InvalidRequestException";
 
-impl Work<'_> {
-    pub(super) async fn create_secret(&mut self, name: &str, login: &Login) -> Result<()> {
+impl ApplyWork<'_> {
+    pub(super) async fn create_secret(&mut self, name: &str, login: &SecretLogin) -> Result<()> {
         let (client, text) = (self.session.secrets(), document(login));
         let made = self.session.call((SERVICE, "CreateSecret"), || {
             let request = client.create_secret().name(name).description(DESCRIPTION);
@@ -53,7 +53,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    pub(super) async fn restore_secret(&mut self, name: &str, login: &Login) -> Result<()> {
+    pub(super) async fn restore_secret(&mut self, name: &str, login: &SecretLogin) -> Result<()> {
         let client = self.session.secrets();
         let restored = self.session.call((SERVICE, "RestoreSecret"), || {
             let request = client.restore_secret().secret_id(name);
@@ -69,7 +69,7 @@ impl Work<'_> {
         self.write_secret(name, login).await
     }
 
-    pub(super) async fn write_secret(&mut self, name: &str, login: &Login) -> Result<()> {
+    pub(super) async fn write_secret(&mut self, name: &str, login: &SecretLogin) -> Result<()> {
         let (client, text) = (self.session.secrets(), document(login));
         let put = self.session.call((SERVICE, "PutSecretValue"), || {
             let request = client.put_secret_value().secret_id(name);
@@ -86,34 +86,36 @@ impl Work<'_> {
             return Ok(arn.clone());
         }
         match fetch_state::describe(self.session, name).await? {
-            Some((arn, State::There)) => Ok(arn),
+            Some((arn, SecretState::There)) => Ok(arn),
             _ => Err(Error::new(Kind::NotFound, format!("there is no secret `{name}`"))),
         }
     }
 
-    pub(super) async fn delete_secret(&self, name: &str) -> Result<Done> {
+    pub(super) async fn delete_secret(&self, name: &str) -> Result<StepOutcome> {
         let client = self.session.secrets();
         let deleted = self.session.call((SERVICE, "DeleteSecret"), || {
             let request = client.delete_secret().secret_id(name);
             async move {
                 match request.send().await {
-                    Err(e) if e.code() == Some("ResourceNotFoundException") => Ok(Done::Whole),
+                    Err(e) if e.code() == Some("ResourceNotFoundException") => {
+                        Ok(StepOutcome::Whole)
+                    }
                     // the answer to an earlier attempt may have been lost
-                    Err(e) if e.code() == Some(WRONG_STATE) => Ok(Done::Restorable(None)),
+                    Err(e) if e.code() == Some(WRONG_STATE) => Ok(StepOutcome::Restorable(None)),
                     answer => answer.map(|told| {
                         let until = told.deletion_date;
                         let until = until.and_then(|at| SystemTime::try_from(at).ok());
-                        Done::Restorable(until)
+                        StepOutcome::Restorable(until)
                     }),
                 }
             }
         });
         let done = deleted.await?;
-        if done != Done::Restorable(None) {
+        if done != StepOutcome::Restorable(None) {
             return Ok(done);
         }
         match fetch_state::describe(self.session, name).await? {
-            Some((_, State::There)) => {
+            Some((_, SecretState::There)) => {
                 let error = Error::new(Kind::Configuration, "AWS refuses to remove it as it is");
                 Err(error.hint("a secret with replicas in other regions is removed after them"))
             }
@@ -129,7 +131,7 @@ fn going() -> Error {
 }
 
 /// The secret's text as ECR wants it.
-fn document(login: &Login) -> SecretString {
+fn document(login: &SecretLogin) -> SecretString {
     let token = login.access_token.expose_secret();
     json!({ "username": login.username, "accessToken": token }).to_string().into()
 }

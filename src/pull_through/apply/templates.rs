@@ -10,13 +10,13 @@ use aws_sdk_ecr::{
 };
 use serde_json::Value;
 
-use super::{Work, came_about};
+use super::{ApplyWork, came_about};
 use crate::{
     ecr::settings,
     model::{Result, ecr_settings::Encryption},
     pull_through::{
         fetch_state,
-        state::{Template, WantedTemplate},
+        state::{ObservedTemplate, WantedTemplate},
     },
 };
 
@@ -48,7 +48,7 @@ macro_rules! with_members {
     }};
 }
 
-impl Work<'_> {
+impl ApplyWork<'_> {
     pub(super) async fn create_template(&self, wanted: &WantedTemplate) -> Result<()> {
         let create = |ecr: Client| {
             let request = with_members!(ecr.create_repository_creation_template(), wanted);
@@ -127,7 +127,7 @@ fn encryption(wanted: &Encryption) -> ApiEncryption {
 }
 
 /// Whether every member that is wanted is there.
-fn is_as_wanted(there: &Template, wanted: &WantedTemplate) -> bool {
+fn is_as_wanted(there: &ObservedTemplate, wanted: &WantedTemplate) -> bool {
     fn fits<T>(wanted: &Option<T>, is_like: impl FnOnce(&T) -> bool) -> bool {
         wanted.as_ref().is_none_or(is_like)
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Thing, Wanted, not_ours,
+    Desired, Resource, not_ours,
     statements::{self, IMPORT, Merged, PULL, TAG},
 };
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
         pull_through::{Cache, Prefix},
         setting_change::{Action, Subject},
     },
-    pull_through::state::{Actual, Planned, PolicyScope, Step},
+    pull_through::state::{CacheStep, Observed, Planned, PolicyScope},
 };
 
 /// The change to the policy, and what cannot be granted as the prefix has a rule of another
 /// upstream; a grant that is no longer written goes in any case.
-pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let there = actual.registry_policy.as_ref();
     let mut planned = Vec::new();
     let (mut ids, mut grants) = (Vec::new(), Vec::new());
@@ -45,7 +45,7 @@ pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
 }
 
 /// What a person should know about what is granted.
-fn warning(wanted: &Wanted<'_>, actual: &Actual) -> Option<String> {
+fn warning(wanted: &Desired<'_>, actual: &Observed) -> Option<String> {
     let mut granted = wanted.caches.iter().filter(|cache| cache.access.is_some());
     if granted.clone().any(|cache| cache.prefix == Prefix::Root) {
         let warning = "a cache at `ROOT` is the whole registry: its access is to every repository";
@@ -61,24 +61,24 @@ fn warning(wanted: &Wanted<'_>, actual: &Actual) -> Option<String> {
 }
 
 /// The removal of our statements for all of the prefixes.
-pub(super) fn removal(wanted: &Wanted<'_>, actual: &Actual) -> Option<Planned> {
+pub(super) fn removal(wanted: &Desired<'_>, actual: &Observed) -> Option<Planned> {
     let ids: Vec<String> =
         wanted.caches.iter().flat_map(|cache| statements::ids(&cache.prefix)).collect();
     change(wanted, actual, statements::merged(actual.registry_policy.as_ref(), &ids, &[]))
 }
 
-fn thing<'a>(wanted: &Wanted<'a>) -> Thing<'a> {
+fn thing<'a>(wanted: &Desired<'a>) -> Resource<'a> {
     let registry = wanted.registry;
-    Thing { registry, kind: Subject::RegistryPolicy, name: &registry.account }
+    Resource { registry, kind: Subject::RegistryPolicy, name: &registry.account }
 }
 
-fn change(wanted: &Wanted<'_>, actual: &Actual, merged: Merged) -> Option<Planned> {
+fn change(wanted: &Desired<'_>, actual: &Observed, merged: Merged) -> Option<Planned> {
     let (thing, Merged { policy, fields }) = (thing(wanted), merged);
     if fields.is_empty() {
         return None;
     }
     let Some(policy) = policy else {
-        return Some(thing.planned(Action::Delete, fields, Step::DeleteRegistryPolicy));
+        return Some(thing.planned(Action::Delete, fields, CacheStep::DeleteRegistryPolicy));
     };
     if statements::is_too_long(&policy) {
         return Some(thing.conflict(fields, statements::too_long()));
@@ -87,12 +87,12 @@ fn change(wanted: &Wanted<'_>, actual: &Actual, merged: Merged) -> Option<Planne
         Some(_) => Action::Update,
         None => Action::Create,
     };
-    Some(thing.planned(action, fields, Step::PutRegistryPolicy(policy)))
+    Some(thing.planned(action, fields, CacheStep::PutRegistryPolicy(policy)))
 }
 
 /// All of the access where the policy can grant it; otherwise the first pull, to which the
 /// repositories' own policies add the rest.
-fn grants_of(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Vec<Value> {
+fn grants_of(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Vec<Value> {
     let Some(access) = &cache.access else { return Vec::new() };
     let mut actions = IMPORT.to_vec();
     if actual.scope == PolicyScope::Everything {

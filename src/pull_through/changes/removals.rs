@@ -3,18 +3,18 @@
 //! Guards that only what is ours goes: no rule of another upstream, no secret that somebody else
 //! keeps or a rule that stays still needs, no template that serves other occasions.
 
-use super::{Thing, Wanted, not_ours, registry_policy, rules, secrets, templates};
+use super::{Desired, Resource, not_ours, registry_policy, rules, secrets, templates};
 use crate::{
     model::{
-        pull_through::{Cache, Credentials},
+        pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Subject},
     },
-    pull_through::state::{Actual, Content, Planned, Step},
+    pull_through::state::{CacheStep, Content, Observed, Planned},
 };
 
 /// What is to be done, in the order in which it is done: rules, so that nothing more is cached;
 /// templates, the registry's policy, and secrets, which nothing uses any more.
-pub fn removals(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub fn removals(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let caches = wanted.caches.iter();
     let mut planned: Vec<Planned> =
         caches.clone().filter_map(|cache| rule(wanted, cache, actual)).collect();
@@ -24,21 +24,21 @@ pub fn removals(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
     planned
 }
 
-fn rule(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
+fn rule(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Option<Planned> {
     let name = cache.prefix.to_string();
     let there = actual.rules.get(&name)?;
-    let thing = Thing { registry: wanted.registry, kind: Subject::Rule, name: &name };
+    let thing = Resource { registry: wanted.registry, kind: Subject::Rule, name: &name };
     if rules::foreign(cache, actual).is_some() {
         let fields = rules::differences(cache, Some(there), actual);
         let hint = "it is of another upstream than written, so it stays";
         return Some(thing.conflict(fields, hint));
     }
-    Some(thing.planned(Action::Delete, Vec::new(), Step::DeleteRule(name.clone())))
+    Some(thing.planned(Action::Delete, Vec::new(), CacheStep::DeleteRule(name.clone())))
 }
 
-fn templates(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+fn templates(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let all = templates::asked(wanted, actual.scope);
-    let of = |(prefix, asked): &(&_, templates::Asked<'_>)| {
+    let of = |(prefix, asked): &(&_, templates::TemplateFields<'_>)| {
         let there = actual.templates.get(&ToString::to_string(prefix))?;
         let planned = templates::removal(wanted, (prefix, asked), there)?;
         let is_theirs = asked.served().is_some_and(|cache| rules::foreign(cache, actual).is_some());
@@ -47,14 +47,14 @@ fn templates(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
     all.iter().filter_map(of).collect()
 }
 
-fn secret(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
-    let Credentials::Written { .. } = cache.credentials else { return None };
+fn secret(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Option<Planned> {
+    let UpstreamCredentials::Written { .. } = cache.credentials else { return None };
     let name = secrets::key(cache)?;
     let there = actual.secrets.get(&name)?;
-    if let Content::Leaving = there.content {
+    if let Content::PendingDeletion = there.content {
         return None;
     }
-    let thing = Thing { registry: wanted.registry, kind: Subject::Secret, name: &name };
+    let thing = Resource { registry: wanted.registry, kind: Subject::Secret, name: &name };
     let goes = |prefix: &str| {
         let mut ours = wanted.caches.iter().filter(|cache| cache.prefix.to_string() == prefix);
         ours.any(|cache| rules::foreign(cache, actual).is_none())
@@ -69,6 +69,6 @@ fn secret(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned
         );
     }
     let hint = "it can be restored until the time for its recovery is over";
-    let step = Step::DeleteSecret(name.clone());
+    let step = CacheStep::DeleteSecret(name.clone());
     Some(thing.planned(Action::Delete, Vec::new(), step).hint(hint))
 }

@@ -10,7 +10,7 @@ use crate::{
         ecr_settings::Encryption,
         pull_through::{Cache, Prefix},
     },
-    pull_through::state::Registry,
+    pull_through::state::EcrRegistry,
 };
 
 /// What a role is for.
@@ -35,7 +35,7 @@ pub(crate) struct Documents {
 ///
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates" and "IAM
 /// policies required for ECR to ECR pull through cache".
-pub(crate) fn role_policy(registry: &Registry, role: Role<'_>) -> Documents {
+pub(crate) fn role_policy(registry: &EcrRegistry, role: Role<'_>) -> Documents {
     match role {
         Role::Template(prefix, encryption) => Documents {
             trust: trust("ecr.amazonaws.com"),
@@ -56,7 +56,7 @@ fn trust(service: &str) -> Value {
     })])
 }
 
-fn of_template(registry: &Registry, prefix: &Prefix, encryption: Option<&Encryption>) -> Value {
+fn of_template(registry: &EcrRegistry, prefix: &Prefix, encryption: Option<&Encryption>) -> Value {
     let mut statements = vec![allowed(
         "MakeRepositories",
         &["ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"],
@@ -70,9 +70,9 @@ fn of_template(registry: &Registry, prefix: &Prefix, encryption: Option<&Encrypt
     document(statements)
 }
 
-fn of_upstream(registry: &Registry, cache: &Cache) -> Value {
+fn of_upstream(registry: &EcrRegistry, cache: &Cache) -> Value {
     let here = registry.repositories(&cache.prefix.wildcard());
-    let upstream = cache.url.parse::<Host>().ok().and_then(|host| Registry::of(&host));
+    let upstream = cache.url.parse::<Host>().ok().and_then(|host| EcrRegistry::of(&host));
     let there = upstream.map(|it| it.repositories(&cache.upstream_prefix.wildcard()));
     let read: Vec<&String> = there.iter().chain([&here]).collect();
     document(vec![

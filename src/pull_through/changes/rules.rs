@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Replace, Thing, Wanted, field, secrets};
+use super::{Desired, Replace, Resource, field, secrets};
 use crate::{
     model::{
-        pull_through::{Cache, Credentials, Prefix},
+        pull_through::{Cache, Prefix, UpstreamCredentials},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{Actual, Credential, Planned, Rule, Step, WantedRule},
+    pull_through::state::{CacheStep, Credential, Observed, ObservedRule, Planned, WantedRule},
 };
 
 /// Rules a registry may have. Source: ECR user guide, "Service quotas"; not adjustable.
@@ -23,8 +23,8 @@ const MOST: usize = 50;
 const LATER: &str = "(known after apply)";
 
 pub(super) fn changes(
-    wanted: &Wanted<'_>,
-    actual: &Actual,
+    wanted: &Desired<'_>,
+    actual: &Observed,
     unusable: &BTreeSet<String>,
 ) -> Vec<Planned> {
     let mut there = actual.rules.len();
@@ -48,22 +48,22 @@ pub(super) fn changes(
 }
 
 /// The rule at the cache's prefix, where it is of another upstream than written.
-pub(super) fn foreign<'a>(cache: &Cache, actual: &'a Actual) -> Option<&'a Rule> {
+pub(super) fn foreign<'a>(cache: &Cache, actual: &'a Observed) -> Option<&'a ObservedRule> {
     actual.rules.get(&cache.prefix.to_string()).filter(|rule| !rule.is_of(cache))
 }
 
-fn change(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned> {
+fn change(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Option<Planned> {
     let name = cache.prefix.to_string();
-    let thing = Thing { registry: wanted.registry, kind: Subject::Rule, name: &name };
+    let thing = Resource { registry: wanted.registry, kind: Subject::Rule, name: &name };
     let there = actual.rules.get(&name);
     let fields = differences(cache, there, actual);
     let rule = rule(cache, actual);
     let Some(there) = there else {
-        return Some(thing.planned(Action::Create, fields, Step::CreateRule(rule)));
+        return Some(thing.planned(Action::Create, fields, CacheStep::CreateRule(rule)));
     };
     match (foreign(cache, actual), wanted.replace) {
         (None, _) if fields.is_empty() => None,
-        (None, _) => Some(thing.planned(Action::Update, fields, Step::UpdateRule(rule))),
+        (None, _) => Some(thing.planned(Action::Update, fields, CacheStep::UpdateRule(rule))),
         (Some(_), Replace::Never) => Some(thing.conflict(
             fields,
             format!(
@@ -73,19 +73,23 @@ fn change(wanted: &Wanted<'_>, cache: &Cache, actual: &Actual) -> Option<Planned
         )),
         (Some(_), Replace::Differing) => {
             let hint = "repositories that it has made stay, and are filled from the new upstream";
-            Some(thing.planned(Action::Replace, fields, Step::ReplaceRule(rule)).hint(hint))
+            Some(thing.planned(Action::Replace, fields, CacheStep::ReplaceRule(rule)).hint(hint))
         }
     }
 }
 
 /// What is written and not so; of a rule that is not there, all that is written.
-pub(super) fn differences(cache: &Cache, there: Option<&Rule>, actual: &Actual) -> Vec<Field> {
+pub(super) fn differences(
+    cache: &Cache,
+    there: Option<&ObservedRule>,
+    actual: &Observed,
+) -> Vec<Field> {
     let role = match &cache.credentials {
-        Credentials::Role(arn) => Some(arn.clone()),
+        UpstreamCredentials::Role(arn) => Some(arn.clone()),
         _ => None,
     };
     let credential = credential(cache, actual).map(|(_, shown)| shown);
-    let was = |of: fn(&Rule) -> Option<&str>| there.and_then(of);
+    let was = |of: fn(&ObservedRule) -> Option<&str>| there.and_then(of);
     let old_prefix = there.map_or("ROOT", |rule| &rule.upstream_prefix);
     let members = [
         ("url", was(|rule| Some(&rule.url)), Some(cache.url.clone())),
@@ -98,7 +102,7 @@ pub(super) fn differences(cache: &Cache, there: Option<&Rule>, actual: &Actual) 
     differs.map(|(name, old, new)| field(name, json!(old), json!(new))).collect()
 }
 
-fn rule(cache: &Cache, actual: &Actual) -> WantedRule {
+fn rule(cache: &Cache, actual: &Observed) -> WantedRule {
     WantedRule {
         prefix: cache.prefix.to_string(),
         upstream: cache.upstream,
@@ -109,18 +113,18 @@ fn rule(cache: &Cache, actual: &Actual) -> WantedRule {
         },
         credential: credential(cache, actual).map(|(credential, _)| credential),
         role_arn: match &cache.credentials {
-            Credentials::Role(arn) => Some(arn.clone()),
+            UpstreamCredentials::Role(arn) => Some(arn.clone()),
             _ => None,
         },
     }
 }
 
 /// The secret to show to the upstream, and its ARN as far as it is known.
-fn credential(cache: &Cache, actual: &Actual) -> Option<(Credential, String)> {
+fn credential(cache: &Cache, actual: &Observed) -> Option<(Credential, String)> {
     let key = secrets::key(cache)?;
     let arn = actual.secrets.get(&key).map(|secret| secret.arn.clone());
     Some(match &cache.credentials {
-        Credentials::Written { .. } => {
+        UpstreamCredentials::Written { .. } => {
             (Credential::Named(key), arn.unwrap_or_else(|| LATER.to_owned()))
         }
         _ => {

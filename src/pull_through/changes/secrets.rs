@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::{Thing, Wanted, field};
+use super::{Desired, Resource, field};
 use crate::{
     model::{
-        pull_through::{Cache, Credentials},
+        pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{Actual, Content, Login, Planned, Registry, Secret, Step},
+    pull_through::state::{
+        CacheStep, Content, EcrRegistry, Observed, Planned, Secret, SecretLogin,
+    },
 };
 
 /// What is in a secret that ECR can use.
@@ -31,22 +33,22 @@ pub(crate) fn secrets(caches: &[&Cache]) -> Vec<String> {
 /// The name or ARN of a cache's secret.
 pub(super) fn key(cache: &Cache) -> Option<String> {
     match &cache.credentials {
-        Credentials::Written { .. } => Some(cache.secret_name()),
-        Credentials::Secret(arn) => Some(arn.clone()),
-        Credentials::Nothing | Credentials::Role(_) => None,
+        UpstreamCredentials::Written { .. } => Some(cache.secret_name()),
+        UpstreamCredentials::Secret(arn) => Some(arn.clone()),
+        UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => None,
     }
 }
 
-pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let mut known = BTreeSet::new();
     let of = |cache: &&Cache| {
         let name = key(cache).filter(|key| known.insert(key.clone()))?;
-        let thing = Thing { registry: wanted.registry, kind: Subject::Secret, name: &name };
+        let thing = Resource { registry: wanted.registry, kind: Subject::Secret, name: &name };
         let there = actual.secrets.get(&name);
         match &cache.credentials {
-            Credentials::Written { username, access_token } => {
+            UpstreamCredentials::Written { username, access_token } => {
                 let (username, access_token) = (username.clone(), access_token.clone());
-                written(&thing, Login { username, access_token }, there)
+                written(&thing, SecretLogin { username, access_token }, there)
             }
             _ => kept_by_others(&thing, there),
         }
@@ -54,19 +56,23 @@ pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
     wanted.caches.iter().filter_map(of).collect()
 }
 
-fn written(thing: &Thing<'_>, login: Login, there: Option<&Secret>) -> Option<Planned> {
+fn written(thing: &Resource<'_>, login: SecretLogin, there: Option<&Secret>) -> Option<Planned> {
     let name = thing.name.to_owned();
     let Some(there) = there else {
         let fields = vec![
             field("username", Value::Null, &*login.username),
             field("value", Value::Null, "set"),
         ];
-        return Some(thing.planned(Action::Create, fields, Step::CreateSecret { name, login }));
+        return Some(thing.planned(
+            Action::Create,
+            fields,
+            CacheStep::CreateSecret { name, login },
+        ));
     };
     let fields = match &there.content {
-        Content::Leaving => {
+        Content::PendingDeletion => {
             let fields = vec![field("state", "deleted", "restored")];
-            let step = Step::RestoreSecret { name, login };
+            let step = CacheStep::RestoreSecret { name, login };
             let hint = "its time for recovery runs: it is restored, and written anew";
             return Some(thing.planned(Action::Update, fields, step).hint(hint));
         }
@@ -82,13 +88,13 @@ fn written(thing: &Thing<'_>, login: Login, there: Option<&Secret>) -> Option<Pl
             fields
         }
     };
-    let step = Step::WriteSecret { name, login };
+    let step = CacheStep::WriteSecret { name, login };
     (!fields.is_empty()).then(|| thing.planned(Action::Update, fields, step))
 }
 
 /// What is wrong with a secret that somebody else keeps.
-fn kept_by_others(thing: &Thing<'_>, there: Option<&Secret>) -> Option<Planned> {
-    let (Registry { region, account, .. }, arn) = (thing.registry, thing.name);
+fn kept_by_others(thing: &Resource<'_>, there: Option<&Secret>) -> Option<Planned> {
+    let (EcrRegistry { region, account, .. }, arn) = (thing.registry, thing.name);
     if let [_, _, _, its_region, its_account, ..] = arn.split(':').collect::<Vec<_>>()[..]
         && (its_region, its_account) != (region, account)
     {
@@ -108,7 +114,7 @@ fn kept_by_others(thing: &Thing<'_>, there: Option<&Secret>) -> Option<Planned> 
             let hint = format!("store it as JSON: `{SHAPE}`");
             Some(thing.conflict(wrong("value", reason, "a user's name and access token"), hint))
         }
-        Content::Leaving => {
+        Content::PendingDeletion => {
             let hint = format!(
                 "it is deleted, and can still be restored: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
             );

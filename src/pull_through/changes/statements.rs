@@ -13,7 +13,7 @@ use crate::{
         pull_through::{Access, Prefix},
         setting_change::Field,
     },
-    pull_through::state::Registry,
+    pull_through::state::EcrRegistry,
 };
 
 /// How long a policy may be, in characters. Source: ECR API model, `RegistryPolicyText`,
@@ -52,7 +52,7 @@ pub(super) fn ids(prefix: &Prefix) -> [String; 2] {
 /// The statements that grant `actions` to those who have access through this prefix, on the
 /// resource that a registry's policy names and a repository's does not.
 pub(super) fn grants(
-    (registry, prefix): (&Registry, &Prefix),
+    (registry, prefix): (&EcrRegistry, &Prefix),
     access: &Access,
     actions: &[&str],
     resource: Option<String>,

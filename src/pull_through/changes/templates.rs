@@ -9,17 +9,19 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    OnPush, Thing, Wanted, field, not_ours,
+    Desired, OnPush, Resource, field, not_ours,
     statements::{self, PULL},
 };
 use crate::{
     ecr::settings::{is_encrypted_like, is_same_policy},
     model::{
-        ecr_settings::{Encryption, Settings},
+        ecr_settings::{Encryption, RepositorySettings},
         pull_through::{Cache, Prefix},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{Actual, Planned, PolicyScope, Step, Template, WantedTemplate},
+    pull_through::state::{
+        CacheStep, Observed, ObservedTemplate, Planned, PolicyScope, WantedTemplate,
+    },
 };
 
 /// The occasions, as the API names them.
@@ -28,18 +30,18 @@ const ON_PUSH: &str = "CREATE_ON_PUSH";
 
 /// What the configuration says about the template of a prefix.
 #[derive(Default)]
-pub(super) struct Asked<'a> {
+pub(super) struct TemplateFields<'a> {
     /// The cache of this prefix, if there is one.
     cache: Option<&'a Cache>,
     /// The occasions it is to be used on; none where no template is asked for.
     occasions: BTreeSet<&'static str>,
-    settings: Settings,
+    settings: RepositorySettings,
     role_arn: Option<String>,
     /// Statements of ours in its policy.
     grants: Vec<Value>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> TemplateFields<'a> {
     /// The cache whose repositories the template makes; what is only taken out of one is for none.
     pub(super) fn served(&self) -> Option<&'a Cache> {
         self.cache.filter(|_| self.occasions.contains(PULL_THROUGH))
@@ -48,12 +50,15 @@ impl<'a> Asked<'a> {
 
 /// What is asked for, by prefix; a cache that asks for no template is in it, as one that is there
 /// may still have statements of ours.
-pub(super) fn asked<'a>(wanted: &Wanted<'a>, scope: PolicyScope) -> Vec<(&'a Prefix, Asked<'a>)> {
-    let mut all: Vec<(&Prefix, Asked<'_>)> =
+pub(super) fn asked<'a>(
+    wanted: &Desired<'a>,
+    scope: PolicyScope,
+) -> Vec<(&'a Prefix, TemplateFields<'a>)> {
+    let mut all: Vec<(&Prefix, TemplateFields<'_>)> =
         wanted.caches.iter().map(|cache| (&cache.prefix, of_cache(wanted, cache, scope))).collect();
     for OnPush { prefix, settings } in wanted.on_push {
         let at = all.iter().position(|(known, _)| *known == prefix).unwrap_or_else(|| {
-            all.push((prefix, Asked::default()));
+            all.push((prefix, TemplateFields::default()));
             all.len() - 1
         });
         let (_, asked) = &mut all[at];
@@ -63,8 +68,8 @@ pub(super) fn asked<'a>(wanted: &Wanted<'a>, scope: PolicyScope) -> Vec<(&'a Pre
     all
 }
 
-fn of_cache<'a>(wanted: &Wanted<'_>, cache: &'a Cache, scope: PolicyScope) -> Asked<'a> {
-    let mut asked = Asked { cache: Some(cache), ..Asked::default() };
+fn of_cache<'a>(wanted: &Desired<'_>, cache: &'a Cache, scope: PolicyScope) -> TemplateFields<'a> {
+    let mut asked = TemplateFields { cache: Some(cache), ..TemplateFields::default() };
     if let Some(template) = &cache.template {
         (asked.settings, asked.role_arn) = (template.settings.clone(), template.role_arn.clone());
     }
@@ -80,8 +85,8 @@ fn of_cache<'a>(wanted: &Wanted<'_>, cache: &'a Cache, scope: PolicyScope) -> As
 }
 
 /// Adds what is written in `more` and not yet in `settings`.
-fn fill(settings: &mut Settings, more: &Settings) {
-    let Settings { mutability, scan_on_push: _, encryption, tags, lifecycle, policy } =
+fn fill(settings: &mut RepositorySettings, more: &RepositorySettings) {
+    let RepositorySettings { mutability, scan_on_push: _, encryption, tags, lifecycle, policy } =
         more.clone();
     settings.mutability = settings.mutability.take().or(mutability);
     settings.encryption = settings.encryption.take().or(encryption);
@@ -92,15 +97,15 @@ fn fill(settings: &mut Settings, more: &Settings) {
     }
 }
 
-pub(super) fn changes(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let all = asked(wanted, actual.scope);
     all.iter().filter_map(|(prefix, asked)| change(wanted, (prefix, asked), actual)).collect()
 }
 
 fn change(
-    wanted: &Wanted<'_>,
-    (prefix, asked): (&Prefix, &Asked<'_>),
-    actual: &Actual,
+    wanted: &Desired<'_>,
+    (prefix, asked): (&Prefix, &TemplateFields<'_>),
+    actual: &Observed,
 ) -> Option<Planned> {
     let name = prefix.to_string();
     let there = actual.templates.get(&name);
@@ -111,7 +116,7 @@ fn change(
     if fields.is_empty() {
         return None;
     }
-    let thing = Thing { registry: wanted.registry, kind: Subject::Template, name: &name };
+    let thing = Resource { registry: wanted.registry, kind: Subject::Template, name: &name };
     if asked.served().is_some_and(|cache| wanted.is_blocked(cache, actual)) {
         return Some(thing.conflict(fields, not_ours(prefix)));
     }
@@ -123,11 +128,11 @@ fn change(
         return Some(thing.conflict(fields, hint));
     }
     if there.is_some() {
-        let update = thing.planned(Action::Update, fields, Step::UpdateTemplate(template));
+        let update = thing.planned(Action::Update, fields, CacheStep::UpdateTemplate(template));
         let hint = "it is for repositories that are made from now on; those that are there stay";
         return Some(update.hint(hint));
     }
-    let create = thing.planned(Action::Create, fields, Step::CreateTemplate(template));
+    let create = thing.planned(Action::Create, fields, CacheStep::CreateTemplate(template));
     Some(match wider(prefix, asked, actual) {
         Some(wider) => create.hint(format!(
             "the longest prefix wins: what the template `{}` says no longer counts below `{name}`",
@@ -138,14 +143,19 @@ fn change(
 }
 
 /// The template that has made the repositories below this prefix until now.
-fn wider<'a>(prefix: &Prefix, asked: &Asked<'_>, actual: &'a Actual) -> Option<&'a Template> {
+fn wider<'a>(
+    prefix: &Prefix,
+    asked: &TemplateFields<'_>,
+    actual: &'a Observed,
+) -> Option<&'a ObservedTemplate> {
     let name = prefix.to_string();
-    let covers = |wider: &&Template| {
+    let covers = |wider: &&ObservedTemplate| {
         let below = name.strip_prefix(&wider.prefix).is_some_and(|rest| rest.starts_with('/'));
         below || wider.prefix == "ROOT"
     };
-    let serves =
-        |wider: &&Template| asked.occasions.iter().any(|&it| wider.applied_for.contains(it));
+    let serves = |wider: &&ObservedTemplate| {
+        asked.occasions.iter().any(|&it| wider.applied_for.contains(it))
+    };
     let found = actual.templates.values().filter(covers).filter(serves);
     found.max_by_key(|wider| if wider.prefix == "ROOT" { 0 } else { wider.prefix.len() })
 }
@@ -153,8 +163,8 @@ fn wider<'a>(prefix: &Prefix, asked: &Asked<'_>, actual: &'a Actual) -> Option<&
 /// What is written and not so, with the members that say so.
 fn differences(
     prefix: &Prefix,
-    asked: &Asked<'_>,
-    there: Option<&Template>,
+    asked: &TemplateFields<'_>,
+    there: Option<&ObservedTemplate>,
 ) -> (Vec<Field>, WantedTemplate) {
     let mut fields = Vec::new();
     let mut differing = WantedTemplate { prefix: prefix.to_string(), ..WantedTemplate::default() };
@@ -207,7 +217,7 @@ fn differences(
 }
 
 /// The policy as it is to be: what is written, otherwise what is there, with our statements.
-fn policy(prefix: &Prefix, asked: &Asked<'_>, there: Option<&Value>) -> Option<Value> {
+fn policy(prefix: &Prefix, asked: &TemplateFields<'_>, there: Option<&Value>) -> Option<Value> {
     let base = asked.settings.policy.as_ref().or(there);
     let ids = asked.cache.map(|_| statements::ids(prefix)).unwrap_or_default();
     statements::merged(base, &ids, &asked.grants).policy
@@ -223,7 +233,7 @@ fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
 /// Whether the template lacks the role that its tags or its key ask for.
 ///
 /// Source: ECR API reference, `customRoleArn`.
-fn needs_role(differing: &WantedTemplate, there: Option<&Template>) -> bool {
+fn needs_role(differing: &WantedTemplate, there: Option<&ObservedTemplate>) -> bool {
     let tags = differing.tags.as_ref().or(there.map(|it| &it.tags));
     let encryption = differing.encryption.as_ref().or(there.map(|it| &it.encryption));
     let role = differing.role_arn.as_ref().or(there.and_then(|it| it.role_arn.as_ref()));
@@ -234,17 +244,21 @@ fn needs_role(differing: &WantedTemplate, there: Option<&Template>) -> bool {
 
 /// What becomes of a template when the configuration's part of it goes.
 pub(super) fn removal(
-    wanted: &Wanted<'_>,
-    (prefix, asked): (&Prefix, &Asked<'_>),
-    there: &Template,
+    wanted: &Desired<'_>,
+    (prefix, asked): (&Prefix, &TemplateFields<'_>),
+    there: &ObservedTemplate,
 ) -> Option<Planned> {
     let name = prefix.to_string();
-    let thing = Thing { registry: wanted.registry, kind: Subject::Template, name: &name };
+    let thing = Resource { registry: wanted.registry, kind: Subject::Template, name: &name };
     let is_other = |occasion: &&String| !asked.occasions.contains(occasion.as_str());
     let others: BTreeSet<String> = there.applied_for.iter().filter(is_other).cloned().collect();
     let had = there.applied_for.len() != others.len();
     if had && others.is_empty() {
-        return Some(thing.planned(Action::Delete, Vec::new(), Step::DeleteTemplate(name.clone())));
+        return Some(thing.planned(
+            Action::Delete,
+            Vec::new(),
+            CacheStep::DeleteTemplate(name.clone()),
+        ));
     }
     let mut fields = Vec::new();
     let mut rest = WantedTemplate { prefix: name.clone(), ..WantedTemplate::default() };
@@ -258,5 +272,6 @@ pub(super) fn removal(
         fields.push(field("policy", json!(there.policy), json!(merged.policy)));
         rest.policy = Some(json!(merged.policy));
     }
-    (!fields.is_empty()).then(|| thing.planned(Action::Update, fields, Step::UpdateTemplate(rest)))
+    (!fields.is_empty())
+        .then(|| thing.planned(Action::Update, fields, CacheStep::UpdateTemplate(rest)))
 }

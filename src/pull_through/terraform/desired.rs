@@ -9,8 +9,8 @@ use crate::{
     ecr::secrets::UserPassword,
     model::ecr_settings::{Encryption, TagMutability},
     pull_through::{
-        changes::{Wanted, changes},
-        state::{Actual, Content, Planned, Secret, Step, Template, WantedTemplate},
+        changes::{Desired, changes},
+        state::{CacheStep, Content, Observed, ObservedTemplate, Planned, Secret, WantedTemplate},
     },
 };
 
@@ -18,38 +18,43 @@ use crate::{
 ///
 /// What others have a part in keeps their part: the registry's policy, and templates. What
 /// conflicts has no step.
-pub(crate) fn from_nothing(wanted: &Wanted<'_>, actual: &Actual) -> Vec<Planned> {
+pub(crate) fn from_nothing(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
     let there = actual.registry_policy.as_ref();
     let mut planned = changes(wanted, &bare(actual, there, BTreeMap::new()));
     let changed = changes(wanted, &bare(actual, there, actual.templates.clone()));
     for planned in &mut planned {
-        if let Some(Step::CreateTemplate(template)) = &mut planned.step {
+        if let Some(CacheStep::CreateTemplate(template)) = &mut planned.step {
             let there = actual.templates.get(&template.prefix);
             let update = changed.iter().find_map(|it| update_of(it, &template.prefix));
             *template = there.map_or(template.clone(), |there| merged(template, update, there));
         }
     }
-    let is_policy = |planned: &Planned| matches!(planned.step, Some(Step::PutRegistryPolicy(_)));
+    let is_policy =
+        |planned: &Planned| matches!(planned.step, Some(CacheStep::PutRegistryPolicy(_)));
     if planned.iter().any(is_policy) {
         return planned;
     }
     // all that is wanted of the policy may be in it already: then it stays as it is
     let alone = changes(wanted, &bare(actual, None, BTreeMap::new())).into_iter().find(is_policy);
     if let (Some(Planned { change, .. }), Some(there)) = (alone, there) {
-        planned.push(Planned { change, step: Some(Step::PutRegistryPolicy(there.clone())) });
+        planned.push(Planned { change, step: Some(CacheStep::PutRegistryPolicy(there.clone())) });
     }
     planned
 }
 
 /// The same registry without what is ours alone; secrets that somebody else keeps stay.
-fn bare(actual: &Actual, policy: Option<&Value>, templates: BTreeMap<String, Template>) -> Actual {
+fn bare(
+    actual: &Observed,
+    policy: Option<&Value>,
+    templates: BTreeMap<String, ObservedTemplate>,
+) -> Observed {
     let kept = actual.secrets.iter().filter(|(key, _)| key.starts_with("arn:"));
-    Actual {
+    Observed {
         templates,
         registry_policy: policy.cloned(),
         scope: actual.scope,
         secrets: kept.map(|(key, secret)| (key.clone(), copied(secret))).collect(),
-        ..Actual::default()
+        ..Observed::default()
     }
 }
 
@@ -59,14 +64,14 @@ fn copied(secret: &Secret) -> Secret {
             Content::Login(UserPassword { username: username.clone(), password: password.clone() })
         }
         Content::Malformed(reason) => Content::Malformed(reason),
-        Content::Leaving => Content::Leaving,
+        Content::PendingDeletion => Content::PendingDeletion,
     };
     Secret { arn: secret.arn.clone(), content }
 }
 
 fn update_of<'a>(planned: &'a Planned, prefix: &str) -> Option<&'a WantedTemplate> {
     match &planned.step {
-        Some(Step::UpdateTemplate(update)) if update.prefix == prefix => Some(update),
+        Some(CacheStep::UpdateTemplate(update)) if update.prefix == prefix => Some(update),
         _ => None,
     }
 }
@@ -76,7 +81,7 @@ fn update_of<'a>(planned: &'a Planned, prefix: &str) -> Option<&'a WantedTemplat
 fn merged(
     wanted: &WantedTemplate,
     update: Option<&WantedTemplate>,
-    there: &Template,
+    there: &ObservedTemplate,
 ) -> WantedTemplate {
     let update = update.cloned().unwrap_or_default();
     let mutability = Some(&there.mutability).filter(|it| **it != TagMutability::Mutable);
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_template_keeps_what_nobody_asked_for_and_says_no_more_than_it_must() {
-        let there = Template {
+        let there = ObservedTemplate {
             prefix: "quay".to_owned(),
             applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
             mutability: TagMutability::Immutable,

@@ -12,20 +12,20 @@ const LINE: usize = 88;
 
 /// A document, written from top to bottom.
 #[derive(Debug, Default)]
-pub(super) struct Document {
-    lines: Vec<Line>,
+pub(super) struct HclDocument {
+    lines: Vec<HclLine>,
     depth: usize,
 }
 
 #[derive(Debug)]
-struct Line {
+struct HclLine {
     depth: usize,
     text: String,
     /// What follows the equals sign, where the line is an attribute as a whole.
     value: Option<String>,
 }
 
-impl Document {
+impl HclDocument {
     /// A comment; every line of the text is one.
     pub(super) fn comment(&mut self, text: &str) {
         for line in text.lines() {
@@ -107,18 +107,18 @@ impl Document {
     }
 
     fn line(&mut self, text: String, value: Option<String>) {
-        self.lines.push(Line { depth: self.depth, text, value });
+        self.lines.push(HclLine { depth: self.depth, text, value });
     }
 }
 
-impl fmt::Display for Document {
+impl fmt::Display for HclDocument {
     /// Equals signs of attributes that follow each other stand below each other.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let together = |a: &Line, b: &Line| a.value.is_some() && b.value.is_some();
+        let together = |a: &HclLine, b: &HclLine| a.value.is_some() && b.value.is_some();
         for chain in self.lines.chunk_by(together) {
             let names = chain.iter().map(|line| line.text.chars().count());
             let width = names.max().unwrap_or_default();
-            for Line { depth, text, value } in chain {
+            for HclLine { depth, text, value } in chain {
                 let indent = if text.is_empty() { 0 } else { 2 * depth };
                 match value {
                     Some(value) => writeln!(f, "{:indent$}{text:<width$} = {value}", "")?,
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn data_is_laid_out_as_terraform_fmt_does_it() {
-        let mut document = Document::default();
+        let mut document = HclDocument::default();
         document.comment("one\n\ntwo");
         document.block("resource \"a\" \"b\"", |block| {
             block.set("a", &json!("x"));

@@ -4,13 +4,15 @@ use serde_json::{Value, json};
 
 use super::{
     Part, Variable,
-    hcl::{Document, quoted},
+    hcl::{HclDocument, quoted},
     labels::Labels,
     short,
 };
 use crate::{
     model::ecr_settings::{Encryption, TagMutability},
-    pull_through::state::{Actual, Content, Credential, Login, Step, WantedRule, WantedTemplate},
+    pull_through::state::{
+        CacheStep, Content, Credential, Observed, SecretLogin, WantedRule, WantedTemplate,
+    },
 };
 
 const SECRET: &str = "aws_secretsmanager_secret";
@@ -28,20 +30,22 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    pub(super) fn write(&self, document: &mut Document, labels: &mut Labels) {
+    pub(super) fn write(&self, document: &mut HclDocument, labels: &mut Labels) {
         for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
             match step {
-                Step::CreateSecret { name, login } => self.secret(document, labels, (name, login)),
-                Step::CreateRule(rule) => self.rule(document, labels, rule),
-                Step::CreateTemplate(template) => self.template(document, labels, template),
-                Step::PutRegistryPolicy(policy) => self.policy(document, labels, policy),
+                CacheStep::CreateSecret { name, login } => {
+                    self.secret(document, labels, (name, login))
+                }
+                CacheStep::CreateRule(rule) => self.rule(document, labels, rule),
+                CacheStep::CreateTemplate(template) => self.template(document, labels, template),
+                CacheStep::PutRegistryPolicy(policy) => self.policy(document, labels, policy),
                 // from nothing, nothing is changed or removed
                 _ => {}
             }
         }
     }
 
-    fn actual(&self) -> &Actual {
+    fn actual(&self) -> &Observed {
         self.part.actual
     }
 
@@ -55,9 +59,9 @@ impl Writer<'_> {
 
     fn resource(
         &self,
-        document: &mut Document,
+        document: &mut HclDocument,
         (kind, label): (&str, &str),
-        body: impl FnOnce(&mut Document),
+        body: impl FnOnce(&mut HclDocument),
     ) {
         document.gap();
         document.block(&format!("resource {} {}", quoted(kind), quoted(label)), |block| {
@@ -68,7 +72,12 @@ impl Writer<'_> {
         });
     }
 
-    fn secret(&self, document: &mut Document, labels: &mut Labels, (name, login): (&str, &Login)) {
+    fn secret(
+        &self,
+        document: &mut HclDocument,
+        labels: &mut Labels,
+        (name, login): (&str, &SecretLogin),
+    ) {
         let label = self.label(labels, SECRET, short(name));
         self.resource(document, (SECRET, &label), |block| {
             block.set("name", &json!(name));
@@ -79,7 +88,7 @@ impl Writer<'_> {
             block.set("recovery_window_in_days", &json!(30));
         });
         if let Some(there) = self.actual().secrets.get(name) {
-            if matches!(there.content, Content::Leaving) {
+            if matches!(there.content, Content::PendingDeletion) {
                 document.gap();
                 let region = &self.part.registry.region;
                 document.comment(&format!(
@@ -108,7 +117,7 @@ impl Writer<'_> {
         });
     }
 
-    fn rule(&self, document: &mut Document, labels: &mut Labels, rule: &WantedRule) {
+    fn rule(&self, document: &mut HclDocument, labels: &mut Labels, rule: &WantedRule) {
         let label = self.label(labels, RULE, &rule.prefix);
         let credential = rule.credential.as_ref().map(|credential| match credential {
             Credential::Arn(arn) => quoted(arn),
@@ -138,7 +147,7 @@ impl Writer<'_> {
         import(document, &format!("{RULE}.{label}"), &rule.prefix);
     }
 
-    fn template(&self, document: &mut Document, labels: &mut Labels, wanted: &WantedTemplate) {
+    fn template(&self, document: &mut HclDocument, labels: &mut Labels, wanted: &WantedTemplate) {
         let label = self.label(labels, TEMPLATE, &wanted.prefix);
         self.resource(document, (TEMPLATE, &label), |block| {
             block.set("prefix", &json!(wanted.prefix));
@@ -176,7 +185,7 @@ impl Writer<'_> {
         }
     }
 
-    fn policy(&self, document: &mut Document, labels: &mut Labels, policy: &Value) {
+    fn policy(&self, document: &mut HclDocument, labels: &mut Labels, policy: &Value) {
         let label = self.label(labels, POLICY, "registry");
         self.resource(document, (POLICY, &label), |block| {
             block.comment("Whole: what it holds besides is what was there.");
@@ -189,7 +198,7 @@ impl Writer<'_> {
 }
 
 /// An import names no provider: it is the one of the resource it is for.
-fn import(document: &mut Document, to: &str, id: &str) {
+fn import(document: &mut HclDocument, to: &str, id: &str) {
     document.gap();
     document.block("import", |block| {
         block.set_expression("to", to);
@@ -197,7 +206,7 @@ fn import(document: &mut Document, to: &str, id: &str) {
     });
 }
 
-fn set_some(block: &mut Document, name: &str, value: Option<&String>) {
+fn set_some(block: &mut HclDocument, name: &str, value: Option<&String>) {
     if let Some(value) = value {
         block.set(name, &json!(value));
     }
@@ -212,7 +221,7 @@ fn api_name(mutability: &TagMutability) -> &'static str {
     }
 }
 
-fn encrypt(block: &mut Document, encryption: &Encryption) {
+fn encrypt(block: &mut HclDocument, encryption: &Encryption) {
     let kind = match encryption {
         Encryption::Aes256 => "AES256",
         Encryption::Kms(_) => "KMS",

@@ -6,28 +6,28 @@ use super::*;
 use crate::{
     ecr::secrets::UserPassword,
     model::{
-        Change,
+        SettingChange,
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::{Action, Subject},
     },
     pull_through::state::{
-        Content, Credential, Rule, Secret, Template, WantedRule, WantedTemplate,
+        Content, Credential, ObservedRule, ObservedTemplate, Secret, WantedRule, WantedTemplate,
     },
 };
 
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
-fn registry(host: &str) -> Registry {
-    Registry::of(&host.parse().unwrap()).unwrap()
+fn registry(host: &str) -> EcrRegistry {
+    EcrRegistry::of(&host.parse().unwrap()).unwrap()
 }
 
-fn eu() -> Registry {
+fn eu() -> EcrRegistry {
     registry("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
 }
 
-fn planned(step: Step) -> Planned {
-    let change = Change {
+fn planned(step: CacheStep) -> Planned {
+    let change = SettingChange {
         destination: String::new(),
         action: Action::Create,
         kind: Subject::Rule,
@@ -39,8 +39,8 @@ fn planned(step: Step) -> Planned {
 }
 
 fn secret(token: &str) -> Planned {
-    let login = Login { username: "robot".to_owned(), access_token: token.into() };
-    planned(Step::CreateSecret { name: NAME.to_owned(), login })
+    let login = SecretLogin { username: "robot".to_owned(), access_token: token.into() };
+    planned(CacheStep::CreateSecret { name: NAME.to_owned(), login })
 }
 
 fn hub() -> WantedRule {
@@ -63,7 +63,7 @@ fn template(prefix: &str) -> WantedTemplate {
     }
 }
 
-fn written(registry: &Registry, planned: &[Planned], actual: &Actual) -> String {
+fn written(registry: &EcrRegistry, planned: &[Planned], actual: &Observed) -> String {
     let identity = Identity::default();
     terraform(&[Part { registry, identity: &identity, planned, actual }])
 }
@@ -94,11 +94,11 @@ fn a_registry_where_nothing_is_there_is_made_whole() {
     };
     let steps = [
         secret("hunter2"),
-        planned(Step::CreateRule(hub())),
-        planned(Step::CreateTemplate(full)),
-        planned(Step::PutRegistryPolicy(policy)),
+        planned(CacheStep::CreateRule(hub())),
+        planned(CacheStep::CreateTemplate(full)),
+        planned(CacheStep::PutRegistryPolicy(policy)),
     ];
-    let text = written(&eu(), &steps, &Actual::default());
+    let text = written(&eu(), &steps, &Observed::default());
     let expected = r#"# ECR's pull-through cache, as `ecr-mirror pull-through apply` sets it up.
 # Written by `ecr-mirror pull-through export terraform`; keep using one of the two.
 
@@ -207,7 +207,7 @@ resource "aws_ecr_registry_policy" "registry" {
 
 #[test]
 fn what_is_there_is_imported() {
-    let there = Template {
+    let there = ObservedTemplate {
         prefix: "docker-hub".to_owned(),
         applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
         mutability: TagMutability::Immutable,
@@ -217,25 +217,25 @@ fn what_is_there_is_imported() {
         policy: None,
         role_arn: None,
     };
-    let rule = Rule {
+    let rule = ObservedRule {
         prefix: "docker-hub".to_owned(),
         url: "quay.io".to_owned(),
         upstream_prefix: "ROOT".to_owned(),
-        ..Rule::default()
+        ..ObservedRule::default()
     };
-    let kept = Secret { arn: "arn:secret-AbCdEf".to_owned(), content: Content::Leaving };
-    let actual = Actual {
+    let kept = Secret { arn: "arn:secret-AbCdEf".to_owned(), content: Content::PendingDeletion };
+    let actual = Observed {
         rules: [("docker-hub".to_owned(), rule)].into(),
         templates: [("docker-hub".to_owned(), there)].into(),
         registry_policy: Some(json!({})),
         secrets: [(NAME.to_owned(), kept)].into(),
-        ..Actual::default()
+        ..Observed::default()
     };
     let steps = [
         secret("hunter2"),
-        planned(Step::CreateRule(hub())),
-        planned(Step::CreateTemplate(template("docker-hub"))),
-        planned(Step::PutRegistryPolicy(json!({}))),
+        planned(CacheStep::CreateRule(hub())),
+        planned(CacheStep::CreateTemplate(template("docker-hub"))),
+        planned(CacheStep::PutRegistryPolicy(json!({}))),
     ];
     let text = written(&eu(), &steps, &actual);
     for expected in [
@@ -260,15 +260,15 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
         "123456789012.dkr.ecr.us-east-1.amazonaws.com",
     ];
     let registries = hosts.map(registry);
-    let steps =
-        ["same", "other", "same"].map(|token| [secret(token), planned(Step::CreateRule(hub()))]);
+    let steps = ["same", "other", "same"]
+        .map(|token| [secret(token), planned(CacheStep::CreateRule(hub()))]);
     let identity = Identity {
         profile: Some("prod".to_owned()),
         role_arn: Some("arn:role".to_owned()),
         external_id: Some("x".to_owned()),
         ..Identity::default()
     };
-    let actual = Actual::default();
+    let actual = Observed::default();
     let parts: Vec<Part<'_>> = (registries.iter().zip(&steps))
         .map(|(registry, planned)| Part { registry, identity: &identity, planned, actual: &actual })
         .collect();
@@ -292,7 +292,7 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
 #[test]
 fn rules_bring_whatever_their_upstream_needs() {
     let other = |prefix: &str, credential, role_arn: Option<&str>| {
-        planned(Step::CreateRule(WantedRule {
+        planned(CacheStep::CreateRule(WantedRule {
             prefix: prefix.to_owned(),
             upstream_prefix: role_arn.map(|_| "team".to_owned()),
             credential,
@@ -307,7 +307,7 @@ fn rules_bring_whatever_their_upstream_needs() {
         other("a-b", None, None),
         other("a/b", None, None),
     ];
-    let text = written(&eu(), &steps, &Actual::default());
+    let text = written(&eu(), &steps, &Observed::default());
     for expected in [
         format!("  credential_arn        = \"{arn}\"\n"),
         "  upstream_repository_prefix = \"team\"\n  custom_role_arn            = \"arn:role\"\n"
@@ -328,8 +328,8 @@ fn no_credential_is_ever_written() {
         Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
     };
     let kept = Secret { arn: "arn:secret".to_owned(), content: content() };
-    let actual = Actual { secrets: [(NAME.to_owned(), kept)].into(), ..Actual::default() };
-    let text = written(&eu(), &[secret("hunter2"), planned(Step::CreateRule(hub()))], &actual);
+    let actual = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };
+    let text = written(&eu(), &[secret("hunter2"), planned(CacheStep::CreateRule(hub()))], &actual);
     assert!(text.contains("secret_string_wo"), "{text}");
     for hidden in ["hunter2", "robot", "swordfish", "there\""] {
         assert!(!text.contains(hidden), "{hidden} is in\n{text}");

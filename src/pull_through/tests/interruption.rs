@@ -6,17 +6,22 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 
 use super::*;
-use crate::pull_through::state::{Rule, Template};
+use crate::pull_through::state::{ObservedRule, ObservedTemplate};
 
-async fn slow() -> World {
-    World::with(Options { latency: Duration::from_millis(1), ..Options::default() }).await
+async fn slow() -> CacheFixture {
+    CacheFixture::with(Options { latency: Duration::from_millis(1), ..Options::default() }).await
 }
 
 /// What is there, apart from what differs from one world to the next: times and ARNs.
-type State = (BTreeMap<String, Rule>, BTreeMap<String, Template>, Option<Value>, Vec<String>);
+type State = (
+    BTreeMap<String, ObservedRule>,
+    BTreeMap<String, ObservedTemplate>,
+    Option<Value>,
+    Vec<String>,
+);
 
-async fn state(world: &World) -> State {
-    let Actual { mut rules, templates, registry_policy, secrets, .. } = world.actual().await;
+async fn state(world: &CacheFixture) -> State {
+    let Observed { mut rules, templates, registry_policy, secrets, .. } = world.actual().await;
     for rule in rules.values_mut() {
         let of_secret = rule.credential_arn.take().map(|arn| {
             let known = secrets.iter().find(|(_, secret)| secret.arn == arn);
@@ -33,7 +38,7 @@ async fn state(world: &World) -> State {
 }
 
 /// Carries the work out until so many requests were answered, then is no more.
-async fn killed_after(world: &World, requests: usize, work: impl Future<Output = ()>) {
+async fn killed_after(world: &CacheFixture, requests: usize, work: impl Future<Output = ()>) {
     let watch = async {
         while world.sandbox.journal().len() < requests {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -46,8 +51,8 @@ async fn killed_after(world: &World, requests: usize, work: impl Future<Output =
 }
 
 /// Nothing points to what is not there: the secret that a rule names can be read.
-async fn assert_usable(world: &World) {
-    let Actual { rules, secrets, .. } = world.actual().await;
+async fn assert_usable(world: &CacheFixture) {
+    let Observed { rules, secrets, .. } = world.actual().await;
     for (prefix, rule) in &rules {
         let Some(arn) = &rule.credential_arn else { continue };
         let secret = secrets.values().find(|secret| secret.arn == *arn);
@@ -56,7 +61,7 @@ async fn assert_usable(world: &World) {
     }
 }
 
-async fn removed(world: &World) {
+async fn removed(world: &CacheFixture) {
     let planned = world.decide(removals).await;
     let applied = world.apply(&planned).await;
     assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");

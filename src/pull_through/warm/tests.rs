@@ -22,13 +22,13 @@ mod remedies;
 
 /// The data plane of a registry: one repository, and what was asked of it.
 #[derive(Default)]
-struct Shelf {
+struct FakeSource {
     manifests: HashMap<String, RawManifest>,
     blobs: HashMap<Digest, Bytes>,
     asked: Mutex<Vec<String>>,
 }
 
-impl Source for Shelf {
+impl Source for FakeSource {
     async fn digests(&self, _: &Repository, _: &[Tag]) -> HashMap<Tag, Digest> {
         HashMap::new()
     }
@@ -37,7 +37,7 @@ impl Source for Shelf {
         unreachable!("a tag is pulled, not looked at")
     }
 
-    async fn manifest(&self, _: &Repository, at: &Pointer) -> Result<RawManifest> {
+    async fn manifest(&self, _: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
         self.asked.lock().unwrap().push(at.as_str().to_owned());
         let found = self.manifests.get(at.as_str()).cloned();
         found.ok_or_else(|| Error::new(Kind::NotFound, "404 MANIFEST_UNKNOWN"))
@@ -65,7 +65,7 @@ impl Source for Shelf {
     }
 }
 
-impl Shelf {
+impl FakeSource {
     fn put(&mut self, document: &Value) -> RawManifest {
         let manifest = RawManifest::new(document.to_string().into(), None).unwrap();
         self.manifests.insert(manifest.digest().to_string(), manifest.clone());
@@ -125,8 +125,8 @@ fn entry_for(manifest: &RawManifest, platform: &str) -> Value {
 }
 
 /// An index `1` of two platforms, one of them with an attestation; the three images.
-fn shelf() -> (Shelf, [String; 3]) {
-    let mut shelf = Shelf::default();
+fn shelf() -> (FakeSource, [String; 3]) {
+    let mut shelf = FakeSource::default();
     let (amd, arm) = (shelf.image("linux/amd64"), shelf.image("linux/arm64"));
     let attestation = shelf.image("unknown/unknown");
     let mut third = entry_for(&attestation, "unknown/unknown");
@@ -140,9 +140,9 @@ fn shelf() -> (Shelf, [String; 3]) {
     (shelf, [amd, arm, attestation].map(|it| it.digest().to_string()))
 }
 
-fn want(platforms: &[&str]) -> Want {
+fn want(platforms: &[&str]) -> Filter {
     let platforms = platforms.iter().map(|platform| platform.parse().unwrap());
-    Want { platforms: Platforms::only(platforms).unwrap_or_default(), ..Want::default() }
+    Filter { platforms: Platforms::only(platforms).unwrap_or_default(), ..Filter::default() }
 }
 
 fn cache(upstream: Upstream, prefix: &str) -> Cache {
@@ -171,16 +171,21 @@ fn url() -> Answer {
     (200, json!({ "downloadUrl": "https://s3.example/?X-Amz-Signature=x" }))
 }
 
-async fn warm(shelf: Shelf, at: &str, want: &Want, api: &Fake) -> (Result<Warmed>, Arc<Shelf>) {
+async fn warm(
+    shelf: FakeSource,
+    at: &str,
+    want: &Filter,
+    api: &Fake,
+) -> (Result<Warmed>, Arc<FakeSource>) {
     let (session, _) = api.session().await;
-    let look = Look::new(session.api, None);
+    let look = Images::new(session.api, None);
     let source = Arc::new(shelf);
     let [first, longest, total] = [1, 4, 20].map(Duration::from_millis);
-    let waits = Waits { first, longest, total };
+    let waits = WaitPolicy { first, longest, total };
     let warmer = Warmer { source: Arc::clone(&source), look: &look, waits };
     let at = match at.parse() {
-        Ok(digest) => Pointer::Digest(digest),
-        Err(_) => Pointer::Tag(at.parse().unwrap()),
+        Ok(digest) => TagOrDigest::Digest(digest),
+        Err(_) => TagOrDigest::Tag(at.parse().unwrap()),
     };
     let (cache, repository) = (cache(Upstream::Quay, "quay"), "quay/a/b".parse().unwrap());
     let pull = Pull { cache: &cache, repository: &repository, at: &at, want };
@@ -193,7 +198,7 @@ fn names(platforms: &[Platform]) -> Vec<String> {
 
 #[tokio::test]
 async fn what_is_wanted_is_pulled_by_tag_first_and_then_by_digest_and_nothing_else_is() {
-    let dropped = |want: Want| Want { attestations: Attestations::Drop, ..want };
+    let dropped = |want: Filter| Filter { attestations: Attestations::Drop, ..want };
     for (want, children, platforms, blobs) in [
         (want(&[]), &[0, 1, 2][..], &["linux/amd64", "linux/arm64"][..], 7),
         (dropped(want(&[])), &[0, 1], &["linux/amd64", "linux/arm64"], 5),
@@ -212,7 +217,7 @@ async fn what_is_wanted_is_pulled_by_tag_first_and_then_by_digest_and_nothing_el
         assert_eq!(asked[0], "1", "{want:?}");
         let expected: HashSet<&String> = children.iter().map(|&at| &images[at]).collect();
         assert_eq!(asked[1..].iter().collect::<HashSet<_>>(), expected, "{want:?}");
-        let effort = Effort { manifests: 1 + children.len(), blobs, fetched: 0 };
+        let effort = WarmStats { manifests: 1 + children.len(), blobs, fetched: 0 };
         assert_eq!((warmed.effort, asked.len()), (effort, effort.manifests), "{want:?}");
         assert_eq!(api.actions(), ["BatchCheckLayerAvailability"], "in bulk: {want:?}");
     }
@@ -223,7 +228,7 @@ async fn ecr_fetches_the_layers_that_it_lacks_and_they_are_not_downloaded() {
     let (shelf, _) = shelf();
     let api = api(|digest| digest == layer("shared"), url).await;
     let (warmed, shelf) = warm(shelf, "1", &want(&["linux/arm64"]), &api).await;
-    let expected = Effort { manifests: 2, blobs: 3, fetched: 2 };
+    let expected = WarmStats { manifests: 2, blobs: 3, fetched: 2 };
     assert_eq!(warmed.unwrap().effort, expected);
     assert_eq!(shelf.asked().len(), 2, "manifests only");
     let offered = api.bodies("GetDownloadUrlForLayer");
@@ -288,7 +293,7 @@ async fn an_upstream_that_refuses_a_layer_is_not_waited_for() {
 
 #[tokio::test]
 async fn nested_indexes_and_images_without_a_platform_are_looked_into_once() {
-    let mut shelf = Shelf::default();
+    let mut shelf = FakeSource::default();
     let (amd, arm) = (shelf.image("linux/amd64"), shelf.image("linux/arm64"));
     let inner = shelf.index(&[entry_for(&amd, "linux/amd64"), entry(&arm)]);
     let root = shelf.index(&[entry(&inner), entry_for(&amd, "linux/amd64")]);
@@ -308,12 +313,12 @@ async fn nested_indexes_and_images_without_a_platform_are_looked_into_once() {
         format!("blob {}", config.unwrap()),
     ];
     assert_eq!(shelf.asked(), expected);
-    assert_eq!(warmed.effort, Effort { manifests: 3, blobs: 3, fetched: 0 });
+    assert_eq!(warmed.effort, WarmStats { manifests: 3, blobs: 3, fetched: 0 });
 }
 
 #[tokio::test]
 async fn indexes_that_list_the_same_again_and_again_are_pulled_once_and_too_much_is_refused() {
-    let mut shelf = Shelf::default();
+    let mut shelf = FakeSource::default();
     let amd = shelf.image("linux/amd64");
     let inner = shelf.index(&vec![entry_for(&amd, "linux/amd64"); 1_300]);
     let middle = shelf.index(&vec![entry(&inner); 1_300]);
@@ -336,7 +341,7 @@ async fn indexes_that_list_the_same_again_and_again_are_pulled_once_and_too_much
 
 #[tokio::test]
 async fn a_platform_that_is_missing_fails_or_is_told_and_one_image_tells_its_own() {
-    let lenient = |want: Want| Want { missing: MissingPlatform::Warn, ..want };
+    let lenient = |want: Filter| Filter { missing: MissingPlatform::Warn, ..want };
     for (tag, want, expected) in [
         ("1", want(&["linux/s390x", "linux/arm64"]), Err(Kind::PlatformMissing)),
         ("1", lenient(want(&["linux/s390x", "linux/arm64"])), Ok((1, true))),
@@ -361,6 +366,6 @@ async fn a_digest_that_is_cached_is_enough_and_one_that_is_not_needs_a_tag() {
     let (warmed, shelf) = warm(shelf, &images[0], &want(&[]), &api).await;
     assert_eq!(warmed.unwrap().digest.as_str(), images[0]);
     assert_eq!(shelf.asked(), [images[0].clone()]);
-    let (warmed, _) = warm(Shelf::default(), &images[0], &want(&[]), &api).await;
+    let (warmed, _) = warm(FakeSource::default(), &images[0], &want(&[]), &api).await;
     assert!(warmed.unwrap_err().remedy().unwrap().contains("pull a tag of this content once"));
 }

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::Mutex as Gate, time::Instant};
 use url::Url;
 
-use crate::registry::{scope::Access, token::TokenRequest};
+use crate::registry::{scope::Scope, token::TokenRequest};
 
 /// What a registry wants to see.
 #[derive(Debug, Clone)]
-pub(crate) enum Way {
+pub(crate) enum AuthScheme {
     /// Nothing.
     Open,
     /// User and password.
@@ -18,7 +18,7 @@ pub(crate) enum Way {
     Bearer { realm: Url, service: Option<String>, scope: Option<String> },
 }
 
-impl Way {
+impl AuthScheme {
     /// What of it holds for every repository: a scope like `aws` does, one repository's does not.
     fn of_the_host(mut self) -> Self {
         if let Self::Bearer { scope, .. } = &mut self {
@@ -29,18 +29,18 @@ impl Way {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Knowledge {
+pub(crate) struct ChallengeCache {
     /// What the host asked for first.
-    host: Option<Way>,
-    by_access: HashMap<Access, Way>,
-    gates: HashMap<Option<Access>, Arc<Gate<Probe>>>,
+    host: Option<AuthScheme>,
+    by_access: HashMap<Scope, AuthScheme>,
+    gates: HashMap<Option<Scope>, Arc<Gate<FirstRequest>>>,
     /// When a new token was refused, too: the next will be.
     pub(crate) futile: HashMap<TokenRequest, Instant>,
 }
 
 /// Whether the first request may be waited for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Probe {
+pub(crate) enum FirstRequest {
     #[default]
     Worthwhile,
     /// One got no answer: everyone for themselves, not one by one.
@@ -48,33 +48,35 @@ pub(crate) enum Probe {
 }
 
 /// What to do about a request.
-pub(crate) enum Known {
+pub(crate) enum Lookup {
     /// It goes in this way.
-    Way(Way),
+    Way(AuthScheme),
     /// It finds out, or waits here for the one that does.
-    Ask(Arc<Gate<Probe>>),
+    Ask(Arc<Gate<FirstRequest>>),
 }
 
-impl Knowledge {
+impl ChallengeCache {
     /// What is known of such a request.
-    pub(crate) fn known(&mut self, access: &Access) -> Known {
+    pub(crate) fn known(&mut self, access: &Scope) -> Lookup {
         if let Some(way) = self.by_access.get(access) {
-            return Known::Way(way.clone());
+            return Lookup::Way(way.clone());
         }
         let key = match &self.host {
-            Some(way @ (Way::Basic | Way::Bearer { .. })) => return Known::Way(way.clone()),
+            Some(way @ (AuthScheme::Basic | AuthScheme::Bearer { .. })) => {
+                return Lookup::Way(way.clone());
+            }
             // one open repository says nothing about the next
-            Some(Way::Open) => Some(access.clone()),
+            Some(AuthScheme::Open) => Some(access.clone()),
             None => None,
         };
-        Known::Ask(Arc::clone(self.gates.entry(key).or_default()))
+        Lookup::Ask(Arc::clone(self.gates.entry(key).or_default()))
     }
 
     /// Such a request goes in this way.
-    pub(crate) fn learn(&mut self, access: &Access, way: Way) {
+    pub(crate) fn learn(&mut self, access: &Scope, way: AuthScheme) {
         match (&self.host, &way) {
             // the first realm is kept: nvcr.io names one later that turns anonymous clients away
-            (None, _) | (Some(Way::Open), Way::Basic | Way::Bearer { .. }) => {
+            (None, _) | (Some(AuthScheme::Open), AuthScheme::Basic | AuthScheme::Bearer { .. }) => {
                 self.host = Some(way.clone().of_the_host());
             }
             _ => {}
@@ -85,7 +87,7 @@ impl Knowledge {
     /// The token service that the registry named first.
     pub(crate) fn realm(&self) -> Option<Url> {
         match &self.host {
-            Some(Way::Bearer { realm, .. }) => Some(realm.clone()),
+            Some(AuthScheme::Bearer { realm, .. }) => Some(realm.clone()),
             _ => None,
         }
     }

@@ -3,10 +3,10 @@
 use futures::future::join;
 
 use super::*;
-use crate::registry::{scope::Rights, transport::Reach};
+use crate::registry::{scope::Permission, transport::Network};
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
-    let transport = Transport::new(Reach::Direct);
+    let transport = Transport::new(Network::Direct);
     Authenticator::new(
         (&host.parse().unwrap(), &base.parse().unwrap()),
         Credentials::Anonymous,
@@ -25,7 +25,7 @@ async fn credentials_are_not_told_over_plain_http_beyond_this_machine() {
     ] {
         let mut registry = authenticator("r.example.com", base, None);
         let (username, password) = ("u".to_owned(), "p".into());
-        registry.source = Source::Fixed(Identity::Basic { username, password });
+        registry.source = CredentialProvider::Fixed(ClientIdentity::Basic { username, password });
         assert_eq!(registry.identity().await.map(drop).map_err(|e| e.kind()), expected);
     }
 }
@@ -73,17 +73,17 @@ fn credentials_go_only_where_they_belong() {
 
 #[tokio::test]
 async fn neither_password_nor_refresh_token_is_told_to_a_strange_token_service() {
-    let basic = || Identity::Basic { username: "u".into(), password: "p".into() };
-    for make in [basic, || Identity::Token("refresh".into())] {
+    let basic = || ClientIdentity::Basic { username: "u".into(), password: "p".into() };
+    for make in [basic, || ClientIdentity::Token("refresh".into())] {
         let mut registry = authenticator("ghcr.io", "https://ghcr.io/", None);
-        registry.source = Source::Fixed(make());
+        registry.source = CredentialProvider::Fixed(make());
         for (realm, is_told) in [
             ("https://ghcr.io/token", true),
             ("https://elsewhere.example/token", false),
             ("http://ghcr.io/token", false),
         ] {
             let told = registry.identity_at(&realm.parse().unwrap()).await.unwrap();
-            assert_eq!(!matches!(told, Identity::Anonymous), is_told, "{realm}");
+            assert_eq!(!matches!(told, ClientIdentity::Anonymous), is_told, "{realm}");
         }
         assert!(registry.warned.load(Relaxed), "a person is told why");
     }
@@ -92,8 +92,8 @@ async fn neither_password_nor_refresh_token_is_told_to_a_strange_token_service()
 #[tokio::test]
 async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
     let registry = authenticator("r.example.com", "https://r.example.com/", None);
-    let access = Access::new(&"a".parse().unwrap(), Rights::Pull);
-    let other = Access::new(&"b".parse().unwrap(), Rights::Pull);
+    let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
+    let other = Scope::new(&"b".parse().unwrap(), Permission::Pull);
     let first = registry.pass(&access).await.unwrap();
     assert!(registry.pass(&access).now_or_never().is_none(), "it waits");
     assert!(registry.pass(&other).now_or_never().is_none(), "and so does every repository");
@@ -116,7 +116,7 @@ async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
 #[tokio::test]
 async fn without_tls_nobody_waits_for_the_first_answer() {
     let registry = authenticator("r.example.com", "http://r.example.com/", None);
-    let access = Access::new(&"a".parse().unwrap(), Rights::Pull);
+    let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
     for _ in 0..2 {
         let pass = registry.pass(&access).now_or_never().expect("it does not wait").unwrap();
         assert!(pass.header.is_none() && pass.probe.is_none());

@@ -1,13 +1,14 @@
 //! How requests are named, and whose URLs are taken for what.
 
 use super::*;
-use crate::registry::transport::Reach;
+use crate::registry::transport::Network;
 
 #[test]
 fn an_error_names_the_request_without_what_is_secret_in_it() {
-    let transport = Transport::new(Reach::Sandbox("127.0.0.1:1".parse().unwrap()));
+    let transport = Transport::new(Network::Sandbox("127.0.0.1:1".parse().unwrap()));
     let host = "docker.io".parse().unwrap();
-    let hub = Registry::new(host, Settings::default(), &transport, Arc::default()).unwrap();
+    let hub =
+        Registry::new(host, ConnectionSettings::default(), &transport, Arc::default()).unwrap();
     for (url, expected) in [
         ("https://registry-1.docker.io/v2/a/manifests/1", "GET docker.io/v2/a/manifests/1"),
         ("https://cdn.example.com/x?sig=secret", "GET cdn.example.com/x"),
@@ -30,8 +31,8 @@ fn an_error_names_the_request_without_what_is_secret_in_it() {
 
 #[test]
 fn only_the_registrys_own_urls_are_taken_for_https() {
-    let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Reach::Direct));
-    let own = Registry::new(host, Settings::default(), &direct, Arc::default()).unwrap();
+    let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Network::Direct));
+    let own = Registry::new(host, ConnectionSettings::default(), &direct, Arc::default()).unwrap();
     for (url, expected) in [
         ("http://r.example.com/x?y=1", "https://r.example.com/x?y=1"),
         ("https://r.example.com/x", "https://r.example.com/x"),

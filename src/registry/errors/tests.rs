@@ -2,22 +2,22 @@
 
 use super::*;
 
-fn refusal(status: u16, code: &str, message: &str) -> Refusal {
+fn refusal(status: u16, code: &str, message: &str) -> RefusalDetails {
     let body = match code {
         "" => String::new(),
         code => serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string(),
     };
-    Refusal::new(
+    RefusalDetails::new(
         StatusCode::from_u16(status).unwrap(),
         &HeaderMap::new(),
         body.as_bytes(),
-        &Sent::default(),
+        &RequestSecrets::default(),
     )
 }
 
 #[test]
 fn codes_decide_and_statuses_where_there_is_no_code() {
-    use Doing::{Commit, Read, Refer, Upload};
+    use Operation::{Commit, Read, Refer, Upload};
     for (status, code, message, expected) in [
         (404, "MANIFEST_UNKNOWN", "", [Kind::NotFound, Kind::NotFound, Kind::ContentMissing]),
         (404, "BLOB_UNKNOWN", "", [Kind::NotFound, Kind::NotFound, Kind::ContentMissing]),
@@ -101,22 +101,22 @@ fn codes_decide_and_statuses_where_there_is_no_code() {
 fn a_spent_pull_limit_is_told_by_its_header_too() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit-remaining", "0;w=21600".parse().unwrap());
-    let refusal = Refusal::new(
+    let refusal = RefusalDetails::new(
         StatusCode::TOO_MANY_REQUESTS,
         &headers,
         b"Too Many Requests",
-        &Sent::default(),
+        &RequestSecrets::default(),
     );
-    assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
+    assert_eq!(refusal.kind(Operation::Read), Kind::PullLimit);
 
     let detail = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull request limit exceeded","detail":"You have reached your pull rate limit."}]}"#;
-    let refusal = Refusal::new(
+    let refusal = RefusalDetails::new(
         StatusCode::TOO_MANY_REQUESTS,
         &HeaderMap::new(),
         detail.as_bytes(),
-        &Sent::default(),
+        &RequestSecrets::default(),
     );
-    assert_eq!(refusal.kind(Doing::Read), Kind::PullLimit);
+    assert_eq!(refusal.kind(Operation::Read), Kind::PullLimit);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_expired_token_is_told_from_a_missing_right() {
 #[test]
 fn what_a_registry_writes_is_shown_in_one_harmless_line() {
     let error = refusal(404, "MANIFEST_UNKNOWN", "no \u{1b}[31msuch\r\n  \u{202e}thing\u{7}")
-        .error("GET x/v2/y", Doing::Read);
+        .error("GET x/v2/y", Operation::Read);
     assert_eq!(error.to_string(), "GET x/v2/y: 404 MANIFEST_UNKNOWN: no [31msuch thing");
     for (body, expected) in [
         ("Not Authorized\n", "GET x: 401 Unauthorized: Not Authorized"),
@@ -149,19 +149,19 @@ fn what_a_registry_writes_is_shown_in_one_harmless_line() {
         (r#"{"errors":[{"code":"X_Y","message":"z"}]}"#, "GET x: 401 X_Y: z"),
         ("\u{fffd}", "GET x: 401 Unauthorized: \u{fffd}"),
     ] {
-        let refusal = Refusal::new(
+        let refusal = RefusalDetails::new(
             StatusCode::UNAUTHORIZED,
             &HeaderMap::new(),
             body.as_bytes(),
-            &Sent::default(),
+            &RequestSecrets::default(),
         );
-        assert_eq!(refusal.error("GET x", Doing::Read).to_string(), expected);
+        assert_eq!(refusal.error("GET x", Operation::Read).to_string(), expected);
     }
-    let long = Refusal::new(
+    let long = RefusalDetails::new(
         StatusCode::OK,
         &HeaderMap::new(),
         &vec![b'a'; BODY_LIMIT as usize],
-        &Sent::default(),
+        &RequestSecrets::default(),
     );
     assert!(long.message.len() <= MESSAGE_LIMIT);
 }

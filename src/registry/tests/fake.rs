@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 
 use crate::{
-    registry::{Credentials, Reach, Registry, Settings, Transport},
-    remote::Meter,
+    registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
+    remote::HostContext,
 };
 
 /// One request as it came.
@@ -47,7 +47,7 @@ pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     server: tokio::task::JoinHandle<()>,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) meter: Arc<HostContext>,
 }
 
 impl Drop for Fake {
@@ -82,15 +82,15 @@ impl Fake {
     }
 
     /// A client of this host, which the fake plays.
-    pub(crate) fn registry(&self, host: &str, settings: Settings) -> Arc<Registry> {
-        let transport = Transport::new(Reach::Sandbox(self.address));
+    pub(crate) fn registry(&self, host: &str, settings: ConnectionSettings) -> Arc<Registry> {
+        let transport = Transport::new(Network::Sandbox(self.address));
         let meter = Arc::clone(&self.meter);
         Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
     }
 
     pub(crate) fn anonymous(&self, host: &str) -> Arc<Registry> {
         let credentials = Credentials::Anonymous;
-        self.registry(host, Settings { credentials, ..Settings::default() })
+        self.registry(host, ConnectionSettings { credentials, ..ConnectionSettings::default() })
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

@@ -13,8 +13,8 @@ use futures::{StreamExt, TryStreamExt};
 use super::fake::{Fake, error, reply, with};
 use crate::{
     model::{Digest, Kind, Listed, Repository, Result, Tag, TagQuery},
-    registry::{Reach, Registry, Settings, Transport},
-    remote::{Meter, Outage, Patience, Source, Stall, retry::Retry},
+    registry::{ConnectionSettings, Network, Registry, Transport},
+    remote::{HostContext, OutagePolicy, RetryPolicy, Source, StallTimeouts, retry::Retry},
     sandbox::{Options, Sandbox},
 };
 
@@ -205,9 +205,10 @@ async fn a_listing_tells_what_the_registry_itself_says_and_is_not_asked_again_fo
         [("docker.io", "library/python"), ("quay.io", "prometheus/prometheus"), ("gcr.io", "a/b")]
     {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let transport = Transport::new(Reach::Sandbox(sandbox.address()));
-        let (host, meter) = (host.parse().unwrap(), std::sync::Arc::new(Meter::default()));
-        let registry = Registry::new(host, Settings::default(), &transport, meter).unwrap();
+        let transport = Transport::new(Network::Sandbox(sandbox.address()));
+        let (host, meter) = (host.parse().unwrap(), std::sync::Arc::new(HostContext::default()));
+        let registry =
+            Registry::new(host, ConnectionSettings::default(), &transport, meter).unwrap();
         let repository: Repository = repository.parse().unwrap();
         let listed = listed(&registry, &repository, TIMES).await.unwrap();
         assert!(listed.len() >= 12, "{listed:?}");
@@ -239,9 +240,9 @@ async fn a_list_that_takes_too_long_is_given_up_however_steadily_it_comes() {
         with(reply(200, r#"{"tags":["1"]}"#), "link", &link)
     })
     .await;
-    let stall = Stall { listing: Duration::from_millis(300), ..Stall::default() };
-    let patience = Patience::new(Retry::default(), stall, Outage::default());
-    fake.meter = Arc::new(Meter { patience, ..Meter::default() });
+    let stall = StallTimeouts { listing: Duration::from_millis(300), ..StallTimeouts::default() };
+    let policy = RetryPolicy::new(Retry::default(), stall, OutagePolicy::default());
+    fake.meter = Arc::new(HostContext { policy, ..HostContext::default() });
     let registry = fake.anonymous("quay.io");
     let error = listed(&registry, &"a/b".parse().unwrap(), TagQuery::Names).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Stalled);

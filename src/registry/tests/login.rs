@@ -10,20 +10,20 @@ use secrecy::SecretString;
 
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Kind, Pointer, Result},
-    registry::{Credentials, Freshness, Login, Settings},
+    model::{Kind, Result, TagOrDigest},
+    registry::{ConnectionSettings, Credentials, Freshness, Login},
     remote::Source,
 };
 
 const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;
 
-fn basic() -> Settings {
+fn basic() -> ConnectionSettings {
     let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
-    Settings { credentials, ..Settings::default() }
+    ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 
-fn tag(name: &str) -> Pointer {
-    Pointer::Tag(name.parse().unwrap())
+fn tag(name: &str) -> TagOrDigest {
+    TagOrDigest::Tag(name.parse().unwrap())
 }
 
 fn hub(asked: &Asked) -> axum::http::Response<axum::body::Body> {
@@ -124,7 +124,8 @@ async fn an_unknown_token_service_is_asked_without_credentials() {
     assert_eq!(fake.asked().len(), 4);
 
     let fake = Fake::new(script).await;
-    let named = Settings { auth_host: Some("elsewhere.example".parse().unwrap()), ..basic() };
+    let named =
+        ConnectionSettings { auth_host: Some("elsewhere.example".parse().unwrap()), ..basic() };
     let registry = fake.registry("public.ecr.aws", named);
     registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
     assert_eq!(fake.asked()[1].authorization.as_deref(), Some("Basic dTpw"));
@@ -201,13 +202,19 @@ async fn a_login_is_sent_verbatim_and_renewed_once_when_it_is_over() {
     })
     .await;
     let credentials = Credentials::Login(Arc::new(Handed(AtomicU32::new(0))));
-    let registry = fake.registry("r.example.com", Settings { credentials, ..Settings::default() });
+    let registry = fake.registry(
+        "r.example.com",
+        ConnectionSettings { credentials, ..ConnectionSettings::default() },
+    );
     registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap();
     assert_eq!(fake.asked().len(), 2);
 
     let never = Fake::new(move |_| reply(403, expired)).await;
     let credentials = Credentials::Login(Arc::new(Handed(AtomicU32::new(0))));
-    let registry = never.registry("r.example.com", Settings { credentials, ..Settings::default() });
+    let registry = never.registry(
+        "r.example.com",
+        ConnectionSettings { credentials, ..ConnectionSettings::default() },
+    );
     let denied = registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
     assert_eq!((denied.kind(), never.asked().len()), (Kind::Denied, 2));
 }

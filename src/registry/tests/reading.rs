@@ -16,13 +16,15 @@ use tokio::net::TcpListener;
 
 use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Descriptor, Digest, Kind, Pointer, Tag, content::MANIFEST_LIMIT},
-    registry::{Credentials, Reach, Registry, Scheme, Settings, Transport},
-    remote::{Meter, Outage, Patience, Source, Stall, body::verified, retry::Retry},
+    model::{Descriptor, Digest, Kind, Tag, TagOrDigest, content::MANIFEST_LIMIT},
+    registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
+    remote::{
+        HostContext, OutagePolicy, RetryPolicy, Source, StallTimeouts, body::verified, retry::Retry,
+    },
 };
 
-fn tag(name: &str) -> Pointer {
-    Pointer::Tag(name.parse().unwrap())
+fn tag(name: &str) -> TagOrDigest {
+    TagOrDigest::Tag(name.parse().unwrap())
 }
 
 fn blob(content: &[u8]) -> Descriptor {
@@ -46,8 +48,8 @@ async fn a_manifest_is_taken_only_as_what_was_asked_for() {
         (tag("1"), MANIFEST, digest.as_str(), Ok(())),
         (tag("1"), MANIFEST, "sha512:ab", Ok(())),
         (tag("1"), MANIFEST, other.as_str(), Err(Kind::Corrupt)),
-        (Pointer::Digest(digest.clone()), MANIFEST, other.as_str(), Ok(())),
-        (Pointer::Digest(Digest::of(b"x")), MANIFEST, digest.as_str(), Err(Kind::Corrupt)),
+        (TagOrDigest::Digest(digest.clone()), MANIFEST, other.as_str(), Ok(())),
+        (TagOrDigest::Digest(Digest::of(b"x")), MANIFEST, digest.as_str(), Err(Kind::Corrupt)),
         (tag("1"), large.as_str(), digest.as_str(), Err(Kind::TooLarge)),
         (tag("1"), html, digest.as_str(), Err(Kind::Corrupt)),
     ] {
@@ -159,7 +161,7 @@ async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
 #[tokio::test]
 async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
     let fake = Fake::new(|_| reply(200, "0123456789")).await;
-    let one = Settings { max_connections: 1, ..Settings::default() };
+    let one = ConnectionSettings { max_connections: 1, ..ConnectionSettings::default() };
     let registry = fake.registry("ghcr.io", one);
     let repository = "a/b".parse().unwrap();
     for _ in 0..3 {
@@ -180,10 +182,11 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
         false => reply(200, MANIFEST),
     })
     .await;
-    let mirrors = vec![("mirror.gcr.io".parse().unwrap(), Settings::default())];
-    let registry = fake.registry("docker.io", Settings { mirrors, ..Settings::default() });
+    let mirrors = vec![("mirror.gcr.io".parse().unwrap(), ConnectionSettings::default())];
+    let registry =
+        fake.registry("docker.io", ConnectionSettings { mirrors, ..ConnectionSettings::default() });
     let repository = "library/nginx".parse().unwrap();
-    registry.manifest(&repository, &Pointer::Digest(digest.clone())).await.unwrap();
+    registry.manifest(&repository, &TagOrDigest::Digest(digest.clone())).await.unwrap();
     registry.manifest(&repository, &tag("1")).await.unwrap();
     let content = blob(b"0123456789");
     drop(registry.blob(&repository, &content, 0).await.unwrap());
@@ -206,8 +209,9 @@ async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself
             false => reply(200, own),
         })
         .await;
-        let mirrors = vec![("mirror.example.com".parse().unwrap(), Settings::default())];
-        let registry = fake.registry("quay.io", Settings { mirrors, ..Settings::default() });
+        let mirrors = vec![("mirror.example.com".parse().unwrap(), ConnectionSettings::default())];
+        let registry = fake
+            .registry("quay.io", ConnectionSettings { mirrors, ..ConnectionSettings::default() });
         let read = || {
             let (registry, blob) = (Arc::clone(&registry), blob(b"0123456789"));
             verified(registry, "a/b".parse().unwrap(), blob, fake.meter.clone()).read()
@@ -305,14 +309,14 @@ async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_s
         with(reply(200, Body::from_stream(chunks)), "content-length", "2000")
     })
     .await;
-    let stall = Stall { read: Duration::from_millis(400), ..Stall::default() };
+    let stall = StallTimeouts { read: Duration::from_millis(400), ..StallTimeouts::default() };
     let retry = Retry { attempts: 2, first: Duration::from_millis(1), ..Retry::default() };
-    let patience = Patience::new(retry, stall, Outage::default());
-    let meter = Arc::new(Meter { patience, ..Meter::default() });
-    let transport = Transport::new(Reach::Sandbox(fake.address));
+    let policy = RetryPolicy::new(retry, stall, OutagePolicy::default());
+    let meter = Arc::new(HostContext { policy, ..HostContext::default() });
+    let transport = Transport::new(Network::Sandbox(fake.address));
     let host = "ghcr.io".parse().unwrap();
     let registry =
-        Registry::new(host, Settings::default(), &transport, Arc::clone(&meter)).unwrap();
+        Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&meter)).unwrap();
     let content: Vec<u8> = (0..10).flat_map(|byte| vec![byte; 200]).collect();
     let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), meter);
     assert_eq!(body.read().await.unwrap(), content);
@@ -330,19 +334,19 @@ async fn a_registry_that_is_not_well_is_asked_again() {
     .await;
     let registry = fake.anonymous("ghcr.io");
     registry.manifest(&"a/b".parse().unwrap(), &tag("1")).await.unwrap();
-    let Meter { requests, retries, throttled, .. } = &*fake.meter;
+    let HostContext { requests, retries, throttled, .. } = &*fake.meter;
     assert_eq!((requests.value(), retries.value(), throttled.value()), (3, 2, 1));
 }
 
 #[tokio::test]
 async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart() {
     let fake = Fake::new(|_| reply(200, "")).await;
-    let transport = Transport::new(Reach::Direct);
+    let transport = Transport::new(Network::Direct);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (address, expected) in [(fake.address, Kind::Configuration), (gone, Kind::Unavailable)] {
         let scheme = Scheme::Https;
         let credentials = Credentials::Anonymous;
-        let settings = Settings { scheme, credentials, ..Settings::default() };
+        let settings = ConnectionSettings { scheme, credentials, ..ConnectionSettings::default() };
         let host = address.to_string().parse().unwrap();
         let registry = Registry::new(host, settings, &transport, fake.meter.clone()).unwrap();
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(b"x"), 0).await;

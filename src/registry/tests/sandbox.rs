@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::{listing::names, push};
 use crate::{
-    model::{Descriptor, Digest, Kind, Manifest, Pointer, Repository, Tag},
-    registry::{Reach, Registry, Settings, Transport},
-    remote::{Body, Destination, Meter, Mount, Source, body::verified},
+    model::{Descriptor, Digest, Kind, Manifest, Repository, Tag, TagOrDigest},
+    registry::{ConnectionSettings, Network, Registry, Transport},
+    remote::{Body, Destination, HostContext, Mount, Source, body::verified},
     sandbox::{Mode, Options, Sandbox},
 };
 
-struct World {
+struct RegistryFixture {
     sandbox: Sandbox,
-    meter: Arc<Meter>,
+    meter: Arc<HostContext>,
 }
 
-impl World {
+impl RegistryFixture {
     async fn new(mode: Mode, faults: &[&str]) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let sandbox = Sandbox::start(Options { mode, faults, ..Options::default() }).await;
@@ -23,8 +23,8 @@ impl World {
     }
 
     fn registry(&self, host: &str) -> Arc<Registry> {
-        let transport = Transport::new(Reach::Sandbox(self.sandbox.address()));
-        let (settings, meter) = (Settings::default(), Arc::clone(&self.meter));
+        let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
+        let (settings, meter) = (ConnectionSettings::default(), Arc::clone(&self.meter));
         Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
     }
 
@@ -39,10 +39,10 @@ impl World {
 
 /// The first image of the repository's tag, with its blobs.
 async fn blobs(registry: &Registry, repository: &Repository, tag: &Tag) -> Vec<Descriptor> {
-    let mut at = Pointer::Tag(tag.clone());
+    let mut at = TagOrDigest::Tag(tag.clone());
     loop {
         match registry.manifest(repository, &at).await.unwrap().read().unwrap() {
-            Manifest::Index(index) => at = Pointer::Digest(index.manifests[0].digest.clone()),
+            Manifest::Index(index) => at = TagOrDigest::Digest(index.manifests[0].digest.clone()),
             Manifest::Image(image) => return image.blobs().into_iter().cloned().collect(),
         }
     }
@@ -65,13 +65,13 @@ async fn every_registry_is_read_in_its_own_manner() {
         ("x.azurecr.io", "a/b", "1"),
         ("unknown.example.com", "a/b", "1"),
     ] {
-        let world = World::new(Mode::Cloud, &[]).await;
+        let world = RegistryFixture::new(Mode::Cloud, &[]).await;
         let registry = world.registry(host);
         let (repository, tag) = (repository.parse().unwrap(), tag.parse::<Tag>().unwrap());
         let digest = registry.resolve(&repository, &tag).await;
         let digest = digest.unwrap_or_else(|e| panic!("{host}: {e:?}\n{:#?}", world.lines()));
         let manifest =
-            registry.manifest(&repository, &Pointer::Digest(digest.clone())).await.unwrap();
+            registry.manifest(&repository, &TagOrDigest::Digest(digest.clone())).await.unwrap();
         assert_eq!(*manifest.digest(), digest);
         let blob = blobs(&registry, &repository, &tag).await.pop().unwrap();
         let size = blob.size;
@@ -105,7 +105,7 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
         ("long@upstream", Err(Kind::Corrupt)),
         ("html@upstream:GET/manifests/", Err(Kind::Corrupt)),
     ] {
-        let world = World::new(Mode::Cloud, &[]).await;
+        let world = RegistryFixture::new(Mode::Cloud, &[]).await;
         let registry = world.registry("docker.io");
         let repository: Repository = "library/alpine".parse().unwrap();
         let tag: Tag = "3.20".parse().unwrap();
@@ -113,7 +113,7 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
         world.sandbox.faults().add(fault.parse().unwrap());
         let result = async {
             let digest = registry.resolve(&repository, &tag).await?;
-            registry.manifest(&repository, &Pointer::Digest(digest)).await?;
+            registry.manifest(&repository, &TagOrDigest::Digest(digest)).await?;
             let meter = Arc::clone(&world.meter);
             let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
             body.read().await.map(drop)
@@ -131,7 +131,7 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
 #[tokio::test]
 async fn an_ordinary_registry_takes_a_whole_image() {
     for faults in [&[][..], &["relative-location@ecr"], &["status=500@ecr:POST*1"]] {
-        let world = World::new(Mode::Plain, faults).await;
+        let world = RegistryFixture::new(Mode::Plain, faults).await;
         let registry = world.registry("registry.example.com");
         let repository: Repository = "a/b".parse().unwrap();
         let tag: Tag = "1".parse().unwrap();

@@ -8,22 +8,24 @@ use futures::TryStreamExt;
 
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Descriptor, Digest, Kind, Manifest, Pointer, RawManifest, Repository, Tag, TagQuery},
-    registry::{Certificate, Credentials, Reach, Registry, Settings, Transport},
+    model::{
+        Descriptor, Digest, Kind, Manifest, RawManifest, Repository, Tag, TagOrDigest, TagQuery,
+    },
+    registry::{Certificate, ConnectionSettings, Credentials, Network, Registry, Transport},
     remote::{Destination, Source, body::verified},
 };
 
-fn settings(username: &str) -> Settings {
+fn settings(username: &str) -> ConnectionSettings {
     let credentials = Credentials::Basic { username: username.into(), password: "hunter2".into() };
-    Settings { credentials, ..Settings::default() }
+    ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 
 fn repository() -> Repository {
     "a/b".parse().unwrap()
 }
 
-fn tag() -> Pointer {
-    Pointer::Tag("1".parse().unwrap())
+fn tag() -> TagOrDigest {
+    TagOrDigest::Tag("1".parse().unwrap())
 }
 
 /// Hosts that were sent an `Authorization`, each once.
@@ -43,14 +45,16 @@ async fn a_mirror_has_credentials_and_ca_of_its_own_or_none() {
         Some(_) => reply(200, MANIFEST),
     })
     .await;
-    let none = Settings { credentials: Credentials::Anonymous, ..Settings::default() };
+    let none =
+        ConnectionSettings { credentials: Credentials::Anonymous, ..ConnectionSettings::default() };
     let digest = Digest::of(MANIFEST.as_bytes());
     let basic = |pair: &str| Some(format!("Basic {pair}"));
     for (mirror, theirs) in [(none, None), (settings("m"), basic("bTpodW50ZXIy"))] {
         let before = fake.asked().len();
         let mirrors = vec![("mirror.example.com".parse().unwrap(), mirror)];
-        let registry = fake.registry("r.example.com", Settings { mirrors, ..settings("r") });
-        registry.manifest(&repository(), &Pointer::Digest(digest.clone())).await.unwrap();
+        let registry =
+            fake.registry("r.example.com", ConnectionSettings { mirrors, ..settings("r") });
+        registry.manifest(&repository(), &TagOrDigest::Digest(digest.clone())).await.unwrap();
         for Asked { line, authorization, .. } in fake.asked().drain(before..) {
             let ours = basic("cjpodW50ZXIy");
             let own = if line.contains(" mirror.example.com/") { &theirs } else { &ours };
@@ -61,9 +65,9 @@ async fn a_mirror_has_credentials_and_ca_of_its_own_or_none() {
 
     let ca = include_bytes!("../../config/tests/ca.pem");
     let certificate = Some(Certificate::from_pem(ca).unwrap());
-    let mirrors = vec![("mirror.example.com".parse().unwrap(), Settings::default())];
-    let settings = Settings { certificate, mirrors, ..Settings::default() };
-    let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Reach::Direct));
+    let mirrors = vec![("mirror.example.com".parse().unwrap(), ConnectionSettings::default())];
+    let settings = ConnectionSettings { certificate, mirrors, ..ConnectionSettings::default() };
+    let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Network::Direct));
     let registry = Registry::new(host, settings, &direct, fake.meter.clone()).unwrap();
     assert!(registry.transport.has_own_ca());
     assert!(!registry.mirrors[0].registry.transport.has_own_ca());
@@ -249,7 +253,10 @@ async fn what_a_registry_repeats_is_in_no_error_whatever_it_is_repeated_in() {
                     _ => repeating(way, &said, asked),
                 })
                 .await;
-                let settings = Settings { credentials: credentials.clone(), ..Settings::default() };
+                let settings = ConnectionSettings {
+                    credentials: credentials.clone(),
+                    ..ConnectionSettings::default()
+                };
                 let registry = fake.registry("r.example.com", settings);
                 let (repository, tags) = (repository(), TagQuery::Names);
                 let failed = match way {
@@ -290,7 +297,7 @@ async fn nothing_that_knows_a_secret_shows_it() {
     .await;
     let registry = fake.registry("r.example.com", settings("r"));
     let manifest = registry.manifest(&repository(), &tag()).await.unwrap();
-    let moved = Pointer::Tag("moved".parse::<Tag>().unwrap());
+    let moved = TagOrDigest::Tag("moved".parse::<Tag>().unwrap());
     let refused = registry.manifest(&repository(), &moved).await.unwrap_err();
     let config = match manifest.read().unwrap() {
         Manifest::Image(image) => image.config,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest},
-    registry::{Credentials, Settings},
+    registry::{ConnectionSettings, Credentials},
     remote::{Body, Destination, Mount, body::corrupt},
 };
 
@@ -52,8 +52,10 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
         })
         .await;
         let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
-        let registry =
-            fake.registry("r.example.com", Settings { credentials, ..Settings::default() });
+        let registry = fake.registry(
+            "r.example.com",
+            ConnectionSettings { credentials, ..ConnectionSettings::default() },
+        );
         push(&*registry, &"a".parse().unwrap(), &blob(), body()).await.unwrap();
         let asked = fake.asked();
         let last = &asked[2];

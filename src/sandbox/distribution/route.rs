@@ -1,6 +1,6 @@
 //! What a path under `/v2/` asks for.
 
-use crate::model::{Digest, Pointer, Repository};
+use crate::model::{Digest, Repository, TagOrDigest};
 
 /// A path that is well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// `manifests/<tag or digest>`.
-    Manifest(Pointer),
+    Manifest(TagOrDigest),
     /// `blobs/<digest>`.
     Blob(Digest),
     /// `blobs/uploads/`.
@@ -71,11 +71,11 @@ impl Route {
     }
 }
 
-fn read_pointer(text: &str) -> Result<Pointer, Misrouted> {
+fn read_pointer(text: &str) -> Result<TagOrDigest, Misrouted> {
     if text.contains(':') {
-        return read_digest(text).map(Pointer::Digest);
+        return read_digest(text).map(TagOrDigest::Digest);
     }
-    text.parse().map(Pointer::Tag).map_err(|_| Misrouted::Tag)
+    text.parse().map(TagOrDigest::Tag).map_err(|_| Misrouted::Tag)
 }
 
 fn read_digest(text: &str) -> Result<Digest, Misrouted> {
@@ -111,10 +111,10 @@ mod tests {
             ("/v2/a/blobs/uploads/", within("a", Place::Uploads)),
             ("/v2/a/blobs/uploads/x", within("a", Place::Upload("x".to_owned()))),
             ("/v2/manifests/manifests/1", {
-                within("manifests", Place::Manifest(Pointer::Tag("1".parse().unwrap())))
+                within("manifests", Place::Manifest(TagOrDigest::Tag("1".parse().unwrap())))
             }),
             (&format!("/v2/a/manifests/{d}"), {
-                within("a", Place::Manifest(Pointer::Digest(d.clone())))
+                within("a", Place::Manifest(TagOrDigest::Digest(d.clone())))
             }),
             (&format!("/v2/a/blobs/{d}"), within("a", Place::Blob(d.clone()))),
             (&format!("/v2/a/blobs/{}", d.as_str().replace(':', "%3A")), {

@@ -19,7 +19,7 @@ use super::{
     catalogue::{self, Planned},
     synthesis::{self, Blob, Layers, Manifest},
 };
-use crate::model::{Digest, Pointer};
+use crate::model::{Digest, TagOrDigest};
 
 /// Everything that all upstream registries hold.
 #[derive(Debug, Default)]
@@ -80,12 +80,12 @@ impl Content {
     }
 
     /// The manifest a tag points to or a digest names.
-    pub fn manifest(&self, host: &str, name: &str, at: &Pointer) -> Option<Manifest> {
+    pub fn manifest(&self, host: &str, name: &str, at: &TagOrDigest) -> Option<Manifest> {
         let repository = self.repository(host, name);
         let mut repository = lock(&repository);
         let digest = match at {
-            Pointer::Digest(digest) => digest.clone(),
-            Pointer::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
+            TagOrDigest::Digest(digest) => digest.clone(),
+            TagOrDigest::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
         };
         repository.manifest(&digest, &self.layers)
     }

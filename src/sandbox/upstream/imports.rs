@@ -14,7 +14,7 @@ use super::{
     synthesis::Manifest,
 };
 use crate::{
-    model::{Digest, Pointer},
+    model::{Digest, TagOrDigest},
     sandbox::fault::{Name, Side, Target, apply},
 };
 
@@ -50,7 +50,11 @@ impl Upstream {
     }
 
     /// The manifest that a tag points to or a digest names; for threads that may block.
-    pub(in crate::sandbox) fn show(&self, shelf: &Shelf, at: &Pointer) -> Result<Manifest, Closed> {
+    pub(in crate::sandbox) fn show(
+        &self,
+        shelf: &Shelf,
+        at: &TagOrDigest,
+    ) -> Result<Manifest, Closed> {
         let Shelf { host, repository, token } = shelf;
         let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;

@@ -20,7 +20,7 @@ use super::{
     synthesis::{Manifest, media},
 };
 use crate::{
-    model::{Digest, Pointer},
+    model::{Digest, TagOrDigest},
     sandbox::distribution::{json as answer_json, query},
 };
 
@@ -147,7 +147,7 @@ fn images(content: &Content, registry: &str, repository: &str, root: &Manifest) 
     let mut images: Vec<Image> = children
         .filter_map(|child| {
             let digest: Digest = child["digest"].as_str()?.parse().ok()?;
-            let at = Pointer::Digest(digest.clone());
+            let at = TagOrDigest::Digest(digest.clone());
             let manifest = content.manifest(registry, repository, &at)?;
             let parsed: Value = serde_json::from_slice(&manifest.bytes).ok()?;
             Some(Image { digest, platform: child["platform"].clone(), size: transferred(&parsed) })

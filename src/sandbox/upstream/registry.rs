@@ -22,7 +22,7 @@ use super::{
     token::{self, Access, Wanted},
 };
 use crate::{
-    model::{Digest, Pointer},
+    model::{Digest, TagOrDigest},
     sandbox::{
         distribution::{self, Place, Refusal, Route, no_body, query},
         fault::{Name, Side},
@@ -153,7 +153,12 @@ impl Upstream {
         })
     }
 
-    async fn manifest(&self, visit: &Visit<'_>, at: &Pointer, account: Option<&str>) -> Response {
+    async fn manifest(
+        &self,
+        visit: &Visit<'_>,
+        at: &TagOrDigest,
+        account: Option<&str>,
+    ) -> Response {
         if let Some((host, prefix)) = visit.manners.manifests_at {
             let path = format!("{prefix}/{}/manifests/{}", visit.repository, at.as_str());
             return redirect(visit.address.elsewhere(host, &path));
@@ -186,26 +191,26 @@ impl Upstream {
         response
     }
 
-    async fn find_manifest(&self, visit: &Visit<'_>, at: &Pointer) -> Option<Manifest> {
-        let find = async |at: Pointer| {
+    async fn find_manifest(&self, visit: &Visit<'_>, at: &TagOrDigest) -> Option<Manifest> {
+        let find = async |at: TagOrDigest| {
             let (registry, repository) = visit.owned();
             self.content.ask(move |content| content.manifest(&registry, &repository, &at)).await
         };
         let manifest = find(at.clone()).await?;
-        if let Pointer::Tag(tag) = at
+        if let TagOrDigest::Tag(tag) = at
             && self.faults.active(Name::MoveTag, Side::Upstream).is_some()
         {
             self.content.rebuild_tag(visit.registry, visit.repository, tag.as_str());
         }
         let is_list = [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type);
-        if matches!(at, Pointer::Tag(_))
+        if matches!(at, TagOrDigest::Tag(_))
             && is_list
             && !accepts(visit.request, &manifest.media_type)
             && self.faults.active(Name::Translate, Side::Upstream).is_some()
         {
             let index: Value = serde_json::from_slice(&manifest.bytes).ok()?;
             let child: Digest = index["manifests"][0]["digest"].as_str()?.parse().ok()?;
-            return find(Pointer::Digest(child)).await;
+            return find(TagOrDigest::Digest(child)).await;
         }
         Some(manifest)
     }
@@ -328,7 +333,7 @@ fn redirect(to: String) -> Response {
     no_body(StatusCode::TEMPORARY_REDIRECT, [("location", to)])
 }
 
-fn manifest_unknown(at: &Pointer) -> Response {
+fn manifest_unknown(at: &TagOrDigest) -> Response {
     Refusal::unknown("MANIFEST_UNKNOWN", format!("manifest unknown: {}", at.as_str()))
         .into_response()
 }

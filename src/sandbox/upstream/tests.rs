@@ -10,7 +10,7 @@ use axum::{
 use serde_json::Value;
 
 use super::*;
-use crate::{model::Pointer, sandbox::Listener};
+use crate::{model::TagOrDigest, sandbox::Listener};
 
 mod clients;
 mod content;

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, fmt::Debug, panic::catch_unwind, path::Path};
 
 use ecr_mirror::{
     config::Config,
-    ecr::{Identity, Session, secrets::UserPassword},
+    ecr::{AwsSession, Identity, secrets::UserPassword},
     model::{
         DestinationId, pull_through,
-        setting_change::{Action, Change, Subject},
+        setting_change::{Action, SettingChange, Subject},
     },
-    pull_through::state::{Actual, Content, Login, Planned, Secret, Step},
-    registry::{self, Reach, Registry, Settings, Transport},
-    remote::{self, Meter},
+    pull_through::state::{CacheStep, Content, Observed, Planned, Secret, SecretLogin},
+    registry::{self, ConnectionSettings, Network, Registry, Transport},
+    remote::{self, HostContext},
 };
 
 use super::search::{Canary, assert_unseen};
@@ -48,12 +48,12 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let [password, token, state] = canaries.each_ref().map(|canary| canary.value.as_str());
     let config = config(password, token);
     let cache = config.caches[0].clone();
-    assert!(matches!(cache.credentials, pull_through::Credentials::Written { .. }));
+    assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
     let user = || UserPassword { username: "me".to_owned(), password: password.into() };
-    let login = || Login { username: "me".to_owned(), access_token: token.into() };
+    let login = || SecretLogin { username: "me".to_owned(), access_token: token.into() };
     let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
-    let step = |make: fn(String, Login) -> Step| make("it".to_owned(), login());
-    let change = Change {
+    let step = |make: fn(String, SecretLogin) -> CacheStep| make("it".to_owned(), login());
+    let change = SettingChange {
         destination: "r.example".to_owned(),
         action: Action::Create,
         kind: Subject::Secret,
@@ -61,18 +61,18 @@ async fn nothing_that_holds_a_secret_prints_it() {
         fields: Vec::new(),
         hint: None,
     };
-    let create = |name, login| Step::CreateSecret { name, login };
+    let create = |name, login| CacheStep::CreateSecret { name, login };
     let basic =
         || registry::Credentials::Basic { username: "me".to_owned(), password: password.into() };
-    let settings = Settings { credentials: basic(), ..Settings::default() };
-    let reach = Reach::Sandbox(([127, 0, 0, 1], 1).into());
+    let settings = ConnectionSettings { credentials: basic(), ..ConnectionSettings::default() };
+    let reach = Network::Sandbox(([127, 0, 0, 1], 1).into());
     let host = "docker.io".parse().unwrap();
     let registry =
         Registry::new(host, settings.clone(), &Transport::new(reach), Default::default()).unwrap();
     let location = format!("https://r.example/v2/a/blobs/uploads/{state}?_state={state}");
-    let aws = Session::open(Identity::default(), reach, Meter::default().into()).await;
+    let aws = AwsSession::open(Identity::default(), reach, HostContext::default().into()).await;
     let actual =
-        Actual { secrets: BTreeMap::from([("it".to_owned(), secret())]), ..Actual::default() };
+        Observed { secrets: BTreeMap::from([("it".to_owned(), secret())]), ..Observed::default() };
     let kubernetes =
         ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
             .unwrap();
@@ -86,13 +86,13 @@ async fn nothing_that_holds_a_secret_prints_it() {
         ("Content", &secret().content),
         ("Actual", &actual),
         ("CreateSecret", &step(create)),
-        ("RestoreSecret", &step(|name, login| Step::RestoreSecret { name, login })),
-        ("WriteSecret", &step(|name, login| Step::WriteSecret { name, login })),
+        ("RestoreSecret", &step(|name, login| CacheStep::RestoreSecret { name, login })),
+        ("WriteSecret", &step(|name, login| CacheStep::WriteSecret { name, login })),
         ("Planned", &Planned { change, step: Some(step(create)) }),
         ("registry Credentials", &basic()),
         ("Settings", &settings),
         ("Registry", &registry),
-        ("upload Session", &remote::Session { location: location.parse().unwrap() }),
+        ("upload Session", &remote::UploadSession { location: location.parse().unwrap() }),
         ("AWS Session", &aws),
     ];
     for (name, value) in all {

@@ -9,16 +9,16 @@ use std::{
 };
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::{
         Digest,
         event::Silent,
         outcome::{Outcome, Report},
     },
-    registry::{Reach, Transport},
-    remote::Patience,
+    registry::{Network, Transport},
+    remote::RetryPolicy,
     run::registries,
-    sandbox::{Fault, Mode, Options, Sandbox, Store, fault::Side},
+    sandbox::{self, Fault, Options, Sandbox, Store, fault::Side},
 };
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tempfile::TempDir;
@@ -89,10 +89,10 @@ impl Stage {
         };
         let (source, plain) = match scene.has_ports() {
             true => (
-                start(Mode::Standing, "source").await.unwrap(),
-                Some(start(Mode::Plain, "plain").await.unwrap()),
+                start(sandbox::Mode::Standing, "source").await.unwrap(),
+                Some(start(sandbox::Mode::Plain, "plain").await.unwrap()),
             ),
-            false => (start(Mode::Cloud, "cloud").await.unwrap(), None),
+            false => (start(sandbox::Mode::Cloud, "cloud").await.unwrap(), None),
         };
         let mut stage = Self { scene, source, plain, toml: String::new(), _home: home };
         stage.fill();
@@ -167,7 +167,7 @@ impl Stage {
     }
 
     /// A run while the faults are on; of two, the rows of both.
-    pub(super) async fn disturbed(&self, patience: &Patience) -> Report {
+    pub(super) async fn disturbed(&self, patience: &RetryPolicy) -> Report {
         if self.scene != Scene::Twice {
             return self.run(self.transport(), patience).await;
         }
@@ -184,18 +184,18 @@ impl Stage {
     /// A run that nothing disturbs.
     pub(super) async fn undisturbed(&self) {
         let direct = Transport::new(self.reach());
-        let report = self.run(direct, &Patience::default()).await;
+        let report = self.run(direct, &RetryPolicy::default()).await;
         assert_eq!(report.exit, 0, "{:?}: {:#?}", self.scene, report.images);
     }
 
-    async fn run(&self, transport: Transport, patience: &Patience) -> Report {
-        let world = registries::World::over(transport, TRANSFERS, patience);
+    async fn run(&self, transport: Transport, patience: &RetryPolicy) -> Report {
+        let world = registries::Registries::over(transport, TRANSFERS, patience);
         let silent = Arc::new(Silent);
-        mirror(&world, &self.toml, Intent::Mirror, silent, Shutdown::default()).await
+        mirror(&world, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
     }
 
-    fn reach(&self) -> Reach {
-        if self.plain.is_some() { Reach::Direct } else { Reach::Sandbox(self.source.address()) }
+    fn reach(&self) -> Network {
+        if self.plain.is_some() { Network::Direct } else { Network::Sandbox(self.source.address()) }
     }
 
     fn transport(&self) -> Transport {

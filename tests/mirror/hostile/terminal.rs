@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::{body::Body, http::Response};
-use ecr_mirror::model::{Digest, text::steers};
+use ecr_mirror::model::{Digest, text::is_unsafe_for_terminal};
 use serde_json::json;
 
 use super::{
@@ -19,7 +19,7 @@ const STEERING: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31m\u{9b}31m\u{7f}\r\
 #[track_caller]
 fn assert_calm(ran: &Ran) {
     for text in [&ran.out, &ran.talk] {
-        assert!(!text.contains(|c| c != '\n' && steers(c)), "{text:?}");
+        assert!(!text.contains(|c| c != '\n' && is_unsafe_for_terminal(c)), "{text:?}");
     }
 }
 

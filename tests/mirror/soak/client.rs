@@ -11,10 +11,10 @@ use std::{
 };
 
 use ecr_mirror::{
-    engine::{Intent, Shutdown},
+    engine::{Mode, Shutdown},
     model::event::Silent,
-    registry::{Reach, Transport},
-    remote::{Outage, Patience, Stall, retry::Retry},
+    registry::{Network, Transport},
+    remote::{OutagePolicy, RetryPolicy, StallTimeouts, retry::Retry},
     run::registries,
 };
 use serde_json::Value;
@@ -96,29 +96,29 @@ impl Drop for Client {
 }
 
 /// The usual patience with waits that are over soon: what stands still costs the soak its time.
-fn short() -> Patience {
+fn short() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(20), longest: millis(500) };
-    let stall = Stall {
+    let stall = StallTimeouts {
         answer: millis(2_000),
         read: millis(1_000),
         send: millis(1_000),
         completion: millis(2_000),
-        ..Stall::default()
+        ..StallTimeouts::default()
     };
-    Patience::new(retry, stall, Outage::default())
+    RetryPolicy::new(retry, stall, OutagePolicy::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the soak, which starts it"]
 async fn mirrors_what_it_is_told() {
     let Ok(sandbox) = std::env::var(ADDRESS) else { return };
-    let reach = Reach::Sandbox(sandbox.parse().unwrap());
+    let reach = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let world = registries::World::over(Transport::new(reach), TRANSFERS, &short());
+        let world = registries::Registries::over(Transport::new(reach), TRANSFERS, &short());
         let observer = Arc::new(Silent);
-        let report = mirror(&world, &toml, Intent::Mirror, observer, Shutdown::default()).await;
+        let report = mirror(&world, &toml, Mode::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();
         writeln!(out, "{REPORT}{}", serde_json::to_string(&report).unwrap()).unwrap();
         out.flush().unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::ecr_settings::{
-    Encryption, Reconcile, ScanKind, Scanning, Settings, TagMutability,
+    Encryption, Reconcile, RepositorySettings, ScanKind, Scanning, TagMutability,
 };
 
 fn registry(host: &str) -> EcrHost {
@@ -13,12 +13,12 @@ fn names(names: &[&str]) -> Vec<Repository> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn push(host: &str, repositories: &[&str], create: Create, mounts: Mounts) -> Push {
-    Push {
+fn push(host: &str, repositories: &[&str], create: Create, mounts: Mounts) -> PushGrant {
+    PushGrant {
         registry: registry(host),
         repositories: names(repositories),
-        written: Repositories { create, ..Repositories::default() },
-        account: Account::default(),
+        written: RepositoryRules { create, ..RepositoryRules::default() },
+        account: AccountSettings::default(),
         mounts,
     }
 }
@@ -65,8 +65,11 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
         push(EU, &["b", "a"], Create::Missing, Mounts::Possible),
         push(EU, &["c"], Create::Never, Mounts::Never),
     ];
-    let pulls =
-        [Pull { registry: registry(china), repositories: names(&["base"]), tags: Listing::Never }];
+    let pulls = [PullGrant {
+        registry: registry(china),
+        repositories: names(&["base"]),
+        tags: TagListingApi::Never,
+    }];
     let document = mirror(&pushes, &pulls, &[], &[]);
     assert_eq!(
         document,
@@ -133,8 +136,11 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
 
 #[test]
 fn a_repository_that_is_source_and_destination_is_named_once() {
-    let pulls =
-        [Pull { registry: registry(EU), repositories: names(&["a"]), tags: Listing::Never }];
+    let pulls = [PullGrant {
+        registry: registry(EU),
+        repositories: names(&["a"]),
+        tags: TagListingApi::Never,
+    }];
     let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
     let document = mirror(&pushes, &pulls, &[], &[]).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
@@ -163,7 +169,7 @@ fn secrets_are_read_one_by_one_and_named_once() {
 
 #[test]
 fn settings_are_granted_where_they_are_written_and_nowhere_else() {
-    let settings = Settings {
+    let settings = RepositorySettings {
         mutability: Some(TagMutability::Immutable),
         scan_on_push: Some(true),
         encryption: Some(Encryption::Kms(Some("alias/ecr".to_owned()))),
@@ -180,11 +186,16 @@ fn settings_are_granted_where_they_are_written_and_nowhere_else() {
         (Create::Missing, Reconcile::Always, settings.clone(), [&made[..], &mended].concat()),
         (Create::Never, Reconcile::Always, settings.clone(), either),
         (Create::Never, Reconcile::Never, settings.clone(), vec![]),
-        (Create::Missing, Reconcile::Always, Settings::default(), vec!["CreateRepository"]),
+        (
+            Create::Missing,
+            Reconcile::Always,
+            RepositorySettings::default(),
+            vec!["CreateRepository"],
+        ),
     ] {
         let case = format!("{create:?} {reconcile:?}");
         let mut push = push(EU, &["a"], create, Mounts::Never);
-        push.written = Repositories { create, reconcile, settings };
+        push.written = RepositoryRules { create, reconcile, settings };
         let document = mirror(&[push], &[], &[], &[]);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();
@@ -224,10 +235,11 @@ fn a_key_is_granted_to_who_makes_repositories_by_it() {
 #[test]
 fn an_accounts_settings_are_granted_one_by_one() {
     let document = |account| {
-        let push = Push { account, ..push(EU, &["a"], Create::Never, Mounts::Never) };
+        let push = PushGrant { account, ..push(EU, &["a"], Create::Never, Mounts::Never) };
         mirror(&[push.clone(), push], &[], &[], &[])
     };
-    let mounting = document(Account { blob_mounting: Some(true), ..Account::default() });
+    let mounting =
+        document(AccountSettings { blob_mounting: Some(true), ..AccountSettings::default() });
     assert_eq!(
         mounting["Statement"][2],
         json!({
@@ -239,10 +251,10 @@ fn an_accounts_settings_are_granted_one_by_one() {
         })
     );
     let scanning = |kind| Some(Scanning { kind, continuous: vec![], on_push: vec!["*".into()] });
-    let account = Account {
+    let account = AccountSettings {
         pull_time_exclusion: Some(true),
         scanning: scanning(ScanKind::Enhanced),
-        ..Account::default()
+        ..AccountSettings::default()
     };
     let enhanced = document(account);
     assert_eq!(
@@ -277,8 +289,10 @@ fn no_two_statements_have_one_name() {
 
 #[test]
 fn selecting_among_tags_needs_to_list_them() {
-    let pull = |name, tags| Pull { registry: registry(EU), repositories: names(&[name]), tags };
-    let document = mirror(&[], &[pull("a", Listing::Needed), pull("b", Listing::Never)], &[], &[]);
+    let pull =
+        |name, tags| PullGrant { registry: registry(EU), repositories: names(&[name]), tags };
+    let document =
+        mirror(&[], &[pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)], &[], &[]);
     let statements = &document["Statement"].as_array().unwrap()[1..];
     let granted: Vec<_> =
         statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
@@ -295,14 +309,14 @@ fn selecting_among_tags_needs_to_list_them() {
 
 #[test]
 fn what_is_warmed_may_be_imported_and_made_and_is_not_pushed_to() {
-    let warm = |name: &str, tagging| Warm {
+    let warm = |name: &str, tagging| WarmGrant {
         registry: registry(EU),
         repository: name.parse().unwrap(),
         tagging,
     };
     let warms = [warm("quay/a", Tagging::Never), warm("hub/b", Tagging::Needed)];
-    let pull = |tags| Pull { registry: registry(EU), repositories: names(&["up"]), tags };
-    let document = mirror(&[], &[pull(Listing::Only)], &warms, &[]);
+    let pull = |tags| PullGrant { registry: registry(EU), repositories: names(&["up"]), tags };
+    let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[]);
     let statements = document["Statement"].as_array().unwrap();
     let granted: Vec<_> = statements.iter().map(|it| (&it["Sid"], &it["Action"])).collect();
     let warming = [

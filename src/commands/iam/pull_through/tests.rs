@@ -1,7 +1,7 @@
 //! Whole documents: what is granted, and that nothing else is.
 
 use super::*;
-use crate::model::pull_through::{Access, Template, Upstream};
+use crate::model::pull_through::{Access, TemplateSettings, Upstream};
 
 pub(in crate::commands::iam) fn registry() -> EcrHost {
     EcrHost::parse(&"123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap()).unwrap()
@@ -13,10 +13,12 @@ pub(in crate::commands::iam) fn cache(prefix: &str) -> Cache {
 
 /// One whose repositories have tags, made in the name of a role.
 pub(in crate::commands::iam) fn tagged(prefix: &str) -> Cache {
-    let settings =
-        Settings { tags: [("team".to_owned(), "x".to_owned())].into(), ..Settings::default() };
+    let settings = RepositorySettings {
+        tags: [("team".to_owned(), "x".to_owned())].into(),
+        ..RepositorySettings::default()
+    };
     let role_arn = Some("arn:aws:iam::123456789012:role/templates".to_owned());
-    Cache { template: Some(Template { settings, role_arn }), ..cache(prefix) }
+    Cache { template: Some(TemplateSettings { settings, role_arn }), ..cache(prefix) }
 }
 
 fn caching<'a>(caches: &[&'a Cache]) -> Caching<'a> {
@@ -79,14 +81,18 @@ fn a_plain_rule_takes_rules_and_nothing_else() {
 fn everything_that_is_written_is_granted_where_it_is() {
     let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
     let hub = Cache {
-        credentials: Credentials::Written { username: "u".to_owned(), access_token: "t".into() },
+        credentials: UpstreamCredentials::Written {
+            username: "u".to_owned(),
+            access_token: "t".into(),
+        },
         access,
         ..tagged("docker-hub")
     };
     let kept = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x-AbCdEf";
-    let github = Cache { credentials: Credentials::Secret(kept.to_owned()), ..cache("github") };
+    let github =
+        Cache { credentials: UpstreamCredentials::Secret(kept.to_owned()), ..cache("github") };
     let role = "arn:aws:iam::123456789012:role/rules";
-    let ecr = Cache { credentials: Credentials::Role(role.to_owned()), ..cache("ecr") };
+    let ecr = Cache { credentials: UpstreamCredentials::Role(role.to_owned()), ..cache("ecr") };
     let mut caching = caching(&[&hub, &github, &ecr]);
     caching.warmed = vec![&hub];
     let document = pull_through(&[caching]);
@@ -189,7 +195,11 @@ fn everything_that_is_written_is_granted_where_it_is() {
 
 #[test]
 fn a_template_is_checked_for_what_it_holds() {
-    let settings = |lifecycle, policy| Settings { lifecycle, policy, ..Settings::default() };
+    let settings = |lifecycle, policy| RepositorySettings {
+        lifecycle,
+        policy,
+        ..RepositorySettings::default()
+    };
     let (make, expire, open) =
         ("ecr:CreateRepository", "ecr:PutLifecyclePolicy", "ecr:SetRepositoryPolicy");
     for (settings, expected) in [
@@ -217,7 +227,7 @@ fn access_alone_is_granted_by_a_template_too() {
 
 #[test]
 fn repositories_that_a_push_makes_take_a_template_and_no_rule() {
-    let settings = Settings::default();
+    let settings = RepositorySettings::default();
     let document = pull_through(&[Caching { on_push: Some(&settings), ..caching(&[]) }]);
     assert_eq!(
         document["Statement"][1]["Action"],

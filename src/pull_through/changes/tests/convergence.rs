@@ -5,7 +5,7 @@ use super::*;
 /// A cache in all the ways in which it can be written.
 fn variants(upstream: Upstream) -> Vec<Cache> {
     let mut all = Vec::new();
-    let bare = Wish { settings: Settings { policy: None, ..wish().settings }, ..wish() };
+    let bare = Wish { settings: RepositorySettings { policy: None, ..wish().settings }, ..wish() };
     for template in [None, Some(bare), Some(wish())] {
         for access in [
             None,
@@ -19,10 +19,14 @@ fn variants(upstream: Upstream) -> Vec<Cache> {
 }
 
 /// A registry in which others have been before.
-fn inhabited(scope: PolicyScope) -> Actual {
+fn inhabited(scope: PolicyScope) -> Observed {
     let mut actual = scoped(scope);
     for prefix in ["theirs", "docker-hubble"] {
-        let rule = Rule { prefix: prefix.to_owned(), url: "quay.io".to_owned(), ..Rule::default() };
+        let rule = ObservedRule {
+            prefix: prefix.to_owned(),
+            url: "quay.io".to_owned(),
+            ..ObservedRule::default()
+        };
         actual.rules.insert(prefix.to_owned(), rule);
         let mut template = blank(prefix);
         template.applied_for.insert("REPLICATION".to_owned());
@@ -33,7 +37,7 @@ fn inhabited(scope: PolicyScope) -> Actual {
 }
 
 /// Applies the world from every point at which an earlier run may have broken off.
-fn assert_converges(world: &World, start: impl Fn() -> Actual, case: &str) {
+fn assert_converges(world: &ChangesFixture, start: impl Fn() -> Observed, case: &str) {
     let planned = world.changes(&start());
     let conflicts = planned.iter().filter(|planned| planned.step.is_none()).count();
     assert_eq!(conflicts, 0, "{case}: {:#?}", lines(&planned));
@@ -52,10 +56,10 @@ fn what_is_applied_needs_nothing_more_wherever_a_run_broke_off() {
         for scope in [PolicyScope::Importing, PolicyScope::Everything] {
             for cache in variants(upstream) {
                 let case = format!("{cache:?} {scope:?}");
-                let mut world = World::of([cache]);
+                let mut world = ChangesFixture::of([cache]);
                 assert_converges(&world, || scoped(scope), &case);
                 assert_converges(&world, || inhabited(scope), &case);
-                world.on_push = vec![on_push("mirror", Settings::default())];
+                world.on_push = vec![on_push("mirror", RepositorySettings::default())];
                 assert_converges(&world, || inhabited(scope), &case);
             }
         }
@@ -66,8 +70,8 @@ fn what_is_applied_needs_nothing_more_wherever_a_run_broke_off() {
 fn all_upstreams_are_applied_together() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let caches: Vec<Cache> = Upstream::all().map(|it| variants(it).pop().unwrap()).collect();
-        let mut world = World::of(caches);
-        world.on_push = vec![on_push("ROOT", Settings::default())];
+        let mut world = ChangesFixture::of(caches);
+        world.on_push = vec![on_push("ROOT", RepositorySettings::default())];
         assert_converges(&world, || inhabited(scope), "all");
     }
 }
@@ -83,10 +87,10 @@ fn one_configuration_follows_another_and_leaves_no_access_behind() {
                 (PolicyScope::Everything, PolicyScope::Importing),
             ] {
                 let start = || {
-                    let applied = World::of([before.clone()]).applied(inhabited(old));
-                    Actual { scope: new, ..applied }
+                    let applied = ChangesFixture::of([before.clone()]).applied(inhabited(old));
+                    Observed { scope: new, ..applied }
                 };
-                let world = World::of([after.clone()]);
+                let world = ChangesFixture::of([after.clone()]);
                 assert_converges(&world, start, &format!("{before:?} {after:?} {old:?} {new:?}"));
                 let end = world.applied(start());
                 let policies = json!([
@@ -107,15 +111,16 @@ fn one_configuration_follows_another_and_leaves_no_access_behind() {
 #[test]
 fn what_others_keep_stays_as_it_is() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
-        let world =
-            World::of(Upstream::all().map(|it| variants(it).pop().unwrap()).collect::<Vec<_>>());
+        let world = ChangesFixture::of(
+            Upstream::all().map(|it| variants(it).pop().unwrap()).collect::<Vec<_>>(),
+        );
         let (before, after) = (inhabited(scope), world.applied(inhabited(scope)));
         for prefix in ["theirs", "docker-hubble"] {
             assert_eq!(after.rules[prefix], before.rules[prefix]);
             assert_eq!(after.templates[prefix], before.templates[prefix]);
         }
         let planned = world.changes(&before);
-        let Some(Step::PutRegistryPolicy(put)) = &planned.last().unwrap().step else {
+        let Some(CacheStep::PutRegistryPolicy(put)) = &planned.last().unwrap().step else {
             panic!("the registry's policy comes last");
         };
         let (old, new) = (&before.registry_policy.unwrap()["Statement"], &put["Statement"]);
@@ -126,14 +131,14 @@ fn what_others_keep_stays_as_it_is() {
 #[test]
 fn the_plan_is_the_same_each_time_and_in_the_order_in_which_it_can_be_done() {
     let caches: Vec<Cache> = Upstream::all().map(|it| variants(it).pop().unwrap()).collect();
-    let world = World::of(caches);
+    let world = ChangesFixture::of(caches);
     let kinds = |planned: &[Planned]| -> Vec<Subject> {
         let mut kinds: Vec<Subject> = planned.iter().map(|planned| planned.change.kind).collect();
         kinds.dedup();
         kinds
     };
-    let planned = world.changes(&Actual::default());
-    assert_eq!(lines(&planned), lines(&world.changes(&Actual::default())));
+    let planned = world.changes(&Observed::default());
+    assert_eq!(lines(&planned), lines(&world.changes(&Observed::default())));
     let order = [Subject::Secret, Subject::Rule, Subject::Template, Subject::RegistryPolicy];
     assert_eq!(kinds(&planned), order);
 }

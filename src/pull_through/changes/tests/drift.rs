@@ -3,20 +3,20 @@
 use super::*;
 
 /// A change of one thing, behind the configuration's back.
-type Mutation = Box<dyn Fn(&mut Actual)>;
+type Mutation = Box<dyn Fn(&mut Observed)>;
 
-fn world() -> World {
+fn world() -> ChangesFixture {
     let access = access(Some("o-abc"), &["111111111111"]);
     let hub = Cache { template: Some(wish()), access, ..cache(Upstream::DockerHub) };
     let upstream_prefix = "team-a".parse().unwrap();
-    World::of([hub, Cache { upstream_prefix, ..cache(Upstream::Ecr) }])
+    ChangesFixture::of([hub, Cache { upstream_prefix, ..cache(Upstream::Ecr) }])
 }
 
-fn rule(prefix: &'static str, mutate: impl Fn(&mut Rule) + 'static) -> Mutation {
+fn rule(prefix: &'static str, mutate: impl Fn(&mut ObservedRule) + 'static) -> Mutation {
     Box::new(move |actual| mutate(actual.rules.get_mut(prefix).unwrap()))
 }
 
-fn template(mutate: impl Fn(&mut Template) + 'static) -> Mutation {
+fn template(mutate: impl Fn(&mut ObservedTemplate) + 'static) -> Mutation {
     Box::new(move |actual| mutate(actual.templates.get_mut("docker-hub").unwrap()))
 }
 
@@ -40,7 +40,7 @@ fn every_field_that_differs_is_one_change_that_names_it() {
         (Subject::Secret, "username", Action::Update, login("somebody", "token")),
         (Subject::Secret, "value", Action::Update, login("user", "old")),
         (Subject::Secret, "value", Action::Update, content(|| Content::Malformed("is not JSON"))),
-        (Subject::Secret, "state", Action::Update, content(|| Content::Leaving)),
+        (Subject::Secret, "state", Action::Update, content(|| Content::PendingDeletion)),
         (
             Subject::Rule,
             "url",
@@ -133,9 +133,15 @@ fn every_field_that_differs_is_one_change_that_names_it() {
 #[test]
 fn what_nobody_wrote_may_be_anything() {
     // every member is named here, so that a new one is decided about
-    let Rule { prefix: _, url: _, upstream_prefix: _, credential_arn: _, role_arn: _, created: _ } =
-        Rule::default();
-    let Template {
+    let ObservedRule {
+        prefix: _,
+        url: _,
+        upstream_prefix: _,
+        credential_arn: _,
+        role_arn: _,
+        created: _,
+    } = ObservedRule::default();
+    let ObservedTemplate {
         prefix: _,
         applied_for: _,
         mutability: _,
@@ -146,8 +152,8 @@ fn what_nobody_wrote_may_be_anything() {
         role_arn: _,
     } = blank("x");
     let bare = |upstream| Cache { template: Some(Wish::default()), ..cache(upstream) };
-    let world = World::of([bare(Upstream::Quay)]);
-    let mut actual = world.applied(Actual::default());
+    let world = ChangesFixture::of([bare(Upstream::Quay)]);
+    let mut actual = world.applied(Observed::default());
     let rule = actual.rules.get_mut("quay").unwrap();
     rule.credential_arn = Some(arn("theirs"));
     rule.role_arn = Some(ROLE.to_owned());

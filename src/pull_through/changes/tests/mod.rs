@@ -17,20 +17,23 @@ use super::*;
 use crate::{
     ecr::secrets::UserPassword,
     model::{
-        ecr_settings::{Encryption, Settings, TagMutability},
-        pull_through::{Access, Credentials, Needs, Template as Wish, Upstream},
+        ecr_settings::{Encryption, RepositorySettings, TagMutability},
+        pull_through::{
+            Access, CredentialNeed, TemplateSettings as Wish, Upstream, UpstreamCredentials,
+        },
     },
     pull_through::state::{
-        Content, Credential, Login, PolicyScope, Rule, Secret, Template, WantedRule, WantedTemplate,
+        Content, Credential, ObservedRule, ObservedTemplate, PolicyScope, Secret, SecretLogin,
+        WantedRule, WantedTemplate,
     },
 };
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/ecr";
 const KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/1";
 
-fn registry() -> Registry {
+fn registry() -> EcrRegistry {
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
-    Registry::of(&host).unwrap()
+    EcrRegistry::of(&host).unwrap()
 }
 
 /// A cache of this upstream with what it needs and nothing more.
@@ -40,15 +43,15 @@ fn cache(upstream: Upstream) -> Cache {
         _ => "210987654321.dkr.ecr.us-east-1.amazonaws.com",
     };
     let credentials = match upstream.needs() {
-        Needs::Nothing => Credentials::Nothing,
-        Needs::Secret => written("user", "token"),
-        Needs::Role => Credentials::Role(ROLE.to_owned()),
+        CredentialNeed::Nothing => UpstreamCredentials::Nothing,
+        CredentialNeed::Secret => written("user", "token"),
+        CredentialNeed::Role => UpstreamCredentials::Role(ROLE.to_owned()),
     };
     Cache { url: upstream.url().unwrap_or(own).to_owned(), credentials, ..Cache::of(upstream) }
 }
 
-fn written(username: &str, token: &str) -> Credentials {
-    Credentials::Written { username: username.to_owned(), access_token: token.into() }
+fn written(username: &str, token: &str) -> UpstreamCredentials {
+    UpstreamCredentials::Written { username: username.to_owned(), access_token: token.into() }
 }
 
 fn access(organization: Option<&str>, accounts: &[&str]) -> Option<Access> {
@@ -58,7 +61,7 @@ fn access(organization: Option<&str>, accounts: &[&str]) -> Option<Access> {
 
 /// A template in which every member is written.
 fn wish() -> Wish {
-    let settings = Settings {
+    let settings = RepositorySettings {
         mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
         scan_on_push: None,
         encryption: Some(Encryption::Kms(Some(KEY.to_owned()))),
@@ -82,41 +85,41 @@ fn theirs(id: &str) -> Value {
     json!({ "Sid": id, "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::1:role/x" }, "Action": "ecr:*" })
 }
 
-fn on_push(prefix: &str, settings: Settings) -> OnPush {
+fn on_push(prefix: &str, settings: RepositorySettings) -> OnPush {
     OnPush { prefix: prefix.parse().unwrap(), settings }
 }
 
 /// A configuration of one registry.
 #[derive(Clone)]
-struct World {
-    registry: Registry,
+struct ChangesFixture {
+    registry: EcrRegistry,
     caches: Vec<Cache>,
     on_push: Vec<OnPush>,
     replace: Replace,
 }
 
-impl World {
+impl ChangesFixture {
     fn of(caches: impl Into<Vec<Cache>>) -> Self {
         let registry = registry();
         Self { registry, caches: caches.into(), on_push: Vec::new(), replace: Replace::Never }
     }
 
-    fn with<T>(&self, run: impl FnOnce(&Wanted<'_>) -> T) -> T {
+    fn with<T>(&self, run: impl FnOnce(&Desired<'_>) -> T) -> T {
         let Self { registry, caches, on_push, replace } = self;
         let caches: Vec<&Cache> = caches.iter().collect();
-        run(&Wanted { registry, caches: &caches, on_push, replace: *replace })
+        run(&Desired { registry, caches: &caches, on_push, replace: *replace })
     }
 
-    fn changes(&self, actual: &Actual) -> Vec<Planned> {
+    fn changes(&self, actual: &Observed) -> Vec<Planned> {
         self.with(|wanted| changes(wanted, actual))
     }
 
-    fn removals(&self, actual: &Actual) -> Vec<Planned> {
+    fn removals(&self, actual: &Observed) -> Vec<Planned> {
         self.with(|wanted| super::removals(wanted, actual))
     }
 
     /// What there is once everything is applied to what there was.
-    fn applied(&self, actual: Actual) -> Actual {
+    fn applied(&self, actual: Observed) -> Observed {
         let planned = self.changes(&actual);
         carried_out(actual, &planned)
     }
@@ -131,8 +134,8 @@ fn hints(planned: &[Planned]) -> Vec<&str> {
     planned.iter().filter_map(|planned| planned.change.hint.as_deref()).collect()
 }
 
-fn scoped(scope: PolicyScope) -> Actual {
-    Actual { scope, ..Actual::default() }
+fn scoped(scope: PolicyScope) -> Observed {
+    Observed { scope, ..Observed::default() }
 }
 
 fn secret(name: &str, username: &str, token: &str) -> Secret {
@@ -146,64 +149,64 @@ fn arn(name: &str) -> String {
 }
 
 /// What a registry is like once it has done what is planned.
-fn carried_out(mut actual: Actual, planned: &[Planned]) -> Actual {
+fn carried_out(mut actual: Observed, planned: &[Planned]) -> Observed {
     for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
         carry_out(&mut actual, step);
     }
     actual
 }
 
-fn carry_out(actual: &mut Actual, step: &Step) {
+fn carry_out(actual: &mut Observed, step: &CacheStep) {
     match step {
-        Step::CreateSecret { name, login } => {
+        CacheStep::CreateSecret { name, login } => {
             assert!(!actual.secrets.contains_key(name), "{name} is there");
             actual.secrets.insert(name.clone(), kept(name, login));
         }
-        Step::RestoreSecret { name, login } | Step::WriteSecret { name, login } => {
+        CacheStep::RestoreSecret { name, login } | CacheStep::WriteSecret { name, login } => {
             let old = actual.secrets.insert(name.clone(), kept(name, login)).unwrap();
-            let restores = matches!(step, Step::RestoreSecret { .. });
-            assert_eq!(matches!(old.content, Content::Leaving), restores, "{name}");
+            let restores = matches!(step, CacheStep::RestoreSecret { .. });
+            assert_eq!(matches!(old.content, Content::PendingDeletion), restores, "{name}");
         }
-        Step::CreateRule(rule) => {
+        CacheStep::CreateRule(rule) => {
             assert!(!actual.rules.contains_key(&rule.prefix), "{} is there", rule.prefix);
             write_rule(actual, rule);
         }
-        Step::UpdateRule(rule) => {
+        CacheStep::UpdateRule(rule) => {
             let there = actual.rules[&rule.prefix].clone();
             let upstream = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
             assert_eq!((&*there.url, &*there.upstream_prefix), (&*rule.url, upstream));
             write_rule(actual, rule);
         }
-        Step::ReplaceRule(rule) => {
+        CacheStep::ReplaceRule(rule) => {
             actual.rules.remove(&rule.prefix).unwrap();
             write_rule(actual, rule);
         }
-        Step::CreateTemplate(template) => {
+        CacheStep::CreateTemplate(template) => {
             assert!(!actual.templates.contains_key(&template.prefix));
             write_template(actual, template);
         }
-        Step::UpdateTemplate(template) => {
+        CacheStep::UpdateTemplate(template) => {
             assert!(actual.templates.contains_key(&template.prefix));
             write_template(actual, template);
         }
-        Step::PutRegistryPolicy(policy) => actual.registry_policy = Some(worded(policy)),
-        Step::DeleteRule(prefix) => drop(actual.rules.remove(prefix).unwrap()),
-        Step::DeleteTemplate(prefix) => drop(actual.templates.remove(prefix).unwrap()),
-        Step::DeleteSecret(name) => {
-            actual.secrets.get_mut(name).unwrap().content = Content::Leaving
+        CacheStep::PutRegistryPolicy(policy) => actual.registry_policy = Some(worded(policy)),
+        CacheStep::DeleteRule(prefix) => drop(actual.rules.remove(prefix).unwrap()),
+        CacheStep::DeleteTemplate(prefix) => drop(actual.templates.remove(prefix).unwrap()),
+        CacheStep::DeleteSecret(name) => {
+            actual.secrets.get_mut(name).unwrap().content = Content::PendingDeletion
         }
-        Step::DeleteRegistryPolicy => drop(actual.registry_policy.take().unwrap()),
+        CacheStep::DeleteRegistryPolicy => drop(actual.registry_policy.take().unwrap()),
     }
 }
 
-fn kept(name: &str, login: &Login) -> Secret {
-    let Login { username, access_token } = login.clone();
+fn kept(name: &str, login: &SecretLogin) -> Secret {
+    let SecretLogin { username, access_token } = login.clone();
     let content = Content::Login(UserPassword { username, password: access_token });
     Secret { arn: arn(name), content }
 }
 
 /// Writes what the rule says; ECR takes credentials of secrets that are there only, and none away.
-fn write_rule(actual: &mut Actual, rule: &WantedRule) {
+fn write_rule(actual: &mut Observed, rule: &WantedRule) {
     let credential = rule.credential.as_ref().map(|credential| match credential {
         Credential::Arn(arn) => arn.clone(),
         Credential::Named(name) => {
@@ -220,7 +223,7 @@ fn write_rule(actual: &mut Actual, rule: &WantedRule) {
     there.role_arn = rule.role_arn.clone().or(there.role_arn.take());
 }
 
-fn write_template(actual: &mut Actual, template: &WantedTemplate) {
+fn write_template(actual: &mut Observed, template: &WantedTemplate) {
     let wanted = template.clone();
     let there = actual.templates.entry(wanted.prefix).or_insert_with_key(|prefix| blank(prefix));
     there.applied_for = wanted.applied_for.unwrap_or(std::mem::take(&mut there.applied_for));
@@ -239,8 +242,8 @@ fn write_template(actual: &mut Actual, template: &WantedTemplate) {
     assert!(!asks || there.role_arn.is_some(), "tags and keys ask for a role");
 }
 
-fn blank(prefix: &str) -> Template {
-    Template {
+fn blank(prefix: &str) -> ObservedTemplate {
+    ObservedTemplate {
         prefix: prefix.to_owned(),
         applied_for: BTreeSet::new(),
         mutability: TagMutability::Mutable,

@@ -49,12 +49,12 @@ fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
         (PolicyScope::Importing, grants(import, Some(BELOW)), Some(grants(pull, None))),
         (PolicyScope::Everything, grants(all, Some(BELOW)), None),
     ] {
-        let planned = World::of([docker_hub(both())]).changes(&scoped(scope));
+        let planned = ChangesFixture::of([docker_hub(both())]).changes(&scoped(scope));
         let (mut registrys, mut templates) = (None, None);
         for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
             match step {
-                Step::PutRegistryPolicy(policy) => registrys = Some(policy.clone()),
-                Step::CreateTemplate(template) => templates.clone_from(&template.policy),
+                CacheStep::PutRegistryPolicy(policy) => registrys = Some(policy.clone()),
+                CacheStep::CreateTemplate(template) => templates.clone_from(&template.policy),
                 _ => {}
             }
         }
@@ -66,7 +66,7 @@ fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
 fn no_repositorys_policy_lets_anybody_make_repositories() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
-        let actual = World::of([cache]).applied(scoped(scope));
+        let actual = ChangesFixture::of([cache]).applied(scoped(scope));
         let policy = actual.templates["docker-hub"].policy.as_ref().unwrap().to_string();
         assert!(policy.contains("Written") && !policy.contains("CreateRepository"), "{policy}");
         assert!(actual.registry_policy.unwrap().to_string().contains("ecr:CreateRepository"));
@@ -79,9 +79,9 @@ fn first_pulls_may_tag_where_the_template_gives_tags() {
     for (scope, granted, told) in
         [(PolicyScope::Importing, false, true), (PolicyScope::Everything, true, false)]
     {
-        let planned = World::of([cache.clone()]).changes(&scoped(scope));
+        let planned = ChangesFixture::of([cache.clone()]).changes(&scoped(scope));
         let last = planned.last().unwrap();
-        let Some(Step::PutRegistryPolicy(policy)) = &last.step else { panic!("{last:?}") };
+        let Some(CacheStep::PutRegistryPolicy(policy)) = &last.step else { panic!("{last:?}") };
         assert_eq!(policy.to_string().contains("ecr:TagResource"), granted);
         let hint = last.change.hint.as_deref();
         assert_eq!(hint.is_some_and(|hint| hint.contains("ecr:TagResource")), told, "{hint:?}");
@@ -92,7 +92,7 @@ fn first_pulls_may_tag_where_the_template_gives_tags() {
 fn access_to_a_cache_of_the_whole_registry_says_so() {
     for (prefix, told) in [("ROOT", true), ("docker-hub", false)] {
         let cache = Cache { prefix: prefix.parse().unwrap(), ..docker_hub(both()) };
-        let planned = World::of([cache]).changes(&scoped(PolicyScope::Everything));
+        let planned = ChangesFixture::of([cache]).changes(&scoped(PolicyScope::Everything));
         let hint = planned.last().unwrap().change.hint.as_deref();
         assert_eq!(hint.is_some_and(|hint| hint.contains("every repository")), told, "{hint:?}");
     }
@@ -100,20 +100,20 @@ fn access_to_a_cache_of_the_whole_registry_says_so() {
 
 #[test]
 fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are() {
-    let world = World::of([docker_hub(both())]);
+    let world = ChangesFixture::of([docker_hub(both())]);
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
     let old = statement(&accounts, json!("*"), json!("ecr:*"));
     let odd =
         json!({ "Effect": "Deny", "Action": ["b", "a"], "Principal": "*", "NotResource": [] });
     let there = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs("A"), old, odd] });
-    let actual = || Actual { registry_policy: Some(there.clone()), ..Actual::default() };
+    let actual = || Observed { registry_policy: Some(there.clone()), ..Observed::default() };
     let planned = world.changes(&actual());
     let change = &planned.last().unwrap().change;
     assert_eq!((change.action, &*change.name), (Action::Update, "123456789012"));
     let names: Vec<&str> = change.fields.iter().map(|field| &*field.name).collect();
     assert_eq!(names, [&accounts, &organization]);
     assert_eq!((&change.fields[0].old, &change.fields[1].old), (&old, &Value::Null));
-    let Some(Step::PutRegistryPolicy(put)) = &planned.last().unwrap().step else { panic!() };
+    let Some(CacheStep::PutRegistryPolicy(put)) = &planned.last().unwrap().step else { panic!() };
     let statements = put["Statement"].as_array().unwrap();
     assert_eq!((&put["Version"], &put["Id"]), (&json!("2008-10-17"), &json!("x")));
     assert_eq!((&statements[0], &statements[2]), (&theirs("A"), &odd));
@@ -127,8 +127,8 @@ fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are()
 #[test]
 fn access_that_is_no_longer_written_goes_and_with_the_last_statement_the_policy() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
-        let granted = || World::of([docker_hub(both())]).applied(scoped(scope));
-        let without = World::of([docker_hub(None)]);
+        let granted = || ChangesFixture::of([docker_hub(both())]).applied(scoped(scope));
+        let without = ChangesFixture::of([docker_hub(None)]);
         let after = without.applied(granted());
         assert_eq!(after.registry_policy, None);
         assert!(after.templates.values().all(|template| template.policy.is_none()));
@@ -152,7 +152,7 @@ fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_ther
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
     actual.templates.insert("docker-hub".to_owned(), template);
-    let after = World::of([cache]).applied(actual);
+    let after = ChangesFixture::of([cache]).applied(actual);
     let policy = after.templates["docker-hub"].policy.as_ref().unwrap();
     let ids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
@@ -165,12 +165,12 @@ fn a_policy_that_nobody_wrote_keeps_its_statements_beside_ours() {
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
     actual.templates.insert("docker-hub".to_owned(), template);
-    let granted = World::of([docker_hub(both())]).applied(actual);
-    let statements = |actual: &Actual| {
+    let granted = ChangesFixture::of([docker_hub(both())]).applied(actual);
+    let statements = |actual: &Observed| {
         actual.templates["docker-hub"].policy.clone().unwrap()["Statement"].clone()
     };
     assert_eq!(statements(&granted).as_array().unwrap().len(), 3);
-    let revoked = World::of([docker_hub(None)]).applied(granted);
+    let revoked = ChangesFixture::of([docker_hub(None)]).applied(granted);
     assert_eq!(statements(&revoked), json!([worded(&worded(&theirs("Old")))]));
 }
 
@@ -179,7 +179,8 @@ fn a_policy_longer_than_ecr_takes_is_a_conflict_with_the_remedy() {
     let accounts: Vec<String> = (0..400).map(|at| format!("{at:012}")).collect();
     let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
     for (scope, conflicts) in [(PolicyScope::Importing, 2), (PolicyScope::Everything, 1)] {
-        let planned = World::of([docker_hub(access(None, &accounts))]).changes(&scoped(scope));
+        let planned =
+            ChangesFixture::of([docker_hub(access(None, &accounts))]).changes(&scoped(scope));
         let found: Vec<_> =
             planned.iter().filter(|it| it.change.action == Action::Conflict).collect();
         assert_eq!(found.len(), conflicts);

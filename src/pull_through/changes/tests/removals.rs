@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn everything() -> World {
+fn everything() -> ChangesFixture {
     let access = access(Some("o-abc"), &["111111111111"]);
     let full =
         |upstream| Cache { template: Some(wish()), access: access.clone(), ..cache(upstream) };
-    let mut world = World::of(Upstream::all().map(full).collect::<Vec<_>>());
-    world.on_push = vec![on_push("mirror", Settings::default())];
+    let mut world = ChangesFixture::of(Upstream::all().map(full).collect::<Vec<_>>());
+    world.on_push = vec![on_push("mirror", RepositorySettings::default())];
     world
 }
 
@@ -37,10 +37,10 @@ fn what_was_applied_is_removed_and_then_there_is_nothing_to_remove() {
 #[test]
 fn nothing_is_removed_that_is_not_named_or_not_there() {
     let world = everything();
-    assert!(world.removals(&Actual::default()).is_empty());
-    let bare = World::of([cache(Upstream::Quay)]);
-    let mut actual = Actual::default();
-    actual.rules.insert("theirs".to_owned(), Rule::default());
+    assert!(world.removals(&Observed::default()).is_empty());
+    let bare = ChangesFixture::of([cache(Upstream::Quay)]);
+    let mut actual = Observed::default();
+    actual.rules.insert("theirs".to_owned(), ObservedRule::default());
     for prefix in ["theirs", "quay"] {
         let mut template = blank(prefix);
         template.applied_for.insert("PULL_THROUGH_CACHE".to_owned());
@@ -72,7 +72,7 @@ fn a_template_that_serves_others_loses_only_our_occasions() {
     }
 }
 
-fn carried_out_all(world: &World, actual: Actual) -> Actual {
+fn carried_out_all(world: &ChangesFixture, actual: Observed) -> Observed {
     let planned = world.removals(&actual);
     carried_out(actual, &planned)
 }
@@ -80,8 +80,8 @@ fn carried_out_all(world: &World, actual: Actual) -> Actual {
 #[test]
 fn a_rule_of_another_upstream_stays_with_what_it_needs() {
     let hub = Cache { template: Some(wish()), ..cache(Upstream::DockerHub) };
-    let mut world = World::of([hub]);
-    let mut actual = world.applied(Actual::default());
+    let mut world = ChangesFixture::of([hub]);
+    let mut actual = world.applied(Observed::default());
     actual.rules.get_mut("docker-hub").unwrap().url = "ghcr.io".to_owned();
     for replace in [Replace::Never, Replace::Differing] {
         world.replace = replace;
@@ -97,23 +97,25 @@ fn a_rule_of_another_upstream_stays_with_what_it_needs() {
 fn a_secret_stays_that_somebody_else_keeps_or_a_rule_still_needs_or_that_is_leaving() {
     let name = "ecr-pullthroughcache/docker-hub";
     let hub = cache(Upstream::DockerHub);
-    let of_secrets = |world: &World, actual: &Actual| {
+    let of_secrets = |world: &ChangesFixture, actual: &Observed| {
         let planned = world.removals(actual);
         let secrets = planned.into_iter().filter(|it| it.change.kind == Subject::Secret);
         secrets.map(|it| (it.change.action, it.step.is_some())).collect::<Vec<_>>()
     };
-    let world = World::of([hub.clone()]);
-    let mut actual = world.applied(Actual::default());
+    let world = ChangesFixture::of([hub.clone()]);
+    let mut actual = world.applied(Observed::default());
     assert_eq!(of_secrets(&world, &actual), [(Action::Delete, true)]);
 
-    let theirs = Credentials::Secret(name.to_owned());
-    let kept = World::of([Cache { credentials: theirs, ..hub }]);
+    let theirs = UpstreamCredentials::Secret(name.to_owned());
+    let kept = ChangesFixture::of([Cache { credentials: theirs, ..hub }]);
     assert_eq!(of_secrets(&kept, &actual), []);
 
     let credential_arn = Some(arn(name));
-    actual.rules.insert("other".to_owned(), Rule { credential_arn, ..Rule::default() });
+    actual
+        .rules
+        .insert("other".to_owned(), ObservedRule { credential_arn, ..ObservedRule::default() });
     assert_eq!(of_secrets(&world, &actual), [(Action::Conflict, false)]);
 
-    actual.secrets.get_mut(name).unwrap().content = Content::Leaving;
+    actual.secrets.get_mut(name).unwrap().content = Content::PendingDeletion;
     assert_eq!(of_secrets(&world, &actual), []);
 }

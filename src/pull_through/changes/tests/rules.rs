@@ -2,23 +2,23 @@
 
 use super::*;
 
-fn rule(prefix: &str, url: &str) -> (String, Rule) {
+fn rule(prefix: &str, url: &str) -> (String, ObservedRule) {
     let upstream_prefix = "ROOT".to_owned();
     let (prefix, url) = (prefix.to_owned(), url.to_owned());
-    (prefix.clone(), Rule { prefix, url, upstream_prefix, ..Rule::default() })
+    (prefix.clone(), ObservedRule { prefix, url, upstream_prefix, ..ObservedRule::default() })
 }
 
 /// A registry in which others have this many rules.
-fn crowded(rules: usize) -> Actual {
+fn crowded(rules: usize) -> Observed {
     let rules = (0..rules).map(|at| rule(&format!("theirs-{at}"), "ghcr.io")).collect();
-    Actual { rules, ..Actual::default() }
+    Observed { rules, ..Observed::default() }
 }
 
 #[test]
 fn a_rule_is_made_with_what_is_known_of_its_secret() {
-    let world = World::of([cache(Upstream::DockerHub)]);
+    let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let name = "ecr-pullthroughcache/docker-hub";
-    let mut actual = Actual::default();
+    let mut actual = Observed::default();
     let made = "+ rule docker-hub (url: registry-1.docker.io, credential_arn: ";
     assert_eq!(lines(&world.changes(&actual))[1], format!("{made}(known after apply))"));
     actual.secrets.insert(name.to_owned(), secret(name, "user", "token"));
@@ -27,8 +27,8 @@ fn a_rule_is_made_with_what_is_known_of_its_secret() {
 
 #[test]
 fn a_secret_that_is_made_anew_is_given_to_the_rule_that_is_there() {
-    let world = World::of([cache(Upstream::DockerHub)]);
-    let mut actual = world.applied(Actual::default());
+    let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
+    let mut actual = world.applied(Observed::default());
     actual.secrets.clear();
     actual.rules.get_mut("docker-hub").unwrap().credential_arn = Some("old".to_owned());
     let expected = "~ rule docker-hub (credential_arn: old → (known after apply))";
@@ -38,8 +38,8 @@ fn a_secret_that_is_made_anew_is_given_to_the_rule_that_is_there() {
 #[test]
 fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
     let actual =
-        || Actual { rules: BTreeMap::from([rule("quay", "ghcr.io")]), ..Actual::default() };
-    let mut world = World::of([Cache {
+        || Observed { rules: BTreeMap::from([rule("quay", "ghcr.io")]), ..Observed::default() };
+    let mut world = ChangesFixture::of([Cache {
         template: Some(Wish::default()),
         access: access(Some("o-abc"), &[]),
         ..cache(Upstream::Quay)
@@ -61,7 +61,7 @@ fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
 
 #[test]
 fn access_is_taken_back_even_where_none_can_be_given() {
-    let quay = |access| World::of([Cache { access, ..cache(Upstream::Quay) }]);
+    let quay = |access| ChangesFixture::of([Cache { access, ..cache(Upstream::Quay) }]);
     let both = access(Some("o-abc"), &["111111111111"]);
     let granted = || {
         let mut actual = quay(both.clone()).applied(scoped(PolicyScope::Everything));
@@ -86,8 +86,11 @@ fn access_is_taken_back_even_where_none_can_be_given() {
 
 #[test]
 fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
-    let world =
-        World::of([cache(Upstream::Quay), cache(Upstream::K8s), cache(Upstream::EcrPublic)]);
+    let world = ChangesFixture::of([
+        cache(Upstream::Quay),
+        cache(Upstream::K8s),
+        cache(Upstream::EcrPublic),
+    ]);
     let mut actual = crowded(48);
     actual.rules.extend([rule("k8s", "registry.k8s.io")]);
     let planned = world.changes(&actual);
@@ -99,9 +102,9 @@ fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
 
 #[test]
 fn a_rule_that_waits_for_its_secret_takes_no_place_of_another() {
-    let theirs = Credentials::Secret(arn("ecr-pullthroughcache/gone"));
+    let theirs = UpstreamCredentials::Secret(arn("ecr-pullthroughcache/gone"));
     let waits = Cache { credentials: theirs, ..cache(Upstream::DockerHub) };
-    let world = World::of([waits, cache(Upstream::Quay)]);
+    let world = ChangesFixture::of([waits, cache(Upstream::Quay)]);
     let planned = world.changes(&crowded(49));
     assert_eq!(lines(&planned).last().unwrap(), "+ rule quay (url: quay.io)");
 }

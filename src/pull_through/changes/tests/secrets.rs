@@ -4,18 +4,18 @@ use super::*;
 
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
-fn there(content: Content) -> Actual {
+fn there(content: Content) -> Observed {
     let secret = Secret { arn: arn(NAME), content };
-    Actual { secrets: BTreeMap::from([(NAME.to_owned(), secret)]), ..Actual::default() }
+    Observed { secrets: BTreeMap::from([(NAME.to_owned(), secret)]), ..Observed::default() }
 }
 
 #[test]
 fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
-    let world = World::of([cache(Upstream::DockerHub)]);
+    let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let login = |username, token| secret(NAME, username, token).content;
     for (actual, expected) in [
-        (Actual::default(), format!("+ secret {NAME} (username: user, value: set)")),
-        (there(Content::Leaving), format!("~ secret {NAME} (state: deleted → restored)")),
+        (Observed::default(), format!("+ secret {NAME} (username: user, value: set)")),
+        (there(Content::PendingDeletion), format!("~ secret {NAME} (state: deleted → restored)")),
         (
             there(Content::Malformed("is not JSON")),
             format!("~ secret {NAME} (value: is not JSON → set)"),
@@ -33,13 +33,13 @@ fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
 
 #[test]
 fn no_token_is_shown_in_any_way() {
-    let world = World::of([Cache {
+    let world = ChangesFixture::of([Cache {
         credentials: written("user", "dckr_pat_new"),
         ..cache(Upstream::DockerHub)
     }]);
     for actual in [
-        Actual::default(),
-        there(Content::Leaving),
+        Observed::default(),
+        there(Content::PendingDeletion),
         there(secret(NAME, "user", "dckr_pat_old").content),
     ] {
         let planned = world.changes(&actual);
@@ -72,20 +72,20 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
         ),
         (
             &theirs,
-            content(Content::Leaving),
+            content(Content::PendingDeletion),
             Some("aws secretsmanager restore-secret --region eu-west-1 --secret-id arn:"),
         ),
         (&elsewhere, None, Some("write one of 123456789012 in eu-west-1")),
         (&theirs, Some(fine), None),
     ] {
-        let credentials = Credentials::Secret(arn.clone());
-        let world = World::of([
+        let credentials = UpstreamCredentials::Secret(arn.clone());
+        let world = ChangesFixture::of([
             Cache { credentials: credentials.clone(), ..cache(Upstream::DockerHub) },
             Cache { credentials, ..cache(Upstream::GitHub) },
             cache(Upstream::Quay),
         ]);
         let secrets = there.map(|secret| (arn.clone(), secret)).into_iter().collect();
-        let planned = world.changes(&Actual { secrets, ..Actual::default() });
+        let planned = world.changes(&Observed { secrets, ..Observed::default() });
         let actions: Vec<_> = planned
             .iter()
             .map(|it| (it.change.kind, it.change.action, it.step.is_some()))
@@ -109,7 +109,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
 
 #[test]
 fn secrets_are_asked_for_once_by_name_or_arn_in_the_order_of_the_file() {
-    let theirs = Credentials::Secret(arn("ecr-pullthroughcache/theirs"));
+    let theirs = UpstreamCredentials::Secret(arn("ecr-pullthroughcache/theirs"));
     let caches = [
         Cache { credentials: theirs.clone(), ..cache(Upstream::GitHub) },
         cache(Upstream::DockerHub),

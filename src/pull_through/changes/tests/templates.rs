@@ -5,7 +5,7 @@ use super::*;
 fn template_of(planned: &[Planned]) -> Vec<&WantedTemplate> {
     let steps = planned.iter().filter_map(|planned| planned.step.as_ref());
     let templates = steps.filter_map(|step| match step {
-        Step::CreateTemplate(template) | Step::UpdateTemplate(template) => Some(template),
+        CacheStep::CreateTemplate(template) | CacheStep::UpdateTemplate(template) => Some(template),
         _ => None,
     });
     templates.collect()
@@ -39,8 +39,8 @@ fn a_template_is_made_for_what_is_asked() {
         (None, None, importing, Some("quay"), vec![("quay", push)]),
         (Some(Wish::default()), None, everything, Some("quay"), vec![("quay", both)]),
     ] {
-        let mut world = World::of([Cache { template, access, ..cache(Upstream::Quay) }]);
-        world.on_push.extend(pushes.map(|prefix| on_push(prefix, Settings::default())));
+        let mut world = ChangesFixture::of([Cache { template, access, ..cache(Upstream::Quay) }]);
+        world.on_push.extend(pushes.map(|prefix| on_push(prefix, RepositorySettings::default())));
         let planned = world.changes(&scoped(scope));
         let found: Vec<_> = template_of(&planned)
             .into_iter()
@@ -57,9 +57,10 @@ fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
     let mut template = blank("docker-hub");
     template.applied_for = occasions(&["REPLICATION"]).unwrap();
     template.tags = tags(&[("owner", "them"), ("team", "another")]);
-    let mut actual = Actual::default();
+    let mut actual = Observed::default();
     actual.templates.insert("docker-hub".to_owned(), template);
-    let world = World::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
+    let world =
+        ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
     let planned = world.changes(&actual);
     let [update] = template_of(&planned)[..] else { panic!("{planned:?}") };
     assert_eq!(update.applied_for, occasions(&["PULL_THROUGH_CACHE", "REPLICATION"]));
@@ -70,8 +71,9 @@ fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
 
 #[test]
 fn an_update_sends_nothing_but_what_differs() {
-    let world = World::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
-    let mut actual = world.applied(Actual::default());
+    let world =
+        ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
+    let mut actual = world.applied(Observed::default());
     actual.templates.get_mut("docker-hub").unwrap().lifecycle = None;
     let planned = world.changes(&actual);
     let expected = WantedTemplate {
@@ -84,10 +86,11 @@ fn an_update_sends_nothing_but_what_differs() {
 
 #[test]
 fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decides() {
-    let template = Wish { settings: Settings { encryption: None, ..wish().settings }, ..wish() };
+    let template =
+        Wish { settings: RepositorySettings { encryption: None, ..wish().settings }, ..wish() };
     let cache = Cache { template: Some(template.clone()), ..cache(Upstream::DockerHub) };
-    let mut world = World::of([Cache { prefix: Prefix::Root, ..cache }]);
-    let pushed = Settings {
+    let mut world = ChangesFixture::of([Cache { prefix: Prefix::Root, ..cache }]);
+    let pushed = RepositorySettings {
         mutability: Some(TagMutability::Mutable),
         scan_on_push: Some(true),
         encryption: Some(Encryption::Kms(None)),
@@ -96,7 +99,7 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decide
         policy: Some(policy(vec![])),
     };
     world.on_push = vec![on_push("ROOT", pushed.clone())];
-    let planned = world.changes(&Actual::default());
+    let planned = world.changes(&Observed::default());
     let expected = WantedTemplate {
         prefix: "ROOT".to_owned(),
         applied_for: occasions(&["CREATE_ON_PUSH", "PULL_THROUGH_CACHE"]),
@@ -113,14 +116,36 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decide
 #[test]
 fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
     for (settings, role, works) in [
-        (Settings { tags: tags(&[("a", "1")]), ..Settings::default() }, None, false),
-        (Settings { encryption: Some(Encryption::Kms(None)), ..Settings::default() }, None, false),
-        (Settings { encryption: Some(Encryption::Aes256), ..Settings::default() }, None, true),
-        (Settings { tags: tags(&[("a", "1")]), ..Settings::default() }, Some(ROLE), true),
+        (
+            RepositorySettings { tags: tags(&[("a", "1")]), ..RepositorySettings::default() },
+            None,
+            false,
+        ),
+        (
+            RepositorySettings {
+                encryption: Some(Encryption::Kms(None)),
+                ..RepositorySettings::default()
+            },
+            None,
+            false,
+        ),
+        (
+            RepositorySettings {
+                encryption: Some(Encryption::Aes256),
+                ..RepositorySettings::default()
+            },
+            None,
+            true,
+        ),
+        (
+            RepositorySettings { tags: tags(&[("a", "1")]), ..RepositorySettings::default() },
+            Some(ROLE),
+            true,
+        ),
     ] {
-        let mut world = World::of([cache(Upstream::Quay)]);
+        let mut world = ChangesFixture::of([cache(Upstream::Quay)]);
         world.on_push = vec![on_push("mirror", settings)];
-        let mut actual = Actual::default();
+        let mut actual = Observed::default();
         let mut there = blank("mirror");
         there.applied_for = occasions(&["CREATE_ON_PUSH"]).unwrap();
         there.role_arn = role.map(str::to_owned);
@@ -144,8 +169,8 @@ fn a_template_that_takes_the_place_of_a_wider_one_says_so() {
     ] {
         let prefix = "team/hub".parse().unwrap();
         let template = Some(Wish::default());
-        let world = World::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
-        let mut actual = Actual::default();
+        let world = ChangesFixture::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
+        let mut actual = Observed::default();
         for prefix in wider {
             let mut template = blank(prefix);
             template.applied_for = occasions(&[applied_for]).unwrap();

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn each_failure_says_what_to_do_about_it() {
-    let digest = Pointer::Digest(Digest::of(b""));
-    let tag = Pointer::Tag("1".parse().unwrap());
+    let digest = TagOrDigest::Digest(Digest::of(b""));
+    let tag = TagOrDigest::Tag("1".parse().unwrap());
     let missing_right = "403 DENIED: User: me is not authorized to perform: ecr:BatchImportUpstreamImage on resource: x";
     for (kind, text, at, repository, expected) in [
         (
@@ -50,7 +50,7 @@ fn each_failure_says_what_to_do_about_it() {
         ),
     ] {
         let (cache, repository) = (cache(Upstream::DockerHub, "hub"), repository.parse().unwrap());
-        let want = Want::default();
+        let want = Filter::default();
         let pull = Pull { cache: &cache, repository: &repository, at, want: &want };
         let error = hinted(Error::new(kind, text), pull);
         let remedy = error.remedy().unwrap_or_else(|| panic!("no hint for {text}"));
@@ -60,7 +60,7 @@ fn each_failure_says_what_to_do_about_it() {
         assert_eq!(told.remedy(), Some("its own"));
     }
     let (cache, repository) = (cache(Upstream::Quay, "quay"), "quay/upstream/x".parse().unwrap());
-    let want = Want::default();
+    let want = Filter::default();
     let pull = Pull { cache: &cache, repository: &repository, at: &tag, want: &want };
     let broken = Error::new(Kind::Unavailable, "GET r.example/v2/quay/upstream/x: 503");
     assert_eq!(hinted(broken, pull).remedy(), None);

@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{closed, no_upstream};
 use crate::{
-    model::{Digest, Pointer, Tag},
+    model::{Digest, Tag, TagOrDigest},
     sandbox::{
         Upstream,
         ecr::{
@@ -37,7 +37,7 @@ struct Found {
 }
 
 impl Origin {
-    fn manifest(&self, at: &Pointer) -> Result<Found, EcrError> {
+    fn manifest(&self, at: &TagOrDigest) -> Result<Found, EcrError> {
         match self {
             Self::Upstream { upstream, shelf } => {
                 let manifest = upstream.show(shelf, at).map_err(closed)?;
@@ -46,8 +46,8 @@ impl Origin {
             }
             Self::Registry { registry, repository } => {
                 let digest = match at {
-                    Pointer::Tag(tag) => registry.store.tag(repository, tag.as_str()),
-                    Pointer::Digest(digest) => Some(digest.clone()),
+                    TagOrDigest::Tag(tag) => registry.store.tag(repository, tag.as_str()),
+                    TagOrDigest::Digest(digest) => Some(digest.clone()),
                 };
                 let found = digest.and_then(|digest| {
                     let (media_type, bytes) = registry.store.manifest(repository, &digest)?;
@@ -78,7 +78,7 @@ impl Import {
     /// earlier is not documented.
     pub(super) fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
         let (registry, name) = (&self.registry, &self.repository);
-        let root = self.origin.manifest(&Pointer::Tag(tag.clone()))?;
+        let root = self.origin.manifest(&TagOrDigest::Tag(tag.clone()))?;
         if registry.store.tag(name, tag.as_str()).as_ref() != Some(&root.digest) {
             self.ensure_repository()?;
             self.commit(&root, Some(tag), &mut HashSet::new())?;
@@ -111,7 +111,7 @@ impl Import {
                 if !seen.insert(child.clone()) {
                     continue;
                 }
-                let child = self.origin.manifest(&Pointer::Digest(child.clone()))?;
+                let child = self.origin.manifest(&TagOrDigest::Digest(child.clone()))?;
                 self.commit(&child, None, seen)?;
             }
             for blob in &links.blobs {

@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use super::{EcrError, Granted, Visit, header_text};
 use crate::{
-    model::{Digest, Pointer},
+    model::{Digest, TagOrDigest},
     sandbox::{
         distribution::{self, no_body},
         ecr::{
@@ -25,9 +25,9 @@ use crate::{
 impl Visit<'_> {
     /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too, so that a tag
     /// may have to be brought in first.
-    pub(super) async fn manifest(&self, at: &Pointer, request: Parts) -> Granted {
+    pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> Granted {
         self.permit("BatchGetImage")?;
-        if let Pointer::Tag(tag) = at {
+        if let TagOrDigest::Tag(tag) = at {
             let Visit { ecr, registry, principal, .. } = self;
             Pull { ecr, registry, principal, repository: self.name() }.bring(tag).await?;
         }
@@ -37,7 +37,7 @@ impl Visit<'_> {
         let found = self.registry.store.manifest(self.name(), &digest).ok_or_else(missing)?;
         let (media_type, bytes) = found;
         self.registry.record_pulls(self.name(), std::slice::from_ref(&digest), &self.principal)?;
-        if let (Pointer::Tag(_), Some((other, bytes))) =
+        if let (TagOrDigest::Tag(_), Some((other, bytes))) =
             (at, self.translated(&request.headers, &media_type, &bytes))
         {
             let digest = Digest::of(&bytes);
@@ -69,13 +69,13 @@ impl Visit<'_> {
     }
 
     /// 201 without a `Location`.
-    pub(super) async fn put_manifest(&self, at: &Pointer, request: Request) -> Granted {
+    pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Granted {
         let (head, body) = request.into_parts();
         let bytes = read(body).await?;
         self.admit_push("PutImage")?;
         let (tag, digest) = match at {
-            Pointer::Tag(tag) => (Some(tag), None),
-            Pointer::Digest(digest) => (None, Some(digest)),
+            TagOrDigest::Tag(tag) => (Some(tag), None),
+            TagOrDigest::Digest(digest) => (None, Some(digest)),
         };
         let media_type = header_text(&head.headers, header::CONTENT_TYPE);
         let repeat = Repeat::IsImmutable;
@@ -125,11 +125,11 @@ impl Visit<'_> {
         store.unlink_blob(self.name(), blob).is_err()
     }
 
-    pub(super) fn delete_manifest(&self, at: &Pointer) -> Granted {
+    pub(super) fn delete_manifest(&self, at: &TagOrDigest) -> Granted {
         self.admit("BatchDeleteImage")?;
         let id = match at {
-            Pointer::Tag(tag) => ImageId { digest: None, tag: Some(tag.as_str()) },
-            Pointer::Digest(digest) => ImageId { digest: Some(digest.as_str()), tag: None },
+            TagOrDigest::Tag(tag) => ImageId { digest: None, tag: Some(tag.as_str()) },
+            TagOrDigest::Digest(digest) => ImageId { digest: Some(digest.as_str()), tag: None },
         };
         match images::delete(&self.registry, self.name(), id) {
             Ok(_) => Ok(no_body(StatusCode::ACCEPTED, [])),

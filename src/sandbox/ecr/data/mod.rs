@@ -36,7 +36,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    model::{Digest, Pointer, Repository},
+    model::{Digest, Repository, TagOrDigest},
     sandbox::distribution::{Misrouted, Place, Route},
 };
 
@@ -156,11 +156,13 @@ impl Visit<'_> {
     }
 
     /// The digest that is asked for, of a manifest that is there.
-    fn find(&self, at: &Pointer) -> Result<Digest, EcrError> {
+    fn find(&self, at: &TagOrDigest) -> Result<Digest, EcrError> {
         let store = &self.registry.store;
         let digest = match at {
-            Pointer::Tag(tag) => store.tag(self.name(), tag.as_str()),
-            Pointer::Digest(digest) => store.manifest(self.name(), digest).map(|_| digest.clone()),
+            TagOrDigest::Tag(tag) => store.tag(self.name(), tag.as_str()),
+            TagOrDigest::Digest(digest) => {
+                store.manifest(self.name(), digest).map(|_| digest.clone())
+            }
         };
         let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
         digest.ok_or_else(missing)

@@ -14,7 +14,7 @@ fn closure(content: &Content, host: &str, repository: &str, root: &Manifest) -> 
         for child in named("manifests") {
             let digest: Digest = child["digest"].as_str().unwrap().parse().unwrap();
             let child_manifest =
-                content.manifest(host, repository, &Pointer::Digest(digest)).unwrap();
+                content.manifest(host, repository, &TagOrDigest::Digest(digest)).unwrap();
             assert_eq!(child["size"], child_manifest.bytes.len());
             assert_eq!(child["mediaType"], child_manifest.media_type.as_str());
             open.push(child_manifest);
@@ -54,7 +54,7 @@ fn everything_the_catalogue_lists_is_there_and_hashes_right() {
 fn a_made_up_repository_is_complete_too() {
     let content = Content::default();
     for name in ["team/app", "team/web", "a", "b", "c", "d", "e", "f"] {
-        let at = Pointer::Tag("2024-w7".parse().unwrap());
+        let at = TagOrDigest::Tag("2024-w7".parse().unwrap());
         let root = content.manifest("registry.example.com", name, &at).unwrap();
         assert!(closure(&content, "registry.example.com", name, &root).len() > 3);
     }
@@ -73,7 +73,7 @@ fn the_same_bytes_are_made_on_every_machine() {
         ("mcr.microsoft.com", "dotnet/runtime", "9.0", "5b2a908fe9381e35"),
         ("registry.example.com", "team/app", "latest", "f039e39ea4d73b98"),
     ] {
-        let root = content.manifest(host, repository, &Pointer::Tag(tag.parse().unwrap()));
+        let root = content.manifest(host, repository, &TagOrDigest::Tag(tag.parse().unwrap()));
         let digest = root.unwrap().digest;
         assert!(digest.hex().starts_with(expected), "{host}/{repository}:{tag} is {digest}");
     }
@@ -82,15 +82,15 @@ fn the_same_bytes_are_made_on_every_machine() {
 #[test]
 fn content_is_found_by_digest_without_asking_for_its_tag_first() {
     let at = |pointer| Content::default().manifest("docker.io", "library/alpine", &pointer);
-    let root = at(Pointer::Tag("3.20".parse().unwrap())).unwrap();
-    assert_eq!(at(Pointer::Digest(root.digest.clone())), Some(root));
-    assert_eq!(at(Pointer::Digest(Digest::of(b"nothing"))), None);
+    let root = at(TagOrDigest::Tag("3.20".parse().unwrap())).unwrap();
+    assert_eq!(at(TagOrDigest::Digest(root.digest.clone())), Some(root));
+    assert_eq!(at(TagOrDigest::Digest(Digest::of(b"nothing"))), None);
 }
 
 #[test]
 fn attested_images_name_the_image_they_attest() {
     let content = Content::default();
-    let at = Pointer::Tag("1.27".parse().unwrap());
+    let at = TagOrDigest::Tag("1.27".parse().unwrap());
     let root = content.manifest("docker.io", "library/nginx", &at).unwrap();
     let index: Value = serde_json::from_slice(&root.bytes).unwrap();
     let children = index["manifests"].as_array().unwrap();
@@ -105,7 +105,7 @@ fn attested_images_name_the_image_they_attest() {
 fn what_tests_put_lies_over_the_catalogue() {
     let World { upstream, .. } = World::new();
     let tag = |host: &str, name: &str, tag: &str| {
-        let at = Pointer::Tag(tag.parse().unwrap());
+        let at = TagOrDigest::Tag(tag.parse().unwrap());
         upstream.content.manifest(host, name, &at).map(|manifest| manifest.digest)
     };
     let usual = tag("docker.io", "library/nginx", "1.26");
@@ -118,7 +118,7 @@ fn what_tests_put_lies_over_the_catalogue() {
     assert_eq!(tag("ghcr.io", "acme/app", "latest"), None);
     upstream.remove_tag("ghcr.io", "acme/app", "1");
     assert_eq!(tag("ghcr.io", "acme/app", "1"), None);
-    let by_digest = Pointer::Digest(single);
+    let by_digest = TagOrDigest::Digest(single);
     assert!(upstream.content.manifest("ghcr.io", "acme/app", &by_digest).is_some());
 }
 
@@ -126,7 +126,7 @@ fn what_tests_put_lies_over_the_catalogue() {
 fn a_rebuilt_tag_points_to_new_content_and_the_old_one_stays() {
     let World { upstream, .. } = World::new();
     let read = || {
-        let at = Pointer::Tag("3.20".parse().unwrap());
+        let at = TagOrDigest::Tag("3.20".parse().unwrap());
         upstream.content.manifest("docker.io", "library/alpine", &at).unwrap().digest
     };
     let before = read();
@@ -134,7 +134,7 @@ fn a_rebuilt_tag_points_to_new_content_and_the_old_one_stays() {
     let after = read();
     assert_ne!(before, after);
     assert_eq!(read(), after);
-    let old = Pointer::Digest(before);
+    let old = TagOrDigest::Digest(before);
     assert!(upstream.content.manifest("docker.io", "library/alpine", &old).is_some());
 }
 
@@ -142,7 +142,7 @@ fn a_rebuilt_tag_points_to_new_content_and_the_old_one_stays() {
 fn images_of_one_seed_or_base_share_layers() {
     let World { upstream, .. } = World::new();
     let layers = |digest: Digest, name: &str| -> Vec<Value> {
-        let at = Pointer::Digest(digest);
+        let at = TagOrDigest::Digest(digest);
         let manifest = upstream.content.manifest("ghcr.io", name, &at).unwrap();
         let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
         parsed["layers"].as_array().unwrap().iter().map(|l| l["digest"].clone()).collect()
@@ -162,7 +162,7 @@ fn a_nested_index_is_followed() {
     let platforms = ["linux/amd64", "linux/arm64", "linux/s390x"];
     let root = upstream.image("ghcr.io/a/nested:1").nested().platforms(platforms).push();
     let content = &upstream.content;
-    let root = content.manifest("ghcr.io", "a/nested", &Pointer::Digest(root)).unwrap();
+    let root = content.manifest("ghcr.io", "a/nested", &TagOrDigest::Digest(root)).unwrap();
     // two indexes, and for each platform a manifest, a configuration and two layers
     assert_eq!(closure(content, "ghcr.io", "a/nested", &root).len(), 2 + 3 * 4);
 }
