@@ -2,7 +2,7 @@
 
 # Lists the recipes
 default:
-    @just --list
+    @{{ just_executable() }} --list
 
 # Runs every step, as CI does
 check:
