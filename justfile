@@ -1,0 +1,50 @@
+# Recipes for the checks. Each one runs a step of .ci/run, which also works without just.
+
+# Lists the recipes
+default:
+    @{{ just_executable() }} --list
+
+# Runs every step, as CI does
+check:
+    .ci/run
+
+# Checks formatting, lints and the library's own tests
+check-fast:
+    .ci/run format lint
+    cargo test --locked --lib
+
+# Installs docker-registry and skopeo, unless they are in PATH
+packages:
+    .ci/run packages
+
+# Installs moto into the target directory, unless it is there
+moto:
+    .ci/run moto
+
+# Checks the formatting
+format:
+    .ci/run format
+
+# Runs clippy; warnings are errors
+lint:
+    .ci/run lint
+
+# Checks names and prose
+language:
+    .ci/run language
+
+# Builds the documentation; warnings are errors
+document:
+    .ci/run document
+
+# Checks licences, duplicates and sources of the dependencies, offline
+dependencies:
+    .ci/run dependencies
+
+# Runs every test; skips the tests of programs that are not installed
+test:
+    CI= .ci/run test
+
+# Mirrors the example twice; the second run must copy nothing
+example:
+    .ci/run example
