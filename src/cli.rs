@@ -180,7 +180,7 @@ pub struct SyncArgs {
     /// Mirror only images whose name matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
-    /// Show the plan and write nothing, like `plan`
+    /// Show the plan and write nothing; same as `plan`
     #[arg(long)]
     pub dry_run: bool,
     /// Print the report as JSON on stdout instead of a table
