@@ -265,11 +265,11 @@ impl CopyArgs {
             return Err(Error::new(
                 Kind::Configuration,
                 format!(
-                    "`--flatten` pushes one platform's image, {} are given",
+                    "`--flatten` needs exactly one platform, {} are given",
                     self.platforms.len()
                 ),
             )
-            .hint("give exactly one `--platform`"));
+            .hint("give one `--platform`"));
         }
         Ok(Want {
             platforms: Platforms::only(self.platforms.iter().cloned()).unwrap_or_default(),
