@@ -1,7 +1,7 @@
-//! The command line: every verb and option, parsed into its type.
+//! The command line: parses every command and option into its type.
 //!
-//! Guards that `--help` of every command tells its exit status, and that what is wrong on the
-//! command line ends with exit status 2 before anything is attempted.
+//! Guards that every `--help` ends with the exit status, and that a usage error exits with 2 before
+//! anything is attempted.
 
 mod exit;
 pub(crate) mod pull_through;
@@ -28,23 +28,23 @@ use crate::{
     sandbox::{BlobMounting, Fault, fault},
 };
 
-/// Mirrors container images from any OCI registry into Amazon ECR.
+/// Mirror container images from any OCI registry into Amazon ECR
 #[derive(Debug, Parser)]
 #[command(name = "ecr-mirror", version, after_help = exit::any())]
 pub struct Cli {
-    /// What holds for every command.
+    /// Options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options of every command; they may stand before or after the verb.
+/// Options of every command, accepted before or after its name.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The configuration file
+    /// Read the configuration from FILE
     #[arg(
         short,
         long,
@@ -55,8 +55,8 @@ pub struct Global {
         default_value = "mirror.toml"
     )]
     pub config: PathBuf,
-    /// Run against the embedded upstream registries and the embedded ECR on loopback, whose state
-    /// is kept in DIR [default DIR: .ecr-mirror-sandbox]
+    /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
+    /// in DIR [default DIR: .ecr-mirror-sandbox]
     #[arg(
         long,
         global = true,
@@ -66,13 +66,13 @@ pub struct Global {
         default_missing_value = ".ecr-mirror-sandbox"
     )]
     pub sandbox: Option<PathBuf>,
-    /// Log what is done (-v), or every step of it (-vv) [default: warnings]
+    /// Log actions (-v) or every step (-vv) [default: warnings]
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Log errors only, and show no progress unless `--progress` asks for it
+    /// Log errors only, and hide progress unless `--progress` selects a view
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// What the log on stderr looks like
+    /// Format the log on stderr as text or as JSON, one object a line
     #[arg(
         long,
         global = true,
@@ -82,7 +82,7 @@ pub struct Global {
         default_value_t
     )]
     pub log_format: LogFormat,
-    /// How progress is shown on stderr; `auto` is bars on a terminal and lines elsewhere
+    /// Show progress on stderr; `auto` shows bars on a terminal and lines elsewhere
     #[arg(
         long,
         global = true,
@@ -92,7 +92,7 @@ pub struct Global {
         default_value_t
     )]
     pub progress: ProgressKind,
-    /// When to use colours; `auto` heeds NO_COLOR
+    /// Colour the output; `auto` colours terminals and respects NO_COLOR
     #[arg(
         long,
         global = true,
@@ -105,7 +105,7 @@ pub struct Global {
 }
 
 impl Global {
-    /// How much is logged.
+    /// The log level that `-q` and `-v` select.
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
@@ -115,7 +115,7 @@ impl Global {
         }
     }
 
-    /// How progress is shown: `auto` is nothing where only errors are wanted.
+    /// The progress view; with `--quiet`, `auto` shows none.
     pub fn progress(&self) -> ProgressKind {
         match self.progress {
             ProgressKind::Auto if self.quiet => ProgressKind::None,
@@ -124,13 +124,13 @@ impl Global {
     }
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Mirror everything that the configuration selects
     #[command(after_help = exit::sync())]
     Sync(SyncArgs),
-    /// Show what `sync` would do and what it would cost; writes nothing
+    /// Show what `sync` would do and cost; writes nothing
     #[command(after_help = exit::plan())]
     Plan(PlanArgs),
     /// Mirror one image, without a configuration file
@@ -139,36 +139,36 @@ pub enum Command {
     /// Validate the configuration offline
     #[command(after_help = exit::check())]
     Check,
-    /// List every selected image and the reference to pull it from
+    /// List every selected image and the reference to pull
     #[command(after_help = exit::images())]
     Images(ImagesArgs),
-    /// Set up and use ECR's own pull-through cache: rules, secrets, templates, access
+    /// Configure and use ECR's pull-through cache: rules, secrets, templates, access
     #[command(after_help = exit::pull_through())]
     PullThrough {
-        /// What to do.
+        /// The command.
         #[command(subcommand)]
         verb: PullThrough,
     },
-    /// Print least-privilege IAM policies for exactly what this configuration does
+    /// Print the least-privilege IAM policies for this configuration
     #[command(after_help = exit::iam())]
     Iam {
-        /// Which policy.
+        /// The policy.
         #[command(subcommand)]
         policy: IamPolicy,
     },
-    /// Serve the embedded registries on loopback for other clients, until interrupted
+    /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&fault::help()))]
     Sandbox(SandboxArgs),
     /// Print a completion script for a shell
     #[command(after_help = exit::completions())]
     Completions {
-        /// The shell
+        /// Print the script for this shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages, one for each command
+    /// Write the manual pages, one page for each command
     #[command(after_help = exit::man())]
     Man {
-        /// The directory to write them to; made where it is missing
+        /// Write the pages to DIR; create DIR if it does not exist
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -180,28 +180,28 @@ pub struct SyncArgs {
     /// Mirror only images whose name matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
-    /// Show what would be done and write nothing, like `plan`
+    /// Show the plan and write nothing; same as `plan`
     #[arg(long)]
     pub dry_run: bool,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Write the report as JSON to a file, too
+    /// Also write the report as JSON to FILE
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write what each tag was mirrored as to a file, for `--locked`; only when all of it is
-    /// mirrored, and without what comes through the pull-through cache
+    /// Write a lock file (tag → digest) for `--locked`. Written only if every image succeeds;
+    /// pull-through images are omitted
     #[arg(long, value_name = "FILE", conflicts_with_all = ["locked", "dry_run"])]
     pub lock: Option<PathBuf>,
-    /// Mirror exactly what `--lock` wrote to this file, wherever tags point by now; what comes
-    /// through the pull-through cache is left alone
+    /// Mirror exactly the digests of this lock file, even if tags have moved; pull-through images
+    /// are skipped
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
-    /// End after this time, like `45m`: nothing new begins, what is running has 10 s more, the rest
-    /// is left for the next run [default: none]
+    /// Stop after DURATION, for example `45m`: start no more images and give running ones 10 s
+    /// [default: none]
     #[arg(long, value_name = "DURATION", conflicts_with = "dry_run", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
-    /// Transfer at most this many blobs at once
+    /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
 }
@@ -215,13 +215,13 @@ pub struct PlanArgs {
     /// Print the plan as JSON on stdout instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Write the plan as JSON to a file, too
+    /// Also write the plan as JSON to FILE
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Plan exactly what `sync --lock` wrote to this file
+    /// Plan exactly the digests of this lock file, which `sync --lock` wrote
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
-    /// Read manifests where that counts as a pull, too, so that no number stays unknown
+    /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
 }
@@ -229,47 +229,47 @@ pub struct PlanArgs {
 /// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// The image: a reference with a tag, a digest, or both; or `oci:DIR[:TAG]`, an OCI layout
+    /// Copy this image: a reference with a tag, a digest or both; or `oci:DIR[:TAG]`, an OCI layout
     #[arg(value_parser = name::<ImageLocation>)]
     pub source: ImageLocation,
-    /// Where it goes: a reference in ECR or in any other registry; or `oci:DIR[:TAG]`
+    /// Copy to this reference, in ECR or in any other registry; or to `oci:DIR[:TAG]`
     #[arg(value_parser = name::<ImageLocation>)]
     pub destination: ImageLocation,
-    /// Copy only this platform, like `linux/arm64`; repeatable [default: all]
+    /// Copy only this platform, for example `linux/arm64`; repeatable [default: all]
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = name::<Platform>)]
     pub platforms: Vec<Platform>,
-    /// Push the one platform's image itself and not an index, as AWS Lambda needs it
+    /// Push the image of the one platform without an index, as AWS Lambda requires
     #[arg(long, requires = "platforms")]
     pub flatten: bool,
-    /// Whether attestations come along
+    /// Keep or drop BuildKit's attestations (SBOM, provenance)
     #[arg(long, value_name = "keep|drop", hide_possible_values = true, default_value = "keep", value_parser = attestations())]
     pub attestations: Attestations,
-    /// Whether what refers to the image comes along: OCI 1.1 referrers and cosign's tags
+    /// Copy no signatures, or all: OCI 1.1 referrers and cosign's tags
     #[arg(long, value_name = "none|all", hide_possible_values = true, default_value = "none", value_parser = signatures())]
     pub signatures: Signatures,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Transfer at most this many blobs at once
+    /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
 }
 
 impl CopyArgs {
-    /// Which parts of the image are wanted.
+    /// The filter that these options select.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] when several platforms are to be one image.
+    /// [`Kind::Configuration`] if `--flatten` has other than exactly one platform.
     pub fn want(&self) -> Result<Filter> {
         if self.flatten && self.platforms.len() != 1 {
             return Err(Error::new(
                 Kind::Configuration,
                 format!(
-                    "`--flatten` pushes one platform's image, {} are given",
+                    "`--flatten` needs exactly one platform, {} are given",
                     self.platforms.len()
                 ),
             )
-            .hint("give exactly one `--platform`"));
+            .hint("give one `--platform`"));
         }
         Ok(Filter {
             platforms: Platforms::only(self.platforms.iter().cloned()).unwrap_or_default(),
@@ -298,7 +298,7 @@ pub enum IamPolicy {
     /// Print the policy for the role that mirrors
     #[command(after_help = exit::iam())]
     Mirror,
-    /// Print the policy for nodes that pull what is mirrored and cached
+    /// Print the policy for nodes that pull mirrored and cached images
     #[command(after_help = exit::iam())]
     Pull,
     /// Print the policy for the role that runs `pull-through`
@@ -309,27 +309,27 @@ pub enum IamPolicy {
 /// Arguments of `sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
-    /// Serve one ordinary, empty OCI registry instead
+    /// Serve one plain, empty OCI registry instead
     #[arg(long)]
     pub plain: bool,
-    /// Where its content is kept [default: a temporary directory that goes with the sandbox]
+    /// Keep the content in DIR [default: a temporary directory, deleted at exit]
     #[arg(value_name = "DIR")]
     pub directory: Option<PathBuf>,
-    /// The address of the first listener [default: 127.0.0.1 and a free port]
+    /// Bind the first listener to this address [default: 127.0.0.1 and a free port]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
-    /// How much later than it could each answer begins, like `20ms`: one round trip
+    /// Delay every response by this long, for example `20ms`
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub latency: Duration,
-    /// Whether ECR mounts blobs from other repositories, where its account has not set it
+    /// Set ECR's blob mounting for accounts that do not set it themselves
     #[arg(long, value_name = "on|off", hide_possible_values = true, default_value = "off", value_parser = blob_mounting())]
     pub blob_mounting: BlobMounting,
-    /// Something that goes wrong, one of the faults below; repeatable
+    /// Inject this fault, one of the list below; repeatable
     #[arg(long = "fault", value_name = "NAME[=ARG]", value_parser = name::<Fault>)]
     pub faults: Vec<Fault>,
 }
 
-/// Reads a name; what is wrong with it comes with what would be right.
+/// Parses a name; the error includes its hint.
 fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|NameError { problem, hint }| match hint {
         Some(hint) => format!("{problem}\nhint: {hint}"),
@@ -344,7 +344,7 @@ fn attestations() -> impl TypedValueParser<Value = Attestations> {
     })
 }
 
-/// More than this many at once helps nobody, and each takes about a MiB.
+/// 1 to 1,024 transfers: more do not help, and each takes about 1 MiB of memory.
 fn concurrency() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(1..=1024).map(usize::from)
 }

@@ -1,4 +1,4 @@
-//! The program: a command line in, an exit status out. Everything else is the library's.
+//! The program: parses the command line, runs the command, returns its exit status.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         }
     };
     let status = runtime.block_on(commands::run(cli));
-    // whatever still blocks a thread, such as a credential helper, is not waited for
+    // do not wait for threads that still block, such as a credential helper
     runtime.shutdown_background();
     ExitCode::from(status)
 }

@@ -1,28 +1,27 @@
-//! How every `--help` ends: examples where they help, then the exit status.
+//! The end of every `--help`: examples for some commands, then the exit status.
 
-/// A code and what it means.
+/// An exit code and its meaning.
 type Code = (&'static str, &'static str);
 
-const MIRRORED: Code = ("0", "everything selected is now mirrored (or was already)");
-const FAILED: Code = ("1", "at least one image failed, or drifted behind an immutable tag");
-const WRONG: Code = ("2", "the command line or the configuration is wrong; nothing was attempted");
-const USAGE: Code = ("2", "the command line is wrong; nothing was attempted");
-const LEFT: Code = ("3", "nothing failed, but something was left for the next run");
-const LEFT_BEHIND: Code = ("3", "something was left for later: pull limit spent, deadline reached");
+const MIRRORED: Code = ("0", "everything selected is mirrored");
+const FAILED: Code = ("1", "an image failed, or drifted behind an immutable tag");
+const WRONG: Code = ("2", "usage or configuration error; nothing was attempted");
+const USAGE: Code = ("2", "usage error; nothing was attempted");
+const INCOMPLETE: Code = ("3", "incomplete: pull limit or deadline reached");
 const STOPPED: Code = ("130/143", "stopped by SIGINT, SIGTERM");
-const UNWRITTEN: Code = ("1", "the output cannot be written");
+const UNWRITTEN: Code = ("1", "cannot write the output");
 
 pub(super) fn any() -> String {
-    status(&[MIRRORED, FAILED, WRONG, LEFT, STOPPED])
+    status(&[MIRRORED, FAILED, WRONG, INCOMPLETE, STOPPED])
 }
 
 pub(super) fn sync() -> String {
     examples(&[
-        ("ecr-mirror sync", "mirror what ./mirror.toml selects"),
-        ("ecr-mirror sync --sandbox", "the same, without an account and the network"),
-        ("ecr-mirror sync --deadline 45m", "what is not done by then is the next run's"),
-        ("ecr-mirror sync --only 'quay.io/*' --json", "some of it, with a report for machines"),
-    ]) + &status(&[MIRRORED, FAILED, WRONG, LEFT_BEHIND, STOPPED])
+        ("ecr-mirror sync", "mirror everything that ./mirror.toml selects"),
+        ("ecr-mirror sync --sandbox", "the same, without an AWS account or network"),
+        ("ecr-mirror sync --deadline 45m", "stop after 45 minutes; the next run resumes"),
+        ("ecr-mirror sync --only 'library/*' --json", "mirror a part, and report as JSON"),
+    ]) + &status(&[MIRRORED, FAILED, WRONG, INCOMPLETE, STOPPED])
 }
 
 pub(super) fn plan() -> String {
@@ -30,7 +29,7 @@ pub(super) fn plan() -> String {
         ("0", "the plan is complete"),
         ("1", "an image cannot be planned, or drifted behind an immutable tag"),
         WRONG,
-        ("3", "nothing failed, but a run would leave something for the next one"),
+        ("3", "a run would be incomplete: pull limit reached"),
         STOPPED,
     ])
 }
@@ -43,22 +42,22 @@ pub(super) fn copy() -> String {
         ("ecr-mirror copy nginx:1.27 localhost:5000/nginx:1.27", ""),
         ("ecr-mirror copy nginx:1.27 oci:images && ecr-mirror copy oci:images $ECR/nginx", ""),
     ]) + &status(&[
-        ("0", "the image is now there (or was already)"),
+        ("0", "the image is mirrored"),
         ("1", "the image failed, or drifted behind an immutable tag"),
         USAGE,
-        ("3", "the source's pull limit is spent; try again later"),
+        ("3", "incomplete: the pull limit of the source is reached; retry later"),
         STOPPED,
     ])
 }
 
 pub(super) fn check() -> String {
-    status(&[("0", "the configuration is right"), UNWRITTEN, WRONG])
+    status(&[("0", "the configuration is valid"), UNWRITTEN, WRONG])
 }
 
 pub(super) fn images() -> String {
     status(&[
         ("0", "the images are listed"),
-        ("1", "tags cannot be selected, or the output cannot be written"),
+        ("1", "cannot select tags, or cannot write the output"),
         WRONG,
     ])
 }
@@ -67,33 +66,33 @@ pub(super) fn iam() -> String {
     status(&[("0", "the policy is printed"), UNWRITTEN, WRONG])
 }
 
-const REFUSED: Code = ("1", "a conflict, a refusal of AWS, or no consent; what was done stays");
+const REFUSED: Code = ("1", "a conflict, an AWS error, or no confirmation; changes made remain");
 
 pub(super) fn pull_through() -> String {
     examples(&[
-        ("ecr-mirror pull-through plan", "what would change, writing nothing"),
-        ("ecr-mirror pull-through apply", "the same, then asks, then does it"),
-        ("ecr-mirror pull-through warm", "pull what is selected through it once"),
-    ]) + &status(&[("0", "it is done"), REFUSED, WRONG, STOPPED])
+        ("ecr-mirror pull-through plan", "show the changes, write nothing"),
+        ("ecr-mirror pull-through apply", "show the changes, confirm, apply"),
+        ("ecr-mirror pull-through warm", "pull the selected images once"),
+    ]) + &status(&[("0", "success"), REFUSED, WRONG, STOPPED])
 }
 
 pub(super) fn pull_through_plan() -> String {
     status(&[
         ("0", "the plan is complete"),
-        ("1", "something would change and `--check` is given, or AWS cannot be asked"),
+        ("1", "`--check` found changes, or an AWS error"),
         WRONG,
         STOPPED,
     ])
 }
 
 pub(super) fn pull_through_apply() -> String {
-    status(&[("0", "everything written is set up (or was already)"), REFUSED, WRONG, STOPPED])
+    status(&[("0", "everything configured is set up"), REFUSED, WRONG, STOPPED])
 }
 
 pub(super) fn pull_through_status() -> String {
     status(&[
-        ("0", "every rule is there"),
-        ("1", "a written rule is not there or differs, or AWS cannot be asked"),
+        ("0", "every configured rule exists and matches"),
+        ("1", "a configured rule is missing or differs, or an AWS error"),
         WRONG,
         STOPPED,
     ])
@@ -101,8 +100,8 @@ pub(super) fn pull_through_status() -> String {
 
 pub(super) fn pull_through_validate() -> String {
     status(&[
-        ("0", "every rule works"),
-        ("1", "a rule does not work or is not there, or AWS cannot be asked"),
+        ("0", "every configured rule works"),
+        ("1", "a configured rule fails or is missing, or an AWS error"),
         WRONG,
         STOPPED,
     ])
@@ -110,22 +109,27 @@ pub(super) fn pull_through_validate() -> String {
 
 pub(super) fn pull_through_warm() -> String {
     status(&[
-        ("0", "everything selected is now cached"),
-        ("1", "at least one image could not be pulled through"),
+        ("0", "everything selected is cached"),
+        ("1", "an image could not be pulled through the cache"),
         WRONG,
-        LEFT,
+        ("3", "incomplete: pull limit reached"),
         STOPPED,
     ])
 }
 
 pub(super) fn pull_through_destroy() -> String {
-    status(&[("0", "nothing of it is left but what AWS keeps"), REFUSED, WRONG, STOPPED])
+    status(&[
+        ("0", "everything configured is removed; cached images stay"),
+        REFUSED,
+        WRONG,
+        STOPPED,
+    ])
 }
 
 pub(super) fn pull_through_export() -> String {
     status(&[
-        ("0", "it is written"),
-        ("1", "a part conflicts, AWS cannot be asked, or it cannot be written"),
+        ("0", "the export is written"),
+        ("1", "a conflict, an AWS error, or cannot write the output"),
         WRONG,
         STOPPED,
     ])
@@ -133,11 +137,11 @@ pub(super) fn pull_through_export() -> String {
 
 pub(super) fn sandbox(faults: &str) -> String {
     format!(
-        "Faults, each `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`; SIDE is upstream, ecr or any, \
-         *N the first N requests, %P P percent of them:\n{faults}\n{}",
+        "Faults, written `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`. SIDE is upstream, ecr or any; \
+         *N selects the first N requests, %P selects P percent:\n{faults}\n{}",
         status(&[
-            ("0", "it served until SIGINT or SIGTERM"),
-            ("1", "it cannot serve at that address or from that directory"),
+            ("0", "served until SIGINT or SIGTERM"),
+            ("1", "cannot bind the address, or cannot use the directory"),
             USAGE,
         ])
     )
@@ -148,7 +152,7 @@ pub(super) fn completions() -> String {
 }
 
 pub(super) fn man() -> String {
-    status(&[("0", "the pages are written"), ("1", "a page cannot be written"), USAGE])
+    status(&[("0", "the pages are written"), ("1", "cannot write a page"), USAGE])
 }
 
 fn examples(lines: &[(&str, &str)]) -> String {

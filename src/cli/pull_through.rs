@@ -1,4 +1,4 @@
-//! The verbs of `pull-through`.
+//! The commands of `pull-through`.
 
 use std::path::PathBuf;
 
@@ -6,40 +6,40 @@ use clap::{Args, Subcommand};
 
 use super::exit;
 
-/// What to do with ECR's own pull-through cache.
+/// The commands of `pull-through`.
 #[derive(Debug, Subcommand)]
 pub enum PullThrough {
-    /// Show what `apply` would change; writes nothing
+    /// Show the changes that `apply` would make; writes nothing
     #[command(after_help = exit::pull_through_plan())]
     Plan(PlanArgs),
-    /// Set up what the configuration writes: secrets, rules, templates, access
+    /// Create and update the configured secrets, rules, templates and access
     #[command(after_help = exit::pull_through_apply())]
     Apply(ApplyArgs),
-    /// Show each rule, and the repositories that it has made
+    /// Show each rule and the repositories that it created
     #[command(after_help = exit::pull_through_status())]
     Status(ListArgs),
-    /// Let ECR try each rule: reach the upstream, read the secret, log in
+    /// Let ECR test each rule: reach the upstream, read the secret, log in
     #[command(after_help = exit::pull_through_validate())]
     Validate(ListArgs),
-    /// Pull the selected images through the cache once, so that the first node does not wait
+    /// Pull the selected images through the cache once, before the first node needs them
     #[command(after_help = exit::pull_through_warm())]
     Warm(WarmArgs),
-    /// Remove what the configuration names; cached repositories and images stay
+    /// Remove the configured rules, templates, access and secrets; cached images stay
     #[command(after_help = exit::pull_through_destroy())]
     Destroy(DestroyArgs),
-    /// Write the same set-up for other tools
+    /// Export the setup for other tools
     #[command(after_help = exit::pull_through_export())]
     Export {
-        /// For which.
+        /// The format.
         #[command(subcommand)]
         format: Export,
     },
 }
 
-/// Which registries.
+/// The registries to work on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Where {
-    /// Only at the destination of this name; repeatable [default: all that are ECR]
+    /// Use only the destination with this name; repeatable [default: every ECR destination]
     #[arg(long = "destination", value_name = "NAME")]
     pub destinations: Vec<String>,
 }
@@ -47,16 +47,16 @@ pub struct Where {
 /// Arguments of `pull-through plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Which registries.
+    /// The registries to work on.
     #[command(flatten)]
     pub at: Where,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
-    /// Exit with 1 when something would change
+    /// Exit with status 1 if `apply` would change anything
     #[arg(long)]
     pub check: bool,
-    /// Replace rules whose upstream is another than written, instead of reporting a conflict
+    /// Replace rules with another upstream than configured, instead of reporting a conflict
     #[arg(long)]
     pub replace: bool,
 }
@@ -64,16 +64,16 @@ pub struct PlanArgs {
 /// Arguments of `pull-through apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Which registries.
+    /// The registries to work on.
     #[command(flatten)]
     pub at: Where,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
-    /// Do not ask
+    /// Apply without asking for confirmation
     #[arg(long)]
     pub yes: bool,
-    /// Replace rules whose upstream is another than written, instead of reporting a conflict
+    /// Replace rules with another upstream than configured, instead of reporting a conflict
     #[arg(long)]
     pub replace: bool,
 }
@@ -81,7 +81,7 @@ pub struct ApplyArgs {
 /// Arguments of `pull-through status` and `validate`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Which registries.
+    /// The registries to work on.
     #[command(flatten)]
     pub at: Where,
     /// Print JSON instead of a table
@@ -92,10 +92,10 @@ pub struct ListArgs {
 /// Arguments of `pull-through warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// Which registries.
+    /// The registries to work on.
     #[command(flatten)]
     pub at: Where,
-    /// Warm only images whose name matches; repeatable [default: all that come through a cache]
+    /// Warm only images whose name matches; repeatable [default: all pull-through images]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print the report as JSON on stdout instead of a table
@@ -106,13 +106,13 @@ pub struct WarmArgs {
 /// Arguments of `pull-through destroy`.
 #[derive(Debug, Args)]
 pub struct DestroyArgs {
-    /// Which registries.
+    /// The registries to work on.
     #[command(flatten)]
     pub at: Where,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
-    /// Do not ask
+    /// Remove without asking for confirmation
     #[arg(long)]
     pub yes: bool,
 }
@@ -120,20 +120,20 @@ pub struct DestroyArgs {
 /// Formats of `pull-through export`.
 #[derive(Debug, Subcommand)]
 pub enum Export {
-    /// Print the set-up as Terraform configuration, with import blocks for what is there
+    /// Print the setup as Terraform configuration, with import blocks for existing resources
     #[command(after_help = exit::pull_through_export())]
     Terraform {
-        /// Which registries.
+        /// The registries to work on.
         #[command(flatten)]
         at: Where,
     },
-    /// Write pull secrets for falling back to the upstreams, as a Kubernetes manifest
+    /// Write pull secrets for a fallback to the upstreams, as a Kubernetes manifest
     #[command(after_help = exit::pull_through_export())]
     Kubernetes {
-        /// The namespace to write them for; repeatable
+        /// Write the secrets for this namespace; repeatable
         #[arg(long = "namespace", value_name = "NAMESPACE", required = true, num_args = 1..)]
         namespaces: Vec<String>,
-        /// The file to write, which only its owner may read; it holds credentials
+        /// Write the manifest to FILE, readable only by its owner; it contains credentials
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },

@@ -1,4 +1,4 @@
-//! The command line as users type it, and every help page.
+//! Tests of the command line as users type it, and of every help page.
 
 use clap::{CommandFactory, error::ErrorKind};
 
@@ -8,7 +8,7 @@ fn parsed(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
 }
 
-/// Every command with its full name, `help` itself aside.
+/// Collects every command with its full name, except `help`.
 fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
     let path = format!("{path} {}", command.get_name());
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
@@ -80,7 +80,7 @@ fn what_is_not_said_has_the_default_of_the_contract() {
     if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
         assert_eq!(global.config, PathBuf::from("mirror.toml"));
     }
-    // `--sandbox` takes no word that follows: `sync` stays the verb
+    // `--sandbox` does not read the next word as DIR: `sync` stays the command
     let global = parsed("ecr-mirror --sandbox sync").unwrap().global;
     assert_eq!(global.sandbox, Some(PathBuf::from(".ecr-mirror-sandbox")));
     assert_eq!(parsed("ecr-mirror sync -q").unwrap().global.progress(), ProgressKind::None);

@@ -112,13 +112,13 @@ async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
 fn document(seen: &[(&Row, String)]) -> String {
     let mut text = String::from(
         "# Faults\n\n\
-         What networks and registries do to a run, and what it makes of it. Each row is a test: a \
-         sync of two images with these switches of the sandbox on, which ends within the bound \
-         with this outcome and nothing half-done at the destination; after it a clean run reaches \
-         the state of an undisturbed one. Waits are shortened for it: attempts are 60 ms to 2 s \
-         apart, and what stands still is given up after 2 or 3 s.\n\n\
-         `cargo test --test mirror faults` holds this table; with `ECR_MIRROR_BLESS=1` it writes \
-         it.\n\n\
+         The faults of networks and registries, and the outcome of a run under each. Each row is a \
+         test: a sync of two images with these switches of the sandbox. The sync must end within \
+         the bound and with the expected outcome. It must leave no incomplete tag at the \
+         destination. A clean run afterwards must reach the state of an undisturbed run. The tests \
+         shorten the waits: 60 ms to 2 s between attempts, and 2 or 3 s until a stall fails.\n\n\
+         `cargo test --test mirror faults` checks this table; with `ECR_MIRROR_BLESS=1` it writes \
+         the table.\n\n\
          | fault | side | switches | expected | seen | within |\n\
          |---|---|---|---|---|---|\n",
     );
