@@ -260,7 +260,7 @@ impl CopyArgs {
     ///
     /// # Errors
     /// [`Kind::Configuration`] if `--flatten` has other than exactly one platform.
-    pub fn want(&self) -> Result<Filter> {
+    pub fn filter(&self) -> Result<Filter> {
         if self.flatten && self.platforms.len() != 1 {
             return Err(Error::new(
                 Kind::Configuration,

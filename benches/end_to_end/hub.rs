@@ -16,7 +16,7 @@ use ecr_mirror::{
     },
     run::{
         registries::Registries,
-        sync::{Wanted, Work, carry_out},
+        sync::{Selected, SyncRequest, run},
     },
     sandbox::{self, Sandbox},
 };
@@ -86,9 +86,9 @@ async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
 async fn mirror(sandbox: &Sandbox, toml: &str) -> Result<Report> {
     let world = Registries::at(sandbox.address(), TRANSFERS)?;
     let config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None)?;
-    let options = Options { intent: Mode::Mirror, transfers: TRANSFERS };
-    let work = Work { config: &config, wanted: Wanted::all(&config), options };
-    let report = carry_out(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
+    let options = Options { mode: Mode::Mirror, transfers: TRANSFERS };
+    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
+    let report = run(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
     ensure!(report.exit == 0, "the run ended with {}: {:?}", report.exit, report.totals);
     Ok(report)
 }

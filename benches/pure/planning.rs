@@ -76,7 +76,11 @@ impl Source for Memory {
 }
 
 impl Destination for Memory {
-    async fn current(&self, _: &Repository, tags: &[Tag]) -> Result<Option<HashMap<Tag, Digest>>> {
+    async fn current_tags(
+        &self,
+        _: &Repository,
+        tags: &[Tag],
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
         let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
         Ok(Some(tags.iter().filter_map(told).collect()))
     }
@@ -183,20 +187,20 @@ async fn planned(destination: Memory) -> Summary {
         Image {
             name: repository.to_string(),
             origin: Origin {
-                site: site("source.example"),
+                location: site("source.example"),
                 repository: repository.clone(),
                 at: TagOrDigest::Tag(at.clone()),
             },
             targets: vec![Target { destination: DestinationId(0), repository, tag: at }],
-            want: Filter::default(),
+            filter: Filter::default(),
         }
     };
-    let end = Endpoint { site: site("destination.example"), destination };
+    let end = Endpoint { location: site("destination.example"), destination };
     let sides = Endpoints {
         sources: [(site("source.example"), (Arc::new(registry(None)), 0))].into(),
         destinations: vec![Arc::new(end)],
     };
-    let options = Options { intent: Mode::Plan, transfers: 32 };
+    let options = Options { mode: Mode::Plan, transfers: 32 };
     let mirror = Mirror::new(
         sides,
         &SideContexts::default(),

@@ -124,7 +124,7 @@ fn copy_wants_what_its_options_say() {
         let cli =
             parsed(&format!("ecr-mirror copy nginx:1.27 localhost:5000/n:1{options}")).unwrap();
         let Command::Copy(copy) = cli.command else { panic!("not a copy") };
-        copy.want()
+        copy.filter()
     };
     assert_eq!(want("").unwrap(), Filter::default());
     assert_eq!(

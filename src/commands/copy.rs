@@ -13,7 +13,7 @@ use crate::{
         Reference, Repository, Result, Tag, TagOrDigest, Target,
     },
     output::{Screen, json, table},
-    run::sync::{Wanted, Work},
+    run::sync::{Selected, SyncRequest},
 };
 
 /// Copies, and reports on stdout.
@@ -21,7 +21,7 @@ use crate::{
 /// # Errors
 /// When nothing was attempted.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
-    let from = CopyEnd::of(&args.source).settled().await?;
+    let from = CopyEnd::of(&args.source).resolved().await?;
     let to = CopyEnd::of(&args.destination);
     let config = Config {
         destinations: vec![DestinationConfig {
@@ -38,8 +38,8 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
         warnings: Vec::new(),
     };
     let image = image(&args, from, to)?;
-    let options = Options { intent: Mode::Mirror, transfers: args.concurrency };
-    let work = Work { config: &config, wanted: Wanted::Images(vec![image]), options };
+    let options = Options { mode: Mode::Mirror, transfers: args.concurrency };
+    let work = SyncRequest { config: &config, wanted: Selected::Images(vec![image]), options };
     let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
         true => json::write(out, &report),
@@ -70,7 +70,7 @@ impl CopyEnd {
     }
 
     /// The same with the image of a layout that has only one, where none is named.
-    async fn settled(mut self) -> Result<Self> {
+    async fn resolved(mut self) -> Result<Self> {
         if let (Location::Layout { directory, naming }, None) = (&mut self.site, &self.tag) {
             let (digest, name) = layout::only_image(directory).await?;
             match name.map(|name| Naming::parse(&name)) {
@@ -111,9 +111,9 @@ fn image(args: &CopyArgs, from: CopyEnd, to: CopyEnd) -> Result<Image> {
     let target = to.repository.unwrap_or_else(|| repository.clone());
     Ok(Image {
         name: repository.to_string(),
-        origin: Origin { site: from.site, repository, at },
+        origin: Origin { location: from.site, repository, at },
         targets: vec![Target { destination: DestinationId(0), repository: target, tag }],
-        want: args.want()?,
+        filter: args.filter()?,
     })
 }
 

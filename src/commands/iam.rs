@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result
 /// What the configuration writes to registries that are ECR's by name.
 fn pushes(config: &Config) -> Vec<PushGrant> {
     let push = |(at, destination, registry): (DestinationId, &DestinationConfig, EcrHost)| {
-        let places = config.entries.iter().flat_map(|entry| &entry.places);
+        let places = config.entries.iter().flat_map(|entry| &entry.mirrored);
         let here = places.filter(|place| place.destination == at);
         let repositories: BTreeSet<Repository> =
             here.map(|place| place.repository.clone()).collect();
@@ -75,7 +75,7 @@ fn registries(
 /// What nodes pull from destinations.
 fn nodes(config: &Config) -> Vec<Node<'_>> {
     let node = |(at, _, registry): (DestinationId, _, _)| {
-        let places = config.entries.iter().flat_map(|entry| &entry.places);
+        let places = config.entries.iter().flat_map(|entry| &entry.mirrored);
         let here = places.filter(|place| place.destination == at);
         Node {
             registry,
@@ -141,7 +141,7 @@ fn warms(config: &Config) -> Vec<WarmGrant> {
 fn pulls(config: &Config) -> Vec<PullGrant> {
     let pull = |entry: &Entry| {
         let registry = EcrHost::parse(&entry.host)?;
-        let tags = match (&entry.tags, entry.places.is_empty()) {
+        let tags = match (&entry.tags, entry.mirrored.is_empty()) {
             (Tags::Selected(_), false) => TagListingApi::Needed,
             // ECR reads it by itself
             (Tags::Selected(_), true) => TagListingApi::Only,

@@ -18,7 +18,7 @@ use crate::{
     },
     run::{
         registries::Registries,
-        select_images::{CacheItem, SelectedItem, expand, offline},
+        select_images::{CacheItem, SelectedItem, offline, select_images},
     },
 };
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
     let entries = config.only(&args.only)?;
     let items = match offline(&entries) {
         Some(items) => items,
-        None => asked(global, screen, (&config, &entries)).await?,
+        None => select_online(global, screen, (&config, &entries)).await?,
     };
     let (rows, failures) = listed(&config, items);
     screen.print(|out| match args.json {
@@ -48,14 +48,14 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
 }
 
 /// What the entries come to once their tags are listed.
-async fn asked<'a>(
+async fn select_online<'a>(
     global: &Global,
     screen: &Screen,
     (config, entries): (&Config, &[&'a Entry]),
 ) -> Result<Vec<SelectedItem<'a>>> {
     let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let watch = ProgressView::start(global.progress(), screen);
-    let items = expand(&world, config, entries, &*watch.observer()).boxed().await;
+    let items = select_images(&world, config, entries, &*watch.observer()).boxed().await;
     drop(watch);
     world.close().await;
     items
@@ -206,7 +206,7 @@ mod tests {
         );
         let mut config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
         for (entry, mirrored) in config.entries.iter_mut().zip([1, 0]) {
-            let cached = entry.places.split_off(mirrored).into_iter().map(|place| CacheTarget {
+            let cached = entry.mirrored.split_off(mirrored).into_iter().map(|place| CacheTarget {
                 destination: place.destination,
                 cache: 0,
                 repository: format!("quay/{}", entry.repository).parse().unwrap(),

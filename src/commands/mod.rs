@@ -25,7 +25,7 @@ use crate::{
     run::{
         lock_file::LockFile,
         registries::Registries,
-        sync::{Work, carry_out_locking},
+        sync::{SyncRequest, run_with_lock},
     },
 };
 
@@ -90,28 +90,28 @@ pub(crate) fn warn(screen: &Screen, config: &Config) {
 pub(crate) async fn mirror(
     global: &Global,
     screen: &Screen,
-    work: Work<'_>,
+    work: SyncRequest<'_>,
     deadline: Option<Instant>,
 ) -> Result<(Report, LockFile)> {
     let world = Registries::open(global.sandbox.as_deref(), work.options.transfers).await?;
     let watch = ProgressView::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
-        report = carry_out_locking(&world, work, watch.observer(), &shutdown) => report,
+        report = run_with_lock(&world, work, watch.observer(), &shutdown) => report,
         failed = shutdown.watch_signals() => match failed {
             Err(cause) => {
                 return Err(Error::new(Kind::Unavailable, "cannot listen to signals").because(cause));
             }
             Ok(never) => match never {},
         },
-        never = heed(deadline, &shutdown) => match never {},
+        never = watch_deadline(deadline, &shutdown) => match never {},
     };
     drop(watch);
     world.close().await;
     report
 }
 
-async fn heed(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
+async fn watch_deadline(deadline: Option<Instant>, shutdown: &Shutdown) -> Infallible {
     match deadline {
         Some(at) => shutdown.watch_deadline(at).await,
         None => pending().await,

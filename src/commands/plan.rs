@@ -6,7 +6,7 @@ use crate::{
     engine::{Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
-    run::sync::{Wanted, Work},
+    run::sync::{Selected, SyncRequest},
 };
 
 /// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.
@@ -19,11 +19,11 @@ const TRANSFERS: usize = 32;
 pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
     let config = configuration(global)?;
     warn(screen, &config);
-    let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
+    let wanted = Selected::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let intent = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
-    let options = Options { intent, transfers: TRANSFERS };
-    let work = Work { config: &config, wanted, options };
+    let options = Options { mode: intent, transfers: TRANSFERS };
+    let work = SyncRequest { config: &config, wanted, options };
     let (report, _) = mirror(global, screen, work, None).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();

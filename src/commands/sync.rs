@@ -8,7 +8,7 @@ use crate::{
     engine::{Mode, Options},
     model::{Error, Kind, Result},
     output::{Screen, error, file, json, table},
-    run::sync::{Wanted, Work},
+    run::sync::{Selected, SyncRequest},
 };
 
 /// Mirrors, and reports on stdout, and into a file where one is named.
@@ -28,11 +28,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
         return super::plan::run(global, screen, plan).await;
     }
     let config = configuration(global)?;
-    let wanted = Wanted::read(&config, &args.only, args.locked.as_deref())?;
+    let wanted = Selected::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let options = Options { intent: Mode::Mirror, transfers: args.concurrency };
-    let work = Work { config: &config, wanted, options };
+    let options = Options { mode: Mode::Mirror, transfers: args.concurrency };
+    let work = SyncRequest { config: &config, wanted, options };
     let (report, lock) = mirror(global, screen, work, deadline).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();

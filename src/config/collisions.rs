@@ -66,7 +66,7 @@ pub(super) fn between_images(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<
         // those that are not known yet are looked at by `between_listed` once they are
         let images = read.entry.images().unwrap_or_default();
         for (image, span) in images.iter().zip(&read.tags) {
-            for (target, place) in image.targets.iter().zip(&read.entry.places) {
+            for (target, place) in image.targets.iter().zip(&read.entry.mirrored) {
                 let site = &destinations[target.destination.0].destination.registry;
                 let registry = registry(site);
                 let onto_itself = registry == source
@@ -104,7 +104,7 @@ pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, Str
             let site = &config.destination(target.destination).registry;
             let place = registry(site);
             let origin = &image.origin;
-            if place == registry(&origin.site)
+            if place == registry(&origin.location)
                 && target.repository == origin.repository
                 && origin.at == TagOrDigest::Tag(target.tag.clone())
             {

@@ -144,10 +144,10 @@ pub(super) fn read(
         host: reference.host,
         repository: reference.repository,
         tags,
-        places: routes.mirrored,
+        mirrored: routes.mirrored,
         cached: routes.cached,
         retag,
-        want: want(own, defaults, shape),
+        filter: want(own, defaults, shape),
     };
     let source_as_written = source.as_written().map(str::to_owned);
     Ok(ReadEntry { entry, source: source.span, source_as_written, tags: tag_spans })

@@ -64,7 +64,7 @@ impl Entry {
     pub fn images(&self) -> Option<Vec<Image>> {
         let known = "each tag was tried when it was read";
         match &self.tags {
-            Tags::Exact(_) | Tags::Pinned { .. } if self.places.is_empty() => Some(Vec::new()),
+            Tags::Exact(_) | Tags::Pinned { .. } if self.mirrored.is_empty() => Some(Vec::new()),
             Tags::Exact(_) if self.retag.needs_digest() => None,
             Tags::Exact(tags) => {
                 let image = |tag| self.image(tag, None).expect(known);
@@ -105,12 +105,12 @@ impl Entry {
         Ok(Image {
             name: self.name.clone(),
             origin: Origin {
-                site: self.host.clone().into(),
+                location: self.host.clone().into(),
                 repository: self.repository.clone(),
                 at,
             },
-            targets: self.places.iter().map(target).collect(),
-            want: self.want.clone(),
+            targets: self.mirrored.iter().map(target).collect(),
+            filter: self.filter.clone(),
         })
     }
 }

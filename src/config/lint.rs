@@ -89,7 +89,7 @@ fn twice(caches: &[&ReadCache], text: &str) -> Vec<Problem> {
 
 /// An image that is mirrored to where ECR puts what it caches.
 fn inside(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
-    let cache = read.entry.places.iter().find_map(|place| {
+    let cache = read.entry.mirrored.iter().find_map(|place| {
         let mut caches = tables.caches_of(place.destination);
         caches.find(|(_, cache)| is_below(&place.repository, &cache.cache.prefix))
     });
@@ -154,7 +154,7 @@ fn over_mirrored(
     at: usize,
     (entries, tables): (&[ReadEntry], &Tables<'_>),
 ) -> Option<Problem> {
-    let mut places = entries.iter().flat_map(|entry| &entry.entry.places);
+    let mut places = entries.iter().flat_map(|entry| &entry.entry.mirrored);
     let is_here = |id| tables.caches_of(id).any(|(own, _)| own == at);
     let is_over = read.cache.prefix == Prefix::Root && places.any(|it| is_here(it.destination));
     is_over.then(|| {

@@ -120,14 +120,14 @@ pub struct RegistryConfig {
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
     /// A login that is written in the configuration.
-    Written(Login),
+    Written(UserPassword),
     /// The ARN of the Secrets Manager secret that keeps one.
     Secret(String),
 }
 
 /// A name and a password, neither empty.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct UserPassword {
     /// The name.
     pub username: String,
     /// The password or access token.
@@ -146,13 +146,13 @@ pub struct Entry {
     /// Which images of it.
     pub tags: Tags,
     /// Where they are mirrored to, one place for each destination.
-    pub places: Vec<MirrorTarget>,
+    pub mirrored: Vec<MirrorTarget>,
     /// Where ECR caches them, one place for each further destination; there is one of either kind.
     pub cached: Vec<CacheTarget>,
     /// What their tags become.
     pub retag: Retag,
     /// Which parts of them.
-    pub want: Filter,
+    pub filter: Filter,
 }
 
 /// Which images of a repository are wanted.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs};
 use secrecy::SecretString;
 
 use super::{
-    CredentialSource, FileContext, Login, RegistryConfig,
+    CredentialSource, FileContext, RegistryConfig, UserPassword,
     document::{Keys, Table, Text},
     problem::{Problem, Span, line_of},
     reason,
@@ -93,12 +93,12 @@ fn credentials(table: &Table<'_>) -> Result<Option<CredentialSource>, Problem> {
 }
 
 /// Both or neither. Two empty ones are neither, so that `${VAR:-}` can leave them away.
-fn login(table: &Table<'_>) -> Result<Option<Login>, Problem> {
+fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     let written = |text: Option<Text>| text.filter(|text| !text.is_empty());
     let username = written(table.text("username")?);
     let password = written(table.text("password")?);
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(Login {
+        (Some(username), Some(password)) => Ok(Some(UserPassword {
             username: username.to_string(),
             password: SecretString::from(&*password),
         })),

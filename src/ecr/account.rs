@@ -36,16 +36,16 @@ pub(crate) struct EcrAccount {
     session: Arc<AwsSession>,
     written: written::AccountSettings,
     mounting: OnceCell<Mounting>,
-    settled: OnceCell<Result<()>>,
+    reconciled: OnceCell<Result<()>>,
     /// What was changed and is not told yet.
-    untold: Mutex<Option<SettingChange>>,
+    unreported: Mutex<Option<SettingChange>>,
 }
 
 impl EcrAccount {
     /// The account of the session; nothing is asked yet.
     pub(crate) fn new(session: Arc<AwsSession>, written: written::AccountSettings) -> Self {
         let (mounting, settled, untold) = Default::default();
-        Self { session, written, mounting, settled, untold }
+        Self { session, written, mounting, reconciled: settled, unreported: untold }
     }
 
     /// Whether ECR mounts: only what a committed manifest names, and only when `BLOB_MOUNTING` is on.
@@ -56,11 +56,11 @@ impl EcrAccount {
             // it was settled before, or nothing is copied
             Some(true) => Mounting::OnceCommitted,
             Some(false) => Mounting::Never,
-            None => *self.mounting.get_or_init(|| self.ask()).await,
+            None => *self.mounting.get_or_init(|| self.query_mounting()).await,
         }
     }
 
-    async fn ask(&self) -> Mounting {
+    async fn query_mounting(&self) -> Mounting {
         // a saving is not worth a long wait, and an emulator may answer 500 to what it does not know
         let api = &self.session.api;
         let retry = Retry { attempts: 3, ..api.meter().retry() };
@@ -86,15 +86,15 @@ impl EcrAccount {
     /// # Errors
     /// What AWS refuses, for everyone who asks; [`Kind::Configuration`] where the registry
     /// `host` is not the caller's own, as these settings can only be those.
-    pub(crate) async fn settle(&self, host: &Host, touch: Apply) -> Result<()> {
+    pub(crate) async fn reconcile(&self, host: &Host, touch: Apply) -> Result<()> {
         let settle = async {
-            let change = self.reconcile(host, touch).await.map_err(|error| {
+            let change = self.apply(host, touch).await.map_err(|error| {
                 error.context(format!("cannot bring the account of {host} to its settings"))
             })?;
             *self.untold() = change;
             Ok(())
         };
-        self.settled.get_or_init(|| settle).await.clone()
+        self.reconciled.get_or_init(|| settle).await.clone()
     }
 
     /// What settling changed, or would; told once.
@@ -103,10 +103,10 @@ impl EcrAccount {
     }
 
     fn untold(&self) -> MutexGuard<'_, Option<SettingChange>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unreported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn reconcile(&self, host: &Host, touch: Apply) -> Result<Option<SettingChange>> {
+    async fn apply(&self, host: &Host, touch: Apply) -> Result<Option<SettingChange>> {
         if self.written.is_empty() {
             return Ok(None);
         }

@@ -108,7 +108,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.quotas.admit(action).await;
+        self.quotas.acquire(action).await;
         self.meter.requests.add(1);
         send(self.client.clone()).await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);

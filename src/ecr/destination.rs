@@ -116,7 +116,7 @@ impl Ecr {
     }
 
     /// Its content, as the API tells it in bulk.
-    pub fn look(&self) -> &Images {
+    pub fn images(&self) -> &Images {
         &self.look
     }
 
@@ -124,11 +124,11 @@ impl Ecr {
     /// connection where it should answer 404.
     ///
     /// Source: aws/containers-roadmap#1970.
-    async fn suspect(&self, repository: &Repository, error: Error) -> Error {
+    async fn explain_push_error(&self, repository: &Repository, error: Error) -> Error {
         if error.kind() != Kind::Unavailable {
             return failure::of_registry(error);
         }
-        self.repositories.absence(repository).await.unwrap_or(error)
+        self.repositories.repository_missing(repository).await.unwrap_or(error)
     }
 }
 
@@ -160,14 +160,14 @@ fn refuse_empty(blob: &Descriptor) -> Result<()> {
 }
 
 impl Destination for Ecr {
-    async fn current(
+    async fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
         match self.look.tags(repository, tags).await {
             Ok(found) => {
-                self.repositories.seen(repository);
+                self.repositories.mark_existing(repository);
                 Ok(Some(found))
             }
             Err(error) if error.kind() == Kind::RepositoryMissing => Ok(None),
@@ -179,19 +179,19 @@ impl Destination for Ecr {
         self.repositories.ensure(repository).await
     }
 
-    async fn admit(&self, repository: &Repository) -> Result<()> {
-        self.repositories.admit(repository).await
+    async fn check_writable(&self, repository: &Repository) -> Result<()> {
+        self.repositories.check_writable(repository).await
     }
 
-    async fn settle(
+    async fn reconcile(
         &self,
         repository: &Repository,
         presence: Presence,
         touch: Apply,
     ) -> Result<Reconciled> {
-        self.account.settle(&self.host, touch).await?;
+        self.account.reconcile(&self.host, touch).await?;
         let host = self.host.as_str();
-        let mut settled = self.repositories.settle(host, repository, (presence, touch)).await?;
+        let mut settled = self.repositories.reconcile(host, repository, (presence, touch)).await?;
         settled.changes.extend(self.account.change());
         Ok(settled)
     }
@@ -237,7 +237,7 @@ impl Destination for Ecr {
         refuse_empty(blob)?;
         let plane = self.plane().await?;
         match plane.mount(repository, blob, from).await {
-            Err(error) => Err(self.suspect(repository, error).await),
+            Err(error) => Err(self.explain_push_error(repository, error).await),
             mounted => mounted,
         }
     }
@@ -249,7 +249,7 @@ impl Destination for Ecr {
     ) -> Result<remote::UploadSession> {
         refuse_empty(blob)?;
         match self.plane().await?.open_upload(repository, blob).await {
-            Err(error) => Err(self.suspect(repository, error).await),
+            Err(error) => Err(self.explain_push_error(repository, error).await),
             opened => opened,
         }
     }

@@ -19,7 +19,7 @@ use crate::{registry::Network, remote::HostContext};
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// The server; it ends with the test.
-pub(crate) struct Fake {
+pub(crate) struct FakeApi {
     pub(crate) address: SocketAddr,
     calls: Calls,
     server: JoinHandle<()>,
@@ -33,7 +33,7 @@ pub(crate) fn refusal(name: &str, message: &str) -> Answer {
     (400, json!({ "__type": name, "message": message }))
 }
 
-impl Fake {
+impl FakeApi {
     /// Answers every action as `script` says.
     pub(crate) async fn start<S>(script: S) -> Self
     where
@@ -83,7 +83,7 @@ impl Fake {
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakeApi {
     fn drop(&mut self) {
         self.server.abort();
     }

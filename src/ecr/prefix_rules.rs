@@ -49,7 +49,7 @@ impl PrefixRules {
     ///
     /// # Errors
     /// [`Kind::Configuration`], with what to do about it.
-    pub(crate) async fn admit(&self, repository: &Repository) -> Result<()> {
+    pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
         let rules = self.rules.get_or_init(|| self.ask_rules()).await;
         match longest(rules, |rule| &rule.prefix, repository) {
             Some(PrefixRule { prefix, upstream }) if prefix != ROOT => Err(Error::new(

@@ -41,7 +41,7 @@ impl Default for Quotas {
 
 impl Quotas {
     /// Waits until one more request of this action fits its quota.
-    pub async fn admit(&self, action: &str) {
+    pub async fn acquire(&self, action: &str) {
         if let Some(pace) = self.0.get(action) {
             pace.turn().await;
         }
@@ -50,7 +50,7 @@ impl Quotas {
     /// Slows the action down, because AWS said that it is too fast.
     pub fn throttled(&self, action: &str) {
         if let Some(pace) = self.0.get(action) {
-            pace.throttled();
+            pace.slow_down();
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
             let begun = Instant::now();
             let mut admitted = 0;
             while begun.elapsed().as_secs_f64() < 1.0 && admitted < 3000 {
-                quotas.admit(action).await;
+                quotas.acquire(action).await;
                 admitted += 1;
             }
             assert!(admitted <= quota.min(3000) + 1, "{action}: {admitted}");
@@ -96,7 +96,7 @@ mod tests {
         let commit = quotas.of_registry().commit.unwrap();
         let begun = Instant::now();
         for _ in 0..8 {
-            quotas.admit("PutImage").await;
+            quotas.acquire("PutImage").await;
             commit.turn().await;
         }
         assert!(begun.elapsed().as_secs_f64() > 1.5);

@@ -31,7 +31,7 @@ impl EcrRepositories {
     ///
     /// # Errors
     /// What ECR refuses; what was mended until then stays.
-    pub(crate) async fn settle(
+    pub(crate) async fn reconcile(
         &self,
         destination: &str,
         repository: &Repository,
@@ -54,7 +54,7 @@ impl EcrRepositories {
         let Differences { fields, steps, warnings } = found.map_err(context)?;
         if touch == Apply::Change {
             for step in &steps {
-                self.take(repository, step).await.map_err(context)?;
+                self.apply(repository, step).await.map_err(context)?;
             }
         }
         let mut changes = Vec::new();
@@ -168,7 +168,7 @@ impl EcrRepositories {
     }
 
     /// Carries out one step.
-    pub(super) async fn take(&self, repository: &Repository, step: &SettingUpdate) -> Result<()> {
+    pub(super) async fn apply(&self, repository: &Repository, step: &SettingUpdate) -> Result<()> {
         let (api, name, account) = (&self.api, repository.as_str(), || self.account.clone());
         match step {
             SettingUpdate::Mutability(setting) => {

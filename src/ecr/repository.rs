@@ -40,7 +40,7 @@ pub(crate) struct EcrRepositories {
     pub(super) api: Arc<Api>,
     pub(super) account: Option<String>,
     pub(super) written: written::RepositoryRules,
-    claims: PrefixRules,
+    prefix_rules: PrefixRules,
     /// Held while a repository's settings are asked and changed.
     pub(super) calls: Semaphore,
     known: Mutex<HashMap<Repository, Arc<RepositoryCache>>>,
@@ -70,7 +70,7 @@ impl EcrRepositories {
     ) -> Self {
         let claims = PrefixRules::new(Arc::clone(&api), account.clone());
         let (calls, known) = (Semaphore::new(CALLS), Mutex::default());
-        Self { api, account, written, claims, calls, known }
+        Self { api, account, written, prefix_rules: claims, calls, known }
     }
 
     pub(super) fn known(&self, repository: &Repository) -> Arc<RepositoryCache> {
@@ -79,7 +79,7 @@ impl EcrRepositories {
     }
 
     /// Notes that the repository is there, so that nobody asks.
-    pub(crate) fn seen(&self, repository: &Repository) {
+    pub(crate) fn mark_existing(&self, repository: &Repository) {
         // it fails only when it is known already
         drop(self.known(repository).exists.set(Ok(())));
     }
@@ -93,12 +93,12 @@ impl EcrRepositories {
         let made = known.exists.get_or_try_init(|| async {
             let made = match self.written.create {
                 Create::Unclaimed | Create::OnPush
-                    if self.claims.makes_on_push(repository).await =>
+                    if self.prefix_rules.makes_on_push(repository).await =>
                 {
                     tracing::debug!(%repository, "the registry makes it when it is pushed to");
                     Ok(())
                 }
-                Create::Unclaimed | Create::Missing => self.make(repository).await,
+                Create::Unclaimed | Create::Missing => self.create(repository).await,
                 Create::OnPush | Create::Never => self.require(repository).await,
             };
             match made {
@@ -114,8 +114,8 @@ impl EcrRepositories {
     ///
     /// # Errors
     /// [`Kind::Configuration`], with what to do about it.
-    pub(crate) async fn admit(&self, repository: &Repository) -> Result<()> {
-        self.claims.admit(repository).await
+    pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
+        self.prefix_rules.check_writable(repository).await
     }
 
     /// What is to be created: all settings that the one call takes.
@@ -138,7 +138,7 @@ impl EcrRepositories {
     /// Puts the policies of a repository that is made: all of them where this run has made it; of
     /// one that was there already, those that an empty one lacks, as its maker may have been this
     /// run, whose answer was lost, and may have been somebody else.
-    async fn furnish(&self, repository: &Repository, made: CreatedNow) -> Result<()> {
+    async fn put_policies(&self, repository: &Repository, made: CreatedNow) -> Result<()> {
         let written = &self.written.settings;
         let (lifecycle, policy) = (written.lifecycle.clone(), written.policy.clone());
         if lifecycle.is_none() && policy.is_none() {
@@ -152,7 +152,7 @@ impl EcrRepositories {
             CreatedNow::Before => self.unfinished(repository).await?.steps,
         };
         for step in steps {
-            self.take(repository, &step).await.map_err(|error| {
+            self.apply(repository, &step).await.map_err(|error| {
                 let message =
                     format!("repository `{repository}` is made, but not as it is written");
                 let unless = error.remedy().map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -164,7 +164,7 @@ impl EcrRepositories {
         Ok(())
     }
 
-    async fn make(&self, repository: &Repository) -> Result<()> {
+    async fn create(&self, repository: &Repository) -> Result<()> {
         let made = self
             .api
             .call("CreateRepository", |ecr| {
@@ -181,7 +181,7 @@ impl EcrRepositories {
             })
             .await;
         match made {
-            Ok(made) => self.furnish(repository, made).await,
+            Ok(made) => self.put_policies(repository, made).await,
             // a role that may not create can still push to what is there
             Err(error) if error.kind() == Kind::Denied => match self.describe(repository).await {
                 Ok(_) => Ok(()),
@@ -242,7 +242,7 @@ impl EcrRepositories {
     }
 
     /// The error that there is no such repository, if ECR says so when asked once.
-    pub(crate) async fn absence(&self, repository: &Repository) -> Option<Error> {
+    pub(crate) async fn repository_missing(&self, repository: &Repository) -> Option<Error> {
         let answer = self
             .api
             .once("DescribeRepositories", |ecr| self.question(&ecr, repository).send())

@@ -101,7 +101,7 @@ impl AwsSession {
         }
         let region = config.region().map_or(FALLBACK_REGION, Region::as_ref).to_owned();
         let client = aws_sdk_ecr::Client::from_conf(ecr.build());
-        let meter = Arc::new(meter.of(&format!("AWS in {region}")));
+        let meter = Arc::new(meter.for_host(&format!("AWS in {region}")));
         let api = Arc::new(Api::new(client, identity, region, meter));
         Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
     }

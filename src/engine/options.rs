@@ -8,7 +8,7 @@ use crate::model::Location;
 #[derive(Debug)]
 pub struct Endpoint<D> {
     /// The registry, or the layout.
-    pub site: Location,
+    pub location: Location,
     /// What accepts the content.
     pub destination: D,
 }
@@ -36,7 +36,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What it is for.
-    pub intent: Mode,
+    pub mode: Mode,
     /// Blob transfers at once, at least one. No registry of the run may have fewer
     /// connections: see the [ledger](crate::engine::blob::placements) for why.
     pub transfers: usize,

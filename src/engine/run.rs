@@ -81,7 +81,7 @@ impl ImageLimiter {
     ///
     /// Whoever holds one may wait for blobs of others that hold one, too, and for no one else:
     /// claims are made inside.
-    pub(crate) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             () = self.shutdown.stopping() => None,
@@ -92,14 +92,14 @@ impl ImageLimiter {
 
 /// One run.
 pub struct Mirror<S, D> {
-    origins: HashMap<Location, Arc<SourceRegistry<S>>>,
+    sources: HashMap<Location, Arc<SourceRegistry<S>>>,
     pub(crate) destinations: Vec<Arc<Endpoint<D>>>,
     pub(crate) options: Options,
     pub(crate) observer: Arc<dyn Observer>,
     shutdown: Shutdown,
-    gate: ImageLimiter,
-    settling: Arc<Reconciler>,
-    pub(crate) yard: TransferLimits,
+    limiter: ImageLimiter,
+    reconciler: Arc<Reconciler>,
+    pub(crate) limits: TransferLimits,
     pub(crate) manifests: PushedManifests,
 }
 
@@ -119,29 +119,29 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         shutdown: Shutdown,
     ) -> Self {
         let origin = |(site, (source, reserve)): (Location, _)| {
-            let meter = Arc::new(meters.source.of(&site.to_string()));
+            let meter = Arc::new(meters.source.for_host(&site.to_string()));
             let origin = SourceRegistry::new(site, (source, PullBudget::new(reserve)), meter);
-            (origin.site.clone(), Arc::new(origin))
+            (origin.location.clone(), Arc::new(origin))
         };
         let slots = Arc::new(Semaphore::new(2 * options.transfers.max(4)));
         let yard = TransferLimits {
-            ledger: Placements::default(),
+            placements: Placements::default(),
             downloads: Downloads::default(),
             transfers: Semaphore::new(options.transfers.max(1)),
             // enough for the largest where there is one transfer only
             buffers: Semaphore::new(transfer::UNITS * options.transfers.max(4)),
             tally: BlobTally::default(),
-            meter: Arc::clone(&meters.destination),
+            context: Arc::clone(&meters.destination),
         };
         Self {
-            origins: sides.sources.into_iter().map(origin).collect(),
+            sources: sides.sources.into_iter().map(origin).collect(),
             destinations: sides.destinations,
-            settling: Arc::new(Reconciler::new(options.intent, Arc::clone(&observer))),
+            reconciler: Arc::new(Reconciler::new(options.mode, Arc::clone(&observer))),
             options,
             observer,
-            gate: ImageLimiter { slots, shutdown: shutdown.clone() },
+            limiter: ImageLimiter { slots, shutdown: shutdown.clone() },
             shutdown,
-            yard,
+            limits: yard,
             manifests: PushedManifests::default(),
         }
     }
@@ -172,17 +172,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             });
             running.insert(task.id(), at);
             while let Some(ended) = tasks.try_join_next_with_id() {
-                self.collect(ended, &mut running, &images, &mut done);
+                self.collect_result(ended, &mut running, &images, &mut done);
             }
         }
         while let Some(ended) = tasks.join_next_with_id().await {
-            self.collect(ended, &mut running, &images, &mut done);
+            self.collect_result(ended, &mut running, &images, &mut done);
         }
         self.summary(&images, done)
     }
 
     /// Files what a task came to; one that panicked failed its image and no other.
-    fn collect(
+    fn collect_result(
         &self,
         ended: Result<(Id, ImageResult), tokio::task::JoinError>,
         running: &mut HashMap<Id, usize>,
@@ -200,7 +200,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 self.failed(&images[at], &error)
             }
         };
-        self.announce(&ended);
+        self.report_finished(&ended);
         done[at] = Some(ended);
     }
 
@@ -216,14 +216,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             rows.extend(done.rows);
             bytes_to_read = bytes_to_read.zip(done.bytes_to_read).map(|(all, more)| all + more);
             if done.bytes_to_read.is_none() {
-                untold.insert(&image.origin.site);
+                untold.insert(&image.origin.location);
             }
         }
-        let blobs = if untold.is_empty() { self.yard.tally.blobs() } else { Blobs::default() };
+        let blobs = if untold.is_empty() { self.limits.tally.blobs() } else { Blobs::default() };
         Summary {
             rows,
             blobs,
-            changes: self.settling.changes(),
+            changes: self.reconciler.changes(),
             bytes_to_read,
             pulls: self.pulls(&untold),
         }
@@ -231,7 +231,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// The metered registries; what images that were not looked into would spend is not known.
     fn pulls(&self, untold: &HashSet<&Location>) -> Vec<Pulls> {
-        let metered: BTreeMap<_, _> = (self.origins.iter())
+        let metered: BTreeMap<_, _> = (self.sources.iter())
             .filter_map(|(site, origin)| Some((site, (origin, origin.source.allowance()?))))
             .collect();
         let pulls = metered.into_iter().map(|(site, (origin, allowance))| Pulls {
@@ -251,8 +251,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             HashMap::new();
         for image in images {
             let from = &image.origin;
-            let source = sources.entry((&from.site, &from.repository)).or_insert_with(|| {
-                let origin = Arc::clone(&self.origins[&from.site]);
+            let source = sources.entry((&from.location, &from.repository)).or_insert_with(|| {
+                let origin = Arc::clone(&self.sources[&from.location]);
                 SourceRepository::new(origin, from.repository.clone())
             });
             if let crate::model::TagOrDigest::Tag(tag) = &from.at {
@@ -261,10 +261,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             for to in &image.targets {
                 let group = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
                     let end = Arc::clone(&self.destinations[to.destination.0]);
-                    TargetRepository::new(end, to.repository.clone(), Arc::clone(&self.settling))
+                    TargetRepository::new(end, to.repository.clone(), Arc::clone(&self.reconciler))
                 });
                 group.tags.push(to.tag.clone());
-                if !image.want.is_everything() || image.want.signatures != Signatures::None {
+                if !image.filter.is_everything() || image.filter.signatures != Signatures::None {
                     group.filtered.push(to.tag.clone());
                 }
             }
@@ -276,8 +276,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             repository::link_siblings(street.map(|(_, group)| group));
         }
         let job = |(place, image): (usize, &Image)| Job {
-            turn: self.origins[&image.origin.site].budget.turn(place, plan::needs(&image.want)),
-            source: Arc::clone(&sources[&(&image.origin.site, &image.origin.repository)]),
+            queue: self.sources[&image.origin.location]
+                .budget
+                .queue(place, plan::known_pulls(&image.filter)),
+            source: Arc::clone(&sources[&(&image.origin.location, &image.origin.repository)]),
             targets: (image.targets.iter())
                 .map(|to| Arc::clone(&targets[&(to.destination, &to.repository)]))
                 .collect(),
@@ -289,8 +291,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Plans and copies one image, unless the run is dropped meanwhile.
     async fn mirror_image(&self, job: &Job<S, D>) -> ImageResult {
         let work = async {
-            match plan::plan(job, self.options.intent, &self.gate).await {
-                Some(plan) => self.carry_out(job, plan).await,
+            match plan::plan(job, self.options.mode, &self.limiter).await {
+                Some(plan) => self.execute(job, plan).await,
                 None => ImageResult { rows: self.not_started(&job.image), bytes_to_read: Some(0) },
             }
         };
@@ -299,14 +301,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             () = self.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
                     .hint("run again: what was placed by then is found");
-                self.broken_off(&job.image, &error)
+                self.interrupted(&job.image, &error)
             }
             done = work => done,
         }
     }
 
     /// Tells those who watch how an image ended.
-    fn announce(&self, done: &ImageResult) {
+    fn report_finished(&self, done: &ImageResult) {
         for row in &done.rows {
             self.observer.observe(&Event::Finished {
                 image: row.source.clone(),
@@ -318,25 +320,25 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
     }
 
-    async fn carry_out(&self, job: &Job<S, D>, plan: Plan<S>) -> ImageResult {
+    async fn execute(&self, job: &Job<S, D>, plan: Plan<S>) -> ImageResult {
         let tree = plan.verdicts.iter().find_map(|verdict| match verdict {
             Verdict::Copy(tree) => Some(tree.clone()),
             _ => None,
         });
-        let lanes = self.lanes(job, &plan).await;
+        let lanes = self.copy_targets(job, &plan).await;
         let mut bytes_to_read = if matches!(tree, Some(None)) { None } else { Some(0) };
         let mut forecast = Vec::new();
         if let Some(Some(tree)) = &tree {
             let progress = Arc::new(Progress::default());
             let copy = TreeCopy {
-                yard: &self.yard,
+                limits: &self.limits,
                 manifests: &self.manifests,
                 reader: &plan.reader,
                 tree,
-                lanes: &lanes,
+                targets: &lanes,
                 progress: Arc::clone(&progress),
             };
-            if self.options.intent == Mode::Mirror {
+            if self.options.mode == Mode::Mirror {
                 let image = job.image.origin.to_string();
                 self.observer.observe(&Event::Copying { image, progress });
                 copy.run().await;
@@ -349,20 +351,20 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let gains = self.copy_referrers(job, &plan, &lanes).await;
         let ends = lanes.into_iter().enumerate();
         let ends = ends.map(|(at, lane)| (lane.id, (forecast.get(at).copied(), lane)));
-        let mut rows = self.conclude(job, plan, ends.collect());
+        let mut rows = self.rows(job, plan, ends.collect());
         for (row, gain) in rows.iter_mut().zip(gains) {
-            self.add(row, gain);
+            self.add_referrers(row, gain);
         }
         ImageResult { rows, bytes_to_read }
     }
 
     /// A lane for every target that the tree is to be copied to.
-    async fn lanes(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<CopyTarget<D>> {
+    async fn copy_targets(&self, job: &Job<S, D>, plan: &Plan<S>) -> Vec<CopyTarget<D>> {
         let mut lanes = Vec::new();
         let targets = job.targets.iter().zip(&job.image.targets);
         for (verdict, (group, target)) in plan.verdicts.iter().zip(targets) {
             if let Verdict::Copy(Some(_)) = verdict {
-                let mounting = group.end.destination.mounting().await;
+                let mounting = group.endpoint.destination.mounting().await;
                 let tag = Some(target.tag.clone());
                 lanes.push(CopyTarget::new(target.destination, Arc::clone(group), tag, mounting));
             }

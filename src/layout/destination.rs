@@ -27,7 +27,7 @@ use crate::{
 };
 
 impl Destination for Layout {
-    async fn current(
+    async fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
@@ -159,7 +159,7 @@ impl Destination for Layout {
         }
         let (store, digest) = (Arc::clone(&self.store), blob.digest.clone());
         on_disk(move || {
-            unfinished.settle(&place)?;
+            unfinished.persist(&place)?;
             store.mended(&digest);
             Ok(())
         })
@@ -182,7 +182,7 @@ impl Destination for Layout {
         let _turn = self.turn.lock().await;
         let list = move |index: &mut LayoutIndex| match name {
             Some(name) => index.point(&name, &manifest),
-            None => index.hold(&manifest),
+            None => index.add_manifest(&manifest),
         };
         workshop.edit(list).await
     }

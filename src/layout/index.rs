@@ -249,7 +249,7 @@ impl LayoutIndex {
 
     /// Lists the manifest without a name, as what refers to another is found; whether that
     /// changes anything.
-    pub(super) fn hold(&mut self, manifest: &RawManifest) -> bool {
+    pub(super) fn add_manifest(&mut self, manifest: &RawManifest) -> bool {
         let entries = self.list();
         let of_it = |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
         if entries.iter().any(of_it) {

@@ -118,7 +118,7 @@ impl StagingArea {
             file.sync_data()
         });
         written.map_err(|error| failed(FileOperation::Write, place, error))?;
-        unfinished.settle(place)
+        unfinished.persist(place)
     }
 
     /// Changes the index under the lock; `change` tells whether there is anything to write.
@@ -156,7 +156,7 @@ pub(super) struct PartialFile {
 
 impl PartialFile {
     /// Moves it, now whole, to its place.
-    pub(super) fn settle(self, place: &Path) -> Result<()> {
+    pub(super) fn persist(self, place: &Path) -> Result<()> {
         fs::rename(&self.path, place).map_err(|error| failed(FileOperation::Write, place, error))
     }
 }

@@ -77,14 +77,14 @@ impl LayoutFixture {
     /// Copies one image; either end may be a registry or a layout.
     async fn copy(&self, from: Origin, to: (Location, &str), want: &Filter) -> Ran {
         let meters = SideContexts::default();
-        match (&from.site, &to.0) {
+        match (&from.location, &to.0) {
             (Location::Registry(_), Location::Registry(_)) => {
-                let source = self.registry(&from.site, &meters.source);
+                let source = self.registry(&from.location, &meters.source);
                 let destination = self.registry(&to.0, &meters.destination);
                 run(source, destination, meters, image(from, to, want)).await
             }
             (Location::Registry(_), Location::Layout { directory, naming }) => {
-                let source = self.registry(&from.site, &meters.source);
+                let source = self.registry(&from.location, &meters.source);
                 let meter = Arc::clone(&meters.destination);
                 let destination = Layout::new(directory, *naming, meter);
                 run(source, destination, meters, image(from, to, want)).await
@@ -148,44 +148,50 @@ impl Ran {
     }
 }
 
-async fn run<S: Source, D: Destination>(from: S, to: D, meters: SideContexts, work: Work) -> Ran {
+async fn run<S: Source, D: Destination>(
+    from: S,
+    to: D,
+    meters: SideContexts,
+    work: CopyJob,
+) -> Ran {
     let sides = Endpoints {
-        sources: HashMap::from([(work.image.origin.site.clone(), (Arc::new(from), 0))]),
-        destinations: vec![Arc::new(Endpoint { site: work.to, destination: to })],
+        sources: HashMap::from([(work.image.origin.location.clone(), (Arc::new(from), 0))]),
+        destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],
     };
-    let options = Options { intent: Mode::Mirror, transfers: 4 };
+    let options = Options { mode: Mode::Mirror, transfers: 4 };
     let mirror = Mirror::new(sides, &meters, options, Arc::new(Silent), Shutdown::default());
     let summary = Arc::new(mirror).run(vec![work.image]).await;
     Ran { summary, meters }
 }
 
-struct Work {
+struct CopyJob {
     image: Image,
     to: Location,
 }
 
-fn image(origin: Origin, (to, name): (Location, &str), want: &Filter) -> Work {
+fn image(origin: Origin, (to, name): (Location, &str), want: &Filter) -> CopyJob {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let target = Target {
         destination: DestinationId(0),
         repository: repository.parse().unwrap(),
         tag: tag.parse().unwrap(),
     };
-    let image = Image { name: "it".to_owned(), origin, targets: vec![target], want: want.clone() };
-    Work { image, to }
+    let image =
+        Image { name: "it".to_owned(), origin, targets: vec![target], filter: want.clone() };
+    CopyJob { image, to }
 }
 
 /// An image of a registry.
 fn reference(text: &str) -> Origin {
     let Reference { host, repository, tag, .. } = text.parse().unwrap();
-    Origin { site: host.into(), repository, at: TagOrDigest::Tag(tag.unwrap()) }
+    Origin { location: host.into(), repository, at: TagOrDigest::Tag(tag.unwrap()) }
 }
 
 /// An image of a site, as `repository:tag`.
 fn of(site: Location, name: &str) -> Origin {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let at = TagOrDigest::Tag(tag.parse().unwrap());
-    Origin { site, repository: repository.parse().unwrap(), at }
+    Origin { location: site, repository: repository.parse().unwrap(), at }
 }
 
 fn document(directory: &Path) -> serde_json::Value {

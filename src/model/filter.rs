@@ -104,11 +104,11 @@ fn fate_of(entry: &Descriptor, want: &Filter, known: &HashMap<Digest, EntryConte
             Decision::Replace(nested.manifest.clone())
         }
         Some(EntryContent::Index(_)) => Decision::Keep,
-        Some(EntryContent::Image(platform)) if want.platforms.admit(platform) => Decision::Keep,
+        Some(EntryContent::Image(platform)) if want.platforms.matches(platform) => Decision::Keep,
         Some(EntryContent::Image(_)) => Decision::Drop,
         None => match (&entry.platform, &want.platforms) {
             (_, Platforms::All) => Decision::Keep,
-            (Some(platform), wanted) if wanted.admit(platform) => Decision::Keep,
+            (Some(platform), wanted) if wanted.matches(platform) => Decision::Keep,
             _ => Decision::Drop,
         },
     }

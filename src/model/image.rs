@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// The registry, or the layout.
-    pub site: Location,
+    pub location: Location,
     /// The repository there.
     pub repository: Repository,
     /// The tag, or the pinned digest.
@@ -21,7 +21,7 @@ pub struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.site.reference(&self.repository, &self.at))
+        f.write_str(&self.location.reference(&self.repository, &self.at))
     }
 }
 
@@ -117,7 +117,7 @@ pub enum Signatures {
 
 impl Signatures {
     /// Whether a referrer of that artifact type comes along.
-    pub fn admit(&self, artifact_type: Option<&str>) -> bool {
+    pub fn matches(&self, artifact_type: Option<&str>) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
@@ -167,5 +167,5 @@ pub struct Image {
     /// Where it goes, one place a destination, never empty.
     pub targets: Vec<Target>,
     /// Which parts of it.
-    pub want: Filter,
+    pub filter: Filter,
 }

@@ -37,7 +37,7 @@ impl Platform {
     }
 
     /// Whether an image for `image` is what `self` asks for.
-    pub fn admits(&self, image: &Platform) -> bool {
+    pub fn matches(&self, image: &Platform) -> bool {
         self.os == image.os
             && self.architecture == image.architecture
             && (self.variant.is_none() || self.effective_variant() == image.effective_variant())
@@ -117,10 +117,10 @@ impl Platforms {
     }
 
     /// Whether an image for this platform is wanted.
-    pub fn admit(&self, image: &Platform) -> bool {
+    pub fn matches(&self, image: &Platform) -> bool {
         match self {
             Self::All => true,
-            Self::Only(wanted) => wanted.iter().any(|wanted| wanted.admits(image)),
+            Self::Only(wanted) => wanted.iter().any(|wanted| wanted.matches(image)),
         }
     }
 
@@ -129,7 +129,7 @@ impl Platforms {
         match self {
             Self::All => Vec::new(),
             Self::Only(wanted) => {
-                wanted.iter().filter(|wanted| !present.iter().any(|p| wanted.admits(p))).collect()
+                wanted.iter().filter(|wanted| !present.iter().any(|p| wanted.matches(p))).collect()
             }
         }
     }
@@ -171,7 +171,7 @@ mod tests {
             ("linux/aarch64", "linux/arm64", true),
             ("windows/amd64", "linux/amd64", false),
         ] {
-            assert_eq!(platform(wanted).admits(&platform(image)), expected, "{wanted} {image}");
+            assert_eq!(platform(wanted).matches(&platform(image)), expected, "{wanted} {image}");
         }
     }
 

@@ -169,7 +169,7 @@ impl Selection {
             _ => Named::Elsewhere,
         };
         match &self.semver {
-            Some(range) if range.admits(&version, named) => Ok(Some(version)),
+            Some(range) if range.matches(&version, named) => Ok(Some(version)),
             Some(range) => Err(match version.pre() {
                 Some(pre) if named == Named::Nowhere => SkippedTag::PreRelease(pre.to_string()),
                 _ => SkippedTag::OutOfRange(range.to_string()),

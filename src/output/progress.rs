@@ -175,7 +175,7 @@ impl OutcomeCounts {
     /// Drops the images that are through: those whose counters nobody but this view holds.
     ///
     /// An image may go to several destinations, so that a finished row does not tell.
-    fn settle(&mut self) {
+    fn finish(&mut self) {
         let settled = &mut self.settled;
         self.running.retain(|running| {
             let goes_on = Arc::strong_count(&running.progress) > 1;

@@ -53,7 +53,7 @@ pub(crate) async fn apply<'p>(
             applied.left.push(one);
             continue;
         }
-        match work.take(step).await {
+        match work.apply_step(step).await {
             Ok(done) => {
                 applied.made += 1;
                 if let (CacheStep::DeleteSecret(name), StepOutcome::Restorable(until)) =
@@ -126,7 +126,7 @@ struct ApplyWork<'s> {
 }
 
 impl ApplyWork<'_> {
-    async fn take(&mut self, step: &CacheStep) -> Result<StepOutcome> {
+    async fn apply_step(&mut self, step: &CacheStep) -> Result<StepOutcome> {
         match step {
             CacheStep::CreateSecret { name, login } => self.create_secret(name, login).await?,
             CacheStep::RestoreSecret { name, login } => self.restore_secret(name, login).await?,
@@ -164,7 +164,7 @@ impl ApplyWork<'_> {
 }
 
 /// Somebody made a thing of this name since the plan was made, and made it otherwise.
-fn came_about(what: &str) -> Error {
+fn created_concurrently(what: &str) -> Error {
     Error::new(Kind::Configuration, format!("{what} has come about meanwhile, and is another one"))
         .hint(AGAIN)
 }

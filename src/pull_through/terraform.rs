@@ -29,7 +29,7 @@ pub(crate) use desired::from_nothing;
 
 /// What is exported of one registry.
 #[derive(Debug)]
-pub(crate) struct Part<'a> {
+pub(crate) struct ExportPart<'a> {
     /// The registry.
     pub registry: &'a EcrRegistry,
     /// Who sets it up.
@@ -49,7 +49,7 @@ No credentials are in this file or in Terraform's state: they are variables, to 
 every run, as in TF_VAR_NAME='{\"username\":\"…\",\"access_token\":\"…\"}'.";
 
 /// The configuration of these registries, each once, as the file that Terraform reads.
-pub(crate) fn terraform(parts: &[Part<'_>]) -> String {
+pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
     let mut document = HclDocument::default();
     document.comment(HEAD);
     document.gap();
@@ -91,8 +91,8 @@ fn requirements(document: &mut HclDocument) {
 }
 
 /// What the provider of each registry is called: nothing, where there is one registry.
-fn aliases(parts: &[Part<'_>]) -> Vec<Option<String>> {
-    let alias = |part: &Part<'_>| {
+fn aliases(parts: &[ExportPart<'_>]) -> Vec<Option<String>> {
+    let alias = |part: &ExportPart<'_>| {
         let EcrRegistry { region, account, .. } = part.registry;
         let alike = parts.iter().filter(|other| other.registry.region == *region).count();
         Some(hcl::label(&match alike {
@@ -106,8 +106,8 @@ fn aliases(parts: &[Part<'_>]) -> Vec<Option<String>> {
     }
 }
 
-fn provider(document: &mut HclDocument, part: &Part<'_>, alias: Option<&str>) {
-    let Part { registry, identity, .. } = part;
+fn provider(document: &mut HclDocument, part: &ExportPart<'_>, alias: Option<&str>) {
+    let ExportPart { registry, identity, .. } = part;
     document.block("provider \"aws\"", |block| {
         if let Some(alias) = alias {
             block.set("alias", &json!(alias));
@@ -151,7 +151,7 @@ impl Variable<'_> {
     }
 }
 
-fn variables<'a>(parts: &[Part<'a>], labels: &mut Labels) -> Vec<Variable<'a>> {
+fn variables<'a>(parts: &[ExportPart<'a>], labels: &mut Labels) -> Vec<Variable<'a>> {
     let mut variables: Vec<Variable<'a>> = Vec::new();
     let steps = parts.iter().flat_map(|part| part.planned).filter_map(|it| it.step.as_ref());
     for step in steps {

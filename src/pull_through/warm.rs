@@ -47,7 +47,7 @@ pub(crate) struct Pull<'a> {
     /// The tag, or the pinned digest.
     pub at: &'a TagOrDigest,
     /// Which parts of it.
-    pub want: &'a Filter,
+    pub filter: &'a Filter,
 }
 
 /// What is in ECR now.
@@ -60,7 +60,7 @@ pub(crate) struct Warmed {
     /// What to tell about wanted platforms that it has not.
     pub warning: Option<String>,
     /// What it took.
-    pub effort: WarmStats,
+    pub stats: WarmStats,
 }
 
 /// What warming one image took.
@@ -105,7 +105,7 @@ pub(crate) struct Warmer<'a, S> {
     /// Its content, one manifest at a time.
     pub source: Arc<S>,
     /// Its content, in bulk.
-    pub look: &'a Images,
+    pub images: &'a Images,
     /// How long it is waited for.
     pub waits: WaitPolicy,
 }
@@ -138,14 +138,14 @@ impl<S: Source> Warmer<'_, S> {
         let (blobs, manifests) = (Vec::from_iter(blobs), walk.manifests);
         let fetched = self.fetch(pull.repository, &blobs).await?;
         let effort = WarmStats { manifests, blobs: blobs.len(), fetched };
-        Ok(Warmed { digest: root.digest().clone(), platforms, warning, effort })
+        Ok(Warmed { digest: root.digest().clone(), platforms, warning, stats: effort })
     }
 
     /// Makes ECR fetch those of these blobs that it has not, and tells how many these were.
     async fn fetch(&self, repository: &Repository, blobs: &[Digest]) -> Result<usize> {
         let WaitPolicy { first, longest, total } = self.waits;
         let (mut waited, mut wait) = (Duration::ZERO, first);
-        let mut absent = Vec::from_iter(self.look.missing_blobs(repository, blobs).await?);
+        let mut absent = Vec::from_iter(self.images.missing_blobs(repository, blobs).await?);
         let fetched = absent.len();
         loop {
             absent = self.still_absent(repository, absent).await?;
@@ -157,7 +157,7 @@ impl<S: Source> Warmer<'_, S> {
             }
             sleep(wait).await;
             (waited, wait) = (waited + wait, (wait * 2).min(longest));
-            absent = Vec::from_iter(self.look.missing_blobs(repository, &absent).await?);
+            absent = Vec::from_iter(self.images.missing_blobs(repository, &absent).await?);
         }
     }
 
@@ -171,7 +171,7 @@ impl<S: Source> Warmer<'_, S> {
         let mut asked: Vec<BoxFuture<'_, Result<Option<Digest>>>> = Vec::new();
         for blob in blobs {
             let ask = async move {
-                let offer = self.look.offer(repository, &blob).await?;
+                let offer = self.images.offer(repository, &blob).await?;
                 Ok((offer == LayerOffer::Missing).then_some(blob))
             };
             asked.push(ask.boxed());
@@ -209,7 +209,7 @@ type Found = (Vec<Platform>, Option<String>);
 impl<S: Source> ImageWalk<'_, S> {
     /// The tag points to one image: the filter asks its configuration.
     async fn take_single(&mut self, digest: &Digest, image: ImageManifest) -> Result<Found> {
-        let want = self.pull.want;
+        let want = self.pull.filter;
         let platform = match want.platforms {
             Platforms::All => None,
             Platforms::Only(_) => self.platform(&image.config).await?,
@@ -217,7 +217,7 @@ impl<S: Source> ImageWalk<'_, S> {
         self.images.insert(digest.clone(), image);
         let Some(platform) = platform else { return Ok((Vec::new(), None)) };
         let available = [platform];
-        let kept = if want.platforms.admit(&available[0]) { &available[..] } else { &[] };
+        let kept = if want.platforms.matches(&available[0]) { &available[..] } else { &[] };
         let warning = filter::check_platforms(want, kept, &available)?;
         Ok((kept.to_vec(), warning))
     }
@@ -227,7 +227,7 @@ impl<S: Source> ImageWalk<'_, S> {
         let mut looked_into = HashMap::new();
         let (filtered, leaves) = self.choose(raw, index, &mut looked_into, 0).await?;
         let warning =
-            filter::check_platforms(self.pull.want, &filtered.platforms, &filtered.available)?;
+            filter::check_platforms(self.pull.filter, &filtered.platforms, &filtered.available)?;
         let (known, unread): (Vec<Digest>, Vec<Digest>) =
             leaves.into_iter().partition(|leaf| looked_into.contains_key(leaf));
         self.images.extend(known.into_iter().filter_map(|leaf| looked_into.remove_entry(&leaf)));
@@ -283,7 +283,7 @@ impl<S: Source> ImageWalk<'_, S> {
                     }
                 }
             }
-            let filtered = filter::filter(raw, index, self.pull.want, &known)?;
+            let filtered = filter::filter(raw, index, self.pull.filter, &known)?;
             let mut leaves = BTreeSet::new();
             for kept in &filtered.kept {
                 // an index may be listed more than once
@@ -299,7 +299,7 @@ impl<S: Source> ImageWalk<'_, S> {
 
     /// Whether the descriptor alone does not tell what the filter asks.
     fn is_untold(&self, entry: &Descriptor) -> bool {
-        let is_filtered = self.pull.want.platforms != Platforms::All;
+        let is_filtered = self.pull.filter.platforms != Platforms::All;
         entry.is_index() || (is_filtered && entry.platform.is_none() && entry.attests().is_none())
     }
 

@@ -50,13 +50,13 @@ pub(crate) struct Authenticator {
     base: Url,
     auth_host: Option<Host>,
     transport: Transport,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
     source: CredentialProvider,
-    knowledge: Mutex<ChallengeCache>,
+    challenges: Mutex<ChallengeCache>,
     tokens: Flights<TokenRequest, Token>,
     warned: AtomicBool,
     /// Whose credentials turned out to be there.
-    asker: Mutex<ClientIdentity>,
+    identity: Mutex<ClientIdentity>,
 }
 
 enum CredentialProvider {
@@ -75,9 +75,9 @@ impl std::fmt::Debug for CredentialProvider {
 #[derive(Debug)]
 pub(crate) struct Authorization {
     pub(crate) header: Option<HeaderValue>,
-    grant: AuthMethod,
+    method: AuthMethod,
     /// Held while this request finds out for others what is asked for.
-    probe: Option<OwnedMutexGuard<FirstRequest>>,
+    first_request: Option<OwnedMutexGuard<FirstRequest>>,
 }
 
 #[derive(Debug)]
@@ -90,18 +90,18 @@ enum AuthMethod {
 
 impl Authorization {
     fn new(header: Option<HeaderValue>, grant: AuthMethod) -> Self {
-        Self { header, grant, probe: None }
+        Self { header, method: grant, first_request: None }
     }
 
     /// The same pass, with nobody waiting for what it learns.
     pub(crate) fn without_probe(mut self) -> Self {
-        self.probe = None;
+        self.first_request = None;
         self
     }
 
     /// There was no answer to learn from.
     pub(crate) fn unanswered(mut self) {
-        if let Some(probe) = &mut self.probe {
+        if let Some(probe) = &mut self.first_request {
             **probe = FirstRequest::Failed;
         }
     }
@@ -132,12 +132,12 @@ impl Authenticator {
             base: base.clone(),
             auth_host,
             transport: transport.clone(),
-            meter: Arc::clone(meter),
+            context: Arc::clone(meter),
             source,
-            knowledge: Mutex::default(),
+            challenges: Mutex::default(),
             tokens: Flights::new(),
             warned: AtomicBool::new(false),
-            asker: Mutex::new(ClientIdentity::Anonymous),
+            identity: Mutex::new(ClientIdentity::Anonymous),
         }
     }
 
@@ -145,7 +145,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// Those of credentials and of the token service.
-    pub(crate) async fn pass(&self, access: &Scope) -> Result<Authorization> {
+    pub(crate) async fn authorize(&self, access: &Scope) -> Result<Authorization> {
         if let CredentialProvider::Login(login) = &self.source {
             return self.log_in(login.as_ref(), Freshness::Cached).await;
         }
@@ -162,14 +162,18 @@ impl Authenticator {
             // the one before may have learnt it
             if matches!(self.known(access), Lookup::Ask(now) if Arc::ptr_eq(&now, &gate)) {
                 let probe = (*probe == FirstRequest::Worthwhile).then_some(probe);
-                return Ok(Authorization { header: None, grant: AuthMethod::Open, probe });
+                return Ok(Authorization {
+                    header: None,
+                    method: AuthMethod::Open,
+                    first_request: probe,
+                });
             }
         }
     }
 
     /// The request was let in.
     pub(crate) fn accepted(&self, pass: Authorization, access: &Scope) {
-        if matches!(pass.grant, AuthMethod::Open) {
+        if matches!(pass.method, AuthMethod::Open) {
             self.lock().learn(access, AuthScheme::Open);
         }
         // dropped only now, so that those who wait find what was learnt
@@ -180,13 +184,13 @@ impl Authenticator {
     ///
     /// # Errors
     /// Those of credentials and of the token service.
-    pub(crate) async fn refused(
+    pub(crate) async fn reauthorize(
         &self,
         pass: Authorization,
         access: &Scope,
         offered: &[Challenge],
     ) -> Result<Option<Authorization>> {
-        match &pass.grant {
+        match &pass.method {
             AuthMethod::Open => {
                 let Some(way) = self.choose(offered)? else { return Ok(None) };
                 self.lock().learn(access, way.clone());
@@ -202,7 +206,7 @@ impl Authenticator {
                     return Ok(None);
                 }
                 self.tokens.discard(key, |token| Some(&token.header) == pass.header.as_ref());
-                self.meter.retries.add(1);
+                self.context.retries.add(1);
                 self.token(key.clone()).await.map(Some)
             }
             AuthMethod::Token { key, .. } => {
@@ -221,7 +225,7 @@ impl Authenticator {
             }
             AuthMethod::Login(Freshness::Cached) => {
                 let CredentialProvider::Login(login) = &self.source else { return Ok(None) };
-                self.meter.retries.add(1);
+                self.context.retries.add(1);
                 self.log_in(login.as_ref(), Freshness::Renewed).await.map(Some)
             }
             AuthMethod::Basic | AuthMethod::Login(Freshness::Renewed) => Ok(None),
@@ -229,8 +233,8 @@ impl Authenticator {
     }
 
     /// Who asks, as far as it has come up.
-    pub(crate) fn standing(&self) -> Caller {
-        match (&self.source, self.asker()) {
+    pub(crate) fn caller(&self) -> Caller {
+        match (&self.source, self.known_identity()) {
             (CredentialProvider::Login(_), _) => Caller::Managed,
             (_, ClientIdentity::Anonymous) => Caller::Anonymous,
             _ => Caller::Known,
@@ -238,8 +242,8 @@ impl Authenticator {
     }
 
     /// In whose name it is asked, as far as it has come up.
-    pub(crate) fn asker(&self) -> ClientIdentity {
-        self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn known_identity(&self) -> ClientIdentity {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn identity(&self) -> Result<ClientIdentity> {
@@ -248,7 +252,7 @@ impl Authenticator {
             CredentialProvider::Fixed(identity) => identity.clone(),
             CredentialProvider::Login(_) => ClientIdentity::Anonymous,
         };
-        self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&identity);
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&identity);
         let is_known = !matches!(identity, ClientIdentity::Anonymous);
         if is_known && !self.transport.is_private(&self.base) {
             return Err(self.would_leak());
@@ -301,7 +305,7 @@ impl Authenticator {
         let identity = self.identity_at(&key.realm).await?;
         let asker = TokenClient {
             transport: self.transport.clone(),
-            meter: Arc::clone(&self.meter),
+            context: Arc::clone(&self.context),
             identity,
         };
         let wanted = key.clone();
@@ -364,7 +368,7 @@ impl Authenticator {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChallengeCache> {
-        self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UrlOwner},
     rate_limit::{RateLimiter, RateLimiters},
     redact::RequestSecrets,
-    redirect::{next_hop, shown},
+    redirect::{next_hop, redacted_path},
     scope::Scope,
     settings::{ConnectionSettings, base},
     token::limited,
@@ -45,7 +45,7 @@ const LOGINS: usize = 3;
 pub struct Registry {
     pub(crate) host: Host,
     pub(crate) base: Url,
-    pub(crate) meter: Arc<HostContext>,
+    pub(crate) context: Arc<HostContext>,
     pub(crate) transport: Transport,
     pub(crate) mirrors: Vec<RegistryMirror>,
     /// The blobs that mirrors sent.
@@ -91,7 +91,7 @@ impl Registry {
         meter: Arc<HostContext>,
     ) -> Result<Self> {
         let base = base(&host, settings.scheme)?;
-        let meter = Arc::new(meter.of(host.as_str()));
+        let meter = Arc::new(meter.for_host(host.as_str()));
         let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
             let registry = Self::new(mirror, settings, transport, Arc::clone(&meter))?;
             Ok(RegistryMirror { registry, is_gone: AtomicBool::new(false) })
@@ -113,7 +113,7 @@ impl Registry {
         Ok(Self {
             host,
             base,
-            meter,
+            context: meter,
             transport,
             mirrors,
             mirrored: Mutex::default(),
@@ -176,7 +176,7 @@ impl Registry {
             true => self.host.to_string(),
             false => authority(url),
         };
-        format!("{method} {host}{}", shown(url.path()))
+        format!("{method} {host}{}", redacted_path(url.path()))
     }
 
     /// The same, where others may have said where it goes: whatever is not the repository's name
@@ -191,8 +191,8 @@ impl Registry {
         let subject = self.subject(method, url);
         let own = self.subject(method, &self.url(&format!("{}/", access.repository)));
         match subject.strip_prefix(&own) {
-            Some(rest) => format!("{own}{}", sent.hidden_in(rest)),
-            None => sent.hidden_in(&subject),
+            Some(rest) => format!("{own}{}", sent.redact(rest)),
+            None => sent.redact(&subject),
         }
     }
 
@@ -201,12 +201,12 @@ impl Registry {
     /// # Errors
     /// What the registry says, of the kind it means; what the connection or the token service says.
     pub(crate) async fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse> {
-        let mut pass = self.pass(call.access).await?;
+        let mut pass = self.authorize(call.scope).await?;
         let mut logins = 1;
         loop {
             let no = match self.attempt(call, pass.header.as_ref()).await {
                 Ok(Ok(answer)) => {
-                    self.auth.accepted(pass, call.access);
+                    self.auth.accepted(pass, call.scope);
                     return Ok(answer);
                 }
                 Ok(Err(no)) => no,
@@ -216,15 +216,15 @@ impl Registry {
                 }
             };
             let offered = no.offered;
-            let error = no.refusal.error(&no.subject, call.doing);
+            let error = no.refusal.error(&no.subject, call.operation);
             if !no.wants_login {
                 match error.is_transient() {
                     true => pass.unanswered(),
-                    false => self.auth.accepted(pass, call.access),
+                    false => self.auth.accepted(pass, call.scope),
                 }
                 return Err(self.explain(error));
             }
-            let next = self.auth.refused(pass, call.access, &offered).await;
+            let next = self.auth.reauthorize(pass, call.scope, &offered).await;
             match next.map_err(|no| self.explain(no))? {
                 Some(next) if logins < LOGINS => pass = next,
                 _ => return Err(self.explain(error)),
@@ -242,14 +242,21 @@ impl Registry {
     ) -> Result<PreparedUpload> {
         let pass = match self.whose(request.url()) {
             // others learn nothing from a request that takes long
-            UrlOwner::Own => Some(self.pass(&access).await?.without_probe()),
+            UrlOwner::Own => Some(self.authorize(&access).await?.without_probe()),
             UrlOwner::Other => None,
         };
         let header = pass.as_ref().and_then(|pass| pass.header.as_ref());
-        let sent = RequestSecrets::login(header, self.auth.asker());
+        let sent = RequestSecrets::login(header, self.auth.known_identity());
         let subject = self.discreet_subject(request.method(), request.url(), (&access, &sent));
         turn(self.pace(request.method(), doing)).await;
-        Ok(PreparedUpload { subject, sent, pass, access, doing, permit: self.permit().await })
+        Ok(PreparedUpload {
+            subject,
+            secrets: sent,
+            authorization: pass,
+            access,
+            doing,
+            permit: self.permit().await,
+        })
     }
 
     /// Sends the request once and without a limit of time.
@@ -261,14 +268,21 @@ impl Registry {
         mut request: Request,
         leave: PreparedUpload,
     ) -> Result<()> {
-        let PreparedUpload { subject, sent, pass, access, doing, permit: _held } = leave;
+        let PreparedUpload {
+            subject,
+            secrets: sent,
+            authorization: pass,
+            access,
+            doing,
+            permit: _held,
+        } = leave;
         let pace = self.pace(request.method(), doing);
         let whose = self.whose(request.url());
         if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
         let mut response =
-            self.transport.send(ConnectionPool::Blobs, request, &self.meter, &subject).await?;
+            self.transport.send(ConnectionPool::Blobs, request, &self.context, &subject).await?;
         sent.add_to(&mut response);
         if response.status().is_success() {
             return Ok(());
@@ -278,7 +292,7 @@ impl Registry {
         let error = no.refusal.error(&no.subject, doing);
         if no.wants_login
             && let Some(pass) = pass
-            && self.auth.refused(pass, &access, &no.offered).await?.is_some()
+            && self.auth.reauthorize(pass, &access, &no.offered).await?.is_some()
         {
             let again = Error::new(Kind::Unavailable, "the login ended during the upload");
             return Err(again.because(error));
@@ -286,8 +300,8 @@ impl Registry {
         Err(self.explain(error))
     }
 
-    async fn pass(&self, access: &Scope) -> Result<Authorization> {
-        self.auth.pass(access).await.map_err(|error| self.explain(error))
+    async fn authorize(&self, access: &Scope) -> Result<Authorization> {
+        self.auth.authorize(access).await.map_err(|error| self.explain(error))
     }
 
     fn pace(&self, method: &Method, doing: Operation) -> Option<&RateLimiter> {
@@ -310,11 +324,11 @@ impl Registry {
         call: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Result<ApiResponse, Rejected>> {
-        let pace = self.pace(&call.method, call.doing);
+        let pace = self.pace(&call.method, call.operation);
         turn(pace).await;
         let permit = self.permit().await;
-        let sent = RequestSecrets::login(authorization, self.auth.asker());
-        let named = |url: &Url| self.discreet_subject(&call.method, url, (call.access, &sent));
+        let sent = RequestSecrets::login(authorization, self.auth.known_identity());
+        let named = |url: &Url| self.discreet_subject(&call.method, url, (call.scope, &sent));
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = Request::new(call.method.clone(), url.clone());
@@ -328,14 +342,14 @@ impl Registry {
             }
             let subject = named(&url);
             let mut response =
-                self.transport.send(call.lane, request, &self.meter, &subject).await?;
+                self.transport.send(call.pool, request, &self.context, &subject).await?;
             sent.add_to(&mut response);
             if whose == UrlOwner::Own {
                 self.note_allowance(response.headers());
             }
             let status = response.status();
             if status.is_success() {
-                let stall = self.meter.policy.stall.read;
+                let stall = self.context.policy.stall.read;
                 return Ok(Ok(ApiResponse { subject, response, permit, stall }));
             }
             if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
@@ -365,18 +379,18 @@ impl Registry {
         let (status, headers) = (response.status(), response.headers().clone());
         let sent = RequestSecrets::for_answer(&response);
         // what cannot be read of it is not missed
-        let stall = self.meter.policy.stall.read;
+        let stall = self.context.policy.stall.read;
         let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();
         let refusal = RefusalDetails::new(status, &headers, &body, &sent);
         if refusal.is_throttle() {
-            self.meter.throttled.add(1);
+            self.context.throttled.add(1);
         }
         let wants_login = whose == UrlOwner::Own && refusal.wants_login();
         Rejected { refusal, subject, wants_login, offered: challenges(&headers) }
     }
 
     fn explain(&self, error: Error) -> Error {
-        match hint(error.kind(), &self.host, self.auth.standing()) {
+        match hint(error.kind(), &self.host, self.auth.caller()) {
             Some(hint) => error.hint(hint),
             None => error,
         }

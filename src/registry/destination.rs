@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Destination for Registry {
-    async fn current(
+    async fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
@@ -164,7 +164,7 @@ impl Registry {
         let media_type = HeaderValue::from_static(manifest.media_type().as_str());
         call.headers.insert(header::CONTENT_TYPE, media_type);
         call.body = manifest.bytes().clone();
-        let put = self.meter.retry().run(&self.meter, || self.send(&call)).await;
+        let put = self.context.retry().run(&self.context, || self.send(&call)).await;
         match (put, tag) {
             (Ok(answer), _) => match answer.header("docker-content-digest") {
                 Some(stored) if stored != manifest.digest().as_str() => Err(Error::new(
@@ -198,7 +198,7 @@ impl Registry {
         let mut url = self.url(&format!("{}/tags/list", access.repository));
         url.set_query(Some("n=1"));
         let call = ApiRequest::new(Method::GET, url, access, Operation::Read);
-        match self.meter.retry().run(&self.meter, || self.send(&call)).await {
+        match self.context.retry().run(&self.context, || self.send(&call)).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
             // a registry without listings, or one that shows them to others

@@ -218,7 +218,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Code and message, from an OCI envelope or from what token services say instead.
 fn read(body: &[u8], sent: &RequestSecrets) -> (Option<Code>, String) {
-    let printable = |text: &str| discreet(text, sent);
+    let printable = |text: &str| sanitize(text, sent);
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
     {
@@ -241,13 +241,13 @@ fn read(body: &[u8], sent: &RequestSecrets) -> (Option<Code>, String) {
 
 fn name_of(code: &Code, sent: &RequestSecrets) -> Option<String> {
     let name = serde_json::to_value(code).ok()?;
-    name.as_str().map(|name| discreet(name, sent)).filter(|name| !name.is_empty())
+    name.as_str().map(|name| sanitize(name, sent)).filter(|name| !name.is_empty())
 }
 
 /// A text from outside, fit to be shown; what is in it of what was sent is hidden before it may
 /// be cut, and again when nothing that is not shown parts it.
-fn discreet(text: &str, sent: &RequestSecrets) -> String {
-    sent.hidden_in(&printable(&sent.hidden_in(text)))
+fn sanitize(text: &str, sent: &RequestSecrets) -> String {
+    sent.redact(&printable(&sent.redact(text)))
 }
 
 /// `Retry-After`: seconds, or an HTTP date as a wait from `now`.

@@ -28,9 +28,9 @@ use crate::{
 pub(crate) struct ApiRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    pub(crate) access: &'a Scope,
-    pub(crate) doing: Operation,
-    pub(crate) lane: ConnectionPool,
+    pub(crate) scope: &'a Scope,
+    pub(crate) operation: Operation,
+    pub(crate) pool: ConnectionPool,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -38,7 +38,15 @@ pub(crate) struct ApiRequest<'a> {
 impl<'a> ApiRequest<'a> {
     pub(crate) fn new(method: Method, url: Url, access: &'a Scope, doing: Operation) -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { method, url, access, doing, lane: ConnectionPool::Calls, headers, body }
+        Self {
+            method,
+            url,
+            scope: access,
+            operation: doing,
+            pool: ConnectionPool::Calls,
+            headers,
+            body,
+        }
     }
 }
 
@@ -88,7 +96,7 @@ impl ApiResponse {
         let is_repeated = sent.is_in(&body) || kind.is_some_and(|kind| sent.is_in(kind.as_bytes()));
         let read = match is_repeated {
             true => Err(repeated()),
-            false => read(body).map_err(|error| sent.hidden_from(error)),
+            false => read(body).map_err(|error| sent.redact_error(error)),
         };
         read.map_err(|error| error.context(format!("{}: the answer cannot be used", self.subject)))
     }
@@ -116,8 +124,8 @@ fn repeated() -> Error {
 pub(crate) struct PreparedUpload {
     /// How an error names the request.
     pub(crate) subject: String,
-    pub(crate) sent: RequestSecrets,
-    pub(crate) pass: Option<Authorization>,
+    pub(crate) secrets: RequestSecrets,
+    pub(crate) authorization: Option<Authorization>,
     pub(crate) access: Scope,
     pub(crate) doing: Operation,
     pub(crate) permit: OwnedSemaphorePermit,
@@ -144,7 +152,7 @@ impl Rejected {
         if let Some(pace) = pace
             && self.refusal.is_throttle()
         {
-            pace.throttled();
+            pace.slow_down();
         }
     }
 }

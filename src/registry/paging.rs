@@ -147,8 +147,8 @@ impl Registry {
                     return Err(self.too_many(repository, PAGES, "pages of tags"));
                 }
                 let Ok(url) = Url::parse(&url(page)) else { return Ok(None) };
-                let patience = Retry { attempts: 4, ..self.meter.retry() };
-                let answer = patience.run(&self.meter, || self.listing(url.clone())).await?;
+                let patience = Retry { attempts: 4, ..self.context.retry() };
+                let answer = patience.run(&self.context, || self.listing(url.clone())).await?;
                 let (tags, more) = read(answer);
                 Ok(Some((tags, (more == NextPage::Follow).then_some(page + 1))))
             }
@@ -191,7 +191,7 @@ impl Registry {
             };
             Ok((answer.document(PAGE_LIMIT, |page| read(&page)).await?, next))
         };
-        self.meter.retry().run(&self.meter, fetch).await
+        self.context.retry().run(&self.context, fetch).await
     }
 
     /// Where a link leads from this page; `None` for one to the page itself, of a registry that
@@ -210,7 +210,7 @@ impl Registry {
         let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
         let next = self.over_tls(next);
         if !self.transport.same_origin(&next, &self.base) {
-            let host = answer.sent().hidden_in(&authority(&next));
+            let host = answer.sent().redact(&authority(&next));
             return Err(wrong(format!("its next page is at another host, `{host}`")));
         }
         Ok(Some(next).filter(|next| next != from))
@@ -227,12 +227,12 @@ impl Registry {
         let subject = self.subject(&Method::GET, &url);
         let request = Request::new(Method::GET, url);
         let response =
-            self.transport.send(ConnectionPool::Calls, request, &self.meter, &subject).await?;
+            self.transport.send(ConnectionPool::Calls, request, &self.context, &subject).await?;
         if !response.status().is_success() {
             let no = self.refusal(response, subject, UrlOwner::Other).await;
             return Err(no.refusal.error(&no.subject, Operation::Read));
         }
-        let stall = self.meter.policy.stall.read;
+        let stall = self.context.policy.stall.read;
         let page = limited(response, PAGE_LIMIT, &subject, stall).await?;
         serde_json::from_slice(&page).map_err(|error| {
             Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)

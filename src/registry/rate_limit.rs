@@ -62,7 +62,7 @@ impl RateLimiter {
     }
 
     /// Halves the rate: the other side said "too many". It comes back by and by.
-    pub fn throttled(&self) {
+    pub fn slow_down(&self) {
         let mut state = self.recovered();
         let now = Instant::now();
         if state.throttled.is_some_and(|at| now.duration_since(at) < INCIDENT) {
@@ -128,15 +128,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn throttling_halves_the_rate_once_an_incident_and_it_creeps_back() {
         let pace = RateLimiter::new(10.0, 1);
-        pace.throttled();
-        pace.throttled();
+        pace.slow_down();
+        pace.slow_down();
         let slow = seconds_for(&pace, 10).await;
         assert!((1.5..2.1).contains(&slow), "{slow}");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(about(seconds_for(&pace, 11).await, 1.0));
         for _ in 0..20 {
             tokio::time::advance(Duration::from_secs(2)).await;
-            pace.throttled();
+            pace.slow_down();
         }
         assert!(seconds_for(&pace, 2).await <= 1.6);
     }

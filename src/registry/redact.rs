@@ -87,7 +87,7 @@ impl RequestSecrets {
     }
 
     /// The text without any of it.
-    pub(crate) fn hidden_in(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let mut parts = self.parts();
         parts.retain(|part| part.len() >= SHORTEST);
         // the longer ones may hold the shorter ones
@@ -96,8 +96,8 @@ impl RequestSecrets {
     }
 
     /// The error without any of it.
-    pub(crate) fn hidden_from(&self, error: Error) -> Error {
-        error.reworded(&|text| self.hidden_in(text))
+    pub(crate) fn redact_error(&self, error: Error) -> Error {
+        error.reworded(&|text| self.redact(text))
     }
 
     /// Whether a document holds the login.
@@ -232,9 +232,9 @@ mod tests {
             ),
             (request("https://a/?k=1", None), "1 of 10", "1 of 10"),
         ] {
-            assert_eq!(RequestSecrets::of(&sent).hidden_in(text), expected);
+            assert_eq!(RequestSecrets::of(&sent).redact(text), expected);
         }
-        assert_eq!(RequestSecrets::default().hidden_in("all of it"), "all of it");
+        assert_eq!(RequestSecrets::default().redact("all of it"), "all of it");
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             ("at DTPWYTPZII93W7ZYZA==.example", "at (hidden).example"),
             ("dTpwYTpzIi93w7ZyZA== and dTpwYTpzIi93w7ZyZA", "(hidden) and (hidden)"),
         ] {
-            assert_eq!(sent.hidden_in(text), expected);
+            assert_eq!(sent.redact(text), expected);
         }
     }
 
@@ -284,7 +284,7 @@ mod tests {
         let asked = ClientIdentity::Token("r&fresh".into());
         let asked = crate::registry::token::request(&asked, &wanted).unwrap();
         let told =
-            RequestSecrets::of(&asked).hidden_in("no r&fresh, no r%26fresh for repository:x:pull");
+            RequestSecrets::of(&asked).redact("no r&fresh, no r%26fresh for repository:x:pull");
         assert_eq!(told, "no (hidden), no (hidden) for repository:x:pull");
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn may_follow(transport: &Transport, from: &Url, to: &Url) -> bool {
 
 /// A path as an error shows it: without upload state, and without its longest parts, because what
 /// is longer than a digest may be a signature.
-pub(crate) fn shown(path: &str) -> String {
+pub(crate) fn redacted_path(path: &str) -> String {
     let uploads = "/blobs/uploads/";
     if let Some((before, state)) = path.split_once(uploads)
         && !state.is_empty()

@@ -8,9 +8,9 @@ use crate::model::Repository;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) repository: Repository,
-    pub(crate) rights: Permission,
+    pub(crate) permission: Permission,
     /// The repository a blob is mounted from.
-    pub(crate) from: Option<Repository>,
+    pub(crate) mount_from: Option<Repository>,
 }
 
 /// What is done with a repository.
@@ -22,18 +22,19 @@ pub(crate) enum Permission {
 
 impl Scope {
     pub(crate) fn new(repository: &Repository, rights: Permission) -> Self {
-        Self { repository: repository.clone(), rights, from: None }
+        Self { repository: repository.clone(), permission: rights, mount_from: None }
     }
 
-    pub(crate) fn with(mut self, from: &Repository) -> Self {
-        self.from = Some(from.clone());
+    pub(crate) fn mounting_from(mut self, from: &Repository) -> Self {
+        self.mount_from = Some(from.clone());
         self
     }
 
     /// The scopes to ask for: the challenge's own where it speaks of anything but these repositories.
     pub(crate) fn scopes(&self, challenged: Option<&str>) -> Vec<String> {
         let ours = |scope: &str| {
-            let mut names = [Some(&self.repository), self.from.as_ref()].into_iter().flatten();
+            let mut names =
+                [Some(&self.repository), self.mount_from.as_ref()].into_iter().flatten();
             names.any(|name| scope.starts_with(&format!("repository:{name}:")))
         };
         if let Some(challenged) = challenged
@@ -41,12 +42,12 @@ impl Scope {
         {
             return challenged.split_whitespace().map(str::to_owned).collect();
         }
-        let actions = match self.rights {
+        let actions = match self.permission {
             Permission::Pull => "pull",
             Permission::PullPush => "pull,push",
         };
         let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
-        scopes.extend(self.from.iter().map(|from| format!("repository:{from}:pull")));
+        scopes.extend(self.mount_from.iter().map(|from| format!("repository:{from}:pull")));
         scopes
     }
 }
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn a_challenge_of_another_scope_is_taken_by_its_word() {
         let access = Scope::new(&"a/b".parse().unwrap(), Permission::PullPush);
-        let mount = access.clone().with(&"c".parse().unwrap());
+        let mount = access.clone().mounting_from(&"c".parse().unwrap());
         for (access, challenged, expected) in [
             (&access, None, vec!["repository:a/b:pull,push"]),
             (&access, Some("repository:a/b:pull"), vec!["repository:a/b:pull,push"]),

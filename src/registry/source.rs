@@ -114,7 +114,7 @@ impl Source for Registry {
         })
     }
 
-    async fn look(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+    async fn probe_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         self.head_manifest(&Scope::new(repository, Permission::Pull), digest).await
     }
 
@@ -167,13 +167,13 @@ impl Registry {
             }
             _ => names(),
         };
-        within(self.meter.policy.stall.listing, pages)
+        within(self.context.policy.stall.listing, pages)
     }
 
     /// What the tag points to, with these rights.
     pub(crate) async fn resolve_for(&self, access: &Scope, tag: &Tag) -> Result<Digest> {
         let at = TagOrDigest::Tag(tag.clone());
-        self.meter.retry().run(&self.meter, || self.head_or_get(access, &at)).await
+        self.context.retry().run(&self.context, || self.head_or_get(access, &at)).await
     }
 
     /// The manifest, with these rights.
@@ -182,20 +182,20 @@ impl Registry {
         access: &Scope,
         at: &TagOrDigest,
     ) -> Result<RawManifest> {
-        self.meter.retry().run(&self.meter, || self.fetch_manifest(access, at)).await
+        self.context.retry().run(&self.context, || self.fetch_manifest(access, at)).await
     }
 
     /// Succeeds when the manifest is there.
     pub(crate) async fn head_manifest(&self, access: &Scope, digest: &Digest) -> Result<()> {
         let call = self.manifest_call(Method::HEAD, access, &TagOrDigest::Digest(digest.clone()));
-        self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
+        self.context.retry().run(&self.context, || self.send(&call)).await.map(drop)
     }
 
     /// Succeeds when the blob is there.
     pub(crate) async fn head_blob(&self, access: &Scope, digest: &Digest) -> Result<()> {
         let url = self.url(&format!("{}/blobs/{digest}", access.repository));
         let call = ApiRequest::new(Method::HEAD, url, access, Operation::Read);
-        self.meter.retry().run(&self.meter, || self.send(&call)).await.map(drop)
+        self.context.retry().run(&self.context, || self.send(&call)).await.map(drop)
     }
 
     fn manifest_call<'a>(
@@ -253,7 +253,7 @@ impl Registry {
     async fn open_blob(&self, access: &Scope, blob: &Descriptor, from: u64) -> Result<ByteStream> {
         let url = self.url(&format!("{}/blobs/{}", access.repository, blob.digest));
         let mut call = ApiRequest::new(Method::GET, url, access, Operation::Read);
-        call.lane = ConnectionPool::of(blob);
+        call.pool = ConnectionPool::of(blob);
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if from > 0 {
             let range = HeaderValue::from_str(&format!("bytes={from}-"));
@@ -261,7 +261,7 @@ impl Registry {
         }
         let answer = self.send(&call).await?;
         let skip = range::skip(&answer, blob, from)?;
-        range::without(skip, answer.stream(), self.meter.policy.stall.read).await
+        range::without(skip, answer.stream(), self.context.policy.stall.read).await
     }
 
     /// What is known of the mirrors and this blob; nothing is kept where there are none.

@@ -51,7 +51,7 @@ impl Token {
 #[derive(Clone)]
 pub(crate) struct TokenClient {
     pub(crate) transport: Transport,
-    pub(crate) meter: Arc<HostContext>,
+    pub(crate) context: Arc<HostContext>,
     pub(crate) identity: ClientIdentity,
 }
 
@@ -85,7 +85,7 @@ fn failure(error: Error, realm: &Url) -> Error {
 }
 
 async fn exchange(asker: &TokenClient, request: Request, subject: &str) -> Result<Bytes> {
-    let TokenClient { transport, meter, .. } = asker;
+    let TokenClient { transport, context: meter, .. } = asker;
     let response = transport.send(ConnectionPool::Calls, request, meter, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
     let sent = RequestSecrets::for_answer(&response);

@@ -185,7 +185,7 @@ impl Transport {
         let clients = self.clients(request.url())?;
         let host = authority(request.url());
         let RetryPolicy { breakers, outage, stall, .. } = &meter.policy;
-        breakers.admit(outage, &host, subject)?;
+        breakers.acquire(outage, &host, subject)?;
         let carried = RequestSecrets::of(&request);
         if let Network::Sandbox(address) = self.reach {
             readdress(address, &mut request);

@@ -52,13 +52,13 @@ impl Registry {
         let mut access = Scope::new(repository, Permission::PullPush);
         let mut url = self.url(&format!("{repository}/blobs/uploads/"));
         if let Some((digest, from)) = mount {
-            access = access.with(from);
+            access = access.mounting_from(from);
             url.set_query(Some(&format!("mount={digest}&from={from}")));
         }
         let call = ApiRequest::new(Method::POST, url, &access, Operation::Upload);
-        self.meter
+        self.context
             .retry()
-            .run(&self.meter, || async {
+            .run(&self.context, || async {
                 let answer = self.send(&call).await?;
                 match (answer.status(), mount) {
                     (StatusCode::CREATED, Some(_)) => Ok(Mount::Mounted),
@@ -90,7 +90,7 @@ impl Registry {
             reqwest::Body::wrap_stream(Watched {
                 inner: body.into_stream(),
                 starving: Arc::clone(&starving),
-                meter: Arc::clone(&self.meter),
+                meter: Arc::clone(&self.context),
             })
         });
         // waiting for a connection is no stall
@@ -98,7 +98,7 @@ impl Registry {
         let subject = leave.subject.clone();
         let sent = tokio::select! {
             sent = self.send_once(request, leave) => sent,
-            seconds = stall(&flow, (size, &starving), &self.meter.policy.stall) => Err(Error::new(
+            seconds = stall(&flow, (size, &starving), &self.context.policy.stall) => Err(Error::new(
                 Kind::Stalled,
                 format!("{subject}: nothing moved for {seconds} s"),
             )),
@@ -122,7 +122,7 @@ impl Registry {
             true => Ok(UploadSession { location }),
             false => Err(wrong(format!(
                 "the upload is sent to `{}`, which is not as safe as the registry",
-                answer.sent().hidden_in(&authority(&location))
+                answer.sent().redact(&authority(&location))
             ))),
         }
     }

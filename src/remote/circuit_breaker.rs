@@ -50,7 +50,7 @@ struct Breaker {
 
 impl Breaker {
     /// Whether a request may go; if so while it is open, it is the probe.
-    fn admits(&mut self, outage: &OutagePolicy, now: Instant) -> bool {
+    fn allows(&mut self, outage: &OutagePolicy, now: Instant) -> bool {
         match self.probe_at {
             None => true,
             Some(at) if now < at => false,
@@ -89,10 +89,10 @@ impl Breakers {
     ///
     /// # Errors
     /// [`Kind::Unavailable`], exhausted, when the host is down.
-    pub(crate) fn admit(&self, outage: &OutagePolicy, host: &str, subject: &str) -> Result<()> {
+    pub(crate) fn acquire(&self, outage: &OutagePolicy, host: &str, subject: &str) -> Result<()> {
         let mut breakers = self.lock();
         let Some(breaker) = breakers.get_mut(host) else { return Ok(()) };
-        if breaker.admits(outage, Instant::now()) {
+        if breaker.allows(outage, Instant::now()) {
             return Ok(());
         }
         let problem = format!(
@@ -194,7 +194,7 @@ mod tests {
                     Success => breaker.succeeded(now),
                     Nothing => {}
                 }
-                assert_eq!(breaker.admits(&outage, now), *admitted, "{name}, second {at}");
+                assert_eq!(breaker.allows(&outage, now), *admitted, "{name}, second {at}");
             }
         }
     }

@@ -22,8 +22,8 @@ pub struct HostContext {
 
 impl HostContext {
     /// The same counts, with retries on this host's share of the budget.
-    pub fn of(&self, host: &str) -> Self {
-        Self { policy: self.policy.share(host), ..self.clone() }
+    pub fn for_host(&self, host: &str) -> Self {
+        Self { policy: self.policy.for_host(host), ..self.clone() }
     }
 
     /// How often and how patiently something is tried again.

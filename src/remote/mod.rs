@@ -85,7 +85,7 @@ pub trait Source: Send + Sync + 'static {
     /// Succeeds when the manifest is there; it is not read, so that it counts as no pull.
     ///
     /// A source that limits no pulls need not look.
-    fn look(
+    fn probe_manifest(
         &self,
         _repository: &Repository,
         _digest: &Digest,
@@ -119,7 +119,7 @@ pub trait Destination: Send + Sync + 'static {
     /// What the repository's tags point at now, asked in bulk and without counting as a pull.
     ///
     /// Tags that do not exist are left out; `None` when there is no such repository.
-    fn current(
+    fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
@@ -129,7 +129,7 @@ pub trait Destination: Send + Sync + 'static {
     fn ensure(&self, repository: &Repository) -> impl Future<Output = Result<()>> + Send;
 
     /// Refuses a repository that must not be pushed to, with the reason; asked before the first push.
-    fn admit(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+    fn check_writable(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
         ready(Ok(()))
     }
 
@@ -138,7 +138,7 @@ pub trait Destination: Send + Sync + 'static {
     /// anything is pushed.
     ///
     /// What was said of the registry once is not said again.
-    fn settle(
+    fn reconcile(
         &self,
         _repository: &Repository,
         _presence: Presence,

@@ -40,13 +40,13 @@ impl RetryPolicy {
     }
 
     /// The same patience, drawing on this host's share: there is one a host in a run.
-    pub fn share(&self, host: &str) -> Self {
-        Self { budget: self.shares.of(host), ..self.clone() }
+    pub fn for_host(&self, host: &str) -> Self {
+        Self { budget: self.shares.for_host(host), ..self.clone() }
     }
 
     /// Something succeeded, which pays for later retries.
     pub fn record_success(&self) {
-        self.budget.earn();
+        self.budget.record_success();
     }
 }
 
@@ -86,7 +86,7 @@ impl Default for StallTimeouts {
 struct HostBudgets(Mutex<HashMap<String, Arc<RetryBudget>>>);
 
 impl HostBudgets {
-    fn of(&self, host: &str) -> Arc<RetryBudget> {
+    fn for_host(&self, host: &str) -> Arc<RetryBudget> {
         let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(shares.entry(host.to_owned()).or_default())
     }
@@ -122,7 +122,7 @@ impl RetryBudget {
     }
 
     /// Something succeeded.
-    pub(crate) fn earn(&self) {
+    pub(crate) fn record_success(&self) {
         let earned = |left: u64| (left < ALLOWANCE).then_some(left + GAIN);
         // a full one stays as it is
         let _ = self.0.fetch_update(Relaxed, Relaxed, earned);
@@ -138,7 +138,7 @@ mod tests {
         let budget = RetryBudget::default();
         (0..retries)
             .filter(|_| {
-                (0..successes).for_each(|_| budget.earn());
+                (0..successes).for_each(|_| budget.record_success());
                 budget.spend()
             })
             .count()
@@ -164,7 +164,7 @@ mod tests {
             ("live", 10_000, 0, 400),
             ("late", 10_000, 0, 500),
         ] {
-            let share = run.clone().share(host);
+            let share = run.clone().for_host(host);
             let granted = (0..retries).filter(|_| share.budget.spend()).count();
             (0..successes).for_each(|_| share.record_success());
             assert_eq!(granted, expected, "{host}");
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn successes_are_not_saved_beyond_the_allowance() {
         let budget = RetryBudget::default();
-        (0..10_000).for_each(|_| budget.earn());
+        (0..10_000).for_each(|_| budget.record_success());
         assert_eq!((0..1_000).filter(|_| budget.spend()).count(), 500);
     }
 }

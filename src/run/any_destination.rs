@@ -34,29 +34,29 @@ macro_rules! either {
 }
 
 impl Destination for AnyDestination {
-    async fn current(
+    async fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
-        either!(self, it => it.current(repository, tags))
+        either!(self, it => it.current_tags(repository, tags))
     }
 
     async fn ensure(&self, repository: &Repository) -> Result<()> {
         either!(self, it => it.ensure(repository))
     }
 
-    async fn admit(&self, repository: &Repository) -> Result<()> {
-        either!(self, it => it.admit(repository))
+    async fn check_writable(&self, repository: &Repository) -> Result<()> {
+        either!(self, it => it.check_writable(repository))
     }
 
-    async fn settle(
+    async fn reconcile(
         &self,
         repository: &Repository,
         presence: Presence,
         touch: Apply,
     ) -> Result<Reconciled> {
-        either!(self, it => it.settle(repository, presence, touch))
+        either!(self, it => it.reconcile(repository, presence, touch))
     }
 
     async fn manifests(

@@ -69,10 +69,10 @@ impl Source for AnySource {
         }
     }
 
-    async fn look(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+    async fn probe_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         match self {
-            Self::Registry(it) => it.look(repository, digest).await,
-            Self::Layout(it) => it.look(repository, digest).await,
+            Self::Registry(it) => it.probe_manifest(repository, digest).await,
+            Self::Layout(it) => it.probe_manifest(repository, digest).await,
         }
     }
 

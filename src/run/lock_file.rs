@@ -105,7 +105,7 @@ impl LockFile {
     /// [`Kind::Configuration`] when an entry is not in the lock.
     pub(crate) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
         let mut images = Vec::new();
-        for entry in entries.iter().filter(|entry| !entry.places.is_empty()) {
+        for entry in entries.iter().filter(|entry| !entry.mirrored.is_empty()) {
             images.extend(self.images_of(entry)?);
         }
         let all: Vec<&Image> = images.iter().collect();

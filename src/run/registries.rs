@@ -37,7 +37,7 @@ pub struct Registries {
     /// The sources opened so far, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// What passes is counted here.
-    pub(crate) meters: SideContexts,
+    pub(crate) contexts: SideContexts,
 }
 
 /// A source as it is read before its images are known.
@@ -98,7 +98,7 @@ impl Registries {
         let meters = SideContexts::new(patience);
         let sessions = AwsSessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
         let sources = Mutex::default();
-        Self { transport, sessions, sandbox: None, transfers, sources, meters }
+        Self { transport, sessions, sandbox: None, transfers, sources, contexts: meters }
     }
 
     /// Ends the sandbox, if this world started one.
@@ -113,7 +113,7 @@ impl Registries {
     /// Several uploads share one download and move at one pace: each must have its
     /// connection, or they would wait for each other.
     pub(crate) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
-        let sources = images.iter().map(|image| &image.origin.site);
+        let sources = images.iter().map(|image| &image.origin.location);
         let sites = sources.chain(config.destinations.iter().map(|to| &to.registry));
         let hosts = sites.filter_map(Location::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
@@ -124,7 +124,7 @@ impl Registries {
     ///
     /// # Errors
     /// [`Kind::Configuration`] when a registry's settings cannot be used.
-    pub(crate) async fn sides(
+    pub(crate) async fn endpoints(
         &self,
         config: &Config,
         images: &[Image],
@@ -134,19 +134,19 @@ impl Registries {
             return Ok(Endpoints { sources, destinations: Vec::new() });
         }
         for image in images {
-            let site = &image.origin.site;
+            let site = &image.origin.location;
             if !sources.contains_key(site) {
                 let known = site.host().and_then(|host| config.registries.get(host));
                 let reserve = known.map_or(0, |known| known.reserve_pulls);
-                let source = self.supply(config, site).await?;
+                let source = self.any_source(config, site).await?;
                 sources.insert(site.clone(), (Arc::new(source), reserve));
             }
         }
         let mut destinations = Vec::new();
         for destination in &config.destinations {
             destinations.push(Arc::new(Endpoint {
-                site: destination.registry.clone(),
-                destination: self.destination(config, destination).await?,
+                location: destination.registry.clone(),
+                destination: self.any_destination(config, destination).await?,
             }));
         }
         Ok(Endpoints { sources, destinations })
@@ -184,7 +184,11 @@ impl Registries {
     ///
     /// # Errors
     /// [`Kind::Configuration`] when its settings cannot be used.
-    pub(crate) async fn reading(&self, config: &Config, host: &Host) -> Result<ListableSource> {
+    pub(crate) async fn listable_source(
+        &self,
+        config: &Config,
+        host: &Host,
+    ) -> Result<ListableSource> {
         let registry = self.source(config, host).await?;
         let ecr = match EcrHost::parse(host) {
             Some(ecr) => {
@@ -196,11 +200,11 @@ impl Registries {
         Ok(ListableSource { registry, ecr })
     }
 
-    async fn supply(&self, config: &Config, site: &Location) -> Result<AnySource> {
+    async fn any_source(&self, config: &Config, site: &Location) -> Result<AnySource> {
         Ok(match site {
             Location::Registry(host) => AnySource::Registry(self.source(config, host).await?),
             Location::Layout { directory, naming } => {
-                let meter = Arc::clone(&self.meters.source);
+                let meter = Arc::clone(&self.contexts.source);
                 AnySource::Layout(Box::new(Layout::new(directory, *naming, meter)))
             }
         })
@@ -216,7 +220,7 @@ impl Registries {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
         }
-        let meter = Arc::clone(&self.meters.source);
+        let meter = Arc::clone(&self.contexts.source);
         let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, meter)?);
         sources.insert(host.clone(), Arc::clone(&source));
         Ok(source)
@@ -239,12 +243,12 @@ impl Registries {
         self.sessions.session(identity).await
     }
 
-    async fn destination(
+    async fn any_destination(
         &self,
         config: &Config,
         destination: &config::DestinationConfig,
     ) -> Result<AnyDestination> {
-        let meter = Arc::clone(&self.meters.destination);
+        let meter = Arc::clone(&self.contexts.destination);
         let host = match &destination.registry {
             Location::Registry(host) => host.clone(),
             Location::Layout { directory, naming } => {
@@ -276,7 +280,7 @@ impl Registries {
         host: &Host,
     ) -> Result<Ecr> {
         let settings = self.settings(config, host).await?;
-        let meter = Arc::clone(&self.meters.destination);
+        let meter = Arc::clone(&self.contexts.destination);
         let wire = DataPlane { settings, transport: self.transport.clone(), meter };
         let written = (destination.repositories.clone(), destination.account.clone());
         Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))

@@ -56,7 +56,7 @@ pub(crate) struct CacheItem<'a> {
     /// Its reference at the source.
     pub(crate) source: String,
     /// Where it is cached.
-    pub(crate) place: &'a CacheTarget,
+    pub(crate) target: &'a CacheTarget,
     /// The tag, or the pinned digest.
     pub(crate) at: TagOrDigest,
 }
@@ -64,8 +64,8 @@ pub(crate) struct CacheItem<'a> {
 impl CacheItem<'_> {
     /// The reference to pull it from.
     pub(crate) fn reference(&self, config: &Config) -> String {
-        let site = &config.destination(self.place.destination).registry;
-        site.reference(&self.place.repository, &self.at)
+        let site = &config.destination(self.target.destination).registry;
+        site.reference(&self.target.repository, &self.at)
     }
 
     /// Its row, before anything became of it.
@@ -84,22 +84,22 @@ impl CacheItem<'_> {
 ///
 /// # Errors
 /// [`Kind::Configuration`] when a registry's settings cannot be used.
-pub(crate) async fn expand<'a>(
+pub(crate) async fn select_images<'a>(
     world: &Registries,
     config: &Config,
     entries: &[&'a Entry],
     observer: &dyn Observer,
 ) -> Result<Vec<SelectedItem<'a>>> {
     let mut readings: HashMap<&Host, ListableSource> = HashMap::new();
-    for entry in entries.iter().filter(|entry| known(entry).is_none()) {
+    for entry in entries.iter().filter(|entry| selected_offline(entry).is_none()) {
         if !readings.contains_key(&entry.host) {
-            readings.insert(&entry.host, world.reading(config, &entry.host).await?);
+            readings.insert(&entry.host, world.listable_source(config, &entry.host).await?);
         }
     }
     let mut selected = select(&readings, entries, observer).await;
     let mut items = Vec::new();
     for (at, &entry) in entries.iter().enumerate() {
-        if let Some(known) = known(entry) {
+        if let Some(known) = selected_offline(entry) {
             items.extend(known);
             continue;
         }
@@ -108,7 +108,9 @@ pub(crate) async fn expand<'a>(
             (_, taken) => taken.unwrap_or_else(|| Ok(Vec::new())),
         };
         match tags {
-            Ok(tags) => items.extend(asked(config, entry, &readings[&entry.host], &tags).await),
+            Ok(tags) => {
+                items.extend(selected_items(config, entry, &readings[&entry.host], &tags).await)
+            }
             Err(error) => items.push(SelectedItem::Rows(failed(rows(config, entry), &error))),
         }
     }
@@ -117,12 +119,12 @@ pub(crate) async fn expand<'a>(
 
 /// What these entries come to, where no registry has to be asked for it.
 pub(crate) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<SelectedItem<'a>>> {
-    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| known(entry)).collect();
+    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| selected_offline(entry)).collect();
     Some(items?.into_iter().flatten().collect())
 }
 
 /// What an entry comes to; `None` where a registry has to be asked for it.
-fn known(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
+fn selected_offline(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
     let (pulls, images) = (entry.pulls()?, entry.images()?);
     // one for each tag, or none where the entry is not mirrored anywhere
     let mut images = images.into_iter();
@@ -134,7 +136,7 @@ fn items(entry: &Entry, at: TagOrDigest, image: Option<Image>) -> Vec<SelectedIt
     let source = format!("{}/{}{at}", entry.host, entry.repository);
     let cached = entry.cached.iter().map(|place| {
         let (source, at) = (source.clone(), at.clone());
-        SelectedItem::Cached(CacheItem { entry, source, place, at })
+        SelectedItem::Cached(CacheItem { entry, source, target: place, at })
     });
     let image =
         image.map(|image| SelectedItem::Image(MirrorItem { entry, source: source.clone(), image }));
@@ -147,7 +149,7 @@ pub(crate) fn not_started(config: &Config, entry: &Entry) -> Vec<Row> {
 }
 
 /// A row for each target of the image, of a run that did not come so far as to begin it.
-pub(crate) fn not_begun(config: &Config, image: &Image) -> Vec<Row> {
+pub(crate) fn not_started_image(config: &Config, image: &Image) -> Vec<Row> {
     rows_of_image(config, image, &image.origin.to_string())
 }
 
@@ -169,7 +171,7 @@ async fn select(
     // boxed one by one: the compiler does not see through a closure over borrowed names
     let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
     for ((host, repository), selectors) in repositories {
-        let listing = TagListing { host, repository, reading: &readings[host] };
+        let listing = TagListing { host, repository, source: &readings[host] };
         listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
     }
     let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
@@ -180,7 +182,7 @@ async fn select(
 struct TagListing<'a> {
     host: &'a Host,
     repository: &'a Repository,
-    reading: &'a ListableSource,
+    source: &'a ListableSource,
 }
 
 impl TagListing<'_> {
@@ -193,7 +195,7 @@ impl TagListing<'_> {
     ) -> Vec<(usize, Result<Vec<Tag>>)> {
         let queries = selectors.iter().map(|(_, selector)| selector.selection().query(now));
         let Some(query) = queries.reduce(|one, other| one.and(other)) else { return Vec::new() };
-        let mut pages = self.reading.tags(self.repository, query);
+        let mut pages = self.source.tags(self.repository, query);
         loop {
             match pages.try_next().await {
                 Ok(None) => break,
@@ -201,7 +203,7 @@ impl TagListing<'_> {
                     for listed in &page {
                         for (_, selector) in &mut selectors {
                             if let Some(left) = selector.offer(listed) {
-                                self.tell_left(&listed.tag, &left);
+                                self.log_skipped(&listed.tag, &left);
                             }
                         }
                     }
@@ -230,7 +232,7 @@ impl TagListing<'_> {
         observer: &dyn Observer,
     ) -> Vec<Tag> {
         for tag in &selected.surplus {
-            self.tell_left(tag, &SkippedTag::Surplus(selected.taken.len()));
+            self.log_skipped(tag, &SkippedTag::Surplus(selected.taken.len()));
         }
         if selected.untold > 0 {
             let text = format!(
@@ -242,14 +244,14 @@ impl TagListing<'_> {
         let take = |listed: Listed| {
             tracing::info!("{self}:{} is taken: {}", listed.tag, TagSelection(selection, &listed));
             if let Some(digest) = listed.digest {
-                self.reading.remember(self.repository, listed.tag.clone(), digest);
+                self.source.remember(self.repository, listed.tag.clone(), digest);
             }
             listed.tag
         };
         selected.taken.into_iter().map(take).collect()
     }
 
-    fn tell_left(&self, tag: &Tag, left: &SkippedTag) {
+    fn log_skipped(&self, tag: &Tag, left: &SkippedTag) {
         tracing::info!("{self}:{tag} is left: {left}");
     }
 }
@@ -261,7 +263,7 @@ impl std::fmt::Display for TagListing<'_> {
 }
 
 /// What each tag comes to, or the rows of what is wrong with it.
-async fn asked<'a>(
+async fn selected_items<'a>(
     config: &Config,
     entry: &'a Entry,
     reading: &ListableSource,
@@ -271,7 +273,7 @@ async fn asked<'a>(
     for tag in tags {
         let at = TagOrDigest::Tag(tag.clone());
         let one = async move {
-            if entry.places.is_empty() {
+            if entry.mirrored.is_empty() {
                 return items(entry, at, None);
             }
             match image(entry, reading, tag).await {
@@ -355,7 +357,7 @@ fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
 }
 
 fn mirrored_rows(config: &Config, entry: &Entry) -> impl Iterator<Item = Row> {
-    entry.places.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)))
+    entry.mirrored.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)))
 }
 
 fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Repository)) -> Row {

@@ -13,7 +13,7 @@ use super::{
     lock_file::LockFile,
     registries::Registries,
     select_images::{self, CacheItem, SelectedItem},
-    warm::Warming,
+    warm::CacheWarmer,
 };
 use crate::{
     config::{Config, Entry},
@@ -27,24 +27,24 @@ use crate::{
 };
 
 /// What a run is to do.
-pub struct Work<'a> {
+pub struct SyncRequest<'a> {
     /// The registries, and how they are reached.
     pub config: &'a Config,
     /// What is mirrored.
-    pub wanted: Wanted<'a>,
+    pub wanted: Selected<'a>,
     /// How it goes about it.
     pub options: Options,
 }
 
 /// What is mirrored.
-pub enum Wanted<'a> {
+pub enum Selected<'a> {
     /// These images.
     Images(Vec<Image>),
     /// What these entries of the configuration come to.
     Entries(Vec<&'a Entry>),
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Selected<'a> {
     /// Everything that the configuration selects.
     pub fn all(config: &'a Config) -> Self {
         Self::Entries(config.entries.iter().collect())
@@ -67,31 +67,31 @@ impl<'a> Wanted<'a> {
 ///
 /// # Errors
 /// When nothing was attempted: what is wrong with an image is in its row.
-pub async fn carry_out(
+pub async fn run(
     world: &Registries,
-    work: Work<'_>,
+    work: SyncRequest<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<Report> {
-    carry_out_locking(world, work, observer, shutdown).await.map(|(report, _)| report)
+    run_with_lock(world, work, observer, shutdown).await.map(|(report, _)| report)
 }
 
 /// The same, with the content of everything that is now mirrored.
-pub(crate) async fn carry_out_locking(
+pub(crate) async fn run_with_lock(
     world: &Registries,
-    work: Work<'_>,
+    work: SyncRequest<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let Work { config, wanted, options } = work;
+    let SyncRequest { config, wanted, options } = work;
     let ReportItems { images, cached, frame } = match wanted {
-        Wanted::Images(images) => ReportItems { images, ..ReportItems::default() },
-        Wanted::Entries(entries) => {
+        Selected::Images(images) => ReportItems { images, ..ReportItems::default() },
+        Selected::Entries(entries) => {
             let items = tokio::select! {
                 biased;
                 // nothing is waited for where nobody has to be asked
-                items = select_images::expand(world, config, &entries, &*observer).boxed() => items?,
+                items = select_images::select_images(world, config, &entries, &*observer).boxed() => items?,
                 () = shutdown.stopping() => entries
                     .iter()
                     .map(|entry| SelectedItem::Rows(select_images::not_started(config, entry)))
@@ -101,12 +101,12 @@ pub(crate) async fn carry_out_locking(
         }
     };
     let options = Options { transfers: world.transfers(config, &images), ..options };
-    let meters = &world.meters;
+    let meters = &world.contexts;
     let ready = async {
-        let sides = world.sides(config, &images).await?;
+        let sides = world.endpoints(config, &images).await?;
         let told = Arc::clone(&observer);
         let of = (config, &cached[..]);
-        Ok((sides, Warming::open(world, of, options.intent, told, shutdown).await?))
+        Ok((sides, CacheWarmer::open(world, of, options.mode, told, shutdown).await?))
     };
     let (mut summary, warmed) = tokio::select! {
         biased;
@@ -117,7 +117,7 @@ pub(crate) async fn carry_out_locking(
             tokio::join!(run.run(images), warming.run(&cached))
         }
         () = shutdown.dropping() => {
-            let rows = images.iter().flat_map(|image| select_images::not_begun(config, image));
+            let rows = images.iter().flat_map(|image| select_images::not_started_image(config, image));
             let warmed = cached.iter().map(|it| it.row(config));
             (Summary::of_nothing(rows.collect()), warmed.collect())
         }
@@ -125,7 +125,7 @@ pub(crate) async fn carry_out_locking(
     let (rows, lock) = frame.merge(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let interrupt = shutdown.interrupt();
-    Ok((report(summary, meters, options.intent, (started, clock.elapsed()), interrupt), lock))
+    Ok((report(summary, meters, options.mode, (started, clock.elapsed()), interrupt), lock))
 }
 
 /// The report of a run that began then, took so long, and may have been told to end.

@@ -27,7 +27,7 @@ use crate::{
 const AT_ONCE: usize = 8;
 
 /// Warms references, or plans to.
-pub(crate) struct Warming<'a> {
+pub(crate) struct CacheWarmer<'a> {
     config: &'a Config,
     /// The registries with a cache; none in a plan, which asks them nothing.
     caches: HashMap<DestinationId, Ecr>,
@@ -36,7 +36,7 @@ pub(crate) struct Warming<'a> {
     shutdown: &'a Shutdown,
 }
 
-impl<'a> Warming<'a> {
+impl<'a> CacheWarmer<'a> {
     /// Prepares for these references; asks no registry.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl<'a> Warming<'a> {
         shutdown: &'a Shutdown,
     ) -> Result<Self> {
         let mut caches = HashMap::new();
-        for id in cached.iter().map(|it| it.place.destination) {
+        for id in cached.iter().map(|it| it.target.destination) {
             let destination = config.destination(id);
             if let (Mode::Mirror, Some(host), false) =
                 (intent, destination.registry.host(), caches.contains_key(&id))
@@ -67,7 +67,7 @@ impl<'a> Warming<'a> {
         }
         let mut all: Vec<BoxFuture<'_, (usize, Row)>> = Vec::new();
         for (at, cached) in cached.iter().enumerate() {
-            all.push(async move { (at, self.one(cached).await) }.boxed());
+            all.push(async move { (at, self.warm_image(cached).await) }.boxed());
         }
         // in the order in which they end, so that a slow one holds up no other
         let mut rows: Vec<_> = stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
@@ -75,7 +75,7 @@ impl<'a> Warming<'a> {
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    async fn one(&self, cached: &CacheItem<'_>) -> Row {
+    async fn warm_image(&self, cached: &CacheItem<'_>) -> Row {
         let row = cached.row(self.config);
         if self.shutdown.stopping().now_or_never().is_some() {
             return row;
@@ -106,20 +106,20 @@ impl<'a> Warming<'a> {
     }
 
     async fn warm(&self, cached: &CacheItem<'_>) -> Result<Warmed> {
-        let ecr = &self.caches[&cached.place.destination];
+        let ecr = &self.caches[&cached.target.destination];
         let source = ecr.reader().await?;
-        let warmer = Warmer { source, look: ecr.look(), waits: WaitPolicy::default() };
+        let warmer = Warmer { source, images: ecr.images(), waits: WaitPolicy::default() };
         let pull = Pull {
-            cache: &self.config.caches[cached.place.cache],
-            repository: &cached.place.repository,
+            cache: &self.config.caches[cached.target.cache],
+            repository: &cached.target.repository,
             at: &cached.at,
-            want: &cached.entry.want,
+            filter: &cached.entry.filter,
         };
         warmer.warm(pull).await
     }
 
     fn warmed(&self, row: Row, warmed: Warmed) -> Row {
-        tracing::info!("{} is warm: {}", row.destination, warmed.effort);
+        tracing::info!("{} is warm: {}", row.destination, warmed.stats);
         if let Some(text) = warmed.warning {
             self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
         }

@@ -40,7 +40,7 @@ pub use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
 use plain::Plain;
-use server::{Rooms, Server};
+use server::{Backends, Server};
 pub use store::Store;
 pub use upstream::Upstream;
 
@@ -198,8 +198,8 @@ impl Sandbox {
     /// When the sandbox is a plain registry.
     pub fn ecr_store(&self, account: &str, region: &str) -> Arc<Store> {
         match &self.server.rooms {
-            Rooms::Cloud(_, ecr) => ecr.store(account, region),
-            Rooms::Plain(_) => panic!("a plain sandbox has no ECR"),
+            Backends::Cloud(_, ecr) => ecr.store(account, region),
+            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
         }
     }
 
@@ -210,8 +210,8 @@ impl Sandbox {
     /// When the sandbox is a plain registry.
     pub fn pass_time(&self, time: Duration) {
         match &self.server.rooms {
-            Rooms::Cloud(_, ecr) => ecr.pass_time(time),
-            Rooms::Plain(_) => panic!("a plain sandbox has no ECR"),
+            Backends::Cloud(_, ecr) => ecr.pass_time(time),
+            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
         }
     }
 
@@ -221,8 +221,8 @@ impl Sandbox {
     /// When the sandbox is a plain registry.
     pub fn upstream(&self) -> &Upstream {
         match &self.server.rooms {
-            Rooms::Cloud(upstream, _) => upstream,
-            Rooms::Plain(_) => panic!("a plain sandbox has no upstreams"),
+            Backends::Cloud(upstream, _) => upstream,
+            Backends::Plain(_) => panic!("a plain sandbox has no upstreams"),
         }
     }
 
@@ -232,8 +232,8 @@ impl Sandbox {
     /// When the sandbox is none.
     pub fn plain(&self) -> &Plain {
         match &self.server.rooms {
-            Rooms::Plain(plain) => plain,
-            Rooms::Cloud(..) => panic!("the sandbox is not a plain registry"),
+            Backends::Plain(plain) => plain,
+            Backends::Cloud(..) => panic!("the sandbox is not a plain registry"),
         }
     }
 
@@ -257,16 +257,16 @@ fn rooms(
     directory: &Path,
     faults: &Faults,
     blob_mounting: BlobMounting,
-) -> io::Result<Rooms> {
+) -> io::Result<Backends> {
     let naming = match mode {
-        Mode::Plain => return Ok(Rooms::Plain(Box::new(Plain::open(directory)?))),
+        Mode::Plain => return Ok(Backends::Plain(Box::new(Plain::open(directory)?))),
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
     let upstream = Arc::new(Upstream::open(&directory.join("upstream"), faults.clone())?);
     let imported = Arc::clone(&upstream);
     let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming, imported)?;
-    Ok(Rooms::Cloud(upstream, Box::new(ecr)))
+    Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 
 /// The directory content is kept in.

@@ -60,7 +60,7 @@ impl Plain {
             (Route::In(repository, place), _) => (repository, place),
             _ => return Err(Refusal::unsupported()),
         };
-        let visit = Visit { store: &self.store, repository, host };
+        let visit = PlainRequest { store: &self.store, repository, host };
         match (place, method) {
             (Place::Manifest(at), Method::GET | Method::HEAD) => visit.manifest(&at, &request),
             (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
@@ -100,14 +100,14 @@ fn route(request: &Request) -> Result<Route, Refusal> {
 }
 
 /// A request for something in a repository.
-struct Visit<'a> {
+struct PlainRequest<'a> {
     store: &'a Store,
     repository: Repository,
     /// What the registry is called by, for absolute locations.
     host: String,
 }
 
-impl Visit<'_> {
+impl PlainRequest<'_> {
     fn name(&self) -> &str {
         self.repository.as_str()
     }
@@ -118,7 +118,7 @@ impl Visit<'_> {
 }
 
 /// Manifests.
-impl Visit<'_> {
+impl PlainRequest<'_> {
     fn find(&self, at: &TagOrDigest) -> Result<Digest, Refusal> {
         let digest = match at {
             TagOrDigest::Tag(tag) => self.store.tag(self.name(), tag.as_str()),
@@ -212,7 +212,7 @@ impl Visit<'_> {
 }
 
 /// Blobs.
-impl Visit<'_> {
+impl PlainRequest<'_> {
     async fn blob(&self, digest: &Digest, request: Request) -> Result<Response, Refusal> {
         let opened = self.store.open_blob(self.name(), digest).await?;
         let (file, size) = opened.ok_or_else(|| unknown_blob(digest))?;

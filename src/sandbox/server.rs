@@ -30,7 +30,7 @@ use listener::{Connection, Door};
 
 /// What all requests share.
 pub(super) struct Server {
-    pub(super) rooms: Rooms,
+    pub(super) rooms: Backends,
     pub(super) faults: Faults,
     pub(super) journal: Journal,
     pub(super) latency: Duration,
@@ -39,7 +39,7 @@ pub(super) struct Server {
 }
 
 /// Who answers. Boxed, because one server has one of them; ECR imports from the upstreams.
-pub(super) enum Rooms {
+pub(super) enum Backends {
     Plain(Box<Plain>),
     Cloud(Arc<Upstream>, Box<Ecr>),
 }
@@ -121,7 +121,7 @@ impl Server {
     /// Whose a listener is; any side's where there is but one for all.
     fn side(&self, listener: Listener) -> Side {
         match (&self.rooms, listener) {
-            (Rooms::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
+            (Backends::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
             (_, Listener::Upstream) => Side::Upstream,
             (_, Listener::Only) => Side::Any,
         }
@@ -130,9 +130,9 @@ impl Server {
     fn room(&self, host: &str, listener: Listener, request: &Request) -> Room<'_> {
         let (method, path) = (request.method(), request.uri().path());
         match &self.rooms {
-            Rooms::Plain(plain) => Room::Plain(plain),
-            Rooms::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => Room::Ecr(ecr),
-            Rooms::Cloud(upstream, _) => Room::Upstream(upstream),
+            Backends::Plain(plain) => Room::Plain(plain),
+            Backends::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => Room::Ecr(ecr),
+            Backends::Cloud(upstream, _) => Room::Upstream(upstream),
         }
     }
 }

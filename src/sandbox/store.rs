@@ -232,7 +232,7 @@ impl Store {
         }
         let unfinished = self.disk.unfinished();
         fs::copy(from.disk.blob(digest), &unfinished)?;
-        self.disk.settle(&unfinished, &self.disk.blob(digest))?;
+        self.disk.persist(&unfinished, &self.disk.blob(digest))?;
         self.keep(repository, digest, size)?;
         Ok(true)
     }

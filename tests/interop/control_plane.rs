@@ -104,7 +104,7 @@ fn tag(name: &str) -> Tag {
 async fn a_repository_is_made_once_and_found_again() {
     let Some(moto) = Moto::start().await else { return };
     let (first, tags) = (moto.run(Create::Missing), [tag("1.0")]);
-    assert_eq!(first.current(&repository(), &tags).await.unwrap(), None);
+    assert_eq!(first.current_tags(&repository(), &tags).await.unwrap(), None);
     first.ensure(&repository()).await.unwrap();
     let described = moto.sdk().describe_repositories().send().await.unwrap();
     let names: Vec<_> = described.repositories().iter().map(|it| it.repository_name()).collect();
@@ -112,7 +112,10 @@ async fn a_repository_is_made_once_and_found_again() {
     // another run that starts from the same knowledge, and one that looks first
     moto.run(Create::Missing).ensure(&repository()).await.unwrap();
     let later = moto.run(Create::Never);
-    assert_eq!(later.current(&repository(), &tags).await.unwrap().map(|tags| tags.len()), Some(0));
+    assert_eq!(
+        later.current_tags(&repository(), &tags).await.unwrap().map(|tags| tags.len()),
+        Some(0)
+    );
     later.ensure(&repository()).await.unwrap();
     assert_eq!(moto.meter.retries.value(), 0);
 }
@@ -180,7 +183,8 @@ async fn what_is_there_is_told_apart_from_what_is_not() {
     let put = sdk.put_image().repository_name(name).image_tag("1.0").image_digest(there.as_str());
     put.image_manifest(String::from_utf8(index.clone()).unwrap()).send().await.unwrap();
 
-    let current = run.current(&repository(), &[tag("1.0"), tag("2.0")]).await.unwrap().unwrap();
+    let current =
+        run.current_tags(&repository(), &[tag("1.0"), tag("2.0")]).await.unwrap().unwrap();
     assert_eq!(current, HashMap::from([(tag("1.0"), there.clone())]));
     let both = [there.clone(), absent.clone()];
     let missing = run.missing_manifests(&repository(), &both).await.unwrap();

@@ -88,7 +88,7 @@ async fn settings_are_made_found_again_and_mended() {
     assert_eq!(read_back(&moto).await, expected);
     let settle = async |touch| {
         let run = moto.run_as(written());
-        run.settle(&repository(), Presence::NonEmpty, touch).await.unwrap()
+        run.reconcile(&repository(), Presence::NonEmpty, touch).await.unwrap()
     };
     assert_eq!(settle(Apply::DryRun).await.changes, []);
 

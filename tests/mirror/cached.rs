@@ -14,7 +14,7 @@ use ecr_mirror::{
     },
     run::{
         registries,
-        sync::{Wanted, Work, carry_out},
+        sync::{self, Selected, SyncRequest},
     },
     sandbox,
 };
@@ -51,7 +51,7 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
         destinations: vec![DestinationId(0)],
     }];
     for (entry, cached) in config.entries.iter_mut().zip(cached) {
-        entry.places.retain(|place| !cached.contains(&place.destination.0));
+        entry.mirrored.retain(|place| !cached.contains(&place.destination.0));
         let repository = format!("quay/{}", entry.repository);
         entry.cached = (cached.iter())
             .map(|&at| CacheTarget {
@@ -66,9 +66,9 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
 
 async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Shutdown) -> Report {
     let registries = registries::Registries::at(world.sandbox.address(), TRANSFERS).unwrap();
-    let options = Options { intent, transfers: TRANSFERS };
-    let work = Work { config, wanted: Wanted::all(config), options };
-    carry_out(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
+    let options = Options { mode: intent, transfers: TRANSFERS };
+    let work = SyncRequest { config, wanted: Selected::all(config), options };
+    sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }
 
 /// Puts an image where a cache of Quay would have it.

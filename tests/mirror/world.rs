@@ -26,7 +26,7 @@ use ecr_mirror::{
     remote::RetryPolicy,
     run::{
         registries,
-        sync::{Wanted, Work, carry_out},
+        sync::{Selected, SyncRequest, run},
     },
     sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
 };
@@ -205,9 +205,9 @@ pub(crate) async fn mirror(
 ) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
-    let options = Options { intent, transfers: TRANSFERS };
-    let work = Work { config: &config, wanted: Wanted::all(&config), options };
-    carry_out(world, work, observer, &shutdown).await.unwrap()
+    let options = Options { mode: intent, transfers: TRANSFERS };
+    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
+    run(world, work, observer, &shutdown).await.unwrap()
 }
 
 /// Keeps the warnings.

@@ -80,7 +80,11 @@ pub(crate) struct Preview {
 ///
 /// # Errors
 /// When the configuration is wrong, or nothing can be printed.
-pub(crate) async fn look(global: &Global, screen: &Screen, order: &Request<'_>) -> Result<Preview> {
+pub(crate) async fn preview(
+    global: &Global,
+    screen: &Screen,
+    order: &Request<'_>,
+) -> Result<Preview> {
     let config = read(global, screen)?;
     let sites = sites(&config, order.at)?;
     let world = Registries::open(global.sandbox.as_deref(), 1).await?;

@@ -17,7 +17,7 @@ use crate::{
         changes::{Desired, Replace, secrets},
         fetch_state,
         kubernetes::manifest,
-        terraform::{Part, from_nothing, terraform},
+        terraform::{ExportPart, from_nothing, terraform},
     },
     run::registries::Registries,
 };
@@ -51,9 +51,9 @@ async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8
     let asked = survey(&world, &sites).await;
     world.close().await;
     let surveyed = asked?;
-    let parts: Vec<Part<'_>> = surveyed
+    let parts: Vec<ExportPart<'_>> = surveyed
         .iter()
-        .map(|Surveyed { site, identity, planned, actual }| Part {
+        .map(|Surveyed { site, identity, planned, actual }| ExportPart {
             registry: &site.registry,
             identity,
             planned,

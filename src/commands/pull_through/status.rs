@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Re
     let config = configuration(global)?;
     let sites = sites(&config, &args.at)?;
     let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let asked = look(&world, &sites).await;
+    let asked = fetch_status(&world, &sites).await;
     world.close().await;
     let found = asked?;
     let now = SystemTime::now();
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ListArgs) -> Re
     Ok(exit(&found))
 }
 
-async fn look(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<Found>> {
+async fn fetch_status(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for site in sites {
         let session = site.session(world).await?;

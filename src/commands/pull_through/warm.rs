@@ -11,7 +11,7 @@ use crate::{
     engine::{Mode, Options},
     model::{Error, Kind, Result},
     output::{Screen, json, table},
-    run::sync::{Wanted, Work},
+    run::sync::{Selected, SyncRequest},
 };
 
 /// Blobs that are transferred at once: none is.
@@ -24,9 +24,9 @@ const TRANSFERS: usize = 1;
 pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
     let config = configuration(global)?;
     let entries = cached(&config, &args.only, &args.at)?;
-    let wanted = Wanted::Entries(entries.iter().collect());
-    let options = Options { intent: Mode::Mirror, transfers: TRANSFERS };
-    let work = Work { config: &config, wanted, options };
+    let wanted = Selected::Entries(entries.iter().collect());
+    let options = Options { mode: Mode::Mirror, transfers: TRANSFERS };
+    let work = SyncRequest { config: &config, wanted, options };
     let (report, _) = mirror(global, screen, work, None).await?;
     screen.print(|out| match args.json {
         true => json::write(out, &report),
@@ -48,7 +48,7 @@ fn cached(config: &Config, only: &[String], at: &Where) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in config.only(only)? {
         let cached = entry.cached.iter().filter(|place| is_wanted(place)).cloned().collect();
-        let entry = Entry { places: Vec::new(), cached, ..entry.clone() };
+        let entry = Entry { mirrored: Vec::new(), cached, ..entry.clone() };
         if !entry.cached.is_empty() {
             entries.push(entry);
         }

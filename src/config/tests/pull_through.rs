@@ -129,7 +129,7 @@ fn an_account_is_named_in_the_partition_of_its_cache_or_by_its_number_in_several
 /// Where the only image goes: what is mirrored, and what is cached by which cache.
 fn ways(config: &Config) -> (Vec<String>, Vec<(usize, String)>) {
     let entry = &config.entries[0];
-    let mirrored = entry.places.iter().map(|place| place.repository.to_string()).collect();
+    let mirrored = entry.mirrored.iter().map(|place| place.repository.to_string()).collect();
     let cached = entry.cached.iter().map(|it| (it.cache, it.repository.to_string())).collect();
     (mirrored, cached)
 }
@@ -225,7 +225,7 @@ fn what_all_images_are_made_into_is_not_asked_of_one_that_is_cached() {
          [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\n\
          [[image]]\nsource = \"gcr.io/a/b\"\ntags = [\"1\"]\nplatforms = [\"linux/amd64\"]\n",
     );
-    let shapes: Vec<_> = config.entries.iter().map(|entry| entry.want.shape).collect();
+    let shapes: Vec<_> = config.entries.iter().map(|entry| entry.filter.shape).collect();
     assert_eq!(shapes, [Shape::Index, Shape::Flat]);
 }
 

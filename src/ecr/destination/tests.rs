@@ -131,12 +131,12 @@ async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
     let (image, layer) = (image("layer"), blob("layer"));
     let asked = [layer.digest.clone(), blob(CONFIG).digest];
 
-    assert_eq!(ecr.current(&nginx, std::slice::from_ref(&tag)).await.unwrap(), None);
+    assert_eq!(ecr.current_tags(&nginx, std::slice::from_ref(&tag)).await.unwrap(), None);
     ecr.ensure(&nginx).await.unwrap();
     assert_eq!(ecr.missing_blobs(&nginx, &asked).await.unwrap().len(), 2);
     world.commit(&nginx, "layer", Some(&tag)).await;
 
-    let current = ecr.current(&nginx, &[tag.clone(), tagged("other")]).await.unwrap().unwrap();
+    let current = ecr.current_tags(&nginx, &[tag.clone(), tagged("other")]).await.unwrap().unwrap();
     assert_eq!(current, HashMap::from([(tag, image.digest().clone())]));
     assert!(ecr.missing_blobs(&nginx, &asked).await.unwrap().is_empty());
     let manifests = [image.digest().clone(), Digest::of(b"another")];
@@ -166,7 +166,7 @@ async fn account_settings_are_never_those_of_another_account() {
     let owner = written::AccountSettings { blob_mounting: Some(true), ..Default::default() };
     world.ecr.account = EcrAccount::new(Arc::clone(&world.ecr.session), owner);
     for _ in 0..2 {
-        let settled = world.ecr.settle(&named("a/b"), Presence::Missing, Apply::Change).await;
+        let settled = world.ecr.reconcile(&named("a/b"), Presence::Missing, Apply::Change).await;
         let error = settled.unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         let said = error.chain().join(": ");
@@ -296,7 +296,7 @@ async fn a_closed_connection_is_a_missing_repository_only_if_it_is_missing() {
         ("there", Kind::Unavailable, Kind::Unavailable),
         ("gone", Kind::Denied, Kind::Denied),
     ] {
-        let error = world.ecr.suspect(&named(name), Error::new(kind, "closed")).await;
+        let error = world.ecr.explain_push_error(&named(name), Error::new(kind, "closed")).await;
         assert_eq!(error.kind(), expected, "{name}");
     }
 }
@@ -339,12 +339,12 @@ async fn rights_that_are_missing_are_done_without_where_that_is_possible() {
     for action in ["ListImages", "GetAccountSetting"] {
         world.fault(&format!("deny={action}"));
     }
-    let current = world.ecr.current(&nginx, std::slice::from_ref(&tag)).await.unwrap();
+    let current = world.ecr.current_tags(&nginx, std::slice::from_ref(&tag)).await.unwrap();
     assert_eq!(current.unwrap()[&tag], *image("layer").digest());
     assert_eq!(world.ecr.mounting().await, Mounting::Never);
 
     world.fault("deny=BatchGetImage");
-    let error = world.ecr.current(&nginx, &[tag]).await.unwrap_err();
+    let error = world.ecr.current_tags(&nginx, &[tag]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
     assert!(error.remedy().unwrap().contains("ecr:BatchGetImage"), "{error:?}");
 }

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, account, denied, digest, ids, no_repository, repository, tag};
 use crate::{
     ecr::{
-        fake::{Fake, refusal},
+        fake::{FakeApi, refusal},
         images::Images,
     },
     model::{Digest, Kind, Tag},
     remote::HostContext,
 };
 
-async fn look(fake: &Fake) -> (Images, Arc<HostContext>) {
+async fn look(fake: &FakeApi) -> (Images, Arc<HostContext>) {
     let (session, meter) = fake.session().await;
     (Images::new(session.api, account()), meter)
 }
@@ -25,7 +25,7 @@ async fn look(fake: &Fake) -> (Images, Arc<HostContext>) {
 #[tokio::test]
 async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
     let asked = AtomicUsize::new(0);
-    let fake = Fake::start(move |_, _| match asked.fetch_add(1, SeqCst) {
+    let fake = FakeApi::start(move |_, _| match asked.fetch_add(1, SeqCst) {
         0 => refusal("ThrottleException", "Rate exceeded"),
         1 => (200, json!({ "imageIds": [] })),
         _ => refusal("LimitExceededException", "no more"),
@@ -40,8 +40,8 @@ async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
 }
 
 /// Lists `pages` pages of a thousand tags `t0`, `t1`, …, and knows every tag by name.
-async fn listing(pages: usize) -> Fake {
-    Fake::start(move |action, body| match action {
+async fn listing(pages: usize) -> FakeApi {
+    FakeApi::start(move |action, body| match action {
         "ListImages" => {
             let page: usize =
                 body["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
@@ -91,7 +91,7 @@ async fn tags_are_listed_only_as_far_as_it_pays() {
 
 #[tokio::test]
 async fn without_the_right_to_list_tags_are_asked_for_by_name() {
-    let fake = Fake::start(|action, body| match action {
+    let fake = FakeApi::start(|action, body| match action {
         "ListImages" => denied(),
         _ => {
             let failures: Vec<Value> = ids(body, "imageTag")
@@ -113,7 +113,7 @@ async fn without_the_right_to_list_tags_are_asked_for_by_name() {
 
 #[tokio::test]
 async fn a_repository_that_does_not_exist_is_told_apart() {
-    let fake = Fake::start(|_, _| no_repository()).await;
+    let fake = FakeApi::start(|_, _| no_repository()).await;
     let (look, meter) = look(&fake).await;
     let digests = [digest("x")];
     for kind in [
@@ -130,7 +130,7 @@ const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 
 #[tokio::test]
 async fn manifests_are_read_in_batches_with_every_type_accepted_and_verified() {
-    let fake = Fake::start(|_, body| {
+    let fake = FakeApi::start(|_, body| {
         let images: Vec<Value> = ids(body, "imageDigest")
             .into_iter()
             .filter(|id| *id == digest(INDEX).to_string())
@@ -162,7 +162,7 @@ async fn manifests_are_read_in_batches_with_every_type_accepted_and_verified() {
 
 #[tokio::test]
 async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
-    let fake = Fake::start(|_, _| {
+    let fake = FakeApi::start(|_, _| {
         let image =
             json!({ "imageId": { "imageDigest": digest("other") }, "imageManifest": INDEX });
         (200, json!({ "images": [image] }))
@@ -182,7 +182,7 @@ async fn what_cannot_be_read_is_not_taken_for_absent() {
         ("ImageInaccessible", Some(Kind::Protocol)),
         ("SomethingNew", Some(Kind::Protocol)),
     ] {
-        let fake = Fake::start(move |_, _| {
+        let fake = FakeApi::start(move |_, _| {
             (200, json!({ "failures": [{ "imageId": {}, "failureCode": code }] }))
         })
         .await;
@@ -194,7 +194,7 @@ async fn what_cannot_be_read_is_not_taken_for_absent() {
 
 #[tokio::test]
 async fn a_blob_is_missing_unless_it_is_available() {
-    let fake = Fake::start(|_, body| {
+    let fake = FakeApi::start(|_, body| {
         let asked = body["layerDigests"].as_array().unwrap();
         let is = |name: &str| asked.contains(&json!(digest(name)));
         let mut layers = Vec::new();

@@ -7,21 +7,21 @@ use super::{ACCOUNT, account, denied, no_repository, repository};
 use crate::{
     ecr::{
         account::EcrAccount,
-        fake::{Fake, refusal},
+        fake::{FakeApi, refusal},
         repository::EcrRepositories,
     },
     model::{Create, Kind, ecr_settings as written},
     remote::Mounting,
 };
 
-async fn repositories(fake: &Fake, create: Create) -> EcrRepositories {
+async fn repositories(fake: &FakeApi, create: Create) -> EcrRepositories {
     let written = written::RepositoryRules { create, ..Default::default() };
     EcrRepositories::new(fake.session().await.0.api, account(), written)
 }
 
 #[tokio::test]
 async fn a_refusal_names_the_action_the_region_and_the_remedy() {
-    let fake = Fake::start(|_, _| denied()).await;
+    let fake = FakeApi::start(|_, _| denied()).await;
     let repositories = repositories(&fake, Create::Never).await;
     let error = repositories.describe(&repository()).await.unwrap_err();
     assert_eq!(
@@ -43,7 +43,7 @@ async fn a_missing_repository_is_made_once_however_many_need_it() {
     for answer in
         [(200, json!({ "repository": {} })), refusal("RepositoryAlreadyExistsException", "x")]
     {
-        let fake = Fake::start(move |_, _| answer.clone()).await;
+        let fake = FakeApi::start(move |_, _| answer.clone()).await;
         let repositories = repositories(&fake, Create::Missing).await;
         let name = repository();
         let made = join_all((0..10).map(|_| repositories.ensure(&name))).await;
@@ -70,7 +70,7 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
     ] {
         let (create, images, policy) = (create.clone(), images.clone(), policy.clone());
         let case = format!("{create:?} {images} {policy:?}");
-        let fake = Fake::start(move |action, _| match action {
+        let fake = FakeApi::start(move |action, _| match action {
             "CreateRepository" => create.clone(),
             "ListImages" => (200, images.clone()),
             "GetLifecyclePolicy" => policy.clone(),
@@ -89,9 +89,9 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
 
 #[tokio::test]
 async fn a_repository_that_was_seen_is_not_asked_about() {
-    let fake = Fake::start(|_, _| denied()).await;
+    let fake = FakeApi::start(|_, _| denied()).await;
     let repositories = repositories(&fake, Create::Missing).await;
-    repositories.seen(&repository());
+    repositories.mark_existing(&repository());
     repositories.ensure(&repository()).await.unwrap();
     assert_eq!(fake.actions(), [""; 0]);
 }
@@ -107,7 +107,7 @@ async fn a_repository_that_may_not_be_made_says_how_to_make_it() {
         (Create::Never, denied(), None),
     ] {
         let case = format!("{create:?} {described:?}");
-        let fake = Fake::start(move |action, _| match action {
+        let fake = FakeApi::start(move |action, _| match action {
             "CreateRepository" => denied(),
             _ => described.clone(),
         })
@@ -132,7 +132,7 @@ async fn mounting_is_asked_once_and_is_off_when_in_doubt() {
         (refusal("UnknownOperationException", ""), Mounting::Never),
     ] {
         let case = format!("{answer:?}");
-        let fake = Fake::start(move |_, _| answer.clone()).await;
+        let fake = FakeApi::start(move |_, _| answer.clone()).await;
         let account =
             EcrAccount::new(fake.session().await.0.into(), written::AccountSettings::default());
         for _ in 0..3 {

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::ACCOUNT;
 use crate::{
     ecr::{
-        fake::{Answer, Fake},
+        fake::{Answer, FakeApi},
         session::{AwsSession, AwsSessions, Identity},
     },
     model::Kind,
@@ -55,7 +55,7 @@ async fn a_profile_without_credentials_is_an_error_with_a_hint_at_the_first_call
 
 const ROLE: &str = "arn:aws:iam::210987654321:role/mirror";
 
-async fn session_of_role(fake: &Fake) -> AwsSession {
+async fn session_of_role(fake: &FakeApi) -> AwsSession {
     let identity = Identity {
         role_arn: Some(ROLE.to_owned()),
         external_id: Some("e1".to_owned()),
@@ -67,7 +67,7 @@ async fn session_of_role(fake: &Fake) -> AwsSession {
 
 #[tokio::test]
 async fn a_role_is_assumed_once_and_its_credentials_are_used() {
-    let fake = Fake::start(|action, _| match action {
+    let fake = FakeApi::start(|action, _| match action {
         "AssumeRole" => {
             let keys = "<AccessKeyId>AKIAROLE</AccessKeyId><SecretAccessKey>x</SecretAccessKey>\
                         <SessionToken>t</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration>";
@@ -89,7 +89,7 @@ async fn a_role_is_assumed_once_and_its_credentials_are_used() {
 
 #[tokio::test]
 async fn a_role_that_may_not_be_assumed_is_named_with_what_sts_said() {
-    let fake = Fake::start(|_, _| {
+    let fake = FakeApi::start(|_, _| {
         let error = "<Error><Code>AccessDenied</Code><Message>User: me may not</Message></Error>";
         (403, json!(format!("<ErrorResponse>{error}</ErrorResponse>")))
     })
@@ -112,9 +112,9 @@ fn token(number: usize, seconds: u64) -> Answer {
     (200, json!({ "authorizationData": [data] }))
 }
 
-async fn tokens(seconds: u64) -> Fake {
+async fn tokens(seconds: u64) -> FakeApi {
     let fetched = AtomicUsize::new(0);
-    Fake::start(move |_, _| token(fetched.fetch_add(1, SeqCst), seconds)).await
+    FakeApi::start(move |_, _| token(fetched.fetch_add(1, SeqCst), seconds)).await
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Waiter {
 pub(crate) struct Carrier {
     state: watch::Sender<BlobState>,
     /// Repositories of the destination that have the blob or will have it.
-    pub homes: Vec<MountSource>,
+    pub mount_sources: Vec<MountSource>,
 }
 
 /// A repository that has a blob, or will have it once an earlier image is done.
@@ -102,7 +102,7 @@ pub(crate) struct MountSource {
 
 impl MountSource {
     /// A repository that an earlier run filled.
-    pub(crate) fn filled(repository: Repository) -> Self {
+    pub(crate) fn committed(repository: Repository) -> Self {
         let (_, state) = watch::channel(BlobState::Committed);
         Self { repository, state }
     }
@@ -141,7 +141,7 @@ impl PlacedBlob {
 #[derive(Debug)]
 struct Placement {
     repository: Repository,
-    turn: ImageSeq,
+    seq: ImageSeq,
     state: watch::Receiver<BlobState>,
 }
 
@@ -158,54 +158,54 @@ pub(crate) struct Placements(Mutex<PlacementState>);
 
 #[derive(Debug, Default)]
 struct PlacementState {
-    turns: u64,
-    places: HashMap<(DestinationId, Digest), Vec<Placement>>,
+    images: u64,
+    placements: HashMap<(DestinationId, Digest), Vec<Placement>>,
 }
 
 impl Placements {
-    fn book(&self) -> MutexGuard<'_, PlacementState> {
+    fn state(&self) -> MutexGuard<'_, PlacementState> {
         // no code that can panic runs under the lock
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters an image with everything it needs, in one step: a claim per key, in order.
-    pub(crate) fn enter(&self, keys: &[PlacementKey]) -> (ImageSeq, Vec<Claim>) {
-        let mut book = self.book();
-        book.turns += 1;
-        let turn = ImageSeq(book.turns);
+    pub(crate) fn claim_all(&self, keys: &[PlacementKey]) -> (ImageSeq, Vec<Claim>) {
+        let mut book = self.state();
+        book.images += 1;
+        let turn = ImageSeq(book.images);
         let claims = keys.iter().map(|key| book.claim(turn, key)).collect();
         (turn, claims)
     }
 
     /// Claims a blob again whose carrier gave up.
     pub(crate) fn claim_again(&self, turn: ImageSeq, key: &PlacementKey) -> Claim {
-        self.book().claim(turn, key)
+        self.state().claim(turn, key)
     }
 }
 
 impl PlacementState {
     fn claim(&mut self, turn: ImageSeq, key: &PlacementKey) -> Claim {
-        let places = self.places.entry((key.destination, key.blob.clone())).or_default();
+        let places = self.placements.entry((key.destination, key.blob.clone())).or_default();
         places.retain(|place| !place.is_abandoned());
         for place in places.iter().filter(|place| place.repository == key.repository) {
             if *place.state.borrow() >= BlobState::Placed {
                 return Claim::Placed;
             }
-            if place.turn < turn {
+            if place.seq < turn {
                 return Claim::Wait(Waiter(place.state.clone()));
             }
         }
         let homes = places
             .iter()
-            .filter(|place| place.turn < turn && place.repository != key.repository)
+            .filter(|place| place.seq < turn && place.repository != key.repository)
             .map(|place| MountSource {
                 repository: place.repository.clone(),
                 state: place.state.clone(),
             })
             .collect();
         let (sender, receiver) = watch::channel(BlobState::Carried);
-        places.push(Placement { repository: key.repository.clone(), turn, state: receiver });
-        Claim::Carry(Carrier { state: sender, homes })
+        places.push(Placement { repository: key.repository.clone(), seq: turn, state: receiver });
+        Claim::Carry(Carrier { state: sender, mount_sources: homes })
     }
 }
 
@@ -229,22 +229,22 @@ mod tests {
     #[tokio::test]
     async fn a_blob_is_carried_once_and_the_others_wait_for_it() {
         let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
-        let Claim::Wait(waiter) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
+        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Wait(waiter) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
         let placed = carrier.placed();
         assert!(waiter.placed().await);
-        assert!(matches!(only(ledger.enter(&[key("a", 1)])), Claim::Placed));
+        assert!(matches!(only(ledger.claim_all(&[key("a", 1)])), Claim::Placed));
         drop(placed);
-        assert!(matches!(only(ledger.enter(&[key("a", 1)])), Claim::Placed), "it stays there");
+        assert!(matches!(only(ledger.claim_all(&[key("a", 1)])), Claim::Placed), "it stays there");
     }
 
     #[tokio::test]
     async fn a_failed_carrier_frees_its_waiters_and_one_of_them_carries() {
         let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
-        let (second, claims) = ledger.enter(&[key("a", 1)]);
+        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
+        let (second, claims) = ledger.claim_all(&[key("a", 1)]);
         let Claim::Wait(waiter) = only((second, claims)) else { panic!() };
-        let (third, claims) = ledger.enter(&[key("a", 1)]);
+        let (third, claims) = ledger.claim_all(&[key("a", 1)]);
         let Claim::Wait(other) = only((third, claims)) else { panic!() };
         drop(carrier);
         assert!(!waiter.placed().await && !other.placed().await);
@@ -257,27 +257,30 @@ mod tests {
     #[tokio::test]
     async fn another_repository_is_a_home_once_its_state_suffices() {
         let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
-        let Claim::Carry(mut second) = only(ledger.enter(&[key("b", 1)])) else { panic!() };
-        assert_eq!(second.homes.len(), 1);
+        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Carry(mut second) = only(ledger.claim_all(&[key("b", 1)])) else { panic!() };
+        assert_eq!(second.mount_sources.len(), 1);
         let placed = carrier.placed();
-        assert!(second.homes[0].ready(Mounting::OnceUploaded).await);
+        assert!(second.mount_sources[0].ready(Mounting::OnceUploaded).await);
         placed.committed();
-        assert!(second.homes[0].ready(Mounting::OnceCommitted).await);
-        let Claim::Carry(mut third) = only(ledger.enter(&[key("c", 1)])) else { panic!() };
-        assert_eq!(third.homes.len(), 2);
+        assert!(second.mount_sources[0].ready(Mounting::OnceCommitted).await);
+        let Claim::Carry(mut third) = only(ledger.claim_all(&[key("c", 1)])) else { panic!() };
+        assert_eq!(third.mount_sources.len(), 2);
         drop(second);
-        assert!(third.homes[0].ready(Mounting::OnceCommitted).await);
-        assert!(!third.homes[1].ready(Mounting::OnceCommitted).await, "its carrier gave up");
+        assert!(third.mount_sources[0].ready(Mounting::OnceCommitted).await);
+        assert!(
+            !third.mount_sources[1].ready(Mounting::OnceCommitted).await,
+            "its carrier gave up"
+        );
     }
 
     #[tokio::test]
     async fn a_home_whose_image_never_commits_is_none() {
         let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.enter(&[key("a", 1)])) else { panic!() };
-        let Claim::Carry(mut second) = only(ledger.enter(&[key("b", 1)])) else { panic!() };
+        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Carry(mut second) = only(ledger.claim_all(&[key("b", 1)])) else { panic!() };
         drop(carrier.placed());
-        assert!(second.homes[0].ready(Mounting::OnceUploaded).await);
-        assert!(!second.homes[0].ready(Mounting::OnceCommitted).await);
+        assert!(second.mount_sources[0].ready(Mounting::OnceUploaded).await);
+        assert!(!second.mount_sources[0].ready(Mounting::OnceCommitted).await);
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 /// What is read: registries vouch for nothing of each other's, so each is asked for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DownloadKey {
-    pub(crate) site: Location,
+    pub(crate) location: Location,
     pub(crate) blob: Digest,
     pub(crate) size: u64,
 }
@@ -40,8 +40,8 @@ pub(crate) struct Downloads(Mutex<HashMap<DownloadKey, Vec<BlobWaiter>>>);
 
 /// Someone who shares a download, with so many consumers.
 struct BlobWaiter {
-    seats: usize,
-    hand: oneshot::Sender<Result<Vec<Body>>>,
+    consumers: usize,
+    sender: oneshot::Sender<Result<Vec<Body>>>,
 }
 
 /// Bodies of one reading, and the work that feeds them: to be polled while they are read.
@@ -59,8 +59,8 @@ impl Downloads {
         open: impl Fn() -> Body,
     ) -> Result<Shared> {
         loop {
-            let Some(shared) = self.ride(blob, seats) else {
-                let leader = Leader { downloads: self, blob, departed: false };
+            let Some(shared) = self.join(blob, seats) else {
+                let leader = Leader { downloads: self, blob, handed_over: false };
                 return leader.lead(seats, open()).await;
             };
             match shared.await {
@@ -74,7 +74,7 @@ impl Downloads {
     }
 
     /// Waits for whoever leads; `None` makes the caller the leader.
-    fn ride(
+    fn join(
         &self,
         blob: &DownloadKey,
         seats: usize,
@@ -85,7 +85,7 @@ impl Downloads {
             return None;
         };
         let (hand, shared) = oneshot::channel();
-        riders.push(BlobWaiter { seats, hand });
+        riders.push(BlobWaiter { consumers: seats, sender: hand });
         Some(shared)
     }
 
@@ -99,18 +99,18 @@ struct Leader<'a> {
     downloads: &'a Downloads,
     blob: &'a DownloadKey,
     /// The next one who asks is a leader, too: what waits then is no business of this one.
-    departed: bool,
+    handed_over: bool,
 }
 
 impl Leader<'_> {
     async fn lead(mut self, seats: usize, body: Body) -> Result<Shared> {
         let begun = body.begin().await;
         let riders = self.downloads.waiting().remove(self.blob).unwrap_or_default();
-        self.departed = true;
+        self.handed_over = true;
         let body = match begun {
             Ok(body) => body,
             Err(error) => {
-                riders.into_iter().for_each(|rider| drop(rider.hand.send(Err(error.clone()))));
+                riders.into_iter().for_each(|rider| drop(rider.sender.send(Err(error.clone()))));
                 return Err(error);
             }
         };
@@ -120,22 +120,22 @@ impl Leader<'_> {
 
 /// Gives every rider its share of the bodies; the rest are the caller's.
 fn distribute(body: Body, seats: usize, riders: Vec<BlobWaiter>) -> Result<Shared> {
-    let all = seats + riders.iter().map(|rider| rider.seats).sum::<usize>();
+    let all = seats + riders.iter().map(|rider| rider.consumers).sum::<usize>();
     if all == 1 {
         return Ok((vec![body], ready(()).boxed()));
     }
     let (mut bodies, feed) = body::tee(body, all);
     for rider in riders {
-        let share = bodies.split_off(bodies.len() - rider.seats);
+        let share = bodies.split_off(bodies.len() - rider.consumers);
         // who has gone away drops its bodies, and is fed no longer
-        drop(rider.hand.send(Ok(share)));
+        drop(rider.sender.send(Ok(share)));
     }
     Ok((bodies, feed.boxed()))
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        if !self.departed {
+        if !self.handed_over {
             self.downloads.waiting().remove(self.blob);
         }
     }

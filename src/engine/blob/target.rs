@@ -12,7 +12,7 @@ use crate::{
 /// One destination of an image that is being copied. The first error ends it; the others go on.
 pub(crate) struct CopyTarget<D> {
     pub(crate) id: DestinationId,
-    pub(crate) group: Arc<TargetRepository<D>>,
+    pub(crate) repository: Arc<TargetRepository<D>>,
     /// What the root is to be called; `None` for what is found by its digest alone.
     pub(crate) tag: Option<Tag>,
     pub(crate) mounting: Mounting,
@@ -29,15 +29,15 @@ impl<D: Destination> CopyTarget<D> {
         mounting: Mounting,
     ) -> Self {
         let (pushed, failure) = Default::default();
-        Self { id, group, tag, mounting, pushed, failure }
+        Self { id, repository: group, tag, mounting, pushed, failure }
     }
 
     pub(crate) fn destination(&self) -> &D {
-        &self.group.end.destination
+        &self.repository.endpoint.destination
     }
 
     pub(crate) fn key(&self, blob: &Digest) -> PlacementKey {
-        let repository = self.group.repository.clone();
+        let repository = self.repository.repository.clone();
         PlacementKey { destination: self.id, repository, blob: blob.clone() }
     }
 

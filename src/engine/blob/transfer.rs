@@ -64,13 +64,13 @@ const MOST_UNITS: u64 = 16;
 pub(crate) const UNITS: usize = 5;
 
 /// How much memory the transfer of a blob of this many bytes holds, in units.
-fn units(size: u64) -> u32 {
+fn buffer_units(size: u64) -> u32 {
     size.div_ceil(UNIT).clamp(1, MOST_UNITS) as u32
 }
 
 /// What placing blobs needs besides the blob: the run's limits and counts.
 pub(crate) struct TransferLimits {
-    pub(crate) ledger: Placements,
+    pub(crate) placements: Placements,
     pub(crate) downloads: Downloads,
     /// Blobs on their way at once, each from one source to all that lack it; held while bytes
     /// move and never while waiting for another image.
@@ -78,19 +78,19 @@ pub(crate) struct TransferLimits {
     /// What their buffers may hold in all: 10 MiB for 32 transfers.
     pub(crate) buffers: Semaphore,
     pub(crate) tally: BlobTally,
-    pub(crate) meter: Arc<HostContext>,
+    pub(crate) context: Arc<HostContext>,
 }
 
 impl TransferLimits {
     /// The meter of the lane's registry.
-    fn meter<D>(&self, lane: &CopyTarget<D>) -> HostContext {
-        self.meter.of(&lane.group.end.site.to_string())
+    fn context_of<D>(&self, lane: &CopyTarget<D>) -> HostContext {
+        self.context.for_host(&lane.repository.endpoint.location.to_string())
     }
 }
 
 /// A blob to upload to one lane.
 struct Upload<'a, D> {
-    lane: &'a CopyTarget<D>,
+    target: &'a CopyTarget<D>,
     /// Nobody waits for a blob that is uploaded a second time.
     carrier: Option<Carrier>,
     session: Option<UploadSession>,
@@ -98,15 +98,15 @@ struct Upload<'a, D> {
 
 /// A blob as one lane finds it after the claims and the bulk question.
 pub(crate) struct TargetClaim<'a, D> {
-    pub(crate) lane: &'a CopyTarget<D>,
+    pub(crate) target: &'a CopyTarget<D>,
     pub(crate) claim: Claim,
 }
 
 /// What an image has in hand while its blobs are placed.
 pub(crate) struct Transfers<'a, S> {
-    pub(crate) yard: &'a TransferLimits,
+    pub(crate) limits: &'a TransferLimits,
     pub(crate) reader: &'a Reader<S>,
-    pub(crate) turn: ImageSeq,
+    pub(crate) seq: ImageSeq,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -127,7 +127,7 @@ impl<S: Source> Transfers<'_, S> {
                 Prepared::Upload(upload) => uploads.push(upload),
             }
         }
-        uploads.retain(|upload| upload.lane.is_alive());
+        uploads.retain(|upload| upload.target.is_alive());
         if !uploads.is_empty() {
             placed.extend(self.transfer(blob, uploads).await);
         }
@@ -135,12 +135,8 @@ impl<S: Source> Transfers<'_, S> {
     }
 
     /// Uploads a blob that the registry had and lost, whoever placed it.
-    pub(crate) async fn place_again<D: Destination>(
-        &self,
-        blob: &Descriptor,
-        lane: &CopyTarget<D>,
-    ) {
-        self.transfer(blob, vec![Upload { lane, carrier: None, session: None }]).await;
+    pub(crate) async fn reupload<D: Destination>(&self, blob: &Descriptor, lane: &CopyTarget<D>) {
+        self.transfer(blob, vec![Upload { target: lane, carrier: None, session: None }]).await;
     }
 
     /// Waits for whoever carries the blob, or mounts it; else says that it is to be uploaded.
@@ -149,8 +145,8 @@ impl<S: Source> Transfers<'_, S> {
         blob: &Descriptor,
         need: TargetClaim<'a, D>,
     ) -> Prepared<'a, D> {
-        let TargetClaim { lane, mut claim } = need;
-        let tally = &self.yard.tally;
+        let TargetClaim { target: lane, mut claim } = need;
+        let tally = &self.limits.tally;
         let carrier = loop {
             match claim {
                 Claim::Placed => {
@@ -161,7 +157,9 @@ impl<S: Source> Transfers<'_, S> {
                 Claim::Wait(waiter) => {
                     claim = match waiter.placed().await {
                         true => Claim::Placed,
-                        false => self.yard.ledger.claim_again(self.turn, &lane.key(&blob.digest)),
+                        false => {
+                            self.limits.placements.claim_again(self.seq, &lane.key(&blob.digest))
+                        }
                     }
                 }
             }
@@ -169,7 +167,7 @@ impl<S: Source> Transfers<'_, S> {
         match self.mount(blob, lane, carrier).await {
             Ok(step) => step,
             Err(error) => {
-                let place = format!("cannot mount blob {} into {}", blob.digest, lane.group);
+                let place = format!("cannot mount blob {} into {}", blob.digest, lane.repository);
                 lane.fail(error.context(place));
                 Prepared::Done(None)
             }
@@ -183,11 +181,12 @@ impl<S: Source> Transfers<'_, S> {
         lane: &'a CopyTarget<D>,
         mut carrier: Carrier,
     ) -> Result<Prepared<'a, D>> {
-        for mut home in std::mem::take(&mut carrier.homes) {
+        for mut home in std::mem::take(&mut carrier.mount_sources) {
             if !home.ready(lane.mounting).await {
                 continue;
             }
-            let asked = lane.destination().mount(&lane.group.repository, blob, &home.repository);
+            let asked =
+                lane.destination().mount(&lane.repository.repository, blob, &home.repository);
             let answer = match asked.await {
                 // a home that cannot be mounted from is none; uploading needs no more than this one
                 Err(error) if !error.kind().is_transient() => {
@@ -198,19 +197,19 @@ impl<S: Source> Transfers<'_, S> {
             };
             match answer {
                 Mount::Mounted => {
-                    self.yard.tally.mounted();
+                    self.limits.tally.mounted();
                     return Ok(Prepared::Done(Some((lane.id, carrier.placed()))));
                 }
                 Mount::Session(session) => {
                     return Ok(Prepared::Upload(Upload {
-                        lane,
+                        target: lane,
                         carrier: Some(carrier),
                         session: Some(session),
                     }));
                 }
             }
         }
-        Ok(Prepared::Upload(Upload { lane, carrier: Some(carrier), session: None }))
+        Ok(Prepared::Upload(Upload { target: lane, carrier: Some(carrier), session: None }))
     }
 
     /// Reads the blob once and uploads it to every lane; begins again for those where it broke.
@@ -219,9 +218,9 @@ impl<S: Source> Transfers<'_, S> {
         blob: &Descriptor,
         mut uploads: Vec<Upload<'a, D>>,
     ) -> Vec<(DestinationId, PlacedBlob)> {
-        let buffers = self.yard.buffers.acquire_many(units(blob.size)).await;
+        let buffers = self.limits.buffers.acquire_many(buffer_units(blob.size)).await;
         // one for all lanes: each is another registry's, with connections of its own
-        let transfer = self.yard.transfers.acquire().await;
+        let transfer = self.limits.transfers.acquire().await;
         self.progress.expected.add(blob.size * uploads.len() as u64);
         let mut placed = Vec::new();
         for attempt in 1.. {
@@ -230,13 +229,13 @@ impl<S: Source> Transfers<'_, S> {
                 self.attempt(blob, std::mem::take(&mut uploads), &mut placed).await
             {
                 // each lane's own error decides for it and for no other
-                let meter = self.yard.meter(upload.lane);
+                let meter = self.limits.context_of(upload.target);
                 match meter.retry().grant(&meter, error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
                         uploads.push(upload);
                     }
-                    Err(error) => upload.lane.fail(cannot_push(blob, &upload, error)),
+                    Err(error) => upload.target.fail(cannot_push(blob, &upload, error)),
                 }
             }
             if uploads.is_empty() {
@@ -255,18 +254,18 @@ impl<S: Source> Transfers<'_, S> {
         uploads: Vec<Upload<'a, D>>,
         placed: &mut Vec<(DestinationId, PlacedBlob)>,
     ) -> Vec<(Upload<'a, D>, Error)> {
-        let sent = self.send(blob, &uploads).await;
+        let sent = self.push_once(blob, &uploads).await;
         let mut failed = Vec::new();
         for (mut upload, result) in uploads.into_iter().zip(sent) {
             // a session that took part in a failure is not used again: ECR would answer 416
             upload.session = None;
             match result {
                 Ok(()) => {
-                    self.yard.meter(upload.lane).policy.record_success();
-                    self.yard.tally.pushed();
-                    upload.lane.pushed.add(blob.size);
+                    self.limits.context_of(upload.target).policy.record_success();
+                    self.limits.tally.pushed();
+                    upload.target.pushed.add(blob.size);
                     let carrier = upload.carrier.take();
-                    placed.extend(carrier.map(|carrier| (upload.lane.id, carrier.placed())));
+                    placed.extend(carrier.map(|carrier| (upload.target.id, carrier.placed())));
                 }
                 Err(error) => failed.push((upload, error)),
             }
@@ -275,18 +274,18 @@ impl<S: Source> Transfers<'_, S> {
     }
 
     /// One attempt: a result per upload.
-    async fn send<D: Destination>(
+    async fn push_once<D: Destination>(
         &self,
         blob: &Descriptor,
         uploads: &[Upload<'_, D>],
     ) -> Vec<Result<()>> {
         let open = || self.reader.blob(blob);
         let of = DownloadKey {
-            site: self.reader.origin.site.clone(),
+            location: self.reader.registry.location.clone(),
             blob: blob.digest.clone(),
             size: blob.size,
         };
-        let shared = self.yard.downloads.share(&of, uploads.len(), open);
+        let shared = self.limits.downloads.share(&of, uploads.len(), open);
         let sessions = join_all(uploads.iter().map(|upload| self.session(blob, upload)));
         let (shared, sessions) = join(shared, sessions).await;
         let (bodies, feed) = match shared {
@@ -295,7 +294,7 @@ impl<S: Source> Transfers<'_, S> {
         };
         let pushes = uploads.iter().zip(sessions).zip(bodies).map(|((upload, session), body)| {
             let body = body.with_progress(Arc::clone(&self.progress));
-            let (destination, group) = (upload.lane.destination(), &upload.lane.group);
+            let (destination, group) = (upload.target.destination(), &upload.target.repository);
             async move { destination.push_blob(&group.repository, blob, session?, body).await }
         });
         join(join_all(pushes), feed).await.0
@@ -309,7 +308,11 @@ impl<S: Source> Transfers<'_, S> {
         match &upload.session {
             Some(session) => Ok(session.clone()),
             None => {
-                upload.lane.destination().open_upload(&upload.lane.group.repository, blob).await
+                upload
+                    .target
+                    .destination()
+                    .open_upload(&upload.target.repository.repository, blob)
+                    .await
             }
         }
     }
@@ -323,6 +326,6 @@ enum Prepared<'a, D> {
 fn cannot_push<D: Destination>(blob: &Descriptor, upload: &Upload<'_, D>, error: Error) -> Error {
     error.context(format!(
         "cannot push blob {} ({} B) to {}",
-        blob.digest, blob.size, upload.lane.group
+        blob.digest, blob.size, upload.target.repository
     ))
 }

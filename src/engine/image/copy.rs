@@ -57,33 +57,33 @@ pub(crate) struct Forecast {
 
 /// Copies one tree into its lanes.
 pub(crate) struct TreeCopy<'a, S, D> {
-    pub(crate) yard: &'a TransferLimits,
+    pub(crate) limits: &'a TransferLimits,
     pub(crate) manifests: &'a PushedManifests,
     pub(crate) reader: &'a Reader<S>,
     pub(crate) tree: &'a Tree,
-    pub(crate) lanes: &'a [CopyTarget<D>],
+    pub(crate) targets: &'a [CopyTarget<D>],
     pub(crate) progress: Arc<Progress>,
 }
 
 impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// Copies; what goes wrong is recorded in the lanes.
     pub(crate) async fn run(&self) {
-        let ages = join_all(self.lanes.iter().map(|lane| lane.group.ensure())).await;
-        let Some(stage) = self.stage(ages).await else { return };
+        let ages = join_all(self.targets.iter().map(|lane| lane.repository.ensure())).await;
+        let Some(stage) = self.find_missing(ages).await else { return };
         let crew = Transfers {
-            yard: self.yard,
+            limits: self.limits,
             reader: self.reader,
-            turn: stage.turn,
+            seq: stage.seq,
             progress: Arc::clone(&self.progress),
         };
-        let placing = stage.needs.into_iter().map(|(blob, needs)| {
+        let placing = stage.blobs.into_iter().map(|(blob, needs)| {
             let crew = &crew;
             async move { crew.place(&blob, needs).await }
         });
         let placed: Vec<_> =
             join_all(placing).await.into_iter().flatten().chain(stage.present).collect();
-        let commits = self.lanes.iter().zip(&stage.missing).map(|(lane, missing)| {
-            let commit = self.commit(&crew, lane, missing, &stage.leaves);
+        let commits = self.targets.iter().zip(&stage.missing).map(|(lane, missing)| {
+            let commit = self.commit(&crew, lane, missing, &stage.images);
             async {
                 if lane.is_alive()
                     && let Err(error) = commit.await
@@ -95,7 +95,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         join_all(commits).await;
         for (id, blob) in placed {
             // in a lane that failed no manifest may hold the blob: it is no home to mount from
-            if self.lanes.iter().any(|lane| lane.id == id && lane.is_alive()) {
+            if self.targets.iter().any(|lane| lane.id == id && lane.is_alive()) {
                 blob.committed();
             }
         }
@@ -103,23 +103,23 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
 
     /// What [`Self::run`] would move, written down in the ledger as if it had been.
     pub(crate) async fn forecast(&self) -> Forecast {
-        let ages = join_all(self.lanes.iter().map(|lane| lane.group.age())).await;
-        let Some(stage) = self.stage(ages).await else { return Forecast::default() };
-        let mut forecast = Forecast { bytes: vec![0; self.lanes.len()], read: 0 };
-        for (blob, needs) in stage.needs {
+        let ages = join_all(self.targets.iter().map(|lane| lane.repository.existed())).await;
+        let Some(stage) = self.find_missing(ages).await else { return Forecast::default() };
+        let mut forecast = Forecast { bytes: vec![0; self.targets.len()], read: 0 };
+        for (blob, needs) in stage.blobs {
             let mut pushed = false;
             for need in needs {
                 let Claim::Carry(carrier) = need.claim else {
-                    self.yard.tally.present();
+                    self.limits.tally.present();
                     continue;
                 };
-                if need.lane.mounting == Mounting::Never || carrier.homes.is_empty() {
-                    self.yard.tally.pushed();
+                if need.target.mounting == Mounting::Never || carrier.mount_sources.is_empty() {
+                    self.limits.tally.pushed();
                     pushed = true;
-                    let at = self.lanes.iter().position(|lane| lane.id == need.lane.id);
+                    let at = self.targets.iter().position(|lane| lane.id == need.target.id);
                     forecast.bytes[at.expect("a need belongs to a lane")] += blob.size;
                 } else {
-                    self.yard.tally.mounted();
+                    self.limits.tally.mounted();
                 }
                 carrier.placed().committed();
             }
@@ -174,7 +174,8 @@ impl<S: Source> Transfers<'_, S> {
     ) -> Result<()> {
         let mut offers = 1;
         loop {
-            let put = lane.destination().push_manifest(&lane.group.repository, manifest, tag).await;
+            let put =
+                lane.destination().push_manifest(&lane.repository.repository, manifest, tag).await;
             match put {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == Kind::ContentMissing && offers < OFFERS => {
@@ -186,7 +187,7 @@ impl<S: Source> Transfers<'_, S> {
                 Err(error) => {
                     let name = tag.map_or(manifest.digest().as_str(), Tag::as_str);
                     return Err(
-                        error.context(format!("cannot put manifest {name} in {}", lane.group))
+                        error.context(format!("cannot put manifest {name} in {}", lane.repository))
                     );
                 }
             }
@@ -203,9 +204,10 @@ impl<S: Source> Transfers<'_, S> {
         let Manifest::Image(image) = manifest.read()? else { return Ok(()) };
         let blobs = image.blobs();
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
-        let missing = lane.destination().missing_blobs(&lane.group.repository, &digests).await?;
+        let missing =
+            lane.destination().missing_blobs(&lane.repository.repository, &digests).await?;
         let lost = blobs.into_iter().filter(|blob| missing.contains(&blob.digest));
-        join_all(lost.map(|blob| self.place_again(blob, lane))).await;
+        join_all(lost.map(|blob| self.reupload(blob, lane))).await;
         lane.failure().map_or(Ok(()), Err)
     }
 }

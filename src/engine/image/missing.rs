@@ -48,49 +48,62 @@ type MissingBlobs<'a, D> = Vec<(Descriptor, Vec<TargetClaim<'a, D>>)>;
 
 /// What the lanes lack of a tree, found out before anything is written.
 pub(crate) struct MissingContent<'a, D> {
-    pub(crate) turn: ImageSeq,
+    pub(crate) seq: ImageSeq,
     /// The image manifests that at least one lane lacks, the root among them where it is one.
-    pub(crate) leaves: Vec<ImageWithBlobs>,
+    pub(crate) images: Vec<ImageWithBlobs>,
     /// Per lane: the digests of the manifests it lacks.
     pub(crate) missing: Vec<HashSet<Digest>>,
     /// The blobs that at least one lane lacks, largest first.
-    pub(crate) needs: MissingBlobs<'a, D>,
+    pub(crate) blobs: MissingBlobs<'a, D>,
     /// Blobs that turned out to be there; they become mountable with the commit like others.
     pub(crate) present: Vec<(DestinationId, PlacedBlob)>,
 }
 
 impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
     /// Finds out what the lanes lack and claims it; `None` when no lane is left.
-    pub(crate) async fn stage(&self, ages: Vec<Result<Existed>>) -> Option<MissingContent<'_, D>> {
-        let asked = self.lanes.iter().zip(&ages).map(|(lane, age)| async move {
+    pub(crate) async fn find_missing(
+        &self,
+        ages: Vec<Result<Existed>>,
+    ) -> Option<MissingContent<'_, D>> {
+        let asked = self.targets.iter().zip(&ages).map(|(lane, age)| async move {
             let age = age.clone()?;
-            self.missing(lane, age).await
+            self.missing_manifests(lane, age).await
         });
         let mut missing = Vec::new();
-        for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
+        for (lane, answer) in self.targets.iter().zip(join_all(asked).await) {
             missing.push(answer.unwrap_or_else(|error| {
                 lane.fail(error);
                 HashSet::new()
             }));
         }
-        let leaves = match self.read(&missing).await {
+        let leaves = match self.read_images(&missing).await {
             Ok(leaves) => leaves,
             Err(error) => {
-                self.lanes.iter().for_each(|lane| lane.fail(error.clone()));
+                self.targets.iter().for_each(|lane| lane.fail(error.clone()));
                 return None;
             }
         };
         let (turn, needs) = self.claim(&leaves, &missing);
-        let mut stage = MissingContent { turn, leaves, missing, needs, present: Vec::new() };
-        self.settle(&mut stage, &ages).await;
+        let mut stage = MissingContent {
+            seq: turn,
+            images: leaves,
+            missing,
+            blobs: needs,
+            present: Vec::new(),
+        };
+        self.ask_destination(&mut stage, &ages).await;
         Some(stage)
     }
 
     /// The manifests of the tree that the lane lacks; nothing when it has the root.
-    async fn missing(&self, lane: &CopyTarget<D>, age: Existed) -> Result<HashSet<Digest>> {
+    async fn missing_manifests(
+        &self,
+        lane: &CopyTarget<D>,
+        age: Existed,
+    ) -> Result<HashSet<Digest>> {
         let root = self.tree.root.digest();
         let below = self.tree.nested.iter().map(RawManifest::digest);
-        let below = below.chain(self.tree.leaves.iter().map(|leaf| &leaf.digest));
+        let below = below.chain(self.tree.images.iter().map(|leaf| &leaf.digest));
         let unknown: HashSet<Digest> = below
             .chain([root])
             .filter(|digest| !self.manifests.has(&lane.key(digest)))
@@ -100,17 +113,18 @@ impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
             return Ok(unknown);
         }
         let asked: Vec<Digest> = unknown.into_iter().collect();
-        let missing = lane.destination().missing_manifests(&lane.group.repository, &asked).await?;
+        let missing =
+            lane.destination().missing_manifests(&lane.repository.repository, &asked).await?;
         // the destination refuses a root whose content is absent: where it is, all of it is
         let whole = asked.contains(root) && !missing.contains(root);
         Ok(if whole { HashSet::new() } else { missing })
     }
 
     /// Reads the image manifests that any lane lacks.
-    async fn read(&self, missing: &[HashSet<Digest>]) -> Result<Vec<ImageWithBlobs>> {
+    async fn read_images(&self, missing: &[HashSet<Digest>]) -> Result<Vec<ImageWithBlobs>> {
         let lacked = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
         let mut seen = HashSet::new();
-        let wanted: Vec<&Digest> = (self.tree.leaves.iter().map(|leaf| &leaf.digest))
+        let wanted: Vec<&Digest> = (self.tree.images.iter().map(|leaf| &leaf.digest))
             .filter(|digest| lacked(digest) && seen.insert(*digest))
             .collect();
         self.reader.reserve(wanted.len() as u64).await?;
@@ -127,7 +141,8 @@ impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
         if lacked(self.tree.root.digest()) && !self.tree.root.media_type().is_index() {
             manifests.push(self.tree.root.clone());
         }
-        let leaves: Vec<ImageWithBlobs> = manifests.into_iter().map(leaf).collect::<Result<_>>()?;
+        let leaves: Vec<ImageWithBlobs> =
+            manifests.into_iter().map(image_with_blobs).collect::<Result<_>>()?;
         let sizes = leaves.iter().flat_map(|leaf| &leaf.blobs).map(|blob| blob.size);
         match sizes.fold(0, u64::saturating_add) > BLOB_BYTES {
             true => Err(too_many(BLOB_BYTES, "blobs")),
@@ -143,7 +158,7 @@ impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
     ) -> (ImageSeq, MissingBlobs<'_, D>) {
         let mut wanted: HashMap<&Digest, (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
         for leaf in leaves {
-            for (lane, missing) in self.lanes.iter().zip(missing) {
+            for (lane, missing) in self.targets.iter().zip(missing) {
                 if !lane.is_alive() || !missing.contains(leaf.manifest.digest()) {
                     continue;
                 }
@@ -160,54 +175,56 @@ impl<S: Source, D: Destination> TreeCopy<'_, S, D> {
         let keys: Vec<PlacementKey> = (wanted.iter())
             .flat_map(|(blob, lanes)| lanes.iter().map(|lane| lane.key(&blob.digest)))
             .collect();
-        let (turn, claims) = self.yard.ledger.enter(&keys);
+        let (turn, claims) = self.limits.placements.claim_all(&keys);
         let mut claims = claims.into_iter();
         let needs = wanted.into_iter().map(|(blob, lanes)| {
-            let needs =
-                lanes.into_iter().zip(&mut claims).map(|(lane, claim)| TargetClaim { lane, claim });
+            let needs = lanes
+                .into_iter()
+                .zip(&mut claims)
+                .map(|(lane, claim)| TargetClaim { target: lane, claim });
             (blob.clone(), needs.collect())
         });
         (turn, needs.collect())
     }
 
     /// Asks in bulk which of the blobs that are ours to carry are there already, or nearby.
-    async fn settle(&self, stage: &mut MissingContent<'_, D>, ages: &[Result<Existed>]) {
-        let needs = &stage.needs;
-        let asked = self.lanes.iter().zip(ages).map(|(lane, age)| async move {
+    async fn ask_destination(&self, stage: &mut MissingContent<'_, D>, ages: &[Result<Existed>]) {
+        let needs = &stage.blobs;
+        let asked = self.targets.iter().zip(ages).map(|(lane, age)| async move {
             match age {
                 Ok(age) if lane.is_alive() => ask(needs, lane, *age).await,
                 _ => Ok(DestinationContent::default()),
             }
         });
-        for (lane, answer) in self.lanes.iter().zip(join_all(asked).await) {
+        for (lane, answer) in self.targets.iter().zip(join_all(asked).await) {
             match answer {
-                Ok(answer) => self.apply(stage, lane, answer),
+                Ok(answer) => self.apply_answer(stage, lane, answer),
                 Err(error) => {
-                    lane.fail(error.context(format!("cannot ask {} for blobs", lane.group)));
+                    lane.fail(error.context(format!("cannot ask {} for blobs", lane.repository)));
                 }
             }
         }
         // the claims of a lane that failed are dropped, so that nobody waits for them
-        stage.needs.iter_mut().for_each(|(_, needs)| needs.retain(|need| need.lane.is_alive()));
+        stage.blobs.iter_mut().for_each(|(_, needs)| needs.retain(|need| need.target.is_alive()));
     }
 
-    fn apply(
+    fn apply_answer(
         &self,
         stage: &mut MissingContent<'_, D>,
         lane: &CopyTarget<D>,
         answer: DestinationContent,
     ) {
-        for (blob, needs) in &mut stage.needs {
+        for (blob, needs) in &mut stage.blobs {
             let here = answer.present.contains(&blob.digest);
-            for need in needs.extract_if(.., |need| here && carried(need, lane).is_some()) {
+            for need in needs.extract_if(.., |need| here && carrier(need, lane).is_some()) {
                 if let Claim::Carry(carrier) = need.claim {
-                    self.yard.tally.present();
+                    self.limits.tally.present();
                     stage.present.push((lane.id, carrier.placed()));
                 }
             }
-            if let Some(home) = answer.homes.get(&blob.digest) {
-                for carrier in needs.iter_mut().filter_map(|need| carried_mut(need, lane)) {
-                    carrier.homes.push(MountSource::filled(home.clone()));
+            if let Some(home) = answer.mount_sources.get(&blob.digest) {
+                for carrier in needs.iter_mut().filter_map(|need| carrier_mut(need, lane)) {
+                    carrier.mount_sources.push(MountSource::committed(home.clone()));
                 }
             }
         }
@@ -220,7 +237,7 @@ struct DestinationContent {
     /// Those that are in the repository.
     present: HashSet<Digest>,
     /// Where those are that earlier runs placed in other repositories.
-    homes: HashMap<Digest, Repository>,
+    mount_sources: HashMap<Digest, Repository>,
 }
 
 async fn ask<D: Destination>(
@@ -229,28 +246,28 @@ async fn ask<D: Destination>(
     age: Existed,
 ) -> Result<DestinationContent> {
     let mut answer = DestinationContent::default();
-    let asked = ours(needs, lane, |_, _| true);
+    let asked = claimed_blobs(needs, lane, |_, _| true);
     if age == Existed::Before && !asked.is_empty() {
-        let missing = lane.destination().missing_blobs(&lane.group.repository, &asked).await?;
+        let missing = lane.destination().missing_blobs(&lane.repository.repository, &asked).await?;
         answer.present = asked.into_iter().filter(|digest| !missing.contains(digest)).collect();
     }
-    let homeless = ours(needs, lane, |blob, carrier| {
-        carrier.homes.is_empty()
+    let homeless = claimed_blobs(needs, lane, |blob, carrier| {
+        carrier.mount_sources.is_empty()
             && !answer.present.contains(&blob.digest)
             && (age == Existed::Created || blob.size >= WORTH_ASKING)
     });
     if lane.mounting != Mounting::Never && !homeless.is_empty() {
-        answer.homes = homes(lane, &homeless).await;
+        answer.mount_sources = find_mount_sources(lane, &homeless).await;
     }
     Ok(answer)
 }
 
 /// Finds repositories that earlier runs filled for blobs that no image of this run places.
-async fn homes<D: Destination>(
+async fn find_mount_sources<D: Destination>(
     lane: &CopyTarget<D>,
     homeless: &[Digest],
 ) -> HashMap<Digest, Repository> {
-    let asked = lane.group.siblings().await.into_iter().map(|neighbour| async move {
+    let asked = lane.repository.siblings().await.into_iter().map(|neighbour| async move {
         let missing = lane.destination().missing_blobs(&neighbour, homeless).await;
         (neighbour, missing)
     });
@@ -266,37 +283,37 @@ async fn homes<D: Destination>(
 }
 
 /// The carrier of a blob that this lane is to place itself.
-fn carried<'a, D>(need: &'a TargetClaim<'_, D>, lane: &CopyTarget<D>) -> Option<&'a Carrier> {
+fn carrier<'a, D>(need: &'a TargetClaim<'_, D>, lane: &CopyTarget<D>) -> Option<&'a Carrier> {
     match &need.claim {
-        Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
+        Claim::Carry(carrier) if need.target.id == lane.id => Some(carrier),
         _ => None,
     }
 }
 
-fn carried_mut<'a, D>(
+fn carrier_mut<'a, D>(
     need: &'a mut TargetClaim<'_, D>,
     lane: &CopyTarget<D>,
 ) -> Option<&'a mut Carrier> {
     match &mut need.claim {
-        Claim::Carry(carrier) if need.lane.id == lane.id => Some(carrier),
+        Claim::Carry(carrier) if need.target.id == lane.id => Some(carrier),
         _ => None,
     }
 }
 
 /// The blobs that this lane is to place itself and that are to be asked for.
-fn ours<D>(
+fn claimed_blobs<D>(
     needs: &MissingBlobs<'_, D>,
     lane: &CopyTarget<D>,
     wanted: impl Fn(&Descriptor, &Carrier) -> bool,
 ) -> Vec<Digest> {
     let ours = needs.iter().filter(|(blob, needs)| {
-        let mut carriers = needs.iter().filter_map(|need| carried(need, lane));
+        let mut carriers = needs.iter().filter_map(|need| carrier(need, lane));
         carriers.any(|carrier| wanted(blob, carrier))
     });
     ours.map(|(blob, _)| blob.digest.clone()).collect()
 }
 
-fn leaf(manifest: RawManifest) -> Result<ImageWithBlobs> {
+fn image_with_blobs(manifest: RawManifest) -> Result<ImageWithBlobs> {
     match manifest.read()? {
         Manifest::Image(image) => {
             let blobs = image.blobs().into_iter().cloned().collect();

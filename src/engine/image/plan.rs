@@ -35,7 +35,7 @@ pub(crate) struct Job<S, D> {
     /// One per target of the image, in its order.
     pub(crate) targets: Vec<Arc<TargetRepository<D>>>,
     /// When it may take pulls of the source.
-    pub(crate) turn: PullQueue,
+    pub(crate) queue: PullQueue,
 }
 
 /// What is to be done about an image at one destination.
@@ -72,7 +72,7 @@ pub(crate) struct Plan<S> {
 
 /// What is known about a target before the source's tree is.
 enum TargetCheck {
-    Settled(Verdict),
+    Decided(Verdict),
     /// The tag is absent (`None`) or points to something else.
     Differs(Option<Digest>),
 }
@@ -83,8 +83,8 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     intent: Mode,
     gate: &ImageLimiter,
 ) -> Option<Plan<S>> {
-    let reader = Reader::new(Arc::clone(&job.source.origin), job.image.origin.repository.clone());
-    let (source, looks) = match look(job, &reader).await {
+    let reader = Reader::new(Arc::clone(&job.source.registry), job.image.origin.repository.clone());
+    let (source, looks) = match check_targets(job, &reader).await {
         Ok(found) => found,
         Err(error) => {
             let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
@@ -96,11 +96,11 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         if intent != Mode::PlanWithoutPulls {
             reader.learn_allowance(&source).await;
             // before the gate: those whose turn is earlier may have to enter it
-            job.turn.wait(|| reader.allowance()).await;
+            job.queue.wait(|| reader.allowance()).await;
         }
-        (Some(gate.enter().await?), Some(build_tree(job, &reader, &source, intent).await))
+        (Some(gate.acquire().await?), Some(build_tree(job, &reader, &source, intent).await))
     } else {
-        job.turn.release();
+        job.queue.release();
         (None, None)
     };
     let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
@@ -108,7 +108,7 @@ pub(crate) async fn plan<S: Source, D: Destination>(
             let tree = tree.clone();
             async move {
                 match look {
-                    TargetCheck::Settled(verdict) => verdict,
+                    TargetCheck::Decided(verdict) => verdict,
                     TargetCheck::Differs(current) => {
                         let tree = tree.expect("grown where anything differs");
                         decide(group, target, current, tree).await.unwrap_or_else(Verdict::Failed)
@@ -121,19 +121,19 @@ pub(crate) async fn plan<S: Source, D: Destination>(
 }
 
 /// Learns the source's digest, from a hint where that settles everything, and looks at every target.
-async fn look<S: Source, D: Destination>(
+async fn check_targets<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
 ) -> Result<(Digest, Vec<TargetCheck>)> {
     let tag = match &job.image.origin.at {
         TagOrDigest::Digest(digest) => {
-            return Ok((digest.clone(), look_at_all(job, reader, digest).await));
+            return Ok((digest.clone(), check_all(job, reader, digest).await));
         }
         TagOrDigest::Tag(tag) => tag,
     };
     if let Some(hint) = job.source.hint(tag).await {
-        let looks = look_at_all(job, reader, &hint).await;
-        if looks.iter().all(|look| matches!(look, TargetCheck::Settled(Verdict::UpToDate(_)))) {
+        let looks = check_all(job, reader, &hint).await;
+        if looks.iter().all(|look| matches!(look, TargetCheck::Decided(Verdict::UpToDate(_)))) {
             return Ok((hint, looks));
         }
     }
@@ -142,48 +142,48 @@ async fn look<S: Source, D: Destination>(
         join_all(job.targets.iter().zip(&job.image.targets).map(|(g, t)| g.current(&t.tag)));
     let (digest, _) = futures::join!(job.source.resolve(tag), asked);
     let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
-    let looks = look_at_all(job, reader, &digest).await;
+    let looks = check_all(job, reader, &digest).await;
     Ok((digest, looks))
 }
 
-async fn look_at_all<S: Source, D: Destination>(
+async fn check_all<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
 ) -> Vec<TargetCheck> {
     let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
-        let look = match look_at(group, target, reader, &job.image.want, source).await {
+        let look = match check_target(group, target, reader, &job.image.filter, source).await {
             // what must not be written is refused before the source is read for it
             Ok(TargetCheck::Differs(current)) => {
-                group.admit().await.map(|()| TargetCheck::Differs(current))
+                group.check_writable().await.map(|()| TargetCheck::Differs(current))
             }
             look => look,
         };
-        look.unwrap_or_else(|error| TargetCheck::Settled(Verdict::Failed(error)))
+        look.unwrap_or_else(|error| TargetCheck::Decided(Verdict::Failed(error)))
     });
     join_all(looks).await
 }
 
-async fn look_at<S: Source, D: Destination>(
+async fn check_target<S: Source, D: Destination>(
     group: &TargetRepository<D>,
     target: &Target,
     reader: &Reader<S>,
     want: &Filter,
     source: &Digest,
 ) -> Result<TargetCheck> {
-    group.settle().await?;
+    group.reconcile().await?;
     let Some(current) = group.current(&target.tag).await? else {
         return Ok(TargetCheck::Differs(None));
     };
     let standing = |platforms, warning| {
         let digest = current.clone();
-        Ok(TargetCheck::Settled(Verdict::UpToDate(Current { digest, platforms, warning })))
+        Ok(TargetCheck::Decided(Verdict::UpToDate(Current { digest, platforms, warning })))
     };
     if want.is_everything() && &current == source {
         return standing(vec![], None);
     }
     if want.is_everything() && group.mutability(&target.tag).await? == Mutability::Immutable {
-        return Ok(TargetCheck::Settled(Verdict::Drifted(drift(&current, source))));
+        return Ok(TargetCheck::Decided(Verdict::Drifted(drift(&current, source))));
     }
     if want.is_everything() {
         return Ok(TargetCheck::Differs(Some(current)));
@@ -198,7 +198,7 @@ async fn look_at<S: Source, D: Destination>(
     let Ok(Manifest::Index(index)) = manifest.read() else {
         return Ok(TargetCheck::Differs(Some(current)));
     };
-    let platforms = platforms_there(group, reader, &index).await?;
+    let platforms = platforms_at_destination(group, reader, &index).await?;
     match is_up_to_date(&manifest, &index, (source, want), platforms)? {
         Some((platforms, warning)) => standing(platforms, warning),
         None => Ok(TargetCheck::Differs(Some(current))),
@@ -207,7 +207,7 @@ async fn look_at<S: Source, D: Destination>(
 
 /// The platforms of an index of the destination; what is nested in it is read there, too, and
 /// remembered, so that the source need not be asked for the same.
-async fn platforms_there<S: Source, D: Destination>(
+async fn platforms_at_destination<S: Source, D: Destination>(
     group: &TargetRepository<D>,
     reader: &Reader<S>,
     index: &Index,
@@ -225,7 +225,7 @@ async fn platforms_there<S: Source, D: Destination>(
         if nested.is_empty() {
             break;
         }
-        let inner = group.end.destination.manifests(&group.repository, &nested).await?;
+        let inner = group.endpoint.destination.manifests(&group.repository, &nested).await?;
         entries.clear();
         for manifest in inner.values() {
             reader.remember(manifest);
@@ -275,26 +275,26 @@ async fn build_tree<S: Source, D>(
     source: &Digest,
     intent: Mode,
 ) -> Result<Option<Arc<Tree>>> {
-    let want = &job.image.want;
+    let want = &job.image.filter;
     // a pin is read without a question before it, so its registry may not have told its limit yet
     let is_pinned = matches!(job.image.origin.at, TagOrDigest::Digest(_));
-    let is_metered = is_pinned && reader.origin.source.is_metered();
+    let is_metered = is_pinned && reader.registry.source.is_metered();
     // an image that the destination has: its configuration is a blob, and blobs are free
     if reader.knows_image(source) && want.shape == Shape::Index {
-        job.turn.release();
+        job.queue.release();
         return tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)));
     }
     if intent == Mode::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
         return Ok(None);
     }
-    let reserved = reader.reserve(needs(want)).await;
-    job.turn.release();
+    let reserved = reader.reserve(known_pulls(want)).await;
+    job.queue.release();
     reserved?;
     tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
 }
 
 /// How many pulls an image is known to need before the source is read.
-pub(crate) fn needs(want: &Filter) -> u64 {
+pub(crate) fn known_pulls(want: &Filter) -> u64 {
     let images = match &want.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
         // how many, the index will tell: with room for none, a limit would go on indexes alone,

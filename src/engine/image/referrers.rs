@@ -78,7 +78,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         lanes: &[CopyTarget<D>],
     ) -> Vec<ReferrersResult> {
         let none = || job.targets.iter().map(|_| ReferrersResult::default()).collect();
-        if job.image.want.signatures == Signatures::None {
+        if job.image.filter.signatures == Signatures::None {
             return none();
         }
         let there = |target: &Target, verdict: &Verdict| match verdict {
@@ -121,9 +121,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Everything that refers to the image and is wanted.
     async fn list_referrers(&self, job: &Job<S, D>, plan: &Plan<S>) -> Result<Vec<Referrer>> {
         let subjects = subjects(job, plan).await?;
-        let wanted = &job.image.want.signatures;
+        let wanted = &job.image.filter.signatures;
         if let Some(index) = &subjects.filtered
-            && !companions(&plan.reader, index, wanted).await?.is_empty()
+            && !referrers_of(&plan.reader, index, wanted).await?.is_empty()
         {
             let text = "the source's index is signed; what is mirrored is a part of it, which the \
                         signature would not verify: it stays behind";
@@ -132,7 +132,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 text: text.to_owned(),
             });
         }
-        let asked = subjects.whole.iter().map(|digest| companions(&plan.reader, digest, wanted));
+        let asked = subjects.whole.iter().map(|digest| referrers_of(&plan.reader, digest, wanted));
         let mut seen = HashSet::new();
         let all = try_join_all(asked).await?.into_iter().flatten();
         Ok(all.filter(|companion| seen.insert(companion.clone())).collect())
@@ -151,7 +151,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 return ReferrersResult { failure: Some(error), ..ReferrersResult::default() };
             }
         };
-        let mounting = group.end.destination.mounting().await;
+        let mounting = group.endpoint.destination.mounting().await;
         let mut gain = ReferrersResult::default();
         for companion in missing {
             let lane = CopyTarget::new(
@@ -160,7 +160,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 companion.tag.clone(),
                 mounting,
             );
-            match self.bring_one(reader, &lane, companion).await {
+            match self.copy_one(reader, &lane, companion).await {
                 Ok(bytes) => {
                     gain.bytes = gain.bytes.zip(bytes).map(|(all, more)| all + more);
                     gain.copied += 1;
@@ -179,13 +179,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         gain
     }
 
-    async fn bring_one(
+    async fn copy_one(
         &self,
         reader: &Reader<S>,
         lane: &CopyTarget<D>,
         companion: &Referrer,
     ) -> Result<Option<u64>> {
-        if self.options.intent == Mode::PlanWithoutPulls && reader.allowance().is_some() {
+        if self.options.mode == Mode::PlanWithoutPulls && reader.allowance().is_some() {
             return Ok(None);
         }
         let cannot =
@@ -194,14 +194,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let tree =
             tree::build(reader, &companion.digest, &Filter::default()).await.map_err(cannot)?;
         let copy = TreeCopy {
-            yard: &self.yard,
+            limits: &self.limits,
             manifests: &self.manifests,
             reader,
             tree: &tree,
-            lanes: std::slice::from_ref(lane),
+            targets: std::slice::from_ref(lane),
             progress: Arc::new(Progress::default()),
         };
-        if self.options.intent != Mode::Mirror {
+        if self.options.mode != Mode::Mirror {
             return Ok(Some(copy.forecast().await.bytes.into_iter().sum()));
         }
         copy.run().await;
@@ -238,12 +238,12 @@ async fn subjects<S: Source, D: Destination>(job: &Job<S, D>, plan: &Plan<S>) ->
 }
 
 /// What refers to this digest, by either scheme.
-async fn companions<S: Source>(
+async fn referrers_of<S: Source>(
     reader: &Reader<S>,
     subject: &Digest,
     wanted: &Signatures,
 ) -> Result<Vec<Referrer>> {
-    let source = &reader.origin.source;
+    let source = &reader.registry.source;
     let tagged = COSIGN.map(|ending| async move {
         // cosign's tags have no artifact type to choose by
         if *wanted != Signatures::All {
@@ -258,7 +258,7 @@ async fn companions<S: Source>(
     });
     let (referrers, tagged) =
         futures::join!(source.referrers(&reader.repository, subject), try_join_all(tagged));
-    let referrers = referrers?.into_iter().filter(|it| wanted.admit(it.artifact_type.as_deref()));
+    let referrers = referrers?.into_iter().filter(|it| wanted.matches(it.artifact_type.as_deref()));
     let referrers =
         referrers.map(|it| Referrer { subject: subject.clone(), digest: it.digest, tag: None });
     Ok(referrers.chain(tagged?.into_iter().flatten()).collect())
@@ -273,11 +273,11 @@ async fn missing<'a, D: Destination>(
     group: &TargetRepository<D>,
     found: &'a [Referrer],
 ) -> Result<Vec<&'a Referrer>> {
-    let (destination, repository) = (&group.end.destination, &group.repository);
+    let (destination, repository) = (&group.endpoint.destination, &group.repository);
     let tags: Vec<Tag> = found.iter().filter_map(|it| it.tag.clone()).collect();
     let current = match tags.is_empty() {
         true => None,
-        false => destination.current(repository, &tags).await?,
+        false => destination.current_tags(repository, &tags).await?,
     };
     let current = current.unwrap_or_default();
     let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();

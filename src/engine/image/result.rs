@@ -25,7 +25,7 @@ pub(crate) type CopiedTargets<D> = HashMap<DestinationId, (Option<u64>, CopyTarg
 
 impl<S: Source, D: Destination> Mirror<S, D> {
     fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
-        let site = &self.destinations[target.destination.0].site;
+        let site = &self.destinations[target.destination.0].location;
         Row {
             name: image.name.clone(),
             source: image.origin.to_string(),
@@ -47,7 +47,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
-    pub(crate) fn broken_off(&self, image: &Image, error: &Error) -> ImageResult {
+    pub(crate) fn interrupted(&self, image: &Image, error: &Error) -> ImageResult {
         let row = |row| with_error(Row { bytes_pushed: None, ..row }, error);
         let rows = self.not_started(image).into_iter().map(row).collect();
         ImageResult { rows, bytes_to_read: Some(0) }
@@ -60,7 +60,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// A row per target, from its verdict and what became of it.
-    pub(crate) fn conclude(
+    pub(crate) fn rows(
         &self,
         job: &Job<S, D>,
         plan: Plan<S>,
@@ -84,7 +84,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     row.platforms = tree.platforms.iter().map(ToString::to_string).collect();
                     let end = ends.remove(&target.destination).expect("a lane per copy");
                     let root = tree.root.digest().clone();
-                    (self.ended(Row { digest: Some(root), ..row }, end), tree.warning.clone())
+                    (self.copied_row(Row { digest: Some(root), ..row }, end), tree.warning.clone())
                 }
                 Verdict::Drifted(error) => {
                     (with_error(Row { outcome: Outcome::Drifted, ..row }, &error), None)
@@ -102,10 +102,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Adds to a row what came along with its image.
-    pub(crate) fn add(&self, row: &mut Row, gain: ReferrersResult) {
+    pub(crate) fn add_referrers(&self, row: &mut Row, gain: ReferrersResult) {
         row.bytes_pushed = row.bytes_pushed.zip(gain.bytes).map(|(own, more)| own + more);
         if gain.copied > 0 && row.outcome == Outcome::UpToDate {
-            row.outcome = self.done();
+            row.outcome = self.copied_outcome();
         }
         if let Some(error) = gain.failure {
             row.outcome = Outcome::of(&error);
@@ -114,21 +114,21 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// What became of what was not there yet.
-    fn done(&self) -> Outcome {
-        match self.options.intent {
+    fn copied_outcome(&self) -> Outcome {
+        match self.options.mode {
             Mode::Mirror => Outcome::Copied,
             Mode::Plan | Mode::PlanWithoutPulls => Outcome::Planned,
         }
     }
 
-    fn ended(&self, mut row: Row, (forecast, lane): (Option<u64>, CopyTarget<D>)) -> Row {
+    fn copied_row(&self, mut row: Row, (forecast, lane): (Option<u64>, CopyTarget<D>)) -> Row {
         if let Some(error) = lane.failure() {
             row.digest = None;
             row.bytes_pushed = Some(lane.pushed.value());
             row.outcome = Outcome::of(&error);
             return with_error(row, &error);
         }
-        row.outcome = self.done();
+        row.outcome = self.copied_outcome();
         row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
         row
     }

@@ -24,7 +24,7 @@ pub(crate) struct Tree {
     /// The indexes between root and images, innermost first.
     pub(crate) nested: Vec<RawManifest>,
     /// The image manifests below the root, in its order; empty where the root is an image itself.
-    pub(crate) leaves: Vec<Descriptor>,
+    pub(crate) images: Vec<Descriptor>,
     /// The platforms it is for, as far as they are told.
     pub(crate) platforms: Vec<Platform>,
     /// What to tell about wanted platforms that it has not.
@@ -32,7 +32,7 @@ pub(crate) struct Tree {
 }
 
 /// An index after the filter, with everything below it.
-struct Shaped {
+struct FilteredTree {
     filtered: Filtered,
     nested: Vec<RawManifest>,
     leaves: Vec<Descriptor>,
@@ -51,17 +51,17 @@ pub(crate) async fn build<S: Source>(
 ) -> Result<Tree> {
     let raw = reader.manifest(digest).await?;
     match raw.read()? {
-        Manifest::Image(image) => single(reader, raw, &image, want).await,
+        Manifest::Image(image) => image_tree(reader, raw, &image, want).await,
         Manifest::Index(index) => {
             let walk = Walk { depth: 0, nesting: &mut Nesting::default() };
-            let shaped = shape(reader, (&raw, &index), want, walk).await?;
-            listed(reader, digest, shaped, want).await
+            let shaped = filter_index(reader, (&raw, &index), want, walk).await?;
+            index_tree(reader, digest, shaped, want).await
         }
     }
 }
 
 /// A source that is one image: the filter asks its configuration.
-async fn single<S: Source>(
+async fn image_tree<S: Source>(
     reader: &Reader<S>,
     root: RawManifest,
     image: &ImageManifest,
@@ -71,10 +71,10 @@ async fn single<S: Source>(
         Platforms::All => None,
         Platforms::Only(_) => reader.platform(&image.config).await?,
     };
-    let mut tree = Tree { root, nested: vec![], leaves: vec![], platforms: vec![], warning: None };
+    let mut tree = Tree { root, nested: vec![], images: vec![], platforms: vec![], warning: None };
     if let Some(platform) = platform {
         let available = [platform];
-        let kept = if want.platforms.admit(&available[0]) { &available[..] } else { &[] };
+        let kept = if want.platforms.matches(&available[0]) { &available[..] } else { &[] };
         tree.warning = filter::check_platforms(want, kept, &available)?;
         tree.platforms = kept.to_vec();
     }
@@ -82,22 +82,28 @@ async fn single<S: Source>(
 }
 
 /// A source that is an index.
-async fn listed<S: Source>(
+async fn index_tree<S: Source>(
     reader: &Reader<S>,
     source: &Digest,
-    shaped: Shaped,
+    shaped: FilteredTree,
     want: &Filter,
 ) -> Result<Tree> {
-    let Shaped { filtered, nested, leaves } = shaped;
+    let FilteredTree { filtered, nested, leaves } = shaped;
     let warning = filter::check_platforms(want, &filtered.platforms, &filtered.available)?;
     if want.shape == Shape::Flat {
         let image = only_image(&leaves)?;
         let root = reader.manifest(&image.digest).await?;
         let platforms = filtered.platforms;
-        return Ok(Tree { root, nested: vec![], leaves: vec![], platforms, warning });
+        return Ok(Tree { root, nested: vec![], images: vec![], platforms, warning });
     }
     let filtered = filter::annotated(filtered, source, want)?;
-    Ok(Tree { root: filtered.manifest, nested, leaves, platforms: filtered.platforms, warning })
+    Ok(Tree {
+        root: filtered.manifest,
+        nested,
+        images: leaves,
+        platforms: filtered.platforms,
+        warning,
+    })
 }
 
 fn only_image(leaves: &[Descriptor]) -> Result<&Descriptor> {
@@ -121,27 +127,27 @@ struct Walk<'a> {
     nesting: &'a mut Nesting,
 }
 
-fn shape<'a, S: Source>(
+fn filter_index<'a, S: Source>(
     reader: &'a Reader<S>,
     (raw, index): (&'a RawManifest, &'a Index),
     want: &'a Filter,
     Walk { depth, nesting }: Walk<'a>,
-) -> BoxFuture<'a, Result<Shaped>> {
+) -> BoxFuture<'a, Result<FilteredTree>> {
     async move {
         nesting.enter(raw, index, depth)?;
         let mut known = HashMap::new();
-        let mut inner: HashMap<Digest, Shaped> = HashMap::new();
+        let mut inner: HashMap<Digest, FilteredTree> = HashMap::new();
         for entry in &index.manifests {
             if known.contains_key(&entry.digest) {
                 continue;
             }
-            match look_into(reader, entry, want, Walk { depth, nesting }).await? {
-                Some(Inside::Index(shaped)) => {
+            match read_entry(reader, entry, want, Walk { depth, nesting }).await? {
+                Some(EntryRead::Index(shaped)) => {
                     known
                         .insert(entry.digest.clone(), EntryContent::Index(shaped.filtered.clone()));
                     inner.insert(shaped.filtered.manifest.digest().clone(), shaped);
                 }
-                Some(Inside::Image(platform)) => {
+                Some(EntryRead::Image(platform)) => {
                     known.insert(entry.digest.clone(), EntryContent::Image(platform));
                 }
                 None => {}
@@ -163,23 +169,23 @@ fn shape<'a, S: Source>(
                 None => leaves.push(entry.clone()),
             }
         }
-        Ok(Shaped { filtered, nested, leaves })
+        Ok(FilteredTree { filtered, nested, leaves })
     }
     .boxed()
 }
 
 /// What an entry is that its descriptor does not tell enough about.
-enum Inside {
-    Index(Shaped),
+enum EntryRead {
+    Index(FilteredTree),
     Image(Platform),
 }
 
-async fn look_into<S: Source>(
+async fn read_entry<S: Source>(
     reader: &Reader<S>,
     entry: &Descriptor,
     want: &Filter,
     walk: Walk<'_>,
-) -> Result<Option<Inside>> {
+) -> Result<Option<EntryRead>> {
     let untold =
         entry.platform.is_none() && entry.attests().is_none() && want.platforms != Platforms::All;
     if !entry.is_index() && !untold {
@@ -189,8 +195,8 @@ async fn look_into<S: Source>(
     Ok(match raw.read()? {
         Manifest::Index(index) => {
             let walk = Walk { depth: walk.depth + 1, ..walk };
-            Some(Inside::Index(shape(reader, (&raw, &index), want, walk).await?))
+            Some(EntryRead::Index(filter_index(reader, (&raw, &index), want, walk).await?))
         }
-        Manifest::Image(image) => reader.platform(&image.config).await?.map(Inside::Image),
+        Manifest::Image(image) => reader.platform(&image.config).await?.map(EntryRead::Image),
     })
 }

@@ -39,7 +39,7 @@ impl PullBudget {
     }
 
     /// The turn of the image at this place of the configuration, which is known to need this many.
-    pub(crate) fn turn(self: &Arc<Self>, place: usize, needs: u64) -> PullQueue {
+    pub(crate) fn queue(self: &Arc<Self>, place: usize, needs: u64) -> PullQueue {
         self.waiting.send_modify(|waiting| {
             waiting.needs.insert(place, needs);
             waiting.total += needs;
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_order_unless_there_are_enough_for_all() {
         let budget = Arc::new(PullBudget::new(20));
-        let [first, second, third] = [0, 1, 2].map(|place| budget.turn(place, 3));
+        let [first, second, third] = [0, 1, 2].map(|place| budget.queue(place, 3));
         let is_come =
             |turn: &PullQueue, left| turn.wait(|| allowance(left)).now_or_never().is_some();
         assert!(is_come(&first, 28) && !is_come(&second, 28) && !is_come(&third, 28));

@@ -15,7 +15,7 @@ use crate::{
 
 /// The changes of one run.
 pub(crate) struct Reconciler {
-    touch: Apply,
+    apply: Apply,
     observer: Arc<dyn Observer>,
     changes: Mutex<Vec<SettingChange>>,
 }
@@ -27,22 +27,22 @@ impl Reconciler {
             Mode::Mirror => Apply::Change,
             Mode::Plan | Mode::PlanWithoutPulls => Apply::DryRun,
         };
-        Self { touch, observer, changes: Mutex::default() }
+        Self { apply: touch, observer, changes: Mutex::default() }
     }
 
     /// Settles one repository, and with the first one the registry it is in.
-    pub(crate) async fn settle<D: Destination>(
+    pub(crate) async fn reconcile<D: Destination>(
         &self,
         end: &Endpoint<D>,
         repository: &Repository,
         presence: Presence,
     ) -> Result<()> {
-        let settled = end.destination.settle(repository, presence, self.touch).await?;
+        let settled = end.destination.reconcile(repository, presence, self.apply).await?;
         for text in settled.warnings {
-            let subject = end.site.repository(repository);
+            let subject = end.location.repository(repository);
             self.observer.observe(&Event::Warning { subject, text });
         }
-        if self.touch == Apply::Change {
+        if self.apply == Apply::Change {
             for change in &settled.changes {
                 self.observer.observe(&Event::Changed(change.clone()));
             }

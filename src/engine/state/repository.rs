@@ -20,7 +20,7 @@ use crate::{
 
 /// The images of one source repository.
 pub(crate) struct SourceRepository<S> {
-    pub(crate) origin: Arc<SourceRegistry<S>>,
+    pub(crate) registry: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,
     pub(crate) tags: Vec<Tag>,
     hints: OnceCell<HashMap<Tag, Digest>>,
@@ -28,18 +28,18 @@ pub(crate) struct SourceRepository<S> {
 
 impl<S: Source> SourceRepository<S> {
     pub(crate) fn new(origin: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
-        Self { origin, repository, tags: Vec::new(), hints: OnceCell::new() }
+        Self { registry: origin, repository, tags: Vec::new(), hints: OnceCell::new() }
     }
 
     /// What a listing says the tag points to: good enough to skip, not to copy.
     pub(crate) async fn hint(&self, tag: &Tag) -> Option<Digest> {
-        let ask = || self.origin.source.digests(&self.repository, &self.tags);
+        let ask = || self.registry.source.digests(&self.repository, &self.tags);
         self.hints.get_or_init(ask).await.get(tag).cloned()
     }
 
     /// What the tag points to, said by the registry itself.
     pub(crate) async fn resolve(&self, tag: &Tag) -> Result<Digest> {
-        self.origin.source.resolve(&self.repository, tag).await
+        self.registry.source.resolve(&self.repository, tag).await
     }
 }
 
@@ -52,25 +52,25 @@ pub(crate) enum Existed {
     Created,
 }
 
-fn age_of(current: &Option<HashMap<Tag, Digest>>) -> Existed {
+fn existed(current: &Option<HashMap<Tag, Digest>>) -> Existed {
     if current.is_some() { Existed::Before } else { Existed::Created }
 }
 
 /// The images of one destination repository.
 pub(crate) struct TargetRepository<D> {
-    pub(crate) end: Arc<Endpoint<D>>,
+    pub(crate) endpoint: Arc<Endpoint<D>>,
     pub(crate) repository: Repository,
     pub(crate) tags: Vec<Tag>,
     /// Those of the tags whose manifest must be read to know whether it is up to date.
     pub(crate) filtered: Vec<Tag>,
     /// How old the repository is, for those who ask when the group is gone.
-    told: Arc<OnceLock<Existed>>,
+    shared_existed: Arc<OnceLock<Existed>>,
     /// The other repositories of the destination.
-    street: OnceLock<Arc<SiblingRepositories<D>>>,
+    siblings: OnceLock<Arc<SiblingRepositories<D>>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
-    settling: Arc<Reconciler>,
-    settled: OnceCell<Result<()>>,
+    reconciler: Arc<Reconciler>,
+    reconciled: OnceCell<Result<()>>,
     ensured: OnceCell<Result<Existed>>,
 }
 
@@ -81,63 +81,63 @@ impl<D: Destination> TargetRepository<D> {
         settling: Arc<Reconciler>,
     ) -> Self {
         Self {
-            end,
+            endpoint: end,
             repository,
             tags: Vec::new(),
             filtered: Vec::new(),
-            told: Arc::default(),
-            street: OnceLock::new(),
+            shared_existed: Arc::default(),
+            siblings: OnceLock::new(),
             current: OnceCell::new(),
             manifests: OnceCell::new(),
-            settling,
-            settled: OnceCell::new(),
+            reconciler: settling,
+            reconciled: OnceCell::new(),
             ensured: OnceCell::new(),
         }
     }
 
     fn destination(&self) -> &D {
-        &self.end.destination
+        &self.endpoint.destination
     }
 
-    async fn all(&self) -> Result<&Option<HashMap<Tag, Digest>>> {
+    async fn tags(&self) -> Result<&Option<HashMap<Tag, Digest>>> {
         let ask = || async {
-            let answer = self.destination().current(&self.repository, &self.tags).await;
+            let answer = self.destination().current_tags(&self.repository, &self.tags).await;
             let answer =
                 answer.map_err(|error| error.context(format!("cannot ask {self} for its tags")))?;
             // others may ask for it when this group is gone, copied to or not
-            self.told.get_or_init(|| age_of(&answer));
+            self.shared_existed.get_or_init(|| existed(&answer));
             Ok(answer)
         };
         self.current.get_or_init(ask).await.as_ref().map_err(Error::clone)
     }
 
     /// Brings the repository's settings to what is written about them, or tells what differs.
-    pub(crate) async fn settle(&self) -> Result<()> {
+    pub(crate) async fn reconcile(&self) -> Result<()> {
         let settle = || async {
-            let presence = match self.all().await? {
+            let presence = match self.tags().await? {
                 None => Presence::Missing,
                 Some(tags) if tags.is_empty() => Presence::Empty,
                 Some(_) => Presence::NonEmpty,
             };
-            self.settling.settle(&self.end, &self.repository, presence).await
+            self.reconciler.reconcile(&self.endpoint, &self.repository, presence).await
         };
-        self.settled.get_or_init(settle).await.clone()
+        self.reconciled.get_or_init(settle).await.clone()
     }
 
     /// Refuses a repository that must not be pushed to.
-    pub(crate) async fn admit(&self) -> Result<()> {
-        self.destination().admit(&self.repository).await
+    pub(crate) async fn check_writable(&self) -> Result<()> {
+        self.destination().check_writable(&self.repository).await
     }
 
     /// What the tag points to now; `None` when it does not exist.
     pub(crate) async fn current(&self, tag: &Tag) -> Result<Option<Digest>> {
-        Ok(self.all().await?.as_ref().and_then(|tags| tags.get(tag)).cloned())
+        Ok(self.tags().await?.as_ref().and_then(|tags| tags.get(tag)).cloned())
     }
 
     /// The manifest a filtered tag points to.
     pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Option<RawManifest>> {
         let ask = || async {
-            let current = self.all().await?.as_ref();
+            let current = self.tags().await?.as_ref();
             let mut digests: Vec<Digest> = (self.filtered.iter())
                 .filter_map(|tag| current.and_then(|tags| tags.get(tag)).cloned())
                 .collect();
@@ -156,20 +156,22 @@ impl<D: Destination> TargetRepository<D> {
     }
 
     /// Whether the repository was there before this run; makes nothing.
-    pub(crate) async fn age(&self) -> Result<Existed> {
-        self.all().await.map(age_of)
+    pub(crate) async fn existed(&self) -> Result<Existed> {
+        self.tags().await.map(existed)
     }
 
     /// Other repositories of the destination that were there before this run: those of
     /// the most similar names, at most [`NEIGHBOURS`].
     pub(crate) async fn siblings(&self) -> Vec<Repository> {
-        let Some(street) = self.street.get() else { return Vec::new() };
+        let Some(street) = self.siblings.get() else { return Vec::new() };
         let mut houses: Vec<&Sibling<D>> =
             street.iter().filter(|house| house.repository != self.repository).collect();
-        houses.sort_by_key(|house| Reverse(alike(&house.repository, &self.repository)));
+        houses.sort_by_key(|house| {
+            Reverse(shared_prefix_length(&house.repository, &self.repository))
+        });
         let mut found = Vec::new();
         for house in houses.into_iter().take(3 * NEIGHBOURS) {
-            if found.len() < NEIGHBOURS && house.is_old().await {
+            if found.len() < NEIGHBOURS && house.existed_before().await {
                 found.push(house.repository.clone());
             }
         }
@@ -179,7 +181,7 @@ impl<D: Destination> TargetRepository<D> {
     /// Makes the repository if it is not there.
     pub(crate) async fn ensure(&self) -> Result<Existed> {
         let make = || async {
-            if self.age().await? == Existed::Before {
+            if self.existed().await? == Existed::Before {
                 return Ok(Existed::Before);
             }
             let made = self.destination().ensure(&self.repository).await;
@@ -204,10 +206,10 @@ struct Sibling<D> {
 }
 
 impl<D: Destination> Sibling<D> {
-    async fn is_old(&self) -> bool {
+    async fn existed_before(&self) -> bool {
         if let Some(group) = self.group.upgrade() {
             // a question that the run asks anyway, and once
-            return matches!(group.age().await, Ok(Existed::Before));
+            return matches!(group.existed().await, Ok(Existed::Before));
         }
         self.told.get() == Some(&Existed::Before)
     }
@@ -220,21 +222,21 @@ pub(crate) fn link_siblings<'a, D: 'a>(
     let house = |group: &Arc<TargetRepository<D>>| Sibling {
         repository: group.repository.clone(),
         group: Arc::downgrade(group),
-        told: Arc::clone(&group.told),
+        told: Arc::clone(&group.shared_existed),
     };
     let street: Arc<SiblingRepositories<D>> = Arc::new(groups.clone().map(house).collect());
     for group in groups {
-        group.street.get_or_init(|| Arc::clone(&street));
+        group.siblings.get_or_init(|| Arc::clone(&street));
     }
 }
 
 /// How many leading characters two names share.
-fn alike(a: &Repository, b: &Repository) -> usize {
+fn shared_prefix_length(a: &Repository, b: &Repository) -> usize {
     a.as_str().bytes().zip(b.as_str().bytes()).take_while(|(a, b)| a == b).count()
 }
 
 impl<D> std::fmt::Display for TargetRepository<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.end.site.repository(&self.repository))
+        f.write_str(&self.endpoint.location.repository(&self.repository))
     }
 }

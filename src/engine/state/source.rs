@@ -18,13 +18,13 @@ const SHELF_BYTES: usize = 4 << 20;
 
 /// A source registry, and what a run keeps for it.
 pub(crate) struct SourceRegistry<S> {
-    pub(crate) site: Location,
+    pub(crate) location: Location,
     pub(crate) source: Arc<S>,
     pub(crate) budget: Arc<PullBudget>,
-    pub(crate) meter: Arc<HostContext>,
-    shelf: Mutex<ManifestCache>,
+    pub(crate) context: Arc<HostContext>,
+    manifests: Mutex<ManifestCache>,
     /// Filled once the registry was asked for its pull limit.
-    asked: OnceCell<()>,
+    allowance_asked: OnceCell<()>,
 }
 
 impl<S> SourceRegistry<S> {
@@ -34,12 +34,12 @@ impl<S> SourceRegistry<S> {
         meter: Arc<HostContext>,
     ) -> Self {
         Self {
-            site,
+            location: site,
             source,
             budget: Arc::new(budget),
-            meter,
-            shelf: Mutex::default(),
-            asked: OnceCell::new(),
+            context: meter,
+            manifests: Mutex::default(),
+            allowance_asked: OnceCell::new(),
         }
     }
 }
@@ -72,7 +72,7 @@ impl ManifestCache {
 
 /// Reads on behalf of one image.
 pub(crate) struct Reader<S> {
-    pub(crate) origin: Arc<SourceRegistry<S>>,
+    pub(crate) registry: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,
     reservation: AsyncMutex<Reservation>,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Reader<S> {
 impl<S: Source> Reader<S> {
     pub(crate) fn new(origin: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
         let reservation = Reservation::none(Arc::clone(&origin.budget));
-        Self { origin, repository, reservation: AsyncMutex::new(reservation) }
+        Self { registry: origin, repository, reservation: AsyncMutex::new(reservation) }
     }
 
     /// Sees to it that this many pulls may be spent from now on, where pulls are metered.
@@ -91,17 +91,20 @@ impl<S: Source> Reader<S> {
 
     /// The pull limit as the registry last told it.
     pub(crate) fn allowance(&self) -> Option<Allowance> {
-        self.origin.source.allowance()
+        self.registry.source.allowance()
     }
 
     /// Sees to it that a registry that limits pulls has told how many are left: for a pin, nothing
     /// was asked of it yet, and all pins at once would spend theirs before the first answer.
     pub(crate) async fn learn_allowance(&self, digest: &Digest) {
-        let source = &self.origin.source;
+        let source = &self.registry.source;
         if !source.is_metered() || self.allowance().is_some() {
             return;
         }
-        let asked = self.origin.asked.get_or_try_init(|| source.look(&self.repository, digest));
+        let asked = self
+            .registry
+            .allowance_asked
+            .get_or_try_init(|| source.probe_manifest(&self.repository, digest));
         if let Err(error) = asked.await {
             tracing::debug!(%error, "the registry does not tell its pull limit");
         }
@@ -109,7 +112,7 @@ impl<S: Source> Reader<S> {
 
     /// Puts a manifest that is known from elsewhere where [`Self::manifest`] finds it.
     pub(crate) fn remember(&self, manifest: &RawManifest) {
-        let mut shelf = self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         if shelf.cell(manifest.digest()).set(manifest.clone()).is_ok() {
             shelf.keep(manifest.digest(), manifest.bytes().len());
         }
@@ -117,18 +120,18 @@ impl<S: Source> Reader<S> {
 
     /// Whether this is an image that was read before: asking more of it costs no pull.
     pub(crate) fn knows_image(&self, digest: &Digest) -> bool {
-        let shelf = self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shelf.cells.get(digest).and_then(|cell| cell.get());
         known.is_some_and(|manifest| !manifest.media_type().is_index())
     }
 
     /// The manifest of that digest, from the shelf or the source.
     pub(crate) async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
-        let shelf = || self.origin.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = || self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = shelf().cell(digest);
         let read = cell.get_or_try_init(|| async {
             let at = TagOrDigest::Digest(digest.clone());
-            let read = self.origin.source.manifest(&self.repository, &at).await;
+            let read = self.registry.source.manifest(&self.repository, &at).await;
             self.reservation.lock().await.spend();
             let manifest = read?;
             shelf().keep(digest, manifest.bytes().len());
@@ -145,10 +148,10 @@ impl<S: Source> Reader<S> {
     /// A blob of the image, verified as it comes.
     pub(crate) fn blob(&self, blob: &Descriptor) -> body::Body {
         body::verified(
-            Arc::clone(&self.origin.source),
+            Arc::clone(&self.registry.source),
             self.repository.clone(),
             blob.clone(),
-            Arc::clone(&self.origin.meter),
+            Arc::clone(&self.registry.context),
         )
     }
 }

@@ -191,7 +191,7 @@ struct Put<'a> {
 }
 
 impl Destination for FakeDestination {
-    async fn current(
+    async fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],

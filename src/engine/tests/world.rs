@@ -77,7 +77,7 @@ impl EngineFixture {
         let destination =
             FakeDestination::new(mounting, mutability, self.connections, Arc::clone(&self.sky));
         let host = format!("harbour-{at}.example").parse().unwrap();
-        Arc::new(Endpoint { site: Location::Registry(host), destination })
+        Arc::new(Endpoint { location: Location::Registry(host), destination })
     }
 
     /// An image under a tag of its own, at the source or only at the destinations.
@@ -94,12 +94,12 @@ impl EngineFixture {
         let root = roots.iter().find(|root| *root.manifest.digest() == digest).unwrap();
         let pinned = dice.chance(150);
         let origin = Origin {
-            site: host.clone(),
+            location: host.clone(),
             repository: repository.clone(),
             at: if pinned { TagOrDigest::Digest(digest) } else { TagOrDigest::Tag(tag) },
         };
         let want = if self.uniform { Filter::default() } else { want(dice, root) };
-        Image { name: format!("i{at}"), origin, targets: self.targets(dice, at), want }
+        Image { name: format!("i{at}"), origin, targets: self.targets(dice, at), filter: want }
     }
 
     fn targets(&self, dice: &mut Rng, at: u64) -> Vec<Target> {
@@ -121,7 +121,7 @@ impl EngineFixture {
     ) -> Arc<Mirror<FakeUpstream, FakeDestination>> {
         let sources = self.upstreams.iter().map(|(host, up)| (host.clone(), (Arc::clone(up), 0)));
         let sides = Endpoints { sources: sources.collect(), destinations: self.ends.clone() };
-        let options = Options { intent, transfers: self.transfers };
+        let options = Options { mode: intent, transfers: self.transfers };
         let (meters, silent) = (SideContexts::default(), Arc::new(Silent));
         Arc::new(Mirror::new(sides, &meters, options, silent, shutdown.clone()))
     }
@@ -129,17 +129,17 @@ impl EngineFixture {
     /// Lets some of the source's tags point elsewhere; those of filtered images stay.
     pub(crate) fn move_tags(&self, dice: &mut Rng) {
         let (stay, move_on): (Vec<&Image>, Vec<&Image>) =
-            self.images.iter().partition(|image| !image.want.is_everything());
+            self.images.iter().partition(|image| !image.filter.is_everything());
         let stay: HashSet<&Origin> = stay.into_iter().map(|image| &image.origin).collect();
         for origin in move_on.into_iter().map(|image| &image.origin) {
             if stay.contains(origin) || dice.chance(600) {
                 continue;
             }
             if let TagOrDigest::Tag(tag) = &origin.at {
-                let place = (origin.site.clone(), origin.repository.clone());
+                let place = (origin.location.clone(), origin.repository.clone());
                 let roots = &self.stock.iter().find(|(at, _)| *at == place).unwrap().1;
                 let digest = dice.pick(roots).manifest.digest().clone();
-                let mut books = self.upstreams[&origin.site].books.lock().unwrap();
+                let mut books = self.upstreams[&origin.location].books.lock().unwrap();
                 books.tags.insert((origin.repository.clone(), tag.clone()), digest);
             }
         }
@@ -220,7 +220,7 @@ fn want(dice: &mut Rng, root: &Root) -> Filter {
     };
     let attestations = *dice.pick(&[Attestations::Keep, Attestations::Drop]);
     // flat is what exactly one image answers to
-    let admitted = root.platforms.iter().filter(|platform| platforms.admit(platform)).count();
+    let admitted = root.platforms.iter().filter(|platform| platforms.matches(platform)).count();
     let one = admitted == 1 && matches!(&platforms, Platforms::Only(wanted) if wanted.len() == 1);
     let flat = one && root.is_index() && dice.chance(400);
     let shape = if flat { Shape::Flat } else { Shape::Index };

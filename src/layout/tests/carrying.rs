@@ -102,7 +102,8 @@ async fn a_manifest_is_refused_while_what_it_names_is_absent() {
         push(&layout, &blob(missing), body(missing.len() as u64, vec![bytes])).await.unwrap();
     }
     layout.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap();
-    let current = layout.current(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
+    let current =
+        layout.current_tags(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
     assert_eq!(current[&tag], *manifest.digest());
     assert_valid(place.path());
 }
@@ -193,7 +194,7 @@ async fn nothing_is_made_before_it_is_written_to() {
     let directory = place.path().join("not/there");
     let layout = Layout::new(&directory, Naming::Tag, Arc::default());
     let (repository, tag) = ("a".parse().unwrap(), "1".parse::<Tag>().unwrap());
-    assert_eq!(layout.current(&repository, &[tag]).await.unwrap(), None);
+    assert_eq!(layout.current_tags(&repository, &[tag]).await.unwrap(), None);
     assert!(!place.path().join("not").exists());
     layout.ensure(&repository).await.unwrap();
     assert_valid(&directory);

@@ -30,7 +30,7 @@ pub enum Named {
 impl Range {
     /// Whether the version is in the range; its variant plays no part. A pre-release is where
     /// the range has one of the same release.
-    pub fn admits(&self, version: &Version, named: Named) -> bool {
+    pub fn matches(&self, version: &Version, named: Named) -> bool {
         if version.is_day() != self.of_days {
             return false;
         }
@@ -123,7 +123,7 @@ mod tests {
             for (tags, expected) in [(inside, true), (outside, false)] {
                 for tag in tags {
                     let version = Version::parse(tag).unwrap();
-                    assert_eq!(parsed.admits(&version, Named::Nowhere), expected, "{range} {tag}");
+                    assert_eq!(parsed.matches(&version, Named::Nowhere), expected, "{range} {tag}");
                 }
             }
         }

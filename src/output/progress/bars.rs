@@ -72,7 +72,7 @@ impl View for Bars {
     }
 
     fn tick(&mut self, _now: Instant) {
-        self.tally.settle();
+        self.tally.finish();
         self.show_overall();
         let size = terminal_size::terminal_size_of(io::stderr());
         let (width, height) = size.map_or((80, 24), |(w, h)| (usize::from(w.0), usize::from(h.0)));
@@ -161,11 +161,11 @@ mod tests {
         let (event, _second) = copying("b", 70, 100);
         tally.take(&event);
         drop(event);
-        tally.settle();
+        tally.finish();
         assert_eq!((tally.running.len(), tally.pushed(), tally.expected()), (2, 770, 1_100));
         // it failed: what it never pushed is no longer expected
         drop(first);
-        tally.settle();
+        tally.finish();
         assert_eq!((tally.running.len(), tally.pushed(), tally.expected()), (1, 770, 800));
     }
 

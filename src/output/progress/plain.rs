@@ -52,7 +52,7 @@ impl<W: Write> View for Plain<W> {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.tally.settle();
+        self.tally.finish();
         if now.duration_since(self.last_line) < SILENCE {
             return;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_ecr::{Client, error::ProvideErrorMetadata, types::UpstreamRegistry};
 
-use super::{ApplyWork, came_about};
+use super::{ApplyWork, created_concurrently};
 use crate::{
     model::{Error, Result},
     pull_through::{
@@ -59,7 +59,7 @@ impl ApplyWork<'_> {
             RuleOutcome::Before => {
                 match fetch_state::rules(self.session).await?.remove(&wanted.prefix) {
                     Some(there) if is_as_wanted(&there, wanted, credential.as_deref()) => Ok(()),
-                    _ => Err(came_about("a rule of this prefix")),
+                    _ => Err(created_concurrently("a rule of this prefix")),
                 }
             }
             RuleOutcome::Now | RuleOutcome::Unseen => Ok(()),

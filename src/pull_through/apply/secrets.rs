@@ -6,7 +6,7 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{ApplyWork, StepOutcome, came_about};
+use super::{ApplyWork, StepOutcome, created_concurrently};
 use crate::{
     model::{Error, Kind, Result},
     pull_through::{
@@ -45,7 +45,7 @@ impl ApplyWork<'_> {
                 {
                     arn
                 }
-                Some(_) => return Err(came_about("a secret of this name")),
+                Some(_) => return Err(created_concurrently("a secret of this name")),
                 None => return Err(going()),
             },
         };

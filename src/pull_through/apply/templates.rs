@@ -10,7 +10,7 @@ use aws_sdk_ecr::{
 };
 use serde_json::Value;
 
-use super::{ApplyWork, came_about};
+use super::{ApplyWork, created_concurrently};
 use crate::{
     ecr::settings,
     model::{Result, ecr_settings::Encryption},
@@ -65,7 +65,7 @@ impl ApplyWork<'_> {
         // the answer to an earlier attempt may have been lost
         match fetch_state::templates(self.session).await?.remove(&wanted.prefix) {
             Some(there) if is_as_wanted(&there, wanted) => Ok(()),
-            _ => Err(came_about("a template of this prefix")),
+            _ => Err(created_concurrently("a template of this prefix")),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Part, Variable,
+    ExportPart, Variable,
     hcl::{HclDocument, quoted},
     labels::Labels,
     short,
@@ -23,7 +23,7 @@ const POLICY: &str = "aws_ecr_registry_policy";
 
 /// Writes one registry's resources.
 pub(super) struct Writer<'a> {
-    pub(super) part: &'a Part<'a>,
+    pub(super) part: &'a ExportPart<'a>,
     /// What its provider is called, where there are several.
     pub(super) alias: Option<&'a str>,
     pub(super) variables: &'a [Variable<'a>],

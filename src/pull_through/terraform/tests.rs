@@ -65,7 +65,7 @@ fn template(prefix: &str) -> WantedTemplate {
 
 fn written(registry: &EcrRegistry, planned: &[Planned], actual: &Observed) -> String {
     let identity = Identity::default();
-    terraform(&[Part { registry, identity: &identity, planned, actual }])
+    terraform(&[ExportPart { registry, identity: &identity, planned, actual }])
 }
 
 /// What follows the head, which every file has.
@@ -269,8 +269,13 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
         ..Identity::default()
     };
     let actual = Observed::default();
-    let parts: Vec<Part<'_>> = (registries.iter().zip(&steps))
-        .map(|(registry, planned)| Part { registry, identity: &identity, planned, actual: &actual })
+    let parts: Vec<ExportPart<'_>> = (registries.iter().zip(&steps))
+        .map(|(registry, planned)| ExportPart {
+            registry,
+            identity: &identity,
+            planned,
+            actual: &actual,
+        })
         .collect();
     let text = terraform(&parts);
     for expected in [

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ecr::fake::{Answer, Fake, refusal},
+    ecr::fake::{Answer, FakeApi, refusal},
     model::{Attestations, MediaType, MissingPlatform, Tag},
     remote::{Allowance, ByteStream},
 };
@@ -150,8 +150,8 @@ fn cache(upstream: Upstream, prefix: &str) -> Cache {
 }
 
 /// An API that has these layers; the others it hands out, or not.
-async fn api(has: fn(&str) -> bool, offered: fn() -> Answer) -> Fake {
-    Fake::start(move |action, body| match action {
+async fn api(has: fn(&str) -> bool, offered: fn() -> Answer) -> FakeApi {
+    FakeApi::start(move |action, body| match action {
         "BatchCheckLayerAvailability" => {
             let layers: Vec<Value> = (body["layerDigests"].as_array().unwrap().iter())
                 .map(|digest| {
@@ -175,20 +175,20 @@ async fn warm(
     shelf: FakeSource,
     at: &str,
     want: &Filter,
-    api: &Fake,
+    api: &FakeApi,
 ) -> (Result<Warmed>, Arc<FakeSource>) {
     let (session, _) = api.session().await;
     let look = Images::new(session.api, None);
     let source = Arc::new(shelf);
     let [first, longest, total] = [1, 4, 20].map(Duration::from_millis);
     let waits = WaitPolicy { first, longest, total };
-    let warmer = Warmer { source: Arc::clone(&source), look: &look, waits };
+    let warmer = Warmer { source: Arc::clone(&source), images: &look, waits };
     let at = match at.parse() {
         Ok(digest) => TagOrDigest::Digest(digest),
         Err(_) => TagOrDigest::Tag(at.parse().unwrap()),
     };
     let (cache, repository) = (cache(Upstream::Quay, "quay"), "quay/a/b".parse().unwrap());
-    let pull = Pull { cache: &cache, repository: &repository, at: &at, want };
+    let pull = Pull { cache: &cache, repository: &repository, at: &at, filter: want };
     (warmer.warm(pull).await, source)
 }
 
@@ -218,7 +218,7 @@ async fn what_is_wanted_is_pulled_by_tag_first_and_then_by_digest_and_nothing_el
         let expected: HashSet<&String> = children.iter().map(|&at| &images[at]).collect();
         assert_eq!(asked[1..].iter().collect::<HashSet<_>>(), expected, "{want:?}");
         let effort = WarmStats { manifests: 1 + children.len(), blobs, fetched: 0 };
-        assert_eq!((warmed.effort, asked.len()), (effort, effort.manifests), "{want:?}");
+        assert_eq!((warmed.stats, asked.len()), (effort, effort.manifests), "{want:?}");
         assert_eq!(api.actions(), ["BatchCheckLayerAvailability"], "in bulk: {want:?}");
     }
 }
@@ -229,7 +229,7 @@ async fn ecr_fetches_the_layers_that_it_lacks_and_they_are_not_downloaded() {
     let api = api(|digest| digest == layer("shared"), url).await;
     let (warmed, shelf) = warm(shelf, "1", &want(&["linux/arm64"]), &api).await;
     let expected = WarmStats { manifests: 2, blobs: 3, fetched: 2 };
-    assert_eq!(warmed.unwrap().effort, expected);
+    assert_eq!(warmed.unwrap().stats, expected);
     assert_eq!(shelf.asked().len(), 2, "manifests only");
     let offered = api.bodies("GetDownloadUrlForLayer");
     let offered: HashSet<&str> =
@@ -242,7 +242,7 @@ async fn ecr_fetches_the_layers_that_it_lacks_and_they_are_not_downloaded() {
 async fn a_layer_that_is_still_being_imported_is_waited_for() {
     for late in ["LayersNotFoundException", "LayerInaccessibleException"] {
         let asked = AtomicUsize::new(0);
-        let api = Fake::start(move |action, body| {
+        let api = FakeApi::start(move |action, body| {
             let state = match asked.load(SeqCst) {
                 0..3 => "UNAVAILABLE",
                 _ => "AVAILABLE",
@@ -259,7 +259,7 @@ async fn a_layer_that_is_still_being_imported_is_waited_for() {
         .await;
         let (shelf, _) = shelf();
         let (warmed, _) = warm(shelf, "1", &want(&["linux/arm64"]), &api).await;
-        assert_eq!(warmed.unwrap().effort.fetched, 3, "{late}");
+        assert_eq!(warmed.unwrap().stats.fetched, 3, "{late}");
         assert_eq!(api.bodies("GetDownloadUrlForLayer").len(), 3, "{late}");
     }
 }
@@ -313,7 +313,7 @@ async fn nested_indexes_and_images_without_a_platform_are_looked_into_once() {
         format!("blob {}", config.unwrap()),
     ];
     assert_eq!(shelf.asked(), expected);
-    assert_eq!(warmed.effort, WarmStats { manifests: 3, blobs: 3, fetched: 0 });
+    assert_eq!(warmed.stats, WarmStats { manifests: 3, blobs: 3, fetched: 0 });
 }
 
 #[tokio::test]
@@ -330,7 +330,7 @@ async fn indexes_that_list_the_same_again_and_again_are_pulled_once_and_too_much
     let api = api(|_| true, url).await;
     let begun = std::time::Instant::now();
     let (warmed, shelf) = warm(shelf, "1", &want(&[]), &api).await;
-    assert_eq!(warmed.unwrap().effort.manifests, 4);
+    assert_eq!(warmed.unwrap().stats.manifests, 4);
     let asked = shelf.asked();
     assert_eq!(asked[1..], digests, "each of them once");
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());

@@ -94,23 +94,26 @@ async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
     let registry = authenticator("r.example.com", "https://r.example.com/", None);
     let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
     let other = Scope::new(&"b".parse().unwrap(), Permission::Pull);
-    let first = registry.pass(&access).await.unwrap();
-    assert!(registry.pass(&access).now_or_never().is_none(), "it waits");
-    assert!(registry.pass(&other).now_or_never().is_none(), "and so does every repository");
+    let first = registry.authorize(&access).await.unwrap();
+    assert!(registry.authorize(&access).now_or_never().is_none(), "it waits");
+    assert!(registry.authorize(&other).now_or_never().is_none(), "and so does every repository");
 
     first.unanswered();
-    let (one, two) = join(registry.pass(&access), registry.pass(&other)).await;
+    let (one, two) = join(registry.authorize(&access), registry.authorize(&other)).await;
     let (one, two) = (one.unwrap(), two.unwrap());
     assert!(one.header.is_none() && two.header.is_none());
 
     registry.accepted(one, &access);
-    let open = registry.pass(&access).now_or_never().unwrap().unwrap();
-    assert!(open.header.is_none() && open.probe.is_none());
+    let open = registry.authorize(&access).now_or_never().unwrap().unwrap();
+    assert!(open.header.is_none() && open.first_request.is_none());
     // the other's way is still to be found out, by one of its own
-    let second = registry.pass(&other).await.unwrap();
-    assert!(registry.pass(&other).now_or_never().is_none());
+    let second = registry.authorize(&other).await.unwrap();
+    assert!(registry.authorize(&other).now_or_never().is_none());
     drop(second);
-    assert!(registry.pass(&other).now_or_never().is_some(), "one that is given up hinders nobody");
+    assert!(
+        registry.authorize(&other).now_or_never().is_some(),
+        "one that is given up hinders nobody"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +121,7 @@ async fn without_tls_nobody_waits_for_the_first_answer() {
     let registry = authenticator("r.example.com", "http://r.example.com/", None);
     let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
     for _ in 0..2 {
-        let pass = registry.pass(&access).now_or_never().expect("it does not wait").unwrap();
-        assert!(pass.header.is_none() && pass.probe.is_none());
+        let pass = registry.authorize(&access).now_or_never().expect("it does not wait").unwrap();
+        assert!(pass.header.is_none() && pass.first_request.is_none());
     }
 }

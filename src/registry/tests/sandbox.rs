@@ -135,7 +135,10 @@ async fn an_ordinary_registry_takes_a_whole_image() {
         let registry = world.registry("registry.example.com");
         let repository: Repository = "a/b".parse().unwrap();
         let tag: Tag = "1".parse().unwrap();
-        assert_eq!(registry.current(&repository, std::slice::from_ref(&tag)).await.unwrap(), None);
+        assert_eq!(
+            registry.current_tags(&repository, std::slice::from_ref(&tag)).await.unwrap(),
+            None
+        );
         let content = b"{}".to_vec();
         let blob = Descriptor {
             media_type: String::new(),
@@ -156,7 +159,7 @@ async fn an_ordinary_registry_takes_a_whole_image() {
         push(&*registry, &repository, &blob, body).await.unwrap();
         registry.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap();
         let current =
-            registry.current(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
+            registry.current_tags(&repository, std::slice::from_ref(&tag)).await.unwrap().unwrap();
         assert_eq!(current[&tag], *manifest.digest());
         let other = "c".parse().unwrap();
         assert!(matches!(

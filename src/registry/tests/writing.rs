@@ -215,10 +215,10 @@ async fn what_is_there_is_asked_by_head_and_a_missing_repository_told_from_an_em
     let registry = fake.anonymous("r.example.com");
     let [a, empty, gone] = ["a", "empty", "gone"].map(|name| name.parse().unwrap());
     let tags = ["1", "2"].map(|tag| tag.parse().unwrap());
-    let current = registry.current(&a, &tags).await.unwrap().unwrap();
+    let current = registry.current_tags(&a, &tags).await.unwrap().unwrap();
     assert_eq!(current, [(tags[0].clone(), there.clone())].into());
-    assert_eq!(registry.current(&empty, &tags).await.unwrap(), Some([].into()));
-    assert_eq!(registry.current(&gone, &tags).await.unwrap(), None);
+    assert_eq!(registry.current_tags(&empty, &tags).await.unwrap(), Some([].into()));
+    assert_eq!(registry.current_tags(&gone, &tags).await.unwrap(), None);
 
     let absent = Digest::of(b"absent");
     let both = [there, absent.clone()];

@@ -44,7 +44,7 @@ pub(super) struct Action<'a> {
 
 /// Permissions and quotas of all registries.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ActionGuard {
     faults: Faults,
     buckets: Mutex<HashMap<(String, String, &'static str), Bucket>>,
 }
@@ -55,7 +55,7 @@ struct Bucket {
     filled: Instant,
 }
 
-impl Gate {
+impl ActionGuard {
     /// A gate that is open unless `faults` close it: `deny=ACTION`, `limit=ACTION`, `quotas`.
     pub(super) fn new(faults: Faults) -> Self {
         Self { faults, buckets: Mutex::default() }
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_quota_lets_one_second_burst_and_then_its_rate() {
         let faults = Faults::new(["quotas".parse().unwrap()]);
-        let (gate, principal) = (Gate::new(faults), Principal::user());
+        let (gate, principal) = (ActionGuard::new(faults), Principal::user());
         let admitted = |region: &str| {
             (0..50).filter(|_| gate.admit(&put_image(region), &principal).is_ok()).count()
         };
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn without_its_fault_no_quota_is_enforced() {
-        let (gate, principal) = (Gate::new(Faults::default()), Principal::user());
+        let (gate, principal) = (ActionGuard::new(Faults::default()), Principal::user());
         assert!((0..100).all(|_| gate.admit(&put_image("eu-west-1"), &principal).is_ok()));
     }
 }

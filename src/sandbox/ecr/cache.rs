@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     model::Tag,
-    sandbox::upstream::{Closed, Shelf},
+    sandbox::upstream::{Closed, ImportedImages},
 };
 use import::{Import, Origin};
 
@@ -151,7 +151,7 @@ impl Pull<'_> {
             None => None,
         };
         let (host, repository) = (rule.url.clone(), rule.repository.clone());
-        let shelf = Shelf { host, repository, token };
+        let shelf = ImportedImages { host, repository, token };
         Ok(Origin::Upstream { upstream: Arc::clone(&self.ecr.upstream), shelf })
     }
 }

@@ -34,7 +34,7 @@ use std::{
 use axum::{http::Method, response::Response};
 
 use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
-use authorization::Gate;
+use authorization::ActionGuard;
 use clock::{Clock, now, since_epoch};
 use data::{Sessions, Tokens};
 use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
@@ -52,7 +52,7 @@ pub struct Ecr {
     /// Where the pull-through cache imports from.
     upstream: Arc<Upstream>,
     clock: Clock,
-    gate: Gate,
+    gate: ActionGuard,
     /// Held to find or open a registry, never across an `await`.
     registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
     sessions: Sessions,
@@ -70,7 +70,7 @@ impl Ecr {
     ) -> io::Result<Ecr> {
         Ok(Ecr {
             directory: directory.to_owned(),
-            gate: Gate::new(faults.clone()),
+            gate: ActionGuard::new(faults.clone()),
             faults,
             blob_mounting,
             naming,

@@ -11,10 +11,10 @@ use super::{Arg, Content, Fault, Name, Often, Side, Target};
 
 /// The faults that are switched on; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Board>);
+pub struct Faults(Arc<FaultState>);
 
 #[derive(Debug, Default)]
-struct Board {
+struct FaultState {
     switches: RwLock<Vec<Switch>>,
     /// From where those that strike so many of a hundred begin to count.
     seed: AtomicU64,

@@ -50,7 +50,7 @@ impl Disk {
     }
 
     /// Moves what was written elsewhere in this directory into its place.
-    pub(super) fn settle(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(super) fn persist(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(to.parent().expect("every place is below the root"))?;
@@ -64,7 +64,7 @@ impl Disk {
     pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.unfinished();
         fs::write(&unfinished, bytes)?;
-        self.settle(&unfinished, place)
+        self.persist(&unfinished, place)
     }
 
     fn repository(&self, name: &str) -> io::Result<PathBuf> {

@@ -116,22 +116,22 @@ impl Upload {
                 None => break Ok(()),
             }
             if held >= BATCH {
-                settle(writing.take()).await?;
+                persist(writing.take()).await?;
                 writing = Some(self.write_behind(mem::take(&mut batch)));
                 held = 0;
             }
         };
-        settle(writing).await?;
+        persist(writing).await?;
         if held <= SMALL {
             self.write(&batch)?;
         } else {
-            settle(Some(self.write_behind(batch))).await?;
+            persist(Some(self.write_behind(batch))).await?;
         }
         end.map(|()| self.offset.load(Ordering::Acquire))
     }
 }
 
-async fn settle(writing: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+async fn persist(writing: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
     match writing {
         Some(writing) => writing.await.map_err(io::Error::other)?,
         None => Ok(()),
@@ -198,7 +198,7 @@ impl Store {
             return Err(FinishError::DigestMismatch { calculated });
         }
         let size = upload.offset.load(Ordering::Acquire);
-        self.disk.settle(&upload.path, &self.disk.blob(expected))?;
+        self.disk.persist(&upload.path, &self.disk.blob(expected))?;
         self.keep(repository, expected, size)?;
         Ok(size)
     }

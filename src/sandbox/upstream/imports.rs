@@ -33,7 +33,7 @@ pub(in crate::sandbox) enum Closed {
 
 /// A repository of an upstream, and what ECR shows there.
 #[derive(Debug, Clone)]
-pub(in crate::sandbox) struct Shelf {
+pub(in crate::sandbox) struct ImportedImages {
     /// The registry's host.
     pub host: String,
     /// The repository's name there.
@@ -52,10 +52,10 @@ impl Upstream {
     /// The manifest that a tag points to or a digest names; for threads that may block.
     pub(in crate::sandbox) fn show(
         &self,
-        shelf: &Shelf,
+        shelf: &ImportedImages,
         at: &TagOrDigest,
     ) -> Result<Manifest, Closed> {
-        let Shelf { host, repository, token } = shelf;
+        let ImportedImages { host, repository, token } = shelf;
         let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
         accepted(token.as_deref())?;
@@ -79,10 +79,10 @@ impl Upstream {
     /// A blob of a repository that was shown; for threads that may block.
     pub(in crate::sandbox) fn hand_over(
         &self,
-        shelf: &Shelf,
+        shelf: &ImportedImages,
         digest: &Digest,
     ) -> Result<Bytes, Closed> {
-        let Shelf { host, repository, .. } = shelf;
+        let ImportedImages { host, repository, .. } = shelf;
         let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/blobs/{digest}"))?;
         let blob = self.content.blob(host, repository, digest);

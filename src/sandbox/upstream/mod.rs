@@ -38,7 +38,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 pub use builder::ImageBuilder;
-pub(in crate::sandbox) use imports::{Closed, Shelf};
+pub(in crate::sandbox) use imports::{Closed, ImportedImages};
 
 use self::{
     address::{Address, Door},

@@ -6,7 +6,7 @@
 
 /// How one registry behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Manners {
+pub(crate) struct Quirks {
     /// Whether a token is wanted, and from where.
     pub auth: Auth,
     /// The host that blobs are redirected to; none: they are served in place.
@@ -135,7 +135,7 @@ pub(crate) enum Pulls {
 }
 
 /// A registry without anything special.
-const ORDINARY: Manners = Manners {
+const ORDINARY: Quirks = Quirks {
     auth: Auth::Open,
     blobs_at: None,
     manifests_at: None,
@@ -154,22 +154,22 @@ const fn token(host: Option<&'static str>, path: &'static str, service: Service)
 }
 
 /// The manners of the registry at `host`, when it is asked for `repository`.
-pub(crate) fn of(host: &str, repository: &str) -> Manners {
+pub(crate) fn of(host: &str, repository: &str) -> Quirks {
     match host {
-        "docker.io" => Manners {
+        "docker.io" => Quirks {
             auth: token(Some("auth.docker.io"), "/token", Service::Named("registry.docker.io")),
             blobs_at: Some("production.cloudflare.docker.com"),
             hidden: Hidden::AlwaysUnauthorized,
             pulls: Pulls::Metered,
             ..ORDINARY
         },
-        "quay.io" => Manners {
+        "quay.io" => Quirks {
             auth: token(None, "/v2/auth", Service::Host),
             blobs_at: Some("cdn01.quay.io"),
             page: Some(100),
             ..ORDINARY
         },
-        "ghcr.io" => Manners {
+        "ghcr.io" => Quirks {
             auth: token(None, "/token", Service::Host),
             blobs_at: Some("pkg-containers.githubusercontent.com"),
             hidden: Hidden::Denied,
@@ -178,7 +178,7 @@ pub(crate) fn of(host: &str, repository: &str) -> Manners {
             referrers: Referrers::Absent,
             ..ORDINARY
         },
-        "public.ecr.aws" => Manners {
+        "public.ecr.aws" => Quirks {
             auth: Auth::Token {
                 host: None,
                 path: "/token/",
@@ -190,21 +190,21 @@ pub(crate) fn of(host: &str, repository: &str) -> Manners {
             page: Some(1000),
             ..ORDINARY
         },
-        "nvcr.io" => Manners {
+        "nvcr.io" => Quirks {
             auth: token(None, "/proxy_auth", Service::Absent),
             blobs_at: Some("layers.nvcr.io"),
             content_type: ContentType::Html,
             ..ORDINARY
         },
-        "registry.k8s.io" => Manners {
+        "registry.k8s.io" => Quirks {
             blobs_at: Some("artifacts-downloads.googleapis.com"),
             manifests_at: Some(("us-west1-docker.pkg.dev", "k8s-artifacts-prod/images")),
             ..ORDINARY
         },
         "mcr.microsoft.com" => {
-            Manners { blobs_at: Some("westeurope.data.mcr.microsoft.com"), ..ORDINARY }
+            Quirks { blobs_at: Some("westeurope.data.mcr.microsoft.com"), ..ORDINARY }
         }
-        "cgr.dev" => Manners {
+        "cgr.dev" => Quirks {
             auth: token(None, "/token", Service::Host),
             blobs_at: Some("9236a389bd48b984df91adc1bc924620.r2.cloudflarestorage.com"),
             hidden: Hidden::Denied,
@@ -214,7 +214,7 @@ pub(crate) fn of(host: &str, repository: &str) -> Manners {
     }
 }
 
-fn google(host: &str, repository: &str) -> Manners {
+fn google(host: &str, repository: &str) -> Quirks {
     let is_google =
         host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with("-docker.pkg.dev");
     if !is_google {
@@ -224,7 +224,7 @@ fn google(host: &str, repository: &str) -> Manners {
     let is_open = host == "mirror.gcr.io" || repository.starts_with("k8s-artifacts-prod/");
     let auth = if is_open { Auth::Open } else { token(None, "/v2/token", Service::Host) };
     let blobs_at = Some("artifacts-downloads.googleapis.com");
-    Manners { auth, blobs_at, tag_list: TagList::WithManifests, ..ORDINARY }
+    Quirks { auth, blobs_at, tag_list: TagList::WithManifests, ..ORDINARY }
 }
 
 /// The host under the name it is known by here: Docker Hub has several.

@@ -16,7 +16,7 @@ use super::{
     limits::SPENT_MESSAGE,
     listing,
     quirks::{
-        self, Accept, Auth, BlobHead, ContentType, Hidden, Manners, Pulls, Referrers, TagList,
+        self, Accept, Auth, BlobHead, ContentType, Hidden, Pulls, Quirks, Referrers, TagList,
     },
     synthesis::{Manifest, media},
     token::{self, Access, Wanted},
@@ -30,15 +30,15 @@ use crate::{
 };
 
 /// A request that is known to be for a repository.
-struct Visit<'a> {
+struct UpstreamRequest<'a> {
     address: &'a Address,
     registry: &'a str,
     repository: &'a str,
-    manners: &'a Manners,
+    manners: &'a Quirks,
     request: &'a Parts,
 }
 
-impl Visit<'_> {
+impl UpstreamRequest<'_> {
     /// Host and repository, to be taken to another thread.
     fn owned(&self) -> (String, String) {
         (self.registry.to_owned(), self.repository.to_owned())
@@ -61,7 +61,7 @@ impl Upstream {
             }
             Err(misrouted) => return Refusal::from(misrouted).into_response(),
         };
-        let visit = Visit {
+        let visit = UpstreamRequest {
             address,
             registry: &registry.host,
             repository: repository.as_str(),
@@ -98,7 +98,7 @@ impl Upstream {
     }
 
     /// Lets the request in, and tells whose it is.
-    fn gate(&self, visit: &Visit<'_>) -> ControlFlow<Response, Option<String>> {
+    fn gate(&self, visit: &UpstreamRequest<'_>) -> ControlFlow<Response, Option<String>> {
         let visible = visit.address.visible(visit.registry, visit.repository);
         let wanted = Wanted { registry: visit.registry, repository: Some(&visible) };
         let auth = visit.manners.auth;
@@ -134,7 +134,7 @@ impl Upstream {
     /// The refusal for repositories that by their names are private or missing.
     fn hidden(
         &self,
-        visit: &Visit<'_>,
+        visit: &UpstreamRequest<'_>,
         has_account: bool,
         challenge: Option<String>,
     ) -> Option<Response> {
@@ -155,7 +155,7 @@ impl Upstream {
 
     async fn manifest(
         &self,
-        visit: &Visit<'_>,
+        visit: &UpstreamRequest<'_>,
         at: &TagOrDigest,
         account: Option<&str>,
     ) -> Response {
@@ -191,7 +191,11 @@ impl Upstream {
         response
     }
 
-    async fn find_manifest(&self, visit: &Visit<'_>, at: &TagOrDigest) -> Option<Manifest> {
+    async fn find_manifest(
+        &self,
+        visit: &UpstreamRequest<'_>,
+        at: &TagOrDigest,
+    ) -> Option<Manifest> {
         let find = async |at: TagOrDigest| {
             let (registry, repository) = visit.owned();
             self.content.ask(move |content| content.manifest(&registry, &repository, &at)).await
@@ -215,8 +219,8 @@ impl Upstream {
         Some(manifest)
     }
 
-    async fn blob(&self, visit: &Visit<'_>, digest: &Digest) -> Response {
-        let Visit { registry, repository, manners, request, .. } = visit;
+    async fn blob(&self, visit: &UpstreamRequest<'_>, digest: &Digest) -> Response {
+        let UpstreamRequest { registry, repository, manners, request, .. } = visit;
         let is_head = request.method == Method::HEAD;
         if is_head && manners.blob_head == BlobHead::Unauthorized {
             return unauthorized(None);
@@ -236,8 +240,8 @@ impl Upstream {
         }
     }
 
-    async fn tags(&self, visit: &Visit<'_>) -> Response {
-        let Visit { registry, repository, manners, request, .. } = visit;
+    async fn tags(&self, visit: &UpstreamRequest<'_>) -> Response {
+        let UpstreamRequest { registry, repository, manners, request, .. } = visit;
         let uri = with_page_size(&request.uri, manners.page);
         let (host, name) = visit.owned();
         let names = self.content.ask(move |content| content.tag_names(&host, &name)).await;
@@ -258,7 +262,7 @@ impl Upstream {
         response
     }
 
-    async fn referrers(&self, visit: &Visit<'_>, subject: &Digest) -> Response {
+    async fn referrers(&self, visit: &UpstreamRequest<'_>, subject: &Digest) -> Response {
         if visit.manners.referrers == Referrers::Absent {
             return (StatusCode::NOT_FOUND, "404 page not found").into_response();
         }

@@ -51,7 +51,7 @@ fn each_failure_says_what_to_do_about_it() {
     ] {
         let (cache, repository) = (cache(Upstream::DockerHub, "hub"), repository.parse().unwrap());
         let want = Filter::default();
-        let pull = Pull { cache: &cache, repository: &repository, at, want: &want };
+        let pull = Pull { cache: &cache, repository: &repository, at, filter: &want };
         let error = hinted(Error::new(kind, text), pull);
         let remedy = error.remedy().unwrap_or_else(|| panic!("no hint for {text}"));
         assert!(remedy.contains(expected), "{text}: {remedy}");
@@ -61,7 +61,7 @@ fn each_failure_says_what_to_do_about_it() {
     }
     let (cache, repository) = (cache(Upstream::Quay, "quay"), "quay/upstream/x".parse().unwrap());
     let want = Filter::default();
-    let pull = Pull { cache: &cache, repository: &repository, at: &tag, want: &want };
+    let pull = Pull { cache: &cache, repository: &repository, at: &tag, filter: &want };
     let broken = Error::new(Kind::Unavailable, "GET r.example/v2/quay/upstream/x: 503");
     assert_eq!(hinted(broken, pull).remedy(), None);
 }

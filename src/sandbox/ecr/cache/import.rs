@@ -17,14 +17,14 @@ use crate::{
             registry::{Registry, Settings},
         },
         store::Links,
-        upstream::{Closed, Shelf},
+        upstream::{Closed, ImportedImages},
     },
 };
 
 /// Where an image comes from.
 pub(super) enum Origin {
     /// A public registry.
-    Upstream { upstream: Arc<Upstream>, shelf: Shelf },
+    Upstream { upstream: Arc<Upstream>, shelf: ImportedImages },
     /// Another registry of ECR, as it is; its own rules are not followed further.
     Registry { registry: Arc<Registry>, repository: String },
 }

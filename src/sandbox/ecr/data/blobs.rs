@@ -2,13 +2,13 @@
 
 use axum::{http::StatusCode, response::Response};
 
-use super::{EcrError, Granted, Visit, control};
+use super::{DataRequest, EcrError, Granted, control};
 use crate::{
     model::Digest,
     sandbox::{distribution::no_body, ecr::images},
 };
 
-impl Visit<'_> {
+impl DataRequest<'_> {
     /// 200 with the type that an image gives the layer, also before any image names it.
     pub(super) fn blob_head(&self, digest: &Digest) -> Granted {
         self.admit("BatchCheckLayerAvailability")?;

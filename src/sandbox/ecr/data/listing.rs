@@ -6,7 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{EcrError, Granted, Visit};
+use super::{DataRequest, EcrError, Granted};
 use crate::{
     model::Digest,
     sandbox::{
@@ -31,7 +31,7 @@ pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> Granted {
     Ok(response)
 }
 
-impl Visit<'_> {
+impl DataRequest<'_> {
     /// Not in the order of names, and paged by a token that is not one.
     ///
     /// Source: go-containerregistry#681, #1091.

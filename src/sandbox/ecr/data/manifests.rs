@@ -9,7 +9,7 @@ use axum::{
 use bytes::BytesMut;
 use futures::StreamExt;
 
-use super::{EcrError, Granted, Visit, header_text};
+use super::{DataRequest, EcrError, Granted, header_text};
 use crate::{
     model::{Digest, TagOrDigest},
     sandbox::{
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-impl Visit<'_> {
+impl DataRequest<'_> {
     /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too, so that a tag
     /// may have to be brought in first.
     pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> Granted {
         self.permit("BatchGetImage")?;
         if let TagOrDigest::Tag(tag) = at {
-            let Visit { ecr, registry, principal, .. } = self;
+            let DataRequest { ecr, registry, principal, .. } = self;
             Pull { ecr, registry, principal, repository: self.name() }.bring(tag).await?;
         }
         self.registry.settings(self.name())?;

@@ -43,7 +43,7 @@ use crate::{
 type Granted = Result<Response, EcrError>;
 
 /// A request for something in a repository.
-struct Visit<'a> {
+struct DataRequest<'a> {
     ecr: &'a Ecr,
     registry: Arc<Registry>,
     principal: Principal,
@@ -102,7 +102,7 @@ async fn grant(
         (Route::In(repository, place), _) => (repository, place),
         _ => return Err(unsupported()),
     };
-    let visit = Visit { ecr, registry, principal, host, repository };
+    let visit = DataRequest { ecr, registry, principal, host, repository };
     match (place, method) {
         (Place::Manifest(at), Method::GET | Method::HEAD) => {
             visit.manifest(&at, request.into_parts().0).await
@@ -122,7 +122,7 @@ async fn grant(
     }
 }
 
-impl Visit<'_> {
+impl DataRequest<'_> {
     fn name(&self) -> &str {
         self.repository.as_str()
     }

@@ -19,7 +19,7 @@ use axum::{
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::{EcrError, Granted, Visit, admit, control, header_text};
+use super::{DataRequest, EcrError, Granted, admit, control, header_text};
 use crate::{
     model::{Digest, Repository},
     sandbox::{
@@ -88,7 +88,7 @@ impl Sessions {
     }
 }
 
-impl Visit<'_> {
+impl DataRequest<'_> {
     pub(super) fn arn(&self) -> String {
         self.registry.arn(self.name())
     }

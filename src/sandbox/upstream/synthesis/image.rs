@@ -13,7 +13,7 @@ const WINDOWS_BUILD: &str = "10.0.20348.2849";
 
 /// Makes everything the recipe describes.
 pub fn make(recipe: &Recipe, layers: &Layers) -> Made {
-    let mut kitchen = Kitchen { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
+    let mut kitchen = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
     let first = recipe.images.first().expect("a recipe has at least one image");
     let root = match recipe.shape {
         Shape::Single => kitchen.image(first),
@@ -30,14 +30,14 @@ pub fn make(recipe: &Recipe, layers: &Layers) -> Made {
 /// A descriptor, and the digest inside it.
 type Described = (Value, Digest);
 
-struct Kitchen<'a> {
+struct ImageAssembler<'a> {
     recipe: &'a Recipe,
     layers: &'a Layers,
     manifests: Vec<Manifest>,
     blobs: Vec<(Digest, Blob)>,
 }
 
-impl Kitchen<'_> {
+impl ImageAssembler<'_> {
     /// Docker's types, or OCI's in the same place.
     fn media(&self, docker: &'static str, oci: &'static str) -> &'static str {
         match self.recipe.format {
