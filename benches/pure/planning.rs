@@ -16,10 +16,7 @@ use ecr_mirror::{
         Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
         RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
     },
-    remote::{
-        Allowance, Body, ByteStream, Destination, Mount, Mounting, Mutability, SideContexts,
-        Source, UploadSession,
-    },
+    remote::{PullLimits, SideContexts, Source, UploadSession},
 };
 
 const TAGS: usize = 10_000;
@@ -61,19 +58,9 @@ impl Source for Memory {
     ) -> impl Future<Output = Result<ByteStream>> + Send {
         unasked()
     }
-
-    fn allowance(&self) -> Option<Allowance> {
-        None
-    }
-
-    fn pulls(&self) -> u64 {
-        0
-    }
-
-    fn is_metered(&self) -> bool {
-        false
-    }
 }
+
+impl PullLimits for Memory {}
 
 impl Destination for Memory {
     async fn current_tags(
@@ -83,10 +70,6 @@ impl Destination for Memory {
     ) -> Result<Option<HashMap<Tag, Digest>>> {
         let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
         Ok(Some(tags.iter().filter_map(told).collect()))
-    }
-
-    fn ensure(&self, _: &Repository) -> impl Future<Output = Result<()>> + Send {
-        unasked()
     }
 
     async fn manifests(
@@ -107,14 +90,6 @@ impl Destination for Memory {
 
     async fn missing_blobs(&self, _: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>> {
         Ok(digests.iter().cloned().collect())
-    }
-
-    async fn mutability(&self, _: &Repository, _: &Tag) -> Result<Mutability> {
-        Ok(Mutability::Mutable)
-    }
-
-    async fn mounting(&self) -> Mounting {
-        Mounting::OnceCommitted
     }
 
     fn mount(
@@ -151,6 +126,20 @@ impl Destination for Memory {
         _: Option<&Tag>,
     ) -> impl Future<Output = Result<()>> + Send {
         unasked()
+    }
+}
+
+impl Provision for Memory {
+    fn ensure(&self, _: &Repository) -> impl Future<Output = Result<()>> + Send {
+        unasked()
+    }
+
+    async fn mutability(&self, _: &Repository, _: &Tag) -> Result<Mutability> {
+        Ok(Mutability::Mutable)
+    }
+
+    async fn mounting(&self) -> Mounting {
+        Mounting::OnceCommitted
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
         self, Apply, Body, Destination, HostContext, Mount, Mounting, Mutability, Presence,
-        Reconciled,
+        Provision, Reconciled,
     },
 };
 
@@ -175,27 +175,6 @@ impl Destination for Ecr {
         }
     }
 
-    async fn ensure(&self, repository: &Repository) -> Result<()> {
-        self.repositories.ensure(repository).await
-    }
-
-    async fn check_writable(&self, repository: &Repository) -> Result<()> {
-        self.repositories.check_writable(repository).await
-    }
-
-    async fn reconcile(
-        &self,
-        repository: &Repository,
-        presence: Presence,
-        touch: Apply,
-    ) -> Result<Reconciled> {
-        self.account.reconcile(&self.host, touch).await?;
-        let host = self.host.as_str();
-        let mut settled = self.repositories.reconcile(host, repository, (presence, touch)).await?;
-        settled.changes.extend(self.account.change());
-        Ok(settled)
-    }
-
     async fn manifests(
         &self,
         repository: &Repository,
@@ -218,14 +197,6 @@ impl Destination for Ecr {
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         self.look.missing_blobs(repository, digests).await
-    }
-
-    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
-        self.repositories.mutability(repository, tag).await
-    }
-
-    async fn mounting(&self) -> Mounting {
-        self.account.mounting().await
     }
 
     async fn mount(
@@ -273,6 +244,37 @@ impl Destination for Ecr {
     ) -> Result<()> {
         let pushed = self.plane().await?.push_manifest(repository, manifest, tag).await;
         pushed.map_err(failure::of_registry)
+    }
+}
+
+impl Provision for Ecr {
+    async fn ensure(&self, repository: &Repository) -> Result<()> {
+        self.repositories.ensure(repository).await
+    }
+
+    async fn check_writable(&self, repository: &Repository) -> Result<()> {
+        self.repositories.check_writable(repository).await
+    }
+
+    async fn reconcile(
+        &self,
+        repository: &Repository,
+        presence: Presence,
+        touch: Apply,
+    ) -> Result<Reconciled> {
+        self.account.reconcile(&self.host, touch).await?;
+        let host = self.host.as_str();
+        let mut settled = self.repositories.reconcile(host, repository, (presence, touch)).await?;
+        settled.changes.extend(self.account.change());
+        Ok(settled)
+    }
+
+    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
+        self.repositories.mutability(repository, tag).await
+    }
+
+    async fn mounting(&self) -> Mounting {
+        self.account.mounting().await
     }
 }
 

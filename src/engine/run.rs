@@ -236,7 +236,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             .collect();
         let pulls = metered.into_iter().map(|(site, (origin, allowance))| Pulls {
             registry: site.to_string(),
-            spent: (!untold.contains(site)).then(|| origin.source.pulls()),
+            spent: (!untold.contains(site)).then(|| origin.source.pulls_spent()),
             limit: allowance.limit,
             remaining: allowance.remaining,
             window_seconds: allowance.window.as_secs(),

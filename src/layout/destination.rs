@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, HostContext, Mount, Mounting, Mutability, UploadSession},
+    remote::{Body, Destination, HostContext, Mount, Provision, UploadSession},
 };
 
 impl Destination for Layout {
@@ -50,10 +50,6 @@ impl Destination for Layout {
             Ok(Some(found))
         })
         .await
-    }
-
-    async fn ensure(&self, _repository: &Repository) -> Result<()> {
-        self.workshop().await.map(drop)
     }
 
     async fn manifests(
@@ -106,15 +102,6 @@ impl Destination for Layout {
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         self.without(digests, BlobStore::may_have).await
-    }
-
-    async fn mutability(&self, _repository: &Repository, _tag: &Tag) -> Result<Mutability> {
-        Ok(Mutability::Mutable)
-    }
-
-    async fn mounting(&self) -> Mounting {
-        // all repositories share the content
-        Mounting::OnceUploaded
     }
 
     async fn mount(
@@ -185,6 +172,12 @@ impl Destination for Layout {
             None => index.add_manifest(&manifest),
         };
         workshop.edit(list).await
+    }
+}
+
+impl Provision for Layout {
+    async fn ensure(&self, _repository: &Repository) -> Result<()> {
+        self.workshop().await.map(drop)
     }
 }
 

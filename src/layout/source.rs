@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
-    remote::{Allowance, ByteStream, Source, body::corrupt},
+    remote::{ByteStream, PullLimits, Source, body::corrupt},
 };
 
 /// Bytes read at once.
@@ -123,19 +123,9 @@ impl Source for Layout {
         let rest = file.take(size.saturating_sub(from));
         Ok(chunks(rest, path).boxed())
     }
-
-    fn allowance(&self) -> Option<Allowance> {
-        None
-    }
-
-    fn pulls(&self) -> u64 {
-        0
-    }
-
-    fn is_metered(&self) -> bool {
-        false
-    }
 }
+
+impl PullLimits for Layout {}
 
 /// The file from this offset on, and its length.
 fn open(path: &Path, from: u64) -> io::Result<(File, u64)> {

@@ -21,7 +21,7 @@ use crate::{
         TagOrDigest, Target, event::Silent,
     },
     registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
-    remote::{Destination, SideContexts, Source, body::verified},
+    remote::{Destination, Provision, SideContexts, Source, body::verified},
     sandbox::{self, Sandbox},
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
-    remote::{Body, Destination, Mount, Mounting, Mutability, UploadSession},
+    remote::{Body, Destination, Mount, Provision, UploadSession},
 };
 
 impl Destination for Registry {
@@ -29,11 +29,6 @@ impl Destination for Registry {
             return Ok(None);
         }
         Ok(Some(found))
-    }
-
-    async fn ensure(&self, _repository: &Repository) -> Result<()> {
-        // it comes into being with the first push
-        Ok(())
     }
 
     async fn manifests(
@@ -90,14 +85,6 @@ impl Destination for Registry {
         Ok(others(digests, found.await?))
     }
 
-    async fn mutability(&self, _repository: &Repository, _tag: &Tag) -> Result<Mutability> {
-        Ok(Mutability::Mutable)
-    }
-
-    async fn mounting(&self) -> Mounting {
-        Mounting::OnceUploaded
-    }
-
     async fn mount(
         &self,
         repository: &Repository,
@@ -140,6 +127,8 @@ impl Destination for Registry {
         }
     }
 }
+
+impl Provision for Registry {}
 
 /// Whether the registry lists a manifest among its subject's referrers by itself.
 pub(crate) enum Referred {

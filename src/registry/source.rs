@@ -27,7 +27,7 @@ use crate::{
         TagOrDigest, TagQuery,
         content::{MANIFEST_LIMIT, too_large},
     },
-    remote::{Allowance, ByteStream, Pages, Source, body::corrupt},
+    remote::{Allowance, ByteStream, Pages, PullLimits, Source, body::corrupt},
 };
 
 /// Below this many tags a listing does not pay.
@@ -113,7 +113,9 @@ impl Source for Registry {
             is_theirs
         })
     }
+}
 
+impl PullLimits for Registry {
     async fn probe_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         self.head_manifest(&Scope::new(repository, Permission::Pull), digest).await
     }
@@ -122,7 +124,7 @@ impl Source for Registry {
         self.last_allowance()
     }
 
-    fn pulls(&self) -> u64 {
+    fn pulls_spent(&self) -> u64 {
         self.pulls.value()
     }
 

@@ -1,5 +1,8 @@
-//! The seam between the engine and registries: the traits [`Source`] and [`Destination`], and their
-//! values. No HTTP.
+//! The seam between the engine and registries: four traits and their values. No HTTP.
+//!
+//! A source implements [`Source`] and [`PullLimits`]; a destination implements [`Destination`] and
+//! [`Provision`]. The traits speak of content only. Credentials, retries, rate limits and the
+//! differences between public registries stay behind them.
 
 pub(crate) mod body;
 pub(crate) mod circuit_breaker;
@@ -27,38 +30,38 @@ pub use circuit_breaker::OutagePolicy;
 pub use context::{HostContext, SideContexts};
 pub use retry_budget::{RetryPolicy, StallTimeouts};
 
-/// Blob bytes as they come from a registry, neither counted nor verified yet.
+/// Blob bytes as a registry sends them: not counted and not verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
-/// A listing that comes page by page, so that memory does not follow its length.
+/// A tag listing, page by page: memory does not grow with its length.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<Listed>>>;
 
-/// Reads content. Every method retries what is worth retrying, and only it does.
-pub trait Source: Send + Sync + 'static {
-    /// Digests of many tags at once, where the registry can tell them cheaper than one by one.
+/// Reads content. Each method retries what can succeed; callers do not retry.
+pub trait Source: PullLimits {
+    /// Digests of many tags, from a listing that costs less than one request per tag.
     ///
-    /// A hint for skipping only. Tags it cannot tell are left out; it never fails.
+    /// A hint for skipping only: omits tags that it cannot resolve, and never fails.
     fn digests(
         &self,
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
 
-    /// What the tag points to now, without counting as a pull where the registry has such a way.
+    /// The digest that the tag points to now. Spends no pull if the registry allows that.
     fn resolve(
         &self,
         repository: &Repository,
         tag: &Tag,
     ) -> impl Future<Output = Result<Digest>> + Send;
 
-    /// The manifest, with its digest checked when it is asked for by digest.
+    /// The manifest. A request by digest verifies the digest.
     fn manifest(
         &self,
         repository: &Repository,
         at: &TagOrDigest,
     ) -> impl Future<Output = Result<RawManifest>> + Send;
 
-    /// What refers to this manifest: by the referrers API, or by the fallback tag where there is none.
+    /// The manifest's referrers: from the referrers API, or from the fallback tag without one.
     ///
     /// Source: distribution specification 1.1, "Listing Referrers".
     fn referrers(
@@ -67,8 +70,9 @@ pub trait Source: Send + Sync + 'static {
         subject: &Digest,
     ) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
 
-    /// Opens the blob from this offset on. The stream ends early when the connection breaks;
-    /// [`body::verified`] resumes it. One attempt only.
+    /// Opens the blob at byte offset `from`. Makes one attempt.
+    ///
+    /// The stream ends early if the connection breaks; `body::verified` resumes it.
     fn blob(
         &self,
         repository: &Repository,
@@ -76,15 +80,31 @@ pub trait Source: Send + Sync + 'static {
         from: u64,
     ) -> impl Future<Output = Result<ByteStream>> + Send;
 
-    /// Takes note that the blob came damaged: whether to read it anew, because it came from
-    /// somebody in the registry's place who is not asked for it again.
+    /// Records that the blob arrived corrupt. Returns `true` if it came from a mirror, which is
+    /// not asked for it again: then a fresh read can succeed.
     fn report_corrupt(&self, _blob: &Digest) -> bool {
         false
     }
+}
 
-    /// Succeeds when the manifest is there; it is not read, so that it counts as no pull.
-    ///
-    /// A source that limits no pulls need not look.
+/// The pull limit of a source. The defaults are those of a source without one.
+pub trait PullLimits: Send + Sync + 'static {
+    /// Whether the registry limits pulls, whatever this account may do. Sends no request.
+    fn is_metered(&self) -> bool {
+        false
+    }
+
+    /// The pull limit in the registry's last answer; `None` if pulls are free.
+    fn allowance(&self) -> Option<Allowance> {
+        None
+    }
+
+    /// Manifests that this run has read from the registry itself: each is a pull if it is metered.
+    fn pulls_spent(&self) -> u64 {
+        0
+    }
+
+    /// Succeeds if the manifest exists. Spends no pull; learns the [`allowance`](Self::allowance).
     fn probe_manifest(
         &self,
         _repository: &Repository,
@@ -92,21 +112,12 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send {
         ready(Ok(()))
     }
-
-    /// The registry's pull limit as it last told it; `None` where pulls are free.
-    fn allowance(&self) -> Option<Allowance>;
-
-    /// Manifests read from the registry itself so far: each is a pull where it counts them.
-    fn pulls(&self) -> u64;
-
-    /// Whether it is a registry that limits pulls, whatever this account may; known without asking.
-    fn is_metered(&self) -> bool;
 }
 
-/// A pull limit, as the `ratelimit-*` headers tell it.
+/// A pull limit, from the `ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Pulls a window allows.
+    /// Pulls per window.
     pub limit: u64,
     /// Pulls left in the current window.
     pub remaining: u64,
@@ -114,56 +125,35 @@ pub struct Allowance {
     pub window: Duration,
 }
 
-/// Accepts content. Refuses a manifest while anything it names is absent.
-pub trait Destination: Send + Sync + 'static {
-    /// What the repository's tags point at now, asked in bulk and without counting as a pull.
+/// Accepts content. Refuses a manifest while content that it names is missing.
+pub trait Destination: Provision {
+    /// The digests that the repository's tags point to now. Asks in bulk and spends no pull.
     ///
-    /// Tags that do not exist are left out; `None` when there is no such repository.
+    /// Omits missing tags; returns `None` if the repository is missing.
     fn current_tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Future<Output = Result<Option<HashMap<Tag, Digest>>>> + Send;
 
-    /// Makes the repository where that is needed and allowed; succeeds when it is there.
-    fn ensure(&self, repository: &Repository) -> impl Future<Output = Result<()>> + Send;
-
-    /// Refuses a repository that must not be pushed to, with the reason; asked before the first push.
-    fn check_writable(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
-        ready(Ok(()))
-    }
-
-    /// Brings the registry's settings and those of this repository to what is written about
-    /// them, or with [`Touch::Look`] tells what that would change; asked once a repository, before
-    /// anything is pushed.
-    ///
-    /// What was said of the registry once is not said again.
-    fn reconcile(
-        &self,
-        _repository: &Repository,
-        _presence: Presence,
-        _touch: Apply,
-    ) -> impl Future<Output = Result<Reconciled>> + Send {
-        ready(Ok(Reconciled::default()))
-    }
-
-    /// Manifests that must really be read, in bulk; those that are not there are left out.
+    /// These manifests, in bulk; omits missing ones.
     fn manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
     ) -> impl Future<Output = Result<HashMap<Digest, RawManifest>>> + Send;
 
-    /// Those of these manifests that are not in the repository.
+    /// The manifests among `digests` that the repository lacks.
     fn missing_manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
     ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
 
-    /// Those of these referrers, told by their subjects, that are not in the repository, or are not
-    /// listed there as such: where the destination does not do that by itself, a run may have
-    /// broken off between.
+    /// The referrers, by subject, that the repository lacks or does not list.
+    ///
+    /// A destination without the referrers API keeps the list in a tag. An interrupted run can
+    /// leave a referrer that the tag does not list.
     fn missing_referrers(
         &self,
         repository: &Repository,
@@ -173,24 +163,14 @@ pub trait Destination: Send + Sync + 'static {
         async move { self.missing_manifests(repository, &all).await }
     }
 
-    /// Those of these blobs that are not in the repository.
+    /// The blobs among `digests` that the repository lacks.
     fn missing_blobs(
         &self,
         repository: &Repository,
         digests: &[Digest],
     ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
 
-    /// Whether this tag, which exists, may be moved.
-    fn mutability(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<Mutability>> + Send;
-
-    /// When a blob of one repository can be mounted into another.
-    fn mounting(&self) -> impl Future<Output = Mounting> + Send;
-
-    /// Asks for the blob of another repository; where it is not given, hands over the session.
+    /// Mounts the blob from another repository, or returns an upload session.
     fn mount(
         &self,
         repository: &Repository,
@@ -198,20 +178,20 @@ pub trait Destination: Send + Sync + 'static {
         from: &Repository,
     ) -> impl Future<Output = Result<Mount>> + Send;
 
-    /// Opens an upload session for the blob; retried as it sends nothing yet.
+    /// Opens an upload session. Retries, because no byte of the blob is sent yet.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`](crate::model::Kind) for what the registry cannot hold.
+    /// [`Kind::Unsupported`](crate::model::Kind) if the registry cannot store this blob.
     fn open_upload(
         &self,
         repository: &Repository,
         blob: &Descriptor,
     ) -> impl Future<Output = Result<UploadSession>> + Send;
 
-    /// Uploads the blob whole. One attempt, as the body cannot be sent again.
+    /// Uploads the whole blob. Makes one attempt, because the body cannot be sent twice.
     ///
     /// # Errors
-    /// The source's own error when the body broke, else this side's.
+    /// The source's error if the body broke, else the destination's.
     fn push_blob(
         &self,
         repository: &Repository,
@@ -220,11 +200,13 @@ pub trait Destination: Send + Sync + 'static {
         body: Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Commits the manifest, under the tag or by its digest alone.
+    /// Pushes the manifest under the tag, or by its digest only.
+    ///
+    /// Succeeds if the tag points to this manifest already.
     ///
     /// # Errors
     /// [`Kind::ContentMissing`](crate::model::Kind) and [`Kind::TagImmutable`](crate::model::Kind)
-    /// are told apart from other refusals. A tag that already points to this manifest is success.
+    /// differ from other refusals.
     fn push_manifest(
         &self,
         repository: &Repository,
@@ -233,48 +215,90 @@ pub trait Destination: Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Whether a repository is there.
+/// The repositories and settings of a destination. The defaults are those of a plain registry: a
+/// push creates the repository, and there is nothing to set.
+pub trait Provision: Send + Sync + 'static {
+    /// Creates the repository if it is missing and the configuration allows that.
+    fn ensure(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Fails, with the reason, for a repository that must not be pushed to. Called before the
+    /// first push.
+    fn check_writable(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Reconciles the settings of the registry and of this repository with the configuration, or
+    /// returns the changes only ([`Apply::DryRun`]). Called once per repository, before any push.
+    ///
+    /// Returns the registry's own changes with the first repository only.
+    fn reconcile(
+        &self,
+        _repository: &Repository,
+        _presence: Presence,
+        _apply: Apply,
+    ) -> impl Future<Output = Result<Reconciled>> + Send {
+        ready(Ok(Reconciled::default()))
+    }
+
+    /// Whether this existing tag can be moved.
+    fn mutability(
+        &self,
+        _repository: &Repository,
+        _tag: &Tag,
+    ) -> impl Future<Output = Result<Mutability>> + Send {
+        ready(Ok(Mutability::Mutable))
+    }
+
+    /// When a blob of one repository can be mounted into another.
+    fn mounting(&self) -> impl Future<Output = Mounting> + Send {
+        ready(Mounting::OnceUploaded)
+    }
+}
+
+/// Whether a repository exists and holds mirrored tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It is not.
+    /// It does not exist.
     Missing,
-    /// It is, with none of the tags that are mirrored to it.
+    /// It exists without any of the mirrored tags.
     Empty,
-    /// It is, with one of them at least.
+    /// It exists with at least one of them.
     NonEmpty,
 }
 
-/// Whether settings are changed.
+/// Whether to write settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Apply {
-    /// They are looked at.
+    /// Compare only.
     DryRun,
-    /// They are changed.
+    /// Write what differs.
     Change,
 }
 
-/// What came of settling.
+/// The result of reconciling settings.
 #[derive(Debug, Default)]
 pub struct Reconciled {
-    /// What was changed, or would be.
+    /// Changes made, or with [`Apply::DryRun`] needed.
     pub changes: Vec<SettingChange>,
-    /// What is not as it is written and cannot be changed.
+    /// Differences that cannot be changed.
     pub warnings: Vec<String>,
 }
 
-/// Whether a tag may be moved.
+/// Whether a tag can be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutability {
-    /// It may.
+    /// A push can move it.
     Mutable,
-    /// The registry refuses even the identical push.
+    /// The registry refuses every push to it, even of the same manifest.
     Immutable,
 }
 
 /// When a blob of one repository can be mounted into another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounting {
-    /// Never: asking is in vain.
+    /// Never: do not ask.
     Never,
     /// As soon as it is uploaded.
     OnceUploaded,
@@ -282,24 +306,24 @@ pub enum Mounting {
     OnceCommitted,
 }
 
-/// The answer to a mount.
+/// The answer to a mount request.
 #[derive(Debug)]
 pub enum Mount {
-    /// The blob is in the repository now.
+    /// The repository has the blob now.
     Mounted,
-    /// It is not; upload it here.
+    /// It does not; upload the blob in this session.
     Session(UploadSession),
 }
 
 /// An open upload session.
 #[derive(Clone)]
 pub struct UploadSession {
-    /// Where the blob is to be put; carries state, is never printed.
+    /// The URL of the final PUT. It carries state and is never printed.
     pub location: Url,
 }
 
 impl fmt::Debug for UploadSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Session")
+        f.write_str("UploadSession")
     }
 }

@@ -23,7 +23,7 @@ use ecr_mirror::{
         ecr_settings::{AccountSettings, RepositoryRules},
     },
     registry::{ConnectionSettings, Network, Transport},
-    remote::{Destination, HostContext, Mounting, Mutability},
+    remote::{Destination, HostContext, Mounting, Mutability, Provision},
 };
 
 use super::{

@@ -10,7 +10,7 @@ use ecr_mirror::{
         Create, Repository,
         ecr_settings::{Reconcile, RepositoryRules, RepositorySettings, TagMutability},
     },
-    remote::{Apply, Destination, Presence},
+    remote::{Apply, Presence, Provision},
 };
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::fault_injection::FaultInjection;
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Mount, Mounting, Mutability, UploadSession},
+    remote::{Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession},
 };
 
 #[derive(Default)]
@@ -205,15 +205,6 @@ impl Destination for FakeDestination {
         .await
     }
 
-    async fn ensure(&self, repository: &Repository) -> Result<()> {
-        self.call(|store| {
-            store.log.writes += 1;
-            store.berths.entry(repository.clone()).or_default();
-            Ok(())
-        })
-        .await
-    }
-
     async fn manifests(
         &self,
         repository: &Repository,
@@ -249,20 +240,6 @@ impl Destination for FakeDestination {
             Ok(digests.iter().filter(|digest| !there.contains(digest)).cloned().collect())
         })
         .await
-    }
-
-    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
-        self.call(|store| {
-            if !store.berth(repository)?.tags.contains_key(tag) {
-                self.sky.complain(format!("asked whether `{tag}` may be moved, which is absent"));
-            }
-            Ok(self.mutability)
-        })
-        .await
-    }
-
-    async fn mounting(&self) -> Mounting {
-        self.mounting
     }
 
     async fn mount(
@@ -341,5 +318,30 @@ impl Destination for FakeDestination {
         tag: Option<&Tag>,
     ) -> Result<()> {
         self.call(|store| self.commit(store, Put { repository, manifest, tag })).await
+    }
+}
+
+impl Provision for FakeDestination {
+    async fn ensure(&self, repository: &Repository) -> Result<()> {
+        self.call(|store| {
+            store.log.writes += 1;
+            store.berths.entry(repository.clone()).or_default();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
+        self.call(|store| {
+            if !store.berth(repository)?.tags.contains_key(tag) {
+                self.sky.complain(format!("asked whether `{tag}` may be moved, which is absent"));
+            }
+            Ok(self.mutability)
+        })
+        .await
+    }
+
+    async fn mounting(&self) -> Mounting {
+        self.mounting
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::fault_injection::{FaultInjection, InjectedFault};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
-    remote::{Allowance, ByteStream, Source},
+    remote::{Allowance, ByteStream, PullLimits, Source},
 };
 
 /// One repository.
@@ -125,8 +125,10 @@ impl Source for FakeUpstream {
     async fn referrers(&self, _: &Repository, _: &Digest) -> Result<Vec<Descriptor>> {
         Ok(Vec::new())
     }
+}
 
-    fn pulls(&self) -> u64 {
+impl PullLimits for FakeUpstream {
+    fn pulls_spent(&self) -> u64 {
         0
     }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     ecr::fake::{Answer, FakeApi, refusal},
     model::{Attestations, MediaType, MissingPlatform, Tag},
-    remote::{Allowance, ByteStream},
+    remote::{ByteStream, PullLimits},
 };
 
 mod remedies;
@@ -51,19 +51,9 @@ impl Source for FakeSource {
         self.asked.lock().unwrap().push(format!("blob {}", blob.digest));
         Ok(stream::iter([Ok(self.blobs[&blob.digest].clone())]).boxed())
     }
-
-    fn allowance(&self) -> Option<Allowance> {
-        None
-    }
-
-    fn pulls(&self) -> u64 {
-        0
-    }
-
-    fn is_metered(&self) -> bool {
-        false
-    }
 }
+
+impl PullLimits for FakeSource {}
 
 impl FakeSource {
     fn put(&mut self, document: &Value) -> RawManifest {

@@ -19,7 +19,8 @@ use crate::{
     model::{Descriptor, Digest, Kind, Tag, TagOrDigest, content::MANIFEST_LIMIT},
     registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
     remote::{
-        HostContext, OutagePolicy, RetryPolicy, Source, StallTimeouts, body::verified, retry::Retry,
+        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, body::verified,
+        retry::Retry,
     },
 };
 
