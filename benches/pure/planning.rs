@@ -16,7 +16,10 @@ use ecr_mirror::{
         Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
         RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
     },
-    remote::{PullLimits, SideContexts, Source, UploadSession},
+    remote::{
+        Body, ByteStream, Destination, Mount, Mounting, Mutability, Provision, PullLimits,
+        SideContexts, Source, UploadSession,
+    },
 };
 
 const TAGS: usize = 10_000;

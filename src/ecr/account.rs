@@ -4,7 +4,7 @@
 //! Guards that only what is written is changed, only in the account that the destination names,
 //! and once a run.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use aws_sdk_ecr::{
     Client,
@@ -14,6 +14,7 @@ use aws_sdk_ecr::{
         ScanningRepositoryFilterType,
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -103,7 +104,7 @@ impl EcrAccount {
     }
 
     fn untold(&self) -> MutexGuard<'_, Option<SettingChange>> {
-        self.unreported.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unreported.lock()
     }
 
     async fn apply(&self, host: &Host, touch: Apply) -> Result<Option<SettingChange>> {

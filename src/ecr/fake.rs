@@ -1,15 +1,13 @@
 //! A scripted ECR API over a real socket: what the strict sandbox would not say, tests let it say.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Bytes,
     http::{HeaderMap, StatusCode},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -49,7 +47,7 @@ impl FakeApi {
                 let action = target.and_then(|target| target.rsplit('.').next());
                 let action = action.unwrap_or("AssumeRole").to_owned();
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                seen.lock().unwrap().push((action.clone(), body.clone()));
+                seen.lock().push((action.clone(), body.clone()));
                 let (status, answer) = script(&action, &body);
                 // STS answers in XML
                 let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
@@ -73,12 +71,12 @@ impl FakeApi {
 
     /// The actions that were called, in order.
     pub(crate) fn actions(&self) -> Vec<String> {
-        self.calls.lock().unwrap().iter().map(|(action, _)| action.clone()).collect()
+        self.calls.lock().iter().map(|(action, _)| action.clone()).collect()
     }
 
     /// The bodies of the calls of this action, in order.
     pub(crate) fn bodies(&self, action: &str) -> Vec<Value> {
-        let calls = self.calls.lock().unwrap();
+        let calls = self.calls.lock();
         calls.iter().filter(|(called, _)| called == action).map(|(_, body)| body.clone()).collect()
     }
 }

@@ -3,10 +3,7 @@
 //!
 //! What a run learns about a repository it asks once, however many images go there.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_ecr::{
     Client,
@@ -18,6 +15,7 @@ use aws_sdk_ecr::{
     types::{ImageScanningConfiguration, Repository as Described},
 };
 use globset::Glob;
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
@@ -74,7 +72,7 @@ impl EcrRepositories {
     }
 
     pub(super) fn known(&self, repository: &Repository) -> Arc<RepositoryCache> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         Arc::clone(known.entry(repository.clone()).or_default())
     }
 

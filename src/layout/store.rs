@@ -8,10 +8,10 @@ use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     failure::{FileOperation, failed},
@@ -70,8 +70,8 @@ impl BlobStore {
         self.damaged().remove(digest);
     }
 
-    fn damaged(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    fn damaged(&self) -> parking_lot::MutexGuard<'_, HashSet<Digest>> {
+        self.damaged.lock()
     }
 
     /// Reads a manifest and checks its digest; `listed` is the media type that others give it.

@@ -162,7 +162,9 @@ impl<'a> MakeWriter<'a> for StderrWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -190,7 +192,7 @@ mod tests {
             tracing::debug!(target: "hyper", "authorization: Bearer theirs-debug");
             tracing::trace!(target: "hyper", "authorization: Bearer theirs-trace");
         });
-        let bytes = sink.lock().unwrap().clone();
+        let bytes = sink.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -207,7 +209,7 @@ mod tests {
 
     impl io::Write for Sink {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(line);
+            self.0.lock().extend_from_slice(line);
             Ok(line.len())
         }
 

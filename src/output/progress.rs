@@ -222,7 +222,7 @@ fn finished(event: &Event) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -234,14 +234,14 @@ mod tests {
 
         fn take(&mut self, event: Event, _now: Instant) {
             if let Event::Warning { text, .. } = event {
-                self.0.lock().unwrap().push(text);
+                self.0.lock().push(text);
             }
         }
 
         fn tick(&mut self, _now: Instant) {}
 
         fn finish(&mut self) {
-            self.0.lock().unwrap().push("finished".to_owned());
+            self.0.lock().push("finished".to_owned());
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
         }
         drop(watch);
         observer.observe(&warning("too late"));
-        assert_eq!(*told.lock().unwrap(), ["a", "b", "c", "finished"]);
+        assert_eq!(*told.lock(), ["a", "b", "c", "finished"]);
     }
 
     #[test]

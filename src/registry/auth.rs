@@ -11,7 +11,7 @@ mod challenge_cache;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use std::{
 
 use futures::FutureExt;
 use http::HeaderValue;
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::ExposeSecret;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 use url::Url;
@@ -243,7 +244,7 @@ impl Authenticator {
 
     /// In whose name it is asked, as far as it has come up.
     pub(crate) fn known_identity(&self) -> ClientIdentity {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.identity.lock().clone()
     }
 
     async fn identity(&self) -> Result<ClientIdentity> {
@@ -252,7 +253,7 @@ impl Authenticator {
             CredentialProvider::Fixed(identity) => identity.clone(),
             CredentialProvider::Login(_) => ClientIdentity::Anonymous,
         };
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&identity);
+        self.identity.lock().clone_from(&identity);
         let is_known = !matches!(identity, ClientIdentity::Anonymous);
         if is_known && !self.transport.is_private(&self.base) {
             return Err(self.would_leak());
@@ -368,7 +369,7 @@ impl Authenticator {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChallengeCache> {
-        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.challenges.lock()
     }
 }
 

@@ -8,11 +8,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, Method, header};
+use parking_lot::Mutex;
 use reqwest::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -134,7 +135,7 @@ impl Registry {
 
     /// Keeps what a listing told of this tag, for [`Source::digests`](crate::remote::Source::digests).
     pub fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed.lock();
         listed.entry(repository.clone()).or_default().insert(tag, digest);
     }
 
@@ -144,13 +145,13 @@ impl Registry {
         repository: &Repository,
         tags: &[Tag],
     ) -> Option<HashMap<Tag, Digest>> {
-        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = self.listed.lock();
         let listed = listed.get(repository)?;
         tags.iter().map(|tag| Some((tag.clone(), listed.get(tag)?.clone()))).collect()
     }
 
     pub(crate) fn last_allowance(&self) -> Option<Allowance> {
-        *self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.allowance.lock()
     }
 
     /// A URL below `/v2/`.
@@ -409,7 +410,7 @@ impl Registry {
             })
         };
         let Some(told) = told() else { return };
-        let mut known = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.allowance.lock();
         // answers overtake each other: the smallest is the latest
         let least = known.map_or(told.remaining, |known| known.remaining.min(told.remaining));
         *known = Some(Allowance { remaining: least, ..told });

@@ -2,11 +2,9 @@
 //!
 //! Whoever waits owns its turn and holds nothing; one that goes away wastes it.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 /// Of the full rate, what is left at the slowest.
@@ -74,7 +72,7 @@ impl RateLimiter {
     }
 
     fn recovered(&self) -> MutexGuard<'_, BucketState> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let now = Instant::now();
         let gained = self.full * RECOVERY * now.duration_since(state.seen).as_secs_f64();
         state.rate = (state.rate + gained).min(self.full);

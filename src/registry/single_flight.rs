@@ -3,17 +3,13 @@
 //! Whoever waits polls the one future; nobody owns it, so that a waiter who
 //! goes away takes nothing along. No lock is held while waiting.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, fmt, hash::Hash};
 
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::Result;
 
@@ -75,7 +71,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Making<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

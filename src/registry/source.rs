@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
-    sync::{PoisonError, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use bytes::Bytes;
@@ -271,7 +271,7 @@ impl Registry {
         if self.mirrors.is_empty() {
             return look(&mut MirroredBlob::default());
         }
-        let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirrored = self.mirrored.lock();
         look(mirrored.entry(blob.clone()).or_default())
     }
 

@@ -6,12 +6,9 @@
 //! fail at once, but for a probe now and then. Whatever answers closes it: a
 //! refusal, a 429, a damaged blob all come from a host that is there.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::model::{Error, Kind, Result};
@@ -123,7 +120,7 @@ impl Breakers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Breaker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

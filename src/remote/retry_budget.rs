@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use super::{
     circuit_breaker::{Breakers, OutagePolicy},
     retry::Retry,
 };
+use parking_lot::Mutex;
 
 /// How long a run puts up with what is not well; clones and shares are one.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +88,7 @@ struct HostBudgets(Mutex<HashMap<String, Arc<RetryBudget>>>);
 
 impl HostBudgets {
     fn for_host(&self, host: &str) -> Arc<RetryBudget> {
-        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.0.lock();
         Arc::clone(shares.entry(host.to_owned()).or_default())
     }
 }

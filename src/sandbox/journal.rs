@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -16,6 +16,7 @@ use axum::{
     http::{Method, StatusCode},
 };
 use futures::StreamExt;
+use parking_lot::Mutex;
 
 /// How many entries are kept.
 const KEPT: usize = 200_000;
@@ -106,7 +107,7 @@ pub(super) struct Record {
 
 impl Journal {
     pub(super) fn add(&self, record: Record) {
-        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.0.lock();
         if records.len() == KEPT {
             records.pop_front();
         }
@@ -114,7 +115,7 @@ impl Journal {
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.0.lock();
         let entry = |record: &Record| Entry {
             request_bytes: record.request.now(),
             response_bytes: record.response.now(),

@@ -17,10 +17,11 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 
 use crate::model::Digest;
@@ -111,15 +112,15 @@ impl Store {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.read().unwrap_or_else(PoisonError::into_inner)
+        self.repositories.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.write().unwrap_or_else(PoisonError::into_inner)
+        self.repositories.write()
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock()
     }
 
     /// Changes a repository in memory; it appears when it is not there yet.
@@ -168,7 +169,7 @@ impl Store {
     /// The size in bytes of a blob that the repository has.
     pub fn blob_size(&self, repository: &str, digest: &Digest) -> Option<u64> {
         self.read().get(repository)?.blobs.get(digest)?;
-        self.sizes.read().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+        self.sizes.read().get(digest).copied()
     }
 
     /// A blob that the repository has, to be read from the first byte, and its size.
@@ -185,7 +186,7 @@ impl Store {
 
     /// Links content that another repository brought; false when no repository did.
     pub fn link_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
-        if !self.sizes.read().unwrap_or_else(PoisonError::into_inner).contains_key(digest) {
+        if !self.sizes.read().contains_key(digest) {
             return Ok(false);
         }
         let _change = self.change();
@@ -239,7 +240,7 @@ impl Store {
 
     /// Makes known a blob whose content is in its place on disk.
     fn keep(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
-        self.sizes.write().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), size);
+        self.sizes.write().insert(digest.clone(), size);
         self.link_blob(repository, digest)?;
         Ok(())
     }
@@ -340,7 +341,7 @@ impl Store {
 impl Store {
     /// The document of this name, which may have `/` in it; none where none was set.
     pub fn document(&self, name: &str) -> Option<Value> {
-        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut documents = self.documents.lock();
         if let Some(known) = documents.get(name) {
             return known.clone();
         }
@@ -351,7 +352,7 @@ impl Store {
 
     /// Replaces the document; `null` removes it.
     pub fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
-        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut documents = self.documents.lock();
         self.disk.set_document(name, value)?;
         documents.insert(name.to_owned(), (!value.is_null()).then(|| value.clone()));
         Ok(())

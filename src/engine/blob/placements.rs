@@ -27,11 +27,9 @@
 //!    to each destination, and every registry must have as many connections as
 //!    there are transfers, then each upload finds one.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::{
@@ -165,7 +163,7 @@ struct PlacementState {
 impl Placements {
     fn state(&self) -> MutexGuard<'_, PlacementState> {
         // no code that can panic runs under the lock
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Enters an image with everything it needs, in one step: a claim per key, in order.

@@ -10,15 +10,13 @@
 //! Whoever goes away is fed no longer; a leader that goes away leaves an error
 //! in the bodies, and the others begin again.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use futures::{
     FutureExt,
     future::{BoxFuture, ready},
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -90,7 +88,7 @@ impl Downloads {
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<DownloadKey, Vec<BlobWaiter>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

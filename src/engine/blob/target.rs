@@ -1,6 +1,6 @@
 //! One destination of an image that is being copied.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::placements::PlacementKey;
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     model::{DestinationId, Digest, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
+use parking_lot::Mutex;
 
 /// One destination of an image that is being copied. The first error ends it; the others go on.
 pub(crate) struct CopyTarget<D> {
@@ -42,11 +43,11 @@ impl<D: Destination> CopyTarget<D> {
     }
 
     pub(crate) fn fail(&self, error: Error) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
     }
 
     pub(crate) fn failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 
     pub(crate) fn is_alive(&self) -> bool {

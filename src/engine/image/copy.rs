@@ -5,11 +5,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::future::{join_all, try_join_all};
+use parking_lot::Mutex;
 use tokio::{sync::OnceCell, time::sleep};
 
 use super::{missing::ImageWithBlobs, tree::Tree};
@@ -35,13 +36,13 @@ pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>
 
 impl PushedManifests {
     fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
-        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.0.lock();
         Arc::clone(cells.entry(key).or_default())
     }
 
     /// Whether this run has put it.
     pub(crate) fn has(&self, key: &PlacementKey) -> bool {
-        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = self.0.lock();
         cells.get(key).is_some_and(|cell| cell.initialized())
     }
 }

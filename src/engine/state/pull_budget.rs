@@ -5,11 +5,9 @@
 //! what they did not use. Images take theirs in the order of the
 //! configuration, so that what is left for later is what stands last.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -49,7 +47,7 @@ impl PullBudget {
 
     /// How many may still be promised.
     fn free(&self, allowance: Allowance) -> u64 {
-        let promised = *self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let promised = *self.promised.lock();
         allowance.remaining.saturating_sub(promised + self.reserve)
     }
 }
@@ -116,7 +114,7 @@ impl Reservation {
         if pulls > allowance.limit.saturating_sub(self.budget.reserve) {
             return Err(never(pulls, allowance.limit, self.budget.reserve));
         }
-        let mut promised = self.budget.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut promised = self.budget.promised.lock();
         let free = allowance.remaining.saturating_sub(*promised + self.budget.reserve);
         if more > free {
             return Err(Error::new(
@@ -140,7 +138,7 @@ impl Reservation {
     fn release(&mut self, pulls: u64) {
         let pulls = pulls.min(self.left);
         self.left -= pulls;
-        *self.budget.promised.lock().unwrap_or_else(PoisonError::into_inner) -= pulls;
+        *self.budget.promised.lock() -= pulls;
     }
 }
 
@@ -213,6 +211,6 @@ mod tests {
         let mut reservation = Reservation::none(Arc::clone(&budget));
         reservation.extend_to(1_000_000, None).unwrap();
         reservation.spend();
-        assert_eq!(*budget.promised.lock().unwrap(), 0);
+        assert_eq!(*budget.promised.lock(), 0);
     }
 }

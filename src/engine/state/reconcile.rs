@@ -2,7 +2,7 @@
 //!
 //! What that is, only the destinations know; here is who is told, and what the run came to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::{
     engine::options::{Endpoint, Mode},
@@ -12,6 +12,7 @@ use crate::{
     },
     remote::{Apply, Destination, Presence},
 };
+use parking_lot::Mutex;
 
 /// The changes of one run.
 pub(crate) struct Reconciler {
@@ -47,14 +48,14 @@ impl Reconciler {
                 self.observer.observe(&Event::Changed(change.clone()));
             }
         }
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.lock();
         changes.extend(settled.changes);
         Ok(())
     }
 
     /// All changes so far, sorted by what they change.
     pub(crate) fn changes(&self) -> Vec<SettingChange> {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut changes = self.changes.lock().clone();
         changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
         changes
     }

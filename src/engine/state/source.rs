@@ -2,9 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::pull_budget::{PullBudget, Reservation};
@@ -112,7 +113,7 @@ impl<S: Source> Reader<S> {
 
     /// Puts a manifest that is known from elsewhere where [`Self::manifest`] finds it.
     pub(crate) fn remember(&self, manifest: &RawManifest) {
-        let mut shelf = self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.registry.manifests.lock();
         if shelf.cell(manifest.digest()).set(manifest.clone()).is_ok() {
             shelf.keep(manifest.digest(), manifest.bytes().len());
         }
@@ -120,14 +121,14 @@ impl<S: Source> Reader<S> {
 
     /// Whether this is an image that was read before: asking more of it costs no pull.
     pub(crate) fn knows_image(&self, digest: &Digest) -> bool {
-        let shelf = self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = self.registry.manifests.lock();
         let known = shelf.cells.get(digest).and_then(|cell| cell.get());
         known.is_some_and(|manifest| !manifest.media_type().is_index())
     }
 
     /// The manifest of that digest, from the shelf or the source.
     pub(crate) async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
-        let shelf = || self.registry.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = || self.registry.manifests.lock();
         let cell = shelf().cell(digest);
         let read = cell.get_or_try_init(|| async {
             let at = TagOrDigest::Digest(digest.clone());

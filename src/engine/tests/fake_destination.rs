@@ -6,10 +6,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use futures::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 use super::fault_injection::FaultInjection;
@@ -86,7 +87,7 @@ impl FakeDestination {
     }
 
     fn store(&self) -> MutexGuard<'_, StoredRepositories> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock()
     }
 
     /// What was written since this was asked last.

@@ -1,11 +1,8 @@
 //! What happens to the doubles: latency, failures, and what they complain about.
 
-use std::{
-    panic::resume_unwind,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{panic::resume_unwind, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{task::yield_now, time::sleep};
 
 use super::rng::Rng;
@@ -64,7 +61,7 @@ pub(crate) struct FaultInjection {
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+    of.lock()
 }
 
 impl FaultInjection {

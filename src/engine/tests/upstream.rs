@@ -1,13 +1,10 @@
 //! A source in memory: serves what its repositories hold, counts what is read.
 
-use std::{
-    collections::HashMap,
-    future::pending,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, future::pending, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault_injection::{FaultInjection, InjectedFault};
@@ -53,12 +50,12 @@ impl FakeUpstream {
     }
 
     fn tagged(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
-        self.books.lock().unwrap().tags.get(&(repository.clone(), tag.clone())).cloned()
+        self.books.lock().tags.get(&(repository.clone(), tag.clone())).cloned()
     }
 
     /// Takes a pull from what is left.
     fn pull(&self) -> Result<()> {
-        match &mut self.books.lock().unwrap().pulls {
+        match &mut self.books.lock().pulls {
             Some(0) => Err(Error::new(Kind::PullLimit, "no pulls are left")),
             Some(left) => {
                 *left -= 1;
@@ -116,7 +113,7 @@ impl Source for FakeUpstream {
         let bytes = self.shelf(repository)?.blobs.get(&blob.digest);
         let left = bytes.ok_or_else(|| absent(&blob.digest))?.slice(from as usize..);
         if from == 0 {
-            *self.books.lock().unwrap().reads.entry(blob.digest.clone()).or_default() += 1;
+            *self.books.lock().reads.entry(blob.digest.clone()).or_default() += 1;
         }
         let download = FakeDownload { left, sky: Arc::clone(&self.sky), _connection: connection };
         Ok(stream::unfold(download, FakeDownload::next).boxed())
@@ -137,7 +134,7 @@ impl PullLimits for FakeUpstream {
     }
 
     fn allowance(&self) -> Option<Allowance> {
-        let remaining = self.books.lock().unwrap().pulls?;
+        let remaining = self.books.lock().pulls?;
         Some(Allowance { limit: 100, remaining, window: std::time::Duration::from_secs(21_600) })
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -87,7 +88,7 @@ impl EngineFixture {
         let tag: Tag =
             format!("t{}", if dice.chance(300) { dice.of(0..=at) } else { at }).parse().unwrap();
         let books = &self.upstreams[host].books;
-        let mut books = books.lock().unwrap();
+        let mut books = books.lock();
         // the first image of a tag says what it points to
         let known = books.tags.entry((repository.clone(), tag.clone()));
         let digest = known.or_insert_with(|| root.manifest.digest().clone()).clone();
@@ -139,7 +140,7 @@ impl EngineFixture {
                 let place = (origin.location.clone(), origin.repository.clone());
                 let roots = &self.stock.iter().find(|(at, _)| *at == place).unwrap().1;
                 let digest = dice.pick(roots).manifest.digest().clone();
-                let mut books = self.upstreams[&origin.location].books.lock().unwrap();
+                let mut books = self.upstreams[&origin.location].books.lock();
                 books.tags.insert((origin.repository.clone(), tag.clone()), digest);
             }
         }
@@ -148,7 +149,7 @@ impl EngineFixture {
     /// Meters pulls, or lifts the limit.
     pub(crate) fn limit_pulls(&self, pulls: Option<u64>) {
         for upstream in self.upstreams.values() {
-            upstream.books.lock().unwrap().pulls = pulls;
+            upstream.books.lock().pulls = pulls;
         }
     }
 
@@ -156,7 +157,7 @@ impl EngineFixture {
     pub(crate) fn take_reads(&self) -> HashMap<Digest, u64> {
         let mut all = HashMap::new();
         for upstream in self.upstreams.values() {
-            for (digest, reads) in std::mem::take(&mut upstream.books.lock().unwrap().reads) {
+            for (digest, reads) in std::mem::take(&mut upstream.books.lock().reads) {
                 *all.entry(digest).or_default() += reads;
             }
         }

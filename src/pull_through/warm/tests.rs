@@ -2,13 +2,11 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -38,7 +36,7 @@ impl Source for FakeSource {
     }
 
     async fn manifest(&self, _: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
-        self.asked.lock().unwrap().push(at.as_str().to_owned());
+        self.asked.lock().push(at.as_str().to_owned());
         let found = self.manifests.get(at.as_str()).cloned();
         found.ok_or_else(|| Error::new(Kind::NotFound, "404 MANIFEST_UNKNOWN"))
     }
@@ -48,7 +46,7 @@ impl Source for FakeSource {
     }
 
     async fn blob(&self, _: &Repository, blob: &Descriptor, _: u64) -> Result<ByteStream> {
-        self.asked.lock().unwrap().push(format!("blob {}", blob.digest));
+        self.asked.lock().push(format!("blob {}", blob.digest));
         Ok(stream::iter([Ok(self.blobs[&blob.digest].clone())]).boxed())
     }
 }
@@ -91,7 +89,7 @@ impl FakeSource {
     }
 
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 

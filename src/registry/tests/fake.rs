@@ -1,9 +1,6 @@
 //! A scripted server that plays every host, over real sockets, and remembers what it was asked.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -12,6 +9,7 @@ use axum::{
     http::{Response, StatusCode},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -73,7 +71,7 @@ impl Fake {
                     return reply(400, "");
                 };
                 asked.body = body;
-                log.lock().unwrap().push(asked.clone());
+                log.lock().push(asked.clone());
                 script(&asked)
             }
         });
@@ -94,7 +92,7 @@ impl Fake {
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     /// What was asked, as `METHOD host/path?query`.

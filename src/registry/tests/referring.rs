@@ -1,8 +1,9 @@
 //! Referrers: where the registry has no API for them, and where its API breaks off.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::collections::HashMap;
 
 use axum::{body::Body, http::Response};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::fake::{Fake, error, reply, with};
@@ -29,7 +30,7 @@ async fn a_fallback_tag_lists_each_referrer_once_and_is_read_back() {
     let (subject, kept) = (Digest::of(b"image"), Mutex::new(None::<String>));
     let tag = format!("/v2/a/manifests/sha256-{}", subject.hex());
     let fake = Fake::new(move |asked| {
-        let mut kept = kept.lock().unwrap();
+        let mut kept = kept.lock();
         match (asked.line.split_once(' ').unwrap().0, kept.as_ref()) {
             ("PUT", _) if asked.line.ends_with(&tag) => {
                 *kept = Some(String::from_utf8(asked.body.to_vec()).unwrap());

@@ -5,11 +5,9 @@
 //!
 //! Source: user guide, service quotas (per account and region, per second).
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{error::EcrError, identity::Principal};
@@ -86,7 +84,7 @@ impl ActionGuard {
     fn take(&self, action: &Action<'_>, rate: f64) -> bool {
         let key = (action.account.to_owned(), action.region.to_owned(), action.name);
         let now = Instant::now();
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         let bucket = buckets.entry(key).or_insert(Bucket { tokens: rate, filled: now });
         let gained = now.duration_since(bucket.filled).as_secs_f64() * rate;
         bucket.tokens = (bucket.tokens + gained).min(rate);

@@ -27,11 +27,12 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{http::Method, response::Response};
+use parking_lot::Mutex;
 
 use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
 use authorization::ActionGuard;
@@ -133,7 +134,7 @@ impl Ecr {
     /// The registry, opened when it is first asked for.
     fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {
         let key = (account.to_owned(), region.to_owned());
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.lock();
         if let Some(known) = registries.get(&key) {
             return Ok(known.clone());
         }

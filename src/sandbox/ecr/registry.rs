@@ -6,9 +6,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -132,7 +133,7 @@ impl Registry {
     /// Waits for its turn to import into the repository.
     pub(super) async fn import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = {
-            let mut imports = self.imports.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut imports = self.imports.lock();
             Arc::clone(imports.entry(repository.to_owned()).or_default())
         };
         turn.lock_owned().await
@@ -162,7 +163,7 @@ impl Registry {
 
     /// Waits for its turn to check and commit a manifest.
     pub(super) fn commit(&self) -> MutexGuard<'_, ()> {
-        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.commits.lock()
     }
 
     /// The document, its default where it was never written.
@@ -182,7 +183,7 @@ impl Registry {
     where
         T: DeserializeOwned + Serialize + Default,
     {
-        let _turn = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.documents.lock();
         let mut document: T = self.document(name);
         let result = edit(&mut document)?;
         let value = serde_json::to_value(&document).expect("documents serialise");

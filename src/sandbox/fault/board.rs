@@ -1,10 +1,11 @@
 //! The faults that are switched on, and which of them strikes a request.
 
 use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::{Arg, Content, Fault, Name, Often, Side, Target};
@@ -40,7 +41,7 @@ impl Faults {
     /// Switches one more on.
     pub fn add(&self, fault: Fault) {
         let (matched, struck) = Default::default();
-        let mut switches = self.0.switches.write().unwrap_or_else(PoisonError::into_inner);
+        let mut switches = self.0.switches.write();
         switches.push(Switch { fault, matched, struck });
         drop(switches);
         self.0.changed.send_replace(());
@@ -53,7 +54,7 @@ impl Faults {
 
     /// Switches all off.
     pub fn clear(&self) {
-        self.0.switches.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.switches.write().clear();
         self.0.changed.send_replace(());
     }
 
@@ -70,7 +71,7 @@ impl Faults {
     }
 
     fn switches(&self) -> RwLockReadGuard<'_, Vec<Switch>> {
-        self.0.switches.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.switches.read()
     }
 
     /// Whether a fault strikes now, and its argument; asking counts as one matching request.

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
@@ -80,7 +81,7 @@ struct Writer {
 
 impl Upload {
     fn write(&self, batch: &[Bytes]) -> io::Result<()> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock();
         let writer = writer.as_mut().ok_or_else(|| io::Error::other("the upload is over"))?;
         for bytes in batch {
             writer.file.write_all(bytes)?;
@@ -153,7 +154,7 @@ impl Store {
             path,
         };
         let id = session_id(&upload.path);
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uploads = self.uploads.lock();
         uploads.insert(id.clone(), Arc::new(upload));
         Ok(id)
     }
@@ -191,7 +192,7 @@ impl Store {
     ) -> Result<u64, FinishError> {
         let upload = self.take_upload(repository, id).ok_or(FinishError::Unknown)?;
         let _turn = upload.turn.lock().await;
-        let writer = upload.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = upload.writer.lock().take();
         let calculated = Digest::from_hasher(writer.ok_or(FinishError::Unknown)?.hasher);
         if calculated != *expected {
             fs::remove_file(&upload.path)?;
@@ -213,12 +214,12 @@ impl Store {
     }
 
     fn upload(&self, repository: &str, id: &str) -> Option<Arc<Upload>> {
-        let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let uploads = self.uploads.lock();
         uploads.get(id).filter(|upload| upload.repository == repository).cloned()
     }
 
     fn take_upload(&self, repository: &str, id: &str) -> Option<Arc<Upload>> {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uploads = self.uploads.lock();
         uploads.get(id).filter(|upload| upload.repository == repository)?;
         uploads.remove(id)
     }

@@ -9,11 +9,12 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     catalogue::{self, Planned},
@@ -365,5 +366,5 @@ fn pushed(planned: &Planned) -> SystemTime {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

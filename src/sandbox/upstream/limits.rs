@@ -5,13 +5,10 @@
 //!
 //! Source: docs.docker.com/docker-hub/usage/pulls.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The time a limit is for.
@@ -57,7 +54,7 @@ impl Limits {
         let usual = if account.is_some() { PERSONAL } else { ANONYMOUS };
         let limit = limit.unwrap_or(usual);
         let now = Instant::now();
-        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.spent.lock();
         let spent = all.entry(source.clone()).or_insert(Spent { pulls: 0, until: now + WINDOW });
         if spent.until <= now {
             *spent = Spent { pulls: 0, until: now + WINDOW };
@@ -74,7 +71,7 @@ impl Limits {
 impl Limits {
     /// Begins a new window for everyone.
     pub(crate) fn renew(&self) {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.spent.lock().clear();
     }
 }
 

@@ -6,12 +6,10 @@
 //! BuildKit attestations, nested indexes, charts) and valid: every digest,
 //! size and `diff_id` is right.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::model::{Digest, Platform};
 
@@ -178,8 +176,8 @@ impl Layers {
         bytes
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> parking_lot::MutexGuard<'_, Known> {
+        self.known.lock()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is let in: Basic credentials that `GetAuthorizationToken` gave, in its region, in time.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use axum::{
     http::{HeaderMap, header},
@@ -37,7 +37,7 @@ impl Tokens {
     /// refused for good, what is handed out later is accepted.
     fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
         let strikes = faults.active(Name::ExpireTokens, Side::Ecr);
-        let mut expiry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expiry = self.0.lock();
         let Some(arg) = strikes else {
             expiry.asked = 0;
             return issued < expiry.before;

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +16,7 @@ use axum::{
     response::Response,
 };
 use futures::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{DataRequest, EcrError, Granted, admit, control, header_text};
@@ -50,7 +50,7 @@ struct Known {
 
 impl Sessions {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes that a client was told that this blob is there.
