@@ -71,6 +71,30 @@ pub struct Row {
     pub hint: Option<String>,
 }
 
+impl Row {
+    /// A row of an image that the run has not started.
+    pub(crate) fn new(name: &str, source: String, destination: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            destination,
+            outcome: Outcome::NotStarted,
+            digest: None,
+            source_digest: None,
+            platforms: Vec::new(),
+            bytes_pushed: Some(0),
+            error: None,
+            hint: None,
+        }
+    }
+
+    /// The same row with this outcome and the error that caused it.
+    pub(crate) fn with_error(self, outcome: Outcome, error: &Error) -> Self {
+        let hint = error.remedy().map(ToOwned::to_owned);
+        Self { outcome, error: Some(error.chain().join(": ")), hint, ..self }
+    }
+}
+
 /// Rows counted by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs, reason = "each counts the outcome of its name")]

@@ -74,7 +74,7 @@ impl CacheItem<'_> {
             TagOrDigest::Digest(digest) => Some(digest.clone()),
             TagOrDigest::Tag(_) => None,
         };
-        let row = row(&self.entry.name, self.source.clone(), self.reference(config));
+        let row = Row::new(&self.entry.name, self.source.clone(), self.reference(config));
         Row { source_digest, ..row }
     }
 }
@@ -340,13 +340,7 @@ impl SelectedItem<'_> {
 }
 
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
-    rows.into_iter().map(|row| with_error(Row { outcome: Outcome::Failed, ..row }, error)).collect()
-}
-
-/// The row with what went wrong.
-pub(crate) fn with_error(row: Row, error: &Error) -> Row {
-    let hint = error.remedy().map(ToOwned::to_owned);
-    Row { error: Some(error.chain().join(": ")), hint, ..row }
+    rows.into_iter().map(|row| row.with_error(Outcome::Failed, error)).collect()
 }
 
 /// A row for each place of the entry; no tags, as none is known.
@@ -362,29 +356,14 @@ fn mirrored_rows(config: &Config, entry: &Entry) -> impl Iterator<Item = Row> {
 
 fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Repository)) -> Row {
     let source = format!("{}/{}", entry.host, entry.repository);
-    row(&entry.name, source, config.destination(at).registry.repository(repository))
+    Row::new(&entry.name, source, config.destination(at).registry.repository(repository))
 }
 
 fn rows_of_image(config: &Config, image: &Image, source: &str) -> Vec<Row> {
     let row = |target: &crate::model::Target| {
         let site = &config.destination(target.destination).registry;
         let destination = site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone()));
-        row(&image.name, source.to_owned(), destination)
+        Row::new(&image.name, source.to_owned(), destination)
     };
     image.targets.iter().map(row).collect()
-}
-
-fn row(name: &str, source: String, destination: String) -> Row {
-    Row {
-        name: name.to_owned(),
-        source,
-        destination,
-        outcome: Outcome::NotStarted,
-        digest: None,
-        source_digest: None,
-        platforms: Vec::new(),
-        bytes_pushed: Some(0),
-        error: None,
-        hint: None,
-    }
 }

@@ -7,10 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use super::{
-    registries::Registries,
-    select_images::{CacheItem, with_error},
-};
+use super::{registries::Registries, select_images::CacheItem};
 use crate::{
     config::Config,
     ecr::Ecr,
@@ -93,7 +90,7 @@ impl<'a> CacheWarmer<'a> {
         };
         let row = match warmed {
             Ok(warmed) => self.warmed(row, warmed),
-            Err(error) => with_error(Row { outcome: Outcome::of(&error), ..row }, &error),
+            Err(error) => row.with_error(Outcome::of(&error), &error),
         };
         self.observer.observe(&Event::Finished {
             image: row.source.clone(),

@@ -26,18 +26,9 @@ pub(crate) type CopiedTargets<D> = HashMap<DestinationId, (Option<u64>, CopyTarg
 impl<S: Source, D: Destination> Mirror<S, D> {
     fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
         let site = &self.destinations[target.destination.0].location;
-        Row {
-            name: image.name.clone(),
-            source: image.origin.to_string(),
-            destination: site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone())),
-            outcome,
-            digest: None,
-            source_digest: None,
-            platforms: Vec::new(),
-            bytes_pushed: Some(0),
-            error: None,
-            hint: None,
-        }
+        let tag = TagOrDigest::Tag(target.tag.clone());
+        let destination = site.reference(&target.repository, &tag);
+        Row { outcome, ..Row::new(&image.name, image.origin.to_string(), destination) }
     }
 
     /// A row per target that was never come to.
@@ -48,14 +39,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
     pub(crate) fn interrupted(&self, image: &Image, error: &Error) -> ImageResult {
-        let row = |row| with_error(Row { bytes_pushed: None, ..row }, error);
+        let row =
+            |row: Row| Row { bytes_pushed: None, ..row.with_error(Outcome::NotStarted, error) };
         let rows = self.not_started(image).into_iter().map(row).collect();
         ImageResult { rows, bytes_to_read: Some(0) }
     }
 
     /// The image failed as a whole.
     pub(crate) fn failed(&self, image: &Image, error: &Error) -> ImageResult {
-        let row = |target| with_error(self.row(image, target, Outcome::Failed), error);
+        let row =
+            |target| self.row(image, target, Outcome::Failed).with_error(Outcome::Failed, error);
         ImageResult { rows: image.targets.iter().map(row).collect(), bytes_to_read: Some(0) }
     }
 
@@ -86,12 +79,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                     let root = tree.root.digest().clone();
                     (self.copied_row(Row { digest: Some(root), ..row }, end), tree.warning.clone())
                 }
-                Verdict::Drifted(error) => {
-                    (with_error(Row { outcome: Outcome::Drifted, ..row }, &error), None)
-                }
-                Verdict::Failed(error) => {
-                    (with_error(Row { outcome: Outcome::of(&error), ..row }, &error), None)
-                }
+                Verdict::Drifted(error) => (row.with_error(Outcome::Drifted, &error), None),
+                Verdict::Failed(error) => (row.with_error(Outcome::of(&error), &error), None),
             };
             if let Some(text) = warning {
                 self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
@@ -108,8 +97,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             row.outcome = self.copied_outcome();
         }
         if let Some(error) = gain.failure {
-            row.outcome = Outcome::of(&error);
-            *row = with_error(row.clone(), &error);
+            *row = row.clone().with_error(Outcome::of(&error), &error);
         }
     }
 
@@ -125,17 +113,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         if let Some(error) = lane.failure() {
             row.digest = None;
             row.bytes_pushed = Some(lane.pushed.value());
-            row.outcome = Outcome::of(&error);
-            return with_error(row, &error);
+            return row.with_error(Outcome::of(&error), &error);
         }
         row.outcome = self.copied_outcome();
         row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
         row
     }
-}
-
-fn with_error(mut row: Row, error: &Error) -> Row {
-    row.error = Some(error.chain().join(": "));
-    row.hint = error.remedy().map(ToOwned::to_owned);
-    row
 }
