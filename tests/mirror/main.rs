@@ -42,4 +42,3 @@ mod sharing;
 mod signals;
 mod signatures;
 mod soak;
-mod supply;
