@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, sleep_until};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::outcome::Interrupt;
@@ -75,18 +76,22 @@ impl Shutdown {
         use tokio::signal::unix::{SignalKind, signal};
         let mut int = signal(SignalKind::interrupt())?;
         let mut term = signal(SignalKind::terminate())?;
-        let first = tokio::select! {
-            _ = int.recv() => Interrupt::Int,
-            _ = term.recv() => Interrupt::Term,
-        };
-        self.interrupt.get_or_init(|| first);
-        self.stop();
-        tokio::select! {
-            () = sleep(GRACE) => {}
-            _ = int.recv() => {}
-            _ = term.recv() => {}
+        let int = stream::poll_fn(move |cx| int.poll_recv(cx)).map(|()| Interrupt::Int);
+        let term = stream::poll_fn(move |cx| term.poll_recv(cx)).map(|()| Interrupt::Term);
+        Ok(self.heed(stream::select(int, term)).await)
+    }
+
+    async fn heed(
+        &self,
+        mut signals: impl Stream<Item = Interrupt> + Unpin,
+    ) -> std::convert::Infallible {
+        if let Some(first) = signals.next().await {
+            self.interrupt.get_or_init(|| first);
+            self.stop();
+            // the second signal, or the end of the grace time
+            let _ = timeout(GRACE, signals.next()).await;
+            self.drop_running();
         }
-        self.drop_running();
         std::future::pending().await
     }
 }
@@ -111,5 +116,24 @@ mod tests {
         };
         assert_eq!(dropped, Duration::from_secs(60) + GRACE);
         assert_eq!(shutdown.interrupt(), None, "no signal did it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_the_grace_time() {
+        let second = Duration::from_secs(1);
+        for (signals, grace) in
+            [(vec![Interrupt::Term], GRACE), (vec![Interrupt::Term, Interrupt::Int], second)]
+        {
+            let (shutdown, begun) = (Shutdown::default(), Instant::now());
+            let signals = stream::iter(signals).enumerate().then(|(at, signal)| async move {
+                sleep(second * at as u32).await;
+                signal
+            });
+            let dropped = tokio::select! {
+                never = shutdown.heed(signals.chain(stream::pending()).boxed()) => match never {},
+                () = shutdown.dropping() => begun.elapsed(),
+            };
+            assert_eq!((dropped, shutdown.interrupt()), (grace, Some(Interrupt::Term)));
+        }
     }
 }
