@@ -7,6 +7,7 @@
 pub(crate) mod body;
 pub(crate) mod circuit_breaker;
 pub(crate) mod context;
+pub(crate) mod index_walk;
 pub mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod stall;

@@ -20,7 +20,7 @@ use crate::{
     model::{
         Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Repository, Result,
     },
-    remote::{Destination, Mounting, Source},
+    remote::{Destination, Mounting, Source, index_walk::ImageReader},
 };
 
 /// What is asked of other repositories even where this one is not new: moving it costs more.

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::pull_budget::{PullBudget, Reservation};
 use crate::{
     model::{Descriptor, Digest, Location, Platform, RawManifest, Repository, Result, TagOrDigest},
-    remote::{Allowance, HostContext, Source, body},
+    remote::{Allowance, HostContext, Source, body, index_walk::ImageReader},
 };
 
 /// How many bytes of manifests are remembered for images that come later.
@@ -126,8 +126,20 @@ impl<S: Source> Reader<S> {
         known.is_some_and(|manifest| !manifest.media_type().is_index())
     }
 
+    /// A blob of the image, verified as it comes.
+    pub(crate) fn blob(&self, blob: &Descriptor) -> body::Body {
+        body::verified(
+            Arc::clone(&self.registry.source),
+            self.repository.clone(),
+            blob.clone(),
+            Arc::clone(&self.registry.context),
+        )
+    }
+}
+
+impl<S: Source> ImageReader for Reader<S> {
     /// The manifest of that digest, from the shelf or the source.
-    pub(crate) async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
+    async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
         let shelf = || self.registry.manifests.lock();
         let cell = shelf().cell(digest);
         let read = cell.get_or_try_init(|| async {
@@ -142,17 +154,7 @@ impl<S: Source> Reader<S> {
     }
 
     /// The platform in an image's configuration; `None` where it is not an image's.
-    pub(crate) async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
+    async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
         body::platform(config, || self.blob(config)).await
-    }
-
-    /// A blob of the image, verified as it comes.
-    pub(crate) fn blob(&self, blob: &Descriptor) -> body::Body {
-        body::verified(
-            Arc::clone(&self.registry.source),
-            self.repository.clone(),
-            blob.clone(),
-            Arc::clone(&self.registry.context),
-        )
     }
 }
