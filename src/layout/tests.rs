@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Filter, Image, Manifest, Origin, Reference, Repository, Tag,
         TagOrDigest, Target, event::Silent,
@@ -154,8 +154,9 @@ async fn run<S: Source, D: Destination>(
     meters: SideContexts,
     work: CopyJob,
 ) -> Ran {
+    let from = SourceEndpoint { source: Arc::new(from), reserved_pulls: 0 };
     let sides = Endpoints {
-        sources: HashMap::from([(work.image.origin.location.clone(), (Arc::new(from), 0))]),
+        sources: HashMap::from([(work.image.origin.location.clone(), from)]),
         destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],
     };
     let options = Options { mode: Mode::Mirror, transfers: 4 };
