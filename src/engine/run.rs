@@ -17,11 +17,9 @@ use super::{
     blob::{target::CopyTarget, transfer::TransferLimits},
     image::{
         copy::TreeCopy,
-        missing::PushedManifests,
         plan::{self, ImageLimiter, Job, JobTarget, Plan, Verdict},
         referrers::ReferrersCopy,
         result::{ImageResult, Reporter},
-        tree::Tree,
     },
     options::{Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
@@ -37,7 +35,7 @@ use crate::{
         event::{Event, Observer, Progress},
         outcome::{Blobs, Pulls, Row},
     },
-    remote::{Destination, SideContexts, Source},
+    remote::{Destination, SideContexts, Source, index_walk::Tree},
 };
 
 /// The result of a run. Requests and bytes are in its [`SideContexts`].
@@ -76,7 +74,6 @@ pub struct Mirror<S, D> {
     limiter: ImageLimiter,
     reconciler: Arc<Reconciler>,
     limits: TransferLimits,
-    manifests: PushedManifests,
     reporter: Reporter,
 }
 
@@ -104,7 +101,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             shutdown,
             reconciler: Arc::new(Reconciler::new(mode, Arc::clone(&observer))),
             limits: TransferLimits::new(transfers, Arc::clone(&contexts.destination)),
-            manifests: PushedManifests::default(),
             reporter: Reporter { locations, mode, observer: Arc::clone(&observer) },
             observer,
         }
@@ -295,7 +291,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             plan: &plan,
             copied: &targets,
             limits: &self.limits,
-            manifests: &self.manifests,
             mode: self.mode,
             observer: &*self.observer,
         };
@@ -315,7 +310,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let progress = Arc::new(Progress::default());
         let copy = TreeCopy {
             limits: &self.limits,
-            manifests: &self.manifests,
             reader,
             tree,
             targets,

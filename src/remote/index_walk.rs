@@ -28,7 +28,8 @@ pub(crate) trait ImageReader: Sync {
 }
 
 /// An image after the filter.
-pub(crate) struct FilteredTree {
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
     /// The index, or the image itself.
     pub(crate) root: Filtered,
     /// The indexes between root and images, innermost first.
@@ -50,7 +51,7 @@ pub(crate) async fn filter_image<R: ImageReader>(
     reader: &R,
     root: RawManifest,
     filter: &Filter,
-) -> Result<FilteredTree> {
+) -> Result<Tree> {
     match root.read()? {
         Manifest::Image(image) => filter_single(reader, root, &image, filter).await,
         Manifest::Index(index) => {
@@ -70,7 +71,7 @@ async fn filter_single<R: ImageReader>(
     root: RawManifest,
     image: &ImageManifest,
     filter: &Filter,
-) -> Result<FilteredTree> {
+) -> Result<Tree> {
     let platform = match filter.platforms {
         Platforms::All => None,
         Platforms::Only(_) => reader.platform(&image.config).await?,
@@ -84,7 +85,7 @@ async fn filter_single<R: ImageReader>(
         false => filter::check_platforms(filter, &platforms, &available)?,
     };
     let root = Filtered { manifest: root, kept: vec![], platforms, available };
-    Ok(FilteredTree { root, nested: vec![], images: vec![], warning })
+    Ok(Tree { root, nested: vec![], images: vec![], warning })
 }
 
 struct Walk<'a, R> {
@@ -101,11 +102,11 @@ impl<R: ImageReader> Walk<'_, R> {
         raw: &'b RawManifest,
         index: &'b Index,
         depth: usize,
-    ) -> BoxFuture<'b, Result<FilteredTree>> {
+    ) -> BoxFuture<'b, Result<Tree>> {
         async move {
             self.nesting.enter(raw, index, depth)?;
             let mut contents = HashMap::new();
-            let mut subtrees: HashMap<Digest, FilteredTree> = HashMap::new();
+            let mut subtrees: HashMap<Digest, Tree> = HashMap::new();
             for entry in &index.manifests {
                 if contents.contains_key(&entry.digest) || !self.must_read(entry) {
                     continue;
@@ -132,7 +133,7 @@ impl<R: ImageReader> Walk<'_, R> {
                     None => images.push(entry.clone()),
                 }
             }
-            Ok(FilteredTree { root, nested, images, warning: None })
+            Ok(Tree { root, nested, images, warning: None })
         }
         .boxed()
     }
@@ -147,7 +148,7 @@ impl<R: ImageReader> Walk<'_, R> {
         &mut self,
         entry: &Descriptor,
         depth: usize,
-        subtrees: &mut HashMap<Digest, FilteredTree>,
+        subtrees: &mut HashMap<Digest, Tree>,
     ) -> Result<Option<EntryContent>> {
         let raw = self.reader.manifest(&entry.digest).await?;
         match raw.read()? {

@@ -35,10 +35,10 @@
 //!    connection. A transfer has at most one upload to each destination, and every registry must
 //!    have as many connections as there are transfers, so each upload finds one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::{
     model::{DestinationId, Digest, Repository},
@@ -204,6 +204,20 @@ impl PlacementState {
         let (sender, receiver) = watch::channel(BlobState::Carried);
         placements.push(Placement { repository: key.repository.clone(), seq, state: receiver });
         Claim::Carry(Carrier { destination: key.destination, state: sender, mount_sources })
+    }
+}
+
+/// The manifests that this run pushed: each once per repository, however many tags share it.
+#[derive(Debug, Default)]
+pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>>);
+
+impl PushedManifests {
+    pub(crate) fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
+        Arc::clone(self.0.lock().entry(key).or_default())
+    }
+
+    pub(crate) fn contains(&self, key: &PlacementKey) -> bool {
+        self.0.lock().get(key).is_some_and(|cell| cell.initialized())
     }
 }
 

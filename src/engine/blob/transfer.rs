@@ -6,7 +6,7 @@ use futures::future::{join, join_all};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements},
+    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements, PushedManifests},
     shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
 };
@@ -50,9 +50,10 @@ fn buffer_units(size: u64) -> u32 {
     size.div_ceil(UNIT).clamp(1, MAX_UNITS) as u32
 }
 
-/// The limits and counts that all transfers of a run share.
+/// The limits, records and counts that all copies of a run share.
 pub(crate) struct TransferLimits {
     pub(crate) placements: Placements,
+    pub(crate) pushed_manifests: PushedManifests,
     downloads: Downloads,
     /// Concurrent transfers, each from one source to all targets that lack the blob. A permit is
     /// held while bytes move, and never during a wait for another image.
@@ -67,6 +68,7 @@ impl TransferLimits {
     pub(crate) fn new(transfers: usize, context: Arc<HostContext>) -> Self {
         Self {
             placements: Placements::default(),
+            pushed_manifests: PushedManifests::default(),
             downloads: Downloads::default(),
             transfers: Semaphore::new(transfers.max(1)),
             // enough for the largest blob even with one transfer

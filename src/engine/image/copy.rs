@@ -8,10 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::future::{join_all, try_join_all};
 use tokio::time::sleep;
 
-use super::{
-    missing::{self, ImageWithBlobs, MissingContent, PushedManifests},
-    tree::Tree,
-};
+use super::missing::{self, ImageWithBlobs};
 use crate::{
     engine::{
         blob::{
@@ -19,10 +16,10 @@ use crate::{
             target::CopyTarget,
             transfer::{TransferLimits, Transfers},
         },
-        state::{repository::Existed, source::Reader},
+        state::source::Reader,
     },
     model::{Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
-    remote::{Destination, Mounting, Source},
+    remote::{Destination, Mounting, Source, index_walk::Tree},
 };
 
 /// Pushes of a manifest, as long as the registry reports missing content.
@@ -31,7 +28,6 @@ const PUSHES: u32 = 4;
 /// Copies one tree to its targets.
 pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) limits: &'a TransferLimits,
-    pub(crate) manifests: &'a PushedManifests,
     pub(crate) reader: &'a Reader<S>,
     pub(crate) tree: &'a Tree,
     pub(crate) targets: &'a [CopyTarget<D>],
@@ -42,7 +38,9 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// Copies. A failure is recorded in its target.
     pub(crate) async fn run(&self) {
         let existed = join_all(self.targets.iter().map(|it| it.repository.ensure())).await;
-        let Some(content) = self.missing_content(existed).await else { return };
+        let Self { limits, reader, tree, targets, .. } = *self;
+        let content = missing::find_missing(limits, reader, tree, targets, existed).await;
+        let Some(content) = content else { return };
         let transfers = &Transfers {
             limits: self.limits,
             reader: self.reader,
@@ -78,7 +76,9 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// blob bytes to read: several targets share one read.
     pub(crate) async fn forecast(&self) -> u64 {
         let existed = join_all(self.targets.iter().map(|it| it.repository.existed())).await;
-        let Some(content) = self.missing_content(existed).await else { return 0 };
+        let Self { limits, reader, tree, targets, .. } = *self;
+        let content = missing::find_missing(limits, reader, tree, targets, existed).await;
+        let Some(content) = content else { return 0 };
         let mut bytes_to_read = 0;
         for missing in content.blobs {
             let size = missing.blob.size;
@@ -103,14 +103,6 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         bytes_to_read
     }
 
-    async fn missing_content(
-        &self,
-        existed: Vec<Result<Existed>>,
-    ) -> Option<MissingContent<'_, D>> {
-        let Self { limits, manifests, reader, tree, targets, .. } = *self;
-        missing::find_missing(limits, manifests, reader, tree, targets, existed).await
-    }
-
     /// Pushes the manifests that the target lacks: images, then nested indexes, then the root.
     async fn commit(
         &self,
@@ -119,15 +111,15 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         missing: &HashSet<Digest>,
         images: &[ImageWithBlobs],
     ) -> Result<()> {
-        let root = self.tree.root.digest();
+        let root = self.tree.root.manifest.digest();
         let children = images.iter().map(|image| &image.manifest);
         let children = children.filter(|it| it.digest() != root && missing.contains(it.digest()));
         try_join_all(children.map(|child| self.push_once(transfers, target, child))).await?;
         for index in self.tree.nested.iter().filter(|index| missing.contains(index.digest())) {
             self.push_once(transfers, target, index).await?;
         }
-        push_manifest(transfers, target, &self.tree.root, target.tag.as_ref()).await?;
-        self.manifests.cell(target.key(root)).set(()).ok();
+        push_manifest(transfers, target, &self.tree.root.manifest, target.tag.as_ref()).await?;
+        self.limits.pushed_manifests.cell(target.key(root)).set(()).ok();
         Ok(())
     }
 
@@ -138,7 +130,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         target: &CopyTarget<D>,
         manifest: &RawManifest,
     ) -> Result<()> {
-        let cell = self.manifests.cell(target.key(manifest.digest()));
+        let cell = self.limits.pushed_manifests.cell(target.key(manifest.digest()));
         cell.get_or_try_init(|| push_manifest(transfers, target, manifest, None)).await.copied()
     }
 }

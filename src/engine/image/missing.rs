@@ -3,22 +3,17 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use futures::future::{join_all, try_join_all};
-use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 
-use super::tree::Tree;
 use crate::{
     engine::{
         blob::{
             placements::{
                 Carrier, Claim, ImageSeq, MountSource, PlacedBlob, PlacementKey, Placements,
+                PushedManifests,
             },
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits},
@@ -26,7 +21,10 @@ use crate::{
         state::{repository::Existed, source::Reader},
     },
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result},
-    remote::{Destination, Mounting, Source, index_walk::ImageReader},
+    remote::{
+        Destination, Mounting, Source,
+        index_walk::{ImageReader, Tree},
+    },
 };
 
 /// Blobs of this size are searched for in sibling repositories even if the repository existed
@@ -38,20 +36,6 @@ const MANIFEST_BYTES: usize = 32 << 20;
 
 /// The largest sum of an image's blobs, 1 PiB in bytes, so that no sum overflows.
 const BLOB_BYTES: u64 = 1 << 50;
-
-/// The manifests that this run pushed: each once per repository, however many tags share it.
-#[derive(Debug, Default)]
-pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>>);
-
-impl PushedManifests {
-    pub(crate) fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
-        Arc::clone(self.0.lock().entry(key).or_default())
-    }
-
-    fn contains(&self, key: &PlacementKey) -> bool {
-        self.0.lock().get(key).is_some_and(|cell| cell.initialized())
-    }
-}
 
 /// An image manifest with the blobs it needs.
 pub(crate) struct ImageWithBlobs {
@@ -83,14 +67,15 @@ pub(crate) struct MissingContent<'a, D> {
 /// A failure is recorded in its target.
 pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     limits: &TransferLimits,
-    pushed: &PushedManifests,
     reader: &Reader<S>,
     tree: &Tree,
     targets: &'a [CopyTarget<D>],
     existed: Vec<Result<Existed>>,
 ) -> Option<MissingContent<'a, D>> {
     let queries = targets.iter().zip(&existed).map(|(target, existed)| async move {
-        let missing = async { missing_manifests(pushed, tree, target, existed.clone()?).await };
+        let missing = async {
+            missing_manifests(&limits.pushed_manifests, tree, target, existed.clone()?).await
+        };
         missing.await.unwrap_or_else(|error| {
             target.fail(error);
             HashSet::new()
@@ -117,7 +102,7 @@ async fn missing_manifests<D: Destination>(
     target: &CopyTarget<D>,
     existed: Existed,
 ) -> Result<HashSet<Digest>> {
-    let root = tree.root.digest();
+    let root = tree.root.manifest.digest();
     let nested = tree.nested.iter().map(RawManifest::digest);
     let all = nested.chain(tree.images.iter().map(|image| &image.digest)).chain([root]);
     let unknown: HashSet<Digest> =
@@ -155,8 +140,8 @@ async fn read_images<S: Source>(
         }
     });
     let mut manifests = try_join_all(reads).await?;
-    if is_missing(tree.root.digest()) && !tree.root.media_type().is_index() {
-        manifests.push(tree.root.clone());
+    if is_missing(tree.root.manifest.digest()) && !tree.root.manifest.media_type().is_index() {
+        manifests.push(tree.root.manifest.clone());
     }
     let images: Vec<ImageWithBlobs> =
         manifests.into_iter().map(image_with_blobs).collect::<Result<_>>()?;

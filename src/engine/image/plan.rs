@@ -10,7 +10,7 @@ use std::{collections::HashSet, sync::Arc};
 use futures::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::tree::{self, Tree};
+use super::tree;
 use crate::{
     engine::{
         options::Mode,
@@ -26,7 +26,7 @@ use crate::{
         Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
         nesting::DEPTH,
     },
-    remote::{Destination, Mutability, Source},
+    remote::{Destination, Mutability, Source, index_walk::Tree},
 };
 
 /// Limits the images that hold manifests and move blobs. Admits none once the run stops.
@@ -226,7 +226,7 @@ async fn compare<S: Source, D: Destination>(
         Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warning })))
     };
     let (expected_digest, tree) = match expected {
-        Expected::Tree(tree) => (tree.root.digest(), Some(tree)),
+        Expected::Tree(tree) => (tree.root.manifest.digest(), Some(tree)),
         Expected::Source(source) if filter.is_everything() => (source, None),
         Expected::Source(source) => {
             let Some(manifest) = repository.manifest(&digest).await? else { return Ok(None) };
@@ -245,7 +245,7 @@ async fn compare<S: Source, D: Destination>(
         }
     };
     let up_to_date = || match tree {
-        Some(tree) => up_to_date(&tree.platforms, tree.warning.clone()),
+        Some(tree) => up_to_date(&tree.root.platforms, tree.warning.clone()),
         None => up_to_date(&[], None),
     };
     if &digest == expected_digest {
@@ -257,12 +257,16 @@ async fn compare<S: Source, D: Destination>(
     if let Some(tree) = tree
         && let Some(manifest) = repository.manifest(&digest).await?
         && let (Ok(Manifest::Index(current)), Ok(Manifest::Index(expected))) =
-            (manifest.read(), tree.root.read())
+            (manifest.read(), tree.root.manifest.read())
         && current.manifests == expected.manifests
     {
         return up_to_date();
     }
-    Ok(Some(Verdict::Drifted(drift(&digest, expected_digest))))
+    let problem =
+        format!("the tag is immutable and points to {digest}, the source is at {expected_digest}");
+    Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
+        "mirror it under another tag (`retag`), or exclude the tag from the repository's immutability",
+    ))))
 }
 
 /// Returns `true` if the index alone shows that the filter makes it of the source: its annotations
@@ -368,12 +372,4 @@ async fn decide<S: Source, D: Destination>(
     let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
     let verdict = compare(job, reader, target, Expected::Tree(&tree)).await?;
     Ok(verdict.unwrap_or(Verdict::Copy(Some(tree))))
-}
-
-fn drift(current: &Digest, expected: &Digest) -> Error {
-    Error::new(
-        Kind::TagImmutable,
-        format!("the tag is immutable and points to {current}, the source is at {expected}"),
-    )
-    .hint("mirror it under another tag (`retag`), or exclude the tag from the repository's immutability")
 }

@@ -13,7 +13,6 @@ use futures::future::{join_all, try_join_all};
 
 use super::{
     copy::TreeCopy,
-    missing::PushedManifests,
     plan::{Job, JobTarget, Plan, Verdict},
     tree,
 };
@@ -66,7 +65,6 @@ pub(crate) struct ReferrersCopy<'a, S, D> {
     /// The targets that the image itself was copied to.
     pub(crate) copied: &'a [CopyTarget<D>],
     pub(crate) limits: &'a TransferLimits,
-    pub(crate) manifests: &'a PushedManifests,
     pub(crate) mode: Mode,
     pub(crate) observer: &'a dyn Observer,
 }
@@ -170,7 +168,6 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
             tree::build(reader, &referrer.digest, &Filter::default()).await.map_err(cannot)?;
         let copy = TreeCopy {
             limits: self.limits,
-            manifests: self.manifests,
             reader,
             tree: &tree,
             targets: std::slice::from_ref(target),
@@ -204,7 +201,7 @@ async fn subjects<S: Source, D: Destination>(job: &Job<S, D>, plan: &Plan<S>) ->
     let mut root: Option<RawManifest> = None;
     for (verdict, target) in plan.verdicts.iter().zip(&job.targets) {
         root = match verdict {
-            Verdict::Copy(Some(tree)) => Some(tree.root.clone()),
+            Verdict::Copy(Some(tree)) => Some(tree.root.manifest.clone()),
             Verdict::UpToDate(current) => target.repository.manifest(&current.digest).await?,
             _ => continue,
         };

@@ -107,12 +107,12 @@ impl Reporter {
             Verdict::Copy(Some(tree)) => {
                 self.warn(&row.source, tree.warning.clone());
                 let copy = copy.expect("every copy has a target");
-                let platforms = tree.platforms.iter().map(ToString::to_string).collect();
+                let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
                 let row = Row { platforms, bytes_pushed: Some(copy.pushed.value()), ..row };
                 if let Some(error) = copy.failure() {
                     return row.with_error(Outcome::of(&error), &error);
                 }
-                let digest = Some(tree.root.digest().clone());
+                let digest = Some(tree.root.manifest.digest().clone());
                 Row { outcome: self.copied_outcome(), digest, ..row }
             }
             Verdict::Drifted(error) => row.with_error(Outcome::Drifted, &error),

@@ -1,29 +1,16 @@
-//! Builds the tree that the destination must hold: reads, filters, flattens and annotates.
+//! Builds the tree that a destination must hold: reads, filters, flattens and annotates.
 
 use crate::{
     engine::state::source::Reader,
     model::{
-        Descriptor, Digest, Error, Filter, Kind, Platform, RawManifest, Result, Shape, filter,
+        Descriptor, Digest, Error, Filter, Kind, Result, Shape,
+        filter::{self, Filtered},
     },
     remote::{
         Source,
-        index_walk::{self, FilteredTree, ImageReader},
+        index_walk::{self, ImageReader, Tree},
     },
 };
-
-/// The manifests of an image, as the destination must hold them.
-#[derive(Debug, Clone)]
-pub(crate) struct Tree {
-    pub(crate) root: RawManifest,
-    /// The indexes between root and images, innermost first.
-    pub(crate) nested: Vec<RawManifest>,
-    /// The image manifests below the root, in its order; empty if the root is an image.
-    pub(crate) images: Vec<Descriptor>,
-    /// As far as the manifests tell them.
-    pub(crate) platforms: Vec<Platform>,
-    /// Names the requested platforms that the image lacks.
-    pub(crate) warning: Option<String>,
-}
 
 /// Reads the image `source` and applies the filter.
 ///
@@ -35,15 +22,14 @@ pub(crate) async fn build<S: Source>(
     filter: &Filter,
 ) -> Result<Tree> {
     let raw = reader.manifest(source).await?;
-    let FilteredTree { root, nested, images, warning } =
-        index_walk::filter_image(reader, raw, filter).await?;
-    let platforms = root.platforms.clone();
-    if filter.shape == Shape::Flat && root.manifest.media_type().is_index() {
-        let root = reader.manifest(&only_image(&images)?.digest).await?;
-        return Ok(Tree { root, nested: vec![], images: vec![], platforms, warning });
+    let mut tree = index_walk::filter_image(reader, raw, filter).await?;
+    if filter.shape == Shape::Flat && tree.root.manifest.media_type().is_index() {
+        let manifest = reader.manifest(&only_image(&tree.images)?.digest).await?;
+        let root = Filtered { manifest, ..tree.root };
+        return Ok(Tree { root, nested: vec![], images: vec![], ..tree });
     }
-    let root = filter::annotated(root, source, filter)?.manifest;
-    Ok(Tree { root, nested, images, platforms, warning })
+    tree.root = filter::annotated(tree.root, source, filter)?;
+    Ok(tree)
 }
 
 fn only_image(images: &[Descriptor]) -> Result<&Descriptor> {
