@@ -21,7 +21,11 @@ use crate::{
         TagOrDigest, Target, event::Silent,
     },
     registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
-    remote::{Destination, Provision, SideContexts, Source, body::verified},
+    remote::{
+        Destination, Provision, SideContexts, Source,
+        body::verified,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{self, Sandbox},
 };
 
@@ -214,4 +218,12 @@ fn assert_valid(directory: &Path) {
             assert!(store.is_whole(&digest, index.media_type(&digest)), "{entry}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_layout_conforms_to_the_traits_of_the_seam() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Layout::new(directory.path(), Naming::RepositoryAndTag, Arc::default());
+    check_destination(&open(), DigestCheck::ByBody).await;
+    check_source(Arc::new(open())).await;
 }
