@@ -14,7 +14,7 @@ use crate::{
         listing,
         secrets::{self, UserPassword},
     },
-    engine::{Endpoint, Endpoints},
+    engine::{Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
         Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result, Tag, TagQuery,
@@ -137,9 +137,9 @@ impl Registries {
             let site = &image.origin.location;
             if !sources.contains_key(site) {
                 let known = site.host().and_then(|host| config.registries.get(host));
-                let reserve = known.map_or(0, |known| known.reserve_pulls);
-                let source = self.any_source(config, site).await?;
-                sources.insert(site.clone(), (Arc::new(source), reserve));
+                let reserved_pulls = known.map_or(0, |known| known.reserve_pulls);
+                let source = Arc::new(self.any_source(config, site).await?);
+                sources.insert(site.clone(), SourceEndpoint { source, reserved_pulls });
             }
         }
         let mut destinations = Vec::new();

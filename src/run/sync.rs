@@ -119,7 +119,7 @@ pub(crate) async fn run_with_lock(
         () = shutdown.dropping() => {
             let rows = images.iter().flat_map(|image| select_images::not_started_image(config, image));
             let warmed = cached.iter().map(|it| it.row(config));
-            (Summary::of_nothing(rows.collect()), warmed.collect())
+            (Summary::not_started(rows.collect()), warmed.collect())
         }
     };
     let (rows, lock) = frame.merge(std::mem::take(&mut summary.rows), warmed);

@@ -10,7 +10,10 @@ use crate::{
     ecr::{AwsSessions, Identity},
     model::Create,
     registry::{Network, tests::push},
-    remote::SideContexts,
+    remote::{
+        SideContexts,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{BlobMounting, Options, Sandbox},
 };
 
@@ -391,5 +394,14 @@ fn only_an_emulator_says_where_content_goes() {
     ] {
         let actual = data_plane(&configured.parse().unwrap(), named.parse().unwrap());
         assert_eq!(actual.as_str(), expected, "{configured} {named}");
+    }
+}
+
+#[tokio::test]
+async fn ecr_conforms_to_the_traits_of_the_seam() {
+    for mounting in [BlobMounting::Off, BlobMounting::On] {
+        let world = EcrFixture::with(mounting, Create::Missing).await;
+        check_destination(&world.ecr, DigestCheck::ByDestination).await;
+        check_source(world.ecr.reader().await.unwrap()).await;
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     ecr::fake::{Answer, FakeApi, refusal},
-    model::{Attestations, MediaType, MissingPlatform, Tag},
+    model::{Attestations, MediaType, MissingPlatform, Platforms, Tag},
     remote::{ByteStream, PullLimits},
 };
 
