@@ -122,9 +122,7 @@ impl Authenticator {
                 CredentialProvider::Fixed(ClientIdentity::Anonymous)
             }
             Credentials::Docker => CredentialProvider::Docker(Docker::new(host)),
-            Credentials::Basic { username, password } => {
-                CredentialProvider::Fixed(ClientIdentity::Basic { username, password })
-            }
+            Credentials::Basic(user) => CredentialProvider::Fixed(ClientIdentity::Basic(user)),
             Credentials::Login(login) => CredentialProvider::Login(login),
             Credentials::Anonymous => CredentialProvider::Fixed(ClientIdentity::Anonymous),
         };
@@ -276,9 +274,7 @@ impl Authenticator {
             AuthScheme::Open => Ok(Authorization::new(None, AuthMethod::Open)),
             AuthScheme::Basic => {
                 let header = match self.identity().await? {
-                    ClientIdentity::Basic { username, password } => {
-                        Some(basic(&username, &password)?)
-                    }
+                    ClientIdentity::Basic(user) => Some(basic(&user)?),
                     _ => None,
                 };
                 Ok(Authorization::new(header, AuthMethod::Basic))

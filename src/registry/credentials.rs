@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{errors::printable, login::Login, single_flight::Flights};
-use crate::model::{Error, Host, Kind, Result};
+use crate::model::{Error, Host, Kind, Result, UserPassword};
 
 /// Where a registry's credentials come from.
 #[derive(Clone, Default)]
@@ -25,13 +25,8 @@ pub enum Credentials {
     /// Docker's configuration file and credential helpers; anonymous where they know none.
     #[default]
     Docker,
-    /// These.
-    Basic {
-        /// The user's name.
-        username: String,
-        /// The password or access token.
-        password: SecretString,
-    },
+    /// A user name and a password.
+    Basic(UserPassword),
     /// A header that something else hands out.
     Login(Arc<dyn Login>),
     /// None.
@@ -42,7 +37,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Docker => "Docker",
-            Self::Basic { .. } => "Basic",
+            Self::Basic(_) => "Basic",
             Self::Login(_) => "Login",
             Self::Anonymous => "Anonymous",
         })
@@ -53,10 +48,7 @@ impl fmt::Debug for Credentials {
 #[derive(Debug, Clone)]
 pub(crate) enum ClientIdentity {
     Anonymous,
-    Basic {
-        username: String,
-        password: SecretString,
-    },
+    Basic(UserPassword),
     /// A refresh token of OAuth 2.
     Token(SecretString),
 }
@@ -145,7 +137,7 @@ pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Cl
             if username.is_empty() && password.is_empty() {
                 return Ok(ClientIdentity::Anonymous);
             }
-            Ok(ClientIdentity::Basic { username, password: password.into() })
+            Ok(ClientIdentity::Basic(UserPassword::new(username, password)))
         }
         Ok(DockerCredential::IdentityToken(token)) => Ok(ClientIdentity::Token(token.into())),
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(ClientIdentity::Anonymous),
@@ -195,7 +187,7 @@ mod tests {
         fs::write(&path, config).unwrap();
         match look_up(server, &path) {
             Ok(ClientIdentity::Anonymous) => Ok("anonymous".to_owned()),
-            Ok(ClientIdentity::Basic { username, .. }) => Ok(username),
+            Ok(ClientIdentity::Basic(user)) => Ok(user.username),
             Ok(ClientIdentity::Token(_)) => Ok("token".to_owned()),
             Err(error) => {
                 assert_eq!(error.kind(), Kind::Configuration);

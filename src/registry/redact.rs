@@ -115,9 +115,7 @@ impl RequestSecrets {
 
     fn login_parts(&self) -> Vec<String> {
         let (name, refresh) = match &self.identity {
-            Some(ClientIdentity::Basic { username, password }) => {
-                (basic(username, password).ok(), None)
-            }
+            Some(ClientIdentity::Basic(user)) => (basic(user).ok(), None),
             Some(ClientIdentity::Token(refresh)) => {
                 (None, Some(refresh.expose_secret().to_owned()))
             }
@@ -194,6 +192,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::model::UserPassword;
     use crate::registry::{
         credentials::ClientIdentity,
         token::{TokenRequest, basic, secret},
@@ -207,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_hidden_in_every_form_it_was_sent_in() {
-        let login = basic("user", &"pa:ss/wörd".into()).unwrap();
+        let login = basic(&UserPassword::new("user", "pa:ss/wörd")).unwrap();
         let encoded = login.to_str().unwrap().to_owned();
         let upload =
             "https://r.example/v2/a/blobs/uploads/4711-42?_state=a%2Fb%3D%3D&digest=sha256:1";
@@ -239,8 +238,10 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_hidden_however_it_is_escaped() {
-        let sent =
-            RequestSecrets::of(&request("https://a", basic("u", &"pa:s\"/wörd".into()).ok()));
+        let sent = RequestSecrets::of(&request(
+            "https://a",
+            basic(&UserPassword::new("u", "pa:s\"/wörd")).ok(),
+        ));
         for (text, expected) in [
             ("at /pa:s%22%2Fw%C3%B6rd/x%2F", "at /(hidden)/x%2F"),
             ("at /pa%3as%22%2fw%c3%b6rd", "at /(hidden)"),
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn a_login_is_found_in_a_document_unless_it_may_be_there_by_chance() {
         let login = |password: &str| {
-            let asker = ClientIdentity::Basic { username: "u".into(), password: password.into() };
+            let asker = ClientIdentity::Basic(UserPassword::new("u", password));
             RequestSecrets::login(secret("Bearer ey.to.ken.of.it").as_ref(), asker)
         };
         for (password, document, expected) in [

@@ -21,7 +21,7 @@ use super::{
     transport::{ConnectionPool, Transport, authority},
 };
 use crate::{
-    model::{Error, Kind, Result},
+    model::{Error, Kind, Result, UserPassword},
     remote::HostContext,
 };
 
@@ -168,8 +168,8 @@ pub(crate) fn request(identity: &ClientIdentity, wanted: &TokenRequest) -> Resul
         }
     }
     let mut request = Request::new(Method::GET, url);
-    if let ClientIdentity::Basic { username, password } = identity {
-        request.headers_mut().insert(header::AUTHORIZATION, basic(username, password)?);
+    if let ClientIdentity::Basic(user) = identity {
+        request.headers_mut().insert(header::AUTHORIZATION, basic(user)?);
     }
     Ok(request)
 }
@@ -186,8 +186,8 @@ fn refresh_form(refresh: &SecretString, wanted: &TokenRequest) -> String {
 }
 
 /// The `Authorization` header of user and password.
-pub(crate) fn basic(username: &str, password: &SecretString) -> Result<HeaderValue> {
-    let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+pub(crate) fn basic(user: &UserPassword) -> Result<HeaderValue> {
+    let pair = Zeroizing::new(format!("{}:{}", user.username, user.password.expose_secret()));
     secret(&Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes()))))
         .ok_or_else(|| Error::new(Kind::Configuration, "the credentials do not fit a header"))
 }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_token_is_asked_for_as_the_specification_says() {
-        let user = ClientIdentity::Basic { username: "u".into(), password: "p".into() };
+        let user = ClientIdentity::Basic(UserPassword::new("u", "p"));
         let asked = request(&user, &wanted("https://a/token?x=1")).unwrap();
         assert_eq!(
             asked.url().query(),
@@ -268,7 +268,7 @@ mod tests {
     fn no_identity_and_no_token_prints_itself() {
         let shown = format!(
             "{:?} {:?} {:?}",
-            ClientIdentity::Basic { username: "u".into(), password: "canary".into() },
+            ClientIdentity::Basic(UserPassword::new("u", "canary")),
             ClientIdentity::Token("canary".into()),
             read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
         );

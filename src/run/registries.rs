@@ -8,12 +8,7 @@ use tokio::sync::Mutex;
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{self, Config},
-    ecr::{
-        self, AwsSessions, DataPlane, Ecr, Identity,
-        api::Api,
-        listing,
-        secrets::{self, UserPassword},
-    },
+    ecr::{self, AwsSessions, DataPlane, Ecr, Identity, api::Api, listing, secrets},
     engine::{Endpoint, Endpoints},
     layout::Layout,
     model::{
@@ -167,14 +162,10 @@ impl Registries {
         let mut settings = settings(written, self.transfers)?;
         settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
             None => Credentials::Docker,
-            Some(config::CredentialSource::Written(login)) => Credentials::Basic {
-                username: login.username.clone(),
-                password: login.password.clone(),
-            },
+            Some(config::CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
             Some(config::CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } = secrets::read(&session, arn).await?;
-                Credentials::Basic { username, password }
+                Credentials::Basic(secrets::read(&session, arn).await?)
             }
         };
         Ok(settings)

@@ -3,7 +3,10 @@
 use futures::future::join;
 
 use super::*;
-use crate::registry::{scope::Permission, transport::Network};
+use crate::{
+    model::UserPassword,
+    registry::{scope::Permission, transport::Network},
+};
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
     let transport = Transport::new(Network::Direct);
@@ -24,8 +27,8 @@ async fn credentials_are_not_told_over_plain_http_beyond_this_machine() {
         ("http://localhost:5000/", Ok(())),
     ] {
         let mut registry = authenticator("r.example.com", base, None);
-        let (username, password) = ("u".to_owned(), "p".into());
-        registry.source = CredentialProvider::Fixed(ClientIdentity::Basic { username, password });
+        let user = UserPassword::new("u", "p");
+        registry.source = CredentialProvider::Fixed(ClientIdentity::Basic(user));
         assert_eq!(registry.identity().await.map(drop).map_err(|e| e.kind()), expected);
     }
 }
@@ -73,7 +76,7 @@ fn credentials_go_only_where_they_belong() {
 
 #[tokio::test]
 async fn neither_password_nor_refresh_token_is_told_to_a_strange_token_service() {
-    let basic = || ClientIdentity::Basic { username: "u".into(), password: "p".into() };
+    let basic = || ClientIdentity::Basic(UserPassword::new("u", "p"));
     for make in [basic, || ClientIdentity::Token("refresh".into())] {
         let mut registry = authenticator("ghcr.io", "https://ghcr.io/", None);
         registry.source = CredentialProvider::Fixed(make());

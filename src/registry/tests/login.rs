@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Kind, Result, TagOrDigest},
+    model::{Kind, Result, TagOrDigest, UserPassword},
     registry::{ConnectionSettings, Credentials, Freshness, Login},
     remote::Source,
 };
@@ -18,7 +18,7 @@ use crate::{
 const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;
 
 fn basic() -> ConnectionSettings {
-    let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+    let credentials = Credentials::Basic(UserPassword::new("u", "p"));
     ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 

@@ -10,13 +10,14 @@ use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{
         Descriptor, Digest, Kind, Manifest, RawManifest, Repository, Tag, TagOrDigest, TagQuery,
+        UserPassword,
     },
     registry::{Certificate, ConnectionSettings, Credentials, Network, Registry, Transport},
     remote::{Destination, Source, body::verified},
 };
 
 fn settings(username: &str) -> ConnectionSettings {
-    let credentials = Credentials::Basic { username: username.into(), password: "hunter2".into() };
+    let credentials = Credentials::Basic(UserPassword::new(username, "hunter2"));
     ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 
@@ -240,7 +241,7 @@ fn repeating(way: &str, secret: &str, asked: &Asked) -> Response<Body> {
 #[tokio::test]
 async fn what_a_registry_repeats_is_in_no_error_whatever_it_is_repeated_in() {
     for password in ["hunter2", "hunter2-and-longer"] {
-        let credentials = Credentials::Basic { username: "r".into(), password: password.into() };
+        let credentials = Credentials::Basic(UserPassword::new("r", password));
         let encoded = BASE64_STANDARD.encode(format!("r:{password}"));
         for way in [
             "field", "type", "served", "digest", "tags", "link", "location", "moved", "nowhere",
