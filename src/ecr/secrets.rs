@@ -83,7 +83,7 @@ mod tests {
         let error = read(&session, gone).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain()[0].contains(gone), "{error:?}");
-        assert_eq!(meter.requests.value(), 2);
+        assert_eq!(meter.stats.requests.value(), 2);
     }
 
     #[test]

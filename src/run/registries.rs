@@ -16,6 +16,7 @@ use crate::{
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
+        list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts, Source},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
@@ -49,7 +50,7 @@ impl ListableSource {
             Some((api, account)) => {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
-            None => self.registry.tags(repository, wanted),
+            None => list_tags(&self.registry, repository, wanted),
         }
     }
 
@@ -91,7 +92,7 @@ impl Registries {
     /// The one that these connections reach, put up with for so long.
     pub fn over(transport: Transport, transfers: usize, patience: &RetryPolicy) -> Self {
         let meters = SideContexts::new(patience);
-        let sessions = AwsSessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
+        let sessions = AwsSessions::new(transport.network(), Arc::clone(&meters.ecr_api));
         let sources = Mutex::default();
         Self { transport, sessions, sandbox: None, transfers, sources, contexts: meters }
     }

@@ -155,9 +155,9 @@ async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
         .collect();
     assert_eq!(hosts, HashSet::from([HOST.to_owned()]));
     assert_eq!(world.operations().iter().filter(|o| *o == "GetAuthorizationToken").count(), 1);
-    assert_eq!(world.meters.destination.requests.value(), 5);
-    assert_eq!(world.meters.ecr_api.requests.value(), world.operations().len() as u64);
-    assert_eq!(world.meters.destination.bytes.value(), layer.size + 2);
+    assert_eq!(world.meters.destination.stats.requests.value(), 5);
+    assert_eq!(world.meters.ecr_api.stats.requests.value(), world.operations().len() as u64);
+    assert_eq!(world.meters.destination.stats.bytes.value(), layer.size + 2);
 }
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn throttled_commits_go_on_at_half_the_pace() {
     world.commit(&nginx, "layer", None).await;
     world.fault("throttle@ecr:PUT/manifests*1");
     world.ecr.push_manifest(&nginx, &image("layer"), None).await.unwrap();
-    assert_eq!(world.meters.destination.throttled.value(), 1);
+    assert_eq!(world.meters.destination.stats.throttled.value(), 1);
     let begun = std::time::Instant::now();
     for _ in 0..5 {
         world.ecr.push_manifest(&nginx, &image("layer"), None).await.unwrap();

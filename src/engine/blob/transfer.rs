@@ -230,7 +230,7 @@ impl<S: Source> Transfers<'_, S> {
             {
                 // each lane's own error decides for it and for no other
                 let meter = self.limits.context_of(upload.target);
-                match meter.retry().grant(&meter, error, attempt) {
+                match meter.grant_retry(error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
                         uploads.push(upload);

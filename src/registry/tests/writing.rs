@@ -65,7 +65,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
             (last.authorization.is_some(), &last.body[..]),
             (with_login, CONTENT.as_bytes())
         );
-        assert_eq!((asked.len(), fake.meter.bytes.value()), (3, 10));
+        assert_eq!((asked.len(), fake.context.stats.bytes.value()), (3, 10));
     }
 }
 
