@@ -26,7 +26,6 @@ mod via;
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use secrecy::SecretString;
 use toml::de::DeTable;
 use url::Url;
 
@@ -42,6 +41,7 @@ pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 use crate::model::{
     DestinationId, Digest, EcrHost, Filter, Host, Location, Repository, Selection, Tag,
+    UserPassword,
 };
 
 /// A configuration that is known to be good.
@@ -119,19 +119,10 @@ pub struct RegistryConfig {
 /// Who asks a registry.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
-    /// A login that is written in the configuration.
+    /// User name and password from the configuration, neither empty.
     Written(UserPassword),
     /// The ARN of the Secrets Manager secret that keeps one.
     Secret(String),
-}
-
-/// A name and a password, neither empty.
-#[derive(Debug, Clone)]
-pub struct UserPassword {
-    /// The name.
-    pub username: String,
-    /// The password or access token.
-    pub password: SecretString,
 }
 
 /// One `[[image]]`: a source repository, tags of it, and where they go.

@@ -1,18 +1,16 @@
 //! `[registry."…"]`: how a registry is reached, source or destination.
 //!
-//! Guards the password: it leaves here as a [`SecretString`] or not at all.
+//! Guards the password: it leaves here as a [`UserPassword`] or not at all.
 
 use std::{collections::BTreeMap, fs};
 
-use secrecy::SecretString;
-
 use super::{
-    CredentialSource, FileContext, RegistryConfig, UserPassword,
+    CredentialSource, FileContext, RegistryConfig,
     document::{Keys, Table, Text},
     problem::{Problem, Span, line_of},
     reason,
 };
-use crate::model::{Host, NameError};
+use crate::model::{Host, NameError, UserPassword};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
@@ -98,10 +96,9 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     let username = written(table.text("username")?);
     let password = written(table.text("password")?);
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(UserPassword {
-            username: username.to_string(),
-            password: SecretString::from(&*password),
-        })),
+        (Some(username), Some(password)) => {
+            Ok(Some(UserPassword::new(username.to_string(), &*password)))
+        }
         (Some(only), None) => Err(Problem::at(&only.span, "has no `password` to go with")),
         (None, Some(only)) => Err(Problem::at(&only.span, "has no `username` to go with")),
         (None, None) => Ok(None),

@@ -232,7 +232,7 @@ async fn fill(path: &Path, place: &Path, body: Body, meter: &HostContext) -> Res
         let chunk = chunk?;
         file.write_all(&chunk).await.map_err(failed)?;
         length += chunk.len() as u64;
-        meter.bytes.add(chunk.len() as u64);
+        meter.stats.bytes.add(chunk.len() as u64);
     }
     file.flush().await.map_err(failed)?;
     // what has a name has its content, even after a power cut

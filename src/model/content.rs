@@ -13,7 +13,7 @@ use super::{
     error::{Error, Kind, Result},
     names::{Digest, NameError},
     platform::Platform,
-    text::is_unsafe_for_terminal,
+    text::printable,
 };
 
 /// The largest manifest ECR stores, in bytes.
@@ -317,7 +317,7 @@ fn unknown_type(named: &str) -> Error {
 
 /// A text from outside as an error shows it: no longer than the longest digest is.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !is_unsafe_for_terminal(*c)).take(135).collect()
+    printable(text).chars().take(135).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(crate) mod reference;
 pub mod select;
 pub mod setting_change;
 pub mod text;
+pub(crate) mod user_password;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
@@ -31,3 +32,4 @@ pub use platform::{Platform, Platforms};
 pub use reference::Reference;
 pub use select::{Listed, Selection, TagQuery};
 pub use setting_change::SettingChange;
+pub use user_password::UserPassword;

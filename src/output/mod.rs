@@ -12,17 +12,15 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod table;
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, IsTerminal, Write},
-};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use bytesize::ByteSize;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use crate::model::{Error, Kind, Result, outcome::Outcome, text::is_unsafe_for_terminal};
+pub(crate) use crate::model::text::printable;
+use crate::model::{Error, Kind, Result, outcome::Outcome};
 
 /// The terminal of a command, or what stands in its place; clones share it.
 #[derive(Debug, Clone)]
@@ -84,21 +82,6 @@ impl Screen {
     fn stderr(&self) -> AutoStream<io::Stderr> {
         AutoStream::new(io::stderr(), self.stderr)
     }
-}
-
-/// The text without what could steer a terminal: control characters and reversals of direction.
-///
-/// Line ends and tabs become spaces; callers that want several lines split first.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe_for_terminal) {
-        return Cow::Borrowed(text);
-    }
-    let clean = |c: char| match c {
-        '\n' | '\t' => Some(' '),
-        c if is_unsafe_for_terminal(c) => None,
-        c => Some(c),
-    };
-    Cow::Owned(text.chars().filter_map(clean).collect())
 }
 
 /// Bytes in decimal units, like `31.5 MB`.

@@ -8,12 +8,7 @@ use tokio::sync::Mutex;
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{self, Config},
-    ecr::{
-        self, AwsSessions, DataPlane, Ecr, Identity,
-        api::Api,
-        listing,
-        secrets::{self, UserPassword},
-    },
+    ecr::{self, AwsSessions, DataPlane, Ecr, Identity, api::Api, listing, secrets},
     engine::{Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
@@ -21,6 +16,7 @@ use crate::{
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
+        list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts, Source},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
@@ -54,7 +50,7 @@ impl ListableSource {
             Some((api, account)) => {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
-            None => self.registry.tags(repository, wanted),
+            None => list_tags(&self.registry, repository, wanted),
         }
     }
 
@@ -96,7 +92,7 @@ impl Registries {
     /// The one that these connections reach, put up with for so long.
     pub fn over(transport: Transport, transfers: usize, patience: &RetryPolicy) -> Self {
         let meters = SideContexts::new(patience);
-        let sessions = AwsSessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
+        let sessions = AwsSessions::new(transport.network(), Arc::clone(&meters.ecr_api));
         let sources = Mutex::default();
         Self { transport, sessions, sandbox: None, transfers, sources, contexts: meters }
     }
@@ -167,14 +163,10 @@ impl Registries {
         let mut settings = settings(written, self.transfers)?;
         settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
             None => Credentials::Docker,
-            Some(config::CredentialSource::Written(login)) => Credentials::Basic {
-                username: login.username.clone(),
-                password: login.password.clone(),
-            },
+            Some(config::CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
             Some(config::CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } = secrets::read(&session, arn).await?;
-                Credentials::Basic { username, password }
+                Credentials::Basic(secrets::read(&session, arn).await?)
             }
         };
         Ok(settings)

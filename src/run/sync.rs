@@ -227,8 +227,8 @@ impl ReportOrder<'_> {
 fn bytes(summary: &Summary, meters: &SideContexts, intent: Mode) -> Bytes {
     match intent {
         Mode::Mirror => Bytes {
-            from_source: Some(meters.source.bytes.value()),
-            to_destination: Some(meters.destination.bytes.value()),
+            from_source: Some(meters.source.stats.bytes.value()),
+            to_destination: Some(meters.destination.stats.bytes.value()),
         },
         Mode::Plan | Mode::PlanWithoutPulls => Bytes {
             from_source: summary.bytes_to_read,
@@ -242,10 +242,10 @@ fn requests(meters: &SideContexts) -> Requests {
     let all =
         |count: fn(&crate::remote::HostContext) -> u64| sides.iter().map(|side| count(side)).sum();
     Requests {
-        source: meters.source.requests.value(),
-        destination: meters.destination.requests.value(),
-        ecr_api: meters.ecr_api.requests.value(),
-        retries: all(|side| side.retries.value()),
-        throttled: all(|side| side.throttled.value()),
+        source: meters.source.stats.requests.value(),
+        destination: meters.destination.stats.requests.value(),
+        ecr_api: meters.ecr_api.stats.requests.value(),
+        retries: all(|side| side.stats.retries.value()),
+        throttled: all(|side| side.stats.throttled.value()),
     }
 }

@@ -64,7 +64,7 @@ async fn a_body_that_breaks_leaves_nothing_behind() {
         let bench = place.path().join("l/.ecr-mirror/0");
         assert_eq!(fs::read_dir(bench).unwrap().count(), 1, "only `held`");
     }
-    assert_eq!(layout.meter.bytes.value(), 3 + 3 + 6);
+    assert_eq!(layout.meter.stats.bytes.value(), 3 + 3 + 6);
     let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
     assert!(matches!(layout.mount(&b, &what, &a).await.unwrap(), Mount::Mounted));
     let other = blob(b"other");

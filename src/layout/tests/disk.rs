@@ -198,7 +198,7 @@ async fn what_was_damaged_is_mended_by_the_next_run() {
             }
             let mended = copy().await;
             assert_eq!(mended.outcome(), "Copied", "{digest}, {damage:?}");
-            let moved = mended.meters.destination.bytes.value();
+            let moved = mended.meters.destination.stats.bytes.value();
             assert_eq!(moved, if is_manifest { 0 } else { bytes.len() as u64 });
             assert_eq!(fs::read(&file).unwrap(), *bytes);
         }

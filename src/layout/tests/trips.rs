@@ -86,12 +86,15 @@ async fn a_second_run_moves_nothing_and_writes_nothing() {
         let want = &wants()[1];
         let first = world.copy(reference(source), (layout(), "x:1"), want).await;
         assert_eq!(first.outcome(), "Copied", "{source}");
-        let moved = first.meters.destination.bytes.value();
-        assert!(moved > 0 && moved <= first.meters.source.bytes.value(), "{moved} B of {source}");
+        let moved = first.meters.destination.stats.bytes.value();
+        assert!(
+            moved > 0 && moved <= first.meters.source.stats.bytes.value(),
+            "{moved} B of {source}"
+        );
         let before = stamps(&world.directory());
         let second = world.copy(reference(source), (layout(), "x:1"), want).await;
         assert_eq!(second.outcome(), "UpToDate", "{source}");
-        assert_eq!(second.meters.destination.bytes.value(), 0);
+        assert_eq!(second.meters.destination.stats.bytes.value(), 0);
         assert_eq!(stamps(&world.directory()), before, "{source}");
     }
 }
@@ -119,7 +122,7 @@ async fn many_repositories_share_what_is_the_same() {
     world.copy(reference("r.example/a/x:1"), (layout(), "mirror/a/x:1"), &all).await;
     let second = world.copy(reference("r.example/b/y:1"), (layout(), "mirror/b/y:1"), &all).await;
     assert_eq!(second.outcome(), "Copied");
-    assert_eq!(second.meters.destination.bytes.value(), 0);
+    assert_eq!(second.meters.destination.stats.bytes.value(), 0);
     let names: Vec<String> = (document(&world.directory())["manifests"].as_array().unwrap())
         .iter()
         .map(|entry| {
