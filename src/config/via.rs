@@ -80,7 +80,7 @@ fn cached(
     tables: &Tables<'_>,
 ) -> Option<CacheTarget> {
     let covering = tables.caches_of(destination).filter_map(|(index, read)| {
-        let repository = read.cache.place(&reference.host, &reference.repository)?;
+        let repository = read.cache.repository(&reference.host, &reference.repository)?;
         let length = read.cache.upstream_prefix.weight();
         Some((length, CacheTarget { destination, cache: index, repository }))
     });
