@@ -1,4 +1,4 @@
-//! The vocabulary: names, platforms, content, decisions and results. Pure, no I/O.
+//! The common types: names, platforms, content, selections and results. Pure, no I/O.
 
 pub mod content;
 pub(crate) mod ecr_host;

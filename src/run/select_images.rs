@@ -19,7 +19,7 @@ use crate::{
         DestinationId, Error, Host, Image, Kind, Listed, Repository, Result, Tag, TagOrDigest,
         event::{Event, Observer},
         outcome::{Outcome, Row},
-        select::{Selected, Selector, SkippedTag, TagSelection},
+        select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
 };
 
@@ -202,7 +202,7 @@ impl TagListing<'_> {
                 Ok(Some(page)) => {
                     for listed in &page {
                         for (_, selector) in &mut selectors {
-                            if let Some(left) = selector.offer(listed) {
+                            if let Some(left) = selector.consider(listed) {
                                 self.log_skipped(&listed.tag, &left);
                             }
                         }
@@ -227,17 +227,17 @@ impl TagListing<'_> {
     /// Says what was taken and left, and hands what the listing told of it to the engine.
     fn take(
         &self,
-        selected: Selected,
+        selected: SelectedTags,
         selection: &crate::model::Selection,
         observer: &dyn Observer,
     ) -> Vec<Tag> {
         for tag in &selected.surplus {
-            self.log_skipped(tag, &SkippedTag::Surplus(selected.taken.len()));
+            self.log_skipped(tag, &SkippedTag::Surplus(selected.tags.len()));
         }
-        if selected.untold > 0 {
+        if selected.without_time > 0 {
             let text = format!(
                 "{} tags are left out, because {} does not tell when they were pushed",
-                selected.untold, self.host
+                selected.without_time, self.host
             );
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
@@ -248,7 +248,7 @@ impl TagListing<'_> {
             }
             listed.tag
         };
-        selected.taken.into_iter().map(take).collect()
+        selected.tags.into_iter().map(take).collect()
     }
 
     fn log_skipped(&self, tag: &Tag, left: &SkippedTag) {
