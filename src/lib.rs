@@ -21,6 +21,7 @@
 //! - [`commands`]: one module per command: arguments → run → print → exit status.
 //! - [`run`]: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
 //!   warms the pull-through cache, reports.
+//! - `iam`: the IAM policies that a configuration needs.
 //! - [`engine`]: plans and copies images. Uses `model` and `remote` only.
 //! - [`remote`]: the seam between the engine and the registries: the traits [`remote::Source`] and
 //!   [`remote::Destination`], verified bodies, retries and timeouts. No HTTP.
@@ -52,6 +53,7 @@ pub mod commands;
 pub mod config;
 pub mod ecr;
 pub mod engine;
+pub(crate) mod iam;
 pub(crate) mod layout;
 pub mod model;
 pub(crate) mod output;

@@ -1,4 +1,4 @@
-//! Whether a person agrees to what was shown.
+//! Asks for confirmation before changes are made.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -9,21 +9,18 @@ use crate::{
     output::Screen,
 };
 
-/// Who agrees to changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Consent {
-    /// The command line did.
+    /// The command line has `--yes`.
     Given,
-    /// Whoever sits at the terminal.
+    /// A person at the terminal is asked.
     Asked,
 }
 
 impl Consent {
-    /// As the command line has it.
-    ///
     /// # Errors
-    /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
-    pub(crate) fn of(yes: bool) -> Result<Self> {
+    /// [`Kind::Configuration`] without `--yes` and without a terminal.
+    pub(crate) fn new(yes: bool) -> Result<Self> {
         match (yes, io::stdin().is_terminal()) {
             (true, _) => Ok(Self::Given),
             (false, true) => Ok(Self::Asked),
@@ -36,18 +33,18 @@ impl Consent {
     }
 }
 
-/// Asks at the terminal; whatever is not a yes is a no.
+/// Asks at the terminal. Every answer except yes declines.
 pub(crate) async fn ask(screen: &Screen, question: &str) -> bool {
     screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
-    let (answer, answered) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
     // a thread of its own, which ends with the process: reading a terminal cannot be cancelled
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
-        // who asked may be gone
-        let _ = answer.send(read.is_ok() && is_yes(&line));
+        // fails if the run has ended
+        let _ = sender.send(read.is_ok() && is_yes(&line));
     });
-    answered.await.unwrap_or(false)
+    answer.await.unwrap_or(false)
 }
 
 fn is_yes(line: &str) -> bool {
@@ -59,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_yes_is_a_yes() {
+    fn only_y_and_yes_confirm() {
         for (line, expected) in [
             ("y\n", true),
             ("Yes\r\n", true),
