@@ -1,11 +1,11 @@
 //! `copy`: mirrors one image, without a configuration file.
 
-use super::shared::mirror;
+use super::shared::{mirror, print_report};
 use crate::{
     cli::{CopyArgs, Global},
     engine::{Mode, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::Screen,
     run::{
         copy::CopyRequest,
         sync::{ImagesToSync, SyncRequest},
@@ -20,9 +20,6 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
         options: Options { mode: Mode::Mirror, transfers: args.concurrency },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
-    screen.print(|out| match args.json {
-        true => json::write(out, &report),
-        false => table::sync(out, &report, screen.width()),
-    })?;
+    print_report(screen, &report, args.json)?;
     Ok(report.exit)
 }

@@ -3,7 +3,7 @@
 
 use futures::FutureExt;
 
-use super::shared::read_config;
+use super::shared::{read_config, with_registries};
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
@@ -13,14 +13,8 @@ use crate::{
         images::{self, ImageRow},
         progress::ProgressView,
     },
-    run::{
-        registries::Registries,
-        select_images::{CacheItem, SelectedItem, select_images, select_offline},
-    },
+    run::select_images::{CacheItem, SelectedItem, select_images, select_offline},
 };
-
-/// Connections to a registry in parallel: the pages of a tag list come one after the other.
-const CONNECTIONS: usize = 8;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = read_config(global)?;
@@ -46,12 +40,11 @@ async fn select_online<'a>(
     config: &Config,
     entries: &[&'a Entry],
 ) -> Result<Vec<SelectedItem<'a>>> {
-    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let progress = ProgressView::start(global.progress(), screen);
-    let items = select_images(&registries, config, entries, &*progress.observer()).boxed().await;
-    drop(progress);
-    registries.close().await;
-    items
+    let select = async |registries: &_| {
+        let progress = ProgressView::start(global.progress(), screen);
+        select_images(registries, config, entries, &*progress.observer()).boxed().await
+    };
+    with_registries(global, select).await
 }
 
 /// The rows to print, and one error for each item that cannot be listed.

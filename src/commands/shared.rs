@@ -9,13 +9,16 @@ use crate::{
     config::Config,
     engine::Shutdown,
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, progress::ProgressView},
+    output::{Screen, error, json, progress::ProgressView, table},
     run::{
         lock_file::LockFile,
         registries::Registries,
         sync::{SyncRequest, run_with_lock},
     },
 };
+
+/// Connections to a registry in parallel, for commands that transfer no blob.
+const CONNECTIONS: usize = 8;
 
 /// The exit status of a command that fails with this error.
 pub(crate) fn exit_status(error: &Error) -> u8 {
@@ -44,6 +47,25 @@ pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Res
         error::warn(screen, warning);
     }
     Ok(config)
+}
+
+/// Opens the registries for `run` and closes them after it.
+pub(crate) async fn with_registries<T>(
+    global: &Global,
+    run: impl AsyncFnOnce(&Registries) -> Result<T>,
+) -> Result<T> {
+    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let result = run(&registries).await;
+    registries.close().await;
+    result
+}
+
+/// Prints the report of a run on stdout.
+pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> Result<()> {
+    screen.print(|out| match as_json {
+        true => json::write(out, report),
+        false => table::sync(out, report, screen.width()),
+    })
 }
 
 /// Runs the request with progress on stderr, until it is done or a signal or the deadline ends it.

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::shared::{mirror, read_config};
+use super::shared::{mirror, print_report, read_config};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Mode, Options},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, file, json, table},
+    output::{Screen, error, file, json},
     run::{
         lock_file::LockFile,
         sync::{ImagesToSync, SyncRequest},
@@ -38,10 +38,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
-    screen.print(|out| match args.json {
-        true => json::write(out, &report),
-        false => table::sync(out, &report, screen.width()),
-    })?;
+    print_report(screen, &report, args.json)?;
     if let Err(error) = &locked {
         error::print(screen, error);
     }

@@ -2,11 +2,17 @@
 
 use std::time::SystemTime;
 
+/// The rules of one registry.
+#[derive(Debug)]
+pub(crate) struct RegistryRules {
+    /// The registry's host.
+    pub(crate) destination: String,
+    pub(crate) rules: Vec<RuleStatusRow>,
+}
+
 /// The status of one rule of the pull-through cache.
 #[derive(Debug)]
 pub(crate) struct RuleStatusRow {
-    /// The registry's host.
-    pub(crate) destination: String,
     pub(crate) prefix: String,
     pub(crate) upstream: String,
     /// The prefix at the upstream, or `ROOT`.

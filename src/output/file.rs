@@ -15,9 +15,6 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::model::{Error, Kind, Result};
 
 /// Checks before a run that its file can be saved to this path. `name` is the file's name in errors.
-///
-/// # Errors
-/// [`Kind::Configuration`] if the path is a directory, or its directory is missing or not writable.
 pub(crate) fn check_writable(path: &Path, name: &str) -> Result<()> {
     let wrong = |cause: io::Error| {
         let message = format!("cannot write the {name} to `{}`", path.display());

@@ -51,9 +51,6 @@ impl Screen {
     }
 
     /// Writes data to stdout and flushes it. A closed pipe (`| head`) is not an error.
-    ///
-    /// # Errors
-    /// If stdout cannot be written, for example on a full disk.
     pub(crate) fn print(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let mut out = BufWriter::new(AutoStream::new(io::stdout().lock(), self.stdout));
         match write(&mut out).and_then(|()| out.flush()) {

@@ -11,7 +11,9 @@ use super::{
     printable,
     table::{Line, grid},
 };
-use crate::model::rule_report::{CachedRepository, RuleStatusRow, ValidationRow, upstream};
+use crate::model::rule_report::{
+    CachedRepository, RegistryRules, RuleStatusRow, ValidationRow, upstream,
+};
 
 /// Repositories that the table lists below a rule.
 const LISTED: usize = 10;
@@ -19,14 +21,15 @@ const LISTED: usize = 10;
 /// Writes a table for each registry.
 pub(crate) fn status_tables(
     out: &mut dyn Write,
-    rows: &[RuleStatusRow],
+    registries: &[RegistryRules],
     now: SystemTime,
     width: Option<usize>,
 ) -> io::Result<()> {
     let header = ["RULE", "UPSTREAM", "STATUS", "REPOSITORIES", "OLDEST", "NEWEST"];
-    for (index, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
-        let lines: Vec<Line> = rows.iter().map(|row| status_line(row, now)).collect();
-        registry_table(out, index, &rows[0].destination, &header, &lines, width)?;
+    for (index, RegistryRules { destination, rules }) in registries.iter().enumerate() {
+        write_title(out, index, destination)?;
+        let lines: Vec<Line> = rules.iter().map(|row| status_line(row, now)).collect();
+        grid(out, &header, &lines, width)?;
     }
     Ok(())
 }
@@ -37,27 +40,20 @@ pub(crate) fn validation_tables(
     rows: &[ValidationRow],
     width: Option<usize>,
 ) -> io::Result<()> {
-    let header = ["RULE", "UPSTREAM", "RESULT", "PULL AS"];
     for (index, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
+        write_title(out, index, &rows[0].destination)?;
         let lines: Vec<Line> = rows.iter().map(validation_line).collect();
-        registry_table(out, index, &rows[0].destination, &header, &lines, width)?;
+        grid(out, &["RULE", "UPSTREAM", "RESULT", "PULL AS"], &lines, width)?;
     }
     Ok(())
 }
 
-fn registry_table(
-    out: &mut dyn Write,
-    index: usize,
-    registry: &str,
-    header: &[&str],
-    lines: &[Line],
-    width: Option<usize>,
-) -> io::Result<()> {
+/// Writes the registry's name, with an empty line before all but the first.
+fn write_title(out: &mut dyn Write, index: usize, registry: &str) -> io::Result<()> {
     if index > 0 {
         writeln!(out)?;
     }
-    writeln!(out, "{registry}")?;
-    grid(out, header, lines, width)
+    writeln!(out, "{registry}")
 }
 
 fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
@@ -102,13 +98,13 @@ fn age(at: SystemTime, now: SystemTime) -> String {
 }
 
 /// Writes the document of `status`, format version 1.
-pub(crate) fn status_json(out: &mut dyn Write, rows: &[RuleStatusRow]) -> io::Result<()> {
+pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> io::Result<()> {
     let time =
         |at: &Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
     let repository = |CachedRepository { name, created }: &CachedRepository| json!({ "name": name, "created": time(created) });
-    let row = |row: &RuleStatusRow| {
+    let row = |destination: &str, row: &RuleStatusRow| {
         json!({
-            "destination": row.destination,
+            "destination": destination,
             "prefix": row.prefix,
             "upstream": row.upstream,
             "upstream_prefix": row.upstream_prefix,
@@ -117,7 +113,10 @@ pub(crate) fn status_json(out: &mut dyn Write, rows: &[RuleStatusRow]) -> io::Re
             "repositories": row.repositories.iter().map(repository).collect::<Vec<Value>>(),
         })
     };
-    document(out, rows.iter().map(row))
+    let rows = registries
+        .iter()
+        .flat_map(|registry| registry.rules.iter().map(|rule| row(&registry.destination, rule)));
+    document(out, rows)
 }
 
 /// Writes the document of `validate`, format version 1.
@@ -157,7 +156,6 @@ mod tests {
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * index as u64)),
         };
         RuleStatusRow {
-            destination: "r.example".to_owned(),
             prefix: prefix.to_owned(),
             upstream: "quay.io".to_owned(),
             upstream_prefix: if prefix == "b" { "team" } else { "ROOT" }.to_owned(),
@@ -169,12 +167,13 @@ mod tests {
         }
     }
 
-    fn status_rows() -> Vec<RuleStatusRow> {
-        vec![
+    fn registries() -> [RegistryRules; 1] {
+        let rules = vec![
             status_row("a", "there", 12),
             status_row("b", "differs", 1),
             status_row("c", "not in the configuration", 0),
-        ]
+        ];
+        [RegistryRules { destination: "r.example".to_owned(), rules }]
     }
 
     #[test]
@@ -200,12 +199,12 @@ b     quay.io/team  differs                   1             3 d     3 d
     b/00 (3 d)
 c     quay.io       not in the configuration  0
 ";
-        assert_eq!(text(|out| status_tables(out, &status_rows(), now, None)), expected);
+        assert_eq!(text(|out| status_tables(out, &registries(), now, None)), expected);
     }
 
     #[test]
     fn the_status_document_has_every_repository() {
-        let text = text(|out| status_json(out, &status_rows()));
+        let text = text(|out| status_json(out, &registries()));
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["rules"][0]["repositories"].as_array().unwrap().len(), 12);
         assert_eq!(

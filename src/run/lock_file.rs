@@ -66,8 +66,6 @@ impl LockFile {
         Ok(())
     }
 
-    /// # Errors
-    /// [`Kind::Configuration`] if the file cannot be read or is not a lock file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|cause| {
             let message = format!("cannot read the lock file `{}`", path.display());
@@ -92,9 +90,6 @@ impl LockFile {
     }
 
     /// The mirrored images of these entries, each pinned to its digest.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if the lock file lacks an entry.
     pub(crate) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
         let mut images = Vec::new();
         for entry in entries.iter().filter(|entry| !entry.mirrored.is_empty()) {

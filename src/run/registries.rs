@@ -116,9 +116,6 @@ impl Registries {
     }
 
     /// The sources of these images, and every destination. Without images both are empty.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if a registry's settings cannot be used.
     pub(crate) async fn endpoints(
         &self,
         config: &Config,
@@ -148,9 +145,6 @@ impl Registries {
     }
 
     /// The registries that cache these references. A plan needs none.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if a destination's settings cannot be used.
     pub(super) async fn caches(
         &self,
         config: &Config,
@@ -202,8 +196,6 @@ impl Registries {
         Ok(settings)
     }
 
-    /// # Errors
-    /// [`Kind::Configuration`] if the registry's settings cannot be used.
     pub(crate) async fn listable_source(
         &self,
         config: &Config,
@@ -285,8 +277,6 @@ impl Registries {
         Ok(AnyDestination::Registry(Box::new(registry)))
     }
 
-    /// # Errors
-    /// [`Kind::Configuration`] if the destination's settings cannot be used.
     async fn ecr(
         &self,
         config: &Config,

@@ -76,9 +76,6 @@ impl CacheItem<'_> {
 
 /// Selects the images and references of these entries, in the order of entries and tags. For each
 /// tag the image comes before the references. Rows of failures stand in their place.
-///
-/// # Errors
-/// [`Kind::Configuration`] if a registry's settings cannot be used.
 pub(crate) async fn select_images<'a>(
     registries: &Registries,
     config: &Config,

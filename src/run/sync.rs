@@ -82,9 +82,6 @@ impl<'a> ImagesToSync<'a> {
     }
 
     /// The images of the entries named in `only`, pinned to a lock file if one is given.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if no entry has a name, or the lock file lacks an entry.
     pub(crate) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
         let entries = config.only(only)?;
         Ok(match locked {

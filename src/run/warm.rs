@@ -107,9 +107,6 @@ impl CacheWarmer<'_> {
 }
 
 /// The entries named in `only`, reduced to their pull-through images at these destinations.
-///
-/// # Errors
-/// [`Kind::Configuration`] if no entry has a name in `only`, or no pull-through image is left.
 pub(crate) fn cached_entries(
     config: &Config,
     only: &[String],

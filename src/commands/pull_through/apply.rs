@@ -9,14 +9,13 @@ use crate::{
     cli::{Global, pull_through::ApplyArgs},
     model::Result,
     output::Screen,
-    pull_through::Replace,
     run::pull_through::preview::Goal,
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
     let request = ChangesRequest {
         destinations: &args.destinations.names,
-        goal: Goal::SetUp(if args.replace { Replace::Differing } else { Replace::Never }),
+        goal: Goal::set_up(args.replace),
         format: ChangeFormat::new(args.json),
         consent: Consent::new(args.yes)?,
         question: "apply these changes? [y/N] ",

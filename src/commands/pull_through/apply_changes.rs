@@ -7,13 +7,12 @@
 use std::ops::ControlFlow;
 
 use super::{
-    CONNECTIONS,
     consent::{self, Consent},
     show::{ChangeFormat, show, show_failures},
 };
 use crate::{
     cli::Global,
-    commands::shared::{read_config_with_warnings, watch_signals},
+    commands::shared::{read_config_with_warnings, watch_signals, with_registries},
     engine::Shutdown,
     model::{
         Error, Kind, Result,
@@ -51,14 +50,15 @@ pub(crate) async fn apply_changes(
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, request.destinations)?;
-    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
     let shutdown = Shutdown::default();
-    let result = tokio::select! {
-        result = confirm_and_apply(screen, &registries, &sites, request, &shutdown) => result,
-        () = shutdown.dropping() => Ok(0),
-        error = watch_signals(&shutdown) => Err(error),
+    let apply = async |registries: &Registries| {
+        tokio::select! {
+            result = confirm_and_apply(screen, registries, &sites, request, &shutdown) => result,
+            () = shutdown.dropping() => Ok(0),
+            error = watch_signals(&shutdown) => Err(error),
+        }
     };
-    registries.close().await;
+    let result = with_registries(global, apply).await;
     match shutdown.interrupt() {
         Some(interrupt) => {
             screen.tell(|out| writeln!(out, "stopped; running again does what is left"));

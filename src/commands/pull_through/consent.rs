@@ -18,8 +18,6 @@ pub(crate) enum Consent {
 }
 
 impl Consent {
-    /// # Errors
-    /// [`Kind::Configuration`] without `--yes` and without a terminal.
     pub(crate) fn new(yes: bool) -> Result<Self> {
         match (yes, io::stdin().is_terminal()) {
             (true, _) => Ok(Self::Given),

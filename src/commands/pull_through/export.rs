@@ -2,22 +2,18 @@
 
 use std::path::Path;
 
-use super::CONNECTIONS;
 use crate::{
     cli::{Global, pull_through::Export},
-    commands::shared::read_config,
+    commands::shared::{read_config, with_registries},
     model::Result,
     output::{Screen, changes, file},
     pull_through::{
         kubernetes::manifest,
         terraform::{ExportPart, terraform},
     },
-    run::{
-        pull_through::{
-            preview::{Goal, PlannedSite},
-            sites::sites,
-        },
-        registries::Registries,
+    run::pull_through::{
+        preview::{Goal, PlannedSite},
+        sites::sites,
     },
 };
 
@@ -37,10 +33,9 @@ pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Res
 async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String]) -> Result<u8> {
     let config = read_config(global)?;
     let sites = sites(&config, destinations)?;
-    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let planned = PlannedSite::all(&registries, &sites, Goal::SetUpFromNothing).await;
-    registries.close().await;
-    let planned = planned?;
+    let goal = Goal::SetUpFromNothing;
+    let plan = async |registries: &_| PlannedSite::all(registries, &sites, goal).await;
+    let planned = with_registries(global, plan).await?;
     let part = |planned| {
         let PlannedSite { site, session, planned, observed }: &PlannedSite<'_> = planned;
         ExportPart {

@@ -17,9 +17,6 @@ use crate::{
     output::Screen,
 };
 
-/// Connections to a registry in parallel: there are few requests, one after the other.
-const CONNECTIONS: usize = 8;
-
 pub(crate) async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> Result<u8> {
     match verb {
         PullThrough::Plan(args) => plan::run(global, screen, &args).await,

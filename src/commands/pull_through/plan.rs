@@ -1,21 +1,14 @@
 //! `pull-through plan`: shows what `apply` would change. Writes nothing.
 
-use super::{
-    CONNECTIONS,
-    show::{ChangeFormat, show, show_failures},
-};
+use super::show::{ChangeFormat, show, show_failures};
 use crate::{
     cli::{Global, pull_through::PullThroughPlanArgs},
-    commands::shared::read_config_with_warnings,
+    commands::shared::{read_config_with_warnings, with_registries},
     model::Result,
     output::Screen,
-    pull_through::Replace,
-    run::{
-        pull_through::{
-            preview::{Goal, Preview},
-            sites::sites,
-        },
-        registries::Registries,
+    run::pull_through::{
+        preview::{Goal, Preview},
+        sites::sites,
     },
 };
 
@@ -26,10 +19,9 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, &args.destinations.names)?;
-    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let goal = Goal::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
-    let preview = Preview::new(&registries, &sites, goal).await;
-    registries.close().await;
+    let goal = Goal::set_up(args.replace);
+    let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
+    let preview = with_registries(global, read).await?;
     let status = show_failures(screen, &preview);
     show(screen, &preview, goal, ChangeFormat::new(args.json))?;
     let has_changes = preview.planned().next().is_some();

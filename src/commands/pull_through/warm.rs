@@ -2,10 +2,10 @@
 
 use crate::{
     cli::{Global, pull_through::WarmArgs},
-    commands::shared::{mirror, read_config},
+    commands::shared::{mirror, print_report, read_config},
     engine::{Mode, Options},
     model::Result,
-    output::{Screen, json, table},
+    output::Screen,
     run::{
         pull_through::sites::check_names,
         sync::{ImagesToSync, SyncRequest},
@@ -27,9 +27,6 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
         options: Options { mode: Mode::Mirror, transfers: TRANSFERS },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
-    screen.print(|out| match args.json {
-        true => json::write(out, &report),
-        false => table::sync(out, &report, screen.width()),
-    })?;
+    print_report(screen, &report, args.json)?;
     Ok(report.exit)
 }

@@ -2,6 +2,5 @@
 
 pub(crate) mod preview;
 pub(crate) mod roles;
+pub(crate) mod rules;
 pub(crate) mod sites;
-pub(crate) mod status;
-pub(crate) mod validate;

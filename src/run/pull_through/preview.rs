@@ -28,6 +28,12 @@ pub(crate) enum Goal {
     SetUpFromNothing,
 }
 
+impl Goal {
+    pub(crate) fn set_up(replace: bool) -> Self {
+        Self::SetUp(if replace { Replace::Differing } else { Replace::Never })
+    }
+}
+
 /// The planned changes of one registry.
 pub(crate) struct PlannedSite<'a> {
     pub(crate) site: &'a CacheSite<'a>,
@@ -58,9 +64,6 @@ impl<'a> PlannedSite<'a> {
     }
 
     /// Plans every site, one after the other.
-    ///
-    /// # Errors
-    /// If AWS refuses a request.
     pub(crate) async fn all(
         registries: &Registries,
         sites: &'a [CacheSite<'a>],

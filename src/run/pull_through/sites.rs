@@ -21,9 +21,6 @@ pub(crate) struct CacheSite<'a> {
 
 impl CacheSite<'_> {
     /// Opens the session of the first destination's identity.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if the identity belongs to another account.
     pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
         account::own(&session, &self.registry.host, "the pull-through cache").await?;
@@ -47,9 +44,6 @@ impl CacheSite<'_> {
 
 /// The registries of the named destinations, each once, in the order of the file. Without names,
 /// the registries of all destinations.
-///
-/// # Errors
-/// [`Kind::Configuration`] if there is none, or a name is not a destination's.
 pub(crate) fn sites<'a>(config: &'a Config, names: &[String]) -> Result<Vec<CacheSite<'a>>> {
     check_names(config, names)?;
     let mut sites: Vec<CacheSite<'a>> = Vec::new();
@@ -91,8 +85,6 @@ fn no_sites(config: &Config, names: &[String]) -> Error {
         .hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`")
 }
 
-/// # Errors
-/// [`Kind::Configuration`] if a name is not a destination's.
 pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {
     let exists = |name: &str| config.destinations.iter().any(|known| known.name == name);
     match names.iter().find(|name| !exists(name)) {
