@@ -1,21 +1,20 @@
 //! Plans, shows, confirms and applies changes: the common part of `apply` and `destroy`.
 //!
-//! Nothing is changed that was not shown: after the confirmation the changes are planned again and
-//! compared. Registries are planned in parallel and changed one after the other. A registry that
-//! fails does not stop the others.
+//! Registries are planned in parallel and changed one after the other. A registry that fails does not
+//! stop the others.
 
 use std::ops::ControlFlow;
 
 use super::{
     consent::{self, Consent},
-    show::{ChangeFormat, show, show_failures},
+    show::ChangeFormat,
 };
 use crate::{
     cli::Global,
     commands::shared::{read_config_with_warnings, watch_signals, with_registries},
     engine::Shutdown,
     model::{
-        Error, Kind, Result,
+        Result,
         setting_change::{Action, Subject},
     },
     output::{
@@ -26,7 +25,7 @@ use crate::{
     pull_through::apply::apply,
     run::{
         pull_through::{
-            preview::{Goal, PlannedSite, Preview},
+            preview::{Goal, PlannedSite},
             sites::{CacheSite, sites},
         },
         registries::Registries,
@@ -61,7 +60,7 @@ pub(crate) async fn apply_changes(
     let result = with_registries(global, apply).await;
     match shutdown.interrupt() {
         Some(interrupt) => {
-            screen.tell(|out| writeln!(out, "stopped; running again does what is left"));
+            screen.tell(|out| writeln!(out, "stopped; run again to apply the remaining changes"));
             Ok(interrupt.status())
         }
         None => result,
@@ -78,42 +77,16 @@ async fn confirm_and_apply(
     let confirmed = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(0),
-        confirmed = confirm(screen, registries, sites, request) => confirmed?,
+        confirmed = consent::confirm(screen, registries, sites, request) => confirmed?,
     };
     let Some((preview, mut status)) = confirmed else {
-        screen.tell(|out| writeln!(out, "nothing is changed"));
+        screen.tell(|out| writeln!(out, "nothing was changed"));
         return Ok(1);
     };
     for site in &preview.sites {
         status = status.max(apply_site(screen, site, shutdown).await);
     }
     Ok(status)
-}
-
-/// The confirmed changes, with the exit status so far; `None` if they are declined.
-async fn confirm<'a>(
-    screen: &Screen,
-    registries: &Registries,
-    sites: &'a [CacheSite<'a>],
-    request: &ChangesRequest<'_>,
-) -> Result<Option<(Preview<'a>, u8)>> {
-    let shown = Preview::new(registries, sites, request.goal).await;
-    let status = show_failures(screen, &shown);
-    show(screen, &shown, request.goal, request.format)?;
-    let changes_nothing = shown.planned().all(|planned| planned.step.is_none());
-    if changes_nothing || request.consent == Consent::Given {
-        return Ok(Some((shown, status)));
-    }
-    if !consent::ask(screen, request.question).await {
-        return Ok(None);
-    }
-    let current = Preview::new(registries, sites, request.goal).await;
-    let status = status.max(show_failures(screen, &current));
-    if shown.is_same(&current) {
-        return Ok(Some((current, status)));
-    }
-    let problem = "what is there has changed since it was shown; nothing is changed";
-    Err(Error::new(Kind::Unavailable, problem).hint("run again: that shows what is to change now"))
 }
 
 /// Applies the changes of one registry and returns its exit status.
