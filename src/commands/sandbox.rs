@@ -16,7 +16,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
     let failed = |cause: io::Error| {
         Error::new(Kind::Unavailable, "cannot serve the sandbox")
             .because(cause)
-            .hint("`--listen` names another address, DIR another directory")
+            .hint("use another address (`--listen`) or another DIR")
     };
     // before the environment is printed, so that no signal is lost
     let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;

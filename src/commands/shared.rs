@@ -95,7 +95,7 @@ pub(crate) async fn mirror(
 pub(crate) async fn watch_signals(shutdown: &Shutdown) -> Error {
     match shutdown.watch_signals().await {
         Ok(never) => match never {},
-        Err(cause) => Error::new(Kind::Unavailable, "cannot listen to signals").because(cause),
+        Err(cause) => Error::new(Kind::Unavailable, "cannot receive signals").because(cause),
     }
 }
 

@@ -52,6 +52,6 @@ fn save_lock(path: &Path, lock: &LockFile, report: &Report) -> Result<()> {
     if succeeded == report.images.len() as u64 {
         return file::save(path, "lock file", |out| lock.write(out));
     }
-    Err(Error::new(Kind::Unavailable, format!("`{}` is not written", path.display()))
-        .hint("a lock is of everything that is selected, and not all of it is mirrored"))
+    Err(Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
+        .hint("fix the failed images and run again: a lock file covers every selected image"))
 }

@@ -138,7 +138,7 @@ impl Destination for Layout {
         let path = self.store.path(&blob.digest);
         let length = write_body(&partial.path, &path, body, &self.context).await?;
         if length != blob.size {
-            let problem = format!("{length} B came of blob {} ({} B)", blob.digest, blob.size);
+            let problem = format!("received {length} B of blob {} ({} B)", blob.digest, blob.size);
             return Err(Error::new(Kind::Unavailable, problem));
         }
         let (store, digest) = (Arc::clone(&self.store), blob.digest.clone());

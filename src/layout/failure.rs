@@ -46,22 +46,22 @@ fn hint(kind: io::ErrorKind, operation: FileOperation) -> Option<&'static str> {
     use io::ErrorKind as Io;
     Some(match (kind, operation) {
         (Io::StorageFull | Io::QuotaExceeded, _) => {
-            "make room and run again: what is complete stays, and is not written again"
+            "free space and run again; complete files are kept"
         }
         (Io::FileTooLarge, FileOperation::Write) => {
-            "the file system takes no files of this size (FAT32 ends at 4 GiB); use another one"
+            "use another file system: this one has a limit for the size of files (FAT32: 4 GiB)"
         }
         (Io::PermissionDenied | Io::ReadOnlyFilesystem, FileOperation::Write) => {
-            "name a directory that may be written to"
+            "use a writable directory"
         }
         (Io::PermissionDenied, FileOperation::Read) => {
-            "let the user that runs this read the directory"
+            "give this user read access to the directory"
         }
         (Io::FileTooLarge | Io::InvalidInput, FileOperation::Read) => {
-            "no layout has that there: copy it again from where it was made"
+            "copy the layout again: this is not a file of a layout"
         }
         (Io::NotFound, FileOperation::Read) => {
-            "the layout is not whole: copy it again, with all its files"
+            "the layout is incomplete: copy it again with all its files"
         }
         _ => return None,
     })

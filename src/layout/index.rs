@@ -63,14 +63,14 @@ fn check_version(content: &[u8], marker: &Path) -> Result<()> {
     let shown = marker.display();
     let Marker { image_layout_version: version } =
         serde_json::from_slice(content).map_err(|cause| {
-            Error::new(Kind::Corrupt, format!("`{shown}` does not read as an OCI layout's"))
+            Error::new(Kind::Corrupt, format!("`{shown}` is not the marker of an OCI layout"))
                 .because(cause)
         })?;
     match version.starts_with("1.") {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Unsupported,
-            format!("`{shown}` is of version `{version}`, only 1 is known"),
+            format!("`{shown}` has version `{version}`; only version 1 is supported"),
         )),
     }
 }
@@ -85,7 +85,7 @@ fn check_vacant(directory: &Path) -> Result<LayoutState> {
         let name = entry.map_err(unreadable)?.file_name();
         if !PARTIAL_LAYOUT.iter().any(|known| name == *known) {
             let problem = format!(
-                "`{}` is no OCI image layout: it holds `{}`, and no `{MARKER}`",
+                "`{}` is not an OCI image layout: it contains `{}` and no `{MARKER}`",
                 directory.display(),
                 name.to_string_lossy()
             );
@@ -128,7 +128,7 @@ impl LayoutIndex {
         };
         let wrong = || {
             Error::new(Kind::Corrupt, format!("`{}` is not an index of images", path.display()))
-                .hint("restore it, or begin with an empty directory")
+                .hint("restore it, or start with an empty directory")
         };
         let document: Map<String, Value> =
             serde_json::from_slice(&bytes).map_err(|cause| wrong().because(cause))?;
@@ -161,9 +161,9 @@ impl LayoutIndex {
             let next = self.descriptor(entry)?;
             if found.as_ref().is_some_and(|found| found.digest != next.digest) {
                 let shown = self.path.display();
-                let problem = format!("several images are called `{name}` in `{shown}`");
+                let problem = format!("several images are named `{name}` in `{shown}`");
                 return Err(Error::new(Kind::Unsupported, problem)
-                    .hint("give each a name of its own, or join them to one index"));
+                    .hint("give each its own name, or merge them into one index"));
             }
             found = Some(next);
         }
@@ -200,9 +200,9 @@ impl LayoutIndex {
         let listed: Vec<String> =
             names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
         match names.len() {
-            0 => "none has a name".to_owned(),
-            LISTED.. => format!("there is {}, …", listed.join(", ")),
-            _ => format!("there is {}", listed.join(", ")),
+            0 => "no image has a name".to_owned(),
+            LISTED.. => format!("the layout has {}, …", listed.join(", ")),
+            _ => format!("the layout has {}", listed.join(", ")),
         }
     }
 

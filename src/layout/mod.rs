@@ -134,12 +134,12 @@ pub(crate) async fn only_image(directory: &Path) -> Result<(Digest, Option<Strin
         let index = LayoutIndex::of_layout(&directory)?;
         let problem = match index.only_image()? {
             Some(only) => return Ok(only),
-            None if index.is_empty() => "holds no image",
-            None => "holds several images",
+            None if index.is_empty() => "contains no image",
+            None => "contains several images",
         };
         let shown = directory.display();
         Err(Error::new(Kind::Configuration, format!("`oci:{shown}` {problem}"))
-            .hint(format!("say which one: `oci:{shown}:TAG`; {}", index.list_names())))
+            .hint(format!("name one: `oci:{shown}:TAG`; {}", index.list_names())))
     })
     .await
 }

@@ -51,7 +51,7 @@ impl Source for Layout {
         on_disk(move || {
             let index = LayoutIndex::of_layout(store.directory())?;
             let image = index.named(&name)?.ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("no image is called `{name}` in `{location}`"))
+                Error::new(Kind::NotFound, format!("no image is named `{name}` in `{location}`"))
                     .hint(index.list_names())
             })?;
             Ok(image.digest)

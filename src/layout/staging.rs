@@ -192,7 +192,7 @@ fn check(path: &Path, kind: FileKind) -> Result<()> {
     let shown = path.display();
     let problem = match found.is_symlink() {
         true => format!("`{shown}` is a link, which may lead out of the layout"),
-        false => format!("`{shown}` is no {expected}"),
+        false => format!("`{shown}` is not a {expected}"),
     };
     Err(Error::new(Kind::Configuration, problem).hint(format!(
         "put a {expected} in its place to write there: only the layout itself may be a link"
@@ -236,7 +236,7 @@ async fn lock(layout: &Path) -> Result<File> {
                 );
                 return Err(Error::new(Kind::Unavailable, problem)
                     .exhausted()
-                    .hint("let the other run end, and run again"));
+                    .hint("wait until the other run ends, then run again"));
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }

@@ -22,12 +22,12 @@ pub(crate) struct RuleStatusRow {
     pub(crate) is_failure: bool,
     pub(crate) note: Option<&'static str>,
     pub(crate) created: Option<SystemTime>,
-    pub(crate) repositories: Vec<CachedRepository>,
+    pub(crate) repositories: Vec<RepositoryRow>,
 }
 
 /// A repository that a rule created.
 #[derive(Debug)]
-pub(crate) struct CachedRepository {
+pub(crate) struct RepositoryRow {
     pub(crate) name: String,
     pub(crate) created: Option<SystemTime>,
 }

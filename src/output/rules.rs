@@ -12,7 +12,7 @@ use super::{
     table::{Line, grid},
 };
 use crate::model::rule_report::{
-    CachedRepository, RegistryRules, RuleStatusRow, ValidationRow, upstream,
+    RegistryRules, RepositoryRow, RuleStatusRow, ValidationRow, upstream,
 };
 
 /// Repositories that the table lists below a rule.
@@ -101,7 +101,7 @@ fn age(at: SystemTime, now: SystemTime) -> String {
 pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> io::Result<()> {
     let time =
         |at: &Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-    let repository = |CachedRepository { name, created }: &CachedRepository| json!({ "name": name, "created": time(created) });
+    let repository = |RepositoryRow { name, created }: &RepositoryRow| json!({ "name": name, "created": time(created) });
     let row = |destination: &str, row: &RuleStatusRow| {
         json!({
             "destination": destination,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn status_row(prefix: &str, status: &'static str, repositories: usize) -> RuleStatusRow {
-        let repository = |index: usize| CachedRepository {
+        let repository = |index: usize| RepositoryRow {
             name: format!("{prefix}/{index:02}"),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * index as u64)),
         };

@@ -98,15 +98,15 @@ fn image(
     if let Some(digest) = &to.digest {
         let problem = format!("the destination `{destination}` names a digest");
         return Err(Error::new(Kind::Configuration, problem)
-            .hint(format!("the digest is the source's to say; leave `@{digest}` away")));
+            .hint(format!("remove `@{digest}`: the source determines the digest")));
     }
     let target_tag = to.tag.or_else(|| from.tag.clone());
     let (at, tag) = match (from.digest, target_tag) {
         (Some(digest), Some(tag)) => (TagOrDigest::Digest(digest), tag),
         (Some(_), None) => {
-            let problem = format!("`{source}` tells no tag for the destination");
+            let problem = format!("`{source}` has no tag for the destination");
             return Err(Error::new(Kind::Configuration, problem)
-                .hint(format!("write one: `{destination}:TAG`")));
+                .hint(format!("add one: `{destination}:TAG`")));
         }
         (None, target_tag) => {
             let tag = from.tag.unwrap_or_else(|| "latest".parse().expect("`latest` is a tag"));

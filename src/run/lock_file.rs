@@ -71,16 +71,16 @@ impl LockFile {
             let message = format!("cannot read the lock file `{}`", path.display());
             Error::new(Kind::Configuration, message)
                 .because(cause)
-                .hint("`sync --lock FILE` writes one")
+                .hint("write one with `sync --lock FILE`")
         })?;
         let wrong = || {
             let message = format!("`{}` is not a lock file", path.display());
-            Error::new(Kind::Configuration, message).hint("`sync --lock FILE` writes one")
+            Error::new(Kind::Configuration, message).hint("write one with `sync --lock FILE`")
         };
         let document: LockDocument =
             toml::from_str(&text).map_err(|cause| wrong().because(cause))?;
         if document.version != 1 {
-            let message = format!("is of version {}, 1 can be read", document.version);
+            let message = format!("has version {}; only version 1 is supported", document.version);
             return Err(wrong().because(Error::new(Kind::Configuration, message)));
         }
         let key = |record: Record| {
@@ -105,8 +105,8 @@ impl LockFile {
     fn images_of(&self, entry: &Entry) -> Result<Vec<Image>> {
         let repository = format!("{}/{}", entry.host, entry.repository);
         let absent = |what: &str| {
-            Error::new(Kind::Configuration, format!("{what} is not in the lock"))
-                .hint("`sync --lock FILE` writes one with everything that is mirrored now")
+            Error::new(Kind::Configuration, format!("{what} is not in the lock file"))
+                .hint("write a new lock file with `sync --lock FILE`")
         };
         let pinned = |tag: &Tag, digest: &Digest| {
             entry.image(tag, Some(digest)).map_err(|wrong| {
@@ -225,16 +225,16 @@ mod tests {
     fn an_entry_that_is_not_in_the_lock_is_an_error() {
         let lock = lock(&config(TOML));
         for (from, to, expected) in [
-            ("\"1.27\"", "\"1.28\"", "`docker.io/library/nginx:1.28` is not in the lock"),
+            ("\"1.27\"", "\"1.28\"", "`docker.io/library/nginx:1.28` is not in the lock file"),
             (
                 "newest = 2",
                 "newest = 3",
-                "`docker.io/library/nginx` with this `select` is not in the lock",
+                "`docker.io/library/nginx` with this `select` is not in the lock file",
             ),
             (
                 "source = \"nginx\"\nsel",
                 "source = \"redis\"\nsel",
-                "`docker.io/library/redis` with this `select` is not in the lock",
+                "`docker.io/library/redis` with this `select` is not in the lock file",
             ),
         ] {
             let changed = config(&TOML.replace(from, to));

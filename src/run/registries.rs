@@ -302,7 +302,7 @@ async fn start_sandbox(directory: &Path) -> Result<Sandbox> {
         let directory = directory.display();
         Error::new(Kind::Configuration, format!("cannot start the sandbox in `{directory}`"))
             .because(cause)
-            .hint("`--sandbox=DIR` names another directory")
+            .hint("use another directory: `--sandbox=DIR`")
     })
 }
 

@@ -199,7 +199,7 @@ impl TagListing<'_> {
             let selection = selector.selection();
             let selected = selector
                 .finish()
-                .map_err(|error| error.context(format!("cannot choose tags of {self}")));
+                .map_err(|error| error.context(format!("cannot select tags of {self}")));
             (index, selected.map(|selected| self.accept(selected, selection, observer)))
         });
         selected.collect()
@@ -217,13 +217,17 @@ impl TagListing<'_> {
         }
         if selected.untold > 0 {
             let text = format!(
-                "{} tags are left out, because {} does not tell when they were pushed",
+                "{} tags are skipped: {} does not report push times",
                 selected.untold, self.host
             );
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
         let accept = |listed: Listed| {
-            tracing::info!("{self}:{} is taken: {}", listed.tag, TagSelection(selection, &listed));
+            tracing::info!(
+                "{self}:{} is selected: {}",
+                listed.tag,
+                TagSelection(selection, &listed)
+            );
             if let Some(digest) = listed.digest {
                 self.source.remember(self.repository, listed.tag.clone(), digest);
             }
@@ -233,7 +237,7 @@ impl TagListing<'_> {
     }
 
     fn log_skipped(&self, tag: &Tag, reason: &SkippedTag) {
-        tracing::info!("{self}:{tag} is left: {reason}");
+        tracing::info!("{self}:{tag} is skipped: {reason}");
     }
 }
 

@@ -60,8 +60,8 @@ impl CacheWarmer<'_> {
         let warmed = tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
-                Err(Error::new(Kind::Cancelled, "the run was ended before the image was pulled")
-                    .hint("run again: what ECR has by then is not fetched again"))
+                Err(Error::new(Kind::Cancelled, "the run ended before the image was pulled")
+                    .hint("run again; images that ECR has cached are not pulled again"))
             }
             warmed = self.pull(item) => warmed,
         };
@@ -124,9 +124,9 @@ pub(crate) fn cached_entries(
         }
     }
     if entries.is_empty() {
-        let error = Error::new(Kind::Configuration, "none of this comes through a cache");
+        let error = Error::new(Kind::Configuration, "no selected image comes through a cache");
         return Err(error.hint(
-            "write `via = \"pull-through\"` or `via = \"auto\"` in the image or in `[defaults]`, and a `[[pull_through]]` that covers its source",
+            "set `via = \"pull-through\"` or `via = \"auto\"` in the image or in `[defaults]`, and add a `[[pull_through]]` that covers its source",
         ));
     }
     Ok(entries)

@@ -407,5 +407,5 @@ fn warm_without_anything_that_is_cached_says_what_to_write() {
     assert!(ended.talk.contains("\"auto\"") && ended.out.is_empty(), "{}", ended.talk);
     let ended = run(home.path(), &["pull-through", "warm", "--destination", "nowhere"]);
     assert_eq!(ended.status, Some(2), "{}", ended.talk);
-    assert!(ended.talk.contains("`nowhere` is not the name of a destination"), "{}", ended.talk);
+    assert!(ended.talk.contains("no destination is named `nowhere`"), "{}", ended.talk);
 }

@@ -67,7 +67,7 @@ fn to_kubernetes(
     let output = output.display();
     screen.tell(|out| {
         for prefix in &manifest.left_out {
-            writeln!(out, "left out: `{prefix}`, whose `secret_arn` is not read")?;
+            writeln!(out, "skipped `{prefix}`: its `secret_arn` is not read")?;
         }
         let secrets = manifest.secrets.join(", ");
         writeln!(out, "wrote {secrets} to {output}, which only its owner can read")?;

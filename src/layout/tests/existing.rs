@@ -110,9 +110,9 @@ async fn the_only_image_needs_no_name() {
         (&[None][..], Ok(None)),
         (&[Some("1.27")], Ok(Some("1.27"))),
         (&[Some("1.27"), None, None], Ok(Some("1.27"))),
-        (&[], Err("holds no image: none has a name")),
-        (&[None, None], Err("holds several images: none has a name")),
-        (&[Some("b"), Some("a")], Err("holds several images: there is `a`, `b`")),
+        (&[], Err("contains no image: no image has a name")),
+        (&[None, None], Err("contains several images: no image has a name")),
+        (&[Some("b"), Some("a")], Err("contains several images: the layout has `a`, `b`")),
     ] {
         let directory = place.path().join(format!("{names:?}").replace(['"', '/'], ""));
         fs::create_dir_all(&directory).unwrap();
@@ -158,12 +158,12 @@ async fn a_missing_or_invalid_layout_is_an_error_with_a_hint() {
     for (directory, kind, problem, hint) in [
         ("outside", Kind::Corrupt, "has a bad entry", ""),
         ("nowhere", Kind::Configuration, "there is no OCI image layout in", "`oci-layout` in it"),
-        ("photos", Kind::Configuration, "holds `cat.jpg`", "a directory that is empty"),
+        ("photos", Kind::Configuration, "contains `cat.jpg`", "a directory that is empty"),
         ("file", Kind::Configuration, "cannot read", ""),
-        ("newer", Kind::Unsupported, "is of version `2.0.0`", ""),
-        ("bad", Kind::Corrupt, "does not read as", ""),
-        ("named", Kind::NotFound, "no image is called `1` in", "there is `1.26`, `1.27`"),
-        ("twice", Kind::Unsupported, "several images are called `1`", "a name of its own"),
+        ("newer", Kind::Unsupported, "has version `2.0.0`", ""),
+        ("bad", Kind::Corrupt, "is not the marker", ""),
+        ("named", Kind::NotFound, "no image is named `1` in", "the layout has `1.26`, `1.27`"),
+        ("twice", Kind::Unsupported, "several images are named `1`", "its own name"),
         ("list", Kind::Corrupt, "is not an index of images", ""),
     ] {
         let error = layout(&at(directory), Naming::Tag).resolve(&repository, &tag).await;
@@ -217,7 +217,7 @@ async fn a_damaged_layout_as_source_fails_and_names_the_file() {
     for (content, expected) in [
         (Some("layer 1"), "has digest"),
         (Some("layer"), "has 5 B, the manifest says 7 B"),
-        (None, "the layout is not whole"),
+        (None, "the layout is incomplete"),
     ] {
         match content {
             Some(content) => fs::write(&layer, content).unwrap(),

@@ -92,7 +92,7 @@ async fn a_file_in_place_of_a_directory_is_an_error() {
         fs::write(place.path().join(name), "").unwrap();
         let error = ensure(place.path()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration, "{error:?}");
-        assert!(error.to_string().ends_with(&format!("{name}` is no directory")), "{error}");
+        assert!(error.to_string().ends_with(&format!("{name}` is not a directory")), "{error}");
     }
 }
 

@@ -103,7 +103,8 @@ impl<'a> Preview<'a> {
                 Ok(planned) => preview.sites.push(planned),
                 Err(error) => {
                     let host = &site.registry.host;
-                    let error = error.context(format!("cannot tell what there is in {host}"));
+                    let error =
+                        error.context(format!("cannot read the pull-through cache of {host}"));
                     preview.failures.push(error);
                 }
             }

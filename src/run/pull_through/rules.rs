@@ -7,7 +7,7 @@ use crate::{
         Result,
         pull_through::Cache,
         rule_report::{
-            CachedRepository, RegistryRules, RuleStatusRow, RuleVerdict, ValidationRow, upstream,
+            RegistryRules, RepositoryRow, RuleStatusRow, RuleVerdict, ValidationRow, upstream,
         },
     },
     pull_through::{
@@ -38,7 +38,7 @@ pub(crate) async fn rule_statuses(
 }
 
 fn status_row(status: Status) -> RuleStatusRow {
-    let repository = |CachedRepositories { name, created }| CachedRepository { name, created };
+    let repository = |CachedRepositories { name, created }| RepositoryRow { name, created };
     let word = match status.standing {
         RuleStatus::There => "there",
         RuleStatus::Missing => "not there",
@@ -99,11 +99,12 @@ async fn validate_rule(
         hint,
         pull_as: (verdict == RuleVerdict::Valid).then(|| example(cache)),
     };
-    let plan = || Some("`ecr-mirror pull-through plan` tells what `apply` would do".to_owned());
+    let plan =
+        || Some("run `ecr-mirror pull-through plan` to see what `apply` would change".to_owned());
     let Some(rule) = rule else { return Ok(row(RuleVerdict::Missing, None, plan())) };
     if standing(cache, Some(rule)) == RuleStatus::Differs {
         let actual = upstream(&rule.url, &rule.upstream_prefix);
-        let failure = format!("the rule of this prefix caches `{actual}`");
+        let failure = format!("the rule with this prefix caches `{actual}`");
         return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
     }
     Ok(match attempt(session, &rule.prefix).await? {

@@ -79,10 +79,10 @@ fn no_sites(config: &Config, names: &[String]) -> Error {
         let names = names.join("`, `");
         let problem = format!("there is no `[[pull_through]]` for `{names}`");
         return Error::new(Kind::Configuration, problem)
-            .hint("name it in the `destinations` of one, or leave `--destination` away");
+            .hint("name it in the `destinations` of one, or remove `--destination`");
     }
-    Error::new(Kind::Configuration, "there is no `[[pull_through]]` to work on")
-        .hint("write one, like `[[pull_through]]` with `upstream = \"quay\"`")
+    Error::new(Kind::Configuration, "the configuration has no `[[pull_through]]`")
+        .hint("add one, for example `[[pull_through]]` with `upstream = \"quay\"`")
 }
 
 pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {
@@ -90,8 +90,9 @@ pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {
     match names.iter().find(|name| !exists(name)) {
         None => Ok(()),
         Some(name) => {
-            let problem = format!("`{name}` is not the name of a destination");
-            Err(Error::new(Kind::Configuration, problem).hint("`--destination` takes its `name`"))
+            let problem = format!("no destination is named `{name}`");
+            Err(Error::new(Kind::Configuration, problem)
+                .hint("give `--destination` the `name` of a `[[destination]]`"))
         }
     }
 }
@@ -111,11 +112,11 @@ mod tests {
         let cached =
             format!("{text}[[pull_through]]\nupstream = \"quay\"\ndestinations = [\"eu\"]\n");
         for (text, names, expected) in [
-            (text, &[][..], Some("there is no `[[pull_through]]` to work on")),
+            (text, &[][..], Some("the configuration has no `[[pull_through]]`")),
             (&cached, &[], None),
             (&cached, &["eu"], None),
             (&cached, &["us"], Some("there is no `[[pull_through]]` for `us`")),
-            (&cached, &["asia"], Some("`asia` is not the name of a destination")),
+            (&cached, &["asia"], Some("no destination is named `asia`")),
         ] {
             let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
