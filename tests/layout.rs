@@ -102,25 +102,29 @@ fn assert_valid(layout: &Path) {
     }
 }
 
+/// Counts the blobs of the layout.
+fn blobs(layout: &Path) -> usize {
+    fs::read_dir(layout.join("blobs/sha256")).map_or(0, Iterator::count)
+}
+
 #[test]
 fn a_process_that_is_killed_leaves_a_valid_layout_and_the_next_one_completes_it() {
     let place = tempfile::tempdir().unwrap();
     let layout = place.path().join("stick");
     let arguments = ["copy", "nginx:1.27", "oci:stick", "--json"];
-    for wait in [0, 5, 20, 60, 120] {
+    for more in [0, 1, 2, 4, 8] {
+        let wanted = blobs(&layout) + more;
         let mut child = ecr_mirror(place.path(), &arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let patience = Instant::now() + Duration::from_secs(30);
-        while !layout.join(".ecr-mirror/0").exists() && Instant::now() < patience {
-            if child.try_wait().unwrap().is_some() {
-                break;
-            }
+        let is_there = || layout.join(".ecr-mirror/0").exists() && blobs(&layout) >= wanted;
+        let begun = Instant::now();
+        while !is_there() && child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{wanted} blobs do not come");
             sleep(Duration::from_millis(1));
         }
-        sleep(Duration::from_millis(wait));
         // SIGKILL: nothing can be tidied up
         child.kill().unwrap();
         child.wait().unwrap();

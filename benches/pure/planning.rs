@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use criterion::Criterion;
 use ecr_mirror::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
         RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
@@ -188,8 +188,9 @@ async fn planned(destination: Memory) -> Summary {
         }
     };
     let end = Endpoint { location: site("destination.example"), destination };
+    let source = SourceEndpoint { source: Arc::new(registry(None)), reserved_pulls: 0 };
     let sides = Endpoints {
-        sources: [(site("source.example"), (Arc::new(registry(None)), 0))].into(),
+        sources: [(site("source.example"), source)].into(),
         destinations: vec![Arc::new(end)],
     };
     let options = Options { mode: Mode::Plan, transfers: 32 };

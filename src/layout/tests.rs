@@ -15,13 +15,17 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Filter, Image, Manifest, Origin, Reference, Repository, Tag,
         TagOrDigest, Target, event::Silent,
     },
     registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
-    remote::{Destination, Provision, SideContexts, Source, body::verified},
+    remote::{
+        Destination, Provision, SideContexts, Source,
+        body::verified,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{self, Sandbox},
 };
 
@@ -153,8 +157,9 @@ async fn run<S: Source, D: Destination>(
     contexts: SideContexts,
     work: CopyJob,
 ) -> CopyResult {
+    let from = SourceEndpoint { source: Arc::new(from), reserved_pulls: 0 };
     let sides = Endpoints {
-        sources: HashMap::from([(work.image.origin.location.clone(), (Arc::new(from), 0))]),
+        sources: HashMap::from([(work.image.origin.location.clone(), from)]),
         destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],
     };
     let options = Options { mode: Mode::Mirror, transfers: 4 };
@@ -191,7 +196,7 @@ fn reference(text: &str) -> Origin {
 fn origin(location: Location, name: &str) -> Origin {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let at = TagOrDigest::Tag(tag.parse().unwrap());
-    Origin { location: location, repository: repository.parse().unwrap(), at }
+    Origin { location, repository: repository.parse().unwrap(), at }
 }
 
 fn document(directory: &Path) -> serde_json::Value {
@@ -213,4 +218,12 @@ fn assert_valid(directory: &Path) {
             assert!(store.is_whole(&digest, index.media_type(&digest)), "{entry}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_layout_conforms_to_the_traits_of_the_seam() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Layout::new(directory.path(), Naming::RepositoryAndTag, Arc::default());
+    check_destination(&open(), DigestCheck::ByBody).await;
+    check_source(Arc::new(open())).await;
 }

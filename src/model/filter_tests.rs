@@ -161,13 +161,13 @@ fn a_missing_platform_fails_or_warns_by_name_and_lists_what_there_is() {
 
 #[test]
 fn an_index_that_is_listed_a_thousand_times_is_looked_into_once() {
-    // a billion comparisons where each listing is looked into, and each platform sought among all
-    let platforms: Vec<String> = (0..1_000).map(|n| format!("linux/p{n}")).collect();
+    // 50 billion comparisons where each listing is looked into, and each platform sought among all
+    let platforms: Vec<String> = (0..10_000).map(|n| format!("linux/p{n}")).collect();
     let entries: Vec<String> = platforms.iter().map(|platform| image(1, platform)).collect();
     let (inner, inner_index) = index(&entries);
     let all = want(&[], Attestations::Keep);
     let filtered = filter(&inner, &inner_index, &all, &HashMap::new()).unwrap();
-    assert_eq!(filtered.platforms.len(), 1_000);
+    assert_eq!(filtered.platforms.len(), 10_000);
     let entry = format!(
         r#"{{"mediaType":"{}","digest":"{}","size":1}}"#,
         MediaType::OciIndex,
@@ -177,7 +177,7 @@ fn an_index_that_is_listed_a_thousand_times_is_looked_into_once() {
     let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
     let begun = std::time::Instant::now();
     let filtered = filter(&outer, &outer_index, &all, &known).unwrap();
-    assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     let names: Vec<String> = filtered.platforms.iter().map(Platform::to_string).collect();
     assert_eq!(names, platforms);
     assert_eq!(filtered.available, filtered.platforms);

@@ -6,7 +6,10 @@
 
 pub(crate) mod body;
 pub(crate) mod circuit_breaker;
+#[cfg(test)]
+pub(crate) mod conformance_tests;
 pub(crate) mod context;
+pub(crate) mod index_walk;
 pub mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod stall;

@@ -13,7 +13,7 @@ use crate::{
         listing,
         secrets::{self, UserPassword},
     },
-    engine::{self, Endpoint, Endpoints},
+    engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
         DestinationId, Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result,
@@ -129,9 +129,9 @@ impl Registries {
             let location = &image.origin.location;
             if !sources.contains_key(location) {
                 let table = location.host().and_then(|host| config.registries.get(host));
-                let reserve = table.map_or(0, |table| table.reserve_pulls);
-                let source = self.any_source(config, location).await?;
-                sources.insert(location.clone(), (Arc::new(source), reserve));
+                let reserved_pulls = table.map_or(0, |table| table.reserve_pulls);
+                let source = Arc::new(self.any_source(config, location).await?);
+                sources.insert(location.clone(), SourceEndpoint { source, reserved_pulls });
             }
         }
         let mut destinations = Vec::new();

@@ -150,7 +150,7 @@ pub(crate) async fn run_with_lock(
                 select_images::image_rows(config, image, &image.origin.to_string())
             });
             let warmed = cached.iter().map(|item| item.row(config));
-            (Summary::of_nothing(rows.collect()), warmed.collect())
+            (Summary::not_started(rows.collect()), warmed.collect())
         }
     };
     let (rows, lock) = order.merge(std::mem::take(&mut summary.rows), warmed);

@@ -1,6 +1,11 @@
 //! Debian's `docker-registry`, in the shapes it is met in.
 
-use std::fs;
+use std::{
+    fs,
+    io::Write,
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use super::{
     peer::{self, Peer, Server, directory, text},
@@ -12,6 +17,9 @@ pub(crate) const LOGIN: (&str, &str) = ("mirror", "interop");
 
 /// [`LOGIN`]'s line of an `htpasswd` file; the registry takes bcrypt only.
 const HTPASSWD: &str = "mirror:$2b$04$dhuSC6nK09qKEPMryKqLIuk10eokWKb3t87rotqa7uT/a1k5R5M5K\n";
+
+/// The beginning of the requests that only mark a place in the log.
+const MARK: &str = "GET /v2/mark-";
 
 /// What a registry does differently from the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,15 +71,21 @@ impl Registry {
         Some(Self { server, address })
     }
 
-    /// The requests it has logged so far, like `GET /v2/app/manifests/1.0`, in the order of their ends.
+    /// The requests it has answered so far, like `GET /v2/app/manifests/1.0`, in the order of their ends.
     pub(crate) fn requests(&self) -> Vec<String> {
-        let log = self.server.settled_log();
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        // requests are logged one after the other: what is older than the mark comes before it
+        let mark = format!("{MARK}{} ", MARKS.fetch_add(1, Relaxed));
+        let mut connection = TcpStream::connect(&self.address).expect("the registry listens");
+        let request = format!("{mark}HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).expect("the registry reads");
+        let log = self.server.log_with(&mark);
         let requests = log.lines().filter_map(|line| {
             // the access log: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 …`
             let (_, rest) = line.split_once("] \"")?;
             Some(rest.split_once(" HTTP/")?.0.to_owned())
         });
-        requests.collect()
+        requests.filter(|request| !request.starts_with(MARK)).collect()
     }
 
     /// How this registry calls what is in it, like `127.0.0.1:5000/app:1.0`.

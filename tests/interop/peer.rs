@@ -119,16 +119,19 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What it has written once it has been silent for a while.
-    pub(crate) fn settled_log(&self) -> String {
-        let mut log = self.log();
+    /// All that it has written once it has written this.
+    ///
+    /// # Panics
+    /// If it does not write this within a minute.
+    pub(crate) fn log_with(&self, text: &str) -> String {
+        let started = Instant::now();
         loop {
-            thread::sleep(Duration::from_millis(150));
-            let now = self.log();
-            if now.len() == log.len() {
-                return now;
+            let log = self.log();
+            if log.contains(text) {
+                return log;
             }
-            log = now;
+            assert!(started.elapsed() < PATIENCE, "no `{text}` in {log}");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

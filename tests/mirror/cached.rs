@@ -1,7 +1,7 @@
 //! What comes through ECR's pull-through cache: warmed beside what is mirrored, and told in the
 //! same report.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use ecr_mirror::{
     config::{Cache, CacheTarget, Config},
@@ -22,7 +22,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    process::run,
+    process::{run, until},
     world::{ECR, TRANSFERS, World, blobs, entry, is_ecr},
 };
 
@@ -172,8 +172,8 @@ async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
     world.fault("silent@ecr:GET/manifests/");
     let shutdown = Shutdown::default();
     let (report, ()) = tokio::join!(carried_out(&world, &config, Mode::Mirror, &shutdown), async {
-        // nobody answers, however long it is
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let has_asked = || world.sandbox.faults().idle().is_empty();
+        until("the pull is asked for", has_asked).await;
         shutdown.drop_running();
     });
     assert_eq!((report.images[0].outcome, report.exit), (Outcome::NotStarted, 3));

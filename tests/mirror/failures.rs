@@ -1,13 +1,10 @@
 //! What goes wrong with one image while the others go on: a failed row with a hint, exit 1, and
 //! nothing half-done at the destination.
 
-use std::time::Duration;
-
 use ecr_mirror::{
     model::{Digest, outcome::Outcome},
-    sandbox::{Options, upstream::synthesis::media},
+    sandbox::upstream::synthesis::media,
 };
-use tokio::time::sleep;
 
 use super::{
     content::{HOST, assert_whole, config, described, image, put, put_forged, put_image},
@@ -229,16 +226,9 @@ async fn an_image_that_stands_without_one_of_its_blobs_is_mended_with_its_tag() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_end_in_the_middle_are_replaced() {
-    let latency = Duration::from_millis(2);
-    let world = World::with(Options { latency, ..Options::default() }).await;
-    let world = world.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
-    let (run, ()) = tokio::join!(world.sync(), async {
-        while !world.sandbox.journal().iter().any(|entry| entry.path.contains("/manifests/sha256"))
-        {
-            sleep(Duration::from_millis(1)).await;
-        }
-        world.upstream().end_tokens();
-    });
+    let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    world.fault("expire-tokens=2@upstream");
+    let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
     let tokens = run.at_sources().iter().filter(|asked| asked.contains("/auth?")).count();
     assert_eq!(tokens, 2, "{:#?}", run.at_sources());

@@ -24,13 +24,12 @@ use self::{
 };
 use super::{
     content::assert_whole,
-    world::{ECR, World},
+    world::{ECR, Run, World},
 };
 
 /// The usual patience, a fifteenth as long: nothing in the table is decided by how long it lasts.
 fn short() -> RetryPolicy {
     let seconds = Duration::from_secs;
-    let retry = Retry { attempts: 6, first: Duration::from_millis(60), longest: seconds(2) };
     let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
@@ -38,8 +37,21 @@ fn short() -> RetryPolicy {
         completion: seconds(3),
         ..StallTimeouts::default()
     };
-    RetryPolicy::new(retry, stall, OutagePolicy::default())
+    RetryPolicy::new(short_retry(), stall, OutagePolicy::default())
 }
+
+/// The same where an answer may take as long as usual: a slow machine is no reason to retry.
+fn unhurried() -> RetryPolicy {
+    RetryPolicy::new(short_retry(), StallTimeouts::default(), OutagePolicy::default())
+}
+
+fn short_retry() -> Retry {
+    let (first, longest) = (Duration::from_millis(60), Duration::from_secs(2));
+    Retry { attempts: 6, first, longest }
+}
+
+/// The result of a row that exceeds its bound.
+const NOT_OVER: &str = "not over after";
 
 /// Rows at once: most of their time is waiting.
 const AT_ONCE: usize = 16;
@@ -57,12 +69,17 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
         (scene, stage.state())
     });
     let undisturbed = join_all(scenes).await;
+    let state = |row: &Row| &undisturbed.iter().find(|(scene, _)| *scene == row.scene).unwrap().1;
     let rows = ROWS.iter().enumerate().map(|(at, row)| {
-        let state = &undisturbed.iter().find(|(scene, _)| *scene == row.scene).unwrap().1;
+        let state = state(row);
         async move { (at, row, carried_out(row, state).await) }
     });
     // one that takes long holds up no other
     let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(AT_ONCE).collect().await;
+    // a busy machine may be too slow for so many rows, and not for one
+    for (_, row, seen) in seen.iter_mut().filter(|(.., seen)| seen.starts_with(NOT_OVER)) {
+        *seen = carried_out(row, state(row)).await;
+    }
     seen.sort_by_key(|(at, ..)| *at);
     let seen: Vec<_> = seen.into_iter().map(|(_, row, seen)| (row, seen)).collect();
     let wrong: Vec<String> = seen
@@ -80,8 +97,12 @@ async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
     let stage = Stage::set(row.scene).await;
     row.switches.iter().for_each(|switch| stage.fault(switch));
     let begun = Instant::now();
-    let report = timeout(Duration::from_secs(row.bound), stage.disturbed(&short())).await;
-    let Ok(report) = report else { return format!("not over after {} s", row.bound) };
+    let patience = match row.retries {
+        Retries::Free => short(),
+        Retries::Never => unhurried(),
+    };
+    let report = timeout(Duration::from_secs(row.bound), stage.disturbed(&patience)).await;
+    let Ok(report) = report else { return format!("{NOT_OVER} {} s", row.bound) };
     let took = begun.elapsed();
     if !stage.idle().is_empty() {
         return format!("struck nobody: {:?}", stage.idle());
@@ -141,13 +162,19 @@ fn assert_written(document: &str) {
     assert_eq!(written, document, "run it once with ECR_MIRROR_BLESS=1");
 }
 
-/// A run whose waits are a thirtieth of the usual ones.
+/// A run whose waits are short; only a machine that is much too slow takes as long to answer.
 fn hasty() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(33), longest: millis(1_000) };
-    let stall = StallTimeouts { answer: millis(500), ..StallTimeouts::default() };
-    let outage = OutagePolicy { failures: 10, lasting: millis(1_000), probe: millis(500) };
+    let stall = StallTimeouts { answer: millis(1_500), ..StallTimeouts::default() };
+    let outage = OutagePolicy { failures: 10, lasting: millis(2_000), probe: millis(1_000) };
     RetryPolicy::new(retry, stall, outage)
+}
+
+/// Requests to `dead.example.com`: all to sources that are not journaled as another host's.
+fn requests_to_the_dead_host(run: &Run) -> u64 {
+    let of_others = |asked: &&String| !asked.contains(" dead.example.com/");
+    run.report.requests.source - run.at_sources().iter().filter(of_others).count() as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,10 +190,10 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
             world = world.select(&image, "");
         }
         world.fault(dead);
-        let begun = Instant::now();
         let run = world.run_with(&hasty(), Mode::Mirror, Shutdown::default()).await;
-        // 200 images, 6 attempts, half a second each on 32 connections would take 19 s
-        assert!(begun.elapsed() < Duration::from_secs(10), "{dead}: {:?}", begun.elapsed());
+        // 200 images of 6 attempts each would be 1200
+        let requests = requests_to_the_dead_host(&run);
+        assert!(requests < 1_000, "{dead}: {requests}");
         run.assert_exit(1);
         let (failed, copied): (Vec<_>, Vec<_>) =
             run.report.images.iter().partition(|row| row.source.starts_with("dead.example.com/"));
@@ -205,9 +232,9 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
     // so long an outage that nothing but the budget ends the retries
     let mut patience = hasty();
     patience.outage.lasting = Duration::from_secs(60);
-    let begun = Instant::now();
     let run = world.run_with(&patience, Mode::Mirror, Shutdown::default()).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let requests = requests_to_the_dead_host(&run);
+    assert!(requests < 1_000, "{requests}");
     run.assert_exit(1);
     let totals = run.report.totals;
     assert_eq!((totals.copied, totals.failed), (20, 200), "{totals:?}");

@@ -28,8 +28,8 @@ use super::{
     process::at_home,
 };
 
-/// How long a run may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest run: it only keeps a failed test from hanging.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What buffers between the two processes swallow, in bytes, besides what is really read.
 const BUFFERS: u64 = 16 << 20;
@@ -41,7 +41,7 @@ struct Ran {
     status: Option<i32>,
     out: String,
     talk: String,
-    /// Peak resident memory, in KiB.
+    /// Peak resident memory, in KiB; 0 if the run ended before it was looked at.
     peak: u64,
 }
 
@@ -83,14 +83,14 @@ impl Ran {
         assert_eq!((self.status, row["outcome"].as_str()), (Some(1), Some("failed")), "{row}");
         let error = row["error"].as_str().unwrap();
         assert!(error.contains(says), "{error}");
-        assert!(self.peak > 0 && self.peak < limit, "{} KiB: {error}", self.peak);
+        assert!(self.peak < limit, "{} KiB: {error}", self.peak);
     }
 
     #[track_caller]
     fn assert_copied(&self) {
         let row = self.row();
         assert_eq!((self.status, row["outcome"].as_str()), (Some(0), Some("copied")), "{row}");
-        assert!(self.peak > 0 && self.peak < LIMIT, "{} KiB", self.peak);
+        assert!(self.peak < LIMIT, "{} KiB", self.peak);
     }
 }
 

@@ -1,8 +1,8 @@
 //! A run that ends anywhere leaves the destination correct, and running again is the recovery.
 
 use std::{
-    fs,
-    process::{Child, Stdio},
+    fs::{self, File},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +16,9 @@ use futures::{StreamExt, stream};
 
 use super::{
     content::{assert_whole, state},
-    process::at_home,
-    world::{ACCOUNT, ECR, World},
+    process::{at_home, until},
+    signals::deadlines,
+    world::{ACCOUNT, ECR, Run, World},
 };
 
 async fn small(latency: Duration) -> World {
@@ -40,14 +41,10 @@ async fn moved(latency: Duration) -> World {
 /// Runs until so many requests were answered, then is no more: like a process that is killed.
 async fn killed_after(world: &World, requests: usize) {
     let before = world.sandbox.journal().len();
-    let watch = async {
-        while world.sandbox.journal().len() - before < requests {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-    };
+    let answered = || world.sandbox.journal().len() - before >= requests;
     tokio::select! {
         _ = world.sync() => {}
-        () = watch => {}
+        () = until("the requests are answered", answered) => {}
     }
 }
 
@@ -131,10 +128,15 @@ impl Program {
     }
 
     fn spawn(&self, more: &[&str]) -> Child {
+        self.command(more).spawn().unwrap()
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
         let mut command = at_home(self.home.path(), &[&["sync"], more].concat());
         command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
         command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
     }
 
     /// Runs it to its end.
@@ -146,11 +148,31 @@ impl Program {
     /// Runs it until so many requests were answered, and kills it.
     async fn killed_after(&self, requests: usize, more: &[&str]) {
         let mut child = self.spawn(more);
-        while self.sandbox.journal().len() < requests && child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the requests are answered, or the process ends", || {
+            self.sandbox.journal().len() >= requests || child.try_wait().unwrap().is_some()
+        })
+        .await;
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Runs it past this deadline and kills it; tells whether an image was being copied.
+    async fn killed_after_deadline(&self, deadline: &str) -> bool {
+        let log = self.home.path().join("log");
+        let before = self.sandbox.journal().len();
+        let mut command = self.command(&["--concurrency", "1", "--deadline", deadline]);
+        let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        until("the deadline is reached, or the process ends", || {
+            fs::read_to_string(&log).unwrap().contains("the deadline is reached")
+                || child.try_wait().unwrap().is_some()
+        })
+        .await;
+        let reads_blob =
+            self.sandbox.journal()[before..].iter().any(|e| e.path.contains("/blobs/"));
+        let is_copying = reads_blob && child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        is_copying
     }
 }
 
@@ -175,14 +197,16 @@ async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_complete
 async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() {
     let program = Program::new(8).await;
     // what is running has its grace, in which it is killed
-    program.sandbox.faults().add("slow=20000@upstream".parse().unwrap());
-    let narrow = ["--concurrency", "1", "--deadline", "300ms"];
-    let mut child = program.spawn(&narrow);
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(child.try_wait().unwrap(), None, "it is in its grace");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_whole(&program.ecr());
+    program.sandbox.faults().add("slow=2000@upstream".parse().unwrap());
+    let mut is_in_grace = false;
+    for deadline in deadlines() {
+        is_in_grace = program.killed_after_deadline(&deadline).await;
+        assert_whole(&program.ecr());
+        if is_in_grace {
+            break;
+        }
+    }
+    assert!(is_in_grace, "it is killed in its grace");
     program.sandbox.faults().clear();
     assert_eq!(program.ended(&["--deadline", "1h"]).await, Some(0));
     assert_whole(&program.ecr());
@@ -192,21 +216,28 @@ async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
-    let world = small(Duration::from_millis(5)).await;
-    let shutdown = Shutdown::default();
-    let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
-        while world.sandbox.journal().len() < 10 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        shutdown.drop_running();
-    });
+    let world = small(Duration::ZERO).await;
+    // no image gets further than its first manifest
+    world.fault("silent@ecr:PUT/manifests/");
+    let run = dropped_when_struck(&world).await;
     for row in &run.report.images {
         assert_eq!(row.outcome, Outcome::NotStarted, "{row:?}");
         assert!(row.hint.as_deref().is_some_and(|hint| hint.contains("run again")), "{row:?}");
     }
     run.assert_exit(3);
     assert_whole(&world.ecr());
+    world.sandbox.faults().clear();
     world.sync().await.assert_exit(0);
+}
+
+/// A run that is dropped as soon as each fault has struck.
+async fn dropped_when_struck(world: &World) -> Run {
+    let shutdown = Shutdown::default();
+    let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
+        until("the faults strike", || world.sandbox.faults().idle().is_empty()).await;
+        shutdown.drop_running();
+    });
+    run
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,12 +261,7 @@ async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
     );
     for (world, silent) in [(listing, "silent@upstream"), (signing_in, "silent@ecr:POST")] {
         world.fault(silent);
-        let shutdown = Shutdown::default();
-        let ended = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            shutdown.drop_running();
-        };
-        let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), ended);
+        let run = dropped_when_struck(&world).await;
         run.assert_exit(3).assert_all(Outcome::NotStarted);
         assert_eq!(run.writes(), Vec::<String>::new());
     }

@@ -4,9 +4,14 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use assert_cmd::cargo::CommandCargoExt;
+use tokio::time::{Instant, sleep};
+
+/// The longest wait for an event: it only keeps a failed test from hanging.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// The program, told nothing by the environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
@@ -45,11 +50,32 @@ pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
     at_home(directory, arguments).output().expect("it can be started").into()
 }
 
+/// Waits for an event.
+///
+/// # Panics
+/// If the event does not occur within two minutes.
+pub(crate) async fn until(event: &str, mut has_occurred: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !has_occurred() {
+        assert!(begun.elapsed() < LONGEST, "not within {LONGEST:?}: {event}");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Sends a signal to a process of ours.
 pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
     assert!(sent.success(), "kill -{name} {id}");
+}
+
+/// Sends a signal until the process ends: signals that arrive together count as one.
+pub(crate) async fn signal_until_ended(child: &mut Child, name: &str) {
+    until("the process ends", || {
+        signal(child, name);
+        child.try_wait().unwrap().is_some()
+    })
+    .await;
 }
 
 /// An empty registry in a process of its own; it ends with this value.

@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home, signal},
+    process::{Ended, at_home, signal, until},
     world::{ECR, aws},
 };
 
@@ -245,18 +245,29 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
     assert_eq!(world.rules().await, [pair("quay", "quay.io")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
-    let world = World::slow(Duration::from_millis(100)).await;
-    let both = format!("{HUB}{QUAY}");
-    let mut command = world.command(&["apply", "--yes"], &both);
+/// Sets the caches up with answers that take so long, and sends TERM after the first write.
+async fn ended_after_first_write(latency: Duration, caches: &str) -> (World, Ended) {
+    let world = World::slow(latency).await;
+    let mut command = world.command(&["apply", "--yes"], caches);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while world.writes_since(0).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the first write is answered", || !world.writes_since(0).is_empty()).await;
     signal(&child, "TERM");
     let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap();
-    let ended = World::ended(output.unwrap());
+    (world, World::ended(output.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
+    let both = format!("{HUB}{QUAY}");
+    let (mut latency, longest) = (Duration::from_millis(100), Duration::from_secs(2));
+    let (world, ended) = loop {
+        let (world, ended) = ended_after_first_write(latency, &both).await;
+        // on a slow machine the signal is late, and the answers must be later
+        if world.writes_since(0).len() < 4 || latency > longest {
+            break (world, ended);
+        }
+        latency *= 4;
+    };
     assert_exit(&ended, 143);
     assert!(ended.talk.contains("created secret "), "{}", ended.talk);
     assert!(ended.talk.contains("not begun: + rule quay\n"), "{}", ended.talk);
@@ -277,9 +288,10 @@ async fn a_set_up_that_is_killed_at_any_moment_is_finished_by_the_next() {
         let world = World::slow(Duration::from_millis(10)).await;
         let mut command = world.command(&["apply", "--yes"], both);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while world.sandbox.journal().len() < n && child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the requests are answered, or the process ends", || {
+            world.sandbox.journal().len() >= n || child.try_wait().unwrap().is_some()
+        })
+        .await;
         child.kill().unwrap();
         child.wait().unwrap();
         assert_exit(&world.run(&["apply", "--yes"], both).await, 0);

@@ -4,13 +4,12 @@ use std::{
     fs,
     path::Path,
     process::{Child, Stdio},
-    time::{Duration, Instant},
 };
 
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
-use super::process::{at_home, signal};
+use super::process::{at_home, signal, signal_until_ended, until};
 
 /// A slow source with so many images, and an empty registry to mirror them to.
 struct Slow {
@@ -48,9 +47,7 @@ impl Slow {
     async fn started(&self) -> Child {
         let child = self.spawn(&[]);
         let reads = || self.upstream.journal().iter().any(|e| e.path.contains("/blobs/"));
-        while !reads() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("the program reads a blob", reads).await;
         child
     }
 
@@ -89,13 +86,9 @@ async fn what_is_running_finishes_and_the_rest_is_not_started() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait_for_what_is_running() {
     let slow = Slow::new(2, 100).await;
-    let child = slow.started().await;
-    let told = Instant::now();
-    signal(&child, "TERM");
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    signal(&child, "TERM");
+    let mut child = slow.started().await;
+    signal_until_ended(&mut child, "TERM").await;
     assert_eq!(ended(child).await, Some(143));
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     let report = report(slow.home.path());
     assert_eq!((&report["exit"], &report["totals"]["copied"]), (&143.into(), &0.into()));
     for row in report["images"].as_array().unwrap() {
@@ -107,8 +100,14 @@ async fn a_second_signal_does_not_wait_for_what_is_running() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
     let slow = Slow::new(16, 100_000).await;
-    assert_eq!(ended(slow.spawn(&["--deadline", "1500ms"])).await, Some(3));
-    let left = report(slow.home.path());
+    let mut left = Value::Null;
+    for deadline in deadlines() {
+        assert_eq!(ended(slow.spawn(&["--deadline", &deadline])).await, Some(3));
+        left = report(slow.home.path());
+        if left["totals"]["copied"] != 0 {
+            break;
+        }
+    }
     let totals = &left["totals"];
     assert_eq!(left["exit"], 3);
     assert!(totals["copied"].as_u64() > Some(0), "{totals}");
@@ -118,6 +117,11 @@ async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
     slow.upstream.faults().clear();
     assert_eq!(ended(slow.spawn(&["--deadline", "1h"])).await, Some(0));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 0);
+}
+
+/// Deadlines for one run after the other: a slow machine needs more time to begin an image.
+pub(crate) fn deadlines() -> impl Iterator<Item = String> {
+    (0..6).map(|doublings| format!("{}ms", 750 << doublings))
 }
 
 #[tokio::test(flavor = "multi_thread")]

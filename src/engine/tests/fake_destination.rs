@@ -13,10 +13,13 @@ use futures::StreamExt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
-use super::fault_injection::FaultInjection;
+use super::{fault_injection::FaultInjection, rng::Rng};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession},
+    remote::{
+        Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession,
+        conformance_tests::{DigestCheck, check_destination},
+    },
 };
 
 #[derive(Default)]
@@ -344,5 +347,14 @@ impl Provision for FakeDestination {
 
     async fn mounting(&self) -> Mounting {
         self.mounting
+    }
+}
+
+#[tokio::test]
+async fn the_fake_destination_conforms_to_the_traits_of_the_seam() {
+    for mounting in [Mounting::Never, Mounting::OnceUploaded, Mounting::OnceCommitted] {
+        let faults = Arc::new(FaultInjection::new(Rng::new(1)));
+        let destination = FakeDestination::new(mounting, Mutability::Mutable, 1, faults);
+        check_destination(&destination, DigestCheck::ByDestination).await;
     }
 }

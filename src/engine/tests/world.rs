@@ -16,7 +16,7 @@ use super::{
     upstream::{FakeUpstream, ReadCounts},
 };
 use crate::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint},
     model::{
         Attestations, DestinationId, Digest, Filter, Image, Location, Origin, Platforms,
         Repository, Shape, Tag, TagOrDigest, Target, event::Silent,
@@ -120,7 +120,9 @@ impl EngineFixture {
         intent: Mode,
         shutdown: &Shutdown,
     ) -> Arc<Mirror<FakeUpstream, FakeDestination>> {
-        let sources = self.upstreams.iter().map(|(host, up)| (host.clone(), (Arc::clone(up), 0)));
+        let sources = self.upstreams.iter().map(|(host, up)| {
+            (host.clone(), SourceEndpoint { source: Arc::clone(up), reserved_pulls: 0 })
+        });
         let sides = Endpoints { sources: sources.collect(), destinations: self.ends.clone() };
         let options = Options { mode: intent, transfers: self.transfers };
         let (meters, silent) = (SideContexts::default(), Arc::new(Silent));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     ecr::fake::{Answer, FakeApi, refusal},
-    model::{Attestations, MediaType, MissingPlatform, Tag},
+    model::{Attestations, MediaType, MissingPlatform, Platforms, Tag},
     remote::{ByteStream, PullLimits},
 };
 
@@ -318,10 +318,11 @@ async fn indexes_that_list_the_same_again_and_again_are_pulled_once_and_too_much
     let api = api(|_| true, url).await;
     let begun = std::time::Instant::now();
     let (warmed, shelf) = warm(shelf, "1", &want(&[]), &api).await;
+    // two billion entries where each listing is looked into
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     assert_eq!(warmed.unwrap().stats.manifests, 4);
     let asked = shelf.asked();
     assert_eq!(asked[1..], digests, "each of them once");
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     let shelf = Arc::into_inner(shelf).unwrap();
     let error = warm(shelf, "2", &want(&[]), &api).await.0.unwrap_err();
     assert!(error.to_string().contains("more than 4096 entries"), "{error}");

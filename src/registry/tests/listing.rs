@@ -235,17 +235,19 @@ async fn a_list_that_takes_too_long_is_given_up_however_steadily_it_comes() {
     let pages = AtomicUsize::new(0);
     let mut fake = Fake::new(move |_| {
         let page = pages.fetch_add(1, Relaxed);
-        std::thread::sleep(Duration::from_millis(20));
+        if page >= 5 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let link = format!("</v2/a/b/tags/list?n=1000&last={page}>; rel=\"next\"");
         with(reply(200, r#"{"tags":["1"]}"#), "link", &link)
     })
     .await;
-    let stall = StallTimeouts { listing: Duration::from_millis(300), ..StallTimeouts::default() };
+    let stall = StallTimeouts { listing: Duration::from_secs(2), ..StallTimeouts::default() };
     let policy = RetryPolicy::new(Retry::default(), stall, OutagePolicy::default());
     fake.meter = Arc::new(HostContext { policy, ..HostContext::default() });
     let registry = fake.anonymous("quay.io");
     let error = listed(&registry, &"a/b".parse().unwrap(), TagQuery::Names).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Stalled);
     assert!(!error.is_transient(), "nobody tries it again");
-    assert!((5..=15).contains(&fake.asked().len()), "{}", fake.asked().len());
+    assert!((5..=106).contains(&fake.asked().len()), "{}", fake.asked().len());
 }

@@ -274,10 +274,15 @@ async fn listings_tell_many_digests_where_a_registry_has_one() {
 #[tokio::test]
 async fn a_cut_download_goes_on_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
-    let fake = Fake::new(|asked| match asked.range.as_deref() {
+    let meter = Arc::<HostContext>::default();
+    let reader = Arc::clone(&meter);
+    let mut fake = Fake::new(move |asked| match asked.range.as_deref() {
         None => {
-            let cut = async {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            let reader = Arc::clone(&reader);
+            let cut = async move {
+                while reader.bytes.value() < 4 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 Err(std::io::Error::other("cut"))
             };
             let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
@@ -287,8 +292,8 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
         Some(other) => panic!("{other}"),
     })
     .await;
+    fake.meter = Arc::clone(&meter);
     let registry = fake.anonymous("ghcr.io");
-    let meter = fake.meter.clone();
     let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), meter);
     assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
     assert_eq!((fake.meter.bytes.value(), fake.meter.retries.value()), (10, 1));
@@ -298,19 +303,20 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
 async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_still() {
     let fake = Fake::new(|asked| {
         let is_first = asked.range.is_none();
-        let chunks = stream::iter(0_u8..10).enumerate().then(move |(at, byte)| async move {
-            if !is_first || at == 8 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+        let chunks = stream::iter(0_u8..60).enumerate().then(move |(at, byte)| async move {
+            if !is_first || at == 50 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            match is_first && at == 8 {
+            match is_first && at == 50 {
                 true => Err(std::io::Error::other("cut")),
-                false => Ok(Bytes::from(vec![byte; 200])),
+                false => Ok(Bytes::from(vec![byte; 2_000])),
             }
         });
-        with(reply(200, Body::from_stream(chunks)), "content-length", "2000")
+        with(reply(200, Body::from_stream(chunks)), "content-length", "120000")
     })
     .await;
-    let stall = StallTimeouts { read: Duration::from_millis(400), ..StallTimeouts::default() };
+    // all that is skipped takes longer, and each chunk much less
+    let stall = StallTimeouts { read: Duration::from_secs(2), ..StallTimeouts::default() };
     let retry = Retry { attempts: 2, first: Duration::from_millis(1), ..Retry::default() };
     let policy = RetryPolicy::new(retry, stall, OutagePolicy::default());
     let meter = Arc::new(HostContext { policy, ..HostContext::default() });
@@ -318,7 +324,7 @@ async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_s
     let host = "ghcr.io".parse().unwrap();
     let registry =
         Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&meter)).unwrap();
-    let content: Vec<u8> = (0..10).flat_map(|byte| vec![byte; 200]).collect();
+    let content: Vec<u8> = (0..60).flat_map(|byte| vec![byte; 2_000]).collect();
     let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), meter);
     assert_eq!(body.read().await.unwrap(), content);
     assert_eq!(fake.asked().len(), 2);

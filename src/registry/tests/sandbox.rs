@@ -6,7 +6,11 @@ use super::{listing::names, push};
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Repository, Tag, TagOrDigest},
     registry::{ConnectionSettings, Network, Registry, Transport},
-    remote::{Body, Destination, HostContext, Mount, Source, body::verified},
+    remote::{
+        Body, Destination, HostContext, Mount, Source,
+        body::verified,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{Mode, Options, Sandbox},
 };
 
@@ -169,4 +173,12 @@ async fn an_ordinary_registry_takes_a_whole_image() {
         assert!(registry.missing_blobs(&other, &[blob.digest]).await.unwrap().is_empty());
         assert_eq!(names(&registry, &repository).await, [tag]);
     }
+}
+
+#[tokio::test]
+async fn a_plain_registry_conforms_to_the_traits_of_the_seam() {
+    let world = RegistryFixture::new(Mode::Plain, &[]).await;
+    let registry = world.registry("registry.example.com");
+    check_destination(&*registry, DigestCheck::ByDestination).await;
+    check_source(registry).await;
 }

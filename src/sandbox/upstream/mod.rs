@@ -187,9 +187,4 @@ impl Upstream {
     pub fn renew_pulls(&self) {
         self.limits.renew();
     }
-
-    /// Ends every token handed out so far.
-    pub fn end_tokens(&self) {
-        self.tokens.end_all();
-    }
 }

@@ -2,10 +2,9 @@
 //! another shape than wanted, or nobody is there to take it.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::Path,
-    process::{Command, Stdio},
-    time::Duration,
+    process::Command,
 };
 
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
@@ -16,7 +15,7 @@ use super::{
     search::{Canary, assert_unseen},
 };
 use crate::{
-    process::{Ended, at_home, signal},
+    process::{Ended, at_home, signal_until_ended, until},
     world,
 };
 
@@ -186,13 +185,14 @@ async fn nothing_is_told_where_nobody_answers() {
     let stage = Stage::new().await;
     let mut command = stage.command(&["sync", "-vv"], Some(stage.keys(0)));
     stage.sandbox.faults().add("refuse".parse().unwrap());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let [out, talk] = ["out", "talk"].map(|name| stage.path().join(name));
+    command.stdout(File::create(&out).unwrap()).stderr(File::create(&talk).unwrap());
+    let mut child = command.spawn().unwrap();
+    let [said, told] = [&out, &talk].map(|file| move || fs::read_to_string(file).unwrap());
     // it is tried again until the second signal
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        signal(&child, "TERM");
-    }
-    let ended: Ended = child.wait_with_output().unwrap().into();
+    until("a connection is refused", || told().contains("refused")).await;
+    signal_until_ended(&mut child, "TERM").await;
+    let ended = Ended { status: child.wait().unwrap().code(), out: said(), talk: told() };
     assert_eq!(ended.status, Some(143), "{}\n{}", ended.out, ended.talk);
     assert!(ended.talk.contains("refused"), "{}", ended.talk);
     assert_unseen(

@@ -97,14 +97,18 @@ async fn a_vanished_blob_has_to_come_again_and_one_that_an_image_has_does_not_va
 
 #[tokio::test]
 async fn a_late_blob_counts_after_a_while() {
-    let world = World::with(&["late-blobs=150"], BlobMounting::Off).await;
+    let late = std::time::Duration::from_secs(3600);
+    let fault = format!("late-blobs={}", late.as_millis());
+    let world = World::with(&[&fault], BlobMounting::Off).await;
     world.create("there").await;
     let config = world.push_blob("there", b"config").await;
     let layer = world.push_blob("there", b"layer").await;
     let text = image(&config, &layer, 5).to_string();
     let answer = world.put_manifest("there", "1", IMAGE, &text).await;
     answer.assert_refused(404, "BLOB_UPLOAD_UNKNOWN", "do not exist");
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::pause();
+    tokio::time::advance(late).await;
+    tokio::time::resume();
     assert_eq!(world.put_manifest("there", "1", IMAGE, &text).await.status, 201);
 }
 
