@@ -60,8 +60,8 @@ fn an_image_goes_over_an_air_gap_by_its_name_and_arrives_as_it_was() {
     let two = ecr_mirror(place.path(), &["copy", "oci:stick", "oci:other"]).output().unwrap();
     let talk = String::from_utf8(two.stderr).unwrap();
     assert_eq!(two.status.code(), Some(2), "{talk}");
-    assert!(talk.starts_with("error: `oci:stick` holds several images\nhint: "), "{talk}");
-    assert!(talk.contains("there is `1.27`, `copy`"), "{talk}");
+    assert!(talk.starts_with("error: `oci:stick` contains several images\nhint: "), "{talk}");
+    assert!(talk.contains("the layout has `1.27`, `copy`"), "{talk}");
 }
 
 #[test]

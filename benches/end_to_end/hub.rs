@@ -16,7 +16,7 @@ use ecr_mirror::{
     },
     run::{
         registries::Registries,
-        sync::{Selected, SyncRequest, run},
+        sync::{ImagesToSync, SyncRequest, run},
     },
     sandbox::{self, Sandbox},
 };
@@ -84,10 +84,10 @@ async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
 }
 
 async fn mirror(sandbox: &Sandbox, toml: &str) -> Result<Report> {
-    let world = Registries::at(sandbox.address(), TRANSFERS)?;
+    let world = Registries::with_sandbox(sandbox.address(), TRANSFERS);
     let config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None)?;
     let options = Options { mode: Mode::Mirror, transfers: TRANSFERS };
-    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
+    let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     let report = run(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
     ensure!(report.exit == 0, "the run ended with {}: {:?}", report.exit, report.totals);
     Ok(report)

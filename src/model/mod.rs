@@ -14,6 +14,7 @@ pub mod outcome;
 pub(crate) mod platform;
 pub mod pull_through;
 pub(crate) mod reference;
+pub(crate) mod rule_report;
 pub mod select;
 pub mod setting_change;
 pub mod text;

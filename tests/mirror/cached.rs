@@ -14,7 +14,7 @@ use ecr_mirror::{
     },
     run::{
         registries,
-        sync::{self, Selected, SyncRequest},
+        sync::{self, ImagesToSync, SyncRequest},
     },
     sandbox,
 };
@@ -65,9 +65,9 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
 }
 
 async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Shutdown) -> Report {
-    let registries = registries::Registries::at(world.sandbox.address(), TRANSFERS).unwrap();
+    let registries = registries::Registries::with_sandbox(world.sandbox.address(), TRANSFERS);
     let options = Options { mode: intent, transfers: TRANSFERS };
-    let work = SyncRequest { config, wanted: Selected::all(config), options };
+    let work = SyncRequest { config, images: ImagesToSync::all(config), options };
     sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }
 
@@ -407,5 +407,5 @@ fn warm_without_anything_that_is_cached_says_what_to_write() {
     assert!(ended.talk.contains("\"auto\"") && ended.out.is_empty(), "{}", ended.talk);
     let ended = run(home.path(), &["pull-through", "warm", "--destination", "nowhere"]);
     assert_eq!(ended.status, Some(2), "{}", ended.talk);
-    assert!(ended.talk.contains("`nowhere` is not the name of a destination"), "{}", ended.talk);
+    assert!(ended.talk.contains("no destination is named `nowhere`"), "{}", ended.talk);
 }

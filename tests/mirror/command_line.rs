@@ -77,5 +77,5 @@ fn a_sandbox_that_cannot_listen_says_so_and_what_to_do() {
     let (status, out, talk) = ended(&["sandbox", "--plain", "--listen", &address]);
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert!(talk.starts_with("error: cannot serve the sandbox\n  caused by: "), "{talk}");
-    assert!(talk.contains("\nhint: `--listen` names another address"), "{talk}");
+    assert!(talk.contains("\nhint: use another address (`--listen`)"), "{talk}");
 }

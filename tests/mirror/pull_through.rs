@@ -238,7 +238,7 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
     let apply = world.run(&["apply", "--yes"], &format!("{second}{QUAY}")).await;
     assert_exit(&apply, 1);
     assert!(
-        apply.talk.contains(&format!("cannot tell what there is in {foreign}")),
+        apply.talk.contains(&format!("cannot read the pull-through cache of {foreign}")),
         "{}",
         apply.talk
     );

@@ -151,7 +151,7 @@ async fn what_needs_a_push_time_that_nobody_tells_is_left_out_and_said_so() {
     assert_eq!(
         run.warnings,
         [
-            "ghcr.io/fluxcd/source-controller: 3 tags are left out, because ghcr.io does not tell when they were pushed"
+            "ghcr.io/fluxcd/source-controller: 3 tags are skipped: ghcr.io does not report push times"
         ]
     );
 }
@@ -290,11 +290,11 @@ fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
         lines[0].split_once(&subject).unwrap().1.to_owned()
     };
     for (tag, expected) in [
-        ("v3.1.0", "is taken: `>=2.50, <4` admits it, among the 3 newest by version"),
-        ("v3.1.0-rc.1", "is left: `exclude` matches with `*-rc*`"),
-        ("v2.55.1", "is left: there are 3 newer ones"),
-        ("v2.48.1", "is left: `>=2.50, <4` does not admit it"),
-        ("latest", "is left: it is no version"),
+        ("v3.1.0", "is selected: `>=2.50, <4` admits it, among the 3 newest by version"),
+        ("v3.1.0-rc.1", "is skipped: `exclude` matches with `*-rc*`"),
+        ("v2.55.1", "is skipped: there are 3 newer ones"),
+        ("v2.48.1", "is skipped: `>=2.50, <4` does not admit it"),
+        ("latest", "is skipped: it is no version"),
     ] {
         assert_eq!(about(tag), expected);
     }

@@ -26,7 +26,7 @@ use ecr_mirror::{
     remote::RetryPolicy,
     run::{
         registries,
-        sync::{Selected, SyncRequest, run},
+        sync::{ImagesToSync, SyncRequest, run},
     },
     sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
 };
@@ -162,7 +162,7 @@ impl World {
         shutdown: Shutdown,
     ) -> Run {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+        let world = registries::Registries::with_transport(transport, TRANSFERS, patience);
         let before = self.sandbox.journal().len();
         let notes = Arc::new(Notes::default());
         let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
@@ -206,7 +206,7 @@ pub(crate) async fn mirror(
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
     let options = Options { mode: intent, transfers: TRANSFERS };
-    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
+    let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     run(world, work, observer, &shutdown).await.unwrap()
 }
 

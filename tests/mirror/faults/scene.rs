@@ -189,7 +189,7 @@ impl Stage {
     }
 
     async fn run(&self, transport: Transport, patience: &RetryPolicy) -> Report {
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+        let world = registries::Registries::with_transport(transport, TRANSFERS, patience);
         let silent = Arc::new(Silent);
         mirror(&world, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
     }

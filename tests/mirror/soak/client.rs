@@ -116,7 +116,8 @@ async fn mirrors_what_it_is_told() {
     let reach = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let world = registries::Registries::over(Transport::new(reach), TRANSFERS, &short());
+        let world =
+            registries::Registries::with_transport(Transport::new(reach), TRANSFERS, &short());
         let observer = Arc::new(Silent);
         let report = mirror(&world, &toml, Mode::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();

@@ -1,11 +1,11 @@
-//! Registry to layout to registry: every kind of image, bit for bit, and nothing twice.
+//! Registry to layout to registry: every kind of image arrives bit for bit, and only once.
 
 use super::*;
 use crate::model::{Attestations, Platforms, Shape};
 
-/// An image of every kind, at an upstream: the reference of each.
-fn every_kind(world: &LayoutFixture) -> Vec<&'static str> {
-    let upstream = world.upstream.upstream();
+/// Pushes an image of every kind to an upstream and returns the references.
+fn every_kind(fixture: &LayoutFixture) -> Vec<&'static str> {
+    let upstream = fixture.upstream.upstream();
     upstream.image("r.example/kinds/index:1").attestations().push();
     upstream.image("r.example/kinds/list:1").docker().push();
     upstream.image("r.example/kinds/oci:1").single().push();
@@ -23,7 +23,7 @@ fn every_kind(world: &LayoutFixture) -> Vec<&'static str> {
     ]
 }
 
-fn wants() -> [Filter; 3] {
+fn filters() -> [Filter; 3] {
     let amd64 = Platforms::only(["linux/amd64".parse().unwrap()]).unwrap();
     [
         Filter::default(),
@@ -38,34 +38,36 @@ fn wants() -> [Filter; 3] {
 }
 
 #[tokio::test]
-async fn every_kind_of_image_survives_the_trip_bit_for_bit() {
-    let world = LayoutFixture::new().await;
+async fn every_kind_of_image_survives_the_round_trip_bit_for_bit() {
+    let fixture = LayoutFixture::new().await;
     let all = Filter::default();
-    for source in every_kind(&world) {
-        for (number, want) in wants().iter().enumerate() {
-            let origin = reference(source);
+    for source in every_kind(&fixture) {
+        for (number, filter) in filters().iter().enumerate() {
+            let from = reference(source);
             let (direct, early, late) = (
                 format!("direct/a{number}:1"),
                 format!("early/a{number}:1"),
                 format!("late/a{number}:1"),
             );
-            let layout = || world.layout(Naming::RepositoryAndTag);
-            let straight = world.copy(origin.clone(), (world.plain(), &direct), want).await;
+            let layout = || fixture.layout(Naming::RepositoryAndTag);
+            let straight = fixture.copy(from.clone(), (fixture.plain(), &direct), filter).await;
             assert_eq!(straight.outcome(), "Copied", "{source}, {number}");
 
             // filtered on the way in
-            let stored = world.copy(origin.clone(), (layout(), &early), want).await;
+            let stored = fixture.copy(from.clone(), (layout(), &early), filter).await;
             assert_eq!(stored.outcome(), "Copied", "{source}, {number}");
-            let back = world.copy(of(layout(), &early), (world.plain(), &early), &all).await;
+            let back =
+                fixture.copy(origin(layout(), &early), (fixture.plain(), &early), &all).await;
             assert_eq!(back.outcome(), "Copied", "{source}, {number}");
 
             // filtered on the way out
-            let stored = world.copy(origin.clone(), (layout(), &late), &all).await;
+            let stored = fixture.copy(from.clone(), (layout(), &late), &all).await;
             assert!(["Copied", "UpToDate"].contains(&&*stored.outcome()), "{}", stored.outcome());
-            let last = world.copy(of(layout(), &late), (world.plain(), &late), want).await;
+            let last =
+                fixture.copy(origin(layout(), &late), (fixture.plain(), &late), filter).await;
             assert!(["Copied", "UpToDate"].contains(&&*last.outcome()), "{}", last.outcome());
 
-            let registry = || world.registry(&world.plain(), &Arc::default());
+            let registry = || fixture.registry(&fixture.plain(), &Arc::default());
             let expected = LayoutFixture::tree(registry(), &direct).await;
             assert!(
                 LayoutFixture::tree(registry(), &early).await == expected,
@@ -73,57 +75,57 @@ async fn every_kind_of_image_survives_the_trip_bit_for_bit() {
             );
             assert!(LayoutFixture::tree(registry(), &late).await == expected, "{source}, {number}");
         }
-        world.plain.plain().store().delete_repository("late/a0").unwrap();
-        std::fs::remove_dir_all(world.directory()).unwrap();
+        fixture.plain.plain().store().delete_repository("late/a0").unwrap();
+        std::fs::remove_dir_all(fixture.directory()).unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_second_run_moves_nothing_and_writes_nothing() {
-    let world = LayoutFixture::new().await;
-    for source in every_kind(&world) {
-        let layout = || world.layout(Naming::Tag);
-        let want = &wants()[1];
-        let first = world.copy(reference(source), (layout(), "x:1"), want).await;
+    let fixture = LayoutFixture::new().await;
+    for source in every_kind(&fixture) {
+        let layout = || fixture.layout(Naming::Tag);
+        let filter = &filters()[1];
+        let first = fixture.copy(reference(source), (layout(), "x:1"), filter).await;
         assert_eq!(first.outcome(), "Copied", "{source}");
-        let moved = first.meters.destination.stats.bytes.value();
+        let moved = first.contexts.destination.stats.bytes.value();
         assert!(
-            moved > 0 && moved <= first.meters.source.stats.bytes.value(),
+            moved > 0 && moved <= first.contexts.source.stats.bytes.value(),
             "{moved} B of {source}"
         );
-        let before = stamps(&world.directory());
-        let second = world.copy(reference(source), (layout(), "x:1"), want).await;
+        let before = modification_times(&fixture.directory());
+        let second = fixture.copy(reference(source), (layout(), "x:1"), filter).await;
         assert_eq!(second.outcome(), "UpToDate", "{source}");
-        assert_eq!(second.meters.destination.stats.bytes.value(), 0);
-        assert_eq!(stamps(&world.directory()), before, "{source}");
+        assert_eq!(second.contexts.destination.stats.bytes.value(), 0);
+        assert_eq!(modification_times(&fixture.directory()), before, "{source}");
     }
 }
 
-/// Every file with the time it was written.
-fn stamps(directory: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
+/// Every file with its modification time.
+fn modification_times(directory: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
         found.insert(entry.path(), entry.metadata().unwrap().modified().unwrap());
         if entry.path().is_dir() {
-            found.extend(stamps(&entry.path()));
+            found.extend(modification_times(&entry.path()));
         }
     }
     found
 }
 
 #[tokio::test]
-async fn many_repositories_share_what_is_the_same() {
-    let world = LayoutFixture::new().await;
-    let upstream = world.upstream.upstream();
+async fn repositories_of_a_layout_share_blobs() {
+    let fixture = LayoutFixture::new().await;
+    let upstream = fixture.upstream.upstream();
     upstream.image("r.example/a/x:1").seed(7).push();
     upstream.image("r.example/b/y:1").seed(7).push();
-    let layout = || world.layout(Naming::RepositoryAndTag);
+    let layout = || fixture.layout(Naming::RepositoryAndTag);
     let all = Filter::default();
-    world.copy(reference("r.example/a/x:1"), (layout(), "mirror/a/x:1"), &all).await;
-    let second = world.copy(reference("r.example/b/y:1"), (layout(), "mirror/b/y:1"), &all).await;
+    fixture.copy(reference("r.example/a/x:1"), (layout(), "mirror/a/x:1"), &all).await;
+    let second = fixture.copy(reference("r.example/b/y:1"), (layout(), "mirror/b/y:1"), &all).await;
     assert_eq!(second.outcome(), "Copied");
-    assert_eq!(second.meters.destination.stats.bytes.value(), 0);
-    let names: Vec<String> = (document(&world.directory())["manifests"].as_array().unwrap())
+    assert_eq!(second.contexts.destination.stats.bytes.value(), 0);
+    let names: Vec<String> = (document(&fixture.directory())["manifests"].as_array().unwrap())
         .iter()
         .map(|entry| {
             entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap().to_owned()
@@ -131,22 +133,22 @@ async fn many_repositories_share_what_is_the_same() {
         .collect();
     assert_eq!(names, ["mirror/a/x:1", "mirror/b/y:1"]);
     let row = &second.summary.rows[0];
-    let shown = format!("oci:{}:mirror/b/y:1", world.directory().display());
+    let shown = format!("oci:{}:mirror/b/y:1", fixture.directory().display());
     assert_eq!((row.source.as_str(), &row.destination), ("r.example/b/y:1", &shown));
 }
 
 #[tokio::test]
-async fn a_tag_that_moves_is_replaced_in_its_place() {
-    let world = LayoutFixture::new().await;
-    let upstream = world.upstream.upstream();
+async fn a_moved_tag_replaces_its_entry_in_place() {
+    let fixture = LayoutFixture::new().await;
+    let upstream = fixture.upstream.upstream();
     let all = Filter::default();
     for (tag, seed) in [("a", 1), ("b", 2), ("a", 3)] {
         upstream.image(&format!("r.example/x:{tag}")).seed(seed).push();
         let from = reference(&format!("r.example/x:{tag}"));
         let name = format!("x:{tag}");
-        let copied = world.copy(from, (world.layout(Naming::Tag), &name), &all).await;
+        let copied = fixture.copy(from, (fixture.layout(Naming::Tag), &name), &all).await;
         assert_eq!(copied.outcome(), "Copied");
-        let document = document(&world.directory());
+        let document = document(&fixture.directory());
         let entries = document["manifests"].as_array().unwrap();
         let at = entries
             .iter()
@@ -157,5 +159,5 @@ async fn a_tag_that_moves_is_replaced_in_its_place() {
             ([0, 1, 0][seed as usize - 1], seed.min(2) as usize)
         );
     }
-    assert_valid(&world.directory());
+    assert_valid(&fixture.directory());
 }

@@ -1,18 +1,18 @@
-//! Whole documents: what is granted, and that nothing else is.
+//! Compares whole documents, so that nothing else is granted.
 
 use super::*;
 use crate::model::pull_through::{Access, TemplateSettings, Upstream};
 
-pub(in crate::commands::iam) fn registry() -> EcrHost {
+pub(in crate::iam) fn registry() -> EcrHost {
     EcrHost::parse(&"123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap()).unwrap()
 }
 
-pub(in crate::commands::iam) fn cache(prefix: &str) -> Cache {
+pub(in crate::iam) fn cache(prefix: &str) -> Cache {
     Cache { prefix: prefix.parse().unwrap(), ..Cache::of(Upstream::Quay) }
 }
 
-/// One whose repositories have tags, made in the name of a role.
-pub(in crate::commands::iam) fn tagged(prefix: &str) -> Cache {
+/// A cache whose repositories have tags, created by a role.
+pub(in crate::iam) fn tagged(prefix: &str) -> Cache {
     let settings = RepositorySettings {
         tags: [("team".to_owned(), "x".to_owned())].into(),
         ..RepositorySettings::default()
@@ -21,9 +21,9 @@ pub(in crate::commands::iam) fn tagged(prefix: &str) -> Cache {
     Cache { template: Some(TemplateSettings { settings, role_arn }), ..cache(prefix) }
 }
 
-fn caching<'a>(caches: &[&'a Cache]) -> Caching<'a> {
+fn grant<'a>(caches: &[&'a Cache]) -> CacheGrant<'a> {
     let caches = caches.to_vec();
-    Caching { registry: registry(), caches, warmed: Vec::new(), on_push: None }
+    CacheGrant { registry: registry(), caches, warmed: Vec::new(), on_push: None }
 }
 
 fn sids(document: &Value) -> Vec<&str> {
@@ -32,10 +32,10 @@ fn sids(document: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_plain_rule_takes_rules_and_nothing_else() {
+fn a_plain_rule_grants_only_rules() {
     let quay = cache("quay");
     assert_eq!(
-        pull_through(&[caching(&[&quay])]),
+        pull_through(&[grant(&[&quay])]),
         json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -78,7 +78,7 @@ fn a_plain_rule_takes_rules_and_nothing_else() {
 }
 
 #[test]
-fn everything_that_is_written_is_granted_where_it_is() {
+fn each_configured_setting_is_granted_where_it_applies() {
     let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
     let hub = Cache {
         credentials: UpstreamCredentials::Written {
@@ -93,9 +93,9 @@ fn everything_that_is_written_is_granted_where_it_is() {
         Cache { credentials: UpstreamCredentials::Secret(kept.to_owned()), ..cache("github") };
     let role = "arn:aws:iam::123456789012:role/rules";
     let ecr = Cache { credentials: UpstreamCredentials::Role(role.to_owned()), ..cache("ecr") };
-    let mut caching = caching(&[&hub, &github, &ecr]);
-    caching.warmed = vec![&hub];
-    let document = pull_through(&[caching]);
+    let mut grant = grant(&[&hub, &github, &ecr]);
+    grant.warmed = vec![&hub];
+    let document = pull_through(&[grant]);
     assert_eq!(
         sids(&document),
         [
@@ -194,7 +194,7 @@ fn everything_that_is_written_is_granted_where_it_is() {
 }
 
 #[test]
-fn a_template_is_checked_for_what_it_holds() {
+fn a_template_grants_the_actions_of_its_settings() {
     let settings = |lifecycle, policy| RepositorySettings {
         lifecycle,
         policy,
@@ -208,16 +208,16 @@ fn a_template_is_checked_for_what_it_holds() {
         (settings(None, Some(json!({}))), json!([make, open])),
     ] {
         let quay = cache("quay");
-        let caching = Caching { on_push: Some(&settings), ..caching(&[&quay]) };
-        assert_eq!(pull_through(&[caching])["Statement"][2]["Action"], expected);
+        let grant = CacheGrant { on_push: Some(&settings), ..grant(&[&quay]) };
+        assert_eq!(pull_through(&[grant])["Statement"][2]["Action"], expected);
     }
 }
 
 #[test]
-fn access_alone_is_granted_by_a_template_too() {
+fn access_without_settings_grants_a_template() {
     let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
     let quay = Cache { access, ..cache("quay") };
-    let document = pull_through(&[caching(&[&quay])]);
+    let document = pull_through(&[grant(&[&quay])]);
     let set_up = document["Statement"][1]["Action"].to_string();
     assert!(set_up.contains("ecr:CreateRepositoryCreationTemplate"), "{set_up}");
     assert!(set_up.contains("ecr:PutRegistryPolicy"), "{set_up}");
@@ -226,9 +226,9 @@ fn access_alone_is_granted_by_a_template_too() {
 }
 
 #[test]
-fn repositories_that_a_push_makes_take_a_template_and_no_rule() {
+fn repositories_created_by_push_grant_a_template_and_no_rule() {
     let settings = RepositorySettings::default();
-    let document = pull_through(&[Caching { on_push: Some(&settings), ..caching(&[]) }]);
+    let document = pull_through(&[CacheGrant { on_push: Some(&settings), ..grant(&[]) }]);
     assert_eq!(
         document["Statement"][1]["Action"],
         json!([
@@ -241,6 +241,6 @@ fn repositories_that_a_push_makes_take_a_template_and_no_rule() {
 }
 
 #[test]
-fn without_caches_nothing_is_granted() {
+fn a_configuration_without_caches_grants_nothing() {
     assert_eq!(pull_through(&[]), json!({ "Version": "2012-10-17", "Statement": [] }));
 }

@@ -1,4 +1,4 @@
-//! Writing: nothing half-done is ever seen, whoever else writes, and however it ends.
+//! Writes: no partial file is ever visible, with concurrent runs and after every kind of end.
 
 use std::{fs, time::Duration};
 
@@ -46,7 +46,7 @@ fn leftovers(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_leaves_nothing_behind() {
+async fn a_broken_body_leaves_no_file() {
     let place = tempfile::tempdir().unwrap();
     let layout = Layout::new(place.path().join("l"), Naming::Tag, Arc::default());
     let what = blob(b"abcdef");
@@ -59,12 +59,12 @@ async fn a_body_that_breaks_leaves_nothing_behind() {
     ] {
         let pushed = push(&layout, &what, body(6, chunks)).await;
         assert_eq!(pushed.err().map(|error| error.kind()), expected);
-        let is_there = layout.store.place(&what.digest).exists();
+        let is_there = layout.store.path(&what.digest).exists();
         assert_eq!(is_there, expected.is_none());
-        let bench = place.path().join("l/.ecr-mirror/0");
-        assert_eq!(fs::read_dir(bench).unwrap().count(), 1, "only `held`");
+        let staging = place.path().join("l/.ecr-mirror/0");
+        assert_eq!(fs::read_dir(staging).unwrap().count(), 1, "only `held`");
     }
-    assert_eq!(layout.meter.stats.bytes.value(), 3 + 3 + 6);
+    assert_eq!(layout.context.stats.bytes.value(), 3 + 3 + 6);
     let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
     assert!(matches!(layout.mount(&b, &what, &a).await.unwrap(), Mount::Mounted));
     let other = blob(b"other");
@@ -74,7 +74,7 @@ async fn a_body_that_breaks_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_empty_blob_is_a_blob() {
+async fn an_empty_blob_is_written() {
     let place = tempfile::tempdir().unwrap();
     let layout = Layout::new(place.path(), Naming::Tag, Arc::default());
     push(&layout, &blob(b""), body(0, vec![])).await.unwrap();
@@ -82,7 +82,7 @@ async fn an_empty_blob_is_a_blob() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_refused_while_what_it_names_is_absent() {
+async fn a_manifest_is_refused_while_its_content_is_missing() {
     let place = tempfile::tempdir().unwrap();
     let layout = Layout::new(place.path(), Naming::Tag, Arc::default());
     let (config, layer) = (b"{}".as_slice(), b"layer".as_slice());
@@ -97,7 +97,7 @@ async fn a_manifest_is_refused_while_what_it_names_is_absent() {
         let refused = layout.push_manifest(&repository, &manifest, Some(&tag)).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::ContentMissing);
         assert!(refused.to_string().contains(Digest::of(missing).as_str()), "{refused}");
-        assert!(!layout.store.place(manifest.digest()).exists());
+        assert!(!layout.store.path(manifest.digest()).exists());
         let bytes = Ok(Bytes::copy_from_slice(missing));
         push(&layout, &blob(missing), body(missing.len() as u64, vec![bytes])).await.unwrap();
     }
@@ -109,9 +109,9 @@ async fn a_manifest_is_refused_while_what_it_names_is_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_write_at_once_lose_nothing_of_each_other() {
-    let world = LayoutFixture::new().await;
-    let upstream = world.upstream.upstream();
+async fn two_runs_that_write_at_once_keep_each_others_entries() {
+    let fixture = LayoutFixture::new().await;
+    let upstream = fixture.upstream.upstream();
     let names: Vec<String> = (0..12).map(|number| format!("x:{number}")).collect();
     for name in &names {
         upstream.image(&format!("r.example/{name}")).layers(1).layer_size(1000).push();
@@ -120,28 +120,28 @@ async fn two_that_write_at_once_lose_nothing_of_each_other() {
     // each copy opens the layout anew, as another process would
     let copies = names.iter().map(|name| {
         let from = reference(&format!("r.example/{name}"));
-        world.copy(from, (world.layout(Naming::RepositoryAndTag), name), &all)
+        fixture.copy(from, (fixture.layout(Naming::RepositoryAndTag), name), &all)
     });
     for copied in futures::future::join_all(copies).await {
         assert_eq!(copied.outcome(), "Copied");
     }
-    let document = document(&world.directory());
+    let document = document(&fixture.directory());
     assert_eq!(document["manifests"].as_array().unwrap().len(), names.len());
-    assert_valid(&world.directory());
-    assert_eq!(leftovers(&world.directory()), Vec::<PathBuf>::new());
+    assert_valid(&fixture.directory());
+    assert_eq!(leftovers(&fixture.directory()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
-async fn a_run_that_is_dropped_leaves_a_valid_layout_and_the_next_one_goes_on() {
-    let world = LayoutFixture::new().await;
-    world.upstream.upstream().image("r.example/x:1").layers(4).push();
+async fn a_dropped_run_leaves_a_valid_layout_and_the_next_run_completes_it() {
+    let fixture = LayoutFixture::new().await;
+    fixture.upstream.upstream().image("r.example/x:1").layers(4).push();
     let all = Filter::default();
-    let layout = || (world.layout(Naming::Tag), "x:1");
-    let copy = || world.copy(reference("r.example/x:1"), layout(), &all);
+    let layout = || (fixture.layout(Naming::Tag), "x:1");
+    let copy = || fixture.copy(reference("r.example/x:1"), layout(), &all);
     for fault in ["stall=0", "stall=100", "stall"] {
-        world.upstream.faults().add(fault.parse().unwrap());
+        fixture.upstream.faults().add(fault.parse().unwrap());
         let struck = async {
-            while !world.upstream.faults().idle().is_empty() {
+            while !fixture.upstream.faults().idle().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -150,40 +150,40 @@ async fn a_run_that_is_dropped_leaves_a_valid_layout_and_the_next_one_goes_on() 
             () = struck => None,
         };
         assert_eq!(copied, None, "{fault}");
-        world.upstream.faults().clear();
-        assert_valid(&world.directory());
-        let index = document(&world.directory());
+        fixture.upstream.faults().clear();
+        assert_valid(&fixture.directory());
+        let index = document(&fixture.directory());
         assert_eq!(index["manifests"], serde_json::json!([]), "{fault}");
     }
     assert_eq!(copy().await.outcome(), "Copied");
-    assert_valid(&world.directory());
+    assert_valid(&fixture.directory());
 }
 
 #[tokio::test]
-async fn what_a_killed_run_left_is_cleared_away_and_what_a_living_one_writes_is_not() {
+async fn files_of_killed_runs_are_removed_and_files_of_live_runs_are_kept() {
     let place = tempfile::tempdir().unwrap();
     let repository = "a".parse().unwrap();
-    let bench = |name: &str| place.path().join(".ecr-mirror").join(name);
+    let staging = |name: &str| place.path().join(".ecr-mirror").join(name);
     for dead in ["0", "3"] {
-        fs::create_dir_all(bench(dead)).unwrap();
-        fs::write(bench(dead).join("17"), "half a blo").unwrap();
-        fs::write(bench(dead).join("held"), "").unwrap();
+        fs::create_dir_all(staging(dead)).unwrap();
+        fs::write(staging(dead).join("17"), "half a blo").unwrap();
+        fs::write(staging(dead).join("held"), "").unwrap();
     }
-    // killed before it held its bench
-    fs::create_dir(bench("4")).unwrap();
+    // a run that was killed before it held its directory
+    fs::create_dir(staging("4")).unwrap();
     let living = Layout::new(place.path(), Naming::Tag, Arc::default());
     living.ensure(&repository).await.unwrap();
-    assert!(bench("0").join("held").exists() && !bench("0").join("17").exists());
-    assert!(!bench("3").exists() && !bench("4").exists());
+    assert!(staging("0").join("held").exists() && !staging("0").join("17").exists());
+    assert!(!staging("3").exists() && !staging("4").exists());
     let other = Layout::new(place.path(), Naming::Tag, Arc::default());
     other.ensure(&repository).await.unwrap();
-    assert!(bench("0").join("held").exists() && bench("1").join("held").exists());
+    assert!(staging("0").join("held").exists() && staging("1").join("held").exists());
     drop((living, other));
     assert_eq!(leftovers(place.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_is_never_given_up_is_an_error_that_says_so() {
+async fn a_lock_that_stays_held_is_an_error() {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir_all(place.path().join(".ecr-mirror")).unwrap();
     let held = fs::File::create(place.path().join(".ecr-mirror/lock")).unwrap();
@@ -197,7 +197,7 @@ async fn a_lock_that_is_never_given_up_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn nothing_is_made_before_it_is_written_to() {
+async fn the_directory_is_created_with_the_first_write() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("not/there");
     let layout = Layout::new(&directory, Naming::Tag, Arc::default());

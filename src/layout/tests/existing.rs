@@ -1,4 +1,4 @@
-//! Directories as they really are: made by others, damaged, full, or something else altogether.
+//! Existing directories: written by other tools, damaged, or not a layout.
 
 use std::{collections::HashMap, fs};
 
@@ -10,15 +10,15 @@ use crate::model::RawManifest;
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Puts content into a layout as any tool does.
-pub(super) fn put(directory: &Path, bytes: &[u8]) -> Digest {
+/// Writes content into a layout as any tool does.
+pub(super) fn put_blob(directory: &Path, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
     fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
     fs::write(directory.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
     digest
 }
 
-/// An image with one layer; gives its manifest's digest and size.
+/// Writes an image with one layer; returns its manifest's digest and size.
 pub(super) fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
     let manifest = json!({
@@ -26,21 +26,21 @@ pub(super) fn put_image(directory: &Path, layer: &[u8]) -> (Digest, usize) {
         "mediaType": IMAGE_TYPE,
         "config": {
             "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": put(directory, config),
+            "digest": put_blob(directory, config),
             "size": config.len(),
         },
         "layers": [{
             "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": put(directory, layer),
+            "digest": put_blob(directory, layer),
             "size": layer.len(),
         }],
     });
     let bytes = manifest.to_string();
-    (put(directory, bytes.as_bytes()), bytes.len())
+    (put_blob(directory, bytes.as_bytes()), bytes.len())
 }
 
-/// A layout as `skopeo` writes it, with these names for images of their own.
-pub(super) fn by_hand(directory: &Path, names: &[Option<&str>]) -> Vec<Digest> {
+/// Writes a layout as `skopeo` does, with one image for each name.
+pub(super) fn write_layout(directory: &Path, names: &[Option<&str>]) -> Vec<Digest> {
     fs::create_dir_all(directory).unwrap();
     let mut entries = Vec::new();
     for (number, name) in names.iter().enumerate() {
@@ -70,10 +70,10 @@ fn name(text: &str) -> (Repository, Tag) {
 }
 
 #[tokio::test]
-async fn a_layout_made_by_others_is_read_and_what_is_added_leaves_the_rest_as_it_is() {
-    let world = LayoutFixture::new().await;
-    let directory = world.directory();
-    let digests = by_hand(&directory, &[None, Some("1.0+build"), Some("2.0"), Some("a/b:1")]);
+async fn a_layout_of_another_tool_is_read_and_its_other_entries_are_kept() {
+    let fixture = LayoutFixture::new().await;
+    let directory = fixture.directory();
+    let digests = write_layout(&directory, &[None, Some("1.0+build"), Some("2.0"), Some("a/b:1")]);
     let (repository, tag) = name("x:2.0");
     let here = layout(&directory, Naming::Tag);
     assert_eq!(here.resolve(&repository, &tag).await.unwrap(), digests[2]);
@@ -82,14 +82,14 @@ async fn a_layout_made_by_others_is_read_and_what_is_added_leaves_the_rest_as_it
     assert_eq!(there.resolve(&repository, &tag).await.unwrap(), digests[3]);
 
     let all = Filter::default();
-    let from = of(world.layout(Naming::Tag), "x:2.0");
-    let copied = world.copy(from, (world.plain(), "x:2.0"), &all).await;
+    let from = origin(fixture.layout(Naming::Tag), "x:2.0");
+    let copied = fixture.copy(from, (fixture.plain(), "x:2.0"), &all).await;
     assert_eq!((copied.outcome().as_str(), copied.digest()), ("Copied", &digests[2]));
 
     let before = document(&directory);
-    world.upstream.upstream().image("r.example/x:2.0").push();
+    fixture.upstream.upstream().image("r.example/x:2.0").push();
     let added =
-        world.copy(reference("r.example/x:2.0"), (world.layout(Naming::Tag), "x:2.0"), &all);
+        fixture.copy(reference("r.example/x:2.0"), (fixture.layout(Naming::Tag), "x:2.0"), &all);
     assert_eq!(added.await.outcome(), "Copied");
     let after = document(&directory);
     let keys: Vec<&String> = after.as_object().unwrap().keys().collect();
@@ -110,13 +110,13 @@ async fn the_only_image_needs_no_name() {
         (&[None][..], Ok(None)),
         (&[Some("1.27")], Ok(Some("1.27"))),
         (&[Some("1.27"), None, None], Ok(Some("1.27"))),
-        (&[], Err("holds no image: none has a name")),
-        (&[None, None], Err("holds several images: none has a name")),
-        (&[Some("b"), Some("a")], Err("holds several images: there is `a`, `b`")),
+        (&[], Err("contains no image: no image has a name")),
+        (&[None, None], Err("contains several images: no image has a name")),
+        (&[Some("b"), Some("a")], Err("contains several images: the layout has `a`, `b`")),
     ] {
         let directory = place.path().join(format!("{names:?}").replace(['"', '/'], ""));
         fs::create_dir_all(&directory).unwrap();
-        let digests = by_hand(&directory, names);
+        let digests = write_layout(&directory, names);
         match (only_image(&directory).await, expected) {
             (Ok((digest, name)), Ok(expected)) => {
                 assert_eq!((&digest, name.as_deref()), (&digests[0], expected));
@@ -133,7 +133,7 @@ async fn the_only_image_needs_no_name() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
+async fn a_missing_or_invalid_layout_is_an_error_with_a_hint() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     fs::create_dir_all(at("photos")).unwrap();
@@ -143,11 +143,11 @@ async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
         fs::create_dir_all(at(directory)).unwrap();
         fs::write(at(directory).join("oci-layout"), content).unwrap();
     }
-    by_hand(&at("named"), &[Some("1.26"), Some("1.27"), None]);
-    by_hand(&at("twice"), &[Some("1"), Some("1")]);
-    by_hand(&at("list"), &[]);
+    write_layout(&at("named"), &[Some("1.26"), Some("1.27"), None]);
+    write_layout(&at("twice"), &[Some("1"), Some("1")]);
+    write_layout(&at("list"), &[]);
     fs::write(at("list").join("index.json"), "[]").unwrap();
-    by_hand(&at("outside"), &[]);
+    write_layout(&at("outside"), &[]);
     let entry = json!({
         "digest": "sha256:../../../named/index.json",
         "size": 1,
@@ -158,12 +158,12 @@ async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
     for (directory, kind, problem, hint) in [
         ("outside", Kind::Corrupt, "has a bad entry", ""),
         ("nowhere", Kind::Configuration, "there is no OCI image layout in", "`oci-layout` in it"),
-        ("photos", Kind::Configuration, "holds `cat.jpg`", "a directory that is empty"),
+        ("photos", Kind::Configuration, "contains `cat.jpg`", "a directory that is empty"),
         ("file", Kind::Configuration, "cannot read", ""),
-        ("newer", Kind::Unsupported, "is of version `2.0.0`", ""),
-        ("bad", Kind::Corrupt, "does not read as", ""),
-        ("named", Kind::NotFound, "no image is called `1` in", "there is `1.26`, `1.27`"),
-        ("twice", Kind::Unsupported, "several images are called `1`", "a name of its own"),
+        ("newer", Kind::Unsupported, "has version `2.0.0`", ""),
+        ("bad", Kind::Corrupt, "is not the marker", ""),
+        ("named", Kind::NotFound, "no image is named `1` in", "the layout has `1.26`, `1.27`"),
+        ("twice", Kind::Unsupported, "several images are named `1`", "its own name"),
         ("list", Kind::Corrupt, "is not an index of images", ""),
     ] {
         let error = layout(&at(directory), Naming::Tag).resolve(&repository, &tag).await;
@@ -173,21 +173,22 @@ async fn what_is_not_there_or_not_a_layout_is_said_with_what_would_be_right() {
         assert!(error.remedy().unwrap_or_default().contains(hint), "{directory}: {error:?}");
         assert!(!error.is_transient());
     }
-    // nor is anything written there
+    // and nothing is written there
     let written = layout(&at("photos"), Naming::Tag).ensure(&repository).await.unwrap_err();
     assert_eq!(written.kind(), Kind::Configuration);
     assert_eq!(fs::read_dir(at("photos")).unwrap().count(), 1);
 }
 
 #[tokio::test]
-async fn what_was_damaged_is_mended_by_the_next_run() {
-    let world = LayoutFixture::new().await;
-    world.upstream.upstream().image("r.example/x:1").attestations().push();
+async fn the_next_run_repairs_damaged_files() {
+    let fixture = LayoutFixture::new().await;
+    fixture.upstream.upstream().image("r.example/x:1").attestations().push();
     let all = Filter::default();
-    let store = world.directory().join("blobs/sha256");
-    let copy = || world.copy(reference("r.example/x:1"), (world.layout(Naming::Tag), "x:1"), &all);
+    let store = fixture.directory().join("blobs/sha256");
+    let copy =
+        || fixture.copy(reference("r.example/x:1"), (fixture.layout(Naming::Tag), "x:1"), &all);
     assert_eq!(copy().await.outcome(), "Copied");
-    let expected = LayoutFixture::tree(layout(&world.directory(), Naming::Tag), "x:1").await;
+    let expected = LayoutFixture::tree(layout(&fixture.directory(), Naming::Tag), "x:1").await;
     for (digest, bytes) in &expected {
         let file = store.join(digest.hex());
         let is_manifest = String::from_utf8_lossy(bytes).contains("schemaVersion");
@@ -196,9 +197,9 @@ async fn what_was_damaged_is_mended_by_the_next_run() {
                 None => fs::remove_file(&file).unwrap(),
                 Some(length) => fs::write(&file, &bytes[..length]).unwrap(),
             }
-            let mended = copy().await;
-            assert_eq!(mended.outcome(), "Copied", "{digest}, {damage:?}");
-            let moved = mended.meters.destination.stats.bytes.value();
+            let repaired = copy().await;
+            assert_eq!(repaired.outcome(), "Copied", "{digest}, {damage:?}");
+            let moved = repaired.contexts.destination.stats.bytes.value();
             assert_eq!(moved, if is_manifest { 0 } else { bytes.len() as u64 });
             assert_eq!(fs::read(&file).unwrap(), *bytes);
         }
@@ -208,39 +209,39 @@ async fn what_was_damaged_is_mended_by_the_next_run() {
 
 #[tokio::test]
 async fn a_damaged_layout_as_source_fails_and_names_the_file() {
-    let world = LayoutFixture::new().await;
-    let directory = world.directory();
-    by_hand(&directory, &[Some("1")]);
+    let fixture = LayoutFixture::new().await;
+    let directory = fixture.directory();
+    write_layout(&directory, &[Some("1")]);
     let all = Filter::default();
     let layer = directory.join("blobs/sha256").join(Digest::of(b"layer 0").hex());
     for (content, expected) in [
         (Some("layer 1"), "has digest"),
         (Some("layer"), "has 5 B, the manifest says 7 B"),
-        (None, "the layout is not whole"),
+        (None, "the layout is incomplete"),
     ] {
         match content {
             Some(content) => fs::write(&layer, content).unwrap(),
             None => fs::remove_file(&layer).unwrap(),
         }
-        let from = of(world.layout(Naming::Tag), "x:1");
-        let outcome = world.copy(from, (world.plain(), "x:1"), &all).await.outcome();
+        let from = origin(fixture.layout(Naming::Tag), "x:1");
+        let outcome = fixture.copy(from, (fixture.plain(), "x:1"), &all).await.outcome();
         assert!(outcome.starts_with("Failed"), "{outcome}");
         assert!(outcome.contains(expected), "{outcome}");
         assert!(outcome.contains(Digest::of(b"layer 0").hex()), "{outcome}");
     }
-    assert!(world.plain.plain().store().tag("x", "1").is_none());
+    assert!(fixture.plain.plain().store().tag("x", "1").is_none());
 }
 
 #[tokio::test]
-async fn a_referrer_that_is_there_and_was_never_listed_counts_as_missing() {
+async fn an_existing_referrer_that_is_not_listed_counts_as_missing() {
     let place = tempfile::tempdir().unwrap();
-    let images = by_hand(place.path(), &[Some("1")]);
+    let images = write_layout(place.path(), &[Some("1")]);
     let refer = |artifact_type: &str| {
         let referrer = json!({
             "schemaVersion": 2,
             "mediaType": IMAGE_TYPE,
             "artifactType": artifact_type,
-            "config": {"mediaType": "application/x", "digest": put(place.path(), b"{}"), "size": 2},
+            "config": {"mediaType": "application/x", "digest": put_blob(place.path(), b"{}"), "size": 2},
             "layers": [],
             "subject": {"mediaType": IMAGE_TYPE, "digest": images[0], "size": 1},
         });
@@ -250,12 +251,12 @@ async fn a_referrer_that_is_there_and_was_never_listed_counts_as_missing() {
     let layout = Layout::new(place.path(), Naming::Tag, Arc::default());
     let repository = "x".parse().unwrap();
     layout.push_manifest(&repository, &listed, None).await.unwrap();
-    put(place.path(), unlisted.bytes());
-    let asked = vec![listed.digest().clone(), unlisted.digest().clone()];
-    let asked = HashMap::from([(images[0].clone(), asked)]);
-    let missing = layout.missing_referrers(&repository, &asked).await.unwrap();
+    put_blob(place.path(), unlisted.bytes());
+    let requested = vec![listed.digest().clone(), unlisted.digest().clone()];
+    let requested = HashMap::from([(images[0].clone(), requested)]);
+    let missing = layout.missing_referrers(&repository, &requested).await.unwrap();
     assert_eq!(missing, [unlisted.digest().clone()].into());
     layout.push_manifest(&repository, &unlisted, None).await.unwrap();
-    let missing = layout.missing_referrers(&repository, &asked).await.unwrap();
+    let missing = layout.missing_referrers(&repository, &requested).await.unwrap();
     assert!(missing.is_empty(), "{missing:?}");
 }

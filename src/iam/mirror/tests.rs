@@ -1,8 +1,12 @@
-//! Whole documents: what is granted, and that nothing else is.
+//! Compares whole documents, so that nothing else is granted.
 
 use super::*;
-use crate::model::ecr_settings::{
-    Encryption, Reconcile, RepositorySettings, ScanKind, Scanning, TagMutability,
+use crate::model::{
+    EcrHost, Repository,
+    ecr_settings::{
+        AccountSettings, Encryption, Reconcile, RepositoryRules, RepositorySettings, ScanKind,
+        Scanning, TagMutability,
+    },
 };
 
 fn registry(host: &str) -> EcrHost {
@@ -13,22 +17,22 @@ fn names(names: &[&str]) -> Vec<Repository> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn push(host: &str, repositories: &[&str], create: Create, mounts: Mounts) -> PushGrant {
+fn push(host: &str, repositories: &[&str], create: Create) -> PushGrant {
     PushGrant {
         registry: registry(host),
         repositories: names(repositories),
-        written: RepositoryRules { create, ..RepositoryRules::default() },
+        rules: RepositoryRules { create, ..RepositoryRules::default() },
         account: AccountSettings::default(),
-        mounts,
+        mounts: false,
     }
 }
 
 const EU: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 #[test]
-fn one_repository_that_is_there_needs_the_push_actions_only() {
+fn one_existing_repository_needs_only_the_push_actions() {
     assert_eq!(
-        mirror(&[push(EU, &["mirror/nginx"], Create::Never, Mounts::Never)], &[], &[], &[]),
+        mirror(&[push(EU, &["mirror/nginx"], Create::Never)], &[], &[], &[]),
         json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -59,11 +63,11 @@ fn one_repository_that_is_there_needs_the_push_actions_only() {
 }
 
 #[test]
-fn creating_mounting_and_pulling_are_granted_where_they_happen() {
+fn create_mount_and_pull_are_granted_only_where_they_happen() {
     let china = "210987654321.dkr.ecr.cn-north-1.amazonaws.com.cn";
     let pushes = [
-        push(EU, &["b", "a"], Create::Missing, Mounts::Possible),
-        push(EU, &["c"], Create::Never, Mounts::Never),
+        PushGrant { mounts: true, ..push(EU, &["b", "a"], Create::Missing) },
+        push(EU, &["c"], Create::Never),
     ];
     let pulls = [PullGrant {
         registry: registry(china),
@@ -130,8 +134,8 @@ fn creating_mounting_and_pulling_are_granted_where_they_happen() {
             ]
         })
     );
-    let turned = [pushes[1].clone(), pushes[0].clone()];
-    assert_eq!(mirror(&turned, &pulls, &[], &[]).to_string(), document.to_string());
+    let reversed = [pushes[1].clone(), pushes[0].clone()];
+    assert_eq!(mirror(&reversed, &pulls, &[], &[]).to_string(), document.to_string());
 }
 
 #[test]
@@ -141,20 +145,20 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
         repositories: names(&["a"]),
         tags: TagListingApi::Never,
     }];
-    let pushes = [push(EU, &["a"], Create::Never, Mounts::Never)];
+    let pushes = [push(EU, &["a"], Create::Never)];
     let document = mirror(&pushes, &pulls, &[], &[]).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
     assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
 }
 
 #[test]
-fn without_ecr_nothing_is_granted() {
+fn a_configuration_without_ecr_grants_nothing() {
     let nothing = json!({ "Version": "2012-10-17", "Statement": [] });
     assert_eq!(mirror(&[], &[], &[], &[]), nothing);
 }
 
 #[test]
-fn secrets_are_read_one_by_one_and_named_once() {
+fn each_secret_is_named_once() {
     let arn = |name: &str| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
     assert_eq!(
         mirror(&[], &[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")])["Statement"],
@@ -168,7 +172,7 @@ fn secrets_are_read_one_by_one_and_named_once() {
 }
 
 #[test]
-fn settings_are_granted_where_they_are_written_and_nowhere_else() {
+fn only_configured_settings_are_granted() {
     let settings = RepositorySettings {
         mutability: Some(TagMutability::Immutable),
         scan_on_push: Some(true),
@@ -177,13 +181,20 @@ fn settings_are_granted_where_they_are_written_and_nowhere_else() {
         lifecycle: Some(json!({})),
         policy: Some(json!({})),
     };
-    let made = ["CreateRepository", "GetLifecyclePolicy", "GetRepositoryPolicy"];
-    let made = [&made[..], &["PutLifecyclePolicy", "SetRepositoryPolicy", "TagResource"]].concat();
-    let mended = ["ListTagsForResource", "PutImageScanningConfiguration", "PutImageTagMutability"];
-    let either = [&made[1..], &mended].concat();
+    let created = ["CreateRepository", "GetLifecyclePolicy", "GetRepositoryPolicy"];
+    let created =
+        [&created[..], &["PutLifecyclePolicy", "SetRepositoryPolicy", "TagResource"]].concat();
+    let reconciled =
+        ["ListTagsForResource", "PutImageScanningConfiguration", "PutImageTagMutability"];
+    let either = [&created[1..], &reconciled].concat();
     for (create, reconcile, settings, expected) in [
-        (Create::Missing, Reconcile::Never, settings.clone(), made.clone()),
-        (Create::Missing, Reconcile::Always, settings.clone(), [&made[..], &mended].concat()),
+        (Create::Missing, Reconcile::Never, settings.clone(), created.clone()),
+        (
+            Create::Missing,
+            Reconcile::Always,
+            settings.clone(),
+            [&created[..], &reconciled].concat(),
+        ),
         (Create::Never, Reconcile::Always, settings.clone(), either),
         (Create::Never, Reconcile::Never, settings.clone(), vec![]),
         (
@@ -194,8 +205,8 @@ fn settings_are_granted_where_they_are_written_and_nowhere_else() {
         ),
     ] {
         let case = format!("{create:?} {reconcile:?}");
-        let mut push = push(EU, &["a"], create, Mounts::Never);
-        push.written = RepositoryRules { create, reconcile, settings };
+        let mut push = push(EU, &["a"], create);
+        push.rules = RepositoryRules { create, reconcile, settings };
         let document = mirror(&[push], &[], &[], &[]);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();
@@ -206,10 +217,10 @@ fn settings_are_granted_where_they_are_written_and_nowhere_else() {
 }
 
 #[test]
-fn a_key_is_granted_to_who_makes_repositories_by_it() {
+fn a_key_is_granted_if_repositories_are_created_with_it() {
     let keys = |key: &str, create| {
-        let mut push = push(EU, &["a"], create, Mounts::Never);
-        push.written.settings.encryption = Some(Encryption::Kms(Some(key.to_owned())));
+        let mut push = push(EU, &["a"], create);
+        push.rules.settings.encryption = Some(Encryption::Kms(Some(key.to_owned())));
         let document = mirror(&[push], &[], &[], &[]);
         document["Statement"].as_array().unwrap().get(2).cloned()
     };
@@ -233,9 +244,9 @@ fn a_key_is_granted_to_who_makes_repositories_by_it() {
 }
 
 #[test]
-fn an_accounts_settings_are_granted_one_by_one() {
+fn each_account_setting_is_granted_by_itself() {
     let document = |account| {
-        let push = PushGrant { account, ..push(EU, &["a"], Create::Never, Mounts::Never) };
+        let push = PushGrant { account, ..push(EU, &["a"], Create::Never) };
         mirror(&[push.clone(), push], &[], &[], &[])
     };
     let mounting =
@@ -276,11 +287,11 @@ fn an_accounts_settings_are_granted_one_by_one() {
 }
 
 #[test]
-fn no_two_statements_have_one_name() {
-    let mut other = push(EU, &["b"], Create::Missing, Mounts::Never);
-    other.written.settings.lifecycle = Some(json!({}));
-    let mut third = push(EU, &["c"], Create::Missing, Mounts::Never);
-    third.written.settings.policy = Some(json!({}));
+fn each_statement_has_its_own_sid() {
+    let mut other = push(EU, &["b"], Create::Missing);
+    other.rules.settings.lifecycle = Some(json!({}));
+    let mut third = push(EU, &["c"], Create::Missing);
+    third.rules.settings.policy = Some(json!({}));
     let document = mirror(&[other, third], &[], &[], &[]);
     let statements = document["Statement"].as_array().unwrap();
     let sids: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
@@ -288,7 +299,7 @@ fn no_two_statements_have_one_name() {
 }
 
 #[test]
-fn selecting_among_tags_needs_to_list_them() {
+fn selecting_tags_grants_listing_them() {
     let pull =
         |name, tags| PullGrant { registry: registry(EU), repositories: names(&[name]), tags };
     let document =
@@ -308,13 +319,13 @@ fn selecting_among_tags_needs_to_list_them() {
 }
 
 #[test]
-fn what_is_warmed_may_be_imported_and_made_and_is_not_pushed_to() {
-    let warm = |name: &str, tagging| WarmGrant {
+fn warmed_repositories_are_imported_and_created_but_not_pushed_to() {
+    let warm = |name: &str, tagged| WarmGrant {
         registry: registry(EU),
         repository: name.parse().unwrap(),
-        tagging,
+        tagged,
     };
-    let warms = [warm("quay/a", Tagging::Never), warm("hub/b", Tagging::Needed)];
+    let warms = [warm("quay/a", false), warm("hub/b", true)];
     let pull = |tags| PullGrant { registry: registry(EU), repositories: names(&["up"]), tags };
     let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[]);
     let statements = document["Statement"].as_array().unwrap();

@@ -1,11 +1,11 @@
-//! What the roles must be that changes bring in: they are not made here, so a person is told.
+//! The roles that planned changes rely on. `apply` does not create them: the command prints them.
 //!
-//! Pure. A role is of an account and of no region: what several registries need of it is one
-//! document.
+//! Pure. A role belongs to an account, not to a region: the needs of several registries of one
+//! account are merged into one document.
 
 use serde_json::{Value, json};
 
-use super::CacheSite;
+use super::preview::PlannedSite;
 use crate::{
     model::{
         SettingChange,
@@ -13,72 +13,84 @@ use crate::{
         pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Subject},
     },
-    pull_through::{
-        Planned,
-        changes::{Documents, Role, role_policy},
-    },
+    pull_through::changes::{Documents, Role, role_policy},
 };
 
-/// What needs a role, and what that role must be, each once, in the order of the file.
-pub(crate) fn needed<'a>(
-    proposed: impl Iterator<Item = (&'a CacheSite<'a>, &'a [Planned])>,
-) -> Vec<(String, Documents)> {
-    let mut all: Vec<((String, String), Documents)> = Vec::new();
-    for (site, planned) in proposed {
+/// The documents of a role, and the setting that needs it.
+pub(crate) struct NeededRole {
+    /// Like `template docker-hub`.
+    pub(crate) setting: String,
+    account: String,
+    pub(crate) documents: Documents,
+}
+
+/// The roles that the planned changes introduce, each once, in the order of the file.
+pub(crate) fn needed_roles(sites: &[PlannedSite<'_>]) -> Vec<NeededRole> {
+    let mut all: Vec<NeededRole> = Vec::new();
+    for PlannedSite { site, planned, .. } in sites {
         for cache in &site.caches {
             for (kind, role) in roles(cache).into_iter().flatten() {
                 let name = cache.prefix.to_string();
-                let is_of_it = |change: &SettingChange| change.kind == kind && change.name == name;
-                if !planned.iter().any(|it| is_of_it(&it.change) && brings_role(&it.change)) {
+                let is_changed = |change: &SettingChange| {
+                    change.kind == kind && change.name == name && introduces_role(change)
+                };
+                if !planned.iter().any(|planned| is_changed(&planned.change)) {
                     continue;
                 }
-                let known = (format!("{} {name}", kind.word()), site.registry.account.clone());
+                let setting = format!("{} {name}", kind.word());
+                let account = site.registry.account.clone();
                 let documents = role_policy(&site.registry, role);
-                match all.iter_mut().find(|(other, _)| *other == known) {
-                    Some((_, there)) => widen(&mut there.permissions, &documents.permissions),
-                    None => all.push((known, documents)),
+                let known = all
+                    .iter_mut()
+                    .find(|role| (&role.setting, &role.account) == (&setting, &account));
+                match known {
+                    Some(known) => {
+                        widen(&mut known.documents.permissions, &documents.permissions);
+                    }
+                    None => all.push(NeededRole { setting, account, documents }),
                 }
             }
         }
     }
-    all.into_iter().map(|((what, _), documents)| (what, documents)).collect()
+    all
 }
 
-/// The roles that a cache needs, and which change relies on each.
+/// The roles that a cache needs, each with the kind of setting that relies on it.
 fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
-    let of_template = cache.template.as_ref().and_then(|template| {
+    let template = cache.template.as_ref().and_then(|template| {
         let encryption = template.settings.encryption.as_ref();
         let is_needed = template.role_arn.is_some()
             || !template.settings.tags.is_empty()
             || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
         is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
     });
-    let of_rule = match cache.credentials {
+    let rule = match cache.credentials {
         UpstreamCredentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
         _ => None,
     };
-    [of_template, of_rule]
+    [template, rule]
 }
 
-/// Whether a change relies on a role that was not relied on before, or not for this.
-fn brings_role(change: &SettingChange) -> bool {
-    let asks = |name: &str| ["role_arn", "encryption"].contains(&name) || name.starts_with("tags.");
-    change.action != Action::Update || change.fields.iter().any(|field| asks(&field.name))
+/// Returns `true` if the change relies on a role that it did not need before.
+fn introduces_role(change: &SettingChange) -> bool {
+    let needs =
+        |name: &str| ["role_arn", "encryption"].contains(&name) || name.starts_with("tags.");
+    change.action != Action::Update || change.fields.iter().any(|field| needs(&field.name))
 }
 
-/// Adds the resources of the statements of `more` to those of the same id.
+/// Adds the resources of the statements of `more` to the statements with the same `Sid`.
 fn widen(policy: &mut Value, more: &Value) {
     let Some(statements) = policy["Statement"].as_array_mut() else { return };
     for new in more["Statement"].as_array().into_iter().flatten() {
         match statements.iter_mut().find(|known| known["Sid"] == new["Sid"]) {
-            Some(known) => known["Resource"] = both(&known["Resource"], &new["Resource"]),
+            Some(known) => known["Resource"] = union(&known["Resource"], &new["Resource"]),
             None => statements.push(new.clone()),
         }
     }
 }
 
-/// Both without repeats, as a list where there are several.
-fn both(one: &Value, other: &Value) -> Value {
+/// The values of both without repeats: one value, or a list of several.
+fn union(one: &Value, other: &Value) -> Value {
     let mut all: Vec<Value> = Vec::new();
     for value in [one, other] {
         let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
@@ -92,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_regions_need_of_a_role_is_one_document() {
+    fn a_role_used_in_several_regions_is_one_document() {
         let policy = |resource: &str| {
             json!({ "Statement": [
                 { "Sid": "LogIn", "Resource": "*" },
@@ -109,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_told_where_it_comes_in_and_not_with_every_change() {
+    fn a_role_is_shown_with_the_changes_that_introduce_it() {
         let change = |action, field: &str| SettingChange {
             destination: String::new(),
             action,
@@ -130,7 +142,7 @@ mod tests {
             (Action::Update, "encryption", true),
             (Action::Update, "role_arn", true),
         ] {
-            assert_eq!(brings_role(&change(action, field)), expected, "{action:?} {field}");
+            assert_eq!(introduces_role(&change(action, field)), expected, "{action:?} {field}");
         }
     }
 }
