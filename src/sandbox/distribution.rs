@@ -1,7 +1,7 @@
-//! The distribution protocol, as far as all registries here speak it alike.
+//! The parts of the distribution protocol that all registries here share.
 //!
-//! Parts, not a framework: a registry reads the [`Route`], decides, and answers with what is here.
-//! What it does differently stays in its own room. Source: OCI distribution specification 1.1.
+//! A registry parses the [`Route`], decides, and builds its response with these functions. Its
+//! differences stay in its own module. Source: OCI distribution specification 1.1.
 
 mod answer;
 mod content;

@@ -1,7 +1,8 @@
-//! What can go wrong, as switches.
+//! Faults that the sandbox injects on request.
 //!
-//! A fault is data: what happens, to which requests, how often. The server carries out those that
-//! any registry can suffer; a room asks for those within its own semantics with [`Faults::active`].
+//! A fault is data: an effect, the requests that it applies to, and a frequency. The server applies
+//! the faults that any registry can have. Each backend queries those within its own semantics with
+//! [`Faults::active`].
 
 pub(super) mod apply;
 mod board;
@@ -16,25 +17,25 @@ use axum::http::Method;
 pub use self::board::Faults;
 use crate::model::NameError;
 
-/// Gives the switches their names, arguments and help in one table.
+/// Declares each fault's name, argument and help in one table.
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $argument:expr, $help:literal;)*) => {
-        /// What happens.
+        /// The effect of a fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Name {
             $(#[doc = $help] $variant,)*
         }
 
         impl Name {
-            /// All of them, in the order help lists them.
+            /// All names, in the order of the help.
             pub const ALL: &[Name] = &[$(Name::$variant),*];
 
-            /// The switch's name.
+            /// The name in a fault's text form.
             pub fn as_str(self) -> &'static str {
                 match self { $(Name::$variant => $text,)* }
             }
 
-            /// What it does, in a few words.
+            /// The description in `--help`.
             pub fn help(self) -> &'static str {
                 match self { $(Name::$variant => $help,)* }
             }
@@ -46,7 +47,6 @@ macro_rules! names {
     };
 }
 
-/// Which argument a switch takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Argument {
     No,
@@ -59,76 +59,76 @@ enum Argument {
 use Argument::{May, Must, No, OneOf, Word};
 
 names! {
-    Refuse = "refuse", No, "a listener takes no connections; plain and standing sandboxes tell sides apart";
-    Silent = "silent", No, "no answer ever comes";
-    Reset = "reset", No, "the connection is dropped before an answer";
-    Cut = "cut", May("BYTES"), "the connection is dropped after BYTES of a blob, up or down, or half of it";
-    CutLast = "cut-last", No, "the connection is dropped before a blob's last byte, up or down";
-    Stall = "stall", May("BYTES"), "a blob, up or down, stops for ever after BYTES, or half of it";
-    Slow = "slow", Must("BYTES_PER_S"), "a blob trickles";
-    Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "the answer is this status";
-    Throttle = "throttle", May("SECONDS"), "the answer is 429, with `Retry-After` where SECONDS are given";
-    Corrupt = "corrupt", No, "one byte of a blob is another";
-    Short = "short", No, "a blob lacks its last byte, and the length says so";
-    Long = "long", No, "a blob has a byte too many, and the length says so";
-    ExpireTokens = "expire-tokens", May("REQUESTS"), "tokens handed out until REQUESTS were let in (default 0) are refused";
-    NoLocation = "no-location", No, "starting an upload and putting a manifest give no `Location`";
-    WrongLocation = "wrong-location", No, "starting an upload gives the `Location` of one that is not there";
-    CrossHostLocation = "cross-host-location", No, "starting an upload gives a `Location` on another host";
-    RelativeLocation = "relative-location", No, "every `Location` is a path";
-    IgnoreRange = "ignore-range", No, "a range is answered with everything";
-    Html = "html", No, "the answer is 200 with a page of HTML";
-    OmitDigest = "omit-digest", No, "no answer has `Docker-Content-Digest`";
-    EmptyBlob = "empty-blob", OneOf(&["500", "drop"]), "a blob of no bytes gives 500, or is accepted and forgotten";
-    Vanish = "vanish", No, "a blob of no image that was reported present is missing when the manifest comes";
-    LateBlobs = "late-blobs", Must("MILLISECONDS"), "a blob counts for manifests only after MILLISECONDS";
-    SwapMissingStatus = "swap-missing-status", No, "400 and 404 change places where content is missing";
-    MoveTag = "move-tag", No, "a tag of the catalogue moves to a newer build once it was asked for";
-    PullLimit = "pull-limit", Must("PULLS"), "Docker Hub gives away PULLS manifests in six hours";
-    Translate = "translate", No, "a manifest by tag comes in another type when `Accept` is narrow";
-    TokenLife = "token-life", Must("SECONDS"), "a token is good for SECONDS";
-    Quotas = "quotas", No, "ECR's published request rates are enforced";
-    Limit = "limit", Word("ACTION"), "a quota of the account refuses this action with `LimitExceededException`";
-    Deny = "deny", Word("ACTION"), "the caller may not do this action of ECR, STS or Secrets Manager";
+    Refuse = "refuse", No, "refuse connections; only plain and standing sandboxes distinguish sides";
+    Silent = "silent", No, "never answer";
+    Reset = "reset", No, "drop the connection before the response";
+    Cut = "cut", May("BYTES"), "drop the connection after BYTES of a blob, up or down (default: half of it)";
+    CutLast = "cut-last", No, "drop the connection before the last byte of a blob, up or down";
+    Stall = "stall", May("BYTES"), "stop a blob, up or down, after BYTES and never resume (default: half of it)";
+    Slow = "slow", Must("BYTES_PER_S"), "send blobs at BYTES_PER_S";
+    Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "answer with this status";
+    Throttle = "throttle", May("SECONDS"), "answer 429, with `Retry-After: SECONDS` if SECONDS are given";
+    Corrupt = "corrupt", No, "change one byte of a blob";
+    Short = "short", No, "omit the last byte of a blob, with a matching length";
+    Long = "long", No, "append a byte to a blob, with a matching length";
+    ExpireTokens = "expire-tokens", May("REQUESTS"), "expire all issued tokens after REQUESTS granted requests (default 0)";
+    NoLocation = "no-location", No, "omit `Location` when an upload starts and when a manifest is pushed";
+    WrongLocation = "wrong-location", No, "send the `Location` of an upload that does not exist";
+    CrossHostLocation = "cross-host-location", No, "send the `Location` of an upload on another host";
+    RelativeLocation = "relative-location", No, "send every `Location` as a path";
+    IgnoreRange = "ignore-range", No, "answer a range request with the whole blob";
+    Html = "html", No, "answer 200 with an HTML page";
+    OmitDigest = "omit-digest", No, "omit `Docker-Content-Digest`";
+    EmptyBlob = "empty-blob", OneOf(&["500", "drop"]), "answer an empty blob with 500, or accept and drop it";
+    Vanish = "vanish", No, "remove a blob that was reported present and is in no image when its manifest is pushed";
+    LateBlobs = "late-blobs", Must("MILLISECONDS"), "hide a blob from manifests for MILLISECONDS after its upload";
+    SwapMissingStatus = "swap-missing-status", No, "answer 400, not 404, to a manifest whose content is missing";
+    MoveTag = "move-tag", No, "move a tag of the catalogue to a newer build after each read";
+    PullLimit = "pull-limit", Must("PULLS"), "limit Docker Hub to PULLS manifests per six hours";
+    Translate = "translate", No, "serve a tag in another media type if `Accept` excludes its own";
+    TokenLife = "token-life", Must("SECONDS"), "expire tokens after SECONDS";
+    Quotas = "quotas", No, "enforce ECR's published request rates";
+    Limit = "limit", Word("ACTION"), "refuse this action with `LimitExceededException`";
+    Deny = "deny", Word("ACTION"), "deny this action of ECR, STS or Secrets Manager";
 }
 
-/// Whom a fault strikes.
+/// The part of the sandbox that a fault applies to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Side {
-    /// The registries images come from.
+    /// The registries that images come from.
     Upstream,
-    /// ECR and what belongs to it, and the plain registry.
+    /// ECR with its AWS services, and the plain registry.
     Ecr,
-    /// All.
+    /// Both.
     #[default]
     Any,
 }
 
-/// How often a fault strikes.
+/// The share of the matching requests that a fault applies to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Often {
-    /// Every matching request.
+    /// All matching requests.
     #[default]
     Always,
-    /// The first so many.
+    /// The first N matching requests.
     First(u64),
-    /// So many of a hundred, the same ones in every run.
+    /// N of 100 matching requests, the same ones in every run.
     Percent(u8),
 }
 
-/// What a switch is set to.
+/// The argument of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arg {
-    /// It is on.
+    /// No argument.
     On,
-    /// A number, in the unit its name says.
+    /// A number, in the unit that the help names.
     Number(u64),
-    /// A word.
+    /// A word, such as the name of an AWS action.
     Word(String),
 }
 
 impl Arg {
-    /// The number, where it is one.
+    /// The number; `None` for another kind of argument.
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -137,27 +137,27 @@ impl Arg {
     }
 }
 
-/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2`
-/// or `reset@upstream//quay.io/`.
+/// A fault: `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`, like `status=503@ecr:PUT/manifests/*2` or
+/// `reset@upstream//quay.io/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What happens.
+    /// The effect.
     pub name: Name,
-    /// To what extent.
+    /// The effect's argument.
     pub arg: Arg,
-    /// To whom.
+    /// The side that it applies to.
     pub side: Side,
-    /// Only to requests of this method.
+    /// Limits the fault to requests with this method.
     pub method: Option<Method>,
-    /// Only to requests whose path and query contain this, or, after `//`, that begin with this
-    /// host and path.
+    /// Limits the fault to requests whose path and query contain this text, or begin with this host
+    /// and path if the text starts with `//`.
     pub path: Option<String>,
-    /// How often.
+    /// The share of matching requests that it applies to.
     pub often: Often,
 }
 
 impl Fault {
-    /// The fault at its simplest: to everyone, always.
+    /// A fault without argument that applies to every request.
     pub fn new(name: Name) -> Fault {
         let (arg, side, often) = (Arg::On, Side::Any, Often::Always);
         Fault { name, arg, side, method: None, path: None, often }
@@ -191,7 +191,7 @@ impl FromStr for Fault {
 }
 
 impl Fault {
-    /// Reads `SIDE[:METHOD][/PATH]`.
+    /// Parses `SIDE[:METHOD][/PATH]`.
     fn narrow(&mut self, scope: &str) -> Result<(), NameError> {
         let (rest, path) = match scope.find('/') {
             Some(at) => (&scope[..at], Some(scope[at..].to_owned())),
@@ -261,7 +261,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The list of faults for `--help`, a line each.
+/// The list of faults for `--help`, one per line.
 pub fn help() -> String {
     let line = |name: &Name| {
         let usage = match name.argument() {
@@ -275,7 +275,7 @@ pub fn help() -> String {
     Name::ALL.iter().map(line).collect()
 }
 
-/// A request, as far as faults care.
+/// The parts of a request that faults match on.
 pub(super) struct Target<'a> {
     pub(super) side: Side,
     pub(super) method: &'a Method,
@@ -293,11 +293,9 @@ impl Target<'_> {
     }
 }
 
-/// What a body is.
+/// The kind of a response body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// A blob.
     Blob,
-    /// Anything else.
     Other,
 }

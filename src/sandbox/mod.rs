@@ -1,10 +1,10 @@
-//! The embedded registries: the default that works on an empty machine, and the tests' double.
+//! The embedded registries: `--sandbox` works without any real registry, and tests use them as
+//! doubles.
 //!
-//! One server on loopback plays every host a run talks to; which one a request is for, its `Host`
-//! header tells. [`upstream`] plays the registries images come from, [`ecr`] plays Amazon ECR with
-//! the AWS calls around it, [`plain`] is one ordinary registry. All of them keep content in a
-//! [`Store`] and speak the distribution protocol through [`distribution`]; [`fault`] makes them
-//! misbehave on demand, and [`journal`] remembers what was asked.
+//! One server on loopback plays every host; the `Host` header selects the backend. [`upstream`]
+//! plays the source registries, [`ecr`] plays Amazon ECR and the AWS services around it, [`plain`]
+//! is one ordinary registry. All keep content in a [`Store`] and speak the distribution protocol
+//! through [`distribution`]. [`fault`] injects faults; [`journal`] records requests.
 
 pub(crate) mod distribution;
 pub(crate) mod ecr;
@@ -44,100 +44,93 @@ use server::{Backends, Server};
 pub use store::Store;
 pub use upstream::Upstream;
 
-/// How long requests under way have to end when the sandbox stops.
+/// Time for active requests to finish when the sandbox stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a sandbox plays, and how.
+/// Options of a sandbox.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// What it plays.
+    /// The registries to play.
     pub mode: Mode,
-    /// Where content is kept; none: in a temporary directory that goes with the sandbox.
+    /// The directory for content; default: a temporary directory, removed with the sandbox.
     pub directory: Option<PathBuf>,
-    /// The first listener's address; none: loopback, a port that is free.
+    /// The first listener's address; default: loopback with a free port.
     pub listen: Option<SocketAddr>,
-    /// How much later than it could each answer begins: a stand-in for one round trip.
+    /// Delay of every response: simulates one round trip.
     pub latency: Duration,
-    /// ECR's account setting `BLOB_MOUNTING` where an account has not set it.
+    /// ECR's default of the account setting `BLOB_MOUNTING`.
     pub blob_mounting: BlobMounting,
-    /// What goes wrong from the start.
+    /// The faults that are active from the start.
     pub faults: Vec<Fault>,
 }
 
-/// What a sandbox plays.
+/// The registries that a sandbox plays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The upstreams and AWS for one run in this process, behind one listener.
+    /// The upstreams and AWS behind one listener, for a run in this process.
     #[default]
     Cloud,
-    /// The same for other clients, which know no host but loopback: a listener for each.
+    /// The upstreams and AWS behind one listener each, for clients that know only loopback.
     Standing,
-    /// One ordinary registry, empty and open.
+    /// One ordinary registry, empty, without authentication.
     Plain,
 }
 
-/// Whether ECR mounts blobs from other repositories.
+/// ECR's account setting `BLOB_MOUNTING`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BlobMounting {
-    /// It does when the blob is referenced there.
+    /// Mounts a blob if the other repository has an image that references it.
     On,
-    /// A mount becomes an ordinary upload.
+    /// Answers a mount with an upload session.
     #[default]
     Off,
 }
 
-/// By which names answers call the sandbox's hosts.
+/// The host names in responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Naming {
-    /// Their real ones; the client knows to bring them here.
+    /// The real names, which the client routes to the sandbox.
     #[default]
     RealHosts,
-    /// The address they were called by, because the client knows no other.
+    /// The address that the client called.
     Loopback,
 }
 
-/// Which listener a request came in by.
+/// The listener that a request arrived at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
-    /// The one there is.
     Only,
-    /// A standing sandbox's upstreams.
     Upstream,
-    /// A standing sandbox's AWS.
     Ecr,
 }
 
-/// One request, as a room gets it.
+/// One request, as a backend receives it.
 #[derive(Debug)]
 pub struct Call {
-    /// The `Host` it is for, in lower case, with its port.
+    /// The `Host` header in lower case, with the port.
     pub host: String,
-    /// The listener it came in by.
     pub listener: Listener,
-    /// The request; its body has not been read.
     pub request: Request,
 }
 
-/// The answer of a registry that does not know the path.
+/// The response of a registry to an unknown path.
 pub(crate) fn not_here() -> Response {
     distribution::Refusal::from(distribution::Misrouted::Nowhere).into_response()
 }
 
-/// A running sandbox. It stops when it is dropped; [`Sandbox::stop`] also waits for that.
+/// A running sandbox. It stops when it is dropped; [`Sandbox::stop`] also waits for the end.
 pub struct Sandbox {
     server: Arc<Server>,
     address: SocketAddr,
     ecr_address: SocketAddr,
     serving: JoinSet<()>,
-    /// Where content is kept.
     place: Place,
 }
 
 impl Sandbox {
-    /// Starts what the options say, on a runtime that goes on running.
+    /// Starts a sandbox. The runtime must keep running.
     ///
-    /// A standing sandbox's second listener takes the port after the first one's where `listen`
-    /// names one.
+    /// The second listener of [`Mode::Standing`] uses the port after that of `listen`.
     pub async fn start(options: Options) -> io::Result<Sandbox> {
         let place = Place::open(options.directory)?;
         let first = options.listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
@@ -167,27 +160,27 @@ impl Sandbox {
         Ok(Sandbox { server, address, ecr_address, serving, place })
     }
 
-    /// The address of the upstreams' listener, or of the only one.
+    /// The address of the upstreams' listener, or of the only listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of AWS's listener; it is [`Sandbox::address`] unless the sandbox is standing.
+    /// The address of AWS's listener: [`Sandbox::address`] unless the mode is [`Mode::Standing`].
     pub fn ecr_address(&self) -> SocketAddr {
         self.ecr_address
     }
 
-    /// Where content is kept.
+    /// The directory of all content.
     pub fn directory(&self) -> &Path {
         self.place.path()
     }
 
-    /// The faults, to be switched while it runs.
+    /// The faults, which can be changed while the sandbox runs.
     pub fn faults(&self) -> &Faults {
         &self.server.faults
     }
 
-    /// Every request answered so far, in the order of the answers; the last 200,000 of them.
+    /// The last 200,000 requests, in the order of the responses.
     pub fn journal(&self) -> Vec<Entry> {
         self.server.journal.entries()
     }
@@ -195,7 +188,7 @@ impl Sandbox {
     /// The content of one ECR registry.
     ///
     /// # Panics
-    /// When the sandbox is a plain registry.
+    /// If the sandbox is a plain registry.
     pub fn ecr_store(&self, account: &str, region: &str) -> Arc<Store> {
         match &self.server.rooms {
             Backends::Cloud(_, ecr) => ecr.store(account, region),
@@ -203,11 +196,11 @@ impl Sandbox {
         }
     }
 
-    /// Lets time pass in ECR and Secrets Manager: cached tags grow old, recovery windows end.
-    /// Logins do not age.
+    /// Advances the clock of ECR and Secrets Manager: cached tags become stale, recovery windows
+    /// end. Logins do not expire.
     ///
     /// # Panics
-    /// When the sandbox is a plain registry.
+    /// If the sandbox is a plain registry.
     pub fn pass_time(&self, time: Duration) {
         match &self.server.rooms {
             Backends::Cloud(_, ecr) => ecr.pass_time(time),
@@ -218,7 +211,7 @@ impl Sandbox {
     /// The upstream registries.
     ///
     /// # Panics
-    /// When the sandbox is a plain registry.
+    /// If the sandbox is a plain registry.
     pub fn upstream(&self) -> &Upstream {
         match &self.server.rooms {
             Backends::Cloud(upstream, _) => upstream,
@@ -229,7 +222,7 @@ impl Sandbox {
     /// The plain registry.
     ///
     /// # Panics
-    /// When the sandbox is none.
+    /// If the sandbox is not a plain registry.
     pub fn plain(&self) -> &Plain {
         match &self.server.rooms {
             Backends::Plain(plain) => plain,
@@ -237,11 +230,11 @@ impl Sandbox {
         }
     }
 
-    /// Stops: no new requests, a few seconds for those under way, then the end.
+    /// Accepts no more requests, waits up to 5 s for active ones, and stops.
     pub async fn stop(mut self) {
         self.server.stopped.cancel();
         let all = async { while self.serving.join_next().await.is_some() {} };
-        // who does not end in time is dropped with the rest
+        // a timeout drops the remaining requests
         let _ = tokio::time::timeout(GRACE, all).await;
     }
 }
@@ -269,10 +262,9 @@ fn rooms(
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 
-/// The directory content is kept in.
 enum Place {
     Kept(PathBuf),
-    /// Goes with the sandbox.
+    /// Removed with the sandbox.
     Temporary(PathBuf),
 }
 
@@ -288,7 +280,7 @@ impl Place {
             let name = format!("ecr-mirror-sandbox-{}-{number}", std::process::id());
             let directory = std::env::temp_dir().join(name);
             match fs::create_dir(&directory) {
-                // left by a killed process that had this one's number
+                // left behind by a killed process with the same id
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => return other.map(|()| Place::Temporary(directory)),
             }
@@ -305,7 +297,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Place::Temporary(path) = self {
-            // what the system's temporary directory keeps, it clears in its own time
+            // the system clears its temporary directory itself
             let _ = fs::remove_dir_all(path);
         }
     }

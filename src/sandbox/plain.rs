@@ -1,8 +1,8 @@
-//! One ordinary registry: open to everyone, empty at first, by the book.
+//! One ordinary registry: empty at first, without authentication.
 //!
-//! Guards the distribution specification 1.1 as it is written: pull, push, content discovery and
-//! content management. A repository is there once something was pushed into it, and a manifest is
-//! taken only when everything it names is there, except its subject.
+//! Follows the distribution specification 1.1: pull, push, content discovery and content
+//! management. The first push creates a repository. A manifest is refused while content that it
+//! names is missing, except its subject.
 
 #[cfg(test)]
 mod tests;
@@ -31,17 +31,14 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Opens the registry whose content is in `directory`.
     pub fn open(directory: &Path) -> io::Result<Plain> {
         Ok(Plain { store: Store::open(directory)? })
     }
 
-    /// Its content.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Answers one request.
     pub async fn answer(&self, call: Call) -> Response {
         let mut response = self.grant(call).await.unwrap_or_else(IntoResponse::into_response);
         let version = HeaderValue::from_static("registry/2.0");
@@ -89,7 +86,7 @@ impl Plain {
     }
 }
 
-/// What the request is for. A tag that cannot be one is unknown, except where it is to be made.
+/// Parses the path. A malformed tag is an unknown manifest, except for a PUT.
 fn route(request: &Request) -> Result<Route, Refusal> {
     Route::read(request.uri().path()).map_err(|misrouted| match misrouted {
         Misrouted::Tag if request.method() != Method::PUT => {
@@ -99,11 +96,10 @@ fn route(request: &Request) -> Result<Route, Refusal> {
     })
 }
 
-/// A request for something in a repository.
 struct PlainRequest<'a> {
     store: &'a Store,
     repository: Repository,
-    /// What the registry is called by, for absolute locations.
+    /// The host that the client called, for absolute locations.
     host: String,
 }
 
@@ -117,7 +113,6 @@ impl PlainRequest<'_> {
     }
 }
 
-/// Manifests.
 impl PlainRequest<'_> {
     fn find(&self, at: &TagOrDigest) -> Result<Digest, Refusal> {
         let digest = match at {
@@ -159,7 +154,7 @@ impl PlainRequest<'_> {
         Ok(response)
     }
 
-    /// Refuses a manifest that names what is not in this repository.
+    /// Refuses a manifest that names content which is not in this repository.
     fn has_all(&self, links: &Links) -> Result<(), Refusal> {
         let missing = |what, digest| {
             Refusal::bad("MANIFEST_BLOB_UNKNOWN", format!("{what} {digest} is unknown to registry"))
@@ -211,7 +206,6 @@ impl PlainRequest<'_> {
     }
 }
 
-/// Blobs.
 impl PlainRequest<'_> {
     async fn blob(&self, digest: &Digest, request: Request) -> Result<Response, Refusal> {
         let opened = self.store.open_blob(self.name(), digest).await?;
@@ -230,7 +224,7 @@ impl PlainRequest<'_> {
         Err(unknown_blob(digest))
     }
 
-    /// POST: a mount, a whole blob, or a session for one.
+    /// POST: mounts a blob, stores a whole blob, or opens a session.
     async fn start_upload(&self, request: Request) -> Result<Response, Refusal> {
         if let Some(digest) = self.mount(request.uri())? {
             return Ok(self.created(&digest));
@@ -247,7 +241,7 @@ impl PlainRequest<'_> {
         Ok(self.created(&closed?))
     }
 
-    /// Links the blob that `mount` names, from the repository in `from` or else from any.
+    /// Links the blob that `mount` names, from the repository in `from`, or from any without it.
     fn mount(&self, uri: &Uri) -> Result<Option<Digest>, Refusal> {
         let named = query(uri, "mount").and_then(|digest| digest.parse::<Digest>().ok());
         let Some(digest) = named else { return Ok(None) };
@@ -299,7 +293,7 @@ impl PlainRequest<'_> {
     }
 }
 
-/// What the request says a manifest is, and the manifest itself: they may not differ.
+/// The manifest's media type. The header and the manifest must not disagree.
 fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
     match (said, &links.media_type) {
         (Some(said), Some(written)) if said != *written => {

@@ -1,7 +1,7 @@
-//! The server around the rooms: listeners, which room a request is for, and what happens to every
-//! request whatever the room.
+//! The HTTP server around the backends: listeners, the choice of the backend, latency, faults,
+//! journal.
 //!
-//! Guards that a request's body streams: nothing here reads one.
+//! Request bodies stream: this module never reads one.
 
 mod listener;
 
@@ -28,24 +28,24 @@ use super::{
 };
 use listener::{Connection, Door};
 
-/// What all requests share.
+/// State that all requests share.
 pub(super) struct Server {
     pub(super) rooms: Backends,
     pub(super) faults: Faults,
     pub(super) journal: Journal,
     pub(super) latency: Duration,
-    /// Cancelled when the sandbox stops; what waits for ever waits for this.
+    /// Cancelled when the sandbox stops; ends every fault that blocks.
     pub(super) stopped: CancellationToken,
 }
 
-/// Who answers. Boxed, because one server has one of them; ECR imports from the upstreams.
+/// The registries of this sandbox. ECR imports from the upstreams.
 pub(super) enum Backends {
     Plain(Box<Plain>),
     Cloud(Arc<Upstream>, Box<Ecr>),
 }
 
 impl Server {
-    /// Serves on a listener until the sandbox stops and the requests under way are answered.
+    /// Serves a listener until the sandbox stops and active requests are answered.
     pub(super) async fn serve(self: Arc<Self>, listener: Listener, socket: TcpListener) {
         let stopped = self.stopped.clone().cancelled_owned();
         let door = Door::new(socket, self.faults.clone(), self.side(listener));
@@ -77,7 +77,7 @@ impl Server {
 
         let room = self.room(&host, listener, &request);
         let target = Target { side: room.side(), method: &method, host: &host, path: &path };
-        // a timer takes a millisecond at least, also where none is asked for
+        // even a zero sleep takes a millisecond
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
@@ -118,7 +118,7 @@ impl Server {
         response
     }
 
-    /// Whose a listener is; any side's where there is but one for all.
+    /// The side that a listener serves; any if one listener serves both.
     fn side(&self, listener: Listener) -> Side {
         match (&self.rooms, listener) {
             (Backends::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
@@ -137,7 +137,6 @@ impl Server {
     }
 }
 
-/// The room a request is for.
 enum Room<'a> {
     Plain(&'a Plain),
     Upstream(&'a Upstream),
@@ -161,21 +160,21 @@ impl Room<'_> {
     }
 }
 
-/// The host a request is for, in lower case.
+/// The request's host in lower case.
 fn host(request: &Request) -> String {
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(|authority| authority.as_str());
     authority.or(header).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// The operation that an AWS JSON request's header names.
+/// The operation in the `x-amz-target` header.
 fn operation(request: &Request) -> Option<String> {
     let target = request.headers().get("x-amz-target")?.to_str().ok()?;
     Some(target.rsplit('.').next().unwrap_or(target).to_owned())
 }
 
-/// Whether AWS answers: by the host's name where it has one, else by the listener, else because
-/// only AWS's calls are POSTs to the root.
+/// True if AWS must answer: decided by a known host name, else by the listener. With one listener
+/// only AWS calls POST to the root.
 fn is_for_aws(host: &str, listener: Listener, method: &Method, path: &str) -> bool {
     if is_aws(host.split(':').next().unwrap_or_default()) {
         return true;
@@ -188,8 +187,8 @@ fn is_for_aws(host: &str, listener: Listener, method: &Method, path: &str) -> bo
     }
 }
 
-/// Whether a name is a private ECR registry's, its layer bucket's, or one of the APIs': other
-/// registries keep their content in AWS too, so the domain alone does not tell.
+/// True for the host of a private ECR registry, of its layer bucket, or of an AWS API. The domain
+/// alone does not decide: other registries keep content in AWS too.
 fn is_aws(name: &str) -> bool {
     const DOMAINS: [&str; 10] = [
         ".amazonaws.com",
@@ -216,7 +215,7 @@ fn is_aws(name: &str) -> bool {
     ours && DOMAINS.iter().any(|domain| name.ends_with(domain))
 }
 
-/// States the length of a body that knows it, before something wraps it.
+/// Sets `Content-Length` if the body knows its length, before a wrapper hides it.
 fn with_length(mut response: Response) -> Response {
     let bodiless =
         response.status().is_informational() || response.status() == StatusCode::NO_CONTENT;

@@ -1,4 +1,4 @@
-//! Manifests in and out, and answers without a body.
+//! Manifests in requests and responses, and responses without a body.
 
 use axum::{
     body::Body,
@@ -16,12 +16,11 @@ use crate::{
     sandbox::store::{Links, Store},
 };
 
-/// The largest manifest a registry must take, and the largest these do: 4 MiB.
+/// 4 MiB: the specification requires registries to accept manifests up to this size.
 pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Answers a GET or HEAD of a manifest.
 pub(crate) fn manifest(
     method: &Method,
     digest: &Digest,
@@ -41,7 +40,7 @@ pub(crate) fn manifest(
     response
 }
 
-/// An answer of nothing but these headers.
+/// Builds a response with these headers and no body.
 pub(crate) fn no_body<const N: usize>(
     status: StatusCode,
     headers: [(&'static str, String); N],
@@ -58,9 +57,9 @@ fn text(value: impl ToString) -> HeaderValue {
     HeaderValue::from_str(&value.to_string()).expect("names and digests are visible ASCII")
 }
 
-/// Reads the body of a manifest's PUT, and keeps up to [`MANIFEST_LIMIT`] of it.
+/// Reads the body of a manifest PUT, up to [`MANIFEST_LIMIT`].
 ///
-/// A longer body is read to its end all the same: many clients read no answer before that.
+/// Reads a longer body to its end before it refuses: many clients read no response earlier.
 pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
     let mut body = request.into_body().into_data_stream();
     let mut bytes = BytesMut::new();
@@ -79,7 +78,7 @@ pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
     Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message))
 }
 
-/// The index of a subject's referrers, those of one artifact type where one is asked for.
+/// The index of the subject's referrers, filtered by artifact type if one is given.
 pub(crate) fn referrers(
     store: &Store,
     repository: &str,

@@ -1,21 +1,19 @@
-//! Lists in pages: tags, and the catalogue.
+//! Pages of tag lists and of the catalogue.
 
 use axum::http::{HeaderValue, Uri};
 
 use super::{Refusal, query};
 
-/// One page of a sorted list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// The names on it.
     pub names: Vec<String>,
-    /// Whether there are more after it.
+    /// True if names follow after this page.
     pub more: bool,
 }
 
-/// The page that `n` and `last` in the query ask for: everything where there is no `n`.
+/// The page that the query's `n` and `last` select; everything without `n`.
 ///
-/// `n=0` is an empty page with nothing after it. Source: distribution specification, "Listing tags".
+/// `n=0` gives an empty last page. Source: distribution specification, "Listing tags".
 pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Result<Page, Refusal> {
     let last = query(uri, "last");
     let after = |name: &String| last.as_ref().is_none_or(|last| name > last);
@@ -30,7 +28,7 @@ pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Resul
     Ok(Page { names, more })
 }
 
-/// The `Link` to the page after this one, where there is one.
+/// The `Link` header value for the next page, if there is one.
 pub(crate) fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
     let last = page.names.last().filter(|_| page.more)?;
     let n = query(uri, "n")?;

@@ -1,25 +1,22 @@
-//! Which bytes of a blob a request wants.
+//! Parses the `Range` header of a blob request.
 
 use std::ops::Range;
 
 use axum::http::{HeaderMap, header};
 
-/// What a `Range` header asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// Everything: there is no range, or one this does not serve.
+    /// No `Range` header, or one that this server ignores.
     All,
-    /// These bytes, at least one.
+    /// A non-empty byte range.
     Part(Range<u64>),
-    /// Bytes that are not there.
     Beyond,
 }
 
-/// Reads the `Range` of a request for something of `size` bytes.
+/// Parses the `Range` header for content of `size` bytes.
 ///
-/// Several ranges at once, and units other than bytes, get everything. Source: RFC 9110, 14.2; a
-/// range that ends before it starts is refused, as Go's file server and OCI's conformance suite
-/// have it.
+/// Multiple ranges and units other than bytes return everything (RFC 9110, 14.2). A range that ends
+/// before it starts is unsatisfiable, as in Go's file server and OCI's conformance suite.
 pub(crate) fn wanted(headers: &HeaderMap, size: u64) -> Wanted {
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
         return Wanted::All;
@@ -31,7 +28,7 @@ pub(crate) fn wanted(headers: &HeaderMap, size: u64) -> Wanted {
     let part = match (first.trim().parse::<u64>(), last.trim()) {
         (Ok(first), "") => first..size,
         (Ok(first), last) => match last.parse::<u64>() {
-            // an end before the start is empty
+            // an end before the start gives an empty range
             Ok(last) => first..size.min(last.saturating_add(1)),
             Err(_) => return Wanted::All,
         },

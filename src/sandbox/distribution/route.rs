@@ -1,19 +1,16 @@
-//! What a path under `/v2/` asks for.
+//! Parses a path under `/v2/`.
 
 use crate::model::{Digest, Repository, TagOrDigest};
 
-/// A path that is well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// `/v2/`: is this a registry, and am I let in?
+    /// `/v2/`: clients test for a registry and for authentication here.
     Base,
     /// `/v2/_catalog`.
     Catalog,
-    /// Something in a repository.
     In(Repository, Place),
 }
 
-/// What of a repository is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// `manifests/<tag or digest>`.
@@ -30,21 +27,19 @@ pub(crate) enum Place {
     Referrers(Digest),
 }
 
-/// What is wrong with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Misrouted {
-    /// It is none of the protocol's.
     Nowhere,
-    /// The repository's name cannot be one.
+    /// Not a valid repository name.
     Name,
-    /// The digest is none, or not SHA-256.
+    /// Not a SHA-256 digest.
     Digest,
-    /// The tag cannot be one.
+    /// Not a valid tag.
     Tag,
 }
 
 impl Route {
-    /// Reads a request's path; the query is not part of it.
+    /// Parses the path of a request, without its query.
     pub(crate) fn read(path: &str) -> Result<Route, Misrouted> {
         let colons = path.replace("%3A", ":").replace("%3a", ":");
         let rest = colons.strip_prefix("/v2").ok_or(Misrouted::Nowhere)?;
@@ -82,7 +77,7 @@ fn read_digest(text: &str) -> Result<Digest, Misrouted> {
     text.parse().map_err(|_| Misrouted::Digest)
 }
 
-/// The first value of a query parameter, decoded; a `+` is a space, as Go's registries have it.
+/// The first value of a query parameter, decoded. `+` is a space, as in Go's registries.
 pub(crate) fn query(uri: &axum::http::Uri, name: &str) -> Option<String> {
     url::form_urlencoded::parse(uri.query()?.as_bytes())
         .find(|(key, _)| key == name)

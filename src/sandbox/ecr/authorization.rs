@@ -1,7 +1,7 @@
-//! What stands before every action of both planes: permissions and request rates.
+//! Permissions and request rates, checked before every action of both planes.
 //!
-//! Guards the mapping of the registry protocol to API actions: a `HEAD` of a blob is
-//! `BatchCheckLayerAvailability`, for the permission and for the quota.
+//! Maps the registry protocol to API actions: a `HEAD` of a blob is `BatchCheckLayerAvailability`,
+//! for the permission and for the quota.
 //!
 //! Source: user guide, service quotas (per account and region, per second).
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{error::EcrError, identity::Principal};
 use crate::sandbox::fault::{Faults, Name, Side};
 
-/// Requests per second of every action that has a published quota.
+/// Requests per second of every action with a published quota.
 pub(super) const RATES: &[(&str, f64)] = &[
     ("GetAuthorizationToken", 500.0),
     ("BatchCheckLayerAvailability", 1000.0),
@@ -25,18 +25,18 @@ pub(super) const RATES: &[(&str, f64)] = &[
     ("GetDownloadUrlForLayer", 3000.0),
 ];
 
-/// An action about to be done.
+/// An action to authorize.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action<'a> {
-    /// The service whose action it is: `ecr`, `sts`, `secretsmanager`.
+    /// `ecr`, `sts` or `secretsmanager`.
     pub service: &'a str,
-    /// The action's name, like `PutImage`.
+    /// Such as `PutImage`.
     pub name: &'static str,
-    /// The ARN it is done to, `*` for none in particular.
+    /// The ARN of the resource; `*` for an action without one.
     pub resource: &'a str,
-    /// The account whose quota it counts against.
+    /// The account whose quota counts the action.
     pub account: &'a str,
-    /// The region whose quota it counts against.
+    /// The region whose quota counts the action.
     pub region: &'a str,
 }
 
@@ -54,12 +54,12 @@ struct Bucket {
 }
 
 impl ActionGuard {
-    /// A gate that is open unless `faults` close it: `deny=ACTION`, `limit=ACTION`, `quotas`.
+    /// Allows everything unless `faults` restrict it: `deny=ACTION`, `limit=ACTION`, `quotas`.
     pub(super) fn new(faults: Faults) -> Self {
         Self { faults, buckets: Mutex::default() }
     }
 
-    /// Whether the principal may do this, and the quota has room for it now.
+    /// Fails unless the principal may do this and the quota allows it now.
     ///
     /// # Errors
     /// `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
@@ -80,7 +80,7 @@ impl ActionGuard {
         }
     }
 
-    /// Takes a token out of the action's bucket, which holds one second's worth.
+    /// Takes a token from the action's bucket, which holds the tokens of one second.
     fn take(&self, action: &Action<'_>, rate: f64) -> bool {
         let key = (action.account.to_owned(), action.region.to_owned(), action.name);
         let now = Instant::now();

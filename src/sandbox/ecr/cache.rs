@@ -1,9 +1,8 @@
-//! The pull-through cache: what a pull brings in from an upstream before it is answered.
+//! The pull-through cache: imports a tag from its upstream before the pull is answered.
 //!
-//! Both planes ask here first, for a tag; a digest that the cache lacks is not looked for
-//! upstream, not even beside a tag (containers-roadmap#2837), and neither is a repository's
-//! listing. Guards the order in which ECR decides: the puller's rights, the rule's secret, the
-//! upstream; and that what is cached is served whatever becomes of those.
+//! Both planes call it for tags. It does not import by digest, not even beside a tag
+//! (containers-roadmap#2837), nor for a listing. It checks in ECR's order: the puller's rights, the
+//! rule's secret, the upstream. Cached content is served even if one of them fails.
 //!
 //! Source: user guide, pull-through cache, its permissions and its troubleshooting.
 
@@ -26,49 +25,45 @@ use crate::{
 };
 use import::{Import, Origin};
 
-/// Seconds in which a cached tag is served without asking the upstream.
+/// Seconds for which a cached tag is served without a request to the upstream.
 const FRESH_SECONDS: f64 = 24.0 * 3600.0;
 
 /// A pull that is about to be answered.
 pub(super) struct Pull<'a> {
-    /// All registries.
     pub ecr: &'a Ecr,
-    /// The one that is pulled from.
     pub registry: &'a Arc<Registry>,
-    /// Who pulls.
     pub principal: &'a Principal,
-    /// The repository, which need not be there.
+    /// The repository, which may be missing.
     pub repository: &'a str,
 }
 
-/// What is known of a tag before its upstream is asked.
+/// The state of a tag in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cached {
-    /// There is no such tag.
     Absent,
-    /// The upstream may point it elsewhere by now.
+    /// The upstream may have moved it.
     Stale,
-    /// It is served as it is.
+    /// Served without a request to the upstream.
     Fresh,
 }
 
 impl Pull<'_> {
-    /// Imports what `tag` means upstream, where a rule covers the repository and the tag is
-    /// neither cached nor fresh. Without a rule, nothing happens.
+    /// Imports `tag` from the upstream if a rule covers the repository and the cached tag is
+    /// missing or stale. Does nothing without a rule.
     ///
     /// # Errors
     /// `RepositoryNotFoundException` without the right to create the repository,
-    /// `ImageNotFoundException` without that to import and for what the upstream has not,
+    /// `ImageNotFoundException` without the right to import or if the upstream lacks the image,
     /// `UnableToGetUpstreamImageException` for the rule's secret, and the failure codes
-    /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. None of these
-    /// while the cache has the tag: then the last copy is served.
+    /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. With a stale tag
+    /// none of these: the last copy is served.
     pub(super) async fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
         let Some(rule) = control::covering(self.registry, self.repository) else { return Ok(()) };
         if self.cached(tag) == Cached::Fresh {
             return Ok(());
         }
         let _turn = self.registry.import(self.repository).await;
-        // another pull may have brought it meanwhile
+        // another pull may have imported it meanwhile
         let cached = self.cached(tag);
         if cached == Cached::Fresh {
             return Ok(());
@@ -82,7 +77,7 @@ impl Pull<'_> {
     fn cached(&self, tag: &Tag) -> Cached {
         let (registry, name) = (self.registry, self.repository);
         let Some(digest) = registry.store.tag(name, tag.as_str()) else { return Cached::Absent };
-        // an immutable tag is never moved, so there is nothing to ask
+        // an immutable tag never moves
         if registry.settings(name).is_ok_and(|settings| settings.is_immutable(tag.as_str())) {
             return Cached::Fresh;
         }
@@ -102,16 +97,16 @@ impl Pull<'_> {
             settings,
         };
         let tag = tag.clone();
-        // images are made for it, hashed and written: not on the runtime's threads
+        // makes, hashes and writes images: not on the runtime's threads
         let imported = tokio::task::spawn_blocking(move || import.bring(&tag)).await;
         imported.expect("importing does not panic")
     }
 
-    /// Whether the puller has the rights, and what the repository is made like.
+    /// Checks the puller's rights, and returns the settings for a new repository.
     ///
-    /// A puller is not told which right is missing: without that to create, the repository is
-    /// not there; without that to import, the image is not. Source: user guide, troubleshooting
-    /// pull-through cache.
+    /// The puller does not learn which right is missing: without the right to create, the
+    /// repository is missing; without the right to import, the image is. Source: user guide,
+    /// troubleshooting pull-through cache.
     fn may_import(&self) -> Result<Settings, EcrError> {
         let registry = self.registry;
         let settings = control::cached_settings(registry, self.repository);
@@ -140,7 +135,7 @@ impl Pull<'_> {
         self.ecr.gate.admit(&action, self.principal).is_ok()
     }
 
-    /// Where the rule leads, with what it shows there.
+    /// The upstream that the rule names, with the rule's credentials.
     fn origin(&self, rule: &control::Covering) -> Result<Origin, EcrError> {
         if let Some(Place::Registry { account, region }) = place(&rule.url) {
             let registry = self.ecr.registry(&account, &region)?;
@@ -168,12 +163,12 @@ fn no_upstream(cause: EcrError) -> EcrError {
     }
 }
 
-/// What ECR says of an upstream that gives it nothing: a failure code of the API, which the data
+/// ECR's error for an upstream that gives no content: a failure code of the API, which the data
 /// plane translates.
 ///
-/// Source: API model, `ImageFailureCode`; the text of a refused login: containers-roadmap#2354,
-/// seen for a wrong secret and for a repository that Docker Hub does not have. The other two
-/// texts are ours.
+/// Source: API model, `ImageFailureCode`. The text of a refused login: containers-roadmap#2354,
+/// seen for a wrong secret and for a repository that Docker Hub lacks. The other two texts are
+/// ours.
 pub(super) fn closed(why: Closed) -> EcrError {
     match why {
         Closed::Absent => absent(),

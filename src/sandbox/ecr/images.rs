@@ -1,7 +1,7 @@
-//! Images in a repository, as both planes see them: committing, resolving, deleting, counting.
+//! Images in a repository, for both planes: commit, resolve, delete, list.
 //!
-//! Guards ECR's order: nothing is committed while anything it names is absent, and an immutable
-//! tag is never written twice, not even with the same digest.
+//! Keeps ECR's order: a manifest is committed only after all content that it names, and an
+//! immutable tag is never written twice, not even with the same digest.
 
 use std::collections::HashMap;
 
@@ -18,47 +18,40 @@ use crate::model::{Digest, Tag};
 /// The largest manifest, in bytes.
 pub(super) const MAX_MANIFEST: usize = 4_194_304;
 
-/// What the door says to a push onto an immutable tag that has this very digest.
+/// The response to a push of the same digest to an immutable tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// The API: that the image is there.
+    /// The API: the image already exists.
     IsThere,
-    /// The data plane: that the tag is immutable.
+    /// The data plane: the tag is immutable.
     IsImmutable,
 }
 
-/// A manifest on its way in.
+/// A manifest to commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Push<'a> {
-    /// The repository it goes to.
     pub repository: &'a str,
-    /// The tag it gets, if any.
     pub tag: Option<&'a Tag>,
-    /// The digest the client says it has.
+    /// The digest that the client sent.
     pub digest: Option<&'a Digest>,
-    /// The type the client says it has.
+    /// The media type that the client sent.
     pub media_type: Option<&'a str>,
-    /// The manifest itself.
     pub bytes: &'a [u8],
-    /// What is said to a repeated push onto an immutable tag.
     pub repeat: Repeat,
 }
 
-/// A manifest that is in.
+/// A committed manifest.
 #[derive(Debug, Clone)]
 pub(super) struct Pushed {
-    /// Its digest.
     pub digest: Digest,
-    /// Its type.
     pub media_type: String,
-    /// What it refers to.
     pub subject: Option<Digest>,
-    /// Whether the push changed nothing: the digest, and the tag on it, were there.
+    /// True if the push changed nothing: the digest, and the tag on it, existed.
     pub was_there: bool,
 }
 
-/// Commits a manifest, once everything it names is there; `is_visible` says which of the
-/// repository's blobs may count as there (a fault hides some).
+/// Commits a manifest after all content that it names. `is_visible` selects the blobs of the
+/// repository that count as present (a fault hides some).
 pub(super) fn push(
     registry: &Registry,
     push: &Push<'_>,
@@ -102,7 +95,7 @@ pub(super) fn push(
     Ok(Pushed { digest, media_type, subject, was_there })
 }
 
-/// The type a manifest is stored under: its own word first, else the client's.
+/// The media type to store: the manifest's own, else the client's.
 fn media_type(manifest: &Manifest, said: Option<&str>) -> Result<String, EcrError> {
     let said = said.map(|said| said.split(';').next().unwrap_or_default().trim());
     let said = said.filter(|said| !said.is_empty());
@@ -129,7 +122,7 @@ fn wrong_digest(registry: &Registry, push: &Push<'_>) -> EcrError {
     )
 }
 
-/// Source: kaniko#204, buildkit#3776; also for the digest that is there already (buildkit#2004).
+/// Source: kaniko#204, buildkit#3776; also for the digest that the tag has (buildkit#2004).
 fn immutable(repository: &str, tag: &Tag) -> EcrError {
     EcrError::new(
         "ImageTagAlreadyExistsException",
@@ -175,13 +168,11 @@ fn absent(registry: &Registry, repository: &str, name: &'static str, what: &[&Di
 /// An image as a batch call names it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ImageId<'a> {
-    /// The digest, if given.
     pub digest: Option<&'a str>,
-    /// The tag, if given.
     pub tag: Option<&'a str>,
 }
 
-/// The digest that `id` means; else the failure code and reason of a batch call.
+/// The digest that `id` names, or the failure code and reason of a batch call.
 ///
 /// Source: `ImageFailureCode`.
 pub(super) fn resolve(
@@ -214,10 +205,10 @@ pub(super) fn resolve(
     }
 }
 
-/// Deletes an image by digest with all its tags, or one tag, and the image with its last tag.
+/// Deletes an image by digest with all its tags, or one tag; the last tag deletes the image.
 ///
 /// # Errors
-/// As a batch call's failure: `ImageReferencedByManifestList` while an index names it.
+/// As a batch call's failure: `ImageReferencedByManifestList` while an index names the image.
 pub(super) fn delete(
     registry: &Registry,
     repository: &str,
@@ -258,7 +249,7 @@ pub(super) fn tags_of(registry: &Registry, repository: &str) -> HashMap<Digest, 
     by_digest
 }
 
-/// A repository's manifests that can be read, with their types and lengths in bytes.
+/// A repository's parsable manifests, with their media types and lengths in bytes.
 pub(super) fn manifests(
     registry: &Registry,
     repository: &str,
@@ -292,7 +283,7 @@ pub(super) fn blob_types(registry: &Registry, repository: &str) -> HashMap<Diges
     types
 }
 
-/// The manifests that refer to `subject`, as OCI descriptors, in the order of their digests.
+/// The manifests that refer to `subject`, as OCI descriptors in the order of their digests.
 pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest) -> Vec<Value> {
     let refers = |manifest: &Manifest| {
         manifest.subject.as_ref().is_some_and(|named| named.digest == *subject)
@@ -315,7 +306,7 @@ pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest)
         .collect()
 }
 
-/// A key that orders a repository's listing: stable, and not by name.
+/// A sort key for a repository's listing: stable, and not by name.
 pub(super) fn listing_key(text: &str) -> String {
     Digest::of(text.as_bytes()).hex()[..24].to_owned()
 }

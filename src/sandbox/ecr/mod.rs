@@ -1,12 +1,12 @@
-//! The embedded Amazon ECR: any number of registries, one per account and region, with the AWS
-//! APIs around them (ECR, STS, Secrets Manager) and the S3 that layers are read from.
+//! The embedded Amazon ECR: one registry per account and region, with the AWS APIs (ECR, STS,
+//! Secrets Manager) and the S3 that layers are read from.
 //!
-//! It is strict: what ECR refuses is refused here, with ECR's codes, statuses and texts; where
-//! published sources disagree, the stricter reading is built. Two planes share one registry:
-//! `control` answers `POST /`, `data` answers `/v2/…`, and both decide in `images` and refuse
-//! with `error`. Before either stands the `gate`; what a pull lacks, the `cache` brings in first.
+//! It is strict: it refuses what ECR refuses, with ECR's codes, statuses and texts. If published
+//! sources disagree, it implements the stricter reading. Two planes share one registry: `control`
+//! answers `POST /`, `data` answers `/v2/…`. Both decide in `images` and fail with `error`.
+//! `authorization` checks every action first; `cache` imports what a pull lacks.
 //!
-//! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
+//! Source of every quirk, unless stated otherwise: ECR user guide, API model `2015-09-21`.
 
 mod authorization;
 mod cache;
@@ -41,16 +41,16 @@ use data::{Sessions, Tokens};
 use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
 use registry::Registry;
 
-/// The region of a data plane that is called by a loopback address.
+/// The region of a data plane under a loopback address.
 pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
-/// Every ECR registry there is.
+/// All ECR registries.
 pub struct Ecr {
     directory: PathBuf,
     faults: Faults,
     blob_mounting: BlobMounting,
     naming: Naming,
-    /// Where the pull-through cache imports from.
+    /// The upstreams of the pull-through cache.
     upstream: Arc<Upstream>,
     clock: Clock,
     gate: ActionGuard,
@@ -61,7 +61,7 @@ pub struct Ecr {
 }
 
 impl Ecr {
-    /// Opens the registries whose content is kept in `directory`.
+    /// Opens the registries whose content is in `directory`.
     pub fn open(
         directory: &Path,
         faults: Faults,
@@ -83,7 +83,6 @@ impl Ecr {
         })
     }
 
-    /// Answers one request.
     pub async fn answer(&self, call: Call) -> Response {
         let Call { host, request, .. } = call;
         let path = request.uri().path();
@@ -108,18 +107,18 @@ impl Ecr {
     /// The content of one registry.
     ///
     /// # Panics
-    /// When its directory cannot be opened.
+    /// If its directory cannot be opened.
     pub fn store(&self, account: &str, region: &str) -> Arc<Store> {
         let registry = self.registry(account, region);
         registry.expect("the sandbox's directory can be read").store.clone()
     }
 
-    /// Lets time pass in all registries; logins do not age.
+    /// Advances the clock of all registries. Logins do not expire.
     pub fn pass_time(&self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// A login for the data plane in the region, as `GetAuthorizationToken` gives it: the value
+    /// A login for the data plane in the region, as `GetAuthorizationToken` returns it: the value
     /// after `Basic `, which is `AWS:<password>` in base64.
     pub fn token(&self, region: &str) -> String {
         let password = Password {
@@ -131,7 +130,7 @@ impl Ecr {
         password.to_token()
     }
 
-    /// The registry, opened when it is first asked for.
+    /// The registry, opened on first use.
     fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {
         let key = (account.to_owned(), region.to_owned());
         let mut registries = self.registries.lock();
@@ -149,12 +148,12 @@ impl Ecr {
     }
 }
 
-/// What of AWS a host name is.
+/// The AWS service behind a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     /// The data plane of an account in a region.
     Registry { account: String, region: String },
-    /// The S3 that keeps layers.
+    /// The S3 that stores layers.
     Storage,
 }
 
@@ -185,7 +184,7 @@ fn place(host: &str) -> Option<Place> {
     };
     let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
     let (region, suffix) = rest.split_once('.')?;
-    // the hyphened form is the dual-stack one
+    // the hyphenated form is the dual-stack one
     let is_suffix = SUFFIXES.contains(&suffix) && (service == "hyphened") == (suffix == "on.aws");
     (is_account && is_region(region) && is_suffix)
         .then(|| Place::Registry { account: account.to_owned(), region: region.to_owned() })
@@ -196,7 +195,6 @@ fn is_region(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(word)
 }
 
-/// Whether a request's host is this machine, by whatever name.
 fn is_loopback(host: &str) -> bool {
     host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback())
 }

@@ -1,4 +1,4 @@
-//! The faults that are switched on, and which of them strikes a request.
+//! The active faults, and the decision which of them apply to a request.
 
 use std::sync::{
     Arc,
@@ -10,16 +10,16 @@ use tokio::sync::watch;
 
 use super::{Arg, Content, Fault, Name, Often, Side, Target};
 
-/// The faults that are switched on; clones share them.
+/// The active faults. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<FaultState>);
 
 #[derive(Debug, Default)]
 struct FaultState {
     switches: RwLock<Vec<Switch>>,
-    /// From where those that strike so many of a hundred begin to count.
+    /// Offset of the count that selects the requests of percentage faults.
     seed: AtomicU64,
-    /// Told whenever a fault is switched on or off.
+    /// Notified whenever a fault is added or removed.
     changed: watch::Sender<()>,
 }
 
@@ -31,14 +31,14 @@ struct Switch {
 }
 
 impl Faults {
-    /// Switches these on.
+    /// Activates these faults.
     pub fn new(faults: impl IntoIterator<Item = Fault>) -> Faults {
         let all = Faults::default();
         faults.into_iter().for_each(|fault| all.add(fault));
         all
     }
 
-    /// Switches one more on.
+    /// Activates a fault.
     pub fn add(&self, fault: Fault) {
         let (matched, struck) = Default::default();
         let mut switches = self.0.switches.write();
@@ -47,25 +47,24 @@ impl Faults {
         self.0.changed.send_replace(());
     }
 
-    /// Has faults that strike so many of a hundred requests strike others than with another seed.
+    /// Makes percentage faults select other requests than with another seed.
     pub fn sow(&self, seed: u64) {
         self.0.seed.store(seed, Ordering::Relaxed);
     }
 
-    /// Switches all off.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.0.switches.write().clear();
         self.0.changed.send_replace(());
     }
 
-    /// Those that are switched on and have struck nobody yet.
+    /// The active faults that have not applied to any request yet.
     pub fn idle(&self) -> Vec<Fault> {
         let switches = self.switches();
         let idle = switches.iter().filter(|switch| !switch.struck.load(Ordering::Relaxed));
         idle.map(|switch| switch.fault.clone()).collect()
     }
 
-    /// Tells of every fault that is switched on or off from now on.
     pub(in crate::sandbox) fn changes(&self) -> watch::Receiver<()> {
         self.0.changed.subscribe()
     }
@@ -74,26 +73,28 @@ impl Faults {
         self.0.switches.read()
     }
 
-    /// Whether a fault strikes now, and its argument; asking counts as one matching request.
+    /// The argument of the fault if it applies now. The call counts as one matching request.
     ///
-    /// For rooms, which ask where the fault means something: a method or path in it is ignored.
+    /// For backends, which call this where the fault has a meaning. Ignores the fault's method and
+    /// path.
     pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
         self.strike(name, side, |_| true)
     }
 
-    /// Whether a fault with exactly this word strikes now; asking counts as one matching request
-    /// of that fault alone.
+    /// True if a fault with exactly this word applies now. The call counts as one matching request
+    /// of that fault only.
     pub fn active_for(&self, name: Name, word: &str) -> bool {
         let meant = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
         self.strike(name, Side::Any, meant).is_some()
     }
 
-    /// Whether a fault strikes this request.
+    /// The argument of the fault if it applies to this request.
     pub(in crate::sandbox) fn hits(&self, name: Name, target: &Target<'_>) -> Option<Arg> {
         self.strike(name, target.side, |fault| target.is_meant_by(fault))
     }
 
-    /// Whether a fault strikes this request's blob: what a fault with a path takes for one.
+    /// Like [`hits`](Self::hits), for faults on blobs: a fault with a path also applies to other
+    /// bodies.
     pub(in crate::sandbox) fn hits_blob(
         &self,
         name: Name,
@@ -119,13 +120,13 @@ impl Faults {
 }
 
 impl Switch {
-    /// Counts a matching request and tells whether the fault strikes it.
+    /// Counts a matching request. Returns `true` if the fault applies to it.
     fn counts(&self, seed: u64) -> bool {
         let number = self.matched.fetch_add(1, Ordering::Relaxed);
         match self.fault.often {
             Often::Always => true,
             Often::First(limit) => number < limit,
-            // a multiplicative hash spreads the strikes and repeats them in every run
+            // a multiplicative hash spreads the selected requests, the same ones in every run
             Often::Percent(percent) => {
                 let number = number.wrapping_add(seed).wrapping_add(1);
                 let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;

@@ -1,38 +1,32 @@
-//! Which registry a request is for, and what URLs its answers name.
+//! The registry that a request is for, and the URLs in its responses.
 //!
-//! In a run, requests come under the registries' real host names, and answers
-//! name real hosts, too. Other clients know loopback only: for them the first
-//! part of a repository is its host (`127.0.0.1:5000/quay.io/a/b`), and every
-//! URL in an answer leads back to loopback.
+//! In a run, requests and responses use the registries' real host names. Other clients know
+//! loopback only: for them the first component of a repository is its host
+//! (`127.0.0.1:5000/quay.io/a/b`), and every URL in a response leads to loopback.
 
 use super::quirks::{self, Auth};
 use crate::{model::Host, sandbox::Naming};
 
-/// What a request knocks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// The token service of this registry; none: of whichever registry the scope names.
+    /// The token service of this registry; without one, of the registry that the scope names.
     Token(Option<String>),
-    /// The host that blobs are redirected to; the path there.
+    /// The host that blobs are redirected to, with the path there.
     Cdn(String),
-    /// Docker Hub's web API.
     HubApi,
-    /// Quay's web API.
     QuayApi,
-    /// A registry's protocol.
     Registry(Registry),
 }
 
-/// A request to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
-    /// The registry's host as references have it.
+    /// The registry's host in image references.
     pub host: String,
-    /// The path under which the registry itself would have been asked.
+    /// The path as the real registry would receive it.
     pub path: String,
 }
 
-/// How the sandbox was called, and so what its answers call it.
+/// The host that the client called, and the names to use in responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     host: String,
@@ -40,14 +34,14 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads the request's `Host`.
+    /// Parses the request's `Host`.
     pub(crate) fn of(host: &str) -> Self {
         let is_loopback = host.parse::<Host>().is_ok_and(|host| host.is_loopback());
         let naming = if is_loopback { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }
     }
 
-    /// What the request is for; `None` where there is nothing.
+    /// The service behind the path; `None` if there is none.
     pub(crate) fn door(&self, path: &str) -> Option<Door> {
         match self.naming {
             Naming::Loopback => loopback_door(path),
@@ -72,7 +66,7 @@ impl Address {
         Door::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
     }
 
-    /// The repository's name as the client has it.
+    /// The repository's name as the client knows it.
     pub(crate) fn visible(&self, registry: &str, repository: &str) -> String {
         match self.naming {
             Naming::RealHosts => repository.to_owned(),
@@ -80,7 +74,8 @@ impl Address {
         }
     }
 
-    /// The registry that `/v2/` alone is about: a loopback client has not said yet.
+    /// The registry of a request to `/v2/`; `None` for a loopback client, which has not named one
+    /// yet.
     pub(crate) fn base_registry<'a>(&self, host: &'a str) -> Option<&'a str> {
         match self.naming {
             Naming::RealHosts => Some(host),
@@ -88,7 +83,7 @@ impl Address {
         }
     }
 
-    /// The URL of the token service of a registry; none: of all of them.
+    /// The URL of the registry's token service; without a registry, of the common one.
     pub(crate) fn realm(&self, registry: Option<&str>, auth: Auth) -> String {
         match (self.naming, registry, auth) {
             (Naming::RealHosts, Some(registry), Auth::Token { host, path, .. }) => {
@@ -99,8 +94,8 @@ impl Address {
         }
     }
 
-    /// A URL on the host that serves blobs: never the host that was called, so that clients which
-    /// send their token along are found out.
+    /// A URL on the host that serves blobs. Never the host that the client called, so that clients
+    /// that forward their token are detected.
     pub(crate) fn cdn(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}{path}"),
@@ -112,7 +107,7 @@ impl Address {
         }
     }
 
-    /// The URL of a path of another registry.
+    /// The URL of a path on another registry.
     pub(crate) fn elsewhere(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}/v2/{path}"),
@@ -120,7 +115,7 @@ impl Address {
         }
     }
 
-    /// The URL of a path here.
+    /// The URL of a path on this host.
     pub(crate) fn here(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.host)
     }
@@ -138,7 +133,7 @@ fn loopback_door(path: &str) -> Option<Door> {
     }
     let rest = path.strip_prefix("/v2")?.trim_start_matches('/');
     let (host, path) = match rest.split_once('/') {
-        // what has no dot is no host: Docker Hub is meant
+        // a component without a dot is not a host: the registry is Docker Hub
         Some((host, path)) if host.contains('.') || host.contains(':') => (host, path),
         _ => ("docker.io", rest),
     };
@@ -151,7 +146,7 @@ fn loopback_door(path: &str) -> Option<Door> {
     Some(Door::Registry(Registry { host, path }))
 }
 
-/// Whether the path is about a repository of one component, as `nginx` is for `library/nginx`.
+/// True if the path names a repository of one component, such as `nginx` for `library/nginx`.
 fn is_official(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     let place = parts.next();

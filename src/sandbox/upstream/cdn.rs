@@ -1,7 +1,7 @@
 //! The hosts that blobs are redirected to.
 //!
-//! Their URLs are signed and short-lived, and a request that carries the
-//! registry's token on top is refused, as object stores refuse two signatures.
+//! Their URLs are signed and short-lived. A request that also carries the registry's token is
+//! refused, as object stores refuse two authentication mechanisms.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     sandbox::distribution::{self, query},
 };
 
-/// Seconds a redirect is good for.
+/// Validity of a redirect, in seconds.
 const LIFETIME: u64 = 20 * 60;
 
 /// The path and query of a blob of `registry`'s `repository`.
@@ -31,7 +31,7 @@ pub(crate) fn path(registry: &str, repository: &str, digest: &Digest) -> String 
     format!("/blobs/sha256/{}?from={from}&expires={expires}&signature={signature}", digest.hex())
 }
 
-/// Answers a request for such a path; `path` is without what a loopback client has in front.
+/// Answers a request for such a path; `path` is without the loopback prefix.
 pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) -> Response {
     if request.headers.contains_key(header::AUTHORIZATION) {
         let message = "only one authentication mechanism is allowed";
@@ -58,7 +58,7 @@ pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) 
     }
 }
 
-/// Answers a `GET` or `HEAD` with the blob or the range of it that is asked for.
+/// Answers a `GET` or `HEAD` with the blob or the requested range.
 pub(crate) async fn serve(
     content: &Arc<Content>,
     blob: &synthesis::Blob,

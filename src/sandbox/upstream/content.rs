@@ -1,10 +1,9 @@
-//! What the upstream registries hold, made when it is first asked for.
+//! The content of the upstream registries, made on first request.
 //!
-//! A repository starts from the catalogue, and what tests put into it lies on
-//! top. Listing names makes nothing; asking for a tag makes that image; asking
-//! for a digest nobody has been told yet makes all listed images of its
-//! repository. Nothing is kept on disk: the same question has the same answer
-//! in every process.
+//! A repository starts with the catalogue's images; content that tests add overlays them. Listing
+//! names makes no image; a request for a tag makes its image; a request for an unknown digest makes
+//! all listed images of its repository. Nothing is kept on disk: every process makes the same
+//! bytes.
 
 use std::{
     borrow::Cow,
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::model::{Digest, TagOrDigest};
 
-/// Everything that all upstream registries hold.
+/// The content of all upstream registries.
 #[derive(Debug, Default)]
 pub struct Content {
     layers: Layers,
@@ -32,25 +31,20 @@ pub struct Content {
 
 type Shared = Arc<Mutex<Repository>>;
 
-/// A tag, as listings show it.
+/// A tag with its manifest and push time.
 #[derive(Debug, Clone)]
 pub struct Tagged {
-    /// The tag.
     pub name: String,
-    /// What it points to.
     pub manifest: Manifest,
-    /// When it was pushed.
     pub pushed: SystemTime,
 }
 
-/// Who may see a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// Everybody.
     Public,
-    /// Those with an account.
+    /// Visible with an account only.
     Private,
-    /// Nobody, it is not there. Nothing was put there, that is.
+    /// Does not exist, unless a test added content.
     Missing,
 }
 
@@ -58,9 +52,9 @@ pub enum Visibility {
 struct Repository {
     host: String,
     name: String,
-    /// Whether anything was put here: then nothing is synthesised beyond the catalogue's tables.
+    /// True if a test added content: then only the catalogue's tables are synthesised.
     has_own: bool,
-    /// Whether all listed images are made.
+    /// True once all listed images are made.
     is_complete: bool,
     tags: HashMap<String, (Digest, SystemTime)>,
     removed: HashSet<String>,
@@ -70,7 +64,7 @@ struct Repository {
 }
 
 impl Content {
-    /// Asks off the runtime's threads, because images may have to be made for an answer.
+    /// Runs `question` on a blocking thread, because it may have to make images.
     pub async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Content) -> T + Send + 'static,
@@ -80,7 +74,6 @@ impl Content {
         answer.expect("making images does not panic")
     }
 
-    /// The manifest a tag points to or a digest names.
     pub fn manifest(&self, host: &str, name: &str, at: &TagOrDigest) -> Option<Manifest> {
         let repository = self.repository(host, name);
         let mut repository = lock(&repository);
@@ -91,7 +84,7 @@ impl Content {
         repository.manifest(&digest, &self.layers)
     }
 
-    /// How to get the blob's bytes. A repository has the blobs that its manifests name.
+    /// The blob, or its recipe. A repository has the blobs that its manifests name.
     pub fn blob(&self, host: &str, name: &str, digest: &Digest) -> Option<Blob> {
         let repository = self.repository(host, name);
         let mut repository = lock(&repository);
@@ -102,7 +95,6 @@ impl Content {
         repository.blobs.get(digest).cloned()
     }
 
-    /// The blob's length.
     pub fn size(&self, blob: &Blob) -> usize {
         match blob {
             Blob::Bytes(bytes) => bytes.len(),
@@ -110,7 +102,6 @@ impl Content {
         }
     }
 
-    /// The blob's bytes.
     pub fn bytes(&self, blob: &Blob) -> Bytes {
         match blob {
             Blob::Bytes(bytes) => bytes.clone(),
@@ -118,7 +109,7 @@ impl Content {
         }
     }
 
-    /// The names of the listed tags, in byte order; no image is made for that.
+    /// The names of the listed tags, in byte order. Makes no image.
     pub fn tag_names(&self, host: &str, name: &str) -> Vec<String> {
         let repository = self.repository(host, name);
         let repository = lock(&repository);
@@ -132,7 +123,7 @@ impl Content {
         names
     }
 
-    /// The listed tags with what they point to, newest first, then by name.
+    /// The listed tags with their manifests, newest first, then by name.
     pub fn tags(&self, host: &str, name: &str) -> Vec<Tagged> {
         let names = self.tag_names(host, name);
         let repository = self.repository(host, name);
@@ -149,7 +140,7 @@ impl Content {
         tags
     }
 
-    /// The manifests of the repository whose `subject` is this digest, by digest.
+    /// The repository's manifests with this `subject`, sorted by digest.
     pub fn referrers(&self, host: &str, name: &str, subject: &Digest) -> Vec<Manifest> {
         let repository = self.repository(host, name);
         let repository = lock(&repository);
@@ -163,7 +154,7 @@ impl Content {
         referrers
     }
 
-    /// Who may see the repository: its name tells.
+    /// The visibility, which the repository's name determines.
     pub fn visibility(&self, host: &str, name: &str) -> Visibility {
         let last = name.rsplit('/').next().unwrap_or_default();
         if last.starts_with("private") {
@@ -177,12 +168,12 @@ impl Content {
 
     fn has_own(&self, host: &str, name: &str) -> bool {
         let key = (host.to_owned(), name.to_owned());
-        // the outer lock is let go first: the inner one may be held while images are made
+        // release the outer lock first: the inner one is held while images are made
         let repository = lock(&self.repositories).get(&key).cloned();
         repository.is_some_and(|repository| lock(&repository).has_own)
     }
 
-    /// Adds a manifest, and a tag that points to it where one is given.
+    /// Adds a manifest, and a tag that points to it if one is given.
     pub fn put_manifest(&self, host: &str, name: &str, tag: Option<&str>, manifest: Manifest) {
         self.own(host, name, |repository| {
             if let Some(tag) = tag {
@@ -199,7 +190,7 @@ impl Content {
         });
     }
 
-    /// Adds everything the recipe makes; the tag points to its root.
+    /// Adds all content of the recipe, and points the tag to its root.
     pub fn put_image(
         &self,
         host: &str,
@@ -218,7 +209,7 @@ impl Content {
         root
     }
 
-    /// Takes a tag away; what it pointed to stays readable by digest.
+    /// Removes a tag; the image remains readable by its digest.
     pub fn remove_tag(&self, host: &str, name: &str, tag: &str) {
         let repository = self.repository(host, name);
         let mut repository = lock(&repository);
@@ -243,7 +234,7 @@ impl Content {
         change(&mut repository);
     }
 
-    /// The repository under this name, or the one whose content it mirrors.
+    /// The repository of this name, or the one that it mirrors.
     fn repository(&self, host: &str, name: &str) -> Shared {
         if self.has_own(host, name) {
             return self.exactly((host, name));
@@ -301,7 +292,7 @@ impl Repository {
         })
     }
 
-    /// What a tag points to and since when.
+    /// The tag's digest and push time.
     fn resolve(&mut self, tag: &str, layers: &Layers) -> Option<(Digest, SystemTime)> {
         if let Some(known) = self.tags.get(tag) {
             return Some(known.clone());
@@ -311,8 +302,7 @@ impl Repository {
         let generation = self.generations.get(tag).copied().unwrap_or_default();
         let known = (made.root.clone(), pushed(&planned) + DAY * generation);
         self.absorb(made);
-        // an alias of the same image is as cheap to remember as to make again; but tags nobody
-        // lists would show up in listings, so only listed ones are remembered
+        // only listed tags are stored: stored tags appear in listings
         if self.listed().iter().any(|planned| planned.tags.iter().any(|known| known == tag)) {
             self.tags.insert(tag.to_owned(), known.clone());
         }
@@ -326,7 +316,7 @@ impl Repository {
         self.manifests.get(digest).cloned()
     }
 
-    /// Makes everything that is listed.
+    /// Makes all listed images.
     fn complete(&mut self, layers: &Layers) {
         if self.is_complete {
             return;
@@ -337,7 +327,7 @@ impl Repository {
         self.is_complete = true;
     }
 
-    /// Takes in what was made; what tests put under a digest stays.
+    /// Adds what was made; keeps content that tests added under the same digest.
     fn absorb(&mut self, made: synthesis::Made) {
         for manifest in made.manifests {
             self.manifests.entry(manifest.digest.clone()).or_insert(manifest);
@@ -347,7 +337,7 @@ impl Repository {
         }
     }
 
-    /// Later puts are pushed later, by a minute each, from a fixed day on.
+    /// Later tags get later push times, one minute apart, from a fixed day.
     fn set_tag(&mut self, tag: &str, digest: &Digest) {
         let pushed = first_put() + Duration::from_secs(60) * self.tags.len() as u32;
         self.removed.remove(tag);

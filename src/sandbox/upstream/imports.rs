@@ -1,8 +1,7 @@
-//! What ECR sees of these registries when it imports for its pull-through cache.
+//! The upstream registries as ECR's pull-through cache reads them.
 //!
-//! It comes by AWS's own addresses and connections: no client's pull limit counts it, and no
-//! request of it is in the journal. Guards that it is shown no more than its credentials allow,
-//! and that faults of the upstreams strike it, too.
+//! ECR uses AWS's own addresses: no client's pull limit counts its requests, and the journal does
+//! not record them. The credentials limit its access, and the upstreams' faults apply to it too.
 
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -18,38 +17,36 @@ use crate::{
     sandbox::fault::{Name, Side, Target, apply},
 };
 
-/// Why a registry gives ECR nothing.
+/// The reason why a registry gives ECR no content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Closed {
-    /// It does not answer, or with a failure of its own.
+    /// Does not respond, or responds with a server error.
     Unavailable,
-    /// It wants fewer requests.
+    /// Throttles the requests.
     Busy,
-    /// It does not take the credentials, or hides the repository from them.
+    /// Rejects the credentials, or hides the repository from them.
     Denied,
-    /// It has no such image.
+    /// Has no such image.
     Absent,
 }
 
-/// A repository of an upstream, and what ECR shows there.
+/// A repository of an upstream, and ECR's credentials for it.
 #[derive(Debug, Clone)]
 pub(in crate::sandbox) struct ImportedImages {
-    /// The registry's host.
     pub host: String,
-    /// The repository's name there.
     pub repository: String,
-    /// The access token; none: ECR comes as nobody in particular.
+    /// The access token; `None` for an anonymous request.
     pub token: Option<String>,
 }
 
 impl Upstream {
-    /// Whether the registries answer and take the token.
+    /// Checks that the registry responds and accepts the token.
     pub(in crate::sandbox) fn greet(&self, host: &str, token: Option<&str>) -> Result<(), Closed> {
         self.answers(quirks::canonical(host), "/v2/")?;
         accepted(token)
     }
 
-    /// The manifest that a tag points to or a digest names; for threads that may block.
+    /// The manifest of a tag or digest. Blocks.
     pub(in crate::sandbox) fn show(
         &self,
         shelf: &ImportedImages,
@@ -59,8 +56,8 @@ impl Upstream {
         let host = quirks::canonical(host);
         self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
         accepted(token.as_deref())?;
-        // Docker Hub's own images are below `library`, and to Docker Hub a repository that is not
-        // there is one that nobody may see. Source: containers-roadmap#2211, #2260.
+        // Docker Hub's official images are below `library`, and Docker Hub reports a missing
+        // repository as one without access. Source: containers-roadmap#2211, #2260.
         if host == "docker.io" && !repository.contains('/') {
             return Err(Closed::Denied);
         }
@@ -76,7 +73,7 @@ impl Upstream {
         Ok(manifest)
     }
 
-    /// A blob of a repository that was shown; for threads that may block.
+    /// A blob of a repository. Blocks.
     pub(in crate::sandbox) fn hand_over(
         &self,
         shelf: &ImportedImages,
@@ -91,7 +88,7 @@ impl Upstream {
         Ok(bytes)
     }
 
-    /// Whether no fault stands between ECR and the upstreams.
+    /// Fails if an upstream fault applies.
     fn answers(&self, host: &str, path: &str) -> Result<(), Closed> {
         let target = Target { side: Side::Upstream, method: &Method::GET, host, path };
         if self.faults.hits(Name::Reset, &target).is_some() {
@@ -105,12 +102,12 @@ impl Upstream {
     }
 }
 
-/// Any token is taken but one: the word that the token services refuse, too.
+/// Accepts any token except the one that the token services refuse too.
 fn accepted(token: Option<&str>) -> Result<(), Closed> {
     if token == Some("wrong") { Err(Closed::Denied) } else { Ok(()) }
 }
 
-/// What does not have its digest is not imported.
+/// Refuses content with another digest.
 fn verified(digest: &Digest, bytes: &[u8]) -> Result<(), Closed> {
     if Digest::of(bytes) == *digest { Ok(()) } else { Err(Closed::Unavailable) }
 }

@@ -1,7 +1,7 @@
-//! Docker Hub's pull-rate limit: so many manifests in six hours, told in headers.
+//! Docker Hub's pull-rate limit: pulls per six hours, reported in headers.
 //!
-//! `GET` of a manifest counts, `HEAD` and blobs do not. What was spent is kept
-//! in memory only, so that a new process starts with a full budget.
+//! `GET` of a manifest counts; `HEAD` and blobs do not. Counts are in memory only, so a new process
+//! starts with the whole limit.
 //!
 //! Source: docs.docker.com/docker-hub/usage/pulls.
 
@@ -11,16 +11,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The time a limit is for.
+/// The period of a limit.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Pulls in a window without an account.
+/// Pulls per window without an account.
 pub(crate) const ANONYMOUS: u64 = 100;
 
-/// Pulls in a window with a free account.
+/// Pulls per window with a free account.
 pub(crate) const PERSONAL: u64 = 200;
 
-/// What was pulled, by whom.
+/// The pulls of each account.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     spent: Mutex<HashMap<String, Spent>>,
@@ -32,18 +32,18 @@ struct Spent {
     until: Instant,
 }
 
-/// What is left after a request.
+/// The pulls left after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Budget {
     limit: u64,
     remaining: u64,
     source: String,
-    /// Whether the request itself may still be answered.
+    /// True if the limit allows the request itself.
     pub is_within: bool,
 }
 
 impl Limits {
-    /// Counts the request for a manifest and tells what is left. `limit` replaces the usual one.
+    /// Counts a manifest request. `limit` replaces the default.
     pub(crate) fn count(
         &self,
         method: &Method,
@@ -69,14 +69,13 @@ impl Limits {
 }
 
 impl Limits {
-    /// Begins a new window for everyone.
+    /// Starts a new window for all accounts.
     pub(crate) fn renew(&self) {
         self.spent.lock().clear();
     }
 }
 
 impl Budget {
-    /// Puts the headers into an answer.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let window = WINDOW.as_secs();
         let lines = [
@@ -92,7 +91,7 @@ impl Budget {
     }
 }
 
-/// What a client that has spent its budget reads.
+/// The message to a client without pulls left.
 pub(crate) const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
     limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit";
 

@@ -1,7 +1,7 @@
-//! Listings that tell digests and push times: Docker Hub's, Quay's, Google's.
+//! Listings with digests and push times: Docker Hub's, Quay's, Google's.
 //!
-//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's
-//! (`listRepoTags`), go-containerregistry's `google.Tags`.
+//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's (`listRepoTags`),
+//! go-containerregistry's `google.Tags`.
 
 use std::{
     sync::Arc,
@@ -24,10 +24,9 @@ use crate::{
     sandbox::distribution::{json as answer_json, query},
 };
 
-/// The most tags a page has, there and there.
+/// Maximum tags per page, at Docker Hub and at Quay.
 const LARGEST_PAGE: usize = 100;
 
-/// Answers hub.docker.com.
 pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     if request.method == Method::POST && path == "/v2/users/login" {
@@ -75,7 +74,6 @@ fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
     })
 }
 
-/// Answers Quay's API.
 pub(crate) async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     let repository =
@@ -169,7 +167,7 @@ fn is_list(manifest: &Manifest) -> bool {
     [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type)
 }
 
-/// Which of the numbered pages is asked for, and how long pages are.
+/// Page number (from 1) and page size.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     page: usize,
@@ -184,15 +182,14 @@ impl Asked {
     }
 }
 
-/// One page.
 struct Window {
     rows: Vec<Value>,
-    /// Of all pages.
+    /// Number of tags on all pages.
     count: usize,
     has_more: bool,
 }
 
-/// The page of a repository's tags, newest first; `None` where nobody may see them.
+/// A page of a repository's tags, newest first; `None` unless the repository is public.
 async fn window(
     content: &Arc<Content>,
     (registry, repository): (&'static str, String),
@@ -216,7 +213,7 @@ fn millis(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
-/// Like `Thu, 02 Jan 2025 14:04:05 -0000`, which is how Quay writes times.
+/// Formats a time as Quay does: `Thu, 02 Jan 2025 14:04:05 -0000`.
 fn rfc_2822(time: SystemTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =

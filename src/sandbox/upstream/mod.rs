@@ -1,13 +1,12 @@
-//! The embedded upstream: every registry that images come from, read-only.
+//! The embedded upstream: all registries that images come from, read-only.
 //!
-//! It plays Docker Hub, Quay, GitHub's, Google's, Amazon's public, NVIDIA's,
-//! Kubernetes', Microsoft's and Chainguard's registries as they behave in the
-//! wild ([`manners`]): challenges and tokens that end ([`token`]), a pull-rate
-//! limit ([`limits`]), blobs on another host ([`cdn`]), listings with digests
-//! ([`listing`]). Any other host is an open registry. What they hold is the
-//! [`catalogue`]'s, made by [`synthesis`] when it is asked for, and whatever
-//! tests put there. Repositories whose last component starts with `private`
-//! want an account, those with `missing` are not there.
+//! Plays Docker Hub, Quay, GitHub's, Google's, Amazon's public, NVIDIA's, Kubernetes', Microsoft's
+//! and Chainguard's registries with their known [`quirks`]: challenges and expiring tokens
+//! ([`token`]), a pull-rate limit ([`limits`]), blobs on another host ([`cdn`]), listings with
+//! digests ([`listing`]). Any other host is an open registry. The content is the [`catalogue`]'s,
+//! made by [`synthesis`] on request, and everything that tests add. A repository whose last
+//! component starts with `private` requires an account; one that starts with `missing` does not
+//! exist.
 
 mod address;
 mod builder;
@@ -62,12 +61,12 @@ pub struct Upstream {
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
-    /// Requests let in since the fault that ends tokens was switched on.
+    /// Requests granted since the fault `expire-tokens` was activated.
     let_in: AtomicU64,
 }
 
 impl Upstream {
-    /// Opens the upstream. It keeps nothing in `directory`: all it has is made from names.
+    /// Creates the upstream. It keeps nothing on disk: names determine all content.
     pub fn open(_directory: &Path, faults: Faults) -> io::Result<Upstream> {
         Ok(Upstream {
             content: Arc::default(),
@@ -78,7 +77,6 @@ impl Upstream {
         })
     }
 
-    /// Answers one request.
     pub async fn answer(&self, call: Call) -> Response {
         let address = Address::of(&call.host);
         let (request, _) = call.request.into_parts();
@@ -102,7 +100,7 @@ impl Upstream {
         self.tokens.issue(registry, query, &request.headers, life)
     }
 
-    /// Ends all tokens once each time the fault is switched on, and tells that it did.
+    /// Expires all tokens once per activation of the fault. Returns `true` if it did.
     fn tokens_end_now(&self) -> bool {
         let Some(arg) = self.faults.active(Name::ExpireTokens, Side::Upstream) else {
             self.let_in.store(0, Ordering::Relaxed);
@@ -117,8 +115,8 @@ impl Upstream {
     }
 }
 
-/// The tests' seam: what is put here lies over the catalogue, in memory. A repository that
-/// something was put into has, beyond that, only what the catalogue's tables list.
+/// For tests: content added here overlays the catalogue, in memory. A repository with added content
+/// has, beyond that, only the images in the catalogue's tables.
 impl Upstream {
     /// Adds or replaces a manifest of any media type, and the tag that points to it.
     pub fn put_manifest(
@@ -139,7 +137,7 @@ impl Upstream {
         digest
     }
 
-    /// Adds a manifest under a digest that need not be its own, and the tag that points to it.
+    /// Adds a manifest under any digest, right or wrong, and the tag that points to it.
     pub fn put_raw_manifest(
         &self,
         host: &str,
@@ -157,38 +155,39 @@ impl Upstream {
         digest
     }
 
-    /// Adds a blob under a digest that need not be its own.
+    /// Adds a blob under any digest, right or wrong.
     pub fn put_raw_blob(&self, host: &str, repository: &str, digest: &Digest, bytes: &[u8]) {
         let blob = Blob::Bytes(Bytes::copy_from_slice(bytes));
         self.content.put_blob(quirks::canonical(host), repository, digest, blob);
     }
 
-    /// Takes a tag away; the image stays readable by digest.
+    /// Removes a tag; the image remains readable by its digest.
     pub fn remove_tag(&self, host: &str, repository: &str, tag: &str) {
         self.content.remove_tag(quirks::canonical(host), repository, tag);
     }
 
-    /// Points a tag of the catalogue, or one made from its name, to a newer build: a layer more.
+    /// Points a tag of the catalogue, or one made from its name, to a newer build with one more
+    /// layer.
     pub fn rebuild_tag(&self, host: &str, repository: &str, tag: &str) {
         self.content.rebuild_tag(quirks::canonical(host), repository, tag);
     }
 
-    /// An image to be made and put under `reference`, like `nginx:1.27`.
+    /// Starts to build an image for `reference`, such as `nginx:1.27`.
     pub fn image(&self, reference: &str) -> ImageBuilder<'_> {
         ImageBuilder::new(&self.content, reference)
     }
 
-    /// What all registries hold, to look into.
+    /// The content of all registries.
     pub fn content(&self) -> &Content {
         &self.content
     }
 
-    /// Begins a new window of pulls for everyone.
+    /// Starts a new window of pulls for all clients.
     pub fn renew_pulls(&self) {
         self.limits.renew();
     }
 
-    /// Ends every token handed out so far.
+    /// Expires every issued token.
     pub fn end_tokens(&self) {
         self.tokens.end_all();
     }

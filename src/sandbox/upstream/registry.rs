@@ -1,4 +1,4 @@
-//! The registries' protocol, read-only, each with its own manners.
+//! The distribution protocol, read-only, with the quirks of each registry.
 
 use std::ops::ControlFlow;
 
@@ -29,7 +29,6 @@ use crate::{
     },
 };
 
-/// A request that is known to be for a repository.
 struct UpstreamRequest<'a> {
     address: &'a Address,
     registry: &'a str,
@@ -39,14 +38,13 @@ struct UpstreamRequest<'a> {
 }
 
 impl UpstreamRequest<'_> {
-    /// Host and repository, to be taken to another thread.
+    /// Host and repository, for another thread.
     fn owned(&self) -> (String, String) {
         (self.registry.to_owned(), self.repository.to_owned())
     }
 }
 
 impl Upstream {
-    /// Answers one request of the protocol.
     pub(super) async fn registry(
         &self,
         address: &Address,
@@ -84,7 +82,7 @@ impl Upstream {
         }
     }
 
-    /// `/v2/`: where clients learn how to sign in.
+    /// Answers `/v2/`, where clients learn how to authenticate.
     fn base(&self, address: &Address, host: &str, request: &Parts) -> Response {
         let manners = quirks::of(host, "");
         let wanted = Wanted { registry: host, repository: None };
@@ -97,7 +95,7 @@ impl Upstream {
         unauthorized(token::challenge(manners.auth, &wanted, &realm, &access))
     }
 
-    /// Lets the request in, and tells whose it is.
+    /// Authorizes the request, and returns its account, or the response that refuses it.
     fn gate(&self, visit: &UpstreamRequest<'_>) -> ControlFlow<Response, Option<String>> {
         let visible = visit.address.visible(visit.registry, visit.repository);
         let wanted = Wanted { registry: visit.registry, repository: Some(&visible) };
@@ -110,7 +108,7 @@ impl Upstream {
                 Some(refused) => ControlFlow::Break(refused),
                 None => ControlFlow::Continue(account),
             },
-            // Chainguard and GitHub tell a token from a missing one
+            // Chainguard and GitHub distinguish a wrong token from a missing one
             Access::OtherScope if visit.manners.hidden == Hidden::Denied => {
                 ControlFlow::Break(denied())
             }
@@ -131,7 +129,7 @@ impl Upstream {
         access
     }
 
-    /// The refusal for repositories that by their names are private or missing.
+    /// The refusal for a repository whose name makes it private or missing.
     fn hidden(
         &self,
         visit: &UpstreamRequest<'_>,
@@ -306,7 +304,7 @@ fn referrer(manifest: &Manifest) -> Value {
     referrer
 }
 
-/// Whether `Accept` names the type of an OCI or Docker manifest; without one, everything is.
+/// True if `Accept` includes the manifest's media type, or if there is no `Accept`.
 fn accepts(request: &Parts, media_type: &str) -> bool {
     let mut accepted = request.headers.get_all(header::ACCEPT).iter().peekable();
     accepted.peek().is_none()
@@ -318,11 +316,11 @@ fn accepts(request: &Parts, media_type: &str) -> bool {
         )
 }
 
-/// The request's URI with `n`, where the registry pages unasked, and never above its own size.
+/// Adds `n` to the URI if the registry pages by default, and limits it to the registry's page size.
 fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     let Some(most) = page else { return uri.clone() };
     let asked = query(uri, "n").unwrap_or_else(|| most.to_string());
-    // what is not a number is refused further on
+    // an invalid number is refused later
     let n = asked.parse::<usize>().map_or(asked, |n| n.min(most).to_string());
     let mut pairs = url::form_urlencoded::Serializer::new(String::new());
     pairs.append_pair("n", &n);

@@ -1,10 +1,9 @@
-//! Images made from a recipe: the same recipe gives the same bytes on every machine.
+//! Makes images from recipes: the same recipe gives the same bytes on every machine.
 //!
-//! The catalogue and the tests' builder both write recipes, and only this
-//! module turns a recipe into configurations, manifests and indexes. What it
-//! makes is as varied as what real registries serve (OCI and Docker types,
-//! BuildKit attestations, nested indexes, charts) and valid: every digest,
-//! size and `diff_id` is right.
+//! The catalogue and the tests' builder write recipes; this module alone makes configurations,
+//! manifests and indexes from them. The images are as varied as those of real registries (OCI and
+//! Docker types, BuildKit attestations, nested indexes, charts) and valid: every digest, size and
+//! `diff_id` is right.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,7 +20,7 @@ pub use layer::{Layer, LayerFacts};
 
 pub(crate) use layer::number;
 
-/// Media types of what is made here.
+/// Media types of the synthesised content.
 pub mod media {
     /// An OCI index.
     pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -49,51 +48,51 @@ pub mod media {
     pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 }
 
-/// Whose media types an image uses.
+/// The family of an image's media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// The OCI image specification's.
+    /// The OCI image specification's types.
     Oci,
-    /// Docker's, from before there was an OCI.
+    /// Docker's types.
     Docker,
 }
 
-/// What a tag points to.
+/// The structure below a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shape {
-    /// An index with a manifest per platform.
+    /// An index with one manifest per platform.
     Index,
     /// An index with the first platform's manifest and a second index, which has the others.
     Nested,
-    /// The first platform's manifest alone.
+    /// The first platform's manifest only.
     Single,
-    /// A Helm chart: the first platform's first layer is its archive.
+    /// A Helm chart; the first platform's first layer is its archive.
     Chart,
 }
 
-/// Whether an index holds BuildKit's attestations beside its images.
+/// The attestations in an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attestations {
-    /// It does not.
+    /// No attestations.
     None,
-    /// One attestation manifest for each image: provenance and a list of packages.
+    /// One attestation manifest per image: provenance and a list of packages.
     BuildKit,
 }
 
-/// Everything an image is made from.
+/// Everything that determines an image's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
-    /// What labels and attestations call the image, like `nginx:1.27.3`.
+    /// The name in labels and attestations, such as `nginx:1.27.3`.
     pub name: String,
-    /// Whose media types it uses.
+    /// The family of its media types.
     pub format: Format,
-    /// What its tag points to.
+    /// The structure below its tag.
     pub shape: Shape,
-    /// Whether it is attested.
+    /// Its attestations.
     pub attestations: Attestations,
-    /// When it was built (RFC 3339).
+    /// Build time (RFC 3339).
     pub created: String,
-    /// The images of its platforms, at least one.
+    /// One image per platform, at least one.
     pub images: Vec<PlatformImage>,
 }
 
@@ -106,38 +105,38 @@ pub struct PlatformImage {
     pub layers: Vec<Layer>,
 }
 
-/// A manifest or index as it is served.
+/// A manifest or index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// What it is known by: the digest of `bytes`, unless a test says otherwise.
+    /// The digest of `bytes`, unless a test sets another one.
     pub digest: Digest,
-    /// Its media type.
+    /// The media type.
     pub media_type: String,
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Bytes,
 }
 
-/// A blob, or how to make it.
+/// A blob, or its recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blob {
-    /// Kept as it is.
+    /// Stored bytes.
     Bytes(Bytes),
-    /// Made when it is asked for.
+    /// Made on request.
     Layer(Layer),
 }
 
-/// What a recipe gives.
+/// The content of a recipe.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// What the tag points to.
+    /// The digest that the tag points to.
     pub root: Digest,
-    /// Every manifest below and including the root, children first.
+    /// Every manifest, children before parents, the root last.
     pub manifests: Vec<Manifest>,
     /// Every blob that the manifests name.
     pub blobs: Vec<(Digest, Blob)>,
 }
 
-/// Makes layers, remembers what was said about them, and keeps the latest few bytes.
+/// Makes layers; caches their digests and sizes, and the bytes of the latest ones.
 #[derive(Debug, Default)]
 pub struct Layers {
     known: Mutex<Known>,
@@ -151,10 +150,10 @@ struct Known {
 }
 
 impl Layers {
-    /// Bytes kept so that a layer that was just described need not be made again to be served.
+    /// Maximum cached bytes: a layer that was just described is served without making it again.
     const KEPT: usize = 16 << 20;
 
-    /// Digest, `diff_id` and size. The first time the layer has to be made for that.
+    /// The layer's digest, `diff_id` and size. Makes the layer on the first call.
     pub fn facts(&self, layer: &Layer) -> LayerFacts {
         if let Some(facts) = self.known().facts.get(layer) {
             return facts.clone();

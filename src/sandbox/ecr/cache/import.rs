@@ -1,8 +1,8 @@
-//! Carries an image from its upstream into a cached repository: all that its tag leads to.
+//! Imports an image from its upstream into a cached repository, with everything that the tag
+//! references.
 //!
-//! Guards the order that every push keeps: blobs, children, root, tag. So a broken import leaves
-//! no tag, and a manifest that is there has everything below it. Blocks; not for the runtime's
-//! threads.
+//! Writes in the order of a push: blobs, children, root, tag. So a broken import leaves no tag, and
+//! a manifest in the cache has all its content. Blocks.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -21,15 +21,13 @@ use crate::{
     },
 };
 
-/// Where an image comes from.
 pub(super) enum Origin {
     /// A public registry.
     Upstream { upstream: Arc<Upstream>, shelf: ImportedImages },
-    /// Another registry of ECR, as it is; its own rules are not followed further.
+    /// Another ECR registry; its own rules do not apply.
     Registry { registry: Arc<Registry>, repository: String },
 }
 
-/// A manifest as an origin has it.
 struct Found {
     digest: Digest,
     media_type: String,
@@ -59,23 +57,19 @@ impl Origin {
     }
 }
 
-/// One import on its way.
 pub(super) struct Import {
-    /// From where.
     pub origin: Origin,
-    /// Into which registry.
     pub registry: Arc<Registry>,
-    /// Into which repository.
     pub repository: String,
-    /// What the repository is made like, where it is not there.
+    /// The settings for a missing repository.
     pub settings: Settings,
 }
 
 impl Import {
-    /// Brings what the tag points to upstream, and points the tag to it.
+    /// Imports the tag's image, and points the tag to it.
     ///
-    /// The repository is made once the upstream is known to have the tag; whether ECR makes it
-    /// earlier is not documented.
+    /// Creates the repository once the upstream is known to have the tag. ECR's documentation does
+    /// not say whether it creates it earlier.
     pub(super) fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
         let (registry, name) = (&self.registry, &self.repository);
         let root = self.origin.manifest(&TagOrDigest::Tag(tag.clone()))?;
@@ -91,13 +85,13 @@ impl Import {
             return Ok(());
         }
         match self.registry.create(&self.repository, self.settings.clone()) {
-            // somebody else made it meanwhile
+            // another import created it meanwhile
             Err(refusal) if refusal.name == "RepositoryAlreadyExistsException" => Ok(()),
             other => other,
         }
     }
 
-    /// Commits a manifest once all that it names is there.
+    /// Commits a manifest after all content that it names.
     fn commit(
         &self,
         manifest: &Found,
@@ -129,7 +123,7 @@ impl Import {
         images::push(&self.registry, &push, |_| true).map(drop).map_err(no_upstream)
     }
 
-    /// Carries a blob, where no repository of this registry has brought it before.
+    /// Imports a blob, unless a repository of this registry already has it.
     fn carry(&self, blob: &Digest) -> Result<(), EcrError> {
         let (store, name) = (&self.registry.store, &self.repository);
         if store.blob_size(name, blob).is_some() || store.link_blob(name, blob)? {

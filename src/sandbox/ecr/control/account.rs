@@ -1,5 +1,4 @@
-//! What belongs to the whole registry: the login, account settings, scanning, and whose pulls do
-//! not count.
+//! Operations on the registry as a whole: logins, account settings, scanning, pull-time exclusions.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +19,7 @@ use crate::sandbox::{
 };
 
 const SCANNING: &str = "registry-scanning";
-/// Principals whose pulls do not count, at most, per registry.
+/// Maximum number of principals whose pulls do not count.
 const MAX_EXCLUSIONS: usize = 100;
 
 pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
@@ -51,7 +50,7 @@ pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Ans
     Ok(json!({ "authorizationData": data }))
 }
 
-/// The settings there are, and their values.
+/// The account settings and their values.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE"]),
     ("REGISTRY_POLICY_SCOPE", &["V1", "V2"]),

@@ -1,4 +1,4 @@
-//! Images and layers through the API: listing, reading, pushing, deleting, checking.
+//! Images and layers through the API: list, read, push, delete, check.
 
 use std::sync::Arc;
 
@@ -45,7 +45,6 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "imageIds": ids }), next))
 }
 
-/// What a `filter` lets through.
 struct Wanted {
     tags: &'static str,
     status: &'static str,
@@ -86,10 +85,10 @@ pub(super) fn batch_get<'a>(caller: &'a Caller<'a>, input: &'a Input<'a>) -> Box
     })
 }
 
-/// Lets the pull-through cache bring in what `id` names by its tag alone.
+/// Lets the pull-through cache import `id` if it is only a tag.
 ///
 /// # Errors
-/// Refusals of the whole call; what concerns this image is inside.
+/// Errors of the whole call. The inner result is this image's.
 async fn bring(
     caller: &Caller<'_>,
     registry: &Arc<Registry>,
@@ -112,14 +111,14 @@ async fn bring(
     }
 }
 
-/// The images, after what could be brought in was.
 fn read_images(
     caller: &Caller<'_>,
     registry: &Registry,
     name: &str,
     ids: Vec<(ImageId<'_>, Result<(), Failure>)>,
 ) -> Answer {
-    // what an upstream does not have is missed as an image, although no repository is made for it
+    // an image that the upstream lacks is reported as missing, although its repository is not
+    // created
     if ids.iter().all(|(_, brought)| brought.is_ok()) {
         registry.settings(name)?;
     }
@@ -213,7 +212,7 @@ fn no_image(registry: &Registry, name: &str, id: &ImageId<'_>) -> EcrError {
     registry.no_image(name, &format!("{{imageDigest:'{digest}', imageTag:'{tag}'}}"))
 }
 
-/// What a manifest says of an image, as `ImageDetail` shows it.
+/// The `ImageDetail` of a manifest.
 fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value> {
     let mut detail = Map::new();
     detail.insert("registryId".to_owned(), registry.account.as_str().into());
@@ -323,7 +322,7 @@ pub(super) fn download_url(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "downloadUrl": url, "layerDigest": text }))
 }
 
-/// Whether a layer may be read: it is there, and an image in the repository names it.
+/// Fails unless the layer exists and an image in the repository names it.
 ///
 /// Source: GetDownloadUrlForLayer, "only for image layers that are referenced in an image".
 pub(in crate::sandbox::ecr) fn readable(
@@ -376,7 +375,6 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "referrers": referrers }), next))
 }
 
-/// `imageIds`, 1 to 100.
 fn image_ids<'a>(input: &Input<'a>) -> Result<Option<Vec<ImageId<'a>>>, EcrError> {
     let Some(ids) = input.structures("imageIds", 1..=100)? else { return Ok(None) };
     let read = |id: &Input<'a>| {

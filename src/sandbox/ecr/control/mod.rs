@@ -1,7 +1,7 @@
 //! The AWS APIs: AWS JSON 1.1 for ECR and Secrets Manager, the query protocol for STS.
 //!
-//! One table says which operations there are; each family of them has a file. What is guarded
-//! here comes before any operation: the protocol, the signature's shape, permission and quota.
+//! Tables list the operations; each family has a file. This module checks the protocol, the
+//! signature's shape, permission and quota before any operation.
 
 mod account;
 mod images;
@@ -37,12 +37,11 @@ use super::{
     registry::Registry,
 };
 
-/// The longest body an operation may have: a manifest of 4 MiB, escaped.
+/// The longest body: a manifest of 4 MiB, escaped.
 const MAX_BODY: usize = 32 << 20;
 const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
 const SECRETS_TARGET: &str = "secretsmanager.";
 
-/// What an operation gives.
 type Answer = Result<Value, EcrError>;
 type Operation = fn(&Caller<'_>, &Input<'_>) -> Answer;
 type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, Answer>;
@@ -93,7 +92,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("DescribeRepositoryCreationTemplates", templates::describe),
 ];
 
-/// ECR's operations that may have to import something first.
+/// ECR's operations that may import first.
 const IMPORTS: &[(&str, Import)] = &[("BatchGetImage", images::batch_get)];
 
 /// Secrets Manager's operations.
@@ -107,7 +106,7 @@ const SECRETS: &[(&str, Operation)] = &[
     ("TagResource", secrets::tag),
 ];
 
-/// One call of an operation: by whom, and through which door.
+/// The caller of an operation, and the host that it called.
 pub(super) struct Caller<'a> {
     ecr: &'a Ecr,
     signed: &'a Signed,
@@ -125,7 +124,6 @@ impl Caller<'_> {
         self.registry_of(account.unwrap_or(&self.signed.principal.account))
     }
 
-    /// The caller's own registry.
     fn own_registry(&self) -> Result<Arc<Registry>, EcrError> {
         self.registry_of(&self.signed.principal.account)
     }
@@ -134,7 +132,7 @@ impl Caller<'_> {
         Ok(self.ecr.registry(account, &self.signed.region)?)
     }
 
-    /// The registry, and the repository in it, which is there.
+    /// An existing repository, and its registry.
     fn repository<'i>(&self, input: &Input<'i>) -> Result<(Arc<Registry>, &'i str), EcrError> {
         let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
         let registry = self.registry(input)?;
@@ -216,14 +214,14 @@ impl Caller<'_> {
         }
     }
 
-    /// Whether the caller may also do what the operation does in its name.
+    /// Fails unless the caller may also do an action that the operation implies.
     fn may(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
         let Signed { principal, region, .. } = self.signed;
         let action = Action { service, name, resource, account: &principal.account, region };
         self.ecr.gate.admit(&action, principal)
     }
 
-    /// The ARN that a refusal names.
+    /// The ARN in an authorization error.
     fn resource_of(&self, service: &str, input: &Input<'_>) -> String {
         let text = |field: &str| input.value(field).and_then(Value::as_str);
         let account = text("registryId").unwrap_or(&self.signed.principal.account);
@@ -236,7 +234,7 @@ impl Caller<'_> {
     }
 }
 
-/// What a call's target asks for.
+/// The operation that a call's target names.
 struct Task {
     service: &'static str,
     name: &'static str,
@@ -274,7 +272,6 @@ fn unknown_operation() -> EcrError {
     EcrError::new("UnknownOperationException", "")
 }
 
-/// `{}`.
 fn empty() -> Value {
     Value::Object(Map::new())
 }

@@ -1,6 +1,6 @@
-//! Pull-through cache rules: what may be one, and which credentials it needs.
+//! Pull-through cache rules: their validation, and the credentials that upstreams need.
 //!
-//! Rules are kept and checked here; what is pulled through them is the `cache`'s.
+//! Rules are stored and checked here; `cache` pulls through them.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::sandbox::ecr::{
 };
 
 const RULES: &str = "pull-through-rules";
-/// Rules a registry may have.
+/// Maximum number of rules per registry.
 const MAX_RULES: usize = 50;
 
-/// The upstreams, their URLs, and whether they need credentials.
+/// The supported upstreams, their URLs and credentials.
 ///
 /// Source: user guide, pull-through cache.
 const UPSTREAMS: &[(&str, &str, Credentials)] = &[
@@ -35,7 +35,6 @@ const UPSTREAMS: &[(&str, &str, Credentials)] = &[
     ("ecr", ".amazonaws.com", Credentials::Role),
 ];
 
-/// What a rule brings to its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Credentials {
     None,
@@ -105,7 +104,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let brings = Brings { url, needs, credential, role };
     brings.check(caller, &registry)?;
     if registry.document::<Rules>(RULES).is_empty() {
-        // the role in which ECR imports comes with the first rule
+        // the first rule creates the role that ECR imports with
         caller.may("iam", "CreateServiceLinkedRole", "*")?;
     }
     registry.change(RULES, |rules: &mut Rules| {
@@ -141,7 +140,7 @@ fn set(rule: &mut Value, member: &str, value: Option<&str>) {
     }
 }
 
-/// What a rule brings to its upstream, as it is asked for.
+/// The credentials in a request for a rule.
 struct Brings<'a> {
     url: &'a str,
     needs: Credentials,
@@ -150,10 +149,10 @@ struct Brings<'a> {
 }
 
 impl Brings<'_> {
-    /// Whether that is what the upstream needs, and the caller may give it.
+    /// Checks that the credentials fit the upstream, and that the caller may use them.
     ///
-    /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. Which
-    /// exception refuses what an upstream does not need is not documented.
+    /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. The
+    /// exception for unneeded credentials is not documented.
     fn check(&self, caller: &Caller<'_>, registry: &Registry) -> Result<(), EcrError> {
         let Self { url, needs, credential, role } = *self;
         if let Some(role) = role {
@@ -165,7 +164,7 @@ impl Brings<'_> {
                 "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN",
             )),
             (Credentials::Secret, Some(arn)) => {
-                // the secret is read in the caller's name
+                // ECR reads the secret in the caller's name
                 caller.may("secretsmanager", "GetSecretValue", arn).map_err(|_| {
                     let text = "The secret is unable to be accessed. Verify the resource permissions for the secret and try again.";
                     EcrError::new("UnableToAccessSecretException", text)
@@ -229,7 +228,7 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Those members of a rule that are there.
+/// The members of a rule that are set.
 fn part(rule: &Value, members: &[&str]) -> Value {
     let kept =
         members.iter().filter_map(|name| Some(((*name).to_owned(), rule.get(*name)?.clone())));
@@ -267,8 +266,8 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "pullThroughCacheRules": rules }), next))
 }
 
-/// Whether the rule's secret can be read and its upstream answers and takes it; the faults of
-/// upstreams are felt here, too.
+/// Checks that the rule's secret can be read and that its upstream responds and accepts it.
+/// Upstream faults apply here too.
 pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
@@ -290,17 +289,17 @@ pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(rule)
 }
 
-/// The rule that a repository belongs to, as far as a pull needs it.
+/// The rule that covers a repository, for a pull.
 pub(in crate::sandbox::ecr) struct Covering {
     /// The upstream, without a scheme.
     pub url: String,
-    /// What the repository is called there.
+    /// The repository's name there.
     pub repository: String,
-    /// The secret that the rule brings.
+    /// The ARN of the rule's secret.
     pub credential: Option<String>,
 }
 
-/// The rule that covers a repository of this name: the one with the longest prefix.
+/// The rule that covers a repository: the one with the longest prefix.
 ///
 /// Source: documented for templates, assumed for rules.
 pub(in crate::sandbox::ecr) fn covering(registry: &Registry, repository: &str) -> Option<Covering> {

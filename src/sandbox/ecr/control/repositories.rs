@@ -1,5 +1,4 @@
-//! Repositories and their settings: create, describe, delete, mutability, scanning, tags,
-//! policies.
+//! Repositories and their settings: create, describe, delete, mutability, scanning, tags, policies.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +10,7 @@ use crate::sandbox::ecr::{
     registry::{Registry, Settings},
 };
 
-/// Tags a resource may have.
+/// Maximum number of tags per resource.
 const MAX_TAGS: usize = 50;
 const MUTABILITY: &[&str] =
     &["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
@@ -35,7 +34,7 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let registry = caller.registry(input)?;
     let page = input.page(100, 1000, "repositoryNames")?;
     if let Some(names) = input.texts("repositoryNames", 1..=100, &model::REPOSITORY_NAME)? {
-        // one that is missing fails the call
+        // a missing repository fails the call
         let repositories: Vec<Value> =
             names.iter().map(|name| shown(&registry, name)).collect::<Result<_, _>>()?;
         return Ok(json!({ "repositories": repositories }));
@@ -137,7 +136,7 @@ pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Whether a lifecycle policy is JSON and has as many rules as one may have.
+/// Checks that a lifecycle policy is JSON and has 1 to 50 rules.
 pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
     let policy: Value = parsed("lifecyclePolicyText", text)?;
     let rules = policy.get("rules").and_then(Value::as_array);
@@ -187,13 +186,13 @@ pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// A policy's text as JSON.
+/// Parses a policy's text as a JSON object.
 pub(super) fn parsed(field: &str, text: &str) -> Answer {
     let policy: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     policy.ok_or_else(|| EcrError::parameter(field, "Invalid JSON syntax"))
 }
 
-/// Whether a repository policy is JSON; what it says is not looked at.
+/// Checks that a repository policy is JSON; does not check its content.
 fn policy_is_json(text: &str) -> Result<(), EcrError> {
     let refused = |_| EcrError::parameter("PolicyText", "Invalid repository policy provided");
     parsed("PolicyText", text).map(drop).map_err(refused)
@@ -249,7 +248,8 @@ pub(super) fn tags(
     Ok(tags)
 }
 
-/// `imageTagMutability` with its exclusion filters, which come exactly with `…_WITH_EXCLUSION`.
+/// `imageTagMutability` with its exclusion filters, which are required exactly with
+/// `…_WITH_EXCLUSION`.
 pub(super) fn mutability(input: &Input<'_>) -> Result<(String, Vec<String>), EcrError> {
     const FILTERS: &str = "imageTagMutabilityExclusionFilters";
     let value = input.one_of("imageTagMutability", MUTABILITY)?.unwrap_or("MUTABLE");
@@ -266,8 +266,8 @@ pub(super) fn mutability(input: &Input<'_>) -> Result<(String, Vec<String>), Ecr
     Ok((value.to_owned(), exclusions))
 }
 
-/// `encryptionConfiguration` as it is shown, its key within `limits`; KMS without a key is the
-/// account's own key.
+/// `encryptionConfiguration` as the API shows it, its key within `limits`. KMS without a key uses
+/// the account's own.
 pub(super) fn encryption(
     input: &Input<'_>,
     registry: &Registry,
@@ -322,7 +322,7 @@ fn show_mutability(settings: &Settings, shown: &mut Value) {
     }
 }
 
-/// `answer` with the token of the next page, where there is one.
+/// Adds the token of the next page to `answer`, if there is one.
 pub(super) fn with_next(mut answer: Value, next: Option<String>) -> Value {
     if let (Some(next), Some(members)) = (next, answer.as_object_mut() as Option<&mut Map<_, _>>) {
         members.insert("nextToken".to_owned(), next.into());

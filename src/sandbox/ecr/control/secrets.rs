@@ -1,7 +1,7 @@
-//! Secrets Manager: as much of it as pull-through credentials and registry logins need.
+//! Secrets Manager, as far as pull-through credentials and registry logins need it.
 //!
-//! Guards the recovery window: a deleted secret still has its name, can be described and restored,
-//! and is otherwise as good as gone, until its day has come.
+//! Implements the recovery window: a deleted secret keeps its name, can be described and restored,
+//! and fails other calls until the window ends.
 //!
 //! Source: API reference; the texts are those that AWS was seen to send (copilot-cli#655, #4871,
 //! floci#2513).
@@ -44,14 +44,14 @@ struct Secret {
     created: f64,
     changed: f64,
     tags: BTreeMap<String, String>,
-    /// When it goes for good, in seconds since the epoch; none: it stays.
+    /// End of the recovery window, in seconds since the epoch; `None` unless it is deleted.
     #[serde(default)]
     leaves: Option<f64>,
 }
 
 impl Secret {
     /// # Errors
-    /// `InvalidRequestException` for a deleted one.
+    /// `InvalidRequestException` for a deleted secret.
     fn staying(&self) -> Result<&Self, EcrError> {
         let text =
             "You can't perform this operation on the secret because it was marked for deletion.";
@@ -67,7 +67,7 @@ fn not_found() -> EcrError {
     EcrError::new("ResourceNotFoundException", text)
 }
 
-/// The secrets there are; those whose window has ended are not.
+/// All secrets except those whose recovery window has ended.
 fn all(registry: &Registry) -> Secrets {
     remaining(registry.document(SECRETS), registry)
 }
@@ -87,7 +87,7 @@ fn change<R>(
     })
 }
 
-/// The secret's name: `id` is that or the ARN, with or without the six characters at its end.
+/// The secret's name: `id` is the name or the ARN, with or without the six characters at its end.
 fn name_of(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
     let is_meant = |(name, secret): &(&String, &Secret)| {
         name.as_str() == id
@@ -97,7 +97,7 @@ fn name_of(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
     secrets.iter().find(is_meant).map(|(name, _)| name.clone()).ok_or_else(not_found)
 }
 
-/// The beginning of the ARNs of the secrets here.
+/// The prefix of the ARNs of this registry's secrets.
 fn place(registry: &Registry) -> String {
     let Registry { region, account, .. } = registry;
     format!("arn:{}:secretsmanager:{region}:{account}:secret:", registry.partition())
@@ -111,7 +111,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let name = input.required("Name", &NAME)?;
     let text = input.required("SecretString", &SECRET_STRING)?;
     let registry = caller.own_registry()?;
-    // another secret of the same name has another ARN
+    // a new secret of the same name has another ARN
     let moment = since_epoch().as_nanos();
     let suffix = &checksum(&format!("{}{}{name}{moment}", registry.account, registry.region))[..6];
     let place = place(&registry);
@@ -146,7 +146,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Carries out `edit` on the secret that `SecretId` names, which stays.
+/// Applies `edit` to the secret that `SecretId` names, unless it is deleted.
 fn edit(
     registry: &Registry,
     input: &Input<'_>,
@@ -209,7 +209,7 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }))
 }
 
-/// A deleted secret is described, too, with the day on which it goes.
+/// Also describes a deleted secret, with the end of its recovery window.
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let (name, secret) = one(caller, input)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
@@ -231,12 +231,11 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(answer)
 }
 
-/// How a secret is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deletion {
-    /// After so many days; until then it can be restored.
+    /// After this many days, within which it can be restored.
     After(u64),
-    /// At once, whether it is there, deleted already, or not there at all.
+    /// At once; succeeds even if the secret does not exist.
     Now,
 }
 
@@ -280,7 +279,7 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// One that was not deleted stays as it is.
+/// Keeps a secret that was not deleted unchanged.
 pub(super) fn restore(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let id = input.required("SecretId", &SECRET_ID)?;
     change(&*caller.own_registry()?, |secrets| {
@@ -291,11 +290,11 @@ pub(super) fn restore(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// The access token in a secret that ECR can use for an upstream: it is in this account and
-/// region, under the account's own key, not deleted, and holds `username` and `accessToken`.
+/// The access token in a secret that ECR can use for an upstream: in this account and region, under
+/// the account's own key, not deleted, with `username` and `accessToken`.
 ///
 /// Source: user guide, pull-through cache, creating a secret; the texts of the API model, and of
-/// infralib#1645. That a deleted secret is one that cannot be accessed is assumed.
+/// infralib#1645. It is assumed that a deleted secret counts as inaccessible.
 pub(in crate::sandbox::ecr) fn access_token(
     registry: &Registry,
     arn: &str,

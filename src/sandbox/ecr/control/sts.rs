@@ -1,7 +1,7 @@
-//! STS, in the query protocol and XML: who am I, and become a role.
+//! STS with the query protocol and XML: `GetCallerIdentity` and `AssumeRole`.
 //!
-//! A role's credentials carry the role in their session token, so that whatever they sign is
-//! done by that role, in its account.
+//! A role's credentials carry the role in their session token, so calls that they sign are that
+//! role's, in its account.
 
 use axum::{
     body::{Body, Bytes},

@@ -1,4 +1,4 @@
-//! Repository creation templates, and the repositories they make.
+//! Repository creation templates, and the repositories that ECR creates from them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::sandbox::ecr::{
 const TEMPLATES: &str = "repository-creation-templates";
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
 
-/// `kmsKey` of a template: nothing but a whole ARN.
+/// `kmsKey` of a template: a whole ARN only.
 const KMS_KEY: Text = Text {
     min: 0,
     max: 2048,
@@ -80,7 +80,7 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Whether the caller has the rights to what the template will do in its name.
+/// Checks that the caller has the rights that the template will use in its name.
 ///
 /// Source: service authorization reference, dependent actions.
 fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
@@ -99,7 +99,7 @@ fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
     }
 }
 
-/// Writes what the input says into the template; what it leaves out stays.
+/// Writes the input's members to the template; keeps the others.
 fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result<(), EcrError> {
     if let Some(text) = input.text("description", &model::DESCRIPTION)? {
         template["description"] = text.into();
@@ -137,7 +137,7 @@ fn write_settings(
         template["encryptionConfiguration"] = encryption;
     }
     if input.value("resourceTags").is_some() {
-        // the operations have no exception of their own for tags
+        // these operations have no exception for tags
         let tags = tags(input, "resourceTags").map_err(|refusal| match refusal.name {
             "TooManyTagsException" | "InvalidTagParameterException" => invalid(refusal.message),
             _ => refusal,
@@ -154,7 +154,7 @@ fn write_settings(
     Ok(())
 }
 
-/// An empty text takes the policy away.
+/// An empty text removes the policy.
 fn write_policies(template: &mut Value, input: &Input<'_>) -> Result<(), EcrError> {
     if let Some(text) = input.text("repositoryPolicy", &model::POLICY)? {
         if !text.is_empty() {
@@ -184,7 +184,7 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Prefixes that no template has are left out.
+/// Omits prefixes without a template.
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let page = input.page(100, 1000, "prefixes")?;
     let wanted = input.texts("prefixes", 1..=100, &model::TEMPLATE_PREFIX)?;
@@ -201,10 +201,10 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(answer, next))
 }
 
-/// Makes a repository that is pushed to before it is there, where a template for that matches.
+/// Creates a repository for a push if a template allows that.
 ///
 /// # Errors
-/// `RepositoryNotFoundException` where none does.
+/// `RepositoryNotFoundException` without such a template.
 pub(in crate::sandbox::ecr) fn create_on_push(
     registry: &Registry,
     repository: &str,
@@ -213,20 +213,20 @@ pub(in crate::sandbox::ecr) fn create_on_push(
     let settings =
         settings.ok_or_else(|| EcrError::no_repository(repository, &registry.account))?;
     let made = registry.create(repository, settings);
-    // two pushes at once are both right
+    // a concurrent push may have created it
     match made {
         Err(refusal) if refusal.name != "RepositoryAlreadyExistsException" => Err(refusal),
         _ => Ok(()),
     }
 }
 
-/// What a repository is like that the pull-through cache makes: as its template says, or ECR's
+/// The settings of a repository that the pull-through cache creates: its template's, or ECR's
 /// defaults.
 pub(in crate::sandbox::ecr) fn cached_settings(registry: &Registry, repository: &str) -> Settings {
     settings_for(registry, repository, "PULL_THROUGH_CACHE").unwrap_or_default()
 }
 
-/// The settings of the template that is applied for this reason; the longest prefix wins.
+/// The settings of the template that applies for this reason; the longest prefix wins.
 fn settings_for(registry: &Registry, repository: &str, reason: &str) -> Option<Settings> {
     let templates: Templates = registry.document(TEMPLATES);
     let matches = |prefix: &str, template: &Value| {

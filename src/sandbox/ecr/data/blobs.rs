@@ -1,4 +1,4 @@
-//! Layers on their way out: `HEAD` answers itself, `GET` sends the client to S3.
+//! Layers: `HEAD` is answered here, `GET` is redirected to S3.
 
 use axum::{http::StatusCode, response::Response};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl DataRequest<'_> {
-    /// 200 with the type that an image gives the layer, also before any image names it.
+    /// 200 with the layer's media type from an image, or a default before any image names it.
     pub(super) fn blob_head(&self, digest: &Digest) -> Granted {
         self.admit("BatchCheckLayerAvailability")?;
         let size = self.registry.store.blob_size(self.name(), digest);

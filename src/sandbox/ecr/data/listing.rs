@@ -21,7 +21,6 @@ use crate::{
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Answers `/v2/_catalog`.
 pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> Granted {
     let names = registry.store.repositories().into_iter().map(|name| (name.clone(), name));
     let (names, next) = cut(uri, names.collect())?;
@@ -32,7 +31,7 @@ pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> Granted {
 }
 
 impl DataRequest<'_> {
-    /// Not in the order of names, and paged by a token that is not one.
+    /// Not sorted by name, and paged by an opaque token.
     ///
     /// Source: go-containerregistry#681, #1091.
     pub(super) fn tags(&self, uri: &Uri) -> Granted {
@@ -48,7 +47,7 @@ impl DataRequest<'_> {
         Ok(response)
     }
 
-    /// An index of those that refer to `subject`, which need not be there.
+    /// An index of the manifests that refer to `subject`, which may be missing.
     pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> Granted {
         self.admit("BatchGetImage")?;
         let kind = query(uri, "artifactType");
@@ -67,7 +66,7 @@ impl DataRequest<'_> {
     }
 }
 
-/// The page that `n` and `last` ask for, by the rules and with the texts of the API behind it.
+/// The page that `n` and `last` select, with the API's limits and texts.
 fn cut(uri: &Uri, items: Vec<(String, String)>) -> Result<(Vec<String>, Option<String>), EcrError> {
     let mut input = serde_json::Map::new();
     if let Some(n) = query(uri, "n") {
@@ -80,7 +79,7 @@ fn cut(uri: &Uri, items: Vec<(String, String)>) -> Result<(Vec<String>, Option<S
     Ok(Input(&input).page(100, 1000, "")?.cut(items))
 }
 
-/// The absolute URL of the next page.
+/// Adds the absolute URL of the next page.
 fn link(response: &mut Response, url: &str, uri: &Uri, next: Option<String>) {
     let Some(next) = next else { return };
     let n = query(uri, "n").map(|n| format!("&n={n}")).unwrap_or_default();

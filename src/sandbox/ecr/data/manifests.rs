@@ -1,4 +1,4 @@
-//! Manifests in and out.
+//! Manifests: read, push, delete.
 
 use axum::{
     body::{Body, Bytes},
@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl DataRequest<'_> {
-    /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too, so that a tag
-    /// may have to be brought in first.
+    /// Serves the stored manifest and ignores `Accept`. ECR counts a `HEAD` as a pull too, so
+    /// either may import the tag first.
     pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> Granted {
         self.permit("BatchGetImage")?;
         if let TagOrDigest::Tag(tag) = at {
@@ -46,8 +46,8 @@ impl DataRequest<'_> {
         Ok(distribution::manifest(&request.method, &digest, &media_type, bytes))
     }
 
-    /// The manifest in the other family of types, where `translate` is on and `Accept` has no
-    /// room for its own.
+    /// The manifest in the other family of media types, if the fault `translate` is active and
+    /// `Accept` excludes its own.
     ///
     /// Source: user guide, image manifest formats.
     fn translated(&self, headers: &HeaderMap, own: &str, bytes: &Bytes) -> Option<(String, Bytes)> {
@@ -98,7 +98,7 @@ impl DataRequest<'_> {
         }
     }
 
-    /// What the fault `swap-missing-status` does to a push that lacks content.
+    /// Applies the fault `swap-missing-status` to a push that lacks content.
     fn refused_push(&self, refusal: EcrError) -> Response {
         let lacks_content =
             matches!(refusal.name, "LayersNotFoundException" | "ReferencedImagesNotFoundException");
@@ -109,19 +109,19 @@ impl DataRequest<'_> {
         response
     }
 
-    /// Whether a blob of this repository counts as there for a push; the faults `late-blobs` and
-    /// `vanish` hide some.
+    /// True if a push may count on a blob of this repository; the faults `late-blobs` and `vanish`
+    /// hide some.
     fn is_visible(&self, blob: &Digest) -> bool {
         let (sessions, arn, faults) = (&self.ecr.sessions, self.arn(), &self.ecr.faults);
         if sessions.is_late(&arn, blob, faults) {
             return false;
         }
         let store = &self.registry.store;
-        // what an image has is not collected
+        // ECR does not collect blobs that an image names
         if store.referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
             return true;
         }
-        // gone for good: it has to be uploaded again, as after ECR collected it
+        // removed: it must be uploaded again, as after ECR collected it
         store.unlink_blob(self.name(), blob).is_err()
     }
 
@@ -139,7 +139,7 @@ impl DataRequest<'_> {
     }
 }
 
-/// The types that ECR translates between.
+/// The media types that ECR translates between.
 const FAMILIES: &[(&str, &str)] = &[
     (
         "application/vnd.oci.image.manifest.v1+json",
@@ -156,8 +156,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A manifest's bytes. One that is too long is read to its end, so that its refusal is not lost
-/// with the connection, and one byte more than the limit is kept of it.
+/// A manifest's bytes, up to one more than the limit. Reads a longer body to its end, so that the
+/// connection stays open for the refusal.
 async fn read(body: Body) -> Result<Bytes, EcrError> {
     let mut body = body.into_data_stream();
     let mut bytes = BytesMut::new();

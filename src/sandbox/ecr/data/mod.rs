@@ -1,9 +1,8 @@
 //! The data plane: the registry protocol as ECR speaks it.
 //!
-//! Guards ECR's differences from the specification, which clients trip over: Basic credentials
-//! only and a plain-text 401, 201 for a `PATCH`, stale ranges, layers behind a redirect to S3,
-//! `UNSUPPORTED` for whatever fails validation. Every request is first an action of the API, for
-//! permission and quota, and then done.
+//! Implements ECR's differences from the specification, which break clients: Basic credentials only
+//! and a plain-text 401, 201 for a `PATCH`, stale ranges, layers behind a redirect to S3,
+//! `UNSUPPORTED` for failed validation. Every request is first authorized as an action of the API.
 
 mod blobs;
 mod listing;
@@ -42,12 +41,11 @@ use crate::{
 
 type Granted = Result<Response, EcrError>;
 
-/// A request for something in a repository.
 struct DataRequest<'a> {
     ecr: &'a Ecr,
     registry: Arc<Registry>,
     principal: Principal,
-    /// The `Host` the client called.
+    /// The `Host` that the client called.
     host: &'a str,
     repository: Repository,
 }
@@ -67,7 +65,7 @@ pub(super) async fn answer(
                 grant(ecr, registry, principal, host, request).await.unwrap_or_else(EcrError::v2)
             }
             Err(refusal) => {
-                // a refusal before the body is read would be lost with the connection
+                // read the body first: closing the connection early would lose the refusal
                 uploads::drain(request.into_body()).await;
                 *refusal
             }
@@ -127,19 +125,19 @@ impl DataRequest<'_> {
         self.repository.as_str()
     }
 
-    /// Lets an action of the API pass, on this repository, which must be there.
+    /// Authorizes an action on this repository, which must exist.
     fn admit(&self, action: &'static str) -> Result<(), EcrError> {
         self.permit(action)?;
         self.registry.settings(self.name()).map(drop)
     }
 
-    /// Lets an action of the API pass, whether the repository is there or not.
+    /// Authorizes an action on this repository, even if it is missing.
     fn permit(&self, action: &'static str) -> Result<(), EcrError> {
         let arn = self.registry.arn(self.name());
         admit(self.ecr, &self.registry, &self.principal, action, &arn)
     }
 
-    /// The same for an action that pushes: a repository that is not there may be created.
+    /// Authorizes a push, and creates a missing repository if a template allows that.
     ///
     /// Source: user guide, repository creation templates, `CREATE_ON_PUSH`.
     fn admit_push(&self, action: &'static str) -> Result<(), EcrError> {
@@ -150,12 +148,12 @@ impl DataRequest<'_> {
         }
     }
 
-    /// An absolute URL in this repository, by the name the client called.
+    /// An absolute URL in this repository, with the host that the client called.
     fn url(&self, place: &str) -> String {
         format!("http://{}/v2/{}/{place}", self.host, self.repository)
     }
 
-    /// The digest that is asked for, of a manifest that is there.
+    /// The digest of an existing manifest.
     fn find(&self, at: &TagOrDigest) -> Result<Digest, EcrError> {
         let store = &self.registry.store;
         let digest = match at {
@@ -194,7 +192,7 @@ fn unsupported() -> EcrError {
     EcrError::new("InvalidParameterException", "The operation is unsupported.")
 }
 
-/// The text of a header, none where it is absent or not text.
+/// The text of a header; `None` if it is absent or not text.
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

@@ -1,4 +1,5 @@
-//! Who is let in: Basic credentials that `GetAuthorizationToken` gave, in its region, in time.
+//! Authentication: Basic credentials from `GetAuthorizationToken`, valid in one region and for a
+//! time.
 
 use parking_lot::Mutex;
 
@@ -18,23 +19,22 @@ use crate::sandbox::{
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// What the fault `expire-tokens` has done so far.
+/// The state of the fault `expire-tokens`.
 #[derive(Debug, Default)]
 pub(in crate::sandbox::ecr) struct Tokens(Mutex<Expiry>);
 
 #[derive(Debug, Default)]
 struct Expiry {
-    /// Tokens made before this moment, in nanoseconds since the epoch, are no longer good.
+    /// Tokens issued earlier, in nanoseconds since the epoch, are revoked.
     before: u128,
-    /// Requests that came since the fault was switched on.
+    /// Requests since the fault was activated.
     asked: u64,
 }
 
 impl Tokens {
-    /// Whether a token of this moment is one that the fault took back.
+    /// True if the fault revoked a token of this moment.
     ///
-    /// The fault strikes once each time it is switched on: what was handed out until then is
-    /// refused for good, what is handed out later is accepted.
+    /// The fault applies once per activation: it revokes all tokens issued until then, for good.
     fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
         let strikes = faults.active(Name::ExpireTokens, Side::Ecr);
         let mut expiry = self.0.lock();
@@ -50,7 +50,7 @@ impl Tokens {
     }
 }
 
-/// Who the request's credentials belong to; else the refusal.
+/// The principal of the request's credentials, or the refusal.
 pub(super) fn principal(
     ecr: &Ecr,
     region: &str,
@@ -58,7 +58,7 @@ pub(super) fn principal(
     headers: &HeaderMap,
 ) -> Result<Principal, Box<Response>> {
     let password = header_text(headers, header::AUTHORIZATION).and_then(Password::from_header);
-    // a token of another region is as good as none
+    // a token of another region does not count
     let Some(password) = password.filter(|password| password.region == region) else {
         return Err(Box::new(not_authorized(host)));
     };

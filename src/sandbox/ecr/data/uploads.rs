@@ -1,8 +1,8 @@
-//! Uploads: one body, or parts that ECR is particular about.
+//! Uploads: one body, or parts with ECR's restrictions.
 //!
-//! Guards what breaks clients: a `PATCH` answers 201, its `Range` is right once and then stale, a
-//! part at the wrong place is 416, a short part shows only at the end, and a mount needs a
-//! committed image in the other repository.
+//! Implements the behaviour that breaks clients: a `PATCH` answers 201, its `Range` is right once
+//! and then stale, a part at a wrong offset is 416, a short part fails only at the end, and a mount
+//! requires a committed image in the other repository.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,22 +29,22 @@ use crate::{
     },
 };
 
-/// The least length of every part but the last, in bytes.
+/// Minimum bytes of every part but the last.
 const LEAST_PART: u64 = 5 << 20;
-/// The most parts a layer may have.
+/// Maximum number of parts of a layer.
 const MOST_PARTS: usize = 4200;
 
-/// What is known of uploads beside their bytes, and of the blobs that came of them.
+/// The state of uploads and uploaded blobs beside their bytes.
 #[derive(Debug, Default)]
 pub(in crate::sandbox::ecr) struct Sessions(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The lengths of the parts of each session, in their order.
+    /// The lengths of each session's parts, in order.
     parts: HashMap<String, Vec<u64>>,
-    /// Blobs by repository ARN that a client was told are there.
+    /// Blobs by repository ARN that a client was told exist.
     reported: HashSet<(String, Digest)>,
-    /// When blobs came, by repository ARN.
+    /// Upload times of blobs, by repository ARN.
     arrived: HashMap<(String, Digest), Instant>,
 }
 
@@ -53,7 +53,7 @@ impl Sessions {
         self.0.lock()
     }
 
-    /// Notes that a client was told that this blob is there.
+    /// Records that a client was told that this blob exists.
     pub(in crate::sandbox::ecr) fn report(&self, repository_arn: &str, digest: &Digest) {
         self.known().reported.insert((repository_arn.to_owned(), digest.clone()));
     }
@@ -65,7 +65,7 @@ impl Sessions {
         known.arrived.insert(key, Instant::now());
     }
 
-    /// Whether `late-blobs` still hides the blob.
+    /// True while `late-blobs` hides the blob.
     pub(super) fn is_late(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
         let Some(at) = self.known().arrived.get(&key).copied() else { return false };
@@ -73,7 +73,7 @@ impl Sessions {
         late.is_some_and(|late| at.elapsed() < Duration::from_millis(late))
     }
 
-    /// Whether `vanish` takes away the blob, which a client was told is there; until it comes
+    /// True if `vanish` removes the blob, which a client was told exists, until it is uploaded
     /// again.
     pub(super) fn vanishes(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
@@ -113,7 +113,7 @@ impl DataRequest<'_> {
         ))
     }
 
-    /// The digest that is mounted, where everything ECR asks for is so; none is no refusal.
+    /// The mounted digest, or `None` if one of ECR's conditions is not met.
     ///
     /// Source: user guide, blob mounting; containers-roadmap#2860 for the committed image.
     fn mounted(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
@@ -138,7 +138,7 @@ impl DataRequest<'_> {
         Ok(None)
     }
 
-    /// 201, with the range of the first part for ever.
+    /// 201; the range stays that of the first part.
     ///
     /// Source: containers-roadmap#2831.
     pub(super) async fn append(&self, id: &str, request: Request) -> Granted {
@@ -155,7 +155,6 @@ impl DataRequest<'_> {
         ))
     }
 
-    /// 201, and the blob is there.
     pub(super) async fn complete(&self, id: &str, request: Request) -> Granted {
         let digest = query(request.uri(), "digest").and_then(|text| text.parse::<Digest>().ok());
         if has_body(request.headers()) {
@@ -186,7 +185,7 @@ impl DataRequest<'_> {
         Ok(self.created(&digest))
     }
 
-    /// ECR does not keep a blob of no bytes. Source: oras-py#54, containers-roadmap#1074.
+    /// ECR does not store an empty blob. Source: oras-py#54, containers-roadmap#1074.
     fn empty_upload(&self, id: &str, digest: &Digest) -> Granted {
         self.registry.store.cancel_upload(self.name(), id);
         match self.ecr.faults.active(Name::EmptyBlob, Side::Ecr) {
@@ -217,10 +216,10 @@ impl DataRequest<'_> {
         }
     }
 
-    /// Adds the request's body to the session as one part.
+    /// Appends the request's body to the session as one part.
     async fn add_part(&self, id: &str, request: Request) -> Result<(), EcrError> {
         if let Err(refusal) = self.may_add(id, request.headers()) {
-            // a refusal before the body is read would be lost with the connection
+            // closing the connection before the body is read would lose the refusal
             drain(request.into_body()).await;
             return Err(refusal);
         }
@@ -292,7 +291,7 @@ fn has_body(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Reads a body to its end and keeps nothing of it.
+/// Reads a body to its end and discards it.
 pub(super) async fn drain(body: Body) {
     let mut body = body.into_data_stream();
     while let Some(Ok(_)) = body.next().await {}

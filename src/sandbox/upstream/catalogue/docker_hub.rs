@@ -1,4 +1,4 @@
-//! Docker Hub's part of the catalogue.
+//! Docker Hub's tables.
 
 use super::{
     Entry, Image,
@@ -25,7 +25,6 @@ const GOLANG_ALPINE: Make = Make::on(ALPINE_3_20, &[24, 1800]).common(&[20]).pla
 const ALPINE: Make = Make::on(ALPINE_3_21, &[]).platforms(SIX);
 const BITNAMI: Make = Make::on(PHOTON, &[]).platforms(TWO).docker();
 
-/// One line of a table.
 const fn image(tags: &'static str, pushed: &'static str, make: Make) -> Image {
     Image { tags, pushed, make }
 }

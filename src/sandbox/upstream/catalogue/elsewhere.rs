@@ -1,4 +1,4 @@
-//! The catalogue's part outside Docker Hub.
+//! The tables of all registries except Docker Hub.
 
 use super::{
     Entry, Image,
