@@ -79,7 +79,7 @@ impl Count {
     }
 
     /// Returns the same body, counted as it is read. A small body in memory is counted at once.
-    pub(super) fn watch(&self, body: Body) -> Body {
+    pub(super) fn count_body(&self, body: Body) -> Body {
         if let Some(known) = body.size_hint().exact().filter(|bytes| *bytes <= WHOLE) {
             self.add(known as usize);
             return body;

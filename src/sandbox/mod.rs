@@ -36,11 +36,11 @@ use axum::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use ecr::Ecr;
+pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
 use plain::Plain;
-use server::{Backends, Server};
+use server::{Backends, ListenerRole, Server};
 pub use store::Store;
 pub use upstream::Upstream;
 
@@ -88,7 +88,7 @@ pub enum BlobMounting {
 
 /// The host names in responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Naming {
+pub(crate) enum Naming {
     /// The real names, which the client routes to the sandbox.
     #[default]
     RealHosts,
@@ -96,26 +96,17 @@ pub enum Naming {
     Loopback,
 }
 
-/// The listener that a request arrived at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
-    Only,
-    Upstream,
-    Ecr,
-}
-
 /// One request, as a backend receives it.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct IncomingRequest {
     /// The `Host` header in lower case, with the port.
     pub host: String,
-    pub listener: Listener,
     pub request: Request,
 }
 
 /// The response of a registry to an unknown path.
-pub(crate) fn not_here() -> Response {
-    distribution::Refusal::from(distribution::Misrouted::Nowhere).into_response()
+pub(crate) fn unknown_path() -> Response {
+    distribution::Refusal::from(distribution::RouteError::UnknownPath).into_response()
 }
 
 /// A running sandbox. It stops when it is dropped; [`Sandbox::stop`] also waits for the end.
@@ -124,7 +115,7 @@ pub struct Sandbox {
     address: SocketAddr,
     ecr_address: SocketAddr,
     serving: JoinSet<()>,
-    place: Place,
+    directory: Directory,
 }
 
 impl Sandbox {
@@ -132,7 +123,7 @@ impl Sandbox {
     ///
     /// The second listener of [`Mode::Standing`] uses the port after that of `listen`.
     pub async fn start(options: Options) -> io::Result<Sandbox> {
-        let place = Place::open(options.directory)?;
+        let directory = Directory::open(options.directory)?;
         let first = options.listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let mut sockets = vec![TcpListener::bind(first).await?];
         if options.mode == Mode::Standing {
@@ -143,21 +134,21 @@ impl Sandbox {
         let ecr_address = sockets[sockets.len() - 1].local_addr()?;
         let faults = Faults::new(options.faults);
         let server = Arc::new(Server {
-            rooms: rooms(options.mode, place.path(), &faults, options.blob_mounting)?,
+            backends: backends(options.mode, directory.path(), &faults, options.blob_mounting)?,
             faults,
             journal: Default::default(),
             latency: options.latency,
             stopped: CancellationToken::new(),
         });
         let listeners = match options.mode {
-            Mode::Standing => [Listener::Upstream, Listener::Ecr],
-            Mode::Cloud | Mode::Plain => [Listener::Only; 2],
+            Mode::Standing => [ListenerRole::Upstream, ListenerRole::Ecr],
+            Mode::Cloud | Mode::Plain => [ListenerRole::Both; 2],
         };
         let mut serving = JoinSet::new();
         for (listener, socket) in listeners.into_iter().zip(sockets) {
             serving.spawn(server.clone().serve(listener, socket));
         }
-        Ok(Sandbox { server, address, ecr_address, serving, place })
+        Ok(Sandbox { server, address, ecr_address, serving, directory })
     }
 
     /// The address of the upstreams' listener, or of the only listener.
@@ -172,7 +163,7 @@ impl Sandbox {
 
     /// The directory of all content.
     pub fn directory(&self) -> &Path {
-        self.place.path()
+        self.directory.path()
     }
 
     /// The faults, which can be changed while the sandbox runs.
@@ -190,7 +181,7 @@ impl Sandbox {
     /// # Panics
     /// If the sandbox is a plain registry.
     pub fn ecr_store(&self, account: &str, region: &str) -> Arc<Store> {
-        match &self.server.rooms {
+        match &self.server.backends {
             Backends::Cloud(_, ecr) => ecr.store(account, region),
             Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
         }
@@ -202,7 +193,7 @@ impl Sandbox {
     /// # Panics
     /// If the sandbox is a plain registry.
     pub fn pass_time(&self, time: Duration) {
-        match &self.server.rooms {
+        match &self.server.backends {
             Backends::Cloud(_, ecr) => ecr.pass_time(time),
             Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
         }
@@ -213,7 +204,7 @@ impl Sandbox {
     /// # Panics
     /// If the sandbox is a plain registry.
     pub fn upstream(&self) -> &Upstream {
-        match &self.server.rooms {
+        match &self.server.backends {
             Backends::Cloud(upstream, _) => upstream,
             Backends::Plain(_) => panic!("a plain sandbox has no upstreams"),
         }
@@ -224,7 +215,7 @@ impl Sandbox {
     /// # Panics
     /// If the sandbox is not a plain registry.
     pub fn plain(&self) -> &Plain {
-        match &self.server.rooms {
+        match &self.server.backends {
             Backends::Plain(plain) => plain,
             Backends::Cloud(..) => panic!("the sandbox is not a plain registry"),
         }
@@ -245,7 +236,7 @@ impl Drop for Sandbox {
     }
 }
 
-fn rooms(
+fn backends(
     mode: Mode,
     directory: &Path,
     faults: &Faults,
@@ -256,24 +247,24 @@ fn rooms(
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
-    let upstream = Arc::new(Upstream::open(&directory.join("upstream"), faults.clone())?);
+    let upstream = Arc::new(Upstream::new(faults.clone()));
     let imported = Arc::clone(&upstream);
     let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming, imported)?;
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 
-enum Place {
+enum Directory {
     Kept(PathBuf),
     /// Removed with the sandbox.
     Temporary(PathBuf),
 }
 
-impl Place {
-    fn open(directory: Option<PathBuf>) -> io::Result<Place> {
+impl Directory {
+    fn open(directory: Option<PathBuf>) -> io::Result<Directory> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if let Some(directory) = directory {
             fs::create_dir_all(&directory)?;
-            return Ok(Place::Kept(directory));
+            return Ok(Directory::Kept(directory));
         }
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -282,21 +273,21 @@ impl Place {
             match fs::create_dir(&directory) {
                 // left behind by a killed process with the same id
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => return other.map(|()| Place::Temporary(directory)),
+                other => return other.map(|()| Directory::Temporary(directory)),
             }
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Place::Kept(path) | Place::Temporary(path) => path,
+            Directory::Kept(path) | Directory::Temporary(path) => path,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Directory {
     fn drop(&mut self) {
-        if let Place::Temporary(path) = self {
+        if let Directory::Temporary(path) = self {
             // the system clears its temporary directory itself
             let _ = fs::remove_dir_all(path);
         }

@@ -17,8 +17,8 @@ use axum::{
 use serde_json::json;
 
 use super::{
-    Call, Store,
-    distribution::{self, Blob, Misrouted, Place, Refusal, Route, no_body, query},
+    IncomingRequest, Store,
+    distribution::{self, Blob, Refusal, Resource, Route, RouteError, no_body, query},
     store::Links,
 };
 use crate::model::{Digest, Repository, TagOrDigest};
@@ -39,38 +39,41 @@ impl Plain {
         &self.store
     }
 
-    pub async fn answer(&self, call: Call) -> Response {
-        let mut response = self.grant(call).await.unwrap_or_else(IntoResponse::into_response);
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let mut response =
+            self.dispatch(incoming).await.unwrap_or_else(IntoResponse::into_response);
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         response
     }
 
-    async fn grant(&self, call: Call) -> Result<Response, Refusal> {
-        let Call { host, request, .. } = call;
+    async fn dispatch(&self, incoming: IncomingRequest) -> Result<Response, Refusal> {
+        let IncomingRequest { host, request } = incoming;
         let method = request.method().clone();
-        let (repository, place) = match (route(&request)?, &method) {
+        let (repository, resource) = match (route(&request)?, &method) {
             (Route::Base, &Method::GET | &Method::HEAD) => {
                 return Ok(distribution::json(StatusCode::OK, "application/json", &json!({})));
             }
             (Route::Catalog, &Method::GET) => return self.catalog(request.uri()),
-            (Route::In(repository, place), _) => (repository, place),
+            (Route::Repository(repository, resource), _) => (repository, resource),
             _ => return Err(Refusal::unsupported()),
         };
-        let visit = PlainRequest { store: &self.store, repository, host };
-        match (place, method) {
-            (Place::Manifest(at), Method::GET | Method::HEAD) => visit.manifest(&at, &request),
-            (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
-            (Place::Manifest(at), Method::DELETE) => visit.delete_manifest(&at),
-            (Place::Blob(digest), Method::GET | Method::HEAD) => visit.blob(&digest, request).await,
-            (Place::Blob(digest), Method::DELETE) => visit.delete_blob(&digest),
-            (Place::Uploads, Method::POST) => visit.start_upload(request).await,
-            (Place::Upload(id), Method::PATCH) => visit.append(&id, request).await,
-            (Place::Upload(id), Method::PUT) => visit.close(&id, request).await,
-            (Place::Upload(id), Method::GET) => visit.upload_status(&id),
-            (Place::Upload(id), Method::DELETE) => visit.cancel_upload(&id),
-            (Place::Tags, Method::GET) => visit.tags(request.uri()),
-            (Place::Referrers(subject), Method::GET) => visit.referrers(&subject, request.uri()),
+        let scope = PlainRequest { store: &self.store, repository, host };
+        match (resource, method) {
+            (Resource::Manifest(at), Method::GET | Method::HEAD) => scope.manifest(&at, &request),
+            (Resource::Manifest(at), Method::PUT) => scope.put_manifest(&at, request).await,
+            (Resource::Manifest(at), Method::DELETE) => scope.delete_manifest(&at),
+            (Resource::Blob(digest), Method::GET | Method::HEAD) => {
+                scope.blob(&digest, request).await
+            }
+            (Resource::Blob(digest), Method::DELETE) => scope.delete_blob(&digest),
+            (Resource::Uploads, Method::POST) => scope.start_upload(request).await,
+            (Resource::Upload(id), Method::PATCH) => scope.append(&id, request).await,
+            (Resource::Upload(id), Method::PUT) => scope.close(&id, request).await,
+            (Resource::Upload(id), Method::GET) => scope.upload_status(&id),
+            (Resource::Upload(id), Method::DELETE) => scope.cancel_upload(&id),
+            (Resource::Tags, Method::GET) => scope.tags(request.uri()),
+            (Resource::Referrers(subject), Method::GET) => scope.referrers(&subject, request.uri()),
             _ => Err(Refusal::unsupported()),
         }
     }
@@ -88,8 +91,8 @@ impl Plain {
 
 /// Parses the path. A malformed tag is an unknown manifest, except for a PUT.
 fn route(request: &Request) -> Result<Route, Refusal> {
-    Route::read(request.uri().path()).map_err(|misrouted| match misrouted {
-        Misrouted::Tag if request.method() != Method::PUT => {
+    Route::read(request.uri().path()).map_err(|route_error| match route_error {
+        RouteError::Tag if request.method() != Method::PUT => {
             Refusal::unknown("MANIFEST_UNKNOWN", "manifest unknown")
         }
         other => other.into(),
@@ -108,8 +111,8 @@ impl PlainRequest<'_> {
         self.repository.as_str()
     }
 
-    fn location(&self, place: &str) -> (&'static str, String) {
-        ("location", format!("http://{}/v2/{}/{place}", self.host, self.repository))
+    fn location(&self, path: &str) -> (&'static str, String) {
+        ("location", format!("http://{}/v2/{}/{path}", self.host, self.repository))
     }
 }
 
@@ -282,7 +285,7 @@ impl PlainRequest<'_> {
     fn session(&self, id: &str, offset: u64) -> [(&'static str, String); 3] {
         [
             self.location(&format!("blobs/uploads/{id}")),
-            ("range", distribution::progress(offset)),
+            ("range", distribution::range_header(offset)),
             ("docker-upload-uuid", id.to_owned()),
         ]
     }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::model::Digest;
@@ -108,21 +108,9 @@ impl Store {
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.read()
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.write()
-    }
-
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.changes.lock()
-    }
-
     /// Changes a repository in memory, and creates it first if it is missing.
     fn update<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) -> T {
-        let mut repositories = self.write();
+        let mut repositories = self.repositories.write();
         if !repositories.contains_key(repository) {
             repositories.insert(repository.to_owned(), Repository::default());
         }
@@ -134,17 +122,17 @@ impl Store {
 impl Store {
     /// The names of all repositories, sorted.
     pub fn repositories(&self) -> Vec<String> {
-        self.read().keys().cloned().collect()
+        self.repositories.read().keys().cloned().collect()
     }
 
     /// True if the repository exists, empty or not.
     pub fn has_repository(&self, repository: &str) -> bool {
-        self.read().contains_key(repository)
+        self.repositories.read().contains_key(repository)
     }
 
     /// Creates an empty repository; keeps an existing one unchanged.
     pub fn create_repository(&self, repository: &str) -> io::Result<()> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.create_repository(repository)?;
         self.update(repository, |_| ());
         Ok(())
@@ -152,8 +140,8 @@ impl Store {
 
     /// Removes the repository with its manifests, tags and links; returns `false` if it is missing.
     pub fn delete_repository(&self, repository: &str) -> io::Result<bool> {
-        let _change = self.change();
-        if self.write().remove(repository).is_none() {
+        let _change = self.changes.lock();
+        if self.repositories.write().remove(repository).is_none() {
             return Ok(false);
         }
         self.disk.delete_repository(repository)?;
@@ -165,7 +153,7 @@ impl Store {
 impl Store {
     /// The size in bytes of a blob in the repository.
     pub fn blob_size(&self, repository: &str, digest: &Digest) -> Option<u64> {
-        self.read().get(repository)?.blobs.get(digest)?;
+        self.repositories.read().get(repository)?.blobs.get(digest)?;
         self.sizes.read().get(digest).copied()
     }
 
@@ -186,7 +174,7 @@ impl Store {
         if !self.sizes.read().contains_key(digest) {
             return Ok(false);
         }
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.link(repository, digest)?;
         self.update(repository, |repository| repository.blobs.insert(digest.clone()));
         Ok(true)
@@ -194,13 +182,16 @@ impl Store {
 
     /// Removes the blob from the repository; returns `false` if it is not there.
     pub fn unlink_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
-        let _change = self.change();
-        let was_there =
-            self.write().get_mut(repository).is_some_and(|found| found.blobs.remove(digest));
-        if was_there {
+        let _change = self.changes.lock();
+        let existed = self
+            .repositories
+            .write()
+            .get_mut(repository)
+            .is_some_and(|found| found.blobs.remove(digest));
+        if existed {
             self.disk.unlink(repository, digest)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
     /// Stores a small blob.
@@ -213,7 +204,7 @@ impl Store {
     /// Stores a blob under its digest, which `bytes` must have. Blocks.
     pub fn write_blob(&self, repository: &str, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.disk.replace(&self.disk.blob(digest), bytes)?;
-        self.keep(repository, digest, bytes.len() as u64)
+        self.register_blob(repository, digest, bytes.len() as u64)
     }
 
     /// Links a blob from another store's repository, and copies the content if this store lacks it.
@@ -222,29 +213,30 @@ impl Store {
         &self,
         repository: &str,
         digest: &Digest,
-        (from, theirs): (&Store, &str),
+        from: &Store,
+        theirs: &str,
     ) -> io::Result<bool> {
         let Some(size) = from.blob_size(theirs, digest) else { return Ok(false) };
         if self.link_blob(repository, digest)? {
             return Ok(true);
         }
-        let unfinished = self.disk.unfinished();
+        let unfinished = self.disk.unfinished_path();
         fs::copy(from.disk.blob(digest), &unfinished)?;
         self.disk.persist(&unfinished, &self.disk.blob(digest))?;
-        self.keep(repository, digest, size)?;
+        self.register_blob(repository, digest, size)?;
         Ok(true)
     }
 
     /// Registers a blob whose content is at its final path.
-    fn keep(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
+    fn register_blob(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
         self.sizes.write().insert(digest.clone(), size);
         self.link_blob(repository, digest)?;
         Ok(())
     }
 
     /// True if a manifest in the repository names the blob as its config or a layer.
-    pub fn referenced(&self, repository: &str, blob: &Digest) -> bool {
-        self.read().get(repository).is_some_and(|found| found.uses.contains_key(blob))
+    pub fn is_referenced(&self, repository: &str, blob: &Digest) -> bool {
+        self.repositories.read().get(repository).is_some_and(|found| found.uses.contains_key(blob))
     }
 }
 
@@ -257,7 +249,7 @@ impl Store {
         bytes: &[u8],
     ) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.put_manifest(repository, &digest, media_type, bytes)?;
         let copy = Bytes::copy_from_slice(bytes);
         self.update(repository, |found| found.insert(digest.clone(), media_type.to_owned(), copy));
@@ -266,19 +258,19 @@ impl Store {
 
     /// A manifest's media type and bytes.
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(String, Bytes)> {
-        let repositories = self.read();
+        let repositories = self.repositories.read();
         let manifest = repositories.get(repository)?.manifests.get(digest)?;
         Some((manifest.media_type.clone(), manifest.bytes.clone()))
     }
 
     /// A manifest's references; empty if the bytes are not a manifest.
     pub fn links(&self, repository: &str, digest: &Digest) -> Option<Arc<Links>> {
-        Some(self.read().get(repository)?.manifests.get(digest)?.links.clone())
+        Some(self.repositories.read().get(repository)?.manifests.get(digest)?.links.clone())
     }
 
     /// The digests of all manifests, sorted.
     pub fn manifests(&self, repository: &str) -> Vec<Digest> {
-        let mut digests: Vec<Digest> = match self.read().get(repository) {
+        let mut digests: Vec<Digest> = match self.repositories.read().get(repository) {
             Some(found) => found.manifests.keys().cloned().collect(),
             None => Vec::new(),
         };
@@ -288,26 +280,27 @@ impl Store {
 
     /// Removes a manifest and its tags; returns `false` if it is missing.
     pub fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         for (tag, _) in self.tags(repository).iter().filter(|(_, at)| at == digest) {
             self.disk.delete_tag(repository, tag)?;
             self.update(repository, |found| found.tags.remove(tag));
         }
-        let was_there = self.write().get_mut(repository).is_some_and(|found| found.remove(digest));
-        if was_there {
+        let existed =
+            self.repositories.write().get_mut(repository).is_some_and(|found| found.remove(digest));
+        if existed {
             self.disk.delete_manifest(repository, digest)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
     /// The digest that the tag points to.
     pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
-        self.read().get(repository)?.tags.get(tag).cloned()
+        self.repositories.read().get(repository)?.tags.get(tag).cloned()
     }
 
     /// Points the tag to a manifest.
     pub fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.set_tag(repository, tag, digest)?;
         self.update(repository, |found| found.tags.insert(tag.to_owned(), digest.clone()));
         Ok(())
@@ -315,18 +308,21 @@ impl Store {
 
     /// Removes the tag and keeps the manifest; returns `false` if the tag is missing.
     pub fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<bool> {
-        let _change = self.change();
-        let was_there =
-            self.write().get_mut(repository).is_some_and(|found| found.tags.remove(tag).is_some());
-        if was_there {
+        let _change = self.changes.lock();
+        let existed = self
+            .repositories
+            .write()
+            .get_mut(repository)
+            .is_some_and(|found| found.tags.remove(tag).is_some());
+        if existed {
             self.disk.delete_tag(repository, tag)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
     /// All tags and their digests, sorted by name.
     pub fn tags(&self, repository: &str) -> Vec<(String, Digest)> {
-        match self.read().get(repository) {
+        match self.repositories.read().get(repository) {
             Some(found) => found.tags.iter().map(|(t, d)| (t.clone(), d.clone())).collect(),
             None => Vec::new(),
         }

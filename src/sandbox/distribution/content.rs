@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream;
 use tokio::task::JoinHandle;
 
-use super::{Wanted, wanted};
+use super::{ByteRange, byte_range};
 use crate::{model::Digest, sandbox::fault::Content};
 
 /// Bytes per read from disk. The next chunk is read while this one is sent.
@@ -42,10 +42,10 @@ pub(crate) async fn blob<F>(
 where
     F: AsyncFnOnce(Range<u64>) -> io::Result<Body>,
 {
-    let (status, range) = match wanted(headers, blob.size) {
-        Wanted::All => (StatusCode::OK, 0..blob.size),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Beyond => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
+    let (status, range) = match byte_range(headers, blob.size) {
+        ByteRange::All => (StatusCode::OK, 0..blob.size),
+        ByteRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        ByteRange::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
     };
     let mut builder = Response::builder()
         .status(status)

@@ -8,7 +8,7 @@ use super::{Refusal, query};
 pub(crate) struct Page {
     pub names: Vec<String>,
     /// True if names follow after this page.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// The page that the query's `n` and `last` select; everything without `n`.
@@ -19,18 +19,18 @@ pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Resul
     let after = |name: &String| last.as_ref().is_none_or(|last| name > last);
     let mut left = sorted.into_iter().filter(after);
     let Some(n) = query(uri, "n") else {
-        return Ok(Page { names: left.collect(), more: false });
+        return Ok(Page { names: left.collect(), has_more: false });
     };
     let wrong = |_| Refusal::bad("PAGINATION_NUMBER_INVALID", "`n` is not a number");
     let n: usize = n.parse().map_err(wrong)?;
     let names: Vec<String> = left.by_ref().take(n).collect();
-    let more = n > 0 && left.next().is_some();
-    Ok(Page { names, more })
+    let has_more = n > 0 && left.next().is_some();
+    Ok(Page { names, has_more })
 }
 
 /// The `Link` header value for the next page, if there is one.
 pub(crate) fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
-    let last = page.names.last().filter(|_| page.more)?;
+    let last = page.names.last().filter(|_| page.has_more)?;
     let n = query(uri, "n")?;
     let next = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("last", last)

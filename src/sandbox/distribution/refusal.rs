@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::Misrouted;
+use super::RouteError;
 use crate::sandbox::store::{AppendError, FinishError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +56,13 @@ pub(crate) fn json(status: StatusCode, media_type: &'static str, value: &Value) 
     response
 }
 
-impl From<Misrouted> for Refusal {
-    fn from(misrouted: Misrouted) -> Refusal {
-        match misrouted {
-            Misrouted::Nowhere => Refusal::unknown("NAME_UNKNOWN", "no such path"),
-            Misrouted::Name => Refusal::bad("NAME_INVALID", "invalid repository name"),
-            Misrouted::Digest => Refusal::bad("DIGEST_INVALID", "invalid or unsupported digest"),
-            Misrouted::Tag => Refusal::bad("TAG_INVALID", "invalid tag"),
+impl From<RouteError> for Refusal {
+    fn from(route_error: RouteError) -> Refusal {
+        match route_error {
+            RouteError::UnknownPath => Refusal::unknown("NAME_UNKNOWN", "no such path"),
+            RouteError::Name => Refusal::bad("NAME_INVALID", "invalid repository name"),
+            RouteError::Digest => Refusal::bad("DIGEST_INVALID", "invalid or unsupported digest"),
+            RouteError::Tag => Refusal::bad("TAG_INVALID", "invalid tag"),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) async fn append(
 ) -> Result<u64, Refusal> {
     let unknown = || Refusal::unknown("BLOB_UPLOAD_UNKNOWN", "unknown upload");
     let offset = store.upload_offset(repository, id).ok_or_else(unknown)?;
-    in_order(request.headers(), offset)?;
+    check_content_range(request.headers(), offset)?;
     Ok(store.append(repository, id, request.into_body().into_data_stream()).await?)
 }
 
@@ -42,11 +42,11 @@ pub(crate) async fn close(
 /// The `Range` header for a session of `offset` bytes; `0-0` for an empty one.
 ///
 /// Source: distribution, `startBlobUpload`.
-pub(crate) fn progress(offset: u64) -> String {
+pub(crate) fn range_header(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
 
-fn in_order(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
+fn check_content_range(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     let invalid = || {
         let message = format!("the content range is invalid, the upload has {offset} bytes");

@@ -63,7 +63,11 @@ impl ActionGuard {
     ///
     /// # Errors
     /// `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
-    pub(super) fn admit(&self, action: &Action<'_>, principal: &Principal) -> Result<(), EcrError> {
+    pub(super) fn authorize(
+        &self,
+        action: &Action<'_>,
+        principal: &Principal,
+    ) -> Result<(), EcrError> {
         if self.faults.active_for(Name::Deny, action.name) {
             let Action { service, name, resource, .. } = action;
             return Err(EcrError::denied(&principal.session_arn, service, name, resource));
@@ -111,21 +115,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_quota_lets_one_second_burst_and_then_its_rate() {
         let faults = Faults::new(["quotas".parse().unwrap()]);
-        let (gate, principal) = (ActionGuard::new(faults), Principal::user());
-        let admitted = |region: &str| {
-            (0..50).filter(|_| gate.admit(&put_image(region), &principal).is_ok()).count()
+        let (guard, principal) = (ActionGuard::new(faults), Principal::user());
+        let allowed = |region: &str| {
+            (0..50).filter(|_| guard.authorize(&put_image(region), &principal).is_ok()).count()
         };
-        assert_eq!(admitted("eu-west-1"), 10);
-        assert_eq!(admitted("us-east-1"), 10, "every region has its own");
+        assert_eq!(allowed("eu-west-1"), 10);
+        assert_eq!(allowed("us-east-1"), 10, "every region has its own");
         tokio::time::advance(Duration::from_millis(300)).await;
-        assert_eq!(admitted("eu-west-1"), 3);
+        assert_eq!(allowed("eu-west-1"), 3);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(admitted("eu-west-1"), 10, "unused time is not saved up");
+        assert_eq!(allowed("eu-west-1"), 10, "unused time is not saved up");
     }
 
     #[test]
     fn without_its_fault_no_quota_is_enforced() {
-        let (gate, principal) = (ActionGuard::new(Faults::default()), Principal::user());
-        assert!((0..100).all(|_| gate.admit(&put_image("eu-west-1"), &principal).is_ok()));
+        let (guard, principal) = (ActionGuard::new(Faults::default()), Principal::user());
+        assert!((0..100).all(|_| guard.authorize(&put_image("eu-west-1"), &principal).is_ok()));
     }
 }

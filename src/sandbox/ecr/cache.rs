@@ -11,17 +11,17 @@ mod import;
 use std::sync::Arc;
 
 use super::{
-    Ecr, Place,
+    AwsHost, Ecr,
     authorization::Action,
-    control,
+    aws_host,
     error::EcrError,
     identity::Principal,
-    place,
     registry::{Registry, Settings},
+    rules, secrets, templates,
 };
 use crate::{
     model::Tag,
-    sandbox::upstream::{Closed, ImportedImages},
+    sandbox::upstream::{ImportError, UpstreamRepository},
 };
 use import::{Import, Origin};
 
@@ -29,7 +29,7 @@ use import::{Import, Origin};
 const FRESH_SECONDS: f64 = 24.0 * 3600.0;
 
 /// A pull that is about to be answered.
-pub(super) struct Pull<'a> {
+pub(super) struct CachedPull<'a> {
     pub ecr: &'a Ecr,
     pub registry: &'a Arc<Registry>,
     pub principal: &'a Principal,
@@ -47,7 +47,7 @@ enum Cached {
     Fresh,
 }
 
-impl Pull<'_> {
+impl CachedPull<'_> {
     /// Imports `tag` from the upstream if a rule covers the repository and the cached tag is
     /// missing or stale. Does nothing without a rule.
     ///
@@ -57,12 +57,14 @@ impl Pull<'_> {
     /// `UnableToGetUpstreamImageException` for the rule's secret, and the failure codes
     /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. With a stale tag
     /// none of these: the last copy is served.
-    pub(super) async fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
-        let Some(rule) = control::covering(self.registry, self.repository) else { return Ok(()) };
+    pub(super) async fn ensure_cached(&self, tag: &Tag) -> Result<(), EcrError> {
+        let Some(rule) = rules::matching_rule(self.registry, self.repository) else {
+            return Ok(());
+        };
         if self.cached(tag) == Cached::Fresh {
             return Ok(());
         }
-        let _turn = self.registry.import(self.repository).await;
+        let _guard = self.registry.lock_import(self.repository).await;
         // another pull may have imported it meanwhile
         let cached = self.cached(tag);
         if cached == Cached::Fresh {
@@ -88,8 +90,8 @@ impl Pull<'_> {
         }
     }
 
-    async fn import(&self, rule: &control::Covering, tag: &Tag) -> Result<(), EcrError> {
-        let settings = self.may_import()?;
+    async fn import(&self, rule: &rules::MatchedRule, tag: &Tag) -> Result<(), EcrError> {
+        let settings = self.authorize_import()?;
         let import = Import {
             origin: self.origin(rule)?,
             registry: Arc::clone(self.registry),
@@ -98,7 +100,7 @@ impl Pull<'_> {
         };
         let tag = tag.clone();
         // makes, hashes and writes images: not on the runtime's threads
-        let imported = tokio::task::spawn_blocking(move || import.bring(&tag)).await;
+        let imported = tokio::task::spawn_blocking(move || import.run(&tag)).await;
         imported.expect("importing does not panic")
     }
 
@@ -107,18 +109,18 @@ impl Pull<'_> {
     /// The puller does not learn which right is missing: without the right to create, the
     /// repository is missing; without the right to import, the image is. Source: user guide,
     /// troubleshooting pull-through cache.
-    fn may_import(&self) -> Result<Settings, EcrError> {
+    fn authorize_import(&self) -> Result<Settings, EcrError> {
         let registry = self.registry;
-        let settings = control::cached_settings(registry, self.repository);
+        let settings = templates::cached_settings(registry, self.repository);
         if !registry.store.has_repository(self.repository) {
             let mut needed = vec!["CreateRepository"];
             needed.extend((!settings.tags.is_empty()).then_some("TagResource"));
             if !needed.into_iter().all(|action| self.may(action)) {
-                return Err(EcrError::no_repository(self.repository, &registry.account));
+                return Err(EcrError::repository_not_found(self.repository, &registry.account));
             }
         }
         if !self.may("BatchImportUpstreamImage") {
-            return Err(absent());
+            return Err(image_not_found());
         }
         Ok(settings)
     }
@@ -132,31 +134,31 @@ impl Pull<'_> {
             account: &registry.account,
             region: &registry.region,
         };
-        self.ecr.gate.admit(&action, self.principal).is_ok()
+        self.ecr.guard.authorize(&action, self.principal).is_ok()
     }
 
     /// The upstream that the rule names, with the rule's credentials.
-    fn origin(&self, rule: &control::Covering) -> Result<Origin, EcrError> {
-        if let Some(Place::Registry { account, region }) = place(&rule.url) {
+    fn origin(&self, rule: &rules::MatchedRule) -> Result<Origin, EcrError> {
+        if let Some(AwsHost::Registry { account, region }) = aws_host(&rule.url) {
             let registry = self.ecr.registry(&account, &region)?;
             return Ok(Origin::Registry { registry, repository: rule.repository.clone() });
         }
         let token = match &rule.credential {
-            Some(arn) => Some(control::access_token(self.registry, arn).map_err(no_upstream)?),
+            Some(arn) => Some(secrets::access_token(self.registry, arn).map_err(upstream_error)?),
             None => None,
         };
         let (host, repository) = (rule.url.clone(), rule.repository.clone());
-        let shelf = ImportedImages { host, repository, token };
-        Ok(Origin::Upstream { upstream: Arc::clone(&self.ecr.upstream), shelf })
+        let source = UpstreamRepository { host, repository, token };
+        Ok(Origin::Upstream { upstream: Arc::clone(&self.ecr.upstream), source })
     }
 }
 
-fn absent() -> EcrError {
+fn image_not_found() -> EcrError {
     EcrError::new("ImageNotFoundException", "Requested image not found")
 }
 
 /// Source: API model, "usually caused because of an issue with the Secrets Manager secret".
-fn no_upstream(cause: EcrError) -> EcrError {
+fn upstream_error(cause: EcrError) -> EcrError {
     match cause.name {
         "ServerException" => cause,
         _ => EcrError::new("UnableToGetUpstreamImageException", cause.message),
@@ -169,18 +171,18 @@ fn no_upstream(cause: EcrError) -> EcrError {
 /// Source: API model, `ImageFailureCode`. The text of a refused login: containers-roadmap#2354,
 /// seen for a wrong secret and for a repository that Docker Hub lacks. The other two texts are
 /// ours.
-pub(super) fn closed(why: Closed) -> EcrError {
+pub(super) fn import_error(why: ImportError) -> EcrError {
     match why {
-        Closed::Absent => absent(),
-        Closed::Denied => EcrError::new(
+        ImportError::NotFound => image_not_found(),
+        ImportError::Denied => EcrError::new(
             "UpstreamAccessDenied",
             "The authentication to the upstream registry failed. Verify that the credentials provided in the pull through cache rule are correct, and try again.",
         ),
-        Closed::Busy => EcrError::new(
+        ImportError::Throttled => EcrError::new(
             "UpstreamTooManyRequests",
             "The upstream registry has throttled the request. Try again later.",
         ),
-        Closed::Unavailable => EcrError::new(
+        ImportError::Unavailable => EcrError::new(
             "UpstreamUnavailable",
             "The upstream registry could not be reached. Try again later.",
         ),

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::model::json_response;
+use crate::sandbox::distribution;
 
 /// An error under its name in the API model.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +63,7 @@ impl EcrError {
         )
     }
 
-    pub(super) fn no_repository(repository: &str, account: &str) -> Self {
+    pub(super) fn repository_not_found(repository: &str, account: &str) -> Self {
         Self::new(
             "RepositoryNotFoundException",
             format!(
@@ -91,13 +91,13 @@ impl EcrError {
     }
 
     /// The API's response: 400 (500 for the server's fault), `__type` and `message`.
-    pub(super) fn api(self) -> Response {
+    pub(super) fn into_api_response(self) -> Response {
         let status = match self.name {
             "ServerException" | "InternalServiceError" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         let body = json!({ "__type": self.name, "message": self.message });
-        let mut response = json_response(status, "application/x-amz-json-1.1", &body);
+        let mut response = distribution::json(status, "application/x-amz-json-1.1", &body);
         response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.name));
         response
     }
@@ -105,14 +105,14 @@ impl EcrError {
     /// The registry protocol's response: the distribution specification's error envelope.
     ///
     /// An error without a code there is a 500, as an empty upload is.
-    pub(super) fn v2(self) -> Response {
+    pub(super) fn into_registry_response(self) -> Response {
         let (status, code) = V2
             .iter()
             .find(|(name, ..)| *name == self.name)
             .map_or((500, "UNKNOWN"), |&(_, status, code)| (status, code));
         let status = StatusCode::from_u16(status).expect("the table holds real statuses");
         let body = json!({ "errors": [{ "code": code, "message": self.message }] });
-        json_response(status, "application/json; charset=utf-8", &body)
+        distribution::json(status, "application/json; charset=utf-8", &body)
     }
 }
 

@@ -20,11 +20,11 @@ pub(super) const MAX_MANIFEST: usize = 4_194_304;
 
 /// The response to a push of the same digest to an immutable tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(super) enum RepeatedPush {
     /// The API: the image already exists.
-    IsThere,
+    AlreadyExists,
     /// The data plane: the tag is immutable.
-    IsImmutable,
+    TagImmutable,
 }
 
 /// A manifest to commit.
@@ -37,7 +37,7 @@ pub(super) struct Push<'a> {
     /// The media type that the client sent.
     pub media_type: Option<&'a str>,
     pub bytes: &'a [u8],
-    pub repeat: Repeat,
+    pub repeat: RepeatedPush,
 }
 
 /// A committed manifest.
@@ -47,7 +47,7 @@ pub(super) struct Pushed {
     pub media_type: String,
     pub subject: Option<Digest>,
     /// True if the push changed nothing: the digest, and the tag on it, existed.
-    pub was_there: bool,
+    pub existed: bool,
 }
 
 /// Commits a manifest after all content that it names. `is_visible` selects the blobs of the
@@ -67,11 +67,11 @@ pub(super) fn push(
     if push.digest.is_some_and(|expected| *expected != digest) {
         return Err(wrong_digest(registry, push));
     }
-    let _turn = registry.commit();
+    let _guard = registry.lock_commits();
     let settings = registry.settings(push.repository)?;
     let store = &registry.store;
     let current = push.tag.and_then(|tag| store.tag(push.repository, tag.as_str()));
-    let is_repeat = current.as_ref() == Some(&digest) && push.repeat == Repeat::IsThere;
+    let is_repeat = current.as_ref() == Some(&digest) && push.repeat == RepeatedPush::AlreadyExists;
     if let Some(tag) = push.tag
         && current.is_some()
         && !is_repeat
@@ -79,32 +79,32 @@ pub(super) fn push(
     {
         return Err(immutable(push.repository, tag));
     }
-    refuse_missing(registry, push.repository, &manifest, is_visible)?;
+    check_references(registry, push.repository, &manifest, is_visible)?;
     let is_stored = store.manifest(push.repository, &digest).is_some();
-    let was_there = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
+    let existed = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
     if !is_stored {
         store.put_manifest(push.repository, &media_type, push.bytes)?;
         registry.record_push(push.repository, &digest)?;
     }
     if let Some(tag) = push.tag
-        && !was_there
+        && !existed
     {
         store.set_tag(push.repository, tag.as_str(), &digest)?;
     }
     let subject = manifest.subject.map(|subject| subject.digest);
-    Ok(Pushed { digest, media_type, subject, was_there })
+    Ok(Pushed { digest, media_type, subject, existed })
 }
 
 /// The media type to store: the manifest's own, else the client's.
-fn media_type(manifest: &Manifest, said: Option<&str>) -> Result<String, EcrError> {
-    let said = said.map(|said| said.split(';').next().unwrap_or_default().trim());
-    let said = said.filter(|said| !said.is_empty());
-    match (manifest.media_type.as_deref(), said) {
-        (Some(own), Some(said)) if own != said => {
+fn media_type(manifest: &Manifest, claimed: Option<&str>) -> Result<String, EcrError> {
+    let claimed = claimed.map(|claimed| claimed.split(';').next().unwrap_or_default().trim());
+    let claimed = claimed.filter(|claimed| !claimed.is_empty());
+    match (manifest.media_type.as_deref(), claimed) {
+        (Some(own), Some(claimed)) if own != claimed => {
             Err(EcrError::parameter("ImageManifest", "Invalid JSON syntax"))
         }
         (Some(own), _) => Ok(own.to_owned()),
-        (None, Some(said)) => Ok(said.to_owned()),
+        (None, Some(claimed)) => Ok(claimed.to_owned()),
         (None, None) => {
             Err(EcrError::parameter("ImageManifestMediaType", "Member must not be null"))
         }
@@ -113,11 +113,11 @@ fn media_type(manifest: &Manifest, said: Option<&str>) -> Result<String, EcrErro
 
 fn wrong_digest(registry: &Registry, push: &Push<'_>) -> EcrError {
     let (repository, account) = (push.repository, &registry.account);
-    let said = push.digest.map(Digest::as_str).unwrap_or_default();
+    let claimed = push.digest.map(Digest::as_str).unwrap_or_default();
     EcrError::new(
         "ImageDigestDoesNotMatchException",
         format!(
-            "The image with digest '{said}' in repository '{repository}' and registry ID '{account}' does not match the image digest that Amazon ECR has calculated."
+            "The image with digest '{claimed}' in repository '{repository}' and registry ID '{account}' does not match the image digest that Amazon ECR has calculated."
         ),
     )
 }
@@ -132,7 +132,7 @@ fn immutable(repository: &str, tag: &Tag) -> EcrError {
     )
 }
 
-fn refuse_missing(
+fn check_references(
     registry: &Registry,
     repository: &str,
     manifest: &Manifest,
@@ -142,18 +142,28 @@ fn refuse_missing(
         |blob: &Digest| registry.store.blob_size(repository, blob).is_some() && is_visible(blob);
     let layers: Vec<&Digest> = manifest.blobs().filter(|blob| !has_blob(blob)).collect();
     if !layers.is_empty() {
-        return Err(absent(registry, repository, "LayersNotFoundException", &layers));
+        return Err(missing_content(registry, repository, "LayersNotFoundException", &layers));
     }
     let children = manifest.manifests.iter().flatten().map(|child| &child.digest);
     let images: Vec<&Digest> =
         children.filter(|child| registry.store.manifest(repository, child).is_none()).collect();
     if !images.is_empty() {
-        return Err(absent(registry, repository, "ReferencedImagesNotFoundException", &images));
+        return Err(missing_content(
+            registry,
+            repository,
+            "ReferencedImagesNotFoundException",
+            &images,
+        ));
     }
     Ok(())
 }
 
-fn absent(registry: &Registry, repository: &str, name: &'static str, what: &[&Digest]) -> EcrError {
+fn missing_content(
+    registry: &Registry,
+    repository: &str,
+    name: &'static str,
+    what: &[&Digest],
+) -> EcrError {
     let kind = if name == "LayersNotFoundException" { "Layers" } else { "Images" };
     let digests: Vec<&str> = what.iter().map(|digest| digest.as_str()).collect();
     let (digests, account) = (digests.join(", "), &registry.account);
@@ -182,7 +192,7 @@ pub(super) fn resolve(
 ) -> Result<Digest, Failure> {
     let not_found = || ("ImageNotFound", "Requested image not found".to_owned());
     let digest =
-        id.digest.map(|text| batched_digest(text, ("InvalidImageDigest", "image"))).transpose()?;
+        id.digest.map(|text| batched_digest(text, "InvalidImageDigest", "image")).transpose()?;
     let tag = id.tag.map(batched_tag).transpose()?;
     let tagged = match &tag {
         Some(tag) => Some(registry.store.tag(repository, tag.as_str()).ok_or_else(not_found)?),
@@ -215,11 +225,11 @@ pub(super) fn delete(
     id: ImageId<'_>,
 ) -> Result<(Digest, Vec<String>), Failure> {
     let broken = |cause: std::io::Error| ("ServerException", cause.to_string());
-    let _turn = registry.commit();
+    let _guard = registry.lock_commits();
     let digest = resolve(registry, repository, id)?;
     let store = &registry.store;
     let tags: Vec<String> = tags_of(registry, repository).remove(&digest).unwrap_or_default();
-    let lists = lists_naming(registry, repository, &digest);
+    let lists = indexes_naming(registry, repository, &digest);
     if let Some(tag) = id.tag
         && (tags.len() > 1 || !lists.is_empty())
     {
@@ -261,7 +271,7 @@ pub(super) fn manifests(
     })
 }
 
-fn lists_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
+fn indexes_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
     manifests(registry, repository)
         .filter(|(_, _, manifest, _)| {
             manifest.manifests.iter().flatten().any(|listed| listed.digest == *child)
@@ -309,4 +319,32 @@ pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest)
 /// A sort key for a repository's listing: stable, and not by name.
 pub(super) fn listing_key(text: &str) -> String {
     Digest::of(text.as_bytes()).hex()[..24].to_owned()
+}
+
+/// Fails unless the layer exists and an image in the repository names it.
+///
+/// Source: GetDownloadUrlForLayer, "only for image layers that are referenced in an image".
+pub(super) fn check_readable(
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> Result<(), EcrError> {
+    let account = &registry.account;
+    if registry.store.blob_size(name, digest).is_none() {
+        return Err(EcrError::new(
+            "LayersNotFoundException",
+            format!(
+                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+            ),
+        ));
+    }
+    if registry.store.is_referenced(name, digest) {
+        return Ok(());
+    }
+    Err(EcrError::new(
+        "LayerInaccessibleException",
+        format!(
+            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{account}' is not referenced by an image"
+        ),
+    ))
 }

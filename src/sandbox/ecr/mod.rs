@@ -19,6 +19,9 @@ mod images;
 mod manifest;
 mod model;
 mod registry;
+mod rules;
+mod secrets;
+mod templates;
 
 #[cfg(test)]
 mod tests;
@@ -34,18 +37,18 @@ use std::{
 use axum::{http::Method, response::Response};
 use parking_lot::Mutex;
 
-use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
+use super::{BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream, unknown_path};
 use authorization::ActionGuard;
-use clock::{Clock, now, since_epoch};
+use clock::Clock;
 use data::{Sessions, Tokens};
-use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
+use identity::CALLER_ACCOUNT;
 use registry::Registry;
 
 /// The region of a data plane under a loopback address.
 pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
 /// All ECR registries.
-pub struct Ecr {
+pub(crate) struct Ecr {
     directory: PathBuf,
     faults: Faults,
     blob_mounting: BlobMounting,
@@ -53,7 +56,7 @@ pub struct Ecr {
     /// The upstreams of the pull-through cache.
     upstream: Arc<Upstream>,
     clock: Clock,
-    gate: ActionGuard,
+    guard: ActionGuard,
     /// Held to find or open a registry, never across an `await`.
     registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
     sessions: Sessions,
@@ -62,7 +65,7 @@ pub struct Ecr {
 
 impl Ecr {
     /// Opens the registries whose content is in `directory`.
-    pub fn open(
+    pub(crate) fn open(
         directory: &Path,
         faults: Faults,
         blob_mounting: BlobMounting,
@@ -71,7 +74,7 @@ impl Ecr {
     ) -> io::Result<Ecr> {
         Ok(Ecr {
             directory: directory.to_owned(),
-            gate: ActionGuard::new(faults.clone()),
+            guard: ActionGuard::new(faults.clone()),
             faults,
             blob_mounting,
             naming,
@@ -83,15 +86,15 @@ impl Ecr {
         })
     }
 
-    pub async fn answer(&self, call: Call) -> Response {
-        let Call { host, request, .. } = call;
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let IncomingRequest { host, request } = incoming;
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {
             return control::answer(self, &host, request).await;
         }
-        match place(&host) {
-            Some(Place::Storage) => data::storage(self, request).await,
-            Some(Place::Registry { account, region }) => {
+        match aws_host(&host) {
+            Some(AwsHost::Storage) => data::storage(self, request).await,
+            Some(AwsHost::Registry { account, region }) => {
                 data::answer(self, &account, &region, &host, request).await
             }
             None if is_loopback(&host) && path.starts_with("/s3/") => {
@@ -100,7 +103,7 @@ impl Ecr {
             None if is_loopback(&host) => {
                 data::answer(self, CALLER_ACCOUNT, LOOPBACK_REGION, &host, request).await
             }
-            None => not_here(),
+            None => unknown_path(),
         }
     }
 
@@ -108,26 +111,14 @@ impl Ecr {
     ///
     /// # Panics
     /// If its directory cannot be opened.
-    pub fn store(&self, account: &str, region: &str) -> Arc<Store> {
+    pub(crate) fn store(&self, account: &str, region: &str) -> Arc<Store> {
         let registry = self.registry(account, region);
         registry.expect("the sandbox's directory can be read").store.clone()
     }
 
     /// Advances the clock of all registries. Logins do not expire.
-    pub fn pass_time(&self, time: Duration) {
+    pub(crate) fn pass_time(&self, time: Duration) {
         self.clock.advance(time);
-    }
-
-    /// A login for the data plane in the region, as `GetAuthorizationToken` returns it: the value
-    /// after `Basic `, which is `AWS:<password>` in base64.
-    pub fn token(&self, region: &str) -> String {
-        let password = Password {
-            principal: Principal::user(),
-            region: region.to_owned(),
-            issued: since_epoch().as_nanos(),
-            expires: now() + PASSWORD_SECONDS,
-        };
-        password.to_token()
     }
 
     /// The registry, opened on first use.
@@ -150,7 +141,7 @@ impl Ecr {
 
 /// The AWS service behind a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum AwsHost {
     /// The data plane of an account in a region.
     Registry { account: String, region: String },
     /// The S3 that stores layers.
@@ -169,11 +160,11 @@ const SUFFIXES: &[&str] = &[
     "csp.hci.ic.gov",
 ];
 
-fn place(host: &str) -> Option<Place> {
+fn aws_host(host: &str) -> Option<AwsHost> {
     let host = host.split(':').next()?;
     if let Some(rest) = host.strip_prefix("prod-") {
         let is_bucket = rest.contains("-starport-layer-bucket.s3.");
-        return (is_bucket && rest.contains(".amazonaws.")).then_some(Place::Storage);
+        return (is_bucket && rest.contains(".amazonaws.")).then_some(AwsHost::Storage);
     }
     let (account, rest) = host.split_once('.')?;
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
@@ -187,7 +178,7 @@ fn place(host: &str) -> Option<Place> {
     // the hyphenated form is the dual-stack one
     let is_suffix = SUFFIXES.contains(&suffix) && (service == "hyphened") == (suffix == "on.aws");
     (is_account && is_region(region) && is_suffix)
-        .then(|| Place::Registry { account: account.to_owned(), region: region.to_owned() })
+        .then(|| AwsHost::Registry { account: account.to_owned(), region: region.to_owned() })
 }
 
 fn is_region(text: &str) -> bool {

@@ -5,11 +5,6 @@
 //!
 //! Source: service model `ecr/2015-09-21`.
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, StatusCode, header},
-    response::Response,
-};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
@@ -153,7 +148,8 @@ pub(super) type Failure = (&'static str, String);
 /// reason.
 pub(super) fn batched_digest(
     text: &str,
-    (code, what): (&'static str, &str),
+    code: &'static str,
+    what: &str,
 ) -> Result<Digest, Failure> {
     text.parse().map_err(|_| {
         let regex = "[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+";
@@ -347,15 +343,4 @@ fn encode_token(key: &str) -> String {
 pub(super) fn decode_token(token: &str) -> Option<String> {
     let json: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     String::from_utf8(const_hex::decode(json.get("k")?.as_str()?).ok()?).ok()
-}
-
-pub(super) fn json_response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: &Value,
-) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

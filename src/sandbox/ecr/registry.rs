@@ -125,12 +125,12 @@ impl Registry {
     }
 
     /// Waits for the lock to import into the repository.
-    pub(super) async fn import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
+    pub(super) async fn lock_import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
             let mut imports = self.imports.lock();
             Arc::clone(imports.entry(repository.to_owned()).or_default())
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 
     /// The host of the data plane.
@@ -155,7 +155,7 @@ impl Registry {
     }
 
     /// Waits for the lock to check and commit a manifest.
-    pub(super) fn commit(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn lock_commits(&self) -> MutexGuard<'_, ()> {
         self.commits.lock()
     }
 
@@ -176,7 +176,7 @@ impl Registry {
     where
         T: DeserializeOwned + Serialize + Default,
     {
-        let _turn = self.documents.lock();
+        let _guard = self.documents.lock();
         let mut document: T = self.document(name);
         let result = edit(&mut document)?;
         let value = serde_json::to_value(&document).expect("documents serialise");
@@ -190,7 +190,7 @@ impl Registry {
     /// `RepositoryNotFoundException`.
     pub(super) fn settings(&self, repository: &str) -> Result<Settings, EcrError> {
         if !self.store.has_repository(repository) {
-            return Err(EcrError::no_repository(repository, &self.account));
+            return Err(EcrError::repository_not_found(repository, &self.account));
         }
         Ok(self.document::<Option<Settings>>(&settings_name(repository)).unwrap_or_default())
     }
@@ -212,7 +212,7 @@ impl Registry {
     /// # Errors
     /// `RepositoryAlreadyExistsException`.
     pub(super) fn create(&self, repository: &str, mut settings: Settings) -> Result<(), EcrError> {
-        let _turn = self.commit();
+        let _guard = self.lock_commits();
         settings.created_at = self.now();
         if self.store.has_repository(repository) {
             return Err(EcrError::new(
@@ -233,7 +233,7 @@ impl Registry {
 
     /// Removes a repository and all its documents.
     pub(super) fn delete(&self, repository: &str) -> Result<(), EcrError> {
-        let _turn = self.commit();
+        let _guard = self.lock_commits();
         for digest in self.store.manifests(repository) {
             self.record_deletion(repository, &digest)?;
         }
@@ -319,7 +319,7 @@ impl Registry {
         settings.get(name).cloned().unwrap_or_else(|| default.to_owned())
     }
 
-    pub(super) fn no_image(&self, repository: &str, what: &str) -> EcrError {
+    pub(super) fn image_not_found(&self, repository: &str, what: &str) -> EcrError {
         EcrError::new(
             "ImageNotFoundException",
             format!(

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use futures::{StreamExt, future, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Content, Faults, Name, Target};
+use super::{
+    definition::{Content, Name, Target},
+    state::Faults,
+};
 use crate::sandbox::distribution::Refusal;
 
 /// Time for the bytes before a cut to reach the client.
@@ -21,7 +24,7 @@ const FLUSH: Duration = Duration::from_millis(20);
 type Chunks = BoxStream<'static, Result<Bytes, axum::Error>>;
 
 /// The response that a fault sends in place of the registry's.
-pub(in crate::sandbox) fn instead(faults: &Faults, target: &Target<'_>) -> Option<Response> {
+pub(in crate::sandbox) fn replacement(faults: &Faults, target: &Target<'_>) -> Option<Response> {
     if let Some(arg) = faults.hits(Name::Throttle, target) {
         let mut response = refusal(target, StatusCode::TOO_MANY_REQUESTS);
         if let Some(seconds) = arg.number() {
@@ -61,7 +64,7 @@ pub(in crate::sandbox) fn request(
     target: &Target<'_>,
     mut request: Request,
     stopped: &CancellationToken,
-    hang_up: impl Fn() + Send + 'static,
+    drop_connection: impl Fn() + Send + 'static,
 ) -> Request {
     if request.headers().contains_key(header::RANGE)
         && faults.hits(Name::IgnoreRange, target).is_some()
@@ -81,7 +84,7 @@ pub(in crate::sandbox) fn request(
     };
     if let Some(until) = cut_at {
         let end = async move {
-            hang_up();
+            drop_connection();
             Err(axum::Error::new("the fault `cut` is switched on"))
         };
         return request.map(|body| {

@@ -1,5 +1,7 @@
 //! What fault switches mean.
 
+use axum::http::Method;
+
 use super::*;
 
 fn parse(text: &str) -> Fault {
@@ -83,9 +85,9 @@ fn a_fault_strikes_only_its_side_method_and_path() {
 #[test]
 fn a_fault_stops_after_its_number_and_when_cleared() {
     let faults = Faults::new([parse("reset*2")]);
-    let struck: Vec<bool> =
+    let triggered: Vec<bool> =
         (0..4).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect();
-    assert_eq!(struck, [true, true, false, false]);
+    assert_eq!(triggered, [true, true, false, false]);
     faults.add(parse("reset"));
     assert!(faults.active(Name::Reset, Side::Upstream).is_some());
     faults.clear();
@@ -100,9 +102,9 @@ fn a_percentage_is_about_that_many_and_always_the_same_for_a_seed() {
         (0..1000).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect::<Vec<_>>()
     };
     for seed in [0, 1, u64::MAX] {
-        let struck = sown(seed).into_iter().filter(|struck| *struck).count();
-        assert!((250..350).contains(&struck), "{struck}");
+        let triggered = sown(seed).into_iter().filter(|triggered| *triggered).count();
+        assert!((250..350).contains(&triggered), "{triggered}");
         assert_eq!(sown(seed), sown(seed));
     }
-    assert_ne!(sown(0), sown(1), "another seed strikes others");
+    assert_ne!(sown(0), sown(1), "another seed applies others");
 }

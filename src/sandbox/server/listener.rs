@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{Faults, Name, Side};
 
-pub(super) struct Door {
+pub(super) struct Listener {
     address: SocketAddr,
     /// `None` while connections are refused.
     socket: Option<TcpListener>,
@@ -31,7 +31,7 @@ pub(super) struct Door {
     side: Side,
 }
 
-impl Door {
+impl Listener {
     pub(super) fn new(socket: TcpListener, faults: Faults, side: Side) -> Self {
         let address = socket.local_addr().expect("it is bound");
         let changes = faults.changes();
@@ -56,7 +56,7 @@ impl Door {
     }
 }
 
-impl axum::serve::Listener for Door {
+impl axum::serve::Listener for Listener {
     type Io = Wire;
     type Addr = SocketAddr;
 
@@ -98,8 +98,8 @@ impl Connection {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Connection {
+impl Connected<IncomingStream<'_, Listener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Connection {
         stream.io().connection.clone()
     }
 }

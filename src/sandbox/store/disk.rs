@@ -44,7 +44,7 @@ impl Disk {
     }
 
     /// A new path for a file that is still being written.
-    pub(super) fn unfinished(&self) -> PathBuf {
+    pub(super) fn unfinished_path(&self) -> PathBuf {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         self.root.join("unfinished").join(number.to_string())
     }
@@ -62,7 +62,7 @@ impl Disk {
 
     /// Writes a file atomically.
     pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
-        let unfinished = self.unfinished();
+        let unfinished = self.unfinished_path();
         fs::write(&unfinished, bytes)?;
         self.persist(&unfinished, place)
     }
@@ -85,7 +85,7 @@ impl Disk {
 
     pub(super) fn delete_repository(&self, name: &str) -> io::Result<()> {
         // the rename hides it at once, the removal can take long
-        let unfinished = self.unfinished();
+        let unfinished = self.unfinished_path();
         absent_is_fine(fs::rename(self.repository(name)?, &unfinished))?;
         absent_is_fine(fs::remove_dir_all(unfinished))
     }

@@ -164,10 +164,10 @@ fn a_blob_is_referenced_while_a_manifest_names_it() {
     let two = store.put_manifest("a", "x", manifest(2).as_bytes()).unwrap();
     store.put_manifest("a", "x", manifest(2).as_bytes()).unwrap();
     store.delete_manifest("a", &one).unwrap();
-    assert!(store.referenced("a", &layer) && store.referenced("a", &config));
-    assert!(!store.referenced("b", &layer));
+    assert!(store.is_referenced("a", &layer) && store.is_referenced("a", &config));
+    assert!(!store.is_referenced("b", &layer));
     store.delete_manifest("a", &two).unwrap();
-    assert!(!store.referenced("a", &layer));
+    assert!(!store.is_referenced("a", &layer));
 }
 
 #[tokio::test]

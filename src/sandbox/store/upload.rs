@@ -67,7 +67,7 @@ pub(super) struct Upload {
     path: PathBuf,
     offset: AtomicU64,
     /// Serialises appends; held while a body is read.
-    turn: tokio::sync::Mutex<()>,
+    appending: tokio::sync::Mutex<()>,
     /// Held only while a batch is written, on a blocking thread if that takes long. `None` after
     /// the session ends: a late batch cannot change the file.
     writer: Mutex<Option<Writer>>,
@@ -103,7 +103,7 @@ impl Upload {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let _turn = self.turn.lock().await;
+        let _guard = self.appending.lock().await;
         let mut body = pin!(body);
         let (mut batch, mut held, mut writing) = (Vec::new(), 0, None);
         let end = loop {
@@ -141,11 +141,11 @@ async fn persist(writing: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> 
 impl Store {
     /// Starts an upload to the repository, and returns the session's id.
     pub fn start_upload(&self, repository: &str) -> io::Result<String> {
-        let path = self.disk.unfinished();
+        let path = self.disk.unfinished_path();
         let upload = Upload {
             repository: repository.to_owned(),
             offset: AtomicU64::new(0),
-            turn: tokio::sync::Mutex::default(),
+            appending: tokio::sync::Mutex::default(),
             writer: Mutex::new(Some(Writer {
                 file: fs::File::create(&path)?,
                 hasher: Sha256::new(),
@@ -191,7 +191,7 @@ impl Store {
         expected: &Digest,
     ) -> Result<u64, FinishError> {
         let upload = self.take_upload(repository, id).ok_or(FinishError::Unknown)?;
-        let _turn = upload.turn.lock().await;
+        let _guard = upload.appending.lock().await;
         let writer = upload.writer.lock().take();
         let calculated = Digest::from_hasher(writer.ok_or(FinishError::Unknown)?.hasher);
         if calculated != *expected {
@@ -200,7 +200,7 @@ impl Store {
         }
         let size = upload.offset.load(Ordering::Acquire);
         self.disk.persist(&upload.path, &self.disk.blob(expected))?;
-        self.keep(repository, expected, size)?;
+        self.register_blob(repository, expected, size)?;
         Ok(size)
     }
 

@@ -8,7 +8,7 @@ use super::quirks::{self, Auth};
 use crate::{model::Host, sandbox::Naming};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Service {
     /// The token service of this registry; without one, of the registry that the scope names.
     Token(Option<String>),
     /// The host that blobs are redirected to, with the path there.
@@ -42,32 +42,32 @@ impl Address {
     }
 
     /// The service behind the path; `None` if there is none.
-    pub(crate) fn door(&self, path: &str) -> Option<Door> {
+    pub(crate) fn service(&self, path: &str) -> Option<Service> {
         match self.naming {
-            Naming::Loopback => loopback_door(path),
-            Naming::RealHosts => Some(self.real_door(path)),
+            Naming::Loopback => loopback_service(path),
+            Naming::RealHosts => Some(self.real_service(path)),
         }
     }
 
-    fn real_door(&self, path: &str) -> Door {
+    fn real_service(&self, path: &str) -> Service {
         let host = quirks::canonical(&self.host);
         if let Some(registry) = quirks::token_service(host, path.trim_end_matches('/')) {
-            return Door::Token(Some(registry));
+            return Service::Token(Some(registry));
         }
         if host == "hub.docker.com" {
-            return Door::HubApi;
+            return Service::HubApi;
         }
         if host == "quay.io" && path.starts_with("/api/v1/") {
-            return Door::QuayApi;
+            return Service::QuayApi;
         }
         if path.starts_with("/blobs/") {
-            return Door::Cdn(path.to_owned());
+            return Service::Cdn(path.to_owned());
         }
-        Door::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
+        Service::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
     }
 
     /// The repository's name as the client knows it.
-    pub(crate) fn visible(&self, registry: &str, repository: &str) -> String {
+    pub(crate) fn client_name(&self, registry: &str, repository: &str) -> String {
         match self.naming {
             Naming::RealHosts => repository.to_owned(),
             Naming::Loopback => format!("{registry}/{repository}"),
@@ -96,7 +96,7 @@ impl Address {
 
     /// A URL on the host that serves blobs. Never the host that the client called, so that clients
     /// that forward their token are detected.
-    pub(crate) fn cdn(&self, host: &str, path: &str) -> String {
+    pub(crate) fn cdn_url(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}{path}"),
             Naming::Loopback => {
@@ -108,7 +108,7 @@ impl Address {
     }
 
     /// The URL of a path on another registry.
-    pub(crate) fn elsewhere(&self, host: &str, path: &str) -> String {
+    pub(crate) fn registry_url(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}/v2/{path}"),
             Naming::Loopback => format!("http://{}/v2/{host}/{path}", self.host),
@@ -116,20 +116,20 @@ impl Address {
     }
 
     /// The URL of a path on this host.
-    pub(crate) fn here(&self, path_and_query: &str) -> String {
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.host)
     }
 }
 
-fn loopback_door(path: &str) -> Option<Door> {
+fn loopback_service(path: &str) -> Option<Service> {
     if path == "/token" {
-        return Some(Door::Token(None));
+        return Some(Service::Token(None));
     }
     if let Some(registry) = path.strip_prefix("/token/") {
-        return Some(Door::Token(Some(quirks::canonical(registry).to_owned())));
+        return Some(Service::Token(Some(quirks::canonical(registry).to_owned())));
     }
     if let Some(rest) = path.strip_prefix("/cdn/") {
-        return rest.find('/').map(|at| Door::Cdn(rest[at..].to_owned()));
+        return rest.find('/').map(|at| Service::Cdn(rest[at..].to_owned()));
     }
     let rest = path.strip_prefix("/v2")?.trim_start_matches('/');
     let (host, path) = match rest.split_once('/') {
@@ -143,7 +143,7 @@ fn loopback_door(path: &str) -> Option<Door> {
         _ if host == "docker.io" && is_official(path) => format!("/v2/library/{path}"),
         _ => format!("/v2/{path}"),
     };
-    Some(Door::Registry(Registry { host, path }))
+    Some(Service::Registry(Registry { host, path }))
 }
 
 /// True if the path names a repository of one component, such as `nginx` for `library/nginx`.
@@ -162,23 +162,23 @@ mod tests {
     #[test]
     fn real_hosts_lead_to_their_own_doors() {
         let registry = |host: &str, path: &str| {
-            Some(Door::Registry(Registry { host: host.into(), path: path.into() }))
+            Some(Service::Registry(Registry { host: host.into(), path: path.into() }))
         };
-        let token = |registry: &str| Some(Door::Token(Some(registry.into())));
+        let token = |registry: &str| Some(Service::Token(Some(registry.into())));
         for (host, path, expected) in [
             ("registry-1.docker.io", "/v2/", registry("docker.io", "/v2/")),
             ("auth.docker.io", "/token", token("docker.io")),
             ("quay.io", "/v2/auth", token("quay.io")),
             ("quay.io", "/v2/a/b/tags/list", registry("quay.io", "/v2/a/b/tags/list")),
-            ("quay.io", "/api/v1/repository/a/b/tag/", Some(Door::QuayApi)),
+            ("quay.io", "/api/v1/repository/a/b/tag/", Some(Service::QuayApi)),
             ("public.ecr.aws", "/token/", token("public.ecr.aws")),
             ("us-docker.pkg.dev", "/v2/token", token("us-docker.pkg.dev")),
-            ("hub.docker.com", "/v2/namespaces/a", Some(Door::HubApi)),
-            ("cdn01.quay.io", "/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            ("hub.docker.com", "/v2/namespaces/a", Some(Service::HubApi)),
+            ("cdn01.quay.io", "/blobs/x", Some(Service::Cdn("/blobs/x".into()))),
             ("registry.example.com", "/token", registry("registry.example.com", "/token")),
             ("127.0.0.1:5000", "/token/quay.io", token("quay.io")),
-            ("127.0.0.1:5000", "/token", Some(Door::Token(None))),
-            ("127.0.0.1:5000", "/cdn/cdn01.quay.io/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            ("127.0.0.1:5000", "/token", Some(Service::Token(None))),
+            ("127.0.0.1:5000", "/cdn/cdn01.quay.io/blobs/x", Some(Service::Cdn("/blobs/x".into()))),
             (
                 "127.0.0.1:5000",
                 "/v2/quay.io/a/b/tags/list",
@@ -196,27 +196,27 @@ mod tests {
             ),
             ("localhost:5000", "/", None),
         ] {
-            assert_eq!(Address::of(host).door(path), expected, "{host}{path}");
+            assert_eq!(Address::of(host).service(path), expected, "{host}{path}");
         }
     }
 
     #[test]
     fn answers_name_hosts_the_client_can_reach() {
-        let auth = quirks::of("docker.io", "").auth;
+        let auth = quirks::of_registry("docker.io", "").auth;
         let real = Address::of("registry-1.docker.io");
         assert_eq!(real.realm(Some("docker.io"), auth), "http://auth.docker.io/token");
-        assert_eq!(real.cdn("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");
+        assert_eq!(real.cdn_url("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");
         let loopback = Address::of("127.0.0.1:5000");
         assert_eq!(
             loopback.realm(Some("docker.io"), auth),
             "http://127.0.0.1:5000/token/docker.io"
         );
         assert_eq!(
-            loopback.cdn("cdn.example.com", "/blobs/x"),
+            loopback.cdn_url("cdn.example.com", "/blobs/x"),
             "http://localhost:5000/cdn/cdn.example.com/blobs/x"
         );
         assert_eq!(
-            loopback.elsewhere("us.pkg.dev", "a/manifests/1"),
+            loopback.registry_url("us.pkg.dev", "a/manifests/1"),
             "http://127.0.0.1:5000/v2/us.pkg.dev/a/manifests/1"
         );
     }

@@ -52,12 +52,6 @@ impl<'a> ImageBuilder<'a> {
         self
     }
 
-    /// Uses OCI's media types.
-    pub fn oci(mut self) -> Self {
-        self.format = Format::Oci;
-        self
-    }
-
     /// Uses Docker's media types.
     pub fn docker(mut self) -> Self {
         self.format = Format::Docker;

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::synthesis::{Layer, PlatformImage, Recipe, number};
 
 mod docker_hub;
-mod elsewhere;
+mod other_registries;
 mod recipes;
 
 use recipes::Make;
@@ -47,7 +47,7 @@ pub(crate) struct Planned {
 
 /// The registry and repository that provide the content: Docker Hub's mirrors serve Docker Hub's
 /// bytes, a regional registry of Kubernetes serves `registry.k8s.io`'s.
-pub(crate) fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
+pub(crate) fn canonical<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
     if host == "mirror.gcr.io" {
         return ("docker.io", repository.into());
     }
@@ -65,7 +65,7 @@ pub(crate) fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, 
 }
 
 /// True if the tables list this repository.
-pub(crate) fn has(host: &str, repository: &str) -> bool {
+pub(crate) fn is_listed(host: &str, repository: &str) -> bool {
     entry(host, repository).is_some()
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn repositories() -> impl Iterator<Item = (&'static str, &'static str
 
 /// The images that a tag listing shows, newest first.
 pub(crate) fn listed(host: &str, repository: &str) -> Vec<Planned> {
-    let Some(entry) = entry(host, repository) else { return made_up(host, repository) };
+    let Some(entry) = entry(host, repository) else { return generated(host, repository) };
     let name = Name { host, repository };
     let plan = |image: &Image| {
         let tags: Vec<String> = image.tags.split(' ').map(str::to_owned).collect();
@@ -108,7 +108,7 @@ pub(crate) fn rebuilt(mut planned: Planned, generation: u32) -> Planned {
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
-    docker_hub::ENTRIES.iter().chain(elsewhere::ENTRIES)
+    docker_hub::ENTRIES.iter().chain(other_registries::ENTRIES)
 }
 
 fn entry(host: &str, repository: &str) -> Option<&'static Entry> {
@@ -116,7 +116,7 @@ fn entry(host: &str, repository: &str) -> Option<&'static Entry> {
 }
 
 /// The versions of a repository that the tables do not list.
-fn made_up(host: &str, repository: &str) -> Vec<Planned> {
+fn generated(host: &str, repository: &str) -> Vec<Planned> {
     let name = Name { host, repository };
     let chance = name.number();
     let major = 1 + chance % 3;
@@ -152,7 +152,7 @@ impl Name<'_> {
 
     /// The recipe of a repository that the tables do not list.
     fn make(self) -> &'static Make {
-        &recipes::MADE_UP[self.number() as usize % recipes::MADE_UP.len()]
+        &recipes::GENERATED[self.number() as usize % recipes::GENERATED.len()]
     }
 
     fn plan(self, tags: Vec<String>, day: &str, make: &Make) -> Planned {
@@ -259,7 +259,7 @@ mod tests {
                 ("registry.k8s.io", "pause"),
             ),
         ] {
-            let (host, repository) = home(host, repository);
+            let (host, repository) = canonical(host, repository);
             assert_eq!((host, &*repository), expected);
         }
     }

@@ -52,7 +52,7 @@ pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) 
     };
     let (registry, repository) = (registry.to_owned(), repository.to_owned());
     let wanted = digest.clone();
-    match content.ask(move |content| content.blob(&registry, &repository, &wanted)).await {
+    match content.run_blocking(move |content| content.blob(&registry, &repository, &wanted)).await {
         Some(blob) => serve(content, &blob, &digest, request).await,
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
     };
     distribution::blob(&request.method, &request.headers, described, async |range| {
         let blob = blob.clone();
-        let bytes = content.ask(move |content| content.bytes(&blob)).await;
+        let bytes = content.run_blocking(move |content| content.bytes(&blob)).await;
         Ok(Body::from(bytes.slice(range.start as usize..range.end as usize)))
     })
     .await

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::{
     catalogue::{self, Planned},
@@ -53,7 +53,7 @@ struct Repository {
     host: String,
     name: String,
     /// True if a test added content: then only the catalogue's tables are synthesised.
-    has_own: bool,
+    has_added: bool,
     /// True once all listed images are made.
     is_complete: bool,
     tags: HashMap<String, (Digest, SystemTime)>,
@@ -65,7 +65,7 @@ struct Repository {
 
 impl Content {
     /// Runs `question` on a blocking thread, because it may have to make images.
-    pub async fn ask<T: Send + 'static>(
+    pub async fn run_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Content) -> T + Send + 'static,
     ) -> T {
@@ -76,7 +76,7 @@ impl Content {
 
     pub fn manifest(&self, host: &str, name: &str, at: &TagOrDigest) -> Option<Manifest> {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         let digest = match at {
             TagOrDigest::Digest(digest) => digest.clone(),
             TagOrDigest::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
@@ -87,7 +87,7 @@ impl Content {
     /// The blob, or its recipe. A repository has the blobs that its manifests name.
     pub fn blob(&self, host: &str, name: &str, digest: &Digest) -> Option<Blob> {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         if let Some(blob) = repository.blobs.get(digest) {
             return Some(blob.clone());
         }
@@ -112,7 +112,7 @@ impl Content {
     /// The names of the listed tags, in byte order. Makes no image.
     pub fn tag_names(&self, host: &str, name: &str) -> Vec<String> {
         let repository = self.repository(host, name);
-        let repository = lock(&repository);
+        let repository = repository.lock();
         let listed = repository.listed().into_iter().flat_map(|planned| planned.tags);
         let mut names: Vec<String> = listed
             .filter(|tag| !repository.removed.contains(tag))
@@ -127,7 +127,7 @@ impl Content {
     pub fn tags(&self, host: &str, name: &str) -> Vec<Tagged> {
         let names = self.tag_names(host, name);
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         let mut tags: Vec<Tagged> = names
             .into_iter()
             .filter_map(|name| {
@@ -143,7 +143,7 @@ impl Content {
     /// The repository's manifests with this `subject`, sorted by digest.
     pub fn referrers(&self, host: &str, name: &str, subject: &Digest) -> Vec<Manifest> {
         let repository = self.repository(host, name);
-        let repository = lock(&repository);
+        let repository = repository.lock();
         let refers = |manifest: &&Manifest| {
             serde_json::from_slice::<serde_json::Value>(&manifest.bytes)
                 .is_ok_and(|content| content["subject"]["digest"] == subject.as_str())
@@ -159,23 +159,23 @@ impl Content {
         let last = name.rsplit('/').next().unwrap_or_default();
         if last.starts_with("private") {
             Visibility::Private
-        } else if last.starts_with("missing") && !self.has_own(host, name) {
+        } else if last.starts_with("missing") && !self.has_added(host, name) {
             Visibility::Missing
         } else {
             Visibility::Public
         }
     }
 
-    fn has_own(&self, host: &str, name: &str) -> bool {
+    fn has_added(&self, host: &str, name: &str) -> bool {
         let key = (host.to_owned(), name.to_owned());
         // release the outer lock first: the inner one is held while images are made
-        let repository = lock(&self.repositories).get(&key).cloned();
-        repository.is_some_and(|repository| lock(&repository).has_own)
+        let repository = self.repositories.lock().get(&key).cloned();
+        repository.is_some_and(|repository| repository.lock().has_added)
     }
 
     /// Adds a manifest, and a tag that points to it if one is given.
     pub fn put_manifest(&self, host: &str, name: &str, tag: Option<&str>, manifest: Manifest) {
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             if let Some(tag) = tag {
                 repository.set_tag(tag, &manifest.digest);
             }
@@ -185,7 +185,7 @@ impl Content {
 
     /// Adds a blob under this digest, right or wrong.
     pub fn put_blob(&self, host: &str, name: &str, digest: &Digest, blob: Blob) {
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             repository.blobs.insert(digest.clone(), blob);
         });
     }
@@ -200,11 +200,11 @@ impl Content {
     ) -> Digest {
         let made = synthesis::make(recipe, &self.layers);
         let root = made.root.clone();
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             if let Some(tag) = tag {
                 repository.set_tag(tag, &root);
             }
-            repository.absorb(made);
+            repository.insert(made);
         });
         root
     }
@@ -212,7 +212,7 @@ impl Content {
     /// Removes a tag; the image remains readable by its digest.
     pub fn remove_tag(&self, host: &str, name: &str, tag: &str) {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         repository.tags.remove(tag);
         repository.removed.insert(tag.to_owned());
     }
@@ -220,31 +220,31 @@ impl Content {
     /// Points a tag of the catalogue to a newer build of its image.
     pub fn rebuild_tag(&self, host: &str, name: &str, tag: &str) {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         if repository.plan(tag).is_some() {
             *repository.generations.entry(tag.to_owned()).or_default() += 1;
             repository.tags.remove(tag);
         }
     }
 
-    fn own(&self, host: &str, name: &str, change: impl FnOnce(&mut Repository)) {
-        let repository = self.exactly((host, name));
-        let mut repository = lock(&repository);
-        repository.has_own = true;
+    fn edit(&self, host: &str, name: &str, change: impl FnOnce(&mut Repository)) {
+        let repository = self.stored(host, name);
+        let mut repository = repository.lock();
+        repository.has_added = true;
         change(&mut repository);
     }
 
     /// The repository of this name, or the one that it mirrors.
     fn repository(&self, host: &str, name: &str) -> Shared {
-        if self.has_own(host, name) {
-            return self.exactly((host, name));
+        if self.has_added(host, name) {
+            return self.stored(host, name);
         }
-        let (host, name): (&str, Cow<'_, str>) = catalogue::home(host, name);
-        self.exactly((host, &name))
+        let (host, name): (&str, Cow<'_, str>) = catalogue::canonical(host, name);
+        self.stored(host, &name)
     }
 
-    fn exactly(&self, (host, name): (&str, &str)) -> Shared {
-        let mut repositories = lock(&self.repositories);
+    fn stored(&self, host: &str, name: &str) -> Shared {
+        let mut repositories = self.repositories.lock();
         let key = (host.to_owned(), name.to_owned());
         Arc::clone(
             repositories
@@ -259,7 +259,7 @@ impl Repository {
         Self {
             host: host.to_owned(),
             name: name.to_owned(),
-            has_own: false,
+            has_added: false,
             is_complete: false,
             tags: HashMap::new(),
             removed: HashSet::new(),
@@ -270,7 +270,7 @@ impl Repository {
     }
 
     fn listed(&self) -> Vec<Planned> {
-        if self.has_own && !catalogue::has(&self.host, &self.name) {
+        if self.has_added && !catalogue::is_listed(&self.host, &self.name) {
             return Vec::new();
         }
         catalogue::listed(&self.host, &self.name)
@@ -283,7 +283,7 @@ impl Repository {
         let has_tag = |planned: &Planned| planned.tags.iter().any(|known| known == tag);
         let planned = match self.listed().into_iter().find(has_tag) {
             Some(planned) => planned,
-            None if self.has_own => return None,
+            None if self.has_added => return None,
             None => catalogue::on_demand(&self.host, &self.name, tag)?,
         };
         Some(match self.generations.get(tag) {
@@ -301,7 +301,7 @@ impl Repository {
         let made = synthesis::make(&planned.recipe, layers);
         let generation = self.generations.get(tag).copied().unwrap_or_default();
         let known = (made.root.clone(), pushed(&planned) + DAY * generation);
-        self.absorb(made);
+        self.insert(made);
         // only listed tags are stored: stored tags appear in listings
         if self.listed().iter().any(|planned| planned.tags.iter().any(|known| known == tag)) {
             self.tags.insert(tag.to_owned(), known.clone());
@@ -322,13 +322,13 @@ impl Repository {
             return;
         }
         for planned in self.listed() {
-            self.absorb(synthesis::make(&planned.recipe, layers));
+            self.insert(synthesis::make(&planned.recipe, layers));
         }
         self.is_complete = true;
     }
 
     /// Adds what was made; keeps content that tests added under the same digest.
-    fn absorb(&mut self, made: synthesis::Made) {
+    fn insert(&mut self, made: synthesis::Made) {
         for manifest in made.manifests {
             self.manifests.entry(manifest.digest.clone()).or_insert(manifest);
         }
@@ -353,8 +353,4 @@ fn first_put() -> SystemTime {
 
 fn pushed(planned: &Planned) -> SystemTime {
     humantime::parse_rfc3339(&planned.pushed).expect("the catalogue's dates are well written")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }

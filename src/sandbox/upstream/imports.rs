@@ -19,20 +19,20 @@ use crate::{
 
 /// The reason why a registry gives ECR no content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Closed {
+pub(in crate::sandbox) enum ImportError {
     /// Does not respond, or responds with a server error.
     Unavailable,
     /// Throttles the requests.
-    Busy,
+    Throttled,
     /// Rejects the credentials, or hides the repository from them.
     Denied,
     /// Has no such image.
-    Absent,
+    NotFound,
 }
 
 /// A repository of an upstream, and ECR's credentials for it.
 #[derive(Debug, Clone)]
-pub(in crate::sandbox) struct ImportedImages {
+pub(in crate::sandbox) struct UpstreamRepository {
     pub host: String,
     pub repository: String,
     /// The access token; `None` for an anonymous request.
@@ -41,73 +41,79 @@ pub(in crate::sandbox) struct ImportedImages {
 
 impl Upstream {
     /// Checks that the registry responds and accepts the token.
-    pub(in crate::sandbox) fn greet(&self, host: &str, token: Option<&str>) -> Result<(), Closed> {
-        self.answers(quirks::canonical(host), "/v2/")?;
-        accepted(token)
+    pub(in crate::sandbox) fn check_credentials(
+        &self,
+        host: &str,
+        token: Option<&str>,
+    ) -> Result<(), ImportError> {
+        self.check_faults(quirks::canonical(host), "/v2/")?;
+        check_token(token)
     }
 
     /// The manifest of a tag or digest. Blocks.
-    pub(in crate::sandbox) fn show(
+    pub(in crate::sandbox) fn import_manifest(
         &self,
-        shelf: &ImportedImages,
+        source: &UpstreamRepository,
         at: &TagOrDigest,
-    ) -> Result<Manifest, Closed> {
-        let ImportedImages { host, repository, token } = shelf;
+    ) -> Result<Manifest, ImportError> {
+        let UpstreamRepository { host, repository, token } = source;
         let host = quirks::canonical(host);
-        self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
-        accepted(token.as_deref())?;
+        self.check_faults(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
+        check_token(token.as_deref())?;
         // Docker Hub's official images are below `library`, and Docker Hub reports a missing
         // repository as one without access. Source: containers-roadmap#2211, #2260.
         if host == "docker.io" && !repository.contains('/') {
-            return Err(Closed::Denied);
+            return Err(ImportError::Denied);
         }
-        let hidden = quirks::of(host, repository).hidden;
+        let hidden = quirks::of_registry(host, repository).hidden;
         match (self.content.visibility(host, repository), hidden) {
             (Visibility::Public, _) => {}
             (Visibility::Private, _) if token.is_some() => {}
-            (Visibility::Missing, Hidden::Told | Hidden::Denied) => return Err(Closed::Absent),
-            (Visibility::Private | Visibility::Missing, _) => return Err(Closed::Denied),
+            (Visibility::Missing, Hidden::UnauthorizedOrMissing | Hidden::DeniedOrMissing) => {
+                return Err(ImportError::NotFound);
+            }
+            (Visibility::Private | Visibility::Missing, _) => return Err(ImportError::Denied),
         }
-        let manifest = self.content.manifest(host, repository, at).ok_or(Closed::Absent)?;
-        verified(&manifest.digest, &manifest.bytes)?;
+        let manifest = self.content.manifest(host, repository, at).ok_or(ImportError::NotFound)?;
+        verify(&manifest.digest, &manifest.bytes)?;
         Ok(manifest)
     }
 
     /// A blob of a repository. Blocks.
-    pub(in crate::sandbox) fn hand_over(
+    pub(in crate::sandbox) fn import_blob(
         &self,
-        shelf: &ImportedImages,
+        source: &UpstreamRepository,
         digest: &Digest,
-    ) -> Result<Bytes, Closed> {
-        let ImportedImages { host, repository, .. } = shelf;
+    ) -> Result<Bytes, ImportError> {
+        let UpstreamRepository { host, repository, .. } = source;
         let host = quirks::canonical(host);
-        self.answers(host, &format!("/v2/{repository}/blobs/{digest}"))?;
+        self.check_faults(host, &format!("/v2/{repository}/blobs/{digest}"))?;
         let blob = self.content.blob(host, repository, digest);
-        let bytes = self.content.bytes(&blob.ok_or(Closed::Absent)?);
-        verified(digest, &bytes)?;
+        let bytes = self.content.bytes(&blob.ok_or(ImportError::NotFound)?);
+        verify(digest, &bytes)?;
         Ok(bytes)
     }
 
     /// Fails if an upstream fault applies.
-    fn answers(&self, host: &str, path: &str) -> Result<(), Closed> {
+    fn check_faults(&self, host: &str, path: &str) -> Result<(), ImportError> {
         let target = Target { side: Side::Upstream, method: &Method::GET, host, path };
         if self.faults.hits(Name::Reset, &target).is_some() {
-            return Err(Closed::Unavailable);
+            return Err(ImportError::Unavailable);
         }
-        match apply::instead(&self.faults, &target).map(|answer| answer.status()) {
+        match apply::replacement(&self.faults, &target).map(|answer| answer.status()) {
             None => Ok(()),
-            Some(StatusCode::TOO_MANY_REQUESTS) => Err(Closed::Busy),
-            Some(_) => Err(Closed::Unavailable),
+            Some(StatusCode::TOO_MANY_REQUESTS) => Err(ImportError::Throttled),
+            Some(_) => Err(ImportError::Unavailable),
         }
     }
 }
 
 /// Accepts any token except the one that the token services refuse too.
-fn accepted(token: Option<&str>) -> Result<(), Closed> {
-    if token == Some("wrong") { Err(Closed::Denied) } else { Ok(()) }
+fn check_token(token: Option<&str>) -> Result<(), ImportError> {
+    if token == Some("wrong") { Err(ImportError::Denied) } else { Ok(()) }
 }
 
 /// Refuses content with another digest.
-fn verified(digest: &Digest, bytes: &[u8]) -> Result<(), Closed> {
-    if Digest::of(bytes) == *digest { Ok(()) } else { Err(Closed::Unavailable) }
+fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), ImportError> {
+    if Digest::of(bytes) == *digest { Ok(()) } else { Err(ImportError::Unavailable) }
 }

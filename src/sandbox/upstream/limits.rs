@@ -66,9 +66,7 @@ impl Limits {
         }
         Budget { limit, remaining: limit.saturating_sub(spent.pulls), source, is_within }
     }
-}
 
-impl Limits {
     /// Starts a new window for all accounts.
     pub(crate) fn renew(&self) {
         self.spent.lock().clear();
@@ -76,7 +74,7 @@ impl Limits {
 }
 
 impl Budget {
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         let window = WINDOW.as_secs();
         let lines = [
             ("ratelimit-limit", format!("{};w={window}", self.limit)),
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn headers_have_docker_hubs_form() {
         let mut headers = HeaderMap::new();
-        Limits::default().count(&Method::GET, None, None).tell(&mut headers);
+        Limits::default().count(&Method::GET, None, None).write_headers(&mut headers);
         assert_eq!(headers["ratelimit-limit"], "100;w=21600");
         assert_eq!(headers["ratelimit-remaining"], "99;w=21600");
         assert_eq!(headers["docker-ratelimit-source"], "127.0.0.1");

@@ -38,17 +38,18 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
         | ["v2", "repositories", namespace, name, "tags"] => format!("{namespace}/{name}"),
         _ => return not_found(),
     };
-    let asked = Asked::read(&request.uri, "page_size", 10);
-    let Some(window) = window(content, ("docker.io", repository), asked, hub_tag).await else {
+    let request_page = PageRequest::read(&request.uri, "page_size", 10);
+    let Some(tag_page) = tag_page(content, "docker.io", repository, request_page, hub_tag).await
+    else {
         return not_found();
     };
     let page = |number: usize| {
-        let query = format!("?page={number}&page_size={}", asked.size);
-        address.here(&format!("{}{query}", request.uri.path()))
+        let query = format!("?page={number}&page_size={}", request_page.size);
+        address.url(&format!("{}{query}", request.uri.path()))
     };
-    let previous = (asked.page > 1).then(|| page(asked.page - 1));
-    let next = window.has_more.then(|| page(asked.page + 1));
-    let Window { count, rows, .. } = window;
+    let previous = (request_page.page > 1).then(|| page(request_page.page - 1));
+    let next = tag_page.has_more.then(|| page(request_page.page + 1));
+    let TagPage { count, rows, .. } = tag_page;
     ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows }))
 }
 
@@ -79,10 +80,15 @@ pub(crate) async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
     let repository =
         path.strip_prefix("/api/v1/repository/").and_then(|rest| rest.strip_suffix("/tag"));
     let Some(repository) = repository else { return not_found() };
-    let asked = Asked::read(&request.uri, "limit", 50);
-    let of = ("quay.io", repository.to_owned());
-    let Some(window) = window(content, of, asked, quay_tag).await else { return not_found() };
-    ok(&json!({ "tags": window.rows, "page": asked.page, "has_additional": window.has_more }))
+    let request_page = PageRequest::read(&request.uri, "limit", 50);
+    let Some(tag_page) =
+        tag_page(content, "quay.io", repository.to_owned(), request_page, quay_tag).await
+    else {
+        return not_found();
+    };
+    ok(
+        &json!({ "tags": tag_page.rows, "page": request_page.page, "has_additional": tag_page.has_more }),
+    )
 }
 
 fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
@@ -101,7 +107,7 @@ fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
 /// The field `manifest` of Google's `tags/list`: every tagged digest with its tags and times.
 pub(crate) async fn google(content: &Arc<Content>, registry: &str, repository: &str) -> Value {
     let (registry, repository) = (registry.to_owned(), repository.to_owned());
-    content.ask(move |content| google_manifests(content, &registry, &repository)).await
+    content.run_blocking(move |content| google_manifests(content, &registry, &repository)).await
 }
 
 fn google_manifests(content: &Content, registry: &str, repository: &str) -> Value {
@@ -169,12 +175,12 @@ fn is_list(manifest: &Manifest) -> bool {
 
 /// Page number (from 1) and page size.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct PageRequest {
     page: usize,
     size: usize,
 }
 
-impl Asked {
+impl PageRequest {
     fn read(uri: &Uri, size_name: &str, usual: usize) -> Self {
         let number = |name: &str| query(uri, name).and_then(|text| text.parse::<usize>().ok());
         let size = number(size_name).unwrap_or(usual).clamp(1, LARGEST_PAGE);
@@ -182,7 +188,7 @@ impl Asked {
     }
 }
 
-struct Window {
+struct TagPage {
     rows: Vec<Value>,
     /// Number of tags on all pages.
     count: usize,
@@ -190,23 +196,24 @@ struct Window {
 }
 
 /// A page of a repository's tags, newest first; `None` unless the repository is public.
-async fn window(
+async fn tag_page(
     content: &Arc<Content>,
-    (registry, repository): (&'static str, String),
-    asked: Asked,
+    registry: &'static str,
+    repository: String,
+    request_page: PageRequest,
     row: fn(&Content, &str, &Tagged) -> Value,
-) -> Option<Window> {
+) -> Option<TagPage> {
     if content.visibility(registry, &repository) != Visibility::Public {
         return None;
     }
     let make = move |content: &Content| {
         let tags = content.tags(registry, &repository);
-        let start = (asked.page - 1).saturating_mul(asked.size).min(tags.len());
-        let end = (start + asked.size).min(tags.len());
+        let start = (request_page.page - 1).saturating_mul(request_page.size).min(tags.len());
+        let end = (start + request_page.size).min(tags.len());
         let rows = tags[start..end].iter().map(|tag| row(content, &repository, tag)).collect();
-        Window { rows, count: tags.len(), has_more: end < tags.len() }
+        TagPage { rows, count: tags.len(), has_more: end < tags.len() }
     };
-    Some(content.ask(make).await)
+    Some(content.run_blocking(make).await)
 }
 
 fn millis(time: SystemTime) -> u128 {

@@ -24,8 +24,6 @@ mod tests;
 pub(crate) mod token;
 
 use std::{
-    io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,20 +35,20 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 pub use builder::ImageBuilder;
-pub(in crate::sandbox) use imports::{Closed, ImportedImages};
+pub(in crate::sandbox) use imports::{ImportError, UpstreamRepository};
 
 use self::{
-    address::{Address, Door},
+    address::{Address, Service},
     content::Content,
     limits::Limits,
     synthesis::{Blob, Manifest},
     token::Tokens,
 };
 use super::{
-    Call, Faults,
+    Faults, IncomingRequest,
     distribution::Refusal,
     fault::{Name, Side},
-    not_here,
+    unknown_path,
 };
 use crate::model::Digest;
 
@@ -62,31 +60,31 @@ pub struct Upstream {
     limits: Limits,
     faults: Faults,
     /// Requests granted since the fault `expire-tokens` was activated.
-    let_in: AtomicU64,
+    granted: AtomicU64,
 }
 
 impl Upstream {
     /// Creates the upstream. It keeps nothing on disk: names determine all content.
-    pub fn open(_directory: &Path, faults: Faults) -> io::Result<Upstream> {
-        Ok(Upstream {
+    pub(crate) fn new(faults: Faults) -> Upstream {
+        Upstream {
             content: Arc::default(),
             tokens: Tokens::default(),
             limits: Limits::default(),
             faults,
-            let_in: AtomicU64::new(0),
-        })
+            granted: AtomicU64::new(0),
+        }
     }
 
-    pub async fn answer(&self, call: Call) -> Response {
-        let address = Address::of(&call.host);
-        let (request, _) = call.request.into_parts();
-        match address.door(request.uri.path()) {
-            Some(Door::Token(registry)) => self.issue(registry.as_deref(), &request),
-            Some(Door::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
-            Some(Door::HubApi) => listing::hub(&self.content, &address, &request).await,
-            Some(Door::QuayApi) => listing::quay(&self.content, &request).await,
-            Some(Door::Registry(registry)) => self.registry(&address, &registry, &request).await,
-            None => not_here(),
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let address = Address::of(&incoming.host);
+        let (request, _) = incoming.request.into_parts();
+        match address.service(request.uri.path()) {
+            Some(Service::Token(registry)) => self.issue(registry.as_deref(), &request),
+            Some(Service::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
+            Some(Service::HubApi) => listing::hub(&self.content, &address, &request).await,
+            Some(Service::QuayApi) => listing::quay(&self.content, &request).await,
+            Some(Service::Registry(registry)) => self.registry(&address, &registry, &request).await,
+            None => unknown_path(),
         }
     }
 
@@ -101,13 +99,13 @@ impl Upstream {
     }
 
     /// Expires all tokens once per activation of the fault. Returns `true` if it did.
-    fn tokens_end_now(&self) -> bool {
+    fn expire_tokens_if_due(&self) -> bool {
         let Some(arg) = self.faults.active(Name::ExpireTokens, Side::Upstream) else {
-            self.let_in.store(0, Ordering::Relaxed);
+            self.granted.store(0, Ordering::Relaxed);
             return false;
         };
-        let let_in = self.let_in.fetch_add(1, Ordering::Relaxed);
-        let ends = let_in == arg.number().unwrap_or(0);
+        let granted = self.granted.fetch_add(1, Ordering::Relaxed);
+        let ends = granted == arg.number().unwrap_or(0);
         if ends {
             self.tokens.end_all();
         }

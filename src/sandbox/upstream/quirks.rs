@@ -69,16 +69,16 @@ pub(crate) enum Hidden {
     /// 401 for both, even with a token, so that clients cannot distinguish them.
     AlwaysUnauthorized,
     /// 401 and 404.
-    Told,
+    UnauthorizedOrMissing,
     /// 403 and 404.
-    Denied,
+    DeniedOrMissing,
 }
 
 /// The `Content-Type` of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     /// The manifest's media type.
-    Right,
+    Correct,
     /// Always `text/html`.
     Html,
 }
@@ -121,9 +121,9 @@ const ORDINARY: Quirks = Quirks {
     blobs_at: None,
     manifests_at: None,
     blob_head: BlobHead::Answered,
-    hidden: Hidden::Told,
+    hidden: Hidden::UnauthorizedOrMissing,
     page: None,
-    content_type: ContentType::Right,
+    content_type: ContentType::Correct,
     accept: Accept::Ignored,
     tag_list: TagList::Names,
     referrers: Referrers::Native,
@@ -135,7 +135,7 @@ const fn token(host: Option<&'static str>, path: &'static str, service: Service)
 }
 
 /// The quirks of the registry at `host` for `repository`.
-pub(crate) fn of(host: &str, repository: &str) -> Quirks {
+pub(crate) fn of_registry(host: &str, repository: &str) -> Quirks {
     match host {
         "docker.io" => Quirks {
             auth: token(Some("auth.docker.io"), "/token", Service::Named("registry.docker.io")),
@@ -153,7 +153,7 @@ pub(crate) fn of(host: &str, repository: &str) -> Quirks {
         "ghcr.io" => Quirks {
             auth: token(None, "/token", Service::Host),
             blobs_at: Some("pkg-containers.githubusercontent.com"),
-            hidden: Hidden::Denied,
+            hidden: Hidden::DeniedOrMissing,
             page: Some(100),
             accept: Accept::Needed,
             referrers: Referrers::Absent,
@@ -188,7 +188,7 @@ pub(crate) fn of(host: &str, repository: &str) -> Quirks {
         "cgr.dev" => Quirks {
             auth: token(None, "/token", Service::Host),
             blobs_at: Some("9236a389bd48b984df91adc1bc924620.r2.cloudflarestorage.com"),
-            hidden: Hidden::Denied,
+            hidden: Hidden::DeniedOrMissing,
             ..ORDINARY
         },
         _ => google(host, repository),
@@ -223,7 +223,7 @@ pub(crate) fn token_service(host: &str, path: &str) -> Option<String> {
     if host == "auth.docker.io" {
         return (path == "/token").then(|| "docker.io".to_owned());
     }
-    match of(host, "").auth {
+    match of_registry(host, "").auth {
         Auth::Token { host: None, path: own, .. } if own.trim_end_matches('/') == path => {
             Some(host.to_owned())
         }

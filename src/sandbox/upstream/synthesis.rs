@@ -139,11 +139,11 @@ pub struct Made {
 /// Makes layers; caches their digests and sizes, and the bytes of the latest ones.
 #[derive(Debug, Default)]
 pub struct Layers {
-    known: Mutex<Known>,
+    cache: Mutex<LayerCache>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct LayerCache {
     facts: HashMap<Layer, LayerFacts>,
     recent: VecDeque<(Layer, Bytes)>,
     recent_bytes: usize,
@@ -155,32 +155,28 @@ impl Layers {
 
     /// The layer's digest, `diff_id` and size. Makes the layer on the first call.
     pub fn facts(&self, layer: &Layer) -> LayerFacts {
-        if let Some(facts) = self.known().facts.get(layer) {
+        if let Some(facts) = self.cache.lock().facts.get(layer) {
             return facts.clone();
         }
         let (facts, bytes) = layer.make();
-        let mut known = self.known();
-        known.facts.insert(layer.clone(), facts.clone());
-        known.keep(layer, bytes);
+        let mut cache = self.cache.lock();
+        cache.facts.insert(layer.clone(), facts.clone());
+        cache.keep(layer, bytes);
         facts
     }
 
     /// The compressed bytes.
     pub fn bytes(&self, layer: &Layer) -> Bytes {
-        if let Some((_, bytes)) = self.known().recent.iter().find(|(kept, _)| kept == layer) {
+        if let Some((_, bytes)) = self.cache.lock().recent.iter().find(|(kept, _)| kept == layer) {
             return bytes.clone();
         }
         let bytes = layer.bytes();
-        self.known().keep(layer, bytes.clone());
+        self.cache.lock().keep(layer, bytes.clone());
         bytes
-    }
-
-    fn known(&self) -> parking_lot::MutexGuard<'_, Known> {
-        self.known.lock()
     }
 }
 
-impl Known {
+impl LayerCache {
     fn keep(&mut self, layer: &Layer, bytes: Bytes) {
         self.recent_bytes += bytes.len();
         self.recent.push_back((layer.clone(), bytes));

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::Value;
 
 use super::*;
-use crate::{model::TagOrDigest, sandbox::Listener};
+use crate::model::TagOrDigest;
 
 mod clients;
 mod content;
@@ -32,7 +32,7 @@ struct Answer {
 impl World {
     fn new() -> Self {
         let faults = Faults::default();
-        let upstream = Upstream::open(Path::new("unused"), faults.clone()).unwrap();
+        let upstream = Upstream::new(faults.clone());
         Self { upstream, faults }
     }
 
@@ -45,8 +45,8 @@ impl World {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let call = Call { host, listener: Listener::Only, request };
-        let response = self.upstream.answer(call).await;
+        let incoming = IncomingRequest { host, request };
+        let response = self.upstream.answer(incoming).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body }

@@ -117,15 +117,20 @@ impl Tokens {
     }
 
     /// Decides whether the request may read this repository of this registry.
-    pub(crate) fn access(&self, auth: Auth, wanted: &Wanted<'_>, headers: &HeaderMap) -> Access {
+    pub(crate) fn access(
+        &self,
+        auth: Auth,
+        target: &AccessTarget<'_>,
+        headers: &HeaderMap,
+    ) -> Access {
         let Auth::Token { scope, .. } = auth else { return Access::Granted(None) };
         let grant = bearer(headers).and_then(|token| self.lock().grants.get(token).cloned());
         let Some(grant) = grant else { return Access::Unauthorized };
-        let is_from_here = grant.registry.as_ref().is_none_or(|of| of == wanted.registry);
-        if grant.ends <= Instant::now() || !is_from_here {
+        let is_of_registry = grant.registry.as_ref().is_none_or(|of| of == target.registry);
+        if grant.ends <= Instant::now() || !is_of_registry {
             return Access::Unauthorized;
         }
-        match (scope, wanted.repository) {
+        match (scope, target.repository) {
             (Scope::Repository, Some(repository)) if !grant.may_pull(repository) => {
                 Access::OtherScope
             }
@@ -155,7 +160,7 @@ impl Grant {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct AccessTarget<'a> {
     pub registry: &'a str,
     /// `None` for `/v2/`.
     pub repository: Option<&'a str>,
@@ -164,7 +169,7 @@ pub(crate) struct Wanted<'a> {
 /// The value of `WWW-Authenticate`, with the token service at `realm`; `None` for an open registry.
 pub(crate) fn challenge(
     auth: Auth,
-    wanted: &Wanted<'_>,
+    target: &AccessTarget<'_>,
     realm: &str,
     access: &Access,
 ) -> Option<String> {
@@ -174,11 +179,11 @@ pub(crate) fn challenge(
         write!(value, ",{name}=\"{text}\"").expect("writing to a string succeeds");
     };
     match service {
-        Service::Host => add("service", wanted.registry),
+        Service::Host => add("service", target.registry),
         Service::Named(name) => add("service", name),
         Service::Absent => {}
     }
-    match (scope, wanted.repository) {
+    match (scope, target.repository) {
         (Scope::Repository, Some(repository)) => {
             add("scope", &format!("repository:{repository}:pull"));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::with_next};
+use super::{ApiResult, Caller, repositories::with_next};
 use crate::sandbox::{
     Naming,
     ecr::{
@@ -22,7 +22,7 @@ const SCANNING: &str = "registry-scanning";
 /// Maximum number of principals whose pulls do not count.
 const MAX_EXCLUSIONS: usize = 100;
 
-pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let own = caller.principal().account.as_str();
     let accounts = input.texts("registryIds", 1..=10, &model::REGISTRY_ID)?;
     let life = caller.ecr.faults.active(Name::TokenLife, Side::Ecr).and_then(|arg| arg.number());
@@ -57,7 +57,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("BLOB_MOUNTING", &["ENABLED", "DISABLED"]),
 ];
 
-fn setting_named(name: &str) -> Result<(&'static str, &'static [&'static str]), EcrError> {
+fn find_setting(name: &str) -> Result<(&'static str, &'static [&'static str]), EcrError> {
     SETTINGS.iter().find(|(known, _)| *known == name).copied().ok_or_else(|| {
         let names: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
         let set = names.join(", ");
@@ -65,14 +65,14 @@ fn setting_named(name: &str) -> Result<(&'static str, &'static [&'static str]), 
     })
 }
 
-pub(super) fn setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, _) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
+pub(super) fn setting(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, _) = find_setting(input.required("name", &model::SETTING_NAME)?)?;
     let registry = caller.own_registry()?;
     Ok(json!({ "name": name, "value": registry.account_setting(name) }))
 }
 
-pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, values) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
+pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, values) = find_setting(input.required("name", &model::SETTING_NAME)?)?;
     let value = input.one_of("value", values)?.ok_or_else(|| missing("value"))?;
     let registry = caller.own_registry()?;
     registry.change(ACCOUNT_SETTINGS, |settings: &mut BTreeMap<String, String>| {
@@ -81,14 +81,14 @@ pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn scanning(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn scanning(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     let stored = registry.document::<Option<Value>>(SCANNING);
     let scanning = stored.unwrap_or_else(|| json!({ "scanType": "BASIC", "rules": [] }));
     Ok(json!({ "registryId": registry.account, "scanningConfiguration": scanning }))
 }
 
-pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let kind = input.one_of("scanType", &["BASIC", "ENHANCED"])?.unwrap_or("BASIC");
     let rules = input.structures("rules", 0..=2)?.unwrap_or_default();
     let frequencies = &["SCAN_ON_PUSH", "CONTINUOUS_SCAN", "MANUAL"];
@@ -113,7 +113,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn describe(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let account = &caller.own_registry()?.account;
     Ok(json!({ "registryId": account, "replicationConfiguration": { "rules": [] } }))
 }
@@ -129,7 +129,7 @@ fn principal_arn<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     is_principal.then_some(arn).ok_or_else(wrong)
 }
 
-pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let arn = principal_arn(input)?;
     let registry = caller.own_registry()?;
     registry.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
@@ -147,7 +147,7 @@ pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let arn = principal_arn(input)?;
     caller.own_registry()?.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
         match exclusions.remove(arn) {
@@ -160,7 +160,7 @@ pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn exclusions(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn exclusions(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let page = input.page(100, 100, "")?;
     let exclusions: Exclusions = caller.own_registry()?.document(PULL_EXCLUSIONS);
     let (arns, next) = page.cut(exclusions.into_keys().map(|arn| (arn.clone(), arn)).collect());

@@ -23,28 +23,24 @@ use axum::{
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-pub(super) use images::readable;
-pub(super) use pull_through::{Covering, covering};
-pub(super) use secrets::access_token;
-pub(super) use templates::{cached_settings, create_on_push};
-
 use super::{
     Ecr,
     authorization::Action,
     error::EcrError,
     identity::{Principal, Signed, signed},
-    model::{self, Input, json_response},
+    model::{self, Input},
     registry::Registry,
 };
+use crate::sandbox::distribution;
 
 /// The longest body: a manifest of 4 MiB, escaped.
 const MAX_BODY: usize = 32 << 20;
 const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
 const SECRETS_TARGET: &str = "secretsmanager.";
 
-type Answer = Result<Value, EcrError>;
-type Operation = fn(&Caller<'_>, &Input<'_>) -> Answer;
-type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, Answer>;
+type ApiResult = Result<Value, EcrError>;
+type Operation = fn(&Caller<'_>, &Input<'_>) -> ApiResult;
+type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, ApiResult>;
 
 /// ECR's operations, by family.
 const OPERATIONS: &[(&str, Operation)] = &[
@@ -162,31 +158,32 @@ pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response 
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         let refusal = "the body is too long or broke off";
-        return EcrError::new("SerializationException", refusal).api();
+        return EcrError::new("SerializationException", refusal).into_api_response();
     };
     let content_type = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let Some(target) = text("x-amz-target") else {
         if content_type.starts_with("application/x-www-form-urlencoded") {
             return sts::answer(ecr, &head.headers, &body);
         }
-        return unknown_operation().api();
+        return unknown_operation().into_api_response();
     };
-    let Some(task) = Task::find(target) else { return unknown_operation().api() };
+    let Some(task) = Task::find(target) else { return unknown_operation().into_api_response() };
     if content_type != "application/x-amz-json-1.1" {
-        return EcrError::new("SerializationException", "the body is not AWS JSON 1.1").api();
+        return EcrError::new("SerializationException", "the body is not AWS JSON 1.1")
+            .into_api_response();
     }
     let result = match signed(&head.headers) {
-        Ok(signed) => Caller { ecr, signed: &signed, host }.carry_out(task, &body).await,
+        Ok(signed) => Caller { ecr, signed: &signed, host }.run(task, &body).await,
         Err(refusal) => Err(refusal),
     };
     match result {
-        Ok(value) => json_response(StatusCode::OK, "application/x-amz-json-1.1", &value),
-        Err(refusal) => refusal.api(),
+        Ok(value) => distribution::json(StatusCode::OK, "application/x-amz-json-1.1", &value),
+        Err(refusal) => refusal.into_api_response(),
     }
 }
 
 impl Caller<'_> {
-    async fn carry_out(&self, task: Task, body: &[u8]) -> Answer {
+    async fn run(&self, task: Task, body: &[u8]) -> ApiResult {
         let Task { service, name, work } = task;
         if self.signed.service != service {
             let text = format!("Credential should be scoped to correct service: '{service}'.");
@@ -207,7 +204,7 @@ impl Caller<'_> {
             account: account.unwrap_or(&self.signed.principal.account),
             region: &self.signed.region,
         };
-        self.ecr.gate.admit(&action, &self.signed.principal)?;
+        self.ecr.guard.authorize(&action, &self.signed.principal)?;
         match work {
             Work::Operation(operation) => operation(self, &input),
             Work::Import(import) => import(self, &input).await,
@@ -215,10 +212,10 @@ impl Caller<'_> {
     }
 
     /// Fails unless the caller may also do an action that the operation implies.
-    fn may(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
+    fn authorize(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
         let Signed { principal, region, .. } = self.signed;
         let action = Action { service, name, resource, account: &principal.account, region };
-        self.ecr.gate.admit(&action, principal)
+        self.ecr.guard.authorize(&action, principal)
     }
 
     /// The ARN in an authorization error.

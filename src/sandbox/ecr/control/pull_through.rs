@@ -2,21 +2,19 @@
 //!
 //! Rules are stored and checked here; `cache` pulls through them.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::with_next, secrets};
+use super::{ApiResult, Caller, repositories::with_next};
 use crate::sandbox::ecr::{
-    Place,
-    cache::closed,
+    AwsHost, aws_host,
+    cache::import_error,
     error::EcrError,
     model::{self, Input},
-    place,
     registry::Registry,
+    rules::{RULES, Rules},
+    secrets,
 };
 
-const RULES: &str = "pull-through-rules";
 /// Maximum number of rules per registry.
 const MAX_RULES: usize = 50;
 
@@ -42,8 +40,6 @@ enum Credentials {
     Role,
 }
 
-type Rules = BTreeMap<String, Value>;
-
 fn invalid(text: impl Into<String>) -> EcrError {
     EcrError::new("ValidationException", text)
 }
@@ -61,7 +57,7 @@ fn prefix<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     Ok(prefix.strip_suffix('/').unwrap_or(prefix))
 }
 
-fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials), EcrError> {
+fn upstream(url: &str, claimed: Option<&str>) -> Result<(&'static str, Credentials), EcrError> {
     let unsupported = || {
         let text = format!("The upstream registry URL '{url}' is not supported");
         EcrError::new("UnsupportedUpstreamRegistryException", text)
@@ -70,14 +66,14 @@ fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials)
         ".azurecr.io" => url.strip_suffix(known).is_some_and(is_label),
         ".amazonaws.com" => {
             let is_plain = url.contains(".dkr.ecr.") && !url.contains(':');
-            is_plain && matches!(place(url), Some(Place::Registry { .. }))
+            is_plain && matches!(aws_host(url), Some(AwsHost::Registry { .. }))
         }
         host => url == host,
     };
     let found = UPSTREAMS.iter().find(|(_, place, _)| is_at(place)).ok_or_else(unsupported)?;
-    match said {
-        Some(said) if said != found.0 => Err(invalid(format!(
-            "The upstream registry '{said}' does not match the upstream registry URL '{url}'"
+    match claimed {
+        Some(claimed) if claimed != found.0 => Err(invalid(format!(
+            "The upstream registry '{claimed}' does not match the upstream registry URL '{url}'"
         ))),
         _ => Ok((found.0, found.2)),
     }
@@ -87,25 +83,25 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let url = input.required("upstreamRegistryUrl", &model::FREE)?;
     let names: Vec<&'static str> = UPSTREAMS.iter().map(|(name, ..)| *name).collect();
-    let said = input.one_of("upstreamRegistry", &names)?;
+    let claimed = input.one_of("upstreamRegistry", &names)?;
     let credential = input.text("credentialArn", &model::CREDENTIAL_ARN)?;
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let upstream_prefix = input.text("upstreamRepositoryPrefix", &model::RULE_PREFIX)?;
     let upstream_prefix = upstream_prefix.unwrap_or("ROOT");
     let registry = caller.registry(input)?;
-    let (name, needs) = upstream(url, said)?;
+    let (name, needs) = upstream(url, claimed)?;
     if prefix == "ROOT" && upstream_prefix != "ROOT" {
         return Err(invalid("upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is"));
     }
-    let brings = Brings { url, needs, credential, role };
-    brings.check(caller, &registry)?;
+    let credentials = RuleCredentials { url, needs, credential, role };
+    credentials.check(caller, &registry)?;
     if registry.document::<Rules>(RULES).is_empty() {
         // the first rule creates the role that ECR imports with
-        caller.may("iam", "CreateServiceLinkedRole", "*")?;
+        caller.authorize("iam", "CreateServiceLinkedRole", "*")?;
     }
     registry.change(RULES, |rules: &mut Rules| {
         let account = &registry.account;
@@ -141,14 +137,14 @@ fn set(rule: &mut Value, member: &str, value: Option<&str>) {
 }
 
 /// The credentials in a request for a rule.
-struct Brings<'a> {
+struct RuleCredentials<'a> {
     url: &'a str,
     needs: Credentials,
     credential: Option<&'a str>,
     role: Option<&'a str>,
 }
 
-impl Brings<'_> {
+impl RuleCredentials<'_> {
     /// Checks that the credentials fit the upstream, and that the caller may use them.
     ///
     /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. The
@@ -165,7 +161,7 @@ impl Brings<'_> {
             )),
             (Credentials::Secret, Some(arn)) => {
                 // ECR reads the secret in the caller's name
-                caller.may("secretsmanager", "GetSecretValue", arn).map_err(|_| {
+                caller.authorize("secretsmanager", "GetSecretValue", arn).map_err(|_| {
                     let text = "The secret is unable to be accessed. Verify the resource permissions for the secret and try again.";
                     EcrError::new("UnableToAccessSecretException", text)
                 })?;
@@ -174,8 +170,8 @@ impl Brings<'_> {
             (Credentials::None | Credentials::Role, Some(_)) => {
                 Err(invalid("credentialArn is not for this upstream registry"))
             }
-            (Credentials::Role, None) => match place(url) {
-                Some(Place::Registry { account, .. })
+            (Credentials::Role, None) => match aws_host(url) {
+                Some(AwsHost::Registry { account, .. })
                     if account != registry.account && role.is_none() =>
                 {
                     Err(invalid("customRoleArn is required for a registry of another account"))
@@ -200,22 +196,22 @@ fn check_role(
     if !role.starts_with(&format!("arn:{}:iam::{}:role/", registry.partition(), registry.account)) {
         return Err(invalid("customRoleArn must be a role of the registry's account"));
     }
-    caller.may("iam", "PassRole", role)
+    caller.authorize("iam", "PassRole", role)
 }
 
-pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let credential = input.text("credentialArn", &model::CREDENTIAL_ARN)?;
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let registry = caller.registry(input)?;
-    let rule = one(&registry, prefix)?;
+    let rule = find_rule(&registry, prefix)?;
     let url = rule["upstreamRegistryUrl"].as_str().unwrap_or_default();
     let (_, needs) = upstream(url, None)?;
     if credential.is_none() && role.is_none() {
         return Err(invalid("credentialArn or customRoleArn is required"));
     }
-    let brings = Brings { url, needs, credential, role };
-    brings.check(caller, &registry)?;
+    let credentials = RuleCredentials { url, needs, credential, role };
+    credentials.check(caller, &registry)?;
     registry.change(RULES, |rules: &mut Rules| {
         let missing = || not_found(prefix, &registry.account);
         let rule = rules.get_mut(prefix).ok_or_else(missing)?;
@@ -224,23 +220,23 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         rule["updatedAt"] = registry.now().into();
         let shown =
             ["ecrRepositoryPrefix", "registryId", "updatedAt", "credentialArn", "customRoleArn"];
-        Ok(part(rule, &[&shown[..], &["upstreamRepositoryPrefix"]].concat()))
+        Ok(select_members(rule, &[&shown[..], &["upstreamRepositoryPrefix"]].concat()))
     })
 }
 
 /// The members of a rule that are set.
-fn part(rule: &Value, members: &[&str]) -> Value {
+fn select_members(rule: &Value, members: &[&str]) -> Value {
     let kept =
         members.iter().filter_map(|name| Some(((*name).to_owned(), rule.get(*name)?.clone())));
     Value::Object(kept.collect())
 }
 
-fn one(registry: &Registry, prefix: &str) -> Answer {
+fn find_rule(registry: &Registry, prefix: &str) -> ApiResult {
     let mut rules: Rules = registry.document(RULES);
     rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
     registry.change(RULES, |rules: &mut Rules| {
@@ -251,14 +247,14 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     const PREFIXES: &str = "ecrRepositoryPrefixes";
     let page = input.page(100, 1000, PREFIXES)?;
     let registry = caller.registry(input)?;
     if let Some(prefixes) = input.texts(PREFIXES, 1..=100, &model::RULE_PREFIX)? {
         let trimmed = prefixes.iter().map(|prefix| prefix.strip_suffix('/').unwrap_or(prefix));
         let rules: Vec<Value> =
-            trimmed.map(|prefix| one(&registry, prefix)).collect::<Result<_, _>>()?;
+            trimmed.map(|prefix| find_rule(&registry, prefix)).collect::<Result<_, _>>()?;
         return Ok(json!({ "pullThroughCacheRules": rules }));
     }
     let rules: Rules = registry.document(RULES);
@@ -268,57 +264,23 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 
 /// Checks that the rule's secret can be read and that its upstream responds and accepts it.
 /// Upstream faults apply here too.
-pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
-    let mut rule = one(&registry, prefix)?;
+    let mut rule = find_rule(&registry, prefix)?;
     let members = rule.as_object_mut().expect("rules are objects");
     members
         .retain(|name, _| !matches!(name.as_str(), "createdAt" | "updatedAt" | "upstreamRegistry"));
     let credential = members.get("credentialArn").and_then(Value::as_str);
     let token = credential.map(|arn| secrets::access_token(&registry, arn)).transpose();
     let url = members.get("upstreamRegistryUrl").and_then(Value::as_str).unwrap_or_default();
-    let greeted = token.and_then(|token| match place(url) {
+    let checked = token.and_then(|token| match aws_host(url) {
         Some(_) => Ok(()),
-        None => caller.ecr.upstream.greet(url, token.as_deref()).map_err(closed),
+        None => caller.ecr.upstream.check_credentials(url, token.as_deref()).map_err(import_error),
     });
-    rule["isValid"] = greeted.is_ok().into();
-    if let Err(refusal) = greeted {
+    rule["isValid"] = checked.is_ok().into();
+    if let Err(refusal) = checked {
         rule["failure"] = refusal.message.into();
     }
     Ok(rule)
-}
-
-/// The rule that covers a repository, for a pull.
-pub(in crate::sandbox::ecr) struct Covering {
-    /// The upstream, without a scheme.
-    pub url: String,
-    /// The repository's name there.
-    pub repository: String,
-    /// The ARN of the rule's secret.
-    pub credential: Option<String>,
-}
-
-/// The rule that covers a repository: the one with the longest prefix.
-///
-/// Source: documented for templates, assumed for rules.
-pub(in crate::sandbox::ecr) fn covering(registry: &Registry, repository: &str) -> Option<Covering> {
-    let rules: Rules = registry.document(RULES);
-    let below = |(prefix, rule): &(String, Value)| {
-        let rest = match prefix.as_str() {
-            "ROOT" => Some(repository),
-            prefix => repository.strip_prefix(prefix)?.strip_prefix('/'),
-        };
-        let length = if prefix == "ROOT" { 0 } else { prefix.len() };
-        Some((length, rest?.to_owned(), rule.clone()))
-    };
-    let rules = rules.into_iter().filter_map(|entry| below(&entry));
-    let (_, rest, rule) = rules.max_by_key(|(length, ..)| *length)?;
-    let text = |member: &str| rule[member].as_str().map(str::to_owned);
-    let repository = match rule["upstreamRepositoryPrefix"].as_str() {
-        None | Some("ROOT") => rest,
-        Some(prefix) => format!("{prefix}/{rest}"),
-    };
-    let url = text("upstreamRegistryUrl").unwrap_or_default();
-    Some(Covering { url, repository, credential: text("credentialArn") })
 }

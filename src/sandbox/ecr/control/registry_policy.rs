@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::parsed};
+use super::{ApiResult, Caller, repositories::parsed};
 use crate::sandbox::ecr::{
     error::EcrError,
     model::{self, Input},
@@ -24,7 +24,7 @@ fn no_policy(registry: &Registry) -> EcrError {
     EcrError::new("RegistryPolicyNotFoundException", text)
 }
 
-pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     let text = registry.document::<Option<String>>(POLICY).ok_or_else(|| no_policy(&registry))?;
     Ok(json!({ "registryId": registry.account, "policyText": text }))
@@ -34,7 +34,7 @@ pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
 /// `InvalidParameterException` with the text that AWS was seen to send (re:Post
 /// QUotxPDrRVT2ikDhEV92zQwA, also moto's). The API model also has a `ValidationException`, for
 /// which no evidence was found.
-pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("policyText", &model::POLICY)?;
     let registry = caller.own_registry()?;
     let scope = registry.account_setting("REGISTRY_POLICY_SCOPE");
@@ -49,7 +49,7 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn delete(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     registry.change(POLICY, |policy: &mut Option<String>| {
         let text = policy.take().ok_or_else(|| no_policy(&registry))?;

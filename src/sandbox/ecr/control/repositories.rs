@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Caller, empty};
+use super::{ApiResult, Caller, empty};
 use crate::sandbox::ecr::{
     error::EcrError,
     identity::{checksum, uuid},
@@ -15,7 +15,7 @@ const MAX_TAGS: usize = 50;
 const MUTABILITY: &[&str] =
     &["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
     let registry = caller.registry(input)?;
     let mut settings = Settings { tags: tags(input, "tags")?, ..Settings::default() };
@@ -30,7 +30,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "repository": shown(&registry, name)? }))
 }
 
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let registry = caller.registry(input)?;
     let page = input.page(100, 1000, "repositoryNames")?;
     if let Some(names) = input.texts("repositoryNames", 1..=100, &model::REPOSITORY_NAME)? {
@@ -47,7 +47,7 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "repositories": repositories }), next))
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let forced = input.flag("force")?.unwrap_or(false);
     if !forced && !registry.store.manifests(name).is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "repository": gone }))
 }
 
-pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     if input.value("imageTagMutability").is_none() {
         return Err(missing("imageTagMutability"));
@@ -78,7 +78,7 @@ pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let scanning = input.structure("imageScanningConfiguration")?;
     let scanning = scanning.ok_or_else(|| missing("imageScanningConfiguration"))?;
@@ -94,7 +94,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }))
 }
 
-pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let added = tags(input, "tags")?;
     if input.value("tags").is_none() {
@@ -109,7 +109,7 @@ pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let keys = input.texts("tagKeys", 0..=200, &model::TAG_KEY)?;
     let keys = keys.ok_or_else(|| missing("tagKeys"))?;
@@ -119,14 +119,14 @@ pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn list_tags(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn list_tags(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let settings = registry.settings(&name)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
     Ok(json!({ "tags": settings.tags.iter().map(shown).collect::<Vec<_>>() }))
 }
 
-pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("lifecyclePolicyText", &model::LIFECYCLE)?;
     let (registry, name) = caller.repository(input)?;
     is_lifecycle_policy(text)?;
@@ -147,13 +147,13 @@ pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
     Err(EcrError::parameter("LifecyclePolicyText", rule))
 }
 
-pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let text = registry.settings(name)?.lifecycle.ok_or_else(|| no_lifecycle(&registry, name))?;
     Ok(policy_answer(&registry, name, "lifecyclePolicyText", &text))
 }
 
-pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     registry.change_settings(name, |settings| {
         let text = settings.lifecycle.take().ok_or_else(|| no_lifecycle(&registry, name))?;
@@ -161,7 +161,7 @@ pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer
     })
 }
 
-pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("policyText", &model::POLICY)?;
     input.flag("force")?;
     let (registry, name) = caller.repository(input)?;
@@ -172,13 +172,13 @@ pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let text = registry.settings(name)?.policy.ok_or_else(|| no_policy(&registry, name))?;
     Ok(policy_answer(&registry, name, "policyText", &text))
 }
 
-pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     registry.change_settings(name, |settings| {
         let text = settings.policy.take().ok_or_else(|| no_policy(&registry, name))?;
@@ -187,7 +187,7 @@ pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 }
 
 /// Parses a policy's text as a JSON object.
-pub(super) fn parsed(field: &str, text: &str) -> Answer {
+pub(super) fn parsed(field: &str, text: &str) -> ApiResult {
     let policy: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     policy.ok_or_else(|| EcrError::parameter(field, "Invalid JSON syntax"))
 }
@@ -296,7 +296,7 @@ fn managed_key(registry: &Registry) -> String {
 }
 
 /// A repository as the API shows it.
-fn shown(registry: &Registry, name: &str) -> Answer {
+fn shown(registry: &Registry, name: &str) -> ApiResult {
     let settings = registry.settings(name)?;
     let mut shown = json!({
         "repositoryArn": registry.arn(name),

@@ -25,7 +25,7 @@ const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 /// Answers a form-encoded call.
 pub(super) fn answer(ecr: &Ecr, headers: &HeaderMap, body: &Bytes) -> Response {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
-    match carry_out(ecr, headers, &form) {
+    match run(ecr, headers, &form) {
         Ok((operation, result)) => {
             let text = format!(
                 "<{operation}Response xmlns=\"{NAMESPACE}\"><{operation}Result>{result}</{operation}Result>{}</{operation}Response>",
@@ -39,7 +39,7 @@ pub(super) fn answer(ecr: &Ecr, headers: &HeaderMap, body: &Bytes) -> Response {
     }
 }
 
-fn carry_out(
+fn run(
     ecr: &Ecr,
     headers: &HeaderMap,
     form: &[(String, String)],
@@ -66,7 +66,7 @@ fn carry_out(
         account: &signed.principal.account,
         region: &signed.region,
     };
-    ecr.gate.admit(&action, &signed.principal)?;
+    ecr.guard.authorize(&action, &signed.principal)?;
     match operation {
         "AssumeRole" => assume_role(&field, &signed).map(|result| (operation, result)),
         _ => Ok((operation, identity(&signed))),

@@ -1,20 +1,18 @@
 //! Repository creation templates, and the repositories that ECR creates from them.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Caller,
+    ApiResult, Caller,
     repositories::{encryption, is_lifecycle_policy, mutability, parsed, tags, with_next},
 };
 use crate::sandbox::ecr::{
     error::EcrError,
     model::{self, Input, Text, missing},
-    registry::{Registry, Settings},
+    registry::Registry,
+    templates::{TEMPLATES, Templates},
 };
 
-const TEMPLATES: &str = "repository-creation-templates";
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
 
 /// `kmsKey` of a template: a whole ARN only.
@@ -23,8 +21,6 @@ const KMS_KEY: Text = Text {
     max: 2048,
     pattern: Some((r"^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/[a-z0-9-]+", is_key_arn)),
 };
-
-type Templates = BTreeMap<String, Value>;
 
 fn not_found(prefix: &str, account: &str) -> EcrError {
     let text = format!(
@@ -38,12 +34,12 @@ fn prefix<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     Ok(prefix.strip_suffix('/').unwrap_or(prefix))
 }
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     if input.value("appliedFor").is_none() {
         return Err(missing("appliedFor"));
     }
-    may_write(caller, input)?;
+    authorize_write(caller, input)?;
     let registry = caller.own_registry()?;
     let mut template = json!({
         "prefix": prefix,
@@ -67,9 +63,9 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
-    may_write(caller, input)?;
+    authorize_write(caller, input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
         let missing = || not_found(prefix, &registry.account);
@@ -83,7 +79,7 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 /// Checks that the caller has the rights that the template will use in its name.
 ///
 /// Source: service authorization reference, dependent actions.
-fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
+fn authorize_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
     let given = |field: &str| input.value(field).is_some();
     let needed = [
         ("CreateRepository", true),
@@ -91,10 +87,10 @@ fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
         ("PutLifecyclePolicy", given("lifecyclePolicy")),
     ];
     for (action, _) in needed.into_iter().filter(|(_, is_needed)| *is_needed) {
-        caller.may("ecr", action, "*")?;
+        caller.authorize("ecr", action, "*")?;
     }
     match input.text("customRoleArn", &model::ROLE_ARN)? {
-        Some(role) => caller.may("iam", "PassRole", role),
+        Some(role) => caller.authorize("iam", "PassRole", role),
         None => Ok(()),
     }
 }
@@ -175,7 +171,7 @@ fn invalid(text: impl Into<String>) -> EcrError {
     EcrError::new("ValidationException", text)
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
@@ -185,7 +181,7 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
 }
 
 /// Omits prefixes without a template.
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let page = input.page(100, 1000, "prefixes")?;
     let wanted = input.texts("prefixes", 1..=100, &model::TEMPLATE_PREFIX)?;
     let registry = caller.own_registry()?;
@@ -199,64 +195,6 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let account = &registry.account;
     let answer = json!({ "registryId": account, "repositoryCreationTemplates": templates });
     Ok(with_next(answer, next))
-}
-
-/// Creates a repository for a push if a template allows that.
-///
-/// # Errors
-/// `RepositoryNotFoundException` without such a template.
-pub(in crate::sandbox::ecr) fn create_on_push(
-    registry: &Registry,
-    repository: &str,
-) -> Result<(), EcrError> {
-    let settings = settings_for(registry, repository, "CREATE_ON_PUSH");
-    let settings =
-        settings.ok_or_else(|| EcrError::no_repository(repository, &registry.account))?;
-    let made = registry.create(repository, settings);
-    // a concurrent push may have created it
-    match made {
-        Err(refusal) if refusal.name != "RepositoryAlreadyExistsException" => Err(refusal),
-        _ => Ok(()),
-    }
-}
-
-/// The settings of a repository that the pull-through cache creates: its template's, or ECR's
-/// defaults.
-pub(in crate::sandbox::ecr) fn cached_settings(registry: &Registry, repository: &str) -> Settings {
-    settings_for(registry, repository, "PULL_THROUGH_CACHE").unwrap_or_default()
-}
-
-/// The settings of the template that applies for this reason; the longest prefix wins.
-fn settings_for(registry: &Registry, repository: &str, reason: &str) -> Option<Settings> {
-    let templates: Templates = registry.document(TEMPLATES);
-    let matches = |prefix: &str, template: &Value| {
-        let below = repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        let mut reasons = template["appliedFor"].as_array().into_iter().flatten();
-        (prefix == "ROOT" || below) && reasons.any(|applied| applied == reason)
-    };
-    let length = |prefix: &str| if prefix == "ROOT" { 0 } else { prefix.len() };
-    let template = templates
-        .iter()
-        .filter(|(prefix, template)| matches(prefix, template))
-        .max_by_key(|(prefix, _)| length(prefix))?;
-    Some(from_template(template.1))
-}
-
-fn from_template(template: &Value) -> Settings {
-    let text = |field: &str| template[field].as_str().filter(|text| !text.is_empty());
-    let list = |field: &str| template[field].as_array().into_iter().flatten();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Settings {
-        mutability: text("imageTagMutability").unwrap_or("MUTABLE").to_owned(),
-        exclusions: list("imageTagMutabilityExclusionFilters")
-            .map(|f| word(&f["filter"]))
-            .collect(),
-        encryption: template["encryptionConfiguration"].clone(),
-        tags: list("resourceTags").map(|tag| (word(&tag["Key"]), word(&tag["Value"]))).collect(),
-        policy: text("repositoryPolicy").map(str::to_owned),
-        lifecycle: text("lifecyclePolicy").map(str::to_owned),
-        ..Settings::default()
-    }
 }
 
 fn is_key_arn(text: &str) -> bool {

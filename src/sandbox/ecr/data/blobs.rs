@@ -2,7 +2,7 @@
 
 use axum::{http::StatusCode, response::Response};
 
-use super::{DataRequest, EcrError, Granted, control};
+use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
     model::Digest,
     sandbox::{distribution::no_body, ecr::images},
@@ -10,12 +10,12 @@ use crate::{
 
 impl DataRequest<'_> {
     /// 200 with the layer's media type from an image, or a default before any image names it.
-    pub(super) fn blob_head(&self, digest: &Digest) -> Granted {
-        self.admit("BatchCheckLayerAvailability")?;
+    pub(super) fn blob_head(&self, digest: &Digest) -> RegistryResult {
+        self.authorize_existing("BatchCheckLayerAvailability")?;
         let size = self.registry.store.blob_size(self.name(), digest);
         let size = size.ok_or_else(|| self.no_layer(digest))?;
-        self.ecr.sessions.report(&self.arn(), digest);
-        let media_type = match self.registry.store.referenced(self.name(), digest) {
+        self.ecr.sessions.record_report(&self.arn(), digest);
+        let media_type = match self.registry.store.is_referenced(self.name(), digest) {
             true => images::blob_types(&self.registry, self.name()).remove(digest),
             false => None,
         };
@@ -32,9 +32,9 @@ impl DataRequest<'_> {
     }
 
     /// 307 to S3, for a layer that a committed image names.
-    pub(super) fn blob(&self, digest: &Digest) -> Granted {
-        self.admit("GetDownloadUrlForLayer")?;
-        control::readable(&self.registry, self.name(), digest).map_err(|refusal| {
+    pub(super) fn blob(&self, digest: &Digest) -> RegistryResult {
+        self.authorize_existing("GetDownloadUrlForLayer")?;
+        images::check_readable(&self.registry, self.name(), digest).map_err(|refusal| {
             let layer_is_missing = refusal.name == "LayersNotFoundException";
             if layer_is_missing { self.no_layer(digest) } else { refusal }
         })?;

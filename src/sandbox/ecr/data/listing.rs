@@ -6,26 +6,22 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{DataRequest, EcrError, Granted};
+use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
     model::Digest,
     sandbox::{
-        distribution::query,
-        ecr::{
-            images,
-            model::{Input, json_response},
-            registry::Registry,
-        },
+        distribution::{self, query},
+        ecr::{images, model::Input, registry::Registry},
     },
 };
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> Granted {
+pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> RegistryResult {
     let names = registry.store.repositories().into_iter().map(|name| (name.clone(), name));
     let (names, next) = cut(uri, names.collect())?;
     let body = json!({ "repositories": names });
-    let mut response = json_response(StatusCode::OK, "application/json", &body);
+    let mut response = distribution::json(StatusCode::OK, "application/json", &body);
     link(&mut response, &format!("http://{host}/v2/_catalog"), uri, next);
     Ok(response)
 }
@@ -34,22 +30,22 @@ impl DataRequest<'_> {
     /// Not sorted by name, and paged by an opaque token.
     ///
     /// Source: go-containerregistry#681, #1091.
-    pub(super) fn tags(&self, uri: &Uri) -> Granted {
-        self.admit("ListImages")?;
+    pub(super) fn tags(&self, uri: &Uri) -> RegistryResult {
+        self.authorize_existing("ListImages")?;
         let tags = self.registry.store.tags(self.name()).into_iter();
         let mut tags: Vec<(String, String)> =
             tags.map(|(tag, _)| (images::listing_key(&tag), tag)).collect();
         tags.sort();
         let (tags, next) = cut(uri, tags)?;
         let body = json!({ "name": self.name(), "tags": tags });
-        let mut response = json_response(StatusCode::OK, "application/json", &body);
+        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
         link(&mut response, &self.url("tags/list"), uri, next);
         Ok(response)
     }
 
     /// An index of the manifests that refer to `subject`, which may be missing.
-    pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> Granted {
-        self.admit("BatchGetImage")?;
+    pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> RegistryResult {
+        self.authorize_existing("BatchGetImage")?;
         let kind = query(uri, "artifactType");
         let is_wanted = |referrer: &Value| {
             kind.as_ref().is_none_or(|kind| referrer["artifactType"] == kind.as_str())
@@ -57,7 +53,7 @@ impl DataRequest<'_> {
         let all = images::referrers(&self.registry, self.name(), subject);
         let manifests: Vec<Value> = all.into_iter().filter(is_wanted).collect();
         let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        let mut response = json_response(StatusCode::OK, INDEX, &body);
+        let mut response = distribution::json(StatusCode::OK, INDEX, &body);
         if kind.is_some() {
             let applied = HeaderValue::from_static("artifactType");
             response.headers_mut().insert("oci-filters-applied", applied);

@@ -9,14 +9,14 @@ use axum::{
 use bytes::BytesMut;
 use futures::StreamExt;
 
-use super::{DataRequest, EcrError, Granted, header_text};
+use super::{DataRequest, EcrError, RegistryResult, header_text};
 use crate::{
     model::{Digest, TagOrDigest},
     sandbox::{
         distribution::{self, no_body},
         ecr::{
-            cache::Pull,
-            images::{self, ImageId, MAX_MANIFEST, Push, Repeat},
+            cache::CachedPull,
+            images::{self, ImageId, MAX_MANIFEST, Push, RepeatedPush},
         },
         fault::{Name, Side},
     },
@@ -25,11 +25,13 @@ use crate::{
 impl DataRequest<'_> {
     /// Serves the stored manifest and ignores `Accept`. ECR counts a `HEAD` as a pull too, so
     /// either may import the tag first.
-    pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> Granted {
-        self.permit("BatchGetImage")?;
+    pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> RegistryResult {
+        self.authorize("BatchGetImage")?;
         if let TagOrDigest::Tag(tag) = at {
             let DataRequest { ecr, registry, principal, .. } = self;
-            Pull { ecr, registry, principal, repository: self.name() }.bring(tag).await?;
+            CachedPull { ecr, registry, principal, repository: self.name() }
+                .ensure_cached(tag)
+                .await?;
         }
         self.registry.settings(self.name())?;
         let digest = self.find(at)?;
@@ -69,16 +71,16 @@ impl DataRequest<'_> {
     }
 
     /// 201 without a `Location`.
-    pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Granted {
+    pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> RegistryResult {
         let (head, body) = request.into_parts();
         let bytes = read(body).await?;
-        self.admit_push("PutImage")?;
+        self.authorize_push("PutImage")?;
         let (tag, digest) = match at {
             TagOrDigest::Tag(tag) => (Some(tag), None),
             TagOrDigest::Digest(digest) => (None, Some(digest)),
         };
         let media_type = header_text(&head.headers, header::CONTENT_TYPE);
-        let repeat = Repeat::IsImmutable;
+        let repeat = RepeatedPush::TagImmutable;
         let push = Push { repository: self.name(), tag, digest, media_type, bytes: &bytes, repeat };
         match images::push(&self.registry, &push, |blob| self.is_visible(blob)) {
             Ok(pushed) => {
@@ -102,7 +104,7 @@ impl DataRequest<'_> {
     fn refused_push(&self, refusal: EcrError) -> Response {
         let lacks_content =
             matches!(refusal.name, "LayersNotFoundException" | "ReferencedImagesNotFoundException");
-        let mut response = refusal.v2();
+        let mut response = refusal.into_registry_response();
         if lacks_content && self.ecr.faults.active(Name::SwapMissingStatus, Side::Ecr).is_some() {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         }
@@ -118,15 +120,15 @@ impl DataRequest<'_> {
         }
         let store = &self.registry.store;
         // ECR does not collect blobs that an image names
-        if store.referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
+        if store.is_referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
             return true;
         }
         // removed: it must be uploaded again, as after ECR collected it
         store.unlink_blob(self.name(), blob).is_err()
     }
 
-    pub(super) fn delete_manifest(&self, at: &TagOrDigest) -> Granted {
-        self.admit("BatchDeleteImage")?;
+    pub(super) fn delete_manifest(&self, at: &TagOrDigest) -> RegistryResult {
+        self.authorize_existing("BatchDeleteImage")?;
         let id = match at {
             TagOrDigest::Tag(tag) => ImageId { digest: None, tag: Some(tag.as_str()) },
             TagOrDigest::Digest(digest) => ImageId { digest: Some(digest.as_str()), tag: None },

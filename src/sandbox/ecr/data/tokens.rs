@@ -28,24 +28,24 @@ struct Expiry {
     /// Tokens issued earlier, in nanoseconds since the epoch, are revoked.
     before: u128,
     /// Requests since the fault was activated.
-    asked: u64,
+    requests: u64,
 }
 
 impl Tokens {
     /// True if the fault revoked a token of this moment.
     ///
     /// The fault applies once per activation: it revokes all tokens issued until then, for good.
-    fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
+    fn is_revoked(&self, issued: u128, faults: &Faults) -> bool {
         let strikes = faults.active(Name::ExpireTokens, Side::Ecr);
         let mut expiry = self.0.lock();
         let Some(arg) = strikes else {
-            expiry.asked = 0;
+            expiry.requests = 0;
             return issued < expiry.before;
         };
-        if expiry.asked == arg.number().unwrap_or(0) {
+        if expiry.requests == arg.number().unwrap_or(0) {
             expiry.before = since_epoch().as_nanos();
         }
-        expiry.asked += 1;
+        expiry.requests += 1;
         issued < expiry.before
     }
 }
@@ -62,8 +62,10 @@ pub(super) fn principal(
     let Some(password) = password.filter(|password| password.region == region) else {
         return Err(Box::new(not_authorized(host)));
     };
-    if password.expires < now() || ecr.tokens.is_taken_back(password.issued, &ecr.faults) {
-        return Err(Box::new(EcrError::new("AccessDeniedException", EXPIRED).v2()));
+    if password.expires < now() || ecr.tokens.is_revoked(password.issued, &ecr.faults) {
+        return Err(Box::new(
+            EcrError::new("AccessDeniedException", EXPIRED).into_registry_response(),
+        ));
     }
     Ok(password.principal)
 }

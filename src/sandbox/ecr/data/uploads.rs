@@ -16,14 +16,15 @@ use axum::{
     response::Response,
 };
 use futures::StreamExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{DataRequest, EcrError, Granted, admit, control, header_text};
+use super::{DataRequest, EcrError, RegistryResult, authorize, header_text};
 use crate::{
     model::{Digest, Repository},
     sandbox::{
         distribution::{no_body, query},
+        ecr::rules,
         fault::{Arg, Faults, Name, Side},
         store::{AppendError, FinishError},
     },
@@ -36,39 +37,35 @@ const MOST_PARTS: usize = 4200;
 
 /// The state of uploads and uploaded blobs beside their bytes.
 #[derive(Debug, Default)]
-pub(in crate::sandbox::ecr) struct Sessions(Mutex<Known>);
+pub(in crate::sandbox::ecr) struct Sessions(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct State {
     /// The lengths of each session's parts, in order.
     parts: HashMap<String, Vec<u64>>,
     /// Blobs by repository ARN that a client was told exist.
     reported: HashSet<(String, Digest)>,
     /// Upload times of blobs, by repository ARN.
-    arrived: HashMap<(String, Digest), Instant>,
+    uploaded: HashMap<(String, Digest), Instant>,
 }
 
 impl Sessions {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock()
-    }
-
     /// Records that a client was told that this blob exists.
-    pub(in crate::sandbox::ecr) fn report(&self, repository_arn: &str, digest: &Digest) {
-        self.known().reported.insert((repository_arn.to_owned(), digest.clone()));
+    pub(in crate::sandbox::ecr) fn record_report(&self, repository_arn: &str, digest: &Digest) {
+        self.0.lock().reported.insert((repository_arn.to_owned(), digest.clone()));
     }
 
-    fn arrive(&self, repository_arn: &str, digest: &Digest) {
+    fn record_upload(&self, repository_arn: &str, digest: &Digest) {
         let key = (repository_arn.to_owned(), digest.clone());
-        let mut known = self.known();
-        known.reported.remove(&key);
-        known.arrived.insert(key, Instant::now());
+        let mut state = self.0.lock();
+        state.reported.remove(&key);
+        state.uploaded.insert(key, Instant::now());
     }
 
     /// True while `late-blobs` hides the blob.
     pub(super) fn is_late(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
-        let Some(at) = self.known().arrived.get(&key).copied() else { return false };
+        let Some(at) = self.0.lock().uploaded.get(&key).copied() else { return false };
         let late = faults.active(Name::LateBlobs, Side::Ecr).and_then(|arg| arg.number());
         late.is_some_and(|late| at.elapsed() < Duration::from_millis(late))
     }
@@ -77,12 +74,12 @@ impl Sessions {
     /// again.
     pub(super) fn vanishes(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
-        if !self.known().reported.contains(&key) {
+        if !self.0.lock().reported.contains(&key) {
             return false;
         }
         let vanishes = faults.active(Name::Vanish, Side::Ecr).is_some();
         if vanishes {
-            self.known().reported.remove(&key);
+            self.0.lock().reported.remove(&key);
         }
         vanishes
     }
@@ -94,14 +91,14 @@ impl DataRequest<'_> {
     }
 
     /// 201 for a mount, else 202 with a session.
-    pub(super) fn start_upload(&self, uri: &Uri) -> Granted {
-        self.admit_push("InitiateLayerUpload")?;
-        if let Some(digest) = self.mounted(uri)? {
-            self.ecr.sessions.arrive(&self.arn(), &digest);
+    pub(super) fn start_upload(&self, uri: &Uri) -> RegistryResult {
+        self.authorize_push("InitiateLayerUpload")?;
+        if let Some(digest) = self.try_mount(uri)? {
+            self.ecr.sessions.record_upload(&self.arn(), &digest);
             return Ok(self.created(&digest));
         }
         let id = self.registry.store.start_upload(self.name())?;
-        self.ecr.sessions.known().parts.insert(id.clone(), Vec::new());
+        self.ecr.sessions.0.lock().parts.insert(id.clone(), Vec::new());
         let location = self.url(&format!("blobs/uploads/{id}"));
         Ok(no_body(
             StatusCode::ACCEPTED,
@@ -116,7 +113,7 @@ impl DataRequest<'_> {
     /// The mounted digest, or `None` if one of ECR's conditions is not met.
     ///
     /// Source: user guide, blob mounting; containers-roadmap#2860 for the committed image.
-    fn mounted(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
+    fn try_mount(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
         let digest = query(uri, "mount").and_then(|text| text.parse::<Digest>().ok());
         let from = query(uri, "from").and_then(|text| text.parse::<Repository>().ok());
         let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
@@ -124,14 +121,14 @@ impl DataRequest<'_> {
         let Ok(source) = registry.settings(from.as_str()) else { return Ok(None) };
         let arn = registry.arn(from.as_str());
         let may_read =
-            admit(self.ecr, registry, &self.principal, "GetDownloadUrlForLayer", &arn).is_ok();
+            authorize(self.ecr, registry, &self.principal, "GetDownloadUrlForLayer", &arn).is_ok();
         let may_mount = registry.account_setting("BLOB_MOUNTING") == "ENABLED"
             && may_read
             && source.encryption == registry.settings(self.name())?.encryption
-            && control::covering(registry, self.name()).is_none()
-            && control::covering(registry, from.as_str()).is_none()
+            && rules::matching_rule(registry, self.name()).is_none()
+            && rules::matching_rule(registry, from.as_str()).is_none()
             && registry.store.blob_size(from.as_str(), &digest).is_some()
-            && registry.store.referenced(from.as_str(), &digest);
+            && registry.store.is_referenced(from.as_str(), &digest);
         if may_mount && registry.store.link_blob(self.name(), &digest)? {
             return Ok(Some(digest));
         }
@@ -141,9 +138,9 @@ impl DataRequest<'_> {
     /// 201; the range stays that of the first part.
     ///
     /// Source: containers-roadmap#2831.
-    pub(super) async fn append(&self, id: &str, request: Request) -> Granted {
+    pub(super) async fn append(&self, id: &str, request: Request) -> RegistryResult {
         self.add_part(id, request).await?;
-        let parts = self.ecr.sessions.known().parts.get(id).cloned().unwrap_or_default();
+        let parts = self.ecr.sessions.0.lock().parts.get(id).cloned().unwrap_or_default();
         let first = parts.first().copied().unwrap_or_default();
         Ok(no_body(
             StatusCode::CREATED,
@@ -155,15 +152,15 @@ impl DataRequest<'_> {
         ))
     }
 
-    pub(super) async fn complete(&self, id: &str, request: Request) -> Granted {
+    pub(super) async fn complete(&self, id: &str, request: Request) -> RegistryResult {
         let digest = query(request.uri(), "digest").and_then(|text| text.parse::<Digest>().ok());
         if has_body(request.headers()) {
             self.add_part(id, request).await?;
         }
-        self.admit("CompleteLayerUpload")?;
+        self.authorize_existing("CompleteLayerUpload")?;
         let digest = digest.ok_or_else(|| EcrError::new("InvalidLayerDigest", "invalid digest"))?;
         let offset = self.offset(id)?;
-        let parts = self.ecr.sessions.known().parts.remove(id).unwrap_or_default();
+        let parts = self.ecr.sessions.0.lock().parts.remove(id).unwrap_or_default();
         if parts.iter().rev().skip(1).any(|&length| length < LEAST_PART) {
             self.registry.store.cancel_upload(self.name(), id);
             let text = "All layer parts except the last part should be at least 5MB";
@@ -181,12 +178,12 @@ impl DataRequest<'_> {
             }
             Err(FinishError::Io(error)) => return Err(error.into()),
         }
-        self.ecr.sessions.arrive(&self.arn(), &digest);
+        self.ecr.sessions.record_upload(&self.arn(), &digest);
         Ok(self.created(&digest))
     }
 
     /// ECR does not store an empty blob. Source: oras-py#54, containers-roadmap#1074.
-    fn empty_upload(&self, id: &str, digest: &Digest) -> Granted {
+    fn empty_upload(&self, id: &str, digest: &Digest) -> RegistryResult {
         self.registry.store.cancel_upload(self.name(), id);
         match self.ecr.faults.active(Name::EmptyBlob, Side::Ecr) {
             Some(Arg::Word(word)) if word == "drop" => Ok(self.created(digest)),
@@ -194,8 +191,8 @@ impl DataRequest<'_> {
         }
     }
 
-    pub(super) fn upload_status(&self, id: &str) -> Granted {
-        self.admit("UploadLayerPart")?;
+    pub(super) fn upload_status(&self, id: &str) -> RegistryResult {
+        self.authorize_existing("UploadLayerPart")?;
         let offset = self.offset(id)?;
         Ok(no_body(
             StatusCode::NO_CONTENT,
@@ -206,9 +203,9 @@ impl DataRequest<'_> {
         ))
     }
 
-    pub(super) fn cancel_upload(&self, id: &str) -> Granted {
-        self.admit("UploadLayerPart")?;
-        self.ecr.sessions.known().parts.remove(id);
+    pub(super) fn cancel_upload(&self, id: &str) -> RegistryResult {
+        self.authorize_existing("UploadLayerPart")?;
+        self.ecr.sessions.0.lock().parts.remove(id);
         if self.registry.store.cancel_upload(self.name(), id) {
             Ok(no_body(StatusCode::NO_CONTENT, []))
         } else {
@@ -218,7 +215,7 @@ impl DataRequest<'_> {
 
     /// Appends the request's body to the session as one part.
     async fn add_part(&self, id: &str, request: Request) -> Result<(), EcrError> {
-        if let Err(refusal) = self.may_add(id, request.headers()) {
+        if let Err(refusal) = self.check_part(id, request.headers()) {
             // closing the connection before the body is read would lose the refusal
             drain(request.into_body()).await;
             return Err(refusal);
@@ -234,16 +231,16 @@ impl DataRequest<'_> {
             }
         };
         if after > before {
-            let mut known = self.ecr.sessions.known();
-            known.parts.entry(id.to_owned()).or_default().push(after - before);
+            let mut state = self.ecr.sessions.0.lock();
+            state.parts.entry(id.to_owned()).or_default().push(after - before);
         }
         Ok(())
     }
 
-    fn may_add(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
-        self.admit("UploadLayerPart")?;
+    fn check_part(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
+        self.authorize_existing("UploadLayerPart")?;
         let offset = self.offset(id)?;
-        if self.ecr.sessions.known().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
+        if self.ecr.sessions.0.lock().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
             let text = format!("a layer has at most {MOST_PARTS} parts");
             return Err(EcrError::new("LimitExceededException", text));
         }

@@ -93,7 +93,7 @@ pub(super) const WITH_WINDOWS: &[&str] =
     &["linux/amd64", "linux/arm/v7", "linux/arm64/v8", "windows/amd64"];
 
 /// The recipes of repositories that the tables do not list, selected by name.
-pub(super) const MADE_UP: &[Make] = &[
+pub(super) const GENERATED: &[Make] = &[
     Make::on(DEBIAN_12, &[420, 36]).platforms(TWO),
     Make::on(DEBIAN_12, &[640, 24, 20]).platforms(FOUR).plain(),
     Make::on(ALPINE_3_20, &[310, 22]).platforms(THREE),

@@ -13,18 +13,18 @@ const WINDOWS_BUILD: &str = "10.0.20348.2849";
 
 /// Makes the recipe's manifests and blobs.
 pub fn make(recipe: &Recipe, layers: &Layers) -> Made {
-    let mut kitchen = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
+    let mut assembler = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
     let first = recipe.images.first().expect("a recipe has at least one image");
     let root = match recipe.shape {
-        Shape::Single => kitchen.image(first),
-        Shape::Chart => kitchen.chart(&first.layers),
-        Shape::Index => kitchen.index(&recipe.images, None),
+        Shape::Single => assembler.image(first),
+        Shape::Chart => assembler.chart(&first.layers),
+        Shape::Index => assembler.index(&recipe.images, None),
         Shape::Nested => {
-            let (inner, _) = kitchen.index(&recipe.images[1..], None);
-            kitchen.index(&recipe.images[..1], Some(inner))
+            let (inner, _) = assembler.index(&recipe.images[1..], None);
+            assembler.index(&recipe.images[..1], Some(inner))
         }
     };
-    Made { root: root.1, manifests: kitchen.manifests, blobs: kitchen.blobs }
+    Made { root: root.1, manifests: assembler.manifests, blobs: assembler.blobs }
 }
 
 /// A descriptor, and its digest.

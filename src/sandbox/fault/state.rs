@@ -8,7 +8,7 @@ use std::sync::{
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
-use super::{Arg, Content, Fault, Name, Often, Side, Target};
+use super::definition::{Arg, Content, Fault, Name, Often, Side, Target};
 
 /// The active faults. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ struct FaultState {
 struct Switch {
     fault: Fault,
     matched: AtomicU64,
-    struck: AtomicBool,
+    triggered: AtomicBool,
 }
 
 impl Faults {
@@ -40,9 +40,9 @@ impl Faults {
 
     /// Activates a fault.
     pub fn add(&self, fault: Fault) {
-        let (matched, struck) = Default::default();
+        let (matched, triggered) = Default::default();
         let mut switches = self.0.switches.write();
-        switches.push(Switch { fault, matched, struck });
+        switches.push(Switch { fault, matched, triggered });
         drop(switches);
         self.0.changed.send_replace(());
     }
@@ -61,7 +61,7 @@ impl Faults {
     /// The active faults that have not applied to any request yet.
     pub fn idle(&self) -> Vec<Fault> {
         let switches = self.switches();
-        let idle = switches.iter().filter(|switch| !switch.struck.load(Ordering::Relaxed));
+        let idle = switches.iter().filter(|switch| !switch.triggered.load(Ordering::Relaxed));
         idle.map(|switch| switch.fault.clone()).collect()
     }
 
@@ -78,19 +78,19 @@ impl Faults {
     /// For backends, which call this where the fault has a meaning. Ignores the fault's method and
     /// path.
     pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
-        self.strike(name, side, |_| true)
+        self.trigger(name, side, |_| true)
     }
 
     /// True if a fault with exactly this word applies now. The call counts as one matching request
     /// of that fault only.
     pub fn active_for(&self, name: Name, word: &str) -> bool {
-        let meant = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
-        self.strike(name, Side::Any, meant).is_some()
+        let matches = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
+        self.trigger(name, Side::Any, matches).is_some()
     }
 
     /// The argument of the fault if it applies to this request.
     pub(in crate::sandbox) fn hits(&self, name: Name, target: &Target<'_>) -> Option<Arg> {
-        self.strike(name, target.side, |fault| target.is_meant_by(fault))
+        self.trigger(name, target.side, |fault| target.matches(fault))
     }
 
     /// Like [`hits`](Self::hits), for faults on blobs: a fault with a path also applies to other
@@ -101,27 +101,27 @@ impl Faults {
         target: &Target<'_>,
         content: Content,
     ) -> Option<Arg> {
-        self.strike(name, target.side, |fault| {
-            target.is_meant_by(fault) && (content == Content::Blob || fault.path.is_some())
+        self.trigger(name, target.side, |fault| {
+            target.matches(fault) && (content == Content::Blob || fault.path.is_some())
         })
     }
 
-    fn strike(&self, name: Name, side: Side, meant: impl Fn(&Fault) -> bool) -> Option<Arg> {
+    fn trigger(&self, name: Name, side: Side, matches: impl Fn(&Fault) -> bool) -> Option<Arg> {
         let (switches, seed) = (self.switches(), self.0.seed.load(Ordering::Relaxed));
-        let strikes = |switch: &&Switch| {
+        let applies = |switch: &&Switch| {
             let fault = &switch.fault;
             let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;
-            fault.name == name && one_side && meant(fault) && switch.counts(seed)
+            fault.name == name && one_side && matches(fault) && switch.count(seed)
         };
-        let switch = switches.iter().find(strikes)?;
-        switch.struck.store(true, Ordering::Relaxed);
+        let switch = switches.iter().find(applies)?;
+        switch.triggered.store(true, Ordering::Relaxed);
         Some(switch.fault.arg.clone())
     }
 }
 
 impl Switch {
     /// Counts a matching request. Returns `true` if the fault applies to it.
-    fn counts(&self, seed: u64) -> bool {
+    fn count(&self, seed: u64) -> bool {
         let number = self.matched.fetch_add(1, Ordering::Relaxed);
         match self.fault.often {
             Often::Always => true,
