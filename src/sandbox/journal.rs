@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_told_from_reads() {
+    fn writes_are_distinguished_from_reads() {
         for (method, path, operation, expected) in [
             (Method::GET, "/v2/a/manifests/1", None, false),
             (Method::HEAD, "/v2/a/blobs/x", None, false),

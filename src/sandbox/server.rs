@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_has_its_backend() {
+    fn hosts_and_listeners_select_the_backend() {
         use ListenerRole::{Both, Ecr, Upstream};
         for (host, listener, method, path, expected) in [
             ("123456789012.dkr.ecr.us-east-1.amazonaws.com", Both, "GET", "/v2/", true),

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_end_where_the_list_does() {
+    fn pages_end_with_the_list() {
         let names = || ["a", "b", "c"].map(str::to_owned);
         for (path, expected, next) in [
             ("/l", &["a", "b", "c"][..], None),

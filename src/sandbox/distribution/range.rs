@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_has_them() {
+    fn ranges_are_parsed_as_http_defines_them() {
         for (text, expected) in [
             ("bytes=0-0", ByteRange::Part(0..1)),
             ("bytes=2-4", ByteRange::Part(2..5)),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_of_the_protocol_is_known() {
+    fn every_path_of_the_protocol_is_parsed() {
         let within = |name: &str, resource| Ok(Route::Repository(name.parse().unwrap(), resource));
         let d = digest();
         for (path, expected) in [

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quota_lets_one_second_burst_and_then_its_rate() {
+    async fn a_quota_allows_a_burst_of_one_second_and_then_its_rate() {
         let faults = Faults::new(["quotas".parse().unwrap()]);
         let (guard, principal) = (ActionGuard::new(faults), Principal::user());
         let allowed = |region: &str| {

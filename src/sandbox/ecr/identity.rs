@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_signature_is_no_signature() {
+    fn a_malformed_signature_counts_as_missing() {
         let signature = "0".repeat(64);
         for bad in [
             "Basic QVdTOng=".to_owned(),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_comes_back_as_it_was_made_and_a_changed_one_does_not() {
+    fn a_password_is_decoded_unchanged_and_a_changed_one_is_refused() {
         let password = Password {
             principal: Principal::role("arn:aws:iam::210987654321:role/a/mirror", "s").unwrap(),
             region: "eu-west-1".to_owned(),

@@ -1,4 +1,4 @@
-//! What fault switches mean.
+//! Faults: their text form and the requests that they apply to.
 
 use axum::http::Method;
 
@@ -9,7 +9,7 @@ fn parse(text: &str) -> Fault {
 }
 
 #[test]
-fn a_fault_says_what_to_whom_and_how_often() {
+fn a_fault_is_parsed_with_its_argument_side_and_frequency() {
     let fault = parse("status=503@ecr:PUT/manifests/*2");
     assert_eq!(fault.name, Name::Status);
     assert_eq!(fault.arg, Arg::Number(503));
@@ -23,7 +23,7 @@ fn a_fault_says_what_to_whom_and_how_often() {
 }
 
 #[test]
-fn an_action_is_denied_by_its_name_alone() {
+fn an_action_is_denied_by_its_exact_name_only() {
     let faults = Faults::new([parse("deny=ListImages"), parse("deny=CreateRepository*1")]);
     assert!(faults.active_for(Name::Deny, "ListImages"));
     assert!(!faults.active_for(Name::Deny, "PutImage"));
@@ -33,7 +33,7 @@ fn an_action_is_denied_by_its_name_alone() {
 }
 
 #[test]
-fn what_is_not_a_fault_says_why() {
+fn an_invalid_fault_is_refused_with_the_reason() {
     for (text, problem) in [
         ("rest", "is not a fault"),
         ("reset=1", "has an argument, `reset` takes none"),
@@ -60,7 +60,7 @@ fn help_lists_every_fault() {
 }
 
 #[test]
-fn a_fault_strikes_only_its_side_method_and_path() {
+fn a_fault_applies_only_to_its_side_method_and_path() {
     let faults = Faults::new([parse("reset@ecr:PUT/manifests/")]);
     let hits = |side, method: Method, path| {
         faults
@@ -95,7 +95,7 @@ fn a_fault_stops_after_its_number_and_when_cleared() {
 }
 
 #[test]
-fn a_percentage_is_about_that_many_and_always_the_same_for_a_seed() {
+fn a_percentage_fault_selects_about_that_share_and_the_same_requests_per_seed() {
     let sown = |seed| {
         let faults = Faults::new([parse("reset%30")]);
         faults.sow(seed);

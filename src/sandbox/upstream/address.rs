@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_hosts_lead_to_their_own_doors() {
+    fn hosts_and_paths_select_the_service() {
         let registry = |host: &str, path: &str| {
             Some(Service::Registry(Registry { host: host.into(), path: path.into() }))
         };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_name_hosts_the_client_can_reach() {
+    fn responses_name_hosts_that_the_client_can_reach() {
         let auth = quirks::of_registry("docker.io", "").auth;
         let real = Address::of("registry-1.docker.io");
         assert_eq!(real.realm(Some("docker.io"), auth), "http://auth.docker.io/token");

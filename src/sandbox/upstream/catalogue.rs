@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn any_repository_has_versions_and_any_tag_but_those_that_must_be_missing() {
+    fn any_repository_has_versions_and_any_tag_except_missing_ones() {
         let tags: Vec<String> =
             listed("example.com", "team/app").into_iter().flat_map(|image| image.tags).collect();
         assert!(tags.len() >= 12 && tags.contains(&"latest".to_owned()), "{tags:?}");

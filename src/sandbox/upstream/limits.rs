@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_have_docker_hubs_form() {
+    fn headers_have_docker_hubs_format() {
         let mut headers = HeaderMap::new();
         Limits::default().count(&Method::GET, None, None).write_headers(&mut headers);
         assert_eq!(headers["ratelimit-limit"], "100;w=21600");

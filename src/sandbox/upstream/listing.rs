@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_quay_does() {
+    fn times_have_quays_format() {
         for (time, expected) in [
             ("2025-01-02T14:04:05Z", "Thu, 02 Jan 2025 14:04:05 -0000"),
             ("2024-02-29T00:00:00Z", "Thu, 29 Feb 2024 00:00:00 -0000"),

@@ -1,4 +1,4 @@
-//! The upstream as clients see it, request by request.
+//! The upstream over HTTP, request by request.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,13 @@ mod clients;
 mod content;
 mod protocol;
 
-/// An upstream, and what a client knows of it.
+/// An upstream and its faults.
 struct World {
     upstream: Upstream,
     faults: Faults,
 }
 
-/// An answer, read to its end.
+/// A response with its whole body.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -56,7 +56,8 @@ impl World {
         self.send(Method::GET, url, &[]).await
     }
 
-    /// Asks as a client does: follows the challenge and redirects, without leaking the token.
+    /// Sends a request like a real client: follows the challenge and redirects without forwarding
+    /// the token.
     async fn pull(&self, url: &str) -> Answer {
         let first = self.get(url).await;
         let mut answer = match first.challenge() {

@@ -1,9 +1,9 @@
-//! Which host name is what of AWS.
+//! The AWS service behind each host name.
 
 use super::super::{AwsHost, CALLER_ACCOUNT, aws_host};
 
 #[test]
-fn hosts_are_told_apart_by_their_names() {
+fn host_names_select_the_aws_service() {
     let registry = |region: &str| {
         Some(AwsHost::Registry { account: CALLER_ACCOUNT.to_owned(), region: region.to_owned() })
     };

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_gzips() {
+    fn the_checksum_is_that_of_gzip() {
         for (text, expected) in
             [("", 0), ("123456789", 0xcbf4_3926), ("a", 0xe8b7_be43), ("12345678", 0x9ae0_daaf)]
         {
