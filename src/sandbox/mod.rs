@@ -44,6 +44,8 @@ use server::{Backends, ListenerRole, Server};
 pub use store::Store;
 pub use upstream::Upstream;
 
+use crate::model::Host;
+
 /// Time for active requests to finish when the sandbox stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -102,6 +104,11 @@ pub(crate) struct IncomingRequest {
     /// The `Host` header in lower case, with the port.
     pub host: String,
     pub request: Request,
+}
+
+/// True if the host is this machine, by any name.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.parse::<Host>().is_ok_and(|host| host.is_loopback())
 }
 
 /// The response of a registry to an unknown path.
@@ -176,44 +183,30 @@ impl Sandbox {
         self.server.journal.entries()
     }
 
-    /// The content of one ECR registry.
-    ///
-    /// # Panics
-    /// If the sandbox is a plain registry.
+    /// The content of one ECR registry. Panics if the sandbox is a plain registry.
     pub fn ecr_store(&self, account: &str, region: &str) -> Arc<Store> {
-        match &self.server.backends {
-            Backends::Cloud(_, ecr) => ecr.store(account, region),
-            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
-        }
+        self.cloud().1.store(account, region)
     }
 
     /// Advances the clock of ECR and Secrets Manager: cached tags become stale, recovery windows
-    /// end. Logins do not expire.
-    ///
-    /// # Panics
-    /// If the sandbox is a plain registry.
+    /// end. Logins do not expire. Panics if the sandbox is a plain registry.
     pub fn pass_time(&self, time: Duration) {
-        match &self.server.backends {
-            Backends::Cloud(_, ecr) => ecr.pass_time(time),
-            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
-        }
+        self.cloud().1.pass_time(time);
     }
 
-    /// The upstream registries.
-    ///
-    /// # Panics
-    /// If the sandbox is a plain registry.
+    /// The upstream registries. Panics if the sandbox is a plain registry.
     pub fn upstream(&self) -> &Upstream {
+        self.cloud().0
+    }
+
+    fn cloud(&self) -> (&Upstream, &Ecr) {
         match &self.server.backends {
-            Backends::Cloud(upstream, _) => upstream,
-            Backends::Plain(_) => panic!("a plain sandbox has no upstreams"),
+            Backends::Cloud(upstream, ecr) => (upstream, ecr),
+            Backends::Plain(_) => panic!("a plain sandbox has no upstreams and no ECR"),
         }
     }
 
-    /// The plain registry.
-    ///
-    /// # Panics
-    /// If the sandbox is not a plain registry.
+    /// The plain registry. Panics if the sandbox is not one.
     pub fn plain(&self) -> &Plain {
         match &self.server.backends {
             Backends::Plain(plain) => plain,

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     IncomingRequest, Store,
@@ -22,8 +22,6 @@ use super::{
     store::Links,
 };
 use crate::model::{Digest, Repository, TagOrDigest};
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An ordinary registry.
 pub struct Plain {
@@ -81,11 +79,7 @@ impl Plain {
     fn catalog(&self, uri: &Uri) -> Result<Response, Refusal> {
         let page = distribution::page(self.store.repositories(), uri)?;
         let body = json!({ "repositories": page.names });
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(distribution::json_page(&body, &page, uri))
     }
 }
 
@@ -190,22 +184,21 @@ impl PlainRequest<'_> {
         let tags = self.store.tags(self.name()).into_iter().map(|(tag, _)| tag);
         let page = distribution::page(tags, uri)?;
         let body = json!({ "name": self.repository, "tags": page.names });
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(distribution::json_page(&body, &page, uri))
     }
 
     fn referrers(&self, subject: &Digest, uri: &Uri) -> Result<Response, Refusal> {
-        let wanted = query(uri, "artifactType");
-        let index = distribution::referrers(self.store, self.name(), subject, wanted.as_deref());
-        let mut response = distribution::json(StatusCode::OK, INDEX, &index);
-        if wanted.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        Ok(response)
+        let refers = |digest: &Digest| {
+            let links = self.store.links(self.name(), digest)?;
+            (links.subject.as_ref() == Some(subject)).then_some(links)
+        };
+        let descriptor = |digest: &Digest| {
+            let links = refers(digest)?;
+            let (media_type, bytes) = self.store.manifest(self.name(), digest)?;
+            Some(descriptor(digest, &media_type, bytes.len(), &links))
+        };
+        let manifests = self.store.manifests(self.name()).iter().filter_map(descriptor).collect();
+        Ok(distribution::referrers(manifests, query(uri, "artifactType").as_deref()))
     }
 }
 
@@ -309,6 +302,17 @@ fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
             Err(Refusal::bad("MANIFEST_INVALID", "the manifest's media type is missing"))
         }
     }
+}
+
+fn descriptor(digest: &Digest, media_type: &str, size: usize, links: &Links) -> Value {
+    let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
+    if let Some(artifact_type) = &links.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if !links.annotations.is_empty() {
+        descriptor["annotations"] = Value::Object(links.annotations.clone());
+    }
+    descriptor
 }
 
 fn unknown_manifest(at: &TagOrDigest) -> Refusal {

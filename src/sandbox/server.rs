@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Ecr, Faults, IncomingRequest, Upstream,
     fault::{self, Name, Side, Target},
+    is_loopback,
     journal::{Count, Entry, Journal, Operation, Record},
     plain::Plain,
 };
@@ -189,7 +190,7 @@ fn is_for_aws(host: &str, listener: ListenerRole, method: &Method, path: &str) -
     if is_aws(host.split(':').next().unwrap_or_default()) {
         return true;
     }
-    let loopback = host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback());
+    let loopback = is_loopback(host);
     match listener {
         ListenerRole::Ecr => loopback,
         ListenerRole::Both => loopback && method == Method::POST && path == "/",

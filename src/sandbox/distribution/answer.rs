@@ -11,15 +11,10 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::Refusal;
-use crate::{
-    model::Digest,
-    sandbox::store::{Links, Store},
-};
+use crate::{model::Digest, sandbox::upstream::synthesis::media::OCI_INDEX as INDEX};
 
 /// 4 MiB: the specification requires registries to accept manifests up to this size.
 pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(crate) fn manifest(
     method: &Method,
@@ -78,38 +73,17 @@ pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
     Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message))
 }
 
-/// The index of the subject's referrers, filtered by artifact type if one is given.
-pub(crate) fn referrers(
-    store: &Store,
-    repository: &str,
-    subject: &Digest,
-    artifact_type: Option<&str>,
-) -> Value {
-    let refers = |digest: &Digest| {
-        let links = store.links(repository, digest)?;
-        let written = links.artifact_type.as_deref().unwrap_or_default();
-        let asked = artifact_type.is_none_or(|asked| asked == written);
-        (links.subject.as_ref() == Some(subject) && asked).then_some(links)
-    };
-    let manifests: Vec<Value> = store
-        .manifests(repository)
-        .iter()
-        .filter_map(|digest| {
-            let links = refers(digest)?;
-            let (media_type, bytes) = store.manifest(repository, digest)?;
-            Some(descriptor(digest, &media_type, bytes.len(), &links))
-        })
-        .collect();
-    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
-}
-
-fn descriptor(digest: &Digest, media_type: &str, size: usize, links: &Links) -> Value {
-    let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
-    if let Some(artifact_type) = &links.artifact_type {
-        descriptor["artifactType"] = json!(artifact_type);
+/// The response to a referrers request: an index of `manifests`, filtered if a type is given.
+pub(crate) fn referrers(mut manifests: Vec<Value>, artifact_type: Option<&str>) -> Response {
+    if let Some(wanted) = artifact_type {
+        manifests
+            .retain(|manifest| manifest["artifactType"].as_str().unwrap_or_default() == wanted);
     }
-    if !links.annotations.is_empty() {
-        descriptor["annotations"] = Value::Object(links.annotations.clone());
+    let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let mut response = super::json(StatusCode::OK, INDEX, &body);
+    if artifact_type.is_some() {
+        let applied = HeaderValue::from_static("artifactType");
+        response.headers_mut().insert("oci-filters-applied", applied);
     }
-    descriptor
+    response
 }

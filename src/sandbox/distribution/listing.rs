@@ -1,8 +1,12 @@
 //! Pages of tag lists and of the catalogue.
 
-use axum::http::{HeaderValue, Uri};
+use axum::{
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::Response,
+};
+use serde_json::Value;
 
-use super::{Refusal, query};
+use super::{Refusal, json, query};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -29,7 +33,7 @@ pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Resul
 }
 
 /// The `Link` header value for the next page, if there is one.
-pub(crate) fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
+fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
     let last = page.names.last().filter(|_| page.has_more)?;
     let n = query(uri, "n")?;
     let next = url::form_urlencoded::Serializer::new(String::new())
@@ -37,6 +41,15 @@ pub(crate) fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
         .append_pair("n", &n)
         .finish();
     HeaderValue::from_str(&format!("<{}?{next}>; rel=\"next\"", uri.path())).ok()
+}
+
+/// A JSON response for one page, with the `Link` to the next page if there is one.
+pub(crate) fn json_page(body: &Value, page: &Page, uri: &Uri) -> Response {
+    let mut response = json(StatusCode::OK, "application/json", body);
+    if let Some(link) = link(page, uri) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
 }
 
 #[cfg(test)]

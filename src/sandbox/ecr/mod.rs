@@ -37,7 +37,9 @@ use std::{
 use axum::{http::Method, response::Response};
 use parking_lot::Mutex;
 
-use super::{BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream, unknown_path};
+use super::{
+    BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream, is_loopback, unknown_path,
+};
 use authorization::ActionGuard;
 use clock::Clock;
 use data::{Sessions, Tokens};
@@ -184,8 +186,4 @@ fn aws_host(host: &str) -> Option<AwsHost> {
 fn is_region(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !text.is_empty() && text.bytes().all(word)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback())
 }

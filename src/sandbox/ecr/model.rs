@@ -5,11 +5,13 @@
 //!
 //! Source: service model `ecr/2015-09-21`.
 
+use std::{fmt::Display, str::FromStr};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::error::EcrError;
-use crate::model::{Digest, Repository, Tag};
+use crate::model::{Digest, NameError, Repository, Tag};
 
 /// A grammar: the model's regular expression, and the same as a function.
 type Pattern = (&'static str, fn(&str) -> bool);
@@ -37,20 +39,7 @@ impl Text {
     /// `InvalidParameterException` that names `field` and the limit.
     pub(super) fn check(&self, field: &str, text: &str) -> Result<(), EcrError> {
         let length = text.chars().count();
-        if length < self.min {
-            let least = self.min;
-            return Err(EcrError::parameter(
-                field,
-                format!("Member must have length greater than or equal to {least}"),
-            ));
-        }
-        if length > self.max {
-            let most = self.max;
-            return Err(EcrError::parameter(
-                field,
-                format!("Member must have length less than or equal to {most}"),
-            ));
-        }
+        in_limits(field, "length", length as u64, self.min as u64, self.max as u64)?;
         match self.pattern {
             Some((pattern, is)) if !is(text) => Err(EcrError::parameter(
                 field,
@@ -190,6 +179,16 @@ impl<'a> Input<'a> {
         self.text(field, limits)?.ok_or_else(|| missing(field))
     }
 
+    /// A text within `limits` that must parse.
+    pub(super) fn parsed<T: FromStr<Err = NameError>>(
+        &self,
+        field: &str,
+        limits: &Text,
+    ) -> Result<Option<T>, EcrError> {
+        let text = self.text(field, limits)?;
+        text.map(str::parse).transpose().map_err(|error| EcrError::parameter(field, error))
+    }
+
     /// One of an enumeration's values.
     pub(super) fn one_of(
         &self,
@@ -207,14 +206,7 @@ impl<'a> Input<'a> {
     pub(super) fn number(&self, field: &str, min: u64, max: u64) -> Result<Option<u64>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let number = value.as_i64().ok_or_else(|| wrong_type(field, "an integer"))?;
-        if number < min as i64 {
-            let rule = format!("Member must have value greater than or equal to {min}");
-            return Err(EcrError::parameter(field, rule));
-        }
-        if number > max as i64 {
-            let rule = format!("Member must have value less than or equal to {max}");
-            return Err(EcrError::parameter(field, rule));
-        }
+        in_limits(field, "value", number, min as i64, max as i64)?;
         Ok(Some(number as u64))
     }
 
@@ -232,14 +224,7 @@ impl<'a> Input<'a> {
     ) -> Result<Option<&'a [Value]>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let items = value.as_array().ok_or_else(|| wrong_type(field, "a list"))?;
-        if items.len() < min {
-            let rule = format!("Member must have length greater than or equal to {min}");
-            return Err(EcrError::parameter(field, rule));
-        }
-        if items.len() > max {
-            let rule = format!("Member must have length less than or equal to {max}");
-            return Err(EcrError::parameter(field, rule));
-        }
+        in_limits(field, "length", items.len() as u64, min as u64, max as u64)?;
         Ok(Some(items))
     }
 
@@ -304,6 +289,22 @@ impl<'a> Input<'a> {
 /// The error for a missing required member.
 pub(super) fn missing(field: &str) -> EcrError {
     EcrError::parameter(field, "Member must not be null")
+}
+
+fn in_limits<N: PartialOrd + Display>(
+    field: &str,
+    what: &str,
+    actual: N,
+    min: N,
+    max: N,
+) -> Result<(), EcrError> {
+    let (bound, limit) = match actual {
+        actual if actual < min => ("greater", min),
+        actual if actual > max => ("less", max),
+        _ => return Ok(()),
+    };
+    let rule = format!("Member must have {what} {bound} than or equal to {limit}");
+    Err(EcrError::parameter(field, rule))
 }
 
 fn wrong_type(field: &str, expected: &str) -> EcrError {

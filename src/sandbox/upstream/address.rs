@@ -5,7 +5,7 @@
 //! (`127.0.0.1:5000/quay.io/a/b`), and every URL in a response leads to loopback.
 
 use super::quirks::{self, Auth};
-use crate::{model::Host, sandbox::Naming};
+use crate::sandbox::{Naming, is_loopback};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -36,8 +36,7 @@ pub(crate) struct Address {
 impl Address {
     /// Parses the request's `Host`.
     pub(crate) fn of(host: &str) -> Self {
-        let is_loopback = host.parse::<Host>().is_ok_and(|host| host.is_loopback());
-        let naming = if is_loopback { Naming::Loopback } else { Naming::RealHosts };
+        let naming = if is_loopback(host) { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }
     }
 

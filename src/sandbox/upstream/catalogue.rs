@@ -11,6 +11,17 @@ use std::borrow::Cow;
 
 use super::synthesis::{Layer, PlatformImage, Recipe, number};
 
+/// Declares the table `ENTRIES`: host, repository { tags, push date, recipe; … }.
+macro_rules! entries {
+    ($($host:literal, $repository:literal { $($tags:literal, $pushed:literal, $make:expr;)* })*) => {
+        pub(super) const ENTRIES: &[Entry] = &[$(Entry {
+            host: $host,
+            repository: $repository,
+            images: &[$(super::Image { tags: $tags, pushed: $pushed, make: $make }),*],
+        }),*];
+    };
+}
+
 mod docker_hub;
 mod other_registries;
 mod recipes;

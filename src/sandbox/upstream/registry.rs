@@ -255,40 +255,19 @@ impl Upstream {
             body["child"] = json!([]);
             body["manifest"] = listing::google(&self.content, registry, repository).await;
         }
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, &uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        response
+        distribution::json_page(&body, &page, &uri)
     }
 
     async fn referrers(&self, scope: &UpstreamRequest<'_>, subject: &Digest) -> Response {
         if scope.quirks.referrers == Referrers::Absent {
             return (StatusCode::NOT_FOUND, "404 page not found").into_response();
         }
-        let wanted = query(&scope.request.uri, "artifactType");
         let (host, name) = scope.owned();
         let subject = subject.clone();
-        let found = self
-            .content
-            .run_blocking(move |content| content.referrers(&host, &name, &subject))
-            .await;
-        let manifests: Vec<Value> = found
-            .iter()
-            .map(referrer)
-            .filter(|referrer| {
-                wanted.as_ref().is_none_or(|wanted| referrer["artifactType"] == wanted.as_str())
-            })
-            .collect();
-        let index = json!({
-            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests,
-        });
-        let mut response = distribution::json(StatusCode::OK, media::OCI_INDEX, &index);
-        if wanted.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        response
+        let content = &self.content;
+        let found = content.run_blocking(move |all| all.referrers(&host, &name, &subject)).await;
+        let artifact_type = query(&scope.request.uri, "artifactType");
+        distribution::referrers(found.iter().map(referrer).collect(), artifact_type.as_deref())
     }
 }
 

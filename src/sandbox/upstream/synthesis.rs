@@ -21,30 +21,19 @@ pub use layer::{Layer, LayerFacts};
 pub(crate) use layer::number;
 
 /// Media types of the synthesised content.
+#[allow(missing_docs, reason = "the names say it")]
 pub mod media {
-    /// An OCI index.
     pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// An OCI image manifest.
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// An OCI image configuration.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    /// A gzipped layer of an OCI image.
     pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    /// A Docker manifest list.
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// A Docker image manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// A Docker image configuration.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    /// A gzipped layer of a Docker image.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// A Docker image manifest, schema 1, signed.
     pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
-    /// A Helm chart's metadata.
     pub const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
-    /// A Helm chart.
     pub const HELM_CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
-    /// A BuildKit attestation.
     pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 }
 

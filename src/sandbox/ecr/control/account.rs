@@ -11,11 +11,11 @@ use crate::sandbox::{
         clock::{now, since_epoch},
         error::EcrError,
         identity::{PASSWORD_SECONDS, Password},
-        is_loopback,
         model::{self, Input, missing},
         registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS},
     },
     fault::{Name, Side},
+    is_loopback,
 };
 
 const SCANNING: &str = "registry-scanning";

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ApiResult, Caller, repositories::with_next};
 use crate::{
-    model::{Digest, Tag},
+    model::{Digest, NameError, Tag},
     sandbox::ecr::{
         cache::CachedPull,
         error::EcrError,
@@ -242,16 +242,8 @@ fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value
 pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("imageManifest", &model::IMAGE_MANIFEST)?;
     let media_type = input.text("imageManifestMediaType", &model::FREE)?;
-    let tag = input.text("imageTag", &model::IMAGE_TAG)?;
-    let tag: Option<Tag> = tag
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageTag", error))?;
-    let digest = input.text("imageDigest", &model::FREE)?;
-    let digest: Option<Digest> = digest
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let tag: Option<Tag> = input.parsed("imageTag", &model::IMAGE_TAG)?;
+    let digest: Option<Digest> = input.parsed("imageDigest", &model::FREE)?;
     let (registry, name) = caller.repository(input)?;
     let push = Push {
         repository: name,
@@ -318,9 +310,7 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
 pub(super) fn download_url(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("layerDigest", &model::FREE)?;
     let (registry, name) = caller.repository(input)?;
-    let digest: Digest = text
-        .parse()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("layerDigest", error))?;
+    let digest: Digest = text.parse().map_err(|error| invalid("layerDigest", error))?;
     images::check_readable(&registry, name, &digest)?;
     let url = caller.ecr.storage_url(&registry, name, &digest, caller.host);
     Ok(json!({ "downloadUrl": url, "layerDigest": text }))
@@ -335,9 +325,7 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         None => None,
     };
     let (registry, name) = caller.repository(input)?;
-    let digest: Digest = text
-        .parse()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let digest: Digest = text.parse().map_err(|error| invalid("imageDigest", error))?;
     let is_wanted = |referrer: &Value| {
         let kind = referrer["artifactType"].as_str().unwrap_or_default();
         kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
@@ -349,6 +337,10 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     });
     let (referrers, next) = page.cut(listed.collect());
     Ok(with_next(json!({ "referrers": referrers }), next))
+}
+
+fn invalid(field: &str, error: NameError) -> EcrError {
+    EcrError::parameter(field, error)
 }
 
 fn image_ids<'a>(input: &Input<'a>) -> Result<Option<Vec<ImageId<'a>>>, EcrError> {

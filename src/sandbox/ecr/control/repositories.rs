@@ -203,23 +203,19 @@ fn policy_answer(registry: &Registry, name: &str, member: &str, text: &str) -> V
 }
 
 fn no_lifecycle(registry: &Registry, name: &str) -> EcrError {
-    let account = &registry.account;
-    EcrError::new(
-        "LifecyclePolicyNotFoundException",
-        format!(
-            "Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
-        ),
-    )
+    no_policy_of_kind("LifecyclePolicyNotFoundException", "Lifecycle", registry, name)
 }
 
 fn no_policy(registry: &Registry, name: &str) -> EcrError {
+    no_policy_of_kind("RepositoryPolicyNotFoundException", "Repository", registry, name)
+}
+
+fn no_policy_of_kind(code: &'static str, kind: &str, registry: &Registry, name: &str) -> EcrError {
     let account = &registry.account;
-    EcrError::new(
-        "RepositoryPolicyNotFoundException",
-        format!(
-            "Repository policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
-        ),
-    )
+    let text = format!(
+        "{kind} policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
+    );
+    EcrError::new(code, text)
 }
 
 fn too_many_tags() -> EcrError {

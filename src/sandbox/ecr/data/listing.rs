@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
@@ -14,8 +14,6 @@ use crate::{
         ecr::{images, model::Input, registry::Registry},
     },
 };
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> RegistryResult {
     let names = registry.store.repositories().into_iter().map(|name| (name.clone(), name));
@@ -46,19 +44,8 @@ impl DataRequest<'_> {
     /// An index of the manifests that refer to `subject`, which may be missing.
     pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> RegistryResult {
         self.authorize_existing("BatchGetImage")?;
-        let kind = query(uri, "artifactType");
-        let is_wanted = |referrer: &Value| {
-            kind.as_ref().is_none_or(|kind| referrer["artifactType"] == kind.as_str())
-        };
-        let all = images::referrers(&self.registry, self.name(), subject);
-        let manifests: Vec<Value> = all.into_iter().filter(is_wanted).collect();
-        let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        let mut response = distribution::json(StatusCode::OK, INDEX, &body);
-        if kind.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        Ok(response)
+        let manifests = images::referrers(&self.registry, self.name(), subject);
+        Ok(distribution::referrers(manifests, query(uri, "artifactType").as_deref()))
     }
 }
 

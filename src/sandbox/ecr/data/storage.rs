@@ -16,7 +16,8 @@ use crate::{
     sandbox::{
         Naming,
         distribution::{self, Blob, query},
-        ecr::{Ecr, clock::since_epoch, identity::checksum, is_loopback, registry::Registry},
+        ecr::{Ecr, clock::since_epoch, identity::checksum, registry::Registry},
+        is_loopback,
     },
 };
 
