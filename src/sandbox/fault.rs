@@ -11,6 +11,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use definition::{Arg, Fault, Name, Often, Side, help};
+pub(crate) use definition::Arg;
+#[cfg(test)]
+use definition::Often;
 pub(super) use definition::{Content, Target};
+pub use definition::{Fault, Name, Side, help};
 pub use state::Faults;

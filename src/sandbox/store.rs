@@ -26,7 +26,7 @@ use crate::model::Digest;
 use disk::Disk;
 pub use links::Links;
 use upload::Upload;
-pub use upload::{AppendError, FinishError};
+pub(crate) use upload::{AppendError, FinishError};
 
 /// One registry's content; see the module.
 pub struct Store {

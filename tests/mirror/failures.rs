@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecr_mirror::{
     model::{Digest, outcome::Outcome},
-    sandbox::{Options, upstream::synthesis::media},
+    sandbox::{Options, upstream::media},
 };
 use tokio::time::sleep;
 

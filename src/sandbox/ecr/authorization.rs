@@ -25,12 +25,9 @@ pub(super) const RATES: &[(&str, f64)] = &[
     ("GetDownloadUrlForLayer", 3000.0),
 ];
 
-/// An action to authorize.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action<'a> {
-    /// `ecr`, `sts` or `secretsmanager`.
     pub service: &'a str,
-    /// Such as `PutImage`.
     pub name: &'static str,
     /// The ARN of the resource; `*` for an action without one.
     pub resource: &'a str,
@@ -61,8 +58,7 @@ impl ActionGuard {
 
     /// Fails unless the principal may do this and the quota allows it now.
     ///
-    /// # Errors
-    /// `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
+    /// Errors: `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
     pub(super) fn authorize(
         &self,
         action: &Action<'_>,

@@ -51,8 +51,7 @@ impl CachedPull<'_> {
     /// Imports `tag` from the upstream if a rule covers the repository and the cached tag is
     /// missing or stale. Does nothing without a rule.
     ///
-    /// # Errors
-    /// `RepositoryNotFoundException` without the right to create the repository,
+    /// Errors: `RepositoryNotFoundException` without the right to create the repository,
     /// `ImageNotFoundException` without the right to import or if the upstream lacks the image,
     /// `UnableToGetUpstreamImageException` for the rule's secret, and the failure codes
     /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. With a stale tag

@@ -18,7 +18,6 @@ pub(super) const CALLER_ACCOUNT: &str = "123456789012";
 /// Validity of a registry password, in seconds.
 pub(super) const PASSWORD_SECONDS: f64 = 12.0 * 3600.0;
 
-/// The caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Principal {
     pub account: String,
@@ -60,16 +59,13 @@ impl Principal {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signed {
     pub principal: Principal,
-    /// The region of the credential scope.
     pub region: String,
-    /// The service of the credential scope.
     pub service: String,
 }
 
 /// Parses the credential scope of a SigV4 `Authorization` header. Does not verify the signature.
 ///
-/// # Errors
-/// `MissingAuthenticationTokenException` without a well-formed header,
+/// Errors: `MissingAuthenticationTokenException` without a well-formed header,
 /// `UnrecognizedClientException` for a session token that this sandbox did not issue.
 pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
     let missing =

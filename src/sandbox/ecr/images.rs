@@ -217,8 +217,7 @@ pub(super) fn resolve(
 
 /// Deletes an image by digest with all its tags, or one tag; the last tag deletes the image.
 ///
-/// # Errors
-/// As a batch call's failure: `ImageReferencedByManifestList` while an index names the image.
+/// Errors: As a batch call's failure: `ImageReferencedByManifestList` while an index names the image.
 pub(super) fn delete(
     registry: &Registry,
     repository: &str,

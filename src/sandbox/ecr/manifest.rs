@@ -54,8 +54,7 @@ pub(super) struct LegacyLayer {
 impl Manifest {
     /// Parses a manifest of a kind that ECR accepts.
     ///
-    /// # Errors
-    /// ECR's one text for bad JSON and a refused schema alike.
+    /// Errors: ECR's one text for bad JSON and a refused schema alike.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, EcrError> {
         let refused = || EcrError::parameter("ImageManifest", "Invalid JSON syntax");
         let manifest: Self = serde_json::from_slice(bytes).map_err(|_| refused())?;

@@ -35,8 +35,7 @@ impl Text {
 
     /// Checks `text` against the limits.
     ///
-    /// # Errors
-    /// `InvalidParameterException` that names `field` and the limit.
+    /// Errors: `InvalidParameterException` that names `field` and the limit.
     pub(super) fn check(&self, field: &str, text: &str) -> Result<(), EcrError> {
         let length = text.chars().count();
         in_limits(field, "length", length as u64, self.min as u64, self.max as u64)?;
@@ -61,41 +60,33 @@ pub(super) const IMAGE_TAG: Text = Text::of(1, 300);
 pub(super) const IMAGE_MANIFEST: Text = Text::of(1, 4_194_304);
 /// A digest in a batch; an invalid one is a failure of its item only.
 pub(super) const BATCHED_DIGEST: Text = Text::of(0, 1000);
-/// `filter` of a mutability exclusion.
 pub(super) const EXCLUSION: Text =
     Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", |text| text.bytes().all(is_exclusion_byte));
 pub(super) const KMS_KEY: Text = Text::of(0, 2048);
-/// `name` of an account setting.
 pub(super) const SETTING_NAME: Text = Text::of(1, 64);
 pub(super) const TAG_KEY: Text = Text::of(1, 128);
 pub(super) const TAG_VALUE: Text = Text::of(0, 256);
-/// `policyText` of a repository and of the registry.
 pub(super) const POLICY: Text = Text::of(0, 10_240);
 pub(super) const LIFECYCLE: Text = Text::of(100, 30_720);
-/// `lifecyclePolicy` of a template, which may be empty.
 pub(super) const TEMPLATE_LIFECYCLE: Text = Text::of(0, 30_720);
-/// `ecrRepositoryPrefix` of a pull-through rule.
 pub(super) const RULE_PREFIX: Text = Text::matching(
     2,
     30,
     r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
-/// `prefix` of a repository creation template.
 pub(super) const TEMPLATE_PREFIX: Text = Text::matching(
     1,
     256,
     r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
-/// `credentialArn` of a pull-through rule.
 pub(super) const CREDENTIAL_ARN: Text = Text::matching(
     50,
     612,
     r"^arn:aws(-\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\-pullthroughcache/[a-zA-Z0-9/_+=.@-]+$",
     is_credential_arn,
 );
-/// `customRoleArn`.
 pub(super) const ROLE_ARN: Text = Text::of(0, 2048);
 /// Short text without a grammar, such as `description`.
 pub(super) const DESCRIPTION: Text = Text::of(0, 256);
@@ -166,7 +157,6 @@ impl<'a> Input<'a> {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    /// A text within `limits`.
     pub(super) fn text(&self, field: &str, limits: &Text) -> Result<Option<&'a str>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| wrong_type(field, "a string"))?;
@@ -215,7 +205,6 @@ impl<'a> Input<'a> {
         value.as_bool().map(Some).ok_or_else(|| wrong_type(field, "a boolean"))
     }
 
-    /// A list of `min` to `max` items.
     pub(super) fn list(
         &self,
         field: &str,
@@ -228,7 +217,6 @@ impl<'a> Input<'a> {
         Ok(Some(items))
     }
 
-    /// A list of texts, each within `limits`.
     pub(super) fn texts(
         &self,
         field: &str,
@@ -315,7 +303,6 @@ fn wrong_type(field: &str, expected: &str) -> EcrError {
 pub(super) struct Page {
     /// The key of the previous page's last item; `None` for the first page.
     pub after: Option<String>,
-    /// Maximum number of items.
     pub limit: usize,
 }
 

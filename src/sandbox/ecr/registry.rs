@@ -26,11 +26,8 @@ use crate::{
 /// Seconds for which further pulls of an image are not recorded.
 const PULL_TIME_SECONDS: f64 = 24.0 * 3600.0;
 
-/// An account in a region.
 pub(super) struct Registry {
-    /// Twelve digits.
     pub account: String,
-    /// Such as `eu-west-1`.
     pub region: String,
     pub store: Arc<Store>,
     /// Held while a document is read, changed and written.
@@ -51,12 +48,10 @@ pub(super) struct Settings {
     pub created_at: f64,
     /// `MUTABLE`, `IMMUTABLE`, or either with `_WITH_EXCLUSION`.
     pub mutability: String,
-    /// The wildcard filters of an exclusion.
     pub exclusions: Vec<String>,
     pub scan_on_push: bool,
     /// `encryptionConfiguration` as the API shows it.
     pub encryption: Value,
-    /// Resource tags.
     pub tags: BTreeMap<String, String>,
     pub policy: Option<String>,
     pub lifecycle: Option<String>,
@@ -93,9 +88,7 @@ impl Settings {
 /// Push and pull times of an image, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Times {
-    /// The first push.
     pub pushed: f64,
-    /// The last recorded pull.
     pub pulled: Option<f64>,
 }
 
@@ -133,7 +126,6 @@ impl Registry {
         lock.lock_owned().await
     }
 
-    /// The host of the data plane.
     pub(super) fn host(&self) -> String {
         let suffix =
             if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -186,8 +178,7 @@ impl Registry {
 
     /// The settings of a repository.
     ///
-    /// # Errors
-    /// `RepositoryNotFoundException`.
+    /// Errors: `RepositoryNotFoundException`.
     pub(super) fn settings(&self, repository: &str) -> Result<Settings, EcrError> {
         if !self.store.has_repository(repository) {
             return Err(EcrError::repository_not_found(repository, &self.account));
@@ -209,8 +200,7 @@ impl Registry {
 
     /// Creates a repository with these settings.
     ///
-    /// # Errors
-    /// `RepositoryAlreadyExistsException`.
+    /// Errors: `RepositoryAlreadyExistsException`.
     pub(super) fn create(&self, repository: &str, mut settings: Settings) -> Result<(), EcrError> {
         let _guard = self.lock_commits();
         settings.created_at = self.now();

@@ -16,8 +16,7 @@ pub(super) type Templates = BTreeMap<String, Value>;
 
 /// Creates a repository for a push if a template allows that.
 ///
-/// # Errors
-/// `RepositoryNotFoundException` without such a template.
+/// Errors: `RepositoryNotFoundException` without such a template.
 pub(super) fn create_on_push(registry: &Registry, repository: &str) -> Result<(), EcrError> {
     let settings = settings_for(registry, repository, "CREATE_ON_PUSH");
     let settings =

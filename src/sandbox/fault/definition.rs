@@ -95,11 +95,9 @@ pub enum Side {
 
 /// The share of the matching requests that a fault applies to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Often {
-    /// All matching requests.
+pub(crate) enum Often {
     #[default]
     Always,
-    /// The first N matching requests.
     First(u64),
     /// N of 100 matching requests, the same ones in every run.
     Percent(u8),
@@ -107,18 +105,15 @@ pub enum Often {
 
 /// The argument of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Arg {
-    /// NoArgument argument.
+pub(crate) enum Arg {
     On,
-    /// A number, in the unit that the help names.
     Number(u64),
-    /// A word, such as the name of an AWS action.
     Word(String),
 }
 
 impl Arg {
     /// The number; `None` for another kind of argument.
-    pub fn number(&self) -> Option<u64> {
+    pub(crate) fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) => Some(*number),
             _ => None,
@@ -130,19 +125,15 @@ impl Arg {
 /// `reset@upstream//quay.io/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The effect.
-    pub name: Name,
-    /// The effect's argument.
-    pub arg: Arg,
+    pub(crate) name: Name,
+    pub(crate) arg: Arg,
     /// The side that it applies to.
     pub side: Side,
-    /// Limits the fault to requests with this method.
-    pub method: Option<Method>,
+    pub(crate) method: Option<Method>,
     /// Limits the fault to requests whose path and query contain this text, or begin with this host
     /// and path if the text starts with `//`.
-    pub path: Option<String>,
-    /// The share of matching requests that it applies to.
-    pub often: Often,
+    pub(crate) path: Option<String>,
+    pub(crate) often: Often,
 }
 
 impl Fault {

@@ -77,13 +77,13 @@ impl Faults {
     ///
     /// For backends, which call this where the fault has a meaning. Ignores the fault's method and
     /// path.
-    pub fn active(&self, name: Name, side: Side) -> Option<Arg> {
+    pub(crate) fn active(&self, name: Name, side: Side) -> Option<Arg> {
         self.trigger(name, side, |_| true)
     }
 
     /// True if a fault with exactly this word applies now. The call counts as one matching request
     /// of that fault only.
-    pub fn active_for(&self, name: Name, word: &str) -> bool {
+    pub(crate) fn active_for(&self, name: Name, word: &str) -> bool {
         let matches = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
         self.trigger(name, Side::Any, matches).is_some()
     }

@@ -31,33 +31,24 @@ const BATCH: usize = 512 << 10;
 /// Up to this many bytes, a write on this thread is faster than a hand-over to another one.
 const SMALL: usize = 64 << 10;
 
-/// An error of an append to an upload.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The repository has no such session.
     #[error("unknown upload")]
     Unknown,
     /// The body broke off; the bytes before are kept.
     #[error("the body broke off: {0}")]
     Body(Box<dyn Error + Send + Sync>),
-    /// The disk failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// An error that prevents a blob from being stored.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
-    /// The repository has no such session.
     #[error("unknown upload")]
     Unknown,
     /// The bytes have another digest; the session is over.
     #[error("the content's digest is {calculated}")]
-    DigestMismatch {
-        /// The digest of the received bytes.
-        calculated: Digest,
-    },
-    /// The disk failed.
+    DigestMismatch { calculated: Digest },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -25,7 +25,6 @@ use crate::model::{Digest, TagOrDigest};
 #[derive(Debug, Default)]
 pub struct Content {
     layers: Layers,
-    /// By host and name.
     repositories: Mutex<HashMap<(String, String), Shared>>,
 }
 
@@ -42,7 +41,6 @@ pub struct Tagged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     Public,
-    /// Visible with an account only.
     Private,
     /// Does not exist, unless a test added content.
     Missing,

@@ -18,7 +18,7 @@ pub(crate) mod limits;
 pub(crate) mod listing;
 pub(crate) mod quirks;
 mod registry;
-pub mod synthesis;
+pub(crate) mod synthesis;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
@@ -36,12 +36,13 @@ use bytes::Bytes;
 
 pub use builder::ImageBuilder;
 pub(in crate::sandbox) use imports::{ImportError, UpstreamRepository};
+pub use synthesis::{Manifest, media};
 
 use self::{
     address::{Address, Service},
     content::Content,
     limits::Limits,
-    synthesis::{Blob, Manifest},
+    synthesis::Blob,
     token::Tokens,
 };
 use super::{

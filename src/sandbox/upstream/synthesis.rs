@@ -15,10 +15,8 @@ use crate::model::{Digest, Platform};
 mod image;
 mod layer;
 
-pub use image::make;
-pub use layer::{Layer, LayerFacts};
-
-pub(crate) use layer::number;
+pub(crate) use image::make;
+pub(crate) use layer::{Layer, LayerFacts, number};
 
 /// Media types of the synthesised content.
 #[allow(missing_docs, reason = "the names say it")]
@@ -40,9 +38,7 @@ pub mod media {
 /// The family of an image's media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// The OCI image specification's types.
     Oci,
-    /// Docker's types.
     Docker,
 }
 
@@ -53,7 +49,6 @@ pub enum Shape {
     Index,
     /// An index with the first platform's manifest and a second index, which has the others.
     Nested,
-    /// The first platform's manifest only.
     Single,
     /// A Helm chart; the first platform's first layer is its archive.
     Chart,
@@ -62,7 +57,6 @@ pub enum Shape {
 /// The attestations in an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attestations {
-    /// No attestations.
     None,
     /// One attestation manifest per image: provenance and a list of packages.
     BuildKit,
@@ -73,11 +67,8 @@ pub enum Attestations {
 pub struct Recipe {
     /// The name in labels and attestations, such as `nginx:1.27.3`.
     pub name: String,
-    /// The family of its media types.
     pub format: Format,
-    /// The structure below its tag.
     pub shape: Shape,
-    /// Its attestations.
     pub attestations: Attestations,
     /// Build time (RFC 3339).
     pub created: String,
@@ -88,7 +79,6 @@ pub struct Recipe {
 /// One platform's part of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformImage {
-    /// The platform.
     pub platform: Platform,
     /// The layers, lowest first.
     pub layers: Vec<Layer>,
@@ -101,33 +91,28 @@ pub struct Manifest {
     pub digest: Digest,
     /// The media type.
     pub media_type: String,
-    /// The bytes.
+    /// The content.
     pub bytes: Bytes,
 }
 
 /// A blob, or its recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blob {
-    /// Stored bytes.
     Bytes(Bytes),
-    /// Made on request.
     Layer(Layer),
 }
 
-/// The content of a recipe.
 #[derive(Debug, Clone)]
-pub struct Made {
-    /// The digest that the tag points to.
+pub(crate) struct Made {
     pub root: Digest,
     /// Every manifest, children before parents, the root last.
     pub manifests: Vec<Manifest>,
-    /// Every blob that the manifests name.
     pub blobs: Vec<(Digest, Blob)>,
 }
 
 /// Makes layers; caches their digests and sizes, and the bytes of the latest ones.
 #[derive(Debug, Default)]
-pub struct Layers {
+pub(crate) struct Layers {
     cache: Mutex<LayerCache>,
 }
 
@@ -143,7 +128,7 @@ impl Layers {
     const KEPT: usize = 16 << 20;
 
     /// The layer's digest, `diff_id` and size. Makes the layer on the first call.
-    pub fn facts(&self, layer: &Layer) -> LayerFacts {
+    pub(crate) fn facts(&self, layer: &Layer) -> LayerFacts {
         if let Some(facts) = self.cache.lock().facts.get(layer) {
             return facts.clone();
         }
@@ -154,8 +139,7 @@ impl Layers {
         facts
     }
 
-    /// The compressed bytes.
-    pub fn bytes(&self, layer: &Layer) -> Bytes {
+    pub(crate) fn bytes(&self, layer: &Layer) -> Bytes {
         if let Some((_, bytes)) = self.cache.lock().recent.iter().find(|(kept, _)| kept == layer) {
             return bytes.clone();
         }

@@ -90,8 +90,7 @@ pub(super) fn batch_get<'a>(
 
 /// Lets the pull-through cache import `id` if it is only a tag.
 ///
-/// # Errors
-/// Errors of the whole call. The inner result is this image's.
+/// Errors: Errors of the whole call. The inner result is this image's.
 async fn ensure_cached(
     caller: &Caller<'_>,
     registry: &Arc<Registry>,

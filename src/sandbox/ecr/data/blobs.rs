@@ -39,10 +39,7 @@ impl DataRequest<'_> {
             if layer_is_missing { self.no_layer(digest) } else { refusal }
         })?;
         let url = self.ecr.storage_url(&self.registry, self.name(), digest, self.host);
-        Ok(no_body(
-            StatusCode::TEMPORARY_REDIRECT,
-            [("location", url), ("content-length", "0".to_owned())],
-        ))
+        Ok(no_body(StatusCode::TEMPORARY_REDIRECT, [("location", url)]))
     }
 
     fn no_layer(&self, digest: &Digest) -> EcrError {

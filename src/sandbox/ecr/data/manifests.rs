@@ -85,8 +85,7 @@ impl DataRequest<'_> {
         match images::push(&self.registry, &push, |blob| self.is_visible(blob)) {
             Ok(pushed) => {
                 let digest = pushed.digest.to_string();
-                let headers =
-                    [("docker-content-digest", digest), ("content-length", "0".to_owned())];
+                let headers = [("docker-content-digest", digest)];
                 let mut response = no_body(StatusCode::CREATED, headers);
                 if let Some(subject) = pushed.subject {
                     let subject =

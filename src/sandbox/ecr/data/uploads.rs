@@ -100,14 +100,7 @@ impl DataRequest<'_> {
         let id = self.registry.store.start_upload(self.name())?;
         self.ecr.sessions.0.lock().parts.insert(id.clone(), Vec::new());
         let location = self.url(&format!("blobs/uploads/{id}"));
-        Ok(no_body(
-            StatusCode::ACCEPTED,
-            [
-                ("location", location),
-                ("range", "0-0".to_owned()),
-                ("content-length", "0".to_owned()),
-            ],
-        ))
+        Ok(no_body(StatusCode::ACCEPTED, [("location", location), ("range", "0-0".to_owned())]))
     }
 
     /// The mounted digest, or `None` if one of ECR's conditions is not met.
@@ -147,7 +140,6 @@ impl DataRequest<'_> {
             [
                 ("location", self.url(&format!("blobs/uploads/{id}"))),
                 ("range", format!("0-{}", first.saturating_sub(1))),
-                ("content-length", "0".to_owned()),
             ],
         ))
     }
@@ -275,7 +267,6 @@ impl DataRequest<'_> {
             [
                 ("location", self.url(&format!("blobs/{digest}"))),
                 ("docker-content-digest", digest.to_string()),
-                ("content-length", "0".to_owned()),
             ],
         )
     }

@@ -12,7 +12,7 @@ use crate::model::{Digest, Platform};
 const WINDOWS_BUILD: &str = "10.0.20348.2849";
 
 /// Makes the recipe's manifests and blobs.
-pub fn make(recipe: &Recipe, layers: &Layers) -> Made {
+pub(crate) fn make(recipe: &Recipe, layers: &Layers) -> Made {
     let mut assembler = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
     let first = recipe.images.first().expect("a recipe has at least one image");
     let root = match recipe.shape {

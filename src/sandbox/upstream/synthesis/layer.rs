@@ -20,10 +20,8 @@ pub struct Layer {
     pub size: usize,
 }
 
-/// The digests and size of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerFacts {
-    /// Digest of the compressed bytes.
     pub digest: Digest,
     /// Digest of the archive.
     pub diff_id: Digest,
@@ -46,7 +44,6 @@ impl Layer {
         Self { seed, size }
     }
 
-    /// The compressed bytes.
     pub fn bytes(&self) -> Bytes {
         gzip(&self.archive()).into()
     }
