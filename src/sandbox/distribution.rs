@@ -11,7 +11,7 @@ mod refusal;
 mod route;
 mod upload;
 
-pub(crate) use answer::{manifest, no_body, read_manifest, referrers};
+pub(crate) use answer::{MANIFEST_LIMIT, manifest, no_body, read_manifest, referrers};
 pub(crate) use content::{Blob, blob, file_body};
 pub(crate) use listing::{json_page, page};
 pub(crate) use range::{ByteRange, byte_range};

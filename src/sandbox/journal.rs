@@ -93,7 +93,6 @@ impl Count {
     }
 }
 
-/// All entries, in the order of the responses.
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<VecDeque<Record>>);
 

@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 
 use super::{
     IncomingRequest, Store,
-    distribution::{self, Blob, Refusal, Resource, Route, RouteError, no_body, query},
+    distribution::{
+        self, Blob, MANIFEST_LIMIT, Refusal, Resource, Route, RouteError, no_body, query,
+    },
     store::Links,
 };
 use crate::model::{Digest, Repository, TagOrDigest};
@@ -129,7 +131,12 @@ impl PlainRequest<'_> {
     async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Result<Response, Refusal> {
         let said = request.headers().get(header::CONTENT_TYPE);
         let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let bytes = distribution::read_manifest(request).await?;
+        let read = distribution::read_manifest(request.into_body()).await;
+        let bytes = read.map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
+        let bytes = bytes.ok_or_else(|| {
+            let message = format!("a manifest has at most {MANIFEST_LIMIT} bytes");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+        })?;
         let digest = Digest::of(&bytes);
         if matches!(at, TagOrDigest::Digest(named) if *named != digest) {
             return Err(Refusal::bad("DIGEST_INVALID", "the manifest has another digest"));

@@ -29,7 +29,6 @@ use super::{
 };
 use listener::{Connection, Listener};
 
-/// State that all requests share.
 pub(super) struct Server {
     pub(super) backends: Backends,
     pub(super) faults: Faults,
@@ -45,7 +44,6 @@ pub(super) enum Backends {
     Cloud(Arc<Upstream>, Box<Ecr>),
 }
 
-/// The listener that a request arrived at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListenerRole {
     Both,
@@ -178,7 +176,6 @@ fn host(request: &Request) -> String {
     authority.or(header).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// The operation in the `x-amz-target` header.
 fn operation(request: &Request) -> Option<String> {
     let target = request.headers().get("x-amz-target")?.to_str().ok()?;
     Some(target.rsplit('.').next().unwrap_or(target).to_owned())

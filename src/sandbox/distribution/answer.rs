@@ -2,7 +2,6 @@
 
 use axum::{
     body::Body,
-    extract::Request,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
@@ -10,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::Refusal;
 use crate::{model::Digest, sandbox::upstream::synthesis::media::OCI_INDEX as INDEX};
 
 /// 4 MiB: the specification requires registries to accept manifests up to this size.
@@ -35,7 +33,6 @@ pub(crate) fn manifest(
     response
 }
 
-/// Builds a response with these headers and no body.
 pub(crate) fn no_body<const N: usize>(
     status: StatusCode,
     headers: [(&'static str, String); N],
@@ -52,25 +49,20 @@ fn text(value: impl ToString) -> HeaderValue {
     HeaderValue::from_str(&value.to_string()).expect("names and digests are visible ASCII")
 }
 
-/// Reads the body of a manifest PUT, up to [`MANIFEST_LIMIT`].
+/// Reads the body of a manifest PUT; `None` if it has more than [`MANIFEST_LIMIT`] bytes.
 ///
-/// Reads a longer body to its end before it refuses: many clients read no response earlier.
-pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
-    let mut body = request.into_body().into_data_stream();
-    let mut bytes = BytesMut::new();
-    let mut length = 0;
+/// Reads a longer body to its end too: many clients read no response earlier.
+pub(crate) async fn read_manifest(body: Body) -> Result<Option<Bytes>, axum::Error> {
+    let mut body = body.into_data_stream();
+    let (mut bytes, mut length) = (BytesMut::new(), 0);
     while let Some(part) = body.next().await {
-        let part = part.map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
+        let part = part?;
         length += part.len();
         if length <= MANIFEST_LIMIT {
             bytes.extend_from_slice(&part);
         }
     }
-    if length <= MANIFEST_LIMIT {
-        return Ok(bytes.freeze());
-    }
-    let message = format!("a manifest has at most {MANIFEST_LIMIT} bytes");
-    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message))
+    Ok((length <= MANIFEST_LIMIT).then(|| bytes.freeze()))
 }
 
 /// The response to a referrers request: an index of `manifests`, filtered if a type is given.

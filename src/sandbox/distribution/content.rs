@@ -72,7 +72,6 @@ where
     }
 }
 
-/// Streams this range of a file.
 pub(crate) async fn file_body(file: tokio::fs::File, range: Range<u64>) -> io::Result<Body> {
     let mut file = file.into_std().await;
     if range.start > 0 {

@@ -32,7 +32,6 @@ pub(crate) fn page(sorted: impl IntoIterator<Item = String>, uri: &Uri) -> Resul
     Ok(Page { names, has_more })
 }
 
-/// The `Link` header value for the next page, if there is one.
 fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
     let last = page.names.last().filter(|_| page.has_more)?;
     let n = query(uri, "n")?;

@@ -37,7 +37,6 @@ pub(super) struct Action<'a> {
     pub region: &'a str,
 }
 
-/// Permissions and quotas of all registries.
 #[derive(Debug)]
 pub(super) struct ActionGuard {
     faults: Faults,

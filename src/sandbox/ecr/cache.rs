@@ -28,7 +28,6 @@ use import::{Import, Origin};
 /// Seconds for which a cached tag is served without a request to the upstream.
 const FRESH_SECONDS: f64 = 24.0 * 3600.0;
 
-/// A pull that is about to be answered.
 pub(super) struct CachedPull<'a> {
     pub ecr: &'a Ecr,
     pub registry: &'a Arc<Registry>,
@@ -37,7 +36,6 @@ pub(super) struct CachedPull<'a> {
     pub repository: &'a str,
 }
 
-/// The state of a tag in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cached {
     Absent,

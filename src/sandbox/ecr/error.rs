@@ -10,7 +10,6 @@ use serde_json::json;
 
 use crate::sandbox::distribution;
 
-/// An error under its name in the API model.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EcrError {
     /// The exception's name, like `RepositoryNotFoundException`.
@@ -70,6 +69,10 @@ impl EcrError {
                 "The repository with name '{repository}' does not exist in the registry with id '{account}'"
             ),
         )
+    }
+
+    pub(super) fn validation(message: impl Into<String>) -> Self {
+        Self::new("ValidationException", message)
     }
 
     pub(super) fn throttled() -> Self {

@@ -55,7 +55,6 @@ impl Principal {
     }
 }
 
-/// The content of an API call's `Authorization` header.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signed {
     pub principal: Principal,
@@ -97,7 +96,6 @@ pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
     Ok(Signed { principal, region: region.to_owned(), service: service.to_owned() })
 }
 
-/// The content of a registry password.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Password {
     pub principal: Principal,
@@ -155,7 +153,6 @@ pub(super) fn checksum(text: &str) -> String {
     const_hex::encode(Sha256::new_with_prefix("ecr-mirror sandbox ").chain_update(text).finalize())
 }
 
-/// A checksum in the form of a UUID.
 pub(super) fn uuid(checksum: &str) -> String {
     let parts = [&checksum[..8], &checksum[8..12], &checksum[12..16], &checksum[16..20]];
     format!("{}-{}", parts.join("-"), &checksum[20..32])

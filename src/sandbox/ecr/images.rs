@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     error::EcrError,
@@ -13,10 +13,10 @@ use super::{
     model::{Failure, batched_digest, batched_tag},
     registry::Registry,
 };
-use crate::model::{Digest, Tag};
-
-/// The largest manifest, in bytes.
-pub(super) const MAX_MANIFEST: usize = 4_194_304;
+use crate::{
+    model::{Digest, Tag},
+    sandbox::distribution::MANIFEST_LIMIT,
+};
 
 /// The response to a push of the same digest to an immutable tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,6 @@ pub(super) enum RepeatedPush {
     TagImmutable,
 }
 
-/// A manifest to commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Push<'a> {
     pub repository: &'a str,
@@ -40,7 +39,6 @@ pub(super) struct Push<'a> {
     pub repeat: RepeatedPush,
 }
 
-/// A committed manifest.
 #[derive(Debug, Clone)]
 pub(super) struct Pushed {
     pub digest: Digest,
@@ -57,9 +55,8 @@ pub(super) fn push(
     push: &Push<'_>,
     is_visible: impl Fn(&Digest) -> bool,
 ) -> Result<Pushed, EcrError> {
-    if push.bytes.len() > MAX_MANIFEST {
-        let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
-        return Err(EcrError::parameter("ImageManifest", rule));
+    if push.bytes.len() > MANIFEST_LIMIT {
+        return Err(manifest_too_long());
     }
     let manifest = Manifest::read(push.bytes)?;
     let media_type = media_type(&manifest, push.media_type)?;
@@ -109,6 +106,11 @@ fn media_type(manifest: &Manifest, claimed: Option<&str>) -> Result<String, EcrE
             Err(EcrError::parameter("ImageManifestMediaType", "Member must not be null"))
         }
     }
+}
+
+pub(super) fn manifest_too_long() -> EcrError {
+    let rule = format!("Member must have length less than or equal to {MANIFEST_LIMIT}");
+    EcrError::parameter("ImageManifest", rule)
 }
 
 fn wrong_digest(registry: &Registry, push: &Push<'_>) -> EcrError {
@@ -175,7 +177,6 @@ fn missing_content(
     )
 }
 
-/// An image as a batch call names it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ImageId<'a> {
     pub digest: Option<&'a str>,
@@ -217,7 +218,7 @@ pub(super) fn resolve(
 
 /// Deletes an image by digest with all its tags, or one tag; the last tag deletes the image.
 ///
-/// Errors: As a batch call's failure: `ImageReferencedByManifestList` while an index names the image.
+/// Fails with `ImageReferencedByManifestList` while an index names the image.
 pub(super) fn delete(
     registry: &Registry,
     repository: &str,
@@ -300,17 +301,14 @@ pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest)
     manifests(registry, repository)
         .filter(|(_, _, manifest, _)| refers(manifest))
         .map(|(digest, media_type, manifest, size)| {
-            let mut descriptor = serde_json::Map::new();
-            descriptor.insert("mediaType".to_owned(), media_type.into());
-            descriptor.insert("digest".to_owned(), digest.as_str().into());
-            descriptor.insert("size".to_owned(), size.into());
+            let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
             if let Some(kind) = manifest.artifact_type() {
-                descriptor.insert("artifactType".to_owned(), kind.into());
+                descriptor["artifactType"] = kind.into();
             }
             if let Some(annotations) = manifest.annotations {
-                descriptor.insert("annotations".to_owned(), annotations);
+                descriptor["annotations"] = annotations;
             }
-            Value::Object(descriptor)
+            descriptor
         })
         .collect()
 }
@@ -328,14 +326,8 @@ pub(super) fn check_readable(
     name: &str,
     digest: &Digest,
 ) -> Result<(), EcrError> {
-    let account = &registry.account;
     if registry.store.blob_size(name, digest).is_none() {
-        return Err(EcrError::new(
-            "LayersNotFoundException",
-            format!(
-                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
-            ),
-        ));
+        return Err(layer_not_found("LayersNotFoundException", registry, name, digest));
     }
     if registry.store.is_referenced(name, digest) {
         return Ok(());
@@ -343,7 +335,22 @@ pub(super) fn check_readable(
     Err(EcrError::new(
         "LayerInaccessibleException",
         format!(
-            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{account}' is not referenced by an image"
+            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{}' is not referenced by an image",
+            registry.account
         ),
     ))
+}
+
+/// The API and the registry protocol name this error differently.
+pub(super) fn layer_not_found(
+    code: &'static str,
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> EcrError {
+    let account = &registry.account;
+    let text = format!(
+        "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+    );
+    EcrError::new(code, text)
 }

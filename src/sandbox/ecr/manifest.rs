@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::error::EcrError;
 use crate::model::Digest;
 
-/// A descriptor in a manifest.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -67,7 +66,6 @@ impl Manifest {
         known.then_some(manifest).ok_or_else(refused)
     }
 
-    /// The config and the layers that the repository must have.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Digest> {
         let described = self.described_blobs().filter(|blob| !blob.is_foreign());
         let legacy = self.fs_layers.iter().flatten().map(|layer| &layer.blob_sum);

@@ -49,7 +49,6 @@ use registry::Registry;
 /// The region of a data plane under a loopback address.
 pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
-/// All ECR registries.
 pub(crate) struct Ecr {
     directory: PathBuf,
     faults: Faults,
@@ -123,7 +122,6 @@ impl Ecr {
         self.clock.advance(time);
     }
 
-    /// The registry, opened on first use.
     fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {
         let key = (account.to_owned(), region.to_owned());
         let mut registries = self.registries.lock();
@@ -141,7 +139,6 @@ impl Ecr {
     }
 }
 
-/// The AWS service behind a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AwsHost {
     /// The data plane of an account in a region.

@@ -41,7 +41,6 @@ pub(super) struct Registry {
     imports: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// ECR's settings of a repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     /// Seconds since the epoch.

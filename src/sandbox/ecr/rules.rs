@@ -6,12 +6,10 @@ use serde_json::Value;
 
 use super::registry::Registry;
 
-/// The document of rules: prefix to rule.
 pub(super) const RULES: &str = "pull-through-rules";
 
 pub(super) type Rules = BTreeMap<String, Value>;
 
-/// The rule that covers a repository, for a pull.
 pub(super) struct MatchedRule {
     /// The upstream, without a scheme.
     pub url: String,

@@ -57,7 +57,6 @@ pub(super) fn change<R>(
     })
 }
 
-/// The prefix of the ARNs of this registry's secrets.
 pub(super) fn arn_prefix(registry: &Registry) -> String {
     let Registry { region, account, .. } = registry;
     format!("arn:{}:secretsmanager:{region}:{account}:secret:", registry.partition())

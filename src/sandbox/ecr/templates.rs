@@ -9,7 +9,6 @@ use super::{
     registry::{Registry, Settings},
 };
 
-/// The document of templates: prefix to template.
 pub(super) const TEMPLATES: &str = "repository-creation-templates";
 
 pub(super) type Templates = BTreeMap<String, Value>;

@@ -58,7 +58,6 @@ fn refusal(target: &Target<'_>, status: StatusCode) -> Response {
     Refusal::new(status, code, message).into_response()
 }
 
-/// Applies faults to a request before its registry receives it.
 pub(in crate::sandbox) fn request(
     faults: &Faults,
     target: &Target<'_>,
@@ -103,7 +102,6 @@ pub(in crate::sandbox) fn request(
     request
 }
 
-/// Applies faults to a response before the client receives it.
 pub(in crate::sandbox) fn response(
     faults: &Faults,
     target: &Target<'_>,
@@ -290,13 +288,11 @@ fn slow(chunks: Chunks, rate: u64) -> Chunks {
         .boxed()
 }
 
-/// Blocks until the sandbox stops.
 async fn stall(stopped: CancellationToken) -> Result<Bytes, axum::Error> {
     stopped.cancelled().await;
     Err(axum::Error::new("the sandbox stopped"))
 }
 
-/// Ends the connection after the preceding bytes are flushed.
 async fn cut() -> Result<Bytes, axum::Error> {
     tokio::time::sleep(FLUSH).await;
     Err(axum::Error::new("the fault `cut` is switched on"))

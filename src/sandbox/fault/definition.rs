@@ -259,7 +259,6 @@ pub fn help() -> String {
     Name::ALL.iter().map(line).collect()
 }
 
-/// The parts of a request that faults match on.
 pub(in crate::sandbox) struct Target<'a> {
     pub(in crate::sandbox) side: Side,
     pub(in crate::sandbox) method: &'a Method,
@@ -277,7 +276,6 @@ impl Target<'_> {
     }
 }
 
-/// The kind of a response body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum Content {
     Blob,

@@ -48,7 +48,7 @@ impl Faults {
     }
 
     /// Makes percentage faults select other requests than with another seed.
-    pub fn sow(&self, seed: u64) {
+    pub fn set_seed(&self, seed: u64) {
         self.0.seed.store(seed, Ordering::Relaxed);
     }
 

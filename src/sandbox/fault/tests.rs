@@ -98,7 +98,7 @@ fn a_fault_stops_after_its_number_and_when_cleared() {
 fn a_percentage_fault_selects_about_that_share_and_the_same_requests_per_seed() {
     let sown = |seed| {
         let faults = Faults::new([parse("reset%30")]);
-        faults.sow(seed);
+        faults.set_seed(seed);
         (0..1000).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect::<Vec<_>>()
     };
     for seed in [0, 1, u64::MAX] {

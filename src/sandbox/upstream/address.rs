@@ -20,13 +20,11 @@ pub(crate) enum Service {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
-    /// The registry's host in image references.
     pub host: String,
     /// The path as the real registry would receive it.
     pub path: String,
 }
 
-/// The host that the client called, and the names to use in responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     host: String,
@@ -106,7 +104,6 @@ impl Address {
         }
     }
 
-    /// The URL of a path on another registry.
     pub(crate) fn registry_url(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}/v2/{path}"),
@@ -114,7 +111,6 @@ impl Address {
         }
     }
 
-    /// The URL of a path on this host.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.host)
     }

@@ -41,7 +41,6 @@ struct Entry {
 struct Image {
     /// Separated by spaces; the first is the image's full version.
     tags: &'static str,
-    /// Push date.
     pushed: &'static str,
     make: Make,
 }
@@ -51,7 +50,6 @@ struct Image {
 pub(crate) struct Planned {
     /// At least one.
     pub tags: Vec<String>,
-    /// Push time (RFC 3339).
     pub pushed: String,
     pub recipe: Recipe,
 }
@@ -75,7 +73,6 @@ pub(crate) fn canonical<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow
     (host, repository.into())
 }
 
-/// True if the tables list this repository.
 pub(crate) fn is_listed(host: &str, repository: &str) -> bool {
     entry(host, repository).is_some()
 }

@@ -23,7 +23,6 @@ use crate::{
 /// Validity of a redirect, in seconds.
 const LIFETIME: u64 = 20 * 60;
 
-/// The path and query of a blob of `registry`'s `repository`.
 pub(crate) fn path(registry: &str, repository: &str, digest: &Digest) -> String {
     let expires = now() + LIFETIME;
     let from = format!("{registry}/{repository}");
@@ -58,7 +57,6 @@ pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) 
     }
 }
 
-/// Answers a `GET` or `HEAD` with the blob or the requested range.
 pub(crate) async fn serve(
     content: &Arc<Content>,
     blob: &synthesis::Blob,

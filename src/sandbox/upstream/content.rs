@@ -21,7 +21,6 @@ use super::{
 };
 use crate::model::{Digest, TagOrDigest};
 
-/// The content of all upstream registries.
 #[derive(Debug, Default)]
 pub struct Content {
     layers: Layers,
@@ -30,7 +29,6 @@ pub struct Content {
 
 type Shared = Arc<Mutex<Repository>>;
 
-/// A tag with its manifest and push time.
 #[derive(Debug, Clone)]
 pub struct Tagged {
     pub name: String,

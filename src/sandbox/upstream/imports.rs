@@ -17,7 +17,6 @@ use crate::{
     sandbox::fault::{Name, Side, Target, apply},
 };
 
-/// The reason why a registry gives ECR no content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum ImportError {
     /// Does not respond, or responds with a server error.
@@ -113,7 +112,6 @@ fn check_token(token: Option<&str>) -> Result<(), ImportError> {
     if token == Some("wrong") { Err(ImportError::Denied) } else { Ok(()) }
 }
 
-/// Refuses content with another digest.
 fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), ImportError> {
     if Digest::of(bytes) == *digest { Ok(()) } else { Err(ImportError::Unavailable) }
 }

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The period of a limit.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Pulls per window without an account.
@@ -20,7 +19,6 @@ pub(crate) const ANONYMOUS: u64 = 100;
 /// Pulls per window with a free account.
 pub(crate) const PERSONAL: u64 = 200;
 
-/// The pulls of each account.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     spent: Mutex<HashMap<String, Spent>>,
@@ -32,7 +30,6 @@ struct Spent {
     until: Instant,
 }
 
-/// The pulls left after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Budget {
     limit: u64,
@@ -89,7 +86,6 @@ impl Budget {
     }
 }
 
-/// The message to a client without pulls left.
 pub(crate) const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
     limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit";
 

@@ -132,7 +132,6 @@ fn google_manifests(content: &Content, registry: &str, repository: &str) -> Valu
     manifests.into()
 }
 
-/// An image as listings show it.
 struct Image {
     digest: Digest,
     platform: Value,
@@ -163,7 +162,6 @@ fn images(content: &Content, registry: &str, repository: &str, root: &Manifest) 
     images
 }
 
-/// Bytes of an image's layers.
 fn transferred(manifest: &Value) -> u64 {
     let layers = manifest["layers"].as_array().into_iter().flatten();
     layers.filter_map(|layer| layer["size"].as_u64()).sum()

@@ -3,7 +3,6 @@
 //! All were observed at the real registries; each breaks clients that were tested with one registry
 //! only. An unknown host is an open registry that serves everything itself.
 
-/// The behaviour of one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quirks {
     pub auth: Auth,
@@ -23,7 +22,6 @@ pub(crate) struct Quirks {
     pub pulls: Pulls,
 }
 
-/// The authentication for reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Auth {
     /// Reads need no token.
@@ -54,7 +52,6 @@ pub(crate) enum Scope {
     Literal(&'static str),
 }
 
-/// The response to `HEAD` of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlobHead {
     /// 200 with the blob's size.
@@ -74,7 +71,6 @@ pub(crate) enum Hidden {
     DeniedOrMissing,
 }
 
-/// The `Content-Type` of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     /// The manifest's media type.
@@ -83,7 +79,6 @@ pub(crate) enum ContentType {
     Html,
 }
 
-/// The effect of `Accept` on manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accept {
     Ignored,
@@ -91,7 +86,6 @@ pub(crate) enum Accept {
     Needed,
 }
 
-/// The content of `tags/list`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagList {
     Names,
@@ -99,7 +93,6 @@ pub(crate) enum TagList {
     WithManifests,
 }
 
-/// The referrers API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Referrers {
     Native,
@@ -107,7 +100,6 @@ pub(crate) enum Referrers {
     Absent,
 }
 
-/// The pull limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pulls {
     Free,
@@ -115,7 +107,6 @@ pub(crate) enum Pulls {
     Metered,
 }
 
-/// The defaults.
 const ORDINARY: Quirks = Quirks {
     auth: Auth::Open,
     blobs_at: None,
@@ -134,7 +125,6 @@ const fn token(host: Option<&'static str>, path: &'static str, service: Service)
     Auth::Token { host, path, service, scope: Scope::Repository }
 }
 
-/// The quirks of the registry at `host` for `repository`.
 pub(crate) fn of_registry(host: &str, repository: &str) -> Quirks {
     match host {
         "docker.io" => Quirks {

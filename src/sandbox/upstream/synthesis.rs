@@ -35,14 +35,12 @@ pub mod media {
     pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 }
 
-/// The family of an image's media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     Oci,
     Docker,
 }
 
-/// The structure below a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// An index with one manifest per platform.
@@ -54,7 +52,6 @@ pub enum Shape {
     Chart,
 }
 
-/// The attestations in an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attestations {
     None,
@@ -62,7 +59,6 @@ pub enum Attestations {
     BuildKit,
 }
 
-/// Everything that determines an image's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     /// The name in labels and attestations, such as `nginx:1.27.3`.
@@ -76,7 +72,6 @@ pub struct Recipe {
     pub images: Vec<PlatformImage>,
 }
 
-/// One platform's part of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformImage {
     pub platform: Platform,

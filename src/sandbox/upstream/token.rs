@@ -26,7 +26,6 @@ use crate::model::Digest;
 /// The validity of a token, as at Docker Hub and most other registries.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 
-/// The issued tokens that have not expired.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     state: Mutex<State>,
@@ -206,7 +205,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     authorization(headers, "bearer")
 }
 
-/// The user name and password of a `Basic` header.
 pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let decoded = STANDARD.decode(authorization(headers, "basic")?).ok()?;
     let text = String::from_utf8(decoded).ok()?;

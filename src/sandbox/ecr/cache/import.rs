@@ -61,7 +61,6 @@ pub(super) struct Import {
     pub origin: Origin,
     pub registry: Arc<Registry>,
     pub repository: String,
-    /// The settings for a missing repository.
     pub settings: Settings,
 }
 

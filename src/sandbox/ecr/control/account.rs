@@ -19,7 +19,6 @@ use crate::sandbox::{
 };
 
 const SCANNING: &str = "registry-scanning";
-/// Maximum number of principals whose pulls do not count.
 const MAX_EXCLUSIONS: usize = 100;
 
 pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
@@ -50,7 +49,6 @@ pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Api
     Ok(json!({ "authorizationData": data }))
 }
 
-/// The account settings and their values.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE"]),
     ("REGISTRY_POLICY_SCOPE", &["V1", "V2"]),
@@ -97,7 +95,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
         let frequency = frequency.ok_or_else(|| missing("scanFrequency"))?;
         if kind == "BASIC" && frequency == "CONTINUOUS_SCAN" {
             let text = "CONTINUOUS_SCAN is not available with the scan type BASIC";
-            return Err(EcrError::new("ValidationException", text));
+            return Err(EcrError::validation(text));
         }
         let filters = rule.structures("repositoryFilters", 0..=100)?;
         for filter in filters.ok_or_else(|| missing("repositoryFilters"))? {

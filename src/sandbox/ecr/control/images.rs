@@ -90,7 +90,7 @@ pub(super) fn batch_get<'a>(
 
 /// Lets the pull-through cache import `id` if it is only a tag.
 ///
-/// Errors: Errors of the whole call. The inner result is this image's.
+/// The outer result is the whole call's, the inner one this image's.
 async fn ensure_cached(
     caller: &Caller<'_>,
     registry: &Arc<Registry>,
@@ -215,7 +215,6 @@ fn image_not_found(registry: &Registry, name: &str, id: &ImageId<'_>) -> EcrErro
     registry.image_not_found(name, &format!("{{imageDigest:'{digest}', imageTag:'{tag}'}}"))
 }
 
-/// The `ImageDetail` of a manifest.
 fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value> {
     let mut detail = Map::new();
     detail.insert("registryId".to_owned(), registry.account.as_str().into());

@@ -42,7 +42,6 @@ type ApiResult = Result<Value, EcrError>;
 type Operation = fn(&Caller<'_>, &Input<'_>) -> ApiResult;
 type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, ApiResult>;
 
-/// ECR's operations, by family.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("GetAuthorizationToken", account::authorization_token),
     ("GetAccountSetting", account::setting),
@@ -91,7 +90,6 @@ const OPERATIONS: &[(&str, Operation)] = &[
 /// ECR's operations that may import first.
 const IMPORTS: &[(&str, Import)] = &[("BatchGetImage", images::batch_get)];
 
-/// Secrets Manager's operations.
 const SECRETS: &[(&str, Operation)] = &[
     ("CreateSecret", secrets::create),
     ("PutSecretValue", secrets::put),
@@ -152,7 +150,6 @@ impl Caller<'_> {
     }
 }
 
-/// Answers `POST /`.
 pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -231,7 +228,6 @@ impl Caller<'_> {
     }
 }
 
-/// The operation that a call's target names.
 struct Task {
     service: &'static str,
     name: &'static str,

@@ -15,7 +15,6 @@ use crate::sandbox::ecr::{
     secrets,
 };
 
-/// Maximum number of rules per registry.
 const MAX_RULES: usize = 50;
 
 /// The supported upstreams, their URLs and credentials.
@@ -38,10 +37,6 @@ enum Credentials {
     None,
     Secret,
     Role,
-}
-
-fn invalid(text: impl Into<String>) -> EcrError {
-    EcrError::new("ValidationException", text)
 }
 
 fn not_found(prefix: &str, account: &str) -> EcrError {
@@ -72,7 +67,7 @@ fn upstream(url: &str, claimed: Option<&str>) -> Result<(&'static str, Credentia
     };
     let found = UPSTREAMS.iter().find(|(_, place, _)| is_at(place)).ok_or_else(unsupported)?;
     match claimed {
-        Some(claimed) if claimed != found.0 => Err(invalid(format!(
+        Some(claimed) if claimed != found.0 => Err(EcrError::validation(format!(
             "The upstream registry '{claimed}' does not match the upstream registry URL '{url}'"
         ))),
         _ => Ok((found.0, found.2)),
@@ -95,7 +90,9 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let registry = caller.registry(input)?;
     let (name, needs) = upstream(url, claimed)?;
     if prefix == "ROOT" && upstream_prefix != "ROOT" {
-        return Err(invalid("upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is"));
+        return Err(EcrError::validation(
+            "upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is",
+        ));
     }
     let credentials = RuleCredentials { url, needs, credential, role };
     credentials.check(caller, &registry)?;
@@ -136,7 +133,6 @@ fn set(rule: &mut Value, member: &str, value: Option<&str>) {
     }
 }
 
-/// The credentials in a request for a rule.
 struct RuleCredentials<'a> {
     url: &'a str,
     needs: Credentials,
@@ -168,13 +164,15 @@ impl RuleCredentials<'_> {
                 secrets::access_token(registry, arn).map(drop)
             }
             (Credentials::None | Credentials::Role, Some(_)) => {
-                Err(invalid("credentialArn is not for this upstream registry"))
+                Err(EcrError::validation("credentialArn is not for this upstream registry"))
             }
             (Credentials::Role, None) => match aws_host(url) {
                 Some(AwsHost::Registry { account, .. })
                     if account != registry.account && role.is_none() =>
                 {
-                    Err(invalid("customRoleArn is required for a registry of another account"))
+                    Err(EcrError::validation(
+                        "customRoleArn is required for a registry of another account",
+                    ))
                 }
                 _ => Ok(()),
             },
@@ -191,10 +189,10 @@ fn check_role(
     role: &str,
 ) -> Result<(), EcrError> {
     if needs != Credentials::Role {
-        return Err(invalid("customRoleArn is for ECR upstreams only"));
+        return Err(EcrError::validation("customRoleArn is for ECR upstreams only"));
     }
     if !role.starts_with(&format!("arn:{}:iam::{}:role/", registry.partition(), registry.account)) {
-        return Err(invalid("customRoleArn must be a role of the registry's account"));
+        return Err(EcrError::validation("customRoleArn must be a role of the registry's account"));
     }
     caller.authorize("iam", "PassRole", role)
 }
@@ -208,7 +206,7 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let url = rule["upstreamRegistryUrl"].as_str().unwrap_or_default();
     let (_, needs) = upstream(url, None)?;
     if credential.is_none() && role.is_none() {
-        return Err(invalid("credentialArn or customRoleArn is required"));
+        return Err(EcrError::validation("credentialArn or customRoleArn is required"));
     }
     let credentials = RuleCredentials { url, needs, credential, role };
     credentials.check(caller, &registry)?;
@@ -224,7 +222,6 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     })
 }
 
-/// The members of a rule that are set.
 fn select_members(rule: &Value, members: &[&str]) -> Value {
     let kept =
         members.iter().filter_map(|name| Some(((*name).to_owned(), rule.get(*name)?.clone())));

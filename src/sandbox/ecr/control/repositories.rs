@@ -10,7 +10,6 @@ use crate::sandbox::ecr::{
     registry::{Registry, Settings},
 };
 
-/// Maximum number of tags per resource.
 const MAX_TAGS: usize = 50;
 const MUTABILITY: &[&str] =
     &["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
@@ -186,7 +185,6 @@ pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult
     })
 }
 
-/// Parses a policy's text as a JSON object.
 pub(super) fn parsed(field: &str, text: &str) -> ApiResult {
     let policy: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     policy.ok_or_else(|| EcrError::parameter(field, "Invalid JSON syntax"))
@@ -222,7 +220,6 @@ fn too_many_tags() -> EcrError {
     EcrError::new("TooManyTagsException", format!("a resource has at most {MAX_TAGS} tags"))
 }
 
-/// Resource tags, by key.
 pub(super) fn tags(
     input: &Input<'_>,
     field: &str,
@@ -291,7 +288,6 @@ fn managed_key(registry: &Registry) -> String {
     format!("arn:{}:kms:{region}:{account}:key/{id}", registry.partition())
 }
 
-/// A repository as the API shows it.
 fn shown(registry: &Registry, name: &str) -> ApiResult {
     let settings = registry.settings(name)?;
     let mut shown = json!({

@@ -22,7 +22,6 @@ use crate::sandbox::{
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// Answers a form-encoded call.
 pub(super) fn answer(ecr: &Ecr, headers: &HeaderMap, body: &Bytes) -> Response {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
     match run(ecr, headers, &form) {

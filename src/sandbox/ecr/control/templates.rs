@@ -117,7 +117,9 @@ fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result
     let has_tags = template["resourceTags"].as_array().is_some_and(|tags| !tags.is_empty());
     let is_kms = template["encryptionConfiguration"]["encryptionType"] != "AES256";
     if (has_tags || is_kms) && template.get("customRoleArn").is_none() {
-        return Err(invalid("customRoleArn is required with resourceTags or KMS encryption"));
+        return Err(EcrError::validation(
+            "customRoleArn is required with resourceTags or KMS encryption",
+        ));
     }
     Ok(())
 }
@@ -135,7 +137,9 @@ fn write_settings(
     if input.value("resourceTags").is_some() {
         // these operations have no exception for tags
         let tags = tags(input, "resourceTags").map_err(|refusal| match refusal.name {
-            "TooManyTagsException" | "InvalidTagParameterException" => invalid(refusal.message),
+            "TooManyTagsException" | "InvalidTagParameterException" => {
+                EcrError::validation(refusal.message)
+            }
             _ => refusal,
         })?;
         let shown = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
@@ -165,10 +169,6 @@ fn write_policies(template: &mut Value, input: &Input<'_>) -> Result<(), EcrErro
         template["lifecyclePolicy"] = text.into();
     }
     Ok(())
-}
-
-fn invalid(text: impl Into<String>) -> EcrError {
-    EcrError::new("ValidationException", text)
 }
 
 pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {

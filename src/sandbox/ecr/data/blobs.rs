@@ -43,12 +43,6 @@ impl DataRequest<'_> {
     }
 
     fn no_layer(&self, digest: &Digest) -> EcrError {
-        let (name, account) = (self.name(), &self.registry.account);
-        EcrError::new(
-            "LayerUnknown",
-            format!(
-                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
-            ),
-        )
+        images::layer_not_found("LayerUnknown", &self.registry, self.name(), digest)
     }
 }

@@ -62,7 +62,6 @@ fn cut(uri: &Uri, items: Vec<(String, String)>) -> Result<(Vec<String>, Option<S
     Ok(Input(&input).page(100, 1000, "")?.cut(items))
 }
 
-/// Adds the absolute URL of the next page.
 fn link(response: &mut Response, url: &str, uri: &Uri, next: Option<String>) {
     let Some(next) = next else { return };
     let n = query(uri, "n").map(|n| format!("&n={n}")).unwrap_or_default();

@@ -1,13 +1,11 @@
 //! Manifests: read, push, delete.
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
-use bytes::BytesMut;
-use futures::StreamExt;
 
 use super::{DataRequest, EcrError, RegistryResult, header_text};
 use crate::{
@@ -16,7 +14,7 @@ use crate::{
         distribution::{self, no_body},
         ecr::{
             cache::CachedPull,
-            images::{self, ImageId, MAX_MANIFEST, Push, RepeatedPush},
+            images::{self, ImageId, Push, RepeatedPush},
         },
         fault::{Name, Side},
     },
@@ -73,8 +71,10 @@ impl DataRequest<'_> {
     /// 201 without a `Location`.
     pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> RegistryResult {
         let (head, body) = request.into_parts();
-        let bytes = read(body).await?;
+        let bytes = distribution::read_manifest(body).await;
+        let bytes = bytes.map_err(|error| EcrError::parameter("ImageManifest", error))?;
         self.authorize_push("PutImage")?;
+        let bytes = bytes.ok_or_else(images::manifest_too_long)?;
         let (tag, digest) = match at {
             TagOrDigest::Tag(tag) => (Some(tag), None),
             TagOrDigest::Digest(digest) => (None, Some(digest)),
@@ -156,17 +156,3 @@ const FAMILIES: &[(&str, &str)] = &[
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
     ),
 ];
-
-/// A manifest's bytes, up to one more than the limit. Reads a longer body to its end, so that the
-/// connection stays open for the refusal.
-async fn read(body: Body) -> Result<Bytes, EcrError> {
-    let mut body = body.into_data_stream();
-    let mut bytes = BytesMut::new();
-    while let Some(part) = body.next().await {
-        let broken = |error: axum::Error| EcrError::parameter("ImageManifest", error);
-        let part = part.map_err(broken)?;
-        let room = (MAX_MANIFEST + 1).saturating_sub(bytes.len());
-        bytes.extend_from_slice(&part[..part.len().min(room)]);
-    }
-    Ok(bytes.freeze())
-}

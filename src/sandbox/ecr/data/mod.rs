@@ -49,7 +49,6 @@ struct DataRequest<'a> {
     repository: Repository,
 }
 
-/// Answers a request under `/v2/`.
 pub(super) async fn answer(
     ecr: &Ecr,
     account: &str,

@@ -109,7 +109,6 @@ async fn read(
     Ok(response)
 }
 
-/// The layer that a URL's key names.
 fn layer(ecr: &Ecr, key: &str) -> Option<(std::sync::Arc<Registry>, String, Digest)> {
     let mut parts = key.split('/');
     let (region, account, place) = (parts.next()?, parts.next()?, parts.next()?);

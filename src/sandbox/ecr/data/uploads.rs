@@ -32,7 +32,6 @@ use crate::{
 
 /// Minimum bytes of every part but the last.
 const LEAST_PART: u64 = 5 << 20;
-/// Maximum number of parts of a layer.
 const MOST_PARTS: usize = 4200;
 
 /// The state of uploads and uploaded blobs beside their bytes.
@@ -279,7 +278,6 @@ fn has_body(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Reads a body to its end and discards it.
 pub(super) async fn drain(body: Body) {
     let mut body = body.into_data_stream();
     while let Some(Ok(_)) = body.next().await {}

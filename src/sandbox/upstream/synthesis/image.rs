@@ -8,10 +8,8 @@ use super::{
 };
 use crate::model::{Digest, Platform};
 
-/// The `os.version` of Windows images.
 const WINDOWS_BUILD: &str = "10.0.20348.2849";
 
-/// Makes the recipe's manifests and blobs.
 pub(crate) fn make(recipe: &Recipe, layers: &Layers) -> Made {
     let mut assembler = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
     let first = recipe.images.first().expect("a recipe has at least one image");
@@ -27,7 +25,6 @@ pub(crate) fn make(recipe: &Recipe, layers: &Layers) -> Made {
     Made { root: root.1, manifests: assembler.manifests, blobs: assembler.blobs }
 }
 
-/// A descriptor, and its digest.
 type Described = (Value, Digest);
 
 struct ImageAssembler<'a> {

@@ -11,7 +11,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Digest;
 
-/// The recipe of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Layer {
     /// Determines the content together with the size; also the name of the file inside.
