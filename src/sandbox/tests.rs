@@ -1,4 +1,4 @@
-//! The server over real sockets: who answers, what goes wrong on demand, what is remembered.
+//! The server over real sockets: routing, faults, journal.
 
 use axum::http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ impl World {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    /// A blob of so many bytes in the repository `a`.
+    /// A blob of `size` bytes in the repository `a`.
     async fn blob(&self, size: usize) -> (String, Vec<u8>) {
         let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
         let digest = self.sandbox.plain().store().put_blob("a", &bytes).await.unwrap();
@@ -45,7 +45,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_reset_drops_the_connection_and_only_as_often_as_told() {
+async fn a_reset_drops_the_connection_for_its_number_of_requests() {
     let world = World::plain(&["reset*1"]).await;
     assert!(world.request(Method::GET, "/v2/").send().await.is_err());
     assert_eq!(world.get("/v2/").await.status(), StatusCode::OK);
@@ -54,7 +54,7 @@ async fn a_reset_drops_the_connection_and_only_as_often_as_told() {
 }
 
 #[tokio::test]
-async fn a_cut_blob_ends_early_with_what_came_before() {
+async fn a_cut_blob_ends_early_and_keeps_the_bytes_before() {
     for (fault, size, expected) in [
         ("cut", 1000, 500),
         ("cut=10", 1000, 10),
@@ -80,7 +80,7 @@ async fn a_cut_blob_ends_early_with_what_came_before() {
 }
 
 #[tokio::test]
-async fn a_blob_that_lies_has_the_length_it_states() {
+async fn a_changed_blob_has_the_length_that_it_states() {
     for (fault, size, length) in
         [("short", 10, 9), ("long", 10, 11), ("corrupt", 10, 10), ("corrupt", 1_500_000, 1_500_000)]
     {
@@ -96,7 +96,7 @@ async fn a_blob_that_lies_has_the_length_it_states() {
 }
 
 #[tokio::test]
-async fn a_stalled_blob_stops_and_the_sandbox_still_ends() {
+async fn a_stalled_blob_does_not_prevent_the_sandbox_from_stopping() {
     let world = World::plain(&["stall=100"]).await;
     let (path, _) = world.blob(1000).await;
     let mut response = world.get(&path).await;
@@ -135,7 +135,7 @@ async fn a_stalled_upload_is_read_no_further() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_blob_takes_its_time_and_is_whole() {
+async fn a_slow_blob_arrives_slowly_and_whole() {
     let world = World::plain(&["slow=5000"]).await;
     let (path, bytes) = world.blob(1000).await;
     let begun = Instant::now();
@@ -144,7 +144,7 @@ async fn a_slow_blob_takes_its_time_and_is_whole() {
 }
 
 #[tokio::test]
-async fn statuses_and_throttles_come_instead_of_answers() {
+async fn statuses_and_throttles_replace_responses() {
     for (fault, status, retry_after) in [
         ("status=503", StatusCode::SERVICE_UNAVAILABLE, None),
         ("status=408", StatusCode::REQUEST_TIMEOUT, None),
@@ -167,7 +167,7 @@ async fn statuses_and_throttles_come_instead_of_answers() {
 }
 
 #[tokio::test]
-async fn heads_lose_what_the_faults_take() {
+async fn faults_remove_response_headers() {
     let world = World::plain(&["omit-digest@any:GET", "no-location*1", "relative-location"]).await;
     let (path, bytes) = world.blob(10).await;
     assert!(!world.get(&path).await.headers().contains_key("docker-content-digest"));
@@ -184,7 +184,7 @@ async fn heads_lose_what_the_faults_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latency_delays_each_answer_once() {
+async fn latency_delays_each_response_once() {
     let latency = Duration::from_millis(250);
     let world = World::with(Mode::Plain, &[], latency).await;
     let begun = Instant::now();
@@ -193,7 +193,7 @@ async fn latency_delays_each_answer_once() {
 }
 
 #[tokio::test]
-async fn the_journal_knows_each_request_and_its_bytes() {
+async fn the_journal_records_each_request_and_its_bytes() {
     let world = World::plain(&[]).await;
     let (path, bytes) = world.blob(300_000).await;
     world.get(&path).await.bytes().await.unwrap();
@@ -209,7 +209,7 @@ async fn the_journal_knows_each_request_and_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_temporary_directory_goes_with_the_sandbox_and_another_stays() {
+async fn a_temporary_directory_is_removed_with_the_sandbox_and_a_given_one_is_kept() {
     let world = World::plain(&[]).await;
     let directory = world.sandbox.directory().to_owned();
     assert!(directory.is_dir());

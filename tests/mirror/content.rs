@@ -6,7 +6,7 @@ use ecr_mirror::{
     model::Digest,
     sandbox::{
         Store, Upstream,
-        upstream::synthesis::{Manifest, media},
+        upstream::{Manifest, media},
     },
 };
 use serde_json::{Value, json};

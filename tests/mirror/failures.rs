@@ -3,7 +3,7 @@
 
 use ecr_mirror::{
     model::{Digest, outcome::Outcome},
-    sandbox::upstream::synthesis::media,
+    sandbox::upstream::media,
 };
 
 use super::{

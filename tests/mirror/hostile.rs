@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use ecr_mirror::{model::Digest, sandbox::upstream::synthesis::media};
+use ecr_mirror::{model::Digest, sandbox::upstream::media};
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::timeout};
 

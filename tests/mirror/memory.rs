@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use ecr_mirror::{
     model::Digest,
-    sandbox::{Store, upstream::synthesis::media},
+    sandbox::{Store, upstream::media},
 };
 use futures::stream;
 

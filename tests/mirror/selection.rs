@@ -5,7 +5,7 @@ use std::{fs, process::Stdio};
 use ecr_mirror::{
     engine::{Mode, Shutdown},
     model::outcome::Outcome,
-    sandbox::{self, Options, Sandbox, upstream::synthesis::Manifest},
+    sandbox::{self, Options, Sandbox, upstream::Manifest},
 };
 use http::StatusCode;
 use serde_json::Value;

@@ -6,7 +6,7 @@ use ecr_mirror::{
     engine::{Mode, Shutdown},
     model::{event::Silent, outcome::Outcome},
     run::registries,
-    sandbox::{self, BlobMounting, Options, Sandbox, upstream::synthesis::media},
+    sandbox::{self, BlobMounting, Options, Sandbox, upstream::media},
 };
 use http::Method;
 

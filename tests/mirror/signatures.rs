@@ -3,7 +3,7 @@
 use ecr_mirror::{
     engine::Mode,
     model::{Digest, outcome::Outcome},
-    sandbox::upstream::synthesis::media,
+    sandbox::upstream::media,
 };
 use serde_json::{Value, json};
 

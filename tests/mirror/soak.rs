@@ -169,7 +169,7 @@ async fn round(
     faults.clear();
     // pulls are not what is scarce here
     world.fault("pull-limit=1000000000");
-    faults.sow(catalogue.number());
+    faults.set_seed(catalogue.number());
     let source = format!("{}%5", catalogue.one_of(&AT_SOURCES));
     let destination = format!("{}%5", catalogue.one_of(&AT_DESTINATIONS));
     let what = format!("{what}, {source} {destination}");

@@ -28,7 +28,7 @@ use ecr_mirror::{
         registries,
         sync::{ImagesToSync, SyncRequest, run},
     },
-    sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
+    sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::Manifest},
 };
 use http::Method;
 use tempfile::TempDir;

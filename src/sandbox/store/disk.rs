@@ -1,15 +1,15 @@
-//! Where a store's content lies in its directory, and how it gets there whole.
+//! The directory layout of a store, and atomic writes to it.
 //!
 //! ```text
-//! blobs/sha256/<ab>/<abcd…>                 content, once
+//! blobs/sha256/<ab>/<abcd…>                 content, stored once
 //! repositories/<a>/<b>/_/blobs/<abcd…>      empty: the repository `a/b` has this blob
 //! repositories/<a>/<b>/_/manifests/<abcd…>  the media type, a line feed, the manifest
 //! repositories/<a>/<b>/_/tags/<tag>         the digest
 //! documents/<a>/@<b>.json
-//! unfinished/                               what is being written; emptied on opening
+//! unfinished/                               files being written; emptied on opening
 //! ```
 //!
-//! Guards that no name leads out of the directory.
+//! No name can address a file outside the directory.
 
 use std::{
     collections::HashMap,
@@ -43,13 +43,13 @@ impl Disk {
         self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
     }
 
-    /// A place to write something that is not whole yet.
-    pub(super) fn unfinished(&self) -> PathBuf {
+    /// A new path for a file that is still being written.
+    pub(super) fn unfinished_path(&self) -> PathBuf {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         self.root.join("unfinished").join(number.to_string())
     }
 
-    /// Moves what was written elsewhere in this directory into its place.
+    /// Moves a finished file to its final path.
     pub(super) fn persist(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -60,9 +60,9 @@ impl Disk {
         }
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes a file atomically.
     pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
-        let unfinished = self.unfinished();
+        let unfinished = self.unfinished_path();
         fs::write(&unfinished, bytes)?;
         self.persist(&unfinished, place)
     }
@@ -84,8 +84,8 @@ impl Disk {
     }
 
     pub(super) fn delete_repository(&self, name: &str) -> io::Result<()> {
-        // out of sight at once, however long the removal takes
-        let unfinished = self.unfinished();
+        // the rename hides it at once, the removal can take long
+        let unfinished = self.unfinished_path();
         absent_is_fine(fs::rename(self.repository(name)?, &unfinished))?;
         absent_is_fine(fs::remove_dir_all(unfinished))
     }
@@ -135,7 +135,7 @@ impl Disk {
         for component in above.split('/').filter(|component| !component.is_empty()) {
             path.push(file_name(component)?);
         }
-        // the `@` keeps the document `a` apart from the directory of `a.json/b`
+        // the `@` separates the document `a` from the directory of `a.json/b`
         path.push(format!("@{}.json", file_name(last)?));
         Ok(path)
     }
@@ -153,9 +153,8 @@ impl Disk {
     }
 }
 
-/// Reading it all, once.
+/// Reads everything, once per process.
 impl Disk {
-    /// All blobs and their sizes.
     pub(super) fn blobs(&self) -> io::Result<HashMap<Digest, u64>> {
         let mut sizes = HashMap::new();
         for (_, shard) in entries(&self.root.join("blobs/sha256"))? {
@@ -205,7 +204,7 @@ impl Disk {
     }
 }
 
-/// The names and paths in a directory; none where it is not there.
+/// The names and paths in a directory; empty if it does not exist.
 fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -226,7 +225,7 @@ fn not_ours(problem: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a sandbox's directory: {problem}"))
 }
 
-/// A tag or one component of a name, which becomes a file's name as it is.
+/// Checks a tag or a component of a name that becomes a file name.
 fn file_name(text: &str) -> io::Result<&str> {
     let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
     let good = text.bytes().next().is_some_and(|first| word(&first))

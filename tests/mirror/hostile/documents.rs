@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Response};
 use bytes::Bytes;
-use ecr_mirror::{model::Digest, sandbox::upstream::synthesis::media};
+use ecr_mirror::{model::Digest, sandbox::upstream::media};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,4 +1,4 @@
-//! Secrets Manager: making, reading, and the window in which a deleted secret can be restored.
+//! Secrets Manager: create, read, delete, and the recovery window.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
-/// A call of Secrets Manager as it goes over the wire.
+/// A signed call of Secrets Manager over HTTP.
 pub(super) async fn call(world: &World, operation: &str, input: &Value) -> Answer {
     let request = world.http.post(world.url("/"));
     let request = request
@@ -16,7 +16,7 @@ pub(super) async fn call(world: &World, operation: &str, input: &Value) -> Answe
     world.send(request.body(input.to_string())).await
 }
 
-/// Makes a secret; its ARN.
+/// Creates a secret, and returns its ARN.
 pub(super) async fn create(world: &World, name: &str, text: &str) -> String {
     let input = json!({ "Name": name, "SecretString": text });
     call(world, "CreateSecret", &input).await.json()["ARN"].as_str().unwrap().to_owned()
@@ -28,7 +28,7 @@ async fn told(world: &World, operation: &str, input: Value) -> String {
 }
 
 #[tokio::test]
-async fn secrets_are_made_changed_and_read() {
+async fn secrets_are_created_changed_and_read() {
     let world = World::new().await;
     let id = json!({ "SecretId": NAME });
     assert_eq!(told(&world, "GetSecretValue", id.clone()).await, "ResourceNotFoundException");
@@ -76,7 +76,7 @@ async fn a_deleted_secret_keeps_its_name_and_can_be_restored() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_at_the_end_of_its_window_or_at_once() {
+async fn a_secret_is_removed_at_the_end_of_its_window_or_at_once() {
     let world = World::new().await;
     let id = json!({ "SecretId": NAME });
     let delete = |days: u64| json!({ "SecretId": NAME, "RecoveryWindowInDays": days });
@@ -102,7 +102,7 @@ async fn a_secret_goes_at_the_end_of_its_window_or_at_once() {
     let force = json!({ "SecretId": NAME, "ForceDeleteWithoutRecovery": true });
     assert_eq!(told(&world, "DeleteSecret", delete(30)).await, "ok");
     for _ in 0..2 {
-        // also of one that is marked, and of one that is not there
+        // also for a deleted secret, and for a missing one
         assert_eq!(told(&world, "DeleteSecret", force.clone()).await, "ok");
         assert_eq!(told(&world, "DescribeSecret", id.clone()).await, "ResourceNotFoundException");
     }
