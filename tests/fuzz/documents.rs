@@ -1,5 +1,5 @@
-//! Manifests, and the filter of indexes: what is left is JSON in its old order, all of it was
-//! there before, and filtering it again changes nothing.
+//! Fuzzes manifests and the filter of indexes. A filtered index is JSON with the keys and entries
+//! of the original in their order. A second filtering changes nothing.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::engine::Target;
 
-/// What is known of entries that tell no platform: every second one is for `linux/amd64`.
+/// Content of the entries without a platform: every second one is an image for `linux/amd64`.
 fn known(index: &Index) -> HashMap<Digest, EntryContent> {
     let untold = index.manifests.iter().filter(|entry| entry.platform.is_none());
     let known = untold.filter(|entry| entry.digest.hex().as_bytes()[0] % 2 == 0);
@@ -28,7 +28,7 @@ fn filtered(raw: &RawManifest, want: &Filter) -> Option<(Filtered, Index)> {
     Some((filtered, index))
 }
 
-/// The keys of a document, and the digests it lists.
+/// Keys of a document, and the digests in its list.
 fn outline(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     let document: Value = serde_json::from_slice(bytes).expect("it is JSON");
     let keys = document.as_object().expect("it is an object").keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! Runs a target: what was found before, then what is made of it.
+//! Runs a target: first the corpus, then mutated inputs.
 
 use std::{
     collections::HashSet,
@@ -11,31 +11,31 @@ use std::{
 
 use super::mutate::{Random, mutated};
 
-/// Inputs a target is given by an ordinary run.
+/// Inputs per target in an ordinary run.
 const INPUTS: u64 = 10_000;
 
-/// How long one input may take.
+/// Time limit for one input.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the process may have needed at most after a target, in KiB.
+/// Limit for the peak memory of the process after a target, in KiB.
 const MEMORY: u64 = 1 << 20;
 
-/// How many inputs that came to something new are kept beside the seeds.
+/// Limit for inputs with a new summary that are kept in addition to the seeds.
 const KEPT: usize = 2_000;
 
-/// Something that reads, with where to begin.
+/// A parser to fuzz, with its seeds.
 pub(crate) struct Target {
-    /// Of the test, and of its folder in the corpus.
+    /// Name of the test, and of its folder in the corpus.
     pub(crate) name: &'static str,
-    /// Right inputs, and wrong ones of each kind.
+    /// Valid inputs, and invalid ones of each kind.
     pub(crate) seeds: &'static [&'static str],
-    /// What the grammar has tokens of.
+    /// Tokens of the grammar.
     pub(crate) tokens: &'static [&'static str],
 }
 
 impl Target {
-    /// Gives inputs to `read`, which panics on what must not be and tells in a word what an
-    /// input came to: what is new is worth a closer look.
+    /// Passes inputs to `read`. `read` panics if an invariant fails, and returns a summary of the
+    /// result. Inputs with a new summary are mutated further.
     pub(crate) fn run<Word: Hash>(&self, read: impl Fn(&[u8]) -> Word) {
         let mut inputs: Vec<Vec<u8>> = self.seeds.iter().map(|seed| (*seed).into()).collect();
         inputs.extend(found(&self.corpus()));
@@ -72,7 +72,7 @@ impl Target {
             self.keep(input);
             resume_unwind(panic)
         });
-        // a busy machine is slow once, a bad input always
+        // a busy machine is slow once, a bad input every time
         let is_slow = begun.elapsed() > PATIENCE
             && (0..3).all(|_| {
                 let begun = Instant::now();
@@ -88,7 +88,7 @@ impl Target {
         hasher.finish()
     }
 
-    /// Shows the input, and of a longer run keeps it for all that come.
+    /// Prints the input. In a timed run, also writes it to the corpus.
     fn keep(&self, input: &[u8]) {
         eprintln!("{} fails on: {}", self.name, input.escape_ascii());
         if let Length::Time(_) = Length::told() {
@@ -102,7 +102,7 @@ impl Target {
     }
 }
 
-/// The inputs in a folder, where there is one, in the order of their names.
+/// Inputs in a folder, sorted by file name. Empty if the folder does not exist.
 fn found(folder: &Path) -> Vec<Vec<u8>> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -110,7 +110,7 @@ fn found(folder: &Path) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// How long a run is.
+/// Length of a run.
 enum Length {
     Inputs(u64),
     Time(Duration),
@@ -131,7 +131,7 @@ impl Length {
         }
     }
 
-    /// The same for every ordinary run, another one for each longer one.
+    /// A fixed seed for an ordinary run, a new seed for each timed run.
     fn seed(&self) -> u64 {
         match (env::var("ECR_MIRROR_FUZZ_SEED"), self) {
             (Ok(seed), _) => seed.parse().expect("a number"),
@@ -143,7 +143,7 @@ impl Length {
     }
 }
 
-/// The process's peak resident memory in KiB, where the system tells.
+/// Peak resident memory of the process in KiB. `None` if the system does not report it.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

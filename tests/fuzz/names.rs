@@ -1,4 +1,4 @@
-//! Names: what is one is written as it was read, and read as it was written.
+//! Fuzzes names: each parsed name is written and parsed again, and must stay equal.
 
 use std::{fmt::Display, hash::Hash, str::FromStr};
 
@@ -11,7 +11,7 @@ use super::engine::Target;
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What came of reading a text: whether it is such a name, and why not.
+/// Parses a name, and checks that its text parses to the same name. Returns the problem otherwise.
 fn read<T>(text: &str) -> Result<T, String>
 where
     T: FromStr<Err = ecr_mirror::model::NameError> + Display + PartialEq + std::fmt::Debug,

@@ -1,4 +1,4 @@
-//! What registries write: headers, lists, refusals, tokens; and Docker's file about them.
+//! Fuzzes data from registries (headers, lists, errors, tokens) and Docker's configuration file.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::engine::Target;
 
-/// The challenges as the specification writes them.
+/// The challenges in the syntax of the specification.
 fn written(challenges: &[Challenge]) -> String {
     let challenge = |(scheme, params): &Challenge| {
         let params = params.iter().map(|(name, value)| {

@@ -1,5 +1,5 @@
-//! Selections of tags: whatever the patterns and the tags, the choice is of what was offered, the
-//! same in any order, and explained.
+//! Fuzzes tag selections. The result is a subset of the offered tags, does not depend on their
+//! order, and has an explanation.
 
 use std::{cmp::Ordering, time::SystemTime};
 
@@ -11,7 +11,7 @@ use ecr_mirror::model::{
 
 use super::engine::Target;
 
-/// The choice, by name.
+/// Names of the selected tags.
 fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
     let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
     for tag in listed {
@@ -31,7 +31,7 @@ fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
 const TAGS: [&str; 8] =
     ["1.25.0", "v1.26.1", "1.27-alpine", "1.26.0-rc.1", "latest", "20240101", "nightly_2", "2"];
 
-/// A range, then tags.
+/// A range, followed by tags.
 #[test]
 fn selections() {
     let target = Target {
@@ -98,7 +98,7 @@ fn selections() {
     });
 }
 
-/// A glob, or behind a `/` a regular expression.
+/// A glob, or a regular expression after a `/`.
 #[test]
 fn patterns() {
     let target = Target {

@@ -1,12 +1,12 @@
-//! The sandbox and `moto` asked the same things: two readings of the manual that do not know each
-//! other have to come to the same answers.
+//! Sends the same calls to the sandbox and to `moto`, two independent implementations of AWS's
+//! manual, and compares the answers.
 //!
-//! What `moto` 5.2.5 has of the calls that a pull-through cache needs:
+//! Coverage in `moto` 5.2.5 of the calls that a pull-through cache needs:
 //!
-//! | calls | `moto` | held here |
+//! | calls | `moto` | compared here |
 //! |---|---|---|
-//! | `Put`, `Get`, `DeleteRegistryPolicy` | yes; it knows the scope V1 only, and there not `ecr:BatchImportUpstreamImage` nor `ecr:*` | yes |
-//! | `Create`, `Put`, `Describe`, `Delete`, `RestoreSecret`, `GetSecretValue`, Secrets Manager's `TagResource` | yes; it lets a deleted secret be written and tagged, and says `ResourceExistsException` where AWS says that the name is scheduled for deletion | yes, but for that |
+//! | `Put`, `Get`, `DeleteRegistryPolicy` | yes; only the scope V1, without `ecr:BatchImportUpstreamImage` and `ecr:*` | yes |
+//! | `Create`, `Put`, `Describe`, `Delete`, `RestoreSecret`, `GetSecretValue`, Secrets Manager's `TagResource` | yes; it allows writes and tags on a deleted secret, and answers `ResourceExistsException` where AWS says that the name is scheduled for deletion | yes, except these two differences |
 //! | `Create`, `Update`, `Delete`, `Describe`, `ValidatePullThroughCacheRule` | no | – |
 //! | `Create`, `Update`, `Delete`, `DescribeRepositoryCreationTemplates` | no | – |
 //! | `Get`, `PutAccountSetting` | no | – |
@@ -28,10 +28,10 @@ use super::control_plane::Moto;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// What was asked, and what was answered: `ok`, or the exception's name.
+/// Each call with its result: `ok`, or the name of the exception.
 type Answers = Vec<(String, String)>;
 
-/// Notes what became of a call, and hands on what it gave.
+/// Records the result of a call and returns its value.
 fn note<T, E>(answers: &mut Answers, call: &str, told: Result<T, SdkError<E>>) -> Option<T>
 where
     E: ProvideErrorMetadata + std::fmt::Debug,

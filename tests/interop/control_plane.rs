@@ -1,7 +1,7 @@
-//! `moto` as ECR's API: an implementation of it that does not share our reading of the manual.
+//! Tests the client of ECR's API against `moto`, an independent implementation of that API.
 //!
-//! It has no registry behind it, so nothing here moves content. Which of the calls around the
-//! pull-through cache it has: the table in `agreement`.
+//! `moto` has no registry, so these tests move no content. The table in `agreement` lists its calls
+//! for the pull-through cache.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,13 +34,13 @@ use super::{
     skopeo::Skopeo,
 };
 
-/// The account that `moto` plays.
+/// The registry of the account that `moto` simulates.
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// A running `moto`, and our half of the conversation.
+/// A running `moto` with an AWS session for it.
 pub(crate) struct Moto {
     _server: Server,
-    /// Where its API is.
+    /// URL of its API.
     endpoint: String,
     reach: Network,
     session: Arc<AwsSession>,
@@ -54,7 +54,7 @@ impl Moto {
         let mark = "Running on http://";
         let server = Server::start(command, directory(), mark);
         let address = server.told(mark).expect("it has been waited for");
-        // any endpoint without TLS; the credentials are not looked at
+        // the sandbox network sends requests without TLS; `moto` does not check credentials
         let reach = Network::Sandbox(address.parse().expect("it prints an address"));
         let meter = Arc::new(HostContext::default());
         let identity = Identity::of(&host());
@@ -63,12 +63,12 @@ impl Moto {
         Some(Self { _server: server, endpoint, reach, session, meter })
     }
 
-    /// A run's view of the registry: it remembers nothing of earlier ones.
+    /// Creates the state of one run. It shares no cache with earlier runs.
     fn run(&self, create: Create) -> Ecr {
         self.run_as(RepositoryRules { create, ..RepositoryRules::default() })
     }
 
-    /// The same, where more is written about its repositories.
+    /// Creates the state of one run with these repository rules.
     pub(crate) fn run_as(&self, repositories: RepositoryRules) -> Ecr {
         let transport = Transport::new(self.reach);
         let wire =
@@ -77,12 +77,11 @@ impl Moto {
         Ecr::new(host(), Arc::clone(&self.session), written, wire)
     }
 
-    /// Our session with it.
     pub(crate) fn session(&self) -> &AwsSession {
         &self.session
     }
 
-    /// The AWS SDK's own client.
+    /// A client of the AWS SDK.
     pub(crate) fn sdk(&self) -> Client {
         Client::new(&self.session.config)
     }
@@ -109,7 +108,7 @@ async fn a_repository_is_made_once_and_found_again() {
     let described = moto.sdk().describe_repositories().send().await.unwrap();
     let names: Vec<_> = described.repositories().iter().map(|it| it.repository_name()).collect();
     assert_eq!(names, [Some("mirror/team/app")]);
-    // another run that starts from the same knowledge, and one that looks first
+    // a second run that did not query the tags, and one that did
     moto.run(Create::Missing).ensure(&repository()).await.unwrap();
     let later = moto.run(Create::Never);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Debian's `docker-registry`, in the shapes it is met in.
+//! Debian's `docker-registry` in three common configurations.
 
 use std::{
     fs,
@@ -12,28 +12,28 @@ use super::{
     skopeo::Skopeo,
 };
 
-/// The name and password of a registry that asks for them.
+/// Name and password of a registry that requires a login.
 pub(crate) const LOGIN: (&str, &str) = ("mirror", "interop");
 
-/// [`LOGIN`]'s line of an `htpasswd` file; the registry takes bcrypt only.
+/// The line of [`LOGIN`] in an `htpasswd` file. The registry accepts only bcrypt.
 const HTPASSWD: &str = "mirror:$2b$04$dhuSC6nK09qKEPMryKqLIuk10eokWKb3t87rotqa7uT/a1k5R5M5K\n";
 
-/// The beginning of the requests that only mark a place in the log.
+/// Prefix of the requests that only mark a position in the log.
 const MARK: &str = "GET /v2/mark-";
 
-/// What a registry does differently from the next.
+/// The configuration of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// `Location` is a whole URL.
+    /// `Location` headers are URLs.
     #[default]
     Absolute,
-    /// `Location` is a path.
+    /// `Location` headers are paths.
     Relative,
-    /// Asks for [`LOGIN`].
+    /// Requires [`LOGIN`].
     Closed,
 }
 
-/// A running registry, empty at first, that lets its content be deleted.
+/// A running registry. It starts empty and allows deletes.
 pub(crate) struct Registry {
     server: Server,
     /// Host and port.
@@ -41,7 +41,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts one, where the program is there.
+    /// Starts a registry. Returns `None` if the program is not installed.
     pub(crate) fn start(manner: Manner) -> Option<Self> {
         let program = Peer::DockerRegistry.find()?;
         let files = directory();
@@ -71,10 +71,11 @@ impl Registry {
         Some(Self { server, address })
     }
 
-    /// The requests it has answered so far, like `GET /v2/app/manifests/1.0`, in the order of their ends.
+    /// Requests that the registry has answered, such as `GET /v2/app/manifests/1.0`, in the order
+    /// of completion.
     pub(crate) fn requests(&self) -> Vec<String> {
         static MARKS: AtomicUsize = AtomicUsize::new(0);
-        // requests are logged one after the other: what is older than the mark comes before it
+        // requests are logged in order: all requests before the mark are logged before it
         let mark = format!("{MARK}{} ", MARKS.fetch_add(1, Relaxed));
         let mut connection = TcpStream::connect(&self.address).expect("the registry listens");
         let request = format!("{mark}HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -88,13 +89,13 @@ impl Registry {
         requests.filter(|request| !request.starts_with(MARK)).collect()
     }
 
-    /// How this registry calls what is in it, like `127.0.0.1:5000/app:1.0`.
+    /// Reference of an image or repository in this registry, such as `127.0.0.1:5000/app:1.0`.
     pub(crate) fn at(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 }
 
-/// A registry to read from, one to write to, and the client that fills and checks them.
+/// A source, a destination, and the client that fills and checks them.
 pub(crate) struct Pair {
     pub(crate) source: Registry,
     pub(crate) destination: Registry,
@@ -102,7 +103,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Starts both, where the programs are there.
+    /// Starts both registries. Returns `None` if a program is not installed.
     pub(crate) fn start(manner: Manner) -> Option<Self> {
         let (source, destination) = (Registry::start(manner)?, Registry::start(manner)?);
         let skopeo = Skopeo::find()?;

@@ -1,4 +1,5 @@
-//! From one `docker-registry` to another: what arrives is what `skopeo` had put there.
+//! Copies images from one `docker-registry` to another and compares them with the images that
+//! `skopeo` pushed.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use super::{
     skopeo::Skopeo,
 };
 
-/// Whether the image there, for this platform, is what [`Layout::new`] made under this name.
+/// Asserts that the image has the content that [`Layout::new`] gives an image of this name.
 #[track_caller]
 fn assert_unpacks(skopeo: &Skopeo, at: &str, (name, platform): (&str, &str)) {
     let root = skopeo.pull(at, platform);
@@ -152,7 +153,7 @@ fn what_is_deleted_at_the_destination_comes_back_without_its_blobs_moving_again(
     assert_unpacks(&skopeo, &to, ("app", "linux/amd64"));
 }
 
-/// A configuration of these images, in a directory that goes with the test.
+/// Writes a configuration with these images to a temporary directory.
 fn configuration(source: &Registry, destination: &Registry, images: &str) -> tempfile::TempDir {
     let files = directory();
     let images = images.replace("SOURCE", &source.address);
@@ -176,7 +177,7 @@ fn layers_that_images_share_travel_once_and_one_that_is_missing_fails_alone() {
 
     let first = sync().ended(1, &["copied", "copied", "failed"]);
     assert!(first.text("/images/2/error").contains("404"), "{first}");
-    // the shared layer and, for each image and platform, a configuration and a layer
+    // the shared layer, and a configuration and a layer for each image and platform
     let blobs = |what: &str| first.number(&format!("/blobs/{what}"));
     assert_eq!((blobs("pushed"), blobs("mounted")), (1 + 2 * 3 * 2, 1), "{first}");
     for name in ["first", "second"] {

@@ -1,4 +1,4 @@
-//! Settings of repositories against `moto`, which has read the manual on its own.
+//! Tests repository settings against `moto`, an independent implementation of ECR's API.
 
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
 
@@ -53,7 +53,7 @@ fn written() -> RepositoryRules {
     }
 }
 
-/// What the SDK reads: mutability, scanning, the tag, and both policies.
+/// Reads mutability, scanning, tags and both policies through the SDK.
 async fn read_back(moto: &Moto) -> (Option<ImageTagMutability>, bool, Value, Value, Value) {
     let sdk = moto.sdk();
     let told = sdk.describe_repositories().repository_names(NAME).send().await.unwrap();

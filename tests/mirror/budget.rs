@@ -1,11 +1,12 @@
-//! Pull limits: what does not fit is left for the next run, and nothing is spent to find that out.
+//! Tests pull limits: images above the limit are deferred to the next run, and no pull is spent to
+//! find out.
 
 use ecr_mirror::{engine::Mode, model::outcome::Outcome};
 use http::Method;
 
 use super::{content::assert_whole, world::World};
 
-/// Four images of Docker Hub, each an index and two images: three pulls.
+/// Four images on Docker Hub. Each is an index with two images and needs three pulls.
 async fn hub() -> World {
     let mut world = World::new().await;
     for name in ["a", "b", "c", "d"] {
@@ -47,7 +48,7 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written() {
     let world = hub().await;
-    // a window is good for one image and a bit
+    // one window allows one image and two more pulls
     world.fault("pull-limit=5");
     let mut pulls = 0;
     for window in 1..=4 {
@@ -60,7 +61,7 @@ async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written
         assert_eq!(outcomes, expected, "window {window}");
         assert_whole(&world.ecr());
         pulls += run.manifests(Method::GET).len();
-        // a run before the next window has nothing to spend, and spends nothing
+        // a run before the next window has no pulls left, and sends no request for manifests
         let early = world.sync().await;
         assert_eq!(early.manifests(Method::GET), Vec::<String>::new(), "window {window}");
         assert_eq!(early.writes(), Vec::<String>::new(), "window {window}");
@@ -118,7 +119,7 @@ async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
     let totals = run.report.totals;
     assert!(totals.copied >= 3 && totals.copied + totals.deferred == 12, "{totals:?}");
     assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "none was for nothing");
-    // the first answer wants a login
+    // the first answer requires a login
     let mut looks = run.manifests(Method::HEAD);
     looks.dedup();
     assert_eq!(looks.len(), 1, "the limit is asked for once: {looks:#?}");
@@ -161,7 +162,7 @@ async fn a_plan_that_may_spend_pulls_knows_every_number() {
     sync.assert_exit(0);
     assert_eq!(plan.report.bytes, sync.report.bytes);
     assert_eq!(plan.report.pulls[0].spent, sync.report.pulls[0].spent);
-    // nothing is left to be read, which costs nothing to tell
+    // nothing is left to read, so the number of pulls is known
     let settled = world.plan(Mode::PlanWithoutPulls).await;
     assert_eq!(settled.report.pulls[0].spent, Some(0));
 }

@@ -1,5 +1,5 @@
-//! What comes through ECR's pull-through cache: warmed beside what is mirrored, and told in the
-//! same report.
+//! Tests images that come through ECR's pull-through cache: pulled in the same run as mirrored
+//! images, and listed in the same report.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -30,14 +30,14 @@ const OTHER: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 
-/// The rule of [`QUAY`], in the registry of [`ECR`].
+/// Creates the rule of [`QUAY`] in the registry of [`ECR`].
 async fn rule(world: &World) {
     let rule = world.aws().create_pull_through_cache_rule();
     rule.ecr_repository_prefix("quay").upstream_registry_url("quay.io").send().await.unwrap();
 }
 
-/// A configuration in which these entries go through a cache of Quay at these destinations, by
-/// their places, instead of being mirrored there.
+/// A configuration in which each entry uses a cache of Quay at the destinations with these indexes,
+/// and is mirrored to the others.
 fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
     let mut config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None).unwrap();
     config.caches = vec![Cache {
@@ -71,7 +71,7 @@ async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Sh
     sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }
 
-/// Puts an image where a cache of Quay would have it.
+/// Puts an image into the repository that a cache of Quay would use.
 async fn cached(world: World, reference: &str) -> World {
     world.upstream().image(reference).push();
     let (_, path) = reference.split_once('/').unwrap();
@@ -205,7 +205,7 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
         entry.path.contains("/tags/list") && entry.status == Some(StatusCode::OK)
     };
     assert_eq!(listed.iter().filter(is_listing).count(), 1);
-    // where nothing is mirrored, the tags are listed all the same
+    // the tags are also listed if no entry is mirrored
     let config = by_hand(&toml, &[&[0, 1]]);
     let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
     assert_eq!((report.images.len(), report.totals.planned), (4, 4));
@@ -283,7 +283,7 @@ async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
     by_tag.sync().await.assert_exit(0).assert_all(Outcome::Warmed);
 }
 
-/// One image that is mirrored, and one that comes through the cache.
+/// One mirrored image, and one image that uses the cache.
 fn mixed() -> String {
     format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{QUAY}{}{}",

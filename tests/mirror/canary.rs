@@ -1,7 +1,8 @@
-//! No secret is ever shown: every command, with a canary wherever a secret can stand, and every
-//! way of failing that was thought of; then a search of all that it leaves behind.
+//! Checks that no output contains a secret: runs every command and every known kind of failure with
+//! a canary in place of each secret, then searches all output and files.
 //!
-//! The sandbox's own directory is left out: it plays the services that keep secrets.
+//! The directory of the sandbox is excluded, because the sandbox simulates the services that store
+//! secrets.
 
 mod aws;
 mod echo;
@@ -29,14 +30,14 @@ use super::{
 
 const TEMPLATE: &str = "[pull_through.template]\nlifecycle = { expire_after_days = 30 }\n";
 
-/// A directory with a configuration that uses a secret of every kind.
+/// A directory with a configuration that uses every kind of secret.
 struct Home {
     directory: tempfile::TempDir,
     canaries: Vec<Canary>,
 }
 
 impl Home {
-    /// Images and a secret in a sandbox's directory, and a configuration for them.
+    /// Creates images and a secret in a sandbox, and a configuration that uses them.
     async fn new() -> Self {
         let canaries = vec![
             Canary::around("the password in the configuration", "Q1confPassword9Zx"),
@@ -130,7 +131,7 @@ impl Home {
         command
     }
 
-    /// Runs the command, which ends with this status and shows nothing.
+    /// Runs the command. Asserts its exit status, and that it prints no canary.
     #[track_caller]
     fn run(&self, (status, line): (i32, &str), log: &Log) -> Ended {
         let arguments: Vec<&str> = line.split(' ').collect();
@@ -143,7 +144,7 @@ impl Home {
     }
 }
 
-/// What Docker Hub's token service answers.
+/// A token from Docker Hub's token service.
 async fn token_of(sandbox: &Sandbox) -> String {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let service = format!("http://{}/token?scope=repository:team/app:pull", sandbox.address());
@@ -151,7 +152,7 @@ async fn token_of(sandbox: &Sandbox) -> String {
     answer.text().await.unwrap()
 }
 
-/// How much is logged, and how.
+/// Log options: arguments and the value of `RUST_LOG`.
 struct Log {
     arguments: &'static [&'static str],
     directives: Option<&'static str>,
@@ -163,7 +164,7 @@ const LOGS: [Log; 3] = [
     Log { arguments: &["--log-format", "json"], directives: Some("trace") },
 ];
 
-/// Every command in an order in which each has something to do, and how it ends.
+/// Exit status and arguments of every command, in an order in which each has work to do.
 const COMMANDS: [(i32, &str); 32] = [
     (0, "check --sandbox=state"),
     (0, "images --sandbox=state"),
@@ -207,7 +208,7 @@ async fn every_command_keeps_them(log: &Log) {
     }
     assert!(logged > 1000, "something was logged");
     stands_and_stops(&home, log);
-    // what is meant to hold them does, which is how it shows that the search finds them
+    // files that must contain secrets do: the search works
     let holds = |name: &str| {
         let text = fs::read_to_string(home.path().join(name)).unwrap();
         let seen = home.canaries.iter().filter(|canary| canary.seen_in(&text).is_some());
@@ -217,14 +218,14 @@ async fn every_command_keeps_them(log: &Log) {
     assert_eq!(holds("pull.yaml"), ["the token of the cache"]);
     let mode = fs::metadata(home.path().join("pull.yaml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // beside the inputs and the one output that is for credentials: what was mirrored is not ours
+    // except the inputs, the one output for credentials, the sandbox, and mirrored content
     let may_hold = ["mirror.toml", "config.json", "pull.yaml", "state", "layout/blobs"];
     let may_hold = |path: &Path| may_hold.iter().any(|name| path == home.path().join(name));
     let looked_at = assert_unseen_below(&home.canaries, home.path(), &may_hold);
     assert!(looked_at > 15, "reports, lock, layout and pages: {looked_at}");
 }
 
-/// Starts the sandbox for other clients, and ends it.
+/// Starts the sandbox for other clients and stops it.
 fn stands_and_stops(home: &Home, log: &Log) {
     let mut command = home.command(&["sandbox", "state"], log);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The program as a shell sees it: streams, exit status, signals.
+//! Tests the program from a shell: streams, exit status, signals.
 
 use std::{
     io::{BufRead, BufReader, Read},

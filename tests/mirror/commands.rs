@@ -1,4 +1,4 @@
-//! The other verbs, as a shell calls them.
+//! Tests the other commands from a shell.
 
 use std::{fs, process::Command};
 
@@ -31,7 +31,7 @@ fn copy_needs_no_configuration_and_is_idempotent() {
     assert_eq!(flat["images"][0]["outcome"], "copied");
     assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs were there");
 
-    // by digest, under a tag of its own
+    // by digest, with a new tag
     let digest = row["source_digest"].as_str().unwrap();
     let pinned = format!("registry.k8s.io/pause@{digest}");
     let target = format!("{REGISTRY}/pause:whole");
@@ -44,7 +44,7 @@ fn copy_needs_no_configuration_and_is_idempotent() {
 fn copy_goes_between_registries_that_are_not_ecr() {
     let (home, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry = Registry::serve(state.path());
-    // nothing is there yet: the failure says so, and on which side
+    // the registry is empty: the error names the source
     let (from, to) = (format!("{}/a:1", registry.address), format!("{}/b", registry.address));
     let ended = run(home.path(), &["copy", &from, &to]);
     assert_eq!(ended.status, Some(1), "{}", ended.talk);

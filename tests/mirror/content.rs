@@ -1,4 +1,4 @@
-//! Images made by hand, for what no builder would make.
+//! Creates images by hand that no build tool would create, and checks the content of registries.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,9 @@ use ecr_mirror::{
 };
 use serde_json::{Value, json};
 
-/// The registry that everything made by hand is in.
+/// The registry of all images made by hand.
 pub(crate) const HOST: &str = "quay.io";
 
-/// A descriptor.
 pub(crate) fn described(media_type: &str, digest: &Digest, size: usize) -> Value {
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
@@ -26,7 +25,7 @@ pub(crate) fn image(config: Value, layers: &[Value]) -> Value {
     })
 }
 
-/// Puts a small configuration there and describes it.
+/// Pushes a small image configuration and returns its descriptor.
 pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
     let bytes =
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -34,8 +33,8 @@ pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
     described(media::OCI_CONFIG, &digest, bytes.len())
 }
 
-/// Puts an image with one layer there under tag `1`; the layer is served as `served`, whatever
-/// its descriptor, which is of `layer`, says.
+/// Pushes an image with one layer under tag `1`. The descriptor describes `layer`; the registry
+/// serves `served`.
 pub(crate) fn put_image(upstream: &Upstream, repository: &str, layer: &[u8], served: &[u8]) {
     let digest = Digest::of(layer);
     upstream.put_raw_blob(HOST, repository, &digest, served);
@@ -44,12 +43,12 @@ pub(crate) fn put_image(upstream: &Upstream, repository: &str, layer: &[u8], ser
     put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
 }
 
-/// Puts a manifest there under tag `1`.
+/// Pushes a manifest under tag `1`.
 pub(crate) fn put(upstream: &Upstream, repository: &str, media_type: &str, text: &str) {
     upstream.put_manifest(HOST, repository, Some("1"), media_type, text.as_bytes());
 }
 
-/// Puts a manifest there under a digest that is not its own; `tag` points to it.
+/// Pushes a manifest under a wrong digest, and points `tag` to it.
 pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str>) -> Digest {
     let digest = Digest::of(b"another manifest");
     let bytes = image(config(upstream, repository), &[]).to_string().into_bytes().into();
@@ -59,16 +58,16 @@ pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str
     digest
 }
 
-/// The tags of a repository with what they point to, and its manifests.
+/// Tags with their digests, and manifests of a repository.
 type Held = (Vec<(String, Digest)>, Vec<Digest>);
 
-/// All that a registry tells its users, by repository.
+/// The content of a registry, by repository.
 pub(crate) fn state(store: &Store) -> BTreeMap<String, Held> {
     let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
     store.repositories().into_iter().map(of).collect()
 }
 
-/// Every tag of every repository points to something whole: nothing that it names is absent.
+/// Asserts that every tag points to an image whose manifests and blobs all exist.
 #[track_caller]
 pub(crate) fn assert_whole(store: &Store) {
     for repository in store.repositories() {

@@ -1,5 +1,5 @@
-//! The promise of the README: the example works on an empty machine, and the same command again
-//! moves nothing.
+//! Tests the promise of the README: the example works on an empty machine, and the second run moves
+//! nothing.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn the_example_is_mirrored_whole_and_a_second_run_moves_nothing() {
     assert_eq!(second.report.totals.up_to_date, 11);
     assert_eq!(second.report.bytes.from_source, Some(0));
     assert_eq!(second.report.blobs.pushed, Some(0));
-    // a flattened image cannot carry the annotations: its index, and nothing else, is read again
+    // a flattened image has no annotations: its index is read again, and nothing else
     let pulls = second.manifests(Method::GET);
     assert!(pulls.len() == 1 && pulls[0].contains("/library/redis/"), "{pulls:#?}");
     numbers_are_what_passed(&second);
@@ -36,7 +36,7 @@ async fn the_example_is_mirrored_whole_and_a_second_run_moves_nothing() {
     }
 }
 
-/// Every number of the report, counted again at the other end of the wire.
+/// Counts every number of the report again in the journal of the registries.
 #[track_caller]
 fn numbers_are_what_passed(run: &Run) {
     let report = &run.report;
@@ -103,13 +103,13 @@ async fn another_filter_recopies_what_it_must_and_only_that() {
     world.sync().await.assert_no_op();
 }
 
-/// What a change of the filter takes.
+/// The uploads and manifests that a changed filter needs.
 struct Change {
     uploads: BTreeSet<ecr_mirror::model::Digest>,
     commits: usize,
 }
 
-/// The changed image, and only it, was copied, by these uploads and so many manifests.
+/// Asserts that the changed image, and only it, was copied with these uploads and manifests.
 #[track_caller]
 fn expect(run: &Run, change: Change) {
     run.assert_exit(0);
@@ -121,7 +121,7 @@ fn expect(run: &Run, change: Change) {
     assert_eq!(run.commits(), change.commits);
 }
 
-/// The digests of the images in the source's index, in its order.
+/// Digests of the images in the source's index, in order.
 fn children(world: &World) -> Vec<String> {
     let index: serde_json::Value = serde_json::from_slice(&world.source(APP).bytes).unwrap();
     let entries = index["manifests"].as_array().unwrap();

@@ -1,5 +1,5 @@
-//! What goes wrong with one image while the others go on: a failed row with a hint, exit 1, and
-//! nothing half-done at the destination.
+//! Tests images that fail while the others are copied: a failed row with a hint, exit status 1, and
+//! no incomplete tag at the destination.
 
 use ecr_mirror::{
     model::{Digest, outcome::Outcome},
@@ -11,7 +11,7 @@ use super::{
     world::{ECR, World},
 };
 
-/// Makes an image of this name that fails; what the error must say.
+/// Creates a broken image and returns a part of the expected error.
 fn make(world: &World, name: &str) -> &'static str {
     let (upstream, repository) = (world.upstream(), &format!("broken/{name}"));
     let layer = b"the content of a layer";

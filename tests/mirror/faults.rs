@@ -1,8 +1,8 @@
-//! What networks and registries do to a run, and what it makes of it: one table.
+//! Tests every fault of networks and registries, row by row of one table.
 //!
-//! Every row is carried out: within its bound, with the expected outcome, each of its switches
-//! striking at least once, and after it a clean run reaches the state of an undisturbed one. What
-//! was seen is written in `faults.md`; `ECR_MIRROR_BLESS=1` writes it anew.
+//! Each row runs with its faults. The run must end within the bound and with the expected outcome,
+//! and each fault must occur at least once. A clean run afterwards must reach the state of an
+//! undisturbed run. `faults.md` lists the results; `ECR_MIRROR_BLESS=1` writes it.
 
 mod scene;
 mod table;
@@ -27,7 +27,7 @@ use super::{
     world::{ECR, Run, World},
 };
 
-/// The usual patience, a fifteenth as long: nothing in the table is decided by how long it lasts.
+/// The default policy with shorter waits. No expected outcome depends on their length.
 fn short() -> RetryPolicy {
     let seconds = Duration::from_secs;
     let stall = StallTimeouts {
@@ -40,7 +40,7 @@ fn short() -> RetryPolicy {
     RetryPolicy::new(short_retry(), stall, OutagePolicy::default())
 }
 
-/// The same where an answer may take as long as usual: a slow machine is no reason to retry.
+/// The short retries with the default stall timeouts: a slow machine must not cause a retry.
 fn unhurried() -> RetryPolicy {
     RetryPolicy::new(short_retry(), StallTimeouts::default(), OutagePolicy::default())
 }
@@ -50,10 +50,10 @@ fn short_retry() -> Retry {
     Retry { attempts: 6, first, longest }
 }
 
-/// The result of a row that exceeds its bound.
+/// Prefix of the result of a row that exceeds its bound.
 const NOT_OVER: &str = "not over after";
 
-/// Rows at once: most of their time is waiting.
+/// Rows that run at once. Most of their time is waiting.
 const AT_ONCE: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
         let stage = Stage::set(scene).await;
         stage.undisturbed().await;
         if scene == Scene::Catalogue {
-            // where the tag moves, it does so sooner or later
+            // the tag moves in some runs and not in others: both versions must exist
             stage.move_tag();
             stage.undisturbed().await;
         }
@@ -74,9 +74,9 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
         let state = state(row);
         async move { (at, row, carried_out(row, state).await) }
     });
-    // one that takes long holds up no other
+    // unordered: a slow row does not delay the others
     let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(AT_ONCE).collect().await;
-    // a busy machine may be too slow for so many rows, and not for one
+    // a busy machine may be too slow for this many rows: run a slow row again alone
     for (_, row, seen) in seen.iter_mut().filter(|(.., seen)| seen.starts_with(NOT_OVER)) {
         *seen = carried_out(row, state(row)).await;
     }
@@ -91,7 +91,7 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
     assert_written(&document(&seen));
 }
 
-/// What was seen of a row.
+/// Runs a row and returns its result.
 async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
     let name = format!("{} at {}", row.fault, row.side);
     let stage = Stage::set(row.scene).await;
@@ -129,7 +129,7 @@ async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
     seen
 }
 
-/// The table for people to read.
+/// The Markdown table.
 fn document(seen: &[(&Row, String)]) -> String {
     let mut text = String::from(
         "# Faults\n\n\
@@ -162,7 +162,7 @@ fn assert_written(document: &str) {
     assert_eq!(written, document, "run it once with ECR_MIRROR_BLESS=1");
 }
 
-/// A run whose waits are short; only a machine that is much too slow takes as long to answer.
+/// A policy with short waits. Only a very slow machine exceeds its timeouts.
 fn hasty() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(33), longest: millis(1_000) };
@@ -171,7 +171,8 @@ fn hasty() -> RetryPolicy {
     RetryPolicy::new(retry, stall, outage)
 }
 
-/// Requests to `dead.example.com`: all to sources that are not journaled as another host's.
+/// Counts the requests to `dead.example.com`: all requests to sources, minus those in the journal
+/// for other hosts.
 fn requests_to_the_dead_host(run: &Run) -> u64 {
     let of_others = |asked: &&String| !asked.contains(" dead.example.com/");
     run.report.requests.source - run.at_sources().iter().filter(of_others).count() as u64
@@ -191,7 +192,7 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
         }
         world.fault(dead);
         let run = world.run_with(&hasty(), Mode::Mirror, Shutdown::default()).await;
-        // 200 images of 6 attempts each would be 1200
+        // 200 images with 6 attempts each would be 1200
         let requests = requests_to_the_dead_host(&run);
         assert!(requests < 1_000, "{dead}: {requests}");
         run.assert_exit(1);
@@ -207,7 +208,7 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
         let left_alone: Vec<_> =
             failed.iter().filter(|row| says(row, "`dead.example.com` is down")).collect();
         assert!(left_alone.iter().all(|row| row.hint.is_some()));
-        // what answers at once has spent its retries before it has been down for long enough
+        // a host that answers at once uses up its retries before it is considered down
         match dead.starts_with("silent") {
             true => assert!(left_alone.len() > 10, "{}", left_alone.len()),
             false => assert!(failed.iter().all(|row| says(&row, "503")), "{failed:#?}"),
@@ -223,13 +224,13 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
     }
     for n in 0..20 {
         let image = format!("quay.io/team/live:{n}");
-        // one manifest each, because ECR takes ten a second
+        // one manifest each, because ECR accepts ten per second
         world.upstream().image(&image).single().layers(6).layer_size(4 << 10).push();
         world = world.select(&image, "");
     }
     world.fault("reset@upstream//dead.example.com/");
     world.fault("status=503@upstream//quay.io/%10");
-    // so long an outage that nothing but the budget ends the retries
+    // with so long an outage limit, only the retry budget ends the retries
     let mut patience = hasty();
     patience.outage.lasting = Duration::from_secs(60);
     let run = world.run_with(&patience, Mode::Mirror, Shutdown::default()).await;
@@ -265,7 +266,7 @@ async fn weathers_a_storm(blob_mounting: BlobMounting) {
             world = world.select(&reference, "");
         }
     }
-    // damage fails an image for good, the rest is retried
+    // a damaged image fails and is not retried, other faults are retried
     for fault in ["corrupt@upstream%20", "cut@upstream%10", "status=503@ecr:PUT%10", "reset%3"] {
         world.fault(fault);
     }
@@ -292,7 +293,7 @@ async fn one_destination_that_breaks_does_not_stop_the_other() {
     ));
     let world = world.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
     for path in ["blobs", "manifests"] {
-        // something in between that answers every push with its own page and 200
+        // a proxy that answers every push with 200 and its own page
         world.fault(&format!("html@ecr:PUT/v2/bad/team/app/{path}/"));
         let run = world.sync().await;
         assert_eq!(run.report.exit, 1, "{path}");

@@ -1,4 +1,4 @@
-//! Holds the links of the documents, and the tests that `docs/guarantees.md` names.
+//! Checks the links of the documents, and the tests that `docs/guarantees.md` names.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Rust files below a folder of the project: the path from there, and the text.
+/// Rust files below a folder of the project: relative path and text.
 pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     let folder = root().join(folder);
     let (mut found, mut folders) = (Vec::new(), vec![folder.clone()]);

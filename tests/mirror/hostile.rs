@@ -1,7 +1,7 @@
-//! Registries that mean harm: every run against one ends in a clear error for that image, in
-//! bounded time and memory, and tells its credentials to nobody else.
+//! Tests malicious registries: each run fails with a clear error for its image, in bounded time and
+//! memory, and sends credentials to no other host.
 //!
-//! The program runs as a process, so that its memory and its streams are really its own.
+//! The program runs in its own process, so that memory and streams are its own.
 
 mod host;
 
@@ -28,20 +28,21 @@ use super::{
     process::at_home,
 };
 
-/// The longest run: it only keeps a failed test from hanging.
+/// Time limit of a run. It only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What buffers between the two processes swallow, in bytes, besides what is really read.
+/// Bytes that buffers between the two processes hold in addition to the bytes that the program
+/// reads.
 const BUFFERS: u64 = 16 << 20;
 
 const MEBI: u64 = 1 << 20;
 
-/// A run of the program.
+/// The result of a run of the program.
 struct Ran {
     status: Option<i32>,
     out: String,
     talk: String,
-    /// Peak resident memory, in KiB; 0 if the run ended before it was looked at.
+    /// Peak resident memory in KiB. 0 if the run ended before the first measurement.
     peak: u64,
 }
 
@@ -70,13 +71,13 @@ impl Ran {
         report["images"][0].clone()
     }
 
-    /// The image failed, this is said of it, and it took no more memory than an honest one.
+    /// Asserts that the image failed with this error, within the memory limit of an ordinary run.
     #[track_caller]
     fn assert_failed(&self, says: &str) {
         self.assert_failed_within(LIMIT, says);
     }
 
-    /// The same within so many KiB.
+    /// Asserts that the image failed with this error, within `limit` KiB.
     #[track_caller]
     fn assert_failed_within(&self, limit: u64, says: &str) {
         let row = self.row();
@@ -113,13 +114,13 @@ async fn select(host: &Host, more: &[&str]) -> Ran {
     run(home.path(), &[&["sync", "--json"], more].concat()).await
 }
 
-/// An image of this layer, whose descriptor says what it likes.
+/// Adds an image with this layer descriptor, which may be wrong.
 fn image_of(content: &mut Content, layer: Value) -> Digest {
     let config = content.blob(&b"{}"[..]);
     content.manifest(&image(described(media::OCI_CONFIG, &config, 2), &[layer]))
 }
 
-/// An image that is as it should be.
+/// A valid image.
 fn good() -> Content {
     let mut content = Content::default();
     let layer = content.blob(&b"layer"[..]);

@@ -1,4 +1,5 @@
-//! A run that ends anywhere leaves the destination correct, and running again is the recovery.
+//! Tests that an interrupted run leaves a correct destination at every point, and that the next run
+//! completes it.
 
 use std::{
     fs::{self, File},
@@ -30,7 +31,7 @@ async fn small(latency: Duration) -> World {
         .select("quay.io/team/app:2", "")
 }
 
-/// The same when both are there, and one has moved since.
+/// The destination of [`small`] after a run, and one source tag that has moved since.
 async fn moved(latency: Duration) -> World {
     let world = small(latency).await;
     world.sync().await.assert_exit(0);
@@ -38,7 +39,7 @@ async fn moved(latency: Duration) -> World {
     world
 }
 
-/// Runs until so many requests were answered, then is no more: like a process that is killed.
+/// Runs until this number of requests is answered, then drops the run, as a kill would.
 async fn killed_after(world: &World, requests: usize) {
     let before = world.sandbox.journal().len();
     let answered = || world.sandbox.journal().len() - before >= requests;
@@ -94,14 +95,14 @@ async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_kille
     killed.buffer_unordered(32).collect::<()>().await;
 }
 
-/// Registries, and the program that mirrors between them as a process.
+/// Registries, and the program as a process that mirrors between them.
 struct Program {
     sandbox: Sandbox,
     home: tempfile::TempDir,
 }
 
 impl Program {
-    /// So many images, whose every answer takes a while.
+    /// Creates this number of images. Every answer is delayed.
     async fn new(images: usize) -> Self {
         let latency = Duration::from_millis(5);
         let standing = Options { mode: sandbox::Mode::Standing, latency, ..Options::default() };
@@ -139,13 +140,13 @@ impl Program {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end and returns its exit status.
     async fn ended(&self, more: &[&str]) -> Option<i32> {
         let mut child = self.spawn(more);
         tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
-    /// Runs it until so many requests were answered, and kills it.
+    /// Runs the program until this number of requests is answered, and kills it.
     async fn killed_after(&self, requests: usize, more: &[&str]) {
         let mut child = self.spawn(more);
         until("the requests are answered, or the process ends", || {
@@ -156,7 +157,7 @@ impl Program {
         child.wait().unwrap();
     }
 
-    /// Runs it past this deadline and kills it; tells whether an image was being copied.
+    /// Runs the program past this deadline and kills it. Returns `true` if it was copying an image.
     async fn killed_after_deadline(&self, deadline: &str) -> bool {
         let log = self.home.path().join("log");
         let before = self.sandbox.journal().len();
@@ -196,7 +197,7 @@ async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_complete
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() {
     let program = Program::new(8).await;
-    // what is running has its grace, in which it is killed
+    // a running image has a grace period, and the kill falls into it
     program.sandbox.faults().add("slow=2000@upstream".parse().unwrap());
     let mut is_in_grace = false;
     for deadline in deadlines() {
@@ -230,7 +231,7 @@ async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
     world.sync().await.assert_exit(0);
 }
 
-/// A run that is dropped as soon as each fault has struck.
+/// Runs until each fault has occurred, then drops the running images.
 async fn dropped_when_struck(world: &World) -> Run {
     let shutdown = Shutdown::default();
     let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {

@@ -1,4 +1,4 @@
-//! Memory is bounded and the disk is not used, whatever the size of a layer.
+//! Tests that memory is bounded and the disk unused for a layer of any size.
 
 use std::{
     fs,
@@ -21,12 +21,12 @@ use super::{
 };
 
 const LAYER: usize = 1 << 30;
-/// The digest of so many zeros.
+/// Digest of [`LAYER`] zero bytes.
 const ZEROS: &str = "sha256:49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14";
-/// Peak resident memory of the client, in KiB.
+/// Limit for the peak resident memory of the client, in KiB.
 pub(crate) const LIMIT: u64 = 64 << 10;
 
-/// A directory in memory, where the system has one: the disk is not what is measured.
+/// A directory in memory if the system has one: the test does not measure the disk.
 fn temporary() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
@@ -36,7 +36,7 @@ fn temporary() -> tempfile::TempDir {
     .unwrap()
 }
 
-/// Puts an image with one large layer into a registry that is not running.
+/// Puts an image with one large layer into the store of a registry that is not running.
 async fn fill(directory: &Path) {
     let store = Store::open(directory).unwrap();
     let upload = store.start_upload("large").unwrap();
@@ -54,16 +54,16 @@ async fn fill(directory: &Path) {
     store.set_tag("large", "1", &put.unwrap()).unwrap();
 }
 
-/// What the kernel says about a process, until it ends.
+/// Measurements of the kernel for a process.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
-    /// Peak resident memory, in KiB.
+    /// Peak resident memory in KiB.
     pub(crate) peak: u64,
     /// Bytes sent to storage.
     written: u64,
 }
 
-/// Waits for the process to end.
+/// Waits for the process to end, and measures it until then.
 pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let number = |file: &str, key: &str| {
@@ -74,7 +74,7 @@ pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
     };
     let mut watched = Watched::default();
     loop {
-        // both only ever grow
+        // both values only grow
         watched.peak = number("status", "VmHWM:").unwrap_or(watched.peak);
         watched.written = number("io", "write_bytes:").unwrap_or(watched.written);
         if let Some(status) = child.try_wait().unwrap() {

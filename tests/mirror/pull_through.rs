@@ -1,7 +1,7 @@
-//! The pull-through cache as `mirror.toml` writes it, set up and removed by the program itself.
+//! Tests `pull-through plan`, `apply` and `destroy` with the program itself.
 //!
-//! Against a standing sandbox in this process, read back through the AWS SDK, with the sandbox's
-//! journal to tell what was changed.
+//! A standing sandbox in this process plays AWS. The tests read the result through the AWS SDK, and
+//! the changes from the sandbox's journal.
 
 use std::{
     process::{Command, Output, Stdio},
@@ -30,7 +30,7 @@ accounts = ["210987654321"]
 const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 const TOKEN: &str = "dckr_pat_hidden";
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -42,7 +42,7 @@ impl World {
         Self::slow(Duration::ZERO).await
     }
 
-    /// One whose every answer takes so long.
+    /// A sandbox that delays every answer.
     async fn slow(latency: Duration) -> Self {
         let options = Options { mode: Mode::Standing, latency, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -50,7 +50,7 @@ impl World {
         Self { sandbox, ecr, directory: tempfile::tempdir().unwrap() }
     }
 
-    /// Runs the verb over these caches.
+    /// Runs the command with these caches.
     async fn run(&self, arguments: &[&str], caches: &str) -> Ended {
         let mut command = self.command(arguments, caches);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
@@ -81,14 +81,14 @@ impl World {
         command
     }
 
-    /// The operations that ask for a change, since so many requests.
+    /// Operations that request a change, after the first `before` requests.
     fn writes_since(&self, before: usize) -> Vec<String> {
         let journal = self.sandbox.journal().split_off(before);
         let writes = journal.into_iter().filter(|entry| entry.is_write());
         writes.filter_map(|entry| entry.operation).collect()
     }
 
-    /// The rules, by prefix, each with its upstream.
+    /// Prefix and upstream of each rule.
     async fn rules(&self) -> Vec<(String, String)> {
         let told = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
@@ -165,7 +165,7 @@ async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_repl
     let quay = pair("quay", "quay.io");
     assert_eq!(world.rules().await, [theirs.clone(), quay.clone()]);
 
-    // nothing of it is ours to remove
+    // the rule is not ours, so `destroy` does not remove it
     let destroy = world.run(&["destroy", "--yes"], HUB).await;
     assert!(world.rules().await.contains(&theirs), "{}", destroy.out);
 
@@ -192,7 +192,7 @@ async fn destroying_removes_what_is_written_and_says_what_stays() {
     assert_exit(&again, 0);
     assert_eq!((again.out.as_str(), again.talk.as_str()), ("no change\n", ""));
 
-    // a secret in its recovery window comes back with the rest
+    // a secret in its recovery window is restored
     let back = world.run(&["apply", "--yes"], HUB).await;
     assert_exit(&back, 0);
     assert_exit(&world.run(&["plan", "--check"], HUB).await, 0);
@@ -231,7 +231,7 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
     let world = World::new().await;
     let endpoint = format!("http://{}", world.sandbox.ecr_address());
     let foreign = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
-    // nothing of AWS's answers there
+    // no AWS API answers at this path
     let second = format!(
         "[[destination]]\nregistry = \"{foreign}\"\nname = \"second\"\nendpoint_url = \"{endpoint}/nowhere\"\n"
     );
@@ -245,7 +245,7 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
     assert_eq!(world.rules().await, [pair("quay", "quay.io")]);
 }
 
-/// Sets the caches up with answers that take so long, and sends TERM after the first write.
+/// Applies the caches with delayed answers, and sends TERM after the first write.
 async fn ended_after_first_write(latency: Duration, caches: &str) -> (World, Ended) {
     let world = World::slow(latency).await;
     let mut command = world.command(&["apply", "--yes"], caches);
@@ -262,7 +262,7 @@ async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
     let (mut latency, longest) = (Duration::from_millis(100), Duration::from_secs(2));
     let (world, ended) = loop {
         let (world, ended) = ended_after_first_write(latency, &both).await;
-        // on a slow machine the signal is late, and the answers must be later
+        // on a slow machine the signal arrives late: delay the answers more
         if world.writes_since(0).len() < 4 || latency > longest {
             break (world, ended);
         }

@@ -1,7 +1,7 @@
-//! What somebody changed behind the configuration's back: each single thing is planned as that
-//! and nothing else, mended with one write, and then there is nothing left to do.
+//! Tests changes from outside: each one is planned alone and reverted with its own writes, and no
+//! further change is planned.
 //!
-//! Against a standing sandbox, altered through the AWS SDK.
+//! The tests change a standing sandbox through the AWS SDK.
 
 use std::{fs, process::Stdio};
 
@@ -26,7 +26,7 @@ const UPSTREAM: &str = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/cache";
 const SECRET: &str = "ecr-pullthroughcache/docker-hub";
 
-/// All that can belong to a cache, in two of them.
+/// Every setting of a cache, in two caches.
 const CACHES: &str = r#"
 [[pull_through]]
 upstream = "docker-hub"
@@ -50,7 +50,7 @@ upstream_prefix = "shared"
 role_arn = "arn:aws:iam::123456789012:role/pull"
 "#;
 
-/// A standing sandbox with clients of its AWS, and a place for a configuration.
+/// A standing sandbox with clients of its AWS, and a directory with a configuration.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -90,7 +90,7 @@ impl World {
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().into()
     }
 
-    /// What is planned, and whether that is anything.
+    /// The planned changes. Asserts that `--check` fails only if there are changes.
     async fn planned(&self, more: &[&str]) -> Vec<Value> {
         let arguments = [&["pull-through", "plan", "--json", "--check"], more].concat();
         let ended = self.run(&arguments).await;
@@ -100,7 +100,7 @@ impl World {
         changes
     }
 
-    /// Applies, and returns the writes that this took.
+    /// Applies the configuration and returns the operations that it needed.
     async fn applied(&self, more: &[&str]) -> Vec<String> {
         let before = self.sandbox.journal().len();
         let ended = self.run(&[&["pull-through", "apply", "--yes"], more].concat()).await;
@@ -110,7 +110,7 @@ impl World {
         writes.filter_map(|entry| entry.operation).collect()
     }
 
-    /// The statements of the registry's policy.
+    /// Statements of the registry policy.
     async fn statements(&self) -> Vec<Value> {
         let told = self.ecr.get_registry_policy().send().await.unwrap();
         let policy: Value = serde_json::from_str(told.policy_text().unwrap()).unwrap();
@@ -122,7 +122,7 @@ impl World {
         self.ecr.put_registry_policy().policy_text(policy).send().await.unwrap();
     }
 
-    /// The credential of the cache of Docker Hub.
+    /// ARN of the secret for the cache of Docker Hub.
     async fn credential(&self) -> String {
         let told = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
         told.arn.unwrap()
@@ -135,10 +135,10 @@ impl World {
     }
 }
 
-/// A change made behind the configuration's back.
+/// A change from outside.
 type Alteration = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
 
-/// An update of the template of Docker Hub.
+/// Updates the template of Docker Hub.
 macro_rules! template {
     (|$update:ident| $altered:expr) => {
         |world| {
@@ -151,8 +151,8 @@ macro_rules! template {
     };
 }
 
-/// An edit of the registry's policy; the statements for the organization and for accounts are the
-/// first and the second.
+/// Edits the registry policy. The statement for the organization is the first, the one for accounts
+/// the second.
 macro_rules! statements {
     (|$statements:ident| $edit:expr) => {
         |world| {
@@ -169,11 +169,11 @@ macro_rules! statements {
 
 type Row = (&'static str, &'static str, (&'static str, &'static str), Operations, Alteration);
 
-/// Writes by their names.
+/// Names of write operations.
 type Operations = &'static [&'static str];
 
-/// What is altered, the kind of the thing, the field that says so (its beginning and end), and
-/// the writes that mend it.
+/// The change, the kind of the changed resource, the beginning and end of the planned field's name,
+/// and the operations that revert it.
 const ALTERATIONS: [Row; 17] = [
     (
         "another credential",
@@ -325,7 +325,7 @@ async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done(
         );
         assert_eq!(world.applied(&[]).await, writes, "{what}");
         assert_eq!(world.planned(&[]).await, [json!(null); 0], "{what}");
-        // an occasion that somebody else added is theirs, and stays
+        // an occasion that someone else added stays
         if foreign {
             let told = world.ecr.describe_repository_creation_templates().send().await.unwrap();
             let told = &told.repository_creation_templates()[0];
@@ -355,7 +355,7 @@ async fn what_others_add_is_theirs_and_no_change() {
     assert_eq!(world.applied(&[]).await, [""; 0]);
     assert_eq!(world.statements().await, statements);
 
-    // and it stays where it is when one of ours is put back
+    // it also keeps its position when one of our statements is added again
     world.put_statements(vec![theirs.clone(), ours[0].clone()]).await;
     assert_eq!(world.applied(&[]).await, POLICY);
     assert_eq!(world.statements().await, [theirs, ours[0].clone(), ours[1].clone()]);

@@ -1,5 +1,5 @@
-//! What looks at the pull-through cache and writes it for other tools: `pull-through status`,
-//! `validate` and `export`, `iam pull` and `iam pull-through`, over what `apply` has set up.
+//! Tests commands that read the pull-through cache and export it: `pull-through status`, `validate`
+//! and `export`, `iam pull` and `iam pull-through`, after `apply`.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -13,7 +13,7 @@ use super::{
     world::{ECR, aws},
 };
 
-/// A cache that takes credentials, with all that can belong to it, and one that takes none.
+/// A cache that requires credentials, with every setting, and a cache without credentials.
 const CACHES: &str = r#"
 [[pull_through]]
 upstream = "docker-hub"
@@ -27,7 +27,7 @@ organization = "o-abc1234567"
 upstream = "quay"
 "#;
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -46,7 +46,7 @@ impl World {
         self.home.path().join(name)
     }
 
-    /// Runs a command over these tables.
+    /// Runs a command with these tables.
     async fn run(&self, arguments: &[&str], tables: &str) -> Ended {
         let endpoint = format!("http://{}", self.sandbox.ecr_address());
         let text = format!(
@@ -65,7 +65,7 @@ impl World {
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().into()
     }
 
-    /// The same, which must end with this status.
+    /// Runs a command with [`CACHES`] and asserts its exit status.
     async fn expect(&self, status: i32, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments, CACHES).await;
         assert_eq!(ended.status, Some(status), "{arguments:?}\n{}\n{}", ended.out, ended.talk);
@@ -159,7 +159,7 @@ async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
             assert_eq!(text.matches(kind).count(), 1, "{kind} in\n{text}");
         }
     }
-    // the policy alone was there before; then secret, rules and template are, too
+    // only the policy existed before; then secret, rules and template exist, too
     assert_eq!((bare.matches("import {").count(), there.matches("import {").count()), (1, 5));
     let without_imports = |text: &str| -> Vec<String> {
         let blocks = text.split("\n\n").filter(|block| !block.starts_with("import {"));

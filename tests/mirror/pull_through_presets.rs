@@ -1,5 +1,4 @@
-//! The files that are shipped for each upstream: from an empty registry to one that needs nothing
-//! more.
+//! Tests the shipped file of each upstream: it sets up an empty registry, and no change remains.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -10,7 +9,7 @@ use super::{
     world::ECR,
 };
 
-/// What the shipped files ask of their environment.
+/// Variables that the shipped files use.
 const ENVIRONMENT: [(&str, &str); 15] = [
     ("AWS_ORGANIZATION", "o-abc1234567"),
     ("DOCKERHUB_USERNAME", "robot"),
@@ -29,7 +28,7 @@ const ENVIRONMENT: [(&str, &str); 15] = [
     ("ECR_REGISTRY", ECR),
 ];
 
-/// The shipped files by their upstream.
+/// Name and text of each shipped file.
 fn shipped() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pull-through");
     let mut all: Vec<(String, String)> = fs::read_dir(directory)

@@ -1,4 +1,4 @@
-//! What was mirrored, read back by a client that is not ours.
+//! Reads mirrored images back with an independent client.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ecr_mirror::{
@@ -14,11 +14,11 @@ use oci_client::{
 
 use super::world::{World, aws};
 
-/// What the filter makes of `quay.io/team/index:1` for amd64 and arm64: on every run, on every
-/// machine, in every version of this program that keeps the format of its annotations.
+/// Digest of `quay.io/team/index:1`, filtered for amd64 and arm64. It is the same on every run, on
+/// every machine, and in every version that keeps the format of the annotations.
 const FILTERED: &str = "sha256:1662173bdceb9852caad8a792b26178eed5eaa10823bca5041a29543347517f4";
 
-/// oci-client, logged in to a standing sandbox's ECR.
+/// `oci-client`, logged in to the ECR of a standing sandbox.
 struct Reader {
     client: Client,
     auth: RegistryAuth,
@@ -43,7 +43,7 @@ impl Reader {
         format!("{}/{image}", self.registry).parse().unwrap()
     }
 
-    /// The manifest's bytes; oci-client checks them against their digest.
+    /// Bytes and digest of the manifest. `oci-client` checks the digest.
     async fn manifest(&self, image: &str) -> (Vec<u8>, String) {
         let types = MediaType::ALL.map(MediaType::as_str);
         let image = self.reference(image);
@@ -57,7 +57,7 @@ impl Reader {
         serde_json::from_slice(&self.manifest(image).await.0).unwrap()
     }
 
-    /// Pulls config and layers of an image; oci-client checks each against its digest.
+    /// Pulls configuration and layers of an image. `oci-client` checks each digest.
     async fn assert_image(&self, repository: &str, digest: &str) {
         let name = format!("{repository}@{digest}");
         let (bytes, _) = self.manifest(&name).await;

@@ -1,4 +1,4 @@
-//! The README says what is true: its configurations, its error, its commands.
+//! Checks the README: its configurations, its error message, its commands.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ecr_mirror::config::Config;
 
 const README: &str = include_str!("../../README.md");
 
-/// The fenced blocks of this language, in their order.
+/// Fenced blocks of this language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let after = README.split(fence.as_str()).skip(1);

@@ -1,4 +1,4 @@
-//! The report as other programs read it, and what people see instead.
+//! Tests the JSON report for programs, and the table and log for people.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ fn sync(directory: &Path, more: &[&str]) -> Ended {
     run(directory, &[&["sync", "--sandbox=state"], more].concat())
 }
 
-/// The types of an object's fields, in order, like `version number, started string`.
+/// Names and types of an object's fields in order, such as `version number, started string`.
 fn fields(value: &Value) -> String {
     let kind = |value: &Value| match value {
         Value::Null => "null",

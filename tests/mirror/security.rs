@@ -1,5 +1,5 @@
-//! Secrets stay where they belong, and what a registry sends does no harm: seen from outside, at
-//! every level of the log. What is sent to whom is held where it is decided, in `src/registry`.
+//! Tests from outside that no log level shows a secret, and that damaged content does no harm. The
+//! tests of `src/registry` check which host gets which credentials.
 
 use std::fs;
 
@@ -11,8 +11,8 @@ use super::{
     world::{ECR, World},
 };
 
-/// A password in all the forms it takes on its way, and what else lets in whoever has it: tokens of
-/// the sandbox's services, ECR's login, signatures, the state of uploads.
+/// A password in every encoding in which it is sent, and marks of other secrets: tokens of the
+/// sandbox's services, ECR's login, signatures, upload states.
 const SECRETS: [&str; 9] = [
     "hunter2-hunter2",
     "YWxpY2U6aHVudGVyMi1odW50ZXIy",

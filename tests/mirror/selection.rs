@@ -1,4 +1,4 @@
-//! Tags that are selected, and what is locked of them.
+//! Tests tag selections and lock files.
 
 use std::{fs, process::Stdio};
 
@@ -19,18 +19,18 @@ use super::{
 const PROMETHEUS: &str = "[[image]]\nsource = \"quay.io/prometheus/prometheus\"\n\
     select = { semver = \">=2.50, <4\", newest = 3, exclude = [\"*-rc*\"] }\n";
 
-/// An `[[image]]` with these keys.
+/// An `[[image]]` table with these keys.
 fn image(source: &str, keys: &str) -> String {
     format!("[[image]]\nsource = \"{source}\"\n{keys}\n")
 }
 
-/// The tags of the run's sources, in the order of the rows.
+/// Tags of the sources, in the order of the rows.
 fn tags(run: &Run) -> Vec<&str> {
     let tag = |source: &'_ str| source.rfind(':').map_or(source.len(), |at| at + 1);
     run.report.images.iter().map(|row| &row.source[tag(&row.source)..]).collect()
 }
 
-/// How often tags were listed: pages that follow the first belong to it.
+/// Counts the tag listings. Later pages of a listing are not counted.
 fn listings(run: &Run) -> usize {
     let is_first = |path: &str| {
         (path.contains("/tags/list") && !path.contains("last="))

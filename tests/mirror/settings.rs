@@ -1,7 +1,7 @@
-//! Settings of repositories and of their account: as `mirror.toml` writes them, as ECR has them.
+//! Tests settings of repositories and of the account: compares the configuration with ECR.
 //!
-//! The program itself against a standing sandbox in this process, read back through the AWS SDK,
-//! with the sandbox's journal to tell who wrote what.
+//! The program runs against a standing sandbox in this process. The tests read the settings through
+//! the AWS SDK, and the writes from the sandbox's journal.
 
 use std::path::Path;
 
@@ -19,21 +19,21 @@ use super::{process::ecr_mirror, world::aws};
 
 mod account;
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
     directory: tempfile::TempDir,
 }
 
-/// How the program ended.
+/// The result of a run of the program.
 struct Ended {
     status: i32,
     out: String,
     talk: String,
-    /// The AWS operations that were called, those of the login aside.
+    /// AWS operations that were called, except those of the login.
     operations: Vec<String>,
-    /// Those of them, and of the registry protocol's requests, that ask for a change.
+    /// AWS operations and registry requests that request a change.
     writes: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl World {
         self.directory.path()
     }
 
-    /// Runs a command over one small image that goes to `mirror/alpine`.
+    /// Runs a command with one small image for `mirror/alpine`.
     async fn run(&self, arguments: &[&str], settings: &str) -> Ended {
         let (upstream, ecr) = (self.sandbox.address(), self.sandbox.ecr_address());
         let config = self.path().join("mirror.toml");
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Everything ECR has about the repository, as the configuration would write it.
+    /// All settings of the repository in ECR, in the form of [`expected`].
     async fn settings(&self) -> Value {
         let name = "mirror/alpine";
         let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
@@ -235,7 +235,7 @@ async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
         let times = first.writes.iter().filter(|write| *write == creation).count();
         assert_eq!(times, 1, "{creation}: {:?}", first.writes);
     }
-    // nothing but one listing; with `reconcile` the settings are read, and nothing is written
+    // one listing only; with `reconcile` the settings are read, and nothing is written
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes, [""; 0]);
     assert_eq!(second.operations, ["ListImages", "BatchGetImage"]);
@@ -310,7 +310,7 @@ async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes[0], "SetRepositoryPolicy");
     assert_eq!(world.settings().await, expected());
-    // from now on it holds images, and what is taken away is not put back unasked
+    // the repository now holds images: a deleted policy is not restored without `reconcile`
     world.ecr.delete_repository_policy().repository_name("mirror/alpine").send().await.unwrap();
     assert_eq!(world.run(&["sync"], SETTINGS).await.succeeded().writes, [""; 0]);
 }
@@ -322,7 +322,7 @@ async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync()
         let rule = world.ecr.create_pull_through_cache_rule().ecr_repository_prefix(prefix);
         rule.upstream_registry_url("public.ecr.aws").send()
     };
-    // it covers everything, and is a warning; one for another prefix is nothing
+    // `ROOT` covers every repository and is a warning; a rule for another prefix has no effect
     rule("ROOT").await.unwrap();
     rule("mirrored").await.unwrap();
     let sync = world.run(&["sync"], "").await.succeeded();
@@ -342,7 +342,7 @@ async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync()
         let said = "repository `mirror/alpine` is inside `mirror/`, which a pull-through rule fills from `public.ecr.aws`";
         assert!(refused.out.contains(said), "{}", refused.out);
     }
-    // who may not ask goes on
+    // without permission to read the rules, the run continues
     world.sandbox.faults().add("deny=DescribePullThroughCacheRules".parse().unwrap());
     world.run(&["sync"], "").await.succeeded();
 }

@@ -1,4 +1,4 @@
-//! What is asked and read once, however many want it.
+//! Tests that concurrent consumers share requests and reads.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
     second.assert_no_op();
     let asked = second.at_sources();
     assert!(asked.len() == 1 && asked[0].contains("hub.docker.com"), "{asked:#?}");
-    // what the listing says is a hint to skip by and nothing to copy by
+    // the listing is only used to skip images: changed tags are resolved before the copy
     image("1.2").seed(2).push();
     let third = world.sync().await;
     third.assert_exit(0);
@@ -145,7 +145,7 @@ async fn any_other_registry_is_a_destination_too() {
     assert_eq!(store.tag("mirror/whole", "1"), Some(root.clone()));
     assert_ne!(store.tag("mirror/part", "1"), Some(root));
     super::content::assert_whole(store);
-    // an ordinary registry mounts what is in another repository: nothing was uploaded twice
+    // a plain registry mounts blobs across repositories: no blob was uploaded twice
     assert_eq!(first.bytes.from_source, first.bytes.to_destination);
     assert!(first.blobs.mounted > Some(0), "{:?}", first.blobs);
 
@@ -156,7 +156,7 @@ async fn any_other_registry_is_a_destination_too() {
     assert_eq!(second.requests.ecr_api, 0);
 }
 
-/// A single image of these layers at the source.
+/// Pushes a single image with these layers to the source.
 fn layered(world: &World, repository: &str, layers: &[String]) {
     let (upstream, host) = (world.upstream(), "registry.example");
     let config = format!("{{\"architecture\":\"amd64\",\"os\":\"linux\",\"of\":\"{repository}\"}}");
@@ -190,7 +190,7 @@ async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
 
     run.assert_exit(0);
     let blobs = run.report.blobs;
-    // the layer that is new, and the configuration, which no two images share
+    // the new layer, and the configuration, which differs between images
     assert_eq!((blobs.mounted, blobs.pushed), (Some(5), Some(2)), "{blobs:?}");
     assert_eq!(run.uploads().len(), 2);
 }

@@ -1,4 +1,4 @@
-//! A run that is told to end: what is running may finish, the report is still written.
+//! Tests signals and deadlines: running images may finish, and the report is written.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::process::{at_home, signal, signal_until_ended, until};
 
-/// A slow source with so many images, and an empty registry to mirror them to.
+/// A slow source with images, and an empty registry as destination.
 struct Slow {
     upstream: Sandbox,
     plain: Sandbox,
@@ -51,7 +51,7 @@ impl Slow {
         child
     }
 
-    /// No tag points to anything that is not whole.
+    /// Asserts that every tag points to a complete image.
     fn assert_whole(&self) {
         super::content::assert_whole(self.plain.plain().store());
     }
@@ -119,7 +119,7 @@ async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 0);
 }
 
-/// Deadlines for one run after the other: a slow machine needs more time to begin an image.
+/// Increasing deadlines for consecutive runs: a slow machine needs more time to start an image.
 pub(crate) fn deadlines() -> impl Iterator<Item = String> {
     (0..6).map(|doublings| format!("{}ms", 750 << doublings))
 }

@@ -1,4 +1,4 @@
-//! What travels with an image: referrers and cosign's tags.
+//! Tests content that is copied with an image: referrers and cosign's tags.
 
 use ecr_mirror::{
     engine::Mode,
@@ -13,7 +13,7 @@ const SOURCE: &str = "registry.example/team/app:1.0";
 const HOST: &str = "registry.example";
 const REPOSITORY: &str = "team/app";
 
-/// A small artifact that says something about `subject`, as cosign and oras make them.
+/// A small artifact that refers to `subject`, as cosign and oras create it.
 fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec<u8> {
     let upstream = world.upstream();
     let config = upstream.put_blob(HOST, REPOSITORY, b"{}");
@@ -32,13 +32,13 @@ fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec
     manifest.to_string().into_bytes()
 }
 
-/// Puts a referrer of this digest at the source.
+/// Pushes a referrer of this digest to the source.
 fn refer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
     let manifest = artifact(world, Some(subject), artifact_type);
     world.upstream().put_manifest(HOST, REPOSITORY, None, media::OCI_MANIFEST, &manifest)
 }
 
-/// Signs this digest at the source as cosign does without referrers.
+/// Pushes a signature of this digest to the source, as cosign does without referrers.
 fn sign(world: &World, subject: &Digest) -> (String, Digest) {
     let tag = format!("sha256-{}.sig", subject.hex());
     let manifest = artifact(world, None, "application/vnd.dev.cosign.simplesigning.v1+json");
@@ -55,7 +55,7 @@ async fn signed_world(keys: &str) -> (World, Digest) {
     (world, root)
 }
 
-/// The digests of an index's images.
+/// Digests of the images in the index.
 fn children(world: &World) -> Vec<Digest> {
     let index: Value = serde_json::from_slice(&world.source(SOURCE).bytes).unwrap();
     let entries = index["manifests"].as_array().unwrap();

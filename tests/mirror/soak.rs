@@ -1,21 +1,20 @@
-//! The mirror over hours: one process that syncs a changing catalogue again and again, while five
-//! of a hundred requests on either side go wrong.
+//! Soak test: one process syncs a changing catalogue again and again, while five percent of the
+//! requests to either side fail.
 //!
-//! Each round the catalogue changes: tags move, appear and vanish, and things get lost at the
-//! destination. A disturbed run leaves every tag whole and where it was or where it belongs; a
-//! clean one reaches exactly the wanted state; a third moves nothing. The runs are those of a
-//! process of their own ([`client`]), so that its memory and its descriptors are the mirror's and
-//! not the sandbox's: at the end it has at most 1.1 times the memory of a sixth of the time, which
-//! of half an hour is minute 5.
+//! Each round changes the catalogue: tags move, appear and disappear, and the destination loses
+//! content. After a disturbed run, every tag is complete and has its old or its expected digest. A
+//! clean run reaches exactly the expected state. A third run moves nothing. The runs take place in
+//! a separate process ([`client`]), so that memory and descriptors do not include the sandbox. At
+//! the end, the process may hold at most 1.1 times the memory that it held after a sixth of the
+//! time, such as minute 5 of 30.
 //!
-//! `cargo test` does [`ROUNDS`] of it. For longer, and told as it goes:
+//! `cargo test` runs [`ROUNDS`] rounds. A longer run prints its progress:
 //!
 //! ```text
 //! ECR_MIRROR_SOAK=30m cargo test --release --test mirror soak -- --nocapture
 //! ```
 //!
-//! `ECR_MIRROR_SOAK_SEED=7` is another half hour: the seed decides how the catalogue changes and
-//! what goes wrong.
+//! `ECR_MIRROR_SOAK_SEED=7` changes the seed, which determines the changes and the faults.
 
 mod catalogue;
 mod client;
@@ -31,7 +30,7 @@ use self::{
 };
 use super::{content::assert_whole, world::World};
 
-/// What one request of twenty to a source suffers: all that comes and goes.
+/// Transient faults of a source. Each round uses one of them for five percent of the requests.
 const AT_SOURCES: [&str; 17] = [
     "reset@upstream",
     "cut@upstream",
@@ -51,8 +50,8 @@ const AT_SOURCES: [&str; 17] = [
     "html@upstream",
     "omit-digest@upstream",
 ];
-/// The same at the destination; what AWS does not answer takes its half minute, so that only the
-/// registry is silent.
+/// Transient faults of the destination. Only the registry is silent: an AWS call without an answer
+/// would take half a minute.
 const AT_DESTINATIONS: [&str; 17] = [
     "reset@ecr",
     "cut@ecr",
@@ -73,17 +72,17 @@ const AT_DESTINATIONS: [&str; 17] = [
     "swap-missing-status@ecr",
 ];
 
-/// From here on memory has settled, and a sixth of the time says something about it.
+/// Duration from which the memory limit applies: memory has settled after a sixth of it.
 const SETTLED: Duration = Duration::from_secs(60);
-/// How long a run may take: several times what the slowest one does.
+/// Time limit of a run, several times the longest one.
 const STUCK: Duration = Duration::from_secs(120);
-/// How often a long soak tells how it is getting on.
+/// Interval between progress lines of a long soak.
 const TOLD: Duration = Duration::from_secs(15);
 
-/// Rounds of a short soak.
+/// Minimum number of rounds.
 const ROUNDS: u64 = 2;
 
-/// The length of the soak, which takes [`ROUNDS`] at least.
+/// Requested duration of the soak.
 fn lasting() -> Duration {
     let given = std::env::var("ECR_MIRROR_SOAK").ok();
     let read = |text: String| humantime::parse_duration(&text).expect("ECR_MIRROR_SOAK is a time");
@@ -95,14 +94,14 @@ fn seed() -> u64 {
     given.map_or(1, |text| text.parse().expect("ECR_MIRROR_SOAK_SEED is a number"))
 }
 
-/// What was done so far.
+/// Totals so far.
 #[derive(Debug, Default)]
 struct Tally {
     rounds: u64,
     copied: u64,
     failed: u64,
     retries: u64,
-    /// How long a disturbed run took at most.
+    /// Duration of the slowest disturbed run.
     slowest: Duration,
 }
 
@@ -151,7 +150,7 @@ fn at_a_sixth(usages: &[(Duration, Usage)], lasting: Duration) -> Usage {
     usages.iter().find(|(passed, _)| *passed >= lasting / 6).expect("a sixth has passed").1
 }
 
-/// Descriptors when it had the fewest: those of a run that just ended may still be closing.
+/// The lowest number of descriptors: descriptors of a run that just ended may still be open.
 fn fewest(usages: &[(Duration, Usage)]) -> usize {
     usages.iter().map(|(_, usage)| usage.descriptors).min().expect("there are rounds")
 }
@@ -167,7 +166,7 @@ async fn round(
     let toml = catalogue.toml();
     let faults = world.sandbox.faults();
     faults.clear();
-    // pulls are not what is scarce here
+    // the pull limit must not interfere
     world.fault("pull-limit=1000000000");
     faults.sow(catalogue.number());
     let source = format!("{}%5", catalogue.one_of(&AT_SOURCES));
@@ -208,7 +207,7 @@ async fn round(
     tally.rounds += 1;
 }
 
-/// Tells a person who waits for it.
+/// Prints a progress line in a long soak.
 fn say(text: &str) {
     if lasting() >= TOLD {
         eprintln!("soak: {text}");

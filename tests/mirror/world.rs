@@ -1,11 +1,11 @@
-//! A world for tests: registries on loopback, a configuration, and runs between them.
+//! Test environment: registries on loopback, a configuration, and runs between them.
 //!
 //! ```text
 //! let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64"]);
 //! world.sync().await.assert_exit(0);
 //! ```
 //!
-//! Guards that a test sees what passed over the wire: every run brings its part of the journal.
+//! Each [`Run`] has its part of the sandbox's journal, so that a test can check the requests.
 
 use std::{
     collections::BTreeSet,
@@ -33,15 +33,15 @@ use ecr_mirror::{
 use http::Method;
 use tempfile::TempDir;
 
-/// The account of the destinations.
+/// AWS account of the destinations.
 pub(crate) const ACCOUNT: &str = "123456789012";
-/// The destination, where a configuration names none: the registry that a standing sandbox shows.
+/// Default destination if the configuration has none: the registry of a standing sandbox.
 pub(crate) const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
-/// Blob transfers at once, as many as by default.
+/// Concurrent blob transfers, as many as by default.
 pub(crate) const TRANSFERS: usize = 32;
 
-/// An `[[image]]` for this reference, with more keys where there are any.
+/// An `[[image]]` table for this reference, with further keys.
 pub(crate) fn entry(reference: &str, keys: &str) -> String {
     let read: Reference = reference.parse().expect("the test names an image");
     let Reference { host, repository, tag, digest } = read;
@@ -55,7 +55,7 @@ pub(crate) fn entry(reference: &str, keys: &str) -> String {
     format!("[[image]]\nsource = \"{source}\"\n{tags}\n{keys}\n")
 }
 
-/// Registries on loopback, and what is to be mirrored between them.
+/// Registries on loopback, and a configuration that mirrors between them.
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     directory: TempDir,
@@ -63,12 +63,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An embedded upstream and an embedded ECR, nothing selected.
+    /// An embedded upstream and an embedded ECR, with an empty configuration.
     pub(crate) async fn new() -> Self {
         Self::with(sandbox::Options::default()).await
     }
 
-    /// The same, played in some other way.
+    /// A world with these sandbox options.
     pub(crate) async fn with(options: sandbox::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let kept = Some(directory.path().to_owned());
@@ -77,13 +77,13 @@ impl World {
         Self { sandbox, directory, toml: String::new() }
     }
 
-    /// Puts an image there and selects it.
+    /// Pushes an image to the upstream and selects it.
     pub(crate) fn image<const N: usize>(self, reference: &str, platforms: [&str; N]) -> Self {
         self.upstream().image(reference).platforms(platforms).push();
         self.select(reference, "")
     }
 
-    /// Selects an image, with more keys where there are any.
+    /// Selects an image, with further keys.
     pub(crate) fn select(self, reference: &str, keys: &str) -> Self {
         self.configured(&entry(reference, keys))
     }
@@ -100,7 +100,7 @@ impl World {
         self.toml = toml.into();
     }
 
-    /// The whole configuration; [`ECR`] is the destination where it names none.
+    /// The configuration, with [`ECR`] as destination if it has none.
     pub(crate) fn toml(&self) -> String {
         match self.toml.contains("[[destination]]") {
             true => self.toml.clone(),
@@ -108,17 +108,17 @@ impl World {
         }
     }
 
-    /// Switches a fault on, written as on the command line.
+    /// Adds a fault in the syntax of the command line.
     pub(crate) fn fault(&self, fault: &str) {
         self.sandbox.faults().add(fault.parse().unwrap());
     }
 
-    /// The registries that images come from.
+    /// The registries that are sources.
     pub(crate) fn upstream(&self) -> &Upstream {
         self.sandbox.upstream()
     }
 
-    /// What is at the source under this reference.
+    /// The manifest at the source under this reference.
     pub(crate) fn source(&self, reference: &str) -> Manifest {
         let Reference { host, repository, tag, digest } = reference.parse().unwrap();
         let at = match (digest, tag) {
@@ -129,32 +129,31 @@ impl World {
         content.manifest(host.as_str(), repository.as_str(), &at).expect("it is at the source")
     }
 
-    /// The content of [`ECR`].
+    /// Content of [`ECR`].
     pub(crate) fn ecr(&self) -> Arc<Store> {
         self.sandbox.ecr_store(ACCOUNT, "us-east-1")
     }
 
-    /// ECR's own API, for what only its owner does.
+    /// A client of ECR's API, for setup that the program does not do.
     pub(crate) fn aws(&self) -> aws_sdk_ecr::Client {
         aws(&self.sandbox)
     }
 
-    /// Mirrors.
     pub(crate) async fn sync(&self) -> Run {
         self.run(Mode::Mirror, Shutdown::default()).await
     }
 
-    /// Tells what [`World::sync`] would do.
+    /// Plans without writing.
     pub(crate) async fn plan(&self, intent: Mode) -> Run {
         self.run(intent, Shutdown::default()).await
     }
 
-    /// A run that may be told to end.
+    /// Runs in this mode until it ends or is shut down.
     pub(crate) async fn run(&self, intent: Mode, shutdown: Shutdown) -> Run {
         self.run_with(&RetryPolicy::default(), intent, shutdown).await
     }
 
-    /// The same with another patience, which is this run's alone.
+    /// Runs with this retry policy.
     pub(crate) async fn run_with(
         &self,
         patience: &RetryPolicy,
@@ -171,7 +170,7 @@ impl World {
         Run { report, asked, warnings }
     }
 
-    /// Ends this world and serves what it has to clients that know no host but loopback.
+    /// Stops this sandbox, and serves its content to clients without a sandbox network.
     pub(crate) async fn standing(self) -> (Sandbox, TempDir) {
         self.sandbox.stop().await;
         let options = sandbox::Options {
@@ -183,7 +182,7 @@ impl World {
     }
 }
 
-/// ECR's own API of a sandbox.
+/// A client of ECR's API in this sandbox.
 pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
     let config = aws_sdk_ecr::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -195,7 +194,7 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
     aws_sdk_ecr::Client::from_conf(config)
 }
 
-/// Reads the configuration and carries it out in this world, silently.
+/// Parses the configuration and mirrors with it.
 pub(crate) async fn mirror(
     world: &registries::Registries,
     toml: &str,
@@ -210,7 +209,7 @@ pub(crate) async fn mirror(
     run(world, work, observer, &shutdown).await.unwrap()
 }
 
-/// Keeps the warnings.
+/// Records the warnings.
 #[derive(Debug, Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -222,7 +221,7 @@ impl Observer for Notes {
     }
 }
 
-/// A run that ended: what it says, and what was asked of the registries meanwhile.
+/// The result of a run, with the requests that the registries received.
 pub(crate) struct Run {
     pub(crate) report: Report,
     pub(crate) asked: Vec<Entry>,
@@ -230,7 +229,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The exit status is this one; else everything that went wrong is shown.
+    /// Asserts the exit status, and shows all errors otherwise.
     #[track_caller]
     pub(crate) fn assert_exit(&self, status: u8) -> &Self {
         let wrong: Vec<String> = (self.report.images.iter())
@@ -241,7 +240,7 @@ impl Run {
         self
     }
 
-    /// Every row ended like this.
+    /// Asserts that every row has this outcome.
     #[track_caller]
     pub(crate) fn assert_all(&self, outcome: Outcome) -> &Self {
         assert!(!self.report.images.is_empty(), "there are rows");
@@ -251,7 +250,7 @@ impl Run {
         self
     }
 
-    /// Nothing was moved, and nothing changed at any destination.
+    /// Asserts that every image was up to date, and that the run wrote nothing.
     #[track_caller]
     pub(crate) fn assert_no_op(&self) -> &Self {
         self.assert_exit(0).assert_all(Outcome::UpToDate);
@@ -260,7 +259,7 @@ impl Run {
         self
     }
 
-    /// The one row whose source or destination contains this.
+    /// The only row whose source or destination contains this text.
     #[track_caller]
     pub(crate) fn row(&self, part: &str) -> &Row {
         let mut rows = (self.report.images.iter())
@@ -270,17 +269,17 @@ impl Run {
         found
     }
 
-    /// What was written to destinations, like `PUT host/path`.
+    /// Write requests to destinations, such as `PUT host/path`.
     pub(crate) fn writes(&self) -> Vec<String> {
         self.asked.iter().filter(|entry| entry.is_write()).map(line).collect()
     }
 
-    /// What was asked of sources.
+    /// Requests to sources.
     pub(crate) fn at_sources(&self) -> Vec<String> {
         self.asked.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
     }
 
-    /// The manifests read from sources by this method: `GET` is what is counted as a pull.
+    /// Manifest requests to sources with this method. `GET` counts as a pull.
     pub(crate) fn manifests(&self, method: Method) -> Vec<String> {
         let wanted = |entry: &&Entry| {
             !is_ecr(entry) && entry.method == method && entry.path.contains("/manifests/")
@@ -288,7 +287,7 @@ impl Run {
         self.asked.iter().filter(wanted).map(line).collect()
     }
 
-    /// The blobs that were uploaded, each as often as it was.
+    /// Digests of the uploaded blobs, with repetitions.
     pub(crate) fn uploads(&self) -> Vec<Digest> {
         let put = |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("digest=");
         let digest = |entry: &Entry| {
@@ -298,7 +297,7 @@ impl Run {
         self.asked.iter().filter(put).filter_map(digest).collect()
     }
 
-    /// How many manifests were put.
+    /// Number of pushed manifests.
     pub(crate) fn commits(&self) -> usize {
         let put =
             |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("/manifests/");
@@ -306,18 +305,18 @@ impl Run {
     }
 }
 
-/// A request, as a person reads it.
+/// A request as one line of text.
 fn line(entry: &Entry) -> String {
     let what = entry.operation.as_deref().unwrap_or_default();
     format!("{} {}{} {what}", entry.method, entry.host, entry.path).trim_end().to_owned()
 }
 
-/// Whether it was asked of AWS.
+/// Returns `true` if the request went to AWS.
 pub(crate) fn is_ecr(entry: &Entry) -> bool {
     entry.operation.is_some() || entry.host.contains(".dkr.ecr.")
 }
 
-/// The digests of the config and layers of an image at the source, without repetition.
+/// Digests of the configuration and layers of an image, without repetitions.
 pub(crate) fn blobs(manifest: &Manifest) -> BTreeSet<Digest> {
     sandbox::store::Links::read(&manifest.bytes).unwrap().blobs.into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! AWS's credentials, and the secrets it keeps: none is told, whether it is good, broken, of
-//! another shape than wanted, or nobody is there to take it.
+//! Tests that AWS credentials and the content of secrets are never shown: valid, broken, in an
+//! unexpected format, or with an unreachable service.
 
 use std::{
     fs::{self, File},
@@ -21,10 +21,10 @@ use crate::{
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/mirror";
 
-/// Credentials in the environment.
+/// Credentials as environment variables.
 type Keys = [(&'static str, String); 3];
 
-/// A standing sandbox, and a program that calls its AWS with all libraries' logs on.
+/// A standing sandbox, and a program that uses its AWS with the logs of all libraries.
 struct Stage {
     sandbox: Sandbox,
     endpoint: String,
@@ -32,7 +32,7 @@ struct Stage {
     canaries: Vec<Canary>,
 }
 
-/// The configuration of a client of the sandbox.
+/// A client of a service in the sandbox.
 macro_rules! client {
     ($service:ident, $endpoint:expr) => {
         $service::Client::from_conf(
@@ -117,7 +117,7 @@ impl Stage {
         command
     }
 
-    /// Runs it to its end, with this status; what it said.
+    /// Runs the command, asserts its exit status, and returns its output.
     fn run(&self, arguments: &[&str], keys: Option<Keys>, status: i32) -> String {
         let command = self.command(arguments, keys);
         tokio::task::block_in_place(|| said(command, &self.canaries, status))
@@ -189,7 +189,7 @@ async fn nothing_is_told_where_nobody_answers() {
     command.stdout(File::create(&out).unwrap()).stderr(File::create(&talk).unwrap());
     let mut child = command.spawn().unwrap();
     let [said, told] = [&out, &talk].map(|file| move || fs::read_to_string(file).unwrap());
-    // it is tried again until the second signal
+    // the SDK retries until the second signal
     until("a connection is refused", || told().contains("refused")).await;
     signal_until_ended(&mut child, "TERM").await;
     let ended = Ended { status: child.wait().unwrap().code(), out: said(), talk: told() };

@@ -1,5 +1,5 @@
-//! A registry that repeats whatever it was sent: in the text of its refusals, where a careless
-//! server or a proxy with debugging switched on puts it, and in what it gives.
+//! A registry that repeats secrets it was sent: in the text of its errors, as a careless server or
+//! a debugging proxy does, and in its content.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -12,31 +12,31 @@ use ecr_mirror::model::Digest;
 use serde_json::json;
 use url::form_urlencoded;
 
-/// The one layer of every image here.
+/// The only layer of every image.
 const LAYER: &[u8] = b"a layer";
 const CONFIG: &[u8] = b"{}";
 
-/// What it hands out, and must not be seen.
+/// Secrets that the registry hands out.
 #[derive(Clone)]
 pub(super) struct Given {
-    /// The token of its token service.
+    /// Token of the token service.
     pub(super) token: String,
-    /// The signature in the URLs that blobs are redirected to.
+    /// Signature in the URLs that blobs are redirected to.
     pub(super) signature: String,
-    /// The state in the URLs of uploads.
+    /// State in the URLs of uploads.
     pub(super) state: String,
 }
 
-/// Serves until the process ends; by the first part of a repository's name:
+/// Serves until the process ends. The first part of a repository's name selects the behavior:
 ///
-/// - `basic`, `denied`: wants a user's name and password, and refuses them
+/// - `basic`, `denied`: requires a user name and a password, and refuses them
 /// - `token`: refuses them at its token service
-/// - `bearer`: gives a token, and refuses it
-/// - `signed`: redirects blobs to where they are refused
-/// - `open`: gives everything to anyone
-/// - `push`: takes uploads, and refuses what comes
-/// - `code`, `field`, `type`, `served`, `platform`, `listed`, `moved`: wants a user's name and
-///   password, and has the password in that part of what it answers
+/// - `bearer`: issues a token, and refuses it
+/// - `signed`: redirects blobs to a server that refuses them
+/// - `open`: serves everything without a login
+/// - `push`: accepts uploads, and refuses their content
+/// - `code`, `field`, `type`, `served`, `platform`, `listed`, `moved`: requires a user name and a
+///   password, and repeats the password in that part of its answer
 pub(super) fn serve(given: &Given) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -44,14 +44,14 @@ pub(super) fn serve(given: &Given) -> SocketAddr {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let given = given.clone();
-            // a client that leaves is not missed
+            // a client that disconnects is ignored
             thread::spawn(move || answer(stream, address, &given));
         }
     });
     address
 }
 
-/// A request, as far as it is repeated.
+/// The parts of a request that the registry repeats.
 struct Asked {
     method: String,
     target: String,
@@ -80,7 +80,7 @@ impl Asked {
         Ok(Self { method, target, authorization })
     }
 
-    /// User's name and password.
+    /// User name and password.
     fn pair(&self) -> String {
         let header = self.authorization.as_deref().unwrap_or_default();
         let encoded = header.split(' ').nth(1).unwrap_or_default();
@@ -91,7 +91,7 @@ impl Asked {
         self.pair().split_once(':').map_or(String::new(), |(_, password)| password.to_owned())
     }
 
-    /// Everything secret that came with it, in every form a server would have it in.
+    /// All secrets of the request, in every form that a server sees.
     fn repeated(&self) -> String {
         let header = self.authorization.clone().unwrap_or_default();
         let (pair, password) = (self.pair(), self.password());
@@ -100,7 +100,7 @@ impl Asked {
     }
 }
 
-/// Status, more headers, body.
+/// Status, additional headers, body.
 type Answer = (u16, String, Vec<u8>);
 
 fn answer(mut stream: TcpStream, address: SocketAddr, given: &Given) -> io::Result<()> {

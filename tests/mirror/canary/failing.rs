@@ -1,5 +1,4 @@
-//! What goes wrong beside a secret: nobody who explains a failure shows it, even where the other
-//! side repeats what it was sent.
+//! Tests failures next to a secret: no error message shows it, even if the other side repeats it.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -13,7 +12,8 @@ use crate::process::{Ended, at_home};
 
 const PASSWORD: &str = "Q1givenPassword9Zx";
 
-/// Runs the command in all its words and returns what it said, in which there is no canary.
+/// Runs the command with all output enabled. Asserts its exit status and that it prints no canary,
+/// and returns its output.
 #[track_caller]
 pub(super) fn said(mut command: Command, canaries: &[Canary], status: i32) -> String {
     command.args(["-vv", "--progress", "plain"]);
@@ -48,7 +48,7 @@ fn a_registry_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
         fs::write(home.path().join("mirror.toml"), format!("{written}{image}")).unwrap();
         let copy = ["copy", &format!("{source}:1"), "oci:layout", "--json"];
         for arguments in [&copy[..], &["sync", "--report", "report.json"], &["plan", "--json"]] {
-            // where a blob is, is not asked before it is copied
+            // a plan does not request blobs
             let status = if kind == "signed" && arguments[0] == "plan" { 0 } else { 1 };
             let told = said(at_home(home.path(), arguments), &canaries, status);
             assert_eq!(told.contains("no to `"), status == 1, "the refusal is told: {told}");
@@ -59,13 +59,13 @@ fn a_registry_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
     let (from, to) = (format!("{address}/open/app:1"), format!("{address}/push/app:1"));
     let told = said(at_home(home.path(), &["copy", &from, &to]), &canaries, 1);
     assert!(told.contains("400 UNSUPPORTED"), "{told}");
-    // one that no document has by chance is refused in any; a short one is not shown in errors
+    // a long password in a document is refused; a short one is only hidden in errors
     for canary in [&canaries[0], &Canary::part("a short password", "Q5short9Zxw")] {
         assert_not_quoted_by_what_is_given(home.path(), address, canary);
     }
 }
 
-/// What a registry gives is not quoted with the password that it repeats in it.
+/// Asserts that errors about content do not show the password that the content repeats.
 fn assert_not_quoted_by_what_is_given(home: &Path, address: SocketAddr, canary: &Canary) {
     let password = &canary.value;
     let canaries = std::slice::from_ref(canary);
@@ -140,7 +140,7 @@ fn a_configuration_that_is_broken_beside_a_secret_is_not_quoted_with_it() {
     }
 }
 
-/// Writes a program of this name.
+/// Writes an executable script.
 fn program(home: &Path, name: &str, script: &str) {
     let path = home.join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();

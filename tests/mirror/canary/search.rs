@@ -1,7 +1,7 @@
-//! Finds a value that must not be seen, however it is written.
+//! Searches text for a secret in every encoding.
 //!
-//! Guards against a search that finds nothing because it looks for too little: each way of
-//! writing a value is a needle of its own, and the needles are tested.
+//! Each encoding of a value is a separate needle, and the needles are tested, so that the search
+//! cannot silently find nothing.
 
 use std::{fs, path::Path};
 
@@ -10,38 +10,39 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-/// What stands around every canary's letters: base64, URLs and JSON all write it in another way.
+/// Characters around the letters of a canary. Base64, URLs and JSON each encode them differently.
 const AROUND: [&str; 2] = ["+/=%", "&~?#"];
 
-/// A value that must not be seen.
+/// A value that must not be shown.
 pub(super) struct Canary {
-    /// What it is.
+    /// Description of the value.
     pub(super) name: &'static str,
-    /// The whole value.
+    /// The complete value.
     pub(super) value: String,
     needles: Vec<String>,
 }
 
 impl Canary {
-    /// One around these letters and digits, which no encoding of text writes in another way.
+    /// A canary with special characters around these letters and digits, which every text encoding
+    /// leaves unchanged.
     pub(super) fn around(name: &'static str, letters: &str) -> Self {
         let [before, after] = AROUND;
         Self { value: format!("{before}{letters}{after}"), ..Self::part(name, letters) }
     }
 
-    /// One that is told by this part of it.
+    /// A canary that is recognized by this part.
     pub(super) fn part(name: &'static str, part: &str) -> Self {
         assert!(part.len() > 10, "{name}: too short to be told from chance");
         Self { name, value: part.to_owned(), needles: needles(part) }
     }
 
-    /// The first way in which it is written in the text.
+    /// The first encoding that the text contains.
     pub(super) fn seen_in(&self, text: &str) -> Option<&str> {
         self.needles.iter().find(|needle| text.contains(*needle)).map(String::as_str)
     }
 }
 
-/// None of them is in the text.
+/// Asserts that the text contains no canary.
 #[track_caller]
 pub(super) fn assert_unseen(canaries: &[Canary], place: &str, text: &str) {
     for canary in canaries {
@@ -52,8 +53,8 @@ pub(super) fn assert_unseen(canaries: &[Canary], place: &str, text: &str) {
     }
 }
 
-/// None of them is in the name or content of a file below the directory, those aside that
-/// `may_hold` lets pass; how many files were looked at.
+/// Asserts that no file name or content below the directory contains a canary, except files that
+/// `may_hold` accepts. Returns the number of searched files.
 #[track_caller]
 pub(super) fn assert_unseen_below(
     canaries: &[Canary],
@@ -79,8 +80,8 @@ pub(super) fn assert_unseen_below(
     looked_at
 }
 
-/// The value as it is, in hexadecimal, percent-encoded, in base64, and in base64 of base64, which
-/// is how Kubernetes keeps Docker's logins.
+/// The value in plain text, in hexadecimal, percent-encoded, in base64, and in base64 of base64,
+/// which Kubernetes uses for Docker's logins.
 fn needles(value: &str) -> Vec<String> {
     let bytes = || value.bytes();
     let once = in_base64(value);
@@ -96,14 +97,14 @@ fn needles(value: &str) -> Vec<String> {
     ];
     all.extend(twice);
     all.extend(once);
-    // both alphabets write most of it alike
+    // both alphabets encode most values equally
     all.sort();
     all.dedup();
     all
 }
 
-/// Those characters of base64, in both alphabets, that are the value's alone: after none, one or
-/// two bytes of something else.
+/// The characters of base64, in both alphabets, that depend only on the value, after none, one or
+/// two other bytes.
 fn in_base64(value: &str) -> Vec<String> {
     let at = |before: usize| {
         let bytes = [&b"???"[..before], value.as_bytes()].concat();

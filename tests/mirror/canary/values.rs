@@ -1,4 +1,4 @@
-//! Values that hold a secret, as `{:?}` and a panic would print them.
+//! Tests the output of `{:?}` and of panics for values that hold a secret.
 
 use std::{collections::BTreeMap, fmt::Debug, panic::catch_unwind, path::Path};
 

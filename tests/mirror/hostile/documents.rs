@@ -1,4 +1,4 @@
-//! Documents and blobs that are not what they should be: without end, nested, packed, made up.
+//! Tests malformed documents and blobs: endless, deeply nested, compressed, self-referring.
 
 use axum::{body::Body, http::Response};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::content::{described, image};
 
-/// A document that is nothing but brackets, so many.
+/// A document of this many nested brackets.
 fn brackets(depth: usize) -> String {
     ["[".repeat(depth), "]".repeat(depth)].concat()
 }
@@ -43,7 +43,7 @@ async fn a_blob_without_end_is_read_up_to_its_size() {
         .await;
         let ran = copy(&host, &[]).await;
         match is_right {
-            // what comes after the last byte that counts is not waited for
+            // the program does not wait for bytes after the last expected one
             true => ran.assert_copied(),
             false => ran.assert_failed("is longer than its 5 B"),
         }
@@ -53,7 +53,7 @@ async fn a_blob_without_end_is_read_up_to_its_size() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_not_read_beyond_what_one_may_have() {
-    // what tells its length is not even begun, but for what was on its way
+    // a body with a known length is not read, except buffered bytes
     for length in [None, Some(100 * MEBI)] {
         let host = Host::serve(|address| {
             move |asked: &Asked| match (asked.line.starts_with("GET /token"), length) {
@@ -234,7 +234,7 @@ async fn redirects_that_lead_nowhere_end() {
     copy(&host.await, &[]).await.assert_failed("302 to nowhere");
 }
 
-/// A deflated stream of so many bytes: one literal, then nothing but repetitions of it.
+/// A gzip stream that expands to this many bytes: one literal, then only repetitions of it.
 fn bomb(bytes: u64) -> Bytes {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let (mut byte, mut filled) = (0_u8, 0);
@@ -267,7 +267,7 @@ async fn what_is_compressed_on_the_way_is_not_unpacked() {
     let host = Host::serve(|_| move |_: &Asked| zipped(reply(200, manifest.clone()))).await;
     copy(&host, &[]).await.assert_failed("is not a manifest");
 
-    // as a layer it is bytes like others
+    // a layer is copied as opaque bytes
     let mut content = Content::default();
     let layer = content.blob(packed.clone());
     image_of(&mut content, described(media::OCI_LAYER, &layer, packed.len()));

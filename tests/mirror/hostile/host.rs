@@ -1,5 +1,5 @@
-//! A host that answers as a script says, over real sockets: it remembers what it was asked, and
-//! counts the bytes it got rid of before the client hung up.
+//! A scripted HTTP host over real sockets. It records its requests, and counts the bytes that it
+//! sends before the client disconnects.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// One request: `METHOD /path?query`, and its `Authorization`.
+/// A recorded request: `METHOD /path?query`, and its `Authorization`.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) line: String,
@@ -35,7 +35,7 @@ struct Seen {
     sent: AtomicU64,
 }
 
-/// The host; it ends with the test.
+/// The host. Dropping it stops the server.
 pub(super) struct Host {
     pub(super) address: SocketAddr,
     seen: Arc<Seen>,
@@ -49,7 +49,7 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Serves what the script says, which is made for the host's own address.
+    /// Serves the answers of the script, which is created for the host's address.
     pub(super) async fn serve<S>(script: impl FnOnce(SocketAddr) -> S) -> Self
     where
         S: Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
@@ -67,7 +67,7 @@ impl Host {
                         .map(|value| value.to_str().unwrap().to_owned()),
                 };
                 log.asked.lock().unwrap().push(asked.clone());
-                // a body that breaks off is the client's affair
+                // the request body may break off
                 let _ = to_bytes(request.into_body(), usize::MAX).await;
                 counted(script(&asked), log)
             }
@@ -80,7 +80,7 @@ impl Host {
         self.seen.asked.lock().unwrap().clone()
     }
 
-    /// Bytes of bodies that were taken, by the client or by the buffers on the way to it.
+    /// Bytes of response bodies that the client or the buffers on the way to it accepted.
     pub(super) fn sent(&self) -> u64 {
         self.seen.sent.load(Relaxed)
     }
@@ -107,7 +107,7 @@ pub(super) fn with(mut response: Response<Body>, name: &str, value: &str) -> Res
     response
 }
 
-/// A body that begins like this and never ends.
+/// A body that starts with this text and never ends.
 pub(super) fn endless(beginning: &str) -> Body {
     let first = Bytes::copy_from_slice(beginning.as_bytes());
     let more = Bytes::from_static(&[b'a'; 64 << 10]);
@@ -115,12 +115,12 @@ pub(super) fn endless(beginning: &str) -> Body {
     Body::from_stream(chunks.map(Ok::<_, Infallible>))
 }
 
-/// A 401 that sends to a token service.
+/// A 401 that points to a token service.
 pub(super) fn ask_for_token(realm: &str) -> Response<Body> {
     with(reply(401, ""), "www-authenticate", &format!("Bearer realm=\"{realm}\""))
 }
 
-/// What lies in the one repository of a host, by the end of its path.
+/// Content of the host's only repository, by the end of the path.
 #[derive(Default)]
 pub(super) struct Content(Vec<(String, Bytes)>);
 
@@ -133,7 +133,7 @@ impl Content {
         digest
     }
 
-    /// Adds a manifest, to which the tag `1` points unless another is added.
+    /// Adds a manifest. Tag `1` points to the last one added.
     pub(super) fn manifest(&mut self, document: &Value) -> Digest {
         let bytes = Bytes::from(document.to_string());
         let digest = Digest::of(&bytes);
@@ -143,7 +143,6 @@ impl Content {
         digest
     }
 
-    /// The answer to a request.
     pub(super) fn answer(&self, asked: &Asked) -> Response<Body> {
         match self.0.iter().find(|(path, _)| asked.line.ends_with(path)) {
             None => reply(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":""}]}"#),

@@ -1,4 +1,4 @@
-//! Lists of tags that never end, or end elsewhere.
+//! Tests tag lists that never end, or that continue at another host.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -22,7 +22,7 @@ async fn tags_that_go_on_and_on_are_no_list() {
     select(&host, &[]).await.assert_failed("has more than 2000 pages of tags");
     assert_eq!(host.asked().len(), 2_000);
 
-    // a tag may take four bytes of a page, and many more of memory
+    // a tag needs four bytes of a page, and much more memory
     let page = format!("{{\"tags\":[{}]}}", vec!["\"a\""; 7 << 20].join(","));
     let host = Host::serve(|_| move |_: &Asked| reply(200, page.clone())).await;
     let ran = select(&host, &[]).await;

@@ -1,4 +1,4 @@
-//! Credentials stay with the registry they are for, wherever it points to.
+//! Tests that credentials go only to their own registry.
 
 use std::fs;
 
@@ -34,7 +34,8 @@ async fn a_token_service_elsewhere_is_not_told_the_credentials() {
     assert_eq!(ran.talk.matches(&warning).count(), 1, "{}", ran.talk);
 }
 
-/// Lets Docker's configuration know credentials for the host; its image's reference.
+/// Adds credentials for the host to Docker's configuration. Returns a reference to an image of the
+/// host.
 fn known(home: &TempDir, host: &Host) -> String {
     // `u:p`
     let config = json!({ "auths": { host.address.to_string(): { "auth": "dTpw" } } });

@@ -1,4 +1,4 @@
-//! What a registry says is shown, and does nothing else.
+//! Tests that text from a registry does not control the terminal.
 
 use std::net::SocketAddr;
 
@@ -12,10 +12,11 @@ use super::{
     index, run, select,
 };
 
-/// What a terminal would obey: a title, a screen wiped, colours of both kinds, text turned around.
+/// Characters that control a terminal: a title, a cleared screen, colors of both kinds, reversed
+/// text.
 const STEERING: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31m\u{9b}31m\u{7f}\r\n\u{202e}x";
 
-/// Nothing of it arrived at either stream.
+/// Asserts that neither stream contains control characters.
 #[track_caller]
 fn assert_calm(ran: &Ran) {
     for text in [&ran.out, &ran.talk] {
@@ -23,7 +24,7 @@ fn assert_calm(ran: &Ran) {
     }
 }
 
-/// An answer that steers wherever there is room for it.
+/// An answer with control characters at the given place.
 fn steering(place: &str, asked: &Asked, address: SocketAddr) -> Response<Body> {
     let error = |code: &str| {
         let error = json!({ "code": code, "message": STEERING, "detail": STEERING });

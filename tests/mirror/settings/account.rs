@@ -1,4 +1,4 @@
-//! Settings of the account: set once, before the first image, and then left alone.
+//! Tests account settings: written once, before the first image.
 
 use super::*;
 

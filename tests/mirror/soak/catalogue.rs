@@ -1,6 +1,6 @@
-//! What there is to mirror, how it changes, and what the destination must then have.
+//! The images at the sources, their changes, and the expected state of the destination.
 //!
-//! Bounded, however long it goes on: tags come from a short list and builds from another.
+//! Memory stays bounded: tags and builds come from short lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use ecr_mirror::{
 };
 use serde_json::Value;
 
-/// The registries and the repositories of which every tag is wanted.
+/// Registries and repositories of which every tag is mirrored.
 const SOURCES: [(&str, &str); 5] = [
     ("docker.io", "team/hub"),
     ("quay.io", "team/a"),
@@ -18,37 +18,38 @@ const SOURCES: [(&str, &str); 5] = [
     ("registry.example.com", "team/c"),
     ("ghcr.io", "team/d"),
 ];
-/// The source of which one platform is wanted besides, and where that goes.
+/// The source that is also mirrored for one platform, and the repository for that copy.
 const PARTIAL: (usize, &str) = (1, "part");
-/// The tag that is always there.
+/// A tag that every repository has.
 const STABLE: &str = "stable";
-/// Tags of a repository, at most, besides.
+/// Limit of further tags per repository.
 const TAGS: u64 = 10;
-/// Builds that tags may point to.
+/// Number of different builds.
 const BUILDS: u64 = 60;
 
 /// Repository and tag.
 type Place = (String, String);
 
-/// What there is, and what is at the destination after a clean run.
+/// The images at the sources, and the expected content of the destination.
 pub(super) struct Catalogue {
     drawn: u64,
-    /// Per source, what its tags point to.
+    /// Tags with their digests, per source.
     sources: [BTreeMap<String, Digest>; SOURCES.len()],
-    /// What was reached; what vanished from the sources stays.
+    /// Tags of the destination after the last clean run. Tags that disappeared from the sources
+    /// stay.
     held: BTreeMap<Place, Digest>,
-    /// What was made of an index of which one platform is wanted.
+    /// Digests of the filtered indexes, by the digest of their source.
     parts: BTreeMap<Digest, Digest>,
 }
 
 impl Catalogue {
-    /// The same changes for the same seed.
+    /// One seed always gives the same changes.
     pub(super) fn new(seed: u64) -> Self {
         let (sources, held, parts) = Default::default();
         Self { drawn: seed << 32, sources, held, parts }
     }
 
-    /// The next number: SplitMix64.
+    /// The next random number (SplitMix64).
     pub(super) fn number(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.drawn ^ (self.drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -64,7 +65,7 @@ impl Catalogue {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Everything is wanted, and a part of it twice.
+    /// A configuration for all tags, with one repository mirrored twice.
     pub(super) fn toml(&self) -> String {
         let all = SOURCES.map(|(host, repository)| {
             format!("[[image]]\nsource = \"{host}/{repository}\"\nselect = {{ glob = [\"*\"] }}\n")
@@ -79,13 +80,13 @@ impl Catalogue {
         )
     }
 
-    /// How many images are wanted.
+    /// Number of images in the configuration.
     pub(super) fn wanted(&self) -> usize {
         let tags = |source: &BTreeMap<_, _>| source.len();
         self.sources.iter().map(tags).sum::<usize>() + self.sources[PARTIAL.0].len()
     }
 
-    /// Tags move, appear and vanish, and at times something is lost at the destination.
+    /// Moves, adds and removes tags, and sometimes deletes content of the destination.
     pub(super) fn change(&mut self, upstream: &Upstream, ecr: &Store) {
         for source in 0..SOURCES.len() {
             if !self.sources[source].contains_key(STABLE) {
@@ -144,7 +145,7 @@ impl Catalogue {
         self.held.remove(&(name, tag));
     }
 
-    /// What of the sources belongs where; of a part, the index it is made of.
+    /// The expected tags of the destination, with their digests at the source.
     fn places(&self) -> impl Iterator<Item = (Place, &Digest)> {
         let at = |name: &str, source: usize| {
             let name = name.to_owned();
@@ -154,7 +155,7 @@ impl Catalogue {
         all.chain(at(PARTIAL.1, PARTIAL.0))
     }
 
-    /// What was there is there, as it was or as it is wanted.
+    /// Asserts that every earlier tag exists, with its old or its expected digest.
     pub(super) fn assert_nothing_lost(&self, ecr: &Store, what: &str) {
         let wanted: BTreeMap<Place, &Digest> = self.places().collect();
         for (place, held) in &self.held {
@@ -171,7 +172,8 @@ impl Catalogue {
         }
     }
 
-    /// The destination has exactly what is wanted, and what vanished since it was.
+    /// Asserts that the destination has exactly the expected tags, and those that disappeared from
+    /// the sources.
     pub(super) fn assert_reached(&mut self, ecr: &Store, report: &Value, what: &str) {
         let digest = |value: &Value| value.as_str().unwrap().parse::<Digest>().unwrap();
         for row in report["images"].as_array().unwrap() {

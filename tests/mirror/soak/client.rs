@@ -1,5 +1,5 @@
-//! The process that mirrors: this test program once more, told over its standard input what to
-//! mirror, as often as it is told.
+//! The process that mirrors. It is this test program, and reads configurations from its standard
+//! input.
 
 use std::{
     fs,
@@ -21,22 +21,22 @@ use serde_json::Value;
 
 use super::super::world::{TRANSFERS, mirror};
 
-/// Where its registries are; what makes it a client.
+/// The sandbox's address. The variable turns the test into the client.
 const ADDRESS: &str = "ECR_MIRROR_SOAK_SANDBOX";
-/// What its reports begin with, among what a test program prints.
+/// Prefix of reports in the output of a test program.
 const REPORT: &str = "report: ";
 
-/// The process, seen by the one that started it.
+/// The process.
 pub(super) struct Client {
     child: Child,
     told: ChildStdin,
     tells: Option<BufReader<ChildStdout>>,
 }
 
-/// What the process holds.
+/// Resources of the process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
-    /// Resident memory, in KiB.
+    /// Resident memory in KiB.
     pub(super) resident: u64,
     /// Open files and sockets.
     pub(super) descriptors: usize,
@@ -55,7 +55,7 @@ impl Client {
         Self { child, told, tells: Some(BufReader::new(tells)) }
     }
 
-    /// Has it mirror, and gives its report.
+    /// Sends a configuration to the process and returns its report.
     pub(super) async fn sync(&mut self, toml: &str, within: Duration, what: &str) -> Value {
         writeln!(self.told, "{}", serde_json::to_string(toml).unwrap()).unwrap();
         let mut tells = self.tells.take().expect("it is asked once at a time");
@@ -67,7 +67,7 @@ impl Client {
             (tells, report)
         });
         let Ok(answer) = tokio::time::timeout(within, answer).await else {
-            // which also ends the thread that listens to it
+            // the kill also ends the thread that reads the output
             self.child.kill().unwrap();
             panic!("{what}: the run is not over after {within:?}");
         };
@@ -76,7 +76,7 @@ impl Client {
         report.unwrap_or_else(|| panic!("{what}: the process ended: {:?}", self.child.wait()))
     }
 
-    /// What the kernel says of it.
+    /// Reads the usage from `/proc`.
     pub(super) fn usage(&self) -> Usage {
         let proc = format!("/proc/{}", self.child.id());
         let status = fs::read_to_string(format!("{proc}/status")).unwrap();
@@ -89,13 +89,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // a failed test must not leave it behind
+        // a failed test must not leave the process behind
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The usual patience with waits that are over soon: what stands still costs the soak its time.
+/// The default policy with shorter waits, because stalls delay the soak.
 fn short() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(20), longest: millis(500) };
