@@ -15,13 +15,13 @@ use super::mutate::{Random, mutated};
 const INPUTS: u64 = 10_000;
 
 /// Time limit for one input.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// Limit for the peak memory of the process after a target, in KiB.
 const MEMORY: u64 = 1 << 20;
 
 /// Limit for inputs with a new summary that are kept in addition to the seeds.
-const KEPT: usize = 2_000;
+const MAX_KEPT: usize = 2_000;
 
 /// A parser to fuzz, with its seeds.
 pub(crate) struct Target {
@@ -36,28 +36,28 @@ pub(crate) struct Target {
 impl Target {
     /// Passes inputs to `read`. `read` panics if an invariant fails, and returns a summary of the
     /// result. Inputs with a new summary are mutated further.
-    pub(crate) fn run<Word: Hash>(&self, read: impl Fn(&[u8]) -> Word) {
+    pub(crate) fn run<Summary: Hash>(&self, read: impl Fn(&[u8]) -> Summary) {
         let mut inputs: Vec<Vec<u8>> = self.seeds.iter().map(|seed| (*seed).into()).collect();
-        inputs.extend(found(&self.corpus()));
-        let mut words: HashSet<u64> = HashSet::new();
+        inputs.extend(corpus_inputs(&self.corpus()));
+        let mut summaries: HashSet<u64> = HashSet::new();
         for input in &inputs {
-            words.insert(self.attempt(input, &read));
+            summaries.insert(self.attempt(input, &read));
         }
-        let (begun, length) = (Instant::now(), Length::told());
+        let (started, length) = (Instant::now(), Length::from_environment());
         let mut random = Random(length.seed());
         eprintln!("{} from ECR_MIRROR_FUZZ_SEED={}", self.name, random.0);
         let (seeds, mut made) = (inputs.len(), 0);
-        while length.goes_on(made, begun) {
+        while length.has_more(made, started) {
             let input = mutated(&mut random, &inputs, self.tokens);
             made += 1;
-            if words.insert(self.attempt(&input, &read)) {
-                match inputs.len() < seeds + KEPT {
+            if summaries.insert(self.attempt(&input, &read)) {
+                match inputs.len() < seeds + MAX_KEPT {
                     true => inputs.push(input),
-                    false => inputs[seeds + random.below(KEPT)] = input,
+                    false => inputs[seeds + random.below(MAX_KEPT)] = input,
                 }
             }
         }
-        let (seconds, new) = (begun.elapsed().as_secs_f64(), words.len());
+        let (seconds, new) = (started.elapsed().as_secs_f64(), summaries.len());
         eprintln!("{}: {made} inputs in {seconds:.1} s came to {new} things", self.name);
         assert!(peak().is_none_or(|peak| peak < MEMORY), "{:?} KiB", peak());
     }
@@ -66,32 +66,32 @@ impl Target {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(self.name)
     }
 
-    fn attempt<Word: Hash>(&self, input: &[u8], read: &impl Fn(&[u8]) -> Word) -> u64 {
-        let begun = Instant::now();
-        let word = catch_unwind(AssertUnwindSafe(|| read(input))).unwrap_or_else(|panic| {
-            self.keep(input);
+    fn attempt<Summary: Hash>(&self, input: &[u8], read: &impl Fn(&[u8]) -> Summary) -> u64 {
+        let started = Instant::now();
+        let summary = catch_unwind(AssertUnwindSafe(|| read(input))).unwrap_or_else(|panic| {
+            self.report_failure(input);
             resume_unwind(panic)
         });
         // a busy machine is slow once, a bad input every time
-        let is_slow = begun.elapsed() > PATIENCE
+        let is_slow = started.elapsed() > TIME_LIMIT
             && (0..3).all(|_| {
-                let begun = Instant::now();
+                let started = Instant::now();
                 read(input);
-                begun.elapsed() > PATIENCE
+                started.elapsed() > TIME_LIMIT
             });
         if is_slow {
-            self.keep(input);
-            panic!("takes longer than {PATIENCE:?}");
+            self.report_failure(input);
+            panic!("takes longer than {TIME_LIMIT:?}");
         }
         let mut hasher = DefaultHasher::new();
-        word.hash(&mut hasher);
+        summary.hash(&mut hasher);
         hasher.finish()
     }
 
     /// Prints the input. In a timed run, also writes it to the corpus.
-    fn keep(&self, input: &[u8]) {
+    fn report_failure(&self, input: &[u8]) {
         eprintln!("{} fails on: {}", self.name, input.escape_ascii());
-        if let Length::Time(_) = Length::told() {
+        if let Length::Time(_) = Length::from_environment() {
             let mut hasher = DefaultHasher::new();
             input.hash(&mut hasher);
             let file = self.corpus().join(format!("{:016x}", hasher.finish()));
@@ -103,7 +103,7 @@ impl Target {
 }
 
 /// Inputs in a folder, sorted by file name. Empty if the folder does not exist.
-fn found(folder: &Path) -> Vec<Vec<u8>> {
+fn corpus_inputs(folder: &Path) -> Vec<Vec<u8>> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
@@ -117,17 +117,17 @@ enum Length {
 }
 
 impl Length {
-    fn told() -> Self {
+    fn from_environment() -> Self {
         match env::var("ECR_MIRROR_FUZZ_SECONDS") {
             Ok(seconds) => Self::Time(Duration::from_secs(seconds.parse().expect("seconds"))),
             Err(_) => Self::Inputs(INPUTS),
         }
     }
 
-    fn goes_on(&self, made: u64, begun: Instant) -> bool {
+    fn has_more(&self, made: u64, started: Instant) -> bool {
         match self {
             Self::Inputs(inputs) => made < *inputs,
-            Self::Time(time) => begun.elapsed() < *time,
+            Self::Time(time) => started.elapsed() < *time,
         }
     }
 

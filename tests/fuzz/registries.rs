@@ -62,7 +62,7 @@ fn link() {
         let text = String::from_utf8_lossy(input);
         let next = fuzzing::next_link(&text);
         if let Some(next) = &next {
-            assert!(text.contains(next.as_str()), "{next:?} is of {text:?}");
+            assert!(text.contains(next.as_str()), "{next:?} is not in {text:?}");
             let again = fuzzing::next_link(&format!("<{next}>; rel=\"next\""));
             assert_eq!(again.as_ref(), Some(next), "{text:?}");
         }
@@ -122,7 +122,7 @@ fn listings() {
         let mut selector = Selector::new(&selection, now);
         let mut reasons = Vec::new();
         for tag in &listed {
-            reasons.push(selector.offer(tag).map(|left| left.to_string().len()));
+            reasons.push(selector.offer(tag).map(|skipped| skipped.to_string().len()));
         }
         let taken = selector.finish().map(|selected| selected.taken).unwrap_or_default();
         for tag in &taken {

@@ -12,11 +12,11 @@ use ecr_mirror::model::{
 use super::engine::Target;
 
 /// Names of the selected tags.
-fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
+fn selected_names(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
     let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
     for tag in listed {
-        if let Some(left) = selector.offer(tag) {
-            assert!(!left.to_string().is_empty());
+        if let Some(skipped) = selector.offer(tag) {
+            assert!(!skipped.to_string().is_empty());
         }
     }
     let taken = selector.finish().ok()?.taken;
@@ -91,9 +91,13 @@ fn selections() {
             newest: Some(3),
             ..Selection::default()
         };
-        let taken = chosen(&selection, &listed);
+        let taken = selected_names(&selection, &listed);
         listed.reverse();
-        assert_eq!(chosen(&selection, &listed), taken, "the order of the list decides nothing");
+        assert_eq!(
+            selected_names(&selection, &listed),
+            taken,
+            "the order of the list decides nothing"
+        );
         (is_range, taken.map(|taken| taken.len()), listed.len().min(9), tags.len().min(16))
     });
 }
@@ -126,6 +130,6 @@ fn patterns() {
         assert!(selection.to_string().len() > text.len());
         let tags = TAGS.map(|tag| tag.parse().unwrap());
         let listed = tags.map(|tag| Listed { tag, digest: None, pushed: None });
-        Ok(chosen(&selection, &listed))
+        Ok(selected_names(&selection, &listed))
     });
 }

@@ -42,9 +42,9 @@ pub(crate) struct Moto {
     _server: Server,
     /// URL of its API.
     endpoint: String,
-    reach: Network,
+    network: Network,
     session: Arc<AwsSession>,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
 }
 
 impl Moto {
@@ -53,28 +53,28 @@ impl Moto {
         command.args(["-H", "127.0.0.1", "-p", "0"]);
         let mark = "Running on http://";
         let server = Server::start(command, directory(), mark);
-        let address = server.told(mark).expect("it has been waited for");
+        let address = server.text_after(mark).expect("the server has started");
         // the sandbox network sends requests without TLS; `moto` does not check credentials
-        let reach = Network::Sandbox(address.parse().expect("it prints an address"));
-        let meter = Arc::new(HostContext::default());
+        let network = Network::Sandbox(address.parse().expect("it prints an address"));
+        let context = Arc::new(HostContext::default());
         let identity = Identity::of(&host());
-        let session = AwsSessions::new(reach, Arc::clone(&meter)).session(identity).await;
+        let session = AwsSessions::new(network, Arc::clone(&context)).session(identity).await;
         let endpoint = format!("http://{address}");
-        Some(Self { _server: server, endpoint, reach, session, meter })
+        Some(Self { _server: server, endpoint, network, session, context })
     }
 
     /// Creates the state of one run. It shares no cache with earlier runs.
     fn run(&self, create: Create) -> Ecr {
-        self.run_as(RepositoryRules { create, ..RepositoryRules::default() })
+        self.run_with_rules(RepositoryRules { create, ..RepositoryRules::default() })
     }
 
     /// Creates the state of one run with these repository rules.
-    pub(crate) fn run_as(&self, repositories: RepositoryRules) -> Ecr {
-        let transport = Transport::new(self.reach);
-        let wire =
+    pub(crate) fn run_with_rules(&self, repositories: RepositoryRules) -> Ecr {
+        let transport = Transport::new(self.network);
+        let data_plane =
             DataPlane { settings: ConnectionSettings::default(), transport, meter: Arc::default() };
-        let written = (repositories, AccountSettings::default());
-        Ecr::new(host(), Arc::clone(&self.session), written, wire)
+        let configured = (repositories, AccountSettings::default());
+        Ecr::new(host(), Arc::clone(&self.session), configured, data_plane)
     }
 
     pub(crate) fn session(&self) -> &AwsSession {
@@ -116,7 +116,7 @@ async fn a_repository_is_made_once_and_found_again() {
         Some(0)
     );
     later.ensure(&repository()).await.unwrap();
-    assert_eq!(moto.meter.retries.value(), 0);
+    assert_eq!(moto.context.retries.value(), 0);
 }
 
 #[tokio::test]
@@ -152,11 +152,11 @@ async fn immutability_is_read_with_its_exclusions() {
         let create = create.image_tag_mutability(setting);
         create.set_image_tag_mutability_exclusion_filters(filters).send().await.unwrap();
         let (run, repository) = (moto.run(Create::Missing), name.parse().unwrap());
-        for (of, expected) in [("1.0", on_release), ("latest-slim", on_latest)] {
+        for (tag_name, expected) in [("1.0", on_release), ("latest-slim", on_latest)] {
             assert_eq!(
-                run.mutability(&repository, &tag(of)).await.unwrap(),
+                run.mutability(&repository, &tag(tag_name)).await.unwrap(),
                 expected,
-                "{name} {of}"
+                "{name} {tag_name}"
             );
         }
     }
@@ -167,9 +167,9 @@ async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_as
     let Some(moto) = Moto::start().await else { return };
     let run = moto.run(Create::Missing);
     assert_eq!(run.mounting().await, Mounting::Never);
-    let asked = moto.meter.requests.value();
+    let requests = moto.context.requests.value();
     assert_eq!(run.mounting().await, Mounting::Never);
-    assert_eq!(moto.meter.requests.value(), asked);
+    assert_eq!(moto.context.requests.value(), requests);
 }
 
 #[tokio::test]
@@ -178,19 +178,20 @@ async fn what_is_there_is_told_apart_from_what_is_not() {
     let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
     run.ensure(&repository()).await.unwrap();
     let index = Layout::new("app").raw();
-    let (there, absent) = (Digest::of(&index), Digest::of(b"something else"));
-    let put = sdk.put_image().repository_name(name).image_tag("1.0").image_digest(there.as_str());
+    let (existing, absent) = (Digest::of(&index), Digest::of(b"something else"));
+    let put =
+        sdk.put_image().repository_name(name).image_tag("1.0").image_digest(existing.as_str());
     put.image_manifest(String::from_utf8(index.clone()).unwrap()).send().await.unwrap();
 
     let current =
         run.current_tags(&repository(), &[tag("1.0"), tag("2.0")]).await.unwrap().unwrap();
-    assert_eq!(current, HashMap::from([(tag("1.0"), there.clone())]));
-    let both = [there.clone(), absent.clone()];
+    assert_eq!(current, HashMap::from([(tag("1.0"), existing.clone())]));
+    let both = [existing.clone(), absent.clone()];
     let missing = run.missing_manifests(&repository(), &both).await.unwrap();
     assert_eq!(missing, HashSet::from([absent.clone()]));
     let manifests = run.manifests(&repository(), &both).await.unwrap();
     assert_eq!(manifests.len(), 1);
-    assert_eq!(manifests[&there].bytes().as_ref(), index);
+    assert_eq!(manifests[&existing].bytes().as_ref(), index);
 }
 
 #[tokio::test]
@@ -221,7 +222,7 @@ async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() 
         return;
     };
     let layout = Layout::new("app");
-    skopeo.push(&layout, &source.at("team/app:1.0"));
+    skopeo.push(&layout, &source.reference("team/app:1.0"));
     let files = directory();
     let file = files.path().join("mirror.toml");
     let configuration = format!(
@@ -238,7 +239,7 @@ async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() 
     let planned = run("plan").ended(0, &["planned"]);
     assert!(planned.number("/bytes/to_destination") > 0);
     let described = moto.sdk().describe_repositories().send().await.unwrap();
-    assert_eq!(described.repositories().len(), 0, "a plan makes nothing");
+    assert_eq!(described.repositories().len(), 0, "a plan creates nothing");
 
     moto.run(Create::Missing).ensure(&repository()).await.unwrap();
     let put = moto.sdk().put_image().repository_name("mirror/team/app").image_tag("1.0");

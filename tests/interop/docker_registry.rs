@@ -23,14 +23,14 @@ const MARK: &str = "GET /v2/mark-";
 
 /// The configuration of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum RegistryVariant {
     /// `Location` headers are URLs.
     #[default]
-    Absolute,
+    AbsoluteLocation,
     /// `Location` headers are paths.
-    Relative,
+    RelativeLocation,
     /// Requires [`LOGIN`].
-    Closed,
+    RequiresLogin,
 }
 
 /// A running registry. It starts empty and allows deletes.
@@ -42,24 +42,24 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts a registry. Returns `None` if the program is not installed.
-    pub(crate) fn start(manner: Manner) -> Option<Self> {
+    pub(crate) fn start(variant: RegistryVariant) -> Option<Self> {
         let program = Peer::DockerRegistry.find()?;
         let files = directory();
         let passwords = files.path().join("htpasswd");
         fs::write(&passwords, HTPASSWD).expect("the directory is new");
-        let auth = match manner {
-            Manner::Closed => format!(
+        let auth = match variant {
+            RegistryVariant::RequiresLogin => format!(
                 "auth: {{ htpasswd: {{ realm: interop, path: \"{}\" }} }}\n",
                 text(&passwords)
             ),
-            Manner::Absolute | Manner::Relative => String::new(),
+            RegistryVariant::AbsoluteLocation | RegistryVariant::RelativeLocation => String::new(),
         };
         let configuration = format!(
             "version: 0.1\n\
              storage: {{ filesystem: {{ rootdirectory: \"{}\" }}, delete: {{ enabled: true }} }}\n\
              http: {{ addr: \"127.0.0.1:0\", relativeurls: {} }}\n{auth}",
             text(&files.path().join("content")),
-            manner == Manner::Relative,
+            variant == RegistryVariant::RelativeLocation,
         );
         let file = files.path().join("config.yml");
         fs::write(&file, configuration).expect("the directory is new");
@@ -67,7 +67,7 @@ impl Registry {
         command.args(["serve", text(&file)]);
         let mark = "listening on ";
         let server = Server::start(command, files, mark);
-        let address = server.told(mark).expect("it has been waited for");
+        let address = server.text_after(mark).expect("the server has started");
         Some(Self { server, address })
     }
 
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     /// Reference of an image or repository in this registry, such as `127.0.0.1:5000/app:1.0`.
-    pub(crate) fn at(&self, name: &str) -> String {
+    pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 }
@@ -104,10 +104,10 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// Starts both registries. Returns `None` if a program is not installed.
-    pub(crate) fn start(manner: Manner) -> Option<Self> {
-        let (source, destination) = (Registry::start(manner)?, Registry::start(manner)?);
+    pub(crate) fn start(variant: RegistryVariant) -> Option<Self> {
+        let (source, destination) = (Registry::start(variant)?, Registry::start(variant)?);
         let skopeo = Skopeo::find()?;
-        if manner == Manner::Closed {
+        if variant == RegistryVariant::RequiresLogin {
             for registry in [&source, &destination] {
                 skopeo.login(&registry.address, LOGIN.0, LOGIN.1);
             }

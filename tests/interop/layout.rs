@@ -39,7 +39,7 @@ impl Layout {
         let shared = layout.layer(Path::new("/"), &[SHELL, "etc/os-release"]);
         let children: Vec<Value> =
             PLATFORMS.iter().map(|platform| layout.child(name, platform, &shared)).collect();
-        let mut index = layout.keep(
+        let mut index = layout.put_blob(
             INDEX,
             &bytes(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": children })),
         );
@@ -68,7 +68,7 @@ impl Layout {
     }
 
     /// Writes a blob and returns its descriptor.
-    fn keep(&self, media_type: &str, content: &[u8]) -> Value {
+    fn put_blob(&self, media_type: &str, content: &[u8]) -> Value {
         let digest = Digest::of(content);
         fs::write(self.blobs().join(digest.hex()), content).expect("the disk takes it");
         json!({ "mediaType": media_type, "digest": digest.as_str(), "size": content.len() })
@@ -84,7 +84,7 @@ impl Layout {
         let content = fs::read(&archive).expect("`tar` has written it");
         let packed = peer::output(Command::new("gzip").arg("-nc").arg(&archive));
         fs::remove_file(&archive).expect("it is this layer's alone");
-        (self.keep(LAYER, &packed), Digest::of(&content))
+        (self.put_blob(LAYER, &packed), Digest::of(&content))
     }
 
     /// Creates the image for one platform and returns its descriptor with the platform.
@@ -93,15 +93,15 @@ impl Layout {
         fs::create_dir(root.path().join("etc")).expect("the directory is new");
         fs::write(root.path().join(NAME), content(name, platform)).expect("the disk takes it");
         let own = self.layer(root.path(), &[NAME]);
-        let platform = described(platform);
+        let platform = platform_json(platform);
         let mut config = platform.clone();
         config["config"] = json!({ "Cmd": [format!("/{SHELL}")] });
         let unpacked = [shared.1.as_str(), own.1.as_str()];
         config["rootfs"] = json!({ "type": "layers", "diff_ids": unpacked });
-        let config = self.keep(CONFIG, &bytes(&config));
+        let config = self.put_blob(CONFIG, &bytes(&config));
         let layers = [&shared.0, &own.0];
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-        let mut child = self.keep(MANIFEST, &bytes(&manifest));
+        let mut child = self.put_blob(MANIFEST, &bytes(&manifest));
         child["platform"] = platform;
         child
     }
@@ -112,7 +112,7 @@ pub(crate) fn content(name: &str, platform: &str) -> String {
     format!("{name} {platform}\n")
 }
 
-fn described(platform: &str) -> Value {
+fn platform_json(platform: &str) -> Value {
     let mut parts = platform.split('/');
     let mut platform = json!({ "os": parts.next(), "architecture": parts.next() });
     if let Some(variant) = parts.next() {

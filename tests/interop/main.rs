@@ -7,9 +7,9 @@
 
 mod agreement;
 mod control_plane;
+mod copying;
 mod docker_registry;
 mod layout;
-mod mirroring;
 mod peer;
 mod product;
 mod sandbox;

@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Limit for a server to print its address, and for a text to appear in its log.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An external program that the tests need.
 #[derive(Debug, Clone, Copy)]
@@ -97,9 +97,9 @@ impl Server {
         let child = command.stdout(log).stderr(other).spawn().expect("the server can be started");
         let mut server = Self { child, files };
         let started = Instant::now();
-        while server.told(mark).is_none() {
+        while server.text_after(mark).is_none() {
             let ended = server.child.try_wait().expect("it is this process's child");
-            let waiting = ended.is_none() && started.elapsed() < PATIENCE;
+            let waiting = ended.is_none() && started.elapsed() < TIMEOUT;
             assert!(waiting, "{command:?}: {ended:?}\n{}", server.log());
             thread::sleep(Duration::from_millis(20));
         }
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// The word after `mark` in the log. `None` until the word is complete.
-    pub(crate) fn told(&self, mark: &str) -> Option<String> {
+    pub(crate) fn text_after(&self, mark: &str) -> Option<String> {
         let log = self.log();
         let (_, rest) = log.split_once(mark)?;
         let end = rest.find(|next: char| next.is_whitespace() || next == '"')?;
@@ -131,7 +131,7 @@ impl Server {
             if log.contains(text) {
                 return log;
             }
-            assert!(started.elapsed() < PATIENCE, "no `{text}` in {log}");
+            assert!(started.elapsed() < TIMEOUT, "no `{text}` in {log}");
             thread::sleep(Duration::from_millis(5));
         }
     }

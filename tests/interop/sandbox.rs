@@ -9,7 +9,7 @@ use aws_sdk_ecr::{
 use ecr_mirror::model::Digest;
 
 use super::{
-    docker_registry::{Manner, Registry},
+    docker_registry::{Registry, RegistryVariant},
     layout::{Layout, PLATFORMS, children},
     peer::{Server, directory, text},
     product::{Run, ecr_mirror},
@@ -165,14 +165,16 @@ async fn the_program_mirrors_from_one_sandbox_process_to_its_ecr_and_skopeo_read
 
 #[test]
 fn a_registry_that_none_of_us_wrote_takes_every_kind_of_upstream_image() {
-    let (Some(registry), Some(skopeo)) = (Registry::start(Manner::default()), Skopeo::find())
+    let (Some(registry), Some(skopeo)) =
+        (Registry::start(RegistryVariant::default()), Skopeo::find())
     else {
         return;
     };
     let sandbox = Sandbox::standing();
     for image in IMAGES {
         let from = format!("{}/{image}", sandbox.address("SANDBOX_UPSTREAM"));
-        let (whole, part) = (registry.at(image), registry.at(&format!("part/{image}")));
+        let (whole, part) =
+            (registry.reference(image), registry.reference(&format!("part/{image}")));
         Run::copy(&from, &whole, &[]).ended(0, &["copied"]);
         assert_eq!(skopeo.raw(&whole), skopeo.raw(&from), "{image}");
         skopeo.pull_all(&whole);

@@ -32,12 +32,12 @@ const TABLES: &[(&str, &str, &[&str])] = &[
         &["mirror.toml:7:", "ECR_MIRROR_TEST_UNSET", "hint: "],
     ),
     (
-        "a CA file that is none",
+        "an invalid CA file",
         "[registry.\"r.example\"]\nca_file = \"mirror.toml\"",
         &["mirror.toml:7:", "hint: "],
     ),
     (
-        "a CA file that is not there",
+        "a missing CA file",
         "[registry.\"r.example\"]\nca_file = \"nowhere.pem\"",
         &["mirror.toml:7:", "nowhere.pem"],
     ),

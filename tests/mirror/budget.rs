@@ -21,7 +21,7 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
     world.fault("pull-limit=7");
     let first = world.sync().await;
     first.assert_exit(3);
-    assert_eq!(first.row("quay.io").outcome, Outcome::Copied, "others are not concerned");
+    assert_eq!(first.row("quay.io").outcome, Outcome::Copied, "other registries are unaffected");
     let totals = first.report.totals;
     assert!(totals.copied > 1 && totals.deferred > 0, "{totals:?}");
     assert_eq!((totals.copied + totals.deferred, totals.failed), (5, 0));
@@ -41,7 +41,7 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
     let second = world.sync().await;
     second.assert_exit(0);
     assert_eq!(second.report.totals.copied, totals.deferred);
-    assert_eq!(hub(&first) + hub(&second), 12, "no pull was for nothing");
+    assert_eq!(hub(&first) + hub(&second), 12, "no pull is wasted");
     world.sync().await.assert_no_op();
 }
 
@@ -68,7 +68,7 @@ async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written
         early.assert_exit(if window < 4 { 3 } else { 0 });
         world.upstream().renew_pulls();
     }
-    assert_eq!(pulls, 12, "no pull was for nothing");
+    assert_eq!(pulls, 12, "no pull is wasted");
     world.sync().await.assert_no_op();
 }
 
@@ -118,7 +118,7 @@ async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
     assert!(run.report.pulls[0].remaining >= 2, "{:?}", run.report.pulls);
     let totals = run.report.totals;
     assert!(totals.copied >= 3 && totals.copied + totals.deferred == 12, "{totals:?}");
-    assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "none was for nothing");
+    assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "no pull is wasted");
     // the first answer requires a login
     let mut looks = run.manifests(Method::HEAD);
     looks.dedup();

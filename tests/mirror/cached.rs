@@ -31,14 +31,14 @@ const OTHER: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 
 /// Creates the rule of [`QUAY`] in the registry of [`ECR`].
-async fn rule(world: &World) {
+async fn create_rule(world: &World) {
     let rule = world.aws().create_pull_through_cache_rule();
     rule.ecr_repository_prefix("quay").upstream_registry_url("quay.io").send().await.unwrap();
 }
 
 /// A configuration in which each entry uses a cache of Quay at the destinations with these indexes,
 /// and is mirrored to the others.
-fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
+fn config_with_caches(toml: &str, cached: &[&[usize]]) -> Config {
     let mut config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None).unwrap();
     config.caches = vec![Cache {
         upstream: Upstream::Quay,
@@ -64,15 +64,15 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
     config
 }
 
-async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Shutdown) -> Report {
+async fn run_sync(world: &World, config: &Config, mode: Mode, shutdown: &Shutdown) -> Report {
     let registries = registries::Registries::at(world.sandbox.address(), TRANSFERS).unwrap();
-    let options = Options { mode: intent, transfers: TRANSFERS };
+    let options = Options { mode, transfers: TRANSFERS };
     let work = SyncRequest { config, wanted: Selected::all(config), options };
     sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }
 
 /// Puts an image into the repository that a cache of Quay would use.
-async fn cached(world: World, reference: &str) -> World {
+async fn with_cached_image(world: World, reference: &str) -> World {
     world.upstream().image(reference).push();
     let (_, path) = reference.split_once('/').unwrap();
     let (path, _) = path.split_once(':').unwrap();
@@ -89,14 +89,14 @@ fn outcomes(report: &Report) -> Vec<(&str, &str, Outcome)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
-    let world = cached(World::new().await, "quay.io/team/app:1").await;
+    let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{}",
         entry("quay.io/team/app:1", "platforms = [\"linux/arm64\"]")
     );
     let before = world.sandbox.journal().len();
-    let config = by_hand(&toml, &[&[0]]);
-    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[0]]);
+    let report = run_sync(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     assert_eq!(report.exit, 0, "{:?}", report.images);
     let [row] = &report.images[..] else { panic!("{:?}", report.images) };
     assert_eq!(row.outcome, Outcome::Warmed);
@@ -106,14 +106,14 @@ async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
     assert_eq!((row.bytes_pushed, report.totals.warmed), (Some(0), 1));
     assert_eq!((report.bytes.from_source, report.bytes.to_destination), (Some(0), Some(0)));
     assert_eq!((report.requests.source, report.requests.destination), (0, 2));
-    let asked = world.sandbox.journal().split_off(before);
-    assert!(asked.iter().all(is_ecr), "{asked:?}");
-    assert!(!asked.iter().any(|entry| entry.is_write() || entry.path.contains("/blobs/")));
+    let requests = world.sandbox.journal().split_off(before);
+    assert!(requests.iter().all(is_ecr), "{requests:?}");
+    assert!(!requests.iter().any(|entry| entry.is_write() || entry.path.contains("/blobs/")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_others() {
-    let world = cached(World::new().await, "quay.io/team/app:1").await;
+    let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     world.upstream().image("quay.io/team/app:2").push();
     let here = format!("destinations = [\"{ECR}\"]");
     let toml = format!(
@@ -122,8 +122,8 @@ async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_othe
         entry("quay.io/team/absent:1", &here),
         entry("quay.io/team/app:2", &here)
     );
-    let config = by_hand(&toml, &[&[1], &[1], &[]]);
-    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[1], &[1], &[]]);
+    let report = run_sync(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     let app = |tag| format!("quay.io/team/app:{tag}");
     let there = |path: &str| format!("{ECR}/{path}");
     let expected = [
@@ -147,15 +147,15 @@ async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
-    let config = by_hand(&toml, &[&[0]]);
+    let config = config_with_caches(&toml, &[&[0]]);
     let ended = Shutdown::default();
     ended.stop();
-    for (intent, shutdown, outcome, exit) in [
+    for (mode, shutdown, outcome, exit) in [
         (Mode::Plan, Shutdown::default(), Outcome::Planned, 0),
         (Mode::PlanWithoutPulls, Shutdown::default(), Outcome::Planned, 0),
         (Mode::Mirror, ended, Outcome::NotStarted, 3),
     ] {
-        let report = carried_out(&world, &config, intent, &shutdown).await;
+        let report = run_sync(&world, &config, mode, &shutdown).await;
         let expected = [("quay.io/team/app:1", &*format!("{ECR}/quay/team/app:1"), outcome)];
         assert_eq!((outcomes(&report), report.exit), (expected.to_vec(), exit));
         assert_eq!(report.bytes.to_destination, Some(0));
@@ -168,10 +168,10 @@ async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
-    let config = by_hand(&toml, &[&[0]]);
+    let config = config_with_caches(&toml, &[&[0]]);
     world.fault("silent@ecr:GET/manifests/");
     let shutdown = Shutdown::default();
-    let (report, ()) = tokio::join!(carried_out(&world, &config, Mode::Mirror, &shutdown), async {
+    let (report, ()) = tokio::join!(run_sync(&world, &config, Mode::Mirror, &shutdown), async {
         let has_asked = || world.sandbox.faults().idle().is_empty();
         until("the pull is asked for", has_asked).await;
         shutdown.drop_running();
@@ -187,8 +187,8 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
         "[[destination]]\nregistry = \"{OTHER}\"\n[[destination]]\nregistry = \"{ECR}\"\n\
          [[image]]\nsource = \"quay.io/coreos/etcd\"\nselect = {{ newest = 2 }}\n"
     );
-    let config = by_hand(&toml, &[&[1]]);
-    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[1]]);
+    let report = run_sync(&world, &config, Mode::Plan, &Shutdown::default()).await;
     let destinations: Vec<&str> = report.images.iter().map(|row| &*row.destination).collect();
     let [newest, second] = ["v3.5.17", "v3.5.16"];
     assert_eq!(
@@ -206,8 +206,8 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
     };
     assert_eq!(listed.iter().filter(is_listing).count(), 1);
     // the tags are also listed if no entry is mirrored
-    let config = by_hand(&toml, &[&[0, 1]]);
-    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[0, 1]]);
+    let report = run_sync(&world, &config, Mode::Plan, &Shutdown::default()).await;
     assert_eq!((report.images.len(), report.totals.planned), (4, 4));
 }
 
@@ -218,7 +218,7 @@ async fn a_first_pull_makes_ecr_import_the_image_and_a_second_finds_it() {
         .configured(QUAY)
         .image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"])
         .configured("[defaults]\nvia = \"pull-through\"\n");
-    rule(&world).await;
+    create_rule(&world).await;
     for _ in 0..2 {
         let run = world.sync().await;
         run.assert_exit(0).assert_all(Outcome::Warmed);
@@ -246,7 +246,7 @@ async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_
         .configured("[defaults]\nvia = \"auto\"\n")
         .image("quay.io/team/app:1", ["linux/amd64"])
         .image("registry.example.com/team/app:1", ["linux/amd64"]);
-    rule(&world).await;
+    create_rule(&world).await;
     let run = world.sync().await;
     run.assert_exit(0);
     let warmed = run.row("quay.io/team/app:1");
@@ -265,7 +265,7 @@ async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
     let world = World::new().await.configured(QUAY);
-    rule(&world).await;
+    create_rule(&world).await;
     let digest = world.upstream().image("quay.io/team/app:1").push();
     let pinned = format!("quay.io/team/app:1@{digest}");
     let by_digest = world.select(&pinned, "via = \"pull-through\"");
@@ -284,7 +284,7 @@ async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
 }
 
 /// One mirrored image, and one image that uses the cache.
-fn mixed() -> String {
+fn mixed_configuration() -> String {
     format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{QUAY}{}{}",
         entry("registry.k8s.io/pause:3.10", "platforms = [\"linux/amd64\"]"),
@@ -298,7 +298,7 @@ fn mixed() -> String {
 #[test]
 fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("mirror.toml"), mixed()).unwrap();
+    fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let at = |arguments: &[&str]| {
         let ended = run(home.path(), &[arguments, &["--sandbox=state"]].concat());
         assert_eq!(ended.status, Some(0), "{arguments:?}\n{}\n{}", ended.out, ended.talk);
@@ -328,7 +328,7 @@ fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
 #[test]
 fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("mirror.toml"), mixed()).unwrap();
+    fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let json = |arguments: &[&str]| -> Value {
         let ended = run(home.path(), arguments);
         assert_eq!(ended.status, Some(0), "{}", ended.talk);

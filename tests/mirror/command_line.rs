@@ -60,7 +60,7 @@ fn a_standing_sandbox_says_where_it_is_and_ends_with_zero_on_either_signal() {
         let address = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix(wanted).map(str::to_owned))
-            .expect("it prints its address before it serves for ever");
+            .expect("it prints its address before it serves");
         std::net::TcpStream::connect(&address).unwrap();
         let id = child.id().to_string();
         assert!(

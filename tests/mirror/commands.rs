@@ -29,7 +29,7 @@ fn copy_needs_no_configuration_and_is_idempotent() {
     assert_eq!(again["images"][0]["outcome"], "up_to_date");
     let flat: Value = serde_json::from_str(&copy(&["--flatten"]).out).unwrap();
     assert_eq!(flat["images"][0]["outcome"], "copied");
-    assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs were there");
+    assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs existed");
 
     // by digest, with a new tag
     let digest = row["source_digest"].as_str().unwrap();
@@ -72,7 +72,7 @@ fn check_counts_and_images_lists_without_any_registry() {
     assert_eq!(table.lines().count(), 6, "{table}");
     assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
     let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
-    assert_eq!(found.len(), 1, "nothing was made");
+    assert_eq!(found.len(), 1, "no file was created");
 }
 
 #[test]

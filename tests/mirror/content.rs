@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// The registry of all images made by hand.
 pub(crate) const HOST: &str = "quay.io";
 
-pub(crate) fn described(media_type: &str, digest: &Digest, size: usize) -> Value {
+pub(crate) fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Value {
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
     let bytes =
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
     let digest = upstream.put_blob(HOST, repository, bytes);
-    described(media::OCI_CONFIG, &digest, bytes.len())
+    descriptor(media::OCI_CONFIG, &digest, bytes.len())
 }
 
 /// Pushes an image with one layer under tag `1`. The descriptor describes `layer`; the registry
@@ -38,7 +38,7 @@ pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
 pub(crate) fn put_image(upstream: &Upstream, repository: &str, layer: &[u8], served: &[u8]) {
     let digest = Digest::of(layer);
     upstream.put_raw_blob(HOST, repository, &digest, served);
-    let layer = described(media::OCI_LAYER, &digest, layer.len());
+    let layer = descriptor(media::OCI_LAYER, &digest, layer.len());
     let manifest = image(config(upstream, repository), &[layer]);
     put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
 }
@@ -59,10 +59,10 @@ pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str
 }
 
 /// Tags with their digests, and manifests of a repository.
-type Held = (Vec<(String, Digest)>, Vec<Digest>);
+type RepositoryContent = (Vec<(String, Digest)>, Vec<Digest>);
 
 /// The content of a registry, by repository.
-pub(crate) fn state(store: &Store) -> BTreeMap<String, Held> {
+pub(crate) fn state(store: &Store) -> BTreeMap<String, RepositoryContent> {
     let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
     store.repositories().into_iter().map(of).collect()
 }
@@ -72,19 +72,19 @@ pub(crate) fn state(store: &Store) -> BTreeMap<String, Held> {
 pub(crate) fn assert_whole(store: &Store) {
     for repository in store.repositories() {
         for (tag, digest) in store.tags(&repository) {
-            assert_all_there(store, &repository, &digest, &format!("{repository}:{tag}"));
+            assert_complete(store, &repository, &digest, &format!("{repository}:{tag}"));
         }
     }
 }
 
 #[track_caller]
-fn assert_all_there(store: &Store, repository: &str, digest: &Digest, whose: &str) {
+fn assert_complete(store: &Store, repository: &str, digest: &Digest, label: &str) {
     let links = store.links(repository, digest);
-    let links = links.unwrap_or_else(|| panic!("{whose} lacks manifest {digest}"));
+    let links = links.unwrap_or_else(|| panic!("{label} lacks manifest {digest}"));
     for blob in &links.blobs {
-        assert!(store.blob_size(repository, blob).is_some(), "{whose} lacks blob {blob}");
+        assert!(store.blob_size(repository, blob).is_some(), "{label} lacks blob {blob}");
     }
     for child in &links.children {
-        assert_all_there(store, repository, child, whose);
+        assert_complete(store, repository, child, label);
     }
 }

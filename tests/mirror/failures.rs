@@ -7,12 +7,12 @@ use ecr_mirror::{
 };
 
 use super::{
-    content::{HOST, assert_whole, config, described, image, put, put_forged, put_image},
+    content::{HOST, assert_whole, config, descriptor, image, put, put_forged, put_image},
     world::{ECR, World},
 };
 
 /// Creates a broken image and returns a part of the expected error.
-fn make(world: &World, name: &str) -> &'static str {
+fn create_broken_image(world: &World, name: &str) -> &'static str {
     let (upstream, repository) = (world.upstream(), &format!("broken/{name}"));
     let layer = b"the content of a layer";
     match name {
@@ -55,7 +55,7 @@ fn make(world: &World, name: &str) -> &'static str {
         }
         "forged-child" => {
             let child = put_forged(upstream, repository, None);
-            let mut entry = described(media::OCI_MANIFEST, &child, 300);
+            let mut entry = descriptor(media::OCI_MANIFEST, &child, 300);
             entry["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
             let index = serde_json::json!({
                 "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry],
@@ -77,7 +77,7 @@ fn make(world: &World, name: &str) -> &'static str {
         }
         "absent-layer" => {
             let digest = ecr_mirror::model::Digest::of(layer);
-            let layer = described(media::OCI_LAYER, &digest, layer.len());
+            let layer = descriptor(media::OCI_LAYER, &digest, layer.len());
             let manifest = image(config(upstream, repository), &[layer]);
             put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
             "404"
@@ -115,7 +115,7 @@ async fn each_fails_with_a_hint_and_the_others_go_on() {
     let mut world = World::new().await.image("quay.io/team/fine:1", ["linux/amd64"]);
     let mut expected = Vec::new();
     for name in BROKEN {
-        expected.push(make(&world, name));
+        expected.push(create_broken_image(&world, name));
         world = world.select(&format!("quay.io/broken/{name}:1"), "");
     }
     let run = world.sync().await;
@@ -167,7 +167,7 @@ async fn who_may_not_create_repositories_can_still_push_to_those_that_are_there(
     let row = run.row("team/new");
     assert_eq!(row.outcome, Outcome::Failed);
     assert!(row.hint.as_deref().unwrap().contains("ecr:CreateRepository"), "{row:?}");
-    assert_eq!(run.uploads().len(), 3, "nothing is uploaded for nothing");
+    assert_eq!(run.uploads().len(), 3, "no blob is uploaded without need");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,6 +230,6 @@ async fn tokens_that_end_in_the_middle_are_replaced() {
     world.fault("expire-tokens=2@upstream");
     let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
-    let tokens = run.at_sources().iter().filter(|asked| asked.contains("/auth?")).count();
-    assert_eq!(tokens, 2, "{:#?}", run.at_sources());
+    let tokens = run.source_requests().iter().filter(|asked| asked.contains("/auth?")).count();
+    assert_eq!(tokens, 2, "{:#?}", run.source_requests());
 }

@@ -19,7 +19,7 @@ use futures::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, timeout};
 
 use self::{
-    scene::{Scene, Stage},
+    scene::{Scene, Setup},
     table::{Expected, ROWS, Retries, Row},
 };
 use super::{
@@ -41,7 +41,7 @@ fn short() -> RetryPolicy {
 }
 
 /// The short retries with the default stall timeouts: a slow machine must not cause a retry.
-fn unhurried() -> RetryPolicy {
+fn short_with_default_stalls() -> RetryPolicy {
     RetryPolicy::new(short_retry(), StallTimeouts::default(), OutagePolicy::default())
 }
 
@@ -51,34 +51,34 @@ fn short_retry() -> Retry {
 }
 
 /// Prefix of the result of a row that exceeds its bound.
-const NOT_OVER: &str = "not over after";
+const UNFINISHED: &str = "not over after";
 
 /// Rows that run at once. Most of their time is waiting.
-const AT_ONCE: usize = 16;
+const CONCURRENT_ROWS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
     let scenes = Scene::ALL.iter().map(|&scene| async move {
-        let stage = Stage::set(scene).await;
-        stage.undisturbed().await;
+        let setup = Setup::new(scene).await;
+        setup.undisturbed().await;
         if scene == Scene::Catalogue {
             // the tag moves in some runs and not in others: both versions must exist
-            stage.move_tag();
-            stage.undisturbed().await;
+            setup.move_tag();
+            setup.undisturbed().await;
         }
-        (scene, stage.state())
+        (scene, setup.state())
     });
     let undisturbed = join_all(scenes).await;
     let state = |row: &Row| &undisturbed.iter().find(|(scene, _)| *scene == row.scene).unwrap().1;
     let rows = ROWS.iter().enumerate().map(|(at, row)| {
         let state = state(row);
-        async move { (at, row, carried_out(row, state).await) }
+        async move { (at, row, run_row(row, state).await) }
     });
     // unordered: a slow row does not delay the others
-    let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(AT_ONCE).collect().await;
+    let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(CONCURRENT_ROWS).collect().await;
     // a busy machine may be too slow for this many rows: run a slow row again alone
-    for (_, row, seen) in seen.iter_mut().filter(|(.., seen)| seen.starts_with(NOT_OVER)) {
-        *seen = carried_out(row, state(row)).await;
+    for (_, row, seen) in seen.iter_mut().filter(|(.., seen)| seen.starts_with(UNFINISHED)) {
+        *seen = run_row(row, state(row)).await;
     }
     seen.sort_by_key(|(at, ..)| *at);
     let seen: Vec<_> = seen.into_iter().map(|(_, row, seen)| (row, seen)).collect();
@@ -88,26 +88,26 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
         .map(|(row, seen)| format!("{}, {}: {seen}", row.fault, row.switches.join(" ")))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_written(&document(&seen));
+    assert_document(&document(&seen));
 }
 
 /// Runs a row and returns its result.
-async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
+async fn run_row(row: &Row, undisturbed: &scene::State) -> String {
     let name = format!("{} at {}", row.fault, row.side);
-    let stage = Stage::set(row.scene).await;
-    row.switches.iter().for_each(|switch| stage.fault(switch));
+    let setup = Setup::new(row.scene).await;
+    row.switches.iter().for_each(|switch| setup.fault(switch));
     let begun = Instant::now();
-    let patience = match row.retries {
+    let policy = match row.retries {
         Retries::Free => short(),
-        Retries::Never => unhurried(),
+        Retries::Never => short_with_default_stalls(),
     };
-    let report = timeout(Duration::from_secs(row.bound), stage.disturbed(&patience)).await;
-    let Ok(report) = report else { return format!("{NOT_OVER} {} s", row.bound) };
+    let report = timeout(Duration::from_secs(row.bound), setup.disturbed(&policy)).await;
+    let Ok(report) = report else { return format!("{UNFINISHED} {} s", row.bound) };
     let took = begun.elapsed();
-    if !stage.idle().is_empty() {
-        return format!("struck nobody: {:?}", stage.idle());
+    if !setup.idle().is_empty() {
+        return format!("did not occur: {:?}", setup.idle());
     }
-    stage.assert_whole();
+    setup.assert_whole();
 
     let mut outcomes: Vec<Outcome> = report.images.iter().map(|row| row.outcome).collect();
     outcomes.dedup();
@@ -123,9 +123,9 @@ async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
         assert_eq!(report.requests.retries, 0, "{name}: {seen}");
     }
 
-    stage.clear();
-    stage.undisturbed().await;
-    assert_eq!(&stage.state(), undisturbed, "{name}");
+    setup.clear();
+    setup.undisturbed().await;
+    assert_eq!(&setup.state(), undisturbed, "{name}");
     seen
 }
 
@@ -153,7 +153,7 @@ fn document(seen: &[(&Row, String)]) -> String {
     text
 }
 
-fn assert_written(document: &str) {
+fn assert_document(document: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mirror/faults.md");
     if std::env::var_os("ECR_MIRROR_BLESS").is_some() {
         fs::write(&path, document).unwrap();
@@ -163,7 +163,7 @@ fn assert_written(document: &str) {
 }
 
 /// A policy with short waits. Only a very slow machine exceeds its timeouts.
-fn hasty() -> RetryPolicy {
+fn short_outage() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(33), longest: millis(1_000) };
     let stall = StallTimeouts { answer: millis(1_500), ..StallTimeouts::default() };
@@ -175,7 +175,7 @@ fn hasty() -> RetryPolicy {
 /// for other hosts.
 fn requests_to_the_dead_host(run: &Run) -> u64 {
     let of_others = |asked: &&String| !asked.contains(" dead.example.com/");
-    run.report.requests.source - run.at_sources().iter().filter(of_others).count() as u64
+    run.report.requests.source - run.source_requests().iter().filter(of_others).count() as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
             world = world.select(&image, "");
         }
         world.fault(dead);
-        let run = world.run_with(&hasty(), Mode::Mirror, Shutdown::default()).await;
+        let run = world.run_with(&short_outage(), Mode::Mirror, Shutdown::default()).await;
         // 200 images with 6 attempts each would be 1200
         let requests = requests_to_the_dead_host(&run);
         assert!(requests < 1_000, "{dead}: {requests}");
@@ -205,12 +205,12 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
         }
         let says =
             |row: &&&outcome::Row, text| row.error.as_deref().is_some_and(|it| it.contains(text));
-        let left_alone: Vec<_> =
+        let outage_errors: Vec<_> =
             failed.iter().filter(|row| says(row, "`dead.example.com` is down")).collect();
-        assert!(left_alone.iter().all(|row| row.hint.is_some()));
+        assert!(outage_errors.iter().all(|row| row.hint.is_some()));
         // a host that answers at once uses up its retries before it is considered down
         match dead.starts_with("silent") {
-            true => assert!(left_alone.len() > 10, "{}", left_alone.len()),
+            true => assert!(outage_errors.len() > 10, "{}", outage_errors.len()),
             false => assert!(failed.iter().all(|row| says(&row, "503")), "{failed:#?}"),
         }
     }
@@ -231,9 +231,9 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
     world.fault("reset@upstream//dead.example.com/");
     world.fault("status=503@upstream//quay.io/%10");
     // with so long an outage limit, only the retry budget ends the retries
-    let mut patience = hasty();
-    patience.outage.lasting = Duration::from_secs(60);
-    let run = world.run_with(&patience, Mode::Mirror, Shutdown::default()).await;
+    let mut policy = short_outage();
+    policy.outage.lasting = Duration::from_secs(60);
+    let run = world.run_with(&policy, Mode::Mirror, Shutdown::default()).await;
     let requests = requests_to_the_dead_host(&run);
     assert!(requests < 1_000, "{requests}");
     run.assert_exit(1);
@@ -253,10 +253,10 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_blob_of_an_image_that_fails_gets_it_otherwise() {
-    join_all([BlobMounting::Off, BlobMounting::On].map(weathers_a_storm)).await;
+    join_all([BlobMounting::Off, BlobMounting::On].map(run_with_frequent_faults)).await;
 }
 
-async fn weathers_a_storm(blob_mounting: BlobMounting) {
+async fn run_with_frequent_faults(blob_mounting: BlobMounting) {
     let mut world = World::with(Options { blob_mounting, ..Options::default() }).await;
     for name in ["a", "b", "c", "d", "e", "f"] {
         for tag in ["1", "2"] {
@@ -270,17 +270,17 @@ async fn weathers_a_storm(blob_mounting: BlobMounting) {
     for fault in ["corrupt@upstream%20", "cut@upstream%10", "status=503@ecr:PUT%10", "reset%3"] {
         world.fault(fault);
     }
-    let stormy = timeout(Duration::from_secs(60), world.sync()).await;
-    let stormy = stormy.expect("nobody waits for ever");
-    stormy.assert_exit(1);
-    let totals = stormy.report.totals;
+    let disturbed = timeout(Duration::from_secs(60), world.sync()).await;
+    let disturbed = disturbed.expect("the run ends");
+    disturbed.assert_exit(1);
+    let totals = disturbed.report.totals;
     assert_eq!(totals.copied + totals.failed, 12, "{totals:?}");
     assert!(totals.copied > 0, "{totals:?}");
     assert_whole(&world.ecr());
     world.sandbox.faults().clear();
-    let calm = world.sync().await;
-    calm.assert_exit(0);
-    assert_eq!(calm.report.totals.copied, totals.failed);
+    let clean = world.sync().await;
+    clean.assert_exit(0);
+    assert_eq!(clean.report.totals.copied, totals.failed);
     assert_whole(&world.ecr());
 }
 

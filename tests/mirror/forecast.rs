@@ -55,11 +55,11 @@ fn bytes_by_row(report: &Report) -> Vec<(&str, Option<u64>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_forecasts_exactly_what_the_run_moves() {
-    let modes = [BlobMounting::Off, BlobMounting::On].map(forecasts_exactly);
+    let modes = [BlobMounting::Off, BlobMounting::On].map(assert_exact_forecast);
     futures::future::join_all(modes).await;
 }
 
-async fn forecasts_exactly(mounting: BlobMounting) {
+async fn assert_exact_forecast(mounting: BlobMounting) {
     let world = world(mounting).await;
     let plan = world.plan(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0);

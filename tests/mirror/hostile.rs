@@ -23,13 +23,13 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use self::host::{Content, Host};
 use super::{
-    content::{described, image},
-    memory::{LIMIT, watch},
-    process::at_home,
+    content::{descriptor, image},
+    memory::{LIMIT, wait_and_measure},
+    process::ecr_mirror_in,
 };
 
 /// Time limit of a run. It only keeps a failed test from hanging.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Bytes that buffers between the two processes hold in addition to the bytes that the program
 /// reads.
@@ -38,7 +38,7 @@ const BUFFERS: u64 = 16 << 20;
 const MEBI: u64 = 1 << 20;
 
 /// The result of a run of the program.
-struct Ran {
+struct RunResult {
     status: Option<i32>,
     out: String,
     talk: String,
@@ -47,22 +47,23 @@ struct Ran {
 }
 
 /// Runs the program to its end.
-async fn run(home: &Path, arguments: &[&str]) -> Ran {
+async fn run(home: &Path, arguments: &[&str]) -> RunResult {
     let [out, talk] = ["stdout", "stderr"].map(|name| home.join(name));
-    let mut command = at_home(home, arguments);
+    let mut command = ecr_mirror_in(home, arguments);
     let command = command.stdout(File::create(&out).unwrap()).stderr(File::create(&talk).unwrap());
     let mut child = command.spawn().unwrap();
     let id = child.id().to_string();
-    let Ok(ended) = timeout(PATIENCE, spawn_blocking(move || watch(&mut child))).await else {
+    let Ok(ended) = timeout(TIMEOUT, spawn_blocking(move || wait_and_measure(&mut child))).await
+    else {
         Command::new("kill").args(["-9", &id]).status().unwrap();
         panic!("{arguments:?} has not ended: {}", fs::read_to_string(talk).unwrap());
     };
-    let (status, watched) = ended.unwrap();
+    let (status, measured) = ended.unwrap();
     let text = |path| String::from_utf8(fs::read(path).unwrap()).unwrap();
-    Ran { status: status.code(), out: text(out), talk: text(talk), peak: watched.peak }
+    RunResult { status: status.code(), out: text(out), talk: text(talk), peak: measured.peak }
 }
 
-impl Ran {
+impl RunResult {
     /// The only row of the report.
     fn row(&self) -> Value {
         let report: Value = serde_json::from_str(&self.out)
@@ -96,14 +97,14 @@ impl Ran {
 }
 
 /// Copies the image of the host into a layout.
-async fn copy(host: &Host, more: &[&str]) -> Ran {
+async fn copy(host: &Host, more: &[&str]) -> RunResult {
     let home = tempfile::tempdir().unwrap();
     let source = format!("{}/x/y:1", host.address);
     run(home.path(), &[&["copy", &source, "oci:images", "--json"], more].concat()).await
 }
 
 /// Mirrors tags that the host lists into a layout.
-async fn select(host: &Host, more: &[&str]) -> Ran {
+async fn select(host: &Host, more: &[&str]) -> RunResult {
     let home = tempfile::tempdir().unwrap();
     let toml = format!(
         "[[destination]]\nregistry = \"oci:images\"\n[[image]]\nsource = \"{}/x/y\"\n\
@@ -117,14 +118,14 @@ async fn select(host: &Host, more: &[&str]) -> Ran {
 /// Adds an image with this layer descriptor, which may be wrong.
 fn image_of(content: &mut Content, layer: Value) -> Digest {
     let config = content.blob(&b"{}"[..]);
-    content.manifest(&image(described(media::OCI_CONFIG, &config, 2), &[layer]))
+    content.manifest(&image(descriptor(media::OCI_CONFIG, &config, 2), &[layer]))
 }
 
 /// A valid image.
-fn good() -> Content {
+fn valid_image() -> Content {
     let mut content = Content::default();
     let layer = content.blob(&b"layer"[..]);
-    image_of(&mut content, described(media::OCI_LAYER, &layer, 5));
+    image_of(&mut content, descriptor(media::OCI_LAYER, &layer, 5));
     content
 }
 

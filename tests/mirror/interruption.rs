@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 
 use super::{
     content::{assert_whole, state},
-    process::{at_home, until},
+    process::{ecr_mirror_in, until},
     signals::deadlines,
     world::{ACCOUNT, ECR, Run, World},
 };
@@ -87,8 +87,8 @@ async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_kille
         let world = moved(latency).await;
         killed_after(&world, n).await;
         assert_whole(&world.ecr());
-        let there = tags(&world);
-        assert!(there == *old || there == *new, "killed after {n} requests: {there:?}");
+        let found = tags(&world);
+        assert!(found == *old || found == *new, "killed after {n} requests: {found:?}");
         world.sync().await.assert_exit(0);
         assert_eq!(state(&world.ecr()), *expected, "killed after {n} requests");
     });
@@ -133,7 +133,7 @@ impl Program {
     }
 
     fn command(&self, more: &[&str]) -> Command {
-        let mut command = at_home(self.home.path(), &[&["sync"], more].concat());
+        let mut command = ecr_mirror_in(self.home.path(), &[&["sync"], more].concat());
         command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
         command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -207,7 +207,7 @@ async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() 
             break;
         }
     }
-    assert!(is_in_grace, "it is killed in its grace");
+    assert!(is_in_grace, "the kill falls into the grace period");
     program.sandbox.faults().clear();
     assert_eq!(program.ended(&["--deadline", "1h"]).await, Some(0));
     assert_whole(&program.ecr());
@@ -220,7 +220,7 @@ async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
     let world = small(Duration::ZERO).await;
     // no image gets further than its first manifest
     world.fault("silent@ecr:PUT/manifests/");
-    let run = dropped_when_struck(&world).await;
+    let run = interrupt_after_faults(&world).await;
     for row in &run.report.images {
         assert_eq!(row.outcome, Outcome::NotStarted, "{row:?}");
         assert!(row.hint.as_deref().is_some_and(|hint| hint.contains("run again")), "{row:?}");
@@ -232,7 +232,7 @@ async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
 }
 
 /// Runs until each fault has occurred, then drops the running images.
-async fn dropped_when_struck(world: &World) -> Run {
+async fn interrupt_after_faults(world: &World) -> Run {
     let shutdown = Shutdown::default();
     let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
         until("the faults strike", || world.sandbox.faults().idle().is_empty()).await;
@@ -262,7 +262,7 @@ async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
     );
     for (world, silent) in [(listing, "silent@upstream"), (signing_in, "silent@ecr:POST")] {
         world.fault(silent);
-        let run = dropped_when_struck(&world).await;
+        let run = interrupt_after_faults(&world).await;
         run.assert_exit(3).assert_all(Outcome::NotStarted);
         assert_eq!(run.writes(), Vec::<String>::new());
     }

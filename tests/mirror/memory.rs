@@ -16,8 +16,8 @@ use ecr_mirror::{
 use futures::stream;
 
 use super::{
-    content::{described, image},
-    process::{Registry, at_home},
+    content::{descriptor, image},
+    process::{Registry, ecr_mirror_in},
 };
 
 const LAYER: usize = 1 << 30;
@@ -27,7 +27,7 @@ const ZEROS: &str = "sha256:49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d
 pub(crate) const LIMIT: u64 = 64 << 10;
 
 /// A directory in memory if the system has one: the test does not measure the disk.
-fn temporary() -> tempfile::TempDir {
+fn memory_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory),
@@ -47,8 +47,8 @@ async fn fill(directory: &Path) {
     store.finish_upload("large", &upload, &layer).await.unwrap();
     let config = store.put_blob("large", b"{}").await.unwrap();
     let manifest = image(
-        described(media::OCI_CONFIG, &config, 2),
-        &[described(media::OCI_LAYER, &layer, LAYER)],
+        descriptor(media::OCI_CONFIG, &config, 2),
+        &[descriptor(media::OCI_LAYER, &layer, LAYER)],
     );
     let put = store.put_manifest("large", media::OCI_MANIFEST, manifest.to_string().as_bytes());
     store.set_tag("large", "1", &put.unwrap()).unwrap();
@@ -56,7 +56,7 @@ async fn fill(directory: &Path) {
 
 /// Measurements of the kernel for a process.
 #[derive(Debug, Default)]
-pub(crate) struct Watched {
+pub(crate) struct Measured {
     /// Peak resident memory in KiB.
     pub(crate) peak: u64,
     /// Bytes sent to storage.
@@ -64,7 +64,7 @@ pub(crate) struct Watched {
 }
 
 /// Waits for the process to end, and measures it until then.
-pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
+pub(crate) fn wait_and_measure(child: &mut Child) -> (ExitStatus, Measured) {
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let number = |file: &str, key: &str| {
         let text = fs::read_to_string(proc.join(file)).ok()?;
@@ -72,13 +72,13 @@ pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
             text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next())?;
         line.parse::<u64>().ok()
     };
-    let mut watched = Watched::default();
+    let mut measured = Measured::default();
     loop {
         // both values only grow
-        watched.peak = number("status", "VmHWM:").unwrap_or(watched.peak);
-        watched.written = number("io", "write_bytes:").unwrap_or(watched.written);
+        measured.peak = number("status", "VmHWM:").unwrap_or(measured.peak);
+        measured.written = number("io", "write_bytes:").unwrap_or(measured.written);
         if let Some(status) = child.try_wait().unwrap() {
-            return (status, watched);
+            return (status, measured);
         }
         sleep(Duration::from_millis(5));
     }
@@ -86,20 +86,20 @@ pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_of_a_gibibyte_passes_in_little_memory_and_touches_no_disk() {
-    let (from, to, home) = (temporary(), temporary(), temporary());
+    let (from, to, home) = (memory_directory(), memory_directory(), memory_directory());
     fill(from.path()).await;
     let (source, destination) = (Registry::serve(from.path()), Registry::serve(to.path()));
     let reference = |registry: &Registry| format!("{}/large:1", registry.address);
     let (from, to_reference) = (reference(&source), reference(&destination));
-    let mut client = at_home(home.path(), &["copy", &from, &to_reference, "--json"])
+    let mut client = ecr_mirror_in(home.path(), &["copy", &from, &to_reference, "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let (status, watched) = watch(&mut client);
+    let (status, measured) = wait_and_measure(&mut client);
     assert!(status.success(), "{status}");
-    assert!(watched.peak > 0 && watched.peak < LIMIT, "{watched:?}");
-    assert_eq!(watched.written, 0);
+    assert!(measured.peak > 0 && measured.peak < LIMIT, "{measured:?}");
+    assert_eq!(measured.written, 0);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was left behind");
     drop((source, destination));
     let store = Store::open(to.path()).unwrap();

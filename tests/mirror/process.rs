@@ -11,7 +11,7 @@ use assert_cmd::cargo::CommandCargoExt;
 use tokio::time::{Instant, sleep};
 
 /// Limit for the wait for an event. It only keeps a failed test from hanging.
-const LONGEST: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The program, without settings from the environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
@@ -21,7 +21,7 @@ pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
 }
 
 /// The program with this working directory, which is also its home directory.
-pub(crate) fn at_home(directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn ecr_mirror_in(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = ecr_mirror(arguments);
     command.current_dir(directory);
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "DOCKER_CONFIG"] {
@@ -47,7 +47,7 @@ impl From<Output> for Ended {
 
 /// Runs the program in this directory to its end.
 pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
-    at_home(directory, arguments).output().expect("it can be started").into()
+    ecr_mirror_in(directory, arguments).output().expect("it can be started").into()
 }
 
 /// Waits for an event.
@@ -57,7 +57,7 @@ pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
 pub(crate) async fn until(event: &str, mut has_occurred: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !has_occurred() {
-        assert!(begun.elapsed() < LONGEST, "not within {LONGEST:?}: {event}");
+        assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {event}");
         sleep(Duration::from_millis(1)).await;
     }
 }

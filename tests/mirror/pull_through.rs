@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home, signal, until},
+    process::{Ended, ecr_mirror_in, signal, until},
     world::{ECR, aws},
 };
 
@@ -68,7 +68,7 @@ impl World {
         let destination =
             format!("[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n");
         std::fs::write(self.directory.path().join("mirror.toml"), destination + caches).unwrap();
-        let mut command = at_home(self.directory.path(), &["pull-through"]);
+        let mut command = ecr_mirror_in(self.directory.path(), &["pull-through"]);
         command
             .args(arguments)
             .env_remove("AWS_PROFILE")
@@ -90,9 +90,9 @@ impl World {
 
     /// Prefix and upstream of each rule.
     async fn rules(&self) -> Vec<(String, String)> {
-        let told = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
+        let described = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
-        let rules = told.pull_through_cache_rules().iter();
+        let rules = described.pull_through_cache_rules().iter();
         rules
             .map(|it| (text(it.ecr_repository_prefix()), text(it.upstream_registry_url())))
             .collect()
@@ -246,7 +246,7 @@ async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
 }
 
 /// Applies the caches with delayed answers, and sends TERM after the first write.
-async fn ended_after_first_write(latency: Duration, caches: &str) -> (World, Ended) {
+async fn interrupt_after_first_write(latency: Duration, caches: &str) -> (World, Ended) {
     let world = World::slow(latency).await;
     let mut command = world.command(&["apply", "--yes"], caches);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -261,7 +261,7 @@ async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
     let both = format!("{HUB}{QUAY}");
     let (mut latency, longest) = (Duration::from_millis(100), Duration::from_secs(2));
     let (world, ended) = loop {
-        let (world, ended) = ended_after_first_write(latency, &both).await;
+        let (world, ended) = interrupt_after_first_write(latency, &both).await;
         // on a slow machine the signal arrives late: delay the answers more
         if world.writes_since(0).len() < 4 || latency > longest {
             break (world, ended);

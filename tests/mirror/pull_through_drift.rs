@@ -18,7 +18,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::{ECR, aws},
 };
 
@@ -79,7 +79,7 @@ impl World {
 
     async fn run(&self, arguments: &[&str]) -> Ended {
         let endpoint = format!("http://{}", self.sandbox.ecr_address());
-        let mut command = at_home(self.home.path(), arguments);
+        let mut command = ecr_mirror_in(self.home.path(), arguments);
         command
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
@@ -105,15 +105,15 @@ impl World {
         let before = self.sandbox.journal().len();
         let ended = self.run(&[&["pull-through", "apply", "--yes"], more].concat()).await;
         assert_eq!(ended.status, Some(0), "{}\n{}", ended.out, ended.talk);
-        let asked = self.sandbox.journal().split_off(before);
-        let writes = asked.into_iter().filter(|entry| entry.is_write());
+        let requests = self.sandbox.journal().split_off(before);
+        let writes = requests.into_iter().filter(|entry| entry.is_write());
         writes.filter_map(|entry| entry.operation).collect()
     }
 
     /// Statements of the registry policy.
     async fn statements(&self) -> Vec<Value> {
-        let told = self.ecr.get_registry_policy().send().await.unwrap();
-        let policy: Value = serde_json::from_str(told.policy_text().unwrap()).unwrap();
+        let response = self.ecr.get_registry_policy().send().await.unwrap();
+        let policy: Value = serde_json::from_str(response.policy_text().unwrap()).unwrap();
         policy["Statement"].as_array().unwrap().clone()
     }
 
@@ -124,8 +124,8 @@ impl World {
 
     /// ARN of the secret for the cache of Docker Hub.
     async fn credential(&self) -> String {
-        let told = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
-        told.arn.unwrap()
+        let response = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
+        response.arn.unwrap()
     }
 
     async fn put_secret(&self, username: &str, token: &str) {
@@ -307,7 +307,7 @@ fn encryption(key: Option<&str>) -> Encryption {
 async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done() {
     let world = World::new(CACHES).await;
     assert!(!world.applied(&[]).await.is_empty());
-    assert_eq!(world.planned(&[]).await, [json!(null); 0], "what is applied is not planned again");
+    assert_eq!(world.planned(&[]).await, [json!(null); 0], "an applied plan leaves no change");
     for (what, kind, (start, end), writes, alter) in ALTERATIONS {
         let foreign = what == "another occasion";
         alter(&world).await;
@@ -327,9 +327,9 @@ async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done(
         assert_eq!(world.planned(&[]).await, [json!(null); 0], "{what}");
         // an occasion that someone else added stays
         if foreign {
-            let told = world.ecr.describe_repository_creation_templates().send().await.unwrap();
-            let told = &told.repository_creation_templates()[0];
-            assert_eq!(told.applied_for().len(), 2, "{what}");
+            let response = world.ecr.describe_repository_creation_templates().send().await.unwrap();
+            let response = &response.repository_creation_templates()[0];
+            assert_eq!(response.applied_for().len(), 2, "{what}");
         }
     }
 }
@@ -389,8 +389,8 @@ async fn another_upstream_by_hand_is_a_conflict_until_it_may_be_replaced() {
         let before = world.sandbox.journal().len();
         let refused = world.run(&["pull-through", "apply", "--yes"]).await;
         assert_eq!(refused.status, Some(1), "{}", refused.talk);
-        let asked = world.sandbox.journal().split_off(before);
-        assert!(!asked.iter().any(|entry| entry.is_write()), "{asked:?}");
+        let requests = world.sandbox.journal().split_off(before);
+        assert!(!requests.iter().any(|entry| entry.is_write()), "{requests:?}");
 
         assert_eq!(world.planned(&["--replace"]).await[0]["action"], "replace");
         let replaced = ["DeletePullThroughCacheRule", "CreatePullThroughCacheRule"];

@@ -9,7 +9,7 @@ use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::{ECR, aws},
 };
 
@@ -53,7 +53,7 @@ impl World {
             "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n{tables}"
         );
         fs::write(self.path("mirror.toml"), text).unwrap();
-        let mut command = at_home(self.home.path(), arguments);
+        let mut command = ecr_mirror_in(self.home.path(), arguments);
         command
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
@@ -165,7 +165,11 @@ async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
         let blocks = text.split("\n\n").filter(|block| !block.starts_with("import {"));
         blocks.map(|block| block.trim().to_owned()).collect()
     };
-    assert_eq!(without_imports(&bare), without_imports(&there), "applying changes nothing wanted");
+    assert_eq!(
+        without_imports(&bare),
+        without_imports(&there),
+        "apply does not change the desired resources"
+    );
     for text in [bare, there] {
         assert!(!text.contains("hunter2") && !text.contains("robot"), "{text}");
     }
@@ -211,7 +215,7 @@ fn credentials_do_not_follow_stdout_into_a_file() {
     let export = ["pull-through", "export", "kubernetes", "--namespace", "web"];
     let arguments = [&export[..], &["--output", "/dev/stdout"]].concat();
     let out = fs::File::create(&log).unwrap();
-    let status = at_home(home.path(), &arguments).stdout(out).status().unwrap();
+    let status = ecr_mirror_in(home.path(), &arguments).stdout(out).status().unwrap();
     assert_eq!((status.code(), fs::read(&log).unwrap()), (Some(2), Vec::new()));
 }
 

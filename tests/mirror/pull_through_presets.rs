@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Stdio};
 use serde_json::Value;
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::ECR,
 };
 
@@ -51,7 +51,7 @@ fn every_shipped_file_sets_up_an_empty_registry_and_then_needs_nothing_more() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("mirror.toml"), text).unwrap();
         let run = |arguments: &[&str]| -> Ended {
-            let mut command = at_home(home.path(), arguments);
+            let mut command = ecr_mirror_in(home.path(), arguments);
             command.envs(ENVIRONMENT).arg("--sandbox=state").stdin(Stdio::null());
             let ended: Ended = command.output().unwrap().into();
             assert_eq!(ended.status, Some(0), "{name}: {}\n{}", ended.out, ended.talk);

@@ -99,7 +99,7 @@ async fn mirrored() -> (World, Vec<Vec<u8>>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
     let (world, sources) = mirrored().await;
-    let (sandbox, _directory) = world.standing().await;
+    let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;
     for (name, source) in UNFILTERED.iter().zip(sources) {
         let (bytes, digest) = reader.manifest(&format!("team/{name}:1")).await;
@@ -116,7 +116,7 @@ async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_filtered_has_one_digest_everywhere_and_its_images_have_theirs() {
     let (world, sources) = mirrored().await;
-    let (sandbox, _directory) = world.standing().await;
+    let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;
     let (_, digest) = reader.manifest("filtered:1").await;
     assert_eq!(digest, FILTERED);
@@ -136,6 +136,6 @@ async fn what_was_filtered_has_one_digest_everywhere_and_its_images_have_theirs(
     }
     let unwanted = format!("filtered@{}", source.manifests[4].digest);
     let unwanted = reader.reference(&unwanted);
-    let asked = reader.client.fetch_manifest_digest(&unwanted, &reader.auth);
-    assert!(asked.await.is_err(), "the third platform stayed behind");
+    let request = reader.client.fetch_manifest_digest(&unwanted, &reader.auth);
+    assert!(request.await.is_err(), "the third platform is not mirrored");
 }

@@ -103,13 +103,13 @@ fn people_get_a_short_table_on_stdout_and_lines_on_stderr() {
     assert!(ended.out.contains("\n    hint: "), "{}", ended.out);
     let summary = lines.last().unwrap();
     assert!(summary.starts_with("2 copied, 1 failed in "), "{summary}");
-    assert!(!ended.out.contains('\u{1b}'), "no colours where nobody looks");
+    assert!(!ended.out.contains('\u{1b}'), "no colors without a terminal");
     assert!(ended.talk.contains("docker.io/sandbox/flat:1.0"), "{}", ended.talk);
 
     let quiet = sync(home.path(), &["--quiet", "--only", "web"]);
     assert_eq!((quiet.status, quiet.talk.as_str()), (Some(0), ""));
     assert!(quiet.out.starts_with("1 up to date in "), "{}", quiet.out);
-    assert_eq!(quiet.out.lines().count(), 1, "what is up to date is counted, not listed");
+    assert_eq!(quiet.out.lines().count(), 1, "images that are up to date are counted, not listed");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_dry_run_is_a_plan_and_the_run_after_it_does_it() {
     assert_eq!((&done["bytes"], &done["blobs"]), (&plan["bytes"], &plan["blobs"]));
     let table = run(home.path(), &["plan", "--sandbox=state"]);
     assert_eq!(table.status, Some(1), "{table:?}");
-    assert!(table.out.contains('?'), "what only a pull could tell: {}", table.out);
+    assert!(table.out.contains('?'), "numbers that need a pull: {}", table.out);
 }
 
 #[test]

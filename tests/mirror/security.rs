@@ -7,7 +7,7 @@ use ecr_mirror::{config::Config, engine::Mode, model::outcome::Outcome};
 
 use super::{
     content::{HOST, assert_whole, put_image},
-    process::at_home,
+    process::ecr_mirror_in,
     world::{ECR, World},
 };
 
@@ -38,7 +38,7 @@ fn no_secret_is_printed_at_any_level_of_the_log() {
     for (log, state) in [("", "a"), ("trace", "b")] {
         let sandbox = format!("--sandbox={state}");
         let sync = ["sync", "-vv", "--json", "--report", "report.json", &sandbox];
-        let mut program = at_home(directory.path(), &sync);
+        let mut program = ecr_mirror_in(directory.path(), &sync);
         program.env("PASSWORD", "hunter2-hunter2").env("RUST_LOG", log);
         let ended = program.output().unwrap();
         let shown = [&ended.stdout[..], &ended.stderr].map(String::from_utf8_lossy).concat();
@@ -79,10 +79,10 @@ async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
     let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
     let readings = |host: &str| {
-        let of = format!("GET {host}/v2/team/app/blobs/{digest}");
-        run.at_sources().iter().filter(|asked| asked.starts_with(&of)).count()
+        let prefix = format!("GET {host}/v2/team/app/blobs/{digest}");
+        run.source_requests().iter().filter(|request| request.starts_with(&prefix)).count()
     };
-    assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.at_sources());
+    assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.source_requests());
     assert!(run.report.bytes.from_source >= Some(2 * layer.len() as u64));
     assert_whole(&world.ecr());
     world.plan(Mode::Plan).await.assert_exit(0).assert_all(Outcome::UpToDate);

@@ -11,8 +11,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    memory::{LIMIT, watch},
-    process::{Registry, at_home, run},
+    memory::{LIMIT, wait_and_measure},
+    process::{Registry, ecr_mirror_in, run},
     world::{ECR, Run, World},
 };
 
@@ -37,7 +37,7 @@ fn listings(run: &Run) -> usize {
             || (path.contains("/tags?") || path.contains("/tag/?")) && path.contains("page=1&")
             || path.ends_with("page=1")
     };
-    run.asked
+    run.journal
         .iter()
         .filter(|entry| is_first(&entry.path) && entry.status == Some(StatusCode::OK))
         .count()
@@ -84,7 +84,7 @@ async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() 
     let exact = World::new().await.select("docker.io/library/nginx:1.27", "");
     let run = exact.sync().await;
     run.assert_exit(0);
-    assert_eq!(listings(&run), 0, "{:#?}", run.at_sources());
+    assert_eq!(listings(&run), 0, "{:#?}", run.source_requests());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_cool_down_waits_for_young_images() {
     let mut world = World::new().await.configured(&rule("1d"));
     let old = world.plan(Mode::Plan).await;
     assert_eq!(tags(&old).len(), 6, "{:?}", tags(&old));
-    assert_eq!(listings(&old), 1, "{:#?}", old.at_sources());
+    assert_eq!(listings(&old), 1, "{:#?}", old.source_requests());
     world.reconfigure(rule("36500d"));
     let young = world.plan(Mode::Plan).await;
     young.assert_exit(0);
@@ -211,7 +211,7 @@ async fn ecr_is_selected_from_by_push_time_without_a_pull() {
     run.assert_exit(0).assert_all(Outcome::Copied);
     assert_eq!(run.report.images.len(), 2);
     let described =
-        run.asked.iter().filter(|entry| entry.operation.as_deref() == Some("DescribeImages"));
+        run.journal.iter().filter(|entry| entry.operation.as_deref() == Some("DescribeImages"));
     assert_eq!(described.count(), 1);
 }
 
@@ -263,8 +263,8 @@ async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
     locked.sort();
     expected.sort();
     assert_eq!(locked, expected);
-    let asked = sandbox.journal().split_off(listed);
-    assert!(!asked.iter().any(|entry| entry.path.contains("/tags/")), "nothing is listed");
+    let requests = sandbox.journal().split_off(listed);
+    assert!(!requests.iter().any(|entry| entry.path.contains("/tags/")), "nothing is listed");
     configure("now");
     let now = sync(&[]);
     assert!(now.iter().zip(&then).all(|(now, then)| now != then), "{now:?}");
@@ -298,8 +298,8 @@ fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
     ] {
         assert_eq!(about(tag), expected);
     }
-    let told = plan.talk.lines().filter(|line| line.contains("/prometheus:")).count();
-    assert_eq!(told, 17, "{}", plan.talk);
+    let explained = plan.talk.lines().filter(|line| line.contains("/prometheus:")).count();
+    assert_eq!(explained, 17, "{}", plan.talk);
     let quiet = run(home.path(), &["plan", "--sandbox=state"]);
     assert!(!quiet.talk.contains("is left"), "{}", quiet.talk);
 }
@@ -333,14 +333,14 @@ async fn selecting_from_twenty_thousand_tags_takes_little_memory_and_one_listing
     );
     fs::write(home.path().join("mirror.toml"), toml).unwrap();
     let before = sandbox.journal().len();
-    let mut client = at_home(home.path(), &["images", "--json"])
+    let mut client = ecr_mirror_in(home.path(), &["images", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let (status, watched) = tokio::task::block_in_place(|| watch(&mut client));
+    let (status, measured) = tokio::task::block_in_place(|| wait_and_measure(&mut client));
     assert!(status.success(), "{status}");
-    assert!(watched.peak > 0 && watched.peak < LIMIT, "{watched:?}");
+    assert!(measured.peak > 0 && measured.peak < LIMIT, "{measured:?}");
     let listing: Value = serde_json::from_reader(client.stdout.take().unwrap()).unwrap();
     let sources: Vec<&str> = listing["images"]
         .as_array()
@@ -351,8 +351,8 @@ async fn selecting_from_twenty_thousand_tags_takes_little_memory_and_one_listing
     let last =
         format!("{upstream}/registry.example.com/big/app:49.19.19-a-rather-long-variant-19999");
     assert_eq!((sources.len(), sources[0]), (3, last.as_str()));
-    let asked = sandbox.journal().split_off(before);
-    let mut pages: Vec<&str> = asked
+    let requests = sandbox.journal().split_off(before);
+    let mut pages: Vec<&str> = requests
         .iter()
         .filter(|entry| entry.path.contains("/tags/list") && entry.status == Some(StatusCode::OK))
         .map(|entry| entry.path.as_str())

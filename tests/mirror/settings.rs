@@ -105,9 +105,10 @@ impl World {
     /// All settings of the repository in ECR, in the form of [`expected`].
     async fn settings(&self) -> Value {
         let name = "mirror/alpine";
-        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
-        let told = &told.repositories()[0];
-        let arn = told.repository_arn().unwrap();
+        let described =
+            self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let described = &described.repositories()[0];
+        let arn = described.repository_arn().unwrap();
         let tags = self.ecr.list_tags_for_resource().resource_arn(arn).send().await.unwrap();
         let lifecycle = self.ecr.get_lifecycle_policy().repository_name(name).send().await;
         let policy = self.ecr.get_repository_policy().repository_name(name).send().await;
@@ -115,12 +116,12 @@ impl World {
             text.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
         };
         json!({
-            "mutability": told.image_tag_mutability().map(|it| it.as_str()),
-            "exclusions": told.image_tag_mutability_exclusion_filters().iter()
+            "mutability": described.image_tag_mutability().map(|it| it.as_str()),
+            "exclusions": described.image_tag_mutability_exclusion_filters().iter()
                 .map(|it| it.filter()).collect::<Vec<_>>(),
-            "scan_on_push": told.image_scanning_configuration().map(|it| it.scan_on_push()),
-            "encryption": told.encryption_configuration().map(|it| it.encryption_type().as_str()),
-            "key": told.encryption_configuration().and_then(|it| it.kms_key()),
+            "scan_on_push": described.image_scanning_configuration().map(|it| it.scan_on_push()),
+            "encryption": described.encryption_configuration().map(|it| it.encryption_type().as_str()),
+            "key": described.encryption_configuration().and_then(|it| it.kms_key()),
             "tags": tags.tags().iter().map(|it| (it.key(), it.value()))
                 .collect::<std::collections::BTreeMap<_, _>>(),
             "lifecycle": parsed(lifecycle.ok().and_then(|it| it.lifecycle_policy_text)),
@@ -144,8 +145,9 @@ impl World {
             .send()
             .await
             .unwrap();
-        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
-        let arn = told.repositories()[0].repository_arn().unwrap().to_owned();
+        let described =
+            self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let arn = described.repositories()[0].repository_arn().unwrap().to_owned();
         let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build().unwrap();
         let tags = self.ecr.tag_resource().resource_arn(arn);
         tags.tags(tag("team", "other")).tags(tag("theirs", "stays")).send().await.unwrap();

@@ -29,7 +29,7 @@ async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
 
     let second = world.sync().await;
     second.assert_no_op();
-    assert_eq!(second.at_sources(), Vec::<String>::new());
+    assert_eq!(second.source_requests(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +109,8 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
     let second = world.sync().await;
     second.assert_no_op();
-    let asked = second.at_sources();
-    assert!(asked.len() == 1 && asked[0].contains("hub.docker.com"), "{asked:#?}");
+    let requests = second.source_requests();
+    assert!(requests.len() == 1 && requests[0].contains("hub.docker.com"), "{requests:#?}");
     // the listing is only used to skip images: changed tags are resolved before the copy
     image("1.2").seed(2).push();
     let third = world.sync().await;
@@ -136,8 +136,8 @@ async fn any_other_registry_is_a_destination_too() {
         plain.address()
     );
     let run = async || {
-        let world = registries::Registries::open(None, TRANSFERS).await.unwrap();
-        mirror(&world, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
+        let registries = registries::Registries::open(None, TRANSFERS).await.unwrap();
+        mirror(&registries, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
     };
     let first = run().await;
     assert_eq!((first.exit, first.totals.copied), (0, 2), "{:#?}", first.images);
@@ -157,7 +157,7 @@ async fn any_other_registry_is_a_destination_too() {
 }
 
 /// Pushes a single image with these layers to the source.
-fn layered(world: &World, repository: &str, layers: &[String]) {
+fn push_layered_image(world: &World, repository: &str, layers: &[String]) {
     let (upstream, host) = (world.upstream(), "registry.example");
     let config = format!("{{\"architecture\":\"amd64\",\"os\":\"linux\",\"of\":\"{repository}\"}}");
     let described = |media_type: &str, content: &str| {
@@ -179,9 +179,9 @@ async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
     let options = Options { blob_mounting: BlobMounting::On, ..Options::default() };
     let world = World::with(options).await;
     let mut layers: Vec<String> = (0..6).map(|n| format!("layer {n}")).collect();
-    layered(&world, "team/old", &layers);
+    push_layered_image(&world, "team/old", &layers);
     layers[5] = "another layer".to_owned();
-    layered(&world, "team/new", &layers);
+    push_layered_image(&world, "team/new", &layers);
     let world = world.select("registry.example/team/old:1", "");
     world.sync().await.assert_exit(0);
 

@@ -9,16 +9,16 @@ use std::{
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
-use super::process::{at_home, signal, signal_until_ended, until};
+use super::process::{ecr_mirror_in, signal, signal_until_ended, until};
 
 /// A slow source with images, and an empty registry as destination.
-struct Slow {
+struct SlowSource {
     upstream: Sandbox,
     plain: Sandbox,
     home: tempfile::TempDir,
 }
 
-impl Slow {
+impl SlowSource {
     async fn new(images: usize, bytes_per_second: u64) -> Self {
         let fault = format!("slow={bytes_per_second}@upstream").parse().unwrap();
         let standing = Options { mode: Mode::Standing, faults: vec![fault], ..Options::default() };
@@ -39,7 +39,7 @@ impl Slow {
 
     fn spawn(&self, more: &[&str]) -> Child {
         let usual = ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
-        let mut command = at_home(self.home.path(), &[&usual, more].concat());
+        let mut command = ecr_mirror_in(self.home.path(), &[&usual, more].concat());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -68,7 +68,7 @@ fn report(home: &Path) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_running_finishes_and_the_rest_is_not_started() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
-        let slow = Slow::new(16, 300_000).await;
+        let slow = SlowSource::new(16, 300_000).await;
         let child = slow.started().await;
         signal(&child, name);
         assert_eq!(ended(child).await, Some(code), "{name}");
@@ -85,7 +85,7 @@ async fn what_is_running_finishes_and_the_rest_is_not_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait_for_what_is_running() {
-    let slow = Slow::new(2, 100).await;
+    let slow = SlowSource::new(2, 100).await;
     let mut child = slow.started().await;
     signal_until_ended(&mut child, "TERM").await;
     assert_eq!(ended(child).await, Some(143));
@@ -99,7 +99,7 @@ async fn a_second_signal_does_not_wait_for_what_is_running() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
-    let slow = Slow::new(16, 100_000).await;
+    let slow = SlowSource::new(16, 100_000).await;
     let mut left = Value::Null;
     for deadline in deadlines() {
         assert_eq!(ended(slow.spawn(&["--deadline", &deadline])).await, Some(3));
@@ -126,7 +126,7 @@ pub(crate) fn deadlines() -> impl Iterator<Item = String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_that_has_passed_starts_nothing() {
-    let slow = Slow::new(2, 100_000).await;
+    let slow = SlowSource::new(2, 100_000).await;
     assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);
     assert_eq!(slow.plain.journal().iter().filter(|entry| entry.is_write()).count(), 0);

@@ -33,13 +33,13 @@ fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec
 }
 
 /// Pushes a referrer of this digest to the source.
-fn refer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
+fn push_referrer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
     let manifest = artifact(world, Some(subject), artifact_type);
     world.upstream().put_manifest(HOST, REPOSITORY, None, media::OCI_MANIFEST, &manifest)
 }
 
 /// Pushes a signature of this digest to the source, as cosign does without referrers.
-fn sign(world: &World, subject: &Digest) -> (String, Digest) {
+fn push_signature(world: &World, subject: &Digest) -> (String, Digest) {
     let tag = format!("sha256-{}.sig", subject.hex());
     let manifest = artifact(world, None, "application/vnd.dev.cosign.simplesigning.v1+json");
     let upstream = world.upstream();
@@ -65,15 +65,16 @@ fn children(world: &World) -> Vec<Digest> {
 #[tokio::test]
 async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
     let (world, root) = signed_world("signatures = \"all\"").await;
-    let sbom = refer(&world, &root, "application/spdx+json");
-    let childs = refer(&world, &children(&world)[0], "application/vnd.dev.sigstore.bundle");
-    let (tag, signature) = sign(&world, &root);
+    let sbom = push_referrer(&world, &root, "application/spdx+json");
+    let child_referrer =
+        push_referrer(&world, &children(&world)[0], "application/vnd.dev.sigstore.bundle");
+    let (tag, signature) = push_signature(&world, &root);
 
     world.sync().await.assert_exit(0);
 
     let ecr = world.ecr();
     assert_eq!(ecr.tag(REPOSITORY, &tag), Some(signature));
-    for referrer in [&sbom, &childs] {
+    for referrer in [&sbom, &child_referrer] {
         assert!(ecr.manifest(REPOSITORY, referrer).is_some(), "{referrer}");
     }
     world.sync().await.assert_no_op();
@@ -83,7 +84,7 @@ async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
 async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_date() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     world.sync().await.assert_exit(0);
-    let (tag, signature) = sign(&world, &root);
+    let (tag, signature) = push_signature(&world, &root);
 
     let plan = world.plan(Mode::Plan).await;
     plan.assert_all(Outcome::Planned);
@@ -102,11 +103,11 @@ async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
         ("signatures = [\"application/spdx+json\"]", [true, false]),
     ] {
         let (world, root) = signed_world(keys).await;
-        let sbom = refer(&world, &root, "application/spdx+json");
-        let other = refer(&world, &root, "application/vnd.cyclonedx+json");
+        let sbom = push_referrer(&world, &root, "application/spdx+json");
+        let other = push_referrer(&world, &root, "application/vnd.cyclonedx+json");
         world.sync().await.assert_exit(0);
-        let there = [&sbom, &other].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
-        assert_eq!(there, expected, "{keys}");
+        let copied = [&sbom, &other].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
+        assert_eq!(copied, expected, "{keys}");
     }
 }
 
@@ -114,16 +115,16 @@ async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
 async fn a_part_of_an_index_keeps_its_images_referrers_and_leaves_the_indexs_own_behind() {
     let (world, root) = signed_world("platforms = [\"linux/amd64\"]\nsignatures = \"all\"").await;
     let [amd64, arm64] = <[Digest; 2]>::try_from(children(&world)).unwrap();
-    let of_root = refer(&world, &root, "application/spdx+json");
-    let of_amd64 = refer(&world, &amd64, "application/spdx+json");
-    let of_arm64 = refer(&world, &arm64, "application/spdx+json");
+    let of_root = push_referrer(&world, &root, "application/spdx+json");
+    let of_amd64 = push_referrer(&world, &amd64, "application/spdx+json");
+    let of_arm64 = push_referrer(&world, &arm64, "application/spdx+json");
 
     let run = world.sync().await;
     run.assert_exit(0);
 
-    let there =
+    let copied =
         [&of_root, &of_amd64, &of_arm64].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
-    assert_eq!(there, [false, true, false]);
+    assert_eq!(copied, [false, true, false]);
     let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
     assert!(warning.contains("the source's index is signed"), "{warning}");
 }

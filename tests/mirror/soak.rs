@@ -31,7 +31,7 @@ use self::{
 use super::{content::assert_whole, world::World};
 
 /// Transient faults of a source. Each round uses one of them for five percent of the requests.
-const AT_SOURCES: [&str; 17] = [
+const SOURCE_FAULTS: [&str; 17] = [
     "reset@upstream",
     "cut@upstream",
     "cut-last@upstream",
@@ -52,7 +52,7 @@ const AT_SOURCES: [&str; 17] = [
 ];
 /// Transient faults of the destination. Only the registry is silent: an AWS call without an answer
 /// would take half a minute.
-const AT_DESTINATIONS: [&str; 17] = [
+const DESTINATION_FAULTS: [&str; 17] = [
     "reset@ecr",
     "cut@ecr",
     "cut-last@ecr",
@@ -73,17 +73,17 @@ const AT_DESTINATIONS: [&str; 17] = [
 ];
 
 /// Duration from which the memory limit applies: memory has settled after a sixth of it.
-const SETTLED: Duration = Duration::from_secs(60);
+const MEMORY_CHECK_FROM: Duration = Duration::from_secs(60);
 /// Time limit of a run, several times the longest one.
-const STUCK: Duration = Duration::from_secs(120);
+const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval between progress lines of a long soak.
-const TOLD: Duration = Duration::from_secs(15);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Minimum number of rounds.
 const ROUNDS: u64 = 2;
 
 /// Requested duration of the soak.
-fn lasting() -> Duration {
+fn duration() -> Duration {
     let given = std::env::var("ECR_MIRROR_SOAK").ok();
     let read = |text: String| humantime::parse_duration(&text).expect("ECR_MIRROR_SOAK is a time");
     given.map_or(Duration::ZERO, read)
@@ -116,42 +116,49 @@ impl Tally {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hours_of_faults_and_changes_leave_the_wanted_state_and_no_more_memory() {
-    let (lasting, seed) = (lasting(), seed());
+    let (duration, seed) = (duration(), seed());
     let mounting = BlobMounting::On;
     let world = World::with(Options { blob_mounting: mounting, ..Options::default() }).await;
     let mut catalogue = Catalogue::new(seed);
     let mut client = Client::start(world.sandbox.address());
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (begun, mut last_progress) = (Instant::now(), Instant::now());
     let (mut tally, mut usages) = (Tally::default(), Vec::new());
-    while begun.elapsed() < lasting || tally.rounds < ROUNDS {
-        let what = format!("seed {seed}, round {}", tally.rounds);
-        round(&world, &mut catalogue, &mut client, (&mut tally, &what)).await;
+    while begun.elapsed() < duration || tally.rounds < ROUNDS {
+        let label = format!("seed {seed}, round {}", tally.rounds);
+        round(&world, &mut catalogue, &mut client, &mut tally, &label).await;
         let (usage, passed) = (client.usage(), begun.elapsed());
         usages.push((passed, usage));
-        if told.elapsed() >= TOLD {
-            told = Instant::now();
-            say(&format!("{passed:.0?}: {tally:?}, {usage:?}"));
+        if last_progress.elapsed() >= PROGRESS_INTERVAL {
+            last_progress = Instant::now();
+            print_progress(&format!("{passed:.0?}: {tally:?}, {usage:?}"));
         }
     }
-    let (early, late) = (at_a_sixth(&usages, lasting), usages[usages.len() - 1].1);
-    say(&format!("{lasting:?} of seed {seed}: {tally:?}; first {early:?}, in the end {late:?}"));
+    let (early, late) = (usage_after_a_sixth(&usages, duration), usages[usages.len() - 1].1);
+    print_progress(&format!(
+        "{duration:?} of seed {seed}: {tally:?}; first {early:?}, in the end {late:?}"
+    ));
     assert!(
         tally.copied > 0 && tally.retries > 0,
-        "something changed, something struck: {tally:?}"
+        "something changed, and faults occurred: {tally:?}"
     );
-    if lasting >= SETTLED {
+    if duration >= MEMORY_CHECK_FROM {
         assert!(late.resident * 10 <= early.resident * 11, "{early:?}, then {late:?}");
         let (first, last) = usages.split_at(usages.len() / 2);
-        assert!(fewest(last) <= fewest(first) + 2, "{} and {}", fewest(first), fewest(last));
+        assert!(
+            fewest_descriptors(last) <= fewest_descriptors(first) + 2,
+            "{} and {}",
+            fewest_descriptors(first),
+            fewest_descriptors(last)
+        );
     }
 }
 
-fn at_a_sixth(usages: &[(Duration, Usage)], lasting: Duration) -> Usage {
-    usages.iter().find(|(passed, _)| *passed >= lasting / 6).expect("a sixth has passed").1
+fn usage_after_a_sixth(usages: &[(Duration, Usage)], duration: Duration) -> Usage {
+    usages.iter().find(|(passed, _)| *passed >= duration / 6).expect("a sixth has passed").1
 }
 
 /// The lowest number of descriptors: descriptors of a run that just ended may still be open.
-fn fewest(usages: &[(Duration, Usage)]) -> usize {
+fn fewest_descriptors(usages: &[(Duration, Usage)]) -> usize {
     usages.iter().map(|(_, usage)| usage.descriptors).min().expect("there are rounds")
 }
 
@@ -160,7 +167,8 @@ async fn round(
     world: &World,
     catalogue: &mut Catalogue,
     client: &mut Client,
-    (tally, what): (&mut Tally, &str),
+    tally: &mut Tally,
+    label: &str,
 ) {
     catalogue.change(world.upstream(), &world.ecr());
     let toml = catalogue.toml();
@@ -169,47 +177,47 @@ async fn round(
     // the pull limit must not interfere
     world.fault("pull-limit=1000000000");
     faults.sow(catalogue.number());
-    let source = format!("{}%5", catalogue.one_of(&AT_SOURCES));
-    let destination = format!("{}%5", catalogue.one_of(&AT_DESTINATIONS));
-    let what = format!("{what}, {source} {destination}");
+    let source = format!("{}%5", catalogue.pick(&SOURCE_FAULTS));
+    let destination = format!("{}%5", catalogue.pick(&DESTINATION_FAULTS));
+    let label = format!("{label}, {source} {destination}");
     world.fault(&source);
     world.fault(&destination);
 
     let begun = Instant::now();
-    let disturbed = client.sync(&toml, STUCK, &what).await;
+    let disturbed = client.sync(&toml, RUN_TIMEOUT, &label).await;
     if begun.elapsed() > tally.slowest {
         tally.slowest = begun.elapsed();
-        say(&format!("{what}: {:.1?}", tally.slowest));
+        print_progress(&format!("{label}: {:.1?}", tally.slowest));
     }
     assert_whole(&world.ecr());
-    catalogue.assert_nothing_lost(&world.ecr(), &what);
+    catalogue.assert_nothing_lost(&world.ecr(), &label);
     for row in disturbed["images"].as_array().unwrap() {
-        let is_told = !row["error"].is_null();
+        let has_error = !row["error"].is_null();
         match row["outcome"].as_str().unwrap() {
-            "copied" | "up_to_date" => assert!(!is_told, "{what}: {row}"),
-            "failed" => assert!(is_told, "{what}: {row}"),
-            _ => panic!("{what}: {row}"),
+            "copied" | "up_to_date" => assert!(!has_error, "{label}: {row}"),
+            "failed" => assert!(has_error, "{label}: {row}"),
+            _ => panic!("{label}: {row}"),
         }
     }
     faults.clear();
     world.fault("pull-limit=1000000000");
 
-    let clean = client.sync(&toml, STUCK, &what).await;
-    assert_eq!(clean["exit"], 0, "{what}: {clean:#}");
+    let clean = client.sync(&toml, RUN_TIMEOUT, &label).await;
+    assert_eq!(clean["exit"], 0, "{label}: {clean:#}");
     assert_whole(&world.ecr());
-    catalogue.assert_reached(&world.ecr(), &clean, &what);
+    catalogue.assert_reached(&world.ecr(), &clean, &label);
 
-    let again = client.sync(&toml, STUCK, &what).await;
-    assert_eq!(again["exit"], 0, "{what}: {again:#}");
-    assert_eq!(again["totals"]["up_to_date"], catalogue.wanted(), "{what}: {again:#}");
-    assert_eq!(again["bytes"]["to_destination"], 0, "{what}: {again:#}");
+    let again = client.sync(&toml, RUN_TIMEOUT, &label).await;
+    assert_eq!(again["exit"], 0, "{label}: {again:#}");
+    assert_eq!(again["totals"]["up_to_date"], catalogue.image_count(), "{label}: {again:#}");
+    assert_eq!(again["bytes"]["to_destination"], 0, "{label}: {again:#}");
     [&disturbed, &clean].into_iter().for_each(|report| tally.add(report));
     tally.rounds += 1;
 }
 
 /// Prints a progress line in a long soak.
-fn say(text: &str) {
-    if lasting() >= TOLD {
+fn print_progress(text: &str) {
+    if duration() >= PROGRESS_INTERVAL {
         eprintln!("soak: {text}");
     }
 }

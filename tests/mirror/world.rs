@@ -71,9 +71,10 @@ impl World {
     /// A world with these sandbox options.
     pub(crate) async fn with(options: sandbox::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Some(directory.path().to_owned());
-        let sandbox =
-            Sandbox::start(sandbox::Options { directory: kept, ..options }).await.unwrap();
+        let content_directory = Some(directory.path().to_owned());
+        let sandbox = Sandbox::start(sandbox::Options { directory: content_directory, ..options })
+            .await
+            .unwrap();
         Self { sandbox, directory, toml: String::new() }
     }
 
@@ -144,34 +145,34 @@ impl World {
     }
 
     /// Plans without writing.
-    pub(crate) async fn plan(&self, intent: Mode) -> Run {
-        self.run(intent, Shutdown::default()).await
+    pub(crate) async fn plan(&self, mode: Mode) -> Run {
+        self.run(mode, Shutdown::default()).await
     }
 
     /// Runs in this mode until it ends or is shut down.
-    pub(crate) async fn run(&self, intent: Mode, shutdown: Shutdown) -> Run {
-        self.run_with(&RetryPolicy::default(), intent, shutdown).await
+    pub(crate) async fn run(&self, mode: Mode, shutdown: Shutdown) -> Run {
+        self.run_with(&RetryPolicy::default(), mode, shutdown).await
     }
 
     /// Runs with this retry policy.
     pub(crate) async fn run_with(
         &self,
-        patience: &RetryPolicy,
-        intent: Mode,
+        policy: &RetryPolicy,
+        mode: Mode,
         shutdown: Shutdown,
     ) -> Run {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+        let registries = registries::Registries::over(transport, TRANSFERS, policy);
         let before = self.sandbox.journal().len();
-        let notes = Arc::new(Notes::default());
-        let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
-        let asked = self.sandbox.journal().split_off(before);
-        let warnings = std::mem::take(&mut *notes.0.lock().unwrap());
-        Run { report, asked, warnings }
+        let recorder = Arc::new(WarningRecorder::default());
+        let report = mirror(&registries, &self.toml(), mode, recorder.clone(), shutdown).await;
+        let journal = self.sandbox.journal().split_off(before);
+        let warnings = std::mem::take(&mut *recorder.0.lock().unwrap());
+        Run { report, journal, warnings }
     }
 
     /// Stops this sandbox, and serves its content to clients without a sandbox network.
-    pub(crate) async fn standing(self) -> (Sandbox, TempDir) {
+    pub(crate) async fn into_standing_sandbox(self) -> (Sandbox, TempDir) {
         self.sandbox.stop().await;
         let options = sandbox::Options {
             mode: sandbox::Mode::Standing,
@@ -196,24 +197,24 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
 
 /// Parses the configuration and mirrors with it.
 pub(crate) async fn mirror(
-    world: &registries::Registries,
+    registries: &registries::Registries,
     toml: &str,
-    intent: Mode,
+    mode: Mode,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
-    let options = Options { mode: intent, transfers: TRANSFERS };
+    let options = Options { mode, transfers: TRANSFERS };
     let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
-    run(world, work, observer, &shutdown).await.unwrap()
+    run(registries, work, observer, &shutdown).await.unwrap()
 }
 
 /// Records the warnings.
 #[derive(Debug, Default)]
-struct Notes(Mutex<Vec<String>>);
+struct WarningRecorder(Mutex<Vec<String>>);
 
-impl Observer for Notes {
+impl Observer for WarningRecorder {
     fn observe(&self, event: &Event) {
         if let Event::Warning { subject, text } = event {
             self.0.lock().unwrap().push(format!("{subject}: {text}"));
@@ -224,7 +225,7 @@ impl Observer for Notes {
 /// The result of a run, with the requests that the registries received.
 pub(crate) struct Run {
     pub(crate) report: Report,
-    pub(crate) asked: Vec<Entry>,
+    pub(crate) journal: Vec<Entry>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -271,12 +272,12 @@ impl Run {
 
     /// Write requests to destinations, such as `PUT host/path`.
     pub(crate) fn writes(&self) -> Vec<String> {
-        self.asked.iter().filter(|entry| entry.is_write()).map(line).collect()
+        self.journal.iter().filter(|entry| entry.is_write()).map(line).collect()
     }
 
     /// Requests to sources.
-    pub(crate) fn at_sources(&self) -> Vec<String> {
-        self.asked.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
+    pub(crate) fn source_requests(&self) -> Vec<String> {
+        self.journal.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
     }
 
     /// Manifest requests to sources with this method. `GET` counts as a pull.
@@ -284,7 +285,7 @@ impl Run {
         let wanted = |entry: &&Entry| {
             !is_ecr(entry) && entry.method == method && entry.path.contains("/manifests/")
         };
-        self.asked.iter().filter(wanted).map(line).collect()
+        self.journal.iter().filter(wanted).map(line).collect()
     }
 
     /// Digests of the uploaded blobs, with repetitions.
@@ -294,14 +295,14 @@ impl Run {
             let (_, rest) = entry.path.split_once("digest=")?;
             rest.split('&').next()?.replace("%3A", ":").parse().ok()
         };
-        self.asked.iter().filter(put).filter_map(digest).collect()
+        self.journal.iter().filter(put).filter_map(digest).collect()
     }
 
     /// Number of pushed manifests.
-    pub(crate) fn commits(&self) -> usize {
+    pub(crate) fn manifest_pushes(&self) -> usize {
         let put =
             |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("/manifests/");
-        self.asked.iter().filter(put).count()
+        self.journal.iter().filter(put).count()
     }
 }
 

@@ -11,7 +11,7 @@ use base64::{
 };
 
 /// Characters around the letters of a canary. Base64, URLs and JSON each encode them differently.
-const AROUND: [&str; 2] = ["+/=%", "&~?#"];
+const SYMBOLS: [&str; 2] = ["+/=%", "&~?#"];
 
 /// A value that must not be shown.
 pub(super) struct Canary {
@@ -25,8 +25,8 @@ pub(super) struct Canary {
 impl Canary {
     /// A canary with special characters around these letters and digits, which every text encoding
     /// leaves unchanged.
-    pub(super) fn around(name: &'static str, letters: &str) -> Self {
-        let [before, after] = AROUND;
+    pub(super) fn with_symbols(name: &'static str, letters: &str) -> Self {
+        let [before, after] = SYMBOLS;
         Self { value: format!("{before}{letters}{after}"), ..Self::part(name, letters) }
     }
 
@@ -37,16 +37,16 @@ impl Canary {
     }
 
     /// The first encoding that the text contains.
-    pub(super) fn seen_in(&self, text: &str) -> Option<&str> {
+    pub(super) fn find_in(&self, text: &str) -> Option<&str> {
         self.needles.iter().find(|needle| text.contains(*needle)).map(String::as_str)
     }
 }
 
 /// Asserts that the text contains no canary.
 #[track_caller]
-pub(super) fn assert_unseen(canaries: &[Canary], place: &str, text: &str) {
+pub(super) fn assert_no_canary(canaries: &[Canary], place: &str, text: &str) {
     for canary in canaries {
-        if let Some(needle) = canary.seen_in(text) {
+        if let Some(needle) = canary.find_in(text) {
             let line = text.lines().find(|line| line.contains(needle)).unwrap_or_default();
             panic!("{} is in {place} as {needle}:\n{line}", canary.name);
         }
@@ -56,28 +56,28 @@ pub(super) fn assert_unseen(canaries: &[Canary], place: &str, text: &str) {
 /// Asserts that no file name or content below the directory contains a canary, except files that
 /// `may_hold` accepts. Returns the number of searched files.
 #[track_caller]
-pub(super) fn assert_unseen_below(
+pub(super) fn assert_no_canary_below(
     canaries: &[Canary],
     directory: &Path,
     may_hold: &dyn Fn(&Path) -> bool,
 ) -> usize {
-    let mut looked_at = 0;
+    let mut searched = 0;
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if may_hold(&path) {
             continue;
         }
-        assert_unseen(canaries, "the name of a file", &path.to_string_lossy());
+        assert_no_canary(canaries, "the name of a file", &path.to_string_lossy());
         if path.is_dir() {
-            looked_at += assert_unseen_below(canaries, &path, may_hold);
+            searched += assert_no_canary_below(canaries, &path, may_hold);
         } else {
             let content = fs::read(&path).unwrap();
             let content = String::from_utf8_lossy(&content);
-            assert_unseen(canaries, &path.display().to_string(), &content);
-            looked_at += 1;
+            assert_no_canary(canaries, &path.display().to_string(), &content);
+            searched += 1;
         }
     }
-    looked_at
+    searched
 }
 
 /// The value in plain text, in hexadecimal, percent-encoded, in base64, and in base64 of base64,
@@ -117,14 +117,14 @@ fn in_base64(value: &str) -> Vec<String> {
 
 #[test]
 fn a_canary_is_found_however_it_is_written() {
-    let canary = Canary::around("it", "Zq4mirrorCanary7");
+    let canary = Canary::with_symbols("it", "Zq4mirrorCanary7");
     let value = canary.value.as_str();
     let url = url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>();
     let json = serde_json::to_string(value).unwrap();
     for (text, count) in [(value, 3), (url.as_str(), 1), (json.as_str(), 1)] {
         for user in ["", "u:", "us:", "user:"].iter().take(1 + count) {
             let text = format!("{user}{text}");
-            assert!(canary.seen_in(&text).is_some(), "{text}");
+            assert!(canary.find_in(&text).is_some(), "{text}");
         }
     }
     for user in ["", "u:", "us:", "someone:"] {
@@ -132,9 +132,9 @@ fn a_canary_is_found_however_it_is_written() {
         let once = STANDARD_NO_PAD.encode(&pair);
         let twice = STANDARD_NO_PAD.encode(format!("{{\"auth\":\"{once}\"}}"));
         for text in [once, twice, URL_SAFE_NO_PAD.encode(&pair), const_hex::encode(&pair)] {
-            assert!(canary.seen_in(&text).is_some(), "{text}");
+            assert!(canary.find_in(&text).is_some(), "{text}");
         }
-        assert!(canary.seen_in(&format!("{:?}", pair.as_bytes())).is_some());
+        assert!(canary.find_in(&format!("{:?}", pair.as_bytes())).is_some());
     }
-    assert_eq!(canary.seen_in("Zq4mirrorCanary8 and Zq4mirror"), None);
+    assert_eq!(canary.find_in("Zq4mirrorCanary8 and Zq4mirror"), None);
 }

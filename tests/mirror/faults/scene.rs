@@ -69,7 +69,7 @@ impl Scene {
 }
 
 /// The registries of a scene.
-pub(super) struct Stage {
+pub(super) struct Setup {
     scene: Scene,
     source: Sandbox,
     /// The destination, for scenes with two registries.
@@ -78,8 +78,8 @@ pub(super) struct Stage {
     _home: TempDir,
 }
 
-impl Stage {
-    pub(super) async fn set(scene: Scene) -> Self {
+impl Setup {
+    pub(super) async fn new(scene: Scene) -> Self {
         let home = tempfile::tempdir().unwrap();
         let start = |mode, name: &str| {
             let directory = Some(home.path().join(name));
@@ -92,15 +92,15 @@ impl Stage {
             ),
             false => (start(sandbox::Mode::Cloud, "cloud").await.unwrap(), None),
         };
-        let mut stage = Self { scene, source, plain, toml: String::new(), _home: home };
-        stage.fill();
+        let mut setup = Self { scene, source, plain, toml: String::new(), _home: home };
+        setup.fill();
         if scene == Scene::Seeded {
-            stage.toml = stage.selecting(&[("quay.io/team/app:0", "")]);
-            stage.undisturbed().await;
-            stage.with_store(forget_images);
-            stage.fill();
+            setup.toml = setup.selecting(&[("quay.io/team/app:0", "")]);
+            setup.undisturbed().await;
+            setup.with_store(forget_images);
+            setup.fill();
         }
-        stage
+        setup
     }
 
     /// Pushes the images and selects them.
@@ -164,11 +164,11 @@ impl Stage {
     }
 
     /// Runs while the faults are active. [`Scene::Twice`] returns the rows of both runs.
-    pub(super) async fn disturbed(&self, patience: &RetryPolicy) -> Report {
+    pub(super) async fn disturbed(&self, policy: &RetryPolicy) -> Report {
         if self.scene != Scene::Twice {
-            return self.run(self.transport(), patience).await;
+            return self.run(self.transport(), policy).await;
         }
-        let runs = [self.run(self.transport(), patience), self.run(self.transport(), patience)];
+        let runs = [self.run(self.transport(), policy), self.run(self.transport(), policy)];
         let [mut one, other] = futures::future::join_all(runs).await.try_into().unwrap();
         one.images.extend(other.images);
         // the later run may find content of the other
@@ -180,23 +180,23 @@ impl Stage {
 
     /// Runs without faults, and asserts success.
     pub(super) async fn undisturbed(&self) {
-        let direct = Transport::new(self.reach());
+        let direct = Transport::new(self.network());
         let report = self.run(direct, &RetryPolicy::default()).await;
         assert_eq!(report.exit, 0, "{:?}: {:#?}", self.scene, report.images);
     }
 
-    async fn run(&self, transport: Transport, patience: &RetryPolicy) -> Report {
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+    async fn run(&self, transport: Transport, policy: &RetryPolicy) -> Report {
+        let registries = registries::Registries::over(transport, TRANSFERS, policy);
         let silent = Arc::new(Silent);
-        mirror(&world, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
+        mirror(&registries, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
     }
 
-    fn reach(&self) -> Network {
+    fn network(&self) -> Network {
         if self.plain.is_some() { Network::Direct } else { Network::Sandbox(self.source.address()) }
     }
 
     fn transport(&self) -> Transport {
-        let transport = Transport::new(self.reach());
+        let transport = Transport::new(self.network());
         let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let names = match self.scene {
             Scene::SlowNames => Names { delay: Duration::from_secs(1), addresses: vec![v4] },
@@ -219,10 +219,10 @@ impl Stage {
         self.with_store(assert_whole);
     }
 
-    fn with_store<T>(&self, look: impl Fn(&Store) -> T) -> T {
+    fn with_store<T>(&self, read: impl Fn(&Store) -> T) -> T {
         match &self.plain {
-            Some(plain) => look(plain.plain().store()),
-            None => look(&self.source.ecr_store(ACCOUNT, "us-east-1")),
+            Some(plain) => read(plain.plain().store()),
+            None => read(&self.source.ecr_store(ACCOUNT, "us-east-1")),
         }
     }
 }

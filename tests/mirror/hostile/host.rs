@@ -24,14 +24,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// A recorded request: `METHOD /path?query`, and its `Authorization`.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct RecordedRequest {
     pub(super) line: String,
     pub(super) authorization: Option<String>,
 }
 
 #[derive(Default)]
 struct Seen {
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     sent: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ impl Host {
     /// Serves the answers of the script, which is created for the host's address.
     pub(super) async fn serve<S>(script: impl FnOnce(SocketAddr) -> S) -> Self
     where
-        S: Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
+        S: Fn(&RecordedRequest) -> Response<Body> + Send + Sync + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,23 +61,23 @@ impl Host {
         let app = Router::new().fallback(move |request: Request| {
             let (log, script) = (Arc::clone(&log), Arc::clone(&script));
             async move {
-                let asked = Asked {
+                let recorded = RecordedRequest {
                     line: format!("{} {}", request.method(), request.uri()),
                     authorization: (request.headers().get("authorization"))
                         .map(|value| value.to_str().unwrap().to_owned()),
                 };
-                log.asked.lock().unwrap().push(asked.clone());
+                log.requests.lock().unwrap().push(recorded.clone());
                 // the request body may break off
                 let _ = to_bytes(request.into_body(), usize::MAX).await;
-                counted(script(&asked), log)
+                counted(script(&recorded), log)
             }
         });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, seen, server }
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        self.seen.asked.lock().unwrap().clone()
+    pub(super) fn requests(&self) -> Vec<RecordedRequest> {
+        self.seen.requests.lock().unwrap().clone()
     }
 
     /// Bytes of response bodies that the client or the buffers on the way to it accepted.
@@ -116,7 +116,7 @@ pub(super) fn endless(beginning: &str) -> Body {
 }
 
 /// A 401 that points to a token service.
-pub(super) fn ask_for_token(realm: &str) -> Response<Body> {
+pub(super) fn token_challenge(realm: &str) -> Response<Body> {
     with(reply(401, ""), "www-authenticate", &format!("Bearer realm=\"{realm}\""))
 }
 
@@ -143,8 +143,8 @@ impl Content {
         digest
     }
 
-    pub(super) fn answer(&self, asked: &Asked) -> Response<Body> {
-        match self.0.iter().find(|(path, _)| asked.line.ends_with(path)) {
+    pub(super) fn answer(&self, recorded: &RecordedRequest) -> Response<Body> {
+        match self.0.iter().find(|(path, _)| recorded.line.ends_with(path)) {
             None => reply(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":""}]}"#),
             Some((_, bytes)) => {
                 let digest = Digest::of(bytes);

@@ -29,8 +29,8 @@ const REPORT: &str = "report: ";
 /// The process.
 pub(super) struct Client {
     child: Child,
-    told: ChildStdin,
-    tells: Option<BufReader<ChildStdout>>,
+    requests: ChildStdin,
+    reports: Option<BufReader<ChildStdout>>,
 }
 
 /// Resources of the process.
@@ -51,29 +51,29 @@ impl Client {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (told, tells) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, told, tells: Some(BufReader::new(tells)) }
+        let (requests, reports) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, requests, reports: Some(BufReader::new(reports)) }
     }
 
     /// Sends a configuration to the process and returns its report.
-    pub(super) async fn sync(&mut self, toml: &str, within: Duration, what: &str) -> Value {
-        writeln!(self.told, "{}", serde_json::to_string(toml).unwrap()).unwrap();
-        let mut tells = self.tells.take().expect("it is asked once at a time");
+    pub(super) async fn sync(&mut self, toml: &str, limit: Duration, label: &str) -> Value {
+        writeln!(self.requests, "{}", serde_json::to_string(toml).unwrap()).unwrap();
+        let mut reports = self.reports.take().expect("it is asked once at a time");
         let answer = tokio::task::spawn_blocking(move || {
-            let report = (&mut tells).lines().map_while(Result::ok).find_map(|line| {
+            let report = (&mut reports).lines().map_while(Result::ok).find_map(|line| {
                 let (_, report) = line.split_once(REPORT)?;
                 Some(serde_json::from_str(report).unwrap())
             });
-            (tells, report)
+            (reports, report)
         });
-        let Ok(answer) = tokio::time::timeout(within, answer).await else {
+        let Ok(answer) = tokio::time::timeout(limit, answer).await else {
             // the kill also ends the thread that reads the output
             self.child.kill().unwrap();
-            panic!("{what}: the run is not over after {within:?}");
+            panic!("{label}: the run is not over after {limit:?}");
         };
-        let (tells, report) = answer.unwrap();
-        self.tells = Some(tells);
-        report.unwrap_or_else(|| panic!("{what}: the process ended: {:?}", self.child.wait()))
+        let (reports, report) = answer.unwrap();
+        self.reports = Some(reports);
+        report.unwrap_or_else(|| panic!("{label}: the process ended: {:?}", self.child.wait()))
     }
 
     /// Reads the usage from `/proc`.
@@ -113,12 +113,12 @@ fn short() -> RetryPolicy {
 #[ignore = "a part of the soak, which starts it"]
 async fn mirrors_what_it_is_told() {
     let Ok(sandbox) = std::env::var(ADDRESS) else { return };
-    let reach = Network::Sandbox(sandbox.parse().unwrap());
+    let network = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let world = registries::Registries::over(Transport::new(reach), TRANSFERS, &short());
+        let registries = registries::Registries::over(Transport::new(network), TRANSFERS, &short());
         let observer = Arc::new(Silent);
-        let report = mirror(&world, &toml, Mode::Mirror, observer, Shutdown::default()).await;
+        let report = mirror(&registries, &toml, Mode::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();
         writeln!(out, "{REPORT}{}", serde_json::to_string(&report).unwrap()).unwrap();
         out.flush().unwrap();
