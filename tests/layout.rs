@@ -32,7 +32,7 @@ fn reported(output: &Output) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn an_image_goes_over_an_air_gap_by_its_name_and_arrives_as_it_was() {
+fn an_image_crosses_an_air_gap_with_its_tag_and_digest() {
     let place = tempfile::tempdir().unwrap();
     let copy = |from: &str, to: &str| {
         let output = ecr_mirror(place.path(), &["copy", from, to, "--json"]).output().unwrap();
@@ -65,7 +65,7 @@ fn an_image_goes_over_an_air_gap_by_its_name_and_arrives_as_it_was() {
 }
 
 #[test]
-fn a_configuration_may_mirror_to_a_layout_beside_it() {
+fn a_configuration_mirrors_to_a_layout_beside_it() {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir(place.path().join("etc")).unwrap();
     let text = "[[destination]]\nregistry = \"oci:images\"\nprefix = \"mirror\"\n\
@@ -107,7 +107,7 @@ fn blobs(layout: &Path) -> usize {
 }
 
 #[test]
-fn a_process_that_is_killed_leaves_a_valid_layout_and_the_next_one_completes_it() {
+fn a_killed_process_leaves_a_valid_layout_and_the_next_one_completes_it() {
     let place = tempfile::tempdir().unwrap();
     let layout = place.path().join("stick");
     let arguments = ["copy", "nginx:1.27", "oci:stick", "--json"];

@@ -140,7 +140,7 @@ async fn secrets(session: &AwsSession) -> Answers {
 }
 
 #[tokio::test]
-async fn both_keep_and_refuse_the_same_registry_policies() {
+async fn moto_and_the_sandbox_accept_and_refuse_the_same_registry_policies() {
     let Some(moto) = Moto::start().await else { return };
     let (_sandbox, session) = sandbox().await;
     let ecr = aws_sdk_ecr::Client::new(&session.config);
@@ -150,7 +150,7 @@ async fn both_keep_and_refuse_the_same_registry_policies() {
 }
 
 #[tokio::test]
-async fn both_delete_and_restore_secrets_alike() {
+async fn moto_and_the_sandbox_delete_and_restore_secrets_alike() {
     let Some(moto) = Moto::start().await else { return };
     let (_sandbox, session) = sandbox().await;
     assert_eq!(secrets(&session).await, secrets(moto.session()).await);

@@ -100,7 +100,7 @@ fn tag(name: &str) -> Tag {
 }
 
 #[tokio::test]
-async fn a_repository_is_made_once_and_found_again() {
+async fn a_repository_is_created_once_and_found_by_later_runs() {
     let Some(moto) = Moto::start().await else { return };
     let (first, tags) = (moto.run(Create::Missing), [tag("1.0")]);
     assert_eq!(first.current_tags(&repository(), &tags).await.unwrap(), None);
@@ -120,7 +120,7 @@ async fn a_repository_is_made_once_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_repository_that_may_not_be_made_is_named_and_not_made() {
+async fn a_missing_repository_is_an_error_with_a_hint_when_create_is_off() {
     let Some(moto) = Moto::start().await else { return };
     let error = moto.run(Create::Never).ensure(&repository()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::RepositoryMissing);
@@ -130,7 +130,7 @@ async fn a_repository_that_may_not_be_made_is_named_and_not_made() {
 }
 
 #[tokio::test]
-async fn immutability_is_read_with_its_exclusions() {
+async fn tag_mutability_is_read_with_its_exclusions() {
     let Some(moto) = Moto::start().await else { return };
     let exclusion = ImageTagMutabilityExclusionFilter::builder()
         .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
@@ -163,7 +163,7 @@ async fn immutability_is_read_with_its_exclusions() {
 }
 
 #[tokio::test]
-async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_asked_again() {
+async fn without_account_settings_no_blob_is_mounted_and_the_api_is_queried_once() {
     let Some(moto) = Moto::start().await else { return };
     let run = moto.run(Create::Missing);
     assert_eq!(run.mounting().await, Mounting::Never);
@@ -173,7 +173,7 @@ async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_as
 }
 
 #[tokio::test]
-async fn what_is_there_is_told_apart_from_what_is_not() {
+async fn existing_tags_and_manifests_are_told_apart_from_missing_ones() {
     let Some(moto) = Moto::start().await else { return };
     let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
     run.ensure(&repository()).await.unwrap();
@@ -195,7 +195,7 @@ async fn what_is_there_is_told_apart_from_what_is_not() {
 }
 
 #[tokio::test]
-async fn blobs_are_asked_for_in_bulk() {
+async fn missing_blobs_are_found_in_bulk() {
     let Some(moto) = Moto::start().await else { return };
     let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
     run.ensure(&repository()).await.unwrap();
@@ -216,7 +216,7 @@ async fn blobs_are_asked_for_in_bulk() {
 }
 
 #[tokio::test]
-async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() {
+async fn plan_and_sync_skip_an_image_that_moto_already_has() {
     let Some(moto) = Moto::start().await else { return };
     let (Some(source), Some(skopeo)) = (Registry::start(Default::default()), Skopeo::find()) else {
         return;

@@ -64,7 +64,7 @@ fn an_index_arrives_bit_for_bit_and_a_second_run_moves_nothing() {
 }
 
 #[test]
-fn a_filtered_index_is_the_same_everywhere_and_its_images_are_the_sources() {
+fn a_filtered_index_has_one_digest_and_the_images_of_the_source() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
         return;
     };
@@ -106,7 +106,7 @@ fn a_filtered_index_is_the_same_everywhere_and_its_images_are_the_sources() {
 }
 
 #[test]
-fn a_docker_manifest_list_stays_one() {
+fn a_docker_manifest_list_stays_a_manifest_list() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
         return;
     };
@@ -129,7 +129,7 @@ fn a_docker_manifest_list_stays_one() {
 }
 
 #[test]
-fn a_flattened_image_is_the_source_s_own() {
+fn a_flattened_image_has_the_digest_of_the_source() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
         return;
     };
@@ -144,7 +144,7 @@ fn a_flattened_image_is_the_source_s_own() {
 }
 
 #[test]
-fn what_is_deleted_at_the_destination_comes_back_without_its_blobs_moving_again() {
+fn a_deleted_tag_is_copied_again_without_its_blobs() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
         return;
     };
@@ -173,7 +173,7 @@ fn configuration(source: &Registry, destination: &Registry, images: &str) -> tem
 }
 
 #[test]
-fn layers_that_images_share_travel_once_and_one_that_is_missing_fails_alone() {
+fn shared_layers_are_copied_once_and_a_missing_image_fails_alone() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
         return;
     };
@@ -200,7 +200,7 @@ fn layers_that_images_share_travel_once_and_one_that_is_missing_fails_alone() {
 }
 
 #[test]
-fn what_skopeo_has_logged_in_to_is_open_and_without_it_the_error_says_so() {
+fn a_login_of_skopeo_is_used_and_a_missing_login_fails_with_401() {
     let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::RequiresLogin)
     else {
         return;

@@ -103,7 +103,7 @@ fn skopeo_pulls_from_the_upstreams() {
 }
 
 #[test]
-fn skopeo_pushes_to_a_plain_sandbox_and_gets_it_back() {
+fn skopeo_pushes_to_a_plain_sandbox_and_pulls_the_same_image() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::plain();
     let at = format!("{}/team/app:1.0", sandbox.address("SANDBOX_REGISTRY"));
@@ -124,7 +124,7 @@ fn skopeo_pushes_to_a_plain_sandbox_and_gets_it_back() {
 }
 
 #[tokio::test]
-async fn skopeo_pushes_to_the_embedded_ecr_and_gets_it_back() {
+async fn skopeo_pushes_to_the_embedded_ecr_and_pulls_the_same_image() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::standing();
     let ecr = sandbox.ecr();
@@ -145,7 +145,7 @@ async fn skopeo_pushes_to_the_embedded_ecr_and_gets_it_back() {
 }
 
 #[tokio::test]
-async fn the_program_mirrors_from_one_sandbox_process_to_its_ecr_and_skopeo_reads_it() {
+async fn skopeo_pulls_an_image_that_the_program_mirrored_to_the_embedded_ecr() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::standing();
     let (upstream, registry) =
@@ -164,7 +164,7 @@ async fn the_program_mirrors_from_one_sandbox_process_to_its_ecr_and_skopeo_read
 }
 
 #[test]
-fn a_registry_that_none_of_us_wrote_takes_every_kind_of_upstream_image() {
+fn docker_registry_accepts_every_kind_of_upstream_image() {
     let (Some(registry), Some(skopeo)) =
         (Registry::start(RegistryVariant::default()), Skopeo::find())
     else {

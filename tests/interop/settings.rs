@@ -73,7 +73,7 @@ async fn read_back(moto: &Moto) -> (Option<ImageTagMutability>, bool, Value, Val
 }
 
 #[tokio::test]
-async fn settings_are_made_found_again_and_mended() {
+async fn settings_are_created_read_back_and_reconciled() {
     let Some(moto) = Moto::start().await else { return };
     moto.run_with_rules(rules()).ensure(&repository()).await.unwrap();
     let settings = rules().settings;

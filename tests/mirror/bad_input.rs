@@ -71,7 +71,7 @@ const FILES: &[(&str, &[u8], &[&str])] = &[
 ];
 
 #[test]
-fn a_wrong_configuration_is_shown_where_it_is_wrong_and_nothing_is_attempted() {
+fn an_invalid_configuration_fails_with_its_position_and_starts_nothing() {
     let whole = TABLES.iter().map(|(name, tables, says)| {
         (*name, format!("{DESTINATION}{IMAGE}{tables}\n").into_bytes(), *says)
     });
@@ -95,7 +95,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong_and_nothing_is_attempted() {
 }
 
 #[test]
-fn a_wrong_command_line_attempts_nothing_either() {
+fn an_invalid_command_line_starts_nothing() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["sync", "-c", "nowhere.toml"], &["cannot read `nowhere.toml`", "hint: "]),
         (&["sync", "--only", "nothing-like-it"], &["nothing-like-it", "hint: "]),

@@ -16,7 +16,7 @@ async fn hub() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
+async fn images_above_the_pull_limit_are_deferred_and_copied_by_the_next_run() {
     let world = hub().await.image("quay.io/team/free:1", ["linux/amd64"]);
     world.fault("pull-limit=7");
     let first = world.sync().await;
@@ -46,7 +46,7 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written() {
+async fn several_windows_complete_the_images_in_the_order_of_the_configuration() {
     let world = hub().await;
     // one window allows one image and two more pulls
     world.fault("pull-limit=5");
@@ -73,7 +73,7 @@ async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_is_not_spent_on_indexes_alone() {
+async fn pulls_are_not_spent_on_indexes_alone() {
     let world = hub().await;
     world.fault("pull-limit=4");
     let run = world.sync().await;
@@ -82,7 +82,7 @@ async fn a_limit_is_not_spent_on_indexes_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_above_the_whole_limit_fails_and_is_not_put_off_for_ever() {
+async fn an_image_that_needs_more_pulls_than_the_limit_fails_and_is_not_deferred() {
     let world = World::new().await.image(
         "docker.io/team/wide:1",
         ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le"],
@@ -94,7 +94,7 @@ async fn an_image_above_the_whole_limit_fails_and_is_not_put_off_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_reserved_is_left_to_others() {
+async fn reserved_pulls_are_not_spent() {
     let world = hub().await.configured("[registry.\"docker.io\"]\nreserve_pulls = 95");
     let run = world.sync().await;
     run.assert_exit(3);
@@ -103,7 +103,7 @@ async fn what_is_reserved_is_left_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
+async fn pinned_images_respect_the_limit_and_the_reserve() {
     let mut world = World::new().await;
     for name in 0..12 {
         let reference = format!("docker.io/team/p{name}:1");
@@ -126,7 +126,7 @@ async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
+async fn a_plan_spends_no_pull_and_omits_the_numbers_that_need_one() {
     let world = hub().await;
     let digest = world.source("docker.io/team/a:1").digest;
     let pinned = format!("docker.io/team/a:1@{digest}");
@@ -151,7 +151,7 @@ async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_that_may_spend_pulls_knows_every_number() {
+async fn a_plan_that_spends_pulls_reports_every_number() {
     let world = hub().await;
     let plan = world.plan(Mode::Plan).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);

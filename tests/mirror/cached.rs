@@ -88,7 +88,7 @@ fn outcomes(report: &Report) -> Vec<(&str, &str, Outcome)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
+async fn a_cached_image_is_pulled_from_ecr_without_requests_to_its_source() {
     let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{}",
@@ -112,7 +112,7 @@ async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_others() {
+async fn rows_keep_the_order_of_the_configuration_and_failures_stay_separate() {
     let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     world.upstream().image("quay.io/team/app:2").push();
     let here = format!("destinations = [\"{ECR}\"]");
@@ -143,7 +143,7 @@ async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
+async fn a_plan_and_a_run_stopped_before_its_start_send_no_request_to_ecr() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
@@ -164,7 +164,7 @@ async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
+async fn an_interrupted_cache_pull_is_reported_as_not_started() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
@@ -181,7 +181,7 @@ async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
+async fn mirrored_and_cached_images_share_one_tag_listing() {
     let world = World::new().await;
     let toml = format!(
         "[[destination]]\nregistry = \"{OTHER}\"\n[[destination]]\nregistry = \"{ECR}\"\n\
@@ -212,7 +212,7 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_pull_makes_ecr_import_the_image_and_a_second_finds_it() {
+async fn the_first_pull_makes_ecr_import_the_image_and_the_second_finds_it() {
     let world = World::new()
         .await
         .configured(QUAY)
@@ -239,7 +239,7 @@ async fn a_first_pull_makes_ecr_import_the_image_and_a_second_finds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_elsewhere() {
+async fn via_auto_uses_the_cache_when_a_rule_covers_the_source_and_mirrors_otherwise() {
     let world = World::new()
         .await
         .configured(QUAY)
@@ -263,7 +263,7 @@ async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
+async fn a_digest_that_was_never_pulled_by_tag_fails_with_a_hint() {
     let world = World::new().await.configured(QUAY);
     create_rule(&world).await;
     let digest = world.upstream().image("quay.io/team/app:1").push();
@@ -296,7 +296,7 @@ fn mixed_configuration() -> String {
 }
 
 #[test]
-fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
+fn warm_pulls_only_cached_images_and_the_lock_file_omits_them() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let at = |arguments: &[&str]| {
@@ -326,7 +326,7 @@ fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
 }
 
 #[test]
-fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
+fn images_and_iam_distinguish_cached_from_mirrored_images() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let json = |arguments: &[&str]| -> Value {
@@ -359,7 +359,7 @@ fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
 }
 
 #[test]
-fn one_file_mirrors_and_caches_to_ecr_and_mirrors_all_of_it_to_a_layout() {
+fn one_configuration_uses_the_cache_for_ecr_and_mirrors_everything_to_a_layout() {
     let home = tempfile::tempdir().unwrap();
     let toml = format!(
         "[defaults]\nvia = \"auto\"\nplatforms = [\"linux/amd64\"]\n\
@@ -396,7 +396,7 @@ fn one_file_mirrors_and_caches_to_ecr_and_mirrors_all_of_it_to_a_layout() {
 }
 
 #[test]
-fn warm_without_anything_that_is_cached_says_what_to_write() {
+fn warm_without_cached_images_fails_with_the_key_to_set() {
     let home = tempfile::tempdir().unwrap();
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));

@@ -243,22 +243,22 @@ fn run_standing_sandbox(workspace: &Workspace, log: &Log) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_all_it_says_and_writes() {
+async fn every_command_keeps_secrets_out_of_its_output_and_files() {
     assert_no_command_shows_a_canary(&LOGS[0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_a_log_for_machines() {
+async fn every_command_keeps_secrets_out_of_the_json_log() {
     assert_no_command_shows_a_canary(&LOGS[1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_the_fullest_log() {
+async fn every_command_keeps_secrets_out_of_the_trace_log() {
     assert_no_command_shows_a_canary(&LOGS[2]).await;
 }
 
 #[test]
-fn no_command_takes_a_secret_as_an_argument_which_everybody_on_the_machine_can_read() {
+fn no_command_takes_a_secret_as_an_argument() {
     fn check_arguments(command: &clap::Command, seen: &mut usize) {
         *seen += 1;
         for argument in command.get_arguments() {

@@ -9,7 +9,7 @@ use http::Method;
 use super::world::{Run, World, blobs, entry, is_ecr};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_is_mirrored_whole_and_a_second_run_moves_nothing() {
+async fn the_example_is_mirrored_completely_and_a_second_run_moves_nothing() {
     let world = World::new().await.configured(include_str!("../../mirror.toml.example"));
 
     let first = world.sync().await;
@@ -69,7 +69,7 @@ fn assert_numbers_match_journal(run: &Run) {
 const APP: &str = "quay.io/team/app:1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_filter_recopies_what_it_must_and_only_that() {
+async fn a_changed_filter_copies_only_the_missing_content() {
     let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le"];
     let mut world = World::new().await.image("quay.io/team/other:1", platforms);
     let original = world.upstream().image(APP).platforms(platforms).push();

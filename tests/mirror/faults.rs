@@ -57,7 +57,7 @@ const UNFINISHED: &str = "not over after";
 const CONCURRENT_ROWS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
+async fn every_fault_has_the_outcome_in_the_table_and_a_clean_run_recovers() {
     let scenes = Scene::ALL.iter().map(|&scene| async move {
         let setup = Setup::new(scene).await;
         setup.undisturbed().await;
@@ -179,7 +179,7 @@ fn requests_to_the_dead_host(run: &Run) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
+async fn a_host_that_is_down_gets_few_requests_and_other_hosts_are_unaffected() {
     for dead in ["silent@upstream//dead.example.com/", "status=503@upstream//dead.example.com/"] {
         let mut world = World::new().await;
         for n in 0..200 {
@@ -217,7 +217,7 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_then() {
+async fn a_host_that_refuses_everything_does_not_use_the_retries_of_another_host() {
     let mut world = World::new().await;
     for n in 0..200 {
         world = world.select(&format!("dead.example.com/team/app{n}:1"), "");
@@ -252,7 +252,7 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_blob_of_an_image_that_fails_gets_it_otherwise() {
+async fn waiters_take_over_a_blob_when_its_carrier_fails() {
     join_all([BlobMounting::Off, BlobMounting::On].map(run_with_frequent_faults)).await;
 }
 
@@ -285,7 +285,7 @@ async fn run_with_frequent_faults(blob_mounting: BlobMounting) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_destination_that_breaks_does_not_stop_the_other() {
+async fn a_failing_destination_does_not_stop_the_other() {
     let world = World::new().await.configured(&format!(
         "[[destination]]\nregistry = \"{ECR}\"\nprefix = \"good\"\n\
          [[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\

@@ -136,7 +136,7 @@ async fn world() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shape_of_image_is_filtered_and_recognised_again() {
+async fn every_kind_of_image_is_filtered_and_up_to_date_in_the_next_run() {
     let world = world().await;
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
@@ -205,7 +205,7 @@ fn json(bytes: &[u8]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
+async fn a_missing_platform_fails_and_the_error_lists_the_available_ones() {
     let cases = [
         ("index", "platforms = [\"linux/riscv64\"]", "linux/riscv64", "linux/amd64"),
         ("partly", "platforms = [\"linux/amd64\", \"linux/riscv64\"]", "linux/riscv64", "s390x"),
@@ -244,7 +244,7 @@ async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attestations_that_are_no_longer_wanted_go_from_nested_indexes_too() {
+async fn dropped_attestations_are_removed_from_nested_indexes_too() {
     let mut world = World::new().await;
     let image = world.upstream().image("quay.io/shapes/deep:1").platforms(THREE);
     image.nested().attestations().push();

@@ -54,7 +54,7 @@ fn bytes_by_row(report: &Report) -> Vec<(&str, Option<u64>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_forecasts_exactly_what_the_run_moves() {
+async fn a_plan_forecasts_the_exact_bytes_and_blobs_of_the_run() {
     let modes = [BlobMounting::Off, BlobMounting::On].map(assert_exact_forecast);
     futures::future::join_all(modes).await;
 }
@@ -87,7 +87,7 @@ fn digests(report: &Report) -> Vec<Option<Digest>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_fails_where_the_run_would() {
+async fn a_plan_reports_the_failures_of_the_run() {
     let world = World::new()
         .await
         .image("quay.io/team/app:1", ["linux/amd64"])

@@ -24,7 +24,7 @@ pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_test_that_the_guarantees_name_exists() {
+fn every_test_named_in_the_guarantees_exists() {
     let sources = [sources("src"), sources("tests")].concat();
     let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
     let named = page.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));

@@ -16,7 +16,7 @@ async fn immutable(world: &World, repository: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_content_is_up_to_date_and_other_content_has_drifted() {
+async fn an_immutable_tag_is_up_to_date_or_drifted_and_never_moves() {
     let world = World::new().await.image(APP, ["linux/amd64"]);
     immutable(&world, "team/app").await;
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
@@ -37,7 +37,7 @@ async fn the_same_content_is_up_to_date_and_other_content_has_drifted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_written_otherwise_that_keeps_the_same_images_is_no_drift() {
+async fn a_changed_filter_that_keeps_the_same_images_is_not_drift() {
     let filtered = |platforms: &str| {
         entry(APP, &format!("missing_platform = \"warn\"\nplatforms = [{platforms}]"))
     };

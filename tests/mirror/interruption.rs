@@ -50,7 +50,7 @@ async fn killed_after(world: &World, requests: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
+async fn a_run_killed_after_any_request_leaves_no_incomplete_tag() {
     let latency = Duration::from_millis(1);
     let whole = small(latency).await;
     whole.sync().await.assert_exit(0);
@@ -74,7 +74,7 @@ async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_killed() {
+async fn a_moving_tag_points_to_its_old_or_new_image_when_the_run_is_killed() {
     let latency = Duration::from_millis(1);
     let whole = moved(latency).await;
     let tags = |world: &World| world.ecr().tags("team/app");
@@ -178,7 +178,7 @@ impl Program {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_completes() {
+async fn a_killed_process_leaves_no_incomplete_tag_and_the_next_one_completes() {
     let whole = Program::new(2).await;
     assert_eq!(whole.ended(&[]).await, Some(0));
     let (expected, requests) = (&state(&whole.ecr()), whole.sandbox.journal().len());
@@ -195,7 +195,7 @@ async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_complete
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() {
+async fn a_process_killed_after_its_deadline_leaves_no_incomplete_tag() {
     let program = Program::new(8).await;
     // a running image has a grace period, and the kill falls into it
     program.sandbox.faults().add("slow=2000@upstream".parse().unwrap());
@@ -216,7 +216,7 @@ async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
+async fn an_interrupted_run_reports_its_images_as_not_started() {
     let world = small(Duration::ZERO).await;
     // no image gets further than its first manifest
     world.fault("silent@ecr:PUT/manifests/");
@@ -242,7 +242,7 @@ async fn interrupt_after_faults(world: &World) -> Run {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
+async fn a_run_stopped_before_its_start_writes_nothing() {
     let world = small(Duration::ZERO).await;
     let shutdown = Shutdown::default();
     shutdown.stop();
@@ -252,7 +252,7 @@ async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
+async fn a_run_interrupted_while_listing_or_logging_in_reports_its_images_as_not_started() {
     let listing = World::new()
         .await
         .configured("[[image]]\nsource = \"quay.io/team/app\"\nselect = { glob = [\"*\"] }");

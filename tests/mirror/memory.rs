@@ -85,7 +85,7 @@ pub(crate) fn wait_and_measure(child: &mut Child) -> (ExitStatus, Measured) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_of_a_gibibyte_passes_in_little_memory_and_touches_no_disk() {
+async fn a_layer_of_one_gibibyte_is_copied_in_little_memory_and_without_disk() {
     let (from, to, home) = (memory_directory(), memory_directory(), memory_directory());
     fill(from.path()).await;
     let (source, destination) = (Registry::serve(from.path()), Registry::serve(to.path()));

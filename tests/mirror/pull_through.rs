@@ -114,7 +114,7 @@ fn assert_exit(ended: &Ended, status: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_applied_is_not_planned_again() {
+async fn an_applied_plan_leaves_no_change() {
     let world = World::new().await;
     let both = format!("{HUB}{QUAY}");
     let plan = world.run(&["plan", "--check"], &both).await;
@@ -140,7 +140,7 @@ async fn what_is_applied_is_not_planned_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn machines_are_told_every_change_and_no_secret() {
+async fn the_json_plan_lists_every_change_and_no_secret() {
     let world = World::new().await;
     let plan = world.run(&["plan", "--json"], HUB).await;
     assert_exit(&plan, 0);
@@ -154,7 +154,7 @@ async fn machines_are_told_every_change_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_replaced() {
+async fn a_rule_with_another_upstream_is_a_conflict_and_only_replace_changes_it() {
     let world = World::new().await;
     world.foreign_rule("docker-hub", "registry.k8s.io").await;
     let theirs = pair("docker-hub", "registry.k8s.io");
@@ -176,7 +176,7 @@ async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_repl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn destroying_removes_what_is_written_and_says_what_stays() {
+async fn destroy_removes_only_configured_resources_and_reports_what_remains() {
     let world = World::new().await;
     world.foreign_rule("theirs", "registry.k8s.io").await;
     assert_exit(&world.run(&["apply", "--yes"], HUB).await, 0);
@@ -199,7 +199,7 @@ async fn destroying_removes_what_is_written_and_says_what_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
+async fn the_trust_policy_of_a_template_role_is_shown_until_the_template_exists() {
     let world = World::new().await;
     let role = "role_arn = \"arn:aws:iam::123456789012:role/templates\"";
     let tagged = format!("{QUAY}[pull_through.template]\ntags = {{ team = \"x\" }}\n{role}\n");
@@ -215,7 +215,7 @@ async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_changed_where_nobody_can_be_asked() {
+async fn apply_and_destroy_need_yes_without_a_terminal() {
     let world = World::new().await;
     for verb in ["apply", "destroy"] {
         let ended = world.run(&[verb], QUAY).await;
@@ -227,7 +227,7 @@ async fn nothing_is_changed_where_nobody_can_be_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
+async fn an_unreachable_registry_does_not_stop_the_others() {
     let world = World::new().await;
     let endpoint = format!("http://{}", world.sandbox.ecr_address());
     let foreign = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
@@ -257,7 +257,7 @@ async fn interrupt_after_first_write(latency: Duration, caches: &str) -> (World,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
+async fn a_signal_stops_apply_between_two_steps_and_the_next_run_completes_it() {
     let both = format!("{HUB}{QUAY}");
     let (mut latency, longest) = (Duration::from_millis(100), Duration::from_secs(2));
     let (world, ended) = loop {
@@ -277,7 +277,7 @@ async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_up_that_is_killed_at_any_moment_is_finished_by_the_next() {
+async fn a_killed_apply_is_completed_by_the_next_one() {
     let both = format!("{HUB}{QUAY}");
     let whole = World::slow(Duration::from_millis(10)).await;
     assert_exit(&whole.run(&["apply", "--yes"], &both).await, 0);

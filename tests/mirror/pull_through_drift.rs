@@ -304,7 +304,7 @@ fn encryption(key: Option<&str>) -> Encryption {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done() {
+async fn each_outside_change_is_planned_alone_and_reverted_by_its_own_writes() {
     let world = World::new(CACHES).await;
     assert!(!world.applied(&[]).await.is_empty());
     assert_eq!(world.planned(&[]).await, [json!(null); 0], "an applied plan leaves no change");
@@ -335,7 +335,7 @@ async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_add_is_theirs_and_no_change() {
+async fn additions_by_others_are_kept_and_not_planned() {
     let world = World::new(CACHES).await;
     world.applied(&[]).await;
     let theirs = json!({
@@ -362,7 +362,7 @@ async fn what_others_add_is_theirs_and_no_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_upstream_by_hand_is_a_conflict_until_it_may_be_replaced() {
+async fn a_manual_change_of_the_upstream_is_a_conflict_until_replace_is_given() {
     let world = World::new(CACHES).await;
     world.applied(&[]).await;
     let credential = world.credential().await;

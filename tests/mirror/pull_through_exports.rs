@@ -82,7 +82,7 @@ fn read(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_fails_until_every_written_rule_is_there_and_counts_what_it_made() {
+async fn status_fails_until_every_configured_rule_exists_and_counts_its_repositories() {
     let world = World::new().await;
     let before = world.expect(1, &["pull-through", "status"]).await;
     assert_eq!(before.out.matches("not there").count(), 2, "{}", before.out);
@@ -112,7 +112,7 @@ async fn status_fails_until_every_written_rule_is_there_and_counts_what_it_made(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn validate_lets_ecr_try_each_rule_and_says_how_to_mend_one() {
+async fn validate_lets_ecr_check_each_rule_and_reports_the_failure() {
     let world = World::new().await;
     let missing = world.expect(1, &["pull-through", "validate"]).await;
     assert!(missing.out.contains("not there"), "{}", missing.out);
@@ -134,7 +134,7 @@ async fn validate_lets_ecr_try_each_rule_and_says_how_to_mend_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
+async fn the_terraform_export_is_complete_and_contains_no_credentials() {
     let world = World::new().await;
     let policy = json!({ "Version": "2012-10-17", "Statement": [{
         "Sid": "Theirs", "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::210987654321:root" },
@@ -176,7 +176,7 @@ async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pull_secrets_go_to_a_file_of_the_owners_alone() {
+async fn pull_secrets_are_written_to_a_file_that_only_its_owner_can_read() {
     let world = World::new().await;
     let file = world.path("secrets.yaml");
     fs::write(&file, "old").unwrap();
@@ -205,7 +205,7 @@ async fn pull_secrets_go_to_a_file_of_the_owners_alone() {
 }
 
 #[test]
-fn credentials_do_not_follow_stdout_into_a_file() {
+fn credentials_are_not_written_to_a_redirected_stdout() {
     let home = tempfile::tempdir().unwrap();
     let text = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
         [[pull_through]]\nupstream = \"docker-hub\"\n\
@@ -220,7 +220,7 @@ fn credentials_do_not_follow_stdout_into_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policy_has_every_action_that_the_verbs_call() {
+async fn the_iam_policy_allows_every_action_that_the_commands_call() {
     let world = World::new().await;
     let policy = world.expect(0, &["iam", "pull-through"]).await.out;
     for (status, verb) in [
@@ -246,7 +246,7 @@ async fn the_policy_has_every_action_that_the_verbs_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_may_import_below_the_prefixes_and_pull_what_is_mirrored() {
+async fn the_pull_policy_allows_imports_below_prefixes_and_pulls_of_mirrored_images() {
     let world = World::new().await;
     let mirrored = "[[image]]\nsource = \"registry.k8s.io/pause\"\ntags = [\"3.10\"]\n";
     let ended = world.run(&["iam", "pull"], &format!("{CACHES}{mirrored}")).await;

@@ -45,7 +45,7 @@ fn shipped() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_shipped_file_sets_up_an_empty_registry_and_then_needs_nothing_more() {
+fn every_shipped_file_sets_up_an_empty_registry_completely() {
     let mut upstreams = Vec::new();
     for (name, text) in shipped() {
         let home = tempfile::tempdir().unwrap();

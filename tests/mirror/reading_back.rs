@@ -97,7 +97,7 @@ async fn mirrored() -> (World, Vec<Vec<u8>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
+async fn an_unfiltered_image_has_the_bytes_of_the_source() {
     let (world, sources) = mirrored().await;
     let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;
@@ -114,7 +114,7 @@ async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_filtered_has_one_digest_everywhere_and_its_images_have_theirs() {
+async fn a_filtered_index_has_a_fixed_digest_and_keeps_its_images_unchanged() {
     let (world, sources) = mirrored().await;
     let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;

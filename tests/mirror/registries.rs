@@ -28,7 +28,7 @@ const CHART: &str = "ghcr.io/prometheus-community/charts/prometheus:26.0.0";
 const INVENTED: &str = "registry.example.com:5000/invented/by/this/test:1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_registry_is_read_in_its_own_way() {
+async fn images_of_every_public_registry_are_mirrored() {
     let mut world = World::new().await.configured("[defaults]\nplatforms = [\"linux/amd64\"]");
     for reference in IMAGES {
         world = world.select(reference, "");

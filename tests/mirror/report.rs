@@ -37,7 +37,7 @@ fn fields(value: &Value) -> String {
 }
 
 #[test]
-fn the_report_is_the_contracts_field_by_field() {
+fn the_json_report_has_the_documented_fields() {
     let home = home();
     let ended = sync(home.path(), &["--json", "--report", "report.json"]);
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
@@ -94,7 +94,7 @@ fn the_report_is_the_contracts_field_by_field() {
 }
 
 #[test]
-fn people_get_a_short_table_on_stdout_and_lines_on_stderr() {
+fn the_table_goes_to_stdout_and_progress_to_stderr() {
     let home = home();
     let ended = sync(home.path(), &[]);
     let lines: Vec<&str> = ended.out.lines().collect();
@@ -113,7 +113,7 @@ fn people_get_a_short_table_on_stdout_and_lines_on_stderr() {
 }
 
 #[test]
-fn a_dry_run_is_a_plan_and_the_run_after_it_does_it() {
+fn a_dry_run_equals_a_plan_and_forecasts_the_run() {
     let home = home();
     let dry = sync(home.path(), &["--dry-run", "--json", "--only", "pause"]);
     let plan = run(home.path(), &["plan", "--sandbox=state", "--json", "--only", "pause"]);
@@ -130,7 +130,7 @@ fn a_dry_run_is_a_plan_and_the_run_after_it_does_it() {
 }
 
 #[test]
-fn the_log_can_be_read_by_machines() {
+fn every_line_of_the_json_log_is_an_object() {
     let home = home();
     let arguments = ["-vv", "--log-format", "json", "--progress", "none", "--only", "pause"];
     let ended = sync(home.path(), &arguments);

@@ -26,7 +26,7 @@ const SECRETS: [&str; 9] = [
 ];
 
 #[test]
-fn no_secret_is_printed_at_any_level_of_the_log() {
+fn no_log_level_prints_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n\
@@ -52,7 +52,7 @@ fn no_secret_is_printed_at_any_level_of_the_log() {
 }
 
 #[test]
-fn a_configuration_shows_no_password() {
+fn the_debug_form_of_a_configuration_hides_passwords() {
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n\
          [registry.\"docker.io\"]\nusername = \"alice\"\npassword = \"hunter2-hunter2\"\n\
@@ -65,7 +65,7 @@ fn a_configuration_shows_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
+async fn damaged_content_from_a_mirror_is_read_again_from_the_registry() {
     const MIRROR: &str = "mirror.example.com";
     let layer = b"the content of a layer".repeat(1 << 12);
     let damaged = [&layer[1..], b"x"].concat();

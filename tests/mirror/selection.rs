@@ -44,7 +44,7 @@ fn listings(run: &Run) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
+async fn the_newest_tags_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
     let world = World::new().await.configured(PROMETHEUS);
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
@@ -56,7 +56,7 @@ async fn the_newest_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() {
+async fn entries_of_one_repository_share_one_listing_and_exact_tags_need_none() {
     let world = World::new()
         .await
         .configured(PROMETHEUS)
@@ -88,7 +88,7 @@ async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_with_too_few_tags_fails_and_the_others_go_on() {
+async fn an_entry_with_too_few_tags_fails_and_the_others_are_mirrored() {
     let world = World::new()
         .await
         .select("registry.k8s.io/pause:3.10", "")
@@ -111,7 +111,7 @@ async fn an_entry_with_too_few_tags_fails_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
+async fn a_run_stopped_before_its_listing_reports_the_selection_as_not_started() {
     let world = World::new().await.configured(PROMETHEUS);
     let shutdown = Shutdown::default();
     shutdown.stop();
@@ -122,7 +122,7 @@ async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cool_down_waits_for_young_images() {
+async fn images_below_the_minimum_age_are_not_selected() {
     let rule = |age: &str| {
         image(
             "python",
@@ -140,7 +140,7 @@ async fn a_cool_down_waits_for_young_images() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_push_time_that_nobody_tells_is_left_out_and_said_so() {
+async fn tags_without_a_push_time_are_omitted_with_a_warning() {
     let world = World::new().await.configured(&image(
         "ghcr.io/fluxcd/source-controller",
         "select = { semver = \">=1.3\", min_age = \"3d\" }",
@@ -157,7 +157,7 @@ async fn what_needs_a_push_time_that_nobody_tells_is_left_out_and_said_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_that_turn_out_to_write_the_same_tag_fail_before_the_first_write() {
+async fn images_that_write_the_same_tag_fail_before_the_first_write() {
     let world = World::new()
         .await
         .configured(&image("quay.io/coreos/etcd", "select = { newest = 2 }\nrepository = \"one\""))
@@ -175,7 +175,7 @@ async fn images_that_turn_out_to_write_the_same_tag_fail_before_the_first_write(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_may_name_the_content_it_is_made_of() {
+async fn retag_can_put_the_digest_into_the_tag() {
     let world = World::new()
         .await
         .select("docker.io/library/alpine:3.20", "retag = \"{tag}-{digest8}\"")
@@ -198,7 +198,7 @@ async fn a_tag_may_name_the_content_it_is_made_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ecr_is_selected_from_by_push_time_without_a_pull() {
+async fn tags_of_ecr_are_selected_by_push_time_without_a_pull() {
     let mut world = World::new().await.configured(PROMETHEUS);
     world.sync().await.assert_exit(0);
     world.reconfigure(
@@ -224,7 +224,7 @@ async fn standing() -> (Sandbox, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
+async fn a_locked_run_mirrors_the_locked_digests_after_tags_moved() {
     let (home, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sandbox, upstream) = standing().await;
     let registry = Registry::serve(state.path());
@@ -277,7 +277,7 @@ async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
 }
 
 #[test]
-fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
+fn a_verbose_plan_explains_the_decision_for_every_tag() {
     let home = tempfile::tempdir().unwrap();
     let toml = format!("[[destination]]\nregistry = \"{ECR}\"\n{PROMETHEUS}");
     fs::write(home.path().join("mirror.toml"), toml).unwrap();

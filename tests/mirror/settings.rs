@@ -228,7 +228,7 @@ fn expected() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
+async fn a_repository_is_created_with_the_configured_settings_and_then_not_changed() {
     let world = World::new().await;
     let first = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(world.settings().await, expected());
@@ -247,7 +247,7 @@ async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_asked() {
+async fn drift_is_shown_by_plan_and_reverted_by_sync_only_with_reconcile() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();
     world.drift().await;
@@ -281,7 +281,7 @@ async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_aske
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encryption_that_differs_is_a_warning_and_what_is_not_written_stays() {
+async fn different_encryption_is_a_warning_and_unconfigured_settings_stay() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();
     let before = world.settings().await;
@@ -293,7 +293,7 @@ async fn encryption_that_differs_is_a_warning_and_what_is_not_written_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run() {
+async fn an_interrupted_creation_fails_the_image_and_is_completed_by_the_next_run() {
     let world = World::new().await;
     world.sandbox.faults().add("deny=SetRepositoryPolicy".parse().unwrap());
     let first = world.run(&["sync"], SETTINGS).await;
@@ -350,7 +350,7 @@ async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_makes_repositories_unless_the_configuration_says_how_they_are() {
+async fn a_template_creates_repositories_unless_the_configuration_has_settings() {
     let world = World::new().await;
     world
         .ecr

@@ -13,7 +13,7 @@ use http::Method;
 use super::world::{ACCOUNT, TRANSFERS, World, mirror};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
+async fn an_up_to_date_pinned_image_sends_no_request_to_its_source() {
     let world = World::new().await;
     let digest = world.upstream().image("quay.io/team/app:1").push();
     let world = world
@@ -33,7 +33,7 @@ async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tags_of_one_image_cost_one_pull() {
+async fn two_tags_of_one_image_are_pulled_once() {
     let world = World::new().await;
     let put = |tag| world.upstream().image(&format!("quay.io/team/app:{tag}")).seed(7).push();
     assert_eq!(put("1"), put("1.0"));
@@ -52,7 +52,7 @@ async fn two_tags_of_one_image_cost_one_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn for_two_destinations_the_source_is_read_once() {
+async fn two_destinations_share_one_read_of_the_source() {
     let west = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let other = "210987654321.dkr.ecr.ap-south-1.amazonaws.com";
     let world = World::new()
@@ -76,7 +76,7 @@ async fn for_two_destinations_the_source_is_read_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repositories_that_share_a_base_read_it_once_where_blobs_can_be_mounted() {
+async fn a_shared_base_is_read_once_when_blobs_can_be_mounted() {
     use ecr_mirror::sandbox::BlobMounting;
     let world =
         World::with(Options { blob_mounting: BlobMounting::On, ..Options::default() }).await;
@@ -98,7 +98,7 @@ async fn repositories_that_share_a_base_read_it_once_where_blobs_can_be_mounted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_listing_answers_for_many_tags_of_docker_hub() {
+async fn one_listing_resolves_many_tags_of_docker_hub() {
     let tags = ["1.0", "1.1", "1.2", "1.3", "latest"];
     let selected = format!("[[image]]\nsource = \"team/app\"\ntags = {tags:?}");
     let world = World::new().await.configured(&selected);
@@ -122,7 +122,7 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_other_registry_is_a_destination_too() {
+async fn any_oci_registry_can_be_a_destination() {
     let start = async |mode| Sandbox::start(Options { mode, ..Options::default() }).await.unwrap();
     let (upstream, plain) =
         (start(sandbox::Mode::Standing).await, start(sandbox::Mode::Plain).await);
@@ -175,7 +175,7 @@ fn push_layered_image(world: &World, repository: &str, layers: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
+async fn a_new_repository_mounts_blobs_that_an_earlier_run_pushed_to_another() {
     let options = Options { blob_mounting: BlobMounting::On, ..Options::default() };
     let world = World::with(options).await;
     let mut layers: Vec<String> = (0..6).map(|n| format!("layer {n}")).collect();

@@ -66,7 +66,7 @@ fn report(home: &Path) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_running_finishes_and_the_rest_is_not_started() {
+async fn after_a_signal_running_images_finish_and_the_rest_is_not_started() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let slow = SlowSource::new(16, 300_000).await;
         let child = slow.started().await;
@@ -84,7 +84,7 @@ async fn what_is_running_finishes_and_the_rest_is_not_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_does_not_wait_for_what_is_running() {
+async fn a_second_signal_stops_running_images() {
     let slow = SlowSource::new(2, 100).await;
     let mut child = slow.started().await;
     signal_until_ended(&mut child, "TERM").await;
@@ -98,7 +98,7 @@ async fn a_second_signal_does_not_wait_for_what_is_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
+async fn images_not_started_before_the_deadline_are_left_to_the_next_run() {
     let slow = SlowSource::new(16, 100_000).await;
     let mut left = Value::Null;
     for deadline in deadlines() {
@@ -125,7 +125,7 @@ pub(crate) fn deadlines() -> impl Iterator<Item = String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_has_passed_starts_nothing() {
+async fn an_expired_deadline_starts_no_image() {
     let slow = SlowSource::new(2, 100_000).await;
     assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);

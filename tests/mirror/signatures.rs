@@ -63,7 +63,7 @@ fn children(world: &World) -> Vec<Digest> {
 }
 
 #[tokio::test]
-async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
+async fn referrers_and_cosign_tags_are_copied_with_the_image() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     let sbom = push_referrer(&world, &root, "application/spdx+json");
     let child_referrer =
@@ -81,7 +81,7 @@ async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
 }
 
 #[tokio::test]
-async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_date() {
+async fn a_later_signature_is_copied_to_an_up_to_date_image() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     world.sync().await.assert_exit(0);
     let (tag, signature) = push_signature(&world, &root);
@@ -96,7 +96,7 @@ async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_dat
 }
 
 #[tokio::test]
-async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
+async fn only_configured_signature_types_are_copied() {
     for (keys, expected) in [
         ("", [false, false]),
         ("signatures = \"none\"", [false, false]),
@@ -112,7 +112,7 @@ async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_index_keeps_its_images_referrers_and_leaves_the_indexs_own_behind() {
+async fn a_filtered_index_keeps_referrers_of_its_images_and_drops_its_own() {
     let (world, root) = signed_world("platforms = [\"linux/amd64\"]\nsignatures = \"all\"").await;
     let [amd64, arm64] = <[Digest; 2]>::try_from(children(&world)).unwrap();
     let of_root = push_referrer(&world, &root, "application/spdx+json");
@@ -130,7 +130,7 @@ async fn a_part_of_an_index_keeps_its_images_referrers_and_leaves_the_indexs_own
 }
 
 #[tokio::test]
-async fn what_ecr_refuses_is_a_warning_and_never_the_images_failure() {
+async fn a_referrer_that_ecr_refuses_is_a_warning_and_not_a_failure() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     let manifest = artifact(&world, Some(&root), "application/spdx+json");
     let mut unknown: Value = serde_json::from_slice(&manifest).unwrap();

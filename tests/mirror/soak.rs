@@ -115,7 +115,7 @@ impl Tally {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hours_of_faults_and_changes_leave_the_wanted_state_and_no_more_memory() {
+async fn a_soak_of_faults_and_changes_reaches_the_expected_state_in_bounded_memory() {
     let (duration, seed) = (duration(), seed());
     let mounting = BlobMounting::On;
     let world = World::with(Options { blob_mounting: mounting, ..Options::default() }).await;

@@ -125,7 +125,7 @@ impl Setup {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_are_taken_or_refused_are_not_told() {
+async fn accepted_and_refused_aws_credentials_are_not_shown() {
     let setup = Setup::new().await;
     let login = world::aws(&setup.sandbox).get_authorization_token().send().await.unwrap();
     let login = login.authorization_data()[0].authorization_token().unwrap();
@@ -139,7 +139,7 @@ async fn credentials_that_are_taken_or_refused_are_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_shape_is_not_told() {
+async fn a_secret_in_an_unexpected_format_is_not_shown() {
     let setup = Setup::new().await;
     let good = || Some(setup.keys(0));
     setup.run(&["pull-through", "apply", "--yes"], good(), 0);
@@ -159,7 +159,7 @@ async fn a_secret_of_another_shape_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_and_programs_of_awss_tools_that_are_broken_beside_a_secret_are_not_quoted() {
+async fn broken_aws_configuration_files_and_credential_processes_are_not_quoted() {
     let setup = Setup::new().await;
     let key = setup.value(1);
     let id = "aws_access_key_id = AKIAEXAMPLE";
@@ -181,7 +181,7 @@ async fn files_and_programs_of_awss_tools_that_are_broken_beside_a_secret_are_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_told_where_nobody_answers() {
+async fn a_refused_connection_shows_no_secret() {
     let setup = Setup::new().await;
     let mut command = setup.command(&["sync", "-vv"], Some(setup.keys(0)));
     setup.sandbox.faults().add("refuse".parse().unwrap());

@@ -25,7 +25,7 @@ pub(super) fn output_of(mut command: Command, canaries: &[Canary], status: i32) 
 }
 
 #[test]
-fn a_registry_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
+fn secrets_that_a_registry_repeats_are_not_shown() {
     let home = tempfile::tempdir().unwrap();
     let canaries = [
         Canary::with_symbols("the password", PASSWORD),
@@ -95,7 +95,7 @@ fn assert_content_errors_hide_password(home: &Path, address: SocketAddr, canary:
 }
 
 #[test]
-fn a_configuration_that_is_broken_beside_a_secret_is_not_quoted_with_it() {
+fn an_error_in_a_configuration_does_not_quote_a_secret() {
     let home = tempfile::tempdir().unwrap();
     let canaries = [Canary::with_symbols("the secret", PASSWORD)];
     let secret = &canaries[0].value;
@@ -148,7 +148,7 @@ fn write_script(home: &Path, name: &str, script: &str) {
 }
 
 #[test]
-fn dockers_configuration_and_its_helpers_are_not_quoted() {
+fn errors_do_not_quote_dockers_configuration_and_credential_helpers() {
     let home = tempfile::tempdir().unwrap();
     let canaries = [Canary::with_symbols("the secret", PASSWORD)];
     let secret = &canaries[0].value;

@@ -116,7 +116,7 @@ fn in_base64(value: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_canary_is_found_however_it_is_written() {
+fn a_canary_is_found_in_every_encoding() {
     let canary = Canary::with_symbols("it", "Zq4mirrorCanary7");
     let value = canary.value.as_str();
     let url = url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>();

@@ -43,7 +43,7 @@ fn config(password: &str, token: &str) -> Config {
 }
 
 #[tokio::test]
-async fn nothing_that_holds_a_secret_prints_it() {
+async fn no_value_that_holds_a_secret_prints_it() {
     let canaries = canaries();
     let [password, token, state] = canaries.each_ref().map(|canary| canary.value.as_str());
     let config = config(password, token);
@@ -104,7 +104,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
 }
 
 #[test]
-fn a_panic_over_a_plain_text_would_be_noticed() {
+fn the_search_finds_a_canary_in_a_panic_message() {
     let canaries = canaries();
     assert!(canaries[0].find_in(&shown(&canaries[0].value)).is_some());
 }

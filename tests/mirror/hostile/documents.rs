@@ -22,7 +22,7 @@ fn brackets(depth: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_without_end_is_read_up_to_what_one_may_have() {
+async fn an_endless_manifest_is_read_only_up_to_the_size_limit() {
     let host =
         Host::serve(|_| |_: &RecordedRequest| reply(200, endless("{\"mediaType\":\""))).await;
     copy(&host, &[]).await.assert_failed("has 4194305 B or more");
@@ -30,7 +30,7 @@ async fn a_manifest_without_end_is_read_up_to_what_one_may_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_without_end_is_read_up_to_its_size() {
+async fn an_endless_blob_is_read_only_up_to_its_size() {
     for (beginning, is_right) in [("layer", true), ("", false)] {
         let mut content = Content::default();
         let layer = Digest::of(b"layer");
@@ -53,7 +53,7 @@ async fn a_blob_without_end_is_read_up_to_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_not_read_beyond_what_one_may_have() {
+async fn a_token_response_is_read_only_up_to_the_size_limit() {
     // a body with a known length is not read, except buffered bytes
     for length in [None, Some(100 * MEBI)] {
         let host = Host::serve(|address| {
@@ -73,7 +73,7 @@ async fn a_token_is_not_read_beyond_what_one_may_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_is_told_whatever_comes_with_it() {
+async fn an_error_status_is_reported_with_any_body() {
     for body in [|| endless("{\"errors\":["), || Body::from(brackets(100_000))] {
         let host = Host::serve(|_| move |_: &RecordedRequest| reply(403, body())).await;
         copy(&host, &[]).await.assert_failed("403 Forbidden");
@@ -82,7 +82,7 @@ async fn an_error_is_told_whatever_comes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_beyond_reason_is_not_waited_for() {
+async fn an_excessive_retry_after_fails_without_a_retry() {
     let host =
         Host::serve(|_| |_: &RecordedRequest| with(reply(429, ""), "retry-after", "99999999999"))
             .await;
@@ -91,7 +91,7 @@ async fn a_wait_beyond_reason_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn indexes_ten_thousand_deep_are_left_alone_after_four() {
+async fn deeply_nested_indexes_are_refused_after_four_levels() {
     let mut content = Content::default();
     let layer = content.blob(&b"layer"[..]);
     let mut inner = image_of(&mut content, descriptor(media::OCI_LAYER, &layer, 5));
@@ -116,7 +116,7 @@ async fn indexes_ten_thousand_deep_are_left_alone_after_four() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_that_names_itself_is_not_what_its_digest_says() {
+async fn an_index_that_lists_itself_fails_with_a_digest_mismatch() {
     let own = Digest::of(b"itself");
     let document = index(vec![descriptor(media::OCI_INDEX, &own, 200)]).to_string();
     let host = Host::serve(|_| move |_: &RecordedRequest| reply(200, document.clone())).await;
@@ -125,7 +125,7 @@ async fn an_index_that_names_itself_is_not_what_its_digest_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_of_more_entries_than_any_image_has_is_refused() {
+async fn an_index_with_too_many_entries_is_refused() {
     for (entries, says) in [(100_000, "the manifest has"), (40_000, "more than 4096 entries")] {
         let entry = |number: u32| {
             let digest = Digest::of(&number.to_le_bytes());
@@ -140,7 +140,7 @@ async fn an_index_of_more_entries_than_any_image_has_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn indexes_that_are_too_much_together_are_refused() {
+async fn indexes_above_the_total_size_limit_are_refused() {
     let mut content = Content::default();
     let nested = (0..100).map(|number| {
         let text = format!("{number}{}", "x".repeat(1 << 20));
@@ -155,7 +155,7 @@ async fn indexes_that_are_too_much_together_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sizes_that_no_content_has_are_refused_before_any_is_read() {
+async fn impossible_sizes_are_refused_before_any_blob_is_read() {
     let tebibytes = 16 << 40;
     for (layers, size, says) in [
         (2, u64::MAX, "is no content's size"),
@@ -176,7 +176,7 @@ async fn sizes_that_no_content_has_are_refused_before_any_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_nested_without_measure_is_no_document() {
+async fn deeply_nested_json_is_refused() {
     let deep = brackets(30_000);
     for (place, says) in [
         ("/manifests/1", "is not a manifest"),
@@ -202,7 +202,7 @@ async fn json_nested_without_measure_is_no_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_nested_where_nobody_looks_is_copied_as_it_is() {
+async fn nested_json_in_an_unknown_field_is_copied_unchanged() {
     let mut content = valid_image();
     let manifest =
         content.answer(&RecordedRequest { line: "/manifests/1".into(), authorization: None });
@@ -228,7 +228,7 @@ async fn what_is_nested_where_nobody_looks_is_copied_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_that_lead_nowhere_end() {
+async fn redirect_loops_and_invalid_redirects_fail() {
     for to in ["/v2/x/y/manifests/1", "/v2/x/y/manifests/1?again"] {
         let host =
             Host::serve(|_| move |_: &RecordedRequest| with(reply(307, ""), "location", to)).await;
@@ -266,7 +266,7 @@ fn bomb(bytes: u64) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_compressed_on_the_way_is_not_unpacked() {
+async fn compressed_content_is_not_decompressed() {
     let packed = bomb(400 * MEBI);
     assert!(packed.len() < 3 << 20);
     let manifest = packed.clone();
@@ -292,7 +292,7 @@ async fn what_is_compressed_on_the_way_is_not_unpacked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_without_measure_are_a_clear_error() {
+async fn too_many_headers_are_an_error() {
     let many = |mut answer: Response<Body>| {
         for number in 0..1_000 {
             answer = with(answer, &format!("x-{number}"), "x");

@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_that_go_on_and_on_are_no_list() {
+async fn endless_tag_lists_are_refused() {
     let pages = AtomicU64::new(0);
     let host = Host::serve(|_| {
         move |_: &RecordedRequest| {
@@ -35,7 +35,7 @@ async fn tags_that_go_on_and_on_are_no_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_that_go_on_elsewhere_are_not_taken_for_all() {
+async fn a_next_page_on_another_host_fails_and_is_not_requested() {
     let elsewhere =
         Host::serve(|_| |_: &RecordedRequest| reply(200, r#"{"tags":["2.0.0"]}"#)).await;
     let link = format!("<http://{}/v2/x/y/tags/list?n=1000>; rel=next", elsewhere.address);

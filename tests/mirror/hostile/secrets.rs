@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_service_elsewhere_is_not_told_the_credentials() {
+async fn a_token_service_on_another_host_gets_no_credentials() {
     let elsewhere = Host::serve(|_| |_: &RecordedRequest| reply(200, r#"{"token":"t"}"#)).await;
     let (service, content) = (elsewhere.address, valid_image());
     let host = Host::serve(|_| {
@@ -43,7 +43,7 @@ fn add_login(home: &TempDir, host: &Host) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_elsewhere_does_not_carry_the_login() {
+async fn an_upload_to_another_host_carries_no_credentials() {
     let content = valid_image();
     let source = Host::serve(|_| move |request: &RecordedRequest| content.answer(request)).await;
     let elsewhere = Host::serve(|_| |_: &RecordedRequest| reply(201, "")).await;

@@ -61,7 +61,7 @@ fn answer_with_controls(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_steers_a_terminal_reaches_one() {
+async fn terminal_control_characters_are_not_printed() {
     for place in ["tags", "code", "message", "text", "token", "type", "platform", "field", "digest"]
     {
         let host = Host::serve(|address| {

@@ -45,7 +45,12 @@ pub(super) struct Usage {
 impl Client {
     pub(super) fn start(sandbox: SocketAddr) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "soak::client::mirrors_what_it_is_told", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "soak::client::mirrors_each_configuration_from_stdin",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(ADDRESS, sandbox.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -111,7 +116,7 @@ fn short() -> RetryPolicy {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the soak, which starts it"]
-async fn mirrors_what_it_is_told() {
+async fn mirrors_each_configuration_from_stdin() {
     let Ok(sandbox) = std::env::var(ADDRESS) else { return };
     let network = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
