@@ -1,10 +1,10 @@
-//! Holds the direction of the imports between the modules of `src/`; tests may import more.
+//! Checks the direction of imports between the modules of `src/`. Tests may import more.
 
 use std::collections::BTreeSet;
 
 use super::guarantees::sources;
 
-/// Each module, and the modules that it may import: all of them are listed before it.
+/// Each module with the modules that it may import. Those are listed before it.
 #[rustfmt::skip]
 const ALLOWED: [(&str, &str); 13] = [
     ("model", ""), ("config", "model"), ("output", "model"), ("sandbox", "model"),
@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &str); 13] = [
     ("commands", "cli run config engine pull_through ecr layout registry remote output sandbox model"),
 ];
 
-/// The modules that the text after `crate::` names: one, or those of a group.
+/// Module names after `crate::`: a single one, or those of a group.
 fn imported(text: &str) -> BTreeSet<&str> {
     let is_end = |c: char| !c.is_alphanumeric() && c != '_';
     let first = |text| str::trim_start(text).split(is_end).next();

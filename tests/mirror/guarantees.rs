@@ -1,4 +1,4 @@
-//! Holds the links of the documents, and the tests that `docs/guarantees.md` names.
+//! Checks the links of the documents, and the tests that `docs/guarantees.md` names.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Rust files below a folder of the project: the path from there, and the text.
+/// Rust files below a folder of the project: relative path and text.
 pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     let folder = root().join(folder);
     let (mut found, mut folders) = (Vec::new(), vec![folder.clone()]);
@@ -24,7 +24,7 @@ pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_test_that_the_guarantees_name_exists() {
+fn every_test_named_in_the_guarantees_exists() {
     let sources = [sources("src"), sources("tests")].concat();
     let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
     let named = page.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));

@@ -1,4 +1,4 @@
-//! A run that is told to end: what is running may finish, the report is still written.
+//! Tests signals and deadlines: running images may finish, and the report is written.
 
 use std::{
     fs,
@@ -9,16 +9,16 @@ use std::{
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
-use super::process::{at_home, signal, signal_until_ended, until};
+use super::process::{ecr_mirror_in, signal, signal_until_ended, until};
 
-/// A slow source with so many images, and an empty registry to mirror them to.
-struct Slow {
+/// A slow source with images, and an empty registry as destination.
+struct SlowSource {
     upstream: Sandbox,
     plain: Sandbox,
     home: tempfile::TempDir,
 }
 
-impl Slow {
+impl SlowSource {
     async fn new(images: usize, bytes_per_second: u64) -> Self {
         let fault = format!("slow={bytes_per_second}@upstream").parse().unwrap();
         let standing = Options { mode: Mode::Standing, faults: vec![fault], ..Options::default() };
@@ -39,7 +39,7 @@ impl Slow {
 
     fn spawn(&self, more: &[&str]) -> Child {
         let usual = ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
-        let mut command = at_home(self.home.path(), &[&usual, more].concat());
+        let mut command = ecr_mirror_in(self.home.path(), &[&usual, more].concat());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -51,7 +51,7 @@ impl Slow {
         child
     }
 
-    /// No tag points to anything that is not whole.
+    /// Asserts that every tag points to a complete image.
     fn assert_whole(&self) {
         super::content::assert_whole(self.plain.plain().store());
     }
@@ -66,9 +66,9 @@ fn report(home: &Path) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_running_finishes_and_the_rest_is_not_started() {
+async fn after_a_signal_running_images_finish_and_the_rest_is_not_started() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
-        let slow = Slow::new(16, 300_000).await;
+        let slow = SlowSource::new(16, 300_000).await;
         let child = slow.started().await;
         signal(&child, name);
         assert_eq!(ended(child).await, Some(code), "{name}");
@@ -84,8 +84,8 @@ async fn what_is_running_finishes_and_the_rest_is_not_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_does_not_wait_for_what_is_running() {
-    let slow = Slow::new(2, 100).await;
+async fn a_second_signal_stops_running_images() {
+    let slow = SlowSource::new(2, 100).await;
     let mut child = slow.started().await;
     signal_until_ended(&mut child, "TERM").await;
     assert_eq!(ended(child).await, Some(143));
@@ -98,8 +98,8 @@ async fn a_second_signal_does_not_wait_for_what_is_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
-    let slow = Slow::new(16, 100_000).await;
+async fn images_not_started_before_the_deadline_are_left_to_the_next_run() {
+    let slow = SlowSource::new(16, 100_000).await;
     let mut left = Value::Null;
     for deadline in deadlines() {
         assert_eq!(ended(slow.spawn(&["--deadline", &deadline])).await, Some(3));
@@ -119,14 +119,14 @@ async fn at_the_deadline_the_rest_is_left_to_the_next_run() {
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 0);
 }
 
-/// Deadlines for one run after the other: a slow machine needs more time to begin an image.
+/// Increasing deadlines for consecutive runs: a slow machine needs more time to start an image.
 pub(crate) fn deadlines() -> impl Iterator<Item = String> {
     (0..6).map(|doublings| format!("{}ms", 750 << doublings))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_has_passed_starts_nothing() {
-    let slow = Slow::new(2, 100_000).await;
+async fn an_expired_deadline_starts_no_image() {
+    let slow = SlowSource::new(2, 100_000).await;
     assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);
     assert_eq!(slow.plain.journal().iter().filter(|entry| entry.is_write()).count(), 0);

@@ -1,10 +1,10 @@
-//! The table: every fault, at the side where it strikes, and what becomes of it.
+//! The table: every fault, the side where it occurs, and the expected outcome.
 
 use std::fmt;
 
 use super::scene::Scene;
 
-/// A fault and what is expected of it.
+/// A fault with its expected outcome.
 pub(super) struct Row {
     pub(super) fault: &'static str,
     pub(super) side: &'static str,
@@ -12,24 +12,24 @@ pub(super) struct Row {
     pub(super) scene: Scene,
     pub(super) expected: Expected,
     pub(super) retries: Retries,
-    /// Seconds.
+    /// Time limit in seconds.
     pub(super) bound: u64,
 }
 
-/// How a run ends for its images.
+/// Outcome of the images.
 pub(super) enum Expected {
-    /// They are there.
+    /// All are copied.
     Copied,
-    /// They are not, and the error says this.
+    /// All fail, with an error that contains this text.
     Fails(&'static str),
 }
 
-/// Whether anything may be tried again.
+/// Retries that the row allows.
 #[derive(PartialEq, Eq)]
 pub(super) enum Retries {
-    /// It may.
+    /// Any number of retries.
     Free,
-    /// It may not.
+    /// No retry.
     Never,
 }
 
@@ -64,7 +64,7 @@ impl Row {
         Self { expected: Expected::Fails(says), ..self }
     }
 
-    /// It fails at the first attempt.
+    /// Fails at the first attempt.
     const fn fails_at_once(self, says: &'static str) -> Self {
         Self { expected: Expected::Fails(says), retries: Retries::Never, ..self }
     }
@@ -74,7 +74,6 @@ impl Row {
     }
 }
 
-/// All of them.
 pub(super) const ROWS: &[Row] = &[
     source("connection refused", &["refuse@upstream"]).on(Scene::Loopback).fails("no connection"),
     destination("connection refused", &["refuse@ecr"]).on(Scene::Loopback).fails("no connection"),

@@ -1,20 +1,21 @@
-//! From one `docker-registry` to another: what arrives is what `skopeo` had put there.
+//! Copies images from one `docker-registry` to another and compares them with the images that
+//! `skopeo` pushed.
 
 use std::fs;
 
 use ecr_mirror::model::Digest;
 
 use super::{
-    docker_registry::{LOGIN, Manner, Pair, Registry},
+    docker_registry::{LOGIN, Pair, Registry, RegistryVariant},
     layout::{Layout, NAME, PLATFORMS, SHELL, children, content},
     peer::{directory, text},
     product::{Run, ecr_mirror},
     skopeo::Skopeo,
 };
 
-/// Whether the image there, for this platform, is what [`Layout::new`] made under this name.
+/// Asserts that the image has the content that [`Layout::new`] gives an image of this name.
 #[track_caller]
-fn assert_unpacks(skopeo: &Skopeo, at: &str, (name, platform): (&str, &str)) {
+fn assert_unpacks(skopeo: &Skopeo, at: &str, name: &str, platform: &str) {
     let root = skopeo.pull(at, platform);
     let shell = fs::read(root.path().join(SHELL)).expect("the image has it");
     let expected = fs::read(format!("/{SHELL}")).expect("it was packed from there");
@@ -33,19 +34,20 @@ fn reads_content(request: &str) -> bool {
 
 #[test]
 fn an_index_arrives_bit_for_bit_and_a_second_run_moves_nothing() {
-    for manner in [Manner::Absolute, Manner::Relative] {
-        let Some(Pair { source, destination, skopeo }) = Pair::start(manner) else { return };
+    for variant in [RegistryVariant::AbsoluteLocation, RegistryVariant::RelativeLocation] {
+        let Some(Pair { source, destination, skopeo }) = Pair::start(variant) else { return };
         let layout = Layout::new("app");
-        let (from, to) = (source.at("team/app:1.0"), destination.at("mirror/team/app:1.0"));
+        let (from, to) =
+            (source.reference("team/app:1.0"), destination.reference("mirror/team/app:1.0"));
         skopeo.push(&layout, &from);
 
         let first = Run::copy(&from, &to, &[]).ended(0, &["copied"]);
         let raw = skopeo.raw(&to);
-        assert_eq!(raw, layout.raw(), "{manner:?}");
+        assert_eq!(raw, layout.raw(), "{variant:?}");
         assert_eq!(first.text("/images/0/digest"), Digest::of(&raw).as_str());
         assert_eq!(first.number("/bytes/from_source"), first.number("/bytes/to_destination"));
         for platform in PLATFORMS {
-            assert_unpacks(&skopeo, &to, ("app", platform));
+            assert_unpacks(&skopeo, &to, "app", platform);
         }
 
         let (reads, writes) = (source.requests(), destination.requests());
@@ -62,13 +64,16 @@ fn an_index_arrives_bit_for_bit_and_a_second_run_moves_nothing() {
 }
 
 #[test]
-fn a_filtered_index_is_the_same_everywhere_and_its_images_are_the_sources() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::default()) else { return };
-    let (from, kept) = (source.at("app:1.0"), ["linux/amd64", "linux/arm64/v8"]);
+fn a_filtered_index_has_one_digest_and_the_images_of_the_source() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
+        return;
+    };
+    let (from, kept) = (source.reference("app:1.0"), ["linux/amd64", "linux/arm64/v8"]);
     skopeo.push(&Layout::new("app"), &from);
     let options = ["--platform", "linux/arm64", "--platform", "linux/amd64"];
 
-    let (one, other) = (destination.at("one:1.0"), destination.at("other/app:latest"));
+    let (one, other) =
+        (destination.reference("one:1.0"), destination.reference("other/app:latest"));
     let first = Run::copy(&from, &one, &options).ended(0, &["copied"]);
     Run::copy(&from, &other, &[options[2], options[3], options[0], options[1]])
         .ended(0, &["copied"]);
@@ -82,10 +87,10 @@ fn a_filtered_index_is_the_same_everywhere_and_its_images_are_the_sources() {
     assert_eq!(children(&raw), expected);
     for (platform, digest) in &expected {
         assert_eq!(
-            skopeo.raw(&destination.at(&format!("one@{digest}"))),
-            skopeo.raw(&source.at(&format!("app@{digest}")))
+            skopeo.raw(&destination.reference(&format!("one@{digest}"))),
+            skopeo.raw(&source.reference(&format!("app@{digest}")))
         );
-        assert_unpacks(&skopeo, &one, ("app", platform));
+        assert_unpacks(&skopeo, &one, "app", platform);
     }
 
     let read = source.requests().len();
@@ -101,14 +106,16 @@ fn a_filtered_index_is_the_same_everywhere_and_its_images_are_the_sources() {
 }
 
 #[test]
-fn a_docker_manifest_list_stays_one() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::default()) else { return };
-    let from = source.at("app:1.0");
+fn a_docker_manifest_list_stays_a_manifest_list() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
+        return;
+    };
+    let from = source.reference("app:1.0");
     skopeo.push_docker(&Layout::new("app"), &from);
     let list = skopeo.raw(&from);
     assert!(String::from_utf8_lossy(&list).contains("docker.distribution.manifest.list.v2+json"));
 
-    let (whole, part) = (destination.at("whole:1.0"), destination.at("part:1.0"));
+    let (whole, part) = (destination.reference("whole:1.0"), destination.reference("part:1.0"));
     let filter = ["--platform", "linux/arm/v7"];
     for (to, options) in [(&whole, &[][..]), (&part, &filter)] {
         Run::copy(&from, to, options).ended(0, &["copied"]);
@@ -117,14 +124,16 @@ fn a_docker_manifest_list_stays_one() {
     }
     assert_eq!(skopeo.raw(&whole), list);
     assert_eq!(children(&skopeo.raw(&part)), children(&list)[2..]);
-    assert_unpacks(&skopeo, &whole, ("app", "linux/amd64"));
-    assert_unpacks(&skopeo, &part, ("app", "linux/arm/v7"));
+    assert_unpacks(&skopeo, &whole, "app", "linux/amd64");
+    assert_unpacks(&skopeo, &part, "app", "linux/arm/v7");
 }
 
 #[test]
-fn a_flattened_image_is_the_source_s_own() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::default()) else { return };
-    let (from, to) = (source.at("app:1.0"), destination.at("app:1.0"));
+fn a_flattened_image_has_the_digest_of_the_source() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
+        return;
+    };
+    let (from, to) = (source.reference("app:1.0"), destination.reference("app:1.0"));
     skopeo.push(&Layout::new("app"), &from);
     let options = ["--platform", "linux/arm64", "--flatten"];
     let first = Run::copy(&from, &to, &options).ended(0, &["copied"]);
@@ -135,9 +144,11 @@ fn a_flattened_image_is_the_source_s_own() {
 }
 
 #[test]
-fn what_is_deleted_at_the_destination_comes_back_without_its_blobs_moving_again() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::default()) else { return };
-    let (from, to) = (source.at("app:1.0"), destination.at("app:1.0"));
+fn a_deleted_tag_is_copied_again_without_its_blobs() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
+        return;
+    };
+    let (from, to) = (source.reference("app:1.0"), destination.reference("app:1.0"));
     skopeo.push(&Layout::new("app"), &from);
     Run::copy(&from, &to, &[]).ended(0, &["copied"]);
     skopeo.delete(&to);
@@ -146,13 +157,13 @@ fn what_is_deleted_at_the_destination_comes_back_without_its_blobs_moving_again(
     assert_eq!(skopeo.raw(&to), skopeo.raw(&from));
 
     let child = &children(&skopeo.raw(&to))[0].1;
-    skopeo.delete(&destination.at(&format!("app@{child}")));
+    skopeo.delete(&destination.reference(&format!("app@{child}")));
     skopeo.delete(&to);
     Run::copy(&from, &to, &[]).ended(0, &["copied"]);
-    assert_unpacks(&skopeo, &to, ("app", "linux/amd64"));
+    assert_unpacks(&skopeo, &to, "app", "linux/amd64");
 }
 
-/// A configuration of these images, in a directory that goes with the test.
+/// Writes a configuration with these images to a temporary directory.
 fn configuration(source: &Registry, destination: &Registry, images: &str) -> tempfile::TempDir {
     let files = directory();
     let images = images.replace("SOURCE", &source.address);
@@ -162,10 +173,12 @@ fn configuration(source: &Registry, destination: &Registry, images: &str) -> tem
 }
 
 #[test]
-fn layers_that_images_share_travel_once_and_one_that_is_missing_fails_alone() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::default()) else { return };
+fn shared_layers_are_copied_once_and_a_missing_image_fails_alone() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::default()) else {
+        return;
+    };
     for name in ["first", "second"] {
-        skopeo.push(&Layout::new(name), &source.at(&format!("{name}:1.0")));
+        skopeo.push(&Layout::new(name), &source.reference(&format!("{name}:1.0")));
     }
     let images = "[[image]]\nsource = \"SOURCE/first\"\ntags = [\"1.0\"]\n\
                   [[image]]\nsource = \"SOURCE/second\"\ntags = [\"1.0\"]\n\
@@ -176,20 +189,23 @@ fn layers_that_images_share_travel_once_and_one_that_is_missing_fails_alone() {
 
     let first = sync().ended(1, &["copied", "copied", "failed"]);
     assert!(first.text("/images/2/error").contains("404"), "{first}");
-    // the shared layer and, for each image and platform, a configuration and a layer
+    // the shared layer, and a configuration and a layer for each image and platform
     let blobs = |what: &str| first.number(&format!("/blobs/{what}"));
     assert_eq!((blobs("pushed"), blobs("mounted")), (1 + 2 * 3 * 2, 1), "{first}");
     for name in ["first", "second"] {
-        assert_unpacks(&skopeo, &destination.at(&format!("{name}:1.0")), (name, PLATFORMS[0]));
+        assert_unpacks(&skopeo, &destination.reference(&format!("{name}:1.0")), name, PLATFORMS[0]);
     }
     let second = sync().ended(1, &["up_to_date", "up_to_date", "failed"]);
     assert_eq!(second.number("/bytes/to_destination"), 0);
 }
 
 #[test]
-fn what_skopeo_has_logged_in_to_is_open_and_without_it_the_error_says_so() {
-    let Some(Pair { source, destination, skopeo }) = Pair::start(Manner::Closed) else { return };
-    let (from, to) = (source.at("app:1.0"), destination.at("app:1.0"));
+fn a_login_of_skopeo_is_used_and_a_missing_login_fails_with_401() {
+    let Some(Pair { source, destination, skopeo }) = Pair::start(RegistryVariant::RequiresLogin)
+    else {
+        return;
+    };
+    let (from, to) = (source.reference("app:1.0"), destination.reference("app:1.0"));
     skopeo.push(&Layout::new("app"), &from);
 
     let refused = Run::copy(&from, &to, &[]).ended(1, &["failed"]);
@@ -207,5 +223,5 @@ fn what_skopeo_has_logged_in_to_is_open_and_without_it_the_error_says_so() {
     sync.env("WHO", LOGIN.0).env("SECRET", LOGIN.1);
     let second = Run::of(&mut sync).ended(0, &["copied"]);
     assert_eq!(second.number("/bytes/to_destination"), 0);
-    assert_eq!(skopeo.tags(&destination.at("app")), ["1.0", "1.0-again"]);
+    assert_eq!(skopeo.tags(&destination.reference("app")), ["1.0", "1.0-again"]);
 }
