@@ -141,9 +141,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     /// The result of an image whose task panicked: the other images continue.
     fn panicked(&self, image: &Image, panic: JoinError) -> ImageResult {
-        let error = Error::new(Kind::Protocol, "an internal error ended this image")
+        let error = Error::new(Kind::Protocol, "an internal error stopped this image")
             .because(panic)
-            .hint("this is a bug in ecr-mirror, please report it with the output of `-vv`");
+            .hint("report this bug of ecr-mirror with the output of `-vv`");
         let result = self.reporter.failed(image, &error);
         self.reporter.finished(&result);
         result
@@ -245,8 +245,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
-                let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
-                    .hint("run again: what was placed by then is found");
+                let error = Error::new(Kind::Cancelled, "the run ended before the image was complete")
+                    .hint("run again: the next run skips the content that was pushed");
                 self.reporter.interrupted(&job.image, &error)
             }
             result = work => result,

@@ -153,7 +153,7 @@ async fn read_images<S: Source>(
 }
 
 fn too_large(limit: u64, content: &str) -> Error {
-    let problem = format!("the image's {content} have more than {limit} B in all");
+    let problem = format!("the image's {content} have more than {limit} B in total");
     Error::new(Kind::Unsupported, problem)
 }
 
@@ -165,7 +165,7 @@ fn image_with_blobs(manifest: RawManifest) -> Result<ImageWithBlobs> {
         }
         Manifest::Index(_) => Err(Error::new(
             Kind::Unsupported,
-            format!("{} is an index, and its descriptor does not say so", manifest.digest()),
+            format!("{} is an index, but its descriptor has another media type", manifest.digest()),
         )),
     }
 }
@@ -231,7 +231,9 @@ async fn query_blobs<D: Destination>(
         async move {
             let (Ok(existed), true) = (existed, target.is_alive()) else { return Vec::new() };
             query_target(target, *existed, carried).await.unwrap_or_else(|error| {
-                target.fail(error.context(format!("cannot ask {} for blobs", target.repository)));
+                target.fail(
+                    error.context(format!("cannot query the blobs of {}", target.repository)),
+                );
                 Vec::new()
             })
         }

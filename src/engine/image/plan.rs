@@ -254,9 +254,9 @@ async fn compare<S: Source, D: Destination>(
         return up_to_date();
     }
     let problem =
-        format!("the tag is immutable and points to {digest}, the source is at {expected_digest}");
+        format!("the tag is immutable and points to {digest}; the source has {expected_digest}");
     Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
-        "mirror it under another tag (`retag`), or exclude the tag from the repository's immutability",
+        "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
     ))))
 }
 
