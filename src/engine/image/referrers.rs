@@ -118,8 +118,8 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
             && !referrers_of(reader, index, signatures).await?.is_empty()
         {
             self.warn(
-                "skipped the signature of the source's index: it does not match the filtered index \
-                 that is mirrored"
+                "the source's index is signed, but only a part of it is mirrored: skipped the \
+                 signature, which would not match"
                     .to_owned(),
             );
         }
