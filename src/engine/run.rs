@@ -8,10 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    sync::Semaphore,
-    task::{Id, JoinError, JoinSet},
-};
+use futures::FutureExt;
+use tokio::{sync::Semaphore, task::JoinError};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     blob::{target::CopyTarget, transfer::TransferLimits},
@@ -113,63 +112,49 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
         self.observer.observe(&Event::Started { rows });
-        let mut results: Vec<Option<ImageResult>> = images.iter().map(|_| None).collect();
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
-        let mut tasks = JoinSet::new();
-        let mut running: HashMap<Id, usize> = HashMap::new();
-        for (at, job) in self.jobs(&images).into_iter().enumerate() {
+        let mut tasks = Vec::new();
+        for job in self.jobs(&images) {
             let permit = tokio::select! {
                 biased;
                 () = self.shutdown.stopping() => break,
                 permit = Arc::clone(&permits).acquire_owned() => permit,
             };
             let mirror = Arc::clone(&self);
-            let task = tasks.spawn(async move {
+            let task = async move {
                 let result = mirror.mirror_image(&job).await;
+                mirror.reporter.finished(&result);
                 drop(permit);
                 result
-            });
-            running.insert(task.id(), at);
-            while let Some(ended) = tasks.try_join_next_with_id() {
-                self.collect_result(ended, &mut running, &images, &mut results);
-            }
+            };
+            // boxed: a task that ends frees its memory, and only its result waits to be collected
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(task.boxed())));
         }
-        while let Some(ended) = tasks.join_next_with_id().await {
-            self.collect_result(ended, &mut running, &images, &mut results);
+        let mut results = Vec::new();
+        for (task, image) in tasks.into_iter().zip(&images) {
+            results.push(task.await.unwrap_or_else(|panic| self.panicked(image, panic)));
         }
+        let rest = images[results.len()..].iter().map(|image| self.reporter.not_started(image));
+        results.extend(rest);
         self.summary(&images, results)
     }
 
-    /// Stores the result of a task. A task that panics fails its own image only.
-    fn collect_result(
-        &self,
-        ended: Result<(Id, ImageResult), JoinError>,
-        running: &mut HashMap<Id, usize>,
-        images: &[Image],
-        results: &mut [Option<ImageResult>],
-    ) {
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let at = running.remove(&id).expect("every task belongs to an image");
-        let result = match ended {
-            Ok((_, result)) => result,
-            Err(panic) => {
-                let error = Error::new(Kind::Protocol, "an internal error ended this image")
-                    .because(panic)
-                    .hint("this is a bug in ecr-mirror, please report it with the output of `-vv`");
-                self.reporter.failed(&images[at], &error)
-            }
-        };
+    /// The result of an image whose task panicked: the other images continue.
+    fn panicked(&self, image: &Image, panic: JoinError) -> ImageResult {
+        let error = Error::new(Kind::Protocol, "an internal error stopped this image")
+            .because(panic)
+            .hint("report this bug of ecr-mirror with the output of `-vv`");
+        let result = self.reporter.failed(image, &error);
         self.reporter.finished(&result);
-        results[at] = Some(result);
+        result
     }
 
-    fn summary(&self, images: &[Image], results: Vec<Option<ImageResult>>) -> Summary {
+    fn summary(&self, images: &[Image], results: Vec<ImageResult>) -> Summary {
         let mut rows = Vec::new();
         let mut bytes_to_read = Some(0);
         // the sources of the images whose manifests a plan did not read
         let mut unread: HashSet<&Location> = HashSet::new();
         for (image, result) in images.iter().zip(results) {
-            let result = result.unwrap_or_else(|| self.reporter.not_started(image));
             rows.extend(result.rows);
             bytes_to_read = bytes_to_read.zip(result.bytes_to_read).map(|(all, more)| all + more);
             if result.bytes_to_read.is_none() {
@@ -260,8 +245,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
-                let error = Error::new(Kind::Cancelled, "the run was ended before the image was complete")
-                    .hint("run again: what was placed by then is found");
+                let error = Error::new(Kind::Cancelled, "the run ended before the image was complete")
+                    .hint("run again: the next run skips the content that was pushed");
                 self.reporter.interrupted(&job.image, &error)
             }
             result = work => result,

@@ -63,7 +63,7 @@ impl Shutdown {
         if !self.stop.is_cancelled() {
             let grace = GRACE.as_secs();
             tracing::warn!(
-                "the deadline is reached: what is running has {grace} s, nothing new begins"
+                "deadline reached: no further image starts, running images have {grace} s left"
             );
         }
         self.stop();

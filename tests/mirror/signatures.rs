@@ -143,5 +143,5 @@ async fn a_referrer_that_ecr_refuses_is_a_warning_and_not_a_failure() {
 
     run.assert_exit(0).assert_all(Outcome::Copied);
     let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
-    assert!(warning.contains("left behind") && warning.contains("405"), "{warning}");
+    assert!(warning.contains("skipped a referrer") && warning.contains("405"), "{warning}");
 }

@@ -85,16 +85,6 @@ pub(crate) struct TargetClaim<'a, D> {
     pub(crate) claim: Claim,
 }
 
-impl<D: Destination> TargetClaim<'_, D> {
-    /// The carrier, if this target must place the blob itself.
-    pub(crate) fn carrier(&self, target: &CopyTarget<D>) -> Option<&Carrier> {
-        match &self.claim {
-            Claim::Carry(carrier) if self.target.id == target.id => Some(carrier),
-            _ => None,
-        }
-    }
-}
-
 enum Prepared<'a, D> {
     Done(Option<PlacedBlob>),
     Upload(Upload<'a, D>),

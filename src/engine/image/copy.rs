@@ -152,9 +152,9 @@ async fn push_manifest<S: Source, D: Destination>(
         let Err(error) = pushed else { break };
         if error.kind() != Kind::ContentMissing || push == PUSHES {
             let name = tag.map_or(manifest.digest().as_str(), Tag::as_str);
-            return Err(error.context(format!("cannot put manifest {name} in {repository}")));
+            return Err(error.context(format!("cannot push manifest {name} to {repository}")));
         }
-        tracing::debug!(manifest = %manifest.digest(), %error, "content is missing, mending");
+        tracing::debug!(manifest = %manifest.digest(), %error, "content is missing, uploading it again");
         reupload_missing(transfers, target, manifest).await?;
         sleep(Duration::from_millis(250 << push)).await;
     }

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
+    mem,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -12,15 +13,14 @@ use crate::{
     engine::{
         blob::{
             placements::{
-                Carrier, Claim, ImageSeq, MountSource, PlacedBlob, PlacementKey, Placements,
-                PushedManifests,
+                Claim, ImageSeq, MountSource, PlacedBlob, PlacementKey, Placements, PushedManifests,
             },
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits},
         },
         state::{repository::Existed, source::Reader},
     },
-    model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result},
+    model::{Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Result},
     remote::{
         Destination, Mounting, Source,
         index_walk::{ImageReader, Tree},
@@ -91,7 +91,7 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     };
     let (seq, blobs) = claim_blobs(&limits.placements, targets, &images, &manifests);
     let mut content = MissingContent { seq, images, manifests, blobs, present: Vec::new() };
-    query_blobs(limits, targets, &mut content, &existed).await;
+    query_blobs(targets, &existed, &mut content).await;
     Some(content)
 }
 
@@ -153,7 +153,7 @@ async fn read_images<S: Source>(
 }
 
 fn too_large(limit: u64, content: &str) -> Error {
-    let problem = format!("the image's {content} have more than {limit} B in all");
+    let problem = format!("the image's {content} have more than {limit} B in total");
     Error::new(Kind::Unsupported, problem)
 }
 
@@ -165,7 +165,7 @@ fn image_with_blobs(manifest: RawManifest) -> Result<ImageWithBlobs> {
         }
         Manifest::Index(_) => Err(Error::new(
             Kind::Unsupported,
-            format!("{} is an index, and its descriptor does not say so", manifest.digest()),
+            format!("{} is an index, but its descriptor has another media type", manifest.digest()),
         )),
     }
 }
@@ -206,120 +206,86 @@ fn claim_blobs<'a, D: Destination>(
     (seq, blobs.collect())
 }
 
+/// A blob that this image must carry to a target, unless the destination has it.
+struct CarriedBlob<'a> {
+    blob: &'a Descriptor,
+    claim: &'a mut Claim,
+}
+
 /// Asks in bulk which of the blobs that this image carries are in the repository, or in a sibling.
 async fn query_blobs<D: Destination>(
-    limits: &TransferLimits,
     targets: &[CopyTarget<D>],
-    content: &mut MissingContent<'_, D>,
     existed: &[Result<Existed>],
+    content: &mut MissingContent<'_, D>,
 ) {
-    let blobs = &content.blobs;
-    let queries = targets.iter().zip(existed).map(|(target, existed)| async move {
-        match existed {
-            Ok(existed) if target.is_alive() => query_target(blobs, target, *existed).await,
-            _ => Ok(DestinationContent::default()),
-        }
-    });
-    for (target, found) in targets.iter().zip(join_all(queries).await) {
-        match found {
-            Ok(found) => apply_answer(limits, content, target, found),
-            Err(error) => {
-                target.fail(error.context(format!("cannot ask {} for blobs", target.repository)));
+    let mut carried: HashMap<DestinationId, Vec<CarriedBlob<'_>>> = HashMap::new();
+    for MissingBlob { blob, claims } in &mut content.blobs {
+        for TargetClaim { target, claim } in claims {
+            if matches!(claim, Claim::Carry(_)) {
+                carried.entry(target.id).or_default().push(CarriedBlob { blob, claim });
             }
         }
     }
+    let queries = targets.iter().zip(existed).map(|(target, existed)| {
+        let carried = carried.remove(&target.id).unwrap_or_default();
+        async move {
+            let (Ok(existed), true) = (existed, target.is_alive()) else { return Vec::new() };
+            query_target(target, *existed, carried).await.unwrap_or_else(|error| {
+                target.fail(
+                    error.context(format!("cannot query the blobs of {}", target.repository)),
+                );
+                Vec::new()
+            })
+        }
+    });
+    content.present = join_all(queries).await.into_iter().flatten().collect();
     // drop the claims of failed targets, so that no image waits for them
     for missing in &mut content.blobs {
         missing.claims.retain(|claim| claim.target.is_alive());
     }
 }
 
-fn apply_answer<D: Destination>(
-    limits: &TransferLimits,
-    content: &mut MissingContent<'_, D>,
-    target: &CopyTarget<D>,
-    found: DestinationContent,
-) {
-    for MissingBlob { blob, claims } in &mut content.blobs {
-        if found.present.contains(&blob.digest) {
-            for claim in claims.extract_if(.., |claim| claim.carrier(target).is_some()) {
-                if let Claim::Carry(carrier) = claim.claim {
-                    limits.tally.present.add(1);
-                    content.present.push(carrier.placed());
-                }
-            }
-        }
-        if let Some(repository) = found.mount_sources.get(&blob.digest) {
-            for claim in claims.iter_mut().filter(|claim| claim.target.id == target.id) {
-                if let Claim::Carry(carrier) = &mut claim.claim {
-                    carrier.mount_sources.push(MountSource::committed(repository.clone()));
-                }
-            }
-        }
-    }
-}
-
-/// The blobs that a target must place and its destination has.
-#[derive(Default)]
-struct DestinationContent {
-    /// In the repository.
-    present: HashSet<Digest>,
-    /// In other repositories, from earlier runs.
-    mount_sources: HashMap<Digest, Repository>,
-}
-
+/// Marks the blobs that the repository has as placed and returns them. Adds a sibling to mount from
+/// to the blobs that no image of this run places elsewhere.
 async fn query_target<D: Destination>(
-    blobs: &[MissingBlob<'_, D>],
     target: &CopyTarget<D>,
     existed: Existed,
-) -> Result<DestinationContent> {
-    let mut found = DestinationContent::default();
-    let claimed = carried_blobs(blobs, target, |_, _| true);
-    if existed == Existed::Before && !claimed.is_empty() {
-        let missing =
-            target.destination().missing_blobs(&target.repository.repository, &claimed).await?;
-        found.present = claimed.into_iter().filter(|digest| !missing.contains(digest)).collect();
+    mut carried: Vec<CarriedBlob<'_>>,
+) -> Result<Vec<PlacedBlob>> {
+    let digests = |carried: &[CarriedBlob<'_>]| -> Vec<Digest> {
+        carried.iter().map(|it| it.blob.digest.clone()).collect()
+    };
+    let destination = target.destination();
+    let mut present = Vec::new();
+    if existed == Existed::Before && !carried.is_empty() {
+        let repository = &target.repository.repository;
+        let missing = destination.missing_blobs(repository, &digests(&carried)).await?;
+        for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
+            if let Claim::Carry(carrier) = mem::replace(found.claim, Claim::Placed) {
+                present.push(carrier.placed());
+            }
+        }
     }
-    let unmountable = carried_blobs(blobs, target, |blob, carrier| {
-        carrier.mount_sources.is_empty()
-            && !found.present.contains(&blob.digest)
-            && (existed == Existed::Created || blob.size >= WORTH_SEARCHING)
+    carried.retain(|it| {
+        let is_worth_it = existed == Existed::Created || it.blob.size >= WORTH_SEARCHING;
+        is_worth_it && matches!(&*it.claim, Claim::Carry(it) if it.mount_sources.is_empty())
     });
-    if target.mounting != Mounting::Never && !unmountable.is_empty() {
-        found.mount_sources = find_mount_sources(target, &unmountable).await;
+    if target.mounting == Mounting::Never || carried.is_empty() {
+        return Ok(present);
     }
-    Ok(found)
-}
-
-/// The blobs that this target must place and that `select` accepts.
-fn carried_blobs<D: Destination>(
-    blobs: &[MissingBlob<'_, D>],
-    target: &CopyTarget<D>,
-    select: impl Fn(&Descriptor, &Carrier) -> bool,
-) -> Vec<Digest> {
-    let carried = blobs.iter().filter(|missing| {
-        let mut carriers = missing.claims.iter().filter_map(|claim| claim.carrier(target));
-        carriers.any(|carrier| select(&missing.blob, carrier))
-    });
-    carried.map(|missing| missing.blob.digest.clone()).collect()
-}
-
-/// Searches repositories from earlier runs for blobs that no image of this run places elsewhere.
-async fn find_mount_sources<D: Destination>(
-    target: &CopyTarget<D>,
-    blobs: &[Digest],
-) -> HashMap<Digest, Repository> {
+    let blobs = &digests(&carried);
     let queries = target.repository.siblings().await.into_iter().map(|sibling| async move {
-        let missing = target.destination().missing_blobs(&sibling, blobs).await;
+        let missing = destination.missing_blobs(&sibling, blobs).await;
         (sibling, missing)
     });
-    let mut sources = HashMap::new();
     for (sibling, missing) in join_all(queries).await {
         // ignore a failed query: an upload is always possible
         let Ok(missing) = missing else { continue };
-        for digest in blobs.iter().filter(|digest| !missing.contains(*digest)) {
-            sources.entry(digest.clone()).or_insert_with(|| sibling.clone());
+        for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
+            if let Claim::Carry(carrier) = found.claim {
+                carrier.mount_sources.push(MountSource::committed(sibling.clone()));
+            }
         }
     }
-    sources
+    Ok(present)
 }

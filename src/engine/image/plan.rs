@@ -172,25 +172,16 @@ async fn check_all<S: Source, D: Destination>(
     source: &Digest,
 ) -> Vec<Option<Verdict>> {
     let checks = job.targets.iter().map(|target| async move {
-        let verdict = check_target(job, reader, target, source).await;
-        verdict.unwrap_or_else(|error| Some(Verdict::Failed(error)))
+        target.repository.reconcile().await?;
+        let verdict = compare(job, reader, target, Expected::Source(source)).await?;
+        if verdict.is_none() {
+            // before the source is read for a repository that refuses pushes
+            target.repository.check_writable().await?;
+        }
+        Ok(verdict)
     });
-    join_all(checks).await
-}
-
-async fn check_target<S: Source, D: Destination>(
-    job: &Job<S, D>,
-    reader: &Reader<S>,
-    target: &JobTarget<D>,
-    source: &Digest,
-) -> Result<Option<Verdict>> {
-    target.repository.reconcile().await?;
-    let verdict = compare(job, reader, target, Expected::Source(source)).await?;
-    if verdict.is_none() {
-        // before the source is read for a repository that refuses pushes
-        target.repository.check_writable().await?;
-    }
-    Ok(verdict)
+    let checks = join_all(checks).await.into_iter();
+    checks.map(|check| check.unwrap_or_else(|error| Some(Verdict::Failed(error)))).collect()
 }
 
 /// The content that a target is compared with.
@@ -263,9 +254,9 @@ async fn compare<S: Source, D: Destination>(
         return up_to_date();
     }
     let problem =
-        format!("the tag is immutable and points to {digest}, the source is at {expected_digest}");
+        format!("the tag is immutable and points to {digest}; the source has {expected_digest}");
     Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
-        "mirror it under another tag (`retag`), or exclude the tag from the repository's immutability",
+        "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
     ))))
 }
 

@@ -84,8 +84,7 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
             true => self.list().await,
             false => Ok(Vec::new()),
         };
-        let found =
-            found.map_err(|error| error.context("cannot look for what refers to the image"));
+        let found = found.map_err(|error| error.context("cannot list the referrers of the image"));
         let copies = self.job.targets.iter().zip(has_image).map(|(target, has_image)| {
             let found = &found;
             async move {
@@ -119,8 +118,8 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
             && !referrers_of(reader, index, signatures).await?.is_empty()
         {
             self.warn(
-                "the source's index is signed; what is mirrored is a part of it, which the \
-                 signature would not verify: it stays behind"
+                "the source's index is signed, but only a part of it is mirrored: skipped the \
+                 signature, which would not match"
                     .to_owned(),
             );
         }
@@ -145,7 +144,7 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
                     result.copied += 1;
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
-                    self.warn(format!("left behind: {}", error.chain().join(": ")));
+                    self.warn(format!("skipped a referrer: {}", error.chain().join(": ")));
                 }
                 Err(error) => {
                     result.failure.get_or_insert(error);

@@ -38,11 +38,8 @@ fn only_image(images: &[Descriptor]) -> Result<&Descriptor> {
         [image] => Ok(image),
         _ => Err(Error::new(
             Kind::Unsupported,
-            format!(
-                "{} images answer to the one platform, `flatten` needs exactly one",
-                images.len()
-            ),
+            format!("{} images match the platform; `flatten` needs exactly one", images.len()),
         )
-        .hint("name the variant too, like `linux/arm/v7`")),
+        .hint("add the variant to the platform, for example `linux/arm/v7`")),
     }
 }

@@ -114,7 +114,7 @@ impl Reservation {
         if pulls > limit.saturating_sub(reserved) {
             return Err(Error::new(
                 Kind::Quota,
-                format!("{pulls} pulls are needed, the limit is {limit} a window of which {reserved} are reserved"),
+                format!("the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"),
             )
             .hint("narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more"));
         }
@@ -124,11 +124,9 @@ impl Reservation {
         if more > free {
             return Err(Error::new(
                 Kind::PullLimit,
-                format!("{more} pulls are needed and {free} are left in this window"),
+                format!("the image needs {more} pulls; {free} are left in this window"),
             )
-            .hint(
-                "run again when the window has moved on; authenticated pulls have a higher limit",
-            ));
+            .hint("run again in the next window, or authenticate for a higher limit"));
         }
         *promised += more;
         self.left += more;

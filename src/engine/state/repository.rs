@@ -109,7 +109,7 @@ impl<D: Destination> TargetRepository<D> {
         let query = || async {
             let current = self.destination().current_tags(&self.repository, &self.tags).await;
             let current = current
-                .map_err(|error| error.context(format!("cannot ask {self} for its tags")))?;
+                .map_err(|error| error.context(format!("cannot query the tags of {self}")))?;
             self.shared_existed.get_or_init(|| existed(&current));
             Ok(current)
         };

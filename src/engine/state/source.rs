@@ -107,7 +107,7 @@ impl<S: Source> Reader<S> {
         }
         let probe = || source.probe_manifest(&self.repository, digest);
         if let Err(error) = self.registry.allowance_queried.get_or_try_init(probe).await {
-            tracing::debug!(%error, "the registry does not tell its pull limit");
+            tracing::debug!(%error, "cannot query the pull limit");
         }
     }
 

@@ -159,7 +159,7 @@ async fn impossible_sizes_are_refused_before_any_blob_is_read() {
     let tebibytes = 16 << 40;
     for (layers, size, says) in [
         (2, u64::MAX, "is no content's size"),
-        (65, tebibytes, "blobs have more than 1125899906842624 B in all"),
+        (65, tebibytes, "blobs have more than 1125899906842624 B in total"),
     ] {
         let mut content = Content::default();
         let layer = |number: u8| {
