@@ -64,7 +64,7 @@ impl EcrAccount {
     async fn query_mounting(&self) -> Mounting {
         // a saving is not worth a long wait, and an emulator may answer 500 to what it does not know
         let api = &self.session.api;
-        let retry = Retry { attempts: 3, ..api.meter().retry() };
+        let retry = Retry { attempts: 3, ..api.meter().policy.retry };
         let send = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
         let answer = api.call_with(retry, "GetAccountSetting", send).await;
         match answer.as_ref().map(|answer| answer.value()) {

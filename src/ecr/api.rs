@@ -77,7 +77,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.call_with(self.meter.retry(), action, send).await
+        self.call_with(self.meter.policy.retry, action, send).await
     }
 
     /// The same with another patience.
@@ -95,7 +95,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        retry.run(&self.meter, || self.once(action, &send)).await
+        self.meter.retry_with(retry, || self.once(action, &send)).await
     }
 
     /// One attempt of it.
@@ -109,13 +109,13 @@ impl Api {
         E: StdError + ProvideErrorMetadata + 'static,
     {
         self.quotas.acquire(action).await;
-        self.meter.requests.add(1);
+        self.meter.stats.requests.add(1);
         send(self.client.clone()).await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
             let error =
                 explain(&CallContext { service: "ecr", action, region, identity }, &failure);
             if error.kind() == Kind::Throttled {
-                self.meter.throttled.add(1);
+                self.meter.stats.throttled.add(1);
                 self.quotas.throttled(action);
             }
             error

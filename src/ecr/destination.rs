@@ -56,7 +56,7 @@ impl DataPlane {
         })?;
         let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
-            paces: session.api.quotas().of_registry(),
+            rate_limits: session.api.quotas().of_registry(),
             scheme: if at.scheme() == "http" { Scheme::Http } else { Scheme::Https },
             // a cache fills by being asked itself
             mirrors: Vec::new(),

@@ -153,7 +153,7 @@ impl PrefixRules {
 
 /// An emulator may answer 500 to what it does not know, which is not worth a long wait.
 fn patience(api: &Api) -> Retry {
-    Retry { attempts: 3, ..api.meter().retry() }
+    Retry { attempts: 3, ..api.meter().policy.retry }
 }
 
 /// `docker-hub/` and `docker-hub` are the same prefix.

@@ -43,7 +43,7 @@ impl Quotas {
     /// Waits until one more request of this action fits its quota.
     pub async fn acquire(&self, action: &str) {
         if let Some(pace) = self.0.get(action) {
-            pace.turn().await;
+            pace.acquire().await;
         }
     }
 
@@ -97,7 +97,7 @@ mod tests {
         let begun = Instant::now();
         for _ in 0..8 {
             quotas.acquire("PutImage").await;
-            commit.turn().await;
+            commit.acquire().await;
         }
         assert!(begun.elapsed().as_secs_f64() > 1.5);
     }

@@ -1,19 +1,9 @@
 //! Registry credentials that are kept in AWS Secrets Manager.
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::session::{AwsSession, Identity};
-use crate::model::{Error, Kind, Result};
-
-/// A user's name and password.
-#[derive(Debug)]
-pub struct UserPassword {
-    /// The name.
-    pub username: String,
-    /// The password or access token.
-    pub password: SecretString,
-}
+use crate::model::{Error, Kind, Result, UserPassword};
 
 /// The secret's JSON: `accessToken` is what ECR's pull-through cache calls the password.
 #[derive(Deserialize)]
@@ -58,7 +48,7 @@ pub async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
 fn parse(text: &str) -> Option<UserPassword> {
     // the parser's error would show a part of the secret
     let SecretDocument { username, password } = serde_json::from_str(text).ok()?;
-    Some(UserPassword { username, password: password.into() })
+    Some(UserPassword::new(username, password))
 }
 
 #[cfg(test)]
@@ -93,7 +83,7 @@ mod tests {
         let error = read(&session, gone).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain()[0].contains(gone), "{error:?}");
-        assert_eq!(meter.requests.value(), 2);
+        assert_eq!(meter.stats.requests.value(), 2);
     }
 
     #[test]

@@ -126,16 +126,16 @@ impl AwsSession {
         let (region, identity) = (self.api.region(), self.api.identity());
         let meter = self.api.meter();
         let attempt = async || {
-            meter.requests.add(1);
+            meter.stats.requests.add(1);
             send().await.map_err(|failure| {
                 let error = explain(&CallContext { service, action, region, identity }, &failure);
                 if error.kind() == Kind::Throttled {
-                    meter.throttled.add(1);
+                    meter.stats.throttled.add(1);
                 }
                 error
             })
         };
-        meter.retry().run(meter, attempt).await
+        meter.retry(attempt).await
     }
 
     /// The client of Secrets Manager in the session's region.

@@ -58,7 +58,7 @@ impl Differences {
 pub(super) fn differences(wanted: &RepositorySettings, actual: &CurrentSettings) -> Differences {
     let mut found = Differences::default();
     if let Some(new) = &wanted.mutability
-        && !new.is_like(&actual.mutability)
+        && !new.is_equivalent(&actual.mutability)
     {
         let old = actual.mutability.to_string();
         found.add("tag_mutability", json!(old), json!(new.to_string()));

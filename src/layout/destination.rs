@@ -191,7 +191,7 @@ async fn write_body(path: &Path, target: &Path, body: Body, context: &HostContex
         let chunk = chunk?;
         file.write_all(&chunk).await.map_err(failed)?;
         length += chunk.len() as u64;
-        context.bytes.add(chunk.len() as u64);
+        context.stats.bytes.add(chunk.len() as u64);
     }
     file.flush().await.map_err(failed)?;
     // before the rename, so that a file has its content even after a power failure

@@ -14,17 +14,15 @@ pub(crate) mod progress;
 pub(crate) mod rules;
 pub(crate) mod table;
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, IsTerminal, Write},
-};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use bytesize::ByteSize;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use crate::model::{Error, Kind, Result, outcome::Outcome, text::is_unsafe_for_terminal};
+pub(crate) use crate::model::text::printable;
+use crate::model::{Error, Kind, Result, outcome::Outcome};
 
 /// The stdout and stderr of a command; clones share them.
 #[derive(Debug, Clone)]
@@ -79,21 +77,6 @@ impl Screen {
     fn stderr(&self) -> AutoStream<io::Stderr> {
         AutoStream::new(io::stderr(), self.stderr)
     }
-}
-
-/// The text without control characters and reversals of direction, which could control a terminal.
-///
-/// Line ends and tabs become spaces; to keep lines, split the text first.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe_for_terminal) {
-        return Cow::Borrowed(text);
-    }
-    let clean = |c: char| match c {
-        '\n' | '\t' => Some(' '),
-        c if is_unsafe_for_terminal(c) => None,
-        c => Some(c),
-    };
-    Cow::Owned(text.chars().filter_map(clean).collect())
 }
 
 /// Bytes in decimal units, like `31.5 MB`.

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use super::state::{Content, Observed, ObservedRule, ObservedTemplate, PolicyScope, Secret};
 use crate::{
-    ecr::{AwsSession, secrets::UserPassword, settings},
-    model::{Error, Kind, Result, ecr_settings::Encryption},
+    ecr::{AwsSession, settings},
+    model::{Error, Kind, Result, UserPassword, ecr_settings::Encryption},
     remote::retry::Retry,
 };
 
@@ -272,10 +272,7 @@ fn content(text: &str) -> Content {
     };
     let member = |name| members.get(name).and_then(Value::as_str);
     match (member("username"), member("accessToken")) {
-        (Some(username), Some(token)) => Content::Login(UserPassword {
-            username: username.to_owned(),
-            password: token.to_owned().into(),
-        }),
+        (Some(username), Some(token)) => Content::Login(UserPassword::new(username, token)),
         (Some(_), None) if members.contains_key("password") => {
             Content::Malformed("its token is called `password`, and ECR wants `accessToken`")
         }

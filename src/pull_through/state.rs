@@ -8,13 +8,10 @@ use std::{
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::{
-    ecr::secrets::UserPassword,
-    model::{
-        EcrHost, Host, SettingChange,
-        ecr_settings::{Encryption, TagMutability},
-        pull_through::{Cache, Upstream},
-    },
+use crate::model::{
+    EcrHost, Host, SettingChange, UserPassword,
+    ecr_settings::{Encryption, TagMutability},
+    pull_through::{Cache, Upstream},
 };
 
 /// A registry that has, or is to have, caches: one account in one region.

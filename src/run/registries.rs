@@ -7,12 +7,7 @@ use tokio::sync::Mutex;
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
-    ecr::{
-        AwsSession, AwsSessions, DataPlane, Ecr, Identity,
-        api::Api,
-        listing,
-        secrets::{self, UserPassword},
-    },
+    ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity, api::Api, listing, secrets},
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
@@ -21,6 +16,7 @@ use crate::{
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
+        list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts, Source},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
@@ -53,7 +49,7 @@ impl ListableSource {
             Some((api, account)) => {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
-            None => self.registry.tags(repository, query),
+            None => list_tags(&self.registry, repository, query),
         }
     }
 
@@ -91,7 +87,7 @@ impl Registries {
     /// The registries behind this transport.
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
-        let sessions = AwsSessions::new(transport.reach(), Arc::clone(&contexts.ecr_api));
+        let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
         let sources = Mutex::default();
         Self { transport, sessions, sandbox: None, transfers, sources, contexts }
     }
@@ -183,14 +179,10 @@ impl Registries {
         let mut settings = settings(table, self.transfers)?;
         settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
             None => Credentials::Docker,
-            Some(CredentialSource::Written(login)) => Credentials::Basic {
-                username: login.username.clone(),
-                password: login.password.clone(),
-            },
+            Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
             Some(CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } = secrets::read(&session, arn).await?;
-                Credentials::Basic { username, password }
+                Credentials::Basic(secrets::read(&session, arn).await?)
             }
         };
         Ok(settings)

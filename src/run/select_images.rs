@@ -20,7 +20,7 @@ use crate::{
         TagOrDigest, Target,
         event::{Event, Observer},
         outcome::{Outcome, Row},
-        select::{Selected, Selector, SkippedTag, TagSelection},
+        select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
 };
 
@@ -183,7 +183,7 @@ impl TagListing<'_> {
                 Ok(Some(page)) => {
                     for listed in &page {
                         for (_, selector) in &mut selectors {
-                            if let Some(reason) = selector.offer(listed) {
+                            if let Some(reason) = selector.consider(listed) {
                                 self.log_skipped(&listed.tag, &reason);
                             }
                         }
@@ -208,17 +208,17 @@ impl TagListing<'_> {
     /// Logs the selection, and passes the digests of the listing on to the source.
     fn accept(
         &self,
-        selected: Selected,
+        selected: SelectedTags,
         selection: &Selection,
         observer: &dyn Observer,
     ) -> Vec<Tag> {
         for tag in &selected.surplus {
-            self.log_skipped(tag, &SkippedTag::Surplus(selected.taken.len()));
+            self.log_skipped(tag, &SkippedTag::Surplus(selected.tags.len()));
         }
-        if selected.untold > 0 {
+        if selected.without_time > 0 {
             let text = format!(
                 "{} tags are skipped: {} does not report push times",
-                selected.untold, self.host
+                selected.without_time, self.host
             );
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
@@ -233,7 +233,7 @@ impl TagListing<'_> {
             }
             listed.tag
         };
-        selected.taken.into_iter().map(accept).collect()
+        selected.tags.into_iter().map(accept).collect()
     }
 
     fn log_skipped(&self, tag: &Tag, reason: &SkippedTag) {

@@ -263,8 +263,8 @@ impl ReportOrder<'_> {
 fn bytes(summary: &Summary, contexts: &SideContexts, mode: Mode) -> Bytes {
     match mode {
         Mode::Mirror => Bytes {
-            from_source: Some(contexts.source.bytes.value()),
-            to_destination: Some(contexts.destination.bytes.value()),
+            from_source: Some(contexts.source.stats.bytes.value()),
+            to_destination: Some(contexts.destination.stats.bytes.value()),
         },
         Mode::Plan | Mode::PlanWithoutPulls => Bytes {
             from_source: summary.bytes_to_read,
@@ -277,10 +277,10 @@ fn requests(contexts: &SideContexts) -> Requests {
     let sides = [&contexts.source, &contexts.destination, &contexts.ecr_api];
     let sum = |count: fn(&HostContext) -> u64| sides.iter().map(|side| count(side)).sum();
     Requests {
-        source: contexts.source.requests.value(),
-        destination: contexts.destination.requests.value(),
-        ecr_api: contexts.ecr_api.requests.value(),
-        retries: sum(|side| side.retries.value()),
-        throttled: sum(|side| side.throttled.value()),
+        source: contexts.source.stats.requests.value(),
+        destination: contexts.destination.stats.requests.value(),
+        ecr_api: contexts.ecr_api.stats.requests.value(),
+        retries: sum(|side| side.stats.retries.value()),
+        throttled: sum(|side| side.stats.throttled.value()),
     }
 }

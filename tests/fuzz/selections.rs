@@ -15,11 +15,11 @@ use super::engine::Target;
 fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
     let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
     for tag in listed {
-        if let Some(left) = selector.offer(tag) {
+        if let Some(left) = selector.consider(tag) {
             assert!(!left.to_string().is_empty());
         }
     }
-    let taken = selector.finish().ok()?.taken;
+    let taken = selector.finish().ok()?.tags;
     assert!(taken.len() <= selection.newest.unwrap_or(usize::MAX));
     for tag in &taken {
         assert!(listed.contains(tag) && !TagSelection(selection, tag).to_string().is_empty());

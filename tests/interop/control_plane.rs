@@ -117,7 +117,7 @@ async fn a_repository_is_made_once_and_found_again() {
         Some(0)
     );
     later.ensure(&repository()).await.unwrap();
-    assert_eq!(moto.meter.retries.value(), 0);
+    assert_eq!(moto.meter.stats.retries.value(), 0);
 }
 
 #[tokio::test]
@@ -168,9 +168,9 @@ async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_as
     let Some(moto) = Moto::start().await else { return };
     let run = moto.run(Create::Missing);
     assert_eq!(run.mounting().await, Mounting::Never);
-    let asked = moto.meter.requests.value();
+    let asked = moto.meter.stats.requests.value();
     assert_eq!(run.mounting().await, Mounting::Never);
-    assert_eq!(moto.meter.requests.value(), asked);
+    assert_eq!(moto.meter.stats.requests.value(), asked);
 }
 
 #[tokio::test]

@@ -158,9 +158,9 @@ async fn an_image_goes_in_by_the_protocol_and_is_found_again_by_the_api() {
         .collect();
     assert_eq!(hosts, HashSet::from([HOST.to_owned()]));
     assert_eq!(world.operations().iter().filter(|o| *o == "GetAuthorizationToken").count(), 1);
-    assert_eq!(world.meters.destination.requests.value(), 5);
-    assert_eq!(world.meters.ecr_api.requests.value(), world.operations().len() as u64);
-    assert_eq!(world.meters.destination.bytes.value(), layer.size + 2);
+    assert_eq!(world.meters.destination.stats.requests.value(), 5);
+    assert_eq!(world.meters.ecr_api.stats.requests.value(), world.operations().len() as u64);
+    assert_eq!(world.meters.destination.stats.bytes.value(), layer.size + 2);
 }
 
 #[tokio::test]
@@ -323,12 +323,12 @@ async fn throttled_commits_go_on_at_half_the_pace() {
     world.commit(&nginx, "layer", None).await;
     world.fault("throttle@ecr:PUT/manifests*1");
     world.ecr.push_manifest(&nginx, &image("layer"), None).await.unwrap();
-    assert_eq!(world.meters.destination.throttled.value(), 1);
+    assert_eq!(world.meters.destination.stats.throttled.value(), 1);
     let commits = world.ecr.session.api.quotas().of_registry().commit.unwrap();
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     for _ in 0..20 {
-        commits.turn().await;
+        commits.acquire().await;
     }
     // at 8 a second, two of them at once, it would be 2.5 s
     let seconds = begun.elapsed().as_secs_f64();

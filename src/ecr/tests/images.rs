@@ -33,9 +33,12 @@ async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
     .await;
     let (look, meter) = look(&fake).await;
     assert_eq!(look.tags(&repository(), &[tag("a")]).await.unwrap().len(), 0);
-    assert_eq!((meter.requests.value(), meter.retries.value(), meter.throttled.value()), (2, 1, 1));
+    assert_eq!(
+        (meter.stats.requests.value(), meter.stats.retries.value(), meter.stats.throttled.value()),
+        (2, 1, 1)
+    );
     let error = look.tags(&repository(), &[tag("a")]).await.unwrap_err();
-    assert_eq!((error.kind(), meter.requests.value()), (Kind::Quota, 3));
+    assert_eq!((error.kind(), meter.stats.requests.value()), (Kind::Quota, 3));
     assert!(error.remedy().unwrap().contains("Service Quotas"));
 }
 
@@ -123,7 +126,7 @@ async fn a_repository_that_does_not_exist_is_told_apart() {
     ] {
         assert_eq!(kind, Kind::RepositoryMissing);
     }
-    assert_eq!(meter.retries.value(), 0);
+    assert_eq!(meter.stats.retries.value(), 0);
 }
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;

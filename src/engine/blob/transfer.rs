@@ -231,7 +231,7 @@ impl<S: Source> Transfers<'_, S> {
                 // never reuse the session of a failed upload: ECR would answer 416
                 upload.session = None;
                 // the error of one target decides for that target only
-                match context.retry().grant(&context, error, attempt) {
+                match context.grant_retry(error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
                         failed.push(upload);

@@ -199,7 +199,7 @@ async fn the_next_run_repairs_damaged_files() {
             }
             let repaired = copy().await;
             assert_eq!(repaired.outcome(), "Copied", "{digest}, {damage:?}");
-            let moved = repaired.contexts.destination.bytes.value();
+            let moved = repaired.contexts.destination.stats.bytes.value();
             assert_eq!(moved, if is_manifest { 0 } else { bytes.len() as u64 });
             assert_eq!(fs::read(&file).unwrap(), *bytes);
         }

@@ -88,12 +88,15 @@ async fn a_second_run_moves_nothing_and_writes_nothing() {
         let filter = &filters()[1];
         let first = fixture.copy(reference(source), (layout(), "x:1"), filter).await;
         assert_eq!(first.outcome(), "Copied", "{source}");
-        let moved = first.contexts.destination.bytes.value();
-        assert!(moved > 0 && moved <= first.contexts.source.bytes.value(), "{moved} B of {source}");
+        let moved = first.contexts.destination.stats.bytes.value();
+        assert!(
+            moved > 0 && moved <= first.contexts.source.stats.bytes.value(),
+            "{moved} B of {source}"
+        );
         let before = modification_times(&fixture.directory());
         let second = fixture.copy(reference(source), (layout(), "x:1"), filter).await;
         assert_eq!(second.outcome(), "UpToDate", "{source}");
-        assert_eq!(second.contexts.destination.bytes.value(), 0);
+        assert_eq!(second.contexts.destination.stats.bytes.value(), 0);
         assert_eq!(modification_times(&fixture.directory()), before, "{source}");
     }
 }
@@ -121,7 +124,7 @@ async fn repositories_of_a_layout_share_blobs() {
     fixture.copy(reference("r.example/a/x:1"), (layout(), "mirror/a/x:1"), &all).await;
     let second = fixture.copy(reference("r.example/b/y:1"), (layout(), "mirror/b/y:1"), &all).await;
     assert_eq!(second.outcome(), "Copied");
-    assert_eq!(second.contexts.destination.bytes.value(), 0);
+    assert_eq!(second.contexts.destination.stats.bytes.value(), 0);
     let names: Vec<String> = (document(&fixture.directory())["manifests"].as_array().unwrap())
         .iter()
         .map(|entry| {

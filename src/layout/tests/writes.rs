@@ -64,7 +64,7 @@ async fn a_broken_body_leaves_no_file() {
         let staging = place.path().join("l/.ecr-mirror/0");
         assert_eq!(fs::read_dir(staging).unwrap().count(), 1, "only `held`");
     }
-    assert_eq!(layout.context.bytes.value(), 3 + 3 + 6);
+    assert_eq!(layout.context.stats.bytes.value(), 3 + 3 + 6);
     let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
     assert!(matches!(layout.mount(&b, &what, &a).await.unwrap(), Mount::Mounted));
     let other = blob(b"other");

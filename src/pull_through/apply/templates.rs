@@ -138,7 +138,7 @@ fn is_as_wanted(there: &ObservedTemplate, wanted: &WantedTemplate) -> bool {
         })
     };
     fits(&wanted.applied_for, |it| *it == there.applied_for)
-        && fits(&wanted.mutability, |it| it.is_like(&there.mutability))
+        && fits(&wanted.mutability, |it| it.is_equivalent(&there.mutability))
         && fits(&wanted.encryption, |it| settings::is_encrypted_like(&there.encryption, it))
         && fits(&wanted.tags, |it| *it == there.tags)
         && is_policy(&there.lifecycle, &wanted.lifecycle)

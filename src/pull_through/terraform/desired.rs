@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    ecr::secrets::UserPassword,
-    model::ecr_settings::{Encryption, TagMutability},
+    model::{
+        UserPassword,
+        ecr_settings::{Encryption, TagMutability},
+    },
     pull_through::{
         changes::{Desired, changes},
         state::{CacheStep, Content, Observed, ObservedTemplate, Planned, Secret, WantedTemplate},

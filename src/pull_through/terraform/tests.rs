@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    ecr::secrets::UserPassword,
     model::{
-        SettingChange,
+        SettingChange, UserPassword,
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::{Action, Subject},

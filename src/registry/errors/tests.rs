@@ -160,7 +160,7 @@ fn what_a_registry_writes_is_shown_in_one_harmless_line() {
     let long = RefusalDetails::new(
         StatusCode::OK,
         &HeaderMap::new(),
-        &vec![b'a'; BODY_LIMIT as usize],
+        &vec![b'a'; ERROR_BODY_LIMIT as usize],
         &RequestSecrets::default(),
     );
     assert!(long.message.len() <= MESSAGE_LIMIT);

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::fake::{Fake, error, reply, with};
 use crate::{
     model::{Digest, Kind, Listed, Repository, Result, Tag, TagQuery},
-    registry::{ConnectionSettings, Network, Registry, Transport},
+    registry::{ConnectionSettings, Network, Registry, Transport, list_tags},
     remote::{HostContext, OutagePolicy, RetryPolicy, Source, StallTimeouts, retry::Retry},
     sandbox::{Options, Sandbox},
 };
@@ -31,7 +31,7 @@ async fn listed(
     repository: &Repository,
     wanted: TagQuery,
 ) -> Result<Vec<Listed>> {
-    Ok(registry.tags(repository, wanted).try_collect::<Vec<_>>().await?.concat())
+    Ok(list_tags(registry, repository, wanted).try_collect::<Vec<_>>().await?.concat())
 }
 
 /// The names, in one line.
@@ -66,7 +66,7 @@ async fn tags_are_read_page_by_page() {
     })
     .await;
     let (registry, repository) = (fake.anonymous("quay.io"), "a/b".parse().unwrap());
-    let mut pages = registry.tags(&repository, TagQuery::Names);
+    let mut pages = list_tags(&registry, &repository, TagQuery::Names);
     assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "1");
     assert_eq!(fake.asked().len(), 1, "a page is asked for when it is wanted");
     assert_eq!(line(&pages.try_next().await.unwrap().unwrap()), "2");
@@ -206,9 +206,9 @@ async fn a_listing_tells_what_the_registry_itself_says_and_is_not_asked_again_fo
     {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let transport = Transport::new(Network::Sandbox(sandbox.address()));
-        let (host, meter) = (host.parse().unwrap(), std::sync::Arc::new(HostContext::default()));
+        let (host, context) = (host.parse().unwrap(), std::sync::Arc::new(HostContext::default()));
         let registry =
-            Registry::new(host, ConnectionSettings::default(), &transport, meter).unwrap();
+            Registry::new(host, ConnectionSettings::default(), &transport, context).unwrap();
         let repository: Repository = repository.parse().unwrap();
         let listed = listed(&registry, &repository, TIMES).await.unwrap();
         assert!(listed.len() >= 12, "{listed:?}");
@@ -244,7 +244,7 @@ async fn a_list_that_takes_too_long_is_given_up_however_steadily_it_comes() {
     .await;
     let stall = StallTimeouts { listing: Duration::from_secs(2), ..StallTimeouts::default() };
     let policy = RetryPolicy::new(Retry::default(), stall, OutagePolicy::default());
-    fake.meter = Arc::new(HostContext { policy, ..HostContext::default() });
+    fake.context = Arc::new(HostContext { policy, ..HostContext::default() });
     let registry = fake.anonymous("quay.io");
     let error = listed(&registry, &"a/b".parse().unwrap(), TagQuery::Names).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Stalled);

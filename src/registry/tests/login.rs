@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Kind, Result, TagOrDigest},
+    model::{Kind, Result, TagOrDigest, UserPassword},
     registry::{ConnectionSettings, Credentials, Freshness, Login},
     remote::Source,
 };
@@ -18,7 +18,7 @@ use crate::{
 const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;
 
 fn basic() -> ConnectionSettings {
-    let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+    let credentials = Credentials::Basic(UserPassword::new("u", "p"));
     ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 
@@ -56,7 +56,7 @@ async fn a_cold_start_asks_once_and_is_refused_once() {
     assert_eq!(lines.len(), 32 + 1 + 1, "every request once, one refusal, one token");
     let given: Vec<_> = fake.asked().into_iter().filter_map(|a| a.authorization).collect();
     assert_eq!(given.iter().filter(|header| *header == "Basic dTpw").count(), 1);
-    assert_eq!((fake.meter.requests.value(), fake.meter.retries.value()), (34, 0));
+    assert_eq!((fake.context.stats.requests.value(), fake.context.stats.retries.value()), (34, 0));
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_refused_token_is_renewed_once() {
     registry.manifest(&repository, &tag("1")).await.unwrap();
     registry.manifest(&repository, &tag("2")).await.unwrap();
     assert_eq!(fake.asked().len(), 3 + 3);
-    assert_eq!(fake.meter.retries.value(), 1);
+    assert_eq!(fake.context.stats.retries.value(), 1);
 
     let refused = registry.manifest(&repository, &tag("3")).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Unauthorized);

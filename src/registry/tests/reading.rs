@@ -19,8 +19,8 @@ use crate::{
     model::{Descriptor, Digest, Kind, Tag, TagOrDigest, content::MANIFEST_LIMIT},
     registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
     remote::{
-        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, body::verified,
-        retry::Retry,
+        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, TrafficStats,
+        body::verified, retry::Retry,
     },
 };
 
@@ -118,7 +118,7 @@ async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
     assert_eq!(spent.kind(), Kind::PullLimit);
     assert!(spent.remedy().is_some());
     assert_eq!(registry.allowance().unwrap().remaining, 0);
-    assert_eq!((fake.asked().len(), fake.meter.throttled.value()), (2, 1));
+    assert_eq!((fake.asked().len(), fake.context.stats.throttled.value()), (2, 1));
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
         drop(registry.blob(&repository, &blob(b"0123456789"), 0).await.unwrap());
     }
     let blob = blob(b"0123456789");
-    let body = verified(registry, repository, blob, fake.meter.clone());
+    let body = verified(registry, repository, blob, fake.context.clone());
     assert_eq!(body.read().await.unwrap(), b"0123456789");
 }
 
@@ -215,7 +215,7 @@ async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself
             .registry("quay.io", ConnectionSettings { mirrors, ..ConnectionSettings::default() });
         let read = || {
             let (registry, blob) = (Arc::clone(&registry), blob(b"0123456789"));
-            verified(registry, "a/b".parse().unwrap(), blob, fake.meter.clone()).read()
+            verified(registry, "a/b".parse().unwrap(), blob, fake.context.clone()).read()
         };
         let damaged = read().await.unwrap_err();
         assert!(damaged.is_transient(), "{damaged:?}");
@@ -268,19 +268,19 @@ async fn listings_tell_many_digests_where_a_registry_has_one() {
         assert_eq!(fake.asked().len() - before, requests, "{host}");
         assert_eq!(registry.digests(&repository, &tags[..3]).await, HashMap::new());
     }
-    assert_eq!(fake.meter.requests.value(), 4);
+    assert_eq!(fake.context.stats.requests.value(), 4);
 }
 
 #[tokio::test]
 async fn a_cut_download_goes_on_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
-    let meter = Arc::<HostContext>::default();
-    let reader = Arc::clone(&meter);
+    let context = Arc::<HostContext>::default();
+    let reader = Arc::clone(&context);
     let mut fake = Fake::new(move |asked| match asked.range.as_deref() {
         None => {
             let reader = Arc::clone(&reader);
             let cut = async move {
-                while reader.bytes.value() < 4 {
+                while reader.stats.bytes.value() < 4 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 Err(std::io::Error::other("cut"))
@@ -292,11 +292,12 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
         Some(other) => panic!("{other}"),
     })
     .await;
-    fake.meter = Arc::clone(&meter);
+    fake.context = Arc::clone(&context);
     let registry = fake.anonymous("ghcr.io");
-    let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), meter);
+    let context = fake.context.clone();
+    let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), context);
     assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
-    assert_eq!((fake.meter.bytes.value(), fake.meter.retries.value()), (10, 1));
+    assert_eq!((fake.context.stats.bytes.value(), fake.context.stats.retries.value()), (10, 1));
 }
 
 #[tokio::test]
@@ -319,13 +320,14 @@ async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_s
     let stall = StallTimeouts { read: Duration::from_secs(2), ..StallTimeouts::default() };
     let retry = Retry { attempts: 2, first: Duration::from_millis(1), ..Retry::default() };
     let policy = RetryPolicy::new(retry, stall, OutagePolicy::default());
-    let meter = Arc::new(HostContext { policy, ..HostContext::default() });
+    let context = Arc::new(HostContext { policy, ..HostContext::default() });
     let transport = Transport::new(Network::Sandbox(fake.address));
     let host = "ghcr.io".parse().unwrap();
     let registry =
-        Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&meter)).unwrap();
+        Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&context))
+            .unwrap();
     let content: Vec<u8> = (0..60).flat_map(|byte| vec![byte; 2_000]).collect();
-    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), meter);
+    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), context);
     assert_eq!(body.read().await.unwrap(), content);
     assert_eq!(fake.asked().len(), 2);
 }
@@ -341,7 +343,7 @@ async fn a_registry_that_is_not_well_is_asked_again() {
     .await;
     let registry = fake.anonymous("ghcr.io");
     registry.manifest(&"a/b".parse().unwrap(), &tag("1")).await.unwrap();
-    let HostContext { requests, retries, throttled, .. } = &*fake.meter;
+    let TrafficStats { requests, retries, throttled, .. } = &*fake.context.stats;
     assert_eq!((requests.value(), retries.value(), throttled.value()), (3, 2, 1));
 }
 
@@ -355,7 +357,7 @@ async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart
         let credentials = Credentials::Anonymous;
         let settings = ConnectionSettings { scheme, credentials, ..ConnectionSettings::default() };
         let host = address.to_string().parse().unwrap();
-        let registry = Registry::new(host, settings, &transport, fake.meter.clone()).unwrap();
+        let registry = Registry::new(host, settings, &transport, fake.context.clone()).unwrap();
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(b"x"), 0).await;
         let failed = opened.map(drop).unwrap_err();
         assert_eq!(failed.kind(), expected, "{failed:?}");

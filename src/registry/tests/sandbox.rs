@@ -16,20 +16,20 @@ use crate::{
 
 struct RegistryFixture {
     sandbox: Sandbox,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
 }
 
 impl RegistryFixture {
     async fn new(mode: Mode, faults: &[&str]) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let sandbox = Sandbox::start(Options { mode, faults, ..Options::default() }).await;
-        Self { sandbox: sandbox.unwrap(), meter: Arc::default() }
+        Self { sandbox: sandbox.unwrap(), context: Arc::default() }
     }
 
     fn registry(&self, host: &str) -> Arc<Registry> {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
-        let (settings, meter) = (ConnectionSettings::default(), Arc::clone(&self.meter));
-        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
+        let (settings, context) = (ConnectionSettings::default(), Arc::clone(&self.context));
+        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, context).unwrap())
     }
 
     fn lines(&self) -> Vec<String> {
@@ -79,8 +79,8 @@ async fn every_registry_is_read_in_its_own_manner() {
         assert_eq!(*manifest.digest(), digest);
         let blob = blobs(&registry, &repository, &tag).await.pop().unwrap();
         let size = blob.size;
-        let meter = Arc::clone(&world.meter);
-        let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+        let context = Arc::clone(&world.context);
+        let body = verified(Arc::clone(&registry), repository.clone(), blob, context);
         assert_eq!(body.read().await.unwrap().len() as u64, size);
         let tags = names(&registry, &repository).await;
         let listed = registry.digests(&repository, &tags).await;
@@ -118,8 +118,8 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
         let result = async {
             let digest = registry.resolve(&repository, &tag).await?;
             registry.manifest(&repository, &TagOrDigest::Digest(digest)).await?;
-            let meter = Arc::clone(&world.meter);
-            let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+            let context = Arc::clone(&world.context);
+            let body = verified(Arc::clone(&registry), repository.clone(), blob, context);
             body.read().await.map(drop)
         };
         let result = result.await;

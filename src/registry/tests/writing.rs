@@ -10,7 +10,7 @@ use super::{
     push,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, UserPassword},
     registry::{ConnectionSettings, Credentials},
     remote::{Body, Destination, Mount, body::corrupt},
 };
@@ -51,7 +51,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
             _ => with(reply(202, ""), "location", location),
         })
         .await;
-        let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+        let credentials = Credentials::Basic(UserPassword::new("u", "p"));
         let registry = fake.registry(
             "r.example.com",
             ConnectionSettings { credentials, ..ConnectionSettings::default() },
@@ -65,7 +65,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
             (last.authorization.is_some(), &last.body[..]),
             (with_login, CONTENT.as_bytes())
         );
-        assert_eq!((asked.len(), fake.meter.bytes.value()), (3, 10));
+        assert_eq!((asked.len(), fake.context.stats.bytes.value()), (3, 10));
     }
 }
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt::Debug, panic::catch_unwind, path::Path};
 
 use ecr_mirror::{
     config::Config,
-    ecr::{AwsSession, Identity, secrets::UserPassword},
+    ecr::{AwsSession, Identity},
     model::{
-        DestinationId, pull_through,
+        DestinationId, UserPassword, pull_through,
         setting_change::{Action, SettingChange, Subject},
     },
     pull_through::state::{CacheStep, Content, Observed, Planned, Secret, SecretLogin},
@@ -49,7 +49,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let config = config(password, token);
     let cache = config.caches[0].clone();
     assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
-    let user = || UserPassword { username: "me".to_owned(), password: password.into() };
+    let user = || UserPassword::new("me", password);
     let login = || SecretLogin { username: "me".to_owned(), access_token: token.into() };
     let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
     let step = |make: fn(String, SecretLogin) -> CacheStep| make("it".to_owned(), login());
@@ -62,8 +62,7 @@ async fn nothing_that_holds_a_secret_prints_it() {
         hint: None,
     };
     let create = |name, login| CacheStep::CreateSecret { name, login };
-    let basic =
-        || registry::Credentials::Basic { username: "me".to_owned(), password: password.into() };
+    let basic = || registry::Credentials::Basic(user());
     let settings = ConnectionSettings { credentials: basic(), ..ConnectionSettings::default() };
     let reach = Network::Sandbox(([127, 0, 0, 1], 1).into());
     let host = "docker.io".parse().unwrap();

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ecr::secrets::UserPassword,
     model::{
+        UserPassword,
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
         pull_through::{
             Access, CredentialNeed, TemplateSettings as Wish, Upstream, UpstreamCredentials,
