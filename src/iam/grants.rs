@@ -29,7 +29,7 @@ pub(super) struct PullGrant {
     pub(super) tags: TagListingApi,
 }
 
-/// Whether the tags of a repository are listed, to select among them.
+/// The use of the API that lists the tags of a repository, for a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TagListingApi {
     Needed,

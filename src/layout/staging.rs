@@ -176,7 +176,7 @@ enum FileKind {
     File,
 }
 
-/// Checks that the path is of this kind or does not exist. A link is refused.
+/// Checks that the path has this kind or does not exist. Refuses a link.
 fn check(path: &Path, kind: FileKind) -> Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

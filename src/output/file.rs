@@ -59,7 +59,7 @@ pub(crate) fn save(
     })
 }
 
-/// Saves a secret in a new file with mode 0600, which replaces an old file whatever its mode.
+/// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
 ///
 /// # Errors
 /// [`Kind::Configuration`] if the path is a stream or a device, or its directory is missing or not

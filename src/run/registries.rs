@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::Mutex;
 
-use super::{any_destination::AnyDestination, any_source::AnySource, select_images::CacheItem};
+use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity, api::Api, listing, secrets},
@@ -140,18 +140,18 @@ impl Registries {
         Ok(Endpoints { sources, destinations })
     }
 
-    /// The registries that cache these references. A plan needs none.
+    /// The registries of these destinations, to pull through their caches. A plan needs none.
     pub(super) async fn caches(
         &self,
         config: &Config,
-        cached: &[CacheItem<'_>],
+        destinations: impl Iterator<Item = DestinationId>,
         mode: engine::Mode,
     ) -> Result<HashMap<DestinationId, Ecr>> {
         let mut caches = HashMap::new();
         if mode != engine::Mode::Mirror {
             return Ok(caches);
         }
-        for id in cached.iter().map(|item| item.target.destination) {
+        for id in destinations {
             let destination = config.destination(id);
             if let (Some(host), false) = (destination.registry.host(), caches.contains_key(&id)) {
                 caches.insert(id, self.ecr(config, destination, host).await?);

@@ -132,7 +132,8 @@ pub(crate) async fn run_with_lock(
     let contexts = &registries.contexts;
     let open = async {
         let endpoints = registries.endpoints(config, &images).await?;
-        let caches = registries.caches(config, &cached, options.mode).await?;
+        let destinations = cached.iter().map(|item| item.target.destination);
+        let caches = registries.caches(config, destinations, options.mode).await?;
         let mode = options.mode;
         let observer = Arc::clone(&observer);
         Ok((endpoints, CacheWarmer { config, caches, mode, observer, shutdown }))

@@ -1,8 +1,8 @@
 //! `pull-through apply`: creates and updates what the configuration sets up.
 
 use super::{
-    apply_changes::{ChangesRequest, apply_changes},
-    consent::Consent,
+    apply_changes::apply_changes,
+    consent::{ChangesRequest, Consent},
     show::ChangeFormat,
 };
 use crate::{

@@ -5,10 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{
-    consent::{self, Consent},
-    show::ChangeFormat,
-};
+use super::consent::{ChangesRequest, confirm};
 use crate::{
     cli::Global,
     commands::shared::{read_config_with_warnings, watch_signals, with_registries},
@@ -25,21 +22,12 @@ use crate::{
     pull_through::apply::apply,
     run::{
         pull_through::{
-            preview::{Goal, PlannedSite},
+            preview::PlannedSite,
             sites::{CacheSite, sites},
         },
         registries::Registries,
     },
 };
-
-pub(crate) struct ChangesRequest<'a> {
-    /// The names of the destinations; empty for all.
-    pub(crate) destinations: &'a [String],
-    pub(crate) goal: Goal,
-    pub(crate) format: ChangeFormat,
-    pub(crate) consent: Consent,
-    pub(crate) question: &'static str,
-}
 
 /// Applies the changes and returns the exit status.
 pub(crate) async fn apply_changes(
@@ -77,7 +65,7 @@ async fn confirm_and_apply(
     let confirmed = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(0),
-        confirmed = consent::confirm(screen, registries, sites, request) => confirmed?,
+        confirmed = confirm(screen, registries, sites, request) => confirmed?,
     };
     let Some((preview, mut status)) = confirmed else {
         screen.tell(|out| writeln!(out, "nothing was changed"));

@@ -6,15 +6,15 @@ use std::io::{self, BufRead, IsTerminal};
 
 use tokio::sync::oneshot;
 
-use super::{
-    apply_changes::ChangesRequest,
-    show::{show, show_failures},
-};
+use super::show::{ChangeFormat, show, show_failures};
 use crate::{
     model::{Error, Kind, Result},
     output::Screen,
     run::{
-        pull_through::{preview::Preview, sites::CacheSite},
+        pull_through::{
+            preview::{Goal, Preview},
+            sites::CacheSite,
+        },
         registries::Registries,
     },
 };
@@ -39,6 +39,16 @@ impl Consent {
             .hint("check the changes with `pull-through plan`, then give `--yes`")),
         }
     }
+}
+
+/// The changes to make, and the way to confirm them.
+pub(crate) struct ChangesRequest<'a> {
+    /// The names of the destinations; empty for all.
+    pub(crate) destinations: &'a [String],
+    pub(crate) goal: Goal,
+    pub(crate) format: ChangeFormat,
+    pub(crate) consent: Consent,
+    pub(crate) question: &'static str,
 }
 
 /// Plans and shows the changes, asks, and returns them with the exit status so far; `None` if they are

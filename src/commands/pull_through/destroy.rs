@@ -1,8 +1,8 @@
 //! `pull-through destroy`: removes what the configuration sets up, and prints what AWS keeps.
 
 use super::{
-    apply_changes::{ChangesRequest, apply_changes},
-    consent::Consent,
+    apply_changes::apply_changes,
+    consent::{ChangesRequest, Consent},
     show::ChangeFormat,
 };
 use crate::{
