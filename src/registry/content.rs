@@ -119,11 +119,11 @@ pub(crate) async fn open_blob(
     range::skip(surplus, response.stream(), registry.context.policy.stall.read).await
 }
 
-/// Whether the client must add a pushed referrer to its subject's fallback tag.
+/// The client's duty to add a pushed referrer to its subject's fallback tag.
 pub(crate) enum FallbackTag {
-    /// No: the registry lists the referrer by itself.
+    /// The registry lists the referrer by itself.
     NotNeeded,
-    /// Yes, if the manifest has a subject.
+    /// Needed if the manifest has a subject.
     Needed,
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn unfit_for_a_header() -> Error {
 /// Some helpers ask a person.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a helper's credentials are reused: cloud helpers return tokens of one hour.
+/// The reuse of a helper's credentials: cloud helpers return tokens of one hour.
 const HELPER_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// Longest text of a helper that an error shows, in characters.

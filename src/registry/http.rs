@@ -47,7 +47,7 @@ pub(crate) struct ApiResponse {
     pub(crate) subject: String,
     pub(crate) response: Response,
     pub(crate) permit: OwnedSemaphorePermit,
-    /// How long no data of the body may arrive.
+    /// The longest time without data of the body.
     pub(crate) stall: Duration,
 }
 

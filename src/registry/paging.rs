@@ -17,7 +17,7 @@ use super::{
     client::Registry,
     errors::Operation,
     http::{ApiRequest, ApiResponse, UrlOwner},
-    public_registries::{NumberedListing, TagListing},
+    public_registries::{ListingApi, NumberedListing},
     read_body::read_body,
     scope::{Permission, Scope},
     tag_page::{NumberedPage, ParseTags, TAGS, parse_names},
@@ -51,10 +51,10 @@ pub fn list_tags<'a>(
 ) -> Pages<'a> {
     let names = || linked_tag_pages(registry, repository, NAMES_PER_PAGE, parse_names);
     let pages = match (&registry.public.tag_listing, query) {
-        (Some(TagListing::TagsList { page_size, parse }), _) => {
+        (Some(ListingApi::TagsList { page_size, parse }), _) => {
             linked_tag_pages(registry, repository, *page_size, *parse)
         }
-        (Some(TagListing::Numbered(listing)), TagQuery::Times { since }) => {
+        (Some(ListingApi::Numbered(listing)), TagQuery::Times { since }) => {
             let numbered = stream::try_unfold(Some(1), move |page| async move {
                 let Some(page) = page else { return Ok(None) };
                 if page > PAGES {
@@ -117,11 +117,11 @@ pub(crate) async fn listed_digests(
     };
     match &registry.public.tag_listing {
         None => {}
-        Some(TagListing::TagsList { page_size, parse }) => {
+        Some(ListingApi::TagsList { page_size, parse }) => {
             let mut pages = linked_tag_pages(registry, repository, *page_size, *parse);
             add(pages.try_next().await?.unwrap_or_default());
         }
-        Some(TagListing::Numbered(listing)) => {
+        Some(ListingApi::Numbered(listing)) => {
             for page in 1..=tags.len() / listing.tags_per_page {
                 let fetched = numbered_page(registry, listing, repository, page).await?;
                 let missing = add(fetched.tags);

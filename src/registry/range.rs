@@ -1,4 +1,4 @@
-//! Range requests: the rest of a blob, whatever a registry makes of `Range`.
+//! Range requests: the rest of a blob, even from a registry that ignores `Range`.
 //!
 //! Hands on no byte twice. Gives a registry that sends the whole blob again the time for it, while
 //! data moves.

@@ -1,4 +1,4 @@
-//! What requests to one side of a run share: traffic counters, and the retry and timeout policy.
+//! Traffic counters, and the retry and timeout policy, shared by the requests of one side of a run.
 //!
 //! [`HostContext::retry`] is the one level of retries for registries and AWS. An error that leaves
 //! it is marked exhausted, so that no outer level multiplies the attempts. Every attempt but the
@@ -34,7 +34,7 @@ pub struct TrafficStats {
 pub struct RetryPolicy {
     /// Attempts per operation, and the waits between them.
     pub retry: Retry,
-    /// How long no data may move.
+    /// The longest times without data.
     pub stall: StallTimeouts,
     /// When a host counts as down.
     pub outage: OutagePolicy,

@@ -19,10 +19,10 @@ use crate::model::{Error, Kind, Result, event::Counter};
 /// The lowest accepted throughput of a blob, in bytes per second on average.
 const TRICKLE: u64 = 1_024;
 
-/// How long an upload waits for its source, which gives up by itself far earlier.
+/// The longest wait of an upload for its source, which gives up by itself far earlier.
 const STARVATION: Duration = Duration::from_secs(600);
 
-/// How long no data may move. Only a tag listing has a total timeout.
+/// The longest times without data. Only a tag listing has a total timeout.
 #[derive(Debug, Clone, Copy)]
 pub struct StallTimeouts {
     /// Until the head of a response arrives.
@@ -173,11 +173,11 @@ mod tests {
         let limit = Duration::from_secs(30);
         let trickles = |chunks: &[(usize, u64)]| {
             let mut guard = ThroughputGuard::default();
-            let chunks = chunks.iter();
-            let record = |(bytes, waited): &(usize, u64)| {
-                guard.record(*bytes, Duration::from_secs(*waited), limit)
-            };
-            chunks.map(record).collect::<Vec<_>>()
+            let mut results = Vec::new();
+            for (bytes, waited) in chunks {
+                results.push(guard.record(*bytes, Duration::from_secs(*waited), limit));
+            }
+            results
         };
         assert_eq!(trickles(&[(1, 10); 4]), [None, None, Some(3), None]);
         // a pause, then just enough bytes
