@@ -92,12 +92,12 @@ impl Breakers {
             return Ok(());
         }
         let problem = format!(
-            "{subject}: not asked, `{host}` is down: its last {} answers failed",
+            "{subject}: not sent, `{host}` is down: its last {} responses failed",
             breaker.failures
         );
         let error = Error::new(Kind::Unavailable, problem).exhausted();
         let last = breaker.last.as_ref();
-        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is well");
+        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is up");
         let error = error.hint(remedy);
         Err(last.cloned().into_iter().fold(error, Error::because))
     }

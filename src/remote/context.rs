@@ -129,11 +129,11 @@ impl HostContext {
     fn spend_retry(&self, retry: Retry, error: Error, attempt: u32) -> Result<Duration> {
         let Some(wait) = retry.wait(&error, attempt) else { return Err(error.exhausted()) };
         if !self.policy.budget.spend() {
-            let remedy = error.remedy().unwrap_or("run again when the host is well").to_owned();
-            let error = error.context("not tried again, the run's retries at this host are spent");
+            let remedy = error.remedy().unwrap_or("run again when the host is up").to_owned();
+            let error = error.context("not retried, the retry budget of this host is spent");
             return Err(error.hint(remedy).exhausted());
         }
-        tracing::debug!(attempt, ?wait, ?error, "trying again");
+        tracing::debug!(attempt, ?wait, ?error, "retrying");
         self.stats.retries.add(1);
         Ok(wait)
     }
@@ -232,10 +232,7 @@ mod tests {
         let (made, error) = attempts(Some(dead.clone())).await;
         let error = error.unwrap();
         assert_eq!((made, error.kind()), (1, Kind::Unavailable));
-        assert_eq!(
-            error.chain(),
-            ["not tried again, the run's retries at this host are spent", "503"]
-        );
+        assert_eq!(error.chain(), ["not retried, the retry budget of this host is spent", "503"]);
         assert!(!error.is_transient() && error.remedy().is_some());
         for _ in 0..2 {
             assert_eq!(attempts(None).await.0, 1);

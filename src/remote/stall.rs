@@ -49,7 +49,7 @@ impl Default for StallTimeouts {
     }
 }
 
-/// Waits at most `limit`. `problem` is the error's text up to the limit, like `no answer for`.
+/// Waits at most `limit`. `problem` is the error's text up to the limit, like `no response for`.
 ///
 /// # Errors
 /// [`Kind::Stalled`] at the limit.
@@ -136,7 +136,7 @@ impl ThroughputGuard {
         limit: Duration,
     ) -> Option<Result<Bytes>> {
         let started = Instant::now();
-        let next = match within(limit, "nothing came for", stream.next()).await {
+        let next = match within(limit, "no data for", stream.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(end) => return end,
             Err(error) => return Some(Err(error)),
@@ -145,9 +145,8 @@ impl ThroughputGuard {
             return Some(Ok(next));
         };
         self.trickles += 1;
-        Some(Err(stalled(&format!("no more than {received} B came for"), limit).hint(
-            "where the line itself is slow, a lower `concurrency` leaves each blob more of it",
-        )))
+        Some(Err(stalled(&format!("only {received} B received in"), limit)
+            .hint("lower `concurrency` if the network is slow: each blob then gets more of it")))
     }
 
     /// Records bytes and the wait for them. Returns the bytes of the last `limit` if they were a

@@ -180,15 +180,15 @@ async fn an_incomplete_list_of_referrers_is_an_error_and_not_a_missing_api() {
         (
             |line| second(line, reply(200, "<html>")),
             Kind::Protocol,
-            "breaks off: a page of it is no index",
+            "breaks off: a page is not an index",
         ),
         (|line| second(line, error(404, "NOT_FOUND")), Kind::NotFound, "breaks off: GET"),
         (|line| second(line, error(405, "UNSUPPORTED")), Kind::Unsupported, "breaks off: GET"),
         (|line| second(line, reply(406, "")), Kind::Protocol, "breaks off: GET"),
         (|_| reply(200, r#"{"manifests":[{"size":1}]}"#), Kind::Corrupt, "missing field `digest`"),
-        (|_| reply(200, r#"{"manifests":["#), Kind::Corrupt, "cannot be read"),
+        (|_| reply(200, r#"{"manifests":["#), Kind::Corrupt, "cannot read"),
         (|_| with(reply(307, ""), "location", "/again"), Kind::Protocol, "more than 5 redirects"),
-        (|_| reply(307, ""), Kind::Protocol, "to nowhere"),
+        (|_| reply(307, ""), Kind::Protocol, "307 without a valid `Location`"),
     ];
     let assert_told = |failed: Error, kind: Kind, says: &str| {
         let told = failed.chain().join(": ");

@@ -65,7 +65,7 @@ async fn a_token_is_not_read_beyond_what_one_may_have() {
             }
         })
         .await;
-        copy(&host, &[]).await.assert_failed("the answer is above 65536 B");
+        copy(&host, &[]).await.assert_failed("the response has more than 65536 B");
         assert!(host.sent() < BUFFERS, "{} B", host.sent());
     }
 }
@@ -177,8 +177,8 @@ async fn json_nested_without_measure_is_no_document() {
     let deep = brackets(30_000);
     for (place, says) in [
         ("/manifests/1", "is not a manifest"),
-        ("/token?scope=repository%3Ax%2Fy%3Apull", "the answer is no token"),
-        ("/tags/list?n=1000", "it is no list"),
+        ("/token?scope=repository%3Ax%2Fy%3Apull", "the response is not a token"),
+        ("/tags/list?n=1000", "not a list"),
     ] {
         let deep = deep.clone();
         let host = Host::serve(|address| {
@@ -231,7 +231,7 @@ async fn redirects_that_lead_nowhere_end() {
         assert_eq!(host.asked().len(), 6);
     }
     let host = Host::serve(|_| |_: &Asked| with(reply(302, ""), "location", "file:///etc/passwd"));
-    copy(&host.await, &[]).await.assert_failed("302 to nowhere");
+    copy(&host.await, &[]).await.assert_failed("302 without a valid `Location`");
 }
 
 /// A deflated stream of so many bytes: one literal, then nothing but repetitions of it.

@@ -30,7 +30,7 @@ async fn tags_that_go_on_and_on_are_no_list() {
 
     let host = Host::serve(|_| |_: &Asked| reply(200, endless("{\"tags\":[\""))).await;
     let ran = select(&host, &[]).await;
-    ran.assert_failed_within(128 << 10, "the answer is above 33554432 B");
+    ran.assert_failed_within(128 << 10, "the response has more than 33554432 B");
     assert!(host.sent() < 32 * MEBI + BUFFERS, "{} B", host.sent());
 }
 
@@ -47,7 +47,7 @@ async fn tags_that_go_on_elsewhere_are_not_taken_for_all() {
     })
     .await;
     let ran = select(&host, &[]).await;
-    ran.assert_failed(&format!("its next page is at another host, `{}`", elsewhere.address));
+    ran.assert_failed(&format!("the next page is on another host, `{}`", elsewhere.address));
     assert!(ran.row()["hint"].as_str().unwrap().contains("`Link`"));
     assert_eq!(elsewhere.asked().len(), 0);
 }
