@@ -138,9 +138,6 @@ impl Authenticator {
     }
 
     /// Waits for the login of a request with this scope.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
     pub(crate) async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
         if let CredentialProvider::Login(login) = &self.credentials {
             return self.log_in(login.as_ref(), Freshness::Cached).await;
@@ -178,9 +175,6 @@ impl Authenticator {
     }
 
     /// Another login for a refused request; `None` if no other login can help.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
     pub(crate) async fn reauthorize(
         &self,
         refused: Authorization,

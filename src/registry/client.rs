@@ -204,9 +204,6 @@ impl Registry {
     }
 
     /// Sends the request, again after each login that may help, and returns a 2xx response.
-    ///
-    /// # Errors
-    /// Those of the registry, the connection and the token service.
     pub(crate) async fn send(&self, request: &ApiRequest<'_>) -> Result<ApiResponse> {
         let mut authorization = self.authorize(request.scope).await?;
         let mut logins = 1;

@@ -55,9 +55,6 @@ pub(crate) struct TokenClient {
 }
 
 /// Requests a token. Makes one attempt.
-///
-/// # Errors
-/// Name the token service; their kind is that of its response.
 pub(crate) async fn fetch(client: TokenClient, wanted: TokenRequest) -> Result<Token> {
     let requested = Instant::now();
     let request = request(&client.identity, &wanted)?;

@@ -314,26 +314,27 @@ pub(crate) fn connection_broke(error: reqwest::Error, subject: &str) -> Error {
 
 /// Returns `true` if the head of the response exceeds the limit: a retry would not help.
 fn is_head_too_large(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(cause) = next {
-        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+    has_cause(error, |cause| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+    })
 }
 
 /// Returns `true` if a TLS handshake failed: rustls wraps its errors in I/O errors.
 fn is_tls(error: &reqwest::Error) -> bool {
+    has_cause(error, |cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
+    })
+}
+
+fn has_cause(error: &reqwest::Error, matches: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+        if matches(cause) {
             return true;
         }
         // `source` of an I/O error skips the wrapped error
-        next = match io.and_then(io::Error::get_ref) {
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
         };

@@ -8,7 +8,7 @@ use std::{sync::Arc, task::Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     ByteStream, HostContext, Source,
@@ -208,7 +208,8 @@ impl<S: Source> Download<S> {
         // a trickle has bytes, and still counts
         self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
         tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
-        self.context.wait_for_retry(error, self.fruitless).await
+        sleep(self.context.grant_retry(error, self.fruitless)?).await;
+        Ok(())
     }
 
     /// Marks corruption as transient if it came from a mirror: another read can succeed.

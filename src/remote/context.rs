@@ -109,15 +109,6 @@ impl HostContext {
         }
     }
 
-    /// Pays for a retry after this failed attempt, and waits until it is due.
-    ///
-    /// # Errors
-    /// The same error, exhausted, if there is no further attempt.
-    pub async fn wait_for_retry(&self, error: Error, attempt: u32) -> Result<()> {
-        sleep(self.grant_retry(error, attempt)?).await;
-        Ok(())
-    }
-
     /// Pays for a retry after this failed attempt; returns the wait before it.
     ///
     /// # Errors

@@ -213,7 +213,8 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
     assert_eq!((totals.copied, totals.failed), (20, 200), "{totals:?}");
     let (mut spent, mut others) = (0, 0);
     for row in &run.report.images {
-        let is_spent = row.error.as_deref().is_some_and(|e| e.contains("retries at this host"));
+        let is_spent =
+            row.error.as_deref().is_some_and(|e| e.contains("retry budget of this host"));
         match row.source.starts_with("dead.example.com/") {
             true => spent += usize::from(is_spent),
             false => others += usize::from(is_spent),

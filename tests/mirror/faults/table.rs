@@ -108,7 +108,7 @@ pub(super) const ROWS: &[Row] = &[
     source("a slow blob", &["slow=20000@upstream"]),
     source("a blob that trickles", &["slow=200@upstream/blobs/*1"]),
     source("blobs that trickle, always", &["slow=200@upstream/blobs/"])
-        .fails("B came for 2 s")
+        .fails("B received in 2 s")
         .within(60),
     source("408", &["status=408@upstream*2"]),
     source("500", &["status=500@upstream*2"]),
