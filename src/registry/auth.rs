@@ -138,9 +138,6 @@ impl Authenticator {
     }
 
     /// Waits for the login of a request with this scope.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
     pub(crate) async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
         if let CredentialProvider::Login(login) = &self.credentials {
             return self.log_in(login.as_ref(), Freshness::Cached).await;
@@ -178,9 +175,6 @@ impl Authenticator {
     }
 
     /// Another login for a refused request; `None` if no other login can help.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
     pub(crate) async fn reauthorize(
         &self,
         refused: Authorization,
@@ -261,9 +255,9 @@ impl Authenticator {
     }
 
     fn insecure(&self) -> Error {
-        let problem = format!("the credentials for `{}` would go over plain HTTP", self.host);
+        let problem = format!("cannot send the credentials for `{}` over plain HTTP", self.host);
         Error::new(Kind::Configuration, problem)
-            .hint("use HTTPS, or set no credentials for this registry")
+            .hint("use HTTPS, or remove the credentials of this registry")
     }
 
     async fn apply(&self, scheme: AuthScheme, scope: &Scope) -> Result<Authorization> {
@@ -327,7 +321,7 @@ impl Authenticator {
         let realm = first.or_else(|| text("realm").and_then(|realm| Url::parse(&realm).ok()));
         let realm = realm.filter(|realm| matches!(realm.scheme(), "https" | "http"));
         let Some(realm) = realm else {
-            let problem = format!("`{}` names no token service it wants a token of", self.host);
+            let problem = format!("`{}` requires a token and names no token service", self.host);
             return Err(Error::new(Kind::Protocol, problem));
         };
         Ok(Some(AuthScheme::Bearer { realm, service: text("service"), scope: text("scope") }))
@@ -346,8 +340,8 @@ impl Authenticator {
         if !self.has_warned.swap(true, Relaxed) {
             let service = authority(realm);
             tracing::warn!(
-                "credentials for `{0}` are not sent to the token service `{service}`, which is not known to \
-                 belong to it or is asked over plain HTTP; if it does belong to it, set \
+                "credentials for `{0}` are not sent to the token service `{service}`, because it may not \
+                 belong to the registry or uses plain HTTP; if it belongs to the registry, set \
                  `auth_host = \"{service}\"` under [registry.\"{0}\"]",
                 self.host
             );

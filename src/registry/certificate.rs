@@ -20,11 +20,11 @@ impl Certificate {
         };
         let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
         if found.is_empty() {
-            return Err(refused("there is no PEM certificate in it"));
+            return Err(refused("no PEM certificate found"));
         }
         // only a client that is built reads their content
         let usable = Client::builder().tls_certs_only(found.clone()).build();
-        usable.map_err(|error| refused("the certificate in it is broken").because(error))?;
+        usable.map_err(|error| refused("the certificate is broken").because(error))?;
         Ok(Self(found))
     }
 }

@@ -204,9 +204,6 @@ impl Registry {
     }
 
     /// Sends the request, again after each login that may help, and returns a 2xx response.
-    ///
-    /// # Errors
-    /// Those of the registry, the connection and the token service.
     pub(crate) async fn send(&self, request: &ApiRequest<'_>) -> Result<ApiResponse> {
         let mut authorization = self.authorize(request.scope).await?;
         let mut logins = 1;
@@ -286,7 +283,7 @@ impl Registry {
             && let Some(authorization) = authorization
             && self.auth.reauthorize(authorization, &scope, &rejected.challenges).await?.is_some()
         {
-            let again = Error::new(Kind::Unavailable, "the login ended during the upload");
+            let again = Error::new(Kind::Unavailable, "the login expired during the upload");
             return Err(again.because(rejected.error));
         }
         Err(self.explain(rejected.error))
@@ -350,7 +347,10 @@ impl Registry {
             }
             let next = next_hop(&self.transport, &url, response.headers());
             url = next.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
+                Error::new(
+                    Kind::Protocol,
+                    format!("{subject}: {} without a valid `Location`", status.as_u16()),
+                )
             })?;
         }
         let subject = self.redacted_subject(method, &request.url, scope, &secrets);

@@ -77,7 +77,7 @@ pub(crate) async fn get_manifest(
     };
     response.document(MANIFEST_LIMIT, verify).await.map_err(|error| match error.kind() {
         Kind::TooLarge => too_large(length.unwrap_or(MANIFEST_LIMIT + 1))
-            .context(format!("{subject}: the answer cannot be used")),
+            .context(format!("{subject}: cannot use the response")),
         _ => error,
     })
 }
@@ -119,11 +119,11 @@ pub(crate) async fn open_blob(
     range::skip(surplus, response.stream(), registry.context.policy.stall.read).await
 }
 
-/// Whether the client must add a pushed referrer to its subject's fallback tag.
+/// The client's duty to add a pushed referrer to its subject's fallback tag.
 pub(crate) enum FallbackTag {
-    /// No: the registry lists the referrer by itself.
+    /// The registry lists the referrer by itself.
     NotNeeded,
-    /// Yes, if the manifest has a subject.
+    /// Needed if the manifest has a subject.
     Needed,
 }
 
@@ -156,14 +156,13 @@ pub(crate) async fn put_manifest(
         |problem: &str| Error::new(Kind::Protocol, format!("{}: {problem}", response.subject));
     match response.header("docker-content-digest") {
         Some(stored) if stored != manifest.digest().as_str() => {
-            Err(wrong("stored as another manifest"))
+            Err(wrong("the registry stored another manifest"))
         }
         // a registry that stores it responds with 201; a page of a proxy has status 200
-        None if response.status() == StatusCode::OK => {
-            Err(wrong("200, which does not say that it is stored").hint(
-                "something between here and the registry may answer in its place, such as a proxy's login page",
-            ))
-        }
+        None if response.status() == StatusCode::OK => Err(wrong(
+            "status 200 does not confirm that the manifest is stored",
+        )
+        .hint("check for a proxy that answers in place of the registry, such as a login page")),
         _ if response.header("oci-subject").is_some() => Ok(FallbackTag::NotNeeded),
         _ => Ok(FallbackTag::Needed),
     }

@@ -70,13 +70,13 @@ pub(crate) fn secret_header(text: &str) -> Option<HeaderValue> {
 }
 
 pub(crate) fn unfit_for_a_header() -> Error {
-    Error::new(Kind::Configuration, "the credentials do not fit a header")
+    Error::new(Kind::Configuration, "cannot send the credentials in a header")
 }
 
 /// Some helpers ask a person.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a helper's credentials are reused: cloud helpers return tokens of one hour.
+/// The reuse of a helper's credentials: cloud helpers return tokens of one hour.
 const HELPER_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// Longest text of a helper that an error shows, in characters.
@@ -134,9 +134,9 @@ async fn look_up_in_time(server: String, config: PathBuf) -> Result<ClientIdenti
         }
         Err(_) => Err(Error::new(
             Kind::Configuration,
-            format!("no answer from the credential helper of `{name}` for 60 s"),
+            format!("the credential helper of `{name}` did not respond for 60 s"),
         )
-        .hint("it may be waiting for a person; run `docker login` once in this session")),
+        .hint("run `docker login` once in this session: the helper may wait for input")),
     }
 }
 
@@ -152,7 +152,7 @@ fn look_up(server: &str, config: &Path) -> Result<ClientIdentity> {
 
 fn wrong(config: &Path, problem: String) -> Error {
     Error::new(Kind::Configuration, problem).hint(format!(
-        "repair it, set `username` and `password` in the configuration, or point `DOCKER_CONFIG` elsewhere (`{}` decides now)",
+        "repair `{}`, set `DOCKER_CONFIG` to another directory, or set `username` and `password` in the configuration",
         config.display()
     ))
 }
@@ -185,10 +185,10 @@ pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Cl
             )))
         }
         Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err(wrong(format!("the credential helper {} cannot be run", helper())))
+            Err(wrong(format!("cannot run the credential helper {}", helper())))
         }
         Err(CredentialRetrievalError::MalformedHelperResponse) => {
-            Err(wrong(format!("the credential helper {} answers nonsense", helper())))
+            Err(wrong(format!("the credential helper {} returns an invalid response", helper())))
         }
         Err(
             CredentialRetrievalError::CredentialDecodingError
@@ -240,12 +240,12 @@ mod tests {
             (
                 r#"{"auths":{"ghcr.io":{}},"credsStore":"is-not-installed"}"#,
                 "ghcr.io",
-                Err("the credential helper `docker-credential-is-not-installed` cannot be run"),
+                Err("cannot run the credential helper `docker-credential-is-not-installed`"),
             ),
             (
                 r#"{"credHelpers":{"gcr.io":"x-none"},"credsStore":"y-none"}"#,
                 "gcr.io",
-                Err("the credential helper `docker-credential-x-none` cannot be run"),
+                Err("cannot run the credential helper `docker-credential-x-none`"),
             ),
         ] {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);

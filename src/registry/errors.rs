@@ -190,7 +190,7 @@ pub(crate) fn hint(kind: Kind, host: &Host, caller: Caller) -> Option<String> {
             format!("the repository is private or does not exist; if it is private, {log_in}")
         }
         (Kind::Unauthorized | Kind::Denied, Caller::Known) => format!(
-            "`{host}` refuses the credentials it was given for this repository; check their rights, or {log_in}"
+            "`{host}` refuses these credentials for this repository; check their permissions, or {log_in}"
         ),
         (Kind::NotFound | Kind::RepositoryMissing, Caller::Anonymous) => format!(
             "check the repository's name and the tag; if the repository is private, {log_in}"
@@ -199,7 +199,7 @@ pub(crate) fn hint(kind: Kind, host: &Host, caller: Caller) -> Option<String> {
             "check the repository's name and the tag".to_owned()
         }
         (Kind::PullLimit, Caller::Anonymous) => {
-            format!("{log_in} to have a larger limit, or run again when the limit's window is over")
+            format!("{log_in} for a larger limit, or run again when the limit's window is over")
         }
         (Kind::PullLimit, _) => "run again when the limit's window is over".to_owned(),
         (Kind::Throttled, _) => {

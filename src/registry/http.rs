@@ -47,7 +47,7 @@ pub(crate) struct ApiResponse {
     pub(crate) subject: String,
     pub(crate) response: Response,
     pub(crate) permit: OwnedSemaphorePermit,
-    /// How long no data of the body may arrive.
+    /// The longest time without data of the body.
     pub(crate) stall: Duration,
 }
 
@@ -90,8 +90,7 @@ impl ApiResponse {
             true => Err(repeated_login()),
             false => parse(body).map_err(|error| secrets.redact_error(error)),
         };
-        parsed
-            .map_err(|error| error.context(format!("{}: the answer cannot be used", self.subject)))
+        parsed.map_err(|error| error.context(format!("{}: cannot use the response", self.subject)))
     }
 
     /// The body while it arrives; holds the permit.
@@ -106,8 +105,8 @@ impl ApiResponse {
 }
 
 fn repeated_login() -> Error {
-    Error::new(Kind::Protocol, "it repeats the login that it was asked with")
-        .hint("look at what is between here and the registry, such as a proxy that is being debugged, and change the password")
+    Error::new(Kind::Protocol, "it repeats the login of the request")
+        .hint("check the proxies in front of the registry, such as one in debug mode, and change the password")
 }
 
 /// The login and the connection's permit for one request that cannot be repeated.

@@ -11,7 +11,7 @@ pub trait Login: Send + Sync + 'static {
     fn authorization(&self, freshness: Freshness) -> BoxFuture<'_, Result<SecretString>>;
 }
 
-/// Whether a cached login is acceptable.
+/// The required age of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// A cached login, while it is valid.

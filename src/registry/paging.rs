@@ -17,7 +17,7 @@ use super::{
     client::Registry,
     errors::Operation,
     http::{ApiRequest, ApiResponse, UrlOwner},
-    public_registries::{NumberedListing, TagListing},
+    public_registries::{ListingApi, NumberedListing},
     read_body::read_body,
     scope::{Permission, Scope},
     tag_page::{NumberedPage, ParseTags, TAGS, parse_names},
@@ -51,10 +51,10 @@ pub fn list_tags<'a>(
 ) -> Pages<'a> {
     let names = || linked_tag_pages(registry, repository, NAMES_PER_PAGE, parse_names);
     let pages = match (&registry.public.tag_listing, query) {
-        (Some(TagListing::TagsList { page_size, parse }), _) => {
+        (Some(ListingApi::TagsList { page_size, parse }), _) => {
             linked_tag_pages(registry, repository, *page_size, *parse)
         }
-        (Some(TagListing::Numbered(listing)), TagQuery::Times { since }) => {
+        (Some(ListingApi::Numbered(listing)), TagQuery::Times { since }) => {
             let numbered = stream::try_unfold(Some(1), move |page| async move {
                 let Some(page) = page else { return Ok(None) };
                 if page > PAGES {
@@ -75,7 +75,7 @@ pub fn list_tags<'a>(
     let end = Instant::now() + limit;
     let limited = stream::try_unfold(pages, move |mut pages| async move {
         let page = timeout_at(end, pages.try_next()).await;
-        let page = page.map_err(|_| stalled("the list has not ended after", limit).exhausted())?;
+        let page = page.map_err(|_| stalled("the list is incomplete after", limit).exhausted())?;
         Ok(page?.map(|page| (page, pages)))
     });
     limited.boxed()
@@ -88,7 +88,7 @@ fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a
         let mut listing = listing;
         match listing.next().await {
             Some(Err(error)) => {
-                tracing::debug!(?error, "no listing with push times");
+                tracing::debug!(?error, "cannot list push times");
                 other()
             }
             first => stream::iter(first).chain(listing).boxed(),
@@ -117,11 +117,11 @@ pub(crate) async fn listed_digests(
     };
     match &registry.public.tag_listing {
         None => {}
-        Some(TagListing::TagsList { page_size, parse }) => {
+        Some(ListingApi::TagsList { page_size, parse }) => {
             let mut pages = linked_tag_pages(registry, repository, *page_size, *parse);
             add(pages.try_next().await?.unwrap_or_default());
         }
-        Some(TagListing::Numbered(listing)) => {
+        Some(ListingApi::Numbered(listing)) => {
             for page in 1..=tags.len() / listing.tags_per_page {
                 let fetched = numbered_page(registry, listing, repository, page).await?;
                 let missing = add(fetched.tags);
@@ -165,7 +165,7 @@ fn linked_tag_pages<'a>(
         let scope = Scope::new(repository, Permission::Pull);
         let request = ApiRequest::new(Method::GET, url, &scope, Operation::Read);
         let parse = |page: &[u8]| {
-            parse(page).map_err(|error| Error::new(Kind::Protocol, "it is no list").because(error))
+            parse(page).map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
         };
         let page = linked_page(registry, &request, parse).await?;
         let tags = position.tags + page.content.len();
@@ -215,15 +215,16 @@ fn next_url(
 ) -> Result<Option<Url>> {
     let wrong = |problem: String| {
         Error::new(Kind::Protocol, format!("{}: {problem}", response.subject)).hint(
-            "the list goes on where it must not be followed; a proxy in front of a registry \
-             has to rewrite `Link`, or the registry has to know its own name",
+            "let the proxy in front of the registry rewrite `Link`, or configure the registry's \
+             external name",
         )
     };
-    let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
+    let next =
+        from.join(link).map_err(|_| wrong("the link to the next page is not a URL".to_owned()))?;
     let next = registry.over_tls(next);
     if !registry.transport.same_origin(&next, &registry.base) {
         let host = response.secrets().redact(&authority(&next));
-        return Err(wrong(format!("its next page is at another host, `{host}`")));
+        return Err(wrong(format!("the next page is on another host, `{host}`")));
     }
     Ok(Some(next).filter(|next| next != from))
 }
@@ -258,7 +259,7 @@ async fn numbered_page(
     }
     let body = read_body(sent, PAGE_LIMIT, &subject, context.policy.stall.read).await?;
     (listing.parse)(&body).map_err(|error| {
-        Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
+        Error::new(Kind::Protocol, format!("{subject}: the response is not a list")).because(error)
     })
 }
 

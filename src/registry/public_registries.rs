@@ -25,12 +25,12 @@ pub(crate) struct PublicRegistry {
     /// logs in to this registry.
     pub(crate) docker_config_key: Option<&'static str>,
     /// A tag listing with digests and push times.
-    pub(crate) tag_listing: Option<TagListing>,
+    pub(crate) tag_listing: Option<ListingApi>,
 }
 
 /// A tag listing with digests and push times.
 #[derive(Debug)]
-pub(crate) enum TagListing {
+pub(crate) enum ListingApi {
     /// An extension of the specification's `tags/list`, for every repository.
     TagsList { page_size: u32, parse: ParseTags },
     /// Another API, for public repositories only.
@@ -63,7 +63,7 @@ static TABLE: [PublicRegistry; 5] = [
         token_host: Some("auth.docker.io"),
         is_metered: true,
         docker_config_key: Some("https://index.docker.io/v1/"),
-        tag_listing: Some(TagListing::Numbered(NumberedListing {
+        tag_listing: Some(ListingApi::Numbered(NumberedListing {
             url: hub::url,
             parse: hub::parse,
             tags_per_page: 1,
@@ -71,7 +71,7 @@ static TABLE: [PublicRegistry; 5] = [
     },
     PublicRegistry {
         hosts: &["quay.io"],
-        tag_listing: Some(TagListing::Numbered(NumberedListing {
+        tag_listing: Some(ListingApi::Numbered(NumberedListing {
             url: quay::url,
             parse: quay::parse,
             tags_per_page: 4,
@@ -80,7 +80,7 @@ static TABLE: [PublicRegistry; 5] = [
     },
     PublicRegistry {
         hosts: &["gcr.io", ".gcr.io", ".pkg.dev"],
-        tag_listing: Some(TagListing::TagsList {
+        tag_listing: Some(ListingApi::TagsList {
             page_size: 10_000,
             parse: artifact_registry::parse,
         }),

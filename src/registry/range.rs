@@ -1,4 +1,4 @@
-//! Range requests: the rest of a blob, whatever a registry makes of `Range`.
+//! Range requests: the rest of a blob, even from a registry that ignores `Range`.
 //!
 //! Hands on no byte twice. Gives a registry that sends the whole blob again the time for it, while
 //! data moves.
@@ -26,14 +26,14 @@ pub(crate) fn bytes_to_skip(response: &ApiResponse, blob: &Descriptor, from: u64
         StatusCode::PARTIAL_CONTENT => {
             let range = response.header(header::CONTENT_RANGE).and_then(parse_content_range);
             range.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: 206 without a range"))
+                Error::new(Kind::Protocol, format!("{subject}: 206 without `Content-Range`"))
             })?
         }
         _ => ContentRange { start: 0, total: None },
     };
     let ContentRange { start, total } = range;
     if start > from {
-        let problem = format!("{subject}: asked from byte {from}, answered from byte {start}");
+        let problem = format!("{subject}: requested byte {from}, received byte {start}");
         return Err(Error::new(Kind::Protocol, problem));
     }
     let length = response.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());

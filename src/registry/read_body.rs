@@ -24,7 +24,7 @@ pub(crate) async fn read_body(
     subject: &str,
     stall: Duration,
 ) -> Result<Bytes> {
-    let problem = format!("{subject}: not all of it came within");
+    let problem = format!("{subject}: the response is incomplete after");
     within(DOCUMENT_TIMEOUT, &problem, collect(response, limit, subject, stall)).await?
 }
 
@@ -35,11 +35,11 @@ async fn collect(
     stall: Duration,
 ) -> Result<Bytes> {
     let too_large =
-        || Error::new(Kind::TooLarge, format!("{subject}: the answer is above {limit} B"));
+        || Error::new(Kind::TooLarge, format!("{subject}: the response has more than {limit} B"));
     if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let stalled = format!("{subject}: nothing came for");
+    let stalled = format!("{subject}: no data for");
     let mut body = Vec::new();
     loop {
         let chunk = within(stall, &stalled, response.chunk()).await?;

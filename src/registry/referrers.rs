@@ -84,7 +84,7 @@ async fn following_pages(
         let page = referrers_page(registry, repository, url, Operation::Read).await;
         let page = page
             .map_err(breaks_off)?
-            .ok_or_else(|| breaks_off(Error::new(Kind::Protocol, "a page of it is no index")))?;
+            .ok_or_else(|| breaks_off(Error::new(Kind::Protocol, "a page is not an index")))?;
         referrers.extend(page.content);
         next = page.next;
     }
@@ -155,7 +155,7 @@ fn parse_page(page: &[u8]) -> Result<Option<Vec<Descriptor>>> {
         _ => return Ok(None),
     };
     listed.map(|index| Some(index.manifests)).map_err(|cause| {
-        Error::new(Kind::Corrupt, "its list of referrers cannot be read").because(cause)
+        Error::new(Kind::Corrupt, "cannot read the list of referrers").because(cause)
     })
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
     let scheme = if plain { "http" } else { "https" };
     let name = PublicRegistry::of(host).api_host.unwrap_or(host.as_str());
     Url::parse(&format!("{scheme}://{name}/")).map_err(|error| {
-        Error::new(Kind::Configuration, format!("`{host}` is no host")).because(error)
+        Error::new(Kind::Configuration, format!("`{host}` is not a host")).because(error)
     })
 }
 

@@ -33,9 +33,6 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
     }
 
     /// The kept value if it is still usable, else a new one.
-    ///
-    /// # Errors
-    /// Those of `make`, for all waiters.
     pub(crate) async fn obtain(
         &self,
         key: &K,

@@ -28,7 +28,7 @@ impl Source for Registry {
             return HashMap::new();
         }
         listed_digests(self, repository, tags).await.unwrap_or_else(|error| {
-            tracing::debug!(registry = %self.host, %repository, ?error, "no bulk listing");
+            tracing::debug!(registry = %self.host, %repository, ?error, "cannot list digests in bulk");
             HashMap::new()
         })
     }
@@ -129,7 +129,7 @@ where
                 let is_gone =
                     matches!(error.kind(), Kind::Unavailable | Kind::Stalled | Kind::Configuration);
                 mirror.is_gone.fetch_or(is_gone, Relaxed);
-                tracing::debug!(mirror = %mirror.registry.host, ?error, "asking the registry itself");
+                tracing::debug!(mirror = %mirror.registry.host, ?error, "the mirror failed, using the registry");
             }
         }
     }

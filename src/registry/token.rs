@@ -55,9 +55,6 @@ pub(crate) struct TokenClient {
 }
 
 /// Requests a token. Makes one attempt.
-///
-/// # Errors
-/// Name the token service; their kind is that of its response.
 pub(crate) async fn fetch(client: TokenClient, wanted: TokenRequest) -> Result<Token> {
     let requested = Instant::now();
     let request = request(&client.identity, &wanted)?;
@@ -66,7 +63,7 @@ pub(crate) async fn fetch(client: TokenClient, wanted: TokenRequest) -> Result<T
     let failed = |error: Error| no_token(error, &wanted.realm);
     let body = send(&client, request, &subject).await.map_err(failed)?;
     parse(&body, requested).map_err(|problem| {
-        failed(Error::new(Kind::Protocol, format!("{subject}: the answer {problem}")))
+        failed(Error::new(Kind::Protocol, format!("{subject}: the response {problem}")))
     })
 }
 
@@ -146,12 +143,12 @@ struct TokenResponse {
     expires_in: Option<f64>,
 }
 
-/// Parses the response to a request of this time; the error completes "the answer …".
+/// Parses the response to a request of this time; the error completes "the response …".
 pub(crate) fn parse(body: &[u8], requested: Instant) -> Result<Token, &'static str> {
-    let response: TokenResponse = serde_json::from_slice(body).map_err(|_| "is no token")?;
+    let response: TokenResponse = serde_json::from_slice(body).map_err(|_| "is not a token")?;
     let text =
         [response.token, response.access_token].into_iter().flatten().find(|t| !t.is_empty());
-    let header = secret_header(&format!("Bearer {}", text.ok_or("has no token in it")?));
+    let header = secret_header(&format!("Bearer {}", text.ok_or("contains no token")?));
     let lifetime = response.expires_in.filter(|seconds| *seconds >= 1.0).unwrap_or(60.0);
     // also renews tokens of years daily
     let lifetime = Duration::from_secs_f64(lifetime.min(86_400.0));

@@ -199,7 +199,7 @@ impl Transport {
         let limit = if streams { Duration::MAX } else { stall.answer };
         context.stats.requests.add(1);
         let sent = Instant::now();
-        let problem = format!("{subject}: no answer for");
+        let problem = format!("{subject}: no response for");
         let mut response = match within(limit, &problem, client.execute(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -243,8 +243,8 @@ impl fmt::Debug for Transport {
 impl Clients {
     fn build(builder: impl Fn() -> ClientBuilder) -> Result<Self> {
         let unusable = |error: reqwest::Error| {
-            Error::new(Kind::Configuration, "no TLS connection could be made").because(error).hint(
-                "install the system's CA certificates (`ca-certificates`), or name them in `SSL_CERT_FILE` or `ca_file`",
+            Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
+                "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
             )
         };
         Ok(Self {
@@ -290,12 +290,12 @@ fn readdress(address: SocketAddr, request: &mut Request) {
 fn no_response(error: reqwest::Error, subject: &str) -> Error {
     let error = error.without_url();
     if error.is_connect() && is_tls(&error) {
-        return Error::new(Kind::Configuration, format!("{subject}: no TLS with this host"))
+        return Error::new(Kind::Configuration, format!("{subject}: the TLS handshake failed"))
             .because(error)
-            .hint("if the registry has its own CA, name it as `ca_file`; if it speaks plain HTTP, set `plain_http = true`");
+            .hint("set `ca_file` if the registry has its own CA, or `plain_http = true` if it uses plain HTTP");
     }
     if is_head_too_large(&error) {
-        return Error::new(Kind::Protocol, format!("{subject}: an answer of too many headers"))
+        return Error::new(Kind::Protocol, format!("{subject}: the response has too many headers"))
             .because(error);
     }
     if error.is_connect() {
@@ -314,26 +314,27 @@ pub(crate) fn connection_broke(error: reqwest::Error, subject: &str) -> Error {
 
 /// Returns `true` if the head of the response exceeds the limit: a retry would not help.
 fn is_head_too_large(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(cause) = next {
-        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+    has_cause(error, |cause| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+    })
 }
 
 /// Returns `true` if a TLS handshake failed: rustls wraps its errors in I/O errors.
 fn is_tls(error: &reqwest::Error) -> bool {
+    has_cause(error, |cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
+    })
+}
+
+fn has_cause(error: &reqwest::Error, matches: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+        if matches(cause) {
             return true;
         }
         // `source` of an I/O error skips the wrapped error
-        next = match io.and_then(io::Error::get_ref) {
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
         };

@@ -80,7 +80,7 @@ pub(crate) async fn send(
     let sent = tokio::select! {
         sent = registry.send_upload(request, prepared) => sent,
         limit = stats.exceeded_limit(size, &registry.context.policy.stall) => {
-            Err(stalled(&format!("{subject}: nothing moved for"), limit))
+            Err(stalled(&format!("{subject}: no data moved for"), limit))
         }
     };
     // the HTTP client reports that the body ended, and not why
@@ -102,17 +102,18 @@ fn session_request<'a>(
 fn session(registry: &Registry, response: &ApiResponse) -> Result<UploadSession> {
     let wrong = |problem: String| {
         Error::new(Kind::Protocol, format!("{}: {problem}", response.subject)).hint(
-            "check the registry, and what is between here and it: a proxy may take `Location` \
-             away or write another one",
+            "check the registry and the proxies in front of it: a proxy may remove or rewrite \
+             `Location`",
         )
     };
     let location = response.header(header::LOCATION).and_then(|to| registry.base.join(to).ok());
-    let location = location.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
+    let location = location
+        .ok_or_else(|| wrong("the response has no `Location` for the upload".to_owned()))?;
     let location = registry.over_tls(location);
     match may_follow(&registry.transport, &registry.base, &location) {
         true => Ok(UploadSession { location }),
         false => Err(wrong(format!(
-            "the upload is sent to `{}`, which is not as safe as the registry",
+            "the upload location `{}` is less secure than the registry",
             response.secrets().redact(&authority(&location))
         ))),
     }

@@ -8,7 +8,7 @@ use std::{sync::Arc, task::Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     ByteStream, HostContext, Source,
@@ -116,7 +116,7 @@ pub(crate) async fn platform(
     }
     let bytes = open().read().await?;
     serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
-        Error::new(Kind::Corrupt, format!("config {} tells no platform", config.digest))
+        Error::new(Kind::Corrupt, format!("config {} has no platform", config.digest))
             .because(cause)
     })
 }
@@ -207,8 +207,9 @@ impl<S: Source> Download<S> {
         self.stream = None;
         // a trickle has bytes, and still counts
         self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
-        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke");
-        self.context.wait_for_retry(error, self.fruitless).await
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
+        sleep(self.context.grant_retry(error, self.fruitless)?).await;
+        Ok(())
     }
 
     /// Marks corruption as transient if it came from a mirror: another read can succeed.
@@ -237,7 +238,7 @@ impl<S: Source> Download<S> {
 /// The error for content that differs from its descriptor.
 pub(crate) fn corrupt(problem: String) -> Error {
     Error::new(Kind::Corrupt, problem)
-        .hint("the source serves damaged content; nothing of it is committed at the destination")
+        .hint("check the source: it serves damaged content, and the destination commits none of it")
 }
 
 /// Splits a body into one body per consumer, and a future that feeds them.
@@ -264,7 +265,7 @@ fn received(
         let item = match receiver.recv().await {
             Some(item) => item,
             None if left == 0 => return None,
-            None => Err(Error::new(Kind::Unavailable, "the shared download was given up")),
+            None => Err(Error::new(Kind::Unavailable, "the shared download was cancelled")),
         };
         let left = item.as_ref().map_or(0, |chunk| left.saturating_sub(chunk.len() as u64));
         Some((item, (receiver, left)))

@@ -17,7 +17,7 @@ use crate::model::{Error, Kind, Result};
 pub struct OutagePolicy {
     /// Failures in a row, at least.
     pub failures: u32,
-    /// How long only failures arrived, at least.
+    /// The shortest time in which only failures arrived.
     pub lasting: Duration,
     /// The interval of the probes: single requests that test whether the host is up again.
     pub probe: Duration,
@@ -92,12 +92,12 @@ impl Breakers {
             return Ok(());
         }
         let problem = format!(
-            "{subject}: not asked, `{host}` is down: its last {} answers failed",
+            "{subject}: not sent, `{host}` is down: its last {} responses failed",
             breaker.failures
         );
         let error = Error::new(Kind::Unavailable, problem).exhausted();
         let last = breaker.last.as_ref();
-        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is well");
+        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is up");
         let error = error.hint(remedy);
         Err(last.cloned().into_iter().fold(error, Error::because))
     }
@@ -121,16 +121,16 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    enum Event {
+    enum BreakerEvent {
         /// The second in which the failed requests were sent, and their number.
         Failures(u64, u32),
         Success,
         Nothing,
     }
-    use Event::{Failures, Nothing, Success};
+    use BreakerEvent::{Failures, Nothing, Success};
 
     /// A second, its event, and whether a request is allowed then.
-    type Step = (u64, Event, bool);
+    type Step = (u64, BreakerEvent, bool);
 
     #[test]
     fn a_host_counts_as_down_after_only_failures_for_long_enough() {

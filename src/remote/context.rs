@@ -1,4 +1,4 @@
-//! What requests to one side of a run share: traffic counters, and the retry and timeout policy.
+//! Traffic counters, and the retry and timeout policy, shared by the requests of one side of a run.
 //!
 //! [`HostContext::retry`] is the one level of retries for registries and AWS. An error that leaves
 //! it is marked exhausted, so that no outer level multiplies the attempts. Every attempt but the
@@ -34,7 +34,7 @@ pub struct TrafficStats {
 pub struct RetryPolicy {
     /// Attempts per operation, and the waits between them.
     pub retry: Retry,
-    /// How long no data may move.
+    /// The longest times without data.
     pub stall: StallTimeouts,
     /// When a host counts as down.
     pub outage: OutagePolicy,
@@ -109,15 +109,6 @@ impl HostContext {
         }
     }
 
-    /// Pays for a retry after this failed attempt, and waits until it is due.
-    ///
-    /// # Errors
-    /// The same error, exhausted, if there is no further attempt.
-    pub async fn wait_for_retry(&self, error: Error, attempt: u32) -> Result<()> {
-        sleep(self.grant_retry(error, attempt)?).await;
-        Ok(())
-    }
-
     /// Pays for a retry after this failed attempt; returns the wait before it.
     ///
     /// # Errors
@@ -129,11 +120,11 @@ impl HostContext {
     fn spend_retry(&self, retry: Retry, error: Error, attempt: u32) -> Result<Duration> {
         let Some(wait) = retry.wait(&error, attempt) else { return Err(error.exhausted()) };
         if !self.policy.budget.spend() {
-            let remedy = error.remedy().unwrap_or("run again when the host is well").to_owned();
-            let error = error.context("not tried again, the run's retries at this host are spent");
+            let remedy = error.remedy().unwrap_or("run again when the host is up").to_owned();
+            let error = error.context("not retried, the retry budget of this host is spent");
             return Err(error.hint(remedy).exhausted());
         }
-        tracing::debug!(attempt, ?wait, ?error, "trying again");
+        tracing::debug!(attempt, ?wait, ?error, "retrying");
         self.stats.retries.add(1);
         Ok(wait)
     }
@@ -232,10 +223,7 @@ mod tests {
         let (made, error) = attempts(Some(dead.clone())).await;
         let error = error.unwrap();
         assert_eq!((made, error.kind()), (1, Kind::Unavailable));
-        assert_eq!(
-            error.chain(),
-            ["not tried again, the run's retries at this host are spent", "503"]
-        );
+        assert_eq!(error.chain(), ["not retried, the retry budget of this host is spent", "503"]);
         assert!(!error.is_transient() && error.remedy().is_some());
         for _ in 0..2 {
             assert_eq!(attempts(None).await.0, 1);

@@ -1,4 +1,4 @@
-//! How often an operation is tried, and the wait before each retry.
+//! The number of attempts of an operation, and the wait before each retry.
 //!
 //! The error's [`Kind`](crate::model::Kind) decides whether to retry. The wait is the one that the
 //! other side asked for, else exponential with full jitter.

@@ -19,10 +19,10 @@ use crate::model::{Error, Kind, Result, event::Counter};
 /// The lowest accepted throughput of a blob, in bytes per second on average.
 const TRICKLE: u64 = 1_024;
 
-/// How long an upload waits for its source, which gives up by itself far earlier.
+/// The longest wait of an upload for its source, which gives up by itself far earlier.
 const STARVATION: Duration = Duration::from_secs(600);
 
-/// How long no data may move. Only a tag listing has a total timeout.
+/// The longest times without data. Only a tag listing has a total timeout.
 #[derive(Debug, Clone, Copy)]
 pub struct StallTimeouts {
     /// Until the head of a response arrives.
@@ -49,7 +49,7 @@ impl Default for StallTimeouts {
     }
 }
 
-/// Waits at most `limit`. `problem` is the error's text up to the limit, like `no answer for`.
+/// Waits at most `limit`. `problem` is the error's text up to the limit, like `no response for`.
 ///
 /// # Errors
 /// [`Kind::Stalled`] at the limit.
@@ -136,7 +136,7 @@ impl ThroughputGuard {
         limit: Duration,
     ) -> Option<Result<Bytes>> {
         let started = Instant::now();
-        let next = match within(limit, "nothing came for", stream.next()).await {
+        let next = match within(limit, "no data for", stream.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(end) => return end,
             Err(error) => return Some(Err(error)),
@@ -145,9 +145,8 @@ impl ThroughputGuard {
             return Some(Ok(next));
         };
         self.trickles += 1;
-        Some(Err(stalled(&format!("no more than {received} B came for"), limit).hint(
-            "where the line itself is slow, a lower `concurrency` leaves each blob more of it",
-        )))
+        Some(Err(stalled(&format!("only {received} B received in"), limit)
+            .hint("lower `concurrency` if the network is slow: each blob then gets more of it")))
     }
 
     /// Records bytes and the wait for them. Returns the bytes of the last `limit` if they were a
@@ -173,11 +172,11 @@ mod tests {
         let limit = Duration::from_secs(30);
         let trickles = |chunks: &[(usize, u64)]| {
             let mut guard = ThroughputGuard::default();
-            let chunks = chunks.iter();
-            let record = |(bytes, waited): &(usize, u64)| {
-                guard.record(*bytes, Duration::from_secs(*waited), limit)
-            };
-            chunks.map(record).collect::<Vec<_>>()
+            let mut results = Vec::new();
+            for (bytes, waited) in chunks {
+                results.push(guard.record(*bytes, Duration::from_secs(*waited), limit));
+            }
+            results
         };
         assert_eq!(trickles(&[(1, 10); 4]), [None, None, Some(3), None]);
         // a pause, then just enough bytes

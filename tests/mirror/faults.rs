@@ -241,7 +241,8 @@ async fn a_host_that_refuses_everything_does_not_use_the_retries_of_another_host
     assert_eq!((totals.copied, totals.failed), (20, 200), "{totals:?}");
     let (mut spent, mut others) = (0, 0);
     for row in &run.report.images {
-        let is_spent = row.error.as_deref().is_some_and(|e| e.contains("retries at this host"));
+        let is_spent =
+            row.error.as_deref().is_some_and(|e| e.contains("retry budget of this host"));
         match row.source.starts_with("dead.example.com/") {
             true => spent += usize::from(is_spent),
             false => others += usize::from(is_spent),

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::registry::{scope::Scope, token::TokenRequest};
 
-/// How long the refusal of a new token holds for the next one: some registries refuse a token
+/// The time for which a refused new token makes another one futile: some registries refuse a token
 /// because the repository does not exist.
 const FUTILE: Duration = Duration::from_secs(60);
 
@@ -43,7 +43,7 @@ pub(crate) struct ChallengeCache {
     futile: HashMap<TokenRequest, Instant>,
 }
 
-/// Whether to wait for the response to the first request.
+/// The state of the first request, for the requests that wait for its response.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FirstRequest {
     #[default]

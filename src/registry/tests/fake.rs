@@ -1,4 +1,4 @@
-//! A scripted server that plays every host, over real sockets, and remembers what it was asked.
+//! A scripted server that plays every host over real sockets, and records its requests.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -95,7 +95,7 @@ impl Fake {
         self.asked.lock().clone()
     }
 
-    /// What was asked, as `METHOD host/path?query`.
+    /// The recorded requests, as `METHOD host/path?query`.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }

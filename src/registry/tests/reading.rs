@@ -1,4 +1,4 @@
-//! What registries serve, and what is made of it.
+//! Reads manifests and blobs.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ fn blob(content: &[u8]) -> Descriptor {
 }
 
 #[tokio::test]
-async fn a_manifest_is_taken_only_as_what_was_asked_for() {
+async fn a_manifest_with_another_digest_is_rejected() {
     let other = Digest::of(b"other").to_string();
     let digest = Digest::of(MANIFEST.as_bytes());
     let large = "a".repeat(MANIFEST_LIMIT as usize + 1);
@@ -66,7 +66,7 @@ async fn a_manifest_is_taken_only_as_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_tag_is_resolved_by_head_and_by_get_where_that_does_not_tell() {
+async fn a_tag_is_resolved_by_head_and_by_get_if_the_head_has_no_digest() {
     let digest = Digest::of(MANIFEST.as_bytes());
     for (head, requests) in [(200, 1), (204, 2), (405, 2), (403, 2)] {
         let told = digest.to_string();
@@ -84,7 +84,7 @@ async fn a_tag_is_resolved_by_head_and_by_get_where_that_does_not_tell() {
 }
 
 #[tokio::test]
-async fn a_missing_tag_says_so_at_once() {
+async fn a_missing_tag_fails_without_a_retry() {
     let fake = Fake::new(|_| reply(404, "")).await;
     let registry = fake.anonymous("docker.io");
     let missing =
@@ -97,7 +97,7 @@ async fn a_missing_tag_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
+async fn docker_hubs_pull_limit_is_recorded_and_differs_from_throttling() {
     let fake = Fake::new(|asked| {
         let answer = match asked.line.starts_with("HEAD") {
             true => with(reply(200, ""), "docker-content-digest", Digest::of(b"").as_str()),
@@ -122,7 +122,7 @@ async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
 }
 
 #[tokio::test]
-async fn a_blob_is_opened_where_it_was_left_whatever_the_registry_makes_of_a_range() {
+async fn a_blob_is_opened_at_its_offset_whatever_the_registry_makes_of_a_range() {
     const CONTENT: &str = "0123456789";
     for (status, start, total, expected) in [
         (206, 4, "10", Ok("456789")),
@@ -160,7 +160,7 @@ async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
 }
 
 #[tokio::test]
-async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
+async fn a_dropped_stream_releases_its_connection() {
     let fake = Fake::new(|_| reply(200, "0123456789")).await;
     let one = ConnectionSettings { max_connections: 1, ..ConnectionSettings::default() };
     let registry = fake.registry("ghcr.io", one);
@@ -174,7 +174,7 @@ async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
+async fn mirrors_are_asked_first_for_content_by_digest_and_never_for_tags() {
     let digest = Digest::of(MANIFEST.as_bytes());
     let fake = Fake::new(|asked| match asked.line.contains("mirror.gcr.io") {
         true if asked.line.contains("/manifests/") => reply(200, MANIFEST),
@@ -203,7 +203,7 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
 }
 
 #[tokio::test]
-async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself() {
+async fn a_blob_that_a_mirror_damaged_is_read_again_from_the_registry() {
     for (own, expected) in [("0123456789", None), ("DAMAGED-OO", Some(Kind::Corrupt))] {
         let fake = Fake::new(move |asked| match asked.line.contains("mirror.example.com") {
             true => reply(200, "damaged-10"),
@@ -233,7 +233,7 @@ async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself
 }
 
 #[tokio::test]
-async fn listings_tell_many_digests_where_a_registry_has_one() {
+async fn one_listing_resolves_many_tags() {
     let digest = Digest::of(b"1");
     let listed = digest.to_string();
     let fake = Fake::new(move |asked| match asked.line.as_str() {
@@ -272,7 +272,7 @@ async fn listings_tell_many_digests_where_a_registry_has_one() {
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_inside_the_same_body() {
+async fn a_broken_download_resumes_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
     let context = Arc::<HostContext>::default();
     let reader = Arc::clone(&context);
@@ -301,7 +301,7 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
 }
 
 #[tokio::test]
-async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_still() {
+async fn a_slow_registry_that_ignores_a_range_is_not_a_stall() {
     let fake = Fake::new(|asked| {
         let is_first = asked.range.is_none();
         let chunks = stream::iter(0_u8..60).enumerate().then(move |(at, byte)| async move {
@@ -333,7 +333,7 @@ async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_s
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_well_is_asked_again() {
+async fn requests_to_a_failing_registry_are_retried() {
     let times = AtomicU32::new(0);
     let fake = Fake::new(move |_| match times.fetch_add(1, SeqCst) {
         0 => with(reply(503, ""), "retry-after", "0"),
@@ -348,7 +348,7 @@ async fn a_registry_that_is_not_well_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart() {
+async fn a_host_without_tls_and_an_unreachable_host_fail_differently() {
     let fake = Fake::new(|_| reply(200, "")).await;
     let transport = Transport::new(Network::Direct);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

@@ -53,7 +53,7 @@ async fn blobs(registry: &Registry, repository: &Repository, tag: &Tag) -> Vec<D
 }
 
 #[tokio::test]
-async fn every_registry_is_read_in_its_own_manner() {
+async fn every_public_registry_is_read() {
     for (host, repository, tag) in [
         ("docker.io", "library/nginx", "1.27"),
         ("quay.io", "prometheus/prometheus", "v2.55.1"),
@@ -94,7 +94,7 @@ async fn every_registry_is_read_in_its_own_manner() {
 }
 
 #[tokio::test]
-async fn what_breaks_on_the_way_is_mended_or_told() {
+async fn broken_transfers_are_resumed_or_reported() {
     for (fault, expected) in [
         ("cut@upstream:GET/blobs/*2", Ok(())),
         ("cut-last@upstream:GET/blobs/*2", Ok(())),
@@ -133,7 +133,7 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
 }
 
 #[tokio::test]
-async fn an_ordinary_registry_takes_a_whole_image() {
+async fn an_ordinary_registry_accepts_an_image() {
     for faults in [&[][..], &["relative-location@ecr"], &["status=500@ecr:POST*1"]] {
         let world = RegistryFixture::new(Mode::Plain, faults).await;
         let registry = world.registry("registry.example.com");

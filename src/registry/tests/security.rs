@@ -1,4 +1,4 @@
-//! What a hostile registry is told, is made to hold, and gets to show: nothing that matters.
+//! A hostile registry receives no secret, exhausts no memory, and controls no terminal.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn told(fake: &Fake) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_mirror_has_credentials_and_ca_of_its_own_or_none() {
+async fn a_mirror_uses_its_own_credentials_and_ca_only() {
     let fake = Fake::new(|asked| match asked.authorization {
         None => challenge("Basic realm=x"),
         Some(_) => reply(200, MANIFEST),
@@ -79,7 +79,7 @@ async fn a_mirror_has_credentials_and_ca_of_its_own_or_none() {
 }
 
 #[tokio::test]
-async fn what_a_registry_names_elsewhere_is_not_told_its_login() {
+async fn other_hosts_that_a_registry_names_do_not_receive_its_login() {
     let blob = Descriptor {
         media_type: String::new(),
         digest: Digest::of(b"x"),
@@ -116,7 +116,7 @@ async fn what_a_registry_names_elsewhere_is_not_told_its_login() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_or_too_deep_is_an_error_and_no_more() {
+async fn a_document_that_is_too_long_or_too_deep_is_an_error() {
     let deep = || "[".repeat(100_000);
     let large = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
     for (asked_for, body, expected) in [
@@ -153,7 +153,7 @@ async fn what_is_too_long_or_too_deep_is_an_error_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_blob_that_never_ends_ends_where_it_should_have() {
+async fn an_endless_blob_ends_at_its_size() {
     let endless = || futures::stream::repeat_with(|| Ok::<_, std::io::Error>("0123456789"));
     let fake = Fake::new(move |_| reply(200, axum::body::Body::from_stream(endless()))).await;
     let blob = |size| Descriptor {
@@ -175,7 +175,7 @@ async fn a_blob_that_never_ends_ends_where_it_should_have() {
 }
 
 #[tokio::test]
-async fn names_that_lead_elsewhere_or_steer_a_terminal_are_no_names() {
+async fn names_with_paths_or_terminal_controls_are_rejected() {
     let names = [
         "../../etc/passwd",
         "..",
@@ -224,7 +224,7 @@ async fn names_that_lead_elsewhere_or_steer_a_terminal_are_no_names() {
     assert!(matches!(raw.read(), Ok(Manifest::Image(_))));
 }
 
-/// What a registry answers to a login, with the secret in it.
+/// A response that repeats the login.
 fn repeating(way: &str, secret: &str, asked: &Asked) -> Response<Body> {
     let text = serde_json::json!(secret);
     match way {
@@ -248,7 +248,7 @@ fn repeating(way: &str, secret: &str, asked: &Asked) -> Response<Body> {
 }
 
 #[tokio::test]
-async fn what_a_registry_repeats_is_in_no_error_whatever_it_is_repeated_in() {
+async fn no_error_contains_a_secret_that_the_registry_repeats() {
     for password in ["hunter2", "hunter2-and-longer"] {
         let credentials = Credentials::Basic(UserPassword::new("r", password));
         let encoded = BASE64_STANDARD.encode(format!("r:{password}"));
@@ -290,7 +290,7 @@ async fn what_a_registry_repeats_is_in_no_error_whatever_it_is_repeated_in() {
 }
 
 #[tokio::test]
-async fn nothing_that_knows_a_secret_shows_it() {
+async fn no_debug_output_contains_a_secret() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         cdn if cdn.contains("cdn.example.com") => reply(403, "no"),
         token if token.contains("/token") => reply(200, r#"{"token":"t0p-s3cr3t"}"#),

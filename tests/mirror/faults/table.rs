@@ -92,22 +92,22 @@ pub(super) const ROWS: &[Row] = &[
     destination("cut at the last byte", &["cut-last@ecr:PUT/blobs/*4"]),
     destination("cut mid-body, always", &["cut@ecr:PUT/blobs/"]).fails("the connection broke"),
     source("stalled read", &["stall@upstream*2"]),
-    source("stalled read, always", &["stall=0@upstream"]).fails("nothing came for 2 s").within(60),
+    source("stalled read, always", &["stall=0@upstream"]).fails("no data for 2 s").within(60),
     source("stalled read of a manifest", &["stall@upstream/manifests/sha256*1"]),
     destination("stalled write", &["stall@ecr:PUT/blobs/*2"]),
     destination("stalled write of a large blob", &["stall=1000@ecr:PUT/blobs/*1"])
         .on(Scene::Large)
         .within(60),
     destination("stalled write, always", &["stall@ecr:PUT/blobs/"])
-        .fails("nothing moved for 3 s")
+        .fails("no data moved for 3 s")
         .within(60),
     source("no answer", &["silent@upstream*2"]),
-    source("no answer, ever", &["silent@upstream"]).fails("no answer for 3 s").within(60),
+    source("no answer, ever", &["silent@upstream"]).fails("no response for 3 s").within(60),
     destination("no answer", &["silent@ecr:PUT*2"]),
     source("a slow blob", &["slow=20000@upstream"]),
     source("a blob that trickles", &["slow=200@upstream/blobs/*1"]),
     source("blobs that trickle, always", &["slow=200@upstream/blobs/"])
-        .fails("B came for 2 s")
+        .fails("B received in 2 s")
         .within(60),
     source("408", &["status=408@upstream*2"]),
     source("500", &["status=500@upstream*2"]),

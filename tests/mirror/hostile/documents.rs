@@ -67,7 +67,7 @@ async fn a_token_response_is_read_only_up_to_the_size_limit() {
             }
         })
         .await;
-        copy(&host, &[]).await.assert_failed("the answer is above 65536 B");
+        copy(&host, &[]).await.assert_failed("the response has more than 65536 B");
         assert!(host.sent() < BUFFERS, "{} B", host.sent());
     }
 }
@@ -180,8 +180,8 @@ async fn deeply_nested_json_is_refused() {
     let deep = brackets(30_000);
     for (place, says) in [
         ("/manifests/1", "is not a manifest"),
-        ("/token?scope=repository%3Ax%2Fy%3Apull", "the answer is no token"),
-        ("/tags/list?n=1000", "it is no list"),
+        ("/token?scope=repository%3Ax%2Fy%3Apull", "the response is not a token"),
+        ("/tags/list?n=1000", "not a list"),
     ] {
         let deep = deep.clone();
         let host = Host::serve(|address| {
@@ -238,7 +238,7 @@ async fn redirect_loops_and_invalid_redirects_fail() {
     let host = Host::serve(|_| {
         |_: &RecordedRequest| with(reply(302, ""), "location", "file:///etc/passwd")
     });
-    copy(&host.await, &[]).await.assert_failed("302 to nowhere");
+    copy(&host.await, &[]).await.assert_failed("302 without a valid `Location`");
 }
 
 /// A gzip stream that expands to this many bytes: one literal, then only repetitions of it.

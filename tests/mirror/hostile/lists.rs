@@ -30,7 +30,7 @@ async fn endless_tag_lists_are_refused() {
 
     let host = Host::serve(|_| |_: &RecordedRequest| reply(200, endless("{\"tags\":[\""))).await;
     let ran = select(&host, &[]).await;
-    ran.assert_failed_within(128 << 10, "the answer is above 33554432 B");
+    ran.assert_failed_within(128 << 10, "the response has more than 33554432 B");
     assert!(host.sent() < 32 * MEBI + BUFFERS, "{} B", host.sent());
 }
 
@@ -48,7 +48,7 @@ async fn a_next_page_on_another_host_fails_and_is_not_requested() {
     })
     .await;
     let ran = select(&host, &[]).await;
-    ran.assert_failed(&format!("its next page is at another host, `{}`", elsewhere.address));
+    ran.assert_failed(&format!("the next page is on another host, `{}`", elsewhere.address));
     assert!(ran.row()["hint"].as_str().unwrap().contains("`Link`"));
     assert_eq!(elsewhere.requests().len(), 0);
 }

@@ -121,7 +121,8 @@ async fn mirrors_each_configuration_from_stdin() {
     let network = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let registries = registries::Registries::with_transport(Transport::new(network), TRANSFERS, &short());
+        let registries =
+            registries::Registries::with_transport(Transport::new(network), TRANSFERS, &short());
         let observer = Arc::new(Silent);
         let report = mirror(&registries, &toml, Mode::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();
