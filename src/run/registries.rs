@@ -9,10 +9,10 @@ use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{self, Config},
     ecr::{
-        self, AwsSessions, DataPlane, Ecr, Identity,
+        self, AwsSessions, DataPlaneConfig, Ecr, Identity,
         api::Api,
         listing,
-        secrets::{self, UserPassword},
+        secrets::{self, SecretLogin},
     },
     engine::{Endpoint, Endpoints},
     layout::Layout,
@@ -173,7 +173,7 @@ impl Registries {
             },
             Some(config::CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } = secrets::read(&session, arn).await?;
+                let SecretLogin { username, password } = secrets::read(&session, arn).await?;
                 Credentials::Basic { username, password }
             }
         };
@@ -280,10 +280,12 @@ impl Registries {
         host: &Host,
     ) -> Result<Ecr> {
         let settings = self.settings(config, host).await?;
-        let meter = Arc::clone(&self.contexts.destination);
-        let wire = DataPlane { settings, transport: self.transport.clone(), meter };
-        let written = (destination.repositories.clone(), destination.account.clone());
-        Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))
+        let context = Arc::clone(&self.contexts.destination);
+        let data_plane = DataPlaneConfig { settings, transport: self.transport.clone(), context };
+        let session = self.session(destination, host).await;
+        let (repositories, account) =
+            (destination.repositories.clone(), destination.account.clone());
+        Ok(Ecr::new(host.clone(), session, repositories, account, data_plane))
     }
 }
 

@@ -104,7 +104,7 @@ impl<'a> CacheWarmer<'a> {
 
     async fn warm(&self, cached: &CacheItem<'_>) -> Result<Warmed> {
         let ecr = &self.caches[&cached.target.destination];
-        let source = ecr.reader().await?;
+        let source = Arc::clone(ecr.data_plane().await?);
         let warmer = Warmer { source, images: ecr.images(), waits: WaitPolicy::default() };
         let pull = Pull {
             cache: &self.config.caches[cached.target.cache],

@@ -188,7 +188,7 @@ impl<'a> ApplyRun<'a> {
     async fn propose_one(&self, site: &'a CacheSite<'a>) -> Result<PlannedSite<'a>> {
         // boxed, here and below: the compiler does not see to the bottom of futures this deep
         let session = Box::pin(site.session(self.world)).await?;
-        let actual = Box::pin(fetch_state::actual(&session, &secrets(&site.caches))).await?;
+        let observed = Box::pin(fetch_state::observe(&session, &secrets(&site.caches))).await?;
         let on_push = site.on_push();
         let (registry, caches) = (&site.registry, &site.caches[..]);
         let replace = match self.order.aim {
@@ -197,8 +197,8 @@ impl<'a> ApplyRun<'a> {
         };
         let wanted = Desired { registry, caches, on_push: &on_push, replace };
         let planned = match self.order.aim {
-            Goal::SetUp(_) => changes(&wanted, &actual),
-            Goal::Removal => removals(&wanted, &actual),
+            Goal::SetUp(_) => changes(&wanted, &observed),
+            Goal::Removal => removals(&wanted, &observed),
         };
         Ok(PlannedSite { site, session, planned })
     }

@@ -40,7 +40,7 @@ struct Surveyed<'a> {
     site: &'a CacheSite<'a>,
     identity: Identity,
     planned: Vec<Planned>,
-    actual: Observed,
+    observed: Observed,
 }
 
 /// Prints the configuration on stdout; 1 when a part of it conflicts and is left out.
@@ -53,11 +53,11 @@ async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8
     let surveyed = asked?;
     let parts: Vec<ExportPart<'_>> = surveyed
         .iter()
-        .map(|Surveyed { site, identity, planned, actual }| ExportPart {
+        .map(|Surveyed { site, identity, planned, observed }| ExportPart {
             registry: &site.registry,
             identity,
             planned,
-            actual,
+            observed,
         })
         .collect();
     let text = terraform(&parts);
@@ -77,7 +77,7 @@ async fn survey<'a>(world: &Registries, sites: &'a [CacheSite<'a>]) -> Result<Ve
     let mut surveyed = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let actual = fetch_state::actual(&session, &secrets(&site.caches)).await?;
+        let observed = fetch_state::observe(&session, &secrets(&site.caches)).await?;
         let on_push = site.on_push();
         let wanted = Desired {
             registry: &site.registry,
@@ -85,9 +85,9 @@ async fn survey<'a>(world: &Registries, sites: &'a [CacheSite<'a>]) -> Result<Ve
             on_push: &on_push,
             replace: Replace::Differing,
         };
-        let planned = from_nothing(&wanted, &actual);
+        let planned = from_nothing(&wanted, &observed);
         let identity = session.api.identity().clone();
-        surveyed.push(Surveyed { site, identity, planned, actual });
+        surveyed.push(Surveyed { site, identity, planned, observed });
     }
     Ok(surveyed)
 }

@@ -19,7 +19,7 @@ use crate::{
         pull_through::{PullThrough, Where},
     },
     config::{Cache, Config, DestinationConfig},
-    ecr::{AwsSession, account},
+    ecr::{AwsSession, account::own_account},
     model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
     output::Screen,
     pull_through::{EcrRegistry, OnPush},
@@ -62,7 +62,7 @@ impl CacheSite<'_> {
     /// What AWS refuses, and [`Kind::Configuration`] for an identity of another account.
     async fn session(&self, world: &Registries) -> Result<Arc<AwsSession>> {
         let session = world.session(self.destinations[0], &self.registry.host).await;
-        account::own(&session, &self.registry.host, "the pull-through cache").await?;
+        own_account(&session, &self.registry.host, "the pull-through cache").await?;
         Ok(session)
     }
 

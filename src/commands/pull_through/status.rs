@@ -11,15 +11,13 @@ use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
     commands::configuration,
+    ecr::cache_api,
     model::Result,
     output::{
         Screen,
         table::{self, Line},
     },
-    pull_through::{
-        fetch_state,
-        status::{CachedRepositories, RuleStatus, Status, repositories, status},
-    },
+    pull_through::status::{CachedRepository, RuleState, RuleStatus, repositories, status},
     run::registries::Registries,
 };
 
@@ -29,7 +27,7 @@ const LISTED: usize = 10;
 /// The rules of one registry.
 struct Found {
     host: String,
-    rules: Vec<Status>,
+    rules: Vec<RuleStatus>,
 }
 
 /// Shows them on stdout; 1 when one that is written is not there.
@@ -55,7 +53,10 @@ async fn fetch_status(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec
     let mut found = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let (rules, made) = tokio::try_join!(fetch_state::rules(&session), repositories(&session))?;
+        let (rules, made) = tokio::try_join!(
+            cache_api::rules(&session.api, None, session.api.retry()),
+            repositories(&session)
+        )?;
         let rules = status(&site.caches, &rules, &made);
         found.push(Found { host: site.registry.host.to_string(), rules });
     }
@@ -63,17 +64,17 @@ async fn fetch_status(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec
 }
 
 fn exit(found: &[Found]) -> u8 {
-    let lacks = |rule: &Status| matches!(rule.standing, RuleStatus::Missing | RuleStatus::Differs);
+    let lacks = |rule: &RuleStatus| matches!(rule.state, RuleState::Missing | RuleState::Differs);
     u8::from(found.iter().flat_map(|found| &found.rules).any(lacks))
 }
 
 /// In a few words.
-fn word(standing: RuleStatus) -> &'static str {
-    match standing {
-        RuleStatus::There => "there",
-        RuleStatus::Missing => "not there",
-        RuleStatus::Differs => "differs",
-        RuleStatus::Unwritten => "not in the configuration",
+fn word(state: RuleState) -> &'static str {
+    match state {
+        RuleState::Existing => "there",
+        RuleState::Missing => "not there",
+        RuleState::Differs => "differs",
+        RuleState::Unconfigured => "not in the configuration",
     }
 }
 
@@ -94,7 +95,7 @@ fn tables(
     Ok(())
 }
 
-fn line(rule: &Status, now: SystemTime) -> Line {
+fn line(rule: &RuleStatus, now: SystemTime) -> Line {
     let made = &rule.repositories;
     let mut times: Vec<SystemTime> = made.iter().filter_map(|made| made.created).collect();
     times.sort();
@@ -102,13 +103,13 @@ fn line(rule: &Status, now: SystemTime) -> Line {
     let cells = [
         rule.prefix.clone(),
         super::upstream(&rule.upstream, &rule.upstream_prefix),
-        word(rule.standing).to_owned(),
+        word(rule.state).to_owned(),
         made.len().to_string(),
         age(times.first()),
         age(times.last()),
     ];
     let mut notes = Vec::new();
-    if rule.standing == RuleStatus::Differs {
+    if rule.state == RuleState::Differs {
         notes.push(
             "the configuration has another upstream: see `ecr-mirror pull-through plan`".to_owned(),
         );
@@ -141,16 +142,16 @@ fn document(found: &[Found]) -> Value {
     json!({ "version": 1, "rules": rows.collect::<Vec<Value>>() })
 }
 
-fn row(host: &str, rule: &Status) -> Value {
+fn row(host: &str, rule: &RuleStatus) -> Value {
     let time =
         |at: &Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-    let made = |CachedRepositories { name, created }: &CachedRepositories| json!({ "name": name, "created": time(created) });
+    let made = |CachedRepository { name, created }: &CachedRepository| json!({ "name": name, "created": time(created) });
     json!({
         "destination": host,
         "prefix": rule.prefix,
         "upstream": rule.upstream,
         "upstream_prefix": rule.upstream_prefix,
-        "status": word(rule.standing).replace(' ', "_"),
+        "status": word(rule.state).replace(' ', "_"),
         "created": time(&rule.created),
         "repositories": rule.repositories.iter().map(made).collect::<Vec<Value>>(),
     })
@@ -160,16 +161,16 @@ fn row(host: &str, rule: &Status) -> Value {
 mod tests {
     use super::*;
 
-    fn rule(prefix: &str, standing: RuleStatus, repositories: usize) -> Status {
-        let made = |at: usize| CachedRepositories {
+    fn rule(prefix: &str, state: RuleState, repositories: usize) -> RuleStatus {
+        let made = |at: usize| CachedRepository {
             name: format!("{prefix}/{at:02}"),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * at as u64)),
         };
-        Status {
+        RuleStatus {
             prefix: prefix.to_owned(),
             upstream: "quay.io".to_owned(),
             upstream_prefix: if prefix == "b" { "team" } else { "ROOT" }.to_owned(),
-            standing,
+            state,
             created: Some(SystemTime::UNIX_EPOCH),
             repositories: (0..repositories).map(made).collect(),
         }
@@ -177,9 +178,9 @@ mod tests {
 
     fn found() -> Vec<Found> {
         let rules = vec![
-            rule("a", RuleStatus::There, 12),
-            rule("b", RuleStatus::Differs, 1),
-            rule("c", RuleStatus::Unwritten, 0),
+            rule("a", RuleState::Existing, 12),
+            rule("b", RuleState::Differs, 1),
+            rule("c", RuleState::Unconfigured, 0),
         ];
         vec![Found { host: "r.example".to_owned(), rules }]
     }
@@ -233,14 +234,14 @@ c     quay.io       not in the configuration  0
 
     #[test]
     fn only_a_written_rule_that_is_not_there_fails() {
-        for (standing, expected) in [
-            (RuleStatus::There, 0),
-            (RuleStatus::Unwritten, 0),
-            (RuleStatus::Missing, 1),
-            (RuleStatus::Differs, 1),
+        for (state, expected) in [
+            (RuleState::Existing, 0),
+            (RuleState::Unconfigured, 0),
+            (RuleState::Missing, 1),
+            (RuleState::Differs, 1),
         ] {
-            let rules = vec![rule("a", RuleStatus::There, 0), rule("b", standing, 0)];
-            assert_eq!(exit(&[Found { host: String::new(), rules }]), expected, "{standing:?}");
+            let rules = vec![rule("a", RuleState::Existing, 0), rule("b", state, 0)];
+            assert_eq!(exit(&[Found { host: String::new(), rules }]), expected, "{state:?}");
         }
     }
 

@@ -8,17 +8,18 @@ use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
     cli::{Global, pull_through::ListArgs},
     commands::configuration,
-    ecr::AwsSession,
+    ecr::{
+        AwsSession,
+        cache_api::{self, ObservedRule},
+    },
     model::{Result, pull_through::Cache},
     output::{
         Screen, printable,
         table::{self, Line},
     },
     pull_through::{
-        fetch_state,
-        state::ObservedRule,
-        status::{RuleStatus, standing},
-        validate::{Validation, attempt, example, hint},
+        status::{RuleState, state},
+        validate::{Validation, example, hint, validate},
     },
     run::registries::Registries,
 };
@@ -85,7 +86,7 @@ async fn attempt_all(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<
     let mut rows = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let mut rules = fetch_state::rules(&session).await?;
+        let mut rules = cache_api::rules(&session.api, None, session.api.retry()).await?;
         for cache in &site.caches {
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(try_one(site, &session, (cache, rule.as_ref())).await?);
@@ -119,12 +120,12 @@ async fn try_one(
     };
     let plan = || Some("`ecr-mirror pull-through plan` tells what `apply` would do".to_owned());
     let Some(rule) = rule else { return Ok(row(RuleVerdict::Missing, None, plan())) };
-    if standing(cache, Some(rule)) == RuleStatus::Differs {
+    if state(cache, Some(rule)) == RuleState::Differs {
         let there = super::upstream(&rule.url, &rule.upstream_prefix);
         let failure = format!("the rule of this prefix caches `{there}`");
         return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
     }
-    Ok(match attempt(session, &rule.prefix).await? {
+    Ok(match validate(session, &rule.prefix).await? {
         Validation::Valid => row(RuleVerdict::Valid, None, None),
         Validation::Invalid(failure) => {
             let hint = hint(&site.registry, cache, rule, &failure);

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt::Debug, panic::catch_unwind, path::Path};
 
 use ecr_mirror::{
     config::Config,
-    ecr::{AwsSession, Identity, secrets::UserPassword},
+    ecr::{AwsSession, Identity, secrets::SecretLogin},
     model::{
         DestinationId, pull_through,
         setting_change::{Action, SettingChange, Subject},
     },
-    pull_through::state::{CacheStep, Content, Observed, Planned, Secret, SecretLogin},
+    pull_through::state::{CacheStep, Content, Observed, Planned, Secret},
     registry::{self, ConnectionSettings, Network, Registry, Transport},
     remote::{self, HostContext},
 };
@@ -49,9 +49,8 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let config = config(password, token);
     let cache = config.caches[0].clone();
     assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
-    let user = || UserPassword { username: "me".to_owned(), password: password.into() };
-    let login = || SecretLogin { username: "me".to_owned(), access_token: token.into() };
-    let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
+    let login = || SecretLogin { username: "me".to_owned(), password: token.into() };
+    let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(login()) };
     let step = |make: fn(String, SecretLogin) -> CacheStep| make("it".to_owned(), login());
     let change = SettingChange {
         destination: "r.example".to_owned(),
@@ -76,11 +75,10 @@ async fn nothing_that_holds_a_secret_prints_it() {
     let kubernetes =
         ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
             .unwrap();
-    let all: [(&str, &dyn Debug); 17] = [
+    let all: [(&str, &dyn Debug); 16] = [
         ("Config", &config),
         ("Cache", &cache),
         ("model Credentials", &cache.credentials),
-        ("UserPassword", &user()),
         ("Login", &login()),
         ("Secret", &secret()),
         ("Content", &secret().content),

@@ -13,7 +13,7 @@ fn there(content: Content) -> Observed {
 fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
     let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let login = |username, token| secret(NAME, username, token).content;
-    for (actual, expected) in [
+    for (observed, expected) in [
         (Observed::default(), format!("+ secret {NAME} (username: user, value: set)")),
         (there(Content::PendingDeletion), format!("~ secret {NAME} (state: deleted → restored)")),
         (
@@ -24,7 +24,7 @@ fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
         (there(login("other", "token")), format!("~ secret {NAME} (username: other → user)")),
         (there(login("user", "token")), String::new()),
     ] {
-        let planned = world.changes(&actual);
+        let planned = world.changes(&observed);
         let secret = planned.into_iter().find(|planned| planned.change.kind == Subject::Secret);
         let line = secret.map(|secret| lines(&[secret]).remove(0));
         assert_eq!(line.unwrap_or_default(), expected);
@@ -37,14 +37,14 @@ fn no_token_is_shown_in_any_way() {
         credentials: written("user", "dckr_pat_new"),
         ..cache(Upstream::DockerHub)
     }]);
-    for actual in [
+    for observed in [
         Observed::default(),
         there(Content::PendingDeletion),
         there(secret(NAME, "user", "dckr_pat_old").content),
     ] {
-        let planned = world.changes(&actual);
+        let planned = world.changes(&observed);
         assert!(!planned.is_empty());
-        let told = format!("{planned:?} {:?} {actual:?}", lines(&planned));
+        let told = format!("{planned:?} {:?} {observed:?}", lines(&planned));
         let data: Vec<_> =
             planned.iter().map(|it| serde_json::to_string(&it.change).unwrap()).collect();
         assert!(!told.contains("dckr_pat") && !data.concat().contains("dckr_pat"), "{told}");
