@@ -61,11 +61,6 @@ impl Api {
         &self.quotas
     }
 
-    /// The retry policy of an action.
-    pub(crate) fn retry(&self) -> Retry {
-        self.context.retry()
-    }
-
     /// The retry policy of an action that an emulator may lack: it may answer 500, and a long wait
     /// would not help.
     pub fn short_retry(&self) -> Retry {

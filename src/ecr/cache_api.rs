@@ -1,4 +1,7 @@
 //! Reads the pull-through cache rules and repository creation templates of a registry.
+//!
+//! An action makes few attempts ([`Api::short_retry`]): its result is optional for a mirror run,
+//! and a failed `pull-through` command is run again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,13 +14,10 @@ use aws_sdk_ecr::types::{
 use serde_json::Value;
 
 use super::{api::Api, pages, settings};
-use crate::{
-    model::{
-        Result,
-        ecr_settings::{Encryption, TagMutability},
-        pull_through::Cache,
-    },
-    remote::retry::Retry,
+use crate::model::{
+    Result,
+    ecr_settings::{Encryption, TagMutability},
+    pull_through::Cache,
 };
 
 /// ECR's name for the prefix of every repository and of the whole upstream.
@@ -69,11 +69,10 @@ pub struct ObservedTemplate {
 pub(crate) async fn rules(
     api: &Api,
     account: Option<&str>,
-    retry: Retry,
 ) -> Result<BTreeMap<String, ObservedRule>> {
     let action = "DescribePullThroughCacheRules";
     let found = pages::collect(action, async |token| {
-        let page = api.call_with(retry, action, |ecr| {
+        let page = api.call_with(api.short_retry(), action, |ecr| {
             ecr.describe_pull_through_cache_rules()
                 .set_registry_id(account.map(str::to_owned))
                 .max_results(PAGE)
@@ -93,11 +92,10 @@ pub(crate) async fn rules(
 pub(crate) async fn templates(
     api: &Api,
     account: Option<&str>,
-    retry: Retry,
 ) -> Result<BTreeMap<String, ObservedTemplate>> {
     let action = "DescribeRepositoryCreationTemplates";
     let found = pages::collect(action, async |token| {
-        let page = api.call_with(retry, action, |ecr| {
+        let page = api.call_with(api.short_retry(), action, |ecr| {
             let request = ecr.describe_repository_creation_templates().max_results(PAGE);
             request.set_next_token(token.clone()).send()
         });

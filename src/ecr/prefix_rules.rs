@@ -61,8 +61,7 @@ impl PrefixRules {
     }
 
     async fn read_rules(&self) -> BTreeMap<String, ObservedRule> {
-        let found =
-            cache_api::rules(&self.api, self.account.as_deref(), self.api.short_retry()).await;
+        let found = cache_api::rules(&self.api, self.account.as_deref()).await;
         let rules = found.unwrap_or_else(|error| {
             tracing::debug!(?error, "cannot tell which prefixes are pulled through");
             BTreeMap::new()
@@ -78,8 +77,7 @@ impl PrefixRules {
     }
 
     async fn read_templates(&self) -> BTreeMap<String, ObservedTemplate> {
-        let found =
-            cache_api::templates(&self.api, self.account.as_deref(), self.api.short_retry()).await;
+        let found = cache_api::templates(&self.api, self.account.as_deref()).await;
         found.unwrap_or_else(|error| {
             tracing::debug!(?error, "cannot tell which repositories are made on push");
             BTreeMap::new()

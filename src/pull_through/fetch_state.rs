@@ -28,8 +28,8 @@ pub(super) const MISSING: &str = "ResourceNotFoundException";
 /// The state of the session's registry and of these secrets, by name or ARN.
 pub(crate) async fn observe(session: &AwsSession, secrets: &[String]) -> Result<Observed> {
     let (rules, templates, registry_policy, scope, secrets) = tokio::try_join!(
-        cache_api::rules(&session.api, None, session.api.retry()),
-        cache_api::templates(&session.api, None, session.api.retry()),
+        cache_api::rules(&session.api, None),
+        cache_api::templates(&session.api, None),
         registry_policy(session),
         async { Ok(policy_scope(session).await) },
         all_secrets(session, secrets),

@@ -318,8 +318,7 @@ mod tests {
         secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
         let result = validate(&session, "docker-hub").await.unwrap();
         let Validation::Invalid(failure) = result else { panic!("{result:?}") };
-        let rule =
-            &cache_api::rules(&session.api, None, session.api.retry()).await.unwrap()["docker-hub"];
+        let rule = &cache_api::rules(&session.api, None).await.unwrap()["docker-hub"];
         let kept = cache(Upstream::DockerHub, UpstreamCredentials::Secret("arn".to_owned()));
         let advice = hint(&registry(), &kept, rule, &failure).unwrap();
         assert!(advice.contains("`password` is not read"), "{failure}: {advice}");

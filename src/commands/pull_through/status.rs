@@ -53,10 +53,8 @@ async fn fetch_status(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec
     let mut found = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let (rules, made) = tokio::try_join!(
-            cache_api::rules(&session.api, None, session.api.retry()),
-            repositories(&session)
-        )?;
+        let (rules, made) =
+            tokio::try_join!(cache_api::rules(&session.api, None), repositories(&session))?;
         let rules = status(&site.caches, &rules, &made);
         found.push(Found { host: site.registry.host.to_string(), rules });
     }

@@ -86,7 +86,7 @@ async fn attempt_all(world: &Registries, sites: &[CacheSite<'_>]) -> Result<Vec<
     let mut rows = Vec::new();
     for site in sites {
         let session = site.session(world).await?;
-        let mut rules = cache_api::rules(&session.api, None, session.api.retry()).await?;
+        let mut rules = cache_api::rules(&session.api, None).await?;
         for cache in &site.caches {
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(try_one(site, &session, (cache, rule.as_ref())).await?);

@@ -62,7 +62,7 @@ pub(super) async fn create(
     if until_seen(waits(credential), attempt).await? != RuleOutcome::Existed {
         return Ok(());
     }
-    match cache_api::rules(&session.api, None, session.api.retry()).await?.remove(&rule.prefix) {
+    match cache_api::rules(&session.api, None).await?.remove(&rule.prefix) {
         Some(existing) if is_same(&existing, rule, credential.arn.as_deref()) => Ok(()),
         _ => Err(created_concurrently("a rule of this prefix")),
     }

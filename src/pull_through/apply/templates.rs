@@ -46,7 +46,7 @@ pub(super) async fn create(session: &AwsSession, template: &DesiredTemplate) -> 
         return Ok(());
     }
     // the answer to an earlier attempt may have been lost
-    match cache_api::templates(api, None, api.retry()).await?.remove(&template.prefix) {
+    match cache_api::templates(api, None).await?.remove(&template.prefix) {
         Some(existing) if is_same(&existing, template) => Ok(()),
         _ => Err(created_concurrently("a template of this prefix")),
     }
