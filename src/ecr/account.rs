@@ -70,13 +70,14 @@ impl EcrAccount {
             Ok(Some("ENABLED")) => return Mounting::OnceCommitted,
             Ok(_) => {}
             // an endpoint that does not know the setting does not mount
-            Err(error) => tracing::debug!(?error, "cannot tell whether blobs can be mounted"),
+            Err(error) => {
+                tracing::debug!(?error, "cannot read the account setting `BLOB_MOUNTING`")
+            }
         }
         tracing::info!(
             region = api.region(),
-            "blob mounting is off: layers that repositories share are uploaded once for each; \
-             to turn it on: `blob_mounting = true` in `[destination.account]`, or \
-             `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
+            "blob mounting is off: shared layers are uploaded to each repository; set \
+             `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
         );
         Mounting::Never
     }
@@ -89,7 +90,7 @@ impl EcrAccount {
     pub(crate) async fn reconcile(&self, host: &Host, apply: Apply) -> Result<()> {
         let reconcile = async {
             let change = self.changes(host, apply).await.map_err(|error| {
-                error.context(format!("cannot bring the account of {host} to its settings"))
+                error.context(format!("cannot reconcile the account settings of {host}"))
             })?;
             *self.unreported.lock() = change;
             Ok(())
@@ -237,10 +238,10 @@ pub(crate) async fn own_account(
     match (own.as_ref().map(account), EcrHost::parse(host).as_ref().map(account)) {
         (Some(own), Some(wanted)) if own != wanted => Err(Error::new(
             Kind::Configuration,
-            format!("the registry is of account {wanted}, the credentials are of {own}"),
+            format!("the registry is in account {wanted}, the credentials are of account {own}"),
         )
         .hint(format!(
-            "{feature} needs a role in account {wanted} (`role_arn` of the destination); or leave it away"
+            "set the destination's `role_arn` to a role in account {wanted}, or remove {feature}"
         ))),
         (Some(own), _) | (None, Some(own)) => Ok(own),
         // an emulator that names itself

@@ -19,7 +19,7 @@ pub(super) async fn principal(session: &AwsSession) -> Result<String> {
     let arn = answer.arn().unwrap_or_default();
     role_or_user(arn).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("`{arn}` is neither a role nor a user of IAM"))
-            .hint("let the destination assume a role: `role_arn = \"arn:aws:iam::…:role/…\"`")
+            .hint("set a role for the destination: `role_arn = \"arn:aws:iam::…:role/…\"`")
     })
 }
 

@@ -54,7 +54,8 @@ impl DataPlaneConfig {
     /// Opens the registry at this URL with the session's login and quotas.
     fn open(&self, url: &Url, session: &AwsSession) -> Result<Registry> {
         let host: Host = authority(url).parse().map_err(|error: NameError| {
-            Error::new(Kind::Protocol, format!("ECR names `{url}` as its registry")).because(error)
+            Error::new(Kind::Protocol, format!("ECR returned an invalid registry URL: `{url}`"))
+                .because(error)
         })?;
         let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
@@ -149,7 +150,7 @@ fn refuse_empty(blob: &Descriptor) -> Result<()> {
         Kind::Unsupported,
         format!("blob {} is empty, and ECR stores no empty blobs", blob.digest),
     )
-    .hint("have the image rebuilt without the empty layer, or mirror it to another registry"))
+    .hint("rebuild the image without the empty layer, or mirror it to another registry"))
 }
 
 impl Destination for Ecr {

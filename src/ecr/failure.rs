@@ -57,7 +57,7 @@ where
         }
         SdkError::ResponseError(_) if status < 500 => failed(
             if status == 429 { Kind::Throttled } else { Kind::Protocol },
-            format!("the answer (status {status}) is not AWS's: {}", essence(error)),
+            format!("unexpected answer (status {status}): {}", essence(error)),
         ),
         _ => failed(Kind::Unavailable, essence(error)),
     }
@@ -69,8 +69,8 @@ pub(super) fn explain_denied(error: Error) -> Error {
         return error;
     }
     let action = missing_action(&error).map(|action| format!("`{action}`"));
-    let needs = action.unwrap_or_else(|| "what a push takes".to_owned());
-    error.hint(format!("the role needs {needs} here (`ecr-mirror iam mirror` prints the policy)"))
+    let actions = action.unwrap_or_else(|| "the actions of a push".to_owned());
+    error.hint(format!("grant {actions} to the role (`ecr-mirror iam mirror` prints the policy)"))
 }
 
 /// The action that the role lacks, like `ecr:PutImage`; `None` if AWS's text does not name one.
@@ -83,29 +83,29 @@ pub(crate) fn missing_action(error: &Error) -> Option<String> {
 fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
     match kind {
         Kind::Denied if name.starts_with("Kms") => Some(
-            "the role needs `kms:DescribeKey` and `kms:CreateGrant` on the key that encrypts the repository"
+            "grant `kms:DescribeKey` and `kms:CreateGrant` on the repository's key to the role"
                 .to_owned(),
         ),
         Kind::Denied => Some(format!(
-            "the role needs `{}:{}` here (`ecr-mirror iam {}` prints the policy)",
+            "grant `{}:{}` to the role (`ecr-mirror iam {}` prints the policy)",
             call.service,
             call.action,
             policy_with(call.action)
         )),
         Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => Some(
-            "check the secret access key, and that this machine's clock is right".to_owned(),
+            "check the secret access key and this machine's clock".to_owned(),
         ),
         Kind::Unauthorized => Some(sign_in(call.identity)),
         Kind::Quota => Some(
-            "the quota is the account's; ask for a higher one in the Service Quotas console"
+            "request a higher quota for the account in the Service Quotas console"
                 .to_owned(),
         ),
         Kind::Configuration if name.starts_with("UnableToDecryptSecretValue") => Some(
-            "ECR reads secrets under the key `aws/secretsmanager` only, none under a key of yours"
+            "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other"
                 .to_owned(),
         ),
         Kind::Configuration if name.starts_with("UnableToAccessSecret") => Some(
-            r#"the secret must be in the registry's account and region, and hold `{"username": "…", "accessToken": "…"}`"#
+            r#"store the secret in the registry's account and region, as `{"username": "…", "accessToken": "…"}`"#
                 .to_owned(),
         ),
         _ => None,
@@ -139,7 +139,7 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
             format!("cannot assume role `{role}` with credentials from {providers}: {cause}"),
         )
         .hint(format!(
-            "the role's trust policy must admit this identity (and its `external_id`), and the identity needs `sts:AssumeRole`; without credentials, {}",
+            "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {}",
             sign_in(identity)
         )),
         None => Error::new(

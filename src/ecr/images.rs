@@ -84,7 +84,7 @@ impl Images {
         };
         match self.list(repository, &mut search).await {
             Err(error) if error.kind() == Kind::Denied => {
-                tracing::debug!(%repository, %error, "cannot list images, asking by tag");
+                tracing::debug!(%repository, %error, "cannot list images, resolving tags by name");
             }
             listed => listed?,
         }
@@ -159,7 +159,9 @@ impl Images {
             }
             match RawManifest::new(text.into(), image.image_manifest_media_type.as_deref()) {
                 Ok(manifest) => drop(manifests.insert(digest, manifest)),
-                Err(error) => tracing::debug!(%repository, %digest, %error, "passed over"),
+                Err(error) => {
+                    tracing::debug!(%repository, %digest, %error, "skipping an unsupported manifest")
+                }
             }
         }
         Ok(manifests)

@@ -47,7 +47,7 @@ impl PrefixRules {
                 ),
             )
             .hint(format!(
-                "mirror to another `prefix` or `repository`: ECR would replace what is pushed below `{prefix}/` with what `{upstream}` has"
+                "mirror to another `prefix` or `repository`: ECR replaces tags below `{prefix}/` with those of `{upstream}`"
             ))),
             _ => Ok(()),
         }
@@ -63,14 +63,14 @@ impl PrefixRules {
     async fn read_rules(&self) -> BTreeMap<String, ObservedRule> {
         let found = cache_api::rules(&self.api, self.account.as_deref()).await;
         let rules = found.unwrap_or_else(|error| {
-            tracing::debug!(?error, "cannot tell which prefixes are pulled through");
+            tracing::debug!(?error, "cannot read the pull-through cache rules");
             BTreeMap::new()
         });
         if let Some(root) = rules.get(ROOT) {
             tracing::warn!(
                 upstream = root.url,
-                "a pull-through rule covers every repository: where upstream has a repository of \
-                 the same name, ECR replaces what is mirrored there"
+                "a pull-through rule covers every repository: if its upstream has a repository of \
+                 the same name, ECR replaces the mirrored tags"
             );
         }
         rules
@@ -79,7 +79,7 @@ impl PrefixRules {
     async fn read_templates(&self) -> BTreeMap<String, ObservedTemplate> {
         let found = cache_api::templates(&self.api, self.account.as_deref()).await;
         found.unwrap_or_else(|error| {
-            tracing::debug!(?error, "cannot tell which repositories are made on push");
+            tracing::debug!(?error, "cannot read the repository creation templates");
             BTreeMap::new()
         })
     }

@@ -81,7 +81,7 @@ impl EcrRepositories {
                 Create::Unclaimed | Create::OnPush
                     if self.prefix_rules.creates_on_push(repository).await =>
                 {
-                    tracing::debug!(%repository, "the registry makes it when it is pushed to");
+                    tracing::debug!(%repository, "the first push creates the repository");
                     Ok(())
                 }
                 Create::Unclaimed | Create::Missing => self.create(repository).await,
@@ -139,11 +139,11 @@ impl EcrRepositories {
         for update in updates {
             self.api.update(repository, &update).await.map_err(|error| {
                 let message =
-                    format!("repository `{repository}` is made, but not as it is written");
+                    format!("repository `{repository}` is created, but its policies are not set");
                 let unless = error.remedy().map(|hint| format!("; {hint}")).unwrap_or_default();
-                error
-                    .context(message)
-                    .hint(format!("the next run goes on with it, as it is empty{unless}"))
+                error.context(message).hint(format!(
+                    "run again: an empty repository gets its missing policies{unless}"
+                ))
             })?;
         }
         Ok(())
@@ -155,7 +155,7 @@ impl EcrRepositories {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == Kind::RepositoryMissing => Err(Error::new(
                 Kind::RepositoryMissing,
-                format!("there is no repository `{repository}`, and `create` is off"),
+                format!("repository `{repository}` does not exist, and `create` is off"),
             )
             .hint(format!(
                 "set `create = true` in `[destination.repositories]`, or create it: `{}`",
@@ -206,7 +206,7 @@ impl EcrRepositories {
             (Reconcile::Never, _) => return Ok(Reconciled::default()),
         };
         let context = |error: Error| {
-            error.context(format!("cannot bring repository `{repository}` to its settings"))
+            error.context(format!("cannot reconcile the settings of repository `{repository}`"))
         };
         let Differences { fields, updates, warnings } = differences.map_err(context)?;
         if apply == Apply::Change {
@@ -282,7 +282,7 @@ impl EcrRepositories {
         let query =
             async || self.api.describe(repository).await.map(|it| settings::mutability(&it));
         let setting = cache.mutability.get_or_try_init(query).await.map_err(|error| {
-            error.context(format!("cannot tell whether the tags of `{repository}` may be moved"))
+            error.context(format!("cannot read the tag mutability of `{repository}`"))
         })?;
         Ok(mutability(setting, tag))
     }

@@ -69,7 +69,7 @@ impl RepositoryApi {
             .await?;
         let described = answer.repositories.into_iter().flatten().next();
         described.ok_or_else(|| {
-            Error::new(Kind::RepositoryMissing, format!("there is no repository `{repository}`"))
+            Error::new(Kind::RepositoryMissing, format!("repository `{repository}` does not exist"))
         })
     }
 

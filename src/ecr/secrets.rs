@@ -50,7 +50,7 @@ pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<SecretLogin>
     let answer = session.call("secretsmanager", "GetSecretValue", get).await;
     let answer = answer.map_err(|error| error.context(format!("cannot read secret `{arn}`")))?;
     parse(answer.secret_string().unwrap_or_default()).ok_or_else(|| {
-        Error::new(Kind::Configuration, format!("secret `{arn}` is not a user's name and password"))
+        Error::new(Kind::Configuration, format!("secret `{arn}` is not a username and password"))
             .hint(r#"store it as JSON: `{"username": "…", "password": "…"}`"#)
     })
 }

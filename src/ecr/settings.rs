@@ -72,7 +72,7 @@ pub(super) fn differences(wanted: &RepositorySettings, current: &CurrentSettings
         && !is_encrypted_like(old, new)
     {
         found.warnings.push(format!(
-            "`encryption` is {old} and not {new}, and cannot be changed: only a repository that is made anew has another"
+            "`encryption` is {old} and not {new}, and ECR cannot change it: delete and recreate the repository"
         ));
     }
     let is_new = |(key, value): &(&String, &String)| current.tags.get(*key) != Some(*value);

@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// The hint for a state that differs from the plan's.
-const STALE_PLAN: &str = "it has changed meanwhile; run again: that plans from what is there now";
+const STALE_PLAN: &str =
+    "it changed after the plan was made: run again to plan from the current state";
 
 /// The result of applying a plan.
 #[derive(Debug, Default)]
@@ -78,10 +79,10 @@ pub(crate) async fn apply<'p>(
 fn with_context(planned: &Planned, error: Error) -> Error {
     let change = &planned.change;
     let verb = match change.action {
-        Action::Create => "make",
+        Action::Create => "create",
         Action::Update => "update",
         Action::Replace => "replace",
-        Action::Delete | Action::Conflict => "remove",
+        Action::Delete | Action::Conflict => "delete",
     };
     let is_gone = error.kind() == Kind::NotFound && error.remedy().is_none();
     let resource = format!("{} `{}` of {}", change.kind.word(), change.name, change.destination);
@@ -159,8 +160,8 @@ impl ApplyWork<'_> {
                     async { rules::create(session, rule, &self.credential(rule).await?).await };
                 create.await.map_err(|error| {
                     error.context(
-                        "the old rule is removed and the new one is not made: nothing new can be pulled \
-                         below its prefix until this is run again, which makes it",
+                        "the old rule is deleted and the new one is not created: no new image can be \
+                         pulled below its prefix; run again to create it",
                     )
                 })?;
             }
@@ -193,7 +194,7 @@ impl ApplyWork<'_> {
         }
         match fetch_state::describe(self.session, name).await? {
             Some(secret) if secret.state == SecretState::Readable => Ok(secret.arn),
-            _ => Err(Error::new(Kind::NotFound, format!("there is no secret `{name}`"))),
+            _ => Err(Error::new(Kind::NotFound, format!("secret `{name}` does not exist"))),
         }
     }
 }
@@ -211,6 +212,6 @@ async fn delete_policy(session: &AwsSession) -> Result<()> {
 
 /// The error for a different resource of this name that was created after the plan.
 fn created_concurrently(resource: &str) -> Error {
-    let problem = format!("{resource} has come about meanwhile, and is another one");
+    let problem = format!("{resource} was created after the plan was made, with other settings");
     Error::new(Kind::Configuration, problem).hint(STALE_PLAN)
 }

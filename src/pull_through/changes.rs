@@ -126,7 +126,7 @@ fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) -> Field {
 
 /// The reason for a conflict below the prefix of a rule of another upstream.
 fn other_upstream(prefix: &Prefix) -> String {
-    format!("the rule `{prefix}` is of another upstream than written, and this would be for it")
+    format!("the rule `{prefix}` has another upstream than the configuration")
 }
 
 #[cfg(test)]

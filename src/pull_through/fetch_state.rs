@@ -56,8 +56,7 @@ async fn policy_scope(session: &AwsSession) -> PolicyScope {
         Err(error) => {
             tracing::warn!(
                 ?error,
-                "cannot tell what the registry's policy can grant; it is taken for importing and \
-                 creating only"
+                "cannot read the account setting `REGISTRY_POLICY_SCOPE`; assuming `V1`"
             );
             PolicyScope::Importing
         }
@@ -86,8 +85,8 @@ pub(super) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secr
         let error = error.context(format!("cannot read secret `{id}`"));
         match denied {
             true => error.hint(
-                "the role needs `secretsmanager:DescribeSecret` and \
-                 `secretsmanager:GetSecretValue` on it \
+                "grant `secretsmanager:DescribeSecret` and \
+                 `secretsmanager:GetSecretValue` on it to the role \
                  (`ecr-mirror iam pull-through` prints the policy)",
             ),
             false => error,

@@ -44,7 +44,7 @@ fn namespace(name: &str) -> Result<&str> {
     }
     let error = format!("`{name}` is not the name of a namespace");
     Err(Error::new(Kind::Configuration, error)
-        .hint(format!("it has lower-case letters, digits and `-` inside, at most {LABEL}")))
+        .hint(format!("use lower-case letters, digits and inner `-`, at most {LABEL} characters")))
 }
 
 /// The pull secrets of the caches with configured credentials, for each of these namespaces.
@@ -75,9 +75,8 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifes
     }
     if secrets.is_empty() {
         let error = "no cache has `credentials` to write into a pull secret";
-        return Err(Error::new(Kind::Configuration, error).hint(
-            "write `credentials` in `[[pull_through]]`; what a `secret_arn` keeps is not read",
-        ));
+        return Err(Error::new(Kind::Configuration, error)
+            .hint("set `credentials` in `[[pull_through]]`: a `secret_arn` is not read"));
     }
     let mut yaml = String::new();
     let mut written = Vec::new();

@@ -228,7 +228,7 @@ async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_n
     assert_eq!(names(&planned), [(Action::Replace, Subject::Rule)]);
     let applied = world.apply(&planned).await;
     let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
-    assert!(failure.chain()[1].contains("the old rule is removed"), "{failure:?}");
+    assert!(failure.chain()[1].contains("the old rule is deleted"), "{failure:?}");
     world.sandbox.faults().clear();
     world.set_up().await;
     assert_eq!(world.observed().await.rules["quay"].url, "registry.k8s.io");

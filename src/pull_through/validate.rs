@@ -102,15 +102,15 @@ pub(crate) fn hint(
         Cause::Key => {
             "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other".to_owned()
         }
-        Cause::SecretFormat if written => apply_again("writes"),
+        Cause::SecretFormat if written => apply_again("write"),
         Cause::SecretFormat => {
             "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for \
              every upstream; `password` is not read"
                 .to_owned()
         }
-        Cause::SecretMissing if written => apply_again("makes"),
+        Cause::SecretMissing if written => apply_again("create"),
         Cause::SecretMissing => {
-            "make the secret, or name one that is there as `secret_arn`".to_owned()
+            "create the secret, or set `secret_arn` to an existing one".to_owned()
         }
         Cause::SecretDenied => {
             "ECR reads secrets of the registry's own account and region whose name \
@@ -118,19 +118,18 @@ pub(crate) fn hint(
                 .to_owned()
         }
         Cause::RateLimited => {
-            "the upstream limits the user of the secret: wait, or use another user".to_owned()
+            "wait, or use another user: the upstream limits the secret's user".to_owned()
         }
         Cause::Login | Cause::Denied => login_hint(cache.upstream).to_owned(),
         Cause::NotFound => not_found_hint(cache),
-        Cause::Unreachable => format!(
-            "ECR asks `{}` from AWS's network: the upstream must be there and open to it",
-            cache.url
-        ),
+        Cause::Unreachable => {
+            format!("check that the upstream `{}` is reachable from AWS's network", cache.url)
+        }
     })
 }
 
-fn apply_again(does: &str) -> String {
-    format!("`ecr-mirror pull-through apply` {does} it again")
+fn apply_again(verb: &str) -> String {
+    format!("run `ecr-mirror pull-through apply` to {verb} it again")
 }
 
 /// The hint for a secret of another account or region.
@@ -142,8 +141,8 @@ fn wrong_location(registry: &EcrRegistry, rule: &ObservedRule) -> Option<String>
         return None;
     }
     Some(format!(
-        "the secret is of account {account} in {region}; ECR reads those of account {} in {} only: \
-         write `credentials`, or the `secret_arn` of one that is there",
+        "the secret is in account {account} in {region}; ECR reads secrets of account {} in {} only: \
+         set `credentials`, or a `secret_arn` from there",
         registry.account, registry.region
     ))
 }
@@ -224,19 +223,19 @@ mod tests {
             (
                 kept(),
                 "The ARN of the secret specified in the pull through cache rule was not found.",
-                "make the secret",
+                "create the secret",
             ),
             (
                 written(),
                 "The ARN of the secret specified in the pull through cache rule was not found.",
-                "apply` makes",
+                "apply` to create",
             ),
             (
                 kept(),
                 "The secret does not hold a username and an accessToken.",
                 "`password` is not read",
             ),
-            (written(), "The secret is not valid JSON", "apply` writes"),
+            (written(), "The secret is not valid JSON", "apply` to write"),
             (kept(), "UnableToDecryptSecretValueException: x", "`aws/secretsmanager`"),
             (kept(), "UnableToAccessSecretException: x", "`ecr-pullthroughcache/`"),
             (kept(), "unauthorized: incorrect username or password", "personal access token"),
@@ -259,8 +258,8 @@ mod tests {
     fn a_secret_in_another_region_or_account_has_its_hint_for_every_failure() {
         for (place, expected) in [
             ("eu-west-1:123456789012", None),
-            ("us-east-1:123456789012", Some("of account 123456789012 in us-east-1")),
-            ("eu-west-1:210987654321", Some("of account 210987654321 in eu-west-1")),
+            ("us-east-1:123456789012", Some("in account 123456789012 in us-east-1")),
+            ("eu-west-1:210987654321", Some("in account 210987654321 in eu-west-1")),
         ] {
             let arn =
                 format!("arn:aws:secretsmanager:{place}:secret:ecr-pullthroughcache/x-AbCdEf");

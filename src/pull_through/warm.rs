@@ -181,8 +181,7 @@ fn import_timeout(missing: &[Digest], requested: usize, waited: Duration) -> Err
         missing.len(),
         waited.as_secs()
     );
-    Error::new(Kind::Stalled, text)
-        .hint("run again later: what is there by then is not asked for again")
+    Error::new(Kind::Stalled, text).hint("run again later: imported layers are skipped")
 }
 
 /// The wanted manifests of one image as they are pulled.
@@ -324,30 +323,34 @@ fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
     const POLICY: &str = "(`ecr-mirror iam mirror` prints the policy)";
     let Cache { upstream, url, prefix, .. } = pull.cache;
     if let Some(action) = failure::missing_action(error) {
-        return Some(format!("the role needs `{action}` here {POLICY}"));
+        return Some(format!("grant `{action}` to the role {POLICY}"));
     }
     // the API's error names or its texts; a repository's name cannot contain either
     let names_upstream = |link: &String| link.contains("Upstream") || link.contains(" upstream ");
     let is_refused_upstream = error.chain().iter().any(names_upstream);
     Some(match (error.kind(), pull.at) {
         (Kind::RepositoryMissing, TagOrDigest::Tag(_)) => format!(
-            "there is no rule for `{prefix}`, which `ecr-mirror pull-through apply` makes, or the role needs `ecr:CreateRepository` here {POLICY}"
+            "create the rule for `{prefix}` with `ecr-mirror pull-through apply`, or grant `ecr:CreateRepository` to the role {POLICY}"
         ),
         _ if is_refused_upstream => TRY_THE_RULE.to_owned(),
         // aws/containers-roadmap#2837
         (Kind::RepositoryMissing | Kind::NotFound, TagOrDigest::Digest(_)) => format!(
-            "ECR imports what it does not have by tag only, through the rule for `{prefix}`: pull a tag of this content once, or write `tags` in place of the digest"
+            "pull a tag of this content once, or use `tags` instead of the digest: ECR imports missing content by tag only, through the rule for `{prefix}`"
         ),
         (Kind::NotFound, TagOrDigest::Tag(_)) => format!(
-            "`{url}` has no such image, or the role needs `ecr:BatchImportUpstreamImage` here {POLICY}"
+            "check that `{url}` has this image, or grant `ecr:BatchImportUpstreamImage` to the role {POLICY}"
         ),
-        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !has_namespace(pull) => "Docker Hub's own images are below `library/`: have the rule map to all of it, without `upstream_prefix`".to_owned(),
+        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !has_namespace(pull) => {
+            "remove the rule's `upstream_prefix`: Docker Hub's official images are below `library/`"
+                .to_owned()
+        }
         (Kind::Denied | Kind::Unauthorized, _) => TRY_THE_RULE.to_owned(),
         _ => return None,
     })
 }
 
-const TRY_THE_RULE: &str = "the upstream may not let ECR in: `ecr-mirror pull-through validate` has ECR try the rule and its secret";
+const TRY_THE_RULE: &str =
+    "run `ecr-mirror pull-through validate`: the upstream may refuse the rule's credentials";
 
 /// Returns `true` if the repository has at least two path segments below the rule's prefix, like
 /// every repository of Docker Hub.

@@ -296,7 +296,7 @@ async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run
     world.sandbox.faults().add("deny=SetRepositoryPolicy".parse().unwrap());
     let first = world.run(&["sync"], SETTINGS).await;
     assert_eq!(first.status, 1);
-    let said = "repository `mirror/alpine` is made, but not as it is written";
+    let said = "repository `mirror/alpine` is created, but its policies are not set";
     assert!(
         first.out.contains(said) && first.out.contains("ecr:SetRepositoryPolicy"),
         "{}",

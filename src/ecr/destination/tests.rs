@@ -170,7 +170,9 @@ async fn account_settings_of_another_account_are_refused() {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration);
         let said = error.chain().join(": ");
-        assert!(said.ends_with("of account 210987654321, the credentials are of 123456789012"));
+        assert!(
+            said.ends_with("in account 210987654321, the credentials are of account 123456789012")
+        );
     }
     assert_eq!(fixture.operations(), ["GetAuthorizationToken"]);
 }

@@ -36,7 +36,7 @@ async fn a_refusal_names_the_action_the_region_and_the_remedy() {
     assert_eq!(
         error.remedy(),
         Some(
-            "the role needs `ecr:DescribeRepositories` here (`ecr-mirror iam mirror` prints the policy)"
+            "grant `ecr:DescribeRepositories` to the role (`ecr-mirror iam mirror` prints the policy)"
         )
     );
 }

@@ -96,8 +96,8 @@ pub(super) async fn delete(session: &AwsSession, name: &str) -> Result<StepOutco
     }
     match fetch_state::describe(session, name).await? {
         Some(secret) if secret.state == SecretState::Readable => {
-            let error = Error::new(Kind::Configuration, "AWS refuses to remove it as it is");
-            Err(error.hint("a secret with replicas in other regions is removed after them"))
+            let error = Error::new(Kind::Configuration, "AWS refuses to delete the secret");
+            Err(error.hint("delete its replicas in other regions first"))
         }
         _ => Ok(outcome),
     }
@@ -105,7 +105,7 @@ pub(super) async fn delete(session: &AwsSession, name: &str) -> Result<StepOutco
 
 /// The error for the name of a secret that was just deleted: AWS reserves it for a moment.
 fn name_reserved() -> Error {
-    let error = "a secret of this name was removed a moment ago, and AWS still keeps the name";
+    let error = "a secret of this name was deleted a moment ago, and AWS still reserves the name";
     Error::new(Kind::Unavailable, error).hint("run again in a minute")
 }
 

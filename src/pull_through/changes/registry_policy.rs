@@ -50,13 +50,13 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
 fn warning(desired: &Desired<'_>, observed: &Observed) -> Option<String> {
     let mut granted = desired.caches.iter().filter(|cache| cache.access.is_some());
     if granted.clone().any(|cache| cache.prefix == Prefix::Root) {
-        let warning = "a cache at `ROOT` is the whole registry: its access is to every repository";
+        let warning = "a cache at `ROOT` grants access to every repository of the registry";
         return Some(warning.to_owned());
     }
     let tagged = granted.find(|cache| cache.gives_tags())?;
     (observed.scope == PolicyScope::Importing).then(|| {
         format!(
-            "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
+            "the template of `{}` sets tags: grant `{TAG}` to the first puller in an identity policy, because this policy cannot grant it",
             tagged.prefix
         )
     })

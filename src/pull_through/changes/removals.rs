@@ -33,7 +33,7 @@ fn rule(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<Pla
     let resource = Resource { registry: desired.registry, kind: Subject::Rule, name: &name };
     if rules::foreign(cache, observed).is_some() {
         let fields = rules::differences(cache, Some(existing), observed);
-        let hint = "it is of another upstream than written, so it stays";
+        let hint = "it stays: its upstream differs from the configuration";
         return Some(resource.conflict(fields, hint));
     }
     Some(resource.planned(Action::Delete, Vec::new(), CacheStep::DeleteRule(name.clone())))
@@ -72,7 +72,7 @@ fn secret(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<P
             resource.conflict(Vec::new(), format!("the rule `{}` stays and needs it", rule.prefix)),
         );
     }
-    let hint = "it can be restored until the time for its recovery is over";
+    let hint = "it can be restored until its recovery window ends";
     let step = CacheStep::DeleteSecret(name.clone());
     Some(resource.planned(Action::Delete, Vec::new(), step).hint(hint))
 }

@@ -35,7 +35,7 @@ pub(super) fn changes(
             (Action::Conflict, _) => Some(planned),
             (_, Some(key)) => Some(planned.blocked(format!("its secret `{key}` cannot be used"))),
             (Action::Create, None) if count >= MAX_RULES => Some(planned.blocked(format!(
-                "a registry has at most {MAX_RULES} rules: remove one that nobody needs"
+                "a registry has at most {MAX_RULES} rules: delete an unused one"
             ))),
             (Action::Create, None) => {
                 count += 1;
@@ -67,12 +67,12 @@ fn change(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<P
         (Some(_), Replace::Never) => Some(resource.conflict(
             fields,
             format!(
-                "a rule's upstream cannot be changed: `--replace` removes the rule of {} and makes it anew; what it has cached stays",
+                "a rule's upstream cannot be changed: use `--replace` to delete the rule of {} and create another; cached repositories stay",
                 existing.url
             ),
         )),
         (Some(_), Replace::Differing) => {
-            let hint = "repositories that it has made stay, and are filled from the new upstream";
+            let hint = "its repositories stay, and are filled from the new upstream";
             Some(resource.planned(Action::Replace, fields, CacheStep::ReplaceRule(rule)).hint(hint))
         }
     }

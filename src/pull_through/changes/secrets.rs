@@ -76,7 +76,7 @@ fn written(
         Content::PendingDeletion => {
             let fields = vec![field("state", "deleted", "restored")];
             let step = CacheStep::RestoreSecret { name, login };
-            let hint = "its time for recovery runs: it is restored, and written anew";
+            let hint = "it is pending deletion: it is restored and written again";
             return Some(resource.planned(Action::Update, fields, step).hint(hint));
         }
         Content::Malformed(reason) => vec![field("value", *reason, "set")],
@@ -101,14 +101,12 @@ fn check_external(resource: &Resource<'_>, existing: Option<&Secret>) -> Option<
     if let [_, _, _, secret_region, secret_account, ..] = arn.split(':').collect::<Vec<_>>()[..]
         && (secret_region, secret_account) != (region, account)
     {
-        let hint = format!(
-            "ECR takes a secret of the rule's own account and region: write one of {account} in {region}"
-        );
+        let hint = format!("use a secret of account {account} in {region}: ECR reads no other");
         return Some(resource.conflict(Vec::new(), hint));
     }
     let fields = |name: &str, old: &str, new: &str| -> Vec<Field> { vec![field(name, old, new)] };
     let Some(existing) = existing else {
-        let hint = format!("there is no such secret: store one as JSON, `{FORMAT}`");
+        let hint = format!("the secret does not exist: store one as JSON, `{FORMAT}`");
         return Some(resource.conflict(fields("state", "absent", "there"), hint));
     };
     match &existing.content {
@@ -119,7 +117,7 @@ fn check_external(resource: &Resource<'_>, existing: Option<&Secret>) -> Option<
         }
         Content::PendingDeletion => {
             let hint = format!(
-                "it is deleted, and can still be restored: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
+                "restore the deleted secret: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
             );
             Some(resource.conflict(fields("state", "deleted", "restored"), hint))
         }

@@ -139,7 +139,7 @@ pub(super) fn is_too_long(policy: &Value) -> bool {
 /// The hint for a policy that is too long.
 pub(super) fn too_long() -> String {
     format!(
-        "the policy would have more than the {MAX_LENGTH} characters ECR takes: name an `organization` instead of `accounts`"
+        "the policy exceeds ECR's limit of {MAX_LENGTH} characters: use `organization` instead of `accounts`"
     )
 }
 

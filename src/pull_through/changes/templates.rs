@@ -145,18 +145,18 @@ fn change(
         return Some(resource.conflict(fields, statements::too_long()));
     }
     if needs_role(&update, existing) {
-        let hint = "ECR makes repositories with tags or a KMS key in the name of a role only: write the template's `role_arn`, or leave tags and key away";
+        let hint = "set the template's `role_arn`, or remove its tags and key: ECR needs a role to create repositories with tags or a KMS key";
         return Some(resource.conflict(fields, hint));
     }
     if existing.is_some() {
         let update = resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(update));
-        let hint = "it is for repositories that are made from now on; those that are there stay";
+        let hint = "it applies to new repositories only";
         return Some(update.hint(hint));
     }
     let create = resource.planned(Action::Create, fields, CacheStep::CreateTemplate(update));
     Some(match shadowed(&name, template, observed) {
         Some(prefix) => create.hint(format!(
-            "the longest prefix wins: what the template `{prefix}` says no longer counts below `{name}`"
+            "the longest prefix wins: the template `{prefix}` no longer applies below `{name}`"
         )),
         None => create,
     })

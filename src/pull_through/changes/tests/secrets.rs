@@ -62,7 +62,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
             &theirs,
             None,
             Some(
-                r#"there is no such secret: store one as JSON, `{"username": "…", "accessToken": "…"}`"#,
+                r#"the secret does not exist: store one as JSON, `{"username": "…", "accessToken": "…"}`"#,
             ),
         ),
         (
@@ -75,7 +75,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
             content(Content::PendingDeletion),
             Some("aws secretsmanager restore-secret --region eu-west-1 --secret-id arn:"),
         ),
-        (&elsewhere, None, Some("write one of 123456789012 in eu-west-1")),
+        (&elsewhere, None, Some("use a secret of account 123456789012 in eu-west-1")),
         (&theirs, Some(fine), None),
     ] {
         let credentials = UpstreamCredentials::Secret(arn.clone());

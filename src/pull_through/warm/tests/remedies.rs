@@ -13,7 +13,7 @@ fn each_failure_has_its_hint() {
             "404 NAME_UNKNOWN",
             &tag,
             "hub/library/x",
-            "there is no rule for `hub`",
+            "create the rule for `hub`",
         ),
         (
             Kind::RepositoryMissing,
@@ -28,7 +28,7 @@ fn each_failure_has_its_hint() {
             "404 MANIFEST_UNKNOWN",
             &tag,
             "hub/library/x",
-            "`registry-1.docker.io` has no such image",
+            "check that `registry-1.docker.io` has this image",
         ),
         (
             Kind::NotFound,
@@ -38,7 +38,7 @@ fn each_failure_has_its_hint() {
             "`ecr:BatchImportUpstreamImage`",
         ),
         (Kind::NotFound, "404 MANIFEST_UNKNOWN", &digest, "hub/library/x", "by tag only"),
-        (Kind::Denied, missing_action, &tag, "hub/x", "needs `ecr:BatchImportUpstreamImage` here"),
+        (Kind::Denied, missing_action, &tag, "hub/x", "grant `ecr:BatchImportUpstreamImage`"),
         (Kind::Denied, "403 DENIED", &tag, "hub/nginx", "`library/`"),
         (Kind::Denied, "403 DENIED", &tag, "hub/library/nginx", "pull-through validate"),
         (
