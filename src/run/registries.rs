@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
-    ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity, api::Api, listing, secrets},
+    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity, api::Api, listing, secrets},
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
@@ -276,10 +276,12 @@ impl Registries {
         host: &Host,
     ) -> Result<Ecr> {
         let settings = self.settings(config, host).await?;
-        let meter = Arc::clone(&self.contexts.destination);
-        let data_plane = DataPlane { settings, transport: self.transport.clone(), meter };
-        let written = (destination.repositories.clone(), destination.account.clone());
-        Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, data_plane))
+        let context = Arc::clone(&self.contexts.destination);
+        let data_plane = DataPlaneConfig { settings, transport: self.transport.clone(), context };
+        let session = self.session(destination, host).await;
+        let (repositories, account) =
+            (destination.repositories.clone(), destination.account.clone());
+        Ok(Ecr::new(host.clone(), session, repositories, account, data_plane))
     }
 }
 

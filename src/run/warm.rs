@@ -81,7 +81,7 @@ impl CacheWarmer<'_> {
 
     async fn pull(&self, item: &CacheItem<'_>) -> Result<Warmed> {
         let ecr = &self.caches[&item.target.destination];
-        let source = ecr.reader().await?;
+        let source = Arc::clone(ecr.data_plane().await?);
         let warmer = Warmer { source, images: ecr.images(), waits: WaitPolicy::default() };
         let pull = Pull {
             cache: &self.config.caches[item.target.cache],

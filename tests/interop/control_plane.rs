@@ -17,7 +17,7 @@ use aws_sdk_ecr::{
     },
 };
 use ecr_mirror::{
-    ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity},
+    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity},
     model::{
         Create, Digest, Host, Kind, Repository, Tag,
         ecr_settings::{AccountSettings, RepositoryRules},
@@ -71,10 +71,10 @@ impl Moto {
     /// Creates the state of one run with these repository rules.
     pub(crate) fn run_with_rules(&self, repositories: RepositoryRules) -> Ecr {
         let transport = Transport::new(self.network);
-        let data_plane =
-            DataPlane { settings: ConnectionSettings::default(), transport, meter: Arc::default() };
-        let configured = (repositories, AccountSettings::default());
-        Ecr::new(host(), Arc::clone(&self.session), configured, data_plane)
+        let settings = ConnectionSettings::default();
+        let data_plane = DataPlaneConfig { settings, transport, context: Arc::default() };
+        let (session, account) = (Arc::clone(&self.session), AccountSettings::default());
+        Ecr::new(host(), session, repositories, account, data_plane)
     }
 
     pub(crate) fn session(&self) -> &AwsSession {

@@ -138,7 +138,7 @@ async fn rows_keep_the_order_of_the_configuration_and_failures_stay_separate() {
     assert_eq!(outcomes(&report), expected, "{:#?}", report.images);
     assert_eq!((report.exit, report.totals.warmed, report.totals.failed), (1, 1, 2));
     let hint = |at: usize| report.images[at].hint.as_deref().unwrap();
-    assert!(hint(3).contains("`quay.io` has no such image"), "{}", hint(3));
+    assert!(hint(3).contains("check that `quay.io` has this image"), "{}", hint(3));
     assert!(hint(4).contains("pull-through apply"), "{}", hint(4));
 }
 

@@ -298,7 +298,7 @@ async fn an_interrupted_creation_fails_the_image_and_is_completed_by_the_next_ru
     world.sandbox.faults().add("deny=SetRepositoryPolicy".parse().unwrap());
     let first = world.run(&["sync"], SETTINGS).await;
     assert_eq!(first.status, 1);
-    let said = "repository `mirror/alpine` is made, but not as it is written";
+    let said = "repository `mirror/alpine` is created, but its policies are not set";
     assert!(
         first.out.contains(said) && first.out.contains("ecr:SetRepositoryPolicy"),
         "{}",

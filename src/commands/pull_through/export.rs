@@ -42,7 +42,7 @@ async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String])
             registry: &site.registry,
             identity: session.api.identity(),
             planned,
-            actual: observed,
+            observed: observed,
         }
     };
     let text = terraform(&planned.iter().map(part).collect::<Vec<_>>());

@@ -9,8 +9,8 @@ use crate::{
     ecr::AwsSession,
     model::{Error, Result, SettingChange},
     pull_through::{
-        Desired, Observed, Planned, Replace,
-        changes::{changes, removals, secrets},
+        Observed, Planned,
+        changes::{Desired, Replace, changes, removals, secrets},
         fetch_state,
         terraform::from_nothing,
     },
@@ -46,7 +46,7 @@ impl<'a> PlannedSite<'a> {
     async fn new(registries: &Registries, site: &'a CacheSite<'a>, goal: Goal) -> Result<Self> {
         // boxed, here and below: the compiler does not see to the bottom of futures this deep
         let session = Box::pin(site.session(registries)).await?;
-        let observed = Box::pin(fetch_state::actual(&session, &secrets(&site.caches))).await?;
+        let observed = Box::pin(fetch_state::observe(&session, &secrets(&site.caches))).await?;
         let on_push = site.on_push();
         let replace = match goal {
             Goal::SetUp(replace) => replace,

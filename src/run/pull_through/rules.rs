@@ -2,7 +2,10 @@
 
 use super::sites::CacheSite;
 use crate::{
-    ecr::AwsSession,
+    ecr::{
+        AwsSession,
+        cache_api::{self, ObservedRule},
+    },
     model::{
         Result,
         pull_through::Cache,
@@ -11,10 +14,8 @@ use crate::{
         },
     },
     pull_through::{
-        fetch_state,
-        state::ObservedRule,
-        status::{CachedRepositories, RuleStatus, Status, repositories, standing, status},
-        validate::{Validation, attempt, example, hint},
+        status::{CachedRepository, RuleState, RuleStatus, repositories, state, status},
+        validate::{Validation, example, hint, validate},
     },
     run::registries::Registries,
 };
@@ -27,7 +28,7 @@ pub(crate) async fn rule_statuses(
     for site in sites {
         let session = site.session(registries).await?;
         let (rules, repositories) =
-            tokio::try_join!(fetch_state::rules(&session), repositories(&session))?;
+            tokio::try_join!(cache_api::rules(&session.api, None), repositories(&session))?;
         let rules = status(&site.caches, &rules, &repositories);
         all.push(RegistryRules {
             destination: site.registry.host.to_string(),
@@ -37,13 +38,13 @@ pub(crate) async fn rule_statuses(
     Ok(all)
 }
 
-fn status_row(status: Status) -> RuleStatusRow {
-    let repository = |CachedRepositories { name, created }| RepositoryRow { name, created };
-    let word = match status.standing {
-        RuleStatus::There => "there",
-        RuleStatus::Missing => "not there",
-        RuleStatus::Differs => "differs",
-        RuleStatus::Unwritten => "not in the configuration",
+fn status_row(status: RuleStatus) -> RuleStatusRow {
+    let repository = |CachedRepository { name, created }| RepositoryRow { name, created };
+    let word = match status.state {
+        RuleState::Existing => "there",
+        RuleState::Missing => "not there",
+        RuleState::Differs => "differs",
+        RuleState::Unconfigured => "not in the configuration",
     };
     let note = "the configuration has another upstream: see `ecr-mirror pull-through plan`";
     RuleStatusRow {
@@ -51,8 +52,8 @@ fn status_row(status: Status) -> RuleStatusRow {
         upstream: status.upstream,
         upstream_prefix: status.upstream_prefix,
         status: word,
-        is_failure: matches!(status.standing, RuleStatus::Missing | RuleStatus::Differs),
-        note: (status.standing == RuleStatus::Differs).then_some(note),
+        is_failure: matches!(status.state, RuleState::Missing | RuleState::Differs),
+        note: (status.state == RuleState::Differs).then_some(note),
         created: status.created,
         repositories: status.repositories.into_iter().map(repository).collect(),
     }
@@ -66,7 +67,7 @@ pub(crate) async fn validate_rules(
     let mut rows = Vec::new();
     for site in sites {
         let session = site.session(registries).await?;
-        let mut rules = fetch_state::rules(&session).await?;
+        let mut rules = cache_api::rules(&session.api, None).await?;
         for cache in &site.caches {
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(validate_rule(site, &session, cache, rule.as_ref()).await?);
@@ -102,12 +103,12 @@ async fn validate_rule(
     let plan =
         || Some("run `ecr-mirror pull-through plan` to see what `apply` would change".to_owned());
     let Some(rule) = rule else { return Ok(row(RuleVerdict::Missing, None, plan())) };
-    if standing(cache, Some(rule)) == RuleStatus::Differs {
+    if state(cache, Some(rule)) == RuleState::Differs {
         let actual = upstream(&rule.url, &rule.upstream_prefix);
         let failure = format!("the rule with this prefix caches `{actual}`");
         return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
     }
-    Ok(match attempt(session, &rule.prefix).await? {
+    Ok(match validate(session, &rule.prefix).await? {
         Validation::Valid => row(RuleVerdict::Valid, None, None),
         Validation::Invalid(failure) => {
             let hint = hint(&site.registry, cache, rule, &failure);
@@ -122,21 +123,21 @@ mod tests {
 
     #[test]
     fn only_a_configured_rule_that_is_missing_or_differs_is_a_failure() {
-        for (standing, expected) in [
-            (RuleStatus::There, false),
-            (RuleStatus::Unwritten, false),
-            (RuleStatus::Missing, true),
-            (RuleStatus::Differs, true),
+        for (state, expected) in [
+            (RuleState::Existing, false),
+            (RuleState::Unconfigured, false),
+            (RuleState::Missing, true),
+            (RuleState::Differs, true),
         ] {
-            let status = Status {
+            let status = RuleStatus {
                 prefix: "quay".to_owned(),
                 upstream: "quay.io".to_owned(),
                 upstream_prefix: "ROOT".to_owned(),
-                standing,
+                state,
                 created: None,
                 repositories: Vec::new(),
             };
-            assert_eq!(status_row(status).is_failure, expected, "{standing:?}");
+            assert_eq!(status_row(status).is_failure, expected, "{state:?}");
         }
     }
 }

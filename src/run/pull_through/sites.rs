@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{Cache, Config, DestinationConfig},
-    ecr::{AwsSession, account},
+    ecr::{AwsSession, account::own_account},
     model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
     pull_through::{EcrRegistry, OnPush},
     run::registries::Registries,
@@ -23,7 +23,7 @@ impl CacheSite<'_> {
     /// Opens the session of the first destination's identity.
     pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
-        account::own(&session, &self.registry.host, "the pull-through cache").await?;
+        own_account(&session, &self.registry.host, "the pull-through cache").await?;
         Ok(session)
     }
 

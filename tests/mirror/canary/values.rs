@@ -9,7 +9,7 @@ use ecr_mirror::{
         DestinationId, UserPassword, pull_through,
         setting_change::{Action, SettingChange, Subject},
     },
-    pull_through::state::{CacheStep, Content, Observed, Planned, Secret, SecretLogin},
+    pull_through::state::{CacheStep, Content, Observed, Planned, Secret},
     registry::{self, ConnectionSettings, Network, Registry, Transport},
     remote::{self, HostContext},
 };
@@ -76,7 +76,7 @@ async fn no_value_that_holds_a_secret_prints_it() {
     let kubernetes =
         ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
             .unwrap();
-    let all: [(&str, &dyn Debug); 17] = [
+    let all: [(&str, &dyn Debug); 16] = [
         ("Config", &config),
         ("Cache", &cache),
         ("UpstreamCredentials", &cache.credentials),

@@ -55,5 +55,5 @@ async fn denied_account_settings_fail_the_images_before_any_copy() {
     world.sandbox.faults().add("deny=PutAccountSetting".parse().unwrap());
     let sync = world.run(&["sync"], ACCOUNT).await;
     assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
-    assert!(sync.out.contains("the role needs `ecr:PutAccountSetting`"), "{}", sync.out);
+    assert!(sync.out.contains("grant `ecr:PutAccountSetting`"), "{}", sync.out);
 }
