@@ -32,7 +32,6 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Parses the request's `Host`.
     pub(crate) fn of(host: &str) -> Self {
         let naming = if is_loopback(host) { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }

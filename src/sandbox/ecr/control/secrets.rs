@@ -152,7 +152,6 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     }))
 }
 
-/// Also describes a deleted secret, with the end of its recovery window.
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (name, secret) = find_secret(caller, input)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });

@@ -68,7 +68,7 @@ pub(super) async fn answer(
                 *refusal
             }
         },
-        Err(error) => EcrError::server(&error).into_registry_response(),
+        Err(error) => EcrError::from(error).into_registry_response(),
     };
     if is_head && !response.status().is_success() {
         *response.body_mut() = Body::empty();
