@@ -209,11 +209,11 @@ impl Registry {
                 ),
             ));
         }
-        let place = |document: &mut Option<Settings>| {
+        let store = |document: &mut Option<Settings>| {
             *document = Some(settings);
             Ok(())
         };
-        self.change(&settings_name(repository), place)?;
+        self.change(&settings_name(repository), store)?;
         Ok(self.store.create_repository(repository)?)
     }
 

@@ -143,8 +143,8 @@ fn loopback_service(path: &str) -> Option<Service> {
 /// True if the path names a repository of one component, such as `nginx` for `library/nginx`.
 fn is_official(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
-    let place = parts.next();
-    matches!(place, Some("manifests" | "blobs" | "tags" | "referrers"))
+    let kind = parts.next();
+    matches!(kind, Some("manifests" | "blobs" | "tags" | "referrers"))
         && parts.next().is_some()
         && parts.next().is_none()
 }

@@ -192,10 +192,10 @@ pub(crate) fn challenge(
     Some(value)
 }
 
-fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case(wanted).then_some(rest.trim())
+    let (found, rest) = value.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
 }
 
 pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {

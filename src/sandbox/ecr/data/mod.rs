@@ -190,7 +190,6 @@ fn unsupported() -> EcrError {
     EcrError::new("InvalidParameterException", "The operation is unsupported.")
 }
 
-/// The text of a header; `None` if it is absent or not text.
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
