@@ -129,8 +129,8 @@ impl PlainRequest<'_> {
     }
 
     async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Result<Response, Refusal> {
-        let said = request.headers().get(header::CONTENT_TYPE);
-        let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let claimed = request.headers().get(header::CONTENT_TYPE);
+        let claimed = claimed.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let read = distribution::read_manifest(request.into_body()).await;
         let bytes = read.map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
         let bytes = bytes.ok_or_else(|| {
@@ -142,7 +142,7 @@ impl PlainRequest<'_> {
             return Err(Refusal::bad("DIGEST_INVALID", "the manifest has another digest"));
         }
         let links = Links::read(&bytes).map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
-        let media_type = media_type(said, &links)?;
+        let media_type = media_type(claimed, &links)?;
         self.has_all(&links)?;
         self.store.put_manifest(self.name(), &media_type, &bytes)?;
         if let TagOrDigest::Tag(tag) = at {
@@ -177,11 +177,11 @@ impl PlainRequest<'_> {
     }
 
     fn delete_manifest(&self, at: &TagOrDigest) -> Result<Response, Refusal> {
-        let gone = match at {
+        let removed = match at {
             TagOrDigest::Tag(tag) => self.store.delete_tag(self.name(), tag.as_str())?,
             TagOrDigest::Digest(digest) => self.store.delete_manifest(self.name(), digest)?,
         };
-        if gone { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
+        if removed { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
     }
 
     fn tags(&self, uri: &Uri) -> Result<Response, Refusal> {
@@ -297,13 +297,13 @@ impl PlainRequest<'_> {
 }
 
 /// The manifest's media type. The header and the manifest must not disagree.
-fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
-    match (said, &links.media_type) {
-        (Some(said), Some(written)) if said != *written => {
-            let message = format!("`Content-Type` is {said}, `mediaType` is {written}");
+fn media_type(claimed: Option<String>, links: &Links) -> Result<String, Refusal> {
+    match (claimed, &links.media_type) {
+        (Some(claimed), Some(written)) if claimed != *written => {
+            let message = format!("`Content-Type` is {claimed}, `mediaType` is {written}");
             Err(Refusal::bad("MANIFEST_INVALID", message))
         }
-        (Some(said), _) => Ok(said),
+        (Some(claimed), _) => Ok(claimed),
         (None, Some(written)) => Ok(written.clone()),
         (None, None) => {
             Err(Refusal::bad("MANIFEST_INVALID", "the manifest's media type is missing"))

@@ -116,8 +116,8 @@ impl Server {
             status = Some(response.status());
             response = with_length(response).map(|body| received.count_body(body));
         }
-        let said = response.extensions().get::<Operation>().map(|said| said.0.clone());
-        let operation = said.or(operation);
+        let named = response.extensions().get::<Operation>().map(|named| named.0.clone());
+        let operation = named.or(operation);
         let (request_bytes, response_bytes) = (0, 0);
         let entry =
             Entry { at, method, host, path, operation, status, request_bytes, response_bytes };

@@ -66,8 +66,8 @@ impl Repository {
     }
 
     fn remove(&mut self, digest: &Digest) -> bool {
-        let Some(gone) = self.manifests.remove(digest) else { return false };
-        for blob in &gone.links.blobs {
+        let Some(removed) = self.manifests.remove(digest) else { return false };
+        for blob in &removed.links.blobs {
             if let Some(uses) = self.uses.get_mut(blob) {
                 *uses -= 1;
                 if *uses == 0 {

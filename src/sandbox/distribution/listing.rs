@@ -42,7 +42,6 @@ fn link(page: &Page, uri: &Uri) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("<{}?{next}>; rel=\"next\"", uri.path())).ok()
 }
 
-/// A JSON response for one page, with the `Link` to the next page if there is one.
 pub(crate) fn json_page(body: &Value, page: &Page, uri: &Uri) -> Response {
     let mut response = json(StatusCode::OK, "application/json", body);
     if let Some(link) = link(page, uri) {

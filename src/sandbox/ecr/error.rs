@@ -88,11 +88,6 @@ impl EcrError {
         )
     }
 
-    /// The store failed: the only error that is the server's fault.
-    pub(super) fn server(cause: &std::io::Error) -> Self {
-        Self::new("ServerException", format!("the sandbox's store failed: {cause}"))
-    }
-
     /// The API's response: 400 (500 for the server's fault), `__type` and `message`.
     pub(super) fn into_api_response(self) -> Response {
         let status = match self.name {
@@ -121,7 +116,7 @@ impl EcrError {
 
 impl From<std::io::Error> for EcrError {
     fn from(cause: std::io::Error) -> Self {
-        Self::server(&cause)
+        Self::new("ServerException", format!("the sandbox's store failed: {cause}"))
     }
 }
 

@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::EcrError;
 
-/// The account of static credentials.
 pub(super) const CALLER_ACCOUNT: &str = "123456789012";
 /// Validity of a registry password, in seconds.
 pub(super) const PASSWORD_SECONDS: f64 = 12.0 * 3600.0;
@@ -30,7 +29,6 @@ pub(super) struct Principal {
 }
 
 impl Principal {
-    /// The user of static credentials.
     pub(super) fn user() -> Self {
         let arn = format!("arn:aws:iam::{CALLER_ACCOUNT}:user/sandbox");
         Self {

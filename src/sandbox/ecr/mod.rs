@@ -109,9 +109,7 @@ impl Ecr {
     }
 
     /// The content of one registry.
-    ///
-    /// # Panics
-    /// If its directory cannot be opened.
+    /// Panics if its directory cannot be opened.
     pub(crate) fn store(&self, account: &str, region: &str) -> Arc<Store> {
         let registry = self.registry(account, region);
         registry.expect("the sandbox's directory can be read").store.clone()

@@ -115,7 +115,7 @@ fn is_credential_arn(text: &str) -> bool {
     let scheme = parts.next() == Some("arn")
         && parts.next().is_some_and(|it| it == "aws" || it.starts_with("aws-"))
         && parts.next() == Some("secretsmanager")
-        && parts.next().is_some_and(|place| !place.is_empty());
+        && parts.next().is_some_and(|part| !part.is_empty());
     scheme
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b))

@@ -116,7 +116,6 @@ impl Registry {
         self.clock.now()
     }
 
-    /// Waits for the lock to import into the repository.
     pub(super) async fn lock_import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
             let mut imports = self.imports.lock();
@@ -136,7 +135,6 @@ impl Registry {
         format!("arn:{partition}:ecr:{}:{}:repository/{repository}", self.region, self.account)
     }
 
-    /// The partition in ARNs.
     pub(super) fn partition(&self) -> &'static str {
         match self.region.split('-').next() {
             Some("cn") => "aws-cn",
@@ -145,7 +143,6 @@ impl Registry {
         }
     }
 
-    /// Waits for the lock to check and commit a manifest.
     pub(super) fn lock_commits(&self) -> MutexGuard<'_, ()> {
         self.commits.lock()
     }
@@ -177,7 +174,7 @@ impl Registry {
 
     /// The settings of a repository.
     ///
-    /// Errors: `RepositoryNotFoundException`.
+    /// Fails with `RepositoryNotFoundException`.
     pub(super) fn settings(&self, repository: &str) -> Result<Settings, EcrError> {
         if !self.store.has_repository(repository) {
             return Err(EcrError::repository_not_found(repository, &self.account));
@@ -199,7 +196,7 @@ impl Registry {
 
     /// Creates a repository with these settings.
     ///
-    /// Errors: `RepositoryAlreadyExistsException`.
+    /// Fails with `RepositoryAlreadyExistsException`.
     pub(super) fn create(&self, repository: &str, mut settings: Settings) -> Result<(), EcrError> {
         let _guard = self.lock_commits();
         settings.created_at = self.now();
@@ -212,15 +209,14 @@ impl Registry {
                 ),
             ));
         }
-        let place = |document: &mut Option<Settings>| {
+        let store = |document: &mut Option<Settings>| {
             *document = Some(settings);
             Ok(())
         };
-        self.change(&settings_name(repository), place)?;
+        self.change(&settings_name(repository), store)?;
         Ok(self.store.create_repository(repository)?)
     }
 
-    /// Removes a repository and all its documents.
     pub(super) fn delete(&self, repository: &str) -> Result<(), EcrError> {
         let _guard = self.lock_commits();
         for digest in self.store.manifests(repository) {

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::definition::{Arg, Content, Fault, Name, Often, Side, Target};
@@ -60,17 +60,13 @@ impl Faults {
 
     /// The active faults that have not applied to any request yet.
     pub fn idle(&self) -> Vec<Fault> {
-        let switches = self.switches();
+        let switches = self.0.switches.read();
         let idle = switches.iter().filter(|switch| !switch.triggered.load(Ordering::Relaxed));
         idle.map(|switch| switch.fault.clone()).collect()
     }
 
     pub(in crate::sandbox) fn changes(&self) -> watch::Receiver<()> {
         self.0.changed.subscribe()
-    }
-
-    fn switches(&self) -> RwLockReadGuard<'_, Vec<Switch>> {
-        self.0.switches.read()
     }
 
     /// The argument of the fault if it applies now. The call counts as one matching request.
@@ -107,7 +103,7 @@ impl Faults {
     }
 
     fn trigger(&self, name: Name, side: Side, matches: impl Fn(&Fault) -> bool) -> Option<Arg> {
-        let (switches, seed) = (self.switches(), self.0.seed.load(Ordering::Relaxed));
+        let (switches, seed) = (self.0.switches.read(), self.0.seed.load(Ordering::Relaxed));
         let applies = |switch: &&Switch| {
             let fault = &switch.fault;
             let one_side = fault.side == Side::Any || side == Side::Any || fault.side == side;

@@ -53,7 +53,7 @@ impl Disk {
     pub(super) fn persist(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(to.parent().expect("every place is below the root"))?;
+                fs::create_dir_all(to.parent().expect("every path is below the root"))?;
                 fs::rename(from, to)
             }
             other => other,
@@ -61,10 +61,10 @@ impl Disk {
     }
 
     /// Writes a file atomically.
-    pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.unfinished_path();
         fs::write(&unfinished, bytes)?;
-        self.persist(&unfinished, place)
+        self.persist(&unfinished, path)
     }
 
     fn repository(&self, name: &str) -> io::Result<PathBuf> {
@@ -91,16 +91,16 @@ impl Disk {
     }
 
     pub(super) fn link(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("blobs").join(digest.hex());
-        match fs::write(&place, "") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&place, b""),
+        let path = self.repository(repository)?.join("blobs").join(digest.hex());
+        match fs::write(&path, "") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&path, b""),
             other => other,
         }
     }
 
     pub(super) fn unlink(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("blobs").join(digest.hex());
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("blobs").join(digest.hex());
+        absent_is_fine(fs::remove_file(path))
     }
 
     pub(super) fn put_manifest(
@@ -110,26 +110,26 @@ impl Disk {
         media_type: &str,
         bytes: &[u8],
     ) -> io::Result<()> {
-        let place = self.repository(repository)?.join("manifests").join(digest.hex());
-        self.replace(&place, &[media_type.as_bytes(), b"\n", bytes].concat())
+        let path = self.repository(repository)?.join("manifests").join(digest.hex());
+        self.replace(&path, &[media_type.as_bytes(), b"\n", bytes].concat())
     }
 
     pub(super) fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("manifests").join(digest.hex());
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("manifests").join(digest.hex());
+        absent_is_fine(fs::remove_file(path))
     }
 
     pub(super) fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
-        self.replace(&place, digest.as_str().as_bytes())
+        let path = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        self.replace(&path, digest.as_str().as_bytes())
     }
 
     pub(super) fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<()> {
-        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        absent_is_fine(fs::remove_file(path))
     }
 
-    fn document_place(&self, name: &str) -> io::Result<PathBuf> {
+    fn document_path(&self, name: &str) -> io::Result<PathBuf> {
         let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
         let mut path = self.root.join("documents");
         for component in above.split('/').filter(|component| !component.is_empty()) {
@@ -141,15 +141,15 @@ impl Disk {
     }
 
     pub(super) fn document(&self, name: &str) -> Option<Value> {
-        serde_json::from_slice(&fs::read(self.document_place(name).ok()?).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.document_path(name).ok()?).ok()?).ok()
     }
 
     pub(super) fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
-        let place = self.document_place(name)?;
+        let path = self.document_path(name)?;
         if value.is_null() {
-            return absent_is_fine(fs::remove_file(place));
+            return absent_is_fine(fs::remove_file(path));
         }
-        self.replace(&place, &serde_json::to_vec_pretty(value)?)
+        self.replace(&path, &serde_json::to_vec_pretty(value)?)
     }
 }
 

@@ -52,9 +52,7 @@ struct LegacyLayer {
 
 impl Links {
     /// Parses a manifest.
-    ///
-    /// # Errors
-    /// If the bytes are not a JSON object, or if a digest is not SHA-256.
+    /// Fails if the bytes are not a JSON object, or if a digest is not SHA-256.
     pub fn read(bytes: &[u8]) -> serde_json::Result<Links> {
         let document: Document = serde_json::from_slice(bytes)?;
         let artifact_type = document

@@ -32,7 +32,6 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Parses the request's `Host`.
     pub(crate) fn of(host: &str) -> Self {
         let naming = if is_loopback(host) { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }
@@ -144,8 +143,8 @@ fn loopback_service(path: &str) -> Option<Service> {
 /// True if the path names a repository of one component, such as `nginx` for `library/nginx`.
 fn is_official(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
-    let place = parts.next();
-    matches!(place, Some("manifests" | "blobs" | "tags" | "referrers"))
+    let kind = parts.next();
+    matches!(kind, Some("manifests" | "blobs" | "tags" | "referrers"))
         && parts.next().is_some()
         && parts.next().is_none()
 }

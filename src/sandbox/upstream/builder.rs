@@ -23,8 +23,7 @@ pub struct ImageBuilder<'a> {
 }
 
 impl<'a> ImageBuilder<'a> {
-    /// # Panics
-    /// If `reference` is not a valid reference.
+    /// Panics if `reference` is not a valid reference.
     pub(super) fn new(content: &'a Content, reference: &str) -> Self {
         let builder = Self {
             content,
@@ -42,9 +41,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Sets the platforms, in this order.
-    ///
-    /// # Panics
-    /// If one of them is not a platform, or if there is none.
+    /// Panics if one of them is not a platform, or if there is none.
     pub fn platforms<'p>(mut self, platforms: impl IntoIterator<Item = &'p str>) -> Self {
         let parse = |text: &str| text.parse().expect("the test names a platform");
         self.platforms = platforms.into_iter().map(parse).collect();

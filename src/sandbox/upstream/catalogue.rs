@@ -17,7 +17,7 @@ macro_rules! entries {
         pub(super) const ENTRIES: &[Entry] = &[$(Entry {
             host: $host,
             repository: $repository,
-            images: &[$(super::Image { tags: $tags, pushed: $pushed, make: $make }),*],
+            images: &[$(Image { tags: $tags, pushed: $pushed, make: $make }),*],
         }),*];
     };
 }

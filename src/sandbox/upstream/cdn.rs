@@ -20,11 +20,10 @@ use crate::{
     sandbox::distribution::{self, query},
 };
 
-/// Validity of a redirect, in seconds.
-const LIFETIME: u64 = 20 * 60;
+const LIFETIME_SECONDS: u64 = 20 * 60;
 
 pub(crate) fn path(registry: &str, repository: &str, digest: &Digest) -> String {
-    let expires = now() + LIFETIME;
+    let expires = now() + LIFETIME_SECONDS;
     let from = format!("{registry}/{repository}");
     let signature = signature(&from, digest, &expires.to_string());
     format!("/blobs/sha256/{}?from={from}&expires={expires}&signature={signature}", digest.hex())

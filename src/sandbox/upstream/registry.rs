@@ -302,9 +302,9 @@ fn accepts(request: &Parts, media_type: &str) -> bool {
 /// Adds `n` to the URI if the registry pages by default, and limits it to the registry's page size.
 fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     let Some(most) = page else { return uri.clone() };
-    let asked = query(uri, "n").unwrap_or_else(|| most.to_string());
+    let requested = query(uri, "n").unwrap_or_else(|| most.to_string());
     // an invalid number is refused later
-    let n = asked.parse::<usize>().map_or(asked, |n| n.min(most).to_string());
+    let n = requested.parse::<usize>().map_or(requested, |n| n.min(most).to_string());
     let mut pairs = url::form_urlencoded::Serializer::new(String::new());
     pairs.append_pair("n", &n);
     if let Some(last) = query(uri, "last") {

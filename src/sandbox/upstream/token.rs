@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -104,7 +104,7 @@ impl Tokens {
 
     fn grant(&self, registry: Option<&str>, grant: Grant) -> String {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.grants.retain(|_, grant| grant.ends > now);
         state.issued += 1;
         let claims = json!({ "iss": registry, "access": grant.scopes, "jti": state.issued });
@@ -123,7 +123,8 @@ impl Tokens {
         headers: &HeaderMap,
     ) -> Access {
         let Auth::Token { scope, .. } = auth else { return Access::Granted(None) };
-        let grant = bearer(headers).and_then(|token| self.lock().grants.get(token).cloned());
+        let grant = authorization(headers, "bearer")
+            .and_then(|token| self.state.lock().grants.get(token).cloned());
         let Some(grant) = grant else { return Access::Unauthorized };
         let is_of_registry = grant.registry.as_ref().is_none_or(|of| of == target.registry);
         if grant.ends <= Instant::now() || !is_of_registry {
@@ -139,11 +140,7 @@ impl Tokens {
 
     /// Expires every issued token.
     pub(crate) fn end_all(&self) {
-        self.lock().grants.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().grants.clear();
     }
 }
 
@@ -195,14 +192,10 @@ pub(crate) fn challenge(
     Some(value)
 }
 
-fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case(wanted).then_some(rest.trim())
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    authorization(headers, "bearer")
+    let (found, rest) = value.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
 }
 
 pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {

@@ -127,8 +127,8 @@ fn read_images(
     let (mut found, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
     for (id, imported) in ids {
         let read = imported.and_then(|()| images::resolve(registry, name, id)).and_then(|digest| {
-            let gone = || ("ImageNotFound", "Requested image not found".to_owned());
-            let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(gone)?;
+            let removed = || ("ImageNotFound", "Requested image not found".to_owned());
+            let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(removed)?;
             Ok((digest, media_type, String::from_utf8_lossy(&bytes).into_owned()))
         });
         match read {

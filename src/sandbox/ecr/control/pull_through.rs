@@ -65,7 +65,7 @@ fn upstream(url: &str, claimed: Option<&str>) -> Result<(&'static str, Credentia
         }
         host => url == host,
     };
-    let found = UPSTREAMS.iter().find(|(_, place, _)| is_at(place)).ok_or_else(unsupported)?;
+    let found = UPSTREAMS.iter().find(|(_, known, _)| is_at(known)).ok_or_else(unsupported)?;
     match claimed {
         Some(claimed) if claimed != found.0 => Err(EcrError::validation(format!(
             "The upstream registry '{claimed}' does not match the upstream registry URL '{url}'"
@@ -237,10 +237,11 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
     registry.change(RULES, |rules: &mut Rules| {
-        let mut gone = rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
-        let members = gone.as_object_mut().expect("rules are objects");
+        let mut removed =
+            rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
+        let members = removed.as_object_mut().expect("rules are objects");
         members.retain(|name, _| name != "upstreamRegistry" && name != "updatedAt");
-        Ok(gone)
+        Ok(removed)
     })
 }
 

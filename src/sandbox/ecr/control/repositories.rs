@@ -58,9 +58,9 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
             ),
         ));
     }
-    let gone = shown(&registry, name)?;
+    let removed = shown(&registry, name)?;
     registry.delete(name)?;
-    Ok(json!({ "repository": gone }))
+    Ok(json!({ "repository": removed }))
 }
 
 pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {

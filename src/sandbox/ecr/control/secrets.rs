@@ -152,7 +152,6 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     }))
 }
 
-/// Also describes a deleted secret, with the end of its recovery window.
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (name, secret) = find_secret(caller, input)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
@@ -206,8 +205,8 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     change(&registry, |secrets| {
         let (name, days) = match (find_name(secrets, id), deletion) {
             (Ok(name), Deletion::Now) => {
-                let gone = secrets.remove(&name).ok_or_else(not_found)?;
-                return Ok(json!({ "ARN": gone.arn, "Name": name, "DeletionDate": at }));
+                let removed = secrets.remove(&name).ok_or_else(not_found)?;
+                return Ok(json!({ "ARN": removed.arn, "Name": name, "DeletionDate": at }));
             }
             (Err(_), Deletion::Now) => {
                 return Ok(json!({ "ARN": id, "Name": id, "DeletionDate": at }));

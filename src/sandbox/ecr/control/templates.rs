@@ -175,8 +175,9 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
-        let gone = templates.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
-        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": gone }))
+        let removed =
+            templates.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
+        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": removed }))
     })
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn answer(
                 *refusal
             }
         },
-        Err(error) => EcrError::server(&error).into_registry_response(),
+        Err(error) => EcrError::from(error).into_registry_response(),
     };
     if is_head && !response.status().is_success() {
         *response.body_mut() = Body::empty();
@@ -190,7 +190,6 @@ fn unsupported() -> EcrError {
     EcrError::new("InvalidParameterException", "The operation is unsupported.")
 }
 
-/// The text of a header; `None` if it is absent or not text.
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

@@ -34,8 +34,8 @@ impl Ecr {
         host: &str,
     ) -> String {
         let Registry { account, region, .. } = registry;
-        let place = URL_SAFE_NO_PAD.encode(repository);
-        let key = format!("{region}/{account}/{place}/{}", digest.hex());
+        let encoded = URL_SAFE_NO_PAD.encode(repository);
+        let key = format!("{region}/{account}/{encoded}/{}", digest.hex());
         let signed_at = since_epoch().as_secs();
         let base = if self.naming == Naming::Loopback && is_loopback(host) {
             // clients treat another name of the same machine as another host
@@ -111,9 +111,9 @@ async fn read(
 
 fn layer(ecr: &Ecr, key: &str) -> Option<(std::sync::Arc<Registry>, String, Digest)> {
     let mut parts = key.split('/');
-    let (region, account, place) = (parts.next()?, parts.next()?, parts.next()?);
+    let (region, account, encoded) = (parts.next()?, parts.next()?, parts.next()?);
     let digest: Digest = format!("sha256:{}", parts.next()?).parse().ok()?;
-    let repository = String::from_utf8(URL_SAFE_NO_PAD.decode(place).ok()?).ok()?;
+    let repository = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
     Some((ecr.registry(account, region).ok()?, repository, digest))
 }
 

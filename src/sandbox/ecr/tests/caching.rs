@@ -46,8 +46,8 @@ impl World {
 
     /// The names of all repositories.
     pub(super) async fn repositories(&self) -> Vec<String> {
-        let told = self.ecr.describe_repositories().send().await.unwrap();
-        told.repositories().iter().map(|it| it.repository_name().unwrap().to_owned()).collect()
+        let outcome = self.ecr.describe_repositories().send().await.unwrap();
+        outcome.repositories().iter().map(|it| it.repository_name().unwrap().to_owned()).collect()
     }
 
     /// The result of `BatchGetImage` for one image: `ok`, its failure code, or the call's
@@ -86,9 +86,9 @@ async fn the_first_pull_of_a_tag_imports_the_whole_image_and_creates_its_reposit
             url.layer_digest(digest).send().await.unwrap();
         }
     }
-    let told = world.ecr.describe_repositories().repository_names("quay/team/app");
-    let told = told.send().await.unwrap().repositories()[0].clone();
-    let created = SystemTime::try_from(*told.created_at().unwrap()).unwrap();
+    let outcome = world.ecr.describe_repositories().repository_names("quay/team/app");
+    let outcome = outcome.send().await.unwrap().repositories()[0].clone();
+    let created = SystemTime::try_from(*outcome.created_at().unwrap()).unwrap();
     assert!((before..=SystemTime::now()).contains(&created), "{created:?}");
     // only the requested image is cached, and no pull limit counted it
     assert_eq!(world.get("/v2/quay/team/app/tags/list").await.json()["tags"], json!(["1.0"]));
@@ -119,8 +119,8 @@ async fn a_digest_is_missing_until_its_tag_is_pulled() {
     let by_both = json!({ "imageDigest": root, "imageTag": "1.0" });
     world.pull("quay/team/app", root.as_str()).await.assert_refused(404, "NAME_UNKNOWN", "");
     for id in [&by_digest, &by_both] {
-        let told = world.batch_get("quay/team/app", id.clone()).await;
-        assert_eq!(told, "RepositoryNotFoundException");
+        let outcome = world.batch_get("quay/team/app", id.clone()).await;
+        assert_eq!(outcome, "RepositoryNotFoundException");
     }
     world.create("quay/team/app").await;
     world.pull("quay/team/app", root.as_str()).await.assert_refused(404, "MANIFEST_UNKNOWN", "");
@@ -159,13 +159,13 @@ async fn a_cached_repository_gets_the_settings_of_the_template_with_the_longest_
     world.upstream_image("quay.io/team/app:1.0");
     world.digest("quay/team/app", "1.0").await;
     let one = json!({ "repositoryName": "quay/team/app" });
-    let told = world.call("DescribeRepositories", &json!({})).await.json();
-    let told = &told["repositories"][0];
-    assert_eq!(told["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
-    assert_eq!(told["imageTagMutabilityExclusionFilters"][0]["filter"], "latest*");
+    let outcome = world.call("DescribeRepositories", &json!({})).await.json();
+    let outcome = &outcome["repositories"][0];
+    assert_eq!(outcome["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
+    assert_eq!(outcome["imageTagMutabilityExclusionFilters"][0]["filter"], "latest*");
     let encryption = json!({ "encryptionType": "KMS", "kmsKey": key });
-    assert_eq!(told["encryptionConfiguration"], encryption);
-    let tags = json!({ "resourceArn": told["repositoryArn"] });
+    assert_eq!(outcome["encryptionConfiguration"], encryption);
+    let tags = json!({ "resourceArn": outcome["repositoryArn"] });
     let tags = world.call("ListTagsForResource", &tags).await.json();
     assert_eq!(tags["tags"], json!([{ "Key": "team", "Value": "platform" }]));
     let lifecycle = world.call("GetLifecyclePolicy", &one).await.json();

@@ -85,24 +85,24 @@ async fn a_rule_is_valid_while_its_secret_and_its_upstream_work() {
     assert_eq!(name(&world, "CreatePullThroughCacheRule", rule).await, "ok");
     let failure = async || {
         let rule = world.ecr.validate_pull_through_cache_rule().ecr_repository_prefix("hub");
-        let told = rule.send().await.unwrap();
-        assert_eq!(told.is_valid(), told.failure().is_none());
-        told.failure().map(str::to_owned)
+        let outcome = rule.send().await.unwrap();
+        assert_eq!(outcome.is_valid(), outcome.failure().is_none());
+        outcome.failure().map(str::to_owned)
     };
     assert_eq!(failure().await, None);
     for (fault, text) in
         [("reset@upstream", "could not be reached"), ("throttle@upstream", "throttled")]
     {
         world.sandbox.faults().add(fault.parse().unwrap());
-        let told = failure().await.unwrap();
-        assert!(told.contains(text), "{told}");
+        let outcome = failure().await.unwrap();
+        assert!(outcome.contains(text), "{outcome}");
         world.sandbox.faults().clear();
     }
     for (content, text) in [(login("wrong"), "authentication"), ("u:t".to_owned(), "accessToken")] {
         let put = json!({ "SecretId": arn, "SecretString": content });
         secrets::call(&world, "PutSecretValue", &put).await;
-        let told = failure().await.unwrap();
-        assert!(told.contains(text) && !told.contains("u:t"), "{told}");
+        let outcome = failure().await.unwrap();
+        assert!(outcome.contains(text) && !outcome.contains("u:t"), "{outcome}");
     }
     secrets::call(&world, "DeleteSecret", &json!({ "SecretId": arn })).await;
     assert!(failure().await.unwrap().contains("marked for deletion"));
@@ -151,8 +151,8 @@ async fn implied_actions_require_the_callers_rights() {
         ("PutLifecyclePolicy", "CreateRepositoryCreationTemplate", &template, "ok"),
     ] {
         world.sandbox.faults().add(format!("deny={denied}").parse().unwrap());
-        let told = name(&world, operation, input.clone()).await;
-        assert_eq!(told, expected, "{operation} without {denied}");
+        let outcome = name(&world, operation, input.clone()).await;
+        assert_eq!(outcome, expected, "{operation} without {denied}");
         world.sandbox.faults().clear();
     }
 }

@@ -97,8 +97,8 @@ async fn a_rule_with_an_unusable_secret_imports_nothing_and_serves_the_cache() {
         input["SecretId"] = arn.into();
         assert_eq!(secrets::call(&world, operation, &input).await.status, 200);
         world.pull("hub/acme/app", "2").await.assert_refused(403, "DENIED", "secret");
-        let told = world.batch_get("hub/acme/app", json!({ "imageTag": "2" })).await;
-        assert_eq!(told, "UnableToGetUpstreamImageException", "{input}");
+        let outcome = world.batch_get("hub/acme/app", json!({ "imageTag": "2" })).await;
+        assert_eq!(outcome, "UnableToGetUpstreamImageException", "{input}");
         let rule = json!({ "ecrRepositoryPrefix": "hub" });
         let validated = world.call("ValidatePullThroughCacheRule", &rule).await.json();
         assert_eq!(validated["isValid"], false);

@@ -1,7 +1,7 @@
 //! Docker Hub's tables.
 
 use super::{
-    Entry,
+    Entry, Image,
     recipes::{
         ALPINE_3_18, ALPINE_3_19, ALPINE_3_20, ALPINE_3_21, AMD64, BUSYBOX, DEBIAN_11, DEBIAN_12,
         FOUR, Make, PHOTON, SCRATCH, SIX, THREE, TWO, UBUNTU_22, WITH_WINDOWS,

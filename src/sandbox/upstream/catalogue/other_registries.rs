@@ -1,7 +1,7 @@
 //! The tables of all registries except Docker Hub.
 
 use super::{
-    Entry,
+    Entry, Image,
     recipes::{
         ALPINE_3_20, AMAZON_2, AMAZON_2023, AMD64, BUSYBOX, DEBIAN_12, DISTROLESS, FIVE, FOUR,
         Make, SCRATCH, THREE, TWO, UBUNTU_22, WITH_WINDOWS,
