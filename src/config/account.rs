@@ -7,14 +7,12 @@ use super::{
 };
 use crate::model::ecr_settings::{ScanKind, Scanning};
 
-const KEYS: Keys = Keys {
-    title: "`[destination.account]`",
-    names: &["blob_mounting", "pull_time_exclusion", "scanning"],
-};
+const KEYS: Keys =
+    Keys { title: "`[destination.account]`", names: "blob_mounting pull_time_exclusion scanning" };
 
 const SCANNING: Keys = Keys {
     title: "`scanning = { type = \"enhanced\", continuous = [\"…\"], on_push = [\"…\"] }`",
-    names: &["type", "continuous", "on_push"],
+    names: "type continuous on_push",
 };
 
 /// Wildcards of one frequency. Source: ECR API model.

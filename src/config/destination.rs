@@ -14,17 +14,8 @@ use crate::model::{DestinationId, EcrHost, Location};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
-    names: &[
-        "registry",
-        "name",
-        "prefix",
-        "profile",
-        "role_arn",
-        "external_id",
-        "endpoint_url",
-        "repositories",
-        "account",
-    ],
+    names: "registry name prefix profile role_arn external_id endpoint_url repositories \
+        account",
 };
 
 const ECR_KEYS: [&str; 6] =

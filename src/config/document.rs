@@ -19,7 +19,8 @@ use crate::model::NameError;
 pub(super) struct Keys {
     /// The form of the table, in backticks, like `[[image]]`.
     pub(super) title: &'static str,
-    pub(super) names: &'static [&'static str],
+    /// Separated by blanks.
+    pub(super) names: &'static str,
 }
 
 /// A key, as the parser returns it.
@@ -93,7 +94,8 @@ impl<'a> Table<'a> {
         keys: &Keys,
         environment: Environment<'a>,
     ) -> Result<Self, Problem> {
-        let unknown = entries.keys().filter(|key| !keys.names.contains(&key.get_ref().as_ref()));
+        let is_known = |key: &str| keys.names.split_whitespace().any(|name| name == key);
+        let unknown = entries.keys().filter(|key| !is_known(key.get_ref()));
         match unknown.min_by_key(|key| key.span().start) {
             Some(key) => Err(unknown_key(key, keys)),
             None => Ok(Self { entries, span, environment }),
@@ -304,13 +306,14 @@ fn wrong_type(value: &Value<'_>, expected: &str) -> Problem {
 }
 
 fn unknown_key(key: &Key<'_>, keys: &Keys) -> Problem {
-    let all = format!("{} takes {}", keys.title, in_backticks(keys.names));
-    let hint = match nearest(key.get_ref(), keys.names) {
+    let names: Vec<&str> = keys.names.split_whitespace().collect();
+    let all = format!("{} takes {}", keys.title, in_backticks(&names));
+    let hint = match nearest(key.get_ref(), &names) {
         Some(near) => format!("did you mean `{near}`? {all}"),
         None => all,
     };
     let problem = Problem::at(&key.span(), "not a key here").hint(hint);
-    match keys.names.iter().any(|name| is_secret_key(name)) {
+    match names.iter().any(|name| is_secret_key(name)) {
         true => problem.hide_rest(),
         false => problem,
     }

@@ -16,27 +16,13 @@ use crate::model::{
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: &["platforms", "missing_platform", "attestations", "signatures", "flatten", "via"],
+    names: "platforms missing_platform attestations signatures flatten via",
 };
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[image]]`",
-    names: &[
-        "source",
-        "tags",
-        "select",
-        "tag",
-        "repository",
-        "retag",
-        "name",
-        "destinations",
-        "platforms",
-        "missing_platform",
-        "attestations",
-        "signatures",
-        "flatten",
-        "via",
-    ],
+    names: "source tags select tag repository retag name destinations platforms \
+        missing_platform attestations signatures flatten via",
 };
 
 /// The keys that `[[image]]` and `[defaults]` share; `None` for a key that is not written.

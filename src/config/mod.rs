@@ -46,10 +46,8 @@ use self::{
 pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 
-const ROOT: Keys = Keys {
-    title: "a configuration",
-    names: &["destination", "registry", "defaults", "image", "pull_through"],
-};
+const ROOT: Keys =
+    Keys { title: "a configuration", names: "destination registry defaults image pull_through" };
 
 impl Config {
     /// Reads the file. Paths in it are relative to its directory.

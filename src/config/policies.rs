@@ -16,12 +16,12 @@ use crate::model::NameError;
 
 const LIFECYCLE: Keys = Keys {
     title: "`lifecycle = { untagged_after_days = 14, keep_newest = 50 }`",
-    names: &["untagged_after_days", "keep_newest", "expire_after_days"],
+    names: "untagged_after_days keep_newest expire_after_days",
 };
 
 pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",
-    names: &["organization", "accounts"],
+    names: "organization accounts",
 };
 
 /// The length of a repository's lifecycle policy, in characters. Source: ECR API model.

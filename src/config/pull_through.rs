@@ -18,22 +18,11 @@ use crate::model::pull_through::{Access, Cache, Prefix, Upstream};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[pull_through]]`",
-    names: &[
-        "upstream",
-        "url",
-        "prefix",
-        "upstream_prefix",
-        "destinations",
-        "credentials",
-        "secret_arn",
-        "role_arn",
-        "template",
-        "access",
-    ],
+    names: "upstream url prefix upstream_prefix destinations credentials secret_arn \
+        role_arn template access",
 };
 
-const ACCESS: Keys =
-    Keys { title: "`[pull_through.access]`", names: &["organization", "accounts"] };
+const ACCESS: Keys = Keys { title: "`[pull_through.access]`", names: "organization accounts" };
 
 pub(super) fn read(
     table: &Table<'_>,

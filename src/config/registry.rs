@@ -16,17 +16,8 @@ use crate::model::Host;
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
-    names: &[
-        "username",
-        "password",
-        "secret",
-        "auth_host",
-        "mirrors",
-        "ca_file",
-        "plain_http",
-        "reserve_pulls",
-        "max_connections",
-    ],
+    names: "username password secret auth_host mirrors ca_file plain_http reserve_pulls \
+        max_connections",
 };
 
 /// All registries of the file, by host. Appends the problem of each invalid one to `problems`.

@@ -19,23 +19,12 @@ use crate::model::{
 
 const KEYS: Keys = Keys {
     title: "`[destination.repositories]`",
-    names: &[
-        "create",
-        "reconcile",
-        "tag_mutability",
-        "exclusions",
-        "scan_on_push",
-        "encryption",
-        "tags",
-        "lifecycle",
-        "lifecycle_file",
-        "policy",
-        "policy_file",
-    ],
+    names: "create reconcile tag_mutability exclusions scan_on_push encryption tags \
+        lifecycle lifecycle_file policy policy_file",
 };
 
 const ENCRYPTION: Keys =
-    Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: &["type", "key"] };
+    Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: "type key" };
 
 /// Exclusion filters of a repository. Source: ECR API model.
 const MAX_EXCLUSIONS: usize = 5;

@@ -10,9 +10,7 @@ use crate::model::select::{Selection, SortKey};
 
 const KEYS: Keys = Keys {
     title: "`select`",
-    names: &[
-        "glob", "regex", "semver", "exclude", "newest", "by", "min_age", "max_age", "at_least",
-    ],
+    names: "glob regex semver exclude newest by min_age max_age at_least",
 };
 
 pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {

@@ -50,13 +50,12 @@ impl MediaType {
     }
 
     /// The media type with this name, without parameters (`; charset=…`); `None` if unknown.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split(';').next().unwrap_or_default().trim();
         Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Returns `true` if it lists other manifests.
-    pub fn is_index(self) -> bool {
+    pub(crate) fn is_index(self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)
     }
 }
@@ -73,22 +72,20 @@ impl fmt::Display for MediaType {
 pub struct Descriptor {
     /// The media type, as written.
     #[serde(default)]
-    pub media_type: String,
+    pub(crate) media_type: String,
     /// The digest.
     #[serde(deserialize_with = "digest")]
     pub digest: Digest,
-    /// The length in bytes.
     #[serde(deserialize_with = "size")]
-    pub size: u64,
+    pub(crate) size: u64,
     /// The platform of the manifest, in an index.
     #[serde(default)]
     pub platform: Option<Platform>,
     /// The annotations.
     #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// The artifact type of a referrer.
+    pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default)]
-    pub artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<String>,
 }
 
 /// A digest. The error contains the text, because a manifest has many digests.
@@ -112,19 +109,18 @@ impl Descriptor {
     /// Returns `true` if the content is fetched from elsewhere and never pushed (Windows base layers).
     ///
     /// Source: OCI image specification, "Non-Distributable Layers".
-    pub fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
-    /// Returns `true` if the media type is that of an index.
-    pub fn is_index(&self) -> bool {
+    pub(crate) fn is_index(&self) -> bool {
         MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
     }
 
     /// The digest of the image manifest that this BuildKit attestation describes.
     ///
     /// Source: BuildKit, "Image attestation storage".
-    pub fn attests(&self) -> Option<&str> {
+    pub(crate) fn attests(&self) -> Option<&str> {
         let annotation = |key: &str| self.annotations.get(key).map(String::as_str);
         match annotation("vnd.docker.reference.type") {
             Some("attestation-manifest") => annotation("vnd.docker.reference.digest").or(Some("")),
@@ -231,14 +227,13 @@ pub struct Index {
     pub manifests: Vec<Descriptor>,
     /// The annotations.
     #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An image manifest.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ImageManifest {
-    /// The image's configuration.
-    pub config: Descriptor,
+    pub(crate) config: Descriptor,
     /// The layers, base first.
     #[serde(default)]
     pub layers: Vec<Descriptor>,

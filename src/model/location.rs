@@ -70,16 +70,14 @@ impl Naming {
 }
 
 impl Location {
-    /// The host, if it is a registry.
-    pub fn host(&self) -> Option<&Host> {
+    pub(crate) fn host(&self) -> Option<&Host> {
         match self {
             Self::Registry(host) => Some(host),
             Self::Layout { .. } => None,
         }
     }
 
-    /// A reference to an image.
-    pub fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
+    pub(crate) fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
         match (self, at) {
             (Self::Registry(_), at) => format!("{self}/{repository}{at}"),
             (Self::Layout { naming, .. }, TagOrDigest::Tag(tag)) => {
@@ -89,8 +87,7 @@ impl Location {
         }
     }
 
-    /// A repository, for messages.
-    pub fn repository(&self, repository: &Repository) -> String {
+    pub(crate) fn repository(&self, repository: &Repository) -> String {
         match self {
             Self::Registry(_) => format!("{self}/{repository}"),
             Self::Layout { naming: Naming::RepositoryAndTag, .. } => format!("{self}:{repository}"),
@@ -99,7 +96,7 @@ impl Location {
     }
 
     /// The location, its directory relative to `base`.
-    pub fn below(self, base: &Path) -> Self {
+    pub(crate) fn below(self, base: &Path) -> Self {
         match self {
             Self::Layout { directory, naming } => {
                 Self::Layout { directory: base.join(directory), naming }

@@ -14,8 +14,7 @@ use sha2::{Digest as _, Sha256};
 pub struct NameError {
     /// The problem. A reader reads it after the text: "`x` …".
     pub problem: String,
-    /// The fix.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 impl NameError {
@@ -147,7 +146,7 @@ impl Repository {
     ///
     /// # Errors
     /// If the result exceeds 255 characters.
-    pub fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
+    pub(crate) fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }
 }
@@ -219,8 +218,7 @@ impl Digest {
         Self::from_hasher(Sha256::new_with_prefix(bytes))
     }
 
-    /// The digest of the hasher's input.
-    pub fn from_hasher(hasher: Sha256) -> Self {
+    pub(crate) fn from_hasher(hasher: Sha256) -> Self {
         Self(format!("sha256:{}", const_hex::encode(hasher.finalize())).into())
     }
 
@@ -230,7 +228,7 @@ impl Digest {
     }
 
     /// The first twelve hexadecimal digits, for messages.
-    pub fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         &self.hex()[..12]
     }
 }
@@ -264,7 +262,7 @@ pub enum TagOrDigest {
 
 impl TagOrDigest {
     /// The last part of the manifest's URL.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Tag(tag) => tag.as_str(),
             Self::Digest(digest) => digest.as_str(),

@@ -122,9 +122,9 @@ fn listings() {
         let mut selector = Selector::new(&selection, now);
         let mut reasons = Vec::new();
         for tag in &listed {
-            reasons.push(selector.offer(tag).map(|left| left.to_string().len()));
+            reasons.push(selector.consider(tag).map(|left| left.to_string().len()));
         }
-        let taken = selector.finish().map(|selected| selected.taken).unwrap_or_default();
+        let taken = selector.finish().map(|selected| selected.tags).unwrap_or_default();
         for tag in &taken {
             assert!(listed.contains(tag));
             assert!(TagSelection(&selection, tag).to_string().contains("pushed "));

@@ -17,7 +17,7 @@ use crate::{
 
 const WRITTEN: Keys = Keys {
     title: "`credentials = { username = \"…\", access_token = \"…\" }`",
-    names: &["username", "access_token"],
+    names: "username access_token",
 };
 
 /// ECR reads only secrets whose name has this prefix.

@@ -18,17 +18,8 @@ use crate::{
 
 const KEYS: Keys = Keys {
     title: "`[pull_through.template]`",
-    names: &[
-        "tag_mutability",
-        "exclusions",
-        "encryption",
-        "tags",
-        "role_arn",
-        "lifecycle",
-        "lifecycle_file",
-        "policy",
-        "policy_file",
-    ],
+    names: "tag_mutability exclusions encryption tags role_arn lifecycle lifecycle_file \
+        policy policy_file",
 };
 
 /// A template and where it is written.

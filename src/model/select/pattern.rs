@@ -13,7 +13,7 @@ pub struct TagGlob(GlobMatcher);
 
 impl TagGlob {
     /// Returns `true` if the whole tag matches.
-    pub fn matches(&self, tag: &str) -> bool {
+    pub(crate) fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 
@@ -49,7 +49,7 @@ pub struct TagRegex(regex::Regex);
 
 impl TagRegex {
     /// Returns `true` if some part of the tag matches.
-    pub fn matches(&self, tag: &str) -> bool {
+    pub(crate) fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 

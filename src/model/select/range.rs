@@ -30,7 +30,7 @@ pub enum Named {
 impl Range {
     /// Returns `true` if the version is in the range. Ignores its variant. A pre-release that nothing
     /// else names is in a range that has a pre-release of the same release.
-    pub fn matches(&self, version: &Version, named: Named) -> bool {
+    pub(crate) fn matches(&self, version: &Version, named: Named) -> bool {
         if version.is_date() != self.is_of_dates {
             return false;
         }
