@@ -101,7 +101,7 @@ const SIZE_LIMIT: u64 = 16 << 40;
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
     match u64::deserialize(deserializer)? {
         size if size <= SIZE_LIMIT => Ok(size),
-        size => Err(de::Error::custom(format!("{size} B is no content's size"))),
+        size => Err(de::Error::custom(format!("the size {size} B exceeds 16 TiB"))),
     }
 }
 
@@ -185,7 +185,7 @@ impl RawManifest {
         let wrong = |cause: serde_json::Error| {
             Error::new(
                 Kind::Corrupt,
-                format!("manifest {} does not read as {}", self.digest, self.media_type),
+                format!("manifest {} is not a valid {}", self.digest, self.media_type),
             )
             .because(cause)
         };
@@ -208,7 +208,9 @@ pub(crate) fn too_large(size: u64) -> Error {
         Kind::TooLarge,
         format!("the manifest has {size} B or more, ECR stores at most {MANIFEST_LIMIT} B"),
     )
-    .hint("leave this image out, or have it rebuilt with fewer annotations or layers")
+    .hint(
+        "remove this image from the configuration, or rebuild it with fewer annotations or layers",
+    )
 }
 
 /// A parsed manifest.
@@ -272,8 +274,8 @@ struct ManifestOutline {
 
 fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> {
     let outline: ManifestOutline = serde_json::from_slice(bytes).map_err(|cause| {
-        Error::new(Kind::Corrupt, "what the registry served is not a manifest").because(cause).hint(
-            "something between here and the registry may answer in its place, such as a proxy's login page",
+        Error::new(Kind::Corrupt, "the registry's answer is not a manifest").because(cause).hint(
+            "check for a proxy that answers in place of the registry, for example with a login page",
         )
     })?;
     let named = outline.media_type.as_deref().unwrap_or_default();
@@ -281,11 +283,11 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
         named.contains("docker.distribution.manifest.v1+") || outline.fs_layers.is_some();
     if outline.schema_version == Some(1) || schema_1 {
         return Err(Error::new(Kind::Unsupported, "the manifest is Docker schema 1")
-            .hint("the format was retired in 2024; rebuild the image or push it again with a current tool"));
+            .hint("rebuild the image, or push it again with a current tool: the format was retired in 2024"));
     }
     if outline.manifests.is_some() && (outline.layers.is_some() || outline.config.is_some()) {
         // CVE-2021-41190: one document, two readings
-        return Err(Error::new(Kind::Unsupported, "the manifest is an index and an image at once"));
+        return Err(Error::new(Kind::Unsupported, "the manifest is both an index and an image"));
     }
     if let Some(known) = MediaType::parse(named) {
         return Ok(known);
@@ -305,8 +307,8 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 
 fn unknown_type(named: &str) -> Error {
     let named = printable(named);
-    Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
-        .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
+    Error::new(Kind::Unsupported, format!("the manifest has an unknown media type, `{named}`"))
+        .hint("mirror only OCI and Docker (version 2 schema 2) images, indexes and artifacts")
 }
 
 /// A text from outside for an error: no longer than the longest digest.

@@ -55,7 +55,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = || {
             NameError::new("is not a platform")
-                .hint("write os/arch or os/arch/variant, like `linux/amd64` or `linux/arm/v7`")
+                .hint("write `os/arch` or `os/arch/variant`, like `linux/amd64` or `linux/arm/v7`")
         };
         let word = |part: &str| {
             !part.is_empty()

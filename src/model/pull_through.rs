@@ -201,8 +201,10 @@ impl FromStr for Prefix {
         let path = text.strip_suffix('/').unwrap_or(text);
         if !PREFIX_LENGTH.contains(&path.len()) {
             let (least, most) = PREFIX_LENGTH.into_inner();
-            let problem = format!("has {} characters, a prefix has {least} to {most}", path.len());
-            return Err(NameError::new(problem).hint("write a path, or `ROOT` for none"));
+            let problem = format!("must have {least} to {most} characters");
+            return Err(
+                NameError::new(problem).hint("write a longer or shorter path, or `ROOT` for none")
+            );
         }
         path.parse().map(Self::Path)
     }

@@ -208,7 +208,7 @@ async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
     let cases = [
         ("index", "platforms = [\"linux/riscv64\"]", "linux/riscv64", "linux/amd64"),
         ("partly", "platforms = [\"linux/amd64\", \"linux/riscv64\"]", "linux/riscv64", "s390x"),
-        ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(there is: linux/amd64)"),
+        ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(available: linux/amd64)"),
         // a warning is for some that are missing, not for all
         (
             "nothing",

@@ -167,7 +167,7 @@ async fn images_that_turn_out_to_write_the_same_tag_fail_before_the_first_write(
     let outcomes: Vec<Outcome> = run.report.images.iter().map(|row| row.outcome).collect();
     assert_eq!(outcomes, [Outcome::Failed, Outcome::Copied, Outcome::Failed]);
     let error = |at: usize| run.report.images[at].error.clone().unwrap();
-    let place = format!("would write {ECR}/one:v3.5.17, too");
+    let place = format!("also writes {ECR}/one:v3.5.17");
     assert_eq!(error(0), format!("registry.k8s.io/etcd:v3.5.17 {place}"));
     assert_eq!(error(2), format!("quay.io/coreos/etcd:v3.5.17 {place}"));
     let writes = run.writes();
@@ -290,11 +290,11 @@ fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
         lines[0].split_once(&subject).unwrap().1.to_owned()
     };
     for (tag, expected) in [
-        ("v3.1.0", "is taken: `>=2.50, <4` admits it, among the 3 newest by version"),
-        ("v3.1.0-rc.1", "is left: `exclude` matches with `*-rc*`"),
-        ("v2.55.1", "is left: there are 3 newer ones"),
-        ("v2.48.1", "is left: `>=2.50, <4` does not admit it"),
-        ("latest", "is left: it is no version"),
+        ("v3.1.0", "is taken: in the range `>=2.50, <4`, among the 3 newest by version"),
+        ("v3.1.0-rc.1", "is left: `*-rc*` of `exclude` matches"),
+        ("v2.55.1", "is left: 3 newer tags are selected"),
+        ("v2.48.1", "is left: not in the range `>=2.50, <4`"),
+        ("latest", "is left: not a version"),
     ] {
         assert_eq!(about(tag), expected);
     }

@@ -289,10 +289,10 @@ fn only_keeps_what_a_name_or_a_glob_matches_in_the_files_order() {
     }
     let error = only(&["web", "wep"]).unwrap_err();
     assert_eq!(error.kind(), Kind::Configuration);
-    assert_eq!(error.to_string(), "no image is called `wep`");
-    let hint = "did you mean `web`? there is `[x]`, `a/b`, `web`";
+    assert_eq!(error.to_string(), "no image matches `--only wep`");
+    let hint = "did you mean `web`? the images are `[x]`, `a/b`, `web`";
     assert_eq!(error.remedy(), Some(hint));
-    assert_eq!(only(&["a{b"]).unwrap_err().to_string(), "`a{b` is not a pattern");
+    assert_eq!(only(&["a{b"]).unwrap_err().to_string(), "`a{b` is not a valid glob");
 }
 
 #[test]

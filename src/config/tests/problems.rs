@@ -50,13 +50,13 @@ fn a_file_that_cannot_be_read_is_said_to_be_so() {
     };
     assert_eq!(
         load("mirror.toml"),
-        "error: cannot read `mirror.toml`: there is no such file\n\
-         hint: `cp mirror.toml.example mirror.toml` makes one, `-c FILE` names another"
+        "error: cannot read `mirror.toml`: the file does not exist\n\
+         hint: copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
     );
     fs::create_dir(directory.path().join("mirror.toml")).unwrap();
     assert_eq!(
         load("mirror.toml"),
-        "error: cannot read `mirror.toml`: is a directory\nhint: `-c FILE` names another one"
+        "error: cannot read `mirror.toml`: is a directory\nhint: name another file with `-c FILE`"
     );
     fs::write(directory.path().join("latin.toml"), b"# caf\xe9\nname = \"caf\xe9\"\n").unwrap();
     assert_eq!(

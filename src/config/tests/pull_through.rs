@@ -247,7 +247,7 @@ fn a_registry_has_as_many_rules_as_ecr_allows() {
     assert_eq!(parse(&rules(50)).unwrap().caches.len(), 50);
     let error = parse(&rules(51)).unwrap_err().to_string();
     assert!(error.starts_with("error: mirror.toml:154:12\n"), "{error}");
-    assert!(error.contains("^ more than the 50 rules that a registry may have\nhint: "), "{error}");
+    assert!(error.contains("^ exceeds the 50 rules that a registry can have\nhint: "), "{error}");
 }
 
 #[test]

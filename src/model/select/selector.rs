@@ -98,10 +98,10 @@ impl<'a> Selector<'a> {
         };
         let error = Error::new(Kind::NotFound, message);
         match self.unnamed {
-            0 => error.hint("`plan -v` tells why each tag is left"),
+            0 => error.hint("run `ecr-mirror plan -v` to see why each tag is skipped"),
             unnamed => error.hint(format!(
-                "{unnamed} are variants, pre-releases or no versions, which a `glob` or `regex` \
-                 has to name; `plan -v` tells why each tag is left"
+                "add a `glob` or `regex` for the {unnamed} variants, pre-releases and other names; \
+                 run `ecr-mirror plan -v` to see why each tag is skipped"
             )),
         }
     }

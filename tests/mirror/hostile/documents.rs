@@ -108,7 +108,7 @@ async fn indexes_ten_thousand_deep_are_left_alone_after_four() {
         }
     })
     .await;
-    copy(&host, &[]).await.assert_failed("the index is nested more than 4 deep");
+    copy(&host, &[]).await.assert_failed("the index has more than 4 levels of nested indexes");
     assert!(host.asked().len() < 10, "{:?}", host.asked());
 }
 
