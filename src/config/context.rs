@@ -1,4 +1,4 @@
-//! What a reader of one table needs besides the table: the file, and the tables read before it.
+//! The context of a table: the file, and the tables that were read before it.
 
 use std::{
     fs, io,

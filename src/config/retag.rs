@@ -30,7 +30,7 @@ impl Retag {
     /// The tag at the destination.
     ///
     /// # Errors
-    /// If the result is not a tag, or if the template needs a digest and there is none.
+    /// If the result is not a tag, or if the template needs a digest and `digest` is `None`.
     pub(crate) fn apply(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Tag, NameError> {
         let mut expanded = String::new();
         for part in &self.0 {

@@ -35,7 +35,7 @@ impl Config {
     /// The destination of an image's target.
     ///
     /// # Panics
-    /// If the id is of another configuration.
+    /// If the id belongs to another configuration.
     pub(crate) fn destination(&self, id: DestinationId) -> &DestinationConfig {
         &self.destinations[id.0]
     }
@@ -137,7 +137,7 @@ pub struct RegistryConfig {
     pub(crate) max_connections: Option<usize>,
 }
 
-/// Where the credentials of a registry are.
+/// The source of a registry's credentials.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
     /// In the configuration.

@@ -147,7 +147,7 @@ async fn indexes_that_are_too_much_together_are_refused() {
     let nested: Vec<_> = nested.collect();
     content.manifest(&index(nested));
     let host = Host::serve(|_| move |asked: &Asked| content.answer(asked)).await;
-    copy(&host, &[]).await.assert_failed("the image's indexes have more than 8388608 B in all");
+    copy(&host, &[]).await.assert_failed("the image's indexes have more than 8388608 B in total");
     assert!(host.asked().len() < 12, "{:?}", host.asked());
 }
 
@@ -155,7 +155,7 @@ async fn indexes_that_are_too_much_together_are_refused() {
 async fn sizes_that_no_content_has_are_refused_before_any_is_read() {
     let tebibytes = 16 << 40;
     for (layers, size, says) in [
-        (2, u64::MAX, "is no content's size"),
+        (2, u64::MAX, "exceeds 16 TiB"),
         (65, tebibytes, "blobs have more than 1125899906842624 B in all"),
     ] {
         let mut content = Content::default();
