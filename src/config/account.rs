@@ -7,14 +7,12 @@ use super::{
 };
 use crate::model::ecr_settings::{ScanKind, Scanning};
 
-const KEYS: Keys = Keys {
-    title: "`[destination.account]`",
-    names: &["blob_mounting", "pull_time_exclusion", "scanning"],
-};
+const KEYS: Keys =
+    Keys { title: "`[destination.account]`", names: "blob_mounting pull_time_exclusion scanning" };
 
 const SCANNING: Keys = Keys {
     title: "`scanning = { type = \"enhanced\", continuous = [\"…\"], on_push = [\"…\"] }`",
-    names: &["type", "continuous", "on_push"],
+    names: "type continuous on_push",
 };
 
 /// Wildcards of one frequency. Source: ECR API model.
@@ -35,11 +33,12 @@ fn scanning(table: &Table<'_>) -> Result<Option<Scanning>, Problem> {
     let Some(table) = table.table("scanning", &SCANNING)? else { return Ok(None) };
     let kinds = [("basic", ScanKind::Basic), ("enhanced", ScanKind::Enhanced)];
     let Some(kind) = table.choice("type", &kinds)? else {
-        return Err(Problem::at(&table.span, "has no `type`").hint("write `type = \"basic\"`"));
+        return Err(Problem::at(&table.span, "`type` is missing")
+            .hint("add `type = \"basic\"` or `type = \"enhanced\"`"));
     };
     if let (ScanKind::Basic, Some(span)) = (kind, table.span_of("continuous")) {
-        return Err(Problem::at(&span, "only `enhanced` scanning is continuous")
-            .hint("write `type = \"enhanced\"`, or `on_push` instead"));
+        return Err(Problem::at(&span, "`continuous` requires enhanced scanning")
+            .hint("write `type = \"enhanced\"`, or `on_push` instead of `continuous`"));
     }
     Ok(Some(Scanning {
         kind,
@@ -62,8 +61,8 @@ fn wildcard(text: &Text) -> Result<String, Problem> {
     match (1..=256).contains(&text.len()) && text.bytes().all(is_allowed) {
         true => Ok(text.to_string()),
         false => Err(text.invalid(
-            "is not a wildcard of repositories",
-            "a repository's name, with `*` for anything, like `prod-*`",
+            "is not a valid repository wildcard",
+            "write a repository name, with `*` for any text, like `prod-*`",
         )),
     }
 }

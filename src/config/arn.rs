@@ -42,7 +42,7 @@ pub(super) fn role(text: &Text) -> Result<String, Problem> {
         true => Ok(text.to_string()),
         false => Err(text.invalid(
             "is not the ARN of a role",
-            "write it as IAM shows it, like `arn:aws:iam::123456789012:role/mirror`",
+            "write the ARN that IAM shows, like `arn:aws:iam::123456789012:role/mirror`",
         )),
     }
 }

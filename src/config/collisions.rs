@@ -23,11 +23,16 @@ pub(super) fn between_destinations(
             let line = file.line_of(first);
             let label = format!("the same registry and prefix as the destination in line {line}");
             return Err(Problem::at(&read.registry, label)
-                .hint("leave one of them away, or give it another `prefix`"));
+                .hint("remove one of the two, or give it another `prefix`"));
         }
         if let Some(first) = names.insert(&destination.name, &read.name) {
-            let label = format!("the name of the destination in line {}", file.line_of(first));
-            return Err(Problem::at(&read.name, label).hint("give each a `name` of its own"));
+            let label = format!(
+                "duplicate name: the destination in line {} has it too",
+                file.line_of(first)
+            );
+            return Err(
+                Problem::at(&read.name, label).hint("give each destination a unique `name`")
+            );
         }
     }
     Ok(())
@@ -46,7 +51,7 @@ pub(super) fn between_images(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<
                 if is_own_source(image, target, location) {
                     problems.push(
                         Problem::at(&read.source, ONTO_ITSELF)
-                            .hint("give it another `repository`, or choose its `destinations`"),
+                            .hint("write another `repository`, or set `destinations`"),
                     );
                     continue;
                 }
@@ -92,7 +97,7 @@ pub fn between_listed(config: &Config, images: &[&Image]) -> BTreeMap<usize, Str
                 location.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone()));
             for (one, other) in [(first, index), (index, first)] {
                 let other = &images[other].origin;
-                problems.insert(one, format!("{other} would write {destination}, too"));
+                problems.insert(one, format!("{other} also writes {destination}"));
             }
         }
     }

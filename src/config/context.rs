@@ -1,4 +1,4 @@
-//! What a reader of one table needs besides the table: the file, and the tables read before it.
+//! The context of a table: the file, and the tables that were read before it.
 
 use std::{
     fs, io,
@@ -31,7 +31,7 @@ impl FileContext<'_> {
         fs::read(self.directory.join(&**path)).map_err(|error| {
             path.invalid(
                 format!("cannot be read: {}", describe(&error)),
-                "the path is relative to the configuration file",
+                "write a path relative to the directory of the configuration file",
             )
         })
     }
@@ -40,7 +40,7 @@ impl FileContext<'_> {
 /// The reason why a file cannot be read.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotFound => "the file does not exist".to_owned(),
         kind => kind.to_string(),
     }
 }

@@ -14,17 +14,8 @@ use crate::model::{DestinationId, EcrHost, Location};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
-    names: &[
-        "registry",
-        "name",
-        "prefix",
-        "profile",
-        "role_arn",
-        "external_id",
-        "endpoint_url",
-        "repositories",
-        "account",
-    ],
+    names: "registry name prefix profile role_arn external_id endpoint_url repositories \
+        account",
 };
 
 const ECR_KEYS: [&str; 6] =
@@ -32,8 +23,8 @@ const ECR_KEYS: [&str; 6] =
 
 pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDestination, Problem> {
     let Some(registry) = table.text("registry")? else {
-        return Err(Problem::at(&table.span, "has no `registry`")
-            .hint("write `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
+        return Err(Problem::at(&table.span, "`registry` is missing")
+            .hint("add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
     };
     let location: Location = registry.parse()?;
     let name = table.word("name")?;
@@ -65,7 +56,8 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     let role_arn = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
     let external_id = table.word("external_id")?;
     if let (None, Some(external_id)) = (&role_arn, &external_id) {
-        return Err(Problem::at(&external_id.span, "has no `role_arn` to go with"));
+        return Err(Problem::at(&external_id.span, "`external_id` requires `role_arn`")
+            .hint("add `role_arn`, or remove `external_id`"));
     }
     Ok(Aws {
         profile: owned(table.word("profile")?),
@@ -78,7 +70,10 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
 fn endpoint(text: &Text) -> Result<Url, Problem> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     url.ok_or_else(|| {
-        text.invalid("is not an endpoint", "write a whole URL, like `http://127.0.0.1:4566`")
+        text.invalid(
+            "is not an endpoint URL",
+            "write an `http` or `https` URL, like `http://127.0.0.1:4566`",
+        )
     })
 }
 
@@ -87,14 +82,17 @@ fn reject_ecr_keys(table: &Table<'_>, location: &Location) -> Result<(), Problem
     let (subject, alternative) = match (location.host(), table.span_of("endpoint_url")) {
         (None, _) => ("an OCI layout", ""),
         (Some(host), None) if EcrHost::parse(host).is_none() => {
-            ("this registry", ", or name the ECR API to use with `endpoint_url`")
+            ("this registry", ", or set `endpoint_url` to the ECR API to use")
         }
         _ => return Ok(()),
     };
     for key in ECR_KEYS {
         if let Some(span) = table.span_of(key) {
-            return Err(Problem::at(&span, format!("`{key}` is for ECR, {subject} is not ECR"))
-                .hint(format!("leave `{key}` away{alternative}")));
+            return Err(Problem::at(
+                &span,
+                format!("`{key}` applies to ECR only, and {subject} is not ECR"),
+            )
+            .hint(format!("remove `{key}`{alternative}")));
         }
     }
     Ok(())
@@ -112,7 +110,9 @@ pub(super) fn by_name(
             return Err(unknown_destination(name, destinations));
         };
         if ids.contains(&id) {
-            return Err(Problem::at(&name.span, "the same destination twice"));
+            return Err(
+                Problem::at(&name.span, "duplicate destination").hint("remove one of the two")
+            );
         }
         ids.push(id);
     }
@@ -122,11 +122,11 @@ pub(super) fn by_name(
 fn unknown_destination(name: &Text, destinations: &[ReadDestination]) -> Problem {
     let known: Vec<&str> =
         destinations.iter().filter_map(|read| read.name_as_written.as_deref()).collect();
-    let all = format!("there is {}", in_backticks(&known));
+    let all = in_backticks(&known);
     let hint = match nearest(name, &known) {
         _ if known.is_empty() => "write the `name` of a `[[destination]]`".to_owned(),
-        Some(near) => format!("did you mean `{near}`? {all}"),
-        None => all,
+        Some(near) => format!("did you mean `{near}`? the destinations are {all}"),
+        None => format!("write one of {all}"),
     };
     name.invalid("is not the name of a destination", hint)
 }

@@ -19,7 +19,8 @@ use crate::model::NameError;
 pub(super) struct Keys {
     /// The form of the table, in backticks, like `[[image]]`.
     pub(super) title: &'static str,
-    pub(super) names: &'static [&'static str],
+    /// Separated by blanks.
+    pub(super) names: &'static str,
 }
 
 /// A key, as the parser returns it.
@@ -69,7 +70,7 @@ impl Text {
         let problem = Problem::invalid_name(&self.span, error);
         match self.has_variables {
             // a hint may repeat the value
-            true => problem.hint("what is wrong may be in the value of a variable"),
+            true => problem.hint("check the value of the variable"),
             false => problem,
         }
     }
@@ -93,7 +94,8 @@ impl<'a> Table<'a> {
         keys: &Keys,
         environment: Environment<'a>,
     ) -> Result<Self, Problem> {
-        let unknown = entries.keys().filter(|key| !keys.names.contains(&key.get_ref().as_ref()));
+        let is_known = |key: &str| keys.names.split_whitespace().any(|name| name == key);
+        let unknown = entries.keys().filter(|key| !is_known(key.get_ref()));
         match unknown.min_by_key(|key| key.span().start) {
             Some(key) => Err(unknown_key(key, keys)),
             None => Ok(Self { entries, span, environment }),
@@ -125,7 +127,10 @@ impl<'a> Table<'a> {
     /// The string under this key; must not be blank.
     pub(super) fn word(&self, key: &str) -> Result<Option<Text>, Problem> {
         match self.text(key)? {
-            Some(text) if text.trim().is_empty() => Err(Problem::at(&text.span, "empty")),
+            Some(text) if text.trim().is_empty() => {
+                Err(Problem::at(&text.span, "must not be empty")
+                    .hint("write a value, or remove the key"))
+            }
             text => Ok(text),
         }
     }
@@ -160,7 +165,9 @@ impl<'a> Table<'a> {
             });
         };
         if items.is_empty() {
-            return Err(Problem::at(&value.span(), "an empty list").hint("name at least one"));
+            return Err(
+                Problem::at(&value.span(), "must not be empty").hint("write at least one value")
+            );
         }
         items.iter().map(|item| self.string(item)).collect::<Result<_, _>>().map(Some)
     }
@@ -174,7 +181,8 @@ impl<'a> Table<'a> {
     ) -> Result<Option<Vec<Text>>, Problem> {
         match (self.list(key)?, self.span_of(key)) {
             (Some(texts), Some(span)) if texts.len() > most => {
-                Err(Problem::at(&span, format!("more than the {most} {items} ECR takes")))
+                let label = format!("has {} {items}, ECR accepts at most {most}", texts.len());
+                Err(Problem::at(&span, label).hint(format!("remove {items}")))
             }
             (texts, _) => Ok(texts),
         }
@@ -206,7 +214,7 @@ impl<'a> Table<'a> {
             Ok(number) if number >= least => Ok(Some(number)),
             _ => Err(Problem::at(
                 &value.span(),
-                format!("not a number from {least} to {}", u32::MAX),
+                format!("must be a whole number from {least} to {}", u32::MAX),
             )),
         }
     }
@@ -222,7 +230,7 @@ impl<'a> Table<'a> {
             Some((_, meaning)) => Ok(Some(*meaning)),
             None => {
                 let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                Err(Problem::at(&text.span, format!("not one of {}", in_backticks(&words))))
+                Err(Problem::at(&text.span, format!("must be one of {}", in_backticks(&words))))
             }
         }
     }
@@ -294,23 +302,24 @@ fn wrong_type(value: &Value<'_>, expected: &str) -> Problem {
     let found = match value.get_ref() {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a fraction",
+        DeValue::Float(_) => "a decimal number",
         DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Problem::at(&value.span(), format!("{found} where {expected} belongs"))
+    Problem::at(&value.span(), format!("expected {expected}, found {found}"))
 }
 
 fn unknown_key(key: &Key<'_>, keys: &Keys) -> Problem {
-    let all = format!("{} takes {}", keys.title, in_backticks(keys.names));
-    let hint = match nearest(key.get_ref(), keys.names) {
+    let names: Vec<&str> = keys.names.split_whitespace().collect();
+    let all = format!("{} accepts {}", keys.title, in_backticks(&names));
+    let hint = match nearest(key.get_ref(), &names) {
         Some(near) => format!("did you mean `{near}`? {all}"),
         None => all,
     };
-    let problem = Problem::at(&key.span(), "not a key here").hint(hint);
-    match keys.names.iter().any(|name| is_secret_key(name)) {
+    let problem = Problem::at(&key.span(), "unknown key").hint(hint);
+    match names.iter().any(|name| is_secret_key(name)) {
         true => problem.hide_rest(),
         false => problem,
     }

@@ -16,27 +16,13 @@ use crate::model::{
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: &["platforms", "missing_platform", "attestations", "signatures", "flatten", "via"],
+    names: "platforms missing_platform attestations signatures flatten via",
 };
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[image]]`",
-    names: &[
-        "source",
-        "tags",
-        "select",
-        "tag",
-        "repository",
-        "retag",
-        "name",
-        "destinations",
-        "platforms",
-        "missing_platform",
-        "attestations",
-        "signatures",
-        "flatten",
-        "via",
-    ],
+    names: "source tags select tag repository retag name destinations platforms \
+        missing_platform attestations signatures flatten via",
 };
 
 /// The keys that `[[image]]` and `[defaults]` share; `None` for a key that is not written.
@@ -109,7 +95,7 @@ fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
     if table.is_string("platforms") {
         return match table.text("platforms")? {
             Some(text) if &*text == "all" => Ok(Some(Platforms::All)),
-            Some(text) => Err(Problem::at(&text.span, "neither `\"all\"` nor a list")
+            Some(text) => Err(Problem::at(&text.span, "must be `\"all\"` or a list")
                 .hint("write a list, like `platforms = [\"linux/amd64\", \"linux/arm64\"]`")),
             None => Ok(None),
         };
@@ -123,8 +109,8 @@ pub(super) fn read(
     tables: &Tables<'_>,
 ) -> Result<ReadEntry, Problem> {
     let Some(source) = table.text("source")? else {
-        return Err(Problem::at(&table.span, "has no `source`")
-            .hint("write where it comes from, like `source = \"nginx\"`"));
+        return Err(Problem::at(&table.span, "`source` is missing")
+            .hint("add the repository to mirror, like `source = \"nginx\"`"));
     };
     let reference: Reference = source.parse()?;
     let (tags, tag_spans) = tags(table, &source, &reference)?;
@@ -172,20 +158,19 @@ fn tags(
     if let Some(digest) = &reference.digest {
         for key in ["tags", "select"] {
             if let Some(span) = table.span_of(key) {
-                let label = format!("a pinned source has one `tag`, not `{key}`");
-                return Err(
-                    Problem::at(&span, label).hint("leave the digest away, or write `tag = \"…\"`")
-                );
+                let label = format!("`{key}` cannot be combined with a digest in `source`");
+                return Err(Problem::at(&span, label)
+                    .hint("remove the digest, or write `tag = \"…\"` instead"));
             }
         }
         return pinned(table, source, reference, digest);
     }
     if let Some(tag) = table.text("tag")? {
-        return Err(Problem::at(&tag.span, "`tag` is for sources that are pinned by digest")
+        return Err(Problem::at(&tag.span, "`tag` requires a digest in `source`")
             .hint("write `tags = [\"…\"]`"));
     }
     if let Some(tag) = &reference.tag {
-        let problem = Problem::at(&source.span, "a source has no tag in it");
+        let problem = Problem::at(&source.span, "`source` must not contain a tag");
         return Err(match source.as_written().and_then(|text| text.strip_suffix(tag.as_str())) {
             Some(name) => problem.hint(format!(
                 "write `source = \"{}\"` and `tags = [\"{tag}\"]`",
@@ -197,13 +182,13 @@ fn tags(
     match (list, selection) {
         (Some(_), Some(_)) => {
             let span = table.span_of("select").unwrap_or_else(|| source.span.clone());
-            Err(Problem::at(&span, "there are `tags` already")
-                .hint("write one of the two, or a second `[[image]]`"))
+            Err(Problem::at(&span, "`select` cannot be combined with `tags`")
+                .hint("remove one of the two, or move it to a second `[[image]]`"))
         }
         (None, Some(selection)) => Ok((Tags::Selected(selection), Vec::new())),
         (Some(texts), None) => exact(texts),
-        (None, None) => Err(Problem::at(&source.span, "has neither `tags`, `select` nor a digest")
-            .hint("write which tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
+        (None, None) => Err(Problem::at(&source.span, "has no `tags`, `select` or digest")
+            .hint("add tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
     }
 }
 
@@ -217,8 +202,8 @@ fn pinned(
         (Some(tag), _) => (tag.parse()?, tag.span),
         (None, Some(own)) => (own.clone(), source.span.clone()),
         (None, None) => {
-            return Err(Problem::at(&source.span, "a pinned source needs a `tag`")
-                .hint("write what to call it at the destination, like `tag = \"3.20-pinned\"`"));
+            return Err(Problem::at(&source.span, "a source with a digest requires `tag`")
+                .hint("add the tag for the destination, like `tag = \"3.20-pinned\"`"));
         }
     };
     Ok((Tags::Pinned { digest: digest.clone(), tag }, vec![span]))
@@ -229,7 +214,7 @@ fn exact(texts: Vec<Text>) -> Result<(Tags, Vec<Span>), Problem> {
     for text in &texts {
         let tag = text.parse()?;
         if tags.contains(&tag) {
-            return Err(Problem::at(&text.span, "the same tag twice"));
+            return Err(Problem::at(&text.span, "duplicate tag").hint("remove one of the two"));
         }
         tags.push(tag);
     }
@@ -267,7 +252,7 @@ fn shape(table: &Table<'_>, keys: &ImageKeys, source: &Text) -> Result<Shape, Pr
         Some(span) => (span, ""),
         None => (source.span.clone(), " of `[defaults]`"),
     };
-    let label = format!("`flatten`{origin} needs exactly one platform, this image has {count}");
+    let label = format!("`flatten`{origin} requires exactly one platform, this image has {count}");
     Err(Problem::at(&span, label)
-        .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"))
+        .hint("write one platform, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"))
 }

@@ -95,7 +95,7 @@ impl Entry {
     /// Its targets are those that the entry is mirrored to; none if it is only cached.
     ///
     /// # Errors
-    /// If the result of `retag` is not a tag, or if it needs a digest and there is none.
+    /// If the result of `retag` is not a tag, or if it needs a digest and `digest` is `None`.
     pub(crate) fn image(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Image, NameError> {
         let at = match digest {
             Some(digest) => TagOrDigest::Digest(digest.clone()),

@@ -9,7 +9,7 @@ use crate::model::NameError;
 /// Returns the value of a variable; `None` if it is not set.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-const FORMS: &str = "write `${NAME}` or `${NAME:-default}`; a dollar sign is `$$`";
+const FORMS: &str = "write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign";
 
 /// The text with its variables replaced; borrowed if it has none.
 ///
@@ -32,7 +32,7 @@ pub(super) fn interpolate<'a>(
         replaced.push_str(before);
         if let Some(body) = after.strip_prefix('{') {
             let Some((body, after)) = body.split_once('}') else {
-                return Err(NameError::new("has a `${` without its `}`").hint(FORMS));
+                return Err(NameError::new("has a `${` without `}`").hint(FORMS));
             };
             replaced.push_str(&variable(body, environment)?);
             rest = after;
@@ -54,14 +54,16 @@ fn variable(body: &str, environment: Environment<'_>) -> Result<String, NameErro
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
     if !is_name || default.is_some_and(|default| default.contains("${")) {
-        return Err(NameError::new("has a `${…}` that is not a variable").hint(FORMS));
+        return Err(NameError::new("has an invalid `${…}`").hint(FORMS));
     }
     match (environment(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(NameError::new(format!("`{name}` is not set in the environment"))
-            .hint(format!("set it, or give it a default: `${{{name}:-default}}`"))),
+        (None, None) => {
+            Err(NameError::new(format!("the environment variable `{name}` is not set"))
+                .hint(format!("set `{name}`, or write a default: `${{{name}:-default}}`")))
+        }
     }
 }
 
@@ -108,12 +110,15 @@ mod tests {
     #[test]
     fn an_invalid_variable_is_rejected() {
         for text in ["${", "${SET", "a${", "${SET:-"] {
-            assert_eq!(replaced(text).unwrap_err(), "has a `${` without its `}`", "{text}");
+            assert_eq!(replaced(text).unwrap_err(), "has a `${` without `}`", "{text}");
         }
         for text in ["${}", "${1}", "${A B}", "${SET:=x}", "${SET:?x}", "${SET-x}", "${A:-${B}}"] {
-            let expected = "has a `${…}` that is not a variable";
+            let expected = "has an invalid `${…}`";
             assert_eq!(replaced(text).unwrap_err(), expected, "{text}");
         }
-        assert_eq!(replaced("x${UNSET}").unwrap_err(), "`UNSET` is not set in the environment");
+        assert_eq!(
+            replaced("x${UNSET}").unwrap_err(),
+            "the environment variable `UNSET` is not set"
+        );
     }
 }

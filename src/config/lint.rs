@@ -26,9 +26,9 @@ pub(super) fn errors(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Problem>
     for caches in by_registry(tables).values() {
         problems.extend(duplicate_prefixes(caches, tables.file));
         problems.extend(caches.get(MAX_RULES).map(|cache| {
-            let label = format!("more than the {MAX_RULES} rules that a registry may have");
+            let label = format!("exceeds the {MAX_RULES} rules that a registry can have");
             Problem::at(&cache.upstream, label)
-                .hint("leave caches away that nobody pulls from, or choose their `destinations`")
+                .hint("remove unused caches, or set their `destinations`")
         }));
     }
     problems.extend(entries.iter().filter_map(|entry| mirrored_into_cache(entry, tables)));
@@ -75,10 +75,11 @@ fn duplicate_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Prob
             continue;
         }
         let line = file.line_of(&first.prefix);
-        let label = format!("the prefix of the cache in line {line}, at the same registry");
+        let label =
+            format!("duplicate prefix: the cache in line {line} has it at the same registry");
         problems.push(
             Problem::at(&read.prefix, label)
-                .hint("give it another `prefix`, or choose the `destinations` of each"),
+                .hint("write another `prefix`, or set the `destinations` of each"),
         );
     }
     problems
@@ -93,7 +94,7 @@ fn mirrored_into_cache(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem>
     let line = tables.file.line_of(&cache?.1.prefix);
     let label = format!("would be mirrored below the prefix of the cache in line {line}");
     Some(Problem::at(&read.source, label).hint(
-        "give it another `repository`, or `via = \"auto\"`: ECR replaces what is pushed there with what its upstream has",
+        "write another `repository`, or `via = \"auto\"`: ECR replaces images below this prefix with those of the upstream",
     ))
 }
 
@@ -111,7 +112,7 @@ fn nested_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Problem
         let label = format!("below the prefix of the cache in line {line}");
         Some(
             Problem::at(&read.prefix, label)
-                .hint("ECR does not say which rule wins; the longest is taken for granted here"),
+                .hint("write prefixes that do not overlap: ECR does not document which rule wins"),
         )
     });
     nested.collect()
@@ -122,8 +123,8 @@ fn immutable(read: &ReadCache) -> Option<Problem> {
     let settings = &read.cache.template.as_ref()?.settings;
     let span = read.mutability.as_ref()?;
     (settings.mutability == Some(TagMutability::Immutable)).then(|| {
-        Problem::at(span, "a tag that upstream moves is never refreshed").hint(
-            "write `tag_mutability = \"mutable\"`, or except what moves: `exclusions = [\"latest*\"]`",
+        Problem::at(span, "ECR never refreshes a tag that the upstream moves").hint(
+            "write `tag_mutability = \"mutable\"`, or exclude moving tags: `exclusions = [\"latest*\"]`",
         )
     })
 }
@@ -138,9 +139,9 @@ fn keeps_few(read: &ReadCache) -> Option<Problem> {
         selection["countNumber"].as_u64().filter(|count| is_count && *count < FEW_IMAGES)
     });
     let least = counts.min()?;
-    let label = format!("keeps {least} images of every repository that any cache makes");
+    let label = format!("keeps only {least} images in every repository that any cache creates");
     Some(Problem::at(span, label).hint(
-        "the template of `ROOT` is for every prefix without one: keep more, or let images expire by age: `expire_after_days`",
+        "keep more images, or write `expire_after_days`: the template of `ROOT` applies to every prefix without its own",
     ))
 }
 
@@ -158,7 +159,7 @@ fn covers_mirrored(
         read.cache.prefix == Prefix::Root && targets.any(|target| is_cached_at(target.destination));
     covers.then(|| {
         Problem::at(&read.prefix, "covers the repositories that images are mirrored to").hint(
-            "where its upstream has a repository of the same name, ECR replaces what is mirrored; with a `prefix` it cannot",
+            "write a `prefix`: else ECR replaces mirrored images if the upstream has a repository of the same name",
         )
     })
 }
@@ -172,8 +173,8 @@ fn fips(tables: &Tables<'_>) -> Vec<Problem> {
     let fips = cached.filter(|id| tables.location(**id).host().is_some_and(is_fips));
     fips.map(|id| {
         let span = &tables.destinations[id.0].registry;
-        Problem::at(span, "the FIPS endpoint does not pull what is not cached yet")
-            .hint("write the registry's name without `-fips`: it is the same registry")
+        Problem::at(span, "a FIPS endpoint does not pull images that are not cached yet")
+            .hint("write the host name without `-fips`: it is the same registry")
     })
     .collect()
 }
@@ -199,8 +200,8 @@ fn without_library(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
     let written = read.source_as_written.as_deref().and_then(|text| text.rsplit_once('/'));
     let hint = match written {
         Some((before, name)) => format!("write `{before}/library/{name}`"),
-        None => "write `library/` in front of its name".to_owned(),
+        None => "add `library/` before the name".to_owned(),
     };
-    let label = "Docker Hub has no repository of this name: its own are below `library/`";
+    let label = "Docker Hub has no repository of this name: official images are below `library/`";
     Some(Problem::at(&read.source, label).hint(hint))
 }

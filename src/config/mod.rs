@@ -46,10 +46,8 @@ use self::{
 pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 
-const ROOT: Keys = Keys {
-    title: "a configuration",
-    names: &["destination", "registry", "defaults", "image", "pull_through"],
-};
+const ROOT: Keys =
+    Keys { title: "the configuration", names: "destination registry defaults image pull_through" };
 
 impl Config {
     /// Reads the file. Paths in it are relative to its directory.
@@ -105,7 +103,7 @@ fn read(
     let defaults = entry::defaults(&root).map_err(|problem| problems.push(problem));
     let (Ok(defaults), true) = (defaults, problems.is_empty()) else { return Err(problems) };
     if destinations.is_empty() {
-        let problem = Problem::whole_file("there is no `[[destination]]`");
+        let problem = Problem::whole_file("the configuration has no `[[destination]]`");
         return Err(single(problem.hint(NO_DESTINATION)));
     }
     collisions::between_destinations(&destinations, file).map_err(single)?;
@@ -140,7 +138,7 @@ fn read(
 
 const EXAMPLE: &str = "start from `mirror.toml.example`";
 
-const NO_DESTINATION: &str = "say where images go: `[[destination]]` with \
+const NO_DESTINATION: &str = "add a `[[destination]]` with \
     `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
 
 fn single(problem: Problem) -> Vec<Problem> {
@@ -169,9 +167,9 @@ fn syntax(text: &str, errors: &[toml::de::Error]) -> Option<Problem> {
 fn unreadable(name: &str, error: &io::Error) -> ConfigError {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => {
-            "`cp mirror.toml.example mirror.toml` makes one, `-c FILE` names another"
+            "copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
         }
-        _ => "`-c FILE` names another one",
+        _ => "name another file with `-c FILE`",
     };
     ConfigError::whole_file(&format!("cannot read `{name}`: {}", describe(error)), hint)
 }

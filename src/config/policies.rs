@@ -12,16 +12,15 @@ use super::{
     document::{Keys, Table, Text},
     problem::Problem,
 };
-use crate::model::NameError;
 
 const LIFECYCLE: Keys = Keys {
     title: "`lifecycle = { untagged_after_days = 14, keep_newest = 50 }`",
-    names: &["untagged_after_days", "keep_newest", "expire_after_days"],
+    names: "untagged_after_days keep_newest expire_after_days",
 };
 
 pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",
-    names: &["organization", "accounts"],
+    names: "organization accounts",
 };
 
 /// The length of a repository's lifecycle policy, in characters. Source: ECR API model.
@@ -51,9 +50,8 @@ pub(super) fn lifecycle(
     if rules.is_some_and(|rules| (1..=MAX_LIFECYCLE_RULES).contains(&rules.len())) {
         return Ok(Some(document));
     }
-    let label =
-        format!("has no `rules`, of which a lifecycle policy has 1 to {MAX_LIFECYCLE_RULES}");
-    Err(path.problem(NameError::new(label)))
+    let label = format!("must have 1 to {MAX_LIFECYCLE_RULES} `rules`");
+    Err(path.invalid(label, "name a file with a lifecycle policy"))
 }
 
 /// The repository policy of `policy` or `policy_file`.
@@ -73,7 +71,7 @@ pub(super) fn access(
     if document.get("Statement").is_some_and(|value| value.is_array() || value.is_object()) {
         return Ok(Some(document));
     }
-    Err(path.problem(NameError::new("has no `Statement`, which a policy consists of")))
+    Err(path.invalid("has no `Statement`", "name a file with a repository policy"))
 }
 
 /// The path under `KEY_file`, which excludes the simple keys.
@@ -90,16 +88,17 @@ fn document(
     file: &FileContext<'_>,
     length: RangeInclusive<usize>,
 ) -> Result<Value, Problem> {
-    let document: Value = serde_json::from_slice(&file.read(path)?)
-        .map_err(|error| path.problem(NameError::new(format!("is not JSON: {error}"))))?;
+    let document: Value = serde_json::from_slice(&file.read(path)?).map_err(|error| {
+        path.invalid(format!("is not JSON: {error}"), "name a file with a JSON object")
+    })?;
     if !document.is_object() {
-        return Err(path.problem(NameError::new("is not a JSON object")));
+        return Err(path.invalid("is not a JSON object", "name a file with a JSON object"));
     }
     let characters = document.to_string().chars().count();
     if !length.contains(&characters) {
         let (least, most) = length.into_inner();
-        let label = format!("has {characters} characters, ECR takes {least} to {most}");
-        return Err(path.problem(NameError::new(label)));
+        let label = format!("has {characters} characters, ECR accepts {least} to {most}");
+        return Err(path.invalid(label, "shorten or extend the document"));
     }
     Ok(document)
 }
@@ -117,7 +116,7 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
     let (newest, expired) = (number("keep_newest")?, number("expire_after_days")?);
     if let (Some(_), Some(_), Some(span)) = (newest, expired, table.span_of("expire_after_days")) {
         return Err(Problem::conflict(&span, "`keep_newest`").hint(
-            "ECR applies one rule to an image: keep the one or the other, or write a `lifecycle_file`",
+            "remove one of the two, or write a `lifecycle_file`: ECR applies only one rule to an image",
         ));
     }
     let mut rules = Vec::new();
@@ -153,8 +152,8 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
         rule(format!("images expire after {days} days"), pushed("any", days));
     }
     if rules.is_empty() {
-        return Err(Problem::at(&table.span, "says nothing")
-            .hint(format!("write it like {}", LIFECYCLE.title)));
+        return Err(Problem::at(&table.span, "must not be empty")
+            .hint(format!("write {}", LIFECYCLE.title)));
     }
     Ok(json!({ "rules": rules }))
 }
@@ -187,13 +186,15 @@ fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value,
         }));
         let (_, most) = ACCESS_LENGTH.into_inner();
         if policy(&statements).to_string().chars().count() > most {
-            let label = format!("make a policy above the {most} characters ECR takes");
-            return Err(Problem::at(&span, label).hint("name their `organization`"));
+            let label =
+                format!("result in a policy with more than {most} characters, the limit of ECR");
+            return Err(Problem::at(&span, label).hint("write their `organization` instead"));
         }
     }
     if statements.is_empty() {
-        return Err(Problem::at(&table.span, "lets nobody pull")
-            .hint(format!("write it like {}", ACCESS.title)));
+        return Err(
+            Problem::at(&table.span, "must not be empty").hint(format!("write {}", ACCESS.title))
+        );
     }
     Ok(policy(&statements))
 }
@@ -206,8 +207,10 @@ pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem>
     });
     match is_id {
         true => Ok(Some(organization.to_string())),
-        false => Err(organization
-            .invalid("is not the id of an organization", "write it like `o-a1b2c3d4e5`")),
+        false => {
+            Err(organization
+                .invalid("is not an organization id", "write an id like `o-a1b2c3d4e5`"))
+        }
     }
 }
 
@@ -215,7 +218,9 @@ pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem>
 pub(super) fn accounts(table: &Table<'_>) -> Result<Vec<String>, Problem> {
     let account = |text: &Text| match is_account(text) {
         true => Ok(text.to_string()),
-        false => Err(text.invalid("is not an AWS account", "write its twelve digits, as a string")),
+        false => {
+            Err(text.invalid("is not an AWS account number", "write twelve digits, as a string"))
+        }
     };
     table.list("accounts")?.iter().flatten().map(account).collect()
 }

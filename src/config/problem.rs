@@ -92,7 +92,7 @@ impl Problem {
 
     /// A key that excludes another one.
     pub(super) fn conflict(span: &Span, other: &str) -> Self {
-        Self::at(span, format!("stands beside {other}")).hint("keep the one or the other")
+        Self::at(span, format!("cannot be combined with {other}")).hint("remove one of the two")
     }
 
     /// Sets the fix.

@@ -18,22 +18,11 @@ use crate::model::pull_through::{Access, Cache, Prefix, Upstream};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[pull_through]]`",
-    names: &[
-        "upstream",
-        "url",
-        "prefix",
-        "upstream_prefix",
-        "destinations",
-        "credentials",
-        "secret_arn",
-        "role_arn",
-        "template",
-        "access",
-    ],
+    names: "upstream url prefix upstream_prefix destinations credentials secret_arn \
+        role_arn template access",
 };
 
-const ACCESS: Keys =
-    Keys { title: "`[pull_through.access]`", names: &["organization", "accounts"] };
+const ACCESS: Keys = Keys { title: "`[pull_through.access]`", names: "organization accounts" };
 
 pub(super) fn read(
     table: &Table<'_>,
@@ -78,10 +67,12 @@ fn upstream_prefix(
     let upstream_prefix: Prefix = text.parse()?;
     Err(match (&upstream_prefix, prefix, upstream) {
         (Prefix::Root, ..) | (_, Prefix::Path(_), Upstream::Ecr) => return Ok(upstream_prefix),
-        (_, _, Upstream::Ecr) => Problem::at(&text.span, "`prefix` is `ROOT`, so this must be")
-            .hint("leave `upstream_prefix` away, or give the rule a `prefix`"),
-        _ => Problem::at(&text.span, "only of `upstream = \"ecr\"` does ECR cache a part")
-            .hint("leave `upstream_prefix` away: repositories are cached as they are pulled"),
+        (_, _, Upstream::Ecr) => {
+            Problem::at(&text.span, "must be `ROOT`, because `prefix` is `ROOT`")
+                .hint("remove `upstream_prefix`, or write a path for `prefix`")
+        }
+        _ => Problem::at(&text.span, "`upstream_prefix` requires `upstream = \"ecr\"`")
+            .hint("remove `upstream_prefix`: ECR caches only the repositories that are pulled"),
     })
 }
 
@@ -90,8 +81,8 @@ fn access(table: &Table<'_>) -> Result<Option<Access>, Problem> {
     let accounts = policies::accounts(&table)?;
     let access = Access { organization: policies::organization(&table)?, accounts };
     match access == Access::default() {
-        true => Err(Problem::at(&table.span, "lets nobody pull")
-            .hint("write `organization = \"o-…\"` or `accounts = [\"…\"]`, or leave it away")),
+        true => Err(Problem::at(&table.span, "must not be empty")
+            .hint("add `organization = \"o-…\"` or `accounts = [\"…\"]`, or remove the table")),
         false => Ok(Some(access)),
     }
 }

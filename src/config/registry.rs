@@ -14,17 +14,8 @@ use crate::model::{Host, UserPassword};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
-    names: &[
-        "username",
-        "password",
-        "secret",
-        "auth_host",
-        "mirrors",
-        "ca_file",
-        "plain_http",
-        "reserve_pulls",
-        "max_connections",
-    ],
+    names: "username password secret auth_host mirrors ca_file plain_http reserve_pulls \
+        max_connections",
 };
 
 /// All registries of the file, by host. Appends the problem of each invalid one to `problems`.
@@ -39,8 +30,8 @@ pub(super) fn read_all(
         let host = name.parse::<Host>().map_err(|error| Problem::invalid_name(&name_span, error));
         let read = host.and_then(|host| {
             if let Some(first) = spans.get(&host) {
-                let label = format!("the same registry as in line {}", file.line_of(first));
-                return Err(Problem::at(&name_span, label).hint("write the two as one"));
+                let label = format!("duplicate registry: line {} has it too", file.line_of(first));
+                return Err(Problem::at(&name_span, label).hint("merge the two tables"));
             }
             let registry = read(&table?, file)?;
             Ok((host, registry))
@@ -82,7 +73,7 @@ fn credentials(table: &Table<'_>) -> Result<Option<CredentialSource>, Problem> {
         true => Ok(Some(CredentialSource::Secret(secret.to_string()))),
         false => Err(secret.invalid(
             "is not the ARN of a secret",
-            "write it like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
+            "write an ARN like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
         )),
     }
 }
@@ -96,8 +87,10 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
         (Some(username), Some(password)) => {
             Ok(Some(UserPassword::new(username.to_string(), &*password)))
         }
-        (Some(only), None) => Err(Problem::at(&only.span, "has no `password` to go with")),
-        (None, Some(only)) => Err(Problem::at(&only.span, "has no `username` to go with")),
+        (Some(only), None) => Err(Problem::at(&only.span, "`username` requires `password`")
+            .hint("add `password`, or remove `username`")),
+        (None, Some(only)) => Err(Problem::at(&only.span, "`password` requires `username`")
+            .hint("add `username`, or remove `password`")),
         (None, None) => Ok(None),
     }
 }
@@ -111,8 +104,8 @@ fn certificates(path: &Text, file: &FileContext<'_>) -> Result<Vec<u8>, Problem>
     let client = reqwest::Client::builder().tls_certs_only(certificates).build();
     if count == 0 || client.is_err() {
         return Err(path.invalid(
-            "has no certificates in it",
-            "a CA file is PEM: blocks that begin with `-----BEGIN CERTIFICATE-----`",
+            "contains no valid certificate",
+            "name a PEM file, with blocks that begin with `-----BEGIN CERTIFICATE-----`",
         ));
     }
     Ok(pem)

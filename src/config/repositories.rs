@@ -19,23 +19,12 @@ use crate::model::{
 
 const KEYS: Keys = Keys {
     title: "`[destination.repositories]`",
-    names: &[
-        "create",
-        "reconcile",
-        "tag_mutability",
-        "exclusions",
-        "scan_on_push",
-        "encryption",
-        "tags",
-        "lifecycle",
-        "lifecycle_file",
-        "policy",
-        "policy_file",
-    ],
+    names: "create reconcile tag_mutability exclusions scan_on_push encryption tags \
+        lifecycle lifecycle_file policy policy_file",
 };
 
 const ENCRYPTION: Keys =
-    Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: &["type", "key"] };
+    Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: "type key" };
 
 /// Exclusion filters of a repository. Source: ECR API model.
 const MAX_EXCLUSIONS: usize = 5;
@@ -87,7 +76,7 @@ fn create(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, Pr
     if let Some(text) = word {
         return match &*text {
             "on-push" => on_push(table, settings),
-            _ => Err(Problem::at(&text.span, "neither `true`, `false` nor `\"on-push\"`")),
+            _ => Err(Problem::at(&text.span, "must be `true`, `false` or `\"on-push\"`")),
         };
     }
     Ok(match table.switch("create")? {
@@ -101,15 +90,18 @@ fn create(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, Pr
 
 /// ECR creates the repositories: rejects the settings that need a role in a creation template.
 fn on_push(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, Problem> {
-    const HINT: &str = "write `create = true`, which makes them like this before the first push";
+    const HINT: &str =
+        "write `create = true`: then this program creates the repositories with this setting";
     if let Some(span) = needing_role(table, settings) {
-        let label = "takes a role where ECR makes repositories on push, and a destination has none";
+        let label = "cannot be combined with `create = \"on-push\"`: ECR requires a role, and a destination has none";
         return Err(Problem::at(&span, label).hint(HINT));
     }
     match table.span_of("scan_on_push") {
-        Some(span) => {
-            Err(Problem::at(&span, "not known to repositories that ECR makes on push").hint(HINT))
-        }
+        Some(span) => Err(Problem::at(
+            &span,
+            "cannot be combined with `create = \"on-push\"`: ECR does not support it",
+        )
+        .hint(HINT)),
         None => Ok(Create::OnPush),
     }
 }
@@ -130,8 +122,8 @@ fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
     let Some(is_mutable) = is_mutable else {
         return match table.span_of("exclusions") {
             None => Ok(None),
-            Some(span) => Err(Problem::at(&span, "has no `tag_mutability` to be excluded from")
-                .hint("write `tag_mutability = \"immutable\"`")),
+            Some(span) => Err(Problem::at(&span, "`exclusions` requires `tag_mutability`")
+                .hint("add `tag_mutability = \"immutable\"`")),
         };
     };
     let wildcards = exclusions.map(|texts| texts.iter().map(exclusion).collect()).transpose()?;
@@ -149,8 +141,8 @@ fn exclusion(text: &Text) -> Result<String, Problem> {
     match (1..=128).contains(&text.len()) && text.bytes().all(is_allowed) {
         true => Ok(text.to_string()),
         false => Err(text.invalid(
-            "is not a wildcard of tags",
-            "letters, digits, `.`, `_`, `-`, and `*` for anything, like `latest*`",
+            "is not a valid tag wildcard",
+            "use letters, digits, `.`, `_`, `-`, and `*` for any text, like `latest*`",
         )),
     }
 }
@@ -164,17 +156,18 @@ fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
         ("kms_dsse", Encryption::KmsDsse),
     ];
     let Some(make) = table.choice("type", &kinds)? else {
-        return Err(Problem::at(&table.span, "has no `type`").hint("write `type = \"kms\"`"));
+        return Err(Problem::at(&table.span, "`type` is missing")
+            .hint("add `type = \"kms\"` or `type = \"aes256\"`"));
     };
     let key = table.word("key")?;
     let encryption = make(key.as_ref().map(|key| key.to_string()));
     match key {
         Some(key) if encryption == Encryption::Aes256 => {
-            Err(Problem::at(&key.span, "`aes256` has no key of its own")
-                .hint("write `type = \"kms\"`, or leave `key` away"))
+            Err(Problem::at(&key.span, "`aes256` does not use a `key`")
+                .hint("write `type = \"kms\"`, or remove `key`"))
         }
         Some(key) if key.len() > MAX_KEY => {
-            Err(Problem::at(&key.span, format!("longer than {MAX_KEY} characters")))
+            Err(Problem::at(&key.span, format!("must have at most {MAX_KEY} characters")))
         }
         _ => Ok(Some(encryption)),
     }
@@ -183,28 +176,30 @@ fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
 fn tags(table: &Table<'_>) -> Result<BTreeMap<String, String>, Problem> {
     let texts = table.texts("tags")?;
     if let Some((key, _)) = texts.get(MAX_TAGS) {
-        return Err(Problem::at(&key.span(), format!("more than the {MAX_TAGS} tags ECR takes")));
+        return Err(Problem::at(&key.span(), format!("ECR accepts at most {MAX_TAGS} tags"))
+            .hint("remove tags"));
     }
     let mut tags = BTreeMap::new();
     for (key, value) in texts {
         let (key, span) = (key.get_ref().as_ref(), key.span());
         if key.is_empty() || key.chars().count() > MAX_TAG_KEY || !key.chars().all(is_tag_character)
         {
-            return Err(Problem::at(&span, "not the key of an AWS tag").hint(TAG));
+            return Err(Problem::at(&span, "not a valid key of an AWS tag").hint(TAG));
         }
         if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(Problem::at(&span, "keys that begin with `aws:` are AWS's own"));
+            return Err(Problem::at(&span, "AWS reserves keys that begin with `aws:`")
+                .hint("rename the tag"));
         }
         if value.chars().count() > MAX_TAG_VALUE || !value.chars().all(is_tag_character) {
-            return Err(value.invalid("is not the value of an AWS tag", TAG));
+            return Err(value.invalid("is not a valid value of an AWS tag", TAG));
         }
         tags.insert(key.to_owned(), value.to_string());
     }
     Ok(tags)
 }
 
-const TAG: &str = "letters, digits, spaces and `_ . : / = + - @`: \
-    a key has 1 to 128 of them, a value up to 256";
+const TAG: &str = "use letters, digits, spaces and `_ . : / = + - @`: \
+    1 to 128 in a key, up to 256 in a value";
 
 /// Source: AWS General Reference, "Tag naming limits and requirements".
 fn is_tag_character(c: char) -> bool {

@@ -30,7 +30,7 @@ impl Retag {
     /// The tag at the destination.
     ///
     /// # Errors
-    /// If the result is not a tag, or if the template needs a digest and there is none.
+    /// If the result is not a tag, or if the template needs a digest and `digest` is `None`.
     pub(crate) fn apply(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Tag, NameError> {
         let mut expanded = String::new();
         for part in &self.0 {
@@ -39,12 +39,12 @@ impl Retag {
                 (Part::Tag, _) => expanded.push_str(tag.as_str()),
                 (Part::Digest8, Some(digest)) => expanded.push_str(&digest.hex()[..8]),
                 (Part::Digest8, None) => {
-                    return Err(NameError::new("needs the digest for `{digest8}`"));
+                    return Err(NameError::new("requires a digest for `{digest8}`"));
                 }
             }
         }
         expanded.parse().map_err(|error: NameError| NameError {
-            problem: "does not make a tag".to_owned(),
+            problem: "does not result in a valid tag".to_owned(),
             ..error
         })
     }
@@ -65,8 +65,8 @@ impl FromStr for Retag {
                 "tag" => Part::Tag,
                 "digest8" => Part::Digest8,
                 _ => {
-                    return Err(NameError::new("has a `{…}` that stands for nothing")
-                        .hint("`{tag}` and `{digest8}` can be used"));
+                    return Err(NameError::new("has an unknown placeholder")
+                        .hint("use only `{tag}` and `{digest8}`"));
                 }
             });
             rest = after;
@@ -101,9 +101,9 @@ mod tests {
             ("v{tag}-eu", Ok("v1.27-eu")),
             ("{tag}-{digest8}", Ok("1.27-e3b0c442")),
             ("stable", Ok("stable")),
-            ("-{tag}", Err("does not make a tag")),
-            ("", Err("does not make a tag")),
-            ("{tag}}", Err("does not make a tag")),
+            ("-{tag}", Err("does not result in a valid tag")),
+            ("", Err("does not result in a valid tag")),
+            ("{tag}}", Err("does not result in a valid tag")),
         ] {
             let made = template.parse::<Retag>().unwrap().apply(&tag, Some(&digest));
             let made = made.as_ref().map(Tag::as_str).map_err(|e| e.problem.as_str());

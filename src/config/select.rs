@@ -10,20 +10,18 @@ use crate::model::select::{Selection, SortKey};
 
 const KEYS: Keys = Keys {
     title: "`select`",
-    names: &[
-        "glob", "regex", "semver", "exclude", "newest", "by", "min_age", "max_age", "at_least",
-    ],
+    names: "glob regex semver exclude newest by min_age max_age at_least",
 };
 
 pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
     if let Some(span) = entry.span_of("select").filter(|_| entry.is_string("select")) {
-        return Err(Problem::at(&span, "a string where a table belongs")
-            .hint("write what the tags must be, like `select = { semver = \">=1.25\" }`"));
+        return Err(Problem::at(&span, "expected a table, found a string")
+            .hint("write a table, like `select = { semver = \">=1.25\" }`"));
     }
     let Some(table) = entry.table("select", &KEYS)? else { return Ok(None) };
     if table.is_empty() {
-        return Err(Problem::at(&table.span, "selects nothing in particular")
-            .hint("`select = { glob = [\"*\"] }` is every tag"));
+        return Err(Problem::at(&table.span, "must not be empty")
+            .hint("write `select = { newest = 3 }`, or `select = { glob = [\"*\"] }` for all tags except pre-releases"));
     }
     let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
     let selection = Selection {
@@ -48,13 +46,14 @@ fn check(table: &Table<'_>, selection: &Selection) -> Result<(), Problem> {
     let span = |key| table.span_of(key).unwrap_or_else(|| table.span.clone());
     if selection.newest.is_some_and(|newest| newest < selection.at_least) {
         let key = if table.span_of("at_least").is_some() { "at_least" } else { "newest" };
-        return Err(Problem::at(&span(key), "`at_least` is more than `newest` leaves"));
+        return Err(Problem::at(&span(key), "`at_least` must not exceed `newest`")
+            .hint("lower `at_least`, or raise `newest`"));
     }
     if let (Some(least), Some(most)) = (selection.min_age, selection.max_age)
         && least >= most
     {
-        return Err(Problem::at(&span("max_age"), "nothing is older than `min_age` and younger")
-            .hint("`min_age` is how long a tag must be there, `max_age` how long it may"));
+        return Err(Problem::at(&span("max_age"), "`max_age` must be greater than `min_age`")
+            .hint("write a greater `max_age`: the keys are the least and greatest time since the push"));
     }
     Ok(())
 }
@@ -63,7 +62,7 @@ fn age(table: &Table<'_>, key: &str) -> Result<Option<Duration>, Problem> {
     let Some(text) = table.text(key)? else { return Ok(None) };
     let age = humantime::parse_duration(&text);
     age.map(Some).map_err(|_| {
-        Problem::at(&text.span, "not a length of time")
-            .hint("write one like `3d`, `12h` or `2weeks`")
+        Problem::at(&text.span, "not a duration")
+            .hint("write a duration like `3d`, `12h` or `2weeks`")
     })
 }

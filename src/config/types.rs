@@ -34,7 +34,7 @@ impl Config {
     /// The destination of an image's target.
     ///
     /// # Panics
-    /// If the id is of another configuration.
+    /// If the id belongs to another configuration.
     pub(crate) fn destination(&self, id: DestinationId) -> &DestinationConfig {
         &self.destinations[id.0]
     }
@@ -52,8 +52,9 @@ impl Config {
         let mut is_selected = vec![false; self.entries.len()];
         for pattern in patterns {
             let glob = GlobBuilder::new(pattern).build().map_err(|error| {
-                Error::new(Kind::Configuration, format!("`{pattern}` is not a pattern"))
+                Error::new(Kind::Configuration, format!("`{pattern}` is not a valid glob"))
                     .because(error)
+                    .hint("write a name, or a glob like `team/*`")
             })?;
             let glob = glob.compile_matcher();
             let mut found = false;
@@ -74,12 +75,12 @@ impl Config {
         let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        let error = Error::new(Kind::Configuration, format!("no image is called `{pattern}`"));
-        let all = format!("there is {}", in_backticks(&names));
+        let error = Error::new(Kind::Configuration, format!("no image matches `--only {pattern}`"));
+        let all = in_backticks(&names);
         match nearest(pattern, &names) {
-            _ if names.is_empty() => error.hint("the configuration has no `[[image]]`"),
-            Some(near) => error.hint(format!("did you mean `{near}`? {all}")),
-            None => error.hint(all),
+            _ if names.is_empty() => error.hint("add an `[[image]]` to the configuration"),
+            Some(near) => error.hint(format!("did you mean `{near}`? the images are {all}")),
+            None => error.hint(format!("write one of {all}")),
         }
     }
 }
@@ -135,7 +136,7 @@ pub struct RegistryConfig {
     pub(crate) max_connections: Option<usize>,
 }
 
-/// Where the credentials of a registry are.
+/// The source of a registry's credentials.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
     /// In the configuration.

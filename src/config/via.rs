@@ -35,10 +35,11 @@ pub(super) fn read(
     route: &RouteKey,
     tables: &Tables<'_>,
 ) -> Result<Routes, Problem> {
-    let mirror_key = MIRROR_KEYS.iter().find_map(|key| table.span_of(key));
-    if let (Delivery::PullThrough, Some(span)) = (route.via, mirror_key) {
-        return Err(Problem::at(&span, "not for an image that is cached: it stays as it is")
-            .hint("leave it away: what is cached keeps its name, below the rule's prefix"));
+    let mirror_key = MIRROR_KEYS.iter().find_map(|key| Some((key, table.span_of(key)?)));
+    if let (Delivery::PullThrough, Some((key, span))) = (route.via, mirror_key) {
+        return Err(Problem::at(&span, "cannot be combined with `via = \"pull-through\"`").hint(
+            format!("remove `{key}`: ECR caches an image unchanged, below the rule's prefix"),
+        ));
     }
     let written = table.text("repository")?;
     let repository = match &written {
@@ -98,23 +99,24 @@ fn uncovered(
     let read = &tables.destinations[destination.0];
     let line = tables.file.line_of(&read.registry);
     if read.destination.registry.host().and_then(EcrHost::parse).is_none() {
-        let label = format!("the destination in line {line} is not ECR, which alone caches");
+        let label =
+            format!("the destination in line {line} is not ECR, and only ECR caches images");
         return Problem::at(&route.span, label)
-            .hint("write `via = \"auto\"`, or choose its `destinations`");
+            .hint("write `via = \"auto\"`, or set `destinations` to ECR registries");
     }
     let Some(upstream) = Upstream::at(source) else {
         return Problem::at(&route.span, "ECR cannot cache this registry")
-            .hint("mirror it: `via = \"mirror\"`, or `via = \"auto\"` to cache what can be");
+            .hint("write `via = \"mirror\"`, or `via = \"auto\"` to mirror what ECR cannot cache");
     };
     let name = upstream.name();
     let exists = tables.caches.iter().any(|read| read.cache.upstream == upstream);
     let hint = match (upstream.url(), exists) {
         (_, true) => format!(
-            "write another `[[pull_through]]` with `upstream = \"{name}\"`, or let the one there is cover it"
+            "add another `[[pull_through]]` with `upstream = \"{name}\"`, or change the existing one to cover this source"
         ),
-        (Some(_), false) => format!("write a `[[pull_through]]` with `upstream = \"{name}\"`"),
+        (Some(_), false) => format!("add a `[[pull_through]]` with `upstream = \"{name}\"`"),
         (None, false) => {
-            format!("write a `[[pull_through]]` with `upstream = \"{name}\"` and its `url`")
+            format!("add a `[[pull_through]]` with `upstream = \"{name}\"` and its `url`")
         }
     };
     let label =
@@ -127,18 +129,16 @@ fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repositor
     let destination = &read.destination;
     let prefixed = match &destination.prefix {
         Some(prefix) => repository.below(prefix).map_err(|_| {
-            NameError::new(
-                "is longer, with its prefix, than the 255 characters a repository may have",
-            )
-            .hint("shorten `repository` or `prefix`")
+            NameError::new("has more than 255 characters with the prefix of the destination")
+                .hint("shorten `repository` or `prefix`")
         })?,
         None => repository.clone(),
     };
     // ECR API model, `repositoryName`: at least two characters
     if prefixed.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some()
     {
-        return Err(NameError::new("is shorter than the 2 characters ECR wants of a repository")
-            .hint("write a longer `repository`, or a `prefix` for the destination"));
+        return Err(NameError::new("has fewer than 2 characters, the minimum of ECR")
+            .hint("write a longer `repository`, or add a `prefix` to the destination"));
     }
     Ok(prefixed)
 }

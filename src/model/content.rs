@@ -50,13 +50,12 @@ impl MediaType {
     }
 
     /// The media type with this name, without parameters (`; charset=…`); `None` if unknown.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split(';').next().unwrap_or_default().trim();
         Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Returns `true` if it lists other manifests.
-    pub fn is_index(self) -> bool {
+    pub(crate) fn is_index(self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)
     }
 }
@@ -73,22 +72,20 @@ impl fmt::Display for MediaType {
 pub struct Descriptor {
     /// The media type, as written.
     #[serde(default)]
-    pub media_type: String,
+    pub(crate) media_type: String,
     /// The digest.
     #[serde(deserialize_with = "digest")]
     pub digest: Digest,
-    /// The length in bytes.
     #[serde(deserialize_with = "size")]
-    pub size: u64,
+    pub(crate) size: u64,
     /// The platform of the manifest, in an index.
     #[serde(default)]
     pub platform: Option<Platform>,
     /// The annotations.
     #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// The artifact type of a referrer.
+    pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default)]
-    pub artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<String>,
 }
 
 /// A digest. The error contains the text, because a manifest has many digests.
@@ -104,7 +101,7 @@ const SIZE_LIMIT: u64 = 16 << 40;
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
     match u64::deserialize(deserializer)? {
         size if size <= SIZE_LIMIT => Ok(size),
-        size => Err(de::Error::custom(format!("{size} B is no content's size"))),
+        size => Err(de::Error::custom(format!("the size {size} B exceeds 16 TiB"))),
     }
 }
 
@@ -112,19 +109,18 @@ impl Descriptor {
     /// Returns `true` if the content is fetched from elsewhere and never pushed (Windows base layers).
     ///
     /// Source: OCI image specification, "Non-Distributable Layers".
-    pub fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
-    /// Returns `true` if the media type is that of an index.
-    pub fn is_index(&self) -> bool {
+    pub(crate) fn is_index(&self) -> bool {
         MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
     }
 
     /// The digest of the image manifest that this BuildKit attestation describes.
     ///
     /// Source: BuildKit, "Image attestation storage".
-    pub fn attests(&self) -> Option<&str> {
+    pub(crate) fn attests(&self) -> Option<&str> {
         let annotation = |key: &str| self.annotations.get(key).map(String::as_str);
         match annotation("vnd.docker.reference.type") {
             Some("attestation-manifest") => annotation("vnd.docker.reference.digest").or(Some("")),
@@ -189,7 +185,7 @@ impl RawManifest {
         let wrong = |cause: serde_json::Error| {
             Error::new(
                 Kind::Corrupt,
-                format!("manifest {} does not read as {}", self.digest, self.media_type),
+                format!("manifest {} is not a valid {}", self.digest, self.media_type),
             )
             .because(cause)
         };
@@ -212,7 +208,9 @@ pub(crate) fn too_large(size: u64) -> Error {
         Kind::TooLarge,
         format!("the manifest has {size} B or more, ECR stores at most {MANIFEST_LIMIT} B"),
     )
-    .hint("leave this image out, or have it rebuilt with fewer annotations or layers")
+    .hint(
+        "remove this image from the configuration, or rebuild it with fewer annotations or layers",
+    )
 }
 
 /// A parsed manifest.
@@ -231,14 +229,13 @@ pub struct Index {
     pub manifests: Vec<Descriptor>,
     /// The annotations.
     #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An image manifest.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ImageManifest {
-    /// The image's configuration.
-    pub config: Descriptor,
+    pub(crate) config: Descriptor,
     /// The layers, base first.
     #[serde(default)]
     pub layers: Vec<Descriptor>,
@@ -277,8 +274,8 @@ struct ManifestOutline {
 
 fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> {
     let outline: ManifestOutline = serde_json::from_slice(bytes).map_err(|cause| {
-        Error::new(Kind::Corrupt, "what the registry served is not a manifest").because(cause).hint(
-            "something between here and the registry may answer in its place, such as a proxy's login page",
+        Error::new(Kind::Corrupt, "the registry's answer is not a manifest").because(cause).hint(
+            "check for a proxy that answers in place of the registry, for example with a login page",
         )
     })?;
     let named = outline.media_type.as_deref().unwrap_or_default();
@@ -286,11 +283,11 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
         named.contains("docker.distribution.manifest.v1+") || outline.fs_layers.is_some();
     if outline.schema_version == Some(1) || schema_1 {
         return Err(Error::new(Kind::Unsupported, "the manifest is Docker schema 1")
-            .hint("the format was retired in 2024; rebuild the image or push it again with a current tool"));
+            .hint("rebuild the image, or push it again with a current tool: the format was retired in 2024"));
     }
     if outline.manifests.is_some() && (outline.layers.is_some() || outline.config.is_some()) {
         // CVE-2021-41190: one document, two readings
-        return Err(Error::new(Kind::Unsupported, "the manifest is an index and an image at once"));
+        return Err(Error::new(Kind::Unsupported, "the manifest is both an index and an image"));
     }
     if let Some(known) = MediaType::parse(named) {
         return Ok(known);
@@ -310,8 +307,8 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 
 fn unknown_type(named: &str) -> Error {
     let named = shortened(named);
-    Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
-        .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
+    Error::new(Kind::Unsupported, format!("the manifest has an unknown media type, `{named}`"))
+        .hint("mirror only OCI and Docker (version 2 schema 2) images, indexes and artifacts")
 }
 
 /// A text from outside for an error: no longer than the longest digest.

@@ -75,17 +75,17 @@ impl EcrHost {
     }
 
     /// The AWS account, twelve digits.
-    pub fn account(&self) -> &str {
+    pub(crate) fn account(&self) -> &str {
         &self.account
     }
 
     /// The region, like `eu-west-1`.
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         &self.region
     }
 
     /// The partition in ARNs, like `aws` or `aws-cn`.
-    pub fn partition(&self) -> &'static str {
+    pub(crate) fn partition(&self) -> &'static str {
         // GovCloud shares its suffixes with the public regions
         if self.region.starts_with("us-gov-") {
             return "aws-us-gov";

@@ -48,7 +48,7 @@ pub struct RepositorySettings {
 
 impl RepositorySettings {
     /// Returns `true` if no setting is configured.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -68,8 +68,7 @@ pub enum TagMutability {
 }
 
 impl TagMutability {
-    /// The wildcards of the excluded tags.
-    pub fn exclusions(&self) -> &[String] {
+    pub(crate) fn exclusions(&self) -> &[String] {
         match self {
             Self::Mutable | Self::Immutable => &[],
             Self::MutableExcept(wildcards) | Self::ImmutableExcept(wildcards) => wildcards,
@@ -77,7 +76,7 @@ impl TagMutability {
     }
 
     /// Returns `true` if both are equal, apart from the order of their wildcards.
-    pub fn is_equivalent(&self, other: &Self) -> bool {
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         let sorted = |wildcards: &[String]| {
             let mut sorted = wildcards.to_vec();
             sorted.sort();
@@ -113,8 +112,7 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// The configured key.
-    pub fn key(&self) -> Option<&str> {
+    pub(crate) fn key(&self) -> Option<&str> {
         match self {
             Self::Aes256 => None,
             Self::Kms(key) | Self::KmsDsse(key) => key.as_deref(),
@@ -140,16 +138,15 @@ impl fmt::Display for Encryption {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountSettings {
     /// Whether blobs of one repository can be mounted into another.
-    pub blob_mounting: Option<bool>,
+    pub(crate) blob_mounting: Option<bool>,
     /// Whether the mirror's reads do not update the last pull time.
-    pub pull_time_exclusion: Option<bool>,
-    /// The scanning of the registry.
-    pub scanning: Option<Scanning>,
+    pub(crate) pull_time_exclusion: Option<bool>,
+    pub(crate) scanning: Option<Scanning>,
 }
 
 impl AccountSettings {
     /// Returns `true` if no setting is configured.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -157,12 +154,10 @@ impl AccountSettings {
 /// The scanning of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanning {
-    /// The scanner.
-    pub kind: ScanKind,
-    /// Wildcards of the repositories that are scanned continuously, sorted.
-    pub continuous: Vec<String>,
-    /// Wildcards of the repositories that are scanned on push, sorted.
-    pub on_push: Vec<String>,
+    pub(crate) kind: ScanKind,
+    /// Wildcards of repositories, sorted.
+    pub(crate) continuous: Vec<String>,
+    pub(crate) on_push: Vec<String>,
 }
 
 /// The scanner.

@@ -51,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// Returns `true` if a retry within seconds can succeed.
-    pub fn is_transient(self) -> bool {
+    pub(crate) fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable | Self::Stalled)
     }
 }
@@ -90,34 +90,33 @@ impl Error {
         self
     }
 
-    /// Adds the cause.
-    pub fn because(self, cause: impl StdError + Send + Sync + 'static) -> Self {
+    pub(crate) fn because(self, cause: impl StdError + Send + Sync + 'static) -> Self {
         self.with(|inner| inner.cause = Some(Arc::new(cause)))
     }
 
     /// Adds the fix, as an imperative.
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         self.with(|inner| inner.hint = Some(hint.into()))
     }
 
     /// Adds the wait that the server asked for.
-    pub fn after(self, wait: Option<Duration>) -> Self {
+    pub(crate) fn after(self, wait: Option<Duration>) -> Self {
         self.with(|inner| inner.retry_after = wait)
     }
 
     /// Marks the error as final: no outer level retries.
-    pub fn exhausted(self) -> Self {
+    pub(crate) fn exhausted(self) -> Self {
         self.with(|inner| inner.exhausted = true)
     }
 
     /// Wraps the error in a message of the caller. Keeps the kind.
-    pub fn context(self, message: impl Into<String>) -> Self {
+    pub(crate) fn context(self, message: impl Into<String>) -> Self {
         let (kind, retry_after, exhausted) = (self.kind(), self.0.retry_after, self.0.exhausted);
         Self::new(kind, message).because(self).after(retry_after).with(|i| i.exhausted = exhausted)
     }
 
     /// Applies `word` to every message and hint of the chain.
-    pub fn reworded(self, word: &dyn Fn(&str) -> String) -> Self {
+    pub(crate) fn reworded(self, word: &dyn Fn(&str) -> String) -> Self {
         let kind = self.kind();
         self.with(|inner| {
             inner.message = word(&inner.message);
@@ -132,7 +131,7 @@ impl Error {
     }
 
     /// Returns `true` if a retry within seconds can succeed and the retries are not exhausted.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         self.0.kind.is_transient() && !self.0.exhausted
     }
 

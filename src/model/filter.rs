@@ -218,12 +218,12 @@ pub fn check_platforms(
     if missing.is_empty() {
         return Ok(None);
     }
-    let problem = format!("no image for {} (there is: {})", list(missing), list(available));
+    let problem = format!("no image for {} (available: {})", list(missing), list(available));
     if filter.missing == MissingPlatform::Warn && !kept.is_empty() {
         return Ok(Some(problem));
     }
     Err(Error::new(Kind::PlatformMissing, problem)
-        .hint("change `platforms`, or set `missing_platform = \"warn\"` to mirror what there is"))
+        .hint("change `platforms`, or set `missing_platform = \"warn\"` to mirror the available platforms"))
 }
 
 /// The platforms that a message lists, and the characters of each.

@@ -148,7 +148,10 @@ fn a_missing_platform_fails_or_warns_and_lists_the_available_ones() {
     let mut wanted = filter_of(&["linux/amd64", "linux/s390x"], Attestations::Keep);
     let error = check_platforms(&wanted, &have[..1], &have).unwrap_err();
     assert_eq!(error.kind(), Kind::PlatformMissing);
-    assert_eq!(error.to_string(), "no image for linux/s390x (there is: linux/amd64, linux/arm/v7)");
+    assert_eq!(
+        error.to_string(),
+        "no image for linux/s390x (available: linux/amd64, linux/arm/v7)"
+    );
     wanted.missing = MissingPlatform::Warn;
     assert!(check_platforms(&wanted, &have[..1], &have).unwrap().is_some());
     assert!(check_platforms(&wanted, &[], &have).is_err(), "nothing left is never a warning");

@@ -86,7 +86,7 @@ pub enum Create {
 
 impl Create {
     /// Returns `true` if this program can create it.
-    pub fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Unclaimed | Self::Missing)
     }
 }
@@ -116,8 +116,7 @@ pub enum Signatures {
 }
 
 impl Signatures {
-    /// Returns `true` if referrers of this artifact type are mirrored.
-    pub fn matches(&self, artifact_type: Option<&str>) -> bool {
+    pub(crate) fn matches(&self, artifact_type: Option<&str>) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
@@ -143,12 +142,12 @@ pub struct Filter {
 
 impl Filter {
     /// Returns `true` if nothing is removed: then equal digests mean up to date.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.platforms == Platforms::All && self.attestations == Attestations::Keep
     }
 
     /// The canonical form, for the annotation of a filtered index.
-    pub fn canonical(&self) -> String {
+    pub(crate) fn canonical(&self) -> String {
         let attestations = match self.attestations {
             Attestations::Keep => "keep",
             Attestations::Drop => "drop",

@@ -70,16 +70,14 @@ impl Naming {
 }
 
 impl Location {
-    /// The host, if it is a registry.
-    pub fn host(&self) -> Option<&Host> {
+    pub(crate) fn host(&self) -> Option<&Host> {
         match self {
             Self::Registry(host) => Some(host),
             Self::Layout { .. } => None,
         }
     }
 
-    /// A reference to an image.
-    pub fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
+    pub(crate) fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
         match (self, at) {
             (Self::Registry(_), at) => format!("{self}/{repository}{at}"),
             (Self::Layout { naming, .. }, TagOrDigest::Tag(tag)) => {
@@ -89,8 +87,7 @@ impl Location {
         }
     }
 
-    /// A repository, for messages.
-    pub fn repository(&self, repository: &Repository) -> String {
+    pub(crate) fn repository(&self, repository: &Repository) -> String {
         match self {
             Self::Registry(_) => format!("{self}/{repository}"),
             Self::Layout { naming: Naming::RepositoryAndTag, .. } => format!("{self}:{repository}"),
@@ -99,7 +96,7 @@ impl Location {
     }
 
     /// The location, its directory relative to `base`.
-    pub fn below(self, base: &Path) -> Self {
+    pub(crate) fn below(self, base: &Path) -> Self {
         match self {
             Self::Layout { directory, naming } => {
                 Self::Layout { directory: base.join(directory), naming }
@@ -125,7 +122,7 @@ impl FromStr for Location {
         };
         if let Some((directory, _)) = directory.split_once(':') {
             return Err(NameError::new("names an image, not an OCI layout").hint(format!(
-                "write `{SCHEME}{directory}`: the images' own names and tags go in it"
+                "write `{SCHEME}{directory}`: the layout stores images under their own names and tags"
             )));
         }
         Ok(Self::Layout {
@@ -152,9 +149,7 @@ fn below_scheme(text: &str) -> Option<&str> {
 
 fn parse_directory(directory: &str) -> Result<PathBuf, NameError> {
     match directory {
-        "" => {
-            Err(NameError::new("names no directory").hint("write `oci:DIR`, like `oci:./images`"))
-        }
+        "" => Err(NameError::new("has no directory").hint("write `oci:DIR`, like `oci:./images`")),
         directory => Ok(directory.into()),
     }
 }
@@ -217,9 +212,9 @@ mod tests {
             ("oci:images", Ok("oci:images:a/b:1")),
             ("oci:/mnt/usb/images", Ok("oci:/mnt/usb/images:a/b:1")),
             ("OCI:images", Ok("oci:images:a/b:1")),
-            ("oci:", Err("names no directory")),
+            ("oci:", Err("has no directory")),
             ("oci:images:1.27", Err("names an image, not an OCI layout")),
-            ("ghcr.io/a", Err("has a path, a host has none")),
+            ("ghcr.io/a", Err("must be a host without a path")),
         ] {
             let location = text.parse::<Location>();
             let (repository, tag) = ("a/b".parse().unwrap(), "1".parse().unwrap());
@@ -248,11 +243,11 @@ mod tests {
         assert_eq!(parts("oci:/a/b:1.27"), found("/a/b", None, Some("1.27")));
         assert_eq!(parts("oci:d:a/b:1"), found("d", Some("a/b"), Some("1")));
         for (text, problem) in [
-            ("oci:", "names no directory"),
-            ("oci::1", "names no directory"),
+            ("oci:", "has no directory"),
+            ("oci::1", "has no directory"),
             ("oci:d:", "is not a tag"),
             ("oci:d:a/b", "is not a tag"),
-            ("oci:d:A:1", "has capital letters, repository names are in lower case"),
+            ("oci:d:A:1", "has uppercase letters, repository names are lowercase"),
             ("nginx:1.27", "a registry"),
         ] {
             assert_eq!(parts(text), Err(problem.to_owned()), "{text}");

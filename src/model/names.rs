@@ -14,8 +14,7 @@ use sha2::{Digest as _, Sha256};
 pub struct NameError {
     /// The problem. A reader reads it after the text: "`x` …".
     pub problem: String,
-    /// The fix.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 impl NameError {
@@ -102,11 +101,11 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.contains("://") {
-            return Err(NameError::new("is a URL, not a host").hint("leave the `https://` away"));
+            return Err(NameError::new("is a URL, not a host").hint("remove `https://`"));
         }
         if let Some((host, _)) = text.split_once('/') {
             return Err(
-                NameError::new("has a path, a host has none").hint(format!("write `{host}`"))
+                NameError::new("must be a host without a path").hint(format!("write `{host}`"))
             );
         }
         let lower = text.to_ascii_lowercase();
@@ -147,7 +146,7 @@ impl Repository {
     ///
     /// # Errors
     /// If the result exceeds 255 characters.
-    pub fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
+    pub(crate) fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }
 }
@@ -158,15 +157,16 @@ impl FromStr for Repository {
     /// Source: distribution specification, "Pulling manifests", `<name>`.
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(NameError::new("has capital letters, repository names are in lower case")
+            return Err(NameError::new("has uppercase letters, repository names are lowercase")
                 .hint(format!("write `{}`", text.to_ascii_lowercase())));
         }
         if text.len() > 255 {
-            return Err(NameError::new("is longer than the 255 characters a repository may have"));
+            return Err(NameError::new("has more than 255 characters, the limit of a repository")
+                .hint("shorten the name"));
         }
         if !text.split('/').all(is_path_component) {
             return Err(NameError::new("is not a repository name").hint(
-                "write lower-case words joined by `/`, `.`, `_` or `-`, like `library/nginx`",
+                "write lowercase words joined by `/`, `.`, `_` or `-`, like `library/nginx`",
             ));
         }
         Ok(Self(text.into()))
@@ -202,9 +202,8 @@ impl FromStr for Tag {
         if good {
             return Ok(Self(text.into()));
         }
-        Err(NameError::new("is not a tag").hint(
-            "a tag is 1 to 128 letters, digits, `_`, `.` or `-`, and starts with neither `.` nor `-`",
-        ))
+        Err(NameError::new("is not a tag")
+            .hint("write 1 to 128 letters, digits, `_`, `.` or `-`, and not `.` or `-` first"))
     }
 }
 
@@ -219,8 +218,7 @@ impl Digest {
         Self::from_hasher(Sha256::new_with_prefix(bytes))
     }
 
-    /// The digest of the hasher's input.
-    pub fn from_hasher(hasher: Sha256) -> Self {
+    pub(crate) fn from_hasher(hasher: Sha256) -> Self {
         Self(format!("sha256:{}", const_hex::encode(hasher.finalize())).into())
     }
 
@@ -230,7 +228,7 @@ impl Digest {
     }
 
     /// The first twelve hexadecimal digits, for messages.
-    pub fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         &self.hex()[..12]
     }
 }
@@ -245,10 +243,11 @@ impl FromStr for Digest {
                 Ok(Self(text.into()))
             }
             Some(("sha512", _)) => {
-                Err(NameError::new("is a SHA-512 digest, ECR stores SHA-256 only"))
+                Err(NameError::new("is a SHA-512 digest, ECR stores SHA-256 only")
+                    .hint("write the SHA-256 digest"))
             }
             _ => Err(NameError::new("is not a digest")
-                .hint("a digest is `sha256:` and 64 hexadecimal digits in lower case")),
+                .hint("write `sha256:` and 64 lowercase hexadecimal digits")),
         }
     }
 }
@@ -264,7 +263,7 @@ pub enum TagOrDigest {
 
 impl TagOrDigest {
     /// The last part of the manifest's URL.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Tag(tag) => tag.as_str(),
             Self::Digest(digest) => digest.as_str(),

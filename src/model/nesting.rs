@@ -30,11 +30,11 @@ impl Nesting {
         self.entries += index.manifests.len();
         self.bytes += raw.bytes().len();
         let problem = if depth > DEPTH {
-            format!("the index is nested more than {DEPTH} deep")
+            format!("the index has more than {DEPTH} levels of nested indexes")
         } else if self.entries > ENTRIES {
             format!("the image's indexes have more than {ENTRIES} entries")
         } else if self.bytes > BYTES {
-            format!("the image's indexes have more than {BYTES} B in all")
+            format!("the image's indexes have more than {BYTES} B in total")
         } else {
             return Ok(());
         };

@@ -33,8 +33,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome of an image with this error.
-    pub fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         match error.kind() {
             Kind::PullLimit => Self::Deferred,
             Kind::TagImmutable => Self::Drifted,
@@ -109,8 +108,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts these rows.
-    pub fn of(rows: &[Row]) -> Self {
+    pub(crate) fn of(rows: &[Row]) -> Self {
         let mut totals = Self::default();
         for row in rows {
             *match row.outcome {
@@ -216,8 +214,7 @@ pub enum Interrupt {
 }
 
 impl Interrupt {
-    /// The exit status of a run that this signal ended.
-    pub fn status(self) -> u8 {
+    pub(crate) fn status(self) -> u8 {
         match self {
             Self::Int => 130,
             Self::Term => 143,

@@ -17,9 +17,9 @@ use super::{names::NameError, text::is_unsafe_for_terminal};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub struct Platform {
     /// `linux`, `windows`, … (a `GOOS`).
-    pub os: String,
+    pub(crate) os: String,
     /// `amd64`, `arm64`, … (a `GOARCH`).
-    pub architecture: String,
+    pub(crate) architecture: String,
     /// `v7`, …; `None` for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
@@ -44,7 +44,7 @@ impl Platform {
     }
 
     /// Returns `true` for `unknown/unknown`, the platform of BuildKit's attestations.
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
 }
@@ -55,7 +55,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = || {
             NameError::new("is not a platform")
-                .hint("write os/arch or os/arch/variant, like `linux/amd64` or `linux/arm/v7`")
+                .hint("write `os/arch` or `os/arch/variant`, like `linux/amd64` or `linux/arm/v7`")
         };
         let word = |part: &str| {
             !part.is_empty()
@@ -116,8 +116,7 @@ impl Platforms {
         (!platforms.is_empty()).then_some(Self::Only(platforms))
     }
 
-    /// Returns `true` if an image for this platform is kept.
-    pub fn matches(&self, image: &Platform) -> bool {
+    pub(crate) fn matches(&self, image: &Platform) -> bool {
         match self {
             Self::All => true,
             Self::Only(platforms) => platforms.iter().any(|platform| platform.matches(image)),

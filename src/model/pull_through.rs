@@ -86,14 +86,14 @@ const fn preset(
 
 impl Upstream {
     /// All upstreams, in the order for messages.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         UPSTREAMS.iter().map(|preset| preset.upstream)
     }
 
     /// The upstream at this host, if ECR can cache it.
     ///
     /// An ECR registry is one only under its plain name: neither dual-stack nor FIPS.
-    pub fn at(host: &Host) -> Option<Self> {
+    pub(crate) fn at(host: &Host) -> Option<Self> {
         let is_at_host = |url: &str| url.parse().as_ref() == Ok(host);
         let fixed = Self::all().find(|upstream| upstream.url().is_some_and(is_at_host));
         let is_ecr = || EcrHost::parse(host).is_some_and(|ecr| !ecr.fips && !ecr.dual_stack);
@@ -108,22 +108,20 @@ impl Upstream {
     }
 
     /// The name in the configuration; also the default prefix.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.preset().name
     }
 
-    /// The name in ECR's API.
-    pub fn api_name(self) -> &'static str {
+    pub(crate) fn api_name(self) -> &'static str {
         self.preset().api_name
     }
 
     /// The host; `None` if the registry has no fixed one.
-    pub fn url(self) -> Option<&'static str> {
+    pub(crate) fn url(self) -> Option<&'static str> {
         self.preset().url
     }
 
-    /// The credentials that ECR needs.
-    pub fn needs(self) -> CredentialNeed {
+    pub(crate) fn needs(self) -> CredentialNeed {
         self.preset().needs
     }
 }
@@ -145,7 +143,7 @@ pub enum Prefix {
 
 impl Prefix {
     /// The repository without the prefix; `None` if it is not below the prefix.
-    pub fn rest(&self, repository: &Repository) -> Option<Repository> {
+    pub(crate) fn rest(&self, repository: &Repository) -> Option<Repository> {
         match self {
             Self::Root => Some(repository.clone()),
             Self::Path(path) => {
@@ -159,7 +157,7 @@ impl Prefix {
     ///
     /// # Errors
     /// If the result exceeds the length of a repository.
-    pub fn join(&self, rest: &Repository) -> Result<Repository, NameError> {
+    pub(crate) fn join(&self, rest: &Repository) -> Result<Repository, NameError> {
         match self {
             Self::Root => Ok(rest.clone()),
             Self::Path(path) => rest.below(path),
@@ -167,7 +165,7 @@ impl Prefix {
     }
 
     /// The length of the path: of several matching prefixes the longest wins.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Root => 0,
             Self::Path(path) => path.as_str().len(),
@@ -175,7 +173,7 @@ impl Prefix {
     }
 
     /// The repositories below it, in an ARN: `docker-hub/*`, or `*`.
-    pub fn wildcard(&self) -> String {
+    pub(crate) fn wildcard(&self) -> String {
         match self {
             Self::Root => "*".to_owned(),
             Self::Path(path) => format!("{path}/*"),
@@ -203,8 +201,10 @@ impl FromStr for Prefix {
         let path = text.strip_suffix('/').unwrap_or(text);
         if !PREFIX_LENGTH.contains(&path.len()) {
             let (least, most) = PREFIX_LENGTH.into_inner();
-            let problem = format!("has {} characters, a prefix has {least} to {most}", path.len());
-            return Err(NameError::new(problem).hint("write a path, or `ROOT` for none"));
+            let problem = format!("must have {least} to {most} characters");
+            return Err(
+                NameError::new(problem).hint("write a longer or shorter path, or `ROOT` for none")
+            );
         }
         path.parse().map(Self::Path)
     }
@@ -253,9 +253,9 @@ pub enum UpstreamCredentials {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TemplateSettings {
     /// The settings, without scanning, which templates do not support.
-    pub settings: RepositorySettings,
+    pub(crate) settings: RepositorySettings,
     /// The role with which ECR creates them; always present with tags or KMS.
-    pub role_arn: Option<String>,
+    pub(crate) role_arn: Option<String>,
 }
 
 /// The organization and accounts that can pull through a cache; at least one of them.
@@ -271,19 +271,19 @@ impl Cache {
     /// The name of the secret for written credentials.
     ///
     /// Source: ECR user guide, "Storing your upstream repository credentials".
-    pub fn secret_name(&self) -> String {
+    pub(crate) fn secret_name(&self) -> String {
         format!("ecr-pullthroughcache/{}", self.prefix)
     }
 
     /// Returns `true` if its repositories get tags: then the first puller needs the permission to
     /// tag.
-    pub fn gives_tags(&self) -> bool {
+    pub(crate) fn gives_tags(&self) -> bool {
         self.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty())
     }
 
     /// The repository of a source in ECR; `None` if this cache does not cover it, or if the name
     /// would be too long for ECR.
-    pub fn repository(&self, host: &Host, repository: &Repository) -> Option<Repository> {
+    pub(crate) fn repository(&self, host: &Host, repository: &Repository) -> Option<Repository> {
         let upstream: Host = self.url.parse().ok()?;
         let rest = (upstream == *host).then(|| self.upstream_prefix.rest(repository))??;
         self.prefix.join(&rest).ok()

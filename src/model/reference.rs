@@ -24,9 +24,8 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.contains("://") {
-            return Err(
-                NameError::new("is a URL, not an image reference").hint("leave the scheme away")
-            );
+            return Err(NameError::new("is a URL, not an image reference")
+                .hint("remove the scheme, like `https://`"));
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
@@ -105,9 +104,9 @@ mod tests {
     fn an_invalid_reference_names_its_problem() {
         for (text, problem) in [
             ("https://ghcr.io/a", "is a URL, not an image reference"),
-            ("ghcr.io/Foo/bar", "has capital letters, repository names are in lower case"),
-            ("MyReg/foo", "has capital letters, repository names are in lower case"),
-            ("Nginx", "has capital letters, repository names are in lower case"),
+            ("ghcr.io/Foo/bar", "has uppercase letters, repository names are lowercase"),
+            ("MyReg/foo", "has uppercase letters, repository names are lowercase"),
+            ("Nginx", "has uppercase letters, repository names are lowercase"),
             ("a:.b", "is not a tag"),
             ("a@sha256:xyz", "is not a digest"),
             ("", "is not an image reference"),

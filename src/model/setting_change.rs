@@ -47,7 +47,7 @@ pub enum Action {
 
 impl Action {
     /// The mark of `terraform plan`.
-    pub fn mark(self) -> &'static str {
+    pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Create => "+",
             Self::Update => "~",
@@ -79,8 +79,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The name of the kind, for messages.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Repository => "repository",
             Self::Account => "account",
@@ -115,7 +114,7 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
 
 impl SettingChange {
     /// The action and the resource: `~ rule docker-hub of r.example`.
-    pub fn heading(&self) -> String {
+    pub(crate) fn heading(&self) -> String {
         let (mark, word) = (self.action.mark(), self.kind.word());
         match self.kind {
             Subject::Repository => format!("{mark} {word} {}/{}", self.destination, self.name),
@@ -125,7 +124,7 @@ impl SettingChange {
 
     /// The settings that differ, like `credential_arn: none → arn:…`. Values are cut after `most`
     /// characters.
-    pub fn details(&self, most: usize) -> Vec<String> {
+    pub(crate) fn details(&self, most: usize) -> Vec<String> {
         let detail = |Field { name, old, new }: &Field| match self.action {
             Action::Create => format!("{name}: {}", shown(new, most)),
             Action::Delete => format!("{name}: {}", shown(old, most)),

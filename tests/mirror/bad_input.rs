@@ -24,7 +24,7 @@ const TABLES: &[(&str, &str, &[&str])] = &[
     (
         "a bad platform",
         "[[image]]\nsource = \"redis\"\ntags = [\"7\"]\nplatforms = [\"linux/amd64\", \"arm64\"]",
-        &["mirror.toml:9:29\n", "^^^^^^^ not a platform", "hint: write os/arch"],
+        &["mirror.toml:9:29\n", "^^^^^^^ not a platform", "hint: write `os/arch`"],
     ),
     (
         "an unset variable",
@@ -63,7 +63,7 @@ const FILES: &[(&str, &[u8], &[&str])] = &[
     (
         "no destination",
         b"[[image]]\nsource = \"nginx\"\ntags = [\"1\"]\n",
-        &["error: mirror.toml: there is no `[[destination]]`", "hint: "],
+        &["error: mirror.toml: the configuration has no `[[destination]]`", "hint: "],
     ),
     ("an empty one", b"", &["error: mirror.toml: the configuration is empty", "hint: "]),
     ("one that is not UTF-8", b"# caf\xe9\n", &["mirror.toml:1:6\n", "not UTF-8", "hint: "]),

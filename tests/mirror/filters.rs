@@ -209,7 +209,7 @@ async fn a_missing_platform_fails_and_the_error_lists_the_available_ones() {
     let cases = [
         ("index", "platforms = [\"linux/riscv64\"]", "linux/riscv64", "linux/amd64"),
         ("partly", "platforms = [\"linux/amd64\", \"linux/riscv64\"]", "linux/riscv64", "s390x"),
-        ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(there is: linux/amd64)"),
+        ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(available: linux/amd64)"),
         // `warn` allows some missing platforms, not all
         (
             "nothing",

@@ -167,7 +167,7 @@ async fn images_that_write_the_same_tag_fail_before_the_first_write() {
     let outcomes: Vec<Outcome> = run.report.images.iter().map(|row| row.outcome).collect();
     assert_eq!(outcomes, [Outcome::Failed, Outcome::Copied, Outcome::Failed]);
     let error = |at: usize| run.report.images[at].error.clone().unwrap();
-    let place = format!("would write {ECR}/one:v3.5.17, too");
+    let place = format!("also writes {ECR}/one:v3.5.17");
     assert_eq!(error(0), format!("registry.k8s.io/etcd:v3.5.17 {place}"));
     assert_eq!(error(2), format!("quay.io/coreos/etcd:v3.5.17 {place}"));
     let writes = run.writes();
@@ -290,11 +290,11 @@ fn a_verbose_plan_explains_the_decision_for_every_tag() {
         lines[0].split_once(&subject).unwrap().1.to_owned()
     };
     for (tag, expected) in [
-        ("v3.1.0", "is selected: `>=2.50, <4` admits it, among the 3 newest by version"),
-        ("v3.1.0-rc.1", "is skipped: `exclude` matches with `*-rc*`"),
-        ("v2.55.1", "is skipped: there are 3 newer ones"),
-        ("v2.48.1", "is skipped: `>=2.50, <4` does not admit it"),
-        ("latest", "is skipped: it is no version"),
+        ("v3.1.0", "is selected: in the range `>=2.50, <4`, among the 3 newest by version"),
+        ("v3.1.0-rc.1", "is skipped: `*-rc*` of `exclude` matches"),
+        ("v2.55.1", "is skipped: 3 newer tags are selected"),
+        ("v2.48.1", "is skipped: not in the range `>=2.50, <4`"),
+        ("latest", "is skipped: not a version"),
     ] {
         assert_eq!(about(tag), expected);
     }

@@ -17,7 +17,7 @@ use crate::{
 
 const WRITTEN: Keys = Keys {
     title: "`credentials = { username = \"…\", access_token = \"…\" }`",
-    names: &["username", "access_token"],
+    names: "username access_token",
 };
 
 /// ECR reads only secrets whose name has this prefix.
@@ -36,27 +36,27 @@ pub(super) fn read(
             Ok(UpstreamCredentials::Nothing)
         }
         CredentialNeed::Secret => {
-            reject(table, cached, &["role_arn"], "credentials, and no role")?;
+            reject(table, cached, &["role_arn"], "credentials, not a role")?;
             login(table, cached)
         }
         CredentialNeed::Role => {
-            reject(table, cached, &["credentials", "secret_arn"], "a role, and no secret")?;
+            reject(table, cached, &["credentials", "secret_arn"], "a role, not credentials")?;
             role(table, cached)
         }
     }
 }
 
-/// Rejects the keys that the upstream does not take. `takes` says what it takes.
+/// Rejects the keys that the upstream does not accept. `accepts` says what it accepts.
 fn reject(
     table: &Table<'_>,
     cached: &CachedUpstream,
     keys: &[&str],
-    takes: &str,
+    accepts: &str,
 ) -> Result<(), Problem> {
     for key in keys {
         if let Some(span) = table.span_of(key) {
-            let label = format!("`{}` takes {takes}", cached.upstream.name());
-            return Err(Problem::at(&span, label).hint(format!("leave `{key}` away")));
+            let label = format!("`{}` accepts {accepts}", cached.upstream.name());
+            return Err(Problem::at(&span, label).hint(format!("remove `{key}`")));
         }
     }
     Ok(())
@@ -69,9 +69,10 @@ fn login(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredentia
         (Some(written), None) => self::written(&written),
         (None, Some(secret)) => self::secret(&secret, cached),
         (None, None) => {
-            let label = "needs `credentials`, or a `secret_arn`: ECR caches it for a user only";
+            let label = "requires `credentials` or `secret_arn`: ECR caches this upstream only with a login";
             let login = login_of(cached.upstream);
-            Err(Problem::at(&cached.span, label).hint(format!("write {}: {login}", WRITTEN.title)))
+            Err(Problem::at(&cached.span, label)
+                .hint(format!("add {} with {login}", WRITTEN.title)))
         }
     }
 }
@@ -81,22 +82,23 @@ fn login(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredentia
 /// Source: ECR user guide, "Storing your upstream repository credentials".
 fn login_of(upstream: Upstream) -> &'static str {
     match upstream {
-        Upstream::GitHub => "a user and a personal access token that may `read:packages`",
-        Upstream::GitLab => "a user and an access token that may `read_registry`",
-        Upstream::Azure => "the name and the password of a token of that registry",
-        Upstream::Chainguard => "the id and the token of a pull token",
-        _ => "a user and an access token that may read",
+        Upstream::GitHub => "a user and a personal access token with `read:packages`",
+        Upstream::GitLab => "a user and an access token with `read_registry`",
+        Upstream::Azure => "the name and password of a token of that registry",
+        Upstream::Chainguard => "the id and token of a pull token",
+        _ => "a user and an access token that can read",
     }
 }
 
 fn written(table: &Table<'_>) -> Result<UpstreamCredentials, Problem> {
     let word = |key: &str| match table.text(key)? {
         Some(text) if text.trim().is_empty() => {
-            Err(Problem::at(&text.span, format!("`{key}` is empty"))
-                .hint("this upstream is cached for a user only: is a variable empty?"))
+            Err(Problem::at(&text.span, format!("`{key}` is empty")).hint(
+                "this upstream requires credentials; check that the environment variables are set",
+            ))
         }
         Some(text) => Ok(text),
-        None => Err(Problem::at(&table.span, format!("has no `{key}`"))
+        None => Err(Problem::at(&table.span, format!("`{key}` is missing"))
             .hint(format!("write {}", WRITTEN.title))),
     };
     let (username, access_token) = (word("username")?, word("access_token")?);
@@ -118,8 +120,8 @@ fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, P
     };
     let Some(arn) = Arn::parse(text).filter(is_secret) else {
         return Err(text.invalid(
-            "is not the ARN of a secret that ECR reads",
-            "its name begins with `ecr-pullthroughcache/`: `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
+            "is not the ARN of a secret that ECR can read",
+            "use a secret whose name begins with `ecr-pullthroughcache/`, like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
         ));
     };
     let is_elsewhere = |registry: &&CacheRegistry| {
@@ -132,7 +134,7 @@ fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, P
             let line = registry.line;
             let label = format!("not in the account and region of the destination in line {line}");
             Err(Problem::at(&text.span, label).hint(
-                "ECR reads secrets of its own account and region: write a `[[pull_through]]` for each, with its `destinations` and its `secret_arn`",
+                "write one `[[pull_through]]` per account and region, with its `destinations` and a `secret_arn` there",
             ))
         }
         None => Ok(UpstreamCredentials::Secret(text.to_string())),
@@ -151,7 +153,7 @@ fn role(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredential
     match cached.registries.iter().find(is_foreign) {
         Some(registry) => {
             let label = format!(
-                "in another account than the destination in line {}, which needs a `role_arn`",
+                "in another account than the destination in line {}: `role_arn` is required",
                 registry.line
             );
             Err(Problem::at(&cached.url_span, label).hint(ROLE))
@@ -161,8 +163,8 @@ fn role(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredential
 }
 
 /// Source: ECR user guide, "Pull through cache: private upstream".
-const ROLE: &str = "a role that trusts `pullthroughcache.ecr.amazonaws.com` and may \
+const ROLE: &str = "add a role that trusts `pullthroughcache.ecr.amazonaws.com`, with the permissions \
     `ecr:GetAuthorizationToken`, `ecr:BatchGetImage`, `ecr:GetDownloadUrlForLayer`, \
     `ecr:BatchImportUpstreamImage`, `ecr:GetImageCopyStatus`, `ecr:InitiateLayerUpload`, \
-    `ecr:UploadLayerPart`, `ecr:CompleteLayerUpload`, `ecr:PutImage`; the upstream's \
-    repositories must let it read";
+    `ecr:UploadLayerPart`, `ecr:CompleteLayerUpload`, `ecr:PutImage`; let \
+    it read in the policies of the upstream's repositories";

@@ -18,17 +18,8 @@ use crate::{
 
 const KEYS: Keys = Keys {
     title: "`[pull_through.template]`",
-    names: &[
-        "tag_mutability",
-        "exclusions",
-        "encryption",
-        "tags",
-        "role_arn",
-        "lifecycle",
-        "lifecycle_file",
-        "policy",
-        "policy_file",
-    ],
+    names: "tag_mutability exclusions encryption tags role_arn lifecycle lifecycle_file \
+        policy policy_file",
 };
 
 /// A template and where it is written.
@@ -48,14 +39,14 @@ pub(super) fn read(
     let settings =
         repositories::settings(&table, file, partition(registries), policies::TEMPLATE_LIFECYCLE)?;
     if settings.is_empty() {
-        return Err(Problem::at(&table.span, "says nothing").hint(
-            "write what the cache's repositories are like, such as `lifecycle = { expire_after_days = 30 }`, or leave it away",
+        return Err(Problem::at(&table.span, "must not be empty").hint(
+            "add a setting of the cache's repositories, like `lifecycle = { expire_after_days = 30 }`, or remove the table",
         ));
     }
     check_key(&table, &settings, registries)?;
     let role_arn = table.text("role_arn")?.map(|text| role(&text, registries)).transpose()?;
     if let (None, Some(span)) = (&role_arn, repositories::needing_role(&table, &settings)) {
-        let label = "needs a `role_arn`, in whose name ECR makes such repositories";
+        let label = "requires a `role_arn`, with which ECR creates the repositories";
         return Err(Problem::at(&span, label).hint(ROLE));
     }
     Ok(Some(ReadTemplate {
@@ -66,7 +57,7 @@ pub(super) fn read(
 }
 
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates".
-const ROLE: &str = "a role that trusts `ecr.amazonaws.com` and may `ecr:CreateRepository`, \
+const ROLE: &str = "add a role that trusts `ecr.amazonaws.com`, with the permissions `ecr:CreateRepository`, \
     `ecr:ReplicateImage`, `ecr:TagResource`, and for KMS `kms:CreateGrant`, `kms:RetireGrant`, \
     `kms:DescribeKey`";
 
@@ -89,15 +80,15 @@ fn check_key(
     let (Some(key), Some(span)) = (key, table.span_of("encryption")) else { return Ok(()) };
     let is_key = |arn: &Arn<'_>| arn.service == "kms" && arn.resource.starts_with("key/");
     let Some(arn) = Arn::parse(key).filter(is_key) else {
-        return Err(Problem::at(&span, "a template takes the whole ARN of a `key`")
-            .hint("write it like `key = \"arn:aws:kms:eu-west-1:123456789012:key/…\"`"));
+        return Err(Problem::at(&span, "a template requires the full ARN of a `key`")
+            .hint("write an ARN like `key = \"arn:aws:kms:eu-west-1:123456789012:key/…\"`"));
     };
     match registries.iter().find(|registry| registry.host.region != arn.region) {
         Some(registry) => {
             let line = registry.line;
-            let label = format!("its `key` is not in the region of the destination in line {line}");
+            let label = format!("`key` is not in the region of the destination in line {line}");
             Err(Problem::at(&span, label)
-                .hint("write a `[[pull_through]]` for each region, with its `destinations`"))
+                .hint("write one `[[pull_through]]` per region, with its `destinations`"))
         }
         None => Ok(()),
     }

@@ -55,8 +55,10 @@ pub(super) fn read(
 fn upstream(table: &Table<'_>) -> Result<(Upstream, Span), Problem> {
     let names: Vec<&str> = Upstream::all().map(Upstream::name).collect();
     let Some(text) = table.text("upstream")? else {
-        return Err(Problem::at(&table.span, "has no `upstream`")
-            .hint(format!("write which registry is cached: one of {}", in_backticks(&names))));
+        return Err(Problem::at(&table.span, "`upstream` is missing").hint(format!(
+            "add the registry to cache: `upstream` is one of {}",
+            in_backticks(&names)
+        )));
     };
     if let Some(upstream) = Upstream::all().find(|upstream| upstream.name() == &*text) {
         return Ok((upstream, text.span));
@@ -65,11 +67,13 @@ fn upstream(table: &Table<'_>) -> Result<(Upstream, Span), Problem> {
     let has_api_name = |upstream: &Upstream| upstream.api_name() == &*text;
     let at_host = || Upstream::at(&text.parse::<Host>().ok()?);
     let near = Upstream::all().find(has_api_name).or_else(at_host).map(Upstream::name);
-    let all = format!("ECR caches {}; mirror others with an `[[image]]`", in_backticks(&names));
-    let problem = Problem::at(&text.span, "not an upstream that ECR caches");
+    let all = in_backticks(&names);
+    let problem = Problem::at(&text.span, "ECR cannot cache this upstream");
     Err(match near.or_else(|| nearest(&text, &names)) {
-        Some(near) => problem.hint(format!("did you mean `{near}`? {all}")),
-        None => problem.hint(all),
+        Some(near) => problem.hint(format!("did you mean `{near}`? ECR caches {all}")),
+        None => {
+            problem.hint(format!("mirror this registry with an `[[image]]`: ECR caches only {all}"))
+        }
     })
 }
 
@@ -79,9 +83,8 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
     if let Some(known) = upstream.url() {
         return match text {
             Some(text) if &*text != known => {
-                Err(Problem::at(&text.span, format!("not where `{name}` is")).hint(format!(
-                    "leave `url` away: ECR caches `{known}` by that name, and no other"
-                )))
+                Err(Problem::at(&text.span, format!("not the host of `{name}`"))
+                    .hint(format!("remove `url`: ECR caches only `{known}`")))
             }
             _ => Ok(known.to_owned()),
         };
@@ -91,16 +94,16 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
         _ => PLAIN_NAME,
     };
     let Some(text) = text else {
-        return Err(Problem::at(span, "needs a `url`, as each has its own").hint(hint));
+        return Err(Problem::at(span, format!("`{name}` requires a `url`")).hint(hint));
     };
     let host: Host = text.parse()?;
     match Upstream::at(&host) == Some(upstream) {
         true => Ok(host.to_string()),
-        false => Err(text.invalid(format!("is not a host of `{name}` that ECR caches"), hint)),
+        false => Err(text.invalid(format!("is not a host of `{name}` that ECR can cache"), hint)),
     }
 }
 
-const PLAIN_NAME: &str = "write its plain name, neither FIPS nor dual-stack: \
+const PLAIN_NAME: &str = "write the host name that is neither FIPS nor dual-stack, like \
     `url = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
 
 /// The registries of `destinations`; without the key, all ECR registries.
@@ -117,20 +120,24 @@ fn registries(
     let Some(names) = table.list("destinations")? else {
         let all: Vec<_> = (0..destinations.len()).map(DestinationId).filter_map(registry).collect();
         return match all.is_empty() {
-            true => Err(Problem::at(&table.span, "no destination is an ECR registry by its name")
-                .hint(NOT_ECR)),
+            true => {
+                Err(Problem::at(&table.span, "no destination has the host name of an ECR registry")
+                    .hint(NOT_ECR))
+            }
             false => Ok(all),
         };
     };
     let ids = by_name(&names, destinations)?;
-    let not_ecr = |name: &Text| name.invalid("is not an ECR registry by its name", NOT_ECR);
+    let not_ecr = |name: &Text| {
+        name.invalid("is not a destination with the host name of an ECR registry", NOT_ECR)
+    };
     ids.into_iter()
         .zip(&names)
         .map(|(id, name)| registry(id).ok_or_else(|| not_ecr(name)))
         .collect()
 }
 
-const NOT_ECR: &str = "only ECR caches, in an account and a region that its name tells: \
+const NOT_ECR: &str = "use a destination whose host name contains the account and region, like \
     `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
 
 fn reject_itself(cached: &CachedUpstream) -> Result<(), Problem> {
@@ -140,9 +147,9 @@ fn reject_itself(cached: &CachedUpstream) -> Result<(), Problem> {
     };
     match cached.registries.iter().find(is_itself) {
         Some(registry) => {
-            let label = format!("the destination in line {} itself", registry.line);
+            let label = format!("the destination in line {} cannot cache itself", registry.line);
             Err(Problem::at(&cached.url_span, label)
-                .hint("name the `destinations` that are to cache it"))
+                .hint("set `destinations` to the registries that cache this upstream"))
         }
         None => Ok(()),
     }
@@ -156,9 +163,9 @@ pub(super) fn role(text: &Text, registries: &[CacheRegistry]) -> Result<String, 
     let account = Arn::parse(&role).map(|arn| arn.account);
     match registries.iter().find(|registry| account != Some(&registry.host.account)) {
         Some(registry) => {
-            let label = format!("not of the account of the destination in line {}", registry.line);
+            let label = format!("not in the account of the destination in line {}", registry.line);
             Err(Problem::at(&text.span, label).hint(
-                "ECR takes a role of its own account: write a `[[pull_through]]` for each, with its `destinations` and its `role_arn`",
+                "write one `[[pull_through]]` per account, with its `destinations` and a `role_arn` of that account",
             ))
         }
         None => Ok(role),

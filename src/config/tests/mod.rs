@@ -1,4 +1,4 @@
-//! What a configuration comes to, and what is said when it is wrong.
+//! Tests of the configuration.
 
 mod problems;
 mod pull_through;
@@ -13,7 +13,7 @@ use crate::model::{Create, DestinationId, Digest, Host, Kind, Shape};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Where the CA files of these tests are.
+/// The directory of the files that these tests read.
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/tests")
 }
@@ -24,7 +24,7 @@ fn unset(_: &str) -> Option<String> {
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse("mirror.toml", text, &directory(), &|name| match name {
-        // never to be seen in an error
+        // errors must not show it
         "WRONG" => Some("https://hunter2.example".to_owned()),
         "NAME" => Some("joe".to_owned()),
         "PASSWORD" => Some("\" # hunter2 = [".to_owned()),
@@ -32,12 +32,12 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     })
 }
 
-/// A configuration with one destination, `r.example`, and this.
+/// A valid configuration with the destination `r.example` and these tables.
 fn with_destination(rest: &str) -> Config {
     parse(&format!("[[destination]]\nregistry = \"r.example\"\n{rest}")).unwrap()
 }
 
-/// The images that are known without asking.
+/// The images that need no request.
 fn images(config: &Config) -> Vec<crate::model::Image> {
     config.entries.iter().filter_map(Entry::images).flatten().collect()
 }
@@ -53,7 +53,7 @@ fn arrows(config: &Config) -> Vec<String> {
 }
 
 #[test]
-fn an_image_goes_where_its_entry_says() {
+fn an_image_goes_to_the_target_of_its_entry() {
     for (prefix, entry, expected) in [
         (
             "",
@@ -94,7 +94,7 @@ fn an_image_goes_where_its_entry_says() {
 }
 
 #[test]
-fn an_image_goes_to_all_destinations_or_to_those_it_names() {
+fn an_image_goes_to_all_destinations_or_to_the_named_ones() {
     let text = "[[destination]]\nregistry = \"a.example\"\nname = \"a\"\n\
          [[destination]]\nregistry = \"b.example\"\nprefix = \"p\"\n\
          [[image]]\nsource = \"nginx\"\ntags = [\"1\"]\n\
@@ -137,7 +137,7 @@ fn an_image_overrides_the_defaults_key_by_key() {
 }
 
 #[test]
-fn a_registry_is_read_with_its_defaults() {
+fn absent_registry_keys_have_defaults() {
     let config = with_destination(
         "[registry.\"index.docker.io\"]\nusername = \"${NAME}\"\npassword = \"${PASSWORD}\"\n\
          [registry.\"r.example\"]\nca_file = \"ca.pem\"\nplain_http = false\nreserve_pulls = 20\n\
@@ -159,14 +159,14 @@ fn a_registry_is_read_with_its_defaults() {
 }
 
 #[test]
-fn empty_credentials_are_none() {
+fn empty_credentials_count_as_absent() {
     let text = "[registry.\"docker.io\"]\nusername = \"${U:-}\"\npassword = \"${P:-}\"";
     let config = with_destination(text);
     assert!(config.registries.values().all(|registry| registry.credentials.is_none()));
 }
 
 #[test]
-fn a_destination_is_ecr_by_its_name_or_by_its_endpoint() {
+fn a_destination_is_ecr_by_its_host_or_by_its_endpoint() {
     for (rest, expected) in [
         ("registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"", true),
         ("registry = \"localhost:5000\"\nendpoint_url = \"http://127.0.0.1:4566\"", true),
@@ -183,7 +183,7 @@ fn a_destination_is_ecr_by_its_name_or_by_its_endpoint() {
 }
 
 #[test]
-fn a_layout_is_beside_the_configuration_and_called_as_it_is_written() {
+fn a_layout_path_is_relative_to_the_configuration() {
     let text = "[[destination]]\nregistry = \"oci:images\"\n\
          [[destination]]\nregistry = \"oci:/mnt/stick\"\nname = \"stick\"\n";
     let config = parse(text).unwrap();
@@ -197,7 +197,7 @@ fn a_layout_is_beside_the_configuration_and_called_as_it_is_written() {
 }
 
 #[test]
-fn a_repository_is_to_be_like_what_is_written_and_nothing_else() {
+fn repository_settings_contain_only_the_written_keys() {
     let repositories = |registry: &str, text: &str| {
         let config = parse(&format!(
             "[[destination]]\nregistry = \"{registry}\"\n[destination.repositories]\n{text}"
@@ -230,7 +230,7 @@ fn a_repository_is_to_be_like_what_is_written_and_nothing_else() {
 }
 
 #[test]
-fn simple_lifecycle_keys_become_rules_that_ecr_takes() {
+fn simple_lifecycle_keys_become_valid_rules() {
     for (keys, expected) in [
         ("untagged_after_days = 7", vec![("untagged", "sinceImagePushed", 7)]),
         ("keep_newest = 5", vec![("tagged", "imageCountMoreThan", 5)]),
@@ -266,7 +266,7 @@ fn simple_lifecycle_keys_become_rules_that_ecr_takes() {
 }
 
 #[test]
-fn only_keeps_what_a_name_or_a_glob_matches_in_the_files_order() {
+fn only_selects_entries_by_name_or_glob_in_file_order() {
     let config = with_destination(
         "[[image]]\nsource = \"nginx\"\ntags = [\"1\", \"2\"]\nname = \"web\"\n\
          [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\n\
@@ -289,20 +289,20 @@ fn only_keeps_what_a_name_or_a_glob_matches_in_the_files_order() {
     }
     let error = only(&["web", "wep"]).unwrap_err();
     assert_eq!(error.kind(), Kind::Configuration);
-    assert_eq!(error.to_string(), "no image is called `wep`");
-    let hint = "did you mean `web`? there is `[x]`, `a/b`, `web`";
+    assert_eq!(error.to_string(), "no image matches `--only wep`");
+    let hint = "did you mean `web`? the images are `[x]`, `a/b`, `web`";
     assert_eq!(error.remedy(), Some(hint));
-    assert_eq!(only(&["a{b"]).unwrap_err().to_string(), "`a{b` is not a pattern");
+    assert_eq!(only(&["a{b"]).unwrap_err().to_string(), "`a{b` is not a valid glob");
 }
 
 #[test]
-fn a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_configuration() {
+fn a_byte_order_mark_and_windows_line_ends_are_ignored() {
     let text = "\u{feff}[[destination]]\r\nregistry = \"r.example\"\r\n";
     assert_eq!(parse(text).unwrap().destinations.len(), 1);
 }
 
 #[test]
-fn the_example_needs_no_environment_and_is_true_with_everything_in_it() {
+fn the_example_is_valid_as_it_is_and_with_every_key_enabled() {
     let example = include_str!("../../../mirror.toml.example");
     let config = Config::parse("mirror.toml.example", example, Path::new(""), &unset).unwrap();
     assert_eq!((config.entries.len(), images(&config).len()), (9, 9));

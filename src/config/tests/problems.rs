@@ -1,4 +1,4 @@
-//! What is said when a configuration is wrong. The table is `problems.txt`.
+//! Tests of the problems and warnings; the expected texts are `problems.txt` and `warnings.txt`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn every_problem_is_shown_where_it_is_written_with_what_would_be_right() {
+fn every_problem_points_at_its_value_and_has_the_expected_words() {
     let mut cases = 0;
     let mut wrong = String::new();
     for case in include_str!("problems.txt").split("\n### ").skip(1) {
@@ -26,7 +26,7 @@ fn every_problem_is_shown_where_it_is_written_with_what_would_be_right() {
 }
 
 #[test]
-fn what_is_most_likely_not_meant_is_shown_and_is_no_error() {
+fn every_warning_points_at_its_value_and_is_not_an_error() {
     let mut wrong = String::new();
     for case in include_str!("warnings.txt").split("\n### ").skip(1) {
         let (name, rest) = case.split_once('\n').unwrap();
@@ -42,7 +42,7 @@ fn what_is_most_likely_not_meant_is_shown_and_is_no_error() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_said_to_be_so() {
+fn an_unreadable_file_is_an_error_with_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let load = |name: &str| {
         let shown = Config::load(&directory.path().join(name), &unset).unwrap_err().to_string();
@@ -50,13 +50,13 @@ fn a_file_that_cannot_be_read_is_said_to_be_so() {
     };
     assert_eq!(
         load("mirror.toml"),
-        "error: cannot read `mirror.toml`: there is no such file\n\
-         hint: `cp mirror.toml.example mirror.toml` makes one, `-c FILE` names another"
+        "error: cannot read `mirror.toml`: the file does not exist\n\
+         hint: copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
     );
     fs::create_dir(directory.path().join("mirror.toml")).unwrap();
     assert_eq!(
         load("mirror.toml"),
-        "error: cannot read `mirror.toml`: is a directory\nhint: `-c FILE` names another one"
+        "error: cannot read `mirror.toml`: is a directory\nhint: name another file with `-c FILE`"
     );
     fs::write(directory.path().join("latin.toml"), b"# caf\xe9\nname = \"caf\xe9\"\n").unwrap();
     assert_eq!(
@@ -78,7 +78,7 @@ fn a_file_that_cannot_be_read_is_said_to_be_so() {
 }
 
 #[test]
-fn a_secret_that_a_line_end_cuts_anywhere_is_not_shown() {
+fn a_secret_that_a_line_end_splits_is_not_shown() {
     let (mut cases, secret) = (0, "hunter2 hunter2");
     for (before, key, value) in [
         ("[registry.x]\nusername = 'joe'\n", "password", format!(" = \"{secret}\"\nmirrors = []")),
@@ -101,17 +101,17 @@ fn a_secret_that_a_line_end_cuts_anywhere_is_not_shown() {
     assert!(cases > 500);
 }
 
-/// What people end a line with, where it should go on or where it is too long.
+/// Ways in which people split a line.
 const CUTS: [&str; 7] = ["\n", "\"\n", "\n\"", "\"\n\"", "'\n'", ",\n", "\\\n"];
 
 #[test]
-fn what_would_move_the_cursor_is_not_printed() {
+fn control_characters_are_not_printed() {
     let text = "[[destination]]\nregistry = \"r.example\" \u{1b}[2J\u{202e}";
     let shown = parse(text).unwrap_err().to_string();
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
 }
 
-/// Pieces that make configurations which are almost right.
+/// Pieces of almost valid configurations.
 const PIECES: &[&str] = &[
     "[[destination]]",
     "[[image]]",
@@ -183,19 +183,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_text_makes_it_panic(text in any::<String>()) {
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
         let _ = parse(&text);
     }
 
     #[test]
-    fn no_text_that_is_almost_a_configuration_makes_it_panic(
+    fn no_almost_valid_configuration_makes_the_parser_panic(
         pieces in prop::collection::vec(prop::sample::select(PIECES), 0..60)
     ) {
         let _ = parse(&pieces.concat());
     }
 
     #[test]
-    fn an_example_that_was_cut_anywhere_does_not_make_it_panic(
+    fn no_cut_of_the_example_makes_the_parser_panic(
         from in 0..10_000_usize, length in 0..300_usize
     ) {
         let example = include_str!("../../../mirror.toml.example");

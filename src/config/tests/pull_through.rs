@@ -1,4 +1,4 @@
-//! Caches and the ways of images: what is read, what follows from it, and what is left alone.
+//! Tests of caches, and of `via`.
 
 use super::*;
 use crate::model::{
@@ -10,18 +10,18 @@ use crate::model::{
 const EU: &str = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n";
 const LOGIN: &str = "credentials = { username = \"${NAME}\", access_token = \"${PASSWORD}\" }\n";
 
-/// A right configuration of one ECR registry and this.
+/// A valid configuration with one ECR destination and these tables.
 fn with_ecr(rest: &str) -> Config {
     parse(&format!("{EU}{rest}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Its caches.
+/// The caches of a `[[pull_through]]` table.
 fn caches(rest: &str) -> Vec<Cache> {
     with_ecr(&format!("[[pull_through]]\n{rest}")).caches
 }
 
 #[test]
-fn a_destination_and_a_cache_are_a_whole_configuration() {
+fn a_destination_and_a_cache_are_a_valid_configuration() {
     let config = with_ecr("[[pull_through]]\nupstream = \"quay\"\n");
     assert_eq!((config.entries.len(), config.caches.len(), config.warnings.len()), (0, 1, 0));
     let cache = &config.caches[0];
@@ -30,7 +30,7 @@ fn a_destination_and_a_cache_are_a_whole_configuration() {
 }
 
 #[test]
-fn an_upstream_says_where_it_is_and_what_its_prefix_is() {
+fn an_upstream_has_a_default_url_and_prefix() {
     let acr = format!("url = \"acme.azurecr.io\"\n{LOGIN}");
     let ecr = "url = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
     for (upstream, rest, url) in [
@@ -55,7 +55,7 @@ fn an_upstream_says_where_it_is_and_what_its_prefix_is() {
 }
 
 #[test]
-fn a_cache_says_what_it_is_written_to_be() {
+fn every_key_of_a_cache_is_read() {
     let secret =
         "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/h-AbCdEf";
     let hub = caches(&format!(
@@ -96,7 +96,7 @@ fn a_cache_says_what_it_is_written_to_be() {
 }
 
 #[test]
-fn a_cache_is_at_every_ecr_destination_or_at_those_it_names() {
+fn a_cache_is_at_all_ecr_destinations_or_at_the_named_ones() {
     let destinations = "[[destination]]\nregistry = \"r.example\"\n\
         [[destination]]\nregistry = \"localhost:5000\"\nendpoint_url = \"http://127.0.0.1:4566\"\n\
         [[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\nname = \"us\"\n";
@@ -110,7 +110,7 @@ fn a_cache_is_at_every_ecr_destination_or_at_those_it_names() {
 }
 
 #[test]
-fn an_account_is_named_in_the_partition_of_its_cache_or_by_its_number_in_several() {
+fn a_policy_names_an_account_in_its_partition_or_by_number_for_several_partitions() {
     let china =
         "[[destination]]\nregistry = \"123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn\"\n";
     let quay = "[[pull_through]]\nupstream = \"quay\"\n\
@@ -126,8 +126,8 @@ fn an_account_is_named_in_the_partition_of_its_cache_or_by_its_number_in_several
     }
 }
 
-/// Where the only image goes: what is mirrored, and what is cached by which cache.
-fn ways(config: &Config) -> (Vec<String>, Vec<(usize, String)>) {
+/// The mirrored repositories of the only image, and the cached ones with the index of the cache.
+fn routes(config: &Config) -> (Vec<String>, Vec<(usize, String)>) {
     let entry = &config.entries[0];
     let mirrored = entry.mirrored.iter().map(|place| place.repository.to_string()).collect();
     let cached = entry.cached.iter().map(|it| (it.cache, it.repository.to_string())).collect();
@@ -142,7 +142,7 @@ const CACHES: &str = "[[destination]]\nregistry = \"r.example\"\nprefix = \"plai
     url = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
 
 #[test]
-fn an_image_goes_the_way_that_is_written_to_each_destination() {
+fn via_decides_for_each_destination_whether_an_image_is_mirrored_or_cached() {
     let us = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
     for (source, rest, mirrored, cached) in [
         ("quay.io/a/b", "", &["a/b", "plain/a/b"][..], &[][..]),
@@ -160,7 +160,7 @@ fn an_image_goes_the_way_that_is_written_to_each_destination() {
         ),
     ] {
         let image = format!("{CACHES}[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n{rest}\n");
-        let (to, through) = ways(&with_ecr(&image));
+        let (to, through) = routes(&with_ecr(&image));
         assert_eq!(to, mirrored, "{source} {rest}");
         let through: Vec<_> = through.iter().map(|(at, name)| (*at, name.as_str())).collect();
         assert_eq!(through, cached, "{source} {rest}");
@@ -168,7 +168,7 @@ fn an_image_goes_the_way_that_is_written_to_each_destination() {
 }
 
 #[test]
-fn a_cache_is_of_the_registry_under_whichever_name_it_is_a_destination() {
+fn a_cache_applies_to_every_destination_with_the_same_registry() {
     let config = with_ecr(
         "name = \"eu\"\n\
          [[destination]]\nregistry = \"123456789012.dkr-ecr.eu-west-1.on.aws\"\nprefix = \"six\"\n\
@@ -176,11 +176,11 @@ fn a_cache_is_of_the_registry_under_whichever_name_it_is_a_destination() {
          [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\nvia = \"pull-through\"\n",
     );
     let cached = (0, "quay/a/b".to_owned());
-    assert_eq!(ways(&config), (vec![], vec![cached.clone(), cached]));
+    assert_eq!(routes(&config), (vec![], vec![cached.clone(), cached]));
 }
 
 #[test]
-fn what_is_only_cached_is_no_image_to_mirror_and_is_pulled_as_it_is_written() {
+fn an_entry_that_is_only_cached_has_pulls_and_no_images() {
     let tag = |text: &str| TagOrDigest::Tag(text.parse().unwrap());
     let pinned = format!("source = \"quay.io/a/b@sha256:{HEX}\"\ntag = \"1\"");
     for (image, pulls) in [
@@ -204,7 +204,7 @@ fn digest() -> Digest {
 }
 
 #[test]
-fn an_image_that_is_mirrored_and_cached_has_targets_where_it_is_mirrored() {
+fn a_mirrored_and_cached_image_has_targets_only_where_it_is_mirrored() {
     let text = format!(
         "{CACHES}[[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\nretag = \"{{tag}}-{{digest8}}\"\nvia = \"auto\"\n"
     );
@@ -219,7 +219,7 @@ fn an_image_that_is_mirrored_and_cached_has_targets_where_it_is_mirrored() {
 }
 
 #[test]
-fn what_all_images_are_made_into_is_not_asked_of_one_that_is_cached() {
+fn flatten_of_the_defaults_does_not_apply_to_cached_images() {
     let config = with_ecr(
         "[defaults]\nvia = \"auto\"\nflatten = true\n[[pull_through]]\nupstream = \"quay\"\n\
          [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\n\
@@ -230,7 +230,7 @@ fn what_all_images_are_made_into_is_not_asked_of_one_that_is_cached() {
 }
 
 #[test]
-fn repositories_can_be_left_to_the_first_push() {
+fn ecr_can_create_repositories_on_push() {
     let config = with_ecr(
         "[destination.repositories]\ncreate = \"on-push\"\ntag_mutability = \"immutable\"\n\
          lifecycle = { keep_newest = 5 }\nencryption = { type = \"aes256\" }\n",
@@ -241,17 +241,17 @@ fn repositories_can_be_left_to_the_first_push() {
 }
 
 #[test]
-fn a_registry_has_as_many_rules_as_ecr_allows() {
+fn a_registry_has_at_most_50_rules() {
     let rule = |n| format!("[[pull_through]]\nupstream = \"quay\"\nprefix = \"q{n:02}\"\n");
     let rules = |count| format!("{EU}{}", (0..count).map(rule).collect::<String>());
     assert_eq!(parse(&rules(50)).unwrap().caches.len(), 50);
     let error = parse(&rules(51)).unwrap_err().to_string();
     assert!(error.starts_with("error: mirror.toml:154:12\n"), "{error}");
-    assert!(error.contains("^ more than the 50 rules that a registry may have\nhint: "), "{error}");
+    assert!(error.contains("^ exceeds the 50 rules that a registry can have\nhint: "), "{error}");
 }
 
 #[test]
-fn what_is_meant_is_not_warned_of() {
+fn sensible_settings_cause_no_warning() {
     for rest in [
         "[[pull_through]]\nupstream = \"quay\"\n[pull_through.template]\ntag_mutability = \"mutable\"\n",
         "[[pull_through]]\nupstream = \"quay\"\n[pull_through.template]\n\
@@ -277,7 +277,7 @@ fn what_is_meant_is_not_warned_of() {
 }
 
 #[test]
-fn the_examples_are_right_short_and_not_warned_of() {
+fn the_examples_are_valid_short_and_without_warnings() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pull-through");
     let environment = |name: &str| {
         Some(match name {

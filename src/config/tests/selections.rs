@@ -1,4 +1,4 @@
-//! What selections choose from tag lists as they really look. The table is `selections.txt`.
+//! Tests of selections on real tag lists, the table `selections.txt`.
 
 use std::time::SystemTime;
 
@@ -22,19 +22,19 @@ fn listed(name: &str, day: &str) -> Listed {
     Listed { tag: name.parse().unwrap(), digest: None, pushed }
 }
 
-/// What is taken, and why the rest is not; the error's message where it fails.
-fn choose(
+/// The selected tags and the reasons of the skipped ones, or the error message.
+fn select(
     selection: &Selection,
     tags: &[Listed],
 ) -> Result<(Vec<String>, Vec<SkippedTag>), String> {
     let mut selector = Selector::new(selection, time("2024-12-10"));
-    let left = tags.iter().filter_map(|tag| selector.consider(tag)).collect();
-    let selected = selector.finish().map_err(|error| error.to_string())?;
-    Ok((selected.tags.iter().map(|listed| listed.tag.to_string()).collect(), left))
+    let skipped = tags.iter().filter_map(|tag| selector.consider(tag)).collect();
+    let result = selector.finish().map_err(|error| error.to_string())?;
+    Ok((result.tags.iter().map(|listed| listed.tag.to_string()).collect(), skipped))
 }
 
 #[test]
-fn what_is_chosen_of_real_tag_lists() {
+fn selections_of_real_tag_lists_give_the_expected_tags() {
     let (mut cases, mut wrong) = (0, String::new());
     for repository in include_str!("selections.txt").split("\n### ").skip(1) {
         let (mut tags, mut asked) = (Vec::new(), None);
@@ -45,10 +45,10 @@ fn what_is_chosen_of_real_tag_lists() {
                 ">" => asked = Some(rest),
                 "=" | "!" => {
                     let keys = asked.take().unwrap();
-                    let chosen = choose(&selection(keys), &tags);
+                    let chosen = select(&selection(keys), &tags);
                     let chosen = chosen.map_or_else(
                         |e| format!("! {e}"),
-                        |(taken, _)| format!("= {}", taken.join(" ")),
+                        |(selected, _)| format!("= {}", selected.join(" ")),
                     );
                     if chosen.trim_end() != line {
                         wrong += &format!("{name}\n> {keys}\n{chosen}\ninstead of\n{line}\n\n");
@@ -64,49 +64,49 @@ fn what_is_chosen_of_real_tag_lists() {
 }
 
 #[test]
-fn the_order_of_the_list_does_not_matter() {
+fn the_order_of_the_list_does_not_change_the_result() {
     let selection = selection("newest = 3, glob = [\"*\"]");
     let mut tags: Vec<Listed> =
         ["1.0", "v1.0", "1", "1.0-a", "1.0-b", "1.0.0"].map(|name| listed(name, "-")).into();
-    let expected = choose(&selection, &tags).unwrap().0;
+    let expected = select(&selection, &tags).unwrap().0;
     assert_eq!(expected, ["1.0.0", "1.0", "1.0-a"]);
     for _ in 0..tags.len() {
         tags.rotate_left(1);
-        assert_eq!(choose(&selection, &tags).unwrap().0, expected);
+        assert_eq!(select(&selection, &tags).unwrap().0, expected);
     }
 }
 
 #[test]
-fn every_tag_that_is_left_has_its_reason() {
+fn every_skipped_tag_has_a_reason() {
     for (keys, tag, day, expected) in [
         ("glob = [\"2*\"]", "1.0", "-", "no `glob` matches"),
         ("regex = [\"^2\"]", "1.0", "-", "no `regex` matches"),
-        ("newest = 1, exclude = [\"1.*\"]", "1.0", "-", "`exclude` matches with `1.*`"),
-        ("newest = 1", "latest", "-", "it is no version"),
-        ("newest = 1", "1.0-slim", "-", "it is a variant, which a `glob` or `regex` has to name"),
+        ("newest = 1, exclude = [\"1.*\"]", "1.0", "-", "`1.*` of `exclude` matches"),
+        ("newest = 1", "latest", "-", "not a version"),
+        ("newest = 1", "1.0-slim", "-", "a variant, which only a `glob` or `regex` selects"),
         (
             "newest = 1",
             "1.0-rc.1",
             "-",
-            "it is a pre-release, and neither a pattern nor the range names `rc.1`",
+            "a pre-release, and neither a pattern nor the range names `rc.1`",
         ),
-        ("semver = \">=2, <3\"", "1.0", "-", "`>=2, <3` does not admit it"),
-        ("max_age = \"1d\"", "1.0", "-", "the registry does not tell when it was pushed"),
+        ("semver = \">=2, <3\"", "1.0", "-", "not in the range `>=2, <3`"),
+        ("max_age = \"1d\"", "1.0", "-", "the registry does not report its push time"),
         ("min_age = \"3d\"", "1.0", "2024-12-09", "pushed 2024-12-09T12:00:00Z, within `min_age`"),
         ("max_age = \"3d\"", "1.0", "2024-12-01", "pushed 2024-12-01T12:00:00Z, before `max_age`"),
     ] {
         let selection = selection(&format!("{keys}, at_least = 0"));
-        let (taken, left) = choose(&selection, &[listed(tag, day)]).unwrap();
-        assert_eq!((taken.len(), left[0].to_string().as_str()), (0, expected), "{keys}");
+        let (selected, skipped) = select(&selection, &[listed(tag, day)]).unwrap();
+        assert_eq!((selected.len(), skipped[0].to_string().as_str()), (0, expected), "{keys}");
     }
 }
 
 #[test]
-fn every_tag_that_is_taken_has_its_reason() {
+fn every_selected_tag_has_a_reason() {
     for (keys, expected) in [
-        ("at_least = 1", "it is a version"),
+        ("at_least = 1", "a version"),
         ("glob = [\"2*\", \"1*\"], regex = [\"0$\"]", "`1*` matches, `0$` matches"),
-        ("semver = \"1\", newest = 2", "`1` admits it, among the 2 newest by version"),
+        ("semver = \"1\", newest = 2", "in the range `1`, among the 2 newest by version"),
         (
             "max_age = \"9d\", newest = 1, by = \"pushed\"",
             "pushed 2024-12-09T12:00:00Z, among the 1 newest by push time",
@@ -118,7 +118,7 @@ fn every_tag_that_is_taken_has_its_reason() {
 }
 
 #[test]
-fn push_times_are_asked_for_only_where_they_are_needed() {
+fn push_times_are_queried_only_if_needed() {
     let now = time("2024-12-10");
     for (keys, expected) in [
         ("semver = \"1\", newest = 3", TagQuery::Names),
@@ -134,7 +134,7 @@ fn push_times_are_asked_for_only_where_they_are_needed() {
 }
 
 #[test]
-fn a_selection_has_one_form_for_a_lock_to_know_it_by() {
+fn equal_selections_have_one_form() {
     let written = "newest=3, exclude=['*-rc*'], semver='>=2.50, <4', min_age='3days', at_least=0";
     assert_eq!(
         selection(written).to_string(),

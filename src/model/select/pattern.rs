@@ -13,7 +13,7 @@ pub struct TagGlob(GlobMatcher);
 
 impl TagGlob {
     /// Returns `true` if the whole tag matches.
-    pub fn matches(&self, tag: &str) -> bool {
+    pub(crate) fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 
@@ -31,7 +31,7 @@ impl FromStr for TagGlob {
             // the error repeats characters of the pattern
             let reason = error.kind().to_string().replace(is_unsafe_for_terminal, "\u{fffd}");
             NameError::new(format!("is not a glob: {reason}"))
-                .hint("`*` stands for anything, `?` for one character, `[a-z]` for one of these, `{a,b}` for either")
+                .hint("use `*` for any text, `?` for one character, `[a-z]` for one of a set, `{a,b}` for alternatives")
         })?;
         Ok(Self(glob.compile_matcher()))
     }
@@ -49,7 +49,7 @@ pub struct TagRegex(regex::Regex);
 
 impl TagRegex {
     /// Returns `true` if some part of the tag matches.
-    pub fn matches(&self, tag: &str) -> bool {
+    pub(crate) fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 
@@ -69,6 +69,7 @@ impl FromStr for TagRegex {
             let reason = message.lines().last().unwrap_or_default();
             let reason = reason.strip_prefix("error: ").unwrap_or(reason);
             NameError::new(format!("is not a regular expression: {reason}"))
+                .hint("correct it, or escape special characters with `\\`")
         })?;
         Ok(Self(regex))
     }

@@ -30,7 +30,7 @@ pub enum Named {
 impl Range {
     /// Returns `true` if the version is in the range. Ignores its variant. A pre-release that nothing
     /// else names is in a range that has a pre-release of the same release.
-    pub fn matches(&self, version: &Version, named: Named) -> bool {
+    pub(crate) fn matches(&self, version: &Version, named: Named) -> bool {
         if version.is_date() != self.is_of_dates {
             return false;
         }
@@ -47,9 +47,8 @@ impl FromStr for Range {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = || {
-            NameError::new("is not a range of versions").hint(
-                "write what a version must be, joined by commas, like `>=1.25, <2` or `~1.27`",
-            )
+            NameError::new("is not a version range")
+                .hint("write comparisons joined by commas, like `>=1.25, <2` or `~1.27`")
         };
         let parts: Option<Vec<String>> = text.split(',').map(comparator).collect();
         let comparators = VersionReq::parse(&parts.ok_or_else(wrong)?.join(", "));

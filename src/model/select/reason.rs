@@ -37,17 +37,17 @@ impl fmt::Display for SkippedTag {
         match self {
             Self::NoGlob => f.write_str("no `glob` matches"),
             Self::NoRegex => f.write_str("no `regex` matches"),
-            Self::Excluded(glob) => write!(f, "`exclude` matches with `{glob}`"),
-            Self::NoVersion => f.write_str("it is no version"),
-            Self::Variant => f.write_str("it is a variant, which a `glob` or `regex` has to name"),
+            Self::Excluded(glob) => write!(f, "`{glob}` of `exclude` matches"),
+            Self::NoVersion => f.write_str("not a version"),
+            Self::Variant => f.write_str("a variant, which only a `glob` or `regex` selects"),
             Self::PreRelease(pre) => {
-                write!(f, "it is a pre-release, and neither a pattern nor the range names `{pre}`")
+                write!(f, "a pre-release, and neither a pattern nor the range names `{pre}`")
             }
-            Self::OutOfRange(range) => write!(f, "`{range}` does not admit it"),
-            Self::NoTime => f.write_str("the registry does not tell when it was pushed"),
+            Self::OutOfRange(range) => write!(f, "not in the range `{range}`"),
+            Self::NoTime => f.write_str("the registry does not report its push time"),
             Self::TooNew(pushed) => write!(f, "pushed {}, within `min_age`", time(pushed)),
             Self::TooOld(pushed) => write!(f, "pushed {}, before `max_age`", time(pushed)),
-            Self::Surplus(newest) => write!(f, "there are {newest} newer ones"),
+            Self::Surplus(newest) => write!(f, "{newest} newer tags are selected"),
         }
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Display for TagSelection<'_> {
         reasons.extend(glob.map(|glob| format!("`{glob}` matches")));
         let regex = selection.regex.iter().find(|regex| regex.matches(name));
         reasons.extend(regex.map(|regex| format!("`{regex}` matches")));
-        reasons.extend(selection.semver.as_ref().map(|range| format!("`{range}` admits it")));
+        reasons.extend(selection.semver.as_ref().map(|range| format!("in the range `{range}`")));
         if let Some(pushed) = listed.pushed.filter(|_| selection.needs_time()) {
             reasons.push(format!("pushed {}", humantime::format_rfc3339_seconds(pushed)));
         }
@@ -74,7 +74,7 @@ impl fmt::Display for TagSelection<'_> {
             reasons.push(format!("among the {newest} newest by {by}"));
         }
         match reasons.is_empty() {
-            true => f.write_str("it is a version"),
+            true => f.write_str("a version"),
             false => f.write_str(&reasons.join(", ")),
         }
     }

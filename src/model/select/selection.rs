@@ -37,7 +37,7 @@ pub enum TagQuery {
 impl TagQuery {
     /// The query that answers both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Names, Self::Names) => Self::Names,
             (Self::Times { since: Some(one) }, Self::Times { since: Some(other) }) => {
@@ -100,7 +100,7 @@ impl Default for Selection {
 
 impl Selection {
     /// The query to send to the registry for a selection at this time.
-    pub fn query(&self, now: SystemTime) -> TagQuery {
+    pub(crate) fn query(&self, now: SystemTime) -> TagQuery {
         match self.needs_time() {
             true => TagQuery::Times { since: self.max_age.and_then(|age| now.checked_sub(age)) },
             false => TagQuery::Names,

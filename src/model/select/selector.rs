@@ -35,9 +35,9 @@ pub struct SelectedTags {
     /// Newest first.
     pub tags: Vec<Listed>,
     /// Tags that match every key but `newest`.
-    pub surplus: Vec<Tag>,
+    pub(crate) surplus: Vec<Tag>,
     /// The number of tags that were skipped only because the registry reports no push time.
-    pub without_time: usize,
+    pub(crate) without_time: usize,
 }
 
 impl<'a> Selector<'a> {
@@ -46,8 +46,7 @@ impl<'a> Selector<'a> {
         Self { selection, now, candidates: Vec::new(), listed: 0, unnamed: 0, without_time: 0 }
     }
 
-    /// The selection that is applied.
-    pub fn selection(&self) -> &'a Selection {
+    pub(crate) fn selection(&self) -> &'a Selection {
         self.selection
     }
 
@@ -99,10 +98,10 @@ impl<'a> Selector<'a> {
         };
         let error = Error::new(Kind::NotFound, message);
         match self.unnamed {
-            0 => error.hint("`plan -v` tells why each tag is left"),
+            0 => error.hint("run `ecr-mirror plan -v` to see why each tag is skipped"),
             unnamed => error.hint(format!(
-                "{unnamed} are variants, pre-releases or no versions, which a `glob` or `regex` \
-                 has to name; `plan -v` tells why each tag is left"
+                "add a `glob` or `regex` for the {unnamed} variants, pre-releases and other names; \
+                 run `ecr-mirror plan -v` to see why each tag is skipped"
             )),
         }
     }

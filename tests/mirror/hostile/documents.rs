@@ -111,7 +111,7 @@ async fn deeply_nested_indexes_are_refused_after_four_levels() {
         }
     })
     .await;
-    copy(&host, &[]).await.assert_failed("the index is nested more than 4 deep");
+    copy(&host, &[]).await.assert_failed("the index has more than 4 levels of nested indexes");
     assert!(host.requests().len() < 10, "{:?}", host.requests());
 }
 
@@ -150,7 +150,7 @@ async fn indexes_above_the_total_size_limit_are_refused() {
     let nested: Vec<_> = nested.collect();
     content.manifest(&index(nested));
     let host = Host::serve(|_| move |request: &RecordedRequest| content.answer(request)).await;
-    copy(&host, &[]).await.assert_failed("the image's indexes have more than 8388608 B in all");
+    copy(&host, &[]).await.assert_failed("the image's indexes have more than 8388608 B in total");
     assert!(host.requests().len() < 12, "{:?}", host.requests());
 }
 
@@ -158,7 +158,7 @@ async fn indexes_above_the_total_size_limit_are_refused() {
 async fn impossible_sizes_are_refused_before_any_blob_is_read() {
     let tebibytes = 16 << 40;
     for (layers, size, says) in [
-        (2, u64::MAX, "is no content's size"),
+        (2, u64::MAX, "exceeds 16 TiB"),
         (65, tebibytes, "blobs have more than 1125899906842624 B in total"),
     ] {
         let mut content = Content::default();
