@@ -164,7 +164,7 @@ impl Program {
         let mut command = self.command(&["--concurrency", "1", "--deadline", deadline]);
         let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
         until("the deadline is reached, or the process ends", || {
-            fs::read_to_string(&log).unwrap().contains("the deadline is reached")
+            fs::read_to_string(&log).unwrap().contains("deadline reached")
                 || child.try_wait().unwrap().is_some()
         })
         .await;
