@@ -1,14 +1,14 @@
-//! Tags chosen among 10,000.
+//! Selects among 10,000 tags.
 
 use std::{hint::black_box, time::SystemTime};
 
 use criterion::Criterion;
 use ecr_mirror::model::{
     Listed, Selection,
-    select::{Selected, Selector},
+    select::{SelectedTags, Selector},
 };
 
-/// Versions as a busy repository has them: plain, variants, pre-releases, nightlies.
+/// The versions of a busy repository: plain, variants, pre-releases, nightlies.
 fn tags() -> Vec<Listed> {
     let name = |number: usize| {
         let version = format!("{}.{}.{}", number / 1_000, number / 25 % 40, number / 5 % 5);
@@ -27,10 +27,10 @@ fn tags() -> Vec<Listed> {
     (0..10_000).map(listed).collect()
 }
 
-fn chosen(selection: &Selection, tags: &[Listed]) -> Selected {
+fn chosen(selection: &Selection, tags: &[Listed]) -> SelectedTags {
     let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
     for tag in tags {
-        selector.offer(tag);
+        selector.consider(tag);
     }
     selector.finish().expect("some are wanted")
 }
@@ -47,7 +47,7 @@ pub(crate) fn select(criterion: &mut Criterion) {
         ("by regular expression", Selection { regex: regex(), ..some() }),
         ("the newest 3", Selection { newest: Some(3), ..some() }),
     ] {
-        let taken = chosen(&selection, &tags).taken.len();
+        let taken = chosen(&selection, &tags).tags.len();
         assert!((3..3_000).contains(&taken), "{name}: {taken}");
         criterion.bench_function(&format!("select of 10,000 tags {name}"), |bencher| {
             bencher.iter(|| chosen(black_box(&selection), black_box(&tags)));

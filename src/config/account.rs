@@ -1,14 +1,11 @@
-//! `[destination.account]`: settings of a whole account and region, untouched unless written.
+//! `[destination.account]`: settings of an account in a region. Absent keys are left unchanged.
 
 use super::{
     AccountSettings,
     document::{Keys, Table, Text},
     problem::Problem,
 };
-use crate::model::{
-    NameError,
-    ecr_settings::{ScanKind, Scanning},
-};
+use crate::model::ecr_settings::{ScanKind, Scanning};
 
 const KEYS: Keys = Keys {
     title: "`[destination.account]`",
@@ -20,18 +17,16 @@ const SCANNING: Keys = Keys {
     names: &["type", "continuous", "on_push"],
 };
 
-/// Wildcards of one frequency, at most. Source: ECR API model.
+/// Wildcards of one frequency. Source: ECR API model.
 const MAX_WILDCARDS: usize = 100;
 
-/// Reads the table inside a destination.
 pub(super) fn read(destination: &Table<'_>) -> Result<AccountSettings, Problem> {
     let Some(table) = destination.table("account", &KEYS)? else {
         return Ok(AccountSettings::default());
     };
-    let switch = |key| Ok(table.switch(key)?.map(|(on, _)| on));
     Ok(AccountSettings {
-        blob_mounting: switch("blob_mounting")?,
-        pull_time_exclusion: switch("pull_time_exclusion")?,
+        blob_mounting: table.switch("blob_mounting")?,
+        pull_time_exclusion: table.switch("pull_time_exclusion")?,
         scanning: scanning(&table)?,
     })
 }
@@ -42,7 +37,7 @@ fn scanning(table: &Table<'_>) -> Result<Option<Scanning>, Problem> {
     let Some(kind) = table.choice("type", &kinds)? else {
         return Err(Problem::at(&table.span, "has no `type`").hint("write `type = \"basic\"`"));
     };
-    if let (ScanKind::Basic, Some(span)) = (kind, table.place("continuous")) {
+    if let (ScanKind::Basic, Some(span)) = (kind, table.span_of("continuous")) {
         return Err(Problem::at(&span, "only `enhanced` scanning is continuous")
             .hint("write `type = \"enhanced\"`, or `on_push` instead"));
     }
@@ -54,11 +49,7 @@ fn scanning(table: &Table<'_>) -> Result<Option<Scanning>, Problem> {
 }
 
 fn wildcards(table: &Table<'_>, key: &str) -> Result<Vec<String>, Problem> {
-    let Some((texts, span)) = table.list(key)? else { return Ok(Vec::new()) };
-    if texts.len() > MAX_WILDCARDS {
-        let label = format!("more than the {MAX_WILDCARDS} wildcards ECR takes");
-        return Err(Problem::at(&span, label));
-    }
+    let texts = table.list_up_to(key, MAX_WILDCARDS, "wildcards")?.unwrap_or_default();
     let mut wildcards = texts.iter().map(wildcard).collect::<Result<Vec<_>, _>>()?;
     wildcards.sort();
     wildcards.dedup();
@@ -67,12 +58,12 @@ fn wildcards(table: &Table<'_>, key: &str) -> Result<Vec<String>, Problem> {
 
 /// Source: ECR API model, `ScanningRepositoryFilterValue`.
 fn wildcard(text: &Text) -> Result<String, Problem> {
-    let is_ours = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
-    if (1..=256).contains(&text.len()) && text.bytes().all(is_ours) {
-        return Ok(text.to_string());
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
+    match (1..=256).contains(&text.len()) && text.bytes().all(is_allowed) {
+        true => Ok(text.to_string()),
+        false => Err(text.invalid(
+            "is not a wildcard of repositories",
+            "a repository's name, with `*` for anything, like `prod-*`",
+        )),
     }
-    Err(text.wrong(
-        NameError::new("is not a wildcard of repositories")
-            .hint("a repository's name, with `*` for anything, like `prod-*`"),
-    ))
 }

@@ -1,9 +1,6 @@
-//! ARNs: where AWS keeps what one of them names.
-//!
-//! Guards that an ARN of the wrong kind, or of the wrong place, is shown where it is written.
+//! Amazon Resource Names. Rejects those of the wrong kind where they are written.
 
 use super::{document::Text, problem::Problem};
-use crate::model::NameError;
 
 /// The longest ARN of a role. Source: ECR API model, `customRoleArn`.
 const MAX_ROLE: usize = 2048;
@@ -12,7 +9,7 @@ const MAX_ROLE: usize = 2048;
 pub(super) struct Arn<'a> {
     pub(super) partition: &'a str,
     pub(super) service: &'a str,
-    /// Empty where the service is global.
+    /// Empty if the service is global.
     pub(super) region: &'a str,
     /// Twelve digits.
     pub(super) account: &'a str,
@@ -20,22 +17,17 @@ pub(super) struct Arn<'a> {
 }
 
 impl<'a> Arn<'a> {
-    /// Reads it; `None` when it is none, or of no account.
+    /// Parses an ARN; `None` if the text is not an ARN or names no account.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let ["arn", partition, service, region, account, resource] = parts[..] else { return None };
-        let is_ours = partition == "aws" || partition.starts_with("aws-");
-        (is_ours && is_account(account)).then_some(Self {
-            partition,
-            service,
-            region,
-            account,
-            resource,
-        })
+        let is_aws = partition == "aws" || partition.starts_with("aws-");
+        let arn = Self { partition, service, region, account, resource };
+        (is_aws && is_account(account)).then_some(arn)
     }
 }
 
-/// Whether these are the twelve digits of an AWS account.
+/// Returns `true` for the twelve digits of an AWS account.
 pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -48,11 +40,9 @@ pub(super) fn role(text: &Text) -> Result<String, Problem> {
     };
     match Arn::parse(text).as_ref().is_some_and(is_role) && text.len() <= MAX_ROLE {
         true => Ok(text.to_string()),
-        false => {
-            Err(text
-                .wrong(NameError::new("is not the ARN of a role").hint(
-                    "write it as IAM shows it, like `arn:aws:iam::123456789012:role/mirror`",
-                )))
-        }
+        false => Err(text.invalid(
+            "is not the ARN of a role",
+            "write it as IAM shows it, like `arn:aws:iam::123456789012:role/mirror`",
+        )),
     }
 }

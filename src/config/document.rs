@@ -1,9 +1,9 @@
-//! Reads tables: known keys only, each value as the type it must be.
+//! Reads tables: known keys only, each value as its type.
 //!
-//! Every value keeps its place in the file, and every string has its variables
-//! replaced, so that what reads a table cannot forget either.
+//! Every value keeps its span in the file, and every string has its variables replaced, so that
+//! readers cannot forget either.
 
-use std::{ops::Deref, str::FromStr};
+use std::{borrow::Cow, ops::Deref, str::FromStr};
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,30 +14,40 @@ use super::{
 };
 use crate::model::NameError;
 
-/// A table and the keys it may have.
+/// The keys that a table can have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
-    /// How the table is written, in backticks, like `[[image]]`.
+    /// The form of the table, in backticks, like `[[image]]`.
     pub(super) title: &'static str,
-    /// Every key it may have.
     pub(super) names: &'static [&'static str],
 }
 
-/// A table whose keys are all known.
+/// A key, as the parser returns it.
+type Key<'a> = Spanned<Cow<'a, str>>;
+/// A value, as the parser returns it.
+type Value<'a> = Spanned<DeValue<'a>>;
+
+/// A table without unknown keys.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
-    /// Where the table begins.
     pub(super) span: Span,
     environment: Environment<'a>,
+}
+
+/// A table of a table, with its name.
+pub(super) struct NamedTable<'a> {
+    pub(super) name: &'a str,
+    pub(super) name_span: Span,
+    pub(super) table: Result<Table<'a>, Problem>,
 }
 
 /// A string of the configuration, its variables replaced.
 pub(super) struct Text {
     value: String,
-    /// Where it is written, quotes included.
+    /// Includes the quotes.
     pub(super) span: Span,
-    /// Whether it has variables: then its value is not to be shown.
+    /// Then messages do not show the value.
     has_variables: bool,
 }
 
@@ -50,14 +60,13 @@ impl Deref for Text {
 }
 
 impl Text {
-    /// The text as the name it must be.
     pub(super) fn parse<T: FromStr<Err = NameError>>(&self) -> Result<T, Problem> {
-        self.value.parse().map_err(|error| self.wrong(error))
+        self.value.parse().map_err(|error| self.problem(error))
     }
 
-    /// A problem with this text, without what its variables hold.
-    pub(super) fn wrong(&self, error: NameError) -> Problem {
-        let problem = Problem::name(&self.span, error);
+    /// A problem with this text. Hides the values of its variables.
+    pub(super) fn problem(&self, error: NameError) -> Problem {
+        let problem = Problem::invalid_name(&self.span, error);
         match self.has_variables {
             // a hint may repeat the value
             true => problem.hint("what is wrong may be in the value of a variable"),
@@ -65,14 +74,19 @@ impl Text {
         }
     }
 
-    /// The text itself, for hints: `None` where variables are in it.
+    /// A problem with this text and its fix.
+    pub(super) fn invalid(&self, label: impl Into<String>, hint: impl Into<String>) -> Problem {
+        self.problem(NameError::new(label).hint(hint))
+    }
+
+    /// The text for hints; `None` if it contains variables.
     pub(super) fn as_written(&self) -> Option<&str> {
         (!self.has_variables).then_some(&self.value)
     }
 }
 
 impl<'a> Table<'a> {
-    /// Takes a table, all of whose keys must be in `keys`.
+    /// Opens a table. Every key must be in `keys`.
     pub(super) fn open(
         entries: &'a DeTable<'a>,
         span: Span,
@@ -86,21 +100,29 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Value<'a>> {
         self.entries.get(key)
     }
 
-    /// Where the value under this key is.
-    pub(super) fn place(&self, key: &str) -> Option<Span> {
+    /// The span of the value under this key.
+    pub(super) fn span_of(&self, key: &str) -> Option<Span> {
         self.value(key).map(Spanned::span)
     }
 
-    /// The string under this key.
+    /// Returns `true` if the value under this key is a string.
+    pub(super) fn is_string(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
     pub(super) fn text(&self, key: &str) -> Result<Option<Text>, Problem> {
         self.value(key).map(|value| self.string(value)).transpose()
     }
 
-    /// The string under this key, which must not be empty.
+    /// The string under this key; must not be blank.
     pub(super) fn word(&self, key: &str) -> Result<Option<Text>, Problem> {
         match self.text(key)? {
             Some(text) if text.trim().is_empty() => Err(Problem::at(&text.span, "empty")),
@@ -108,19 +130,27 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn string(&self, value: &Spanned<DeValue<'a>>) -> Result<Text, Problem> {
+    /// The string under this key, parsed.
+    pub(super) fn parsed<T>(&self, key: &str) -> Result<Option<T>, Problem>
+    where
+        T: FromStr<Err = NameError>,
+    {
+        self.text(key)?.map(|text| text.parse()).transpose()
+    }
+
+    fn string(&self, value: &Value<'a>) -> Result<Text, Problem> {
         let span = value.span();
         let DeValue::String(text) = value.get_ref() else {
             return Err(wrong_type(value, "a string"));
         };
         let value = interpolate(text, self.environment)
-            .map_err(|error| Problem::name(&span, error))?
+            .map_err(|error| Problem::invalid_name(&span, error))?
             .into_owned();
         Ok(Text { has_variables: text.contains("${"), value, span })
     }
 
-    /// The list of strings under this key, and where it is; never empty.
-    pub(super) fn list(&self, key: &str) -> Result<Option<(Vec<Text>, Span)>, Problem> {
+    /// The strings under this key; not empty if the key is present.
+    pub(super) fn list(&self, key: &str) -> Result<Option<Vec<Text>>, Problem> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let DeValue::Array(items) = value.get_ref() else {
             let problem = wrong_type(value, "a list of strings");
@@ -132,20 +162,36 @@ impl<'a> Table<'a> {
         if items.is_empty() {
             return Err(Problem::at(&value.span(), "an empty list").hint("name at least one"));
         }
-        let texts: Result<_, _> = items.iter().map(|item| self.string(item)).collect();
-        Ok(Some((texts?, value.span())))
+        items.iter().map(|item| self.string(item)).collect::<Result<_, _>>().map(Some)
     }
 
-    /// The value under this key, when it is a string.
-    pub(super) fn is_string(&self, key: &str) -> bool {
-        self.value(key).is_some_and(|value| value.get_ref().is_str())
+    /// The strings under this key: at most `most` of these items, which ECR limits.
+    pub(super) fn list_up_to(
+        &self,
+        key: &str,
+        most: usize,
+        items: &str,
+    ) -> Result<Option<Vec<Text>>, Problem> {
+        match (self.list(key)?, self.span_of(key)) {
+            (Some(texts), Some(span)) if texts.len() > most => {
+                Err(Problem::at(&span, format!("more than the {most} {items} ECR takes")))
+            }
+            (texts, _) => Ok(texts),
+        }
     }
 
-    /// The switch under this key, and where it is.
-    pub(super) fn switch(&self, key: &str) -> Result<Option<(bool, Span)>, Problem> {
+    /// The strings under this key, parsed; empty without the key.
+    pub(super) fn parsed_list<T>(&self, key: &str) -> Result<Vec<T>, Problem>
+    where
+        T: FromStr<Err = NameError>,
+    {
+        self.list(key)?.iter().flatten().map(Text::parse).collect()
+    }
+
+    pub(super) fn switch(&self, key: &str) -> Result<Option<bool>, Problem> {
         let Some(value) = self.value(key) else { return Ok(None) };
         match value.get_ref() {
-            DeValue::Boolean(on) => Ok(Some((*on, value.span()))),
+            DeValue::Boolean(on) => Ok(Some(*on)),
             _ => Err(wrong_type(value, "`true` or `false`")),
         }
     }
@@ -165,7 +211,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What the word under this key stands for.
+    /// The meaning of the word under this key.
     pub(super) fn choice<T: Copy>(
         &self,
         key: &str,
@@ -181,78 +227,70 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The table under this key.
     pub(super) fn table(&self, key: &str, keys: &Keys) -> Result<Option<Self>, Problem> {
-        let Some(value) = self.value(key) else { return Ok(None) };
-        let Some(entries) = value.get_ref().as_table() else {
-            return Err(wrong_type(value, "a table").hint(format!("write {}", keys.title)));
-        };
-        Self::open(entries, value.span(), keys, self.environment).map(Some)
+        self.value(key).map(|value| self.open_value(value, keys)).transpose()
     }
 
-    /// The strings of the table under this key, whatever their names; each with its name, where
-    /// that is, and in the order of the file.
-    pub(super) fn texts(&self, key: &str) -> Result<Vec<(&'a str, Span, Text)>, Problem> {
-        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
-        let Some(entries) = value.get_ref().as_table() else {
-            return Err(wrong_type(value, "a table of strings"));
-        };
-        let read = |(name, value): (&'a Spanned<_>, _)| {
-            let name: &'a Spanned<std::borrow::Cow<'a, str>> = name;
-            Ok((name.get_ref().as_ref(), name.span(), self.string(value)?))
-        };
-        let mut texts: Vec<_> = entries.iter().map(read).collect::<Result<_, Problem>>()?;
-        texts.sort_by_key(|(_, span, _)| span.start);
-        Ok(texts)
+    fn open_value(&self, value: &'a Value<'a>, keys: &Keys) -> Result<Self, Problem> {
+        match value.get_ref() {
+            DeValue::Table(entries) => Self::open(entries, value.span(), keys, self.environment),
+            _ => Err(wrong_type(value, "a table").hint(format!("write {}", keys.title))),
+        }
     }
 
-    /// The tables under this key, each with its problem or without, in the order of the file.
+    /// The tables under this key, in file order, each valid or with its problem.
     pub(super) fn tables(
         &self,
         key: &str,
         keys: &Keys,
     ) -> Result<Vec<Result<Self, Problem>>, Problem> {
         let Some(value) = self.value(key) else { return Ok(Vec::new()) };
-        let bad = |value| wrong_type(value, "a list of tables");
         let Some(items) = value.get_ref().as_array() else {
-            return Err(bad(value).hint(format!("write {}, with two brackets", keys.title)));
+            return Err(wrong_type(value, "a list of tables")
+                .hint(format!("write {}, with two brackets", keys.title)));
         };
-        let open = |item: &'a Spanned<DeValue<'a>>| match item.get_ref() {
-            DeValue::Table(entries) => Self::open(entries, item.span(), keys, self.environment),
-            _ => Err(wrong_type(item, "a table")),
-        };
-        Ok(items.iter().map(open).collect())
+        Ok(items.iter().map(|item| self.open_value(item, keys)).collect())
     }
 
-    /// The tables inside the table under this key, each with its name and where that is,
-    /// in the order of the file.
-    #[allow(clippy::type_complexity, reason = "said in one place, read in one place")]
+    /// The tables of the table under this key, in file order.
     pub(super) fn named_tables(
         &self,
         key: &str,
         keys: &Keys,
-    ) -> Result<Vec<(&'a str, Span, Result<Self, Problem>)>, Problem> {
-        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
-        let Some(named) = value.get_ref().as_table() else {
-            return Err(wrong_type(value, "a table").hint(format!("write {}", keys.title)));
-        };
-        let open = |value: &'a Spanned<DeValue<'a>>| match value.get_ref() {
-            DeValue::Table(entries) => Self::open(entries, value.span(), keys, self.environment),
-            _ => Err(wrong_type(value, "a table").hint(format!("write {}", keys.title))),
-        };
-        let mut tables: Vec<_> =
-            named.iter().map(|(name, v)| (name.get_ref().as_ref(), name.span(), open(v))).collect();
-        tables.sort_by_key(|(_, span, _)| span.start);
-        Ok(tables)
+    ) -> Result<Vec<NamedTable<'a>>, Problem> {
+        let wrong =
+            |value: &Value<'_>| wrong_type(value, "a table").hint(format!("write {}", keys.title));
+        let entries = self.entries(key, wrong)?.into_iter();
+        Ok(entries
+            .map(|(name, value)| NamedTable {
+                name: name.get_ref(),
+                name_span: name.span(),
+                table: self.open_value(value, keys),
+            })
+            .collect())
     }
 
-    /// Whether nothing is written in it.
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// The strings of the table under this key, with their names, in file order.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<(&'a Key<'a>, Text)>, Problem> {
+        let entries = self.entries(key, |value| wrong_type(value, "a table of strings"))?;
+        entries.into_iter().map(|(name, value)| Ok((name, self.string(value)?))).collect()
+    }
+
+    /// The entries of the table under this key, in file order.
+    fn entries(
+        &self,
+        key: &str,
+        wrong_type: impl Fn(&Value<'_>) -> Problem,
+    ) -> Result<Vec<(&'a Key<'a>, &'a Value<'a>)>, Problem> {
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let entries = value.get_ref().as_table().ok_or_else(|| wrong_type(value))?;
+        let mut entries: Vec<_> = entries.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        Ok(entries)
     }
 }
 
-fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
+fn wrong_type(value: &Value<'_>, expected: &str) -> Problem {
     let found = match value.get_ref() {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -262,10 +300,10 @@ fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Problem::at(&value.span(), format!("{found} where {wanted} belongs"))
+    Problem::at(&value.span(), format!("{found} where {expected} belongs"))
 }
 
-fn unknown_key(key: &Spanned<std::borrow::Cow<'_, str>>, keys: &Keys) -> Problem {
+fn unknown_key(key: &Key<'_>, keys: &Keys) -> Problem {
     let all = format!("{} takes {}", keys.title, in_backticks(keys.names));
     let hint = match nearest(key.get_ref(), keys.names) {
         Some(near) => format!("did you mean `{near}`? {all}"),
@@ -278,20 +316,20 @@ fn unknown_key(key: &Spanned<std::borrow::Cow<'_, str>>, keys: &Keys) -> Problem
     }
 }
 
-/// The words in backticks, separated by commas.
+/// The words in backticks, joined by commas.
 pub(super) fn in_backticks<S: AsRef<str>>(words: &[S]) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     words.join(", ")
 }
 
-/// The word that is most like `text`, where one is like it at all.
+/// The word with the least edit distance to `text`; `None` if none is close.
 pub(super) fn nearest<'w, S: AsRef<str>>(text: &str, words: &'w [S]) -> Option<&'w str> {
     let distances = words.iter().map(|word| (distance(text, word.as_ref()), word.as_ref()));
     let (distance, word) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + word.chars().count() / 3).then_some(word)
 }
 
-/// How many letters must be changed, added or left out to make one word the other.
+/// The Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -312,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_one_that_could_be_meant() {
+    fn the_nearest_word_is_within_the_typing_distance() {
         let words = ["platforms", "tags", "tag", "source"];
         for (text, expected) in [
             ("platfroms", Some("platforms")),

@@ -1,9 +1,11 @@
-//! `[[image]]` and `[defaults]`: what is mirrored, and which parts of it.
+//! `[[image]]` and `[defaults]`: which images are mirrored, and which parts of them.
 
 use super::{
-    Entry, Retag, Tables, Tags,
+    context::{ReadEntry, Tables},
     document::{Keys, Table, Text},
+    images::{Entry, Tags},
     problem::{Problem, Span},
+    retag::Retag,
     select,
     via::{self, RouteKey},
 };
@@ -37,37 +39,39 @@ pub(super) const KEYS: Keys = Keys {
     ],
 };
 
-/// An entry and where it is written.
-pub(super) struct ReadEntry {
-    pub(super) entry: Entry,
-    /// Its source.
-    pub(super) source: Span,
-    /// Its source, where no variable is in it.
-    pub(super) source_as_written: Option<String>,
-    /// Its tags, one for each image, in their order; none where they are selected.
-    pub(super) tags: Vec<Span>,
-}
-
-/// The keys that an image and the defaults share; `None` where one is not written.
+/// The keys that `[[image]]` and `[defaults]` share; `None` for a key that is not written.
 #[derive(Default)]
 pub(super) struct ImageKeys {
     platforms: Option<Platforms>,
     missing: Option<MissingPlatform>,
     attestations: Option<Attestations>,
     signatures: Option<Signatures>,
-    flatten: Option<(bool, Span)>,
+    flatten: Option<bool>,
     via: Option<Delivery>,
 }
 
-/// What holds for every image that does not say otherwise.
+impl ImageKeys {
+    /// These keys, completed with the defaults.
+    fn or(self, defaults: &Self) -> Self {
+        Self {
+            platforms: self.platforms.or_else(|| defaults.platforms.clone()),
+            missing: self.missing.or(defaults.missing),
+            attestations: self.attestations.or(defaults.attestations),
+            signatures: self.signatures.or_else(|| defaults.signatures.clone()),
+            flatten: self.flatten.or(defaults.flatten),
+            via: self.via.or(defaults.via),
+        }
+    }
+}
+
 pub(super) fn defaults(root: &Table<'_>) -> Result<ImageKeys, Problem> {
     match root.table("defaults", &DEFAULTS)? {
-        Some(table) => wishes(&table),
+        Some(table) => image_keys(&table),
         None => Ok(ImageKeys::default()),
     }
 }
 
-fn wishes(table: &Table<'_>) -> Result<ImageKeys, Problem> {
+fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
     Ok(ImageKeys {
         platforms: platforms(table)?,
         missing: table.choice(
@@ -93,7 +97,7 @@ fn wishes(table: &Table<'_>) -> Result<ImageKeys, Problem> {
 
 fn signatures(table: &Table<'_>) -> Result<Option<Signatures>, Problem> {
     if !table.is_string("signatures") {
-        let types = table.list("signatures")?.map(|(types, _)| types);
+        let types = table.list("signatures")?;
         let types = types.map(|types| types.iter().map(|text| text.to_string()).collect());
         return Ok(types.map(Signatures::Only));
     }
@@ -110,9 +114,7 @@ fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
             None => Ok(None),
         };
     }
-    let Some((texts, _)) = table.list("platforms")? else { return Ok(None) };
-    let platforms: Vec<_> = texts.iter().map(Text::parse).collect::<Result<_, _>>()?;
-    Ok(Platforms::only(platforms))
+    Ok(Platforms::only(table.parsed_list("platforms")?))
 }
 
 pub(super) fn read(
@@ -126,18 +128,18 @@ pub(super) fn read(
     };
     let reference: Reference = source.parse()?;
     let (tags, tag_spans) = tags(table, &source, &reference)?;
-    let own = wishes(table)?;
-    let way = RouteKey {
-        via: own.via.or(defaults.via).unwrap_or_default(),
-        span: table.place("via").unwrap_or_else(|| source.span.clone()),
+    let keys = image_keys(table)?.or(defaults);
+    let route = RouteKey {
+        via: keys.via.unwrap_or_default(),
+        span: table.span_of("via").unwrap_or_else(|| source.span.clone()),
     };
-    let routes = via::read(table, (&source, &reference), &way, tables)?;
+    let routes = via::read(table, &source, &reference, &route, tables)?;
     let retag = retag(table, &tags)?;
     let name = table.word("name")?;
     let shape = match routes.mirrored.is_empty() {
-        // what is only cached is never made into something else
+        // ECR caches an image unchanged
         true => Shape::Index,
-        false => shape(&own, defaults, &source)?,
+        false => shape(table, &keys, &source)?,
     };
     let entry = Entry {
         name: name.map_or_else(|| reference.repository.to_string(), |name| name.to_string()),
@@ -147,47 +149,59 @@ pub(super) fn read(
         mirrored: routes.mirrored,
         cached: routes.cached,
         retag,
-        filter: want(own, defaults, shape),
+        filter: Filter {
+            platforms: keys.platforms.unwrap_or_default(),
+            missing: keys.missing.unwrap_or_default(),
+            attestations: keys.attestations.unwrap_or_default(),
+            signatures: keys.signatures.unwrap_or_default(),
+            shape,
+        },
     };
     let source_as_written = source.as_written().map(str::to_owned);
     Ok(ReadEntry { entry, source: source.span, source_as_written, tags: tag_spans })
 }
 
-/// Which images: pinned by the source, listed one by one, or selected.
+/// The images of the entry: pinned by the source, listed one by one, or selected. With the span
+/// of each image's tag; without spans if they are selected.
 fn tags(
     table: &Table<'_>,
     source: &Text,
     reference: &Reference,
 ) -> Result<(Tags, Vec<Span>), Problem> {
     let (list, selection) = (table.list("tags")?, select::read(table)?);
-    if let Some(digest) = reference.digest.clone() {
-        let others = list.map(|(_, span)| (span, "tags"));
-        let others = others.or(selection.map(|(_, span)| (span, "select")));
-        if let Some((span, key)) = others {
-            return Err(Problem::at(&span, format!("a pinned source has one `tag`, not `{key}`"))
-                .hint("leave the digest away, or write `tag = \"…\"`"));
+    if let Some(digest) = &reference.digest {
+        for key in ["tags", "select"] {
+            if let Some(span) = table.span_of(key) {
+                let label = format!("a pinned source has one `tag`, not `{key}`");
+                return Err(
+                    Problem::at(&span, label).hint("leave the digest away, or write `tag = \"…\"`")
+                );
+            }
         }
-        return pinned(table, source, (digest, reference));
+        return pinned(table, source, reference, digest);
     }
     if let Some(tag) = table.text("tag")? {
         return Err(Problem::at(&tag.span, "`tag` is for sources that are pinned by digest")
             .hint("write `tags = [\"…\"]`"));
     }
-    if let Some(own) = &reference.tag {
+    if let Some(tag) = &reference.tag {
         let problem = Problem::at(&source.span, "a source has no tag in it");
-        return Err(match source.as_written().and_then(|text| text.strip_suffix(own.as_str())) {
+        return Err(match source.as_written().and_then(|text| text.strip_suffix(tag.as_str())) {
             Some(name) => problem.hint(format!(
-                "write `source = \"{}\"` and `tags = [\"{own}\"]`",
+                "write `source = \"{}\"` and `tags = [\"{tag}\"]`",
                 name.trim_end_matches(':')
             )),
             None => problem.hint("move the tag to `tags`"),
         });
     }
     match (list, selection) {
-        (Some(_), Some((_, span))) => Err(Problem::at(&span, "there are `tags` already")
-            .hint("write one of the two, or a second `[[image]]`")),
-        (None, Some((selection, _))) => Ok((Tags::Selected(selection), Vec::new())),
-        (Some((texts, _)), None) => exact(texts),
+        (Some(_), Some(_)) => {
+            let span = table.span_of("select").unwrap_or_else(|| source.span.clone());
+            Err(Problem::at(&span, "there are `tags` already")
+                .hint("write one of the two, or a second `[[image]]`"))
+        }
+        (None, Some(selection)) => Ok((Tags::Selected(selection), Vec::new())),
+        (Some(texts), None) => exact(texts),
         (None, None) => Err(Problem::at(&source.span, "has neither `tags`, `select` nor a digest")
             .hint("write which tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
     }
@@ -196,7 +210,8 @@ fn tags(
 fn pinned(
     table: &Table<'_>,
     source: &Text,
-    (digest, reference): (Digest, &Reference),
+    reference: &Reference,
+    digest: &Digest,
 ) -> Result<(Tags, Vec<Span>), Problem> {
     let (tag, span) = match (table.text("tag")?, &reference.tag) {
         (Some(tag), _) => (tag.parse()?, tag.span),
@@ -206,7 +221,7 @@ fn pinned(
                 .hint("write what to call it at the destination, like `tag = \"3.20-pinned\"`"));
         }
     };
-    Ok((Tags::Pinned { digest, tag }, vec![span]))
+    Ok((Tags::Pinned { digest: digest.clone(), tag }, vec![span]))
 }
 
 fn exact(texts: Vec<Text>) -> Result<(Tags, Vec<Span>), Problem> {
@@ -221,13 +236,13 @@ fn exact(texts: Vec<Text>) -> Result<(Tags, Vec<Span>), Problem> {
     Ok((Tags::Exact(tags), texts.into_iter().map(|text| text.span).collect()))
 }
 
-/// What the tags become; tried on every one that is known, so that none of them can fail later.
+/// Reads `retag` and applies it to every known tag, so that it cannot fail for them later.
 fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
     let Some(text) = table.text("retag")? else { return Ok(Retag::default()) };
     let retag: Retag = text.parse()?;
-    // a digest's eight digits are as good as another's
+    // the result is a tag for every digest or for none
     let any = Digest::of(b"");
-    let tried = match tags {
+    let applied = match tags {
         Tags::Exact(tags) => tags.iter().try_for_each(|tag| retag.apply(tag, Some(&any)).map(drop)),
         Tags::Pinned { digest, tag } => retag.apply(tag, Some(digest)).map(drop),
         Tags::Selected(_) => {
@@ -235,41 +250,24 @@ fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
             retag.apply(&short, Some(&any)).map(drop)
         }
     };
-    tried.map_err(|error| text.wrong(error))?;
+    applied.map_err(|error| text.problem(error))?;
     Ok(retag)
 }
 
-/// Whether the one platform is pushed by itself.
-fn shape(own: &ImageKeys, defaults: &ImageKeys, source: &Text) -> Result<Shape, Problem> {
-    let platforms = own.platforms.as_ref().or(defaults.platforms.as_ref());
-    let flatten = own.flatten.as_ref().or(defaults.flatten.as_ref());
-    match (flatten, platforms) {
-        (Some((true, _)), Some(Platforms::Only(one))) if one.len() == 1 => Ok(Shape::Flat),
-        (Some((true, span)), _) => {
-            let wanted = match platforms {
-                Some(Platforms::Only(several)) => several.len().to_string(),
-                Some(Platforms::All) | None => "all".to_owned(),
-            };
-            let (span, whose) = match own.flatten {
-                Some(_) => (span, ""),
-                None => (&source.span, " of `[defaults]`"),
-            };
-            let label =
-                format!("`flatten`{whose} needs exactly one platform, this image has {wanted}");
-            Err(Problem::at(span, label)
-                .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"))
-        }
-        (Some((false, _)) | None, _) => Ok(Shape::Index),
+fn shape(table: &Table<'_>, keys: &ImageKeys, source: &Text) -> Result<Shape, Problem> {
+    if keys.flatten != Some(true) {
+        return Ok(Shape::Index);
     }
-}
-
-/// What the image says, else the defaults.
-fn want(own: ImageKeys, defaults: &ImageKeys, shape: Shape) -> Filter {
-    Filter {
-        platforms: own.platforms.or(defaults.platforms.clone()).unwrap_or_default(),
-        missing: own.missing.or(defaults.missing).unwrap_or_default(),
-        attestations: own.attestations.or(defaults.attestations).unwrap_or_default(),
-        signatures: own.signatures.or(defaults.signatures.clone()).unwrap_or_default(),
-        shape,
-    }
+    let count = match &keys.platforms {
+        Some(Platforms::Only(platforms)) if platforms.len() == 1 => return Ok(Shape::Flat),
+        Some(Platforms::Only(platforms)) => platforms.len().to_string(),
+        Some(Platforms::All) | None => "all".to_owned(),
+    };
+    let (span, origin) = match table.span_of("flatten") {
+        Some(span) => (span, ""),
+        None => (source.span.clone(), " of `[defaults]`"),
+    };
+    let label = format!("`flatten`{origin} needs exactly one platform, this image has {count}");
+    Err(Problem::at(&span, label)
+        .hint("write one, like `platforms = [\"linux/amd64\"]`, or `flatten = false`"))
 }

@@ -1,83 +1,88 @@
-//! The images of a configuration, and the entries of it that `--only` names.
+//! An `[[image]]` entry after reading, and the images that it names without a request.
 
-use globset::GlobBuilder;
-
-use super::{
-    Config, Entry, Tags,
-    document::{in_backticks, nearest},
-};
+use super::retag::Retag;
 use crate::model::{
-    Digest, Error, Image, Kind, NameError, Origin, Result, Tag, TagOrDigest, Target,
+    DestinationId, Digest, Filter, Host, Image, NameError, Origin, Repository, Selection, Tag,
+    TagOrDigest, Target,
 };
 
-impl Config {
-    /// Those entries whose name is one of these, or matches one as a glob (`*` matches `/` too).
-    ///
-    /// All entries where there are no patterns; their order stays.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] for a pattern that is none, or that matches no entry.
-    pub fn only(&self, patterns: &[String]) -> Result<Vec<&Entry>> {
-        if patterns.is_empty() {
-            return Ok(self.entries.iter().collect());
-        }
-        let mut chosen = vec![false; self.entries.len()];
-        for pattern in patterns {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| {
-                Error::new(Kind::Configuration, format!("`{pattern}` is not a pattern"))
-                    .because(error)
-            })?;
-            let glob = glob.compile_matcher();
-            let mut found = false;
-            for (entry, chosen) in self.entries.iter().zip(&mut chosen) {
-                if entry.name == *pattern || glob.is_match(&entry.name) {
-                    (found, *chosen) = (true, true);
-                }
-            }
-            if !found {
-                return Err(self.no_image(pattern));
-            }
-        }
-        let kept = self.entries.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-        Ok(kept.map(|(entry, _)| entry).collect())
-    }
+/// One `[[image]]`: a source repository, tags of it, and where they go.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The name for `--only` and the report; not unique.
+    pub(crate) name: String,
+    pub(crate) host: Host,
+    /// The repository of the source.
+    pub repository: Repository,
+    pub(crate) tags: Tags,
+    /// One target for each destination that the entry is mirrored to.
+    pub mirrored: Vec<MirrorTarget>,
+    /// One target for each destination that caches it. Not both lists are empty.
+    pub cached: Vec<CacheTarget>,
+    pub(crate) retag: Retag,
+    pub(crate) filter: Filter,
+}
 
-    fn no_image(&self, pattern: &str) -> Error {
-        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let error = Error::new(Kind::Configuration, format!("no image is called `{pattern}`"));
-        let all = format!("there is {}", in_backticks(&names));
-        match nearest(pattern, &names) {
-            _ if names.is_empty() => error.hint("the configuration has no `[[image]]`"),
-            Some(near) => error.hint(format!("did you mean `{near}`? {all}")),
-            None => error.hint(all),
-        }
-    }
+/// The images of a repository that an entry selects.
+#[derive(Debug, Clone)]
+pub enum Tags {
+    /// These tags: at least one, no duplicates.
+    Exact(Vec<Tag>),
+    /// One image by its digest.
+    Pinned {
+        /// The digest.
+        digest: Digest,
+        /// The tag at the destination, before [`Retag`].
+        tag: Tag,
+    },
+    /// The listed tags that the selection matches.
+    Selected(Selection),
+}
+
+/// A repository of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorTarget {
+    /// The destination.
+    pub destination: DestinationId,
+    /// With the destination's prefix.
+    pub(crate) repository: Repository,
+}
+
+/// A repository of a destination that a cache fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTarget {
+    /// The destination.
+    pub destination: DestinationId,
+    /// The index of the cache in [`Config::caches`](super::Config).
+    pub cache: usize,
+    /// With the cache's prefix.
+    pub repository: Repository,
 }
 
 impl Entry {
-    /// The entry's images, one for each tag, in the order of the tags; `None` where the source
-    /// has to be asked first: for its tags, or for the digests that make the tags here.
+    /// The images to mirror, one for each tag, in the order of the tags. Empty if the entry is
+    /// only cached.
     ///
-    /// They go to where the entry is mirrored; where it is only cached there are none.
-    pub fn images(&self) -> Option<Vec<Image>> {
-        let known = "each tag was tried when it was read";
+    /// Returns `None` if the source must be queried first: for its tags, or for the digests that
+    /// `retag` needs.
+    pub(crate) fn images(&self) -> Option<Vec<Image>> {
+        let valid = "`retag` was applied to each tag when the entry was read";
         match &self.tags {
             Tags::Exact(_) | Tags::Pinned { .. } if self.mirrored.is_empty() => Some(Vec::new()),
             Tags::Exact(_) if self.retag.needs_digest() => None,
             Tags::Exact(tags) => {
-                let image = |tag| self.image(tag, None).expect(known);
+                let image = |tag| self.image(tag, None).expect(valid);
                 Some(tags.iter().map(image).collect())
             }
-            Tags::Pinned { digest, tag } => Some(vec![self.image(tag, Some(digest)).expect(known)]),
+            Tags::Pinned { digest, tag } => Some(vec![self.image(tag, Some(digest)).expect(valid)]),
             Tags::Selected(_) => None,
         }
     }
 
-    /// What is pulled of it through a cache, in the order of the tags; `None` where the source has
-    /// to be asked first for its tags.
-    pub fn pulls(&self) -> Option<Vec<TagOrDigest>> {
+    /// The references to pull through a cache, in the order of the tags.
+    ///
+    /// Returns `None` if the source must be queried first for its tags.
+    pub(crate) fn pulls(&self) -> Option<Vec<TagOrDigest>> {
         match &self.tags {
             Tags::Exact(tags) => Some(tags.iter().cloned().map(TagOrDigest::Tag).collect()),
             Tags::Pinned { digest, .. } => Some(vec![TagOrDigest::Digest(digest.clone())]),
@@ -85,21 +90,21 @@ impl Entry {
         }
     }
 
-    /// The image of this tag; of this content, whatever the tag points to, where a digest is given.
+    /// The image of this tag. With a digest, the image is read by the digest.
     ///
-    /// It goes to where the entry is mirrored: nowhere, where it is only cached.
+    /// Its targets are those that the entry is mirrored to; none if it is only cached.
     ///
     /// # Errors
-    /// When `retag` makes no tag of it, or needs the digest.
-    pub fn image(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Image, NameError> {
+    /// If the result of `retag` is not a tag, or if it needs a digest and there is none.
+    pub(crate) fn image(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Image, NameError> {
         let at = match digest {
             Some(digest) => TagOrDigest::Digest(digest.clone()),
             None => TagOrDigest::Tag(tag.clone()),
         };
         let tag = self.retag.apply(tag, digest)?;
-        let target = |place: &super::MirrorTarget| Target {
-            destination: place.destination,
-            repository: place.repository.clone(),
+        let target = |mirrored: &MirrorTarget| Target {
+            destination: mirrored.destination,
+            repository: mirrored.repository.clone(),
             tag: tag.clone(),
         };
         Ok(Image {

@@ -1,25 +1,24 @@
-//! Replaces `${VAR}` in string values from the environment.
+//! Replaces `${VAR}` in strings from the environment.
 //!
-//! Works on values that are parsed already, so that what a variable holds is
-//! never read as TOML.
+//! Runs after the TOML parser: the value of a variable is never parsed as TOML.
 
 use std::borrow::Cow;
 
 use crate::model::NameError;
 
-/// Looks a variable up; `None` when it is not set.
+/// Returns the value of a variable; `None` if it is not set.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const FORMS: &str = "write `${NAME}` or `${NAME:-default}`; a dollar sign is `$$`";
 
-/// The text with its variables replaced; borrowed when it has none.
+/// The text with its variables replaced; borrowed if it has none.
 ///
-/// `${VAR}` must be set, `${VAR:-default}` takes the default where the variable
-/// is unset or empty, `$$` is a dollar sign, and so is a `$` before anything else.
+/// `${VAR}` must be set. `${VAR:-default}` is the default if the variable is unset or empty. `$$` is
+/// a dollar sign, and so is a `$` before any other character.
 ///
 /// # Errors
-/// For a variable that is not set, and for what begins like one and is none.
-/// They name the variable and show no value.
+/// If a variable is not set, or a `${` does not begin a variable. Errors name the variable and never
+/// its value.
 pub(super) fn interpolate<'a>(
     text: &'a str,
     environment: Environment<'_>,
@@ -46,7 +45,7 @@ pub(super) fn interpolate<'a>(
     Ok(replaced.into())
 }
 
-/// What stands for `${body}`.
+/// The value of `${body}`.
 fn variable(body: &str, environment: Environment<'_>) -> Result<String, NameError> {
     let (name, default) = match body.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_as_a_shell_does() {
+    fn variables_are_replaced_like_in_a_shell() {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
@@ -93,7 +92,7 @@ mod tests {
             ("${UNSET:-}", ""),
             ("${UNSET:-a:-b}", "a:-b"),
             ("${SET:-default}", "value"),
-            // what a variable holds is not looked at again
+            // the value of a variable is not expanded
             ("${DOLLAR}", "${SET}"),
             ("$$", "$"),
             ("$${SET}", "${SET}"),
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_variable_is_refused() {
+    fn an_invalid_variable_is_rejected() {
         for text in ["${", "${SET", "a${", "${SET:-"] {
             assert_eq!(replaced(text).unwrap_err(), "has a `${` without its `}`", "{text}");
         }

@@ -1,15 +1,13 @@
-//! What is wrong, or most likely not meant, between caches and what is around them. Pure.
+//! Detects problems between caches, destinations and images. Pure.
 //!
-//! Guards what only shows once ECR fills a cache over something, prunes it, or never refreshes
-//! it. What is refused here is what a run would refuse once it asks ECR for its rules.
+//! Errors are the conditions that a run would refuse after it has queried ECR's rules. Warnings are
+//! valid settings with unlikely intent: ECR overwrites, expires or never refreshes images.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    Tables,
-    entry::ReadEntry,
-    problem::{Problem, line_of},
-    pull_through::ReadCache,
+    context::{FileContext, ReadCache, ReadEntry, Tables, registry_identity},
+    problem::Problem,
 };
 use crate::model::{
     EcrHost, Repository,
@@ -17,49 +15,49 @@ use crate::model::{
     pull_through::{Prefix, Upstream},
 };
 
-/// Rules of a registry, at most. Source: ECR user guide, "Service quotas".
+/// Rules of a registry. Source: ECR user guide, "Service quotas".
 const MAX_RULES: usize = 50;
 
-/// Images that are kept, below which a template for every cache looks like a mistake.
-const FEW: u64 = 50;
+/// A template for every cache that keeps fewer images is probably a mistake.
+const FEW_IMAGES: u64 = 50;
 
-/// What cannot be.
 pub(super) fn errors(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for caches in by_registry(tables).values() {
-        problems.extend(twice(caches, tables.text));
+        problems.extend(duplicate_prefixes(caches, tables.file));
         problems.extend(caches.get(MAX_RULES).map(|cache| {
             let label = format!("more than the {MAX_RULES} rules that a registry may have");
             Problem::at(&cache.upstream, label)
                 .hint("leave caches away that nobody pulls from, or choose their `destinations`")
         }));
     }
-    problems.extend(entries.iter().filter_map(|entry| inside(entry, tables)));
+    problems.extend(entries.iter().filter_map(|entry| mirrored_into_cache(entry, tables)));
     problems
 }
 
-/// What is allowed, and most likely not meant.
 pub(super) fn warnings(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for caches in by_registry(tables).values() {
-        problems.extend(overlaps(caches, tables.text));
+        problems.extend(nested_prefixes(caches, tables.file));
     }
-    for (at, cache) in tables.caches.iter().enumerate() {
-        problems.extend([immutable(cache), pruned(cache)].into_iter().flatten());
-        problems.extend(over_mirrored(cache, at, (entries, tables)));
+    for (index, cache) in tables.caches.iter().enumerate() {
+        problems.extend(immutable(cache));
+        problems.extend(keeps_few(cache));
+        problems.extend(covers_mirrored(cache, index, entries, tables));
     }
     problems.extend(fips(tables));
     problems.extend(entries.iter().filter_map(|entry| without_library(entry, tables)));
     problems
 }
 
-/// The caches of each registry, in the order of the file.
+/// The caches of each registry, in file order.
 fn by_registry<'a>(tables: &Tables<'a>) -> BTreeMap<String, Vec<&'a ReadCache>> {
     let mut registries: BTreeMap<String, Vec<&ReadCache>> = BTreeMap::new();
     for read in tables.caches {
         for id in &read.cache.destinations {
-            let caches = registries.entry(tables.registry(*id)).or_default();
-            // two destinations may be one registry
+            let registry = registry_identity(tables.location(*id));
+            let caches = registries.entry(registry).or_default();
+            // two destinations can be one registry
             if !caches.last().is_some_and(|last| std::ptr::eq(*last, read)) {
                 caches.push(read);
             }
@@ -68,59 +66,58 @@ fn by_registry<'a>(tables: &Tables<'a>) -> BTreeMap<String, Vec<&'a ReadCache>> 
     registries
 }
 
-/// Two rules of one prefix.
-fn twice(caches: &[&ReadCache], text: &str) -> Vec<Problem> {
-    let mut first: HashMap<&Prefix, &ReadCache> = HashMap::new();
+fn duplicate_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Problem> {
+    let mut seen: HashMap<&Prefix, &ReadCache> = HashMap::new();
     let mut problems = Vec::new();
     for read in caches {
-        if let Some(first) = first.get(&read.cache.prefix) {
-            let line = line_of(text, &first.prefix);
-            let label = format!("the prefix of the cache in line {line}, at the same registry");
-            problems.push(
-                Problem::at(&read.prefix, label)
-                    .hint("give it another `prefix`, or choose the `destinations` of each"),
-            );
+        let first = *seen.entry(&read.cache.prefix).or_insert(read);
+        if std::ptr::eq(first, *read) {
             continue;
         }
-        first.insert(&read.cache.prefix, read);
+        let line = file.line_of(&first.prefix);
+        let label = format!("the prefix of the cache in line {line}, at the same registry");
+        problems.push(
+            Problem::at(&read.prefix, label)
+                .hint("give it another `prefix`, or choose the `destinations` of each"),
+        );
     }
     problems
 }
 
-/// An image that is mirrored to where ECR puts what it caches.
-fn inside(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
-    let cache = read.entry.mirrored.iter().find_map(|place| {
-        let mut caches = tables.caches_of(place.destination);
-        caches.find(|(_, cache)| is_below(&place.repository, &cache.cache.prefix))
+/// The problem of an image that is mirrored below the prefix of a cache.
+fn mirrored_into_cache(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
+    let cache = read.entry.mirrored.iter().find_map(|target| {
+        let mut caches = tables.caches_of(target.destination);
+        caches.find(|(_, cache)| is_below(&target.repository, &cache.cache.prefix))
     });
-    let line = line_of(tables.text, &cache?.1.prefix);
+    let line = tables.file.line_of(&cache?.1.prefix);
     let label = format!("would be mirrored below the prefix of the cache in line {line}");
     Some(Problem::at(&read.source, label).hint(
         "give it another `repository`, or `via = \"auto\"`: ECR replaces what is pushed there with what its upstream has",
     ))
 }
 
-/// Whether a path is demanded and is there; `ROOT` demands none.
+/// Returns `true` if the repository is below a path; `ROOT` has no path.
 fn is_below(repository: &Repository, prefix: &Prefix) -> bool {
     matches!(prefix, Prefix::Path(_)) && prefix.rest(repository).is_some()
 }
 
-/// A prefix that is below another one's.
-fn overlaps(caches: &[&ReadCache], text: &str) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for read in caches {
-        let Prefix::Path(path) = &read.cache.prefix else { continue };
-        let outer = caches.iter().find(|outer| is_below(path, &outer.cache.prefix));
-        problems.extend(outer.map(|outer| {
-            let line = line_of(text, &outer.prefix);
-            Problem::at(&read.prefix, format!("below the prefix of the cache in line {line}"))
-                .hint("ECR does not say which rule wins; the longest is taken for granted here")
-        }));
-    }
-    problems
+/// Warns of a prefix below another prefix.
+fn nested_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Problem> {
+    let nested = caches.iter().filter_map(|read| {
+        let Prefix::Path(path) = &read.cache.prefix else { return None };
+        let outer = caches.iter().find(|outer| is_below(path, &outer.cache.prefix))?;
+        let line = file.line_of(&outer.prefix);
+        let label = format!("below the prefix of the cache in line {line}");
+        Some(
+            Problem::at(&read.prefix, label)
+                .hint("ECR does not say which rule wins; the longest is taken for granted here"),
+        )
+    });
+    nested.collect()
 }
 
-/// Tags that cannot move where upstream moves them.
+/// Warns of immutable tags in a cache: upstream can move its tags.
 fn immutable(read: &ReadCache) -> Option<Problem> {
     let settings = &read.cache.template.as_ref()?.settings;
     let span = read.mutability.as_ref()?;
@@ -131,14 +128,14 @@ fn immutable(read: &ReadCache) -> Option<Problem> {
     })
 }
 
-/// A template for every repository that ECR makes as it caches, and that keeps few images.
-fn pruned(read: &ReadCache) -> Option<Problem> {
+/// Warns of a lifecycle policy for all caches that keeps few images.
+fn keeps_few(read: &ReadCache) -> Option<Problem> {
     let lifecycle = read.cache.template.as_ref()?.settings.lifecycle.as_ref()?;
     let span = read.lifecycle.as_ref().filter(|_| read.cache.prefix == Prefix::Root)?;
     let counts = lifecycle["rules"].as_array()?.iter().filter_map(|rule| {
         let selection = &rule["selection"];
         let is_count = selection["countType"] == "imageCountMoreThan";
-        selection["countNumber"].as_u64().filter(|count| is_count && *count < FEW)
+        selection["countNumber"].as_u64().filter(|count| is_count && *count < FEW_IMAGES)
     });
     let least = counts.min()?;
     let label = format!("keeps {least} images of every repository that any cache makes");
@@ -147,53 +144,60 @@ fn pruned(read: &ReadCache) -> Option<Problem> {
     ))
 }
 
-/// A rule for every name, at a registry that images are mirrored to. Names that only the mirror
-/// has are none of upstream's, which is why this is no error.
-fn over_mirrored(
+/// Warns of a `ROOT` rule at a registry that images are mirrored to. Not an error, because
+/// upstream need not have a repository of the same name.
+fn covers_mirrored(
     read: &ReadCache,
-    at: usize,
-    (entries, tables): (&[ReadEntry], &Tables<'_>),
+    index: usize,
+    entries: &[ReadEntry],
+    tables: &Tables<'_>,
 ) -> Option<Problem> {
-    let mut places = entries.iter().flat_map(|entry| &entry.entry.mirrored);
-    let is_here = |id| tables.caches_of(id).any(|(own, _)| own == at);
-    let is_over = read.cache.prefix == Prefix::Root && places.any(|it| is_here(it.destination));
-    is_over.then(|| {
+    let mut targets = entries.iter().flat_map(|entry| &entry.entry.mirrored);
+    let is_cached_at = |id| tables.caches_of(id).any(|(own, _)| own == index);
+    let covers =
+        read.cache.prefix == Prefix::Root && targets.any(|target| is_cached_at(target.destination));
+    covers.then(|| {
         Problem::at(&read.prefix, "covers the repositories that images are mirrored to").hint(
             "where its upstream has a repository of the same name, ECR replaces what is mirrored; with a `prefix` it cannot",
         )
     })
 }
 
-/// Registries by a name under which ECR fetches nothing.
+/// Warns of FIPS endpoints: a pull through one does not fill the cache.
 ///
 /// Source: ECR user guide, "Considerations for using pull through cache".
 fn fips(tables: &Tables<'_>) -> Vec<Problem> {
     let cached = tables.caches.iter().flat_map(|read| &read.cache.destinations);
     let is_fips = |host: &_| EcrHost::parse(host).is_some_and(|ecr| ecr.fips);
-    let reads = cached.map(|id| &tables.destinations[id.0]);
-    let fips = reads.filter(|read| read.destination.registry.host().is_some_and(is_fips));
-    fips.map(|read| {
-        Problem::at(&read.registry, "the FIPS endpoint does not pull what is not cached yet")
+    let fips = cached.filter(|id| tables.location(**id).host().is_some_and(is_fips));
+    fips.map(|id| {
+        let span = &tables.destinations[id.0].registry;
+        Problem::at(span, "the FIPS endpoint does not pull what is not cached yet")
             .hint("write the registry's name without `-fips`: it is the same registry")
     })
     .collect()
 }
 
-/// A reference to one of Docker Hub's own images through a cache, without their `library/`.
+/// Warns of a source in a cache of Docker Hub that lacks the `library/` of an official image.
 ///
 /// Source: ECR user guide, "Pulling an image with a pull through cache rule".
 fn without_library(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
-    let source = super::collisions::registry(&read.entry.host.clone().into());
-    let hub = tables.caches.iter().filter(|it| it.cache.upstream == Upstream::DockerHub);
-    let mut at_source = hub
-        .filter(|it| it.cache.destinations.iter().any(|id| tables.registry(*id) == source))
-        .filter(|it| matches!(it.cache.prefix, Prefix::Path(_)));
-    let rest = at_source.find_map(|it| it.cache.prefix.rest(&read.entry.repository))?;
+    let source = registry_identity(&read.entry.host.clone().into());
+    let is_at_source = |read: &&ReadCache| {
+        let mut ids = read.cache.destinations.iter();
+        ids.any(|id| registry_identity(tables.location(*id)) == source)
+    };
+    let hub = tables.caches.iter().filter(|read| read.cache.upstream == Upstream::DockerHub);
+    let mut paths = hub
+        .filter(is_at_source)
+        .map(|read| &read.cache.prefix)
+        .filter(|prefix| matches!(prefix, Prefix::Path(_)));
+    let rest = paths.find_map(|prefix| prefix.rest(&read.entry.repository))?;
     if rest.as_str().contains('/') {
         return None;
     }
-    let whole = read.source_as_written.as_deref().and_then(|text| text.rsplit_once('/'));
-    let hint = match whole {
+    let written = read.source_as_written.as_deref().and_then(|text| text.rsplit_once('/'));
+    let hint = match written {
         Some((before, name)) => format!("write `{before}/library/{name}`"),
         None => "write `library/` in front of its name".to_owned(),
     };

@@ -1,17 +1,16 @@
-//! Lifecycle policies and pull rights, from simple keys or from a file, as the documents ECR takes.
+//! Lifecycle policies and pull permissions: simple keys, or a file, into the JSON that ECR accepts.
 //!
-//! Guards that what is written is JSON of a length that ECR takes, before anything is asked of it.
+//! Ensures that a document is a JSON object and not longer than ECR allows.
 
-use std::{fs, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
 use super::{
-    FileContext,
     arn::is_account,
+    context::FileContext,
     document::{Keys, Table, Text},
-    problem::{Problem, Span},
-    reason,
+    problem::Problem,
 };
 use crate::model::NameError;
 
@@ -25,110 +24,99 @@ pub(super) const ACCESS: Keys = Keys {
     names: &["organization", "accounts"],
 };
 
-/// How long a lifecycle policy may be, in characters: of a repository, and of a creation template.
-/// Source: ECR API model.
-pub(super) const OF_REPOSITORY: RangeInclusive<usize> = 100..=30_720;
-pub(super) const OF_TEMPLATE: RangeInclusive<usize> = 0..=30_720;
-/// How long a repository policy may be, in characters. Source: ECR API model.
+/// The length of a repository's lifecycle policy, in characters. Source: ECR API model.
+pub(super) const REPOSITORY_LIFECYCLE: RangeInclusive<usize> = 100..=30_720;
+/// The length of a creation template's lifecycle policy, in characters. Source: ECR API model.
+pub(super) const TEMPLATE_LIFECYCLE: RangeInclusive<usize> = 0..=30_720;
+/// The length of a repository policy, in characters. Source: ECR API model.
 const ACCESS_LENGTH: RangeInclusive<usize> = 1..=10_240;
-/// Rules of a lifecycle policy, at most. Source: ECR user guide, "Service quotas".
-const MAX_RULES: usize = 50;
+/// Source: ECR user guide, "Service quotas".
+const MAX_LIFECYCLE_RULES: usize = 50;
 
-/// What pulling an image takes. Source: `AmazonEC2ContainerRegistryPullOnly`.
-const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// The actions of a pull. Source: `AmazonEC2ContainerRegistryPullOnly`.
+const PULL_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// The lifecycle policy of `lifecycle` or `lifecycle_file`, of a length in characters.
+/// The lifecycle policy of `lifecycle` or `lifecycle_file`.
 pub(super) fn lifecycle(
     table: &Table<'_>,
-    around: &FileContext<'_>,
+    file: &FileContext<'_>,
     length: RangeInclusive<usize>,
 ) -> Result<Option<Value>, Problem> {
-    let simple = table.table("lifecycle", &LIFECYCLE)?;
-    let Some(file) = one_of(&simple, table, "lifecycle")? else {
+    let Some(path) = document_path(table, "lifecycle")? else {
+        let simple = table.table("lifecycle", &LIFECYCLE)?;
         return simple.map(|simple| rules(&simple)).transpose();
     };
-    let document = read(&file, around, length)?;
+    let document = document(&path, file, length)?;
     let rules = document.get("rules").and_then(Value::as_array);
-    if rules.is_some_and(|rules| (1..=MAX_RULES).contains(&rules.len())) {
+    if rules.is_some_and(|rules| (1..=MAX_LIFECYCLE_RULES).contains(&rules.len())) {
         return Ok(Some(document));
     }
-    let problem = format!("has no `rules`, of which a lifecycle policy has 1 to {MAX_RULES}");
-    Err(file.wrong(NameError::new(problem)))
+    let label =
+        format!("has no `rules`, of which a lifecycle policy has 1 to {MAX_LIFECYCLE_RULES}");
+    Err(path.problem(NameError::new(label)))
 }
 
 /// The repository policy of `policy` or `policy_file`.
 ///
-/// Accounts are ARNs of this partition; their bare numbers, which mean the same in each, where
-/// there is none.
+/// Accounts are written as ARNs of this partition. Without a partition they are written as
+/// numbers, which have the same meaning in each.
 pub(super) fn access(
     table: &Table<'_>,
-    around: &FileContext<'_>,
+    file: &FileContext<'_>,
     partition: Option<&str>,
 ) -> Result<Option<Value>, Problem> {
-    let simple = table.table("policy", &ACCESS)?;
-    let Some(file) = one_of(&simple, table, "policy")? else {
-        return simple.map(|simple| pull_rights(&simple, partition)).transpose();
+    let Some(path) = document_path(table, "policy")? else {
+        let simple = table.table("policy", &ACCESS)?;
+        return simple.map(|simple| pull_permissions(&simple, partition)).transpose();
     };
-    let document = read(&file, around, ACCESS_LENGTH)?;
-    if document.get("Statement").is_some_and(|said| said.is_array() || said.is_object()) {
+    let document = document(&path, file, ACCESS_LENGTH)?;
+    if document.get("Statement").is_some_and(|value| value.is_array() || value.is_object()) {
         return Ok(Some(document));
     }
-    Err(file.wrong(NameError::new("has no `Statement`, which a policy consists of")))
+    Err(path.problem(NameError::new("has no `Statement`, which a policy consists of")))
 }
 
-/// The file that is named instead of the simple keys.
-fn one_of(
-    simple: &Option<Table<'_>>,
-    table: &Table<'_>,
-    key: &str,
-) -> Result<Option<Text>, Problem> {
-    let file = table.word(&format!("{key}_file"))?;
-    match (simple, file) {
-        (Some(_), Some(file)) => Err(Problem::at(&file.span, format!("stands beside `{key}`"))
-            .hint("keep the one or the other")),
-        (_, file) => Ok(file),
+/// The path under `KEY_file`, which excludes the simple keys.
+fn document_path(table: &Table<'_>, key: &str) -> Result<Option<Text>, Problem> {
+    match (table.span_of(key), table.word(&format!("{key}_file"))?) {
+        (Some(_), Some(path)) => Err(Problem::conflict(&path.span, &format!("`{key}`"))),
+        (_, path) => Ok(path),
     }
 }
 
-/// The file's document, of a length that ECR takes once it is written without blanks.
-fn read(
-    file: &Text,
-    around: &FileContext<'_>,
+/// The file's JSON object. `length` limits it as written without blanks.
+fn document(
+    path: &Text,
+    file: &FileContext<'_>,
     length: RangeInclusive<usize>,
 ) -> Result<Value, Problem> {
-    let bytes = fs::read(around.directory.join(&**file)).map_err(|error| {
-        file.wrong(
-            NameError::new(format!("cannot be read: {}", reason(&error)))
-                .hint("the path is relative to the configuration file"),
-        )
-    })?;
-    let document: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| file.wrong(NameError::new(format!("is not JSON: {error}"))))?;
+    let document: Value = serde_json::from_slice(&file.read(path)?)
+        .map_err(|error| path.problem(NameError::new(format!("is not JSON: {error}"))))?;
     if !document.is_object() {
-        return Err(file.wrong(NameError::new("is not a JSON object")));
+        return Err(path.problem(NameError::new("is not a JSON object")));
     }
     let characters = document.to_string().chars().count();
     if !length.contains(&characters) {
         let (least, most) = length.into_inner();
-        let problem = format!("has {characters} characters, ECR takes {least} to {most}");
-        return Err(file.wrong(NameError::new(problem)));
+        let label = format!("has {characters} characters, ECR takes {least} to {most}");
+        return Err(path.problem(NameError::new(label)));
     }
     Ok(document)
 }
 
-/// The rules in the order in which ECR applies them.
+/// The lifecycle rules, in the order in which ECR applies them.
 ///
-/// An image is subject to the first rule that selects it and to no other, so a rule over all
-/// tags leaves nothing to a later one. What an index refers to is untagged, but ECR keeps it
-/// as long as the index; counting would count it, which is why only tagged images are counted.
+/// Only the first rule that selects an image applies to it, so a rule for all tags hides later
+/// rules. The children of an index are untagged, but ECR keeps them as long as the index. A count
+/// would include them, so only tagged images are counted.
 ///
 /// Source: ECR user guide, "Lifecycle policies".
 fn rules(table: &Table<'_>) -> Result<Value, Problem> {
     let number = |key| table.number(key, 1);
     let untagged = number("untagged_after_days")?;
     let (newest, expired) = (number("keep_newest")?, number("expire_after_days")?);
-    if let (Some(_), Some(_), Some(span)) = (newest, expired, table.place("expire_after_days")) {
-        return Err(Problem::at(&span, "stands beside `keep_newest`").hint(
+    if let (Some(_), Some(_), Some(span)) = (newest, expired, table.span_of("expire_after_days")) {
+        return Err(Problem::conflict(&span, "`keep_newest`").hint(
             "ECR applies one rule to an image: keep the one or the other, or write a `lifecycle_file`",
         ));
     }
@@ -171,19 +159,21 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
     Ok(json!({ "rules": rules }))
 }
 
-/// The right to pull, for the organisation and for the accounts.
-fn pull_rights(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
+/// A policy that lets the organization and the accounts pull.
+fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
+    let policy = |statements: &[Value]| json!({ "Version": "2012-10-17", "Statement": statements });
     let mut statements = Vec::new();
     if let Some(organization) = organization(table)? {
         statements.push(json!({
             "Sid": "PullFromOrganization",
             "Effect": "Allow",
             "Principal": "*",
-            "Action": PULL,
+            "Action": PULL_ACTIONS,
             "Condition": { "StringEquals": { "aws:PrincipalOrgID": organization } },
         }));
     }
-    if let Some((accounts, span)) = accounts(table)? {
+    let accounts = accounts(table)?;
+    if let (false, Some(span)) = (accounts.is_empty(), table.span_of("accounts")) {
         let principal = |account: String| match partition {
             Some(partition) => format!("arn:{partition}:iam::{account}:root"),
             None => account,
@@ -193,9 +183,13 @@ fn pull_rights(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Prob
             "Sid": "PullFromAccounts",
             "Effect": "Allow",
             "Principal": { "AWS": principals },
-            "Action": PULL,
+            "Action": PULL_ACTIONS,
         }));
-        too_long(&statements, &span)?;
+        let (_, most) = ACCESS_LENGTH.into_inner();
+        if policy(&statements).to_string().chars().count() > most {
+            let label = format!("make a policy above the {most} characters ECR takes");
+            return Err(Problem::at(&span, label).hint("name their `organization`"));
+        }
     }
     if statements.is_empty() {
         return Err(Problem::at(&table.span, "lets nobody pull")
@@ -204,41 +198,24 @@ fn pull_rights(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Prob
     Ok(policy(&statements))
 }
 
-/// The organisation that is named.
+/// The id under `organization`.
 pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
     let Some(organization) = table.text("organization")? else { return Ok(None) };
     let is_id = organization.strip_prefix("o-").is_some_and(|id| {
         !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     });
-    if is_id {
-        return Ok(Some(organization.to_string()));
+    match is_id {
+        true => Ok(Some(organization.to_string())),
+        false => Err(organization
+            .invalid("is not the id of an organization", "write it like `o-a1b2c3d4e5`")),
     }
-    let error = NameError::new("is not the id of an organization");
-    Err(organization.wrong(error.hint("write it like `o-a1b2c3d4e5`")))
 }
 
-/// The accounts that are named, and where; never none.
-pub(super) fn accounts(table: &Table<'_>) -> Result<Option<(Vec<String>, Span)>, Problem> {
-    let Some((accounts, span)) = table.list("accounts")? else { return Ok(None) };
+/// The account numbers under `accounts`; empty without the key.
+pub(super) fn accounts(table: &Table<'_>) -> Result<Vec<String>, Problem> {
     let account = |text: &Text| match is_account(text) {
         true => Ok(text.to_string()),
-        false => {
-            let error = NameError::new("is not an AWS account");
-            Err(text.wrong(error.hint("write its twelve digits, as a string")))
-        }
+        false => Err(text.invalid("is not an AWS account", "write its twelve digits, as a string")),
     };
-    Ok(Some((accounts.iter().map(account).collect::<Result<_, _>>()?, span)))
-}
-
-fn policy(statements: &[Value]) -> Value {
-    json!({ "Version": "2012-10-17", "Statement": statements })
-}
-
-fn too_long(statements: &[Value], accounts: &Span) -> Result<(), Problem> {
-    let (_, most) = ACCESS_LENGTH.into_inner();
-    if policy(statements).to_string().chars().count() <= most {
-        return Ok(());
-    }
-    Err(Problem::at(accounts, format!("make a policy above the {most} characters ECR takes"))
-        .hint("name their `organization`"))
+    table.list("accounts")?.iter().flatten().map(account).collect()
 }

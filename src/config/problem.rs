@@ -1,7 +1,6 @@
-//! What is wrong with a configuration, or not meant, shown where it is written.
+//! Errors and warnings about a configuration, with the line that they are about.
 //!
-//! Guards the secrets of a file: a line that may hold one is never printed,
-//! and what a variable was replaced by is not in the text that is shown.
+//! Never prints a line that can contain a secret, or the value of a variable.
 
 use std::ops::Range;
 
@@ -9,39 +8,38 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::{NameError, text::is_unsafe_for_terminal};
 
-/// Where in the file something is written, in bytes.
+/// A range of bytes of the file.
 pub(super) type Span = Range<usize>;
 
-/// How many characters of a long line are shown.
+/// The characters of a long line that are shown.
 const WINDOW: usize = 100;
 
-/// Everything that is wrong with a configuration, ready to be printed.
+/// All problems of an invalid configuration.
 ///
-/// `Display` is the whole message: one `error: FILE:LINE:COLUMN` block for each
-/// problem, in the order of the file, hints included, without a final newline.
+/// `Display` writes one `error: FILE:LINE:COLUMN` block for each problem, in file order, with its
+/// hint, without a final newline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
-    /// What is wrong with the file as a whole.
-    pub(super) fn of_file(message: &str, hint: &str) -> Self {
+    /// A problem of the whole file.
+    pub(super) fn whole_file(message: &str, hint: &str) -> Self {
         Self(vec![format!("error: {message}\nhint: {hint}")])
     }
 
-    /// These problems of this text, never none.
+    /// These problems of this text; at least one.
     pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
         Self(SourceFile { level: "error", name, text }.render(problems))
     }
 }
 
-/// What is allowed and most likely not meant, ready to be printed: a block for each, that begins
-/// with `warning: FILE:LINE:COLUMN`, in the order of the file.
+/// One `warning: FILE:LINE:COLUMN` block for each problem, in file order.
 pub(super) fn warnings(name: &str, text: &str, problems: Vec<Problem>) -> Vec<String> {
     SourceFile { level: "warning", name, text }.render(problems)
 }
 
-/// A file, and what its problems are called.
+/// A file, and the level of its problems: `error` or `warning`.
 struct SourceFile<'a> {
     level: &'static str,
     name: &'a str,
@@ -49,16 +47,16 @@ struct SourceFile<'a> {
 }
 
 impl SourceFile<'_> {
-    /// Each of these once, in the order of the file.
+    /// Each distinct problem once, in file order.
     fn render(&self, mut problems: Vec<Problem>) -> Vec<String> {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         problems.dedup();
-        let secrets = Secrets::of(self.text);
+        let secrets = Secrets::find(self.text);
         problems.iter().map(|problem| problem.render(self, &secrets)).collect()
     }
 }
 
-/// One thing that is wrong.
+/// One problem: a label under the span, and a hint.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     span: Option<Span>,
@@ -67,53 +65,54 @@ pub(super) struct Problem {
     shown: Shown,
 }
 
-/// How much of the line is shown.
+/// The part of the line that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
     Line,
-    /// Up to the end of the caret: what follows may be a secret under a mistyped key.
+    /// The line up to the end of the caret: the rest can be a secret under a mistyped key.
     ToCaret,
 }
 
 impl Problem {
-    /// Something wrong at this place; the label is read after the text above the caret.
+    /// A problem at this span. A reader reads the label after the text above the caret.
     pub(super) fn at(span: &Span, label: impl Into<String>) -> Self {
         Self { span: Some(span.clone()), label: label.into(), hint: None, shown: Shown::Line }
     }
 
-    /// Something wrong that is nowhere in the file.
-    pub(super) fn nowhere(label: impl Into<String>) -> Self {
+    /// A problem of the whole file.
+    pub(super) fn whole_file(label: impl Into<String>) -> Self {
         Self { span: None, label: label.into(), hint: None, shown: Shown::Line }
     }
 
-    /// A text that is not the name it should be.
-    pub(super) fn name(span: &Span, error: NameError) -> Self {
+    /// A text that is not a valid name.
+    pub(super) fn invalid_name(span: &Span, error: NameError) -> Self {
         let label = error.problem.strip_prefix("is ").unwrap_or(&error.problem);
         Self { hint: error.hint, ..Self::at(span, label) }
     }
 
-    /// Says what would be right.
+    /// A key that excludes another one.
+    pub(super) fn conflict(span: &Span, other: &str) -> Self {
+        Self::at(span, format!("stands beside {other}")).hint("keep the one or the other")
+    }
+
+    /// Sets the fix.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// Shows nothing of the line after the caret.
+    /// Hides the line after the caret.
     pub(super) fn hide_rest(self) -> Self {
         Self { shown: Shown::ToCaret, ..self }
     }
 
-    fn render(&self, page: &SourceFile<'_>, secrets: &Secrets<'_>) -> String {
-        let SourceFile { level, name, text } = page;
+    fn render(&self, file: &SourceFile<'_>, secrets: &Secrets<'_>) -> String {
+        let SourceFile { level, name, text } = file;
         let mut message = match &self.span {
             None => format!("{level}: {name}: {}", self.label),
             Some(span) => {
-                let place = SourcePosition::of(span, text, self.shown);
-                format!(
-                    "{level}: {name}:{}:{}\n{}",
-                    place.line,
-                    place.column,
-                    place.snippet(&self.label, secrets)
-                )
+                let position = SourcePosition::find(span, text, self.shown);
+                let snippet = position.snippet(&self.label, secrets);
+                format!("{level}: {name}:{}:{}\n{snippet}", position.line, position.column)
             }
         };
         if let Some(hint) = &self.hint {
@@ -124,13 +123,13 @@ impl Problem {
     }
 }
 
-/// The line, counted from 1, in which this place is.
+/// The line in which the span starts, counted from 1.
 pub(super) fn line_of(text: &str, span: &Span) -> usize {
     let start = text.floor_char_boundary(span.start);
     1 + text[..start].bytes().filter(|&b| b == b'\n').count()
 }
 
-/// A span as a person finds it.
+/// A span as line, column and text.
 struct SourcePosition<'a> {
     /// Counted from 1.
     line: usize,
@@ -138,12 +137,12 @@ struct SourcePosition<'a> {
     column: usize,
     /// The part of the line before the caret, under it, and after it.
     parts: [&'a str; 3],
-    /// What of the line is shown, in bytes of the text.
+    /// The shown part of the line, in bytes of the text.
     shown: Span,
 }
 
 impl<'a> SourcePosition<'a> {
-    fn of(span: &Span, text: &'a str, shown: Shown) -> Self {
+    fn find(span: &Span, text: &'a str, shown: Shown) -> Self {
         let start = text.floor_char_boundary(span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -162,7 +161,7 @@ impl<'a> SourcePosition<'a> {
     fn snippet(&self, label: &str, secrets: &Secrets<'_>) -> String {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        if secrets.may_show(&self.shown) {
+        if secrets.may_contain(&self.shown) {
             return format!("{number} | (not shown: it may hold a secret)\n{margin} | {label}");
         }
         let [before, under, after] = self.parts.map(printable);
@@ -183,7 +182,7 @@ impl<'a> SourcePosition<'a> {
     }
 }
 
-/// Tabs as four blanks, and nothing that moves a terminal's cursor or turns its text around.
+/// The text with tabs as four blanks, and without characters that control a terminal.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -197,22 +196,22 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// Where the secrets of a file may be.
+/// The parts of a file that can contain secrets.
 struct Secrets<'a> {
     text: &'a str,
-    /// The values of secrets' keys; after what is no TOML they may be somewhere else.
+    /// The values of secret keys. Incomplete if the text is not TOML.
     spans: Vec<Span>,
     is_toml: bool,
 }
 
 impl<'a> Secrets<'a> {
-    fn of(text: &'a str) -> Self {
+    fn find(text: &'a str) -> Self {
         let (document, errors) = DeTable::parse_recoverable(text);
         Self { text, spans: secret_spans(document.get_ref()), is_toml: errors.is_empty() }
     }
 
-    /// Whether this part of a line, from its beginning, may have a secret in it.
-    fn may_show(&self, shown: &Span) -> bool {
+    /// Returns `true` if this part of a line, from its beginning, can contain a secret.
+    fn may_contain(&self, shown: &Span) -> bool {
         let line = &self.text[shown.clone()];
         let overlaps = |secret: &Span| {
             secret.start < shown.end && shown.start < secret.end.max(secret.start + 1)
@@ -224,53 +223,53 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// Whether what stands under a key of this name, rightly or wrongly spelt, may be a secret.
+/// Returns `true` if the value under a key of this name, spelled correctly or not, can be a secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let words = ["passw", "pasw", "pwd", "token", "secret", "credential"];
     key == "pass" || words.iter().any(|word| key.contains(word))
 }
 
-/// Whether a secret's key has its value on this line, as far as the line alone can tell.
+/// Returns `true` if the line, read alone, has a secret key with a value.
 fn holds_secret(line: &str) -> bool {
     let is_written = line.match_indices('=').any(|(at, _)| {
         let key = line[..at].trim_end().trim_end_matches(['"', '\'']);
-        // an earlier `=` ends it, too, or a line of nothing else would take for ever
+        // an earlier `=` ends the key too: else a line of `=` needs quadratic time
         let ends = [' ', '\t', '.', ',', '{', '"', '\'', '='];
         key.rsplit(ends).next().is_some_and(is_secret_key)
     });
     is_written || line.split(['{', ',']).any(is_secret_without_equals)
 }
 
-/// Whether this begins with a secret's key and goes on with something else than `=`, like
-/// `password: "…"`: that is no TOML, and still a secret.
+/// Returns `true` if the text begins with a secret key that is not followed by `=`, like
+/// `password: "…"`: not TOML, but still a secret.
 fn is_secret_without_equals(text: &str) -> bool {
-    let around = |c: char| c.is_whitespace() || c == '"' || c == '\'';
-    let text = text.trim_start_matches(around);
+    let is_quote_or_blank = |c: char| c.is_whitespace() || c == '"' || c == '\'';
+    let text = text.trim_start_matches(is_quote_or_blank);
     let key = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next();
     let key = key.unwrap_or_default();
-    let rest = text[key.len()..].trim_start_matches(around);
+    let rest = text[key.len()..].trim_start_matches(is_quote_or_blank);
     is_secret_key(key) && !rest.is_empty() && !rest.starts_with([']', '}', '/', '.'])
 }
 
-/// Whether a URL of the line has a login in it, like `https://user:password@host`; a digest has
-/// an `@` before it, too.
+/// Returns `true` if a URL of the line contains a login, like `https://user:password@host`. The `@`
+/// of a digest does not count.
 fn holds_login(line: &str) -> bool {
     let Some((_, rest)) = line.split_once("://") else { return false };
     rest.match_indices('@').any(|(at, _)| !rest[at + 1..].starts_with("sha256:"))
 }
 
-/// Whether the line may go on with a secret that was begun before it, in a text that is no TOML.
+/// Returns `true` if the line can continue a secret of an earlier line, in a text that is not TOML.
 ///
-/// A secret is complete where its line is TOML by itself. The next line that says something may
-/// still be meant to go on with it: people write `"one"` and `"two"` below each other.
+/// A secret is complete if its line alone is TOML. The next line can still be meant to continue it:
+/// people write `"one"` and `"two"` below each other.
 fn continues_secret(before: &str, line: &str) -> bool {
     let mut is_next = false;
     for earlier in since_heading(before).lines().map(str::trim) {
         if earlier.is_empty() || earlier.starts_with('#') {
             continue;
         }
-        // a key at its end has its value in the next line
+        // the value of a key at the end is in the next line
         if holds_secret(&format!("{earlier} =")) {
             if DeTable::parse(earlier).is_err() {
                 return true;
@@ -283,7 +282,7 @@ fn continues_secret(before: &str, line: &str) -> bool {
     is_next && !is_heading(line)
 }
 
-/// The text from its last heading on; all of it where what is before that is not complete.
+/// The text from its last heading on; the whole text if the part before is not TOML.
 fn since_heading(text: &str) -> &str {
     let mut lines = text.rmatch_indices('\n').map(|(at, _)| text.split_at(at + 1));
     match lines.find(|(_, line)| is_heading(line)) {
@@ -292,13 +291,13 @@ fn since_heading(text: &str) -> &str {
     }
 }
 
-/// Whether the line begins as `[table]` or `[[table]]` do, and no value does.
+/// Returns `true` if the line begins like `[table]` or `[[table]]`, and not like a value.
 fn is_heading(line: &str) -> bool {
     let name = line.trim_start().trim_start_matches('[');
     line.trim_start().starts_with('[') && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// Where the values of secrets' keys are, lines in between included.
+/// The spans of the values under secret keys.
 fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
     fn walk(value: &DeValue<'_>, spans: &mut Vec<Span>) {
         match value {
@@ -312,7 +311,7 @@ fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
         if is_secret_key(key.get_ref()) {
             spans.push(value.span());
         }
-        // the span of a table under a heading of its own is the heading
+        // the span of a table under its own heading is only the heading
         walk(value.get_ref(), &mut spans);
     }
     spans

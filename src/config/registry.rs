@@ -1,18 +1,16 @@
-//! `[registry."…"]`: how a registry is reached, source or destination.
+//! `[registry."…"]`: the connection settings of a source or destination.
 //!
-//! Guards the password: it leaves here as a [`SecretString`] or not at all.
+//! Returns a password only as a [`UserPassword`].
 
-use std::{collections::BTreeMap, fs};
-
-use secrecy::SecretString;
+use std::collections::BTreeMap;
 
 use super::{
-    CredentialSource, FileContext, RegistryConfig, UserPassword,
-    document::{Keys, Table, Text},
-    problem::{Problem, Span, line_of},
-    reason,
+    context::FileContext,
+    document::{Keys, NamedTable, Table, Text},
+    problem::{Problem, Span},
+    types::{CredentialSource, RegistryConfig},
 };
-use crate::model::{Host, NameError};
+use crate::model::{Host, UserPassword};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
@@ -29,28 +27,27 @@ const KEYS: Keys = Keys {
     ],
 };
 
-/// All registries that are written, by their host; what is wrong with one goes to `problems`.
+/// All registries of the file, by host. Appends the problem of each invalid one to `problems`.
 pub(super) fn read_all(
     root: &Table<'_>,
-    around: &FileContext<'_>,
+    file: &FileContext<'_>,
     problems: &mut Vec<Problem>,
 ) -> Result<BTreeMap<Host, RegistryConfig>, Problem> {
     let mut registries = BTreeMap::new();
-    let mut places: BTreeMap<Host, Span> = BTreeMap::new();
-    for (name, span, table) in root.named_tables("registry", &KEYS)? {
-        let host = name.parse::<Host>().map_err(|error| Problem::name(&span, error));
+    let mut spans: BTreeMap<Host, Span> = BTreeMap::new();
+    for NamedTable { name, name_span, table } in root.named_tables("registry", &KEYS)? {
+        let host = name.parse::<Host>().map_err(|error| Problem::invalid_name(&name_span, error));
         let read = host.and_then(|host| {
-            if let Some(first) = places.get(&host) {
-                let line = line_of(around.text, first);
-                let label = format!("the same registry as in line {line}");
-                return Err(Problem::at(&span, label).hint("write the two as one"));
+            if let Some(first) = spans.get(&host) {
+                let label = format!("the same registry as in line {}", file.line_of(first));
+                return Err(Problem::at(&name_span, label).hint("write the two as one"));
             }
-            let registry = read(&table?, around)?;
+            let registry = read(&table?, file)?;
             Ok((host, registry))
         });
         match read {
             Ok((host, registry)) => {
-                places.insert(host.clone(), span);
+                spans.insert(host.clone(), name_span);
                 registries.insert(host, registry);
             }
             Err(problem) => problems.push(problem),
@@ -59,71 +56,63 @@ pub(super) fn read_all(
     Ok(registries)
 }
 
-fn read(table: &Table<'_>, around: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
-    let hosts = table.list("mirrors")?.map(|(hosts, _)| hosts).unwrap_or_default();
+fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
     let connections = table.number("max_connections", 1)?;
     Ok(RegistryConfig {
         credentials: credentials(table)?,
-        auth_host: table.text("auth_host")?.map(|text| text.parse()).transpose()?,
-        mirrors: hosts.iter().map(Text::parse).collect::<Result<_, _>>()?,
-        ca: table.word("ca_file")?.map(|file| certificates(&file, around)).transpose()?,
-        plain_http: table.switch("plain_http")?.map(|(on, _)| on),
+        auth_host: table.parsed("auth_host")?,
+        mirrors: table.parsed_list("mirrors")?,
+        ca: table.word("ca_file")?.map(|path| certificates(&path, file)).transpose()?,
+        plain_http: table.switch("plain_http")?,
         reserve_pulls: table.number("reserve_pulls", 0)?.unwrap_or(0).into(),
         max_connections: connections.map(|number| number as usize),
     })
 }
 
-/// A login that is written here, or where Secrets Manager keeps it.
 fn credentials(table: &Table<'_>) -> Result<Option<CredentialSource>, Problem> {
     let written = login(table)?.map(CredentialSource::Written);
     let Some(secret) = table.text("secret")? else { return Ok(written) };
     if written.is_some() {
-        return Err(Problem::at(&secret.span, "stands beside `username` and `password`")
-            .hint("keep the one or the other"));
+        return Err(Problem::conflict(&secret.span, "`username` and `password`"));
     }
     let is_arn = secret.split(':').count() == 7
         && secret.starts_with("arn:")
         && secret.contains(":secretsmanager:");
     match is_arn {
         true => Ok(Some(CredentialSource::Secret(secret.to_string()))),
-        false => Err(secret.wrong(NameError::new("is not the ARN of a secret").hint(
+        false => Err(secret.invalid(
+            "is not the ARN of a secret",
             "write it like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
-        ))),
+        )),
     }
 }
 
-/// Both or neither. Two empty ones are neither, so that `${VAR:-}` can leave them away.
+/// Both keys or neither. Empty ones count as absent, so that `${VAR:-}` makes them optional.
 fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     let written = |text: Option<Text>| text.filter(|text| !text.is_empty());
     let username = written(table.text("username")?);
     let password = written(table.text("password")?);
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(UserPassword {
-            username: username.to_string(),
-            password: SecretString::from(&*password),
-        })),
+        (Some(username), Some(password)) => {
+            Ok(Some(UserPassword::new(username.to_string(), &*password)))
+        }
         (Some(only), None) => Err(Problem::at(&only.span, "has no `password` to go with")),
         (None, Some(only)) => Err(Problem::at(&only.span, "has no `username` to go with")),
         (None, None) => Ok(None),
     }
 }
 
-/// The file's content, when the HTTP client takes it for certificates.
-fn certificates(file: &Text, around: &FileContext<'_>) -> Result<Vec<u8>, Problem> {
-    let pem = fs::read(around.directory.join(&**file)).map_err(|error| {
-        file.wrong(
-            NameError::new(format!("cannot be read: {}", reason(&error)))
-                .hint("the path is relative to the configuration file"),
-        )
-    })?;
+/// The content of a CA file, if the HTTP client accepts it.
+fn certificates(path: &Text, file: &FileContext<'_>) -> Result<Vec<u8>, Problem> {
+    let pem = file.read(path)?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
     let count = certificates.len();
-    // only a client that is built has looked inside
+    // the builder parses the certificates
     let client = reqwest::Client::builder().tls_certs_only(certificates).build();
     if count == 0 || client.is_err() {
-        return Err(file.wrong(
-            NameError::new("has no certificates in it")
-                .hint("a CA file is PEM: blocks that begin with `-----BEGIN CERTIFICATE-----`"),
+        return Err(path.invalid(
+            "has no certificates in it",
+            "a CA file is PEM: blocks that begin with `-----BEGIN CERTIFICATE-----`",
         ));
     }
     Ok(pem)

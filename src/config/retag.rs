@@ -1,10 +1,10 @@
-//! What a tag becomes at the destination.
+//! Tag templates: the tag of an image at the destination.
 
 use std::{fmt, str::FromStr};
 
 use crate::model::{Digest, NameError, Tag};
 
-/// A template for tags: text with `{tag}` and `{digest8}` in it. By default `{tag}`.
+/// A template of a tag: text with `{tag}` and `{digest8}`. The default is `{tag}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retag(Vec<Part>);
 
@@ -12,7 +12,7 @@ pub struct Retag(Vec<Part>);
 enum Part {
     Text(String),
     Tag,
-    /// The first eight hexadecimal digits of the source's digest.
+    /// The first eight hexadecimal digits of the source digest.
     Digest8,
 }
 
@@ -23,28 +23,27 @@ impl Default for Retag {
 }
 
 impl Retag {
-    /// Whether a tag can only be told once the digest is known.
-    pub fn needs_digest(&self) -> bool {
+    pub(crate) fn needs_digest(&self) -> bool {
         self.0.contains(&Part::Digest8)
     }
 
     /// The tag at the destination.
     ///
     /// # Errors
-    /// When what comes out is not a tag, or the digest is needed and not there.
-    pub fn apply(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Tag, NameError> {
-        let mut made = String::new();
+    /// If the result is not a tag, or if the template needs a digest and there is none.
+    pub(crate) fn apply(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Tag, NameError> {
+        let mut expanded = String::new();
         for part in &self.0 {
             match (part, digest) {
-                (Part::Text(text), _) => made.push_str(text),
-                (Part::Tag, _) => made.push_str(tag.as_str()),
-                (Part::Digest8, Some(digest)) => made.push_str(&digest.hex()[..8]),
+                (Part::Text(text), _) => expanded.push_str(text),
+                (Part::Tag, _) => expanded.push_str(tag.as_str()),
+                (Part::Digest8, Some(digest)) => expanded.push_str(&digest.hex()[..8]),
                 (Part::Digest8, None) => {
                     return Err(NameError::new("needs the digest for `{digest8}`"));
                 }
             }
         }
-        made.parse().map_err(|error: NameError| NameError {
+        expanded.parse().map_err(|error: NameError| NameError {
             problem: "does not make a tag".to_owned(),
             ..error
         })
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_makes_the_tag() {
+    fn a_template_expands_to_a_tag() {
         let digest = Digest::of(b"");
         let tag: Tag = "1.27".parse().unwrap();
         for (template, expected) in [
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_placeholder_is_refused() {
+    fn an_unknown_placeholder_is_rejected() {
         for template in ["{version}", "{", "{tag", "{Tag}", "{}", "{{tag}}"] {
             let result = template.parse::<Retag>();
             assert!(result.is_err(), "{template}: {result:?}");

@@ -1,10 +1,10 @@
-//! `select`: which tags of a repository are wanted, where they are not listed one by one.
+//! `select`: which tags of a repository an image entry selects.
 
 use std::time::Duration;
 
 use super::{
-    document::{Keys, Table, Text},
-    problem::{Problem, Span},
+    document::{Keys, Table},
+    problem::Problem,
 };
 use crate::model::select::{Selection, SortKey};
 
@@ -15,9 +15,8 @@ const KEYS: Keys = Keys {
     ],
 };
 
-/// The selection of an entry, and where it is.
-pub(super) fn read(entry: &Table<'_>) -> Result<Option<(Selection, Span)>, Problem> {
-    if let Some(span) = entry.place("select").filter(|_| entry.is_string("select")) {
+pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
+    if let Some(span) = entry.span_of("select").filter(|_| entry.is_string("select")) {
         return Err(Problem::at(&span, "a string where a table belongs")
             .hint("write what the tags must be, like `select = { semver = \">=1.25\" }`"));
     }
@@ -28,48 +27,36 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<(Selection, Span)>, Probl
     }
     let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
     let selection = Selection {
-        glob: patterns(&table, "glob")?,
-        regex: patterns(&table, "regex")?,
-        semver: table.text("semver")?.map(|text| text.parse()).transpose()?,
-        exclude: patterns(&table, "exclude")?,
-        newest: newest.map(count),
+        glob: table.parsed_list("glob")?,
+        regex: table.parsed_list("regex")?,
+        semver: table.parsed("semver")?,
+        exclude: table.parsed_list("exclude")?,
+        newest: newest.map(|count| count as usize),
         by: table
             .choice("by", &[("version", SortKey::Version), ("pushed", SortKey::Pushed)])?
             .unwrap_or_default(),
         min_age: age(&table, "min_age")?,
         max_age: age(&table, "max_age")?,
-        at_least: at_least.map_or(1, count),
+        at_least: at_least.map_or(1, |count| count as usize),
     };
     check(&table, &selection)?;
-    Ok(Some((selection, table.span)))
+    Ok(Some(selection))
 }
 
-fn count(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-/// What each key says well and all of them together cannot mean.
+/// Rejects keys that no tag can satisfy together.
 fn check(table: &Table<'_>, selection: &Selection) -> Result<(), Problem> {
-    let at = |key| table.place(key).unwrap_or_else(|| table.span.clone());
+    let span = |key| table.span_of(key).unwrap_or_else(|| table.span.clone());
     if selection.newest.is_some_and(|newest| newest < selection.at_least) {
-        let key = if table.place("at_least").is_some() { "at_least" } else { "newest" };
-        return Err(Problem::at(&at(key), "`at_least` is more than `newest` leaves"));
+        let key = if table.span_of("at_least").is_some() { "at_least" } else { "newest" };
+        return Err(Problem::at(&span(key), "`at_least` is more than `newest` leaves"));
     }
     if let (Some(least), Some(most)) = (selection.min_age, selection.max_age)
         && least >= most
     {
-        return Err(Problem::at(&at("max_age"), "nothing is older than `min_age` and younger")
+        return Err(Problem::at(&span("max_age"), "nothing is older than `min_age` and younger")
             .hint("`min_age` is how long a tag must be there, `max_age` how long it may"));
     }
     Ok(())
-}
-
-fn patterns<T>(table: &Table<'_>, key: &str) -> Result<Vec<T>, Problem>
-where
-    T: std::str::FromStr<Err = crate::model::NameError>,
-{
-    let Some((texts, _)) = table.list(key)? else { return Ok(Vec::new()) };
-    texts.iter().map(Text::parse).collect()
 }
 
 fn age(table: &Table<'_>, key: &str) -> Result<Option<Duration>, Problem> {

@@ -1,42 +1,42 @@
-//! `via`: how an image gets to each of its destinations, mirrored or through a cache, and what
-//! its repository is called there.
+//! `via`: whether an image is mirrored or cached at each destination, and its repository there.
 
 use super::{
-    CacheTarget, MirrorTarget, Tables,
-    destination::{ReadDestination, chosen},
+    context::{ReadDestination, Tables},
+    destination::by_name,
     document::{Table, Text},
-    problem::{Problem, Span, line_of},
+    images::{CacheTarget, MirrorTarget},
+    problem::{Problem, Span},
 };
 use crate::model::{
     Delivery, DestinationId, EcrHost, Host, NameError, Reference, Repository,
     pull_through::Upstream,
 };
 
-/// Where an image is found, one place for each of its destinations.
+/// The targets of an image: one for each of its destinations, in one of the lists.
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) mirrored: Vec<MirrorTarget>,
     pub(super) cached: Vec<CacheTarget>,
 }
 
-/// How an image is to get there, and where that is written: at the image, or its source where
-/// the defaults say it.
+/// The value of `via` and where it is written: the source's span if it is in `[defaults]`.
 pub(super) struct RouteKey {
     pub(super) via: Delivery,
     pub(super) span: Span,
 }
 
-/// What of an image means nothing to a cache.
-const NAMING: [&str; 3] = ["repository", "retag", "flatten"];
+/// Keys that do not apply to a cached image.
+const MIRROR_KEYS: [&str; 3] = ["repository", "retag", "flatten"];
 
 pub(super) fn read(
     table: &Table<'_>,
-    (source, reference): (&Text, &Reference),
-    way: &RouteKey,
+    source: &Text,
+    reference: &Reference,
+    route: &RouteKey,
     tables: &Tables<'_>,
 ) -> Result<Routes, Problem> {
-    let naming = NAMING.iter().find_map(|key| table.place(key));
-    if let (Delivery::PullThrough, Some(span)) = (way.via, naming) {
+    let mirror_key = MIRROR_KEYS.iter().find_map(|key| table.span_of(key));
+    if let (Delivery::PullThrough, Some(span)) = (route.via, mirror_key) {
         return Err(Problem::at(&span, "not for an image that is cached: it stays as it is")
             .hint("leave it away: what is cached keeps its name, below the rule's prefix"));
     }
@@ -47,23 +47,24 @@ pub(super) fn read(
     };
     let text = written.as_ref().unwrap_or(source);
     let destinations = match table.list("destinations")? {
-        Some((names, _)) => chosen(&names, tables.destinations)?,
+        Some(names) => by_name(&names, tables.destinations)?,
         None => (0..tables.destinations.len()).map(DestinationId).collect(),
     };
     let mut routes = Routes::default();
     for destination in destinations {
-        let cached = match way.via {
+        let cached = match route.via {
             Delivery::Mirror => None,
             Delivery::PullThrough | Delivery::Auto => cached(reference, destination, tables),
         };
-        match (cached, way.via) {
-            (Some(place), _) => routes.cached.push(place),
+        match (cached, route.via) {
+            (Some(target), _) => routes.cached.push(target),
             (None, Delivery::PullThrough) => {
-                return Err(uncovered(way, &reference.host, destination, tables));
+                return Err(uncovered(route, &reference.host, destination, tables));
             }
             (None, Delivery::Mirror | Delivery::Auto) => {
                 let read = &tables.destinations[destination.0];
-                let repository = place(&repository, read).map_err(|error| text.wrong(error))?;
+                let repository =
+                    prefixed(&repository, read).map_err(|error| text.problem(error))?;
                 routes.mirrored.push(MirrorTarget { destination, repository });
             }
         }
@@ -71,48 +72,43 @@ pub(super) fn read(
     Ok(routes)
 }
 
-/// The place that a cache of the destination gives the source; of several caches, the one whose
-/// upstream prefix says most.
+/// The repository of the source in a cache of the destination: in the cache with the longest
+/// upstream prefix, the first of them in the file.
 fn cached(
     reference: &Reference,
     destination: DestinationId,
     tables: &Tables<'_>,
 ) -> Option<CacheTarget> {
-    let covering = tables.caches_of(destination).filter_map(|(at, read)| {
-        let repository = read.cache.place(&reference.host, &reference.repository)?;
-        Some((
-            read.cache.upstream_prefix.weight(),
-            CacheTarget { destination, cache: at, repository },
-        ))
+    let covering = tables.caches_of(destination).filter_map(|(index, read)| {
+        let repository = read.cache.repository(&reference.host, &reference.repository)?;
+        let length = read.cache.upstream_prefix.weight();
+        Some((length, CacheTarget { destination, cache: index, repository }))
     });
-    // the first in the file, where several say as much
     let best = covering.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map(|(_, place)| place)
+    best.map(|(_, target)| target)
 }
 
-/// The source is to be cached, and the destination has no cache of it.
+/// The problem of a source that is to be cached if no cache of the destination covers it.
 fn uncovered(
-    way: &RouteKey,
+    route: &RouteKey,
     source: &Host,
     destination: DestinationId,
     tables: &Tables<'_>,
 ) -> Problem {
     let read = &tables.destinations[destination.0];
-    let line = line_of(tables.text, &read.registry);
+    let line = tables.file.line_of(&read.registry);
     if read.destination.registry.host().and_then(EcrHost::parse).is_none() {
         let label = format!("the destination in line {line} is not ECR, which alone caches");
-        return Problem::at(&way.span, label)
+        return Problem::at(&route.span, label)
             .hint("write `via = \"auto\"`, or choose its `destinations`");
     }
     let Some(upstream) = Upstream::at(source) else {
-        return Problem::at(&way.span, "ECR cannot cache this registry")
+        return Problem::at(&route.span, "ECR cannot cache this registry")
             .hint("mirror it: `via = \"mirror\"`, or `via = \"auto\"` to cache what can be");
     };
     let name = upstream.name();
-    let label =
-        format!("no `[[pull_through]]` of the destination in line {line} covers this source");
-    let hint = match (upstream.url(), tables.caches.iter().any(|it| it.cache.upstream == upstream))
-    {
+    let exists = tables.caches.iter().any(|read| read.cache.upstream == upstream);
+    let hint = match (upstream.url(), exists) {
         (_, true) => format!(
             "write another `[[pull_through]]` with `upstream = \"{name}\"`, or let the one there is cover it"
         ),
@@ -121,12 +117,15 @@ fn uncovered(
             format!("write a `[[pull_through]]` with `upstream = \"{name}\"` and its `url`")
         }
     };
-    Problem::at(&way.span, label).hint(hint)
+    let label =
+        format!("no `[[pull_through]]` of the destination in line {line} covers this source");
+    Problem::at(&route.span, label).hint(hint)
 }
 
-fn place(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
+/// The repository with the destination's prefix.
+fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
     let destination = &read.destination;
-    let whole = match &destination.prefix {
+    let prefixed = match &destination.prefix {
         Some(prefix) => repository.below(prefix).map_err(|_| {
             NameError::new(
                 "is longer, with its prefix, than the 255 characters a repository may have",
@@ -136,9 +135,10 @@ fn place(repository: &Repository, read: &ReadDestination) -> Result<Repository, 
         None => repository.clone(),
     };
     // ECR API model, `repositoryName`: at least two characters
-    if whole.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some() {
+    if prefixed.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some()
+    {
         return Err(NameError::new("is shorter than the 2 characters ECR wants of a repository")
             .hint("write a longer `repository`, or a `prefix` for the destination"));
     }
-    Ok(whole)
+    Ok(prefixed)
 }

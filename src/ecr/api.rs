@@ -63,7 +63,7 @@ impl Api {
     /// The retry policy of an action that an emulator may lack: it may answer 500, and a long wait
     /// would not help.
     pub fn short_retry(&self) -> Retry {
-        Retry { attempts: 3, ..self.context.retry() }
+        Retry { attempts: 3, ..self.context.policy.retry }
     }
 
     /// Calls `send` until it succeeds, fails permanently, or the attempts run out.
@@ -78,7 +78,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.call_with(self.context.retry(), action, send).await
+        self.call_with(self.context.policy.retry, action, send).await
     }
 
     /// [`Self::call`], where the AWS error `expected` is an answer: returns `None` for it.
@@ -109,7 +109,7 @@ impl Api {
         E: StdError + ProvideErrorMetadata + 'static,
     {
         // boxed: the SDK's futures are large, and callers hold several
-        Box::pin(retry.run(&self.context, || self.once(action, &send))).await
+        Box::pin(self.context.retry_with(retry, || self.once(action, &send))).await
     }
 
     /// One attempt of [`Self::call`].
@@ -133,12 +133,12 @@ impl Api {
     where
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.context.requests.add(1);
+        self.context.stats.requests.add(1);
         call.await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
             let error = explain(&CallContext { service, action, region, identity }, &failure);
             if error.kind() == Kind::Throttled {
-                self.context.throttled.add(1);
+                self.context.stats.throttled.add(1);
                 self.quotas.throttled(action);
             }
             error

@@ -59,7 +59,7 @@ impl DataPlaneConfig {
         })?;
         let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
-            paces: session.api.quotas().of_registry(),
+            rate_limits: session.api.quotas().of_registry(),
             scheme: if url.scheme() == "http" { Scheme::Http } else { Scheme::Https },
             // a pull-through cache is filled by requests to ECR itself
             mirrors: Vec::new(),

@@ -42,7 +42,7 @@ impl Quotas {
     /// Waits until the quota allows one more request.
     pub(crate) async fn acquire(&self, action: &str) {
         if let Some(limiter) = self.0.get(action) {
-            limiter.turn().await;
+            limiter.acquire().await;
         }
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let begun = Instant::now();
         for _ in 0..8 {
             quotas.acquire("PutImage").await;
-            commit.turn().await;
+            commit.acquire().await;
         }
         assert!(begun.elapsed().as_secs_f64() > 1.5);
     }

@@ -1,19 +1,9 @@
 //! Reads registry credentials from AWS Secrets Manager.
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{identity::Identity, session::AwsSession};
-use crate::model::{Error, Kind, Result};
-
-/// The login in a secret: a username, and a password or access token.
-#[derive(Debug, Clone)]
-pub struct SecretLogin {
-    /// The username.
-    pub username: String,
-    /// The password or access token.
-    pub password: SecretString,
-}
+use crate::model::{Error, Kind, Result, UserPassword};
 
 /// The secret's JSON. ECR's pull-through cache calls the password `accessToken`.
 #[derive(Deserialize)]
@@ -44,7 +34,7 @@ pub(crate) fn reader(arn: &str) -> Result<Identity> {
 /// # Errors
 /// [`Kind::Configuration`] if the secret is not `{"username": …, "password": …}` (or
 /// `accessToken`). No error contains its content.
-pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<SecretLogin> {
+pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
     let client = session.secrets();
     let get = || client.get_secret_value().secret_id(arn).send();
     let answer = session.call("secretsmanager", "GetSecretValue", get).await;
@@ -55,10 +45,10 @@ pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<SecretLogin>
     })
 }
 
-fn parse(text: &str) -> Option<SecretLogin> {
+fn parse(text: &str) -> Option<UserPassword> {
     // the parser's error contains a part of the secret
     let SecretDocument { username, password } = serde_json::from_str(text).ok()?;
-    Some(SecretLogin { username, password: password.into() })
+    Some(UserPassword::new(username, password))
 }
 
 #[cfg(test)]
@@ -93,7 +83,7 @@ mod tests {
         let error = read(&session, gone).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain()[0].contains(gone), "{error:?}");
-        assert_eq!(context.requests.value(), 2);
+        assert_eq!(context.stats.requests.value(), 2);
     }
 
     #[test]

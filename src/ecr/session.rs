@@ -72,7 +72,7 @@ impl AwsSession {
     {
         let context = self.api.context();
         // boxed, as in `Api::call_with`
-        let calls = context.retry().run(context, || self.api.attempt(service, action, send()));
+        let calls = context.retry(|| self.api.attempt(service, action, send()));
         Box::pin(calls).await
     }
 

@@ -56,7 +56,7 @@ impl Differences {
 pub(super) fn differences(wanted: &RepositorySettings, current: &CurrentSettings) -> Differences {
     let mut found = Differences::default();
     if let Some(new) = &wanted.mutability
-        && !new.is_like(&current.mutability)
+        && !new.is_equivalent(&current.mutability)
     {
         let old = current.mutability.to_string();
         found.add("tag_mutability", json!(old), json!(new.to_string()));

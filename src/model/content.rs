@@ -1,8 +1,8 @@
-//! Content: descriptors, manifests as the bytes that were served, and what they say.
+//! Content: descriptors, and manifests as the served bytes.
 //!
-//! A [`RawManifest`] is never re-serialised; the structs here are for reading,
-//! and ignore what they do not know. What cannot be mirrored bit for bit
-//! (schema 1, unknown media types, ambiguous documents) is refused here, once.
+//! A [`RawManifest`] is never serialized again. The structs are for reading and ignore unknown
+//! fields. Content that cannot be mirrored bit for bit is rejected here: schema 1, unknown media
+//! types, ambiguous documents.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,7 +13,7 @@ use super::{
     error::{Error, Kind, Result},
     names::{Digest, NameError},
     platform::Platform,
-    text::is_unsafe_for_terminal,
+    text::printable,
 };
 
 /// The largest manifest ECR stores, in bytes.
@@ -21,7 +21,7 @@ use super::{
 /// Source: ECR API model, `imageManifest`.
 pub const MANIFEST_LIMIT: u64 = 4_194_304;
 
-/// What a manifest can be.
+/// The media type of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaType {
     /// An OCI image index.
@@ -35,7 +35,7 @@ pub enum MediaType {
 }
 
 impl MediaType {
-    /// Every media type that can be mirrored.
+    /// All media types that can be mirrored.
     pub const ALL: [Self; 4] =
         [Self::OciIndex, Self::OciManifest, Self::DockerList, Self::DockerManifest];
 
@@ -49,13 +49,13 @@ impl MediaType {
         }
     }
 
-    /// The known media type of that name, parameters (`; charset=…`) ignored.
+    /// The media type with this name, without parameters (`; charset=…`); `None` if unknown.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split(';').next().unwrap_or_default().trim();
         Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Whether it lists other manifests.
+    /// Returns `true` if it lists other manifests.
     pub fn is_index(self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)
     }
@@ -67,56 +67,56 @@ impl fmt::Display for MediaType {
     }
 }
 
-/// A pointer to content: what it is, its digest and its size in bytes.
+/// A reference to content: its media type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The content's media type, as written.
+    /// The media type, as written.
     #[serde(default)]
     pub media_type: String,
-    /// The content's digest.
+    /// The digest.
     #[serde(deserialize_with = "digest")]
     pub digest: Digest,
-    /// The content's length in bytes.
+    /// The length in bytes.
     #[serde(deserialize_with = "size")]
     pub size: u64,
-    /// In an index: what the manifest is for.
+    /// The platform of the manifest, in an index.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// Free annotations.
+    /// The annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// Of a referrer: what kind of thing it says about its subject.
+    /// The artifact type of a referrer.
     #[serde(default)]
     pub artifact_type: Option<String>,
 }
 
-/// Names what is no digest: a manifest has many.
-fn digest<'de, D: Deserializer<'de>>(told: D) -> std::result::Result<Digest, D::Error> {
-    let text = String::deserialize(told)?;
+/// A digest. The error contains the text, because a manifest has many digests.
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Digest, D::Error> {
+    let text = String::deserialize(deserializer)?;
     text.parse()
-        .map_err(|wrong: NameError| de::Error::custom(format!("`{}` {wrong}", shown(&text))))
+        .map_err(|error: NameError| de::Error::custom(format!("`{}` {error}", shortened(&text))))
 }
 
-/// The largest size a descriptor may tell, 16 TiB: so that sums of what others say stay numbers.
+/// The largest size of a descriptor, 16 TiB: sums of sizes cannot overflow.
 const SIZE_LIMIT: u64 = 16 << 40;
 
-fn size<'de, D: Deserializer<'de>>(told: D) -> std::result::Result<u64, D::Error> {
-    match u64::deserialize(told)? {
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
         size if size <= SIZE_LIMIT => Ok(size),
         size => Err(de::Error::custom(format!("{size} B is no content's size"))),
     }
 }
 
 impl Descriptor {
-    /// Whether the content is fetched from elsewhere and never pushed (Windows base layers).
+    /// Returns `true` if the content is fetched from elsewhere and never pushed (Windows base layers).
     ///
     /// Source: OCI image specification, "Non-Distributable Layers".
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
-    /// Whether it is said to be a list of other manifests.
+    /// Returns `true` if the media type is that of an index.
     pub fn is_index(&self) -> bool {
         MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
     }
@@ -125,15 +125,15 @@ impl Descriptor {
     ///
     /// Source: BuildKit, "Image attestation storage".
     pub fn attests(&self) -> Option<&str> {
-        let note = |key: &str| self.annotations.get(key).map(String::as_str);
-        match note("vnd.docker.reference.type") {
-            Some("attestation-manifest") => note("vnd.docker.reference.digest").or(Some("")),
+        let annotation = |key: &str| self.annotations.get(key).map(String::as_str);
+        match annotation("vnd.docker.reference.type") {
+            Some("attestation-manifest") => annotation("vnd.docker.reference.digest").or(Some("")),
             _ => None,
         }
     }
 }
 
-/// A manifest as the bytes that were served, its media type and its digest.
+/// A manifest: the served bytes, their media type and digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawManifest {
     bytes: Bytes,
@@ -142,16 +142,14 @@ pub struct RawManifest {
 }
 
 impl RawManifest {
-    /// Takes served bytes for what they are.
+    /// Determines the media type and the digest of served bytes.
     ///
-    /// The document's own `mediaType` decides, then the `Content-Type` it was
-    /// served with, then its shape: some registries serve manifests as
-    /// `text/html`, and OCI documents need not name their type.
+    /// The media type is the document's `mediaType`, else the `Content-Type`, else it follows from
+    /// the fields: some registries serve `text/html`, and OCI documents need not name their type.
     ///
     /// # Errors
-    /// [`Kind::TooLarge`] above [`MANIFEST_LIMIT`]; [`Kind::Unsupported`] for
-    /// schema 1, unknown types and documents that are two things at once;
-    /// [`Kind::Corrupt`] where it is not a JSON object.
+    /// [`Kind::TooLarge`] above [`MANIFEST_LIMIT`]. [`Kind::Unsupported`] for schema 1, unknown types
+    /// and ambiguous documents. [`Kind::Corrupt`] if it is not a JSON object.
     pub fn new(bytes: Bytes, content_type: Option<&str>) -> Result<Self> {
         if bytes.len() as u64 > MANIFEST_LIMIT {
             return Err(too_large(bytes.len() as u64));
@@ -161,12 +159,12 @@ impl RawManifest {
         Ok(Self { bytes, media_type, digest })
     }
 
-    /// The bytes, exactly as served.
+    /// The served bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// What it is.
+    /// The media type.
     pub fn media_type(&self) -> MediaType {
         self.media_type
     }
@@ -176,17 +174,17 @@ impl RawManifest {
         &self.digest
     }
 
-    /// What it refers to, and as what kind of thing, where it refers to another manifest.
+    /// The digest of the manifest's subject and its own artifact type; `None` without a subject.
     pub fn reference(&self) -> Option<(Digest, Option<String>)> {
-        let said: SubjectFields = serde_json::from_slice(&self.bytes).ok()?;
-        let artifact_type = said.artifact_type.or(said.config.map(|config| config.media_type));
-        Some((said.subject?.digest, artifact_type))
+        let fields: SubjectFields = serde_json::from_slice(&self.bytes).ok()?;
+        let artifact_type = fields.artifact_type.or(fields.config.map(|config| config.media_type));
+        Some((fields.subject?.digest, artifact_type))
     }
 
-    /// Reads what it says.
+    /// Parses the manifest.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when a field is missing or is not what it must be.
+    /// [`Kind::Corrupt`] if a field is missing or invalid.
     pub fn read(&self) -> Result<Manifest> {
         let wrong = |cause: serde_json::Error| {
             Error::new(
@@ -208,8 +206,8 @@ impl fmt::Debug for RawManifest {
     }
 }
 
-/// The error for a manifest of that many bytes, as far as they are known.
-pub fn too_large(size: u64) -> Error {
+/// The error for a manifest of at least this many bytes.
+pub(crate) fn too_large(size: u64) -> Error {
     Error::new(
         Kind::TooLarge,
         format!("the manifest has {size} B or more, ECR stores at most {MANIFEST_LIMIT} B"),
@@ -217,7 +215,7 @@ pub fn too_large(size: u64) -> Error {
     .hint("leave this image out, or have it rebuilt with fewer annotations or layers")
 }
 
-/// What a manifest says.
+/// A parsed manifest.
 #[derive(Debug, Clone)]
 pub enum Manifest {
     /// A list of other manifests.
@@ -229,9 +227,9 @@ pub enum Manifest {
 /// An image index or manifest list.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Index {
-    /// The manifests it lists, in its order.
+    /// The listed manifests, in the order of the document.
     pub manifests: Vec<Descriptor>,
-    /// Its annotations.
+    /// The annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -247,7 +245,8 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// The blobs that must be in a registry before it: layers, then config; each once, foreign layers left out.
+    /// The blobs that a registry needs before the manifest: layers, then config. Each once, without
+    /// foreign layers.
     pub fn blobs(&self) -> Vec<&Descriptor> {
         let mut seen = std::collections::HashSet::new();
         let all = self.layers.iter().chain([&self.config]);
@@ -255,7 +254,7 @@ impl ImageManifest {
     }
 }
 
-/// What a manifest says of itself as a referrer.
+/// The fields of a referrer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SubjectFields {
@@ -264,7 +263,7 @@ struct SubjectFields {
     config: Option<Descriptor>,
 }
 
-/// The few fields that tell what a document is.
+/// The fields that determine the media type.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ManifestOutline {
@@ -310,28 +309,28 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 }
 
 fn unknown_type(named: &str) -> Error {
-    let named = shown(named);
+    let named = shortened(named);
     Error::new(Kind::Unsupported, format!("the manifest is of an unknown media type, `{named}`"))
         .hint("OCI and Docker (version 2 schema 2) images, indexes and artifacts can be mirrored")
 }
 
-/// A text from outside as an error shows it: no longer than the longest digest is.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !is_unsafe_for_terminal(*c)).take(135).collect()
+/// A text from outside for an error: no longer than the longest digest.
+fn shortened(text: &str) -> String {
+    printable(text).chars().take(135).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn taken(json: &str, content_type: Option<&str>) -> Result<MediaType, Kind> {
+    fn media_type(json: &str, content_type: Option<&str>) -> Result<MediaType, Kind> {
         RawManifest::new(Bytes::copy_from_slice(json.as_bytes()), content_type)
             .map(|m| m.media_type())
             .map_err(|e| e.kind())
     }
 
     #[test]
-    fn a_document_is_what_it_says_then_what_it_was_served_as_then_what_it_looks_like() {
+    fn the_media_type_is_the_documents_then_the_content_types_then_that_of_the_fields() {
         let list = MediaType::DockerList.as_str();
         for (json, served, expected) in [
             (
@@ -358,12 +357,12 @@ mod tests {
             ("{}", None, Err(Kind::Unsupported)),
             ("<html>", Some(list), Err(Kind::Corrupt)),
         ] {
-            assert_eq!(taken(json, served), expected, "{json}");
+            assert_eq!(media_type(json, served), expected, "{json}");
         }
     }
 
     #[test]
-    fn a_size_that_nothing_has_is_no_size() {
+    fn a_size_above_16_tib_is_rejected() {
         let digest = Digest::of(b"");
         for (size, is_size) in [
             ("0", true),
@@ -381,8 +380,8 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_above_four_mebibytes_is_refused() {
+    fn a_manifest_above_four_mebibytes_is_rejected() {
         let large = format!(r#"{{"config":{{}},"x":"{}"}}"#, "a".repeat(MANIFEST_LIMIT as usize));
-        assert_eq!(taken(&large, None), Err(Kind::TooLarge));
+        assert_eq!(media_type(&large, None), Err(Kind::TooLarge));
     }
 }

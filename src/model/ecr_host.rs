@@ -1,7 +1,6 @@
-//! Which hosts are private ECR registries, and what their names say.
+//! Parses the host names of private ECR registries.
 //!
-//! The one place that knows the shape of these names: whether a host is ECR is
-//! asked here, and never guessed from a suffix.
+//! The only code that knows their form. No other code decides by a suffix that a host is ECR.
 
 use super::names::Host;
 
@@ -31,7 +30,7 @@ enum Stack {
     Dual,
 }
 
-/// What the host name of a private ECR registry says.
+/// A parsed host name of a private ECR registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EcrHost {
     /// The AWS account, twelve digits.
@@ -40,16 +39,16 @@ pub struct EcrHost {
     pub partition_suffix: &'static str,
     /// The region, like `eu-west-1`.
     pub region: String,
-    /// Whether it is a FIPS endpoint.
+    /// `true` for a FIPS endpoint.
     pub fips: bool,
-    /// Whether it answers over IPv6 too.
+    /// `true` for an endpoint with IPv4 and IPv6.
     pub dual_stack: bool,
 }
 
 impl EcrHost {
-    /// Reads the host's name; `None` when it is not a private ECR registry.
+    /// Parses a host; `None` if it is not a private ECR registry.
     ///
-    /// `public.ecr.aws`, hosts with a port and pull-through upstreams are not.
+    /// `public.ecr.aws` and hosts with a port are not.
     pub fn parse(host: &Host) -> Option<Self> {
         let (account, rest) = host.as_str().split_once('.')?;
         let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
@@ -65,7 +64,7 @@ impl EcrHost {
         };
         let (region, suffix) = rest.strip_prefix('.')?.split_once('.')?;
         let &(partition_suffix, ..) =
-            SUFFIXES.iter().find(|(known, of, _)| *known == suffix && *of == stack)?;
+            SUFFIXES.iter().find(|(known, on, _)| *known == suffix && *on == stack)?;
         (is_account && is_region(region)).then(|| Self {
             account: account.to_owned(),
             partition_suffix,
@@ -85,7 +84,7 @@ impl EcrHost {
         &self.region
     }
 
-    /// The partition as ARNs have it, like `aws` or `aws-cn`.
+    /// The partition in ARNs, like `aws` or `aws-cn`.
     pub fn partition(&self) -> &'static str {
         // GovCloud shares its suffixes with the public regions
         if self.region.starts_with("us-gov-") {
@@ -96,7 +95,7 @@ impl EcrHost {
     }
 }
 
-/// Words joined by `-`, like `eu-west-1`; new regions must not need a new release.
+/// Returns `true` for words joined by `-`, like `eu-west-1`: new regions need no new release.
 fn is_region(text: &str) -> bool {
     let word =
         |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_aws_gives_its_registries_is_read() {
+    fn every_host_name_of_ecr_is_parsed() {
         for (host, region, partition, fips, dual) in [
             ("dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1", "aws", false, false),
             ("dkr-ecr.eu-west-1.on.aws", "eu-west-1", "aws", false, true),

@@ -1,6 +1,6 @@
-//! What a configuration writes about ECR besides content: repositories and the account around them.
+//! Settings of ECR repositories and of their account.
 //!
-//! Values only. What is `None` or empty is not written, and what is not written is never touched.
+//! Values only. A setting that is `None` or empty is not in the configuration and is never changed.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,67 +8,67 @@ use serde_json::Value;
 
 use super::image::Create;
 
-/// What is wanted of the repositories of one registry.
+/// The rules for the repositories of one registry.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RepositoryRules {
-    /// Which of those that do not exist are made.
+    /// The policy for missing repositories.
     pub create: Create,
-    /// What happens to those that do.
+    /// The policy for existing repositories.
     pub reconcile: Reconcile,
-    /// What they are to be like.
+    /// The desired settings.
     pub settings: RepositorySettings,
 }
 
-/// What happens to repositories that exist and are not like they are written.
+/// The policy for existing repositories with other settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reconcile {
-    /// They stay as they are.
+    /// They are not changed.
     #[default]
     Never,
-    /// They are brought to what is written.
+    /// Their settings are changed to the configured ones.
     Always,
 }
 
-/// What a repository is to be like.
+/// The settings of a repository.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RepositorySettings {
-    /// Whether its tags may be moved.
+    /// Whether tags can be moved.
     pub mutability: Option<TagMutability>,
-    /// Whether images are scanned as they are pushed.
+    /// Whether ECR scans images on push.
     pub scan_on_push: Option<bool>,
-    /// How its content is encrypted; decided when it is made, for good.
+    /// The encryption. Cannot be changed after the repository was created.
     pub encryption: Option<Encryption>,
-    /// Its resource tags; others that it has stay.
+    /// The resource tags. Other tags of the repository are kept.
     pub tags: BTreeMap<String, String>,
-    /// Its lifecycle policy, a document that ECR takes.
+    /// The lifecycle policy document.
     pub lifecycle: Option<Value>,
-    /// Its repository policy, a document that ECR takes.
+    /// The repository policy document.
     pub policy: Option<Value>,
 }
 
 impl RepositorySettings {
-    /// Whether nothing is written.
+    /// Returns `true` if no setting is configured.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Whether the tags of a repository may be moved.
+/// Whether the tags of a repository can be moved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum TagMutability {
-    /// All of them.
+    /// All tags can.
     #[default]
     Mutable,
-    /// None of them.
+    /// No tag can.
     Immutable,
-    /// All but those that one of these wildcards matches.
+    /// All tags can but those that match one of these wildcards.
     MutableExcept(Vec<String>),
-    /// None but those that one of these wildcards matches.
+    /// Only tags that match one of these wildcards can.
     ImmutableExcept(Vec<String>),
 }
 
 impl TagMutability {
-    /// The wildcards of the exceptions.
+    /// The wildcards of the excluded tags.
     pub fn exclusions(&self) -> &[String] {
         match self {
             Self::Mutable | Self::Immutable => &[],
@@ -76,8 +76,8 @@ impl TagMutability {
         }
     }
 
-    /// Whether both mean the same, in whatever order their wildcards are.
-    pub fn is_like(&self, other: &Self) -> bool {
+    /// Returns `true` if both are equal, apart from the order of their wildcards.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         let sorted = |wildcards: &[String]| {
             let mut sorted = wildcards.to_vec();
             sorted.sort();
@@ -101,19 +101,19 @@ impl fmt::Display for TagMutability {
     }
 }
 
-/// How the content of a repository is encrypted.
+/// The encryption of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encryption {
-    /// By S3's own keys.
+    /// With the keys of S3.
     Aes256,
-    /// By this key of KMS (ARN, id, `alias/…`); `None`: the one that AWS keeps for ECR.
+    /// With a KMS key (ARN, id, `alias/…`); `None`: the AWS managed key of ECR.
     Kms(Option<String>),
-    /// The same in two layers.
+    /// With a KMS key, in two layers.
     KmsDsse(Option<String>),
 }
 
 impl Encryption {
-    /// The key that is named.
+    /// The configured key.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Aes256 => None,
@@ -136,36 +136,36 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// What is wanted of an account in a region.
+/// The settings of an account in a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountSettings {
     /// Whether blobs of one repository can be mounted into another.
     pub blob_mounting: Option<bool>,
-    /// Whether the mirror's own reads are left out of the time of the last pull.
+    /// Whether the mirror's reads do not update the last pull time.
     pub pull_time_exclusion: Option<bool>,
-    /// What is scanned.
+    /// The scanning of the registry.
     pub scanning: Option<Scanning>,
 }
 
 impl AccountSettings {
-    /// Whether nothing is written.
+    /// Returns `true` if no setting is configured.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Which repositories are scanned, and how.
+/// The scanning of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanning {
-    /// Who scans.
+    /// The scanner.
     pub kind: ScanKind,
-    /// Wildcards of the repositories that are scanned all the time, sorted.
+    /// Wildcards of the repositories that are scanned continuously, sorted.
     pub continuous: Vec<String>,
-    /// Wildcards of the repositories that are scanned when something is pushed, sorted.
+    /// Wildcards of the repositories that are scanned on push, sorted.
     pub on_push: Vec<String>,
 }
 
-/// Who scans.
+/// The scanner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanKind {
     /// ECR.

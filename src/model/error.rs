@@ -1,57 +1,56 @@
-//! Errors: a kind to decide on, prose to read, a hint to act on.
+//! Errors: a kind for decisions, a message for people, a hint with the fix.
 //!
-//! An [`Error`] is cheap to clone, because everyone who waited for one failed
-//! piece of work is told the same. Its `Display` is one link of the chain;
-//! [`Error::chain`] is all of them, so that no cause is printed twice.
+//! An [`Error`] is cheap to clone: all tasks that wait for one operation receive its error.
+//! `Display` writes one message of the chain; [`Error::chain`] returns all messages, each once.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 /// A result whose error is this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as anything is decided on it.
+/// The category of an error. Retries and outcomes depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// There is no such manifest, tag or blob.
+    /// The manifest, tag or blob does not exist.
     NotFound,
-    /// There is no such repository.
+    /// The repository does not exist.
     RepositoryMissing,
-    /// The registry wants credentials, or other ones (401).
+    /// The registry requires credentials, or rejects those sent (401).
     Unauthorized,
-    /// The identity is known and may not do this (403).
+    /// The registry or API denies the request to this identity (403).
     Denied,
-    /// Too many requests for now (429, `ThrottlingException`).
+    /// Too many requests (429, `ThrottlingException`). A retry after seconds can succeed.
     Throttled,
-    /// The pull limit is spent; waiting takes hours, not seconds.
+    /// The pull limit is exhausted. A retry can succeed after hours.
     PullLimit,
-    /// The other side is not there, or not well: connection errors, 408, 5xx.
+    /// The server is unreachable or fails: connection errors, 408, 5xx.
     Unavailable,
-    /// Nothing moved for too long.
+    /// No data moved for the stall timeout.
     Stalled,
-    /// Content is not what its digest or size says.
+    /// The content does not match its digest or size, or does not parse.
     Corrupt,
-    /// The content is of a kind that cannot be mirrored.
+    /// Content of this kind cannot be mirrored.
     Unsupported,
-    /// The content is larger than it may be.
+    /// The content exceeds a size limit.
     TooLarge,
-    /// The other side does not speak the protocol.
+    /// The server's answer violates the protocol.
     Protocol,
-    /// A manifest was refused because blobs or child manifests it names are absent.
+    /// The destination refuses a manifest because blobs or child manifests are missing.
     ContentMissing,
-    /// A manifest was refused because the tag exists and is immutable.
+    /// The destination refuses a manifest because the tag exists and is immutable.
     TagImmutable,
-    /// A wanted platform is not in the image.
+    /// The image lacks a platform of the filter.
     PlatformMissing,
-    /// A service quota that waiting does not lift.
+    /// A service quota is exceeded. Waiting does not help.
     Quota,
-    /// The configuration or the environment does not allow this.
+    /// The configuration or the environment does not allow the operation.
     Configuration,
-    /// The run is ending; nothing is wrong with this piece of work.
+    /// The run ended before the operation did. The operation itself did not fail.
     Cancelled,
 }
 
 impl Kind {
-    /// Whether trying the same again soon may go well.
+    /// Returns `true` if a retry within seconds can succeed.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable | Self::Stalled)
     }
@@ -59,7 +58,7 @@ impl Kind {
 
 type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// A failure: what, why, and what to do about it.
+/// An error: its kind, message, cause and hint.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -91,33 +90,33 @@ impl Error {
         self
     }
 
-    /// Adds what caused it.
+    /// Adds the cause.
     pub fn because(self, cause: impl StdError + Send + Sync + 'static) -> Self {
         self.with(|inner| inner.cause = Some(Arc::new(cause)))
     }
 
-    /// Adds what to do about it.
+    /// Adds the fix, as an imperative.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         self.with(|inner| inner.hint = Some(hint.into()))
     }
 
-    /// Adds how long the other side asked to wait.
+    /// Adds the wait that the server asked for.
     pub fn after(self, wait: Option<Duration>) -> Self {
         self.with(|inner| inner.retry_after = wait)
     }
 
-    /// Marks that retrying is over, so that no outer level begins again.
+    /// Marks the error as final: no outer level retries.
     pub fn exhausted(self) -> Self {
         self.with(|inner| inner.exhausted = true)
     }
 
-    /// The same failure as seen from one level further out, of the same kind.
+    /// Wraps the error in a message of the caller. Keeps the kind.
     pub fn context(self, message: impl Into<String>) -> Self {
         let (kind, retry_after, exhausted) = (self.kind(), self.0.retry_after, self.0.exhausted);
         Self::new(kind, message).because(self).after(retry_after).with(|i| i.exhausted = exhausted)
     }
 
-    /// The same failure with every text of its chain as `word` puts it.
+    /// Applies `word` to every message and hint of the chain.
     pub fn reworded(self, word: &dyn Fn(&str) -> String) -> Self {
         let kind = self.kind();
         self.with(|inner| {
@@ -127,22 +126,22 @@ impl Error {
         })
     }
 
-    /// What went wrong.
+    /// The category.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// Whether trying again may go well and nobody has tried enough already.
+    /// Returns `true` if a retry within seconds can succeed and the retries are not exhausted.
     pub fn is_transient(&self) -> bool {
         self.0.kind.is_transient() && !self.0.exhausted
     }
 
-    /// How long the other side asked to wait before the next attempt.
+    /// The wait before the next attempt that the server asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What to do about it: the outermost hint of the chain.
+    /// The outermost hint of the chain.
     pub fn remedy(&self) -> Option<&str> {
         if let Some(hint) = &self.0.hint {
             return Some(hint);
@@ -156,7 +155,7 @@ impl Error {
         let mut next = StdError::source(self);
         while let Some(cause) = next {
             let text = cause.to_string();
-            // libraries repeat their cause in their own message: once is enough
+            // libraries repeat the message of their cause
             if !links.iter().any(|link| link.contains(&text)) {
                 links.push(text);
             }
@@ -166,7 +165,7 @@ impl Error {
     }
 }
 
-/// What others' errors say is all that is kept of them.
+/// A reworded cause. Keeps only the messages of other crates' errors.
 fn reworded_cause(
     cause: &(dyn StdError + 'static),
     kind: Kind,
@@ -175,8 +174,8 @@ fn reworded_cause(
     if let Some(ours) = cause.downcast_ref::<Error>() {
         return Arc::new(ours.clone().reworded(word));
     }
-    let told = Error::new(kind, word(&cause.to_string()));
-    Arc::new(told.with(|inner| {
+    let reworded = Error::new(kind, word(&cause.to_string()));
+    Arc::new(reworded.with(|inner| {
         inner.cause = cause.source().map(|cause| reworded_cause(cause, kind, word));
     }))
 }
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_says_each_cause_once_and_keeps_kind_and_hint() {
+    fn a_chain_contains_each_message_once_and_keeps_kind_and_hint() {
         let inner = Error::new(Kind::Denied, "PUT /v2/x: 403 DENIED").hint("ask for the right");
         let outer = inner.context("cannot push x").context("cannot mirror y");
         assert_eq!(outer.chain(), ["cannot mirror y", "cannot push x", "PUT /v2/x: 403 DENIED"]);
@@ -213,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_reworded_to_its_last_cause_and_stays_what_it_is() {
+    fn rewording_reaches_the_last_cause_and_keeps_the_kind() {
         let io = std::io::Error::other("a secret of others");
         let inner = Error::new(Kind::Throttled, "a secret of ours").because(io);
         let outer = inner.hint("change the secret").context("no secret").exhausted();
-        let told = outer.reworded(&|text| text.replace("secret", "…"));
-        assert_eq!(told.chain(), ["no …", "a … of ours", "a … of others"]);
-        assert_eq!((told.kind(), told.remedy()), (Kind::Throttled, Some("change the …")));
-        assert!(!told.is_transient());
+        let reworded = outer.reworded(&|text| text.replace("secret", "…"));
+        assert_eq!(reworded.chain(), ["no …", "a … of ours", "a … of others"]);
+        assert_eq!((reworded.kind(), reworded.remedy()), (Kind::Throttled, Some("change the …")));
+        assert!(!reworded.is_transient());
     }
 
     #[test]

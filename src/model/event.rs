@@ -1,4 +1,4 @@
-//! What happens during a run, for those who watch it. A view, never the truth.
+//! Events of a run, for progress output and logs. No decision depends on them.
 
 use std::sync::{
     Arc,
@@ -7,78 +7,76 @@ use std::sync::{
 
 use super::{outcome::Outcome, setting_change::SettingChange};
 
-/// Counts that a data path adds to and an observer samples; never a lock between them.
+/// A counter without a lock: transfers add to it, an observer samples it.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to the count.
-    pub fn add(&self, amount: u64) {
+    pub(crate) fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Relaxed);
     }
 
-    /// The count so far.
+    /// The current count.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// How far one image is, in blob bytes.
+/// The progress of one image, in blob bytes.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes to push, as far as they are known by now.
-    pub expected: Counter,
-    /// Bytes pushed, those of failed attempts included.
-    pub pushed: Counter,
+    /// Bytes to push, as far as known.
+    pub(crate) expected: Counter,
+    /// Bytes pushed, including those of failed attempts.
+    pub(crate) pushed: Counter,
 }
 
-/// One thing that happened.
+/// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The run knows its images, or some of them: how many rows there will be, besides those
-    /// told before.
+    /// The run has selected images.
     Started {
-        /// Images times destinations.
+        /// Images times destinations, besides those of earlier `Started` events.
         rows: usize,
     },
-    /// An image differs and is being copied.
+    /// The copy of an image starts.
     Copying {
         /// The source reference.
         image: String,
-        /// Sampled by whoever draws it.
+        /// Updated during the copy.
         progress: Arc<Progress>,
     },
-    /// A row of the report is decided.
+    /// A row of the report is complete.
     Finished {
         /// The source reference.
         image: String,
         /// The destination reference.
         destination: String,
-        /// How it ended.
+        /// The result.
         outcome: Outcome,
         /// Blob bytes pushed.
         bytes: u64,
-        /// The error's chain, where it failed.
+        /// The error with its causes.
         error: Option<String>,
     },
     /// Settings were changed.
     Changed(SettingChange),
-    /// Something a person should know that changes no outcome.
+    /// A warning. It affects no outcome.
     Warning {
-        /// What it is about.
+        /// The image, repository or registry.
         subject: String,
         /// The warning.
         text: String,
     },
 }
 
-/// Someone who watches a run. Called from the data path: must not block.
+/// Receives the events of a run. Called from the data path: must not block.
 pub trait Observer: Send + Sync {
-    /// Takes notice.
+    /// Handles an event.
     fn observe(&self, event: &Event);
 }
 
-/// Watches nothing.
+/// Ignores every event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! What is to be mirrored: one image, from where to where, and which parts of it.
+//! An image to mirror: its origin, its targets and its filter.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use super::{
     platform::Platforms,
 };
 
-/// Where an image comes from.
+/// The source of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The registry, or the layout.
+    /// The registry or layout.
     pub location: Location,
-    /// The repository there.
+    /// The repository.
     pub repository: Repository,
     /// The tag, or the pinned digest.
     pub at: TagOrDigest,
@@ -25,129 +25,129 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A destination of the configuration, by its place there.
+/// The index of a destination in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub usize);
 
-/// Where an image goes.
+/// The place of an image at a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// Which destination.
+    /// The destination.
     pub destination: DestinationId,
-    /// The repository there, prefix included.
+    /// The repository, with the destination's prefix.
     pub repository: Repository,
-    /// The tag there.
+    /// The tag at the destination.
     pub tag: Tag,
 }
 
-/// What happens when a wanted platform is not in the image.
+/// The policy for an image that lacks a platform of the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MissingPlatform {
     /// The image fails.
     #[default]
     Fail,
-    /// The image is mirrored without it, and a warning says so.
+    /// The image is mirrored without it, with a warning.
     Warn,
 }
 
-/// What happens to BuildKit's attestations.
+/// The policy for BuildKit's attestations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Attestations {
-    /// They go with the image they describe.
+    /// They are mirrored with the image that they describe.
     #[default]
     Keep,
-    /// They stay behind.
+    /// They are omitted.
     Drop,
 }
 
-/// What is pushed when exactly one platform is wanted.
+/// The form in which an image with one platform is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Shape {
-    /// An index, as the source has one.
+    /// The index of the source.
     #[default]
     Index,
-    /// The platform's image itself (AWS Lambda needs this).
+    /// The image of the platform, without an index. AWS Lambda requires this.
     Flat,
 }
 
-/// What happens to a repository of a destination that does not exist.
+/// The policy for a repository that is missing at a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Create {
-    /// It is made, unless the registry itself makes it with the first push (a creation template).
+    /// This program creates it, unless a creation template applies: then ECR does, on push.
     #[default]
     Unclaimed,
-    /// It is made.
+    /// This program creates it.
     Missing,
-    /// ECR makes it with the first push, by a creation template; without one its images fail.
+    /// ECR creates it on push, by a creation template. Without one its images fail.
     OnPush,
     /// Its images fail.
     Never,
 }
 
 impl Create {
-    /// Whether this program may make it.
+    /// Returns `true` if this program can create it.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Unclaimed | Self::Missing)
     }
 }
 
-/// How an image gets to ECR.
+/// The way an image gets to ECR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Delivery {
-    /// It is mirrored.
+    /// It is pushed.
     #[default]
     Mirror,
-    /// ECR caches it, and it is warmed.
+    /// ECR caches it, and the run warms the cache.
     PullThrough,
-    /// ECR caches it where a rule covers its source; it is mirrored elsewhere.
+    /// ECR caches it if a rule covers its source, else it is pushed.
     Auto,
 }
 
-/// Which signatures, SBOMs and other things that refer to an image come along.
+/// The signatures, SBOMs and other referrers that are mirrored with an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Signatures {
     /// None.
     #[default]
     None,
-    /// Everything that refers to it by OCI 1.1, and cosign's tags.
+    /// All OCI 1.1 referrers, and cosign's tags.
     All,
-    /// What refers to it with one of these artifact types.
+    /// The referrers with one of these artifact types.
     Only(Vec<String>),
 }
 
 impl Signatures {
-    /// Whether a referrer of that artifact type comes along.
+    /// Returns `true` if referrers of this artifact type are mirrored.
     pub fn matches(&self, artifact_type: Option<&str>) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
-            Self::Only(types) => types.iter().any(|wanted| Some(wanted.as_str()) == artifact_type),
+            Self::Only(types) => types.iter().any(|only| Some(only.as_str()) == artifact_type),
         }
     }
 }
 
-/// Which parts of an image are wanted.
+/// The parts of an image that are mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
     /// The platforms.
     pub platforms: Platforms,
-    /// What a missing platform means.
+    /// The policy for missing platforms.
     pub missing: MissingPlatform,
-    /// Whether attestations come along.
+    /// The policy for attestations.
     pub attestations: Attestations,
     /// Index or single image.
     pub shape: Shape,
-    /// What refers to it.
+    /// The referrers.
     pub signatures: Signatures,
 }
 
 impl Filter {
-    /// Whether everything is wanted as it is, so that equal digests mean up to date.
+    /// Returns `true` if nothing is removed: then equal digests mean up to date.
     pub fn is_everything(&self) -> bool {
         self.platforms == Platforms::All && self.attestations == Attestations::Keep
     }
 
-    /// The filter in canonical form, as the annotation of a filtered index carries it.
+    /// The canonical form, for the annotation of a filtered index.
     pub fn canonical(&self) -> String {
         let attestations = match self.attestations {
             Attestations::Keep => "keep",
@@ -157,15 +157,15 @@ impl Filter {
     }
 }
 
-/// One image to mirror, to one or more places.
+/// One image to mirror, to one or more targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The entry's name, for `--only` and the report.
     pub name: String,
-    /// Where it comes from.
+    /// The source.
     pub origin: Origin,
-    /// Where it goes, one place a destination, never empty.
+    /// One target for each destination that it is mirrored to.
     pub targets: Vec<Target>,
-    /// Which parts of it.
+    /// The parts to mirror.
     pub filter: Filter,
 }

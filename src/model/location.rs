@@ -1,8 +1,7 @@
-//! Where repositories are: at a registry, or in an OCI image layout on disk.
+//! The place of repositories: a registry, or an OCI image layout on disk.
 //!
-//! The one place that knows how either is written, and how a reference to an
-//! image there reads: what a person sees can be given to `skopeo` as it is,
-//! but for the transport in front.
+//! The only code that knows how a location, and an image at it, is written. `skopeo` accepts the
+//! same names, after its transport.
 
 use std::{
     fmt,
@@ -15,10 +14,10 @@ use super::{
     reference::Reference,
 };
 
-/// What a layout's name starts with, as in `skopeo`.
+/// The prefix of a layout, as in `skopeo`.
 const SCHEME: &str = "oci:";
 
-/// Where repositories are.
+/// A registry or a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Location {
     /// A registry.
@@ -27,22 +26,22 @@ pub enum Location {
     Layout {
         /// Its directory.
         directory: PathBuf,
-        /// How images are called in it.
+        /// The form of image names in it.
         naming: Naming,
     },
 }
 
-/// How the images of a layout are called: its annotation `org.opencontainers.image.ref.name`.
+/// The form of image names in a layout: its annotation `org.opencontainers.image.ref.name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Naming {
     /// `TAG`: the layout is one repository.
     Tag,
-    /// `REPOSITORY:TAG`: the layout holds many.
+    /// `REPOSITORY:TAG`: the layout has many repositories.
     RepositoryAndTag,
 }
 
 impl Naming {
-    /// What an image is called.
+    /// The name of an image.
     pub fn name(self, repository: &Repository, tag: &Tag) -> String {
         match self {
             Self::Tag => tag.to_string(),
@@ -50,10 +49,10 @@ impl Naming {
         }
     }
 
-    /// Reads what an image is called: a tag, with a repository in front or without.
+    /// Parses the name of an image: a tag, with or without a repository.
     ///
     /// # Errors
-    /// When it is called something else: layouts allow more than registries.
+    /// For other names, which layouts allow.
     pub fn parse(name: &str) -> Result<(Option<Repository>, Tag), NameError> {
         match name.rsplit_once(':') {
             Some((repository, tag)) => Ok((Some(repository.parse()?), tag.parse()?)),
@@ -61,7 +60,7 @@ impl Naming {
         }
     }
 
-    /// How an image is called that has a repository in its name, or has none.
+    /// The form of a name with this repository, or without one.
     pub fn with(repository: Option<&Repository>) -> Self {
         match repository {
             Some(_) => Self::RepositoryAndTag,
@@ -71,7 +70,7 @@ impl Naming {
 }
 
 impl Location {
-    /// The registry, if it is one.
+    /// The host, if it is a registry.
     pub fn host(&self) -> Option<&Host> {
         match self {
             Self::Registry(host) => Some(host),
@@ -79,7 +78,7 @@ impl Location {
         }
     }
 
-    /// An image there, as it is written.
+    /// A reference to an image.
     pub fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
         match (self, at) {
             (Self::Registry(_), at) => format!("{self}/{repository}{at}"),
@@ -90,7 +89,7 @@ impl Location {
         }
     }
 
-    /// A repository there, for people.
+    /// A repository, for messages.
     pub fn repository(&self, repository: &Repository) -> String {
         match self {
             Self::Registry(_) => format!("{self}/{repository}"),
@@ -99,7 +98,7 @@ impl Location {
         }
     }
 
-    /// The same with a relative directory taken from `base`.
+    /// The location, its directory relative to `base`.
     pub fn below(self, base: &Path) -> Self {
         match self {
             Self::Layout { directory, naming } => {
@@ -119,7 +118,7 @@ impl From<Host> for Location {
 impl FromStr for Location {
     type Err = NameError;
 
-    /// A registry's host, or `oci:DIR` for a layout of many repositories.
+    /// Parses a host, or `oci:DIR` for a layout with many repositories.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let Some(directory) = below_scheme(text) else {
             return text.parse().map(Self::Registry);
@@ -129,7 +128,10 @@ impl FromStr for Location {
                 "write `{SCHEME}{directory}`: the images' own names and tags go in it"
             )));
         }
-        Ok(Self::Layout { directory: named(directory)?, naming: Naming::RepositoryAndTag })
+        Ok(Self::Layout {
+            directory: parse_directory(directory)?,
+            naming: Naming::RepositoryAndTag,
+        })
     }
 }
 
@@ -142,13 +144,13 @@ impl fmt::Display for Location {
     }
 }
 
-/// What stands behind the scheme, however it is written: as a host it would be in lower case.
+/// The text after the scheme. The scheme's case does not matter, because that of a host does not.
 fn below_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
 }
 
-fn named(directory: &str) -> Result<PathBuf, NameError> {
+fn parse_directory(directory: &str) -> Result<PathBuf, NameError> {
     match directory {
         "" => {
             Err(NameError::new("names no directory").hint("write `oci:DIR`, like `oci:./images`"))
@@ -157,7 +159,7 @@ fn named(directory: &str) -> Result<PathBuf, NameError> {
     }
 }
 
-/// An image as `copy` takes it: at a registry, or in a layout.
+/// An argument of `copy`: an image at a registry or in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageLocation {
     /// A reference.
@@ -166,9 +168,9 @@ pub enum ImageLocation {
     Layout {
         /// The layout's directory.
         directory: PathBuf,
-        /// The repository, where images are called by it, too.
+        /// The repository, if image names contain it.
         repository: Option<Repository>,
-        /// The tag, where one is written; always with a repository.
+        /// The tag, if written; always with a repository.
         tag: Option<Tag>,
     },
 }
@@ -182,7 +184,7 @@ impl FromStr for ImageLocation {
             Some((directory, name)) => (directory, Some(name)),
             None => (rest, None),
         };
-        let directory = named(directory)?;
+        let directory = parse_directory(directory)?;
         let (repository, tag) = match name.map(Naming::parse).transpose()? {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (None, None),
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layout_is_what_starts_with_its_scheme() {
+    fn a_location_with_the_scheme_is_a_layout() {
         for (text, expected) in [
             ("ghcr.io", Ok("ghcr.io/a/b:1")),
             ("oci:images", Ok("oci:images:a/b:1")),
@@ -219,15 +221,16 @@ mod tests {
             ("oci:images:1.27", Err("names an image, not an OCI layout")),
             ("ghcr.io/a", Err("has a path, a host has none")),
         ] {
-            let site = text.parse::<Location>();
+            let location = text.parse::<Location>();
             let (repository, tag) = ("a/b".parse().unwrap(), "1".parse().unwrap());
-            let shown = site.map(|site| site.reference(&repository, &TagOrDigest::Tag(tag)));
+            let shown =
+                location.map(|location| location.reference(&repository, &TagOrDigest::Tag(tag)));
             assert_eq!(shown.as_deref().map_err(|e| e.problem.as_str()), expected, "{text}");
         }
     }
 
     #[test]
-    fn an_image_of_a_layout_may_have_a_tag_and_then_a_repository() {
+    fn an_image_of_a_layout_has_an_optional_tag_and_repository() {
         let parts = |text: &str| match text.parse::<ImageLocation>() {
             Ok(ImageLocation::Layout { directory, repository, tag }) => Ok((
                 directory.display().to_string(),

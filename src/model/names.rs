@@ -1,22 +1,20 @@
-//! The names of things: hosts, repositories, tags, digests, references.
+//! Names: hosts, repositories, tags, digests.
 //!
-//! Every name is checked once, here, and is then known to be good: what holds
-//! a [`Repository`] never has to ask again whether it is one. The grammar is
-//! the distribution specification's; digests are SHA-256 only, because that is
-//! what ECR stores.
+//! A name is validated once, when it is parsed; a [`Repository`] is always valid. The grammar is that
+//! of the distribution specification. Digests are SHA-256 only, because ECR stores no others.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// Why a text is not the name it should be, and what would be right.
+/// The error for a text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct NameError {
-    /// What is wrong, to be read after the text itself: "`x` …".
+    /// The problem. A reader reads it after the text: "`x` …".
     pub problem: String,
-    /// What to write instead, where that can be told.
+    /// The fix.
     pub hint: Option<String>,
 }
 
@@ -31,7 +29,7 @@ impl NameError {
     }
 }
 
-/// Gives a name type its shared behaviour: cheap clones, ordering, `Display`, serde.
+/// Defines a name type with cheap clones, ordering, `Display` and serde.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -39,7 +37,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name as text.
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -72,22 +70,22 @@ macro_rules! name {
 }
 
 name! {
-    /// A registry's host, with its port where that is not the scheme's own, in lower case.
+    /// A registry's host with an optional port, in lower case.
     ///
-    /// Docker Hub's aliases (`index.docker.io`, `registry-1.docker.io`) are all `docker.io`.
+    /// Docker Hub's aliases (`index.docker.io`, `registry-1.docker.io`) are parsed as `docker.io`.
     Host
 }
 
 impl Host {
-    /// Docker Hub, under the name that references use.
+    /// Docker Hub in references.
     pub const DOCKER_HUB: &str = "docker.io";
 
-    /// Whether this is Docker Hub.
+    /// Returns `true` for Docker Hub.
     pub fn is_docker_hub(&self) -> bool {
         self.as_str() == Self::DOCKER_HUB
     }
 
-    /// Whether the host is this machine, where plain HTTP is the default.
+    /// Returns `true` for loopback hosts, for which plain HTTP is the default.
     pub fn is_loopback(&self) -> bool {
         let name = self.as_str();
         let name = match name.strip_prefix('[') {
@@ -140,15 +138,15 @@ impl FromStr for Host {
 }
 
 name! {
-    /// A repository's path without its host, like `library/nginx`: at most 255 characters.
+    /// A repository without its host, like `library/nginx`: at most 255 characters.
     Repository
 }
 
 impl Repository {
-    /// This repository below `prefix`, like `mirror` + `library/nginx`.
+    /// The repository with a prefix, like `mirror/library/nginx`.
     ///
     /// # Errors
-    /// When the two together are longer than a repository may be.
+    /// If the result exceeds 255 characters.
     pub fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }
@@ -221,17 +219,17 @@ impl Digest {
         Self::from_hasher(Sha256::new_with_prefix(bytes))
     }
 
-    /// The digest of everything the hasher was given.
+    /// The digest of the hasher's input.
     pub fn from_hasher(hasher: Sha256) -> Self {
         Self(format!("sha256:{}", const_hex::encode(hasher.finalize())).into())
     }
 
-    /// The 64 hexadecimal digits alone.
+    /// The 64 hexadecimal digits.
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
     }
 
-    /// The first twelve hexadecimal digits, for people.
+    /// The first twelve hexadecimal digits, for messages.
     pub fn short(&self) -> &str {
         &self.hex()[..12]
     }
@@ -255,12 +253,12 @@ impl FromStr for Digest {
     }
 }
 
-/// What a manifest is asked for by.
+/// The identifier of a manifest in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TagOrDigest {
-    /// Whatever the tag points to now.
+    /// The manifest that the tag points to now.
     Tag(Tag),
-    /// Exactly this content.
+    /// The manifest with this digest.
     Digest(Digest),
 }
 
@@ -275,7 +273,7 @@ impl TagOrDigest {
 }
 
 impl fmt::Display for TagOrDigest {
-    /// With the separator that a reference has in front of it: `:tag` or `@digest`.
+    /// Writes `:tag` or `@digest`, as in a reference.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tag(tag) => write!(f, ":{tag}"),
@@ -289,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_hosts_are_known() {
+    fn loopback_hosts_are_recognized() {
         for (host, expected) in [
             ("localhost", true),
             ("localhost:5000", true),

@@ -1,20 +1,20 @@
-//! How far the indexes of one image may go: real ones are one deep and have a few dozen entries.
+//! Limits of nested indexes. Real images have one level and a few dozen entries.
 
 use super::{
     content::{Index, RawManifest},
     error::{Error, Kind, Result},
 };
 
-/// How deep indexes may be nested in the root.
+/// Levels of indexes below the root.
 pub(crate) const DEPTH: usize = 4;
 
-/// How many entries the indexes of one image may have in all.
+/// Entries of all indexes of one image.
 const ENTRIES: usize = 4_096;
 
-/// How many bytes they may have in all.
+/// Bytes of all indexes of one image.
 const BYTES: usize = 8 << 20;
 
-/// What the indexes of one image have, as far as they were walked.
+/// The totals of an image's indexes during a walk.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
     entries: usize,
@@ -22,10 +22,10 @@ pub(crate) struct Nesting {
 }
 
 impl Nesting {
-    /// Takes note of an index, so deep in the root, which is at 0.
+    /// Adds an index at this depth; the root has depth 0.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] when it is too deep, or all of them are too much.
+    /// [`Kind::Unsupported`] if a limit is exceeded.
     pub(crate) fn enter(&mut self, raw: &RawManifest, index: &Index, depth: usize) -> Result<()> {
         self.entries += index.manifests.len();
         self.bytes += raw.bytes().len();

@@ -1,4 +1,4 @@
-//! What became of every image: the report, and the exit status it amounts to.
+//! The report of a run, and its exit status.
 //!
 //! The field names are the contract of `--json` and `--report`, version 1.
 
@@ -10,35 +10,34 @@ use super::{
     setting_change::SettingChange,
 };
 
-/// How it ended for one image at one destination.
+/// The result for one image at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It was not there, or not as wanted, and now is.
+    /// The destination lacked the image or had another one, and has it now.
     Copied,
-    /// It was there already.
+    /// The destination had the image before the run.
     UpToDate,
-    /// It was pulled through ECR's own cache.
+    /// The image was pulled through ECR's pull-through cache.
     Warmed,
-    /// It would be copied (`plan`).
+    /// A run would copy the image (`plan`).
     Planned,
-    /// It is not there.
+    /// The image was not mirrored because of an error.
     Failed,
-    /// It is there, differs, and its tag cannot be moved.
+    /// The destination has another image under the tag, and the tag is immutable.
     Drifted,
-    /// The pull limit does not suffice; the next run goes on.
+    /// The pull limit does not suffice; the next run resumes.
     Deferred,
-    /// The run ended before it was complete, or before its turn.
+    /// The run ended before the image was started, or while it was copied.
     NotStarted,
 }
 
 impl Outcome {
-    /// How it ended for an image that this error keeps away.
+    /// The outcome of an image with this error.
     pub fn of(error: &Error) -> Self {
         match error.kind() {
             Kind::PullLimit => Self::Deferred,
             Kind::TagImmutable => Self::Drifted,
-            // nothing is wrong with it
             Kind::Cancelled => Self::NotStarted,
             _ => Self::Failed,
         }
@@ -54,20 +53,20 @@ pub struct Row {
     pub source: String,
     /// The destination reference.
     pub destination: String,
-    /// How it ended.
+    /// The result.
     pub outcome: Outcome,
-    /// What the destination's tag points to, where known.
+    /// The digest that the destination's tag points to, if known.
     pub digest: Option<Digest>,
-    /// What the source's tag points to, where known.
+    /// The digest that the source's tag points to, if known.
     pub source_digest: Option<Digest>,
-    /// The platforms mirrored, where known.
+    /// The mirrored platforms, if known.
     pub platforms: Vec<String>,
-    /// Blob bytes pushed on account of this row; `null` where only a pull could tell,
-    /// or the run ended in the middle of it.
+    /// Blob bytes pushed for this row. `null` if only a pull can tell, or if the run ended while
+    /// the image was copied.
     pub bytes_pushed: Option<u64>,
-    /// Why it failed, causes included.
+    /// The error with its causes.
     pub error: Option<String>,
-    /// What to do about it.
+    /// The fix.
     pub hint: Option<String>,
 }
 
@@ -129,10 +128,10 @@ impl Totals {
     }
 }
 
-/// What became of the blobs that were needed.
+/// The blobs of the images, by how they got to the destination.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Blobs {
-    /// Already in the repository; `null` in a plan that may not read manifests.
+    /// Already in the repository; `null` in a plan that must not read manifests.
     pub present: Option<u64>,
     /// Mounted from another repository of the destination.
     pub mounted: Option<u64>,
@@ -140,7 +139,7 @@ pub struct Blobs {
     pub pushed: Option<u64>,
 }
 
-/// Blob bytes that passed.
+/// Blob bytes transferred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Bytes {
     /// Read from sources.
@@ -149,18 +148,18 @@ pub struct Bytes {
     pub to_destination: Option<u64>,
 }
 
-/// Requests that passed, each attempt counted.
+/// Requests sent. Each attempt counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
-    /// To sources, token services and listings included.
+    /// To sources, including token services and listings.
     pub source: u64,
     /// To destinations' registries.
     pub destination: u64,
     /// To AWS APIs.
     pub ecr_api: u64,
-    /// How many of all these were repetitions.
+    /// The retries among these requests.
     pub retries: u64,
-    /// How many answers said "too many requests".
+    /// The requests answered with "too many requests".
     pub throttled: u64,
 }
 
@@ -169,9 +168,9 @@ pub struct Requests {
 pub struct Pulls {
     /// The registry.
     pub registry: String,
-    /// Pulls this run spent.
+    /// Pulls that this run spent; `null` if unknown.
     pub spent: Option<u64>,
-    /// Pulls a window allows.
+    /// Pulls per window.
     pub limit: u64,
     /// Pulls left in the current window.
     pub remaining: u64,
@@ -179,20 +178,20 @@ pub struct Pulls {
     pub window_seconds: u64,
 }
 
-/// Everything a run has to tell.
+/// The report of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Of this format: 1.
+    /// The version of this format: 1.
     pub version: u32,
-    /// When the run started, RFC 3339, UTC.
+    /// The start of the run: RFC 3339, UTC.
     pub started: String,
-    /// How long it took.
+    /// The duration of the run.
     pub seconds: f64,
     /// The exit status.
     pub exit: u8,
-    /// One row per image and destination, in the configuration's order.
+    /// One row per image and destination, in the order of the configuration.
     pub images: Vec<Row>,
-    /// Settings of repositories and accounts that were changed, or in a plan would be.
+    /// Changed settings of repositories and accounts; in a plan, those to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<SettingChange>,
     /// The rows counted.
@@ -207,7 +206,7 @@ pub struct Report {
     pub pulls: Vec<Pulls>,
 }
 
-/// How a run was ended from outside, if it was.
+/// The signal that ended a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
     /// SIGINT.
@@ -217,7 +216,7 @@ pub enum Interrupt {
 }
 
 impl Interrupt {
-    /// The exit status of what it ended.
+    /// The exit status of a run that this signal ended.
     pub fn status(self) -> u8 {
         match self {
             Self::Int => 130,
@@ -226,7 +225,7 @@ impl Interrupt {
     }
 }
 
-/// The exit status: signals beat failures, failures beat what is left for the next run.
+/// The exit status: that of the signal, else 1 after failures, else 3 if images remain, else 0.
 pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
     match interrupt {
         Some(interrupt) => interrupt.status(),
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_beat_failures_and_failures_beat_what_is_left() {
+    fn a_signal_decides_the_exit_status_before_failures_and_remaining_images() {
         let totals =
             |failed, drifted, deferred| Totals { failed, drifted, deferred, ..Totals::default() };
         for (totals, interrupt, expected) in [

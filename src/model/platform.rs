@@ -1,8 +1,8 @@
-//! Platforms, and which of them an image entry wants.
+//! Platforms, and the platforms of a filter.
 //!
-//! Matching follows containerd: an image without a variant has its
-//! architecture's default one (`arm64` is `arm64/v8`, `arm` is `arm/v7`), and
-//! a wanted platform without a variant takes every variant there is.
+//! Matching follows containerd. An image without a variant has the default variant of its
+//! architecture (`arm64` is `arm64/v8`, `arm` is `arm/v7`). A filter without a variant matches every
+//! variant.
 
 use std::{
     fmt::{self, Write as _},
@@ -20,13 +20,13 @@ pub struct Platform {
     pub os: String,
     /// `amd64`, `arm64`, … (a `GOARCH`).
     pub architecture: String,
-    /// `v7`, … where it matters.
+    /// `v7`, …; `None` for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// The variant, or the one the architecture has when none is written.
+    /// The variant, or the default of the architecture.
     fn effective_variant(&self) -> Option<&str> {
         match (self.architecture.as_str(), self.variant.as_deref().filter(|v| !v.is_empty())) {
             ("arm64", None) => Some("v8"),
@@ -36,14 +36,14 @@ impl Platform {
         }
     }
 
-    /// Whether an image for `image` is what `self` asks for.
+    /// Returns `true` if an image for `image` satisfies this platform.
     pub fn matches(&self, image: &Platform) -> bool {
         self.os == image.os
             && self.architecture == image.architecture
             && (self.variant.is_none() || self.effective_variant() == image.effective_variant())
     }
 
-    /// Whether this is `unknown/unknown`, the platform of BuildKit's attestations.
+    /// Returns `true` for `unknown/unknown`, the platform of BuildKit's attestations.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Platform {
             if at > 0 {
                 f.write_char('/')?;
             }
-            // an image may be said to be for anything
+            // an index from outside can contain any text
             word.chars()
                 .filter(|c| !is_unsafe_for_terminal(*c))
                 .try_for_each(|c| f.write_char(c))?;
@@ -97,18 +97,18 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The platforms an image entry wants.
+/// The platforms that a filter keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Platforms {
-    /// Everything the source has; nothing is removed on account of its platform.
+    /// All platforms of the source.
     #[default]
     All,
-    /// Only these, never empty, sorted and without repetition.
+    /// Only these: not empty, sorted, no duplicates.
     Only(Vec<Platform>),
 }
 
 impl Platforms {
-    /// These platforms in canonical order; `None` for an empty list, which would want nothing.
+    /// These platforms in canonical order; `None` for an empty list.
     pub fn only(platforms: impl IntoIterator<Item = Platform>) -> Option<Self> {
         let mut platforms: Vec<Platform> = platforms.into_iter().collect();
         platforms.sort();
@@ -116,20 +116,22 @@ impl Platforms {
         (!platforms.is_empty()).then_some(Self::Only(platforms))
     }
 
-    /// Whether an image for this platform is wanted.
+    /// Returns `true` if an image for this platform is kept.
     pub fn matches(&self, image: &Platform) -> bool {
         match self {
             Self::All => true,
-            Self::Only(wanted) => wanted.iter().any(|wanted| wanted.matches(image)),
+            Self::Only(platforms) => platforms.iter().any(|platform| platform.matches(image)),
         }
     }
 
-    /// Those wanted platforms that none of `present` answers to.
+    /// The platforms that no image for one of `present` satisfies.
     pub fn missing_from<'a>(&'a self, present: &[Platform]) -> Vec<&'a Platform> {
         match self {
             Self::All => Vec::new(),
-            Self::Only(wanted) => {
-                wanted.iter().filter(|wanted| !present.iter().any(|p| wanted.matches(p))).collect()
+            Self::Only(platforms) => {
+                let is_missing =
+                    |platform: &&Platform| !present.iter().any(|p| platform.matches(p));
+                platforms.iter().filter(is_missing).collect()
             }
         }
     }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_platform_admits_what_containerd_would_run() {
+    fn a_platform_matches_the_images_that_containerd_would_run() {
         for (wanted, image, expected) in [
             ("linux/amd64", "linux/amd64", true),
             ("linux/amd64", "linux/amd64/v3", true),
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_platform_is_refused() {
+    fn an_invalid_platform_is_rejected() {
         for bad in
             ["", "linux", "arm64", "linux/", "linux/amd64/v1/x", "Linux/amd64", "linux amd64"]
         {

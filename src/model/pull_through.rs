@@ -1,7 +1,7 @@
-//! What a configuration writes about ECR's pull-through cache: rules, and what belongs to them.
+//! Pull-through cache rules: upstreams, prefixes, credentials, templates, access.
 //!
-//! Values only. Which upstreams ECR caches, where they are and what each of them needs is decided
-//! here, once.
+//! Values only. Contains the one table of the upstreams that ECR caches, their hosts and the
+//! credentials that they need.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,7 @@ use super::{
     names::{Host, NameError, Repository},
 };
 
-/// How long a rule's prefix may be, in characters. Source: ECR API model, `ecrRepositoryPrefix`.
+/// The length of a rule's prefix, in characters. Source: ECR API model, `ecrRepositoryPrefix`.
 const PREFIX_LENGTH: std::ops::RangeInclusive<usize> = 2..=30;
 
 /// A registry that ECR can cache.
@@ -32,67 +32,48 @@ pub enum Upstream {
     Ecr,
 }
 
-/// What ECR must bring to an upstream.
+/// The credentials that ECR needs for an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialNeed {
-    /// Nothing: it takes no credentials.
+    /// None.
     Nothing,
-    /// A secret with a user's name and access token.
+    /// A secret with a username and an access token.
     Secret,
-    /// A role, where the upstream is in another account.
+    /// A role, if the upstream is in another account.
     Role,
 }
 
 /// One line of the table of upstreams.
 struct Preset {
     upstream: Upstream,
-    /// What the configuration calls it; the default prefix, too.
+    /// The name in the configuration; also the default prefix.
     name: &'static str,
-    /// What the API calls it, `upstreamRegistry`.
+    /// `upstreamRegistry` in the API.
     api_name: &'static str,
-    /// `upstreamRegistryUrl`; none where each has its own.
+    /// `upstreamRegistryUrl` in the API; `None` if the registry has no fixed host.
     url: Option<&'static str>,
     needs: CredentialNeed,
 }
 
 /// Source: ECR user guide, "Sync an upstream registry"; API model, `UpstreamRegistry`.
-const UPSTREAMS: [Preset; 9] = [
-    known(
-        Upstream::DockerHub,
-        "docker-hub",
-        "docker-hub",
-        "registry-1.docker.io",
-        CredentialNeed::Secret,
-    ),
-    known(
-        Upstream::GitHub,
-        "github",
-        "github-container-registry",
-        "ghcr.io",
-        CredentialNeed::Secret,
-    ),
-    known(
-        Upstream::GitLab,
-        "gitlab",
-        "gitlab-container-registry",
-        "registry.gitlab.com",
-        CredentialNeed::Secret,
-    ),
-    known(Upstream::Quay, "quay", "quay", "quay.io", CredentialNeed::Nothing),
-    known(Upstream::K8s, "k8s", "k8s", "registry.k8s.io", CredentialNeed::Nothing),
-    known(
-        Upstream::EcrPublic,
-        "ecr-public",
-        "ecr-public",
-        "public.ecr.aws",
-        CredentialNeed::Nothing,
-    ),
-    known(Upstream::Azure, "azure", "azure-container-registry", "", CredentialNeed::Secret),
-    known(Upstream::Chainguard, "chainguard", "chainguard", "cgr.dev", CredentialNeed::Secret),
-    known(Upstream::Ecr, "ecr", "ecr", "", CredentialNeed::Role),
-];
+const UPSTREAMS: [Preset; 9] = {
+    use CredentialNeed::{Nothing, Role, Secret};
+    [
+        preset(Upstream::DockerHub, "docker-hub", "docker-hub", "registry-1.docker.io", Secret),
+        preset(Upstream::GitHub, "github", "github-container-registry", "ghcr.io", Secret),
+        preset(Upstream::GitLab, "gitlab", "gitlab-container-registry", GITLAB, Secret),
+        preset(Upstream::Quay, "quay", "quay", "quay.io", Nothing),
+        preset(Upstream::K8s, "k8s", "k8s", "registry.k8s.io", Nothing),
+        preset(Upstream::EcrPublic, "ecr-public", "ecr-public", "public.ecr.aws", Nothing),
+        preset(Upstream::Azure, "azure", "azure-container-registry", "", Secret),
+        preset(Upstream::Chainguard, "chainguard", "chainguard", "cgr.dev", Secret),
+        preset(Upstream::Ecr, "ecr", "ecr", "", Role),
+    ]
+};
 
-const fn known(
+const GITLAB: &str = "registry.gitlab.com";
+
+const fn preset(
     upstream: Upstream,
     name: &'static str,
     api_name: &'static str,
@@ -104,66 +85,66 @@ const fn known(
 }
 
 impl Upstream {
-    /// All of them, in the order in which they are listed to a person.
+    /// All upstreams, in the order for messages.
     pub fn all() -> impl Iterator<Item = Self> {
-        UPSTREAMS.iter().map(|known| known.upstream)
+        UPSTREAMS.iter().map(|preset| preset.upstream)
     }
 
-    /// The one that is at this host, where ECR can cache it.
+    /// The upstream at this host, if ECR can cache it.
     ///
-    /// Of ECR's own names that is the plain one: neither dual-stack nor FIPS.
+    /// An ECR registry is one only under its plain name: neither dual-stack nor FIPS.
     pub fn at(host: &Host) -> Option<Self> {
-        let is_there = |url: &str| url.parse().as_ref() == Ok(host);
-        let named = Self::all().find(|upstream| upstream.url().is_some_and(is_there));
+        let is_at_host = |url: &str| url.parse().as_ref() == Ok(host);
+        let fixed = Self::all().find(|upstream| upstream.url().is_some_and(is_at_host));
         let is_ecr = || EcrHost::parse(host).is_some_and(|ecr| !ecr.fips && !ecr.dual_stack);
-        named
+        fixed
             .or_else(|| is_azure(host).then_some(Self::Azure))
             .or_else(|| is_ecr().then_some(Self::Ecr))
     }
 
-    fn known(self) -> &'static Preset {
-        let mut found = UPSTREAMS.iter().filter(|known| known.upstream == self);
-        found.next().expect("every upstream is in the table")
+    fn preset(self) -> &'static Preset {
+        let mut presets = UPSTREAMS.iter().filter(|preset| preset.upstream == self);
+        presets.next().expect("every upstream is in the table")
     }
 
-    /// What the configuration calls it; its default prefix, too.
+    /// The name in the configuration; also the default prefix.
     pub fn name(self) -> &'static str {
-        self.known().name
+        self.preset().name
     }
 
-    /// What ECR's API calls it.
+    /// The name in ECR's API.
     pub fn api_name(self) -> &'static str {
-        self.known().api_name
+        self.preset().api_name
     }
 
-    /// Where it is, without a scheme; `None` where each has a host of its own.
+    /// The host; `None` if the registry has no fixed one.
     pub fn url(self) -> Option<&'static str> {
-        self.known().url
+        self.preset().url
     }
 
-    /// What ECR must bring to it.
+    /// The credentials that ECR needs.
     pub fn needs(self) -> CredentialNeed {
-        self.known().needs
+        self.preset().needs
     }
 }
 
-/// `NAME.azurecr.io`
+/// Returns `true` for `NAME.azurecr.io`.
 fn is_azure(host: &Host) -> bool {
     let name = host.as_str().strip_suffix(".azurecr.io");
     name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
 }
 
-/// What stands in front of the repositories of a rule or of an upstream: a path, or nothing.
+/// The prefix of the repositories of a rule or of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Prefix {
-    /// Nothing, which ECR calls `ROOT`.
+    /// None; ECR calls it `ROOT`.
     Root,
-    /// This path, without a slash at its end.
+    /// A path, without a slash at the end.
     Path(Repository),
 }
 
 impl Prefix {
-    /// The rest of this repository below the prefix; `None` where it is not below it.
+    /// The repository without the prefix; `None` if it is not below the prefix.
     pub fn rest(&self, repository: &Repository) -> Option<Repository> {
         match self {
             Self::Root => Some(repository.clone()),
@@ -174,10 +155,10 @@ impl Prefix {
         }
     }
 
-    /// The repository with this prefix in front.
+    /// The repository with the prefix.
     ///
     /// # Errors
-    /// When the two together are longer than a repository may be.
+    /// If the result exceeds the length of a repository.
     pub fn join(&self, rest: &Repository) -> Result<Repository, NameError> {
         match self {
             Self::Root => Ok(rest.clone()),
@@ -185,7 +166,7 @@ impl Prefix {
         }
     }
 
-    /// How many characters of path it demands: of several prefixes the longest wins.
+    /// The length of the path: of several matching prefixes the longest wins.
     pub fn weight(&self) -> usize {
         match self {
             Self::Root => 0,
@@ -193,7 +174,7 @@ impl Prefix {
         }
     }
 
-    /// The repositories below it, as the end of an ARN: `docker-hub/*`, or `*`.
+    /// The repositories below it, in an ARN: `docker-hub/*`, or `*`.
     pub fn wildcard(&self) -> String {
         match self {
             Self::Root => "*".to_owned(),
@@ -214,7 +195,7 @@ impl fmt::Display for Prefix {
 impl FromStr for Prefix {
     type Err = NameError;
 
-    /// `ROOT`, or 2 to 30 characters of path; a slash at the end is implied, and may be written.
+    /// Parses `ROOT`, or a path of 2 to 30 characters. A slash at the end is optional.
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text == "ROOT" {
             return Ok(Self::Root);
@@ -229,79 +210,80 @@ impl FromStr for Prefix {
     }
 }
 
-/// One `[[pull_through]]`: a rule, and what belongs to it.
+/// One `[[pull_through]]`: a rule with its credentials, template and access.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// What is cached.
+    /// The upstream.
     pub upstream: Upstream,
-    /// Where that is, without a scheme.
+    /// The upstream's host, without a scheme.
     pub url: String,
-    /// What its repositories are found below in ECR.
+    /// The prefix of its repositories in ECR.
     pub prefix: Prefix,
-    /// What they are below at the upstream; other than `ROOT` only where `prefix` is.
+    /// The prefix at the upstream; a path only if `prefix` is a path.
     pub upstream_prefix: Prefix,
-    /// What ECR brings to the upstream; as much as it needs.
+    /// The credentials that the upstream needs.
     pub credentials: UpstreamCredentials,
-    /// What repositories are like that the cache makes; `None`: as ECR likes.
+    /// The settings of the repositories that the cache creates; `None`: ECR's defaults.
     pub template: Option<TemplateSettings>,
-    /// Who may pull through it besides the account's own; `None`: nobody.
+    /// Who can pull through it besides its own account; `None`: no one else.
     pub access: Option<Access>,
-    /// The destinations that have it: ECR registries with an account and a region; never empty.
+    /// The ECR registries that have the cache; never empty.
     pub destinations: Vec<DestinationId>,
 }
 
-/// What ECR brings to an upstream.
+/// The credentials that ECR uses for an upstream.
 #[derive(Debug, Clone)]
 pub enum UpstreamCredentials {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// A user's name and access token, which a secret named by [`Cache::secret_name`] keeps.
+    /// A login, stored in the secret [`Cache::secret_name`].
     Written {
-        /// The user's name.
+        /// The username.
         username: String,
         /// The access token.
         access_token: SecretString,
     },
-    /// The secret of this ARN, which somebody else keeps.
+    /// The secret with this ARN, managed elsewhere.
     Secret(String),
-    /// The role of this ARN.
+    /// The role with this ARN.
     Role(String),
 }
 
-/// What repositories are like that the cache makes.
+/// The settings of the repositories that a cache creates.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TemplateSettings {
-    /// Their settings; nothing is said about scanning, which templates do not know.
+    /// The settings, without scanning, which templates do not support.
     pub settings: RepositorySettings,
-    /// The role in whose name ECR makes them; there wherever tags or KMS ask for one.
+    /// The role with which ECR creates them; always present with tags or KMS.
     pub role_arn: Option<String>,
 }
 
-/// Who else may pull through a cache; never nobody.
+/// The organization and accounts that can pull through a cache; at least one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The members of this organisation.
+    /// The id of an organization.
     pub organization: Option<String>,
-    /// These accounts, twelve digits each.
+    /// Account numbers with twelve digits.
     pub accounts: Vec<String>,
 }
 
 impl Cache {
-    /// The name of the secret that keeps written credentials.
+    /// The name of the secret for written credentials.
     ///
     /// Source: ECR user guide, "Storing your upstream repository credentials".
     pub fn secret_name(&self) -> String {
         format!("ecr-pullthroughcache/{}", self.prefix)
     }
 
-    /// Whether the repositories that it makes have tags, which whoever pulls first must be let give.
+    /// Returns `true` if its repositories get tags: then the first puller needs the permission to
+    /// tag.
     pub fn gives_tags(&self) -> bool {
         self.template.as_ref().is_some_and(|template| !template.settings.tags.is_empty())
     }
 
-    /// Where a source is found in ECR; `None` where this cache does not have it, or its name
-    /// would be longer than ECR's are.
-    pub fn place(&self, host: &Host, repository: &Repository) -> Option<Repository> {
+    /// The repository of a source in ECR; `None` if this cache does not cover it, or if the name
+    /// would be too long for ECR.
+    pub fn repository(&self, host: &Host, repository: &Repository) -> Option<Repository> {
         let upstream: Host = self.url.parse().ok()?;
         let rest = (upstream == *host).then(|| self.upstream_prefix.rest(repository))??;
         self.prefix.join(&rest).ok()
@@ -310,7 +292,7 @@ impl Cache {
 
 #[cfg(test)]
 impl Cache {
-    /// One of this upstream, with nothing written about it, at the first destination.
+    /// A cache of this upstream at the first destination, with the defaults.
     pub(crate) fn of(upstream: Upstream) -> Self {
         Self {
             upstream,
@@ -359,13 +341,18 @@ mod tests {
         ] {
             let (host, repository) = source.split_once('/').unwrap();
             let cache = cache(url, prefix, upstream_prefix);
-            let place = cache.place(&host.parse().unwrap(), &repository.parse().unwrap());
-            assert_eq!(place.as_ref().map(Repository::as_str), expected, "{source} by {prefix}");
+            let repository_in_ecr =
+                cache.repository(&host.parse().unwrap(), &repository.parse().unwrap());
+            assert_eq!(
+                repository_in_ecr.as_ref().map(Repository::as_str),
+                expected,
+                "{source} by {prefix}"
+            );
         }
     }
 
     #[test]
-    fn an_upstream_is_known_by_its_host() {
+    fn an_upstream_is_recognized_by_its_host() {
         for (host, expected) in [
             ("docker.io", Some(Upstream::DockerHub)),
             ("registry-1.docker.io", Some(Upstream::DockerHub)),
@@ -389,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_root_or_a_path_of_the_length_that_ecr_takes() {
+    fn a_prefix_is_root_or_a_path_of_a_valid_length() {
         for (text, expected) in [
             ("ROOT", Some("ROOT")),
             ("docker-hub", Some("docker-hub")),

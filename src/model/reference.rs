@@ -1,21 +1,21 @@
-//! References to images, read as Docker reads them.
+//! Image references, parsed like Docker does.
 
 use std::{fmt, str::FromStr};
 
 use super::names::{Digest, Host, NameError, Repository, Tag};
 
-/// A reference as people write it, like `nginx`, `ghcr.io/a/b:1.0` or `alpine:3.20@sha256:…`.
+/// An image reference, like `nginx`, `ghcr.io/a/b:1.0` or `alpine:3.20@sha256:…`.
 ///
-/// `nginx` is `docker.io/library/nginx`; no tag is taken for granted.
+/// `nginx` is `docker.io/library/nginx`. There is no default tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// The registry.
     pub host: Host,
-    /// The repository there.
+    /// The repository.
     pub repository: Repository,
-    /// The tag, where one is written.
+    /// The tag, if written.
     pub tag: Option<Tag>,
-    /// The digest, where one is written; it decides when there is a tag too.
+    /// The digest, if written. Takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
@@ -36,7 +36,7 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>()?)),
             _ => (rest, None),
         };
-        // as Docker reads it: the first part is a host when it could not be a path's
+        // like Docker: the first part is a host if it cannot be part of a path
         let (host, path) = match name.split_once('/') {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
                 (host.parse::<Host>()?, path)
@@ -47,14 +47,14 @@ impl FromStr for Reference {
             true => format!("library/{path}").parse(),
             false => path.parse(),
         };
-        let repository = repository.map_err(|wrong: NameError| match wrong.hint {
-            // the repository's own hint would leave the host away
+        let repository = repository.map_err(|error: NameError| match error.hint {
+            // the repository's own hint would omit the host
             Some(_) if !path.bytes().any(|b| b.is_ascii_uppercase()) => NameError::new(
                 "is not an image reference",
             )
             .hint("write `[host/]repository[:tag][@digest]`, like `quay.io/prometheus/prometheus`"),
-            Some(_) => wrong.hint(format!("write `{}`", text.to_ascii_lowercase())),
-            None => wrong,
+            Some(_) => error.hint(format!("write `{}`", text.to_ascii_lowercase())),
+            None => error,
         })?;
         Ok(Self { host, repository, tag, digest })
     }
@@ -80,7 +80,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn references_are_normalised_as_docker_does() {
+    fn references_are_normalized_like_docker_does() {
         for (text, expected) in [
             ("nginx", "docker.io/library/nginx"),
             ("nginx:1.27", "docker.io/library/nginx:1.27"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_reference_says_why() {
+    fn an_invalid_reference_names_its_problem() {
         for (text, problem) in [
             ("https://ghcr.io/a", "is a URL, not an image reference"),
             ("ghcr.io/Foo/bar", "has capital letters, repository names are in lower case"),

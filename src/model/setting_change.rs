@@ -1,53 +1,52 @@
-//! What is changed besides images: settings of repositories and of the account around them, and
-//! what belongs to the pull-through cache.
+//! Changes of settings: of repositories, of accounts, and of the pull-through cache.
 //!
-//! A change is a value: a plan shows it, a run carries it out and says so. It never holds a secret.
+//! A change is a value: a plan shows it, a run applies and reports it. It never contains a secret.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-/// How much of a value is shown to a person in one line with others, in characters.
+/// The characters of a value that one line shows.
 const SHOWN: usize = 100;
 
-/// One thing that is brought to what the configuration writes.
+/// A change of one resource towards the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingChange {
     /// The registry.
     pub destination: String,
-    /// What becomes of it.
+    /// The action.
     pub action: Action,
-    /// What it is.
+    /// The kind of the resource.
     pub kind: Subject,
-    /// Its name: a repository's, an account's.
+    /// The name of the resource.
     pub name: String,
-    /// What differs; nothing where something goes as a whole.
+    /// The settings that differ; can be empty for a deletion.
     #[serde(serialize_with = "by_name")]
     pub fields: Vec<Field>,
-    /// What a person can do about a conflict, or should know before it is carried out.
+    /// The fix of a conflict, or a consequence to know before the change is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What becomes of a thing.
+/// The action of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It is made.
+    /// Creates the resource.
     Create,
-    /// It stays, with other settings.
+    /// Changes its settings.
     Update,
-    /// It is removed and made anew: what differs cannot be changed.
+    /// Deletes and creates it, because the settings cannot be changed.
     Replace,
-    /// It is removed.
+    /// Deletes it.
     Delete,
-    /// Nothing, as it cannot be done or was not asked for.
+    /// No action: the change is impossible or was not requested.
     Conflict,
 }
 
 impl Action {
-    /// The mark in front of a line, as in `terraform plan`.
+    /// The mark of `terraform plan`.
     pub fn mark(self) -> &'static str {
         match self {
             Self::Create => "+",
@@ -59,7 +58,7 @@ impl Action {
     }
 }
 
-/// What a thing is.
+/// The kind of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -80,7 +79,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// In a word or two.
+    /// The name of the kind, for messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Repository => "repository",
@@ -94,14 +93,14 @@ impl Subject {
     }
 }
 
-/// A setting by its name in the configuration, as it is and as it is to be; `null` is none.
+/// A setting with its old and new value; `null` if it is not set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
-    /// The setting.
+    /// The name in the configuration.
     pub name: String,
-    /// What it is.
+    /// The old value.
     pub old: Value,
-    /// What it is to be.
+    /// The new value.
     pub new: Value,
 }
 
@@ -115,7 +114,7 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
 }
 
 impl SettingChange {
-    /// What is changed, and how: `~ rule docker-hub of r.example`.
+    /// The action and the resource: `~ rule docker-hub of r.example`.
     pub fn heading(&self) -> String {
         let (mark, word) = (self.action.mark(), self.kind.word());
         match self.kind {
@@ -124,7 +123,7 @@ impl SettingChange {
         }
     }
 
-    /// What differs, one by one, like `credential_arn: none → arn:…`; values are cut after `most`
+    /// The settings that differ, like `credential_arn: none → arn:…`. Values are cut after `most`
     /// characters.
     pub fn details(&self, most: usize) -> Vec<String> {
         let detail = |Field { name, old, new }: &Field| match self.action {
@@ -166,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_reads_as_a_line_and_as_data() {
+    fn a_change_is_written_as_a_line_and_as_json() {
         let field = |name: &str, old: Value, new: Value| Field { name: name.to_owned(), old, new };
         let change = SettingChange {
             destination: "r.example".to_owned(),

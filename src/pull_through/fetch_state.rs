@@ -12,9 +12,8 @@ use crate::{
     ecr::{
         AwsSession,
         cache_api::{self, document},
-        secrets::SecretLogin,
     },
-    model::{Error, Kind, Result},
+    model::{Error, Kind, Result, UserPassword},
 };
 
 /// Secrets to read at once: other users of the account share the quota.
@@ -152,10 +151,7 @@ fn content(text: &str) -> Content {
     };
     let member = |name| members.get(name).and_then(Value::as_str);
     match (member("username"), member("accessToken")) {
-        (Some(username), Some(token)) => Content::Login(SecretLogin {
-            username: username.to_owned(),
-            password: token.to_owned().into(),
-        }),
+        (Some(username), Some(token)) => Content::Login(UserPassword::new(username, token)),
         (Some(_), None) if members.contains_key("password") => {
             Content::Malformed("its token is called `password`, and ECR wants `accessToken`")
         }

@@ -7,12 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::{
-    ecr::{
-        cache_api::{ObservedRule, ObservedTemplate},
-        secrets::SecretLogin,
-    },
+    ecr::cache_api::{ObservedRule, ObservedTemplate},
     model::{
-        EcrHost, Host, SettingChange,
+        EcrHost, Host, SettingChange, UserPassword,
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::Action,
@@ -84,7 +81,7 @@ pub struct Secret {
 #[derive(Debug, Clone)]
 pub enum Content {
     /// The format that ECR requires: `{"username": …, "accessToken": …}`.
-    Login(SecretLogin),
+    Login(UserPassword),
     /// Another format. The reason never contains the text.
     Malformed(&'static str),
     /// Unreadable: the secret is deleted and can still be restored.
@@ -117,15 +114,15 @@ impl Planned {
 pub enum CacheStep {
     CreateSecret {
         name: String,
-        login: SecretLogin,
+        login: UserPassword,
     },
     RestoreSecret {
         name: String,
-        login: SecretLogin,
+        login: UserPassword,
     },
     WriteSecret {
         name: String,
-        login: SecretLogin,
+        login: UserPassword,
     },
     CreateRule(DesiredRule),
     /// Changes a rule's credential or role.

@@ -7,13 +7,17 @@
 //! Source: ECR user guide, "Pull through cache"; aws/containers-roadmap#2837.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
@@ -22,14 +26,14 @@ use crate::{
         images::{BlobDownload, Images},
     },
     model::{
-        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, Platforms, RawManifest,
-        Repository, Result, TagOrDigest,
-        content::{ImageManifest, Index},
-        filter::{self, EntryContent, Filtered},
-        nesting::Nesting,
+        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, RawManifest, Repository,
+        Result, TagOrDigest,
         pull_through::{Cache, Upstream},
     },
-    remote::{Source, body},
+    remote::{
+        Source, body,
+        index_walk::{self, ImageReader},
+    },
 };
 
 /// Concurrent requests for one image.
@@ -114,23 +118,38 @@ impl<S: Source> Warmer<'_, S> {
     }
 
     async fn pull(&self, pull: Pull<'_>) -> Result<Warmed> {
-        let root = self.source.manifest(pull.repository, pull.at).await?;
-        let (images, nesting) = (BTreeMap::new(), Nesting::default());
-        let mut walk = ImageWalk { source: &self.source, pull, images, manifests: 1, nesting };
-        let (platforms, warning) = match root.read()? {
-            Manifest::Image(image) => walk.take_single(root.digest(), image).await?,
-            Manifest::Index(index) => walk.take_index(&root, &index).await?,
+        let repository = pull.repository;
+        let root = self.source.manifest(repository, pull.at).await?;
+        let digest = root.digest().clone();
+        let reader = CacheReader {
+            source: &self.source,
+            repository,
+            images: Mutex::new(HashMap::from([(digest.clone(), root.clone())])),
+            // the root
+            reads: AtomicUsize::new(1),
         };
-        let blobs: BTreeSet<Digest> = walk
-            .images
-            .values()
-            .flat_map(ImageManifest::blobs)
-            .map(|it| it.digest.clone())
-            .collect();
-        let (blobs, manifests) = (Vec::from_iter(blobs), walk.manifests);
-        let fetched = self.fetch(pull.repository, &blobs).await?;
+        let tree = index_walk::filter_image(&reader, root, pull.filter).await?;
+        let images = match tree.root.manifest.media_type().is_index() {
+            true => tree.images.into_iter().map(|image| image.digest).collect(),
+            false => BTreeSet::from([digest.clone()]),
+        };
+        let mut reads: Vec<BoxFuture<'_, Result<Manifest>>> = Vec::new();
+        for image in &images {
+            reads.push(async { reader.manifest(image).await?.read() }.boxed());
+        }
+        let images: Vec<_> =
+            stream::iter(reads).buffered(CONCURRENT_REQUESTS).try_collect().await?;
+        let mut blobs = BTreeSet::new();
+        for image in &images {
+            // an index that its descriptor does not call one: nobody can ask for a part of it
+            let Manifest::Image(image) = image else { continue };
+            blobs.extend(image.blobs().into_iter().map(|blob| blob.digest.clone()));
+        }
+        let (blobs, manifests) = (Vec::from_iter(blobs), reader.reads.load(Relaxed));
+        let fetched = self.fetch(repository, &blobs).await?;
         let stats = WarmStats { manifests, blobs: blobs.len(), fetched };
-        Ok(Warmed { digest: root.digest().clone(), platforms, warning, stats })
+        let (platforms, warning) = (tree.root.platforms, tree.warning);
+        Ok(Warmed { digest, platforms, warning, stats })
     }
 
     /// Makes ECR fetch the blobs that it lacks; returns their number.
@@ -184,121 +203,32 @@ fn import_timeout(missing: &[Digest], requested: usize, waited: Duration) -> Err
     Error::new(Kind::Stalled, text).hint("run again later: imported layers are skipped")
 }
 
-/// The wanted manifests of one image as they are pulled.
-struct ImageWalk<'a, S> {
+/// Pulls each image manifest once.
+struct CacheReader<'a, S> {
     source: &'a Arc<S>,
-    pull: Pull<'a>,
-    /// The images whose blobs are wanted.
-    images: BTreeMap<Digest, ImageManifest>,
+    repository: &'a Repository,
+    images: Mutex<HashMap<Digest, RawManifest>>,
     /// Manifests pulled so far.
-    manifests: usize,
-    nesting: Nesting,
+    reads: AtomicUsize,
 }
 
-/// The platforms that are there, and a warning about those that are not.
-type Found = (Vec<Platform>, Option<String>);
-
-impl<S: Source> ImageWalk<'_, S> {
-    /// The tag points to one image: the filter asks its configuration.
-    async fn take_single(&mut self, digest: &Digest, image: ImageManifest) -> Result<Found> {
-        let want = self.pull.filter;
-        let platform = match want.platforms {
-            Platforms::All => None,
-            Platforms::Only(_) => self.platform(&image.config).await?,
-        };
-        self.images.insert(digest.clone(), image);
-        let Some(platform) = platform else { return Ok((Vec::new(), None)) };
-        let available = [platform];
-        let kept = if want.platforms.matches(&available[0]) { &available[..] } else { &[] };
-        let warning = filter::check_platforms(want, kept, &available)?;
-        Ok((kept.to_vec(), warning))
-    }
-
-    /// The tag points to an index: those of its images that are wanted are pulled by digest.
-    async fn take_index(&mut self, raw: &RawManifest, index: &Index) -> Result<Found> {
-        let mut looked_into = HashMap::new();
-        let (filtered, leaves) = self.choose(raw, index, &mut looked_into, 0).await?;
-        let warning =
-            filter::check_platforms(self.pull.filter, &filtered.platforms, &filtered.available)?;
-        let (known, unread): (Vec<Digest>, Vec<Digest>) =
-            leaves.into_iter().partition(|leaf| looked_into.contains_key(leaf));
-        self.images.extend(known.into_iter().filter_map(|leaf| looked_into.remove_entry(&leaf)));
-        self.manifests += unread.len();
-        let (source, repository) = (self.source, self.pull.repository);
-        let mut pulled: Vec<BoxFuture<'_, Result<(Digest, Manifest)>>> = Vec::new();
-        for digest in unread {
-            let at = TagOrDigest::Digest(digest.clone());
-            let read = async move { Ok((digest, source.manifest(repository, &at).await?.read()?)) };
-            pulled.push(read.boxed());
+impl<S: Source> ImageReader for CacheReader<'_, S> {
+    async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
+        if let Some(image) = self.images.lock().get(digest) {
+            return Ok(image.clone());
         }
-        let pulled: Vec<_> =
-            stream::iter(pulled).buffered(CONCURRENT_REQUESTS).try_collect().await?;
-        self.images.extend(pulled.into_iter().filter_map(|(digest, manifest)| match manifest {
-            Manifest::Image(image) => Some((digest, image)),
-            // an index that its descriptor does not call one: nobody can ask for a part of it
-            Manifest::Index(_) => None,
-        }));
-        Ok((filtered.platforms, warning))
-    }
-
-    /// What the filter leaves of an index, and the images below that; those that had to be looked
-    /// into are kept in `looked_into`.
-    fn choose<'b>(
-        &'b mut self,
-        raw: &'b RawManifest,
-        index: &'b Index,
-        looked_into: &'b mut HashMap<Digest, ImageManifest>,
-        depth: usize,
-    ) -> BoxFuture<'b, Result<(Filtered, BTreeSet<Digest>)>> {
-        async move {
-            self.nesting.enter(raw, index, depth)?;
-            let (mut known, mut nested) = (HashMap::new(), HashMap::new());
-            for entry in &index.manifests {
-                let is_known =
-                    known.contains_key(&entry.digest) || looked_into.contains_key(&entry.digest);
-                if is_known || !self.is_untold(entry) {
-                    continue;
-                }
-                let at = TagOrDigest::Digest(entry.digest.clone());
-                let inner = self.source.manifest(self.pull.repository, &at).await?;
-                self.manifests += 1;
-                match inner.read()? {
-                    Manifest::Index(index) => {
-                        let chosen = self.choose(&inner, &index, looked_into, depth + 1).await?;
-                        nested.insert(chosen.0.manifest.digest().clone(), chosen.1);
-                        known.insert(entry.digest.clone(), EntryContent::Index(chosen.0));
-                    }
-                    Manifest::Image(image) => {
-                        if let Some(platform) = self.platform(&image.config).await? {
-                            known.insert(entry.digest.clone(), EntryContent::Image(platform));
-                        }
-                        looked_into.insert(entry.digest.clone(), image);
-                    }
-                }
-            }
-            let filtered = filter::filter(raw, index, self.pull.filter, &known)?;
-            let mut leaves = BTreeSet::new();
-            for kept in &filtered.kept {
-                // an index may be listed more than once
-                match nested.get_mut(&kept.digest) {
-                    Some(below) => leaves.append(below),
-                    None => drop(leaves.insert(kept.digest.clone())),
-                }
-            }
-            Ok((filtered, leaves))
+        let at = TagOrDigest::Digest(digest.clone());
+        let manifest = self.source.manifest(self.repository, &at).await?;
+        self.reads.fetch_add(1, Relaxed);
+        if !manifest.media_type().is_index() {
+            self.images.lock().insert(digest.clone(), manifest.clone());
         }
-        .boxed()
-    }
-
-    /// Whether the descriptor alone does not tell what the filter asks.
-    fn is_untold(&self, entry: &Descriptor) -> bool {
-        let is_filtered = self.pull.filter.platforms != Platforms::All;
-        entry.is_index() || (is_filtered && entry.platform.is_none() && entry.attests().is_none())
+        Ok(manifest)
     }
 
     async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
         let open = || {
-            let (source, repository) = (Arc::clone(self.source), self.pull.repository.clone());
+            let (source, repository) = (Arc::clone(self.source), self.repository.clone());
             // bytes that come back from a destination are on no side of the report
             body::verified(source, repository, config.clone(), Arc::default())
         };

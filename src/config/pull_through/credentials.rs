@@ -1,21 +1,18 @@
-//! What ECR brings to an upstream: a login, a secret that keeps one, a role, or nothing.
+//! The credentials of an upstream: a login, a secret, a role, or nothing.
 //!
-//! Guards the access token: it leaves here as a [`SecretString`] or not at all. A secret that
-//! ECR could not read, because of its name or its place, is refused.
+//! Returns an access token only as [`SecretString`]. Rejects a secret that ECR cannot read, because
+//! of its name, account or region.
 
 use secrecy::SecretString;
 
-use super::Served;
+use super::upstream::{self, CacheRegistry, CachedUpstream};
 use crate::{
     config::{
         arn::Arn,
         document::{Keys, Table, Text},
         problem::Problem,
     },
-    model::{
-        NameError,
-        pull_through::{CredentialNeed, Upstream, UpstreamCredentials},
-    },
+    model::pull_through::{CredentialNeed, Upstream, UpstreamCredentials},
 };
 
 const WRITTEN: Keys = Keys {
@@ -23,66 +20,66 @@ const WRITTEN: Keys = Keys {
     names: &["username", "access_token"],
 };
 
-/// What the name of a secret begins with that ECR reads.
-const SECRET: &str = "secret:ecr-pullthroughcache/";
+/// ECR reads only secrets whose name has this prefix.
+const SECRET_PREFIX: &str = "secret:ecr-pullthroughcache/";
 
-/// How long its ARN may be. Source: ECR API model, `credentialArn`.
+/// The length of a secret's ARN. Source: ECR API model, `credentialArn`.
 const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 50..=612;
 
-pub(super) fn read(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
-    match served.upstream.needs() {
+pub(super) fn read(
+    table: &Table<'_>,
+    cached: &CachedUpstream,
+) -> Result<UpstreamCredentials, Problem> {
+    match cached.upstream.needs() {
         CredentialNeed::Nothing => {
-            refuse(table, served, (&["credentials", "secret_arn", "role_arn"], "no credentials"))?;
+            reject(table, cached, &["credentials", "secret_arn", "role_arn"], "no credentials")?;
             Ok(UpstreamCredentials::Nothing)
         }
         CredentialNeed::Secret => {
-            refuse(table, served, (&["role_arn"], "credentials, and no role"))?;
-            login(table, served)
+            reject(table, cached, &["role_arn"], "credentials, and no role")?;
+            login(table, cached)
         }
         CredentialNeed::Role => {
-            refuse(table, served, (&["credentials", "secret_arn"], "a role, and no secret"))?;
-            role(table, served)
+            reject(table, cached, &["credentials", "secret_arn"], "a role, and no secret")?;
+            role(table, cached)
         }
     }
 }
 
-/// Refuses what the upstream does not take, and says what it does.
-fn refuse(
+/// Rejects the keys that the upstream does not take. `takes` says what it takes.
+fn reject(
     table: &Table<'_>,
-    served: &Served<'_>,
-    (keys, takes): (&[&str], &str),
+    cached: &CachedUpstream,
+    keys: &[&str],
+    takes: &str,
 ) -> Result<(), Problem> {
     for key in keys {
-        if let Some(span) = table.place(key) {
-            let label = format!("`{}` takes {takes}", served.upstream.name());
+        if let Some(span) = table.span_of(key) {
+            let label = format!("`{}` takes {takes}", cached.upstream.name());
             return Err(Problem::at(&span, label).hint(format!("leave `{key}` away")));
         }
     }
     Ok(())
 }
 
-/// A login that is written here, or the secret that keeps one.
-fn login(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
+/// A login in the configuration, or a secret that contains one.
+fn login(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredentials, Problem> {
     match (table.table("credentials", &WRITTEN)?, table.text("secret_arn")?) {
-        (Some(_), Some(secret)) => Err(Problem::at(&secret.span, "stands beside `credentials`")
-            .hint("keep the one or the other")),
+        (Some(_), Some(secret)) => Err(Problem::conflict(&secret.span, "`credentials`")),
         (Some(written), None) => self::written(&written),
-        (None, Some(secret)) => self::secret(&secret, served),
+        (None, Some(secret)) => self::secret(&secret, cached),
         (None, None) => {
             let label = "needs `credentials`, or a `secret_arn`: ECR caches it for a user only";
-            Err(Problem::at(&served.span, label).hint(format!(
-                "write {}: {}",
-                WRITTEN.title,
-                whose(served.upstream)
-            )))
+            let login = login_of(cached.upstream);
+            Err(Problem::at(&cached.span, label).hint(format!("write {}: {login}", WRITTEN.title)))
         }
     }
 }
 
-/// Whose name and token the upstream takes.
+/// The kind of login that the upstream takes.
 ///
 /// Source: ECR user guide, "Storing your upstream repository credentials".
-fn whose(upstream: Upstream) -> &'static str {
+fn login_of(upstream: Upstream) -> &'static str {
     match upstream {
         Upstream::GitHub => "a user and a personal access token that may `read:packages`",
         Upstream::GitLab => "a user and an access token that may `read_registry`",
@@ -110,29 +107,30 @@ fn written(table: &Table<'_>) -> Result<UpstreamCredentials, Problem> {
 }
 
 /// Source: ECR API model, `credentialArn`.
-fn secret(text: &Text, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
-    let is_ours = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
+fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, Problem> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
     let is_secret = |arn: &Arn<'_>| {
+        let name = arn.resource.strip_prefix(SECRET_PREFIX);
         arn.service == "secretsmanager"
             && !arn.region.is_empty()
             && SECRET_LENGTH.contains(&text.len())
-            && arn.resource.strip_prefix(SECRET).is_some_and(|name| name.bytes().all(is_ours))
+            && name.is_some_and(|name| name.bytes().all(is_allowed))
     };
     let Some(arn) = Arn::parse(text).filter(is_secret) else {
-        let error = NameError::new("is not the ARN of a secret that ECR reads");
-        return Err(text.wrong(error.hint(
+        return Err(text.invalid(
+            "is not the ARN of a secret that ECR reads",
             "its name begins with `ecr-pullthroughcache/`: `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
-        )));
+        ));
     };
-    let elsewhere = |home: &&super::CacheRegistry| {
-        let registry = &home.registry;
+    let is_elsewhere = |registry: &&CacheRegistry| {
+        let host = &registry.host;
         (arn.partition, arn.region, arn.account)
-            != (registry.partition(), registry.region(), registry.account())
+            != (host.partition(), host.region(), host.account())
     };
-    match served.homes.iter().find(elsewhere) {
-        Some(home) => {
-            let label =
-                format!("not in the account and region of the destination in line {}", home.line);
+    match cached.registries.iter().find(is_elsewhere) {
+        Some(registry) => {
+            let line = registry.line;
+            let label = format!("not in the account and region of the destination in line {line}");
             Err(Problem::at(&text.span, label).hint(
                 "ECR reads secrets of its own account and region: write a `[[pull_through]]` for each, with its `destinations` and its `secret_arn`",
             ))
@@ -141,22 +139,22 @@ fn secret(text: &Text, served: &Served<'_>) -> Result<UpstreamCredentials, Probl
     }
 }
 
-/// The role that reads another registry of ECR; another account's is not read without.
-fn role(table: &Table<'_>, served: &Served<'_>) -> Result<UpstreamCredentials, Problem> {
+/// The role that reads an ECR registry; required for a registry in another account.
+fn role(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredentials, Problem> {
     if let Some(role) = table.text("role_arn")? {
-        return super::role(&role, served.homes).map(UpstreamCredentials::Role);
+        return upstream::role(&role, &cached.registries).map(UpstreamCredentials::Role);
     }
-    let upstream = served.ecr();
-    let is_foreign = |home: &&super::CacheRegistry| {
-        upstream.as_ref().is_some_and(|upstream| upstream.account != home.registry.account)
+    let ecr = cached.ecr();
+    let is_foreign = |registry: &&CacheRegistry| {
+        ecr.as_ref().is_some_and(|ecr| ecr.account != registry.host.account)
     };
-    match served.homes.iter().find(is_foreign) {
-        Some(home) => {
+    match cached.registries.iter().find(is_foreign) {
+        Some(registry) => {
             let label = format!(
                 "in another account than the destination in line {}, which needs a `role_arn`",
-                home.line
+                registry.line
             );
-            Err(Problem::at(&served.url_span, label).hint(ROLE))
+            Err(Problem::at(&cached.url_span, label).hint(ROLE))
         }
         None => Ok(UpstreamCredentials::Nothing),
     }

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::model::{Create, Kind, Shape};
+use crate::model::{Create, DestinationId, Digest, Host, Kind, Shape};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -28,9 +28,9 @@ fn choose(
     tags: &[Listed],
 ) -> Result<(Vec<String>, Vec<SkippedTag>), String> {
     let mut selector = Selector::new(selection, time("2024-12-10"));
-    let left = tags.iter().filter_map(|tag| selector.offer(tag)).collect();
+    let left = tags.iter().filter_map(|tag| selector.consider(tag)).collect();
     let selected = selector.finish().map_err(|error| error.to_string())?;
-    Ok((selected.taken.iter().map(|listed| listed.tag.to_string()).collect(), left))
+    Ok((selected.tags.iter().map(|listed| listed.tag.to_string()).collect(), left))
 }
 
 #[test]

@@ -34,11 +34,15 @@ async fn throttling_is_retried_and_counted_and_an_exceeded_quota_is_not() {
     let (images, context) = images(&fake).await;
     assert_eq!(images.tags(&repository(), &[tag("a")]).await.unwrap().len(), 0);
     assert_eq!(
-        (context.requests.value(), context.retries.value(), context.throttled.value()),
+        (
+            context.stats.requests.value(),
+            context.stats.retries.value(),
+            context.stats.throttled.value()
+        ),
         (2, 1, 1)
     );
     let error = images.tags(&repository(), &[tag("a")]).await.unwrap_err();
-    assert_eq!((error.kind(), context.requests.value()), (Kind::Quota, 3));
+    assert_eq!((error.kind(), context.stats.requests.value()), (Kind::Quota, 3));
     assert!(error.remedy().unwrap().contains("Service Quotas"));
 }
 
@@ -126,7 +130,7 @@ async fn a_missing_repository_has_its_own_error_kind() {
     ] {
         assert_eq!(kind, Kind::RepositoryMissing);
     }
-    assert_eq!(context.retries.value(), 0);
+    assert_eq!(context.stats.retries.value(), 0);
 }
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;

@@ -1,4 +1,4 @@
-//! Patterns of tags: globs and regular expressions.
+//! Tag patterns: globs and regular expressions.
 
 use std::{fmt, str::FromStr};
 
@@ -12,13 +12,13 @@ use crate::model::{NameError, text::is_unsafe_for_terminal};
 pub struct TagGlob(GlobMatcher);
 
 impl TagGlob {
-    /// Whether the tag matches as a whole.
+    /// Returns `true` if the whole tag matches.
     pub fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 
-    /// Whether the pattern spells out the word that makes this a pre-release.
-    pub fn names(&self, pre: &Pre) -> bool {
+    /// Returns `true` if the pattern spells out the pre-release's word.
+    pub(super) fn names(&self, pre: &Pre) -> bool {
         spells(self.0.glob().glob(), pre)
     }
 }
@@ -28,7 +28,7 @@ impl FromStr for TagGlob {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let glob = GlobBuilder::new(text).build().map_err(|error| {
-            // it repeats what it cannot read
+            // the error repeats characters of the pattern
             let reason = error.kind().to_string().replace(is_unsafe_for_terminal, "\u{fffd}");
             NameError::new(format!("is not a glob: {reason}"))
                 .hint("`*` stands for anything, `?` for one character, `[a-z]` for one of these, `{a,b}` for either")
@@ -43,18 +43,18 @@ impl fmt::Display for TagGlob {
     }
 }
 
-/// A regular expression that is looked for anywhere in a tag.
+/// A regular expression that matches anywhere in a tag.
 #[derive(Debug, Clone)]
 pub struct TagRegex(regex::Regex);
 
 impl TagRegex {
-    /// Whether it is found in the tag.
+    /// Returns `true` if some part of the tag matches.
     pub fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
 
-    /// Whether the pattern spells out the word that makes this a pre-release.
-    pub fn names(&self, pre: &Pre) -> bool {
+    /// Returns `true` if the pattern spells out the pre-release's word.
+    pub(super) fn names(&self, pre: &Pre) -> bool {
         spells(self.0.as_str(), pre)
     }
 }
@@ -64,9 +64,9 @@ impl FromStr for TagRegex {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let regex = regex::Regex::new(text).map_err(|error| {
-            // the last line of the library's drawing says what is wrong
-            let drawing = error.to_string();
-            let reason = drawing.lines().last().unwrap_or_default();
+            // the last line of the library's multi-line message is the reason
+            let message = error.to_string();
+            let reason = message.lines().last().unwrap_or_default();
             let reason = reason.strip_prefix("error: ").unwrap_or(reason);
             NameError::new(format!("is not a regular expression: {reason}"))
         })?;
@@ -80,7 +80,8 @@ impl fmt::Display for TagRegex {
     }
 }
 
-/// Whether the word stands in the pattern by itself: `rc` in `*-rc*`, and not `a` in `*-alpine`.
+/// Returns `true` if the word is a run of letters of the pattern: `rc` of `*-rc*`, not `a` of
+/// `*-alpine`.
 fn spells(pattern: &str, pre: &Pre) -> bool {
     pattern.split(|c: char| !c.is_ascii_alphabetic()).any(|run| run.eq_ignore_ascii_case(&pre.word))
 }

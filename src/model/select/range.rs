@@ -1,44 +1,44 @@
-//! Ranges of versions, as Cargo writes them, over versions as people tag with them.
+//! Version ranges in Cargo's syntax, applied to tag versions.
 
 use std::{fmt, str::FromStr};
 
 use semver::VersionReq;
 
-use super::version::{FIRST_DAY, Version, dotted, split_suffix};
+use super::version::{FIRST_DATE, Version, dotted, split_suffix};
 use crate::model::NameError;
 
-/// A range of versions as Cargo writes it, like `>=1.25, <2`.
+/// A version range in Cargo's syntax, like `>=1.25, <2`.
 ///
-/// Versions are read as leniently as tags: `v1.25`, `24.04`, `3.14.0rc1`. A day in one number
-/// (`20240101`) is only in a range that is written with such days.
+/// Its versions are parsed like tags: `v1.25`, `24.04`, `3.14.0rc1`. A date in one number
+/// (`20240101`) is only in a range of such dates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     text: String,
-    wanted: VersionReq,
-    of_days: bool,
+    comparators: VersionReq,
+    is_of_dates: bool,
 }
 
-/// How a pre-release stands to a range.
+/// Whether something besides the range names a pre-release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// Something else names it: it is in the range where its release is.
+    /// A pattern names it: it is in the range if its release is.
     Elsewhere,
-    /// Only the range could.
+    /// Only the range can name it.
     Nowhere,
 }
 
 impl Range {
-    /// Whether the version is in the range; its variant plays no part. A pre-release is where
-    /// the range has one of the same release.
+    /// Returns `true` if the version is in the range. Ignores its variant. A pre-release that nothing
+    /// else names is in a range that has a pre-release of the same release.
     pub fn matches(&self, version: &Version, named: Named) -> bool {
-        if version.is_day() != self.of_days {
+        if version.is_date() != self.is_of_dates {
             return false;
         }
         let pre = match (version.pre(), named) {
             (Some(pre), Named::Nowhere) => pre.semver(),
             _ => semver::Prerelease::EMPTY,
         };
-        self.wanted.matches(&version.semver(pre))
+        self.comparators.matches(&version.semver(pre))
     }
 }
 
@@ -52,10 +52,10 @@ impl FromStr for Range {
             )
         };
         let parts: Option<Vec<String>> = text.split(',').map(comparator).collect();
-        let wanted = VersionReq::parse(&parts.ok_or_else(wrong)?.join(", "));
-        let wanted = wanted.map_err(|_| wrong())?;
-        let of_days = wanted.comparators.iter().any(|part| part.major >= FIRST_DAY);
-        Ok(Self { text: text.to_owned(), wanted, of_days })
+        let comparators = VersionReq::parse(&parts.ok_or_else(wrong)?.join(", "));
+        let comparators = comparators.map_err(|_| wrong())?;
+        let is_of_dates = comparators.comparators.iter().any(|part| part.major >= FIRST_DATE);
+        Ok(Self { text: text.to_owned(), comparators, is_of_dates })
     }
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// One comparator as the semver crate reads it: no `v`, no leading zeros, pre-releases in one form.
+/// A comparator in the semver crate's syntax: no `v`, no leading zeros, pre-releases in one form.
 fn comparator(text: &str) -> Option<String> {
     let text = text.trim();
     let end = text.find(|c: char| !matches!(c, '<' | '>' | '=' | '~' | '^'))?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_admits_what_cargo_would() {
+    fn a_range_matches_what_cargo_matches() {
         for (range, inside, outside) in [
             (
                 ">=1.25",
@@ -135,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_range_can_be_read(text in "[-A-Za-z0-9_.<>=~^, ]{1,40}|.*") {
+        fn no_range_makes_the_parser_panic(text in "[-A-Za-z0-9_.<>=~^, ]{1,40}|.*") {
             let _ = text.parse::<Range>();
         }
     }

@@ -1,39 +1,39 @@
-//! Why a tag was taken or left, in words.
+//! The reasons why a tag is selected or skipped, for the log.
 
 use std::{fmt, time::SystemTime};
 
-use super::{Listed, Selection, SortKey};
+use super::selection::{Listed, Selection, SortKey};
 
-/// Why a tag was left out.
+/// The reason why a tag is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkippedTag {
-    /// There are globs, and none matches.
+    /// No glob matches.
     NoGlob,
-    /// There are regular expressions, and none matches.
+    /// No regular expression matches.
     NoRegex,
     /// This glob excludes it.
     Excluded(String),
-    /// It has no version, and one is needed.
+    /// It is not a version, and the selection needs one.
     NoVersion,
-    /// It is a variant, and nothing names it.
+    /// It is a variant that no pattern names.
     Variant,
-    /// It is this pre-release, and nothing names it.
+    /// It is this pre-release, which neither a pattern nor the range names.
     PreRelease(String),
     /// Its version is not in this range.
     OutOfRange(String),
-    /// Its push time is needed and not told.
+    /// The selection needs its push time, which the registry does not report.
     NoTime,
-    /// It was pushed too lately.
+    /// It was pushed within `min_age`.
     TooNew(SystemTime),
-    /// It was pushed too long ago.
+    /// It was pushed before `max_age`.
     TooOld(SystemTime),
-    /// There are so many newer ones.
+    /// This many newer tags match.
     Surplus(usize),
 }
 
 impl fmt::Display for SkippedTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let day = |time: &SystemTime| humantime::format_rfc3339_seconds(*time).to_string();
+        let time = |time: &SystemTime| humantime::format_rfc3339_seconds(*time).to_string();
         match self {
             Self::NoGlob => f.write_str("no `glob` matches"),
             Self::NoRegex => f.write_str("no `regex` matches"),
@@ -45,14 +45,14 @@ impl fmt::Display for SkippedTag {
             }
             Self::OutOfRange(range) => write!(f, "`{range}` does not admit it"),
             Self::NoTime => f.write_str("the registry does not tell when it was pushed"),
-            Self::TooNew(pushed) => write!(f, "pushed {}, within `min_age`", day(pushed)),
-            Self::TooOld(pushed) => write!(f, "pushed {}, before `max_age`", day(pushed)),
+            Self::TooNew(pushed) => write!(f, "pushed {}, within `min_age`", time(pushed)),
+            Self::TooOld(pushed) => write!(f, "pushed {}, before `max_age`", time(pushed)),
             Self::Surplus(newest) => write!(f, "there are {newest} newer ones"),
         }
     }
 }
 
-/// Why a tag was taken, by what its selection asks for.
+/// Displays the reason why the selection selected this tag.
 #[derive(Debug)]
 pub struct TagSelection<'a>(pub &'a Selection, pub &'a Listed);
 
@@ -66,9 +66,7 @@ impl fmt::Display for TagSelection<'_> {
         let regex = selection.regex.iter().find(|regex| regex.matches(name));
         reasons.extend(regex.map(|regex| format!("`{regex}` matches")));
         reasons.extend(selection.semver.as_ref().map(|range| format!("`{range}` admits it")));
-        if selection.needs_time()
-            && let Some(pushed) = listed.pushed
-        {
+        if let Some(pushed) = listed.pushed.filter(|_| selection.needs_time()) {
             reasons.push(format!("pushed {}", humantime::format_rfc3339_seconds(pushed)));
         }
         if let Some(newest) = selection.newest {

@@ -1,46 +1,45 @@
-//! Versions as people tag with them.
+//! Parses tags as versions.
 //!
-//! `1.25`, `v1.2.3`, `24.04`, `20240101`, `2024-01-15`, `1.2.3-rc.1`, `1.2.3-alpine3.20`,
-//! `bookworm-20241202-slim`: a number part, told apart from what makes it a pre-release and
-//! from the variant, which is whatever else stands in front of it or behind it. Guards that
-//! what only looks like a number, such as a commit's abbreviated hash, is no version.
+//! Splits `1.25`, `v1.2.3`, `24.04`, `20240101`, `2024-01-15`, `1.2.3-rc.1`, `1.2.3-alpine3.20` and
+//! `bookworm-20241202-slim` into numbers, pre-release, and variant (the rest before and after).
+//! Text that only looks like a number, such as an abbreviated commit hash, is not a version.
 
 use std::{cmp::Ordering, fmt};
 
 /// A tag read as a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// At least one; missing ones are 0.
+    /// At least one; missing ones count as 0.
     numbers: Vec<u64>,
     pre: Option<Pre>,
-    /// What stands in front of the number part, `v` aside.
+    /// The text before the numbers, without `v`.
     prefix: String,
-    /// What stands behind the number part and the pre-release.
+    /// The text after the numbers and the pre-release.
     suffix: String,
 }
 
-/// What makes a version a pre-release, like `rc.1`.
+/// A pre-release, like `rc.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pre {
-    /// As it is written, in lower case.
-    pub word: String,
-    /// What it means: `a` is an alpha, `cr` a release candidate. In the order of releases.
+    /// In lower case.
+    pub(super) word: String,
+    /// The meaning: `a` is an alpha, `cr` a release candidate. Stages sort in release order.
     stage: &'static str,
     number: u64,
 }
 
-/// When a word makes a pre-release.
+/// The position at which a word is a pre-release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VersionPosition {
-    /// Wherever it stands behind the numbers.
+    /// Anywhere after the numbers.
     Anywhere,
-    /// Right behind the numbers.
+    /// Directly after the numbers.
     First,
-    /// Right behind the numbers, and with a number of its own: `a1`, but not `a`.
+    /// Directly after the numbers, and with its own number: `a1`, but not `a`.
     Numbered,
 }
 
-/// The words of pre-releases, what they mean, and where. The meanings sort as releases follow.
+/// The words of pre-releases with their stages and positions. Stages sort in release order.
 const WORDS: &[(&str, &str, VersionPosition)] = &[
     ("alpha", "alpha", VersionPosition::Anywhere),
     ("beta", "beta", VersionPosition::Anywhere),
@@ -60,44 +59,43 @@ const WORDS: &[(&str, &str, VersionPosition)] = &[
     ("dev", "dev", VersionPosition::Numbered),
 ];
 
-/// Digits from which on a number is a date or nothing: shorter ones are builds and versions.
+/// A number with this many digits or more is a date or not a version.
 const DATE_DIGITS: usize = 7;
 
-/// The least number that is written like a day, `19000101`.
-pub(super) const FIRST_DAY: u64 = 19_000_101;
+/// The least number in the form of a date, `19000101`.
+pub(super) const FIRST_DATE: u64 = 19_000_101;
 
 impl Version {
-    /// The tag as a version; `None` where it is none.
+    /// The tag as a version; `None` if it is not one.
     pub fn parse(tag: &str) -> Option<Self> {
         let (prefix, rest) = split_prefix(tag)?;
-        let (numbers, rest) = day(rest).or_else(|| dotted(rest))?;
+        let (numbers, rest) = date(rest).or_else(|| dotted(rest))?;
         let (pre, suffix) = split_suffix(rest)?;
         Some(Self { numbers, pre, prefix: prefix.to_owned(), suffix })
     }
 
-    /// What makes it a pre-release.
-    pub fn pre(&self) -> Option<&Pre> {
+    pub(super) fn pre(&self) -> Option<&Pre> {
         self.pre.as_ref()
     }
 
-    /// Whether there is more to it than numbers and a pre-release, such as `-alpine3.20`.
-    pub fn is_variant(&self) -> bool {
+    /// Returns `true` if the tag has more than numbers and a pre-release, such as `-alpine3.20`.
+    pub(super) fn is_variant(&self) -> bool {
         !self.prefix.is_empty() || !self.suffix.is_empty()
     }
 
-    /// Whether it is a day written in one number, like `20240101`.
-    pub(super) fn is_day(&self) -> bool {
-        self.numbers[0] >= FIRST_DAY
+    /// Returns `true` for a date in one number, like `20240101`.
+    pub(super) fn is_date(&self) -> bool {
+        self.numbers[0] >= FIRST_DATE
     }
 
-    /// The first three numbers, as the semver crate has them.
+    /// The first three numbers as a version of the semver crate.
     pub(super) fn semver(&self, pre: semver::Prerelease) -> semver::Version {
         let number = |at: usize| self.numbers.get(at).copied().unwrap_or_default();
         semver::Version { pre, ..semver::Version::new(number(0), number(1), number(2)) }
     }
 
-    /// Older first: by numbers, then pre-releases before the release, then `1.27` before
-    /// `1.27.0`, which says more. Days in one number, which some repositories have beside their
+    /// Orders by age, older first: by numbers, then pre-releases before the release, then `1.27`
+    /// before the more exact `1.27.0`. Dates in one number, which some repositories have besides
     /// releases, come before every release.
     pub fn by_age(&self, other: &Self) -> Ordering {
         let longest = self.numbers.len().max(other.numbers.len());
@@ -107,14 +105,16 @@ impl Version {
         };
         let rank =
             |pre: &Option<Pre>| pre.as_ref().map_or((1, "", 0), |pre| (0, pre.stage, pre.number));
-        let days = other.is_day().cmp(&self.is_day());
-        days.then_with(|| padded(self).cmp(&padded(other)))
+        let dates = other.is_date().cmp(&self.is_date());
+        dates
+            .then_with(|| padded(self).cmp(&padded(other)))
             .then_with(|| rank(&self.pre).cmp(&rank(&other.pre)))
             .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
     }
 }
 
-/// Where the number part begins: at the start, behind a `v`, or behind a name and a separator.
+/// The prefix and the rest, which begins with the numbers. The numbers are at the start, after a
+/// `v`, or after a name and a separator.
 fn split_prefix(tag: &str) -> Option<(&str, &str)> {
     let numeric = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
     let unprefixed = |text: &'_ str| -> usize { usize::from(text.starts_with(['v', 'V'])) };
@@ -124,14 +124,14 @@ fn split_prefix(tag: &str) -> Option<(&str, &str)> {
     tag.match_indices(['-', '_', '.']).find_map(|(at, separator)| {
         let (prefix, rest) = (&tag[..at], &tag[at + 1..]);
         let rest = &rest[unprefixed(rest)..];
-        // the `.` of `alpine3.20` is inside a name
-        let inside = separator == "." && prefix.contains(|c: char| c.is_ascii_digit());
-        (numeric(rest) && !inside).then_some((prefix, rest))
+        // the `.` of `alpine3.20` is part of a name
+        let is_in_name = separator == "." && prefix.contains(|c: char| c.is_ascii_digit());
+        (numeric(rest) && !is_in_name).then_some((prefix, rest))
     })
 }
 
-/// `2024-01-15`, with or without a time like `T00-52-20Z`, and what follows.
-fn day(text: &str) -> Option<(Vec<u64>, &str)> {
+/// Parses `2024-01-15` with an optional time like `T00-52-20Z`. Returns the numbers and the rest.
+fn date(text: &str) -> Option<(Vec<u64>, &str)> {
     let date = text.get(..10)?;
     let (year, rest) = date.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
@@ -148,7 +148,7 @@ fn day(text: &str) -> Option<(Vec<u64>, &str)> {
     (!rest.starts_with(|c: char| c.is_ascii_digit())).then_some((numbers, rest))
 }
 
-/// `1`, `1.25`, `1.2.3.4`, and what follows.
+/// Parses `1`, `1.25` or `1.2.3.4`. Returns the numbers and the rest.
 pub(super) fn dotted(text: &str) -> Option<(Vec<u64>, &str)> {
     let (mut numbers, mut rest) = (Vec::new(), text);
     loop {
@@ -166,7 +166,7 @@ pub(super) fn dotted(text: &str) -> Option<(Vec<u64>, &str)> {
     }
 }
 
-/// Whether the digits are a day, like `20240115`, or a day and a time.
+/// Returns `true` for a date, like `20240115`, or a date and a time.
 fn is_date(digits: &str) -> bool {
     let number = |range| digits.get(range).and_then(|text: &str| text.parse::<u32>().ok());
     let within = |range, least, most| number(range).is_some_and(|n| (least..=most).contains(&n));
@@ -176,18 +176,18 @@ fn is_date(digits: &str) -> bool {
         && within(6..8, 1, 31)
 }
 
-/// The pre-release and the variant; `None` where letters follow that belong to neither, as in
-/// `8u412` and in hashes.
+/// Parses the pre-release and the variant. Returns `None` if other letters follow, as in `8u412` and
+/// in hashes.
 pub(super) fn split_suffix(rest: &str) -> Option<(Option<Pre>, String)> {
     if rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        let (pre, end) = Pre::read(rest, VersionPosition::Numbered)?;
+        let (pre, end) = Pre::parse(rest, VersionPosition::Numbered)?;
         let after = &rest[end..];
         return Some((Some(pre), after.trim_start_matches(['-', '_', '.']).to_owned()));
     }
     let separators = rest.match_indices(['-', '_', '.']).map(|(at, _)| at);
     for (nth, at) in separators.enumerate() {
-        let place = if nth == 0 { VersionPosition::Numbered } else { VersionPosition::Anywhere };
-        if let Some((pre, end)) = Pre::read(&rest[at + 1..], place) {
+        let position = if nth == 0 { VersionPosition::Numbered } else { VersionPosition::Anywhere };
+        if let Some((pre, end)) = Pre::parse(&rest[at + 1..], position) {
             let variant = format!("{}{}", &rest[..at], &rest[at + 1 + end..]);
             let variant = variant.trim_start_matches(['-', '_', '.']);
             return Some((Some(pre), variant.to_owned()));
@@ -197,8 +197,8 @@ pub(super) fn split_suffix(rest: &str) -> Option<(Option<Pre>, String)> {
 }
 
 impl Pre {
-    /// The pre-release that the text begins with, and how long it is: `rc`, `rc1`, `rc.1`, `rc-1`.
-    fn read(text: &str, place: VersionPosition) -> Option<(Self, usize)> {
+    /// The pre-release at the start of the text (`rc`, `rc1`, `rc.1`, `rc-1`) and its length.
+    fn parse(text: &str, position: VersionPosition) -> Option<(Self, usize)> {
         let digits = |from: usize| {
             let rest = &text[from..];
             from + rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())
@@ -212,22 +212,24 @@ impl Pre {
                 number = after;
             }
         }
-        // `rc1` ends here, `b12f` is no pre-release
+        // `rc1` ends here, `b12f` is not a pre-release
         if text[number.end..].starts_with(|c: char| c.is_ascii_alphanumeric()) {
             return None;
         }
-        let (_, stage, wanted) = *WORDS.iter().find(|(known, ..)| *known == word)?;
-        let fits = match wanted {
+        let (_, stage, required) = *WORDS.iter().find(|(known, ..)| *known == word)?;
+        let fits = match required {
             VersionPosition::Anywhere => true,
-            VersionPosition::First => place != VersionPosition::Anywhere,
-            VersionPosition::Numbered => place != VersionPosition::Anywhere && !number.is_empty(),
+            VersionPosition::First => position != VersionPosition::Anywhere,
+            VersionPosition::Numbered => {
+                position != VersionPosition::Anywhere && !number.is_empty()
+            }
         };
         let end = number.end;
         let number = if number.is_empty() { 0 } else { text[number].parse().ok()? };
         fits.then_some((Self { word, stage, number }, end))
     }
 
-    /// The stage and its number, as the semver crate has them.
+    /// The stage and its number as a pre-release of the semver crate.
     pub(super) fn semver(&self) -> semver::Prerelease {
         let text = format!("{}.{}", self.stage, self.number);
         semver::Prerelease::new(&text).expect("a word and a number are a pre-release")
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn number_part_pre_release_and_variant_are_told_apart() {
+    fn a_tag_splits_into_numbers_pre_release_and_variant() {
         for (tag, expected) in [
             ("1", "1"),
             ("1.25", "1.25"),
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_have_an_order() {
+    fn versions_sort_from_old_to_new() {
         let oldest_first = [
             "20230901",
             "20240101",
@@ -337,7 +339,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_tag_can_be_read(text in "[-A-Za-z0-9_.]{1,40}|.*") {
+        fn no_tag_makes_the_parser_panic(text in "[-A-Za-z0-9_.]{1,40}|.*") {
             Version::parse(&text);
         }
     }

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{StepOutcome, created_concurrently};
 use crate::{
-    ecr::{AwsSession, secrets::SecretLogin},
-    model::{Error, Kind, Result},
+    ecr::AwsSession,
+    model::{Error, Kind, Result, UserPassword},
     pull_through::{
         fetch_state::{self, SECRETS_MANAGER, SecretState},
         state::{Content, Secret},
@@ -25,7 +25,7 @@ const WRONG_STATE: &str = "InvalidRequestException";
 pub(super) async fn create(
     session: &AwsSession,
     name: &str,
-    login: &SecretLogin,
+    login: &UserPassword,
 ) -> Result<String> {
     let (client, text) = (session.secrets(), document(login));
     let created = session.call(SECRETS_MANAGER, "CreateSecret", || {
@@ -65,7 +65,11 @@ pub(super) async fn restore(session: &AwsSession, name: &str) -> Result<()> {
 }
 
 /// Writes the existing secret; returns its ARN.
-pub(super) async fn write(session: &AwsSession, name: &str, login: &SecretLogin) -> Result<String> {
+pub(super) async fn write(
+    session: &AwsSession,
+    name: &str,
+    login: &UserPassword,
+) -> Result<String> {
     let (client, text) = (session.secrets(), document(login));
     let put = session.call(SECRETS_MANAGER, "PutSecretValue", || {
         let request = client.put_secret_value().secret_id(name);
@@ -110,7 +114,7 @@ fn name_reserved() -> Error {
 }
 
 /// The secret's text in ECR's format.
-fn document(login: &SecretLogin) -> SecretString {
+fn document(login: &UserPassword) -> SecretString {
     let token = login.password.expose_secret();
     json!({ "username": login.username, "accessToken": token }).to_string().into()
 }

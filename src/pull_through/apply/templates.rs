@@ -90,7 +90,7 @@ fn is_same(existing: &ObservedTemplate, desired: &DesiredTemplate) -> bool {
         })
     };
     fits(&desired.applied_for, |it| *it == existing.applied_for)
-        && fits(&desired.mutability, |it| it.is_like(&existing.mutability))
+        && fits(&desired.mutability, |it| it.is_equivalent(&existing.mutability))
         && fits(&desired.encryption, |it| settings::is_encrypted_like(&existing.encryption, it))
         && fits(&desired.tags, |it| *it == existing.tags)
         && is_same_policy(&existing.lifecycle, &desired.lifecycle)

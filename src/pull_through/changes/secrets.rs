@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{Desired, Resource, field};
 use crate::{
-    ecr::secrets::SecretLogin,
     model::{
+        UserPassword,
         pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Field, Subject},
     },
@@ -47,7 +47,7 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
         match &cache.credentials {
             UpstreamCredentials::Written { username, access_token } => {
                 let (username, access_token) = (username.clone(), access_token.clone());
-                written(&resource, SecretLogin { username, password: access_token }, existing)
+                written(&resource, UserPassword { username, password: access_token }, existing)
             }
             _ => check_external(&resource, existing),
         }
@@ -57,7 +57,7 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
 
 fn written(
     resource: &Resource<'_>,
-    login: SecretLogin,
+    login: UserPassword,
     existing: Option<&Secret>,
 ) -> Option<Planned> {
     let name = resource.name.to_owned();

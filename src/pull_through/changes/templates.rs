@@ -197,7 +197,7 @@ fn differences(
     }
     let (settings, old) = (&template.settings, existing.map(|it| &it.mutability));
     if let Some(new) =
-        settings.mutability.as_ref().filter(|new| !old.is_some_and(|old| new.is_like(old)))
+        settings.mutability.as_ref().filter(|new| !old.is_some_and(|old| new.is_equivalent(old)))
     {
         fields.push(field("tag_mutability", json!(old.map(ToString::to_string)), new.to_string()));
         update.mutability = Some(new.clone());

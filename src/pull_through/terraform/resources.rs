@@ -9,8 +9,11 @@ use super::{
     variables::{Variable, short},
 };
 use crate::{
-    ecr::{secrets::SecretLogin, settings},
-    model::ecr_settings::{Encryption, TagMutability},
+    ecr::settings,
+    model::{
+        UserPassword,
+        ecr_settings::{Encryption, TagMutability},
+    },
     pull_through::state::{CacheStep, Content, Credential, DesiredRule, DesiredTemplate},
 };
 
@@ -72,7 +75,7 @@ impl Writer<'_> {
         document: &mut HclDocument,
         labels: &mut Labels,
         name: &str,
-        login: &SecretLogin,
+        login: &UserPassword,
     ) {
         let label = self.label(labels, SECRET, short(name));
         self.resource(document, SECRET, &label, |block| {

@@ -9,10 +9,9 @@ use crate::{
     ecr::{
         Identity,
         cache_api::{ObservedRule, ObservedTemplate},
-        secrets::SecretLogin,
     },
     model::{
-        SettingChange,
+        SettingChange, UserPassword,
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::{Action, Subject},
@@ -45,7 +44,7 @@ fn planned(step: CacheStep) -> Planned {
 }
 
 fn secret(token: &str) -> Planned {
-    let login = SecretLogin { username: "robot".to_owned(), password: token.into() };
+    let login = UserPassword { username: "robot".to_owned(), password: token.into() };
     planned(CacheStep::CreateSecret { name: NAME.to_owned(), login })
 }
 
@@ -336,7 +335,7 @@ fn rules_have_the_members_that_their_upstream_needs() {
 #[test]
 fn no_credential_is_in_the_export() {
     let content = || {
-        Content::Login(SecretLogin { username: "there".to_owned(), password: "swordfish".into() })
+        Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
     };
     let kept = Secret { arn: "arn:secret".to_owned(), content: content() };
     let observed = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };

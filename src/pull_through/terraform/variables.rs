@@ -8,7 +8,7 @@ use super::{
     hcl::{HclDocument, quoted},
     labels::Labels,
 };
-use crate::{ecr::secrets::SecretLogin, pull_through::state::CacheStep};
+use crate::{model::UserPassword, pull_through::state::CacheStep};
 
 const HEAD: &str = "\
 No credentials are in this file or in Terraform's state: they are variables, to be given with
@@ -18,12 +18,12 @@ every run, as in TF_VAR_NAME='{\"username\":\"…\",\"access_token\":\"…\"}'."
 pub(super) struct Variable<'a> {
     pub(super) name: String,
     secret: &'a str,
-    login: &'a SecretLogin,
+    login: &'a UserPassword,
 }
 
 impl Variable<'_> {
-    pub(super) fn is(&self, secret: &str, login: &SecretLogin) -> bool {
-        let token = |login: &SecretLogin| login.password.expose_secret().to_owned();
+    pub(super) fn is(&self, secret: &str, login: &UserPassword) -> bool {
+        let token = |login: &UserPassword| login.password.expose_secret().to_owned();
         self.secret == secret
             && self.login.username == login.username
             && token(self.login) == token(login)

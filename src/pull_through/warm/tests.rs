@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     ecr::fake::{Answer, FakeApi, refusal},
-    model::{Attestations, MediaType, MissingPlatform, Tag},
+    model::{Attestations, MediaType, MissingPlatform, Platforms, Tag},
     remote::{ByteStream, PullLimits},
 };
 
@@ -321,7 +321,7 @@ async fn repeated_entries_are_pulled_once_and_too_many_are_refused() {
     assert_eq!(warmed.unwrap().stats.manifests, 4);
     let requests = source.requests();
     assert_eq!(requests[1..], digests, "each of them once");
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     let source = Arc::into_inner(source).unwrap();
     let error = warm(source, "2", &only(&[]), &api).await.0.unwrap_err();
     assert!(error.to_string().contains("more than 4096 entries"), "{error}");

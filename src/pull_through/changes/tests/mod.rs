@@ -15,11 +15,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ecr::{
-        cache_api::{ObservedRule, ObservedTemplate},
-        secrets::SecretLogin,
-    },
+    ecr::cache_api::{ObservedRule, ObservedTemplate},
     model::{
+        UserPassword,
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
         pull_through::{Access, CredentialNeed, TemplateSettings, Upstream, UpstreamCredentials},
     },
@@ -138,7 +136,7 @@ fn scoped(scope: PolicyScope) -> Observed {
 
 fn secret(name: &str, username: &str, token: &str) -> Secret {
     let password = token.into();
-    let login = SecretLogin { username: username.to_owned(), password };
+    let login = UserPassword { username: username.to_owned(), password };
     Secret { arn: arn(name), content: Content::Login(login) }
 }
 
@@ -197,9 +195,9 @@ fn carry_out(observed: &mut Observed, step: &CacheStep) {
     }
 }
 
-fn kept(name: &str, login: &SecretLogin) -> Secret {
-    let SecretLogin { username, password: access_token } = login.clone();
-    let content = Content::Login(SecretLogin { username, password: access_token });
+fn kept(name: &str, login: &UserPassword) -> Secret {
+    let UserPassword { username, password: access_token } = login.clone();
+    let content = Content::Login(UserPassword { username, password: access_token });
     Secret { arn: arn(name), content }
 }
 

@@ -1,0 +1,116 @@
+//! What a reader of one table needs besides the table: the file, and the tables read before it.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{
+    document::Text,
+    images::Entry,
+    problem::{Problem, Span, line_of},
+    types::DestinationConfig,
+};
+use crate::model::{DestinationId, EcrHost, Location, pull_through::Cache};
+
+/// The configuration file.
+pub(super) struct FileContext<'a> {
+    pub(super) text: &'a str,
+    /// The base of relative paths.
+    pub(super) directory: &'a Path,
+}
+
+impl FileContext<'_> {
+    /// The line of this span, counted from 1.
+    pub(super) fn line_of(&self, span: &Span) -> usize {
+        line_of(self.text, span)
+    }
+
+    /// The content of a file that the configuration names.
+    pub(super) fn read(&self, path: &Text) -> Result<Vec<u8>, Problem> {
+        fs::read(self.directory.join(&**path)).map_err(|error| {
+            path.invalid(
+                format!("cannot be read: {}", describe(&error)),
+                "the path is relative to the configuration file",
+            )
+        })
+    }
+}
+
+/// The reason why a file cannot be read.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+/// A destination and where it is written.
+pub(super) struct ReadDestination {
+    pub(super) destination: DestinationConfig,
+    /// The name, or the registry if it has none.
+    pub(super) name: Span,
+    /// `None` if the name contains a variable.
+    pub(super) name_as_written: Option<String>,
+    pub(super) registry: Span,
+}
+
+/// A cache and where it is written.
+pub(super) struct ReadCache {
+    pub(super) cache: Cache,
+    pub(super) upstream: Span,
+    /// The prefix, or the upstream if it has none.
+    pub(super) prefix: Span,
+    pub(super) mutability: Option<Span>,
+    pub(super) lifecycle: Option<Span>,
+}
+
+/// An image entry and where it is written.
+pub(super) struct ReadEntry {
+    pub(super) entry: Entry,
+    pub(super) source: Span,
+    /// `None` if the source contains a variable.
+    pub(super) source_as_written: Option<String>,
+    /// One span for each image, in their order; empty if the tags are selected.
+    pub(super) tags: Vec<Span>,
+}
+
+/// The tables that image entries refer to, each valid by itself.
+pub(super) struct Tables<'a> {
+    pub(super) destinations: &'a [ReadDestination],
+    pub(super) caches: &'a [ReadCache],
+    pub(super) file: &'a FileContext<'a>,
+}
+
+impl Tables<'_> {
+    pub(super) fn location(&self, id: DestinationId) -> &Location {
+        &self.destinations[id.0].destination.registry
+    }
+
+    /// The caches of this destination's registry, each with its index in the file.
+    pub(super) fn caches_of(
+        &self,
+        destination: DestinationId,
+    ) -> impl Iterator<Item = (usize, &ReadCache)> {
+        let own = registry_identity(self.location(destination));
+        self.caches.iter().enumerate().filter(move |(_, read)| {
+            let mut ids = read.cache.destinations.iter();
+            ids.any(|id| registry_identity(self.location(*id)) == own)
+        })
+    }
+}
+
+/// A key that is equal for all names of one registry or layout.
+pub(super) fn registry_identity(location: &Location) -> String {
+    let host = match location {
+        Location::Layout { directory, .. } => {
+            let steps = directory.components().filter(|step| *step != Component::CurDir);
+            return format!("oci:{}", steps.collect::<PathBuf>().display());
+        }
+        Location::Registry(host) => host,
+    };
+    match EcrHost::parse(host) {
+        Some(ecr) => format!("{}/{}", ecr.account, ecr.region),
+        None => host.as_str().strip_suffix(":443").unwrap_or(host.as_str()).to_owned(),
+    }
+}

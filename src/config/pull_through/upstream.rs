@@ -1,0 +1,166 @@
+//! `upstream`, `url` and `destinations`: a registry, and the ECR registries that cache it.
+
+use crate::{
+    config::{
+        arn::{self, Arn},
+        context::{FileContext, ReadDestination},
+        destination::by_name,
+        document::{Table, Text, in_backticks, nearest},
+        problem::{Problem, Span},
+    },
+    model::{DestinationId, EcrHost, Host, pull_through::Upstream},
+};
+
+/// An upstream and the registries that cache it.
+pub(super) struct CachedUpstream {
+    pub(super) upstream: Upstream,
+    pub(super) span: Span,
+    /// Without a scheme.
+    pub(super) url: String,
+    /// The span of `url`, or of `upstream` without one.
+    pub(super) url_span: Span,
+    /// Never empty.
+    pub(super) registries: Vec<CacheRegistry>,
+}
+
+/// A registry that has a cache.
+pub(super) struct CacheRegistry {
+    pub(super) id: DestinationId,
+    pub(super) host: EcrHost,
+    /// The line of the file in which it is written.
+    pub(super) line: usize,
+}
+
+impl CachedUpstream {
+    /// The upstream's account and region, if it is a private ECR registry.
+    pub(super) fn ecr(&self) -> Option<EcrHost> {
+        EcrHost::parse(&self.url.parse().ok()?)
+    }
+}
+
+pub(super) fn read(
+    table: &Table<'_>,
+    destinations: &[ReadDestination],
+    file: &FileContext<'_>,
+) -> Result<CachedUpstream, Problem> {
+    let (upstream, span) = upstream(table)?;
+    let url = url(table, upstream, &span)?;
+    let url_span = table.span_of("url").unwrap_or_else(|| span.clone());
+    let registries = registries(table, destinations, file)?;
+    let cached = CachedUpstream { upstream, span, url, url_span, registries };
+    reject_itself(&cached)?;
+    Ok(cached)
+}
+
+fn upstream(table: &Table<'_>) -> Result<(Upstream, Span), Problem> {
+    let names: Vec<&str> = Upstream::all().map(Upstream::name).collect();
+    let Some(text) = table.text("upstream")? else {
+        return Err(Problem::at(&table.span, "has no `upstream`")
+            .hint(format!("write which registry is cached: one of {}", in_backticks(&names))));
+    };
+    if let Some(upstream) = Upstream::all().find(|upstream| upstream.name() == &*text) {
+        return Ok((upstream, text.span));
+    }
+    // the API's name of the upstream, or its host
+    let has_api_name = |upstream: &Upstream| upstream.api_name() == &*text;
+    let at_host = || Upstream::at(&text.parse::<Host>().ok()?);
+    let near = Upstream::all().find(has_api_name).or_else(at_host).map(Upstream::name);
+    let all = format!("ECR caches {}; mirror others with an `[[image]]`", in_backticks(&names));
+    let problem = Problem::at(&text.span, "not an upstream that ECR caches");
+    Err(match near.or_else(|| nearest(&text, &names)) {
+        Some(near) => problem.hint(format!("did you mean `{near}`? {all}")),
+        None => problem.hint(all),
+    })
+}
+
+fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Problem> {
+    let name = upstream.name();
+    let text = table.text("url")?;
+    if let Some(known) = upstream.url() {
+        return match text {
+            Some(text) if &*text != known => {
+                Err(Problem::at(&text.span, format!("not where `{name}` is")).hint(format!(
+                    "leave `url` away: ECR caches `{known}` by that name, and no other"
+                )))
+            }
+            _ => Ok(known.to_owned()),
+        };
+    }
+    let hint = match upstream {
+        Upstream::Azure => "write its host, like `url = \"NAME.azurecr.io\"`",
+        _ => PLAIN_NAME,
+    };
+    let Some(text) = text else {
+        return Err(Problem::at(span, "needs a `url`, as each has its own").hint(hint));
+    };
+    let host: Host = text.parse()?;
+    match Upstream::at(&host) == Some(upstream) {
+        true => Ok(host.to_string()),
+        false => Err(text.invalid(format!("is not a host of `{name}` that ECR caches"), hint)),
+    }
+}
+
+const PLAIN_NAME: &str = "write its plain name, neither FIPS nor dual-stack: \
+    `url = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
+
+/// The registries of `destinations`; without the key, all ECR registries.
+fn registries(
+    table: &Table<'_>,
+    destinations: &[ReadDestination],
+    file: &FileContext<'_>,
+) -> Result<Vec<CacheRegistry>, Problem> {
+    let registry = |id: DestinationId| {
+        let read = &destinations[id.0];
+        let host = read.destination.registry.host().and_then(EcrHost::parse)?;
+        Some(CacheRegistry { id, host, line: file.line_of(&read.registry) })
+    };
+    let Some(names) = table.list("destinations")? else {
+        let all: Vec<_> = (0..destinations.len()).map(DestinationId).filter_map(registry).collect();
+        return match all.is_empty() {
+            true => Err(Problem::at(&table.span, "no destination is an ECR registry by its name")
+                .hint(NOT_ECR)),
+            false => Ok(all),
+        };
+    };
+    let ids = by_name(&names, destinations)?;
+    let not_ecr = |name: &Text| name.invalid("is not an ECR registry by its name", NOT_ECR);
+    ids.into_iter()
+        .zip(&names)
+        .map(|(id, name)| registry(id).ok_or_else(|| not_ecr(name)))
+        .collect()
+}
+
+const NOT_ECR: &str = "only ECR caches, in an account and a region that its name tells: \
+    `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
+
+fn reject_itself(cached: &CachedUpstream) -> Result<(), Problem> {
+    let Some(upstream) = cached.ecr() else { return Ok(()) };
+    let is_itself = |registry: &&CacheRegistry| {
+        (&registry.host.account, &registry.host.region) == (&upstream.account, &upstream.region)
+    };
+    match cached.registries.iter().find(is_itself) {
+        Some(registry) => {
+            let label = format!("the destination in line {} itself", registry.line);
+            Err(Problem::at(&cached.url_span, label)
+                .hint("name the `destinations` that are to cache it"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The ARN of a role in the account of every registry.
+///
+/// Source: ECR API model, `customRoleArn`.
+pub(super) fn role(text: &Text, registries: &[CacheRegistry]) -> Result<String, Problem> {
+    let role = arn::role(text)?;
+    let account = Arn::parse(&role).map(|arn| arn.account);
+    match registries.iter().find(|registry| account != Some(&registry.host.account)) {
+        Some(registry) => {
+            let label = format!("not of the account of the destination in line {}", registry.line);
+            Err(Problem::at(&text.span, label).hint(
+                "ECR takes a role of its own account: write a `[[pull_through]]` for each, with its `destinations` and its `role_arn`",
+            ))
+        }
+        None => Ok(role),
+    }
+}

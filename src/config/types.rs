@@ -1,0 +1,145 @@
+//! The configuration after reading: every string is its type.
+
+use std::collections::BTreeMap;
+
+use globset::GlobBuilder;
+use url::Url;
+
+use super::{
+    document::{in_backticks, nearest},
+    images::Entry,
+};
+use crate::model::{
+    DestinationId, EcrHost, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    ecr_settings::{AccountSettings, RepositoryRules},
+    pull_through::Cache,
+};
+
+/// A valid configuration. Its lists have the order of the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Never empty.
+    pub destinations: Vec<DestinationConfig>,
+    /// Connection settings of sources and destinations; other registries have the defaults.
+    pub(crate) registries: BTreeMap<Host, RegistryConfig>,
+    /// The `[[image]]` tables.
+    pub entries: Vec<Entry>,
+    /// The `[[pull_through]]` tables.
+    pub caches: Vec<Cache>,
+    /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The destination of an image's target.
+    ///
+    /// # Panics
+    /// If the id is of another configuration.
+    pub(crate) fn destination(&self, id: DestinationId) -> &DestinationConfig {
+        &self.destinations[id.0]
+    }
+
+    /// The entries whose name equals a pattern, or matches it as a glob (`*` matches `/` too).
+    ///
+    /// Returns all entries for no patterns. Keeps the order of the file.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for a pattern that is not a glob, or that matches no entry.
+    pub(crate) fn only(&self, patterns: &[String]) -> Result<Vec<&Entry>> {
+        if patterns.is_empty() {
+            return Ok(self.entries.iter().collect());
+        }
+        let mut is_selected = vec![false; self.entries.len()];
+        for pattern in patterns {
+            let glob = GlobBuilder::new(pattern).build().map_err(|error| {
+                Error::new(Kind::Configuration, format!("`{pattern}` is not a pattern"))
+                    .because(error)
+            })?;
+            let glob = glob.compile_matcher();
+            let mut found = false;
+            for (entry, is_selected) in self.entries.iter().zip(&mut is_selected) {
+                if entry.name == *pattern || glob.is_match(&entry.name) {
+                    (found, *is_selected) = (true, true);
+                }
+            }
+            if !found {
+                return Err(self.no_image(pattern));
+            }
+        }
+        let selected = self.entries.iter().zip(is_selected).filter(|(_, selected)| *selected);
+        Ok(selected.map(|(entry, _)| entry).collect())
+    }
+
+    fn no_image(&self, pattern: &str) -> Error {
+        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let error = Error::new(Kind::Configuration, format!("no image is called `{pattern}`"));
+        let all = format!("there is {}", in_backticks(&names));
+        match nearest(pattern, &names) {
+            _ if names.is_empty() => error.hint("the configuration has no `[[image]]`"),
+            Some(near) => error.hint(format!("did you mean `{near}`? {all}")),
+            None => error.hint(all),
+        }
+    }
+}
+
+/// A registry or OCI layout that images are mirrored to.
+#[derive(Debug, Clone)]
+pub struct DestinationConfig {
+    /// Unique.
+    pub(crate) name: String,
+    pub(crate) registry: Location,
+    /// Precedes every repository.
+    pub(crate) prefix: Option<Repository>,
+    /// Empty if the registry is not ECR.
+    pub(crate) aws: Aws,
+    pub(crate) repositories: RepositoryRules,
+    pub(crate) account: AccountSettings,
+}
+
+impl DestinationConfig {
+    /// Returns `true` if the host is ECR's, or if the destination names an ECR API endpoint.
+    pub(crate) fn is_ecr(&self) -> bool {
+        self.aws.endpoint_url.is_some() || self.registry.host().and_then(EcrHost::parse).is_some()
+    }
+}
+
+/// The AWS identity and endpoint of a destination. The AWS SDK's defaults replace `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aws {
+    pub(crate) profile: Option<String>,
+    pub(crate) role_arn: Option<String>,
+    /// Only with a role.
+    pub(crate) external_id: Option<String>,
+    /// `http` or `https`.
+    pub(crate) endpoint_url: Option<Url>,
+}
+
+/// The connection settings of a registry.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryConfig {
+    /// `None`: those of Docker's configuration, else anonymous.
+    pub(crate) credentials: Option<CredentialSource>,
+    /// A token service on another host that may receive these credentials.
+    pub(crate) auth_host: Option<Host>,
+    /// Tried in this order, before the registry, for content by digest.
+    pub(crate) mirrors: Vec<Host>,
+    /// PEM certificates to trust besides the system's; at least one.
+    pub(crate) ca: Option<Vec<u8>>,
+    /// `None`: only for loopback hosts.
+    pub(crate) plain_http: Option<bool>,
+    /// Pulls of the limit that this program leaves unused.
+    pub(crate) reserve_pulls: u64,
+    /// At least one; `None`: as many as blob transfers run at once.
+    pub(crate) max_connections: Option<usize>,
+}
+
+/// Where the credentials of a registry are.
+#[derive(Debug, Clone)]
+pub enum CredentialSource {
+    /// In the configuration.
+    Written(UserPassword),
+    /// In the Secrets Manager secret with this ARN.
+    Secret(String),
+}
