@@ -38,12 +38,7 @@ async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String])
     let planned = with_registries(global, plan).await?;
     let part = |planned| {
         let PlannedSite { site, session, planned, observed }: &PlannedSite<'_> = planned;
-        ExportPart {
-            registry: &site.registry,
-            identity: session.api.identity(),
-            planned,
-            observed: observed,
-        }
+        ExportPart { registry: &site.registry, identity: session.api.identity(), planned, observed }
     };
     let text = terraform(&planned.iter().map(part).collect::<Vec<_>>());
     screen.print(|out| out.write_all(text.as_bytes()))?;

@@ -46,8 +46,8 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
         let existing = observed.secrets.get(&name);
         match &cache.credentials {
             UpstreamCredentials::Written { username, access_token } => {
-                let (username, access_token) = (username.clone(), access_token.clone());
-                written(&resource, UserPassword { username, password: access_token }, existing)
+                let login = UserPassword::new(username.clone(), access_token.clone());
+                written(&resource, login, existing)
             }
             _ => check_external(&resource, existing),
         }
