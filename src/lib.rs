@@ -15,29 +15,49 @@
 //!
 //! Planning and copying overlap: an image is copied as soon as it is planned.
 //!
+//! # Use as a library
+//!
+//! The supported interface is this page: load a [`Config`], run [`sync()`], read the [`Report`]. The
+//! modules are public for the program, its tests and its benchmarks only, and may change at any time.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use ecr_mirror::{Config, SyncOptions, sync};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::load(Path::new("mirror.toml"), &|name| std::env::var(name).ok())?;
+//! let report = sync(&config, &SyncOptions::default()).await?;
+//! println!("{} copied, {} failed", report.totals.copied, report.totals.failed);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Modules
 //!
-//! - [`cli`]: arguments and `--help`.
-//! - [`commands`]: one module per command: arguments → run → print → exit status.
-//! - [`run`]: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
+//! - `cli`: arguments and `--help`.
+//! - `commands`: one module per command: arguments → run → print → exit status.
+//! - `run`: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
 //!   warms the pull-through cache, reports.
-//! - [`engine`]: plans and copies images. Uses `model` and `remote` only.
-//! - [`remote`]: the seam between the engine and the registries: the traits [`remote::Source`] and
-//!   [`remote::Destination`], verified bodies, retries and timeouts. No HTTP.
-//! - [`registry`]: the OCI distribution protocol, and the differences of each public registry.
-//! - [`ecr`]: Amazon ECR as a destination: identity, bulk queries, rate limits, repositories,
+//! - `iam`: the IAM policies that a configuration needs.
+//! - `engine`: plans and copies images. Uses `model` and `remote` only.
+//! - `remote`: the seam between the engine and the registries: the traits `Source` and
+//!   `Destination`, verified bodies, retries and timeouts. No HTTP.
+//! - `registry`: the OCI distribution protocol, and the differences of each public registry.
+//! - `ecr`: Amazon ECR as a destination: identity, bulk queries, rate limits, repositories,
 //!   settings.
-//! - [`pull_through`]: ECR's pull-through cache: plan, apply, warm, validate, export.
+//! - `pull_through`: ECR's pull-through cache: plan, apply, warm, validate, export.
 //! - `layout`: OCI image layouts: a directory as source and as destination.
-//! - [`config`]: parses every string of `mirror.toml` into its type, or returns an error that points
+//! - `config`: parses every string of `mirror.toml` into its type, or returns an error that points
 //!   at it.
 //! - `output`: tables, JSON, progress, log and error messages.
-//! - [`sandbox`]: embedded registries, upstream and ECR, for `--sandbox` and for the tests.
-//! - [`model`]: the common types. Pure, no I/O.
+//! - `sandbox`: embedded registries, upstream and ECR, for `--sandbox` and for the tests.
+//! - `model`: the common types. Pure, no I/O.
 //!
-//! Dependencies point one way: `commands` → `run` → `engine`, `pull_through` → `ecr` → `registry` →
-//! `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `cli` → `model`,
-//! `output`, `sandbox`.
+//! Dependencies point one way: `commands` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
+//! `registry` → `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `cli`
+//! → `model`, `output`, `sandbox`.
 //!
 //! # Invariants
 //!
@@ -47,16 +67,35 @@
 //! - Every byte is hashed in transit. Content with a wrong digest or length is never committed.
 //! - Secrets have a type that cannot be printed.
 
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod commands;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod ecr;
+#[doc(hidden)]
 pub mod engine;
+pub(crate) mod iam;
 pub(crate) mod layout;
+#[doc(hidden)]
 pub mod model;
 pub(crate) mod output;
+#[doc(hidden)]
 pub mod pull_through;
+#[doc(hidden)]
 pub mod registry;
+#[doc(hidden)]
 pub mod remote;
+#[doc(hidden)]
 pub mod run;
+#[doc(hidden)]
 pub mod sandbox;
+
+pub use config::{Config, ConfigError};
+pub use model::{
+    Error, Kind,
+    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Totals},
+};
+pub use run::sync::{SyncOptions, sync};

@@ -1,8 +1,8 @@
-//! What ECR answers in bulk and mounts, counted, and what a large plan takes.
+//! ECR's bulk queries and mounts, counted, and the cost of a large plan.
 //!
-//! The source is the sandbox's upstream, which has every repository and tag somebody names, or a
-//! corpus where layers are shared. Guards that warm is warm: everything was mirrored before, by
-//! runs at once, because each keeps to ECR's quotas.
+//! The source is the sandbox's upstream, which has any named repository and tag, or a corpus with
+//! shared layers. Warm runs are warm: all images were mirrored before, by parallel runs, because
+//! each run keeps to ECR's quotas.
 
 use std::{fs, process::Command, thread};
 
@@ -13,37 +13,36 @@ use crate::{
     corpus, measure,
     measure::median,
     programs::{self, Program, mirror_toml},
-    scenario::{Scenario, Series, Stand, Trial, progress, say},
+    scenario::{Scenario, Series, Setup, Trial, log, progress},
     server::{PROGRAM, Server},
     table::{self, Bound, row},
 };
 
-/// How many runs fill ECR at once.
+/// Number of parallel runs that fill ECR.
 const FILLERS: usize = 8;
 const TAGS: usize = 300;
 const ROUNDS: usize = 7;
-/// What makes ECR's copy another index than the source's.
+/// Makes ECR's copy another index than the source's.
 const FILTERED: &str = "platforms = [\"linux/amd64\"]\nattestations = \"drop\"\n";
 
-/// What our program is asked to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Verb {
     Sync,
     Plan,
 }
 
-/// One run of ours: what it cost, and its report.
+/// Runs our program once; returns the cost and the report.
 ///
 /// # Errors
-/// When it fails, or says what is not a report.
+/// If the run fails, or its output is not a report.
 pub(crate) fn run(
-    stand: &Stand,
+    setup: &Setup,
     verb: Verb,
     config: &str,
     server: &Server,
 ) -> Result<(Trial, Value)> {
     let name = format!("{:?}.toml", thread::current().id());
-    let file = stand.scratch()?.join(name.replace(['(', ')'], ""));
+    let file = setup.scratch()?.join(name.replace(['(', ')'], ""));
     fs::write(&file, config)?;
     let verb = match verb {
         Verb::Sync => "sync",
@@ -54,7 +53,7 @@ pub(crate) fn run(
         .args([verb, "--json", "--progress", "none", "--config"])
         .arg(&file)
         .envs(server.environment())
-        .env("DOCKER_CONFIG", stand.scratch()?)
+        .env("DOCKER_CONFIG", setup.scratch()?)
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("AWS_PROFILE")
         .env_remove("AWS_SESSION_TOKEN");
@@ -74,8 +73,8 @@ fn number(report: &Value, pointer: &str) -> Result<f64> {
     found.with_context(|| format!("the report lacks `{pointer}`"))
 }
 
-/// A configuration towards the cloud's ECR.
-fn towards(server: &Server, images: impl IntoIterator<Item = String>) -> String {
+/// A configuration with the cloud's ECR as destination.
+fn ecr_config(server: &Server, images: impl IntoIterator<Item = String>) -> String {
     let ecr = server.ecr();
     let images: String = images.into_iter().collect();
     format!("[[destination]]\nregistry = {ecr:?}\nendpoint_url = \"http://{ecr}\"\n{images}")
@@ -93,10 +92,10 @@ fn tags(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("v{number}")).collect()
 }
 
-/// Mirrors each configuration in a run of its own, all at once.
-fn fill(stand: &Stand, configs: &[String], server: &Server) -> Result<()> {
+/// Mirrors each configuration in a run of its own, in parallel.
+fn fill(setup: &Setup, configs: &[String], server: &Server) -> Result<()> {
     thread::scope(|scope| {
-        let fill = |config| scope.spawn(move || run(stand, Verb::Sync, config, server));
+        let fill = |config| scope.spawn(move || run(setup, Verb::Sync, config, server));
         let runs: Vec<_> = configs.iter().map(String::as_str).map(fill).collect();
         for run in runs {
             let (trial, _) = run.join().map_err(|_| anyhow!("a run panicked"))??;
@@ -106,42 +105,44 @@ fn fill(stand: &Stand, configs: &[String], server: &Server) -> Result<()> {
     })
 }
 
-/// 300 tags of one repository once more, whole and filtered: the calls besides those of each run.
+/// Mirrors 300 tags of one repository again, unfiltered and filtered; counts the calls beyond those
+/// of any run.
 ///
 /// # Errors
-/// When a program or a server fails.
-pub(crate) fn ecr(stand: &Stand) -> Result<(String, Vec<Bound>)> {
-    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "off")?;
+/// If a program or a server fails.
+pub(crate) fn ecr(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
     let tags = tags(TAGS);
     let (mut rows, mut bounds) = (String::new(), Vec::new());
-    // what a run asks ECR whatever it mirrors; one tag takes one question more
-    let mut always = None;
+    // the calls of any run; one tag takes one more call
+    let mut base_calls = None;
     for (name, repository, keys, at_most) in [
         ("ecr", "ghcr.io/sandbox/single", "", 1.0),
         ("ecr filtered", "registry.example/team/app", FILTERED, 4.0),
     ] {
-        let config = |tags: &[String]| towards(&server, [image(&server, repository, tags, keys)]);
-        say(&format!("{name}: filling"));
-        // the first makes the repository
-        run(stand, Verb::Sync, &config(&tags[..1]), &server)?;
+        let config =
+            |tags: &[String]| ecr_config(&server, [image(&server, repository, tags, keys)]);
+        log(&format!("{name}: filling"));
+        // the first run creates the repository
+        run(setup, Verb::Sync, &config(&tags[..1]), &server)?;
         let configs: Vec<_> = tags.chunks(TAGS.div_ceil(FILLERS)).map(config).collect();
-        fill(stand, &configs, &server)?;
-        if always.is_none() {
-            let (trial, report) = run(stand, Verb::Sync, &config(&tags[..1]), &server)?;
-            say(&format!("one tag: {}", report["requests"]));
-            always = trial.counted.map(|counted| counted.requests.1 as f64 - 1.0);
+        fill(setup, &configs, &server)?;
+        if base_calls.is_none() {
+            let (trial, report) = run(setup, Verb::Sync, &config(&tags[..1]), &server)?;
+            log(&format!("one tag: {}", report["requests"]));
+            base_calls = trial.counted.map(|counted| counted.requests.1 as f64 - 1.0);
         }
         let config = config(&tags);
         let mut series = Series { program: Program::Ours, trials: Vec::new() };
         for _ in 0..ROUNDS {
-            let (trial, report) = run(stand, Verb::Sync, &config, &server)?;
+            let (trial, report) = run(setup, Verb::Sync, &config, &server)?;
             progress(Scenario::Ecr, Program::Ours, &trial);
-            say(&format!("{name}: {}", report["requests"]));
+            log(&format!("{name}: {}", report["requests"]));
             series.trials.push(trial);
         }
         let asked = series.trials.iter().filter_map(|trial| trial.counted);
         let asked = asked.map(|counted| counted.requests.1).max().unwrap_or(0) as f64;
-        let calls = asked - always.unwrap_or(f64::NAN);
+        let calls = asked - base_calls.unwrap_or(f64::NAN);
         bounds.push(Bound::new(format!("{name}: calls besides each run's"), calls, at_most));
         bounds.push(Bound::new(format!("{name}: wrong tags"), table::wrong(&series), 0.0));
         rows += &row(name, &series, None);
@@ -149,37 +150,37 @@ pub(crate) fn ecr(stand: &Stand) -> Result<(String, Vec<Bound>)> {
     Ok((rows, bounds))
 }
 
-/// A large configuration planned when all of it is there: the curve over the number of tags.
+/// Plans a large mirrored configuration; shows the curve over the number of tags.
 ///
 /// # Errors
-/// When a program or a server fails.
-pub(crate) fn plan(stand: &Stand) -> Result<(String, Vec<Bound>)> {
+/// If a program or a server fails.
+pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     const SIZES: [usize; 4] = [250, 500, 1_000, 2_000];
     const EACH: usize = 5;
-    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "off")?;
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
     let tags = tags(EACH);
     let images: Vec<String> = (0..SIZES[3] / EACH)
         .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
         .map(|repository| image(&server, &repository, &tags, FILTERED))
         .collect();
-    say("plan: filling");
+    log("plan: filling");
     let parts = images.chunks(images.len().div_ceil(FILLERS));
-    let configs: Vec<_> = parts.map(|part| towards(&server, part.iter().cloned())).collect();
-    fill(stand, &configs, &server)?;
+    let configs: Vec<_> = parts.map(|part| ecr_config(&server, part.iter().cloned())).collect();
+    fill(setup, &configs, &server)?;
     let (mut rows, mut bounds) = (String::new(), Vec::new());
     let mut before = None;
     for size in SIZES {
-        let config = towards(&server, images[..size / EACH].iter().cloned());
+        let config = ecr_config(&server, images[..size / EACH].iter().cloned());
         let mut series = Series { program: Program::Ours, trials: Vec::new() };
-        for _ in 0..stand.rounds {
-            let (trial, _) = run(stand, Verb::Plan, &config, &server)?;
+        for _ in 0..setup.rounds {
+            let (trial, _) = run(setup, Verb::Plan, &config, &server)?;
             progress(Scenario::Plan, Program::Ours, &trial);
             series.trials.push(trial);
         }
         let name = format!("plan {size}");
         let seconds = median(series.trials.iter().map(|trial| trial.cost.seconds));
         if let Some(before) = before.replace(seconds) {
-            // a tenth for what is noise
+            // tolerates a tenth as noise
             bounds.push(Bound::new(format!("{name}: time ÷ half as many"), seconds / before, 2.2));
         }
         bounds.push(Bound::new(format!("{name}: peak MiB"), table::peak(&series), 64.0));
@@ -189,26 +190,26 @@ pub(crate) fn plan(stand: &Stand) -> Result<(String, Vec<Bound>)> {
     Ok((rows, bounds))
 }
 
-/// A repository is there; another one shares five of its image's six layers.
+/// Mirrors a repository whose image shares five of six layers with an existing one.
 ///
 /// # Errors
-/// When a program or a server fails.
-pub(crate) fn mount(stand: &Stand) -> Result<(String, Vec<Bound>)> {
-    let source = stand.source("shared", corpus::shared)?;
-    let upstream = Server::plain(&source.directory, &stand.latency)?;
-    let server = Server::cloud(&stand.empty("cloud")?, &stand.latency, "on")?;
+/// If a program or a server fails.
+pub(crate) fn mount(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    let source = setup.source("shared", corpus::shared)?;
+    let upstream = Server::plain(&source.directory, &setup.latency)?;
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "on")?;
     let ecr = server.ecr();
     let whole = mirror_toml(&source.corpus, upstream.address(), &[ecr]);
     let registry = format!("registry = {ecr:?}\n");
     let whole = whole.replace(&registry, &format!("{registry}endpoint_url = \"http://{ecr}\"\n"));
     let fresh = whole.rfind("\n[[image]]").context("there are two images")?;
-    run(stand, Verb::Sync, &whole[..fresh], &server)?;
-    let (trial, report) = run(stand, Verb::Sync, &whole, &server)?;
+    run(setup, Verb::Sync, &whole[..fresh], &server)?;
+    let (trial, report) = run(setup, Verb::Sync, &whole, &server)?;
     progress(Scenario::Mount, Program::Ours, &trial);
-    say(&format!("mount: {}", report["blobs"]));
+    log(&format!("mount: {}", report["blobs"]));
     let series = Series { program: Program::Ours, trials: vec![trial] };
     let mounted = number(&report, "/blobs/mounted")?;
-    // the configuration is a blob as well, and no two images have the same
+    // the configuration is also a blob, and is never shared
     let uploads = number(&report, "/blobs/pushed")? - 1.0;
     let bounds = vec![
         Bound::new("mount: layers of five not mounted", 5.0 - mounted, 0.0),

@@ -1,8 +1,8 @@
-//! The limit: a copier that knows every digest beforehand, and so only moves bytes.
+//! The limit: a copier that knows every digest beforehand and only moves bytes.
 //!
-//! It runs as a process of its own, with 32 connections to each side, no discovery, no retries and
-//! no judgement; what it hashes it checks. An upload is opened while its download is, and nothing
-//! waits but for what it names. The same code fills a source with a corpus.
+//! It runs as a separate process with 32 connections per side, without discovery, retries or
+//! decisions; it verifies the digests. It opens an upload while it opens the download, and waits
+//! only for referenced content. The same code fills a source with a corpus.
 
 use std::{
     fs,
@@ -27,29 +27,32 @@ use crate::{
     order::{Mount, Order, Work},
 };
 
-/// How many connections there are to each side.
+/// Connections per side.
 const CONNECTIONS: usize = 32;
-/// How many things are begun at once: more than one side works on, so that none waits for the other.
-const BEGUN: usize = 3 * CONNECTIONS;
-/// The role a child process plays.
+/// Concurrent tasks: more than one side handles, so that neither waits for the other.
+const CONCURRENT: usize = 3 * CONNECTIONS;
+/// The role of a child process.
 pub(crate) const ROLE: &str = "copier";
 
-/// Plays the role with the arguments after [`ROLE`]: what to do, the corpus, both addresses.
+/// Runs the role with the arguments after [`ROLE`]: task, corpus, both addresses.
 ///
 /// # Errors
-/// The first thing that goes wrong.
+/// The first failure.
 #[allow(clippy::print_stdout, reason = "the parent reads it")]
-pub(crate) fn play(arguments: &[String]) -> Result<()> {
-    let [task, corpus, from, to] = arguments else { anyhow::bail!("started by hand") };
+pub(crate) fn run_role(arguments: &[String]) -> Result<()> {
+    let [task, corpus, from, to] = arguments else {
+        anyhow::bail!("the role needs four arguments")
+    };
     let corpus: Corpus = serde_json::from_slice(&fs::read(corpus)?)?;
     let copier = Arc::new(Copier::new(Some(from), to)?);
     block_on(async {
         match task.as_str() {
-            "ask" => copier.clone().ask(&corpus).await,
+            "check" => copier.clone().check(&corpus).await,
             _ => copier.clone().copy(corpus).await,
         }
     })?;
-    let (source, destination) = (copier.asked.load(Relaxed), copier.pushed.load(Relaxed));
+    let (source, destination) =
+        (copier.source_requests.load(Relaxed), copier.destination_requests.load(Relaxed));
     let bytes = copier.bytes.load(Relaxed);
     println!(
         "{}",
@@ -58,19 +61,19 @@ pub(crate) fn play(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Pushes a corpus that was made here.
+/// Pushes a new corpus.
 ///
 /// # Errors
-/// The first thing that goes wrong.
+/// The first failure.
 pub(crate) fn fill(corpus: Corpus, to: &str) -> Result<()> {
     let copier = Arc::new(Copier::new(None, to)?);
     block_on(copier.copy(corpus))
 }
 
-/// How many tags of the corpus the registry does not have, or with another digest.
+/// Counts the corpus's tags that the registry lacks or has with another digest.
 ///
 /// # Errors
-/// When the registry cannot be asked.
+/// If the registry cannot be queried.
 pub(crate) fn count_wrong(corpus: &Corpus, at: &str) -> Result<u64> {
     let copier = Arc::new(Copier::new(None, at)?);
     block_on(async {
@@ -80,10 +83,10 @@ pub(crate) fn count_wrong(corpus: &Corpus, at: &str) -> Result<u64> {
         let wrong = AtomicU64::new(0);
         stream::iter(tags)
             .for_each_concurrent(CONNECTIONS, |(url, digest)| {
-                let asked = copier.head(url);
+                let response = copier.head(url);
                 let wrong = &wrong;
                 async move {
-                    if !asked.await.is_ok_and(|found| found == digest) {
+                    if !response.await.is_ok_and(|found| found == digest) {
                         wrong.fetch_add(1, Relaxed);
                     }
                 }
@@ -99,13 +102,13 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 struct Copier {
     client: Client,
-    /// None: blobs are made instead of read.
+    /// `None` to make the blobs instead of reading them.
     from: Option<String>,
     to: String,
     source: Arc<Semaphore>,
     destination: Semaphore,
-    asked: AtomicU64,
-    pushed: AtomicU64,
+    source_requests: AtomicU64,
+    destination_requests: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -123,24 +126,24 @@ impl Copier {
             to: to.to_owned(),
             source: Arc::new(Semaphore::new(CONNECTIONS)),
             destination: Semaphore::new(CONNECTIONS),
-            asked: AtomicU64::new(0),
-            pushed: AtomicU64::new(0),
+            source_requests: AtomicU64::new(0),
+            destination_requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         })
     }
 
-    /// Everything as soon as what it names is there.
+    /// Copies everything, each item as soon as its references are there.
     async fn copy(self: Arc<Self>, corpus: Corpus) -> Result<()> {
-        let mut order = Order::of(corpus)?;
+        let mut order = Order::from_corpus(corpus)?;
         let mut running = JoinSet::new();
         loop {
-            while running.len() < BEGUN
+            while running.len() < CONCURRENT
                 && let Some((number, work)) = order.next()
             {
                 let copier = self.clone();
                 running.spawn(async move {
                     match work {
-                        Work::Place(blob) => copier.place(blob).await,
+                        Work::Upload(blob) => copier.upload(blob).await,
                         Work::Mount(mount) => copier.mount(mount).await,
                         Work::Put(manifest) => copier.put(manifest).await,
                     }
@@ -150,22 +153,22 @@ impl Copier {
             let Some(done) = running.join_next().await else { break };
             order.done(done??);
         }
-        ensure!(order.is_over(), "something waits for what never comes");
+        ensure!(order.is_finished(), "an item waits for content that is never copied");
         Ok(())
     }
 
-    /// What each tag points to, on both sides.
-    async fn ask(self: Arc<Self>, corpus: &Corpus) -> Result<()> {
+    /// Checks each tag's digest on both sides.
+    async fn check(self: Arc<Self>, corpus: &Corpus) -> Result<()> {
         let from = self.from.clone().unwrap_or_default();
-        let ask = |side: &str| {
+        let check = |side: &str| {
             let url = |repository: &str, tag: &str| {
                 format!("http://{side}/v2/{repository}/manifests/{tag}")
             };
             let tags = corpus.tags();
-            let questions: Vec<_> =
+            let tags: Vec<_> =
                 tags.map(|(name, tag, digest)| (url(name, tag), digest.to_owned())).collect();
             let copier = self.clone();
-            at_once(questions, move |(url, digest)| {
+            for_each_limited(tags, move |(url, digest)| {
                 let copier = copier.clone();
                 async move {
                     ensure!(copier.head(url).await? == digest, "a tag points elsewhere");
@@ -173,29 +176,29 @@ impl Copier {
                 }
             })
         };
-        futures::try_join!(ask(&from), ask(&self.to))?;
+        futures::try_join!(check(&from), check(&self.to))?;
         let count = corpus.tags().count() as u64;
-        self.asked.store(count, Relaxed);
-        self.pushed.store(count, Relaxed);
+        self.source_requests.store(count, Relaxed);
+        self.destination_requests.store(count, Relaxed);
         Ok(())
     }
 
     async fn head(&self, url: String) -> Result<String> {
         let accept = "application/vnd.oci.image.index.v1+json, \
                       application/vnd.oci.image.manifest.v1+json";
-        let asked = self.client.head(url).header(header::ACCEPT, accept).send().await?;
-        let digest = asked.error_for_status()?.headers().get("docker-content-digest").cloned();
-        Ok(digest.context("the registry tells no digest")?.to_str()?.to_owned())
+        let response = self.client.head(url).header(header::ACCEPT, accept).send().await?;
+        let digest = response.error_for_status()?.headers().get("docker-content-digest").cloned();
+        Ok(digest.context("the response has no `Docker-Content-Digest`")?.to_str()?.to_owned())
     }
 
-    /// GET and POST at once, the one streamed into the other's PUT.
-    async fn place(self: Arc<Self>, blob: Blob) -> Result<()> {
-        let repository = blob.repositories.first().context("somebody needs every blob")?;
+    /// Opens the download and the upload in parallel, then streams one into the other's PUT.
+    async fn upload(self: Arc<Self>, blob: Blob) -> Result<()> {
+        let repository = blob.repositories.first().context("a repository needs every blob")?;
         let uploads = format!("http://{}/v2/{repository}/blobs/uploads/", self.to);
         let opened = self.push(Method::POST, &uploads, None);
         let (body, session) = futures::try_join!(self.content(repository, &blob), opened)?;
         let location = session.headers().get(header::LOCATION);
-        let location = location.context("no session")?.to_str()?.to_owned();
+        let location = location.context("the response has no `Location`")?.to_str()?.to_owned();
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", blob.digest);
         self.push(Method::PUT, &url, Some((body, blob.size))).await.map(drop)
@@ -208,7 +211,7 @@ impl Copier {
                 pieces.map(Ok::<_, std::convert::Infallible>),
             )));
         };
-        self.asked.fetch_add(1, Relaxed);
+        self.source_requests.fetch_add(1, Relaxed);
         let url = format!("http://{from}/v2/{repository}/blobs/{}", blob.digest);
         let connection = self.source.clone().acquire_owned().await?;
         let read = self.client.get(url).send().await?.error_for_status()?;
@@ -228,7 +231,7 @@ impl Copier {
         let Manifest { repository, tag, digest, media_type, content } = manifest;
         let at = tag.unwrap_or(digest);
         let url = format!("http://{}/v2/{repository}/manifests/{at}", self.to);
-        self.pushed.fetch_add(1, Relaxed);
+        self.destination_requests.fetch_add(1, Relaxed);
         let _connection = self.destination.acquire().await?;
         let request = self.client.put(url).header(header::CONTENT_TYPE, media_type).body(content);
         request.send().await?.error_for_status()?;
@@ -236,7 +239,7 @@ impl Copier {
     }
 
     async fn push(&self, method: Method, url: &str, body: Option<(Body, u64)>) -> Result<Response> {
-        self.pushed.fetch_add(1, Relaxed);
+        self.destination_requests.fetch_add(1, Relaxed);
         let _connection = self.destination.acquire().await?;
         let request = self.client.request(method, url);
         let request = match body {
@@ -247,8 +250,7 @@ impl Copier {
     }
 }
 
-/// The body, which ends in an error when its bytes are not those of the digest; then its connection
-/// is free.
+/// The body, which ends in an error if its digest is wrong, and releases its connection at the end.
 fn hashed(read: Response, digest: String, connection: OwnedSemaphorePermit) -> Body {
     let state = (read.bytes_stream(), Sha256::new(), connection);
     Body::wrap_stream(stream::try_unfold(Some(state), move |state| {
@@ -267,8 +269,8 @@ fn hashed(read: Response, digest: String, connection: OwnedSemaphorePermit) -> B
     }))
 }
 
-/// Works on all of them, so many at once.
-async fn at_once<T, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Result<()>
+/// Runs `work` on all items, [`CONNECTIONS`] at a time.
+async fn for_each_limited<T, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
@@ -285,7 +287,7 @@ where
     Ok(())
 }
 
-/// The arguments that make a child process play the role.
+/// The arguments that start a child process in the role.
 pub(crate) fn arguments<'a>(
     task: &'a str,
     corpus: &'a Path,

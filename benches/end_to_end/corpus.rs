@@ -1,7 +1,7 @@
-//! The images that are copied: made from seeds, the same bytes on every machine.
+//! The images to copy: made from seeds, the same bytes on every machine.
 //!
-//! Guards that what is shared is shared as real images share it: base layers by repositories,
-//! application layers by a repository's tags, configurations and attestations by nobody.
+//! Content is shared as in real images: repositories share base layers, a repository's tags share
+//! application layers, and no images share configurations and attestations.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Counted up when a corpus changes, so that none made before is taken for it.
+/// Increment when a corpus changes, so that kept ones are not used for it.
 pub(crate) const EDITION: u32 = 2;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -24,7 +24,7 @@ const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 const KB: u64 = 1_000;
 const MB: u64 = 1_000_000;
 
-/// Everything a copier needs to know.
+/// A corpus, with everything that a copier needs to know.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Corpus {
     /// The distinct blobs, largest first.
@@ -33,14 +33,14 @@ pub(crate) struct Corpus {
     pub(crate) manifests: Vec<Manifest>,
 }
 
-/// One blob, and who has it.
+/// One blob, and its repositories.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) digest: String,
     pub(crate) size: u64,
-    /// The repositories that need it; in order of name.
+    /// The repositories that need it, in order of name.
     pub(crate) repositories: Vec<String>,
-    /// What it is made of; only who makes a corpus knows.
+    /// Known only to the process that makes the corpus.
     #[serde(skip)]
     pub(crate) content: Content,
 }
@@ -49,18 +49,18 @@ pub(crate) struct Blob {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) repository: String,
-    /// What points to it from outside; children have none.
+    /// `None` for children.
     pub(crate) tag: Option<String>,
     pub(crate) digest: String,
     pub(crate) media_type: String,
     pub(crate) content: String,
 }
 
-/// What a blob is made of.
+/// The recipe of a blob.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Text(String),
-    /// Bytes that do not compress.
+    /// Incompressible bytes.
     Noise {
         seed: u64,
         size: u64,
@@ -74,7 +74,7 @@ impl Default for Content {
 }
 
 impl Content {
-    /// The bytes, a piece at a time.
+    /// The bytes, in pieces.
     pub(crate) fn pieces(self) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
         match self {
             Self::Text(text) => Box::new(std::iter::once(text.into_bytes())),
@@ -124,7 +124,7 @@ impl Corpus {
         all
     }
 
-    /// What the distinct blobs weigh together.
+    /// Total size of the distinct blobs.
     pub(crate) fn bytes(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }
@@ -132,22 +132,22 @@ impl Corpus {
 
 /// 24 repositories of 4 multi-arch tags with attestations: 1,176 distinct blobs, 1.56 GB.
 ///
-/// The first `changed` of the 96 tags differ from those of the corpus with none.
+/// The first `changed` of the 96 tags differ from those of the unchanged corpus.
 pub(crate) fn main(changed: u64) -> Corpus {
-    let mut maker = Maker::default();
+    let mut builder = CorpusBuilder::default();
     for repository in 0..24 {
         let name = format!("app-{repository:02}");
         for number in 0..4 {
             let tag = repository * 4 + number;
             let release = tag + if tag < changed { 1_000 } else { 0 };
             let image = |arch| main_layers(arch, repository, tag, release);
-            maker.image(&name, &format!("v1.{number}"), release, Attested::Yes, image);
+            builder.image(&name, &format!("v1.{number}"), release, Attested::Yes, image);
         }
     }
-    maker.finish()
+    builder.finish()
 }
 
-/// Four bases, eight runtimes, two layers of the repository, one or two of the tag.
+/// Layers from four bases and eight runtimes, two of the repository, one or two of the tag.
 fn main_layers(arch: u64, repository: u64, tag: u64, release: u64) -> Vec<Content> {
     let layer = |kind: u64, number: u64, place: u64, size: u64| Content::Noise {
         seed: (kind << 40) | (number << 8) | (place << 1) | arch,
@@ -173,9 +173,9 @@ fn main_layers(arch: u64, repository: u64, tag: u64, release: u64) -> Vec<Conten
 
 /// One repository of 300 multi-arch tags that differ in their configurations only.
 pub(crate) fn tiny() -> Corpus {
-    let mut maker = Maker::default();
+    let mut builder = CorpusBuilder::default();
     for tag in 0..300 {
-        maker.image("tiny", &format!("v{tag}"), tag, Attested::No, |arch| {
+        builder.image("tiny", &format!("v{tag}"), tag, Attested::No, |arch| {
             let layer = |place: u64| Content::Noise {
                 seed: (5 << 40) | (place << 1) | arch,
                 size: 40 * KB * (place + 1),
@@ -183,28 +183,27 @@ pub(crate) fn tiny() -> Corpus {
             (0..5).map(layer).collect()
         });
     }
-    maker.finish()
+    builder.finish()
 }
 
 /// One image of one platform with one layer of 1 GiB.
 pub(crate) fn big() -> Corpus {
-    let mut maker = Maker::default();
-    maker.single("big", vec![Content::Noise { seed: 6 << 40, size: 1 << 30 }]);
-    maker.finish()
+    let mut builder = CorpusBuilder::default();
+    builder.single("big", vec![Content::Noise { seed: 6 << 40, size: 1 << 30 }]);
+    builder.finish()
 }
 
 /// Two repositories with an image of six layers each, of which they share five.
 pub(crate) fn shared() -> Corpus {
-    let mut maker = Maker::default();
+    let mut builder = CorpusBuilder::default();
     for (number, repository) in (0..).zip(["filled", "fresh"]) {
         let seeds = (0..5).chain([100 + number]);
         let layer = |place: u64| Content::Noise { seed: (7 << 40) | place, size: MB };
-        maker.single(repository, seeds.map(layer).collect());
+        builder.single(repository, seeds.map(layer).collect());
     }
-    maker.finish()
+    builder.finish()
 }
 
-/// Whether images carry attestations.
 #[derive(Clone, Copy)]
 enum Attested {
     Yes,
@@ -212,15 +211,15 @@ enum Attested {
 }
 
 #[derive(Default)]
-struct Maker {
+struct CorpusBuilder {
     corpus: Corpus,
-    /// Where a digest is among the blobs.
+    /// Index of each digest in the blobs.
     places: HashMap<String, usize>,
-    /// The digests of what was made from seeds.
+    /// The digests of content made from seeds.
     made: HashMap<(u64, u64), String>,
 }
 
-impl Maker {
+impl CorpusBuilder {
     fn image(
         &mut self,
         repository: &str,
@@ -251,14 +250,14 @@ impl Maker {
         self.manifest(repository, Some(tag), INDEX, &index);
     }
 
-    /// A repository with one tag, an image of one platform.
+    /// Adds a repository with one tag: an image of one platform.
     fn single(&mut self, repository: &str, layers: Vec<Content>) {
         let manifest = self.platform(repository, "amd64", 0, layers);
         let tagged = self.corpus.manifests.iter_mut().find(|made| made.digest == manifest);
         tagged.expect("it was made just now").tag = Some("v1".to_owned());
     }
 
-    /// An image of one platform; its digest.
+    /// Adds an image of one platform, and returns its digest.
     fn platform(
         &mut self,
         repository: &str,
@@ -285,7 +284,7 @@ impl Maker {
         self.image_manifest(repository, config, layers)
     }
 
-    /// What a build tells about an image: a bill of materials and its provenance.
+    /// Adds an attestation: a bill of materials and the provenance.
     fn attestation(&mut self, repository: &str, arch: &str, release: u64, of: &str) -> String {
         let config = json!({ "architecture": arch, "os": "unknown", "config": {}, "of": of });
         let config = self.blob(repository, CONFIG, Content::Text(config.to_string()));
@@ -334,7 +333,7 @@ impl Maker {
         digest
     }
 
-    /// An index's entry for a manifest made before, with these fields more.
+    /// An index's entry for an existing manifest, with these additional fields.
     fn entry(&self, digest: &str, more: Value) -> Value {
         let made = self.corpus.manifests.iter().rev().find(|made| made.digest == digest);
         let size = made.expect("children are made first").content.len();
@@ -345,7 +344,7 @@ impl Maker {
         entry
     }
 
-    /// A descriptor of the blob, which the repository needs from now on.
+    /// Adds a blob to the repository, and returns its descriptor.
     fn blob(&mut self, repository: &str, media_type: &str, content: Content) -> Value {
         let digest = self.digest(&content);
         let size = match &content {

@@ -1,8 +1,8 @@
-//! Docker Hub's listing: how many requests 300 tags take that are all there.
+//! Docker Hub's listing: the requests of a run over 300 mirrored tags.
 //!
-//! No repository of the sandbox lists so many, so they are put there, and so the mirror runs in
-//! this process, as `--sandbox` does: memory and processor time would be the sandbox's, too, and
-//! are not told.
+//! No repository of the sandbox lists so many tags, so they are added to it, and the mirror runs in
+//! this process, as with `--sandbox`. Memory and processor time would include the sandbox, and are
+//! omitted.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -16,16 +16,16 @@ use ecr_mirror::{
     },
     run::{
         registries::Registries,
-        sync::{Selected, SyncRequest, run},
+        sync::{ImagesToSync, SyncRequest, run},
     },
     sandbox::{self, Sandbox},
 };
 
-use crate::{measure::median, scenario::Stand, table::Bound};
+use crate::{measure::median, scenario::Setup, table::Bound};
 
 const TAGS: usize = 300;
 const ROUNDS: usize = 7;
-/// As many as without `--concurrency`.
+/// The default of `--concurrency`.
 const TRANSFERS: usize = 32;
 
 #[derive(Debug)]
@@ -38,15 +38,15 @@ impl Observer for Silent {
 /// The row and the bounds.
 ///
 /// # Errors
-/// When a run or the sandbox fails.
-pub(crate) fn measure(stand: &Stand) -> Result<(String, Vec<Bound>)> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(rounds(stand))
+/// If a run or the sandbox fails.
+pub(crate) fn measure(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(rounds(setup))
 }
 
-async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
-    let latency: humantime::Duration = stand.latency.parse().context("a latency is a time")?;
+async fn rounds(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    let latency: humantime::Duration = setup.latency.parse().context("a latency is a time")?;
     let options = sandbox::Options {
-        directory: Some(stand.empty("cloud")?),
+        directory: Some(setup.empty("cloud")?),
         latency: latency.into(),
         faults: vec!["pull-limit=1000000".parse().context("it is a fault")?],
         ..sandbox::Options::default()
@@ -57,7 +57,7 @@ async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
         sandbox.upstream().image(&reference).layers(1).layer_size(1_000).push();
     }
     let tags: Vec<String> = (0..TAGS).map(|number| format!("v{number}")).collect();
-    let layout = stand.empty("layout")?;
+    let layout = setup.empty("layout")?;
     let toml = format!(
         "[[destination]]\nregistry = \"oci:{}\"\n\
          [[image]]\nsource = \"docker.io/team/app\"\ntags = {tags:?}\n",
@@ -84,10 +84,10 @@ async fn rounds(stand: &Stand) -> Result<(String, Vec<Bound>)> {
 }
 
 async fn mirror(sandbox: &Sandbox, toml: &str) -> Result<Report> {
-    let world = Registries::at(sandbox.address(), TRANSFERS)?;
+    let world = Registries::with_sandbox(sandbox.address(), TRANSFERS);
     let config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None)?;
     let options = Options { mode: Mode::Mirror, transfers: TRANSFERS };
-    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
+    let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     let report = run(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
     ensure!(report.exit == 0, "the run ended with {}: {:?}", report.exit, report.totals);
     Ok(report)

@@ -1,13 +1,13 @@
-//! The release binary between two registries that are a round trip away, next to a bare copier
-//! that knows every digest beforehand (the limit) and to others of its kind that are installed.
+//! Runs the release binary between two registries with a round trip of latency, next to a bare
+//! copier that knows every digest beforehand (the limit) and to other installed mirror tools.
 //!
 //! ```text
 //! cargo bench --bench end_to_end -- main tiny big --runs 3
 //! ```
 //!
-//! Prints a Markdown table and each bound; with `--check`, a bound that is not kept is exit
-//! status 1. Corpora take 6 GB of memory or disk and are kept for the next time.
-#![allow(missing_docs, reason = "nobody calls a bench")]
+//! Prints a Markdown table and each bound. With `--check`, a broken bound gives exit status 1.
+//! Corpora take 6 GB of memory or disk and are kept for the next run.
+#![allow(missing_docs, reason = "a bench is not an interface")]
 
 mod clouds;
 mod copier;
@@ -31,31 +31,32 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use programs::PEERS;
-use scenario::{Scenario, Stand};
+use scenario::{Scenario, Setup};
 
-/// Memory that corpora may fill: they and a destination take 6 GB of it.
-const ROOM: u64 = 8 << 30;
+/// Minimum free memory for corpora, in bytes: they and a destination take 6 GB.
+const MIN_FREE: u64 = 8 << 30;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure; everything when nothing is named
+    /// Measure these scenarios; default: all
     scenarios: Vec<Scenario>,
-    /// How many rounds
+    /// Run this many rounds
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// How many of the rounds other programs take part in
+    /// Include other programs in this many of the rounds
     #[arg(long, default_value_t = 1)]
     peer_runs: usize,
-    /// How much later than it could every answer begins
+    /// Delay every response by this long
     #[arg(long, default_value = "20ms")]
     latency: String,
-    /// Where corpora are kept; memory where there is enough, else cargo's directory
+    /// Keep corpora in this directory; default: memory if it is large enough, else cargo's
+    /// directory
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Fail when a bound is not kept
+    /// Fail if a bound is broken
     #[arg(long)]
     check: bool,
-    /// What cargo says to benches
+    /// Accept the argument that cargo passes to benches
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -63,10 +64,10 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().collect();
     if arguments.get(1).is_some_and(|role| role == copier::ROLE) {
-        return copier::play(&arguments[2..]).map(|()| ExitCode::SUCCESS);
+        return copier::run_role(&arguments[2..]).map(|()| ExitCode::SUCCESS);
     }
     let arguments = Arguments::parse();
-    // `cargo test` runs benches to see that they start
+    // `cargo test` starts benches without scenarios
     if !arguments.bench && arguments.scenarios.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -75,10 +76,12 @@ fn main() -> Result<ExitCode> {
 
 #[allow(clippy::print_stdout, reason = "the table is what the bench is for")]
 fn measure(arguments: Arguments) -> Result<ExitCode> {
-    let directory =
-        arguments.dir.unwrap_or_else(roomy).join(format!("edition-{}", corpus::EDITION));
+    let directory = arguments
+        .dir
+        .unwrap_or_else(default_directory)
+        .join(format!("edition-{}", corpus::EDITION));
     fs::create_dir_all(&directory)?;
-    let stand = Stand {
+    let setup = Setup {
         directory,
         latency: arguments.latency,
         rounds: arguments.runs,
@@ -91,13 +94,13 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
     let (mut rows, mut bounds) = (String::new(), Vec::new());
     for scenario in scenarios {
         let (more_rows, more_bounds) = match scenario {
-            Scenario::Two => two::measure(&stand)?,
-            Scenario::Ecr => clouds::ecr(&stand)?,
-            Scenario::Plan => clouds::plan(&stand)?,
-            Scenario::Mount => clouds::mount(&stand)?,
-            Scenario::Hub => hub::measure(&stand)?,
+            Scenario::Two => two::measure(&setup)?,
+            Scenario::Ecr => clouds::ecr(&setup)?,
+            Scenario::Plan => clouds::plan(&setup)?,
+            Scenario::Mount => clouds::mount(&setup)?,
+            Scenario::Hub => hub::measure(&setup)?,
             _ => {
-                let measured = stand.measure(scenario)?;
+                let measured = setup.measure(scenario)?;
                 (table::rows(&measured), table::bounds(&measured))
             }
         };
@@ -105,21 +108,21 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         bounds.extend(more_bounds);
     }
     println!("{}{rows}\n{}", table::HEAD, table::verdicts(&bounds));
-    for peer in PEERS.iter().filter(|peer| !peer.is_there()) {
+    for peer in PEERS.iter().filter(|peer| !peer.is_installed()) {
         println!("`{}` is not installed", peer.name());
     }
     let broken = arguments.check && !bounds.iter().all(table::Bound::holds);
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A directory in memory where there is room, so that no disk is measured.
-fn roomy() -> PathBuf {
+/// A directory in memory if there is enough, so that no disk is measured.
+fn default_directory() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let asked = Command::new("df").args(["--output=avail", "-B1"]).arg(memory).output();
     let free = asked.ok().and_then(|said| {
         String::from_utf8_lossy(&said.stdout).lines().nth(1)?.trim().parse::<u64>().ok()
     });
-    if free.is_some_and(|free| free >= ROOM) {
+    if free.is_some_and(|free| free >= MIN_FREE) {
         return memory.join("ecr-mirror-bench");
     }
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("end_to_end")

@@ -1,7 +1,7 @@
-//! Runs a program and tells what it cost, from what Linux keeps of a process that has ended.
+//! Runs a program and measures its cost, from Linux's records of the ended process.
 //!
-//! Guards that the processor time is whole: it is read after the end and before the process is
-//! reaped. The memory's high-water mark is gone by then, so it is sampled, every few milliseconds.
+//! The processor time is complete: it is read after the end and before the process is reaped. The
+//! memory's high-water mark is gone by then, so it is sampled every few milliseconds.
 
 use std::{
     fs,
@@ -14,16 +14,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 const SAMPLE: Duration = Duration::from_millis(2);
-/// How many ticks of processor time a second has in `/proc`; Linux shows 100 on every machine.
+/// Ticks of processor time per second in `/proc`: 100 on every machine with Linux.
 const TICKS: f64 = 100.0;
 
-/// What one run of a program cost.
+/// The cost of one run of a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Cost {
     pub(crate) seconds: f64,
-    /// User and system time, in seconds, of the program and the programs it ran.
+    /// User and system time, in seconds, of the program and its children.
     pub(crate) cpu: f64,
-    /// The most memory that was resident, in bytes.
+    /// Maximum resident memory, in bytes.
     pub(crate) peak: u64,
     pub(crate) stdout: String,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Cost {
 /// Runs the program to its end.
 ///
 /// # Errors
-/// When it cannot be started, or says that it failed; with what it said.
+/// If it cannot be started, or fails; with its output.
 pub(crate) fn run(command: &mut Command) -> Result<Cost> {
     let name = command.get_program().to_string_lossy().into_owned();
     let started = Instant::now();
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Cost> {
     while cpu.is_none() {
         thread::sleep(SAMPLE);
         peak = peak.max(high_water(child.id()).unwrap_or(0));
-        cpu = ended(child.id());
+        cpu = cpu_time_if_ended(child.id());
     }
     let seconds = started.elapsed().as_secs_f64();
     let status = child.wait()?;
@@ -68,17 +68,17 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> 
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // what broke off is shown as far as it came
+            // shows partial output if the pipe breaks
             let _ = pipe.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// The processor time of a process that has ended and was not reaped.
+/// The processor time of a process that has ended and is not reaped.
 ///
 /// Source: proc_pid_stat(5), fields 3 and 14 to 17.
-fn ended(process: u32) -> Option<f64> {
+fn cpu_time_if_ended(process: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // the name in parentheses may contain anything
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -97,7 +97,7 @@ fn high_water(process: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The middle one; of an even number, the mean of both.
+/// The median; for an even number of values, the mean of the middle two.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

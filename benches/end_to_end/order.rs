@@ -1,9 +1,9 @@
-//! What a copier that knows everything may do when: each blob, mount and manifest, and what it
-//! waits for.
+//! The order of a copier that knows everything: each blob, mount and manifest, and its
+//! dependencies.
 //!
-//! Guards that there is no barrier: what became possible last is done first, so that manifests go
-//! out while other images' layers still come in. A few large blobs are always under way, because
-//! they take processor and link, and everything else beside them, because it takes round trips.
+//! There is no barrier: the newest ready item comes first, so that manifests are pushed while
+//! layers of other images are still read. Some large blobs are base_calls in progress, because they
+//! take processor and bandwidth; everything else runs beside them, because it takes round trips.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,58 +12,57 @@ use serde_json::Value;
 
 use crate::corpus::{Blob, Corpus, Manifest};
 
-/// From so many bytes on, a blob is large.
+/// Minimum bytes of a large blob.
 const LARGE: u64 = 1_000_000;
-/// How many large blobs are under way at once.
+/// Maximum number of concurrent large blobs.
 const LARGE_AT_ONCE: usize = 8;
 
-/// One thing to do.
+/// One item to do.
 pub(crate) enum Work {
     /// A blob, into the first repository that needs it.
-    Place(Blob),
+    Upload(Blob),
     Mount(Mount),
     Put(Manifest),
 }
 
-/// A blob that another repository has.
+/// A mount of a blob from another repository.
 pub(crate) struct Mount {
     pub(crate) to: String,
     pub(crate) digest: String,
     pub(crate) from: String,
 }
 
-/// Everything there is to do.
 #[derive(Default)]
 pub(crate) struct Order {
     items: Vec<Item>,
     ready: VecDeque<usize>,
     large: VecDeque<usize>,
     large_running: usize,
-    over: usize,
+    finished: usize,
 }
 
 struct Item {
     is_large: bool,
-    /// None: somebody is at it.
+    /// `None` once it is started.
     work: Option<Work>,
-    /// How many others come first.
-    waits: usize,
-    /// Who waits for this one.
-    then: Vec<usize>,
+    /// Number of unfinished dependencies.
+    pending: usize,
+    /// The items that depend on this one.
+    dependents: Vec<usize>,
 }
 
 impl Order {
-    /// The order of a corpus: large blobs first.
+    /// The order of a corpus, large blobs first.
     ///
     /// # Errors
-    /// When a manifest names what is not part of the corpus.
-    pub(crate) fn of(corpus: Corpus) -> Result<Order> {
+    /// If a manifest names content that is not in the corpus.
+    pub(crate) fn from_corpus(corpus: Corpus) -> Result<Order> {
         let mut order = Order::default();
-        // where each digest is, by repository
+        // the item of each digest, by repository
         let mut places = HashMap::<(String, String), usize>::new();
         for blob in corpus.blobs {
             let (digest, repositories) = (blob.digest.clone(), blob.repositories.clone());
-            let placed = order.add(Work::Place(blob), &[]);
+            let placed = order.add(Work::Upload(blob), &[]);
             let from = &repositories[0];
             places.insert((from.clone(), digest.clone()), placed);
             for to in &repositories[1..] {
@@ -77,7 +76,7 @@ impl Order {
             let repository = &manifest.repository;
             let place = |digest| {
                 let place = places.get(&(repository.clone(), digest));
-                place.copied().context("a manifest names what nobody has")
+                place.copied().context("a manifest names content that is not in the corpus")
             };
             let named = named(&manifest)?.into_iter().map(place).collect::<Result<Vec<_>>>()?;
             let key = (repository.clone(), manifest.digest.clone());
@@ -88,11 +87,11 @@ impl Order {
 
     fn add(&mut self, work: Work, after: &[usize]) -> usize {
         let number = self.items.len();
-        let is_large = matches!(&work, Work::Place(blob) if blob.size >= LARGE);
-        let (work, waits) = (Some(work), after.len());
-        self.items.push(Item { is_large, work, waits, then: Vec::new() });
+        let is_large = matches!(&work, Work::Upload(blob) if blob.size >= LARGE);
+        let (work, pending) = (Some(work), after.len());
+        self.items.push(Item { is_large, work, pending, dependents: Vec::new() });
         for &before in after {
-            self.items[before].then.push(number);
+            self.items[before].dependents.push(number);
         }
         match (after, is_large) {
             ([], true) => self.large.push_back(number),
@@ -102,7 +101,7 @@ impl Order {
         number
     }
 
-    /// Something that can be done now, and its number.
+    /// The next ready item, and its number.
     pub(crate) fn next(&mut self) -> Option<(usize, Work)> {
         let large = (self.large_running < LARGE_AT_ONCE).then(|| self.large.pop_front()).flatten();
         self.large_running += usize::from(large.is_some());
@@ -110,26 +109,26 @@ impl Order {
         Some((number, self.items[number].work.take()?))
     }
 
-    /// What waited for this may wait no longer.
+    /// Records the end of an item, and makes its dependents ready.
     pub(crate) fn done(&mut self, number: usize) {
-        self.over += 1;
+        self.finished += 1;
         self.large_running -= usize::from(self.items[number].is_large);
-        for then in std::mem::take(&mut self.items[number].then) {
-            let item = &mut self.items[then];
-            item.waits -= 1;
-            if item.waits == 0 {
-                self.ready.push_front(then);
+        for dependent in std::mem::take(&mut self.items[number].dependents) {
+            let item = &mut self.items[dependent];
+            item.pending -= 1;
+            if item.pending == 0 {
+                self.ready.push_front(dependent);
             }
         }
     }
 
-    /// Whether everything is done.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over == self.items.len()
+    /// True once everything is done.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished == self.items.len()
     }
 }
 
-/// The digests that a manifest needs: a configuration and layers, or children.
+/// The digests that a manifest names: a configuration and layers, or children.
 fn named(manifest: &Manifest) -> Result<Vec<String>> {
     let document: Value = serde_json::from_str(&manifest.content)?;
     let list = |name: &str| document[name].as_array().cloned().unwrap_or_default();

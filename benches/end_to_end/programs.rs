@@ -1,7 +1,7 @@
-//! How each program is told to mirror a corpus: the limit, ours, and whoever else is installed.
+//! The command of each program that mirrors a corpus: the limit, ours, and other installed tools.
 //!
-//! Guards that all of them do the same: every platform and attestation, digests kept, the same
-//! names on both sides.
+//! All do the same work: every platform and attestation, unchanged digests, the same names on both
+//! sides.
 
 use std::{
     env,
@@ -27,29 +27,29 @@ pub(crate) enum Program {
     Crane,
 }
 
-/// The others, by what they are called on the PATH; not all of them are installed everywhere.
+/// Other tools, by their names on the PATH; some may not be installed.
 pub(crate) const PEERS: [Program; 3] = [Program::Skopeo, Program::Regsync, Program::Crane];
 
-/// What is to be mirrored, from where and to where.
+/// The corpus to mirror, its source and its destination.
 pub(crate) struct Job<'a> {
     pub(crate) corpus: &'a Corpus,
-    /// The file the corpus is in.
+    /// The corpus's file.
     pub(crate) file: &'a Path,
     pub(crate) from: &'a str,
     pub(crate) to: &'a str,
-    /// Where configurations are written.
+    /// The directory for configurations.
     pub(crate) scratch: &'a Path,
 }
 
-/// Whether there are bytes to move: who knows beforehand does something else where there are none.
+/// The limit's task: it queries a destination that is up to date, because it knows that there is
+/// nothing to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     Copy,
-    Ask,
+    Check,
 }
 
 impl Program {
-    /// What it is called.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit",
@@ -60,8 +60,8 @@ impl Program {
         }
     }
 
-    /// Whether it is on the PATH; ours and the limit always are here.
-    pub(crate) fn is_there(self) -> bool {
+    /// True if it is on the PATH; ours and the limit always exist.
+    pub(crate) fn is_installed(self) -> bool {
         let on_path = || {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).any(|directory| directory.join(self.name()).is_file())
@@ -72,11 +72,11 @@ impl Program {
     /// The command that does the job.
     ///
     /// # Errors
-    /// When its configuration cannot be written.
+    /// If its configuration cannot be written.
     pub(crate) fn command(self, task: Task, job: &Job<'_>) -> Result<Command> {
         let mut command = match self {
             Self::Limit => {
-                let task = if task == Task::Ask { "ask" } else { "copy" };
+                let task = if task == Task::Check { "check" } else { "copy" };
                 let mut command = Command::new(env::current_exe()?);
                 command.args(copier::arguments(task, job.file, job.from, job.to));
                 command
@@ -116,7 +116,7 @@ impl Program {
                 command
             }
         };
-        // nobody's logins, and no proxy between loopback and loopback
+        // no logins of this machine, and no proxy for loopback
         command.env("DOCKER_CONFIG", job.scratch).env("NO_PROXY", "127.0.0.1");
         Ok(command)
     }
@@ -167,19 +167,19 @@ pub(crate) fn mirror_toml(corpus: &Corpus, from: &str, to: &[&str]) -> String {
     text
 }
 
-/// What a program tells about its run.
+/// The counts that a program reports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted {
-    /// Requests to the source and to the destination, its API included.
+    /// Requests to the source and to the destination, including its API.
     pub(crate) requests: (u64, u64),
     /// Blob bytes read from the source.
     pub(crate) bytes: u64,
 }
 
-/// Reads what the limit or ours wrote on stdout; the others tell nothing.
+/// Parses the stdout of the limit or of ours; other programs report nothing.
 ///
 /// # Errors
-/// When it does not read as it should.
+/// If it cannot be parsed.
 pub(crate) fn counted(program: Program, stdout: &str) -> Result<Option<Counted>> {
     if !matches!(program, Program::Limit | Program::Ours) {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! What is measured: each scenario's programs, one after the other, round by round.
+//! The scenarios: each runs its programs one after the other, round by round.
 //!
-//! Guards that numbers compare: within a round all programs meet the same source, and a
-//! destination in the same state.
+//! Numbers are comparable: within a round all programs use the same source, and a destination in
+//! the same state.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use crate::{
     server::Server,
 };
 
-/// How many of the 96 tags differ: 5 %.
+/// Number of the 96 tags that differ: 5 %.
 const CHANGED: u64 = 5;
-/// What takes under a second is measured at least so often.
+/// Minimum rounds of scenarios that take less than a second.
 const SHORT_ROUNDS: usize = 7;
 
-/// What can be measured.
+/// A scenario to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// 24 repositories × 4 multi-arch tags into an empty registry
@@ -53,22 +53,21 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// What it is called on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
     }
 }
 
-/// What one program cost in one round.
+/// The cost of one program in one round.
 #[derive(Debug, Clone)]
 pub(crate) struct Trial {
     pub(crate) cost: Cost,
     pub(crate) counted: Option<Counted>,
-    /// Tags that are not what they should be afterwards.
+    /// Tags with a wrong digest, or without one, after the run.
     pub(crate) wrong: u64,
 }
 
-/// One program's trials, a round each.
+/// One program's trials, one per round.
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) program: Program,
@@ -80,17 +79,17 @@ pub(crate) struct Series {
 pub(crate) struct Measured {
     pub(crate) scenario: Scenario,
     pub(crate) series: Vec<Series>,
-    /// What the source's distinct blobs weigh.
+    /// Total size of the source's distinct blobs.
     pub(crate) distinct: u64,
 }
 
-/// Where and how it is measured.
+/// The setup of all measurements.
 #[derive(Debug)]
-pub(crate) struct Stand {
+pub(crate) struct Setup {
     pub(crate) directory: PathBuf,
     pub(crate) latency: String,
     pub(crate) rounds: usize,
-    /// In how many of the rounds the peers take part.
+    /// Number of the rounds that include the peers.
     pub(crate) peer_rounds: usize,
 }
 
@@ -102,17 +101,17 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// What its corpus is called.
+    /// The corpus's name.
     pub(crate) fn name(&self) -> std::borrow::Cow<'_, str> {
         self.directory.file_name().unwrap_or_default().to_string_lossy()
     }
 }
 
-impl Stand {
+impl Setup {
     /// Measures one scenario.
     ///
     /// # Errors
-    /// When a program or a server fails.
+    /// If a program or a server fails.
     pub(crate) fn measure(&self, scenario: Scenario) -> Result<Measured> {
         let (source, before) = match scenario {
             Scenario::Main => (self.source("main", || corpus::main(0))?, None),
@@ -132,12 +131,12 @@ impl Stand {
                 let before = self.source("main", || corpus::main(0))?.directory;
                 (self.source("changed", || corpus::main(CHANGED))?, Some(before))
             }
-            _ => anyhow::bail!("counted elsewhere"),
+            _ => anyhow::bail!("measured by another module"),
         };
         let warm = matches!(scenario, Scenario::WarmMain | Scenario::WarmTiny);
-        let task = if warm { Task::Ask } else { Task::Copy };
+        let task = if warm { Task::Check } else { Task::Copy };
         let rounds = if before.is_some() { self.rounds.max(SHORT_ROUNDS) } else { self.rounds };
-        // what the limit would have to move after a change, nobody knows beforehand
+        // the limit cannot know beforehand which content a change needs
         let ours: &[Program] = match scenario {
             Scenario::Changed => &[Program::Ours],
             _ => &[Program::Limit, Program::Ours],
@@ -145,7 +144,7 @@ impl Stand {
         let server = Server::plain(&source.directory, &self.latency)?;
         let mut series: Vec<Series> = ours
             .iter()
-            .chain(PEERS.iter().filter(|peer| peer.is_there() && self.peer_rounds > 0))
+            .chain(PEERS.iter().filter(|peer| peer.is_installed() && self.peer_rounds > 0))
             .map(|program| Series { program: *program, trials: Vec::new() })
             .collect();
         for round in 0..rounds {
@@ -154,7 +153,7 @@ impl Stand {
                 if is_peer && round >= self.peer_rounds {
                     continue;
                 }
-                let trial = self.trial(series.program, task, (&source, &server), before.as_deref());
+                let trial = self.trial(series.program, task, &source, &server, before.as_deref());
                 let trial = trial.with_context(|| series.program.name())?;
                 progress(scenario, series.program, &trial);
                 series.trials.push(trial);
@@ -163,19 +162,20 @@ impl Stand {
         Ok(Measured { scenario, series, distinct: source.corpus.bytes() })
     }
 
-    /// One run of one program, into a destination that has what is in `before`.
+    /// Runs one program once, to a destination with the content of `before`.
     pub(crate) fn trial(
         &self,
         program: Program,
         task: Task,
-        (source, server): (&Source, &Server),
+        source: &Source,
+        server: &Server,
         before: Option<&Path>,
     ) -> Result<Trial> {
         let directory = self.empty("destination")?;
         if let Some(before) = before {
             copy(before, &directory)?;
         }
-        let destination = Server::passing(&directory, &self.latency)?;
+        let destination = Server::temporary(&directory, &self.latency)?;
         let scratch = self.scratch()?;
         let job = Job {
             corpus: &source.corpus,
@@ -190,38 +190,38 @@ impl Stand {
         Ok(Trial { cost, counted, wrong })
     }
 
-    /// Where configurations are written.
+    /// The directory for configurations.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub(crate) fn scratch(&self) -> Result<PathBuf> {
         let scratch = self.directory.join("scratch");
         fs::create_dir_all(&scratch)?;
         Ok(scratch)
     }
 
-    /// A directory of that name with nothing in it.
+    /// An empty directory of that name.
     ///
     /// # Errors
-    /// When what is in it cannot be removed.
+    /// If its content cannot be removed.
     pub(crate) fn empty(&self, name: &str) -> Result<PathBuf> {
         let directory = self.directory.join(name);
         remove(&directory)?;
         Ok(directory)
     }
 
-    /// The corpus of that name, made when it is not there yet.
+    /// The corpus of that name; makes it if it is missing.
     pub(crate) fn source(&self, name: &str, make: impl FnOnce() -> Corpus) -> Result<Source> {
         let (file, directory) =
             (self.directory.join(format!("{name}.json")), self.directory.join(name));
         if !file.is_file() {
-            say(&format!("making the corpus `{name}` in {}", directory.display()));
+            log(&format!("making the corpus `{name}` in {}", directory.display()));
             remove(&directory)?;
             fs::create_dir_all(&directory)?;
             let corpus = make();
             let text = serde_json::to_vec(&corpus)?;
             copier::fill(corpus, Server::plain(&directory, "0ms")?.address())?;
-            // only now is it whole
+            // written last: the file marks a complete corpus
             fs::write(&file, text)?;
         }
         let corpus = serde_json::from_slice(&fs::read(&file)?)?;
@@ -229,8 +229,8 @@ impl Stand {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "what goes on is told where the table is not")]
-pub(crate) fn say(text: &str) {
+#[allow(clippy::print_stderr, reason = "progress goes to stderr, the table to stdout")]
+pub(crate) fn log(text: &str) {
     eprintln!("{text}");
 }
 
@@ -242,7 +242,7 @@ pub(crate) fn progress(scenario: Scenario, program: Program, trial: &Trial) {
         format!(", {source} + {destination} requests, {} bytes", counted.bytes)
     });
     let wrong = trial.wrong;
-    say(&format!(
+    log(&format!(
         "{scenario:?}: {name}: {seconds:.2} s, {cpu:.2} CPU s, {peak} MiB{counted}, {wrong} wrong"
     ));
 }

@@ -1,6 +1,6 @@
-//! The registries on either side: `ecr-mirror sandbox` in processes of their own.
+//! The registries of both sides: `ecr-mirror sandbox` in separate processes.
 //!
-//! Guards that none outlives the bench, nor a cold destination its run.
+//! No server outlives the bench, and no cold destination outlives its run.
 
 use std::{
     collections::HashMap,
@@ -18,35 +18,35 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-mirror");
 /// A running server.
 pub(crate) struct Server {
     child: Child,
-    /// What it said clients should set.
-    said: HashMap<String, String>,
+    /// The environment that it printed for clients.
+    environment: HashMap<String, String>,
     /// Removed with the server.
     temporary: Option<PathBuf>,
 }
 
 impl Server {
-    /// An ordinary registry whose content stays.
+    /// An ordinary registry whose content is kept.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub(crate) fn plain(directory: &Path, latency: &str) -> Result<Server> {
         Self::start(&["--plain", "--latency", latency], directory)
     }
 
-    /// An ordinary registry that is gone, with its content, when it is dropped.
+    /// An ordinary registry that is removed with its content when it is dropped.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub(crate) fn passing(directory: &Path, latency: &str) -> Result<Server> {
+    /// If it cannot be started.
+    pub(crate) fn temporary(directory: &Path, latency: &str) -> Result<Server> {
         let mut server = Self::plain(directory, latency)?;
         server.temporary = Some(directory.to_owned());
         Ok(server)
     }
 
-    /// Upstream registries and AWS for other clients, gone when it is dropped.
+    /// Upstream registries and AWS for other clients, removed when it is dropped.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub(crate) fn cloud(directory: &Path, latency: &str, mounting: &str) -> Result<Server> {
         let arguments = ["--latency", latency, "--blob-mounting", mounting];
         let mut server = Self::start(&arguments, directory)?;
@@ -64,7 +64,7 @@ impl Server {
             .spawn()
             .context("cannot start the sandbox")?;
         let stdout = child.stdout.take().context("it was piped just now")?;
-        let mut server = Server { child, said: HashMap::new(), temporary: None };
+        let mut server = Server { child, environment: HashMap::new(), temporary: None };
         let plain = arguments.contains(&"--plain");
         let last = if plain { "SANDBOX_REGISTRY" } else { "AWS_SECRET_ACCESS_KEY" };
         for line in BufReader::new(stdout).lines() {
@@ -74,7 +74,7 @@ impl Server {
             else {
                 continue;
             };
-            server.said.insert(name.to_owned(), value.to_owned());
+            server.environment.insert(name.to_owned(), value.to_owned());
             if name == last {
                 return Ok(server);
             }
@@ -84,32 +84,32 @@ impl Server {
 
     /// The address of a plain registry.
     pub(crate) fn address(&self) -> &str {
-        self.told("SANDBOX_REGISTRY")
+        self.variable("SANDBOX_REGISTRY")
     }
 
     /// The address of a cloud's upstream registries, whose repositories begin with their host.
     pub(crate) fn upstream(&self) -> &str {
-        self.told("SANDBOX_UPSTREAM")
+        self.variable("SANDBOX_UPSTREAM")
     }
 
     /// The address of a cloud's ECR.
     pub(crate) fn ecr(&self) -> &str {
-        self.told("SANDBOX_ECR")
+        self.variable("SANDBOX_ECR")
     }
 
-    /// What clients should have in their environment.
+    /// The environment for clients.
     pub(crate) fn environment(&self) -> &HashMap<String, String> {
-        &self.said
+        &self.environment
     }
 
-    fn told(&self, name: &str) -> &str {
-        self.said.get(name).map_or("", String::as_str)
+    fn variable(&self, name: &str) -> &str {
+        self.environment.get(name).map_or("", String::as_str)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // one that is gone already needs no end
+        // fails for a server that has ended already
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(directory) = &self.temporary {

@@ -1,4 +1,4 @@
-//! What is told in the end: a Markdown table, and whether the bounds hold.
+//! The results: a Markdown table, and a verdict per bound.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::{
 
 const MIB: f64 = 1_048_576.0;
 
-/// A promise, and what was measured.
+/// A promised maximum, and the measured value.
 pub(crate) struct Bound {
     what: String,
     measured: f64,
@@ -22,7 +22,6 @@ impl Bound {
         Bound { what: what.into(), measured, at_most }
     }
 
-    /// Whether it is kept.
     pub(crate) fn holds(&self) -> bool {
         self.measured <= self.at_most
     }
@@ -56,23 +55,22 @@ pub(crate) fn row(name: &str, series: &Series, limit: Option<&Series>) -> String
     )
 }
 
-/// The most memory of all its trials, in MiB.
+/// Maximum memory of all trials, in MiB.
 pub(crate) fn peak(series: &Series) -> f64 {
     series.trials.iter().map(|trial| trial.cost.peak).max().unwrap_or(0) as f64 / MIB
 }
 
-/// The most tags that were wrong after a trial.
+/// Maximum number of wrong tags after a trial.
 pub(crate) fn wrong(series: &Series) -> f64 {
     series.trials.iter().map(|trial| trial.wrong).max().unwrap_or(0) as f64
 }
 
-/// The head of the table.
 pub(crate) const HEAD: &str = "\
 | what | program | seconds | ÷ limit | CPU s | peak MiB | requests source / destination | MB from source | wrong tags |
 |---|---|---|---|---|---|---|---|---|
 ";
 
-/// What the scenario has to keep.
+/// The bounds of a scenario.
 pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
     let series = |program| measured.series.iter().find(|series| series.program == program);
     let Some(ours) = series(Program::Ours) else { return Vec::new() };
@@ -104,14 +102,14 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
         Scenario::WarmTiny => vec![bound("time ÷ limit", time(), 1.1)],
         Scenario::WarmMain => vec![bound("seconds", seconds(), 0.3)],
         Scenario::Changed => vec![bound("seconds", seconds(), 0.9)],
-        // counted elsewhere
+        // these have bounds of their own
         _ => Vec::new(),
     };
     bounds.push(bound("wrong tags", wrong(ours), 0.0));
     bounds
 }
 
-/// The bounds, a line each.
+/// The bounds, one per line.
 pub(crate) fn verdicts(bounds: &[Bound]) -> String {
     bounds.iter().fold(String::new(), |mut text, bound| {
         let verdict = if bound.holds() { "pass" } else { "FAIL" };

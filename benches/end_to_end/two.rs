@@ -1,7 +1,7 @@
-//! Two destinations: what the second one costs next to one alone.
+//! The cost of a second destination.
 //!
-//! The second registry runs on this machine, too, and checks every byte. Where processors are few,
-//! `main` shows what that takes, and `tiny`, which moves few bytes, what the mirror does.
+//! The second registry also runs on this machine, and verifies every byte. With few processors,
+//! `main` shows that cost, and `tiny`, which moves few bytes, the mirror's.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     clouds::{self, Verb},
     copier, corpus,
     programs::{Program, Task, mirror_toml},
-    scenario::{Scenario, Series, Source, Stand, progress},
+    scenario::{Scenario, Series, Setup, Source, progress},
     server::Server,
     table::{self, Bound, row},
 };
@@ -17,30 +17,30 @@ use crate::{
 /// The rows of one and of two destinations, and the bounds.
 ///
 /// # Errors
-/// When a program or a server fails.
-pub(crate) fn measure(stand: &Stand) -> Result<(String, Vec<Bound>)> {
+/// If a program or a server fails.
+pub(crate) fn measure(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     let (mut rows, mut bounds) = (String::new(), Vec::new());
-    for source in [stand.source("main", || corpus::main(0))?, stand.source("tiny", corpus::tiny)?] {
-        let (more_rows, more_bounds) = compare(stand, &source)?;
+    for source in [setup.source("main", || corpus::main(0))?, setup.source("tiny", corpus::tiny)?] {
+        let (more_rows, more_bounds) = compare(setup, &source)?;
         rows += &more_rows;
         bounds.extend(more_bounds);
     }
     Ok((rows, bounds))
 }
 
-fn compare(stand: &Stand, source: &Source) -> Result<(String, Vec<Bound>)> {
-    let server = Server::plain(&source.directory, &stand.latency)?;
+fn compare(setup: &Setup, source: &Source) -> Result<(String, Vec<Bound>)> {
+    let server = Server::plain(&source.directory, &setup.latency)?;
     let series = || Series { program: Program::Ours, trials: Vec::new() };
     let (mut one, mut two) = (series(), series());
-    for _ in 0..stand.rounds {
-        let trial = stand.trial(Program::Ours, Task::Copy, (source, &server), None)?;
+    for _ in 0..setup.rounds {
+        let trial = setup.trial(Program::Ours, Task::Copy, source, &server, None)?;
         progress(Scenario::Two, Program::Ours, &trial);
         one.trials.push(trial);
-        let first = Server::passing(&stand.empty("destination")?, &stand.latency)?;
-        let second = Server::passing(&stand.empty("second")?, &stand.latency)?;
+        let first = Server::temporary(&setup.empty("destination")?, &setup.latency)?;
+        let second = Server::temporary(&setup.empty("second")?, &setup.latency)?;
         let both = [first.address(), second.address()];
         let config = mirror_toml(&source.corpus, server.address(), &both);
-        let (mut trial, _) = clouds::run(stand, Verb::Sync, &config, &server)?;
+        let (mut trial, _) = clouds::run(setup, Verb::Sync, &config, &server)?;
         for address in both {
             trial.wrong += copier::count_wrong(&source.corpus, address)?;
         }

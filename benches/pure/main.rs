@@ -1,10 +1,10 @@
-//! What is computed without any registry: names, the configuration, the platform filter, the
-//! choice of tags, the plan.
+//! Computation without registries: names, the configuration, the platform filter, tag selection,
+//! the plan.
 //!
 //! ```text
 //! cargo bench --bench pure
 //! ```
-#![allow(missing_docs, reason = "nobody calls a bench")]
+#![allow(missing_docs, reason = "a bench is not an interface")]
 
 mod planning;
 mod selecting;
@@ -74,20 +74,25 @@ fn index() -> RawManifest {
     RawManifest::new(index.to_string().into(), None).expect("it is an index")
 }
 
-fn filtered(raw: &RawManifest, want: &Filter) -> Filtered {
+fn filtered(raw: &RawManifest, filter_keys: &Filter) -> Filtered {
     let Ok(Manifest::Index(index)) = raw.read() else { panic!("it is an index") };
-    let filtered = filter::filter(raw, &index, want, &HashMap::new()).expect("it can be filtered");
-    filter::annotated(filtered, raw.digest(), want).expect("it can be annotated")
+    let filtered =
+        filter::filter(raw, &index, filter_keys, &HashMap::new()).expect("it can be filtered");
+    filter::annotated(filtered, raw.digest(), filter_keys).expect("it can be annotated")
 }
 
 fn platforms(criterion: &mut Criterion) {
     let raw = index();
     let two = ["linux/amd64", "linux/arm64"].map(|name| name.parse().expect("a platform"));
     let platforms = Platforms::only(two).expect("two of them");
-    let want = Filter { platforms, ..Filter::default() };
-    assert_eq!(filtered(&raw, &want).kept.len(), 4, "two images with their attestations stay");
+    let filter_keys = Filter { platforms, ..Filter::default() };
+    assert_eq!(
+        filtered(&raw, &filter_keys).kept.len(),
+        4,
+        "two images with their attestations stay"
+    );
     criterion.bench_function("filter 2 of 10 platforms", |bencher| {
-        bencher.iter(|| filtered(black_box(&raw), &want));
+        bencher.iter(|| filtered(black_box(&raw), &filter_keys));
     });
 }
 

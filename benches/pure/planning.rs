@@ -1,5 +1,4 @@
-//! What to do about 10,000 tags, once both sides have answered: registries in memory answer at
-//! once, so that what is measured is the engine.
+//! Plans 10,000 tags. Registries in memory answer at once, so only the engine is measured.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use criterion::Criterion;
 use ecr_mirror::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
         RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
@@ -24,21 +23,21 @@ use ecr_mirror::{
 
 const TAGS: usize = 10_000;
 
-/// Registries that have what they are asked for, at once.
+/// A registry in memory.
 struct Memory {
     tags: HashMap<Tag, Digest>,
     manifest: RawManifest,
 }
 
-/// What a plan does not ask.
-fn unasked<T: Send>() -> impl Future<Output = Result<T>> + Send {
+/// The result of the methods that a plan never calls.
+fn never_called<T: Send>() -> impl Future<Output = Result<T>> + Send {
     ready(Err(Error::new(Kind::Unsupported, "a plan moves nothing")))
 }
 
 impl Source for Memory {
     async fn digests(&self, _: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
-        let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
-        tags.iter().filter_map(told).collect()
+        let found = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
+        tags.iter().filter_map(found).collect()
     }
 
     async fn resolve(&self, _: &Repository, tag: &Tag) -> Result<Digest> {
@@ -59,7 +58,7 @@ impl Source for Memory {
         _: &Descriptor,
         _: u64,
     ) -> impl Future<Output = Result<ByteStream>> + Send {
-        unasked()
+        never_called()
     }
 }
 
@@ -71,8 +70,8 @@ impl Destination for Memory {
         _: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
-        let told = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
-        Ok(Some(tags.iter().filter_map(told).collect()))
+        let found = |tag: &Tag| Some((tag.clone(), self.tags.get(tag)?.clone()));
+        Ok(Some(tags.iter().filter_map(found).collect()))
     }
 
     async fn manifests(
@@ -101,7 +100,7 @@ impl Destination for Memory {
         _: &Descriptor,
         _: &Repository,
     ) -> impl Future<Output = Result<Mount>> + Send {
-        unasked()
+        never_called()
     }
 
     fn open_upload(
@@ -109,7 +108,7 @@ impl Destination for Memory {
         _: &Repository,
         _: &Descriptor,
     ) -> impl Future<Output = Result<UploadSession>> + Send {
-        unasked()
+        never_called()
     }
 
     fn push_blob(
@@ -119,7 +118,7 @@ impl Destination for Memory {
         _: UploadSession,
         _: Body,
     ) -> impl Future<Output = Result<()>> + Send {
-        unasked()
+        never_called()
     }
 
     fn push_manifest(
@@ -128,13 +127,13 @@ impl Destination for Memory {
         _: &RawManifest,
         _: Option<&Tag>,
     ) -> impl Future<Output = Result<()>> + Send {
-        unasked()
+        never_called()
     }
 }
 
 impl Provision for Memory {
     fn ensure(&self, _: &Repository) -> impl Future<Output = Result<()>> + Send {
-        unasked()
+        never_called()
     }
 
     async fn mutability(&self, _: &Repository, _: &Tag) -> Result<Mutability> {
@@ -146,7 +145,7 @@ impl Provision for Memory {
     }
 }
 
-/// An image of one layer.
+/// An image with one layer.
 fn manifest() -> RawManifest {
     let descriptor =
         |of: &str| serde_json::json!({ "digest": Digest::of(of.as_bytes()), "size": 9 });
@@ -155,10 +154,10 @@ fn manifest() -> RawManifest {
     RawManifest::new(Bytes::from(document.to_string()), None).expect("it is a manifest")
 }
 
-/// A registry whose every tag points to the image, but for every so many.
-fn registry(elsewhere: Option<usize>) -> Memory {
+/// A registry whose tags all point to the image, except every `moved_every`th.
+fn registry(moved_every: Option<usize>) -> Memory {
     let manifest = manifest();
-    let digest = |at: usize| match elsewhere {
+    let digest = |at: usize| match moved_every {
         Some(every) if at.is_multiple_of(every) => Digest::of(b"something else"),
         _ => manifest.digest().clone(),
     };
@@ -170,16 +169,16 @@ fn tag(at: usize) -> Tag {
     format!("1.{}.{}", at / 100, at % 100).parse().expect("it is a tag")
 }
 
-/// Plans all of them, over a hundred repositories.
+/// Plans all tags, spread over a hundred repositories.
 async fn planned(destination: Memory) -> Summary {
-    let site = |host: &str| Location::Registry(host.parse().expect("it is a host"));
+    let location = |host: &str| Location::Registry(host.parse().expect("it is a host"));
     let image = |at: usize| {
         let repository: Repository = format!("team/app{}", at % 100).parse().expect("a name");
         let at = tag(at);
         Image {
             name: repository.to_string(),
             origin: Origin {
-                location: site("source.example"),
+                location: location("source.example"),
                 repository: repository.clone(),
                 at: TagOrDigest::Tag(at.clone()),
             },
@@ -187,14 +186,15 @@ async fn planned(destination: Memory) -> Summary {
             filter: Filter::default(),
         }
     };
-    let end = Endpoint { location: site("destination.example"), destination };
-    let sides = Endpoints {
-        sources: [(site("source.example"), (Arc::new(registry(None)), 0))].into(),
-        destinations: vec![Arc::new(end)],
+    let endpoint = Endpoint { location: location("destination.example"), destination };
+    let source = SourceEndpoint { source: Arc::new(registry(None)), reserved_pulls: 0 };
+    let endpoints = Endpoints {
+        sources: [(location("source.example"), source)].into(),
+        destinations: vec![Arc::new(endpoint)],
     };
     let options = Options { mode: Mode::Plan, transfers: 32 };
     let mirror = Mirror::new(
-        sides,
+        endpoints,
         &SideContexts::default(),
         options,
         Arc::new(Silent),
@@ -207,15 +207,15 @@ pub(crate) fn plan(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut group = criterion.benchmark_group("plan of 10,000 tags");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
-    for (name, elsewhere, expected) in [
+    for (name, moved_every, expected) in [
         ("that are all up to date", None, 0),
         ("of which one in ten has moved", Some(10), TAGS / 10),
     ] {
-        let summary = runtime.block_on(planned(registry(elsewhere)));
+        let summary = runtime.block_on(planned(registry(moved_every)));
         let moved = summary.rows.iter().filter(|row| row.outcome == Outcome::Planned).count();
         assert_eq!((summary.rows.len(), moved), (TAGS, expected), "{:?}", summary.rows[0]);
         group.bench_function(name, |bencher| {
-            bencher.iter(|| runtime.block_on(planned(registry(elsewhere))));
+            bencher.iter(|| runtime.block_on(planned(registry(moved_every))));
         });
     }
     group.finish();

@@ -1,4 +1,4 @@
-//! Tags chosen among 10,000.
+//! Selects among 10,000 tags.
 
 use std::{hint::black_box, time::SystemTime};
 
@@ -8,7 +8,7 @@ use ecr_mirror::model::{
     select::{SelectedTags, Selector},
 };
 
-/// Versions as a busy repository has them: plain, variants, pre-releases, nightlies.
+/// The versions of a busy repository: plain, variants, pre-releases, nightlies.
 fn tags() -> Vec<Listed> {
     let name = |number: usize| {
         let version = format!("{}.{}.{}", number / 1_000, number / 25 % 40, number / 5 % 5);

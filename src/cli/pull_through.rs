@@ -11,7 +11,7 @@ use super::exit;
 pub enum PullThrough {
     /// Show the changes that `apply` would make; writes nothing
     #[command(after_help = exit::pull_through_plan())]
-    Plan(PlanArgs),
+    Plan(PullThroughPlanArgs),
     /// Create and update the configured secrets, rules, templates and access
     #[command(after_help = exit::pull_through_apply())]
     Apply(ApplyArgs),
@@ -36,20 +36,20 @@ pub enum PullThrough {
     },
 }
 
-/// The registries to work on.
+/// The destinations of a `pull-through` command.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Where {
+pub struct DestinationArgs {
     /// Use only the destination with this name; repeatable [default: every ECR destination]
     #[arg(long = "destination", value_name = "NAME")]
-    pub destinations: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Arguments of `pull-through plan`.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// The registries to work on.
+pub struct PullThroughPlanArgs {
+    /// The destinations to work on.
     #[command(flatten)]
-    pub at: Where,
+    pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -64,9 +64,9 @@ pub struct PlanArgs {
 /// Arguments of `pull-through apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The registries to work on.
+    /// The destinations to work on.
     #[command(flatten)]
-    pub at: Where,
+    pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -81,9 +81,9 @@ pub struct ApplyArgs {
 /// Arguments of `pull-through status` and `validate`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The registries to work on.
+    /// The destinations to work on.
     #[command(flatten)]
-    pub at: Where,
+    pub destinations: DestinationArgs,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -92,9 +92,9 @@ pub struct ListArgs {
 /// Arguments of `pull-through warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// The registries to work on.
+    /// The destinations to work on.
     #[command(flatten)]
-    pub at: Where,
+    pub destinations: DestinationArgs,
     /// Warm only images whose name matches; repeatable [default: all pull-through images]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
@@ -106,9 +106,9 @@ pub struct WarmArgs {
 /// Arguments of `pull-through destroy`.
 #[derive(Debug, Args)]
 pub struct DestroyArgs {
-    /// The registries to work on.
+    /// The destinations to work on.
     #[command(flatten)]
-    pub at: Where,
+    pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -123,9 +123,9 @@ pub enum Export {
     /// Print the setup as Terraform configuration, with import blocks for existing resources
     #[command(after_help = exit::pull_through_export())]
     Terraform {
-        /// The registries to work on.
+        /// The destinations to work on.
         #[command(flatten)]
-        at: Where,
+        destinations: DestinationArgs,
     },
     /// Write pull secrets for a fallback to the upstreams, as a Kubernetes manifest
     #[command(after_help = exit::pull_through_export())]

@@ -1,6 +1,6 @@
-//! `check`: whether `mirror.toml` is right. Reads no network.
+//! `check`: validates `mirror.toml` offline.
 
-use super::{configuration, warn};
+use super::shared::read_config_with_warnings;
 use crate::{
     cli::Global,
     config::{Config, Entry, Tags},
@@ -8,14 +8,8 @@ use crate::{
     output::Screen,
 };
 
-/// Reads the configuration and says on stdout what it comes to, and on stderr what is most likely
-/// not meant.
-///
-/// # Errors
-/// What is wrong with it; the exit status is then 2.
 pub(crate) fn run(global: &Global, screen: &Screen) -> Result<u8> {
-    let config = configuration(global)?;
-    warn(screen, &config);
+    let config = read_config_with_warnings(global, screen)?;
     let path = global.config.display();
     screen.print(|out| writeln!(out, "{path}: {}", summary(&config)))?;
     Ok(0)
@@ -41,9 +35,9 @@ fn summary(config: &Config) -> String {
     format!("{images}{selections} to {destinations}{caches}")
 }
 
-fn counted(count: usize, what: &str) -> String {
+fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
+    format!("{count} {noun}{plural}")
 }
 
 #[cfg(test)]
@@ -53,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_right_configuration_is_counted() {
+    fn the_summary_counts_images_selections_destinations_and_caches() {
         let text = "[[destination]]\nregistry = \"r.example\"\n\
              [[image]]\nsource = \"nginx\"\ntags = [\"1.26\", \"1.27\"]\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();

@@ -1,16 +1,12 @@
-//! `completions`: the script that completes this command line in a shell.
+//! `completions`: prints a completion script for a shell.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::{cli::Cli, model::Result, output::Screen};
 
-/// Prints the script to stdout.
-///
-/// # Errors
-/// When stdout takes nothing more.
 pub(crate) fn run(screen: &Screen, shell: Shell) -> Result<u8> {
-    // the generator panics where its writer fails: it gets one that does not
+    // the generator panics if its writer fails, so it writes to memory
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ecr-mirror", &mut script);
     screen.print(|out| out.write_all(&script))?;
@@ -24,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_has_a_script_that_knows_the_verbs() {
+    fn the_script_of_every_shell_completes_commands_and_options() {
         for &shell in Shell::value_variants() {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ecr-mirror", &mut script);

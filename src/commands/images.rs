@@ -1,75 +1,61 @@
-//! `ecr-mirror images`: every image and the reference to pull it from. Reads the network only
-//! where tags are selected, or are made from digests.
-
-use std::io::{self, Write};
+//! `images`: lists every image and the reference to pull it from. Sends requests only for
+//! selections and for `retag` with digests.
 
 use futures::FutureExt;
-use serde::Serialize;
 
-use super::configuration;
+use super::shared::{read_config, with_registries};
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Image, Kind, Result, TagOrDigest},
+    model::{Error, Image, Kind, Result, TagOrDigest, Target},
     output::{
         Screen, error,
+        images::{self, ImageRow},
         progress::ProgressView,
-        table::{self, Line},
     },
-    run::{
-        registries::Registries,
-        select_images::{CacheItem, SelectedItem, offline, select_images},
-    },
+    run::select_images::{CacheItem, SelectedItem, select_images, select_offline},
 };
 
-/// Connections to a registry at once: tag lists come one page after the other.
-const CONNECTIONS: usize = 8;
-
-/// Lists on stdout.
-///
-/// # Errors
-/// When the configuration is wrong, or `--only` names nothing in it.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
-    let config = configuration(global)?;
+    let config = read_config(global)?;
     let entries = config.only(&args.only)?;
-    let items = match offline(&entries) {
+    let items = match select_offline(&entries) {
         Some(items) => items,
-        None => select_online(global, screen, (&config, &entries)).await?,
+        None => select_online(global, screen, &config, &entries).await?,
     };
-    let (rows, failures) = listed(&config, items);
+    let (rows, failures) = rows(&config, items);
     screen.print(|out| match args.json {
-        true => out.write_all(json(rows).as_bytes()),
-        false => table(out, &rows, screen.width()),
+        true => images::json(out, &rows),
+        false => images::table(out, &rows, screen.width()),
     })?;
     for error in &failures {
         error::print(screen, error);
     }
-    Ok(if failures.is_empty() { 0 } else { 1 })
+    Ok(u8::from(!failures.is_empty()))
 }
 
-/// What the entries come to once their tags are listed.
 async fn select_online<'a>(
     global: &Global,
     screen: &Screen,
-    (config, entries): (&Config, &[&'a Entry]),
+    config: &Config,
+    entries: &[&'a Entry],
 ) -> Result<Vec<SelectedItem<'a>>> {
-    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let watch = ProgressView::start(global.progress(), screen);
-    let items = select_images(&world, config, entries, &*watch.observer()).boxed().await;
-    drop(watch);
-    world.close().await;
-    items
+    let select = async |registries: &_| {
+        let progress = ProgressView::start(global.progress(), screen);
+        select_images(registries, config, entries, &*progress.observer()).boxed().await
+    };
+    with_registries(global, select).await
 }
 
-/// The images, and what cannot be listed.
-fn listed(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Error>) {
-    let (mut listed, mut failures) = (Vec::new(), Vec::new());
+/// The rows to print, and one error for each item that cannot be listed.
+fn rows(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Error>) {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item {
-            SelectedItem::Image(chosen) => {
-                listed.extend(rows(config, &chosen.image, &chosen.source))
+            SelectedItem::Image(item) => {
+                rows.extend(mirrored_rows(config, &item.image, &item.source))
             }
-            SelectedItem::Cached(cached) => listed.push(cached_row(config, cached)),
+            SelectedItem::Cached(item) => rows.push(cached_row(config, item)),
             SelectedItem::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
                 let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
                 let error = match row.error {
@@ -80,30 +66,11 @@ fn listed(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<
             })),
         }
     }
-    (listed, failures)
+    (rows, failures)
 }
 
-/// One image at one destination.
-#[derive(Debug, Serialize)]
-struct ImageRow {
-    name: String,
-    source: String,
-    /// The reference to pull.
-    destination: String,
-    /// How it gets there.
-    via: &'static str,
-}
-
-/// What is printed: version 1 of this format.
-#[derive(Debug, Serialize)]
-struct ImagesDocument {
-    version: u32,
-    images: Vec<ImageRow>,
-}
-
-/// A row for each destination of the image.
-fn rows(config: &Config, image: &Image, source: &str) -> Vec<ImageRow> {
-    let row = |target: &crate::model::Target| ImageRow {
+fn mirrored_rows(config: &Config, image: &Image, source: &str) -> Vec<ImageRow> {
+    let row = |target: &Target| ImageRow {
         name: image.name.clone(),
         source: source.to_owned(),
         destination: (config.destination(target.destination).registry)
@@ -113,49 +80,13 @@ fn rows(config: &Config, image: &Image, source: &str) -> Vec<ImageRow> {
     image.targets.iter().map(row).collect()
 }
 
-fn cached_row(config: &Config, cached: CacheItem<'_>) -> ImageRow {
+fn cached_row(config: &Config, item: CacheItem<'_>) -> ImageRow {
     ImageRow {
-        name: cached.entry.name.clone(),
-        destination: cached.reference(config),
-        source: cached.source,
+        name: item.entry.name.clone(),
+        destination: item.reference(config),
+        source: item.source,
         via: "pull-through",
     }
-}
-
-fn json(images: Vec<ImageRow>) -> String {
-    let listing = ImagesDocument { version: 1, images };
-    serde_json::to_string_pretty(&listing).expect("strings and numbers are JSON") + "\n"
-}
-
-/// A reference that is shortened cannot be pulled: where there is no room for it in a row, it has a
-/// line of its own.
-fn table(out: &mut dyn Write, rows: &[ImageRow], width: Option<usize>) -> io::Result<()> {
-    let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
-    if width.is_none_or(|width| widest(rows, &header) <= width) {
-        let line =
-            |row: &ImageRow| Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() };
-        let lines: Vec<Line> = rows.iter().map(line).collect();
-        return table::grid(out, &header, &lines, None);
-    }
-    let line = |row: &ImageRow| Line {
-        cells: [&row.name, &row.source, row.via].map(Into::into).into(),
-        notes: vec![row.destination.clone()],
-    };
-    let lines: Vec<Line> = rows.iter().map(line).collect();
-    table::grid(out, &["NAME", "SOURCE", "VIA"], &lines, width)
-}
-
-fn cells(row: &ImageRow) -> [&str; 4] {
-    [&row.name, &row.source, &row.destination, row.via]
-}
-
-/// How wide the table is with everything in it.
-fn widest(rows: &[ImageRow], header: &[&str; 4]) -> usize {
-    let column = |at: usize| {
-        let texts = rows.iter().map(|row| cells(row)[at]).chain([header[at]]);
-        texts.map(|text| text.chars().count()).max().unwrap_or_default()
-    };
-    (0..header.len()).map(column).sum::<usize>() + table::GAP * (header.len() - 1)
 }
 
 #[cfg(test)]
@@ -165,39 +96,21 @@ mod tests {
     use super::*;
     use crate::config::CacheTarget;
 
-    fn rows_of(config: &Config) -> Vec<ImageRow> {
-        let entries: Vec<&Entry> = config.entries.iter().collect();
-        let (rows, failures) = listed(config, offline(&entries).unwrap());
-        assert!(failures.is_empty());
-        rows
-    }
-
-    fn mirrored() -> Vec<ImageRow> {
+    #[test]
+    fn an_image_has_a_row_for_each_destination() {
         let text = "[[destination]]\nregistry = \"a.example\"\nprefix = \"mirror\"\n\
              [[destination]]\nregistry = \"b.example\"\n\
              [[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\nname = \"web\"\n\
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
-        rows_of(&Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap())
+        let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+        let entries: Vec<&Entry> = config.entries.iter().collect();
+        let (rows, failures) = rows(&config, select_offline(&entries).unwrap());
+        assert!(failures.is_empty());
+        assert_eq!(rows, crate::output::images::tests::rows());
     }
 
     #[test]
-    fn a_reference_is_whole_however_narrow_the_terminal_is() {
-        let rows = mirrored();
-        let text = |width| {
-            let mut out = anstream::StripStream::new(Vec::new());
-            table(&mut out, &rows, width).unwrap();
-            String::from_utf8(out.into_inner()).unwrap()
-        };
-        let wide = text(Some(100));
-        assert!(wide.starts_with("NAME  SOURCE") && wide.contains("DESTINATION"), "{wide}");
-        assert_eq!(wide, text(None));
-        let narrow = text(Some(60));
-        assert!(narrow.contains("\n    a.example/mirror/library/nginx:1.27\n"), "{narrow}");
-        assert!(!narrow.contains("DESTINATION"), "{narrow}");
-    }
-
-    #[test]
-    fn what_is_cached_is_pulled_by_tag_or_by_the_pinned_digest() {
+    fn a_cached_image_is_pulled_by_tag_or_by_its_pinned_digest() {
         let pin = format!("sha256:{}", "0".repeat(64));
         let text = format!(
             "[[destination]]\nregistry = \"a.example\"\n[[destination]]\nregistry = \"b.example\"\n\
@@ -206,14 +119,16 @@ mod tests {
         );
         let mut config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
         for (entry, mirrored) in config.entries.iter_mut().zip([1, 0]) {
-            let cached = entry.mirrored.split_off(mirrored).into_iter().map(|place| CacheTarget {
-                destination: place.destination,
+            let cached = entry.mirrored.split_off(mirrored).into_iter().map(|target| CacheTarget {
+                destination: target.destination,
                 cache: 0,
                 repository: format!("quay/{}", entry.repository).parse().unwrap(),
             });
             entry.cached = cached.collect();
         }
-        let rows = rows_of(&config);
+        let entries: Vec<&Entry> = config.entries.iter().collect();
+        let (rows, failures) = rows(&config, select_offline(&entries).unwrap());
+        assert!(failures.is_empty());
         let lines =
             rows.iter().map(|row| format!("{} {} {}", row.source, row.destination, row.via));
         assert_eq!(
@@ -226,39 +141,6 @@ mod tests {
                 format!("quay.io/c@{pin} a.example/quay/c@{pin} pull-through"),
                 format!("quay.io/c@{pin} b.example/quay/c@{pin} pull-through"),
             ]
-        );
-    }
-
-    #[test]
-    fn the_table_has_a_row_for_each_image_and_destination() {
-        let mut written = anstream::StripStream::new(Vec::new());
-        table(&mut written, &mirrored(), None).unwrap();
-        let written = String::from_utf8(written.into_inner()).unwrap();
-        let lines: Vec<&str> = written.lines().map(str::trim_end).collect();
-        assert_eq!(
-            lines,
-            [
-                "NAME  SOURCE                        DESTINATION                          VIA",
-                "web   docker.io/library/nginx:1.27  a.example/mirror/library/nginx:1.27  mirrored",
-                "web   docker.io/library/nginx:1.27  b.example/library/nginx:1.27         mirrored",
-                "a/b   quay.io/a/b:1                 b.example/a/b:1                      mirrored",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_document_has_the_same_rows() {
-        let document: serde_json::Value = serde_json::from_str(&json(mirrored())).unwrap();
-        assert_eq!(document["version"], 1);
-        assert_eq!(document["images"].as_array().unwrap().len(), 3);
-        assert_eq!(
-            document["images"][2],
-            serde_json::json!({
-                "name": "a/b",
-                "source": "quay.io/a/b:1",
-                "destination": "b.example/a/b:1",
-                "via": "mirrored",
-            })
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `man`: the manual pages, made from the command line's own definition.
+//! `man`: writes the manual pages, generated from the definition of the command line.
 
 use std::{fs, path::Path};
 
@@ -9,10 +9,6 @@ use crate::{
     model::{Error, Kind, Result},
 };
 
-/// Writes a page for each command into the directory, which is made where it is missing.
-///
-/// # Errors
-/// When the directory or a page in it cannot be written.
 pub(crate) fn run(directory: &Path) -> Result<u8> {
     fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
@@ -28,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_command_has_a_page_that_tells_its_exit_status() {
+    fn each_command_has_a_page_with_its_exit_status() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("share/man1");
         assert_eq!(run(&directory).unwrap(), 0);
@@ -41,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_is_an_error() {
+    fn a_directory_that_cannot_be_created_is_an_error() {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();

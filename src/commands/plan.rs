@@ -1,30 +1,25 @@
-//! `plan`: what `sync` would do and what it would cost. Writes nothing.
+//! `plan`: shows what `sync` would do and cost. Writes nothing.
 
-use super::{configuration, mirror, warn};
+use super::shared::{mirror, read_config_with_warnings};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
-    run::sync::{Selected, SyncRequest},
+    run::sync::{ImagesToSync, SyncRequest},
 };
 
-/// Blobs that a plan transfers at once: it transfers none, this bounds the images looked at.
+/// A plan transfers no blob: this number bounds the images that are planned in parallel.
 const TRANSFERS: usize = 32;
 
-/// Plans, and prints the plan on stdout.
-///
-/// # Errors
-/// When nothing was attempted, or the plan cannot be written.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
-    let config = configuration(global)?;
-    warn(screen, &config);
-    let wanted = Selected::read(&config, &args.only, args.locked.as_deref())?;
+    let config = read_config_with_warnings(global, screen)?;
+    let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let intent = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
-    let options = Options { mode: intent, transfers: TRANSFERS };
-    let work = SyncRequest { config: &config, wanted, options };
-    let (report, _) = mirror(global, screen, work, None).await?;
+    let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
+    let options = Options { mode, transfers: TRANSFERS };
+    let request = SyncRequest { config: &config, images, options };
+    let (report, _) = mirror(global, screen, request, None).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {

@@ -1,4 +1,4 @@
-//! `sandbox`: the embedded registries for other clients, until interrupted.
+//! `sandbox`: serves the embedded registries for other clients, until interrupted.
 
 use std::{io, net::SocketAddr};
 
@@ -11,19 +11,16 @@ use crate::{
     sandbox::{Mode, Options, Sandbox},
 };
 
-/// Serves until SIGINT or SIGTERM; stdout tells, as lines for a shell, how clients reach it.
-///
-/// # Errors
-/// When it cannot listen, or keep content in the directory.
+/// Serves until SIGINT or SIGTERM. Prints the clients' environment as lines for a shell.
 pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
-    let cannot = |cause: io::Error| {
+    let failed = |cause: io::Error| {
         Error::new(Kind::Unavailable, "cannot serve the sandbox")
             .because(cause)
-            .hint("`--listen` names another address, DIR another directory")
+            .hint("use another address (`--listen`) or another DIR")
     };
-    // listened for before anybody is told that it serves
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
+    // before the environment is printed, so that no signal is lost
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
     let mode = if args.plain { Mode::Plain } else { Mode::Standing };
     let options = Options {
         mode,
@@ -33,7 +30,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         blob_mounting: args.blob_mounting,
         faults: args.faults,
     };
-    let sandbox = Sandbox::start(options).await.map_err(cannot)?;
+    let sandbox = Sandbox::start(options).await.map_err(failed)?;
     let environment = match mode {
         Mode::Plain => plain_environment(sandbox.address()),
         _ => cloud_environment(sandbox.address(), sandbox.ecr_address()),
@@ -80,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_is_a_script_that_points_clients_at_both_listeners() {
+    fn the_printed_environment_is_a_shell_script_with_both_addresses() {
         let (upstream, ecr) = (([127, 0, 0, 1], 4000).into(), ([127, 0, 0, 1], 4001).into());
         let script = cloud_environment(upstream, ecr) + &plain_environment(upstream);
         let shell = std::process::Command::new("sh")

@@ -1,20 +1,21 @@
 //! `sync`: mirrors everything that the configuration selects.
 
+use std::path::Path;
+
 use tokio::time::Instant;
 
-use super::{configuration, mirror};
+use super::shared::{mirror, print_report, read_config};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Mode, Options},
-    model::{Error, Kind, Result},
-    output::{Screen, error, file, json, table},
-    run::sync::{Selected, SyncRequest},
+    model::{Error, Kind, Result, outcome::Report},
+    output::{Screen, error, file, json},
+    run::{
+        lock_file::LockFile,
+        sync::{ImagesToSync, SyncRequest},
+    },
 };
 
-/// Mirrors, and reports on stdout, and into a file where one is named.
-///
-/// # Errors
-/// When nothing was attempted, or the report cannot be written.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
     if args.dry_run {
@@ -27,30 +28,30 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let config = configuration(global)?;
-    let wanted = Selected::read(&config, &args.only, args.locked.as_deref())?;
+    let config = read_config(global)?;
+    let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let options = Options { mode: Mode::Mirror, transfers: args.concurrency };
-    let work = SyncRequest { config: &config, wanted, options };
-    let (report, lock) = mirror(global, screen, work, deadline).await?;
+    let request = SyncRequest { config: &config, images, options };
+    let (report, lock) = mirror(global, screen, request, deadline).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
-    let totals = &report.totals;
-    let save = |path| match totals.copied + totals.up_to_date + totals.warmed {
-        all if all == report.images.len() as u64 => {
-            file::save(path, "lock file", |out| lock.write(out))
-        }
-        _ => Err(Error::new(Kind::Unavailable, format!("`{}` is not written", path.display()))
-            .hint("a lock is of everything that is selected, and not all of it is mirrored")),
-    };
-    let locked = args.lock.as_deref().map(save).transpose();
-    screen.print(|out| match args.json {
-        true => json::write(out, &report),
-        false => table::sync(out, &report, screen.width()),
-    })?;
+    let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
+    print_report(screen, &report, args.json)?;
     if let Err(error) = &locked {
         error::print(screen, error);
     }
     saved.map(|_| report.exit.max(u8::from(locked.is_err())))
+}
+
+/// Saves the lock file if every image succeeded.
+fn save_lock(path: &Path, lock: &LockFile, report: &Report) -> Result<()> {
+    let totals = &report.totals;
+    let succeeded = totals.copied + totals.up_to_date + totals.warmed;
+    if succeeded == report.images.len() as u64 {
+        return file::save(path, "lock file", |out| lock.write(out));
+    }
+    Err(Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
+        .hint("fix the failed images and run again: a lock file covers every selected image"))
 }

@@ -1,18 +1,16 @@
 //! `[registry."…"]`: the connection settings of a source or destination.
 //!
-//! Returns passwords only as [`SecretString`].
+//! Returns a password only as a [`UserPassword`].
 
 use std::collections::BTreeMap;
-
-use secrecy::SecretString;
 
 use super::{
     context::FileContext,
     document::{Keys, NamedTable, Table, Text},
     problem::{Problem, Span},
-    types::{CredentialSource, RegistryConfig, UserPassword},
+    types::{CredentialSource, RegistryConfig},
 };
-use crate::model::Host;
+use crate::model::{Host, UserPassword};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
@@ -86,10 +84,9 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     let username = written(table.text("username")?);
     let password = written(table.text("password")?);
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(UserPassword {
-            username: username.to_string(),
-            password: SecretString::from(&*password),
-        })),
+        (Some(username), Some(password)) => {
+            Ok(Some(UserPassword::new(username.to_string(), &*password)))
+        }
         (Some(only), None) => Err(Problem::at(&only.span, "`username` requires `password`")
             .hint("add `password`, or remove `username`")),
         (None, Some(only)) => Err(Problem::at(&only.span, "`password` requires `username`")

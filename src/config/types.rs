@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
-use secrecy::SecretString;
 use url::Url;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     images::Entry,
 };
 use crate::model::{
-    DestinationId, EcrHost, Error, Host, Kind, Location, Repository, Result,
+    DestinationId, EcrHost, Error, Host, Kind, Location, Repository, Result, UserPassword,
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
 };
@@ -144,13 +143,4 @@ pub enum CredentialSource {
     Written(UserPassword),
     /// In the Secrets Manager secret with this ARN.
     Secret(String),
-}
-
-/// A name and a password, neither empty.
-#[derive(Debug, Clone)]
-pub struct UserPassword {
-    /// The name.
-    pub username: String,
-    /// The password or access token.
-    pub password: SecretString,
 }

@@ -1,7 +1,7 @@
-//! The one way to ECR's API: paced, counted, tried again where that helps, and explained.
+//! The client of ECR's API: limits rates, counts, retries and explains errors.
 //!
-//! The SDK's own retries are off, so that there is exactly one level of them
-//! and a quota error is not waited for as if it were throttling.
+//! The SDK's own retries are off. There is one level of retries, and a quota error is not retried
+//! as throttling.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -10,18 +10,18 @@ use aws_sdk_ecr::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
+use futures::FutureExt;
 
 use super::{
     failure::{CallContext, explain},
+    identity::Identity,
     quota::Quotas,
-    session::Identity,
 };
 use crate::{
     model::{Kind, Result},
     remote::{HostContext, retry::Retry},
 };
 
-/// A failure of the SDK's client.
 pub(crate) type Failure<E> = SdkError<E, HttpResponse>;
 
 /// ECR's API for one identity in one region.
@@ -29,61 +29,76 @@ pub struct Api {
     client: Client,
     identity: Identity,
     region: String,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
     quotas: Quotas,
 }
 
 impl Api {
-    /// Calls through this client, which must not retry by itself.
+    /// `client` must not retry.
     pub fn new(
         client: Client,
         identity: Identity,
         region: String,
-        meter: Arc<HostContext>,
+        context: Arc<HostContext>,
     ) -> Self {
-        Self { client, identity, region, meter, quotas: Quotas::default() }
+        Self { client, identity, region, context, quotas: Quotas::default() }
     }
 
-    /// The region, like `eu-west-1`.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// What counts the calls.
-    pub(super) fn meter(&self) -> &HostContext {
-        &self.meter
+    pub(super) fn context(&self) -> &HostContext {
+        &self.context
     }
 
-    /// Who calls.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The quotas that requests of the registry protocol draw on too.
-    pub fn quotas(&self) -> &Quotas {
+    /// The quotas, which the registry protocol's requests share.
+    pub(crate) fn quotas(&self) -> &Quotas {
         &self.quotas
     }
 
-    /// Carries out `send` until it succeeds, fails for good, or attempts run out.
+    /// The retry policy of an action that an emulator may lack: it may answer 500, and a long wait
+    /// would not help.
+    pub fn short_retry(&self) -> Retry {
+        Retry { attempts: 3, ..self.context.policy.retry }
+    }
+
+    /// Calls `send` until it succeeds, fails permanently, or the attempts run out.
     ///
-    /// `action` is the API's name of it, like `ListImages`. An answer that is an
-    /// error to AWS and none to the caller becomes a value inside `send`.
+    /// `action` is the API's name, like `ListImages`.
     ///
     /// # Errors
-    /// By [`super::failure::kind_of`]; exhausted.
+    /// The kind is that of [`super::failure::kind_of`]. The error is marked exhausted.
     pub async fn call<T, E, F, Fut>(&self, action: &'static str, send: F) -> Result<T>
     where
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.call_with(self.meter.retry(), action, send).await
+        self.call_with(self.context.policy.retry, action, send).await
     }
 
-    /// The same with another patience.
-    ///
-    /// # Errors
-    /// By [`super::failure::kind_of`]; exhausted.
+    /// [`Self::call`], where the AWS error `expected` is an answer: returns `None` for it.
+    pub(crate) async fn call_unless<T, E, F, Fut>(
+        &self,
+        expected: &str,
+        action: &'static str,
+        send: F,
+    ) -> Result<Option<T>>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Failure<E>>>,
+        E: StdError + ProvideErrorMetadata + 'static,
+    {
+        let send = |client| send(client).map(|answer| unless(expected, answer));
+        self.call(action, send).await
+    }
+
+    /// [`Self::call`] with another retry policy.
     pub async fn call_with<T, E, F, Fut>(
         &self,
         retry: Retry,
@@ -95,13 +110,11 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        retry.run(&self.meter, || self.once(action, &send)).await
+        // boxed: the SDK's futures are large, and callers hold several
+        Box::pin(self.context.retry_with(retry, || self.once(action, &send))).await
     }
 
-    /// One attempt of it.
-    ///
-    /// # Errors
-    /// By [`super::failure::kind_of`].
+    /// One attempt of [`Self::call`].
     pub async fn once<T, E, F, Fut>(&self, action: &'static str, send: F) -> Result<T>
     where
         F: FnOnce(Client) -> Fut,
@@ -109,17 +122,40 @@ impl Api {
         E: StdError + ProvideErrorMetadata + 'static,
     {
         self.quotas.acquire(action).await;
-        self.meter.requests.add(1);
-        send(self.client.clone()).await.map_err(|failure| {
+        self.attempt("ecr", action, send(self.client.clone())).await
+    }
+
+    /// Counts and explains one attempt of a call to any AWS service.
+    pub(super) async fn attempt<T, E>(
+        &self,
+        service: &'static str,
+        action: &'static str,
+        call: impl Future<Output = Result<T, Failure<E>>>,
+    ) -> Result<T>
+    where
+        E: StdError + ProvideErrorMetadata + 'static,
+    {
+        self.context.stats.requests.add(1);
+        call.await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
-            let error =
-                explain(&CallContext { service: "ecr", action, region, identity }, &failure);
+            let error = explain(&CallContext { service, action, region, identity }, &failure);
             if error.kind() == Kind::Throttled {
-                self.meter.throttled.add(1);
+                self.context.stats.throttled.add(1);
                 self.quotas.throttled(action);
             }
             error
         })
+    }
+}
+
+/// Turns the AWS error `expected` into `None`.
+pub(super) fn unless<T, E: ProvideErrorMetadata>(
+    expected: &str,
+    answer: Result<T, Failure<E>>,
+) -> Result<Option<T>, Failure<E>> {
+    match answer {
+        Err(error) if error.code() == Some(expected) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -1,33 +1,33 @@
-//! Who the mirror is to IAM: the ARN of its role or user.
+//! The IAM role or user whose credentials a session has.
 
 use aws_sdk_sts::Client;
 
 use super::session::AwsSession;
 use crate::model::{Error, Kind, Result};
 
-/// The ARN of the role or user whose credentials the session has.
+/// The ARN of the session's role or user.
 ///
 /// # Errors
-/// What STS refuses, and [`Kind::Configuration`] for who is neither.
+/// [`Kind::Configuration`] if the caller is neither.
 pub(super) async fn principal(session: &AwsSession) -> Result<String> {
     if let Some(role) = &session.api.identity().role_arn {
         return Ok(role.clone());
     }
     let client = Client::new(&session.config);
-    let asked = ("sts", "GetCallerIdentity");
-    let answer = session.call(asked, || client.get_caller_identity().send()).await?;
+    let get = || client.get_caller_identity().send();
+    let answer = session.call("sts", "GetCallerIdentity", get).await?;
     let arn = answer.arn().unwrap_or_default();
-    of_caller(arn).ok_or_else(|| {
+    role_or_user(arn).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("`{arn}` is neither a role nor a user of IAM"))
-            .hint("let the destination assume a role: `role_arn = \"arn:aws:iam::…:role/…\"`")
+            .hint("set a role for the destination: `role_arn = \"arn:aws:iam::…:role/…\"`")
     })
 }
 
-/// The role or user behind the ARN of a session.
+/// The role or user of a session's ARN.
 ///
-/// A session does not tell the path of its role: one that has a path is known only as `role_arn`
-/// of the destination.
-fn of_caller(arn: &str) -> Option<String> {
+/// A session's ARN lacks the path of its role. A role with a path must be the destination's
+/// `role_arn`.
+fn role_or_user(arn: &str) -> Option<String> {
     let (head, resource) = arn.rsplit_once(':')?;
     let (kind, name) = resource.split_once('/')?;
     match kind {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_known_by_its_role() {
+    fn the_arn_of_a_session_becomes_that_of_its_role() {
         for (arn, expected) in [
             (
                 "arn:aws:sts::123456789012:assumed-role/mirror/nightly",
@@ -64,7 +64,7 @@ mod tests {
             ("arn:aws:sts::123456789012:federated-user/joe", None),
             ("", None),
         ] {
-            assert_eq!(of_caller(arn).as_deref(), expected, "{arn}");
+            assert_eq!(role_or_user(arn).as_deref(), expected, "{arn}");
         }
     }
 }

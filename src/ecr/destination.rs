@@ -1,7 +1,6 @@
-//! ECR as a destination: bulk questions to the API, content through the registry protocol.
+//! ECR as a destination: bulk queries to the API, content through the registry protocol.
 //!
-//! Guards that nothing is asked one by one that can be asked in bulk, and that
-//! both halves draw on the same quotas.
+//! Queries in bulk wherever the API allows that. API and registry protocol share the same quotas.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,12 +11,14 @@ use std::{
 use url::Url;
 
 use super::{
-    account::EcrAccount, failure, images::Images, repository::EcrRepositories, session::AwsSession,
+    account::EcrAccount, failure::explain_denied, images::Images, repository::EcrRepositories,
+    session::AwsSession,
 };
 use crate::{
     model::{
         Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result, Tag,
-        ecr_host::EcrHost, ecr_settings as written,
+        ecr_host::EcrHost,
+        ecr_settings::{AccountSettings, RepositoryRules},
     },
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
@@ -30,113 +31,106 @@ use crate::{
 pub struct Ecr {
     host: Host,
     session: Arc<AwsSession>,
-    look: Images,
+    images: Images,
     repositories: EcrRepositories,
     account: EcrAccount,
-    wire: DataPlane,
-    plane: OnceLock<Arc<Registry>>,
+    config: DataPlaneConfig,
+    /// The registry protocol's client, opened at the first use.
+    data_plane: OnceLock<Arc<Registry>>,
 }
 
-/// How the registry protocol is spoken.
+/// How to open the client of the registry protocol.
 #[derive(Debug, Clone)]
-pub struct DataPlane {
-    /// The registry's settings; its credentials are the session's.
+pub struct DataPlaneConfig {
+    /// The registry's settings. The session's login replaces their credentials.
     pub settings: ConnectionSettings,
     /// The run's connections.
     pub transport: Transport,
-    /// Counts the destination's requests.
-    pub meter: Arc<HostContext>,
+    /// The destination's counters and retry policy.
+    pub context: Arc<HostContext>,
 }
 
-impl DataPlane {
-    /// The registry at this address, let in by the session's login, at the pace of its quotas.
-    fn open(&self, at: &Url, session: &AwsSession) -> Result<Registry> {
-        let host: Host = authority(at).parse().map_err(|error: NameError| {
-            Error::new(Kind::Protocol, format!("ECR names `{at}` as its registry")).because(error)
+impl DataPlaneConfig {
+    /// Opens the registry at this URL with the session's login and quotas.
+    fn open(&self, url: &Url, session: &AwsSession) -> Result<Registry> {
+        let host: Host = authority(url).parse().map_err(|error: NameError| {
+            Error::new(Kind::Protocol, format!("ECR returned an invalid registry URL: `{url}`"))
+                .because(error)
         })?;
         let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
-            paces: session.api.quotas().of_registry(),
-            scheme: if at.scheme() == "http" { Scheme::Http } else { Scheme::Https },
-            // a cache fills by being asked itself
+            rate_limits: session.api.quotas().of_registry(),
+            scheme: if url.scheme() == "http" { Scheme::Http } else { Scheme::Https },
+            // a pull-through cache is filled by requests to ECR itself
             mirrors: Vec::new(),
             ..self.settings.clone()
         };
-        Registry::new(host, settings, &self.transport, Arc::clone(&self.meter))
+        Registry::new(host, settings, &self.transport, Arc::clone(&self.context))
     }
 }
 
-/// The URL's host, with its port where that is not the scheme's own.
+/// The URL's host, with a port that is not the scheme's default.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 impl Ecr {
-    /// The registry at `host`, spoken to through `session`; nothing is sent yet.
-    ///
-    /// Its repositories and their account are to be as they are written.
+    /// The registry at `host`, with the configured settings; sends nothing.
     pub fn new(
         host: Host,
         session: Arc<AwsSession>,
-        (repositories, owner): (written::RepositoryRules, written::AccountSettings),
-        wire: DataPlane,
+        repositories: RepositoryRules,
+        account: AccountSettings,
+        config: DataPlaneConfig,
     ) -> Self {
         // a host that is not ECR's stands for the caller's own registry
-        let account = EcrHost::parse(&host).map(|ecr| ecr.account().to_owned());
+        let account_id = EcrHost::parse(&host).map(|ecr| ecr.account().to_owned());
         let api = &session.api;
         Self {
             host,
-            look: Images::new(Arc::clone(api), account.clone()),
-            repositories: EcrRepositories::new(Arc::clone(api), account, repositories),
-            account: EcrAccount::new(Arc::clone(&session), owner),
+            images: Images::new(Arc::clone(api), account_id.clone()),
+            repositories: EcrRepositories::new(Arc::clone(api), account_id, repositories),
+            account: EcrAccount::new(Arc::clone(&session), account),
             session,
-            wire,
-            plane: OnceLock::new(),
+            config,
+            data_plane: OnceLock::new(),
         }
     }
 
-    /// Where content goes; the login tells, so it is known at the first request only.
-    async fn plane(&self) -> Result<&Arc<Registry>> {
-        if let Some(plane) = self.plane.get() {
-            return Ok(plane);
-        }
-        let at = data_plane(&self.host, self.session.login.endpoint().await?);
-        let opened = self.wire.open(&at, &self.session)?;
-        Ok(self.plane.get_or_init(|| Arc::new(opened)))
-    }
-
-    /// Its content, to be read through the registry protocol: what is below a pull-through rule
-    /// is thereby cached.
+    /// The client of the registry protocol. The first call logs in, which returns the URL.
     ///
-    /// # Errors
-    /// Those of logging in.
-    pub async fn reader(&self) -> Result<Arc<Registry>> {
-        self.plane().await.cloned()
+    /// A read below a pull-through rule makes ECR cache the content.
+    pub(crate) async fn data_plane(&self) -> Result<&Arc<Registry>> {
+        if let Some(registry) = self.data_plane.get() {
+            return Ok(registry);
+        }
+        let url = registry_url(&self.host, self.session.login.endpoint().await?);
+        let registry = self.config.open(&url, &self.session)?;
+        Ok(self.data_plane.get_or_init(|| Arc::new(registry)))
     }
 
-    /// Its content, as the API tells it in bulk.
-    pub fn images(&self) -> &Images {
-        &self.look
+    /// Bulk queries about its content.
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
     }
 
-    /// The error of an upload that may be a missing repository's: ECR used to close the
-    /// connection where it should answer 404.
+    /// Explains a failed upload. A closed connection may mean a missing repository: ECR used to
+    /// close it instead of answering 404.
     ///
     /// Source: aws/containers-roadmap#1970.
     async fn explain_push_error(&self, repository: &Repository, error: Error) -> Error {
         if error.kind() != Kind::Unavailable {
-            return failure::of_registry(error);
+            return explain_denied(error);
         }
         self.repositories.repository_missing(repository).await.unwrap_or(error)
     }
 }
 
-/// The registry's address: the one configured, unless the API belongs to something that is not AWS.
+/// The registry's URL: the configured host, or the URL that an emulator's API `named`.
 ///
-/// AWS names the caller's own registry whatever is asked for, so for another
-/// account's the configured host is right; an emulator names itself.
-fn data_plane(configured: &Host, named: Url) -> Url {
+/// AWS always names the caller's own registry, which may be another account's.
+fn registry_url(configured: &Host, named: Url) -> Url {
     let is_ecr = |host: &Host| EcrHost::parse(host).is_some();
     let is_aws = authority(&named).parse().is_ok_and(|host| is_ecr(&host));
     match is_aws && is_ecr(configured) {
@@ -145,7 +139,7 @@ fn data_plane(configured: &Host, named: Url) -> Url {
     }
 }
 
-/// ECR stores no empty blob.
+/// Refuses an empty blob, which ECR cannot store.
 ///
 /// Source: aws/containers-roadmap#1074; API_CompleteLayerUpload, EmptyUploadException.
 fn refuse_empty(blob: &Descriptor) -> Result<()> {
@@ -156,7 +150,7 @@ fn refuse_empty(blob: &Descriptor) -> Result<()> {
         Kind::Unsupported,
         format!("blob {} is empty, and ECR stores no empty blobs", blob.digest),
     )
-    .hint("have the image rebuilt without the empty layer, or mirror it to another registry"))
+    .hint("rebuild the image without the empty layer, or mirror it to another registry"))
 }
 
 impl Destination for Ecr {
@@ -165,7 +159,7 @@ impl Destination for Ecr {
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
-        match self.look.tags(repository, tags).await {
+        match self.images.tags(repository, tags).await {
             Ok(found) => {
                 self.repositories.mark_existing(repository);
                 Ok(Some(found))
@@ -180,7 +174,7 @@ impl Destination for Ecr {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
-        self.look.manifests(repository, digests).await
+        self.images.manifests(repository, digests).await
     }
 
     async fn missing_manifests(
@@ -188,7 +182,7 @@ impl Destination for Ecr {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.look.missing_manifests(repository, digests).await
+        self.images.missing_manifests(repository, digests).await
     }
 
     async fn missing_blobs(
@@ -196,7 +190,7 @@ impl Destination for Ecr {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.look.missing_blobs(repository, digests).await
+        self.images.missing_blobs(repository, digests).await
     }
 
     async fn mount(
@@ -206,8 +200,7 @@ impl Destination for Ecr {
         from: &Repository,
     ) -> Result<Mount> {
         refuse_empty(blob)?;
-        let plane = self.plane().await?;
-        match plane.mount(repository, blob, from).await {
+        match self.data_plane().await?.mount(repository, blob, from).await {
             Err(error) => Err(self.explain_push_error(repository, error).await),
             mounted => mounted,
         }
@@ -219,7 +212,7 @@ impl Destination for Ecr {
         blob: &Descriptor,
     ) -> Result<remote::UploadSession> {
         refuse_empty(blob)?;
-        match self.plane().await?.open_upload(repository, blob).await {
+        match self.data_plane().await?.open_upload(repository, blob).await {
             Err(error) => Err(self.explain_push_error(repository, error).await),
             opened => opened,
         }
@@ -232,8 +225,8 @@ impl Destination for Ecr {
         session: remote::UploadSession,
         body: Body,
     ) -> Result<()> {
-        let pushed = self.plane().await?.push_blob(repository, blob, session, body).await;
-        pushed.map_err(failure::of_registry)
+        let pushed = self.data_plane().await?.push_blob(repository, blob, session, body).await;
+        pushed.map_err(explain_denied)
     }
 
     async fn push_manifest(
@@ -242,8 +235,8 @@ impl Destination for Ecr {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        let pushed = self.plane().await?.push_manifest(repository, manifest, tag).await;
-        pushed.map_err(failure::of_registry)
+        let pushed = self.data_plane().await?.push_manifest(repository, manifest, tag).await;
+        pushed.map_err(explain_denied)
     }
 }
 
@@ -260,13 +253,13 @@ impl Provision for Ecr {
         &self,
         repository: &Repository,
         presence: Presence,
-        touch: Apply,
+        apply: Apply,
     ) -> Result<Reconciled> {
-        self.account.reconcile(&self.host, touch).await?;
+        self.account.reconcile(&self.host, apply).await?;
         let host = self.host.as_str();
-        let mut settled = self.repositories.reconcile(host, repository, (presence, touch)).await?;
-        settled.changes.extend(self.account.change());
-        Ok(settled)
+        let mut result = self.repositories.reconcile(host, repository, presence, apply).await?;
+        result.changes.extend(self.account.take_change());
+        Ok(result)
     }
 
     async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {

@@ -1,7 +1,6 @@
-//! What AWS says went wrong, as an [`Error`]: decided by the error's name, never by its text.
+//! Maps the SDK's failures to [`Error`]: the error's name decides the kind, never its text.
 //!
-//! Guards that a quota is not mistaken for throttling, and that no page of
-//! `Debug` output reaches a person.
+//! Distinguishes a quota from throttling. Shortens AWS's text and removes session tokens from it.
 
 mod error_kinds;
 
@@ -12,35 +11,32 @@ use aws_sdk_ecr::{
     error::{ErrorMetadata, ProvideErrorMetadata, SdkError},
 };
 
-use super::session::Identity;
+use super::identity::Identity;
 use crate::model::{Error, Kind};
 pub(crate) use error_kinds::kind_of;
 
-/// The longest text of AWS that is passed on, in characters.
+/// Limit for a text of AWS in an error, in characters.
 const TEXT_LIMIT: usize = 400;
 
-/// A call: what was asked, where, and in whose name.
 pub(super) struct CallContext<'a> {
-    /// The service as policies name it, like `ecr`.
+    /// The service's name in policies, like `ecr`.
     pub(super) service: &'a str,
     /// The action, like `ListImages`.
     pub(super) action: &'a str,
-    /// The region.
     pub(super) region: &'a str,
-    /// Who asked.
     pub(super) identity: &'a Identity,
 }
 
-/// The error of a call that failed: what was asked of which region, and what came of it.
-pub(super) fn explain<E>(asked: &CallContext<'_>, error: &SdkError<E, HttpResponse>) -> Error
+/// Turns a failed call into an error with action, region, cause and hint.
+pub(super) fn explain<E>(call: &CallContext<'_>, error: &SdkError<E, HttpResponse>) -> Error
 where
     E: StdError + ProvideErrorMetadata + 'static,
 {
     let failed = |kind, text: String| {
-        Error::new(kind, format!("{} in {}: {text}", asked.action, asked.region))
+        Error::new(kind, format!("{} in {}: {text}", call.action, call.region))
     };
     if let Some(cause) = credentials_error(error) {
-        return without_credentials(asked.identity, cause);
+        return without_credentials(call.identity, cause);
     }
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     match error {
@@ -48,8 +44,8 @@ where
             let unnamed = format!("an error without a name (status {status})");
             let name = error.code().unwrap_or(&unnamed);
             let kind = kind_of(name, status);
-            let error = failed(kind, told_by(name, error.message())).after(asked_wait(error));
-            match hint(kind, name, asked) {
+            let error = failed(kind, named(name, error.message())).after(retry_after(error));
+            match hint(kind, name, call) {
                 Some(hint) => error.hint(hint),
                 None => error,
             }
@@ -61,70 +57,68 @@ where
         }
         SdkError::ResponseError(_) if status < 500 => failed(
             if status == 429 { Kind::Throttled } else { Kind::Protocol },
-            format!("the answer (status {status}) is not AWS's: {}", essence(error)),
+            format!("unexpected answer (status {status}): {}", essence(error)),
         ),
         _ => failed(Kind::Unavailable, essence(error)),
     }
 }
 
-/// The data plane's error, with what to do about it where the role may not: ECR's text names the
-/// action, which the request alone does not tell.
-pub(super) fn of_registry(error: Error) -> Error {
+/// Adds a hint to the data plane's [`Kind::Denied`]: ECR's text names the missing action.
+pub(super) fn explain_denied(error: Error) -> Error {
     if error.kind() != Kind::Denied || error.remedy().is_some() {
         return error;
     }
-    let named = missing_right(&error).map(|action| format!("`{action}`"));
-    let needs = named.unwrap_or_else(|| "what a push takes".to_owned());
-    error.hint(format!("the role needs {needs} here (`ecr-mirror iam mirror` prints the policy)"))
+    let action = missing_action(&error).map(|action| format!("`{action}`"));
+    let actions = action.unwrap_or_else(|| "the actions of a push".to_owned());
+    error.hint(format!("grant {actions} to the role (`ecr-mirror iam mirror` prints the policy)"))
 }
 
-/// The action that the role may not do, like `ecr:PutImage`, where AWS's text names it.
-pub(crate) fn missing_right(error: &Error) -> Option<String> {
+/// The action that the role lacks, like `ecr:PutImage`; `None` if AWS's text does not name one.
+pub(crate) fn missing_action(error: &Error) -> Option<String> {
     let text = error.chain().join(" ");
     let (_, rest) = text.split_once("to perform: ")?;
     rest.split(' ').next().map(str::to_owned)
 }
 
-/// What to do about it.
-fn hint(kind: Kind, name: &str, asked: &CallContext<'_>) -> Option<String> {
+fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
     match kind {
         Kind::Denied if name.starts_with("Kms") => Some(
-            "the role needs `kms:DescribeKey` and `kms:CreateGrant` on the key that encrypts the repository"
+            "grant `kms:DescribeKey` and `kms:CreateGrant` on the repository's key to the role"
                 .to_owned(),
         ),
         Kind::Denied => Some(format!(
-            "the role needs `{}:{}` here (`ecr-mirror iam {}` prints the policy)",
-            asked.service,
-            asked.action,
-            policy_of(asked.action)
+            "grant `{}:{}` to the role (`ecr-mirror iam {}` prints the policy)",
+            call.service,
+            call.action,
+            policy_with(call.action)
         )),
         Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => Some(
-            "check the secret access key, and that this machine's clock is right".to_owned(),
+            "check the secret access key and this machine's clock".to_owned(),
         ),
-        Kind::Unauthorized => Some(sign_in(asked.identity)),
+        Kind::Unauthorized => Some(sign_in(call.identity)),
         Kind::Quota => Some(
-            "the quota is the account's; ask for a higher one in the Service Quotas console"
+            "request a higher quota for the account in the Service Quotas console"
                 .to_owned(),
         ),
         Kind::Configuration if name.starts_with("UnableToDecryptSecretValue") => Some(
-            "ECR reads secrets under the key `aws/secretsmanager` only, none under a key of yours"
+            "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other"
                 .to_owned(),
         ),
         Kind::Configuration if name.starts_with("UnableToAccessSecret") => Some(
-            r#"the secret must be in the registry's account and region, and hold `{"username": "…", "accessToken": "…"}`"#
+            r#"store the secret in the registry's account and region, as `{"username": "…", "accessToken": "…"}`"#
                 .to_owned(),
         ),
         _ => None,
     }
 }
 
-/// The policy of `iam` that has the action.
-fn policy_of(action: &str) -> &'static str {
-    const OF_CACHES: [&str; 4] =
+/// The `ecr-mirror iam` policy that contains the action.
+fn policy_with(action: &str) -> &'static str {
+    const CACHE_ACTIONS: [&str; 4] =
         ["PullThroughCacheRule", "RepositoryCreationTemplate", "RegistryPolicy", "Secret"];
-    let is_of_caches = OF_CACHES.iter().any(|part| action.contains(part));
-    // the mirror reads logins, too
-    if is_of_caches && action != "GetSecretValue" { "pull-through" } else { "mirror" }
+    let is_cache_action = CACHE_ACTIONS.iter().any(|part| action.contains(part));
+    // the mirror, too, reads logins from Secrets Manager
+    if is_cache_action && action != "GetSecretValue" { "pull-through" } else { "mirror" }
 }
 
 fn sign_in(identity: &Identity) -> String {
@@ -145,7 +139,7 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
             format!("cannot assume role `{role}` with credentials from {providers}: {cause}"),
         )
         .hint(format!(
-            "the role's trust policy must admit this identity (and its `external_id`), and the identity needs `sts:AssumeRole`; without credentials, {}",
+            "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {}",
             sign_in(identity)
         )),
         None => Error::new(
@@ -156,7 +150,7 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
     }
 }
 
-/// The link of the chain at which the credentials provider failed, if that is what happened.
+/// The error of the credentials provider, if the chain contains one.
 fn credentials_error<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> Option<&'e (dyn StdError + 'static)> {
@@ -170,7 +164,7 @@ fn credentials_error<'e>(
     None
 }
 
-/// Whether `error` is of the type that `call` fails with, which the SDK's clients do not name.
+/// Returns `true` if `error` has the error type of `_call`, which the SDK's clients do not export.
 fn is_error_of<'p, F, T, E>(
     _call: impl FnOnce(&'p SharedCredentialsProvider) -> F,
     error: &(dyn StdError + 'static),
@@ -182,23 +176,23 @@ where
     error.is::<E>()
 }
 
-/// How long AWS asks to wait. Source: SDK, `x-amz-retry-after`, in milliseconds.
-fn asked_wait<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
+/// The wait that AWS requests. Source: SDK, `x-amz-retry-after`, in milliseconds.
+fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
     let text = error.raw_response()?.headers().get("x-amz-retry-after")?;
     text.parse().ok().map(Duration::from_millis)
 }
 
-/// The two innermost messages of the chain, which say what happened; the outer ones say that it did.
+/// The two innermost messages of the chain: the cause. The outer ones are generic.
 pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
     let mut links: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(told) = error.downcast_ref::<ErrorMetadata>() {
+        if let Some(aws) = error.downcast_ref::<ErrorMetadata>() {
             // its `Display` is its `Debug`
-            return told_by(told.code().unwrap_or("unnamed error"), told.message());
+            return named(aws.code().unwrap_or("unnamed error"), aws.message());
         }
         let text = error.to_string();
-        // a message that repeats its cause is the better one of the two
+        // a message can contain its cause: keep only the outer one
         if !links.last().is_some_and(|last| last.contains(&text)) {
             links.push(text);
         }
@@ -207,12 +201,12 @@ pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
     cut(&links[links.len().saturating_sub(2)..].join(": "))
 }
 
-/// An error as AWS words it.
-fn told_by(name: &str, message: Option<&str>) -> String {
+/// `NAME: MESSAGE`
+fn named(name: &str, message: Option<&str>) -> String {
     message.map_or_else(|| name.to_owned(), |message| format!("{name}: {}", cut(message)))
 }
 
-/// The text on one line, and not a page of it.
+/// The text on one line, shortened to the limit, without a session token.
 fn cut(text: &str) -> String {
     let line = without_session_token(text).trim().replace(char::is_control, " ");
     match line.char_indices().nth(TEXT_LIMIT) {
@@ -221,15 +215,15 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// The text without the session token, which AWS repeats where a signature does not match: it
-/// tells the request that should have been signed, headers included.
+/// Removes the session token. For a wrong signature, AWS repeats the canonical request with all of
+/// its headers.
 fn without_session_token(text: &str) -> String {
     const HEADER: &str = "x-amz-security-token:";
     let mut parts = text.split(HEADER);
     let before = parts.next().unwrap_or_default().to_owned();
-    parts.fold(before, |told, rest| {
+    parts.fold(before, |text, rest| {
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        told + HEADER + "(hidden)" + &rest[end..]
+        text + HEADER + "(hidden)" + &rest[end..]
     })
 }
 
@@ -238,23 +232,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_token_that_aws_repeats_is_hidden() {
+    fn the_session_token_in_a_signature_error_is_hidden() {
         let text = "The Canonical String should have been\n'POST\nx-amz-date:2026\n\
             x-amz-security-token:IQoJb3/+=\n\nx-amz-date;x-amz-security-token\nab12'";
-        let told = told_by("SignatureDoesNotMatch", Some(text));
+        let told = named("SignatureDoesNotMatch", Some(text));
         assert_eq!(
             told,
             "SignatureDoesNotMatch: The Canonical String should have been 'POST x-amz-date:2026 \
              x-amz-security-token:(hidden)  x-amz-date;x-amz-security-token ab12'"
         );
         assert_eq!(
-            told_by("X", Some("x-amz-security-token:abc")),
+            named("X", Some("x-amz-security-token:abc")),
             "X: x-amz-security-token:(hidden)"
         );
     }
 
     #[test]
-    fn a_long_text_is_cut_and_a_short_one_is_not() {
+    fn only_long_texts_are_cut() {
         assert_eq!(cut("User: x may\nnot "), "User: x may not");
         assert_eq!(cut("short"), "short");
         assert_eq!(cut(&"é".repeat(500)).chars().count(), TEXT_LIMIT + 1);

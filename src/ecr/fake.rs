@@ -1,4 +1,4 @@
-//! A scripted ECR API over a real socket: what the strict sandbox would not say, tests let it say.
+//! A scripted ECR API over a real socket, for answers that the strict sandbox does not give.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::session::{AwsSession, Identity};
+use super::{identity::Identity, session::AwsSession};
 use crate::{registry::Network, remote::HostContext};
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// The server; it ends with the test.
+/// The server; dropping it stops it.
 pub(crate) struct FakeApi {
     pub(crate) address: SocketAddr,
     calls: Calls,
@@ -26,13 +26,13 @@ pub(crate) struct FakeApi {
 /// An answer: status and body.
 pub(crate) type Answer = (u16, Value);
 
-/// A refusal as the API words it.
+/// An error in the API's format.
 pub(crate) fn refusal(name: &str, message: &str) -> Answer {
     (400, json!({ "__type": name, "message": message }))
 }
 
 impl FakeApi {
-    /// Answers every action as `script` says.
+    /// Answers every action with the result of `script`.
     pub(crate) async fn start<S>(script: S) -> Self
     where
         S: Fn(&str, &Value) -> Answer + Send + Sync + 'static,
@@ -61,12 +61,12 @@ impl FakeApi {
         Self { address, calls, server }
     }
 
-    /// A session with it, in `eu-west-1`.
+    /// A session that calls it, in `eu-west-1`.
     pub(crate) async fn session(&self) -> (AwsSession, Arc<HostContext>) {
-        let meter = Arc::new(HostContext::default());
+        let context = Arc::new(HostContext::default());
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Network::Sandbox(self.address);
-        (AwsSession::open(identity, reach, Arc::clone(&meter)).await, meter)
+        let network = Network::Sandbox(self.address);
+        (AwsSession::open(identity, network, Arc::clone(&context)).await, context)
     }
 
     /// The actions that were called, in order.

@@ -1,9 +1,8 @@
-//! What is in a registry, asked in bulk.
+//! Queries a registry's tags, manifests and blobs in bulk.
 //!
-//! What tags point at is asked with ListImages, because ECR counts
-//! BatchGetImage as a pull, and a nightly mirror that pulls would keep every
-//! image "in use" for lifecycle rules. BatchGetImage reads the manifests that
-//! must be read, and is the fallback where listing is not allowed or costs more.
+//! ListImages resolves tags. ECR counts BatchGetImage as a pull: a nightly mirror that pulled would
+//! keep every image "in use" for lifecycle rules. BatchGetImage reads manifests, and resolves tags
+//! only where listing is denied or needs more calls.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,124 +15,119 @@ use aws_sdk_ecr::types::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::api::Api;
+use super::{api::Api, pages::PageToken};
 use crate::model::{Digest, Error, Kind, MediaType, RawManifest, Repository, Result, Tag};
 
-/// The most images or layers one call may name.
+/// Images or layers per call.
 ///
 /// Source: API_BatchGetImage, `imageIds`; API_BatchCheckLayerAvailability, `layerDigests`.
 const BATCH: usize = 100;
 
-/// Bulk calls of one question that are under way at once.
-const AT_ONCE: usize = 4;
+/// Concurrent calls of one query.
+const CONCURRENT_CALLS: usize = 4;
 
-/// The most images one page of a listing has.
+/// Images per page of a listing.
 const PAGE: i32 = 1000;
 
-/// Pages of other tags that are read before the tags that are still unseen are asked for by name.
-const PATIENCE: usize = 5;
+/// Pages to read before the remaining tags are resolved by name.
+const MIN_PAGES: usize = 5;
 
-/// The media types that ECR stores besides those that can be mirrored; leaving
-/// them out would make it translate.
+/// Media types that ECR stores and the mirror does not copy. Without them in the request ECR
+/// converts such a manifest.
 const SCHEMA_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
-/// The content of one registry.
+/// The images of one registry.
 #[derive(Debug)]
-pub struct Images {
+pub(crate) struct Images {
     api: Arc<Api>,
     account: Option<String>,
 }
 
-/// Whether ECR hands a blob out.
+/// ECR's answer to a request for a blob's download URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LayerOffer {
-    /// It does.
-    Made,
-    /// It does not have it, or not yet.
+pub(crate) enum BlobDownload {
+    Available,
+    /// ECR does not have the blob, or not yet.
     Missing,
 }
 
-/// What a listing told about the tags asked for.
-struct ImageListing {
+/// The result of listing until the tags are found.
+struct TagSearch {
     found: HashMap<Tag, Digest>,
-    unseen: HashSet<Tag>,
-    /// Whether what is unseen is known not to be there.
+    remaining: HashSet<Tag>,
+    /// The listing was read to its end: the remaining tags do not exist.
     complete: bool,
 }
 
 impl Images {
-    /// The registry of this account, or the caller's own.
-    pub fn new(api: Arc<Api>, account: Option<String>) -> Self {
+    /// `account` is `None` for the caller's own.
+    pub(crate) fn new(api: Arc<Api>, account: Option<String>) -> Self {
         Self { api, account }
     }
 
-    /// What these tags point at; tags that do not exist are left out.
+    /// The digests of these tags; omits missing tags.
     ///
     /// # Errors
-    /// [`Kind::RepositoryMissing`] when there is no such repository.
-    pub async fn tags(
+    /// [`Kind::RepositoryMissing`] if the repository is missing.
+    pub(crate) async fn tags(
         &self,
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<HashMap<Tag, Digest>> {
-        let mut listing = ImageListing {
+        let mut search = TagSearch {
             found: HashMap::new(),
-            unseen: tags.iter().cloned().collect(),
+            remaining: tags.iter().cloned().collect(),
             complete: false,
         };
-        match self.list(repository, &mut listing).await {
+        match self.list(repository, &mut search).await {
             Err(error) if error.kind() == Kind::Denied => {
-                tracing::debug!(%repository, %error, "cannot list images, asking by tag");
+                tracing::debug!(%repository, %error, "cannot list images, resolving tags by name");
             }
             listed => listed?,
         }
-        if !listing.complete && !listing.unseen.is_empty() {
-            let named = self.by_tag(repository, listing.unseen.into_iter().collect()).await?;
-            listing.found.extend(named);
+        if !search.complete && !search.remaining.is_empty() {
+            let by_name = self.by_tag(repository, search.remaining.into_iter().collect()).await?;
+            search.found.extend(by_name);
         }
-        Ok(listing.found)
+        Ok(search.found)
     }
 
-    /// Reads the listing until all tags are seen, it ends, or asking for the rest by name is cheaper.
-    async fn list(&self, repository: &Repository, listing: &mut ImageListing) -> Result<()> {
+    /// Lists until every tag is found, the listing ends, or resolving the rest by name needs fewer
+    /// calls.
+    async fn list(&self, repository: &Repository, search: &mut TagSearch) -> Result<()> {
+        let action = "ListImages";
         let filter = ListImagesFilter::builder().tag_status(TagStatus::Tagged).build();
-        let mut next: Option<String> = None;
+        let mut token = PageToken::first(action);
         for page in 1.. {
-            let answer = self
-                .api
-                .call("ListImages", |ecr| {
-                    ecr.list_images()
-                        .set_registry_id(self.account.clone())
-                        .repository_name(repository.as_str())
-                        .filter(filter.clone())
-                        .max_results(PAGE)
-                        .set_next_token(next.clone())
-                        .send()
-                })
-                .await?;
-            for (tag, digest) in answer.image_ids().iter().filter_map(tagged) {
-                if listing.unseen.remove(&tag) {
-                    listing.found.insert(tag, digest);
+            let answer = self.api.call(action, |ecr| {
+                ecr.list_images()
+                    .set_registry_id(self.account.clone())
+                    .repository_name(repository.as_str())
+                    .filter(filter.clone())
+                    .max_results(PAGE)
+                    .set_next_token(token.current())
+                    .send()
+            });
+            let answer = answer.await?;
+            for (tag, digest) in answer.image_ids().iter().filter_map(tag_and_digest) {
+                if search.remaining.remove(&tag) {
+                    search.found.insert(tag, digest);
                 }
             }
-            next = answer.next_token;
-            listing.complete = next.is_none();
-            let by_name = listing.unseen.len().div_ceil(BATCH);
-            if listing.complete || by_name == 0 || page >= by_name.max(PATIENCE) {
+            search.complete = !token.advance(answer.next_token)?;
+            let calls_by_name = search.remaining.len().div_ceil(BATCH);
+            if search.complete || calls_by_name == 0 || page >= calls_by_name.max(MIN_PAGES) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// What these tags point at, asked by name: counts as a pull, and is never out of date.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] when there is no such repository.
-    pub async fn by_tag(
+    /// The digests of these tags, by BatchGetImage: counts as a pull, and is never stale.
+    async fn by_tag(
         &self,
         repository: &Repository,
         tags: Vec<Tag>,
@@ -141,15 +135,14 @@ impl Images {
         let images = self
             .images(repository, tags, |tag| ImageIdentifier::builder().image_tag(tag.as_str()))
             .await?;
-        Ok(images.iter().filter_map(|image| tagged(image.image_id()?)).collect())
+        Ok(images.iter().filter_map(|image| tag_and_digest(image.image_id()?)).collect())
     }
 
-    /// The manifests of these digests, verified; what is not there, or is no
-    /// manifest that could be mirrored, is left out.
+    /// The verified manifests of these digests; omits missing ones and unsupported media types.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when a manifest is not what its digest says.
-    pub async fn manifests(
+    /// [`Kind::Corrupt`] if a manifest does not match its digest.
+    pub(crate) async fn manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
@@ -166,25 +159,24 @@ impl Images {
             }
             match RawManifest::new(text.into(), image.image_manifest_media_type.as_deref()) {
                 Ok(manifest) => drop(manifests.insert(digest, manifest)),
-                Err(error) => tracing::debug!(%repository, %digest, %error, "passed over"),
+                Err(error) => {
+                    tracing::debug!(%repository, %digest, %error, "skipping an unsupported manifest")
+                }
             }
         }
         Ok(manifests)
     }
 
-    /// Those of these manifests that are not in the repository.
-    ///
-    /// # Errors
-    /// Those of BatchGetImage.
-    pub async fn missing_manifests(
+    /// The manifests among `digests` that the repository lacks.
+    pub(crate) async fn missing_manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         let images = self.by_digest(repository, digests).await?;
-        let there: HashSet<Digest> =
+        let existing: HashSet<Digest> =
             images.iter().filter_map(|image| digest_of(image.image_id()?)).collect();
-        Ok(digests.iter().filter(|digest| !there.contains(digest)).cloned().collect())
+        Ok(digests.iter().filter(|digest| !existing.contains(digest)).cloned().collect())
     }
 
     async fn by_digest(&self, repository: &Repository, digests: &[Digest]) -> Result<Vec<Image>> {
@@ -193,21 +185,16 @@ impl Images {
         self.images(repository, digests, identify).await
     }
 
-    /// Reads images by tag or digest; those that are not there are left out.
+    /// Reads images by tag or digest; omits missing ones.
     async fn images<T>(
         &self,
         repository: &Repository,
-        asked: Vec<T>,
+        items: Vec<T>,
         identify: fn(&T) -> ImageIdentifierBuilder,
     ) -> Result<Vec<Image>> {
-        let batches: Vec<Vec<ImageIdentifier>> = asked
-            .chunks(BATCH)
-            .map(|batch| batch.iter().map(|one| identify(one).build()).collect())
-            .collect();
-        let calls = batches.into_iter().map(|batch| self.batch_of_images(repository, batch));
-        let answers: Vec<Vec<Image>> =
-            stream::iter(calls).buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(answers.into_iter().flatten().collect())
+        let ids: Vec<_> = items.iter().map(|item| identify(item).build()).collect();
+        let batches = ids.chunks(BATCH).map(<[_]>::to_vec);
+        in_batches(batches.map(|batch| self.batch_of_images(repository, batch))).await
     }
 
     async fn batch_of_images(
@@ -229,26 +216,20 @@ impl Images {
             })
             .await?;
         for failure in answer.failures() {
-            refusal_of_image(repository, failure)?;
+            check_image_failure(repository, failure)?;
         }
         Ok(answer.images.unwrap_or_default())
     }
 
-    /// Those of these blobs that are not in the repository, or no longer at hand.
-    ///
-    /// # Errors
-    /// Those of BatchCheckLayerAvailability.
-    pub async fn missing_blobs(
+    /// The blobs among `digests` that the repository lacks or has archived.
+    pub(crate) async fn missing_blobs(
         &self,
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        let asked = distinct(digests);
-        let batches: Vec<Vec<Digest>> = asked.chunks(BATCH).map(<[Digest]>::to_vec).collect();
-        let calls = batches.into_iter().map(|batch| self.batch_of_blobs(repository, batch));
-        let answers: Vec<HashSet<Digest>> =
-            stream::iter(calls).buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(answers.into_iter().flatten().collect())
+        let digests = distinct(digests);
+        let batches = digests.chunks(BATCH).map(<[_]>::to_vec);
+        in_batches(batches.map(|batch| self.batch_of_blobs(repository, batch))).await
     }
 
     async fn batch_of_blobs(
@@ -267,41 +248,54 @@ impl Images {
             })
             .await?;
         for failure in answer.failures() {
-            refusal_of_layer(repository, failure)?;
+            check_layer_failure(repository, failure)?;
         }
-        // an archived layer comes back by being pushed; what is not told about may be missing
+        // a push restores an archived layer; a layer that the answer omits may be missing
         let mut missing: HashSet<Digest> = digests.into_iter().collect();
         for layer in answer.layers() {
             if layer.layer_availability() == Some(&LayerAvailability::Available)
                 && let Some(digest) = layer.layer_digest()
             {
-                missing.retain(|asked| asked.as_str() != digest);
+                missing.retain(|missing| missing.as_str() != digest);
             }
         }
         Ok(missing)
     }
 
-    /// Asks ECR to hand this blob out, at which a cache fetches it; no byte of it is read.
-    ///
-    /// # Errors
-    /// Those of GetDownloadUrlForLayer, but for a blob that is not there.
-    pub async fn offer(&self, repository: &Repository, digest: &Digest) -> Result<LayerOffer> {
-        let asked = self.api.call("GetDownloadUrlForLayer", |ecr| {
+    /// Requests the blob's download URL, which makes a cache fetch the blob. Reads no byte.
+    pub(crate) async fn request_download(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobDownload> {
+        let answer = self.api.call("GetDownloadUrlForLayer", |ecr| {
             ecr.get_download_url_for_layer()
                 .set_registry_id(self.account.clone())
                 .repository_name(repository.as_str())
                 .layer_digest(digest.as_str())
                 .send()
         });
-        match asked.await {
-            // whoever has the URL may read the blob: it is forgotten
-            Ok(_url) => Ok(LayerOffer::Made),
+        match answer.await {
+            // the URL grants access to the blob: drop it
+            Ok(_url) => Ok(BlobDownload::Available),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::ContentMissing) => {
-                Ok(LayerOffer::Missing)
+                Ok(BlobDownload::Missing)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// Runs the calls concurrently and joins their answers, in any order.
+async fn in_batches<T, A, F>(calls: impl Iterator<Item = F>) -> Result<A>
+where
+    T: IntoIterator,
+    A: FromIterator<T::Item>,
+    F: Future<Output = Result<T>>,
+{
+    let answers: Vec<T> =
+        stream::iter(calls).buffer_unordered(CONCURRENT_CALLS).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
 }
 
 fn distinct(digests: &[Digest]) -> Vec<Digest> {
@@ -309,7 +303,7 @@ fn distinct(digests: &[Digest]) -> Vec<Digest> {
     digests.iter().filter(|digest| seen.insert(*digest)).cloned().collect()
 }
 
-fn tagged(id: &ImageIdentifier) -> Option<(Tag, Digest)> {
+fn tag_and_digest(id: &ImageIdentifier) -> Option<(Tag, Digest)> {
     Some((id.image_tag()?.parse().ok()?, digest_of(id)?))
 }
 
@@ -317,8 +311,8 @@ fn digest_of(id: &ImageIdentifier) -> Option<Digest> {
     id.image_digest()?.parse().ok()
 }
 
-/// The error of one image that could not be read; an image that is not there is none.
-fn refusal_of_image(repository: &Repository, failure: &ImageFailure) -> Result<()> {
+/// Returns the error of an image that cannot be read. A missing image is not an error.
+fn check_image_failure(repository: &Repository, failure: &ImageFailure) -> Result<()> {
     let kind = match failure.failure_code() {
         Some(ImageFailureCode::ImageNotFound) => return Ok(()),
         Some(ImageFailureCode::KmsError | ImageFailureCode::UpstreamAccessDenied) => Kind::Denied,
@@ -329,21 +323,21 @@ fn refusal_of_image(repository: &Repository, failure: &ImageFailure) -> Result<(
     };
     let code = failure.failure_code().map_or("no code", ImageFailureCode::as_str);
     let id = failure.image_id();
-    let what = id.and_then(|id| id.image_tag().or(id.image_digest())).unwrap_or("an image");
+    let name = id.and_then(|id| id.image_tag().or(id.image_digest())).unwrap_or("an image");
     let reason = failure.failure_reason().unwrap_or("no reason given");
-    Err(Error::new(kind, format!("cannot read {what} of `{repository}`: {code}: {reason}")))
+    Err(Error::new(kind, format!("cannot read {name} of `{repository}`: {code}: {reason}")))
 }
 
-/// The error of one layer that could not be looked up; a layer that is not there is none.
-fn refusal_of_layer(repository: &Repository, failure: &LayerFailure) -> Result<()> {
+/// Returns the error of a layer that cannot be looked up. A missing layer is not an error.
+fn check_layer_failure(repository: &Repository, failure: &LayerFailure) -> Result<()> {
     if let Some(LayerFailureCode::MissingLayerDigest | LayerFailureCode::InvalidLayerDigest) =
         failure.failure_code()
     {
         return Ok(());
     }
     let code = failure.failure_code().map_or("no code", LayerFailureCode::as_str);
-    let what = failure.layer_digest().unwrap_or("a layer");
+    let name = failure.layer_digest().unwrap_or("a layer");
     let reason = failure.failure_reason().unwrap_or("no reason given");
-    let message = format!("cannot look up {what} in `{repository}`: {code}: {reason}");
+    let message = format!("cannot look up {name} in `{repository}`: {code}: {reason}");
     Err(Error::new(Kind::Protocol, message))
 }

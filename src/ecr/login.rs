@@ -1,8 +1,7 @@
-//! ECR's login: a password of twelve hours that the API hands out.
+//! ECR's login: the API returns a password that is valid for 12 hours.
 //!
-//! Sent verbatim as `Basic` credentials; there is no token service. It is
-//! good for every registry of the region that the identity may reach, and
-//! nothing that holds it can be printed.
+//! It is sent verbatim as `Basic` credentials; ECR has no token service. It is valid for every
+//! registry in the region that the identity can reach. No type that holds it prints it.
 
 use std::{
     fmt,
@@ -24,13 +23,13 @@ use crate::{
     },
 };
 
-/// How long before its end a password is replaced.
+/// A password is replaced this long before it expires.
 const EARLY: Duration = Duration::from_secs(30 * 60);
 
-/// How long a password is good for where the answer does not say.
+/// A password's validity if the answer has none.
 const USUAL_LIFE: Duration = Duration::from_secs(12 * 3600);
 
-/// The login of one identity in one region; those who need it at once share one call.
+/// The login of one identity in one region. Concurrent callers share one API call.
 pub struct EcrLogin {
     api: Arc<Api>,
     token: Flights<(), EcrToken>,
@@ -45,28 +44,25 @@ struct EcrToken {
 }
 
 impl EcrLogin {
-    /// Asks for nothing before the header is asked for.
-    pub fn new(api: Arc<Api>) -> Self {
+    /// Sends nothing before the first use.
+    pub(crate) fn new(api: Arc<Api>) -> Self {
         Self { api, token: Flights::new() }
     }
 
-    /// Where the API says that the registry is, scheme included.
-    ///
-    /// # Errors
-    /// Those of `GetAuthorizationToken`.
-    pub async fn endpoint(&self) -> Result<Url> {
+    /// The registry's URL in the API's answer.
+    pub(crate) async fn endpoint(&self) -> Result<Url> {
         Ok(self.token(Freshness::Cached).await?.endpoint)
     }
 
     async fn token(&self, freshness: Freshness) -> Result<EcrToken> {
-        let asked = Instant::now();
-        let will_do = |token: &EcrToken| {
-            // one that came since this caller asked is new to it
-            (freshness == Freshness::Cached || token.fetched > asked)
+        let requested = Instant::now();
+        let is_fresh = |token: &EcrToken| {
+            // a token fetched after this call began counts as renewed
+            (freshness == Freshness::Cached || token.fetched > requested)
                 && SystemTime::now() < token.stale
         };
         let make = || fetch(Arc::clone(&self.api)).boxed();
-        Ok(self.token.obtain(&(), will_do, make).await?.0)
+        Ok(self.token.obtain(&(), is_fresh, make).await?.0)
     }
 }
 
@@ -86,10 +82,10 @@ fn read(data: &AuthorizationData, now: SystemTime) -> Option<EcrToken> {
     let header = SecretString::from(format!("Basic {}", data.authorization_token()?));
     let endpoint = data.proxy_endpoint()?.parse().ok()?;
     let left = match data.expires_at() {
-        Some(ends) => SystemTime::try_from(*ends).ok()?.duration_since(now).unwrap_or_default(),
+        Some(end) => SystemTime::try_from(*end).ok()?.duration_since(now).unwrap_or_default(),
         None => USUAL_LIFE,
     };
-    // a short one is used for half of its time
+    // a short-lived password is used for half of its life
     let stale = now + left.saturating_sub(EARLY).max(left / 2);
     Some(EcrToken { header, endpoint, fetched: Instant::now(), stale })
 }

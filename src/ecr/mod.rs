@@ -1,21 +1,24 @@
-//! Amazon ECR as a destination: AWS identity, bulk checks, quotas, repositories.
+//! Amazon ECR as a destination: AWS identity, bulk queries, quotas, repositories.
 //!
-//! What content there is, ECR's API tells in bulk ([`look`]); content itself
-//! travels through the registry protocol. Every API call goes through
-//! [`api::Api::call`], which paces, counts, retries and explains.
+//! ECR's API answers queries in bulk ([`images`]). Content goes through the registry protocol
+//! ([`destination`]). Every API call goes through [`api::Api::call`], which limits rates, counts,
+//! retries and explains errors.
 
 pub(crate) mod account;
 pub(crate) mod api;
+pub(crate) mod cache_api;
 mod caller;
 pub(crate) mod destination;
 pub(crate) mod failure;
+mod identity;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod login;
+pub(crate) mod pages;
 pub(crate) mod prefix_rules;
 pub(crate) mod quota;
-mod reconcile;
 pub(crate) mod repository;
+mod repository_api;
 pub mod secrets;
 pub(crate) mod session;
 pub(crate) mod settings;
@@ -25,6 +28,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use destination::{DataPlane, Ecr};
-
-pub use session::{AwsSession, AwsSessions, Identity};
+pub use destination::{DataPlaneConfig, Ecr};
+pub use identity::Identity;
+pub use session::{AwsSession, AwsSessions};

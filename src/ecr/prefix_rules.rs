@@ -1,184 +1,100 @@
-//! Who else has a claim on a repository's name: pull-through rules and creation templates.
+//! The pull-through rules and creation templates that apply to a repository's name.
 //!
-//! Both belong to prefixes, of which the longest that matches decides. They are asked once a
-//! run, and only when something is to be written. Who may not ask them goes on without: what
-//! they guard against is a mistake, and not worth a right that a mirror may lack.
+//! Both belong to prefixes; the longest matching prefix decides. Each is read at most once a run,
+//! before the first write. Without the permission to read them the run continues: they protect
+//! against a mistake only.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use aws_sdk_ecr::types::{PullThroughCacheRule, RctAppliedFor};
 use tokio::sync::OnceCell;
 
-use super::api::Api;
-use crate::{
-    model::{Error, Kind, Repository, Result},
-    remote::retry::Retry,
+use super::{
+    api::Api,
+    cache_api::{self, ObservedRule, ObservedTemplate, ROOT},
 };
+use crate::model::{Error, Kind, Repository, Result};
 
-/// The prefix that stands for all names without a rule or template of their own.
-const ROOT: &str = "ROOT";
-
-/// The claims on names of one registry.
+/// The rules and templates of one registry, read on first use.
 #[derive(Debug)]
 pub(crate) struct PrefixRules {
     api: Arc<Api>,
     account: Option<String>,
-    rules: OnceCell<Vec<PrefixRule>>,
-    templates: OnceCell<Vec<String>>,
-}
-
-/// A pull-through cache rule.
-#[derive(Debug)]
-struct PrefixRule {
-    prefix: String,
-    upstream: String,
+    rules: OnceCell<BTreeMap<String, ObservedRule>>,
+    templates: OnceCell<BTreeMap<String, ObservedTemplate>>,
 }
 
 impl PrefixRules {
-    /// The claims in this account, or in the caller's own; nothing is asked yet.
+    /// `account` is `None` for the caller's own.
     pub(crate) fn new(api: Arc<Api>, account: Option<String>) -> Self {
         Self { api, account, rules: OnceCell::new(), templates: OnceCell::new() }
     }
 
-    /// Refuses a repository below a pull-through rule's prefix: ECR fetches its tags from
-    /// upstream again, over what is pushed.
+    /// Refuses a repository below a pull-through rule's prefix: ECR would replace the pushed tags
+    /// with the upstream's.
     ///
-    /// A rule for `ROOT` covers every name there is. ECR then asks upstream for the name as it
-    /// is, which is mostly none that upstream has; refusing would close the whole registry to
-    /// the mirror, so this is a warning.
+    /// Only warns of a rule for `ROOT`, which covers every name: the upstream has few of them, and
+    /// refusing would close the whole registry.
     ///
     /// # Errors
-    /// [`Kind::Configuration`], with what to do about it.
+    /// [`Kind::Configuration`], with a hint.
     pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
-        let rules = self.rules.get_or_init(|| self.ask_rules()).await;
-        match longest(rules, |rule| &rule.prefix, repository) {
-            Some(PrefixRule { prefix, upstream }) if prefix != ROOT => Err(Error::new(
+        let rules = self.rules.get_or_init(|| self.read_rules()).await;
+        match longest(rules.keys(), repository.as_str()).map(|prefix| &rules[prefix]) {
+            Some(ObservedRule { prefix, url: upstream, .. }) if prefix != ROOT => Err(Error::new(
                 Kind::Configuration,
                 format!(
                     "repository `{repository}` is inside `{prefix}/`, which a pull-through rule fills from `{upstream}`"
                 ),
             )
             .hint(format!(
-                "mirror to another `prefix` or `repository`: ECR would replace what is pushed below `{prefix}/` with what `{upstream}` has"
+                "mirror to another `prefix` or `repository`: ECR replaces tags below `{prefix}/` with those of `{upstream}`"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Whether the registry makes the repository itself when it is pushed to.
-    pub(crate) async fn makes_on_push(&self, repository: &Repository) -> bool {
-        let templates = self.templates.get_or_init(|| self.ask_templates()).await;
-        longest(templates, |prefix| prefix, repository).is_some()
+    /// Returns `true` if a push to the missing repository creates it.
+    pub(crate) async fn creates_on_push(&self, repository: &Repository) -> bool {
+        let templates = self.templates.get_or_init(|| self.read_templates()).await;
+        let on_push = templates.iter().filter(|(_, it)| it.applied_for.contains("CREATE_ON_PUSH"));
+        longest(on_push.map(|(prefix, _)| prefix), repository.as_str()).is_some()
     }
 
-    async fn ask_rules(&self) -> Vec<PrefixRule> {
-        let mut rules: Vec<PullThroughCacheRule> = Vec::new();
-        let mut next = None;
-        loop {
-            let asked =
-                self.api.call_with(patience(&self.api), "DescribePullThroughCacheRules", |ecr| {
-                    ecr.describe_pull_through_cache_rules()
-                        .set_registry_id(self.account.clone())
-                        .set_next_token(next.clone())
-                        .send()
-                });
-            match asked.await {
-                Ok(page) => {
-                    rules.extend(page.pull_through_cache_rules.into_iter().flatten());
-                    next = page.next_token;
-                }
-                Err(error) => {
-                    tracing::debug!(?error, "cannot tell which prefixes are pulled through");
-                    break;
-                }
-            }
-            if next.is_none() {
-                break;
-            }
-        }
-        let rules = rules.into_iter().filter_map(|rule| {
-            let upstream = rule.upstream_registry_url.unwrap_or_default();
-            Some(PrefixRule { prefix: bare(rule.ecr_repository_prefix?), upstream })
+    async fn read_rules(&self) -> BTreeMap<String, ObservedRule> {
+        let found = cache_api::rules(&self.api, self.account.as_deref()).await;
+        let rules = found.unwrap_or_else(|error| {
+            tracing::debug!(?error, "cannot read the pull-through cache rules");
+            BTreeMap::new()
         });
-        let rules: Vec<PrefixRule> = rules.collect();
-        if let Some(root) = rules.iter().find(|rule| rule.prefix == ROOT) {
+        if let Some(root) = rules.get(ROOT) {
             tracing::warn!(
-                upstream = root.upstream,
-                "a pull-through rule covers every repository: where upstream has a repository of \
-                 the same name, ECR replaces what is mirrored there"
+                upstream = root.url,
+                "a pull-through rule covers every repository: if its upstream has a repository of \
+                 the same name, ECR replaces the mirrored tags"
             );
         }
         rules
     }
 
-    /// The prefixes of the templates that apply to pushes.
-    async fn ask_templates(&self) -> Vec<String> {
-        let mut prefixes = Vec::new();
-        let mut next = None;
-        loop {
-            let asked = self.api.call_with(
-                patience(&self.api),
-                "DescribeRepositoryCreationTemplates",
-                |ecr| {
-                    let page = ecr.describe_repository_creation_templates();
-                    page.set_next_token(next.clone()).send()
-                },
-            );
-            let page = match asked.await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::debug!(?error, "cannot tell which repositories are made on push");
-                    break;
-                }
-            };
-            // the API knows the caller's own registry only
-            if self.account.as_deref().is_some_and(|own| Some(own) != page.registry_id()) {
-                break;
-            }
-            for template in page.repository_creation_templates() {
-                if template.applied_for().contains(&RctAppliedFor::CreateOnPush)
-                    && let Some(prefix) = template.prefix()
-                {
-                    prefixes.push(bare(prefix.to_owned()));
-                }
-            }
-            next = page.next_token;
-            if next.is_none() {
-                break;
-            }
-        }
-        prefixes
+    async fn read_templates(&self) -> BTreeMap<String, ObservedTemplate> {
+        let found = cache_api::templates(&self.api, self.account.as_deref()).await;
+        found.unwrap_or_else(|error| {
+            tracing::debug!(?error, "cannot read the repository creation templates");
+            BTreeMap::new()
+        })
     }
 }
 
-/// An emulator may answer 500 to what it does not know, which is not worth a long wait.
-fn patience(api: &Api) -> Retry {
-    Retry { attempts: 3, ..api.meter().retry() }
-}
-
-/// `docker-hub/` and `docker-hub` are the same prefix.
-fn bare(prefix: String) -> String {
-    match prefix.strip_suffix('/') {
-        Some(bare) => bare.to_owned(),
-        None => prefix,
-    }
-}
-
-/// The one of the longest prefix below which the repository is.
-fn longest<'a, T>(
-    all: &'a [T],
-    prefix: impl Fn(&T) -> &String,
-    repository: &Repository,
-) -> Option<&'a T> {
-    let length = |of: &T| match prefix(of).as_str() {
-        ROOT => Some(0),
-        text => {
-            let below = repository.as_str().strip_prefix(text)?.starts_with('/');
-            below.then_some(text.len())
-        }
+/// The longest of the prefixes that contain the repository; `ROOT` contains all and is the shortest.
+pub(crate) fn longest<'a, P: AsRef<str>>(
+    prefixes: impl IntoIterator<Item = &'a P>,
+    repository: &str,
+) -> Option<&'a P> {
+    let contains = |prefix: &str| {
+        prefix == ROOT || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
     };
-    let matching = all.iter().filter_map(|one| Some((length(one)?, one)));
-    matching.max_by_key(|(length, _)| *length).map(|(_, one)| one)
+    let length = |prefix: &&P| if prefix.as_ref() == ROOT { 0 } else { prefix.as_ref().len() };
+    prefixes.into_iter().filter(|prefix| contains(prefix.as_ref())).max_by_key(length)
 }
 
 #[cfg(test)]
@@ -197,7 +113,7 @@ mod tests {
             ("hub/library", &prefixes, Some("hub")),
         ] {
             let repository: Repository = repository.parse().unwrap();
-            let found = longest(all, |prefix| prefix, &repository).map(String::as_str);
+            let found = longest(all, repository.as_str()).map(String::as_str);
             assert_eq!(found, expected, "{repository}");
         }
     }

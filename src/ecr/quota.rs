@@ -1,13 +1,12 @@
-//! ECR's published request quotas, kept from this side.
+//! Limits requests to 80 % of ECR's published quotas.
 //!
-//! Requests of the API and of the registry protocol draw on the same quotas;
-//! so both are paced here, at 80 % of what is published.
+//! Requests of the API and of the registry protocol share a quota, and therefore a rate limiter.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::registry::{RateLimiter, RateLimiters};
 
-/// Requests a second that an account has in a region; what is not listed has no published rate.
+/// Requests per second of an account in a region. Other actions have no published rate.
 ///
 /// Source: ECR user guide, "Service quotas".
 pub(crate) const PUBLISHED: [(&str, u32); 8] = [
@@ -21,49 +20,49 @@ pub(crate) const PUBLISHED: [(&str, u32); 8] = [
     ("UploadLayerPart", 500),
 ];
 
-/// The share of a quota that is used steadily, and the share that may come at once on top of it.
+/// The steady share of a quota, and the share that a burst may add.
 const STEADY: f64 = 0.8;
 const BURST: f64 = 0.2;
 
-/// The pace of each action, of one identity in one region.
+/// The rate limiter of each action, for one identity in one region.
 #[derive(Debug)]
-pub struct Quotas(HashMap<&'static str, Arc<RateLimiter>>);
+pub(crate) struct Quotas(HashMap<&'static str, Arc<RateLimiter>>);
 
 impl Default for Quotas {
     fn default() -> Self {
-        let pace = |(action, rate)| {
+        let limiter = |(action, rate)| {
             let rate = f64::from(rate);
             (action, Arc::new(RateLimiter::new(rate * STEADY, (rate * BURST) as u32)))
         };
-        Self(PUBLISHED.into_iter().map(pace).collect())
+        Self(PUBLISHED.into_iter().map(limiter).collect())
     }
 }
 
 impl Quotas {
-    /// Waits until one more request of this action fits its quota.
-    pub async fn acquire(&self, action: &str) {
-        if let Some(pace) = self.0.get(action) {
-            pace.turn().await;
+    /// Waits until the quota allows one more request.
+    pub(crate) async fn acquire(&self, action: &str) {
+        if let Some(limiter) = self.0.get(action) {
+            limiter.acquire().await;
         }
     }
 
-    /// Slows the action down, because AWS said that it is too fast.
-    pub fn throttled(&self, action: &str) {
-        if let Some(pace) = self.0.get(action) {
-            pace.slow_down();
+    /// Slows the action down after AWS throttled it.
+    pub(crate) fn throttled(&self, action: &str) {
+        if let Some(limiter) = self.0.get(action) {
+            limiter.slow_down();
         }
     }
 
-    /// The same quotas for the registry protocol's requests.
+    /// The rate limiters of the registry protocol's requests.
     ///
-    /// A PUT of a blob is a CompleteLayerUpload and, as its body comes,
-    /// UploadLayerParts, whose quota is five times as wide.
-    pub fn of_registry(&self) -> RateLimiters {
-        let pace = |action| self.0.get(action).cloned();
+    /// A blob's PUT counts as one CompleteLayerUpload and as several UploadLayerParts, whose quota
+    /// is five times larger.
+    pub(crate) fn of_registry(&self) -> RateLimiters {
+        let limiter = |action| self.0.get(action).cloned();
         RateLimiters {
-            open: pace("InitiateLayerUpload"),
-            upload: pace("CompleteLayerUpload"),
-            commit: pace("PutImage"),
+            open: limiter("InitiateLayerUpload"),
+            upload: limiter("CompleteLayerUpload"),
+            commit: limiter("PutImage"),
         }
     }
 }
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_a_quota_stays_below_it_and_the_rest_is_not_held_up() {
+    async fn only_actions_with_a_quota_are_limited_and_stay_below_it() {
         for (action, quota) in [("PutImage", 10), ("BatchGetImage", 2000), ("ListImages", u32::MAX)]
         {
             let quotas = Quotas::default();
@@ -91,13 +90,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn both_halves_draw_on_the_same_quota() {
+    async fn the_api_and_the_registry_protocol_share_a_quota() {
         let quotas = Quotas::default();
         let commit = quotas.of_registry().commit.unwrap();
         let begun = Instant::now();
         for _ in 0..8 {
             quotas.acquire("PutImage").await;
-            commit.turn().await;
+            commit.acquire().await;
         }
         assert!(begun.elapsed().as_secs_f64() > 1.5);
     }

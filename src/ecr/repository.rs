@@ -1,19 +1,11 @@
-//! Repositories: made as they are written where they are missing, and asked whether their tags
-//! may move.
+//! The repositories of a registry: creates missing ones, reconciles the settings of existing ones.
 //!
-//! What a run learns about a repository it asks once, however many images go there.
+//! Queries a repository at most once a run. Without `reconcile` an existing repository is unchanged,
+//! with one exception: an empty repository without its configured policies. Its creation was
+//! interrupted.
 
 use std::{collections::HashMap, sync::Arc};
 
-use aws_sdk_ecr::{
-    Client,
-    error::ProvideErrorMetadata,
-    operation::{
-        create_repository::builders::CreateRepositoryFluentBuilder,
-        describe_repositories::builders::DescribeRepositoriesFluentBuilder,
-    },
-    types::{ImageScanningConfiguration, Repository as Described},
-};
 use globset::Glob;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
@@ -21,191 +13,155 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{
     api::Api,
     prefix_rules::PrefixRules,
-    reconcile::CALLS,
-    settings::{self, SettingUpdate},
+    repository_api::{Created, RepositoryApi},
+    settings::{self, CurrentSettings, Differences, SettingUpdate},
 };
 use crate::{
     model::{
-        Create, Error, Kind, Repository, Result, Tag, ecr_settings as written,
-        ecr_settings::TagMutability,
+        Create, Error, Kind, Repository, Result, Tag,
+        ecr_settings::{Reconcile, RepositoryRules, RepositorySettings, TagMutability},
+        setting_change::{Action, SettingChange, Subject},
     },
-    remote::Mutability,
+    remote::{Apply, Mutability, Presence, Reconciled},
 };
+
+/// Repositories whose settings are read or changed at once: these calls have no published rate.
+const CONCURRENT_REPOSITORIES: usize = 4;
 
 /// The repositories of one registry.
 #[derive(Debug)]
 pub(crate) struct EcrRepositories {
-    pub(super) api: Arc<Api>,
-    pub(super) account: Option<String>,
-    pub(super) written: written::RepositoryRules,
+    api: RepositoryApi,
+    written: RepositoryRules,
     prefix_rules: PrefixRules,
-    /// Held while a repository's settings are asked and changed.
-    pub(super) calls: Semaphore,
+    /// Held while a repository's settings are read and changed.
+    calls: Semaphore,
     known: Mutex<HashMap<Repository, Arc<RepositoryCache>>>,
 }
 
-/// What this run has learnt about one repository; each cell is filled by whoever needs it first.
+/// Results about one repository. The first caller that needs a cell fills it.
 #[derive(Debug, Default)]
-pub(super) struct RepositoryCache {
-    /// Whether it is there by now, or why it cannot be.
+struct RepositoryCache {
+    /// `Ok` if it exists, else the reason why it cannot be used.
     exists: OnceCell<Result<()>>,
-    pub(super) mutability: OnceCell<TagMutability>,
-}
-
-/// When a repository was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CreatedNow {
-    Now,
-    Before,
+    mutability: OnceCell<TagMutability>,
 }
 
 impl EcrRepositories {
-    /// The repositories of this account, or of the caller's own.
-    pub(crate) fn new(
-        api: Arc<Api>,
-        account: Option<String>,
-        written: written::RepositoryRules,
-    ) -> Self {
-        let claims = PrefixRules::new(Arc::clone(&api), account.clone());
-        let (calls, known) = (Semaphore::new(CALLS), Mutex::default());
-        Self { api, account, written, prefix_rules: claims, calls, known }
+    /// `account` is `None` for the caller's own.
+    pub(crate) fn new(api: Arc<Api>, account: Option<String>, written: RepositoryRules) -> Self {
+        Self {
+            prefix_rules: PrefixRules::new(Arc::clone(&api), account.clone()),
+            api: RepositoryApi { api, account },
+            written,
+            calls: Semaphore::new(CONCURRENT_REPOSITORIES),
+            known: Mutex::default(),
+        }
     }
 
-    pub(super) fn known(&self, repository: &Repository) -> Arc<RepositoryCache> {
+    fn cache(&self, repository: &Repository) -> Arc<RepositoryCache> {
         let mut known = self.known.lock();
         Arc::clone(known.entry(repository.clone()).or_default())
     }
 
-    /// Notes that the repository is there, so that nobody asks.
+    /// Records that the repository exists, so that [`Self::ensure`] sends no request.
     pub(crate) fn mark_existing(&self, repository: &Repository) {
-        // it fails only when it is known already
-        drop(self.known(repository).exists.set(Ok(())));
+        // fails only if the cell is full
+        drop(self.cache(repository).exists.set(Ok(())));
     }
 
-    /// Makes the repository where it is missing and that is allowed.
+    /// Creates the repository if it is missing and the configuration allows that.
     ///
     /// # Errors
-    /// [`Kind::RepositoryMissing`] and [`Kind::Denied`], with what to do about it.
+    /// [`Kind::RepositoryMissing`] and [`Kind::Denied`], with a hint.
     pub(crate) async fn ensure(&self, repository: &Repository) -> Result<()> {
-        let known = self.known(repository);
-        let made = known.exists.get_or_try_init(|| async {
-            let made = match self.written.create {
+        let cache = self.cache(repository);
+        let exists = cache.exists.get_or_try_init(|| async {
+            let result = match self.written.create {
                 Create::Unclaimed | Create::OnPush
-                    if self.prefix_rules.makes_on_push(repository).await =>
+                    if self.prefix_rules.creates_on_push(repository).await =>
                 {
-                    tracing::debug!(%repository, "the registry makes it when it is pushed to");
+                    tracing::debug!(%repository, "the first push creates the repository");
                     Ok(())
                 }
                 Create::Unclaimed | Create::Missing => self.create(repository).await,
                 Create::OnPush | Create::Never => self.require(repository).await,
             };
-            match made {
-                // the next who needs it may be luckier
+            match result {
+                // not cached: the next caller tries again
                 Err(error) if error.kind().is_transient() => Err(error),
-                told => Ok(told),
+                result => Ok(result),
             }
         });
-        made.await?.clone()
+        exists.await?.clone()
     }
 
-    /// Refuses a repository that a pull-through rule has a claim on.
+    /// Refuses a repository below a pull-through rule's prefix.
     ///
     /// # Errors
-    /// [`Kind::Configuration`], with what to do about it.
+    /// [`Kind::Configuration`], with a hint.
     pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
         self.prefix_rules.check_writable(repository).await
     }
 
-    /// What is to be created: all settings that the one call takes.
-    fn creation(&self, ecr: &Client, repository: &Repository) -> CreateRepositoryFluentBuilder {
-        let written = &self.written.settings;
-        let scanning = |on| ImageScanningConfiguration::builder().scan_on_push(on).build();
-        let (mutability, exclusions) = written.mutability.as_ref().map(settings::to_api).unzip();
-        ecr.create_repository()
-            .repository_name(repository.as_str())
-            .set_registry_id(self.account.clone())
-            .set_image_tag_mutability(mutability)
-            .set_image_tag_mutability_exclusion_filters(exclusions.flatten())
-            .set_image_scanning_configuration(written.scan_on_push.map(scanning))
-            .set_encryption_configuration(
-                written.encryption.as_ref().map(settings::encryption_to_api),
-            )
-            .set_tags((!written.tags.is_empty()).then(|| settings::to_tags(&written.tags)))
-    }
-
-    /// Puts the policies of a repository that is made: all of them where this run has made it; of
-    /// one that was there already, those that an empty one lacks, as its maker may have been this
-    /// run, whose answer was lost, and may have been somebody else.
-    async fn put_policies(&self, repository: &Repository, made: CreatedNow) -> Result<()> {
-        let written = &self.written.settings;
-        let (lifecycle, policy) = (written.lifecycle.clone(), written.policy.clone());
-        if lifecycle.is_none() && policy.is_none() {
-            return Ok(());
-        }
-        let steps = match made {
-            CreatedNow::Now => {
-                let lifecycle = lifecycle.map(SettingUpdate::Lifecycle);
-                lifecycle.into_iter().chain(policy.map(SettingUpdate::Policy)).collect()
-            }
-            CreatedNow::Before => self.unfinished(repository).await?.steps,
-        };
-        for step in steps {
-            self.apply(repository, &step).await.map_err(|error| {
-                let message =
-                    format!("repository `{repository}` is made, but not as it is written");
-                let unless = error.remedy().map(|hint| format!("; {hint}")).unwrap_or_default();
-                error
-                    .context(message)
-                    .hint(format!("the next run goes on with it, as it is empty{unless}"))
-            })?;
-        }
-        Ok(())
-    }
-
     async fn create(&self, repository: &Repository) -> Result<()> {
-        let made = self
-            .api
-            .call("CreateRepository", |ecr| {
-                let request = self.creation(&ecr, repository);
-                async move {
-                    match request.send().await {
-                        // two runs at once, or a listing that was late
-                        Err(e) if e.code() == Some("RepositoryAlreadyExistsException") => {
-                            Ok(CreatedNow::Before)
-                        }
-                        answer => answer.map(|_| CreatedNow::Now),
-                    }
-                }
-            })
-            .await;
-        match made {
-            Ok(made) => self.put_policies(repository, made).await,
-            // a role that may not create can still push to what is there
-            Err(error) if error.kind() == Kind::Denied => match self.describe(repository).await {
+        match self.api.create(repository, &self.written.settings).await {
+            Ok(created) => self.put_policies(repository, created).await,
+            // a role that may not create can still push to an existing repository
+            Err(error) if error.kind() == Kind::Denied => match self.api.describe(repository).await {
                 Ok(_) => Ok(()),
                 Err(_) => Err(error
                     .context(format!("cannot create repository `{repository}`"))
                     .hint(format!(
                         "grant `ecr:CreateRepository` (`ecr-mirror iam mirror` prints the policy), or create it: `{}`",
-                        self.command(repository)
+                        self.create_command(repository)
                     ))),
             },
             Err(error) => Err(error.context(format!("cannot create repository `{repository}`"))),
         }
     }
 
+    /// Puts the configured policies of a repository that this run created. If it existed before,
+    /// puts only those that an empty repository lacks: this run may have created it and lost the
+    /// answer.
+    async fn put_policies(&self, repository: &Repository, created: Created) -> Result<()> {
+        let RepositorySettings { lifecycle, policy, .. } = self.written.settings.clone();
+        if lifecycle.is_none() && policy.is_none() {
+            return Ok(());
+        }
+        let updates = match created {
+            Created::Now => {
+                let lifecycle = lifecycle.map(SettingUpdate::Lifecycle);
+                lifecycle.into_iter().chain(policy.map(SettingUpdate::Policy)).collect()
+            }
+            Created::Before => self.missing_policies(repository).await?.updates,
+        };
+        for update in updates {
+            self.api.update(repository, &update).await.map_err(|error| {
+                let message =
+                    format!("repository `{repository}` is created, but its policies are not set");
+                let unless = error.remedy().map(|hint| format!("; {hint}")).unwrap_or_default();
+                error.context(message).hint(format!(
+                    "run again: an empty repository gets its missing policies{unless}"
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the repository is missing.
     async fn require(&self, repository: &Repository) -> Result<()> {
-        match self.describe(repository).await {
+        match self.api.describe(repository).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == Kind::RepositoryMissing => Err(Error::new(
                 Kind::RepositoryMissing,
-                format!("there is no repository `{repository}`, and `create` is off"),
+                format!("repository `{repository}` does not exist, and `create` is off"),
             )
             .hint(format!(
                 "set `create = true` in `[destination.repositories]`, or create it: `{}`",
-                self.command(repository)
+                self.create_command(repository)
             ))),
-            // whether it is there, the push will show
+            // the push fails if it is missing
             Err(error) if error.kind() == Kind::Denied => {
                 tracing::debug!(%repository, %error, "cannot tell whether the repository exists");
                 Ok(())
@@ -214,65 +170,124 @@ impl EcrRepositories {
         }
     }
 
-    /// The command by which a person makes the repository.
-    fn command(&self, repository: &Repository) -> String {
+    fn create_command(&self, repository: &Repository) -> String {
         format!(
             "aws ecr create-repository --repository-name {repository} --region {}",
-            self.api.region()
+            self.api.api.region()
         )
     }
 
-    /// What ECR says about the repository now.
-    ///
-    /// One name a call: one that is unknown would fail all the others.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] when there is none.
-    pub(crate) async fn describe(&self, repository: &Repository) -> Result<Described> {
-        let answer = self
-            .api
-            .call("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
-            .await?;
-        let described = answer.repositories.into_iter().flatten().next();
-        described.ok_or_else(|| {
-            Error::new(Kind::RepositoryMissing, format!("there is no repository `{repository}`"))
-        })
-    }
-
-    /// The error that there is no such repository, if ECR says so when asked once.
+    /// The error that the repository is missing, if one request says so.
     pub(crate) async fn repository_missing(&self, repository: &Repository) -> Option<Error> {
-        let answer = self
-            .api
-            .once("DescribeRepositories", |ecr| self.question(&ecr, repository).send())
-            .await;
-        answer.err().filter(|error| error.kind() == Kind::RepositoryMissing)
+        self.api.repository_missing(repository).await
     }
 
-    fn question(&self, ecr: &Client, repository: &Repository) -> DescribeRepositoriesFluentBuilder {
-        ecr.describe_repositories()
-            .set_registry_id(self.account.clone())
-            .repository_names(repository.as_str())
-    }
-
-    /// Whether an existing tag of the repository may be moved, as it was when first asked.
+    /// Compares an existing repository with the configuration and, with [`Apply::Change`], updates
+    /// its settings. `destination` is the registry's name in the changes.
     ///
     /// # Errors
-    /// Those of `DescribeRepositories`.
+    /// Earlier updates stay.
+    pub(crate) async fn reconcile(
+        &self,
+        destination: &str,
+        repository: &Repository,
+        presence: Presence,
+        apply: Apply,
+    ) -> Result<Reconciled> {
+        let written = &self.written.settings;
+        let creates_policies = self.written.create.is_ours()
+            && (written.lifecycle.is_some() || written.policy.is_some());
+        let differences = match (self.written.reconcile, presence) {
+            (_, Presence::Missing) => return Ok(Reconciled::default()),
+            (Reconcile::Always, _) => self.compare(repository).await,
+            (Reconcile::Never, Presence::Empty) if creates_policies => {
+                self.missing_policies(repository).await
+            }
+            (Reconcile::Never, _) => return Ok(Reconciled::default()),
+        };
+        let context = |error: Error| {
+            error.context(format!("cannot reconcile the settings of repository `{repository}`"))
+        };
+        let Differences { fields, updates, warnings } = differences.map_err(context)?;
+        if apply == Apply::Change {
+            for update in &updates {
+                self.api.update(repository, update).await.map_err(context)?;
+            }
+        }
+        let mut changes = Vec::new();
+        if !fields.is_empty() {
+            changes.push(SettingChange {
+                destination: destination.to_owned(),
+                action: Action::Update,
+                kind: Subject::Repository,
+                name: repository.to_string(),
+                fields,
+                hint: None,
+            });
+        }
+        Ok(Reconciled { changes, warnings })
+    }
+
+    async fn compare(&self, repository: &Repository) -> Result<Differences> {
+        let _permit = self.calls.acquire().await.expect("never closed");
+        let written = &self.written.settings;
+        let mut current = CurrentSettings::default();
+        let needs_description = written.mutability.is_some()
+            || written.scan_on_push.is_some()
+            || written.encryption.is_some()
+            || !written.tags.is_empty();
+        if needs_description {
+            let described = self.api.describe(repository).await?;
+            current = settings::current(&described);
+            // later callers need the mutability after the update
+            let mutability = written.mutability.as_ref().unwrap_or(&current.mutability);
+            drop(self.cache(repository).mutability.set(mutability.clone()));
+            if let (Some(arn), false) = (described.repository_arn(), written.tags.is_empty()) {
+                current.tags = self.api.tags(arn).await?;
+            }
+        }
+        self.api.read_policies(repository, written, &mut current).await?;
+        Ok(settings::differences(written, &current))
+    }
+
+    /// The configured policies that an empty repository lacks.
+    async fn missing_policies(&self, repository: &Repository) -> Result<Differences> {
+        let _permit = self.calls.acquire().await.expect("never closed");
+        if !self.api.is_empty(repository).await? {
+            return Ok(Differences::default());
+        }
+        let mut missing = RepositorySettings {
+            lifecycle: self.written.settings.lifecycle.clone(),
+            policy: self.written.settings.policy.clone(),
+            ..RepositorySettings::default()
+        };
+        let mut current = CurrentSettings::default();
+        match self.api.read_policies(repository, &missing, &mut current).await {
+            // a role that may not read policies did not start to create the repository
+            Err(error) if error.kind() == Kind::Denied => return Ok(Differences::default()),
+            read => read?,
+        }
+        missing.lifecycle.take_if(|_| current.lifecycle.is_some());
+        missing.policy.take_if(|_| current.policy.is_some());
+        Ok(settings::differences(&missing, &current))
+    }
+
+    /// Whether an existing tag of the repository can be moved. Cached at the first call.
     pub(crate) async fn mutability(
         &self,
         repository: &Repository,
         tag: &Tag,
     ) -> Result<Mutability> {
-        let known = self.known(repository);
-        let ask = async || self.describe(repository).await.map(|told| settings::mutability(&told));
-        let setting = known.mutability.get_or_try_init(ask).await.map_err(|error| {
-            error.context(format!("cannot tell whether the tags of `{repository}` may be moved"))
+        let cache = self.cache(repository);
+        let query =
+            async || self.api.describe(repository).await.map(|it| settings::mutability(&it));
+        let setting = cache.mutability.get_or_try_init(query).await.map_err(|error| {
+            error.context(format!("cannot read the tag mutability of `{repository}`"))
         })?;
         Ok(mutability(setting, tag))
     }
 }
 
-/// Whether the tag may be moved in a repository of this setting.
 fn mutability(setting: &TagMutability, tag: &Tag) -> Mutability {
     let excluded = || setting.exclusions().iter().any(|filter| is_match(filter, tag));
     let immutable = match setting {
@@ -284,7 +299,7 @@ fn mutability(setting: &TagMutability, tag: &Tag) -> Mutability {
     if immutable { Mutability::Immutable } else { Mutability::Mutable }
 }
 
-/// Whether the wildcard filter takes the whole tag; its characters are `[0-9a-zA-Z._*-]`.
+/// Returns `true` if the filter matches the whole tag. A filter consists of `[0-9a-zA-Z._*-]`.
 fn is_match(filter: &str, tag: &Tag) -> bool {
     Glob::new(filter).is_ok_and(|glob| glob.compile_matcher().is_match(tag.as_str()))
 }
@@ -293,13 +308,13 @@ fn is_match(filter: &str, tag: &Tag) -> bool {
 mod tests {
     use aws_sdk_ecr::types::{
         ImageTagMutability, ImageTagMutabilityExclusionFilter as Filter,
-        ImageTagMutabilityExclusionFilterType as FilterType,
+        ImageTagMutabilityExclusionFilterType as FilterType, Repository as Described,
     };
 
     use super::*;
 
     #[test]
-    fn exclusions_turn_the_setting_round_for_the_tags_they_match() {
+    fn exclusions_invert_the_setting_for_matching_tags() {
         for (setting, filters, tag, expected) in [
             ("MUTABLE", &[][..], "1.0", Mutability::Mutable),
             ("IMMUTABLE", &[], "1.0", Mutability::Immutable),

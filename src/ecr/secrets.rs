@@ -1,21 +1,11 @@
-//! Registry credentials that are kept in AWS Secrets Manager.
+//! Reads registry credentials from AWS Secrets Manager.
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::session::{AwsSession, Identity};
-use crate::model::{Error, Kind, Result};
+use super::{identity::Identity, session::AwsSession};
+use crate::model::{Error, Kind, Result, UserPassword};
 
-/// A user's name and password.
-#[derive(Debug)]
-pub struct UserPassword {
-    /// The name.
-    pub username: String,
-    /// The password or access token.
-    pub password: SecretString,
-}
-
-/// The secret's JSON: `accessToken` is what ECR's pull-through cache calls the password.
+/// The secret's JSON. ECR's pull-through cache calls the password `accessToken`.
 #[derive(Deserialize)]
 struct SecretDocument {
     username: String,
@@ -23,11 +13,11 @@ struct SecretDocument {
     password: String,
 }
 
-/// The identity that reads a secret: the AWS chain's, in the region that the ARN names.
+/// The identity that reads a secret: the default credentials, in the ARN's region.
 ///
 /// # Errors
-/// [`Kind::Configuration`] when it is no secret's ARN.
-pub fn reader(arn: &str) -> Result<Identity> {
+/// [`Kind::Configuration`] if `arn` is not the ARN of a secret.
+pub(crate) fn reader(arn: &str) -> Result<Identity> {
     match arn.split(':').collect::<Vec<_>>()[..] {
         ["arn", _, "secretsmanager", region, _, "secret", _] if !region.is_empty() => {
             Ok(Identity { region: Some(region.to_owned()), ..Identity::default() })
@@ -42,23 +32,23 @@ pub fn reader(arn: &str) -> Result<Identity> {
 /// Reads the secret.
 ///
 /// # Errors
-/// What AWS refuses, and [`Kind::Configuration`] when the secret is not
-/// `{"username": …, "password": …}` (or `accessToken`); never with its content.
-pub async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
+/// [`Kind::Configuration`] if the secret is not `{"username": …, "password": …}` (or
+/// `accessToken`). No error contains its content.
+pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
     let client = session.secrets();
-    let asked = ("secretsmanager", "GetSecretValue");
-    let answer = session.call(asked, || client.get_secret_value().secret_id(arn).send()).await;
+    let get = || client.get_secret_value().secret_id(arn).send();
+    let answer = session.call("secretsmanager", "GetSecretValue", get).await;
     let answer = answer.map_err(|error| error.context(format!("cannot read secret `{arn}`")))?;
     parse(answer.secret_string().unwrap_or_default()).ok_or_else(|| {
-        Error::new(Kind::Configuration, format!("secret `{arn}` is not a user's name and password"))
+        Error::new(Kind::Configuration, format!("secret `{arn}` is not a username and password"))
             .hint(r#"store it as JSON: `{"username": "…", "password": "…"}`"#)
     })
 }
 
 fn parse(text: &str) -> Option<UserPassword> {
-    // the parser's error would show a part of the secret
+    // the parser's error contains a part of the secret
     let SecretDocument { username, password } = serde_json::from_str(text).ok()?;
-    Some(UserPassword { username, password: password.into() })
+    Some(UserPassword::new(username, password))
 }
 
 #[cfg(test)]
@@ -73,12 +63,12 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_secret_is_read_from_aws_and_one_that_is_not_there_is_named() {
+    async fn a_secret_is_read_from_aws_and_a_missing_one_is_named() {
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let meter = std::sync::Arc::new(HostContext::default());
+        let context = std::sync::Arc::new(HostContext::default());
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Network::Sandbox(sandbox.address());
-        let session = AwsSession::open(identity, reach, std::sync::Arc::clone(&meter)).await;
+        let network = Network::Sandbox(sandbox.address());
+        let session = AwsSession::open(identity, network, std::sync::Arc::clone(&context)).await;
         let made = session
             .secrets()
             .create_secret()
@@ -93,11 +83,11 @@ mod tests {
         let error = read(&session, gone).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain()[0].contains(gone), "{error:?}");
-        assert_eq!(meter.requests.value(), 2);
+        assert_eq!(context.stats.requests.value(), 2);
     }
 
     #[test]
-    fn both_spellings_of_the_password_are_read_and_nothing_else() {
+    fn only_the_two_names_of_the_password_are_read() {
         for (text, expected) in [
             (r#"{"username":"u","password":"p"}"#, Some(("u", "p"))),
             (r#"{"username":"u","accessToken":"p","more":1}"#, Some(("u", "p"))),

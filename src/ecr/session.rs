@@ -1,8 +1,7 @@
-//! Who calls AWS, and where AWS is.
+//! AWS sessions: one identity in one region each.
 //!
-//! A [`Session`] is one identity in one region; destinations that share both
-//! share its login, its credentials and its quotas. Opening one reads files
-//! only: credentials are asked for, and found missing, at the first call.
+//! Destinations with the same identity and region share a session: its login, its credentials and
+//! its quotas. Opening a session reads files only. Missing credentials fail the first call.
 
 use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
@@ -16,75 +15,27 @@ use aws_sdk_ecr::{
     config::{Credentials, SharedCredentialsProvider},
     error::ProvideErrorMetadata,
 };
+use futures::FutureExt;
 use tokio::sync::Mutex;
-use url::Url;
 
 use super::{
-    api::{Api, Failure},
-    failure::{CallContext, explain},
+    api::{Api, Failure, unless},
+    identity::Identity,
     login::EcrLogin,
 };
-use crate::{
-    model::{Host, Kind, Result, ecr_host::EcrHost},
-    registry::Network,
-    remote::HostContext,
-};
+use crate::{model::Result, registry::Network, remote::HostContext};
 
-/// The region where neither the host, the environment nor the profile names one.
+/// Used if neither the host, the environment nor the profile names a region.
 const FALLBACK_REGION: &str = "us-east-1";
-/// What CloudTrail shows as the session of an assumed role.
+/// Name of an assumed role's session, as CloudTrail shows it.
 const SESSION_NAME: &str = "ecr-mirror";
-
-/// Who calls, and which region of which endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The AWS profile; none: the AWS chain.
-    pub profile: Option<String>,
-    /// The role to assume with what that gives.
-    pub role_arn: Option<String>,
-    /// The external id that the role's trust policy asks for.
-    pub external_id: Option<String>,
-    /// Another ECR API endpoint; STS stays where it is.
-    pub endpoint_url: Option<Url>,
-    /// The region; none: the environment's, the profile's, else `us-east-1`.
-    pub region: Option<String>,
-    /// Whether the API is asked at its FIPS endpoint.
-    pub fips: bool,
-    /// Whether the API is asked over IPv6 too.
-    pub dual_stack: bool,
-}
-
-impl Identity {
-    /// The AWS chain's identity, for this registry: region and kind of endpoint are the host's.
-    pub fn of(host: &Host) -> Self {
-        match EcrHost::parse(host) {
-            None => Self::default(),
-            Some(ecr) => Self {
-                region: Some(ecr.region().to_owned()),
-                fips: ecr.fips,
-                dual_stack: ecr.dual_stack,
-                ..Self::default()
-            },
-        }
-    }
-
-    /// The providers that are asked for credentials, for a person to read.
-    pub(super) fn providers(&self) -> String {
-        match &self.profile {
-            Some(profile) => format!("profile `{profile}`"),
-            None => {
-                "environment, profile, web identity, container and instance metadata".to_owned()
-            }
-        }
-    }
-}
 
 /// One identity in one region.
 #[derive(Debug)]
 pub struct AwsSession {
-    /// The way to ECR's API.
+    /// The client of ECR's API.
     pub api: Arc<Api>,
-    /// The login of every registry of the region that the identity may reach.
+    /// The login of every registry in the region that the identity can reach.
     pub login: Arc<EcrLogin>,
     /// The configuration of further AWS clients.
     pub config: SdkConfig,
@@ -92,30 +43,27 @@ pub struct AwsSession {
 
 impl AwsSession {
     /// Reads the AWS configuration; sends nothing.
-    pub async fn open(identity: Identity, reach: Network, meter: Arc<HostContext>) -> Self {
-        let config = configure(&identity, reach).await;
+    pub async fn open(identity: Identity, network: Network, context: Arc<HostContext>) -> Self {
+        let config = configure(&identity, network).await;
         let mut ecr = aws_sdk_ecr::config::Builder::from(&config);
-        if let (Network::Direct, Some(endpoint)) = (reach, &identity.endpoint_url) {
-            // a custom endpoint cannot be combined with these
+        if let (Network::Direct, Some(endpoint)) = (network, &identity.endpoint_url) {
+            // a custom endpoint cannot be combined with FIPS or dual-stack
             ecr = ecr.endpoint_url(endpoint.as_str()).use_fips(false).use_dual_stack(false);
         }
         let region = config.region().map_or(FALLBACK_REGION, Region::as_ref).to_owned();
         let client = aws_sdk_ecr::Client::from_conf(ecr.build());
-        let meter = Arc::new(meter.for_host(&format!("AWS in {region}")));
-        let api = Arc::new(Api::new(client, identity, region, meter));
+        let context = Arc::new(context.for_host(&format!("AWS in {region}")));
+        let api = Arc::new(Api::new(client, identity, region, context));
         Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
     }
 
-    /// Carries out a call of another AWS service than ECR until it succeeds or fails for good:
-    /// counted, tried again where that helps, and explained, as [`Api::call`] does for ECR.
+    /// Calls another AWS service than ECR: counts, retries and explains as [`Api::call`] does.
     ///
-    /// `service` is its name in policies, like `secretsmanager`, `action` the API's of the call.
-    ///
-    /// # Errors
-    /// By [`super::failure::kind_of`]; exhausted.
+    /// `service` is its name in policies, like `secretsmanager`; `action` is the API's name.
     pub async fn call<T, E, F, Fut>(
         &self,
-        (service, action): (&'static str, &'static str),
+        service: &'static str,
+        action: &'static str,
         send: F,
     ) -> Result<T>
     where
@@ -123,19 +71,26 @@ impl AwsSession {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        let (region, identity) = (self.api.region(), self.api.identity());
-        let meter = self.api.meter();
-        let attempt = async || {
-            meter.requests.add(1);
-            send().await.map_err(|failure| {
-                let error = explain(&CallContext { service, action, region, identity }, &failure);
-                if error.kind() == Kind::Throttled {
-                    meter.throttled.add(1);
-                }
-                error
-            })
-        };
-        meter.retry().run(meter, attempt).await
+        let context = self.api.context();
+        // boxed, as in `Api::call_with`
+        let calls = context.retry(|| self.api.attempt(service, action, send()));
+        Box::pin(calls).await
+    }
+
+    /// [`Self::call`], where the AWS error `expected` is an answer: returns `None` for it.
+    pub(crate) async fn call_unless<T, E, F, Fut>(
+        &self,
+        expected: &str,
+        service: &'static str,
+        action: &'static str,
+        send: F,
+    ) -> Result<Option<T>>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Failure<E>>>,
+        E: StdError + ProvideErrorMetadata + 'static,
+    {
+        self.call(service, action, || send().map(|answer| unless(expected, answer))).await
     }
 
     /// The client of Secrets Manager in the session's region.
@@ -146,44 +101,44 @@ impl AwsSession {
     }
 }
 
-/// The sessions of a run, each opened once.
+/// The sessions of a run; each identity has one.
 #[derive(Debug)]
 pub struct AwsSessions {
-    reach: Network,
-    meter: Arc<HostContext>,
+    network: Network,
+    context: Arc<HostContext>,
     open: Mutex<HashMap<Identity, Arc<AwsSession>>>,
 }
 
 impl AwsSessions {
-    /// None yet; `meter` counts the calls of all of them.
-    pub fn new(reach: Network, meter: Arc<HostContext>) -> Self {
-        Self { reach, meter, open: Mutex::default() }
+    /// `context` counts the calls of every session.
+    pub fn new(network: Network, context: Arc<HostContext>) -> Self {
+        Self { network, context, open: Mutex::default() }
     }
 
-    /// The session of this identity.
+    /// The session of this identity, opened once.
     pub async fn session(&self, identity: Identity) -> Arc<AwsSession> {
         let mut open = self.open.lock().await;
         if let Some(session) = open.get(&identity) {
             return Arc::clone(session);
         }
-        let meter = Arc::clone(&self.meter);
-        let session = Arc::new(AwsSession::open(identity.clone(), self.reach, meter).await);
+        let context = Arc::clone(&self.context);
+        let session = Arc::new(AwsSession::open(identity.clone(), self.network, context).await);
         open.insert(identity, Arc::clone(&session));
         session
     }
 }
 
-async fn configure(identity: &Identity, reach: Network) -> SdkConfig {
+async fn configure(identity: &Identity, network: Network) -> SdkConfig {
     let region = region(identity).await;
     let loader = loader(region.clone());
-    let base = match reach {
+    let base = match network {
         Network::Sandbox(address) => loader
             .endpoint_url(format!("http://{address}"))
             .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "sandbox")),
         Network::Direct => {
             let loader = loader.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
             match &identity.profile {
-                // the chain would prefer credentials in the environment to the profile asked for
+                // the default chain prefers credentials in the environment to the profile
                 Some(profile) => loader
                     .profile_name(profile)
                     .credentials_provider(profile_provider(profile, region)),
@@ -197,7 +152,7 @@ async fn configure(identity: &Identity, reach: Network) -> SdkConfig {
     if let Some(id) = &identity.external_id {
         provider = provider.external_id(id);
     }
-    // the one retry level of this call: what comes out of a provider is not tried again
+    // the only retries of this call: `Api::call` does not retry a provider's error
     let sts = config.to_builder().retry_config(RetryConfig::standard()).build();
     let provider = provider.configure(&sts).build().await;
     config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
@@ -220,7 +175,7 @@ fn profile_provider(profile: &str, region: Region) -> ProfileFileCredentialsProv
     ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
 }
 
-/// The region, without asking the instance metadata, which is not there on a laptop.
+/// The region. Does not query instance metadata, which a laptop lacks.
 async fn region(identity: &Identity) -> Region {
     if let Some(region) = &identity.region {
         return Region::new(region.clone());

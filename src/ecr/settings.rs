@@ -1,7 +1,7 @@
-//! How a repository differs from what is written about it. Pure: values in, values out.
+//! Compares a repository's settings with the configuration, and converts them to the API's types.
 //!
-//! Guards that only what is written is compared, and that two policies that mean the same are
-//! no difference, however ECR words them.
+//! Pure. Compares configured settings only. Policies with the same meaning are equal, however ECR
+//! formats them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::model::{
     setting_change::Field,
 };
 
-/// What a repository is like, as far as it was asked.
+/// The settings of an existing repository, as far as they were read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CurrentSettings {
     pub(super) mutability: TagMutability,
@@ -27,7 +27,7 @@ pub(super) struct CurrentSettings {
     pub(super) policy: Option<Value>,
 }
 
-/// One call that brings a repository nearer to what is written.
+/// One API call that changes a setting.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum SettingUpdate {
     Mutability(TagMutability),
@@ -37,14 +37,12 @@ pub(super) enum SettingUpdate {
     Policy(Value),
 }
 
-/// What differs.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Differences {
-    /// For a person to read, in the order of the configuration's keys.
+    /// The differences as reports show them, in the order of the configuration's keys.
     pub(super) fields: Vec<Field>,
-    /// What to do about it.
-    pub(super) steps: Vec<SettingUpdate>,
-    /// What nothing can be done about.
+    pub(super) updates: Vec<SettingUpdate>,
+    /// Differences that cannot be changed.
     pub(super) warnings: Vec<String>,
 }
 
@@ -54,52 +52,52 @@ impl Differences {
     }
 }
 
-/// Compares what is written with what is there; tags that are not written stay.
-pub(super) fn differences(wanted: &RepositorySettings, actual: &CurrentSettings) -> Differences {
+/// Compares the configuration with the current settings. Ignores tags that are not configured.
+pub(super) fn differences(wanted: &RepositorySettings, current: &CurrentSettings) -> Differences {
     let mut found = Differences::default();
     if let Some(new) = &wanted.mutability
-        && !new.is_equivalent(&actual.mutability)
+        && !new.is_equivalent(&current.mutability)
     {
-        let old = actual.mutability.to_string();
+        let old = current.mutability.to_string();
         found.add("tag_mutability", json!(old), json!(new.to_string()));
-        found.steps.push(SettingUpdate::Mutability(new.clone()));
+        found.updates.push(SettingUpdate::Mutability(new.clone()));
     }
     if let Some(new) = wanted.scan_on_push
-        && new != actual.scan_on_push
+        && new != current.scan_on_push
     {
-        found.add("scan_on_push", json!(actual.scan_on_push), json!(new));
-        found.steps.push(SettingUpdate::ScanOnPush(new));
+        found.add("scan_on_push", json!(current.scan_on_push), json!(new));
+        found.updates.push(SettingUpdate::ScanOnPush(new));
     }
-    if let (Some(new), Some(old)) = (&wanted.encryption, &actual.encryption)
+    if let (Some(new), Some(old)) = (&wanted.encryption, &current.encryption)
         && !is_encrypted_like(old, new)
     {
         found.warnings.push(format!(
-            "`encryption` is {old} and not {new}, and cannot be changed: only a repository that is made anew has another"
+            "`encryption` is {old} and not {new}, and ECR cannot change it: delete and recreate the repository"
         ));
     }
-    let is_new = |(key, value): &(&String, &String)| actual.tags.get(*key) != Some(*value);
+    let is_new = |(key, value): &(&String, &String)| current.tags.get(*key) != Some(*value);
     let tags: BTreeMap<String, String> =
         wanted.tags.iter().filter(is_new).map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, new) in &tags {
-        found.add(&format!("tags.{key}"), json!(actual.tags.get(key)), json!(new));
+        found.add(&format!("tags.{key}"), json!(current.tags.get(key)), json!(new));
     }
     if !tags.is_empty() {
-        found.steps.push(SettingUpdate::Tags(tags));
+        found.updates.push(SettingUpdate::Tags(tags));
     }
     let differs =
         |new: &Value, old: &Option<Value>| old.as_ref().map(canonical) != Some(canonical(new));
-    if let Some(new) = wanted.lifecycle.as_ref().filter(|new| differs(new, &actual.lifecycle)) {
-        found.add("lifecycle", json!(actual.lifecycle), new.clone());
-        found.steps.push(SettingUpdate::Lifecycle(new.clone()));
+    if let Some(new) = wanted.lifecycle.as_ref().filter(|new| differs(new, &current.lifecycle)) {
+        found.add("lifecycle", json!(current.lifecycle), new.clone());
+        found.updates.push(SettingUpdate::Lifecycle(new.clone()));
     }
-    if let Some(new) = wanted.policy.as_ref().filter(|new| differs(new, &actual.policy)) {
-        found.add("policy", json!(actual.policy), new.clone());
-        found.steps.push(SettingUpdate::Policy(new.clone()));
+    if let Some(new) = wanted.policy.as_ref().filter(|new| differs(new, &current.policy)) {
+        found.add("policy", json!(current.policy), new.clone());
+        found.updates.push(SettingUpdate::Policy(new.clone()));
     }
     found
 }
 
-/// Whether both may be the same encryption: of a key that is named by its alias nobody can tell here.
+/// Returns `true` if both can be the same encryption: a key's alias can be any key.
 pub(crate) fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> bool {
     if std::mem::discriminant(actual) != std::mem::discriminant(wanted) {
         return false;
@@ -116,13 +114,13 @@ pub(crate) fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> boo
     }
 }
 
-/// Whether two policies mean the same, however they are worded.
-pub(crate) fn is_same_policy(one: &Value, other: &Value) -> bool {
-    canonical(one) == canonical(other)
+/// Returns `true` if both policies have the same meaning.
+pub(crate) fn is_same_policy(policy: &Value, other: &Value) -> bool {
+    canonical(policy) == canonical(other)
 }
 
-/// The document in the one form of all that mean the same: lists of strings sorted, a list of
-/// one as its item, an account by its number, everybody as every AWS principal.
+/// The canonical form of a document: lists of strings sorted, a list of one as its item, an account
+/// as its number, the principal `*` as `{"AWS": "*"}`.
 ///
 /// Source: IAM user guide, "AWS JSON policy elements: Principal".
 fn canonical(document: &Value) -> Value {
@@ -144,28 +142,29 @@ fn canonical(document: &Value) -> Value {
     }
 }
 
-/// The account of `arn:PARTITION:iam::ACCOUNT:root`, which IAM takes for the number itself.
+/// The account of `arn:PARTITION:iam::ACCOUNT:root`. IAM treats both as the same principal.
 fn account_of(text: &str) -> Option<&str> {
     let (head, account) = text.strip_suffix(":root")?.split_once(":iam::")?;
     head.starts_with("arn:").then_some(account)
 }
 
-/// What ECR says about a repository, apart from its tags and policies.
-pub(super) fn described(told: &Described) -> CurrentSettings {
+/// The settings in ECR's description: all but tags and policies.
+pub(super) fn current(repository: &Described) -> CurrentSettings {
+    let scanning = repository.image_scanning_configuration();
     CurrentSettings {
-        mutability: mutability(told),
-        scan_on_push: told.image_scanning_configuration().is_some_and(|it| it.scan_on_push()),
-        encryption: told.encryption_configuration().map(encryption),
+        mutability: mutability(repository),
+        scan_on_push: scanning.is_some_and(|it| it.scan_on_push()),
+        encryption: repository.encryption_configuration().map(encryption),
         ..CurrentSettings::default()
     }
 }
 
-/// Whether its tags may be moved; a setting that is not known is taken for the default.
-pub(super) fn mutability(told: &Described) -> TagMutability {
-    mutability_of(told.image_tag_mutability(), told.image_tag_mutability_exclusion_filters())
+pub(super) fn mutability(repository: &Described) -> TagMutability {
+    let exclusions = repository.image_tag_mutability_exclusion_filters();
+    mutability_of(repository.image_tag_mutability(), exclusions)
 }
 
-/// The same, of its two members.
+/// The mutability of the API's two members. An unknown setting is the default.
 pub(crate) fn mutability_of(
     word: Option<&ImageTagMutability>,
     filters: &[ImageTagMutabilityExclusionFilter],
@@ -181,17 +180,16 @@ pub(crate) fn mutability_of(
     }
 }
 
-/// The encryption as ECR tells it.
-pub(crate) fn encryption(told: &EncryptionConfiguration) -> Encryption {
-    let key = told.kms_key().map(str::to_owned);
-    match told.encryption_type() {
+pub(crate) fn encryption(configuration: &EncryptionConfiguration) -> Encryption {
+    let key = configuration.kms_key().map(str::to_owned);
+    match configuration.encryption_type() {
         EncryptionType::Kms => Encryption::Kms(key),
         EncryptionType::KmsDsse => Encryption::KmsDsse(key),
         _ => Encryption::Aes256,
     }
 }
 
-/// The setting as the API takes it: filters come exactly with `…_WITH_EXCLUSION`.
+/// The API's two members: the filters are present exactly for `…_WITH_EXCLUSION`.
 pub(crate) fn to_api(
     setting: &TagMutability,
 ) -> (ImageTagMutability, Option<Vec<ImageTagMutabilityExclusionFilter>>) {
@@ -212,7 +210,6 @@ pub(crate) fn to_api(
     (word, (!filters.is_empty()).then_some(filters))
 }
 
-/// The encryption as the API takes it.
 pub(crate) fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
     let kind = match setting {
         Encryption::Aes256 => EncryptionType::Aes256,
@@ -226,7 +223,6 @@ pub(crate) fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration
         .expect("the type is set")
 }
 
-/// Tags as the API takes them.
 pub(crate) fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
     let tag = |(key, value): (&String, &String)| {
         ApiTag::builder().key(key).value(value).build().expect("both members are set")

@@ -1,43 +1,52 @@
-//! What a run works with: its registries, its mode and its limits.
+//! The registries, the mode and the limits of a run.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::model::Location;
 
-/// A destination, and where it is.
+/// A source.
+#[derive(Debug)]
+pub struct SourceEndpoint<S> {
+    /// The registry or layout.
+    pub source: Arc<S>,
+    /// Pulls of each window that the run leaves to others.
+    pub reserved_pulls: u64,
+}
+
+/// A destination and its location.
 #[derive(Debug)]
 pub struct Endpoint<D> {
-    /// The registry, or the layout.
+    /// The registry or layout.
     pub location: Location,
-    /// What accepts the content.
+    /// The client that pushes to it.
     pub destination: D,
 }
 
 /// The registries of a run.
 pub struct Endpoints<S, D> {
-    /// Every source of the images, and how many of its pulls are left to others.
-    pub sources: HashMap<Location, (Arc<S>, u64)>,
-    /// The destinations, by [`DestinationId`].
+    /// Every source of the images.
+    pub sources: HashMap<Location, SourceEndpoint<S>>,
+    /// The destinations, by [`DestinationId`](crate::model::DestinationId).
     pub destinations: Vec<Arc<Endpoint<D>>>,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// To mirror.
+    /// Mirror.
     Mirror,
-    /// To tell what mirroring would do.
+    /// Report what [`Mirror`](Self::Mirror) would do.
     Plan,
-    /// The same, without spending pulls where they are metered.
+    /// Like [`Plan`](Self::Plan), but spend no pull of a registry that limits them.
     PlanWithoutPulls,
 }
 
-/// How a run goes about it.
+/// The mode and the limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What it is for.
+    /// The purpose of the run.
     pub mode: Mode,
-    /// Blob transfers at once, at least one. No registry of the run may have fewer
-    /// connections: see the [ledger](crate::engine::blob::placements) for why.
+    /// Concurrent blob transfers, at least one. Every registry of the run needs as many
+    /// connections: [`placements`](crate::engine::blob::placements) tells why.
     pub transfers: usize,
 }

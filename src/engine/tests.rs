@@ -1,23 +1,23 @@
-//! The engine under stress: thousands of small worlds, each from a seed, in virtual time.
+//! The engine under stress: thousands of small fixtures, each from a seed, in virtual time.
 //!
-//! Every run must end, whatever fails and whenever it is ended, and leave
-//! nothing half-done to be seen. What fails here says its seed:
+//! Every run must end, whatever fails and however it is stopped, and must leave no partial content
+//! visible. A failure prints its seed:
 //!
 //! ```text
-//! ECR_MIRROR_STRESS_SEED=4711 cargo test --lib engine::tests     that world, many times
-//! ECR_MIRROR_STRESS_RUNS=100000 cargo test --lib engine::tests   more worlds
+//! ECR_MIRROR_STRESS_SEED=4711 cargo test --lib engine::tests     that fixture, many times
+//! ECR_MIRROR_STRESS_RUNS=100000 cargo test --lib engine::tests   more fixtures
 //! ```
 //!
-//! A seed fixes the world, its weather and how its runs are ended. The waits
-//! before retries and the order of hash maps are chance of their own, and so
-//! is who is first: one seed is run many times to see it again.
+//! A seed determines the fixture, its faults and how its runs are stopped. It does not determine
+//! the waits before retries, the order of hash maps and the order of tasks: repeat a seed many
+//! times to reproduce a failure.
 
 mod content;
 mod fake_destination;
 mod fault_injection;
+mod fixture;
 mod rng;
 mod upstream;
-mod world;
 
 use std::{
     collections::HashMap,
@@ -28,9 +28,9 @@ use std::{
 
 use fake_destination::Log;
 use fault_injection::FaultRates;
+use fixture::EngineFixture;
 use rng::Rng;
 use tokio::time::{sleep, timeout};
-use world::EngineFixture;
 
 use super::{Mode, Shutdown, Summary};
 use crate::{
@@ -41,13 +41,12 @@ use crate::{
     remote::{Mounting, Mutability},
 };
 
-/// Worlds of one test run.
-const WORLDS: u64 = 3000;
+const FIXTURES: u64 = 3000;
 
-/// Virtual time after which a run is taken for one that never ends.
+/// A run that takes longer in virtual time counts as one that never ends.
 ///
-/// One transfer at once, slow and failing wherever it may, can take more than an hour.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// One transfer at a time, with latency and faults everywhere, can take more than an hour.
+const RUN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 const THREADS: u64 = 2;
 
@@ -56,196 +55,195 @@ fn every_run_ends_and_leaves_only_what_is_complete() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("ECR_MIRROR_STRESS_SEED");
     let runs =
-        number("ECR_MIRROR_STRESS_RUNS").unwrap_or(if seed.is_some() { 300 } else { WORLDS });
+        number("ECR_MIRROR_STRESS_RUNS").unwrap_or(if seed.is_some() { 300 } else { FIXTURES });
     thread::scope(|scope| {
         for first in 0..THREADS {
             scope.spawn(move || {
-                (first..runs).step_by(THREADS as usize).for_each(|run| live(seed.unwrap_or(run)));
+                (first..runs).step_by(THREADS as usize).for_each(|run| test(seed.unwrap_or(run)));
             });
         }
     });
 }
 
-/// The life of one world.
-fn live(seed: u64) {
+fn test(seed: u64) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life(seed))));
-    if let Err(panic) = lived {
-        eprintln!("to see it again: ECR_MIRROR_STRESS_SEED={seed} cargo test --lib engine::tests");
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test_runs(seed))));
+    if let Err(panic) = result {
+        eprintln!("to reproduce: ECR_MIRROR_STRESS_SEED={seed} cargo test --lib engine::tests");
         resume_unwind(panic);
     }
 }
 
-/// Some runs in whatever weather, then one that completes everything, then one that finds it so.
-async fn life(seed: u64) {
-    let mut dice = Rng::new(seed);
-    let world = EngineFixture::new(&mut dice);
-    if dice.chance(200) {
-        world.sky.turn(FaultRates::calm(&mut dice));
-        let (planned, log) = Run::new(&world, Mode::Plan).natural().await;
-        assert_eq!(log.iter().map(|log| log.writes).sum::<u64>(), 0, "a plan writes nothing");
+/// Runs with faults, then a run that completes everything, then one that finds it complete.
+async fn test_runs(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let fixture = EngineFixture::new(&mut rng);
+    if rng.chance(200) {
+        fixture.faults.set_rates(FaultRates::none(&mut rng));
+        let (planned, logs) = Run::new(&fixture, Mode::Plan).undisturbed().await;
+        assert_eq!(logs.iter().map(|log| log.writes).sum::<u64>(), 0, "a plan writes nothing");
         assert!(planned.rows.iter().all(|row| row.outcome == Outcome::Planned));
     }
-    let foul = dice.of(0..=2);
-    for _ in 0..foul {
-        world.sky.turn(FaultRates::foul(&mut dice));
-        world.limit_pulls(dice.chance(150).then(|| dice.of(0..=12)));
-        Run::new(&world, Mode::Mirror).ended(&mut dice).await;
-        world.limit_pulls(None);
-        if dice.chance(200) {
-            world.move_tags(&mut dice);
+    let faulty_runs = rng.range(0..=2);
+    for _ in 0..faulty_runs {
+        fixture.faults.set_rates(FaultRates::some(&mut rng));
+        fixture.limit_pulls(rng.chance(150).then(|| rng.range(0..=12)));
+        Run::new(&fixture, Mode::Mirror).stopped(&mut rng).await;
+        fixture.limit_pulls(None);
+        if rng.chance(200) {
+            fixture.move_tags(&mut rng);
         }
     }
-    world.take_reads();
-    world.sky.turn(FaultRates::calm(&mut dice));
-    let (summary, logs) = Run::new(&world, Mode::Mirror).natural().await;
-    succeeded(&world, &summary.rows);
-    each_byte_once(&world, &logs, foul == 0);
-    counted(&summary, &logs);
+    fixture.take_reads();
+    fixture.faults.set_rates(FaultRates::none(&mut rng));
+    let (summary, logs) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert_success(&fixture, &summary.rows);
+    assert_each_byte_once(&fixture, &logs, faulty_runs == 0);
+    assert_counts(&summary, &logs);
 
-    let (summary, logs) = Run::new(&world, Mode::Mirror).natural().await;
-    succeeded(&world, &summary.rows);
+    let (summary, logs) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert_success(&fixture, &summary.rows);
     assert!(summary.rows.iter().all(|row| row.outcome != Outcome::Copied), "{:#?}", summary.rows);
-    assert_eq!(logs.iter().map(|log| log.writes).sum::<u64>(), 0, "what is there is left alone");
+    let writes = logs.iter().map(|log| log.writes).sum::<u64>();
+    assert_eq!(writes, 0, "existing content is not written again");
 }
 
-/// One run over a world.
+/// One run over a fixture.
 struct Run<'a> {
-    world: &'a EngineFixture,
-    intent: Mode,
+    fixture: &'a EngineFixture,
+    mode: Mode,
     shutdown: Shutdown,
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a EngineFixture, intent: Mode) -> Self {
-        world.ends.iter().for_each(|end| drop(end.destination.take_log()));
-        Self { world, intent, shutdown: Shutdown::default() }
+    fn new(fixture: &'a EngineFixture, mode: Mode) -> Self {
+        fixture.endpoints.iter().for_each(|endpoint| drop(endpoint.destination.take_log()));
+        Self { fixture, mode, shutdown: Shutdown::default() }
     }
 
-    /// The run as it ends by itself, and what every destination had to write.
-    async fn natural(self) -> (Summary, Vec<Log>) {
+    /// Runs to the end; returns a log per destination.
+    async fn undisturbed(self) -> (Summary, Vec<Log>) {
         let summary = self.complete().await;
-        let told = |row: &Row| row.outcome == Outcome::NotStarted;
-        assert!(!summary.rows.iter().any(told), "nobody ended this run");
-        let logs = self.world.ends.iter().map(|end| end.destination.take_log()).collect();
-        (summary, logs)
+        let is_not_started = |row: &Row| row.outcome == Outcome::NotStarted;
+        assert!(!summary.rows.iter().any(is_not_started), "the run was not stopped");
+        let endpoints = self.fixture.endpoints.iter();
+        (summary, endpoints.map(|endpoint| endpoint.destination.take_log()).collect())
     }
 
-    /// The run, which may be ended at any time, in any way there is.
-    async fn ended(self, dice: &mut Rng) {
-        let mut moment = || {
-            let scale = dice.of(0..=16);
-            Duration::from_millis(dice.of(0..=1 << scale))
+    /// Runs, and may be stopped at any time, in any way.
+    async fn stopped(self, rng: &mut Rng) {
+        let mut delay = || {
+            let scale = rng.range(0..=16);
+            Duration::from_millis(rng.range(0..=1 << scale))
         };
-        let (first, second) = (moment(), moment());
-        match dice.of(0..=4) {
+        let (first, second) = (delay(), delay());
+        match rng.range(0..=4) {
             0 => drop(self.complete().await),
             1 => {
-                let run =
-                    self.world.mirror(self.intent, &self.shutdown).run(self.world.images.clone());
-                drop(timeout(first, run).await);
-                // what is dropped ends with its next turn
+                drop(timeout(first, self.run()).await);
+                // dropped tasks end when they are polled next
                 sleep(Duration::from_millis(1)).await;
-                self.nothing_half_done();
+                self.assert_no_leftovers();
             }
-            how => {
-                let signals = async {
+            choice => {
+                let stop = async {
                     sleep(first).await;
                     self.shutdown.stop();
                     sleep(second).await;
-                    if how == 2 {
+                    if choice == 2 {
                         self.shutdown.drop_running();
                     }
                 };
-                futures::join!(self.complete(), signals);
+                futures::join!(self.complete(), stop);
             }
         }
     }
 
-    /// The run to its end.
+    fn run(&self) -> impl Future<Output = Summary> + use<> {
+        self.fixture.mirror(self.mode, &self.shutdown).run(self.fixture.images.clone())
+    }
+
     async fn complete(&self) -> Summary {
-        let run = self.world.mirror(self.intent, &self.shutdown).run(self.world.images.clone());
-        let summary = timeout(PATIENCE, run).await.expect("a run ends");
-        let targets = || self.world.images.iter().flat_map(|image| &image.targets);
+        let summary = timeout(RUN_TIMEOUT, self.run()).await.expect("a run ends");
+        let targets = || self.fixture.images.iter().flat_map(|image| &image.targets);
         assert_eq!(summary.rows.len(), targets().count(), "every row has an outcome");
         for (row, target) in summary.rows.iter().zip(targets()) {
-            self.row_is_true(row, target);
+            self.assert_row(row, target);
         }
-        self.nothing_half_done();
+        self.assert_no_leftovers();
         summary
     }
 
-    fn row_is_true(&self, row: &Row, target: &Target) {
-        let end = &self.world.ends[target.destination.0];
-        let is_there = matches!(row.outcome, Outcome::Copied | Outcome::UpToDate);
-        if is_there && self.intent == Mode::Mirror {
-            let there = end.destination.complete(&target.repository, &target.tag);
-            assert!(there.is_some() && there == row.digest, "{there:?} is there, not {row:#?}");
+    fn assert_row(&self, row: &Row, target: &Target) {
+        let endpoint = &self.fixture.endpoints[target.destination.0];
+        let claims_success = matches!(row.outcome, Outcome::Copied | Outcome::UpToDate);
+        if claims_success && self.mode == Mode::Mirror {
+            let complete = endpoint.destination.complete(&target.repository, &target.tag);
+            assert!(complete.is_some() && complete == row.digest, "not {complete:?}: {row:#?}");
         }
-        let went_wrong =
+        let has_failed =
             matches!(row.outcome, Outcome::Failed | Outcome::Drifted | Outcome::Deferred);
-        // what was ended on its way says so, what was never begun says nothing
-        let is_left = row.outcome == Outcome::NotStarted;
-        assert!(is_left || row.error.is_some() == went_wrong, "{row:#?}");
+        // an interrupted image has an error, an image that was not started has none
+        let is_not_started = row.outcome == Outcome::NotStarted;
+        assert!(is_not_started || row.error.is_some() == has_failed, "{row:#?}");
     }
 
-    fn nothing_half_done(&self) {
-        assert_eq!(self.world.sky.complaints(), Vec::<String>::new());
-        assert!(self.world.is_idle(), "a connection is held after the run");
+    fn assert_no_leftovers(&self) {
+        assert_eq!(self.fixture.faults.violations(), Vec::<String>::new());
+        assert!(self.fixture.is_idle(), "a connection is held after the run");
     }
 }
 
-/// Every image is where it belongs, unless an immutable tag is in its way.
-fn succeeded(world: &EngineFixture, rows: &[Row]) {
-    let targets = world.images.iter().flat_map(|image| &image.targets);
+/// Every image is at its targets, except where an immutable tag refuses it.
+fn assert_success(fixture: &EngineFixture, rows: &[Row]) {
+    let targets = fixture.images.iter().flat_map(|image| &image.targets);
     for (row, target) in rows.iter().zip(targets) {
-        let is_immutable =
-            world.ends[target.destination.0].destination.mutability == Mutability::Immutable;
+        let destination = &fixture.endpoints[target.destination.0].destination;
         match row.outcome {
             Outcome::Copied | Outcome::UpToDate => {}
-            Outcome::Drifted if is_immutable => {}
+            Outcome::Drifted if destination.mutability == Mutability::Immutable => {}
             _ => panic!("{row:#?}"),
         }
     }
 }
 
-/// What holds of a run in which nothing fails, however the destinations were left before.
+/// A run without faults uploads and reads each blob once, whatever earlier runs left behind.
 ///
-/// A blob is uploaded at most once to a repository, and at most once to a destination that
-/// mounts: the other repositories mount it. So a blob is read at most as often as there
-/// are such uploads (a filter may have to read a configuration besides); once, where nothing
-/// was there before and every image goes whole to every destination, and all of them mount:
-/// the first image to need a blob then carries it everywhere at once.
-fn each_byte_once(world: &EngineFixture, logs: &[Log], fresh: bool) {
+/// A blob is uploaded at most once to a repository. It is uploaded at most once to a destination
+/// that mounts: the other repositories mount it. So a blob is read at most once per such upload,
+/// except configurations that a filter reads. It is read exactly once if the run is the first one,
+/// every image goes unfiltered to every destination, and all of them mount: then the first image
+/// that needs a blob carries it to every destination.
+fn assert_each_byte_once(fixture: &EngineFixture, logs: &[Log], is_first: bool) {
     let mut uploads: HashMap<&Digest, u64> = HashMap::new();
-    for (end, log) in world.ends.iter().zip(logs) {
-        assert_eq!(log.refused, 0, "what a manifest names is there before it");
-        let mut here: HashMap<&Digest, u64> = HashMap::new();
+    for (endpoint, log) in fixture.endpoints.iter().zip(logs) {
+        assert_eq!(log.refused, 0, "content is pushed before the manifest that names it");
+        let mut per_destination: HashMap<&Digest, u64> = HashMap::new();
         for ((repository, digest), times) in &log.uploads {
             assert_eq!(*times, 1, "{digest} was uploaded {times} times to {repository}");
-            *here.entry(digest).or_default() += 1;
+            *per_destination.entry(digest).or_default() += 1;
         }
-        for (digest, times) in here {
-            let mounts = end.destination.mounting != Mounting::Never;
+        for (digest, times) in per_destination {
+            let mounts = endpoint.destination.mounting != Mounting::Never;
             assert!(times == 1 || !mounts, "{digest} was uploaded {times} times, not mounted");
             *uploads.entry(digest).or_default() += times;
         }
     }
-    let configs = world.configs();
-    for (digest, reads) in world.take_reads() {
+    let configs = fixture.configs();
+    for (digest, reads) in fixture.take_reads() {
         let most = uploads.get(&digest).copied().unwrap_or_default();
         assert!(
             reads <= most || configs.contains(&digest),
             "{digest} was read {reads} times for {most} uploads"
         );
-        assert!(reads == 1 || !(fresh && world.uniform), "{digest} was read {reads} times");
+        assert!(reads == 1 || !(is_first && fixture.uniform), "{digest} was read {reads} times");
     }
 }
 
 /// The report's numbers are those of the destinations.
-fn counted(summary: &Summary, logs: &[Log]) {
-    let sum = |of: fn(&Log) -> u64| Some(logs.iter().map(of).sum::<u64>());
+fn assert_counts(summary: &Summary, logs: &[Log]) {
+    let sum = |count: fn(&Log) -> u64| Some(logs.iter().map(count).sum::<u64>());
     assert_eq!(summary.blobs.pushed, sum(|log| log.uploads.values().sum()));
     assert_eq!(summary.blobs.mounted, sum(|log| log.mounts));
     let pushed = summary.rows.iter().map(|row| row.bytes_pushed.unwrap()).sum::<u64>();

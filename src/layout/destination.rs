@@ -1,4 +1,4 @@
-//! Writing to a layout: content whole or not at all, then its name in the index.
+//! A layout as a destination: writes content, then its name in the index.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,9 +16,8 @@ use url::Url;
 use super::{
     Layout,
     failure::{FileOperation, failed},
-    index::{LayoutIndex, LayoutState, standing},
+    index::{LayoutIndex, LayoutState, layout_state},
     on_disk,
-    staging::StagingArea,
     store::BlobStore,
 };
 use crate::{
@@ -35,14 +34,14 @@ impl Destination for Layout {
         let (store, naming) = (Arc::clone(&self.store), self.naming);
         let (repository, tags) = (repository.clone(), tags.to_vec());
         on_disk(move || {
-            if standing(store.directory())? == LayoutState::Vacant {
+            if layout_state(store.directory())? == LayoutState::Vacant {
                 return Ok(None);
             }
             let index = LayoutIndex::read(store.directory())?;
             let mut found = HashMap::new();
             for tag in tags {
                 let Some(image) = index.named(&naming.name(&repository, &tag))? else { continue };
-                // what is damaged is not there: copying it again mends it
+                // a damaged image counts as missing, so that a copy repairs it
                 if store.is_whole(&image.digest, Some(&image.media_type)) {
                     found.insert(tag, image.digest);
                 }
@@ -58,7 +57,7 @@ impl Destination for Layout {
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
         let store = Arc::clone(&self.store);
-        // they are asked for as an index lists them, and it may list one many times
+        // an index may list a digest many times
         let digests: HashSet<Digest> = digests.iter().cloned().collect();
         on_disk(move || {
             let index = LayoutIndex::read(store.directory())?;
@@ -76,7 +75,7 @@ impl Destination for Layout {
         _repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.without(digests, |store, digest| store.is_whole(digest, None)).await
+        self.missing(digests, |store, digest| store.is_whole(digest, None)).await
     }
 
     async fn missing_referrers(
@@ -88,10 +87,10 @@ impl Destination for Layout {
         let referrers: Vec<Digest> = referrers.values().flatten().cloned().collect();
         on_disk(move || {
             let index = LayoutIndex::read(store.directory())?;
-            let is_there = |digest: &Digest| {
+            let is_listed = |digest: &Digest| {
                 index.media_type(digest).is_some_and(|it| store.is_whole(digest, Some(it)))
             };
-            Ok(referrers.into_iter().filter(|digest| !is_there(digest)).collect())
+            Ok(referrers.into_iter().filter(|digest| !is_listed(digest)).collect())
         })
         .await
     }
@@ -101,7 +100,7 @@ impl Destination for Layout {
         _repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.without(digests, BlobStore::may_have).await
+        self.missing(digests, BlobStore::may_have).await
     }
 
     async fn mount(
@@ -121,14 +120,13 @@ impl Destination for Layout {
         _repository: &Repository,
         blob: &Descriptor,
     ) -> Result<UploadSession> {
-        let place = self.store.place(&blob.digest);
-        let place =
-            absolute(&place).map_err(|error| failed(FileOperation::Write, &place, error))?;
-        let location = Url::from_file_path(place).expect("the path is absolute");
+        let path = self.store.path(&blob.digest);
+        let path = absolute(&path).map_err(|error| failed(FileOperation::Write, &path, error))?;
+        let location = Url::from_file_path(path).expect("the path is absolute");
         Ok(UploadSession { location })
     }
 
-    /// The session says no more than the digest does.
+    /// Ignores the session, which names the digest only.
     async fn push_blob(
         &self,
         _repository: &Repository,
@@ -136,18 +134,17 @@ impl Destination for Layout {
         _session: UploadSession,
         body: Body,
     ) -> Result<()> {
-        let workshop = self.workshop().await?;
-        let unfinished = workshop.unfinished();
-        let place = self.store.place(&blob.digest);
-        let length = fill(&unfinished.path, &place, body, &self.meter).await?;
+        let partial = self.staging().await?.partial_file();
+        let path = self.store.path(&blob.digest);
+        let length = write_body(&partial.path, &path, body, &self.context).await?;
         if length != blob.size {
-            let problem = format!("{length} B came of blob {} ({} B)", blob.digest, blob.size);
+            let problem = format!("received {length} B of blob {} ({} B)", blob.digest, blob.size);
             return Err(Error::new(Kind::Unavailable, problem));
         }
         let (store, digest) = (Arc::clone(&self.store), blob.digest.clone());
         on_disk(move || {
-            unfinished.persist(&place)?;
-            store.mended(&digest);
+            partial.persist(&path)?;
+            store.mark_repaired(&digest);
             Ok(())
         })
         .await
@@ -159,72 +156,34 @@ impl Destination for Layout {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        let workshop = self.workshop().await?;
-        self.put(&workshop, manifest.clone()).await?;
+        let staging = self.staging().await?;
+        self.write_manifest(&staging, manifest.clone()).await?;
         if tag.is_none() && manifest.reference().is_none() {
             return Ok(());
         }
         let name = tag.map(|tag| self.naming.name(repository, tag));
         let manifest = manifest.clone();
-        let _turn = self.turn.lock().await;
-        let list = move |index: &mut LayoutIndex| match name {
-            Some(name) => index.point(&name, &manifest),
+        let _lock = self.index_lock.lock().await;
+        let edit = move |index: &mut LayoutIndex| match name {
+            Some(name) => index.set_name(&name, &manifest),
             None => index.add_manifest(&manifest),
         };
-        workshop.edit(list).await
+        staging.edit_index(edit).await
     }
 }
 
 impl Provision for Layout {
     async fn ensure(&self, _repository: &Repository) -> Result<()> {
-        self.workshop().await.map(drop)
+        self.staging().await.map(drop)
     }
 }
 
-impl Layout {
-    async fn workshop(&self) -> Result<Arc<StagingArea>> {
-        let open = || async { StagingArea::open(self.store.directory()).await.map(Arc::new) };
-        self.workshop.get_or_try_init(open).await.cloned()
-    }
-
-    /// Those of the digests that `has` does not find.
-    async fn without(
-        &self,
-        digests: &[Digest],
-        has: impl Fn(&BlobStore, &Digest) -> bool + Send + 'static,
-    ) -> Result<HashSet<Digest>> {
-        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
-        on_disk(move || Ok(digests.into_iter().filter(|digest| !has(&store, digest)).collect()))
-            .await
-    }
-
-    /// Writes the manifest itself, once everything below it is there.
-    async fn put(&self, workshop: &Arc<StagingArea>, manifest: RawManifest) -> Result<()> {
-        let (store, workshop) = (Arc::clone(&self.store), Arc::clone(workshop));
-        on_disk(move || {
-            if let Some(lacking) = store.lack(&manifest)? {
-                let problem = format!("manifest {} names {lacking}", manifest.digest());
-                return Err(Error::new(
-                    Kind::ContentMissing,
-                    format!("{problem}, which is not in the layout"),
-                ));
-            }
-            if store.manifest(manifest.digest(), None).is_err() {
-                workshop.replace(&store.place(manifest.digest()), manifest.bytes())?;
-                store.mended(manifest.digest());
-            }
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// Writes the body to a new file, and its length.
+/// Writes the body to the new file `path` and returns its length. Errors name `target`.
 ///
 /// # Errors
-/// The source's own when the body broke, else those of writing, as `place`'s.
-async fn fill(path: &Path, place: &Path, body: Body, meter: &HostContext) -> Result<u64> {
-    let failed = |error: io::Error| failed(FileOperation::Write, place, error);
+/// The source's error if the body broke, else the error of the write.
+async fn write_body(path: &Path, target: &Path, body: Body, context: &HostContext) -> Result<u64> {
+    let failed = |error: io::Error| failed(FileOperation::Write, target, error);
     let mut file = File::create_new(path).await.map_err(failed)?;
     let mut stream = body.into_stream();
     let mut length = 0;
@@ -232,10 +191,10 @@ async fn fill(path: &Path, place: &Path, body: Body, meter: &HostContext) -> Res
         let chunk = chunk?;
         file.write_all(&chunk).await.map_err(failed)?;
         length += chunk.len() as u64;
-        meter.bytes.add(chunk.len() as u64);
+        context.stats.bytes.add(chunk.len() as u64);
     }
     file.flush().await.map_err(failed)?;
-    // what has a name has its content, even after a power cut
+    // before the rename, so that a file has its content even after a power failure
     file.sync_data().await.map_err(failed)?;
     Ok(length)
 }

@@ -1,38 +1,39 @@
-//! What a file system's refusal means, and what to do about it.
+//! Errors of the file system, with their kind and hint.
 
 use std::{io, path::Path};
 
 use crate::model::{Error, Kind};
 
-/// What was being done to a file.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileOperation {
     Read,
     Write,
 }
 
-/// The error of a file or directory. Nothing of it is worth trying again at once.
-pub(super) fn failed(doing: FileOperation, path: &Path, cause: io::Error) -> Error {
-    let verb = match doing {
+/// The error of a file or directory. It is not retried.
+pub(super) fn failed(operation: FileOperation, path: &Path, cause: io::Error) -> Error {
+    let verb = match operation {
         FileOperation::Read => "read",
         FileOperation::Write => "write",
     };
     let kind = cause.kind();
-    let error = Error::new(meaning(kind, doing), format!("cannot {verb} `{}`", path.display()))
-        .because(cause)
-        .exhausted();
-    match hint(kind, doing) {
+    let error =
+        Error::new(error_kind(kind, operation), format!("cannot {verb} `{}`", path.display()))
+            .because(cause)
+            .exhausted();
+    match hint(kind, operation) {
         Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
-fn meaning(kind: io::ErrorKind, doing: FileOperation) -> Kind {
+fn error_kind(kind: io::ErrorKind, operation: FileOperation) -> Kind {
     use io::ErrorKind as Io;
     match kind {
         Io::NotFound => Kind::NotFound,
         Io::PermissionDenied | Io::ReadOnlyFilesystem => Kind::Denied,
-        Io::FileTooLarge if doing == FileOperation::Read => Kind::TooLarge,
+        Io::FileTooLarge if operation == FileOperation::Read => Kind::TooLarge,
         Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Kind::Quota,
         Io::NotADirectory | Io::IsADirectory | Io::InvalidFilename | Io::InvalidInput => {
             Kind::Configuration
@@ -41,26 +42,26 @@ fn meaning(kind: io::ErrorKind, doing: FileOperation) -> Kind {
     }
 }
 
-fn hint(kind: io::ErrorKind, doing: FileOperation) -> Option<&'static str> {
+fn hint(kind: io::ErrorKind, operation: FileOperation) -> Option<&'static str> {
     use io::ErrorKind as Io;
-    Some(match (kind, doing) {
+    Some(match (kind, operation) {
         (Io::StorageFull | Io::QuotaExceeded, _) => {
-            "make room and run again: what is complete stays, and is not written again"
+            "free space and run again; complete files are kept"
         }
         (Io::FileTooLarge, FileOperation::Write) => {
-            "the file system takes no files of this size (FAT32 ends at 4 GiB); use another one"
+            "use another file system: this one has a limit for the size of files (FAT32: 4 GiB)"
         }
         (Io::PermissionDenied | Io::ReadOnlyFilesystem, FileOperation::Write) => {
-            "name a directory that may be written to"
+            "use a writable directory"
         }
         (Io::PermissionDenied, FileOperation::Read) => {
-            "let the user that runs this read the directory"
+            "give this user read access to the directory"
         }
         (Io::FileTooLarge | Io::InvalidInput, FileOperation::Read) => {
-            "no layout has that there: copy it again from where it was made"
+            "copy the layout again: this is not a file of a layout"
         }
         (Io::NotFound, FileOperation::Read) => {
-            "the layout is not whole: copy it again, with all its files"
+            "the layout is incomplete: copy it again with all its files"
         }
         _ => return None,
     })

@@ -1,8 +1,7 @@
-//! Opening and reading the files of a layout.
+//! Opens and reads the files of a layout.
 //!
-//! Guards that a reading ends, whatever stands where a file belongs: to open a
-//! pipe is to wait for its writer, and a device has no end. What a link points
-//! to is read as if it stood there itself.
+//! Refuses pipes and devices, so that every read ends: opening a pipe waits for its writer, and a
+//! device has no end. Follows symbolic links.
 
 use std::{
     fs::{self, File, Metadata},
@@ -10,28 +9,28 @@ use std::{
     path::Path,
 };
 
-/// Opens a file, and tells its length.
+/// Opens a file and returns its length.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] where something else than a file stands.
+/// [`io::ErrorKind::InvalidInput`] if the path is not a regular file.
 pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
-    // first, because a pipe holds up whoever opens it
-    regular(&fs::metadata(path)?)?;
+    // before opening, because opening a pipe blocks
+    check_regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
-    // and again, because another may have taken its place
+    // again, because the path may have changed
     let found = file.metadata()?;
-    regular(&found)?;
+    check_regular(&found)?;
     Ok((file, found.len()))
 }
 
-/// The whole of a file.
+/// Reads a whole file.
 ///
 /// # Errors
-/// As [`open`]; [`io::ErrorKind::FileTooLarge`] when it has more than `limit` bytes.
+/// As [`open`]; [`io::ErrorKind::FileTooLarge`] if it has more than `limit` bytes.
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let (file, _) = open(path)?;
     let mut bytes = Vec::new();
-    // its length is not asked: it may grow
+    // not by its length, because it may grow
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
         true => {
@@ -41,7 +40,7 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-fn regular(found: &Metadata) -> io::Result<()> {
+fn check_regular(found: &Metadata) -> io::Result<()> {
     match found.is_file() {
         true => Ok(()),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),

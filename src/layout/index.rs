@@ -1,7 +1,6 @@
-//! `index.json`: what images are called and what they are, as `skopeo` and `umoci` read and write it.
+//! `index.json`: the names and descriptors of images, as `skopeo` and `umoci` read and write them.
 //!
-//! Guards that what is not understood is kept as it is: the document is edited
-//! as JSON, order and unknown fields included.
+//! The document is edited as JSON, so that order and unknown fields are kept.
 
 use std::{
     fs, io,
@@ -20,43 +19,37 @@ use crate::model::{Descriptor, Digest, Error, Kind, MediaType, RawManifest, Resu
 /// The annotation that names an image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The marker file's name.
 pub(super) const MARKER: &str = "oci-layout";
 
-/// The marker of a layout.
 pub(super) const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// How large a marker may be, in bytes; that one has 30.
+/// The maximum size of a marker, in bytes; ours has 30.
 const MARKER_LIMIT: u64 = 4096;
 
-/// How large `index.json` may be, in bytes: an entry has some 300, so 200,000 images.
+/// The maximum size of `index.json`, in bytes. An entry has about 300 bytes: about 200,000 images.
 const LIMIT: u64 = 64 << 20;
 
-/// What a directory may hold and still be free for a layout: what a new one begins with.
-const BEGINNINGS: [&str; 3] = ["index.json", "blobs", ".ecr-mirror"];
+/// The entries of a layout without its marker: an interrupted run leaves them.
+const PARTIAL_LAYOUT: [&str; 3] = ["index.json", "blobs", ".ecr-mirror"];
 
-/// How many names an error lists.
+/// Names that an error lists.
 const LISTED: usize = 20;
 
-/// What stands in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LayoutState {
-    /// A layout.
     Layout,
-    /// Nothing, or the beginnings of a layout.
+    /// No directory, an empty one, or a layout without its marker.
     Vacant,
 }
 
-/// Looks what stands in the directory.
-///
 /// # Errors
-/// [`Kind::Configuration`] when it is something else; [`Kind::Unsupported`] for a layout of
+/// [`Kind::Configuration`] if the directory has other content; [`Kind::Unsupported`] for a layout of
 /// another version.
-pub(super) fn standing(directory: &Path) -> Result<LayoutState> {
+pub(super) fn layout_state(directory: &Path) -> Result<LayoutState> {
     let marker = directory.join(MARKER);
     match file::read(&marker, MARKER_LIMIT) {
         Ok(content) => check_version(&content, &marker).map(|()| LayoutState::Layout),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => vacancy(directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_vacant(directory),
         Err(error) => Err(failed(FileOperation::Read, &marker, error)),
     }
 }
@@ -70,19 +63,19 @@ fn check_version(content: &[u8], marker: &Path) -> Result<()> {
     let shown = marker.display();
     let Marker { image_layout_version: version } =
         serde_json::from_slice(content).map_err(|cause| {
-            Error::new(Kind::Corrupt, format!("`{shown}` does not read as an OCI layout's"))
+            Error::new(Kind::Corrupt, format!("`{shown}` is not the marker of an OCI layout"))
                 .because(cause)
         })?;
     match version.starts_with("1.") {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Unsupported,
-            format!("`{shown}` is of version `{version}`, only 1 is known"),
+            format!("`{shown}` has version `{version}`; only version 1 is supported"),
         )),
     }
 }
 
-fn vacancy(directory: &Path) -> Result<LayoutState> {
+fn check_vacant(directory: &Path) -> Result<LayoutState> {
     let unreadable = |error| failed(FileOperation::Read, directory, error);
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LayoutState::Vacant),
@@ -90,9 +83,9 @@ fn vacancy(directory: &Path) -> Result<LayoutState> {
     };
     for entry in entries {
         let name = entry.map_err(unreadable)?.file_name();
-        if !BEGINNINGS.iter().any(|known| name == *known) {
+        if !PARTIAL_LAYOUT.iter().any(|known| name == *known) {
             let problem = format!(
-                "`{}` is no OCI image layout: it holds `{}`, and no `{MARKER}`",
+                "`{}` is not an OCI image layout: it contains `{}` and no `{MARKER}`",
                 directory.display(),
                 name.to_string_lossy()
             );
@@ -103,7 +96,6 @@ fn vacancy(directory: &Path) -> Result<LayoutState> {
     Ok(LayoutState::Vacant)
 }
 
-/// The document, with the layout it belongs to.
 #[derive(Debug)]
 pub(super) struct LayoutIndex {
     path: PathBuf,
@@ -111,12 +103,9 @@ pub(super) struct LayoutIndex {
 }
 
 impl LayoutIndex {
-    /// The index of a directory that must be a layout.
-    ///
-    /// # Errors
-    /// Those of [`standing`] and [`Self::read`]; [`Kind::Configuration`] where there is none.
+    /// Reads the index of an existing layout.
     pub(super) fn of_layout(directory: &Path) -> Result<Self> {
-        if standing(directory)? == LayoutState::Vacant {
+        if layout_state(directory)? == LayoutState::Vacant {
             let problem = format!("there is no OCI image layout in `{}`", directory.display());
             return Err(Error::new(Kind::Configuration, problem)
                 .hint(format!("name the directory that has the file `{MARKER}` in it")));
@@ -124,10 +113,10 @@ impl LayoutIndex {
         Self::read(directory)
     }
 
-    /// The index as it stands; an empty one where there is none yet.
+    /// Reads the index. A missing file is an empty index.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when it is not an index, or those of reading.
+    /// [`Kind::Corrupt`] if it is not an index.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("index.json");
         let bytes = match file::read(&path, LIMIT) {
@@ -139,7 +128,7 @@ impl LayoutIndex {
         };
         let wrong = || {
             Error::new(Kind::Corrupt, format!("`{}` is not an index of images", path.display()))
-                .hint("restore it, or begin with an empty directory")
+                .hint("restore it, or start with an empty directory")
         };
         let document: Map<String, Value> =
             serde_json::from_slice(&bytes).map_err(|cause| wrong().because(cause))?;
@@ -161,36 +150,29 @@ impl LayoutIndex {
         })
     }
 
-    /// Everything that is listed.
-    ///
-    /// # Errors
-    /// When an entry is malformed.
     pub(super) fn descriptors(&self) -> Result<Vec<Descriptor>> {
         self.entries().iter().map(|entry| self.descriptor(entry)).collect()
     }
 
-    /// What the image of this name is; `None` where none is called so.
-    ///
-    /// # Errors
-    /// When its entry is malformed, or several images have the name.
+    /// The image with this name.
     pub(super) fn named(&self, name: &str) -> Result<Option<Descriptor>> {
         let mut found: Option<Descriptor> = None;
         for entry in self.entries().iter().filter(|entry| name_of(entry) == Some(name)) {
             let next = self.descriptor(entry)?;
             if found.as_ref().is_some_and(|found| found.digest != next.digest) {
                 let shown = self.path.display();
-                let problem = format!("several images are called `{name}` in `{shown}`");
+                let problem = format!("several images are named `{name}` in `{shown}`");
                 return Err(Error::new(Kind::Unsupported, problem)
-                    .hint("give each a name of its own, or join them to one index"));
+                    .hint("give each its own name, or merge them into one index"));
             }
             found = Some(next);
         }
         Ok(found)
     }
 
-    /// The only image and its name, if it has one; `None` where there are none or several.
+    /// The only image and its name; `None` for no or several images.
     ///
-    /// Beside one that has a name, those without are what refers to it, or what lost its name.
+    /// Beside an image with a name, images without one are its referrers, or have lost their name.
     pub(super) fn only_image(&self) -> Result<Option<(Digest, Option<String>)>> {
         let mut named = self.entries().iter().filter(|entry| name_of(entry).is_some());
         let only = match (named.next(), named.next(), self.entries()) {
@@ -200,44 +182,45 @@ impl LayoutIndex {
         Ok(Some((self.descriptor(only)?.digest, name_of(only).map(str::to_owned))))
     }
 
-    /// As what the manifest of this digest is listed.
+    /// The media type in the entry of this digest.
     pub(super) fn media_type(&self, digest: &Digest) -> Option<&str> {
-        let is_it = |entry: &&Value| entry["digest"].as_str() == Some(digest.as_str());
-        self.entries().iter().find(is_it)?["mediaType"].as_str()
+        let is_digest = |entry: &&Value| entry["digest"].as_str() == Some(digest.as_str());
+        self.entries().iter().find(is_digest)?["mediaType"].as_str()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries().is_empty()
     }
 
-    /// What images there are, for people.
-    pub(super) fn names_in_words(&self) -> String {
+    /// The names of the images, for a hint.
+    pub(super) fn list_names(&self) -> String {
         let mut names: Vec<&str> = self.entries().iter().filter_map(name_of).collect();
         names.sort_unstable();
         names.dedup();
         let listed: Vec<String> =
             names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
         match names.len() {
-            0 => "none has a name".to_owned(),
-            LISTED.. => format!("there is {}, …", listed.join(", ")),
-            _ => format!("there is {}", listed.join(", ")),
+            0 => "no image has a name".to_owned(),
+            LISTED.. => format!("the layout has {}, …", listed.join(", ")),
+            _ => format!("the layout has {}", listed.join(", ")),
         }
     }
 
-    /// Lets the name stand for this manifest and no other; whether that changes anything.
-    pub(super) fn point(&mut self, name: &str, manifest: &RawManifest) -> bool {
-        let entries = self.list();
+    /// Gives the name to this manifest only. Returns `true` if that changes the document.
+    pub(super) fn set_name(&mut self, name: &str, manifest: &RawManifest) -> bool {
+        let entries = self.entries_mut();
         let is_named = |entry: &Value| name_of(entry) == Some(name);
-        let of_it = |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
+        let is_manifest =
+            |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
         let mut named = entries.iter().filter(|entry| is_named(entry));
-        if named.next().is_some_and(of_it) && named.next().is_none() {
+        if named.next().is_some_and(is_manifest) && named.next().is_none() {
             return false;
         }
         let mut entry = entry_of(manifest);
         entry["annotations"] = json!({ REF_NAME: name });
         match entries.iter().position(is_named) {
-            Some(at) => {
-                let mut later = entries.split_off(at);
+            Some(first) => {
+                let mut later = entries.split_off(first);
                 later.retain(|entry| !is_named(entry));
                 entries.push(entry);
                 entries.append(&mut later);
@@ -247,27 +230,26 @@ impl LayoutIndex {
         true
     }
 
-    /// Lists the manifest without a name, as what refers to another is found; whether that
-    /// changes anything.
+    /// Adds the manifest without a name, as a referrer. Returns `true` if that changes the document.
     pub(super) fn add_manifest(&mut self, manifest: &RawManifest) -> bool {
-        let entries = self.list();
-        let of_it = |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
-        if entries.iter().any(of_it) {
+        let entries = self.entries_mut();
+        let is_manifest =
+            |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
+        if entries.iter().any(is_manifest) {
             return false;
         }
         entries.push(entry_of(manifest));
         true
     }
 
-    fn list(&mut self) -> &mut Vec<Value> {
+    fn entries_mut(&mut self) -> &mut Vec<Value> {
         let list = self.document.entry("manifests").or_insert_with(|| json!([]));
         if !list.is_array() {
             *list = json!([]);
         }
-        list.as_array_mut().expect("it was made one above")
+        list.as_array_mut().expect("the line above makes it an array")
     }
 
-    /// The document as it is written.
     pub(super) fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&self.document).expect("a JSON object serialises")
     }

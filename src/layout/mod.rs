@@ -1,15 +1,14 @@
-//! OCI image layouts: a directory as source and as destination, for air gaps and for trying.
+//! OCI image layouts: a directory as source and as destination, for air gaps and for tests.
 //!
 //! ```text
-//! oci-layout            says that it is one
-//! index.json            what images are called, and their digests
-//! blobs/sha256/<hex>    every blob and manifest, once, whichever image needs it
-//! .ecr-mirror/          what is being written, and a lock; only that when no run is going on
+//! oci-layout            marks the directory as a layout
+//! index.json            the names of the images and their digests
+//! blobs/sha256/<hex>    every blob and manifest, once for all images
+//! .ecr-mirror/          partial files and a lock; only the lock remains after a run
 //! ```
 //!
-//! Guards that nothing in the first three is ever half-done, and that no name
-//! leads out of the directory: digests are the only names that become paths.
-//! What other tools have put there stays as it is.
+//! The first three are never partially written. No name leads out of the directory: digests are the
+//! only names that become paths. Content of other tools is not changed.
 //!
 //! Source: OCI image specification, "Image Layout Specification".
 
@@ -25,6 +24,7 @@ mod store;
 mod tests;
 
 use std::{
+    collections::HashSet,
     fmt,
     panic::resume_unwind,
     path::{Path, PathBuf},
@@ -37,42 +37,84 @@ use tokio::{
 };
 
 use crate::{
-    model::{Digest, Error, Kind, Location, Naming, Result},
+    model::{Digest, Error, Kind, Location, Naming, RawManifest, Result},
     remote::HostContext,
 };
 use index::LayoutIndex;
 use staging::StagingArea;
 use store::BlobStore;
 
-/// An OCI image layout; nothing is read before it is asked for, or made before it is written to.
+/// An OCI image layout. Reads on request only, and creates the directory with the first write.
 pub(crate) struct Layout {
     store: Arc<BlobStore>,
     naming: Naming,
-    meter: Arc<HostContext>,
-    workshop: OnceCell<Arc<StagingArea>>,
-    /// The tasks of this run change the index one after the other.
-    turn: Mutex<()>,
+    /// Counts the blob bytes that are written.
+    context: Arc<HostContext>,
+    staging: OnceCell<Arc<StagingArea>>,
+    /// Lets one task of this run edit the index at a time.
+    index_lock: Mutex<()>,
 }
 
 impl Layout {
-    /// The layout in this directory. `meter` counts the blob bytes that are written.
     pub(crate) fn new(
         directory: impl Into<PathBuf>,
         naming: Naming,
-        meter: Arc<HostContext>,
+        context: Arc<HostContext>,
     ) -> Self {
         Self {
             store: Arc::new(BlobStore::new(directory.into())),
             naming,
-            meter,
-            workshop: OnceCell::new(),
-            turn: Mutex::new(()),
+            context,
+            staging: OnceCell::new(),
+            index_lock: Mutex::new(()),
         }
     }
 
-    /// As references name it.
-    fn site(&self) -> Location {
+    fn location(&self) -> Location {
         Location::Layout { directory: self.store.directory().to_owned(), naming: self.naming }
+    }
+
+    async fn staging(&self) -> Result<Arc<StagingArea>> {
+        let open = || async { StagingArea::open(self.store.directory()).await.map(Arc::new) };
+        self.staging.get_or_try_init(open).await.cloned()
+    }
+
+    /// The digests for which `exists` returns `false`.
+    async fn missing(
+        &self,
+        digests: &[Digest],
+        exists: impl Fn(&BlobStore, &Digest) -> bool + Send + 'static,
+    ) -> Result<HashSet<Digest>> {
+        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
+        on_disk(move || Ok(digests.into_iter().filter(|digest| !exists(&store, digest)).collect()))
+            .await
+    }
+
+    /// Writes the manifest if it is missing.
+    ///
+    /// # Errors
+    /// [`Kind::ContentMissing`] if content that it names is missing.
+    async fn write_manifest(
+        &self,
+        staging: &Arc<StagingArea>,
+        manifest: RawManifest,
+    ) -> Result<()> {
+        let (store, staging) = (Arc::clone(&self.store), Arc::clone(staging));
+        on_disk(move || {
+            if let Some(missing) = store.missing_content(&manifest)? {
+                let problem = format!("manifest {} names {missing}", manifest.digest());
+                return Err(Error::new(
+                    Kind::ContentMissing,
+                    format!("{problem}, which is not in the layout"),
+                ));
+            }
+            if store.manifest(manifest.digest(), None).is_err() {
+                staging.replace(&store.path(manifest.digest()), manifest.bytes())?;
+                store.mark_repaired(manifest.digest());
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -82,32 +124,32 @@ impl fmt::Debug for Layout {
     }
 }
 
-/// What the only image of a layout is, and what it is called, if anything.
+/// The digest of the only image of a layout, and its name if it has one.
 ///
 /// # Errors
-/// [`Kind::Configuration`] when it is no layout, or has no or several images.
+/// [`Kind::Configuration`] if the directory is not a layout, or has no or several images.
 pub(crate) async fn only_image(directory: &Path) -> Result<(Digest, Option<String>)> {
     let directory = directory.to_owned();
     on_disk(move || {
         let index = LayoutIndex::of_layout(&directory)?;
         let problem = match index.only_image()? {
             Some(only) => return Ok(only),
-            None if index.is_empty() => "holds no image",
-            None => "holds several images",
+            None if index.is_empty() => "contains no image",
+            None => "contains several images",
         };
         let shown = directory.display();
         Err(Error::new(Kind::Configuration, format!("`oci:{shown}` {problem}"))
-            .hint(format!("say which one: `oci:{shown}:TAG`; {}", index.names_in_words())))
+            .hint(format!("name one: `oci:{shown}:TAG`; {}", index.list_names())))
     })
     .await
 }
 
-/// Does work that waits for the disk where that holds up nobody.
+/// Runs work that blocks on the disk outside of the async threads.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|lost| match lost.try_into_panic() {
+    spawn_blocking(work).await.unwrap_or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
-        Err(lost) => Err(Error::new(Kind::Cancelled, "the run is ending").because(lost)),
+        Err(failed) => Err(Error::new(Kind::Cancelled, "the run is ending").because(failed)),
     })
 }

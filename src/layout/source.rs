@@ -1,4 +1,4 @@
-//! Reading from a layout: names from its index, content from its files.
+//! A layout as a source: reads names from its index and content from its files.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ use crate::{
     remote::{ByteStream, PullLimits, Source, body::corrupt},
 };
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 * 1024;
 
 impl Source for Layout {
@@ -41,18 +41,18 @@ impl Source for Layout {
             });
             Ok(found.collect())
         });
-        // what is wrong is said when a tag is resolved
+        // `resolve` reports the error
         found.await.unwrap_or_default()
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
         let (store, name) = (Arc::clone(&self.store), self.naming.name(repository, tag));
-        let site = self.site();
+        let location = self.location();
         on_disk(move || {
             let index = LayoutIndex::of_layout(store.directory())?;
             let image = index.named(&name)?.ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("no image is called `{name}` in `{site}`"))
-                    .hint(index.names_in_words())
+                Error::new(Kind::NotFound, format!("no image is named `{name}` in `{location}`"))
+                    .hint(index.list_names())
             })?;
             Ok(image.digest)
         })
@@ -82,14 +82,14 @@ impl Source for Layout {
             let index = LayoutIndex::of_layout(store.directory())?;
             let (mut found, mut seen) = (Vec::new(), HashSet::new());
             for mut entry in index.descriptors()? {
-                // under several names it is still one
+                // an image with several names has several entries
                 if !seen.insert(entry.digest.clone()) {
                     continue;
                 }
                 let manifest = store.manifest(&entry.digest, Some(&entry.media_type));
-                // what cannot be read refers to nothing; whoever copies it is told
-                if let Some((of, artifact_type)) = manifest.ok().and_then(|it| it.reference())
-                    && of == subject
+                // an unreadable manifest is no referrer here; copying it reports the error
+                if let Some((referred, artifact_type)) = manifest.ok().and_then(|it| it.reference())
+                    && referred == subject
                 {
                     entry.artifact_type = artifact_type;
                     found.push(entry);
@@ -106,7 +106,7 @@ impl Source for Layout {
         blob: &Descriptor,
         from: u64,
     ) -> Result<ByteStream> {
-        let path = self.store.place(&blob.digest);
+        let path = self.store.path(&blob.digest);
         let at = path.clone();
         let opened = on_disk(move || {
             open(&at, from).map_err(|error| failed(FileOperation::Read, &at, error))
@@ -119,7 +119,7 @@ impl Source for Layout {
                 blob.size
             )));
         }
-        // it may grow while it is read
+        // the file may grow during the read
         let rest = file.take(size.saturating_sub(from));
         Ok(chunks(rest, path).boxed())
     }
@@ -127,7 +127,7 @@ impl Source for Layout {
 
 impl PullLimits for Layout {}
 
-/// The file from this offset on, and its length.
+/// Opens the file at this offset, and returns its whole length.
 fn open(path: &Path, from: u64) -> io::Result<(File, u64)> {
     let (mut file, size) = file::open(path)?;
     file.seek(SeekFrom::Start(from))?;

@@ -1,8 +1,7 @@
-//! `blobs/sha256`: what is there, and whether it is whole.
+//! `blobs/sha256`: the blobs and manifests of a layout.
 //!
-//! A file that has not the length its descriptor says counts as missing, and
-//! an image is there only when everything below it is: a layout that was
-//! damaged, or copied in part, is mended by the next run.
+//! A file whose length differs from its descriptor counts as missing, and an image exists only with
+//! all of its content. So the next run repairs a layout that is damaged or partially copied.
 
 use std::{
     collections::HashSet,
@@ -25,14 +24,13 @@ use crate::{
     remote::body::corrupt,
 };
 
-/// How deep indexes may be nested; the engine's own limit is lower.
+/// The maximum depth of nested indexes; the limit of the engine is lower.
 const DEPTH: usize = 8;
 
-/// The content of a layout.
 #[derive(Debug)]
 pub(super) struct BlobStore {
     directory: PathBuf,
-    /// Blobs that were found to have another length than they must have.
+    /// Blobs whose length differs from their descriptor.
     damaged: Mutex<HashSet<Digest>>,
 }
 
@@ -45,38 +43,33 @@ impl BlobStore {
         &self.directory
     }
 
-    /// Where content is, or is to be put.
-    pub(super) fn place(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Whether the content is there, in its full length.
+    /// Returns `true` if the content exists in its full length.
     pub(super) fn has(&self, content: &Descriptor) -> bool {
-        let Ok(found) = fs::metadata(self.place(&content.digest)) else { return false };
+        let Ok(found) = fs::metadata(self.path(&content.digest)) else { return false };
         let is_whole = found.is_file() && found.len() == content.size;
         if !is_whole {
-            self.damaged().insert(content.digest.clone());
+            self.damaged.lock().insert(content.digest.clone());
         }
         is_whole
     }
 
-    /// Whether content of that digest is there, and nothing is known against it.
+    /// Returns `true` if the content exists and [`Self::has`] did not find it damaged.
     pub(super) fn may_have(&self, digest: &Digest) -> bool {
-        self.place(digest).is_file() && !self.damaged().contains(digest)
+        self.path(digest).is_file() && !self.damaged.lock().contains(digest)
     }
 
-    /// Takes note that the content was put there anew.
-    pub(super) fn mended(&self, digest: &Digest) {
-        self.damaged().remove(digest);
+    /// Records that the content was written again.
+    pub(super) fn mark_repaired(&self, digest: &Digest) {
+        self.damaged.lock().remove(digest);
     }
 
-    fn damaged(&self) -> parking_lot::MutexGuard<'_, HashSet<Digest>> {
-        self.damaged.lock()
-    }
-
-    /// Reads a manifest and checks its digest; `listed` is the media type that others give it.
+    /// Reads a manifest and verifies its digest; `listed` is the media type in its descriptor.
     pub(super) fn manifest(&self, digest: &Digest, listed: Option<&str>) -> Result<RawManifest> {
-        let path = self.place(digest);
+        let path = self.path(digest);
         let bytes = match file::read(&path, MANIFEST_LIMIT) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(too_large(MANIFEST_LIMIT + 1));
@@ -91,23 +84,20 @@ impl BlobStore {
             .map_err(|error| error.context(format!("`{}` cannot be used", path.display())))
     }
 
-    /// Whether the manifest is there with everything below it.
+    /// Returns `true` if the manifest and all content below it exist.
     pub(super) fn is_whole(&self, digest: &Digest, listed: Option<&str>) -> bool {
-        let lack = self.manifest(digest, listed).and_then(|manifest| self.lack(&manifest));
-        matches!(lack, Ok(None))
+        let manifest = self.manifest(digest, listed);
+        let missing = manifest.and_then(|manifest| self.missing_content(&manifest));
+        matches!(missing, Ok(None))
     }
 
-    /// The first thing below the manifest that is not there.
-    ///
-    /// # Errors
-    /// When a manifest below it cannot be used.
-    pub(super) fn lack(&self, manifest: &RawManifest) -> Result<Option<Digest>> {
-        self.lack_below(manifest, &mut HashSet::new(), 0)
+    /// The digest of the first missing content below the manifest.
+    pub(super) fn missing_content(&self, manifest: &RawManifest) -> Result<Option<Digest>> {
+        self.missing_below(manifest, &mut HashSet::new(), 0)
     }
 
-    /// Looks into each of the `seen` once: an index may list the same a thousand times, and so
-    /// may those that are nested in it.
-    fn lack_below(
+    /// Visits each manifest once: an index may list one a thousand times, and so may nested indexes.
+    fn missing_below(
         &self,
         manifest: &RawManifest,
         seen: &mut HashSet<Digest>,
@@ -115,8 +105,8 @@ impl BlobStore {
     ) -> Result<Option<Digest>> {
         let index = match manifest.read()? {
             Manifest::Image(image) => {
-                let lacking = image.blobs().into_iter().find(|blob| !self.has(blob));
-                return Ok(lacking.map(|blob| blob.digest.clone()));
+                let missing = image.blobs().into_iter().find(|blob| !self.has(blob));
+                return Ok(missing.map(|blob| blob.digest.clone()));
             }
             Manifest::Index(index) => index,
         };
@@ -132,8 +122,8 @@ impl BlobStore {
                 return Err(too_deep());
             }
             let child = self.manifest(&entry.digest, Some(&entry.media_type))?;
-            if let Some(lacking) = self.lack_below(&child, seen, depth + 1)? {
-                return Ok(Some(lacking));
+            if let Some(missing) = self.missing_below(&child, seen, depth + 1)? {
+                return Ok(Some(missing));
             }
         }
         Ok(None)

@@ -1,9 +1,9 @@
-//! Layouts between registries, as other tools write them, and what goes wrong with directories.
+//! Layouts as source and destination, layouts of other tools, and broken directories.
 
-mod carrying;
-mod disk;
-mod planted;
-mod trips;
+mod existing;
+mod hostile;
+mod round_trips;
+mod writes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,13 +15,17 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Filter, Image, Manifest, Origin, Reference, Repository, Tag,
         TagOrDigest, Target, event::Silent,
     },
     registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
-    remote::{Destination, Provision, SideContexts, Source, body::verified},
+    remote::{
+        Destination, Provision, SideContexts, Source,
+        body::verified,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{self, Sandbox},
 };
 
@@ -63,36 +67,36 @@ impl LayoutFixture {
         Location::Registry(self.plain.address().to_string().parse().unwrap())
     }
 
-    fn registry(&self, site: &Location, meter: &Arc<HostContext>) -> Registry {
-        let host = site.host().unwrap().clone();
+    fn registry(&self, location: &Location, context: &Arc<HostContext>) -> Registry {
+        let host = location.host().unwrap().clone();
         let [direct, upstream] = &self.transports;
         let transport = if host.is_loopback() { direct } else { upstream };
         let settings = ConnectionSettings {
             credentials: Credentials::Anonymous,
             ..ConnectionSettings::default()
         };
-        Registry::new(host, settings, transport, Arc::clone(meter)).unwrap()
+        Registry::new(host, settings, transport, Arc::clone(context)).unwrap()
     }
 
     /// Copies one image; either end may be a registry or a layout.
-    async fn copy(&self, from: Origin, to: (Location, &str), want: &Filter) -> Ran {
-        let meters = SideContexts::default();
+    async fn copy(&self, from: Origin, to: (Location, &str), filter: &Filter) -> CopyResult {
+        let contexts = SideContexts::default();
         match (&from.location, &to.0) {
             (Location::Registry(_), Location::Registry(_)) => {
-                let source = self.registry(&from.location, &meters.source);
-                let destination = self.registry(&to.0, &meters.destination);
-                run(source, destination, meters, image(from, to, want)).await
+                let source = self.registry(&from.location, &contexts.source);
+                let destination = self.registry(&to.0, &contexts.destination);
+                run(source, destination, contexts, image(from, to, filter)).await
             }
             (Location::Registry(_), Location::Layout { directory, naming }) => {
-                let source = self.registry(&from.location, &meters.source);
-                let meter = Arc::clone(&meters.destination);
-                let destination = Layout::new(directory, *naming, meter);
-                run(source, destination, meters, image(from, to, want)).await
+                let source = self.registry(&from.location, &contexts.source);
+                let context = Arc::clone(&contexts.destination);
+                let destination = Layout::new(directory, *naming, context);
+                run(source, destination, contexts, image(from, to, filter)).await
             }
             (Location::Layout { directory, naming }, Location::Registry(_)) => {
-                let source = Layout::new(directory, *naming, Arc::clone(&meters.source));
-                let destination = self.registry(&to.0, &meters.destination);
-                run(source, destination, meters, image(from, to, want)).await
+                let source = Layout::new(directory, *naming, Arc::clone(&contexts.source));
+                let destination = self.registry(&to.0, &contexts.destination);
+                run(source, destination, contexts, image(from, to, filter)).await
             }
             (Location::Layout { .. }, Location::Layout { .. }) => panic!("not tried here"),
         }
@@ -103,7 +107,7 @@ impl LayoutFixture {
         let (repository, tag) = at.rsplit_once(':').unwrap();
         let repository: Repository = repository.parse().unwrap();
         let root = source.resolve(&repository, &tag.parse().unwrap()).await.unwrap();
-        let (source, meter) = (Arc::new(source), Arc::new(HostContext::default()));
+        let (source, context) = (Arc::new(source), Arc::new(HostContext::default()));
         let (mut found, mut left) = (BTreeMap::new(), vec![root]);
         while let Some(digest) = left.pop() {
             let at = TagOrDigest::Digest(digest.clone());
@@ -118,7 +122,7 @@ impl LayoutFixture {
                             Arc::clone(&source),
                             repository.clone(),
                             blob.clone(),
-                            Arc::clone(&meter),
+                            Arc::clone(&context),
                         );
                         found.insert(blob.digest.clone(), body.read().await.unwrap());
                     }
@@ -130,13 +134,12 @@ impl LayoutFixture {
     }
 }
 
-/// What a copy came to.
-struct Ran {
+struct CopyResult {
     summary: Summary,
-    meters: SideContexts,
+    contexts: SideContexts,
 }
 
-impl Ran {
+impl CopyResult {
     fn outcome(&self) -> String {
         let row = &self.summary.rows[0];
         let error = row.error.iter().chain(&row.hint).map(|text| format!(" {text}"));
@@ -151,17 +154,18 @@ impl Ran {
 async fn run<S: Source, D: Destination>(
     from: S,
     to: D,
-    meters: SideContexts,
+    contexts: SideContexts,
     work: CopyJob,
-) -> Ran {
+) -> CopyResult {
+    let from = SourceEndpoint { source: Arc::new(from), reserved_pulls: 0 };
     let sides = Endpoints {
-        sources: HashMap::from([(work.image.origin.location.clone(), (Arc::new(from), 0))]),
+        sources: HashMap::from([(work.image.origin.location.clone(), from)]),
         destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],
     };
     let options = Options { mode: Mode::Mirror, transfers: 4 };
-    let mirror = Mirror::new(sides, &meters, options, Arc::new(Silent), Shutdown::default());
+    let mirror = Mirror::new(sides, &contexts, options, Arc::new(Silent), Shutdown::default());
     let summary = Arc::new(mirror).run(vec![work.image]).await;
-    Ran { summary, meters }
+    CopyResult { summary, contexts }
 }
 
 struct CopyJob {
@@ -169,7 +173,8 @@ struct CopyJob {
     to: Location,
 }
 
-fn image(origin: Origin, (to, name): (Location, &str), want: &Filter) -> CopyJob {
+fn image(origin: Origin, to: (Location, &str), filter: &Filter) -> CopyJob {
+    let (to, name) = to;
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let target = Target {
         destination: DestinationId(0),
@@ -177,7 +182,7 @@ fn image(origin: Origin, (to, name): (Location, &str), want: &Filter) -> CopyJob
         tag: tag.parse().unwrap(),
     };
     let image =
-        Image { name: "it".to_owned(), origin, targets: vec![target], filter: want.clone() };
+        Image { name: "it".to_owned(), origin, targets: vec![target], filter: filter.clone() };
     CopyJob { image, to }
 }
 
@@ -187,11 +192,11 @@ fn reference(text: &str) -> Origin {
     Origin { location: host.into(), repository, at: TagOrDigest::Tag(tag.unwrap()) }
 }
 
-/// An image of a site, as `repository:tag`.
-fn of(site: Location, name: &str) -> Origin {
+/// An image of a location, as `repository:tag`.
+fn origin(location: Location, name: &str) -> Origin {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let at = TagOrDigest::Tag(tag.parse().unwrap());
-    Origin { location: site, repository: repository.parse().unwrap(), at }
+    Origin { location, repository: repository.parse().unwrap(), at }
 }
 
 fn document(directory: &Path) -> serde_json::Value {
@@ -213,4 +218,12 @@ fn assert_valid(directory: &Path) {
             assert!(store.is_whole(&digest, index.media_type(&digest)), "{entry}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_layout_conforms_to_the_traits_of_the_seam() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Layout::new(directory.path(), Naming::RepositoryAndTag, Arc::default());
+    check_destination(&open(), DigestCheck::ByBody).await;
+    check_source(Arc::new(open())).await;
 }

@@ -13,7 +13,7 @@ use super::{
     error::{Error, Kind, Result},
     names::{Digest, NameError},
     platform::Platform,
-    text::is_unsafe_for_terminal,
+    text::printable,
 };
 
 /// The largest manifest ECR stores, in bytes.
@@ -92,7 +92,7 @@ pub struct Descriptor {
 fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Digest, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
-        .map_err(|error: NameError| de::Error::custom(format!("`{}` {error}", printable(&text))))
+        .map_err(|error: NameError| de::Error::custom(format!("`{}` {error}", shortened(&text))))
 }
 
 /// The largest size of a descriptor, 16 TiB: sums of sizes cannot overflow.
@@ -306,14 +306,14 @@ fn media_type_of(bytes: &[u8], content_type: Option<&str>) -> Result<MediaType> 
 }
 
 fn unknown_type(named: &str) -> Error {
-    let named = printable(named);
+    let named = shortened(named);
     Error::new(Kind::Unsupported, format!("the manifest has an unknown media type, `{named}`"))
         .hint("mirror only OCI and Docker (version 2 schema 2) images, indexes and artifacts")
 }
 
 /// A text from outside for an error: no longer than the longest digest.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !is_unsafe_for_terminal(*c)).take(135).collect()
+fn shortened(text: &str) -> String {
+    printable(text).chars().take(135).collect()
 }
 
 #[cfg(test)]

@@ -164,13 +164,13 @@ fn a_missing_platform_fails_or_warns_and_lists_the_available_ones() {
 
 #[test]
 fn an_index_that_is_listed_a_thousand_times_is_expanded_once() {
-    // expanding each listing takes a billion comparisons
-    let platforms: Vec<String> = (0..1_000).map(|n| format!("linux/p{n}")).collect();
+    // expanding each listing takes 50 billion comparisons
+    let platforms: Vec<String> = (0..10_000).map(|n| format!("linux/p{n}")).collect();
     let entries: Vec<String> = platforms.iter().map(|platform| image(1, platform)).collect();
     let (inner, inner_index) = index(&entries);
     let all = filter_of(&[], Attestations::Keep);
     let filtered = filter(&inner, &inner_index, &all, &HashMap::new()).unwrap();
-    assert_eq!(filtered.platforms.len(), 1_000);
+    assert_eq!(filtered.platforms.len(), 10_000);
     let entry = format!(
         r#"{{"mediaType":"{}","digest":"{}","size":1}}"#,
         MediaType::OciIndex,
@@ -180,7 +180,7 @@ fn an_index_that_is_listed_a_thousand_times_is_expanded_once() {
     let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
     let begun = std::time::Instant::now();
     let filtered = filter(&outer, &outer_index, &all, &known).unwrap();
-    assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     let names: Vec<String> = filtered.platforms.iter().map(Platform::to_string).collect();
     assert_eq!(names, platforms);
     assert_eq!(filtered.available, filtered.platforms);

@@ -14,9 +14,11 @@ pub mod outcome;
 pub(crate) mod platform;
 pub mod pull_through;
 pub(crate) mod reference;
+pub(crate) mod rule_report;
 pub mod select;
 pub mod setting_change;
 pub mod text;
+pub(crate) mod user_password;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
@@ -31,3 +33,4 @@ pub use platform::{Platform, Platforms};
 pub use reference::Reference;
 pub use select::{Listed, Selection, TagQuery};
 pub use setting_change::SettingChange;
+pub use user_password::UserPassword;

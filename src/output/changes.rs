@@ -1,6 +1,6 @@
-//! Changes for people and machines: what would be done, what is done, and what stays.
+//! Changes of settings: planned, made and skipped, as text and as JSON.
 //!
-//! Pure: changes give the text. A change never holds a secret.
+//! A change never holds a secret.
 
 use std::{
     io::{self, Write},
@@ -14,27 +14,21 @@ use serde_json::Value;
 use super::{error::HINT, printable, styled};
 use crate::model::{SettingChange, setting_change::Action};
 
-/// How wide a change may be that stands in one line, in characters.
+/// The longest change that is written in one line, in characters.
 const WIDTH: usize = 100;
-/// How much of a value is shown that has a line of its own, in characters: a policy's statement.
+/// Characters shown of a value on a line of its own, such as a statement of a policy.
 const SHOWN: usize = 500;
 
 /// The changes of one registry.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
-    /// The registry.
     pub registry: String,
-    /// What is to change there, in the order in which it is done.
+    /// The changes in the order in which they are made.
     pub changes: Vec<&'a SettingChange>,
 }
 
-/// Writes a line for each change, with its hint below, and the summary; what differs stands in
-/// lines of its own where one would be too long.
-///
-/// Of several registries each has its own paragraph.
-///
-/// # Errors
-/// The writer's.
+/// Writes a line for each change, with its hint below, and the summary. A long change has one line
+/// for each difference. Each of several registries has its own paragraph.
 pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     for section in sections.iter().filter(|section| !section.changes.is_empty()) {
         if sections.len() > 1 {
@@ -42,7 +36,7 @@ pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<
             writeln!(out, "{title}")?;
         }
         for change in &section.changes {
-            one(out, change)?;
+            write_change(out, change)?;
             if let Some(hint) = &change.hint {
                 writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
             }
@@ -52,7 +46,7 @@ pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<
     writeln!(out, "{}", summary(sections))
 }
 
-fn one(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
+fn write_change(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let (line, style) = (change.to_string(), style(change.action));
     if line.chars().count() <= WIDTH {
         return writeln!(out, "{}", styled(style, &printable(&line)));
@@ -83,7 +77,7 @@ fn summary(sections: &[Section<'_>]) -> String {
         (Action::Conflict, "in conflict"),
     ] {
         match count(action) {
-            // that nothing goes is worth a word, where anything happens at all
+            // if anything changes, "nothing to delete" reassures
             0 if action == Action::Delete && !parts.is_empty() => {
                 parts.push("nothing to delete".to_owned());
             }
@@ -94,7 +88,6 @@ fn summary(sections: &[Section<'_>]) -> String {
     if parts.is_empty() { "no change".to_owned() } else { parts.join(", ") }
 }
 
-/// The plan for machines.
 #[derive(Serialize)]
 struct ChangesDocument<'a> {
     version: u8,
@@ -102,19 +95,13 @@ struct ChangesDocument<'a> {
 }
 
 /// Writes the changes of all registries as indented JSON and a line end.
-///
-/// # Errors
-/// The writer's.
 pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     let changes = sections.iter().flat_map(|section| section.changes.iter().copied()).collect();
     serde_json::to_writer_pretty(&mut *out, &ChangesDocument { version: 1, changes })?;
     writeln!(out)
 }
 
-/// Writes that a change is made.
-///
-/// # Errors
-/// The writer's.
+/// Writes that a change was made.
 pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let verb = match change.action {
         Action::Create => "created",
@@ -128,42 +115,43 @@ pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()
     writeln!(out, "{}", printable(&line))
 }
 
-/// Writes that a change was not begun.
-///
-/// # Errors
-/// The writer's.
+/// Writes that a change was not started.
 pub(crate) fn left(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let line =
         format!("not begun: {} {} {}", change.action.mark(), change.kind.word(), change.name);
     writeln!(out, "{}", printable(&line))
 }
 
-/// Writes what a role must be that `what` needs: whom it trusts, and what it may do.
-///
-/// # Errors
-/// The writer's.
+/// Writes a change that conflicts, with its hint below.
+pub(crate) fn conflict(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
+    writeln!(out, "{}", printable(&change.to_string()))?;
+    match &change.hint {
+        Some(hint) => writeln!(out, "    hint: {}", printable(hint)),
+        None => Ok(()),
+    }
+}
+
+/// Writes the trust policy and the permissions of the role that `setting` needs.
 pub(crate) fn role(
     out: &mut dyn Write,
-    what: &str,
-    (trust, permissions): (&Value, &Value),
+    setting: &str,
+    trust: &Value,
+    permissions: &Value,
 ) -> io::Result<()> {
-    writeln!(out, "the role of {} needs this trust policy:", printable(what))?;
+    writeln!(out, "the role of {} needs this trust policy:", printable(setting))?;
     writeln!(out, "{trust:#}\nand these permissions:\n{permissions:#}")
 }
 
-/// What AWS keeps after a removal.
+/// The data that AWS keeps after a removal.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// The prefixes whose rules are gone: what they cached stays.
+    /// The prefixes of the removed rules: cached images stay.
     pub prefixes: Vec<String>,
-    /// The secrets that can be restored, and until when, where AWS says so.
+    /// The secrets that can be restored, and the deadline if AWS reports it.
     pub secrets: Vec<(String, Option<SystemTime>)>,
 }
 
-/// Writes what AWS keeps of a registry; nothing where it keeps nothing.
-///
-/// # Errors
-/// The writer's.
+/// Writes the data that AWS keeps of a registry.
 pub(crate) fn kept(out: &mut dyn Write, registry: &str, kept: &Kept) -> io::Result<()> {
     for prefix in &kept.prefixes {
         let place = match prefix.as_str() {
@@ -223,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_a_line_for_each_change_and_what_they_come_to() {
+    fn a_plan_has_a_line_for_each_change_and_a_summary() {
         let made = change(Action::Create, Subject::Rule, "quay");
         let mut conflict = change(Action::Conflict, Subject::Rule, "hub\u{1b}[2J");
         conflict.hint = Some("`--replace` replaces it".to_owned());
@@ -246,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_a_line_has_one_for_each_difference() {
+    fn a_long_change_has_a_line_for_each_difference() {
         let mut long = change(Action::Create, Subject::RegistryPolicy, "123456789012");
         let statement = json!({ "Sid": "Ours", "Resource": "r".repeat(200) });
         long.fields.push(Field { name: "Ours".to_owned(), old: Value::Null, new: statement });
@@ -258,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_counts_what_there_is_and_says_when_nothing_goes() {
+    fn the_summary_counts_each_action_and_says_if_nothing_is_deleted() {
         use Action::{Conflict, Create, Delete, Replace, Update};
         for (actions, expected) in [
             (&[][..], "no change"),
@@ -275,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_every_change_of_every_registry() {
+    fn the_json_has_every_change_of_every_registry() {
         let changes = [
             change(Action::Create, Subject::Rule, "quay"),
             change(Action::Delete, Subject::Secret, "ecr-pullthroughcache/hub"),
@@ -295,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_reads_as_done_and_what_stays_is_named_with_its_day() {
+    fn made_and_skipped_changes_and_kept_data_are_written_in_the_past_tense() {
         let gone = change(Action::Delete, Subject::RegistryPolicy, "123456789012");
         assert_eq!(
             text(|out| made(out, &gone)),

@@ -1,6 +1,6 @@
-//! An error as a person reads it: what failed, why, and what to do.
+//! Errors and warnings on stderr.
 //!
-//! Every cause stands on its own line and none is printed twice.
+//! Each cause has its own line and is printed once.
 
 use std::io::{self, Write};
 
@@ -9,30 +9,23 @@ use clap::builder::styling::{AnsiColor, Style};
 use super::{Screen, printable, styled};
 use crate::model::Error;
 
-/// Prints the error that ends a command to stderr.
 pub(crate) fn print(screen: &Screen, error: &Error) {
     screen.tell(|out| write(out, error));
 }
 
-/// Prints to stderr what is not quite right; the text says `warning:` itself.
-///
-/// A text of several lines (an excerpt of the configuration) keeps them.
+/// Prints a warning, with or without its `warning: `. Keeps the lines of an excerpt.
 pub(crate) fn warn(screen: &Screen, text: &str) {
     let text = text.strip_prefix("warning: ").unwrap_or(text);
-    screen.tell(|out| paragraph(out, &styled(CAUTION, "warning:"), text));
+    screen.tell(|out| paragraph(out, &styled(WARNING, "warning:"), text));
 }
 
-/// Writes `error: …`, a `caused by: …` for each cause, and `hint: …` where there is one.
-///
-/// A message of several lines (an excerpt of the configuration) keeps them.
-///
-/// # Errors
-/// The writer's.
+/// Writes `error: …`, a `caused by: …` for each cause, and the `hint: …` if there is one. Keeps the
+/// lines of an excerpt.
 pub(crate) fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
     let chain = error.chain();
     for (depth, message) in chain.iter().enumerate() {
         match depth {
-            0 => paragraph(out, &styled(ALARM, "error:"), message)?,
+            0 => paragraph(out, &styled(ERROR, "error:"), message)?,
             _ => paragraph(out, "  caused by:", message)?,
         }
     }
@@ -42,11 +35,8 @@ pub(crate) fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
     }
 }
 
-/// The label's colour for what went wrong.
-const ALARM: Style = AnsiColor::Red.on_default().bold();
-/// The label's colour for what is not quite right.
-pub(super) const CAUTION: Style = AnsiColor::Yellow.on_default().bold();
-/// The label's colour for what to do.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
 fn paragraph(out: &mut dyn Write, label: &str, text: &str) -> io::Result<()> {
@@ -72,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_failed_then_why_then_what_to_do() {
+    fn an_error_has_its_causes_and_its_hint() {
         let cause = Error::new(Kind::Denied, "PUT /v2/nginx/blobs/uploads/…: 403 \u{1b}[2JDENIED")
             .hint("the role needs `ecr:CompleteLayerUpload` on this repository");
         let error = cause.context("cannot push blob sha256:9c1f… (31 MB)");

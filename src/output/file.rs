@@ -1,4 +1,4 @@
-//! Files for machines, such as reports and lock files: never half written.
+//! Files such as reports and lock files, written completely or not at all.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -14,14 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::{Error, Kind, Result};
 
-/// Makes sure that a file can be saved there, before a run that would end with it starts.
-///
-/// # Errors
-/// [`Kind::Configuration`] when the path is a directory, or its directory is not there or takes
-/// no file.
-pub(crate) fn check_writable(path: &Path, what: &str) -> Result<()> {
+/// Checks before a run that its file can be saved to this path. `name` is the file's name in errors.
+pub(crate) fn check_writable(path: &Path, name: &str) -> Result<()> {
     let wrong = |cause: io::Error| {
-        let message = format!("cannot write the {what} to `{}`", path.display());
+        let message = format!("cannot write the {name} to `{}`", path.display());
         Error::new(Kind::Configuration, message).because(cause)
     };
     match FileTarget::of(path).map_err(wrong)? {
@@ -34,13 +30,13 @@ pub(crate) fn check_writable(path: &Path, what: &str) -> Result<()> {
     }
 }
 
-/// Saves what is written: whoever reads the file sees the old one or the new one, whole.
+/// Saves a file. Readers see the complete old file or the complete new one.
 ///
 /// # Errors
-/// When the file cannot be written; what was there before is then untouched.
+/// If the file cannot be written; the old file is then unchanged.
 pub(crate) fn save(
     path: &Path,
-    what: &str,
+    name: &str,
     write: impl Fn(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let fill = |file: File| {
@@ -58,20 +54,19 @@ pub(crate) fn save(
         }
     });
     saved.map_err(|cause| {
-        let message = format!("cannot write the {what} to `{}`", path.display());
+        let message = format!("cannot write the {name} to `{}`", path.display());
         Error::new(Kind::Unavailable, message).because(cause)
     })
 }
 
-/// Saves what nobody else may read: in a file that only its owner can open, before anything is in
-/// it. An earlier file of that name is replaced, whoever could read it.
+/// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
 ///
 /// # Errors
-/// [`Kind::Configuration`] when it would go to a stream or a device, and when the file cannot be
-/// written; what was there before is then untouched.
-pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Result<()> {
+/// [`Kind::Configuration`] if the path is a stream or a device, or its directory is missing or not
+/// writable. The old file is then unchanged.
+pub(crate) fn save_secret(path: &Path, name: &str, content: &SecretString) -> Result<()> {
     let cannot =
-        |kind| Error::new(kind, format!("cannot write the {what} to `{}`", path.display()));
+        |kind| Error::new(kind, format!("cannot write the {name} to `{}`", path.display()));
     let place = if path == Path::new("-") { Ok(FileTarget::Device) } else { FileTarget::of(path) };
     let (target, draft) = match place.map_err(|cause| cannot(Kind::Configuration).because(cause))? {
         FileTarget::File { target, draft } => (target, draft),
@@ -82,7 +77,7 @@ pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Re
         }
     };
     let fill = || {
-        // never a file or a link that somebody else has put there
+        // fails for a file or a link that another user has placed there
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let written = file.write_all(content.expose_secret().as_bytes());
         written
@@ -101,11 +96,11 @@ pub(crate) fn save_secret(path: &Path, what: &str, content: &SecretString) -> Re
     })
 }
 
-/// Where a file goes.
+/// The kind of target behind a path.
 enum FileTarget {
     /// Written beside the target, then renamed to it.
     File { target: PathBuf, draft: PathBuf },
-    /// A pipe, a device or this process's own output, which must not be replaced by a file.
+    /// A pipe, a device or this process's own output: not replaced by a file.
     Device,
 }
 
@@ -114,7 +109,7 @@ impl FileTarget {
         let target = match fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(there) if !there.is_file() || is_own_output(&there) => return Ok(Self::Device),
-            // behind a symbolic link it is the file that is replaced, not the link
+            // replaces the file behind a symbolic link, not the link
             Ok(_) => fs::canonicalize(path)?,
             Err(_) => path.to_owned(),
         };
@@ -124,7 +119,7 @@ impl FileTarget {
     }
 }
 
-/// Whether stdout or stderr goes there: `/dev/stdout` is whatever file a shell has put behind it.
+/// Returns `true` for the file behind stdout or stderr, such as `/dev/stdout` in a redirection.
 fn is_own_output(there: &Metadata) -> bool {
     let outputs =
         [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
@@ -142,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_file_replaces_the_old_one_and_leaves_nothing_beside_it() {
+    fn saving_replaces_the_old_file_and_leaves_no_draft() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.json");
         fs::write(&path, "old").unwrap();
@@ -154,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link_and_a_device_a_device() {
+    fn links_and_devices_are_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("a"), directory.path().join("b"));
         fs::write(&file, "old").unwrap();
@@ -168,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_its_owners_alone_even_where_others_could_read_what_was_there() {
+    fn a_saved_secret_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret.yaml");
@@ -181,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_goes_to_no_stream_and_through_no_planted_draft() {
+    fn a_secret_is_not_written_to_streams_or_planted_links() {
         for path in ["-", "/dev/stdout", "/dev/null"] {
             let error = save_secret(Path::new(path), "manifest", &"token".into()).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration, "{path}");
@@ -196,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_a_wrong_command_line() {
+    fn an_unwritable_path_is_a_configuration_error() {
         let directory = tempfile::tempdir().unwrap();
         for path in [directory.path().to_owned(), directory.path().join("missing/report.json")] {
             let error = check_writable(&path, "report").unwrap_err();

@@ -1,24 +1,21 @@
-//! The report for machines.
+//! The report as JSON.
 
 use std::io::{self, Write};
 
 use crate::model::{outcome::Report, text::is_unsafe_for_terminal};
 
-/// Writes the report as indented JSON and a line end; nothing in it steers a terminal.
-///
-/// # Errors
-/// The writer's.
+/// Writes indented JSON and a line end, without characters that control a terminal.
 pub(crate) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "{}", escaped(&serde_json::to_string_pretty(report)?))
 }
 
-/// The same JSON with what would steer a terminal escaped: JSON itself asks that of no more than
-/// the first few control characters.
+/// The same JSON with every terminal control escaped. JSON itself requires that of U+0000 to U+001F
+/// only.
 pub(super) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            // between values, never in one
+            // stands between values only
             '\n' => escaped.push(c),
             c if is_unsafe_for_terminal(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => escaped.push(c),
@@ -32,13 +29,13 @@ mod tests {
     use super::*;
     use crate::output::table::tests::report;
 
-    /// The keys of every object on the way, in order.
+    /// The keys of the object, in order.
     fn keys(value: &serde_json::Value) -> Vec<&str> {
         value.as_object().unwrap().keys().map(String::as_str).collect()
     }
 
     #[test]
-    fn what_would_steer_a_terminal_is_escaped_and_not_lost() {
+    fn terminal_controls_are_escaped_and_not_lost() {
         let mut report = report();
         let error = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e}é\n";
         report.images[0].error = Some(error.to_owned());
@@ -52,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_has_the_contracts_fields_in_the_contracts_order() {
+    fn the_report_has_the_documented_fields_in_order() {
         let mut out = Vec::new();
         write(&mut out, &report()).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();

@@ -1,7 +1,7 @@
-//! The log: events of the program on stderr, beside the progress and not through it.
+//! The log on stderr, above the progress bars.
 //!
-//! Guards that libraries' wire traces, which would carry credentials, are off at every `-v`, and
-//! whatever `RUST_LOG` says.
+//! The wire traces of libraries could contain credentials: they are off for every `-v` and every
+//! `RUST_LOG`.
 
 use std::{fmt, io};
 
@@ -21,17 +21,17 @@ use tracing_subscriber::{
 
 use super::{Screen, json, printable};
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How much is logged.
+/// The amount of logging.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verbosity {
     /// Errors only.
@@ -39,9 +39,9 @@ pub enum Verbosity {
     /// Warnings.
     #[default]
     Normal,
-    /// What this program does.
+    /// Actions of this program.
     Verbose,
-    /// Every step of it, and what its libraries tell.
+    /// Every step of this program, and the messages of its libraries.
     Debug,
 }
 
@@ -56,31 +56,29 @@ impl Verbosity {
     }
 }
 
-/// Starts logging to stderr; `RUST_LOG` decides what is logged where it is set, libraries' traces
-/// aside.
+/// Starts logging to stderr. `RUST_LOG` overrides `verbosity`, except for the traces of libraries.
 ///
-/// Once a process: a second call changes nothing.
+/// A second call in a process changes nothing.
 pub(crate) fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::builder().parse_lossy(directives),
         _ => EnvFilter::new(verbosity.directives()),
     };
-    let look = LineFormat {
+    let line_format = LineFormat {
         verbosity,
         format,
         ansi: screen.stderr().current_choice() != anstream::ColorChoice::Never,
     };
     let _ = tracing::subscriber::set_global_default(subscriber(
         filter,
-        look,
+        line_format,
         StderrWriter(screen.clone()),
     ));
 }
 
-/// The most that is ever logged: the AWS libraries' traces show requests and answers whole.
+/// The most verbose level: the traces of AWS libraries show complete requests and responses.
 const CEILING: LevelFilter = LevelFilter::DEBUG;
 
-/// How lines are formed.
 struct LineFormat {
     verbosity: Verbosity,
     format: LogFormat,
@@ -89,19 +87,19 @@ struct LineFormat {
 
 fn subscriber<W>(
     filter: EnvFilter,
-    look: LineFormat,
+    line: LineFormat,
     writer: W,
 ) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(look.ansi);
-    if look.format == LogFormat::Json {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(line.ansi);
+    if line.format == LogFormat::Json {
         let lines = lines.json().flatten_event(true).map_event_format(Escaped);
         return Box::new(lines.finish().with(CEILING));
     }
-    // an error's text may be a registry's: the library escapes the message and no field
+    // fields can contain a registry's text: the library escapes the message only
     let fields = debug_fn(|line, field, value| {
         let value = format!("{value:?}");
         match field.name() {
@@ -110,13 +108,13 @@ where
         }
     });
     let lines = lines.compact().fmt_fields(fields.delimited(" "));
-    match look.verbosity {
+    match line.verbosity {
         Verbosity::Debug => Box::new(lines.finish().with(CEILING)),
         _ => Box::new(lines.with_target(false).without_time().finish().with(CEILING)),
     }
 }
 
-/// JSON lines that steer no terminal.
+/// Escapes terminal controls in JSON lines.
 struct Escaped<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for Escaped<F>
@@ -137,7 +135,7 @@ where
     }
 }
 
-/// Writes to stderr with the progress bars out of the way.
+/// Writes to stderr above the progress bars.
 #[derive(Clone)]
 struct StderrWriter(Screen);
 
@@ -168,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged at this verbosity, of one event a level of ours and of a library's trace.
+    /// The log of one event per level of ours, and of a library's events.
     fn logged(verbosity: Verbosity, format: LogFormat) -> String {
         logged_with(verbosity.directives(), verbosity, format)
     }
@@ -179,9 +177,9 @@ mod tests {
             let sink = sink.clone();
             move || Sink(sink.clone())
         };
-        let look = LineFormat { verbosity, format, ansi: false };
+        let line_format = LineFormat { verbosity, format, ansi: false };
         let filter = EnvFilter::new(directives);
-        tracing::subscriber::with_default(subscriber(filter, look, writer), || {
+        tracing::subscriber::with_default(subscriber(filter, line_format, writer), || {
             tracing::error!("ours-error");
             tracing::warn!(error = ?Raw, "ours-warn \u{1b}[2J");
             tracing::info!("ours-info");
@@ -196,7 +194,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Shows itself with what steers a terminal.
+    /// Has terminal controls in its `Debug` text.
     struct Raw;
 
     impl fmt::Debug for Raw {
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_verbosity_logs_its_levels_and_none_the_wire() {
+    fn each_verbosity_logs_its_levels_and_no_wire_trace() {
         let all =
             ["ours-error", "ours-warn", "ours-info", "ours-debug", "theirs-warn", "theirs-info"];
         for (verbosity, expected) in [
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_directive_lets_the_wire_through() {
+    fn no_directive_enables_wire_traces() {
         for directives in ["trace", "hyper=trace", "warn,hyper=trace", "aws_config=debug,trace"] {
             for format in [LogFormat::Text, LogFormat::Json] {
                 let text = logged_with(directives, Verbosity::Normal, format);

@@ -1,30 +1,30 @@
-//! What a person and a machine read: views of events and of the report, never the truth.
+//! Output for people and machines: tables, JSON, progress, log and errors.
 //!
-//! stdout is data, stderr is talk. Everything that comes from outside (names, messages of
-//! registries) passes through [`printable`] on its way to a terminal. The views are pure: they
-//! write styled text to any writer, and [`Screen`] decides once what becomes of colours and width.
+//! Data goes to stdout, everything else to stderr. Text from outside (names, messages of
+//! registries) passes through [`printable`] before it reaches a terminal. Views write styled text to
+//! any writer; [`Screen`] applies the policy for colours and width.
 
 pub(crate) mod changes;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod images;
 pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod progress;
+pub(crate) mod rules;
 pub(crate) mod table;
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, IsTerminal, Write},
-};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use bytesize::ByteSize;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use crate::model::{Error, Kind, Result, outcome::Outcome, text::is_unsafe_for_terminal};
+pub(crate) use crate::model::text::printable;
+use crate::model::{Error, Kind, Result, outcome::Outcome};
 
-/// The terminal of a command, or what stands in its place; clones share it.
+/// The stdout and stderr of a command; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Screen {
     stdout: ColorChoice,
@@ -33,9 +33,7 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// The process's own streams, coloured as the policy says.
-    ///
-    /// `Auto` colours terminals, and heeds `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
+    /// `Auto` colours terminals, and respects `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
     pub(crate) fn new(policy: clap::ColorChoice) -> Self {
         let stdout = match policy {
             clap::ColorChoice::Auto => AutoStream::choice(&io::stdout()),
@@ -50,10 +48,7 @@ impl Screen {
         Self { stdout, stderr, bars }
     }
 
-    /// Writes data to stdout and flushes it. A reader that has gone away (`| head`) is no error.
-    ///
-    /// # Errors
-    /// When stdout takes nothing more, such as on a full disk.
+    /// Writes data to stdout and flushes it. A closed pipe (`| head`) is not an error.
     pub(crate) fn print(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let mut out = BufWriter::new(AutoStream::new(io::stdout().lock(), self.stdout));
         match write(&mut out).and_then(|()| out.flush()) {
@@ -64,20 +59,18 @@ impl Screen {
         }
     }
 
-    /// Writes talk to stderr, above the progress bars where there are any.
-    ///
-    /// Where stderr takes nothing there is nobody left to tell.
+    /// Writes to stderr, above the progress bars. Ignores errors: there is no stream to report them.
     pub(crate) fn tell(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let _ = self.bars.suspend(|| write(&mut self.stderr().lock()));
     }
 
-    /// Columns of the terminal that stdout is; `None` where it is none and nothing need be cut.
+    /// The columns of stdout's terminal; `None` without a terminal, so that nothing is shortened.
     pub(crate) fn width(&self) -> Option<usize> {
         terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
     }
 
-    /// Whether stderr is a terminal.
-    fn is_watched(&self) -> bool {
+    /// Returns `true` if stderr is a terminal that can show bars.
+    fn shows_bars(&self) -> bool {
         io::stderr().is_terminal() && !self.bars.is_hidden()
     }
 
@@ -86,27 +79,11 @@ impl Screen {
     }
 }
 
-/// The text without what could steer a terminal: control characters and reversals of direction.
-///
-/// Line ends and tabs become spaces; callers that want several lines split first.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe_for_terminal) {
-        return Cow::Borrowed(text);
-    }
-    let clean = |c: char| match c {
-        '\n' | '\t' => Some(' '),
-        c if is_unsafe_for_terminal(c) => None,
-        c => Some(c),
-    };
-    Cow::Owned(text.chars().filter_map(clean).collect())
-}
-
 /// Bytes in decimal units, like `31.5 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().si().to_string()
 }
 
-/// The outcome in a word or two.
 fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Copied => "copied",
@@ -120,7 +97,7 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The outcome's colour: green is done, red needs someone, yellow needs another run.
+/// The outcome's colour: green is done, red needs action, yellow needs another run.
 fn style(outcome: Outcome) -> Style {
     match outcome {
         Outcome::Copied | Outcome::Warmed => AnsiColor::Green.on_default(),
@@ -131,7 +108,7 @@ fn style(outcome: Outcome) -> Style {
     }
 }
 
-/// The text in that style, for a stream that drops styles by policy.
+/// The text in this style. The stream drops styles if the policy says so.
 fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
@@ -141,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_printable_steers_a_terminal() {
+    fn printable_text_does_not_control_a_terminal() {
         for (text, expected) in [
             ("docker.io/library/nginx:1.27 → x", "docker.io/library/nginx:1.27 → x"),
             ("\u{1b}[31mred\u{1b}[0m", "[31mred[0m"),

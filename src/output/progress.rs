@@ -1,7 +1,7 @@
-//! What a person sees while a run goes on: bars on a terminal, lines elsewhere, or nothing.
+//! Progress of a run: bars on a terminal, lines elsewhere, or nothing.
 //!
-//! The run hands its events over without waiting; one thread draws them and samples the counters
-//! of running images. No view can slow a run down or fail it.
+//! The run sends its events without waiting. One thread draws them and samples the counters of
+//! running images, so that no view can slow a run down or fail it.
 
 mod bars;
 mod plain;
@@ -17,7 +17,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{Screen, error::CAUTION, printable, size, style, styled, word};
+use super::{Screen, error::WARNING, printable, size, style, styled, word};
 use crate::model::{
     event::{Event, Observer, Progress, Silent},
     outcome::Outcome,
@@ -25,13 +25,13 @@ use crate::model::{
 use bars::Bars;
 use plain::Plain;
 
-/// How a run shows its progress.
+/// The progress view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressKind {
-    /// `bar` where stderr is a terminal, else `plain`.
+    /// `bar` if stderr is a terminal, else `plain`.
     #[default]
     Auto,
-    /// One bar for all and a line for each running image.
+    /// One bar for the run and a line for each running image.
     Bar,
     /// A line for each finished image.
     Plain,
@@ -39,7 +39,7 @@ pub enum ProgressKind {
     None,
 }
 
-/// Watches a run until it is dropped; then the view is finished and the terminal is clean.
+/// Shows the progress of a run until it is dropped, which clears the bars.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressView {
     view: Option<(Sender<Message>, JoinHandle<()>)>,
@@ -52,11 +52,11 @@ enum Message {
 }
 
 impl ProgressView {
-    /// Begins to watch. Bars need a terminal: without one `bar` is `plain`.
+    /// Starts the view. Without a terminal, `bar` is `plain`.
     pub(crate) fn start(kind: ProgressKind, screen: &Screen) -> Self {
         match kind {
             ProgressKind::None => Self::default(),
-            ProgressKind::Auto | ProgressKind::Bar if screen.is_watched() => {
+            ProgressKind::Auto | ProgressKind::Bar if screen.shows_bars() => {
                 Self::with(Bars::new(screen.clone()))
             }
             _ => Self::with(Plain::new(screen.stderr(), Instant::now())),
@@ -67,11 +67,11 @@ impl ProgressView {
         let (events, received) = mpsc::channel();
         let thread =
             std::thread::Builder::new().name("progress".to_owned()).spawn(|| draw(received, view));
-        // a system without room for one more thread does without the view
+        // without a thread there is no view
         Self { view: thread.ok().map(|thread| (events, thread)) }
     }
 
-    /// Who is to be told what happens. May outlive the watch; it then tells nobody.
+    /// The observer to give to the run. It may outlive the view; its events are then dropped.
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match &self.view {
             Some((events, _)) => Arc::new(ProgressSender(events.clone())),
@@ -97,45 +97,41 @@ impl Observer for ProgressSender {
     }
 }
 
-/// A way to show a run. What it cannot write, it drops.
+/// A way to show a run. Ignores write errors.
 trait View {
-    /// How often it is to be drawn anew.
-    const EVERY: Duration;
+    const TICK: Duration;
 
-    /// Something happened.
-    fn take(&mut self, event: Event, now: Instant);
-    /// Time passed.
+    fn handle(&mut self, event: Event, now: Instant);
     fn tick(&mut self, now: Instant);
-    /// The run is over.
     fn finish(&mut self);
 }
 
 fn draw<V: View>(events: Receiver<Message>, mut view: V) {
-    let mut due = Instant::now() + V::EVERY;
+    let mut due = Instant::now() + V::TICK;
     loop {
         match events.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(Message::Event(event)) => view.take(event, Instant::now()),
+            Ok(Message::Event(event)) => view.handle(event, Instant::now()),
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
         if now >= due {
             view.tick(now);
-            due = now + V::EVERY;
+            due = now + V::TICK;
         }
     }
     view.finish();
 }
 
-/// What is known of the run by now, sampled from its counters.
+/// The state of the run, sampled from its counters.
 #[derive(Debug, Default)]
-struct OutcomeCounts {
+struct RunState {
     rows: usize,
     finished: usize,
     up_to_date: usize,
     running: Vec<Running>,
-    /// Bytes of images that are through: expected and pushed alike.
-    settled: u64,
+    /// Bytes of finished images, which are expected and pushed.
+    finished_bytes: u64,
 }
 
 /// An image that is being copied.
@@ -150,14 +146,14 @@ impl Running {
         self.progress.expected.value()
     }
 
-    /// Bytes pushed, without those that failed attempts pushed in vain, as far as can be told.
+    /// Bytes pushed. Repeated attempts count at most as the expected bytes.
     fn pushed(&self) -> u64 {
         self.progress.pushed.value().min(self.expected())
     }
 }
 
-impl OutcomeCounts {
-    fn take(&mut self, event: &Event) {
+impl RunState {
+    fn update(&mut self, event: &Event) {
         match event {
             Event::Started { rows } => self.rows += rows,
             Event::Copying { image, progress } => {
@@ -172,43 +168,42 @@ impl OutcomeCounts {
         }
     }
 
-    /// Drops the images that are through: those whose counters nobody but this view holds.
+    /// Removes finished images: the run holds their counters no more.
     ///
-    /// An image may go to several destinations, so that a finished row does not tell.
-    fn finish(&mut self) {
-        let settled = &mut self.settled;
+    /// A finished row does not suffice, because an image can have several destinations.
+    fn remove_finished(&mut self) {
+        let finished_bytes = &mut self.finished_bytes;
         self.running.retain(|running| {
-            let goes_on = Arc::strong_count(&running.progress) > 1;
-            if !goes_on {
-                *settled += running.pushed();
+            let is_running = Arc::strong_count(&running.progress) > 1;
+            if !is_running {
+                *finished_bytes += running.pushed();
             }
-            goes_on
+            is_running
         });
     }
 
     fn expected(&self) -> u64 {
-        self.settled + self.running.iter().map(Running::expected).sum::<u64>()
+        self.finished_bytes + self.running.iter().map(Running::expected).sum::<u64>()
     }
 
     fn pushed(&self) -> u64 {
-        self.settled + self.running.iter().map(Running::pushed).sum::<u64>()
+        self.finished_bytes + self.running.iter().map(Running::pushed).sum::<u64>()
     }
 }
 
-/// The line that tells of this event, where it is worth one whatever the view: trouble, and what changes for good.
-fn trouble(event: &Event) -> Option<String> {
+/// The line for a failure, a warning or a changed setting, which every view shows.
+fn notable(event: &Event) -> Option<String> {
     match event {
         Event::Finished { outcome: Outcome::Failed | Outcome::Drifted, .. } => finished(event),
         Event::Changed(change) => Some(printable(&change.to_string()).into_owned()),
         Event::Warning { subject, text } => {
             let (subject, text) = (printable(subject), printable(text));
-            Some(format!("{} {subject}: {text}", styled(CAUTION, "warning:")))
+            Some(format!("{} {subject}: {text}", styled(WARNING, "warning:")))
         }
         _ => None,
     }
 }
 
-/// The line for a finished row.
 fn finished(event: &Event) -> Option<String> {
     let Event::Finished { image, destination, outcome, bytes, error } = event else { return None };
     let from_to = format!("{} → {}", printable(image), printable(destination));
@@ -226,13 +221,13 @@ mod tests {
 
     use super::*;
 
-    /// Remembers what it was told.
-    struct Memory(Arc<Mutex<Vec<String>>>);
+    /// Records its events.
+    struct Recorder(Arc<Mutex<Vec<String>>>);
 
-    impl View for Memory {
-        const EVERY: Duration = Duration::from_millis(1);
+    impl View for Recorder {
+        const TICK: Duration = Duration::from_millis(1);
 
-        fn take(&mut self, event: Event, _now: Instant) {
+        fn handle(&mut self, event: Event, _now: Instant) {
             if let Event::Warning { text, .. } = event {
                 self.0.lock().push(text);
             }
@@ -246,27 +241,27 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_ends_has_shown_everything_and_waits_for_no_observer() {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let watch = ProgressView::with(Memory(told.clone()));
-        let observer = watch.observer();
+    fn a_dropped_view_has_shown_every_event_and_does_not_wait_for_observers() {
+        let recorded = Arc::new(Mutex::new(Vec::new()));
+        let progress = ProgressView::with(Recorder(recorded.clone()));
+        let observer = progress.observer();
         let warning = |text: &str| Event::Warning { subject: String::new(), text: text.to_owned() };
         for text in ["a", "b", "c"] {
             observer.observe(&warning(text));
         }
-        drop(watch);
+        drop(progress);
         observer.observe(&warning("too late"));
-        assert_eq!(*told.lock(), ["a", "b", "c", "finished"]);
+        assert_eq!(*recorded.lock(), ["a", "b", "c", "finished"]);
     }
 
     #[test]
-    fn the_bars_templates_are_right() {
+    fn the_templates_of_the_bars_are_valid() {
         // a wrong template panics; on a hidden target nothing is drawn
         let screen = Screen::new(clap::ColorChoice::Never);
         let mut bars = Bars::new(screen);
         let progress = Arc::new(Progress::default());
         progress.expected.add(10);
-        bars.take(
+        bars.handle(
             Event::Copying { image: "a".to_owned(), progress: progress.clone() },
             Instant::now(),
         );

@@ -1,7 +1,7 @@
-//! Tables for people: what a run did, what a plan would do.
+//! Tables of runs and plans.
 //!
-//! Pure: a report and a width give the text. What is up to date is counted, not listed, so that
-//! the last screen of a run shows what happened. On a terminal no line of a table wraps.
+//! Images that are up to date are counted and not listed, so that the last screen of a run shows the
+//! changes. On a terminal no line of a table wraps.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -16,7 +16,6 @@ use clap::builder::styling::Style;
 use super::{error::HINT, printable, size, style, styled, word};
 use crate::model::outcome::{Outcome, Pulls, Report, Row, Totals};
 
-/// A cell: its text, and how it looks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     text: String,
@@ -30,7 +29,6 @@ impl<T: AsRef<str>> From<T> for Cell {
 }
 
 impl Cell {
-    /// The cell in this style.
     #[must_use]
     pub(crate) fn style(self, style: Style) -> Self {
         Self { style, ..self }
@@ -41,27 +39,24 @@ impl Cell {
     }
 }
 
-/// A line of a table: its cells, and what is said below it.
+/// A row of a table, with notes below it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
-    /// One a column; missing ones are empty.
+    /// One for each column; missing ones are empty.
     pub cells: Vec<Cell>,
-    /// Indented below, never shortened.
+    /// Indented below the row, never shortened.
     pub notes: Vec<String>,
 }
 
-/// Between two columns, in characters.
+/// Characters between two columns.
 pub(crate) const GAP: usize = 2;
-/// No column is shortened below this.
+/// The width below which no column is shortened.
 const NARROWEST: usize = 12;
 
-/// Writes the lines in aligned columns under their header; nothing at all without lines.
+/// Writes the lines in aligned columns under their header; writes nothing without lines.
 ///
-/// Wider than `width`, the widest columns are shortened in the middle: a reference's ends tell
-/// most.
-///
-/// # Errors
-/// The writer's.
+/// If the table is wider than `width`, the widest columns are shortened in the middle, because the
+/// ends of a reference distinguish it.
 pub(crate) fn grid(
     out: &mut dyn Write,
     header: &[&str],
@@ -100,20 +95,20 @@ fn widths(header: &Line, lines: &[Line], limit: Option<usize>) -> Vec<usize> {
 }
 
 fn write_cells(out: &mut dyn Write, cells: &[Cell], widths: &[usize]) -> io::Result<()> {
-    let mut owed = 0;
+    let mut padding = 0;
     for (cell, &width) in cells.iter().zip(widths) {
         let text = shortened(&cell.text, width);
         if !text.is_empty() {
-            write!(out, "{:owed$}{}", "", styled(cell.style, &text))?;
-            owed = 0;
+            write!(out, "{:padding$}{}", "", styled(cell.style, &text))?;
+            padding = 0;
         }
-        owed += width - text.chars().count() + GAP;
+        padding += width - text.chars().count() + GAP;
     }
     writeln!(out)
 }
 
-/// The text in at most `width` characters, the middle replaced by `…`; the end keeps more, as
-/// the tag is there.
+/// The text in at most `width` characters, with `…` in the middle. Keeps more of the end, which has
+/// the tag.
 pub(super) fn shortened(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -125,17 +120,14 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
     text.chars().take(front).chain(['…']).chain(back).collect()
 }
 
-/// Writes what a run did: settings it changed, every row that was not up to date, and the summary.
-///
-/// # Errors
-/// The writer's.
+/// Writes the report of a run: changed settings, every row that was not up to date, and the summary.
 pub(crate) fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
     let requests = &report.requests;
     let mut parts = vec![
-        format!("{} in {}", counted(&report.totals), lasted(report.seconds)),
-        moved(report),
+        format!("{} in {}", counted(&report.totals), duration(report.seconds)),
+        bytes(report),
         format!(
             "{} + {} requests, {} AWS API calls",
             requests.source, requests.destination, requests.ecr_api
@@ -144,27 +136,19 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -
     if requests.retries > 0 {
         parts.push(format!("{} retries, {} throttled", requests.retries, requests.throttled));
     }
-    parts.extend(report.pulls.iter().map(|pulls| {
-        let Pulls { registry, limit, remaining, .. } = pulls;
-        let spent = known(pulls.spent);
-        format!("{registry}: {spent} pulls spent, {remaining} of {limit} left")
-    }));
+    parts.extend(pulls(report, "spent"));
     summary(out, &parts)
 }
 
-/// Writes what a run would do: settings it would change, every row that is not up to date, and what it would cost.
-///
-/// What only a pull could tell is a `?`.
-///
-/// # Errors
-/// The writer's.
+/// Writes the report of a plan: settings to change, every row that is not up to date, and the cost.
+/// A number that only a pull could determine is `?`.
 pub(crate) fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
     let blobs = &report.blobs;
     let mut parts = vec![
         counted(&report.totals),
-        moved(report),
+        bytes(report),
         format!(
             "blobs: {} to push, {} to mount, {} there",
             known(blobs.pushed),
@@ -172,15 +156,17 @@ pub(crate) fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -
             known(blobs.present)
         ),
     ];
-    parts.extend(report.pulls.iter().map(|pulls| {
-        let Pulls { registry, limit, remaining, .. } = pulls;
-        let spent = known(pulls.spent);
-        format!("{registry}: {spent} pulls to spend, {remaining} of {limit} left")
-    }));
+    parts.extend(pulls(report, "to spend"));
     summary(out, &parts)
 }
 
-/// A line for each setting's subject, as `pull-through plan` has them.
+fn pulls(report: &Report, verb: &str) -> impl Iterator<Item = String> {
+    report.pulls.iter().map(move |pulls| {
+        let Pulls { registry, limit, remaining, .. } = pulls;
+        format!("{registry}: {} pulls {verb}, {remaining} of {limit} left", known(pulls.spent))
+    })
+}
+
 fn changes(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     for change in &report.changes {
         writeln!(out, "{}", printable(&change.to_string()))?;
@@ -199,7 +185,7 @@ fn line(row: &Row) -> Line {
     let size = match row.outcome {
         Outcome::Copied => row.bytes_pushed.map(size),
         Outcome::Planned | Outcome::Deferred => Some(known_size(row.bytes_pushed)),
-        // of what did not come about there is no size worth reading
+        // an image that was not copied has no size to report
         _ => None,
     };
     let mut notes: Vec<String> = Vec::new();
@@ -224,7 +210,7 @@ fn summary(out: &mut dyn Write, parts: &[String]) -> io::Result<()> {
     writeln!(out, "{}", printable(&parts.join(" · ")))
 }
 
-/// `12 copied, 3 up to date`: what there was none of is left out.
+/// Like `12 copied, 3 up to date`; omits zeros.
 fn counted(totals: &Totals) -> String {
     let all = [
         (totals.copied, Outcome::Copied),
@@ -236,13 +222,13 @@ fn counted(totals: &Totals) -> String {
         (totals.deferred, Outcome::Deferred),
         (totals.not_started, Outcome::NotStarted),
     ];
-    let some = all.iter().filter(|(count, _)| *count > 0);
+    let nonzero = all.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> =
-        some.map(|(count, outcome)| format!("{count} {}", word(*outcome))).collect();
+        nonzero.map(|(count, outcome)| format!("{count} {}", word(*outcome))).collect();
     if parts.is_empty() { "no images".to_owned() } else { parts.join(", ") }
 }
 
-fn moved(report: &Report) -> String {
+fn bytes(report: &Report) -> String {
     let bytes = &report.bytes;
     let (read, written) = (known_size(bytes.from_source), known_size(bytes.to_destination));
     format!("{read} from sources, {written} to destinations")
@@ -257,7 +243,7 @@ fn known_size(bytes: Option<u64>) -> String {
 }
 
 /// `12.3 s` below a minute, `1h 2m 3s` above.
-fn lasted(seconds: f64) -> String {
+fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -1,8 +1,8 @@
-//! Carries out a plan for the pull-through cache of one registry, step by step, in its order.
+//! Applies a plan for the pull-through cache of one registry, step by step.
 //!
-//! Guards that each step may be carried out twice: one whose answer was lost, or that somebody
-//! else took in the meantime, is done. A step that fails holds up those that need it and no
-//! others. Whatever ends this, planning again from what is there is the recovery.
+//! Each step is idempotent: a step whose answer was lost, or that another run has done, succeeds.
+//! A failed step stops only the steps that need it. After an interruption a new plan continues from
+//! the current state.
 
 mod rules;
 mod secrets;
@@ -10,84 +10,87 @@ mod templates;
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::SystemTime};
 
-use aws_sdk_ecr::error::ProvideErrorMetadata;
+use aws_sdk_ecr::Client;
 
-use super::state::{CacheStep, Credential, Planned};
+use super::{
+    fetch_state::{self, SecretState},
+    state::{CacheStep, Credential, DesiredRule, Planned},
+};
 use crate::{
     ecr::AwsSession,
     model::{Error, Kind, Result, setting_change::Action},
 };
 
-/// What to do when there is something else by now than the plan is from.
-const AGAIN: &str = "it has changed meanwhile; run again: that plans from what is there now";
+/// The hint for a state that differs from the plan's.
+const STALE_PLAN: &str =
+    "it changed after the plan was made: run again to plan from the current state";
 
-/// What came of a plan.
+/// The result of applying a plan.
 #[derive(Debug, Default)]
 pub(crate) struct Applied<'p> {
-    /// How many steps were carried out.
-    pub made: usize,
-    /// What failed, in the order of the plan.
-    pub failures: Vec<Error>,
-    /// What was not begun: a step that it needs failed, or there was to be an end.
-    pub left: Vec<&'p Planned>,
-    /// The secrets that were removed, and until when they can be restored, where AWS says so.
-    pub restorable: Vec<(String, Option<SystemTime>)>,
+    /// The number of successful steps.
+    pub(crate) made: usize,
+    /// The failures, in the order of the plan.
+    pub(crate) failures: Vec<Error>,
+    /// Steps that did not start: a step that they need failed, or the run was stopped.
+    pub(crate) left: Vec<&'p Planned>,
+    /// Deleted secrets, and the end of their recovery window if AWS returned it.
+    pub(crate) restorable: Vec<(String, Option<SystemTime>)>,
 }
 
-/// Carries out what is planned, one step after the other; conflicts have none.
+/// Applies the planned steps one after the other. A conflict has no step.
 ///
-/// `tell` hears of each step that is done, and whether to go on is its answer.
+/// Calls `on_step` after each successful step; it decides whether to continue.
 pub(crate) async fn apply<'p>(
     session: &AwsSession,
     planned: &'p [Planned],
-    mut tell: impl FnMut(&Planned) -> ControlFlow<()>,
+    mut on_step: impl FnMut(&Planned) -> ControlFlow<()>,
 ) -> Applied<'p> {
     let mut applied = Applied::default();
     let mut work = ApplyWork { session, written: BTreeMap::new() };
     let mut not_done: Vec<&CacheStep> = Vec::new();
     let mut flow = ControlFlow::Continue(());
-    for one in planned {
-        let Some(step) = &one.step else { continue };
+    for change in planned {
+        let Some(step) = &change.step else { continue };
         if flow.is_break() || not_done.iter().any(|earlier| needs(step, earlier)) {
             not_done.push(step);
-            applied.left.push(one);
+            applied.left.push(change);
             continue;
         }
         match work.apply_step(step).await {
-            Ok(done) => {
+            Ok(outcome) => {
                 applied.made += 1;
                 if let (CacheStep::DeleteSecret(name), StepOutcome::Restorable(until)) =
-                    (step, done)
+                    (step, outcome)
                 {
                     applied.restorable.push((name.clone(), until));
                 }
-                flow = tell(one);
+                flow = on_step(change);
             }
             Err(error) => {
                 not_done.push(step);
-                applied.failures.push(of(one, error));
+                applied.failures.push(with_context(change, error));
             }
         }
     }
     applied
 }
 
-/// The failure of a planned step.
-fn of(planned: &Planned, error: Error) -> Error {
+fn with_context(planned: &Planned, error: Error) -> Error {
     let change = &planned.change;
     let verb = match change.action {
-        Action::Create => "make",
+        Action::Create => "create",
         Action::Update => "update",
         Action::Replace => "replace",
-        Action::Delete | Action::Conflict => "remove",
+        Action::Delete | Action::Conflict => "delete",
     };
     let is_gone = error.kind() == Kind::NotFound && error.remedy().is_none();
-    let thing = format!("{} `{}` of {}", change.kind.word(), change.name, change.destination);
-    let error = error.context(format!("cannot {verb} {thing}"));
-    if is_gone { error.hint(AGAIN) } else { error }
+    let resource = format!("{} `{}` of {}", change.kind.word(), change.name, change.destination);
+    let error = error.context(format!("cannot {verb} {resource}"));
+    if is_gone { error.hint(STALE_PLAN) } else { error }
 }
 
-/// Whether a step is pointless, or does harm, where the earlier one was not done.
+/// Returns `true` if the step is useless or harmful without the earlier one.
 fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
     match (step, earlier) {
         (
@@ -101,7 +104,7 @@ fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
             Credential::Named(named) => named == name,
             Credential::Arn(arn) => arn.contains(&format!(":secret:{name}-")),
         }),
-        // a rule that stays goes on using its secret
+        // a remaining rule still uses its secret
         (CacheStep::DeleteSecret(name), CacheStep::DeleteRule(prefix)) => {
             name.strip_prefix("ecr-pullthroughcache/") == Some(prefix)
         }
@@ -109,62 +112,106 @@ fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
     }
 }
 
-/// How a step ended well.
+/// The result of a successful step.
 #[derive(Debug, PartialEq, Eq)]
 enum StepOutcome {
-    /// It is as it is to be.
-    Whole,
-    /// It is removed, and can be restored until then.
+    Done,
+    /// The secret is deleted; it can be restored until this time.
     Restorable(Option<SystemTime>),
 }
 
-/// Steps of one plan.
+/// The secret of a rule to create or update.
+struct RuleCredential {
+    arn: Option<String>,
+    /// This plan wrote the secret: ECR may not see it yet.
+    is_new: bool,
+}
+
+/// The steps of one plan.
 struct ApplyWork<'s> {
     session: &'s AwsSession,
-    /// The ARNs of the secrets that were written, by name.
+    /// The ARNs of the secrets that this plan wrote, by name.
     written: BTreeMap<String, String>,
 }
 
 impl ApplyWork<'_> {
     async fn apply_step(&mut self, step: &CacheStep) -> Result<StepOutcome> {
+        let session = self.session;
         match step {
-            CacheStep::CreateSecret { name, login } => self.create_secret(name, login).await?,
-            CacheStep::RestoreSecret { name, login } => self.restore_secret(name, login).await?,
-            CacheStep::WriteSecret { name, login } => self.write_secret(name, login).await?,
-            CacheStep::CreateRule(rule) => self.create_rule(rule).await?,
-            CacheStep::UpdateRule(rule) => self.update_rule(rule).await?,
-            CacheStep::ReplaceRule(rule) => self.replace_rule(rule).await?,
-            CacheStep::CreateTemplate(template) => self.create_template(template).await?,
-            CacheStep::UpdateTemplate(template) => self.update_template(template).await?,
-            CacheStep::PutRegistryPolicy(policy) => self.put_policy(&policy.to_string()).await?,
-            CacheStep::DeleteRule(prefix) => self.delete_rule(prefix).await?,
-            CacheStep::DeleteTemplate(prefix) => self.delete_template(prefix).await?,
-            CacheStep::DeleteSecret(name) => return self.delete_secret(name).await,
-            CacheStep::DeleteRegistryPolicy => self.delete_policy().await?,
-        }
-        Ok(StepOutcome::Whole)
-    }
-
-    async fn put_policy(&self, text: &str) -> Result<()> {
-        let api = &self.session.api;
-        let put = |ecr: aws_sdk_ecr::Client| ecr.put_registry_policy().policy_text(text).send();
-        api.call("PutRegistryPolicy", put).await.map(drop)
-    }
-
-    async fn delete_policy(&self) -> Result<()> {
-        let api = &self.session.api;
-        let delete = |ecr: aws_sdk_ecr::Client| async move {
-            match ecr.delete_registry_policy().send().await {
-                Err(e) if e.code() == Some("RegistryPolicyNotFoundException") => Ok(()),
-                answer => answer.map(drop),
+            CacheStep::CreateSecret { name, login } => {
+                self.written.insert(name.clone(), secrets::create(session, name, login).await?);
             }
+            CacheStep::RestoreSecret { name, login } => {
+                secrets::restore(session, name).await?;
+                self.written.insert(name.clone(), secrets::write(session, name, login).await?);
+            }
+            CacheStep::WriteSecret { name, login } => {
+                self.written.insert(name.clone(), secrets::write(session, name, login).await?);
+            }
+            CacheStep::CreateRule(rule) => {
+                rules::create(session, rule, &self.credential(rule).await?).await?;
+            }
+            CacheStep::UpdateRule(rule) => {
+                rules::update(session, rule, &self.credential(rule).await?).await?;
+            }
+            CacheStep::ReplaceRule(rule) => {
+                rules::delete(session, &rule.prefix).await?;
+                let create =
+                    async { rules::create(session, rule, &self.credential(rule).await?).await };
+                create.await.map_err(|error| {
+                    error.context(
+                        "the old rule is deleted and the new one is not created: no new image can be \
+                         pulled below its prefix; run again to create it",
+                    )
+                })?;
+            }
+            CacheStep::CreateTemplate(template) => templates::create(session, template).await?,
+            CacheStep::UpdateTemplate(template) => templates::update(session, template).await?,
+            CacheStep::PutRegistryPolicy(policy) => {
+                put_policy(session, &policy.to_string()).await?;
+            }
+            CacheStep::DeleteRule(prefix) => rules::delete(session, prefix).await?,
+            CacheStep::DeleteTemplate(prefix) => templates::delete(session, prefix).await?,
+            CacheStep::DeleteSecret(name) => return secrets::delete(session, name).await,
+            CacheStep::DeleteRegistryPolicy => delete_policy(session).await?,
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn credential(&self, rule: &DesiredRule) -> Result<RuleCredential> {
+        let arn = match &rule.credential {
+            None => None,
+            Some(Credential::Arn(arn)) => Some(arn.clone()),
+            Some(Credential::Named(name)) => Some(self.secret_arn(name).await?),
         };
-        api.call("DeleteRegistryPolicy", delete).await
+        let is_new = arn.as_ref().is_some_and(|arn| self.written.values().any(|it| it == arn));
+        Ok(RuleCredential { arn, is_new })
+    }
+
+    async fn secret_arn(&self, name: &str) -> Result<String> {
+        if let Some(arn) = self.written.get(name) {
+            return Ok(arn.clone());
+        }
+        match fetch_state::describe(self.session, name).await? {
+            Some(secret) if secret.state == SecretState::Readable => Ok(secret.arn),
+            _ => Err(Error::new(Kind::NotFound, format!("secret `{name}` does not exist"))),
+        }
     }
 }
 
-/// Somebody made a thing of this name since the plan was made, and made it otherwise.
-fn created_concurrently(what: &str) -> Error {
-    Error::new(Kind::Configuration, format!("{what} has come about meanwhile, and is another one"))
-        .hint(AGAIN)
+async fn put_policy(session: &AwsSession, text: &str) -> Result<()> {
+    let put = |ecr: Client| ecr.put_registry_policy().policy_text(text).send();
+    session.api.call("PutRegistryPolicy", put).await.map(drop)
+}
+
+async fn delete_policy(session: &AwsSession) -> Result<()> {
+    let missing = "RegistryPolicyNotFoundException";
+    let delete = |ecr: Client| ecr.delete_registry_policy().send();
+    session.api.call_unless(missing, "DeleteRegistryPolicy", delete).await.map(drop)
+}
+
+/// The error for a different resource of this name that was created after the plan.
+fn created_concurrently(resource: &str) -> Error {
+    let problem = format!("{resource} was created after the plan was made, with other settings");
+    Error::new(Kind::Configuration, problem).hint(STALE_PLAN)
 }

@@ -1,166 +1,61 @@
-//! Asks ECR and Secrets Manager what there is of the pull-through cache. Changes nothing.
+//! Reads the current state of the pull-through cache from ECR and Secrets Manager.
 //!
-//! Guards that no part of a secret is in an error.
+//! Changes nothing. No error contains a part of a secret.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ecr::{
-    error::ProvideErrorMetadata,
-    types::{
-        EncryptionConfiguration, PullThroughCacheRule, RepositoryCreationTemplate as ApiTemplate,
-    },
-};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::state::{Content, Observed, ObservedRule, ObservedTemplate, PolicyScope, Secret};
+use super::state::{Content, Observed, PolicyScope, Secret};
 use crate::{
-    ecr::{AwsSession, secrets::UserPassword, settings},
-    model::{Error, Kind, Result, ecr_settings::Encryption},
-    remote::retry::Retry,
+    ecr::{
+        AwsSession,
+        cache_api::{self, document},
+    },
+    model::{Error, Kind, Result, UserPassword},
 };
 
-/// Secrets that are asked for at once: their actions share the account with everybody else.
-const SECRETS: usize = 4;
-/// The account setting that decides what the registry's policy can grant.
+/// Secrets to read at once: other users of the account share the quota.
+const CONCURRENT_SECRETS: usize = 4;
+/// The account setting that limits the registry policy.
 const POLICY_SCOPE: &str = "REGISTRY_POLICY_SCOPE";
+pub(super) const SECRETS_MANAGER: &str = "secretsmanager";
+/// Secrets Manager's error for a missing secret, or a missing value of an existing one.
+pub(super) const MISSING: &str = "ResourceNotFoundException";
 
-/// What there is in the session's registry, and of these secrets, each a name or an ARN.
-///
-/// # Errors
-/// What AWS refuses.
-pub(crate) async fn actual(session: &AwsSession, secrets: &[String]) -> Result<Observed> {
+/// The state of the session's registry and of these secrets, by name or ARN.
+pub(crate) async fn observe(session: &AwsSession, secrets: &[String]) -> Result<Observed> {
     let (rules, templates, registry_policy, scope, secrets) = tokio::try_join!(
-        rules(session),
-        templates(session),
+        cache_api::rules(&session.api, None),
+        cache_api::templates(&session.api, None),
         registry_policy(session),
-        async { Ok(scope(session).await) },
+        async { Ok(policy_scope(session).await) },
         all_secrets(session, secrets),
     )?;
     Ok(Observed { rules, templates, registry_policy, scope, secrets })
 }
 
-/// Every rule of the session's registry, by prefix.
-///
-/// # Errors
-/// What ECR refuses.
-pub(crate) async fn rules(session: &AwsSession) -> Result<BTreeMap<String, ObservedRule>> {
-    let (mut rules, mut next) = (BTreeMap::new(), None);
-    loop {
-        let page = session.api.call("DescribePullThroughCacheRules", |ecr| {
-            let page = ecr.describe_pull_through_cache_rules().max_results(1000);
-            page.set_next_token(next.clone()).send()
-        });
-        let page = page.await?;
-        let told = page.pull_through_cache_rules().iter().map(rule);
-        rules.extend(told.map(|rule| (rule.prefix.clone(), rule)));
-        next = page.next_token;
-        if next.is_none() {
-            return Ok(rules);
-        }
-    }
-}
-
-fn rule(told: &PullThroughCacheRule) -> ObservedRule {
-    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    ObservedRule {
-        prefix: bare(told.ecr_repository_prefix()),
-        url: text(told.upstream_registry_url()),
-        upstream_prefix: match bare(told.upstream_repository_prefix()) {
-            none if none.is_empty() => "ROOT".to_owned(),
-            prefix => prefix,
-        },
-        credential_arn: told.credential_arn().map(str::to_owned),
-        role_arn: told.custom_role_arn().map(str::to_owned),
-        created: told.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
-    }
-}
-
-/// `docker-hub/` and `docker-hub` are the same prefix.
-fn bare(prefix: Option<&str>) -> String {
-    let prefix = prefix.unwrap_or_default();
-    prefix.strip_suffix('/').unwrap_or(prefix).to_owned()
-}
-
-/// Every creation template of the session's registry, by prefix.
-///
-/// # Errors
-/// What ECR refuses.
-pub(super) async fn templates(session: &AwsSession) -> Result<BTreeMap<String, ObservedTemplate>> {
-    let (mut templates, mut next) = (BTreeMap::new(), None);
-    loop {
-        let page = session.api.call("DescribeRepositoryCreationTemplates", |ecr| {
-            let page = ecr.describe_repository_creation_templates().max_results(1000);
-            page.set_next_token(next.clone()).send()
-        });
-        let page = page.await?;
-        let told = page.repository_creation_templates().iter().map(template);
-        templates.extend(told.map(|template| (template.prefix.clone(), template)));
-        next = page.next_token;
-        if next.is_none() {
-            return Ok(templates);
-        }
-    }
-}
-
-fn template(told: &ApiTemplate) -> ObservedTemplate {
-    let filters = told.image_tag_mutability_exclusion_filters();
-    let tags = told.resource_tags().iter();
-    ObservedTemplate {
-        prefix: bare(told.prefix()),
-        applied_for: told.applied_for().iter().map(|it| it.as_str().to_owned()).collect(),
-        mutability: settings::mutability_of(told.image_tag_mutability(), filters),
-        encryption: encryption(told),
-        tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
-        lifecycle: told.lifecycle_policy().and_then(document),
-        policy: told.repository_policy().and_then(document),
-        role_arn: told.custom_role_arn().map(str::to_owned),
-    }
-}
-
-fn encryption(told: &ApiTemplate) -> Encryption {
-    let Some(told) = told.encryption_configuration() else { return Encryption::Aes256 };
-    let same = EncryptionConfiguration::builder()
-        .encryption_type(told.encryption_type().clone())
-        .set_kms_key(told.kms_key().map(str::to_owned))
-        .build();
-    settings::encryption(&same.expect("the type is set"))
-}
-
-/// A policy's document; one that is no JSON differs from every other, an empty one is none.
-fn document(text: &str) -> Option<Value> {
-    let parsed = || serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-    (!text.is_empty()).then(parsed)
-}
-
 async fn registry_policy(session: &AwsSession) -> Result<Option<Value>> {
-    let told = session.api.call("GetRegistryPolicy", |ecr| async move {
-        match ecr.get_registry_policy().send().await {
-            Err(e) if e.code() == Some("RegistryPolicyNotFoundException") => Ok(None),
-            answer => answer.map(|told| told.policy_text),
-        }
-    });
-    Ok(told.await?.as_deref().and_then(document))
+    let missing = "RegistryPolicyNotFoundException";
+    let get = |ecr: aws_sdk_ecr::Client| ecr.get_registry_policy().send();
+    let answer = session.api.call_unless(missing, "GetRegistryPolicy", get).await?;
+    Ok(answer.and_then(|answer| answer.policy_text).as_deref().and_then(document))
 }
 
-/// What the registry's policy can grant: the lesser where nobody can tell.
-async fn scope(session: &AwsSession) -> PolicyScope {
-    // an emulator may answer 500 to what it does not know, which is not worth a long wait
-    let retry = Retry { attempts: 3, ..Retry::default() };
-    let asked = session.api.call_with(retry, "GetAccountSetting", |ecr| {
+/// The registry policy's scope; the smaller one if it cannot be read.
+async fn policy_scope(session: &AwsSession) -> PolicyScope {
+    let api = &session.api;
+    let answer = api.call_with(api.short_retry(), "GetAccountSetting", |ecr| {
         ecr.get_account_setting().name(POLICY_SCOPE).send()
     });
-    match asked.await {
-        Ok(told) if told.value() == Some("V2") => PolicyScope::Everything,
+    match answer.await {
+        Ok(setting) if setting.value() == Some("V2") => PolicyScope::Everything,
         Ok(_) => PolicyScope::Importing,
         Err(error) => {
             tracing::warn!(
                 ?error,
-                "cannot tell what the registry's policy can grant; it is taken for importing and \
-                 creating only"
+                "cannot read the account setting `REGISTRY_POLICY_SCOPE`; assuming `V1`"
             );
             PolicyScope::Importing
         }
@@ -168,114 +63,95 @@ async fn scope(session: &AwsSession) -> PolicyScope {
 }
 
 async fn all_secrets(session: &AwsSession, ids: &[String]) -> Result<BTreeMap<String, Secret>> {
-    // one of another region cannot be ECR's here, and is not asked for
+    // ECR cannot use a secret of another region
     let is_here = |id: &&String| match id.split(':').collect::<Vec<_>>()[..] {
         ["arn", _, _, region, ..] => region == session.api.region(),
         _ => true,
     };
-    let once: BTreeSet<&String> = ids.iter().filter(is_here).collect();
-    let asked = once.into_iter().map(|id| async move {
+    let distinct: BTreeSet<&String> = ids.iter().filter(is_here).collect();
+    let reads = distinct.into_iter().map(|id| async move {
         let found = secret(session, id).await;
         found.map(|secret| secret.map(|secret| (id.clone(), secret)))
     });
-    let found: Vec<_> = stream::iter(asked).buffered(SECRETS).try_collect().await?;
+    let found: Vec<_> = stream::iter(reads).buffered(CONCURRENT_SECRETS).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The secret of this name or ARN; `None` where there is none.
-///
-/// # Errors
-/// What AWS refuses.
+/// The secret of this name or ARN; `None` if it is missing.
 pub(super) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secret>> {
     let context = |error: Error| {
         let denied = error.kind() == Kind::Denied;
         let error = error.context(format!("cannot read secret `{id}`"));
         match denied {
             true => error.hint(
-                "the role needs `secretsmanager:DescribeSecret` and \
-                 `secretsmanager:GetSecretValue` on it \
+                "grant `secretsmanager:DescribeSecret` and \
+                 `secretsmanager:GetSecretValue` on it to the role \
                  (`ecr-mirror iam pull-through` prints the policy)",
             ),
             false => error,
         }
     };
-    let Some((arn, state)) = describe(session, id).await.map_err(context)? else { return Ok(None) };
-    let content = match state {
-        SecretState::Leaving => Content::PendingDeletion,
-        SecretState::There => value(session, id).await.map_err(context)?,
+    let Some(described) = describe(session, id).await.map_err(context)? else { return Ok(None) };
+    let content = match described.state {
+        SecretState::PendingDeletion => Content::PendingDeletion,
+        SecretState::Readable => value(session, id).await.map_err(context)?,
     };
-    Ok(Some(Secret { arn, content }))
+    Ok(Some(Secret { arn: described.arn, content }))
 }
 
-/// Whether a secret can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SecretState {
-    /// It can.
-    There,
-    /// It is deleted, and can still be restored.
-    Leaving,
+    Readable,
+    /// Deleted, and still restorable.
+    PendingDeletion,
 }
 
-/// The secret's ARN and state; `None` where there is none.
-///
-/// # Errors
-/// What AWS refuses.
-pub(super) async fn describe(
-    session: &AwsSession,
-    id: &str,
-) -> Result<Option<(String, SecretState)>> {
+pub(super) struct DescribedSecret {
+    pub(super) arn: String,
+    pub(super) state: SecretState,
+}
+
+/// The ARN and state of this secret; `None` if it is missing.
+pub(super) async fn describe(session: &AwsSession, id: &str) -> Result<Option<DescribedSecret>> {
     let client = session.secrets();
-    let told = session.call(("secretsmanager", "DescribeSecret"), || {
-        let request = client.describe_secret().secret_id(id);
-        async move {
-            match request.send().await {
-                Err(e) if e.code() == Some("ResourceNotFoundException") => Ok(None),
-                answer => answer.map(Some),
-            }
-        }
+    let answer = session.call_unless(MISSING, SECRETS_MANAGER, "DescribeSecret", || {
+        client.describe_secret().secret_id(id).send()
     });
-    Ok(told.await?.map(|told| {
-        let state =
-            if told.deleted_date.is_some() { SecretState::Leaving } else { SecretState::There };
-        (told.arn.unwrap_or_default(), state)
+    Ok(answer.await?.map(|secret| DescribedSecret {
+        arn: secret.arn.unwrap_or_default(),
+        state: match secret.deleted_date {
+            Some(_) => SecretState::PendingDeletion,
+            None => SecretState::Readable,
+        },
     }))
 }
 
 async fn value(session: &AwsSession, id: &str) -> Result<Content> {
     let client = session.secrets();
-    let told = session.call(("secretsmanager", "GetSecretValue"), || {
-        let request = client.get_secret_value().secret_id(id);
-        async move {
-            match request.send().await {
-                // it is there, and no value was ever put into it
-                Err(e) if e.code() == Some("ResourceNotFoundException") => Ok(None),
-                answer => answer.map(Some),
-            }
-        }
+    let answer = session.call_unless(MISSING, SECRETS_MANAGER, "GetSecretValue", || {
+        client.get_secret_value().secret_id(id).send()
     });
-    Ok(match told.await? {
+    Ok(match answer.await? {
+        // the secret exists and never had a value
         None => Content::Malformed("it holds no value"),
-        Some(told) => match told.secret_string() {
+        Some(value) => match value.secret_string() {
             None => Content::Malformed("it is binary, and ECR wants text"),
             Some(text) => content(text),
         },
     })
 }
 
-/// What the text is to ECR.
+/// Parses the text as ECR does.
 ///
 /// Source: ECR user guide, "Storing your upstream repository credentials".
 fn content(text: &str) -> Content {
     let Ok(Value::Object(members)) = serde_json::from_str(text) else {
-        // the parser's error would show a part of the secret
+        // the parser's error contains a part of the secret
         return Content::Malformed("it is not a JSON object");
     };
     let member = |name| members.get(name).and_then(Value::as_str);
     match (member("username"), member("accessToken")) {
-        (Some(username), Some(token)) => Content::Login(UserPassword {
-            username: username.to_owned(),
-            password: token.to_owned().into(),
-        }),
+        (Some(username), Some(token)) => Content::Login(UserPassword::new(username, token)),
         (Some(_), None) if members.contains_key("password") => {
             Content::Malformed("its token is called `password`, and ECR wants `accessToken`")
         }
@@ -289,22 +165,6 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-
-    #[test]
-    fn a_prefix_has_no_slash_at_its_end_and_none_at_the_upstream_is_root() {
-        for (told, expected) in [
-            (None, "ROOT"),
-            (Some(""), "ROOT"),
-            (Some("ROOT"), "ROOT"),
-            (Some("team-a/"), "team-a"),
-        ] {
-            let told = PullThroughCacheRule::builder()
-                .ecr_repository_prefix("quay/")
-                .set_upstream_repository_prefix(told.map(str::to_owned));
-            let rule = rule(&told.build());
-            assert_eq!((&*rule.prefix, &*rule.upstream_prefix), ("quay", expected));
-        }
-    }
 
     #[test]
     fn only_what_ecr_can_use_is_a_login() {

@@ -1,7 +1,7 @@
-//! Pull secrets for Kubernetes: nodes that cannot reach the cache pull from the upstream itself,
-//! with the credentials that the cache has.
+//! Exports pull secrets for Kubernetes: with them, nodes that cannot reach the cache pull from the
+//! upstream with the cache's credentials.
 //!
-//! Pure. What is made holds credentials, so it is a [`SecretString`] until it is in a file.
+//! Pure. The manifest contains credentials and is a [`SecretString`].
 
 use std::fmt::Write;
 
@@ -14,26 +14,26 @@ use crate::model::{
     pull_through::{Cache, Prefix, Upstream, UpstreamCredentials},
 };
 
-/// How long a DNS label may be, in characters.
+/// Limit for a DNS label, in characters.
 const LABEL: usize = 63;
 
-/// The manifest, and what is in it.
+/// The manifest and a summary of its content.
 pub struct SecretManifest {
-    /// A YAML document for each namespace and secret.
+    /// A YAML document per namespace and secret.
     pub yaml: SecretString,
-    /// The names of the secrets, which are the same in every namespace.
+    /// The names of the secrets; every namespace has the same ones.
     pub secrets: Vec<String>,
-    /// The caches that have credentials, and none that are written here: their prefixes.
+    /// The prefixes of the caches whose credentials are in a `secret_arn`.
     pub left_out: Vec<String>,
 }
 
-/// A name of a namespace.
+/// Checks the name of a namespace.
 ///
 /// Source: Kubernetes, "Object Names and IDs", DNS label names.
 ///
 /// # Errors
-/// [`Kind::Configuration`] when it is none.
-pub fn namespace(name: &str) -> Result<&str> {
+/// [`Kind::Configuration`] if it is not a DNS label.
+fn namespace(name: &str) -> Result<&str> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_label = (1..=LABEL).contains(&name.len())
         && name.chars().all(inner)
@@ -44,16 +44,15 @@ pub fn namespace(name: &str) -> Result<&str> {
     }
     let error = format!("`{name}` is not the name of a namespace");
     Err(Error::new(Kind::Configuration, error)
-        .hint(format!("it has lower-case letters, digits and `-` inside, at most {LABEL}")))
+        .hint(format!("use lower-case letters, digits and inner `-`, at most {LABEL} characters")))
 }
 
-/// The pull secrets of the caches whose credentials are written, for each of these namespaces.
+/// The pull secrets of the caches with configured credentials, for each of these namespaces.
 ///
-/// Caches of one upstream with the same credentials have one secret between them.
+/// Caches with the same upstream and credentials share a secret.
 ///
 /// # Errors
-/// [`Kind::Configuration`] for a wrong name of a namespace, and when no cache has credentials that
-/// are written.
+/// [`Kind::Configuration`] for an invalid namespace, and if no cache has configured credentials.
 pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifest> {
     let mut secrets: Vec<(String, SecretString)> = Vec::new();
     let mut left_out = Vec::new();
@@ -76,9 +75,8 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifes
     }
     if secrets.is_empty() {
         let error = "no cache has `credentials` to write into a pull secret";
-        return Err(Error::new(Kind::Configuration, error).hint(
-            "write `credentials` in `[[pull_through]]`; what a `secret_arn` keeps is not read",
-        ));
+        return Err(Error::new(Kind::Configuration, error)
+            .hint("set `credentials` in `[[pull_through]]`: a `secret_arn` is not read"));
     }
     let mut yaml = String::new();
     let mut written = Vec::new();
@@ -89,14 +87,14 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifes
         }
         written.push(name);
         for (secret, content) in &secrets {
-            document(&mut yaml, (name, secret), content);
+            document(&mut yaml, name, secret, content);
         }
     }
     let secrets = secrets.into_iter().map(|(name, _)| name).collect();
     Ok(SecretManifest { yaml: yaml.into(), secrets, left_out })
 }
 
-/// A name that none of these has.
+/// A name that is not in `taken`.
 fn free_name(cache: &Cache, taken: &[(String, SecretString)]) -> String {
     let origin = match &cache.prefix {
         Prefix::Root => cache.upstream.name().to_owned(),
@@ -110,9 +108,8 @@ fn free_name(cache: &Cache, taken: &[(String, SecretString)]) -> String {
     names.find(is_free).expect("there is always one more number")
 }
 
-/// What Docker's own configuration holds for the upstream: who logs in, and as whom.
-///
-/// Docker Hub's key is its old address.
+/// The upstream's login in the format of Docker's configuration. Docker Hub's key is its old
+/// address.
 ///
 /// Source: Kubernetes, "Pull an Image from a Private Registry".
 fn docker_config(cache: &Cache, username: &str, token: &SecretString) -> SecretString {
@@ -126,8 +123,8 @@ fn docker_config(cache: &Cache, username: &str, token: &SecretString) -> SecretS
     json!({ "auths": { registry: login } }).to_string().into()
 }
 
-/// Quotes keep a namespace like `1` or `no` a text.
-fn document(yaml: &mut String, (namespace, name): (&str, &str), content: &SecretString) {
+/// Writes one secret. Quotes keep a namespace like `1` or `no` a string.
+fn document(yaml: &mut String, namespace: &str, name: &str, content: &SecretString) {
     let content = STANDARD.encode(content.expose_secret());
     let written = write!(
         yaml,
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_what_kubernetes_takes() {
+    fn a_document_has_kubernetes_format() {
         let hub = cache(Upstream::DockerHub, "docker-hub", written("u", "p"));
         let manifest = manifest(&[hub], &names(&["web", "web"])).unwrap();
         let content = STANDARD.encode(
@@ -187,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_namespace_has_a_secret_for_every_login_and_none_for_what_has_none() {
+    fn every_namespace_has_one_secret_per_distinct_login() {
         let caches = [
             cache(Upstream::Quay, "quay", UpstreamCredentials::Nothing),
             cache(Upstream::GitHub, "a/b", written("u", "p")),
@@ -211,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn without_written_credentials_there_is_nothing_to_export() {
+    fn an_export_without_configured_credentials_is_an_error() {
         let caches = [
             cache(Upstream::Quay, "quay", UpstreamCredentials::Nothing),
             cache(Upstream::GitLab, "kept", UpstreamCredentials::Secret("arn".to_owned())),

@@ -1,18 +1,16 @@
-//! ECR's own pull-through cache: all that a configuration writes about it, as a plan that is shown
-//! and then applied.
+//! ECR's pull-through cache: plans, applies and inspects the configured caches.
 //!
 //! ```text
-//! [Cache] ──┐
-//!           ├─changes─▶ [Planned]  = Change (shown) + Step (carried out)    ◀─ `plan` stops here
-//! ask ─▶ Actual                        │ apply
-//!                                      ▼ secrets → rules → templates → registry policy
+//! [Cache] ───────────────┐
+//!                        ├─changes─▶ [Planned] = SettingChange + CacheStep    ◀─ `plan` stops here
+//! fetch_state ─▶ Observed┘                 │ apply
+//!                                          ▼ secrets → rules → templates → registry policy
 //! ```
 //!
-//! What is compared is what is written: what nobody asked for is left alone. [`changes()`] is pure;
-//! [`ask`] and [`apply`] are the only ones here that change or read anything. A plan that breaks
-//! off anywhere is planned again from what is there. [`warm`] pulls images through what is set up,
-//! [`status`] and [`validate`] look at what has come of it, [`terraform`] and [`kubernetes`] write
-//! the same set-up for other tools.
+//! Compares configured members only. [`changes()`](changes::changes) is pure; [`fetch_state`] reads,
+//! [`apply`] writes. After an interruption a new plan continues from the current state. [`warm`]
+//! pulls images through a cache, [`status`] and [`validate`] inspect the rules, [`terraform`] and
+//! [`kubernetes`] export the configuration for other tools.
 
 pub(crate) mod apply;
 pub(crate) mod changes;
@@ -24,8 +22,8 @@ pub(crate) mod terraform;
 pub(crate) mod validate;
 pub(crate) mod warm;
 
-pub use changes::{Desired, OnPush, Replace, changes, removals};
-pub use state::{CacheStep, EcrRegistry, Observed, Planned};
+pub(crate) use changes::OnPush;
+pub(crate) use state::{EcrRegistry, Observed, Planned};
 
 #[cfg(test)]
 mod tests;

@@ -1,38 +1,35 @@
-//! What there is of the pull-through cache in one registry, and the steps that change it. Values.
+//! The current state of one registry's pull-through cache, and the steps that change it. Values.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+#![allow(missing_docs, reason = "members that are not explained have the API's names")]
 
-use secrecy::SecretString;
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use crate::{
-    ecr::secrets::UserPassword,
+    ecr::cache_api::{ObservedRule, ObservedTemplate},
     model::{
-        EcrHost, Host, SettingChange,
+        EcrHost, Host, SettingChange, UserPassword,
         ecr_settings::{Encryption, TagMutability},
-        pull_through::{Cache, Upstream},
+        pull_through::Upstream,
+        setting_change::Action,
     },
 };
 
-/// A registry that has, or is to have, caches: one account in one region.
+/// A registry: one account in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EcrRegistry {
-    /// Its host, as changes and references name it.
-    pub host: Host,
-    /// The account, twelve digits.
-    pub account: String,
-    /// The region, like `eu-west-1`.
-    pub region: String,
-    /// The partition as ARNs have it, like `aws`.
-    pub partition: &'static str,
+pub(crate) struct EcrRegistry {
+    /// The host, as changes and references name it.
+    pub(crate) host: Host,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    /// The partition in ARNs, like `aws`.
+    pub(crate) partition: &'static str,
 }
 
 impl EcrRegistry {
-    /// The registry behind this host; `None` where its name does not say account and region.
-    pub fn of(host: &Host) -> Option<Self> {
+    /// The registry of this host; `None` if the name is not ECR's.
+    pub(crate) fn of(host: &Host) -> Option<Self> {
         let ecr = EcrHost::parse(host)?;
         Some(Self {
             host: host.clone(),
@@ -42,210 +39,148 @@ impl EcrRegistry {
         })
     }
 
-    /// The ARN of its repositories that this wildcard matches, like `docker-hub/*`.
-    pub fn repositories(&self, wildcard: &str) -> String {
+    /// The ARN of the repositories that this wildcard matches, like `docker-hub/*`.
+    pub(crate) fn repository_arn(&self, wildcard: &str) -> String {
         let Self { account, region, partition, .. } = self;
         format!("arn:{partition}:ecr:{region}:{account}:repository/{wildcard}")
     }
 }
 
-/// What there is, as far as it was asked.
+/// The current state, as far as it was read.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// Every rule of the registry, by prefix.
+    /// Every rule, by prefix.
     pub rules: BTreeMap<String, ObservedRule>,
-    /// Every creation template of the registry, by prefix.
+    /// Every creation template, by prefix.
     pub templates: BTreeMap<String, ObservedTemplate>,
-    /// The registry's policy.
     pub registry_policy: Option<Value>,
-    /// What the registry's policy can grant.
+    /// The actions that the registry's policy can grant.
     pub scope: PolicyScope,
-    /// The secrets that were asked for and are there, by the name or ARN they were asked by.
+    /// The existing secrets among those to read, by name or ARN as in the configuration.
     pub secrets: BTreeMap<String, Secret>,
 }
 
-/// What the policy of a registry can grant: the account setting `REGISTRY_POLICY_SCOPE`.
+/// The actions that a registry's policy can grant: the account setting `REGISTRY_POLICY_SCOPE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PolicyScope {
-    /// `V1`: importing, replicating and creating repositories.
+    /// `V1`: import, replicate and create repositories.
     #[default]
     Importing,
-    /// `V2`: every action of ECR, so pulling, too.
+    /// `V2`: every action of ECR, including pulls.
     Everything,
 }
 
-/// A rule that is there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ObservedRule {
-    /// Its prefix in ECR, or `ROOT`; without a slash at its end.
-    pub prefix: String,
-    /// Its upstream, without a scheme.
-    pub url: String,
-    /// Its prefix at the upstream, or `ROOT`; without a slash at its end.
-    pub upstream_prefix: String,
-    /// The secret that ECR shows to the upstream.
-    pub credential_arn: Option<String>,
-    /// The role in which ECR reads the upstream.
-    pub role_arn: Option<String>,
-    /// When it was made.
-    pub created: Option<SystemTime>,
-}
-
-impl ObservedRule {
-    /// Whether its upstream is what the cache writes; credentials are another question.
-    pub fn is_of(&self, cache: &Cache) -> bool {
-        self.url == cache.url && self.upstream_prefix == cache.upstream_prefix.to_string()
-    }
-}
-
-/// A creation template that is there.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ObservedTemplate {
-    /// What the repositories' names begin with, or `ROOT`.
-    pub prefix: String,
-    /// The occasions on which it is used, as the API names them.
-    pub applied_for: BTreeSet<String>,
-    /// Whether tags may be moved.
-    pub mutability: TagMutability,
-    /// How content is encrypted.
-    pub encryption: Encryption,
-    /// The resource tags.
-    pub tags: BTreeMap<String, String>,
-    /// The lifecycle policy.
-    pub lifecycle: Option<Value>,
-    /// The repository policy.
-    pub policy: Option<Value>,
-    /// The role in whose name repositories are made.
-    pub role_arn: Option<String>,
-}
-
-/// A secret that is there.
-#[derive(Debug)]
+/// An existing secret.
+#[derive(Debug, Clone)]
 pub struct Secret {
-    /// Its ARN.
     pub arn: String,
-    /// What is in it.
     pub content: Content,
 }
 
-/// What is in a secret.
-#[derive(Debug)]
+/// The content of a secret.
+#[derive(Debug, Clone)]
 pub enum Content {
-    /// What ECR wants: `{"username": …, "accessToken": …}`.
+    /// The format that ECR requires: `{"username": …, "accessToken": …}`.
     Login(UserPassword),
-    /// Something else, for this reason; never with its text.
+    /// Another format. The reason never contains the text.
     Malformed(&'static str),
-    /// Nothing that can be read: it is deleted, and can still be restored.
+    /// Unreadable: the secret is deleted and can still be restored.
     PendingDeletion,
 }
 
-/// One thing to do, and how it is shown.
+/// A planned change and the step that makes it.
 #[derive(Debug)]
 pub struct Planned {
-    /// How it is shown.
     pub change: SettingChange,
-    /// What carries it out; `None` for a conflict.
+    /// The step; `None` for a conflict.
     pub step: Option<CacheStep>,
 }
 
-/// One thing to do in a registry.
+impl Planned {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.change.hint = Some(hint.into());
+        self
+    }
+
+    /// Turns the change into a conflict, for this reason.
+    pub(super) fn blocked(mut self, reason: impl Into<String>) -> Self {
+        (self.change.action, self.step) = (Action::Conflict, None);
+        self.hint(reason)
+    }
+}
+
+/// One change of a registry.
 #[derive(Debug)]
 pub enum CacheStep {
-    /// Makes a secret.
     CreateSecret {
-        /// Its name.
         name: String,
-        /// What it is to hold.
-        login: SecretLogin,
+        login: UserPassword,
     },
-    /// Restores a secret that is in its recovery window, and writes it.
     RestoreSecret {
-        /// Its name.
         name: String,
-        /// What it is to hold.
-        login: SecretLogin,
+        login: UserPassword,
     },
-    /// Writes a secret that is there.
     WriteSecret {
-        /// Its name.
         name: String,
-        /// What it is to hold.
-        login: SecretLogin,
+        login: UserPassword,
     },
-    /// Makes a rule.
-    CreateRule(WantedRule),
-    /// Gives a rule other credentials or another role.
-    UpdateRule(WantedRule),
-    /// Removes the rule of this prefix and makes it anew.
-    ReplaceRule(WantedRule),
-    /// Makes a creation template.
-    CreateTemplate(WantedTemplate),
-    /// Sets those members of a creation template that are there in this one.
-    UpdateTemplate(WantedTemplate),
-    /// Sets the registry's policy, whole.
+    CreateRule(DesiredRule),
+    /// Changes a rule's credential or role.
+    UpdateRule(DesiredRule),
+    /// Deletes the rule of this prefix and creates another.
+    ReplaceRule(DesiredRule),
+    CreateTemplate(DesiredTemplate),
+    /// Sets the members of a creation template that are not `None`.
+    UpdateTemplate(DesiredTemplate),
     PutRegistryPolicy(Value),
-    /// Removes the rule of this prefix; what it has cached stays.
+    /// Deletes the rule of this prefix. Cached repositories stay.
     DeleteRule(String),
-    /// Removes the creation template of this prefix.
+    /// Deletes the creation template of this prefix.
     DeleteTemplate(String),
-    /// Removes the secret of this name, with the recovery window that AWS gives by itself.
+    /// Deletes the secret of this name, with AWS's default recovery window.
     DeleteSecret(String),
-    /// Removes the registry's policy.
     DeleteRegistryPolicy,
 }
 
-/// A user's name and access token.
-#[derive(Debug, Clone)]
-pub struct SecretLogin {
-    /// The user's name.
-    pub username: String,
-    /// The access token.
-    pub access_token: SecretString,
-}
-
-/// A rule as it is to be.
+/// The target state of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedRule {
-    /// Its prefix in ECR, or `ROOT`.
+pub struct DesiredRule {
+    /// The prefix in ECR, or `ROOT`.
     pub prefix: String,
-    /// The kind of upstream.
     pub upstream: Upstream,
     /// The upstream, without a scheme.
     pub url: String,
-    /// Its prefix at the upstream; `None` for `ROOT`, which is sent for no upstream but ECR.
+    /// The prefix at the upstream; `None` for `ROOT`, which the API accepts for ECR upstreams only.
     pub upstream_prefix: Option<String>,
-    /// The secret that ECR shows to the upstream.
+    /// The secret with the upstream's credentials.
     pub credential: Option<Credential>,
-    /// The role in which ECR reads the upstream.
+    /// The role that reads the upstream.
     pub role_arn: Option<String>,
 }
 
-/// Which secret.
+/// The secret of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// The one of this ARN.
+    /// Identified by its ARN.
     Arn(String),
-    /// The one of this name, whose ARN is known once an earlier step has made it.
+    /// Identified by its name. An earlier step creates it and learns its ARN.
     Named(String),
 }
 
-/// A creation template as it is to be; `None` is left as it is, or to ECR.
+/// The target state of a creation template. `None` keeps the current value or ECR's default.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct WantedTemplate {
-    /// What the repositories' names begin with, or `ROOT`.
+pub struct DesiredTemplate {
+    /// The prefix of its repositories, or `ROOT`.
     pub prefix: String,
-    /// The occasions on which it is used, all of them, as the API names them.
+    /// All occasions that use it, as the API names them.
     pub applied_for: Option<BTreeSet<String>>,
-    /// Whether tags may be moved.
     pub mutability: Option<TagMutability>,
-    /// How content is encrypted.
     pub encryption: Option<Encryption>,
-    /// The resource tags, all of them.
+    /// All resource tags.
     pub tags: Option<BTreeMap<String, String>>,
-    /// The lifecycle policy.
     pub lifecycle: Option<Value>,
-    /// The repository policy; `null` takes it away, which the API writes as an empty text.
+    /// The repository policy. `null` removes it: the API takes an empty text.
     pub policy: Option<Value>,
-    /// The role in whose name repositories are made.
+    /// The role that creates the repositories.
     pub role_arn: Option<String>,
 }

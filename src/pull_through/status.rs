@@ -1,167 +1,142 @@
-//! What has come of each rule: whether it is there, and the repositories that it has made.
+//! The status of each rule, and the repositories that it created.
 //!
-//! Guards that a repository counts for one rule only: the one whose prefix is the longest.
+//! A repository belongs to one rule only: the one with the longest matching prefix.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::SystemTime,
 };
 
-use super::state::ObservedRule;
 use crate::{
-    ecr::AwsSession,
+    ecr::{
+        AwsSession,
+        cache_api::{ObservedRule, ROOT},
+        pages,
+        prefix_rules::longest,
+    },
     model::{Result, pull_through::Cache},
 };
 
-/// The most repositories that one page has.
-///
-/// Source: API_DescribeRepositories, `maxResults`.
+/// Repositories per page. Source: API_DescribeRepositories, `maxResults`.
 const PAGE: i32 = 1000;
 
-/// What ECR calls a prefix of nothing.
-const ROOT: &str = "ROOT";
-
-/// A repository that is there.
+/// A repository that a rule created.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CachedRepositories {
-    /// Its name.
-    pub name: String,
-    /// When it was made.
-    pub created: Option<SystemTime>,
+pub(crate) struct CachedRepository {
+    pub(crate) name: String,
+    pub(crate) created: Option<SystemTime>,
 }
 
-/// Whether a rule is as it is written.
+/// A rule compared with the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RuleStatus {
-    /// It is written, and there.
-    There,
-    /// It is written, and there is none of its prefix.
+pub(crate) enum RuleState {
+    /// Configured and existing.
+    Existing,
+    /// Configured and missing.
     Missing,
-    /// It is written, and the one of its prefix caches something else.
+    /// Configured; the existing rule of this prefix has another upstream.
     Differs,
-    /// It is there, and not written.
-    Unwritten,
+    /// Existing and not configured.
+    Unconfigured,
 }
 
-/// What has come of one rule.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// Its prefix in ECR, or `ROOT`.
-    pub prefix: String,
-    /// Its upstream: as it is, or as it is written where it is not there.
-    pub upstream: String,
-    /// Its prefix at the upstream, in the same way.
-    pub upstream_prefix: String,
-    /// Whether it is as it is written.
-    pub standing: RuleStatus,
-    /// When it was made.
-    pub created: Option<SystemTime>,
-    /// The repositories below its prefix and below no longer one, by name.
-    pub repositories: Vec<CachedRepositories>,
+pub(crate) struct RuleStatus {
+    /// The prefix in ECR, or `ROOT`.
+    pub(crate) prefix: String,
+    /// The upstream of the existing rule, else the configured one.
+    pub(crate) upstream: String,
+    /// The prefix at that upstream.
+    pub(crate) upstream_prefix: String,
+    pub(crate) state: RuleState,
+    pub(crate) created: Option<SystemTime>,
+    /// The repositories of this rule, by name.
+    pub(crate) repositories: Vec<CachedRepository>,
 }
 
 /// Every repository of the session's registry, by name.
-///
-/// # Errors
-/// What ECR refuses.
-pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepositories>> {
-    let (mut made, mut next) = (Vec::new(), None);
-    loop {
-        let page = session.api.call("DescribeRepositories", |ecr| {
-            let page = ecr.describe_repositories().max_results(PAGE);
-            page.set_next_token(next.clone()).send()
+pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepository>> {
+    let action = "DescribeRepositories";
+    let described = pages::collect(action, async |token| {
+        let page = session.api.call(action, |ecr| {
+            let request = ecr.describe_repositories().max_results(PAGE);
+            request.set_next_token(token.clone()).send()
         });
         let page = page.await?;
-        made.extend(page.repositories().iter().map(|told| CachedRepositories {
-            name: told.repository_name().unwrap_or_default().to_owned(),
-            created: told.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
-        }));
-        next = page.next_token;
-        if next.is_none() {
-            made.sort_by(|a, b| a.name.cmp(&b.name));
-            return Ok(made);
-        }
-    }
+        Ok((page.repositories.unwrap_or_default(), page.next_token))
+    });
+    let described = described.await?.into_iter();
+    let mut all: Vec<CachedRepository> = described
+        .map(|repository| CachedRepository {
+            name: repository.repository_name.unwrap_or_default(),
+            created: repository.created_at.and_then(|at| SystemTime::try_from(at).ok()),
+        })
+        .collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
-/// What has come of these caches, in their order, then of the registry's other rules, by prefix.
+/// The status of these caches, in their order, then of the registry's other rules, by prefix.
 ///
-/// A rule that is not there may have left repositories below its prefix, but for `ROOT`: what is
-/// below nothing is not known to be its.
+/// The repositories below the prefix of a missing rule count as its own. `ROOT` is the exception:
+/// every repository is below it.
 pub(crate) fn status(
     caches: &[&Cache],
     rules: &BTreeMap<String, ObservedRule>,
-    repositories: &[CachedRepositories],
-) -> Vec<Status> {
-    let written: Vec<String> = caches.iter().map(|cache| cache.prefix.to_string()).collect();
-    let left = written.iter().filter(|prefix| *prefix != ROOT);
-    let claims: BTreeSet<&str> = rules.keys().chain(left).map(String::as_str).collect();
-    let mut claimed: BTreeMap<&str, Vec<CachedRepositories>> = BTreeMap::new();
+    repositories: &[CachedRepository],
+) -> Vec<RuleStatus> {
+    let configured: Vec<String> = caches.iter().map(|cache| cache.prefix.to_string()).collect();
+    let removed = configured.iter().filter(|prefix| *prefix != ROOT);
+    let prefixes: BTreeSet<&String> = rules.keys().chain(removed).collect();
+    let mut by_prefix: BTreeMap<&str, Vec<CachedRepository>> = BTreeMap::new();
     for repository in repositories {
-        if let Some(prefix) = owner(&claims, &repository.name) {
-            claimed.entry(prefix).or_default().push(repository.clone());
+        if let Some(prefix) = longest(prefixes.iter().copied(), &repository.name) {
+            by_prefix.entry(prefix).or_default().push(repository.clone());
         }
     }
-    let mut claimed = |prefix: &str| claimed.remove(prefix).unwrap_or_default();
-    let mut found: Vec<Status> = (caches.iter().zip(&written))
-        .map(|(cache, prefix)| of_cache(cache, rules.get(prefix), claimed(prefix)))
-        .collect();
-    let others = rules.values().filter(|rule| !written.contains(&rule.prefix));
-    found.extend(
-        others.map(|rule| of_rule(rule, RuleStatus::Unwritten, claimed(rule.prefix.as_str()))),
-    );
+    let mut below = |prefix: &str| by_prefix.remove(prefix).unwrap_or_default();
+    let mut found = Vec::new();
+    for (cache, prefix) in caches.iter().zip(&configured) {
+        found.push(match rules.get(prefix) {
+            Some(rule) => status_of(rule, state(cache, Some(rule)), below(prefix)),
+            None => RuleStatus {
+                prefix: prefix.clone(),
+                upstream: cache.url.clone(),
+                upstream_prefix: cache.upstream_prefix.to_string(),
+                state: RuleState::Missing,
+                created: None,
+                repositories: below(prefix),
+            },
+        });
+    }
+    for rule in rules.values().filter(|rule| !configured.contains(&rule.prefix)) {
+        found.push(status_of(rule, RuleState::Unconfigured, below(&rule.prefix)));
+    }
     found
 }
 
-fn of_cache(
-    cache: &Cache,
-    rule: Option<&ObservedRule>,
-    repositories: Vec<CachedRepositories>,
-) -> Status {
-    match rule {
-        Some(rule) => of_rule(rule, standing(cache, Some(rule)), repositories),
-        None => Status {
-            prefix: cache.prefix.to_string(),
-            upstream: cache.url.clone(),
-            upstream_prefix: cache.upstream_prefix.to_string(),
-            standing: RuleStatus::Missing,
-            created: None,
-            repositories,
-        },
-    }
-}
-
-fn of_rule(
+fn status_of(
     rule: &ObservedRule,
-    standing: RuleStatus,
-    repositories: Vec<CachedRepositories>,
-) -> Status {
-    Status {
+    state: RuleState,
+    repositories: Vec<CachedRepository>,
+) -> RuleStatus {
+    RuleStatus {
         prefix: rule.prefix.clone(),
         upstream: rule.url.clone(),
         upstream_prefix: rule.upstream_prefix.clone(),
-        standing,
+        state,
         created: rule.created,
         repositories,
     }
 }
 
-/// Whether the rule of a cache's prefix is the cache's.
-pub(crate) fn standing(cache: &Cache, rule: Option<&ObservedRule>) -> RuleStatus {
+/// Compares the rule at the cache's prefix with the cache.
+pub(crate) fn state(cache: &Cache, rule: Option<&ObservedRule>) -> RuleState {
     match rule {
-        None => RuleStatus::Missing,
-        Some(rule) if rule.is_of(cache) => RuleStatus::There,
-        Some(_) => RuleStatus::Differs,
+        None => RuleState::Missing,
+        Some(rule) if rule.is_of(cache) => RuleState::Existing,
+        Some(_) => RuleState::Differs,
     }
-}
-
-/// The prefix that the repository belongs to: of those it is below, the longest.
-fn owner<'a>(prefixes: &BTreeSet<&'a str>, repository: &str) -> Option<&'a str> {
-    let below = |prefix: &str| {
-        prefix == ROOT || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
-    };
-    let length = |prefix: &&str| if *prefix == ROOT { 0 } else { prefix.len() };
-    prefixes.iter().copied().filter(|prefix| below(prefix)).max_by_key(length)
 }
 
 #[cfg(test)]
@@ -189,52 +164,52 @@ mod tests {
         rules.iter().map(rule).collect()
     }
 
-    fn made(names: &[&str]) -> Vec<CachedRepositories> {
-        let made = |(at, name): (usize, &&str)| CachedRepositories {
+    fn created(names: &[&str]) -> Vec<CachedRepository> {
+        let repository = |(at, name): (usize, &&str)| CachedRepository {
             name: (*name).to_owned(),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at as u64)),
         };
-        names.iter().enumerate().map(made).collect()
+        names.iter().enumerate().map(repository).collect()
     }
 
-    /// Each rule, its standing, and the names below it.
-    fn shown(found: &[Status]) -> Vec<(&str, RuleStatus, Vec<&str>)> {
+    /// Each rule, its state, and the names of its repositories.
+    fn shown(found: &[RuleStatus]) -> Vec<(&str, RuleState, Vec<&str>)> {
         let row = |status| {
-            let Status { prefix, standing, repositories, .. }: &Status = status;
-            let names = repositories.iter().map(|made| made.name.as_str()).collect();
-            (prefix.as_str(), *standing, names)
+            let RuleStatus { prefix, state, repositories, .. }: &RuleStatus = status;
+            let names = repositories.iter().map(|it| it.name.as_str()).collect();
+            (prefix.as_str(), *state, names)
         };
         found.iter().map(row).collect()
     }
 
     #[test]
-    fn a_repository_belongs_to_the_longest_prefix_and_to_no_other() {
-        let there = rules(&[("ROOT", "quay.io"), ("a", "quay.io"), ("a/b", "quay.io")]);
-        let repositories = made(&["a", "a/b", "a/b/c", "a/x", "ab/c", "z/y"]);
-        let found = status(&[], &there, &repositories);
+    fn a_repository_belongs_to_the_longest_prefix_only() {
+        let existing = rules(&[("ROOT", "quay.io"), ("a", "quay.io"), ("a/b", "quay.io")]);
+        let repositories = created(&["a", "a/b", "a/b/c", "a/x", "ab/c", "z/y"]);
+        let found = status(&[], &existing, &repositories);
         assert_eq!(
             shown(&found),
             [
-                ("ROOT", RuleStatus::Unwritten, vec!["a", "ab/c", "z/y"]),
-                ("a", RuleStatus::Unwritten, vec!["a/b", "a/x"]),
-                ("a/b", RuleStatus::Unwritten, vec!["a/b/c"]),
+                ("ROOT", RuleState::Unconfigured, vec!["a", "ab/c", "z/y"]),
+                ("a", RuleState::Unconfigured, vec!["a/b", "a/x"]),
+                ("a/b", RuleState::Unconfigured, vec!["a/b/c"]),
             ]
         );
     }
 
     #[test]
-    fn what_is_written_comes_first_and_says_how_it_stands() {
-        let there = rules(&[("bb", "quay.io"), ("cc", "ghcr.io"), ("x", "cgr.dev")]);
+    fn configured_rules_come_first_with_their_state() {
+        let existing = rules(&[("bb", "quay.io"), ("cc", "ghcr.io"), ("x", "cgr.dev")]);
         let written = [cache("cc", "quay.io"), cache("gone", "quay.io"), cache("bb", "quay.io")];
         let written: Vec<&Cache> = written.iter().collect();
-        let found = status(&written, &there, &made(&["bb/1", "gone/left", "other"]));
+        let found = status(&written, &existing, &created(&["bb/1", "gone/left", "other"]));
         assert_eq!(
             shown(&found),
             [
-                ("cc", RuleStatus::Differs, vec![]),
-                ("gone", RuleStatus::Missing, vec!["gone/left"]),
-                ("bb", RuleStatus::There, vec!["bb/1"]),
-                ("x", RuleStatus::Unwritten, vec![]),
+                ("cc", RuleState::Differs, vec![]),
+                ("gone", RuleState::Missing, vec!["gone/left"]),
+                ("bb", RuleState::Existing, vec!["bb/1"]),
+                ("x", RuleState::Unconfigured, vec![]),
             ]
         );
         assert_eq!(
@@ -245,15 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn a_root_rule_that_is_not_there_has_made_nothing() {
+    fn a_missing_root_rule_has_no_repositories() {
         let written = [cache("ROOT", "quay.io")];
         let written: Vec<&Cache> = written.iter().collect();
-        let found = status(&written, &BTreeMap::new(), &made(&["mirror/nginx"]));
-        assert_eq!(shown(&found), [("ROOT", RuleStatus::Missing, vec![])]);
+        let found = status(&written, &BTreeMap::new(), &created(&["mirror/nginx"]));
+        assert_eq!(shown(&found), [("ROOT", RuleState::Missing, vec![])]);
     }
 
     #[tokio::test]
-    async fn repositories_come_by_name_with_the_time_they_were_made() {
+    async fn repositories_are_sorted_by_name_and_have_a_creation_time() {
         use crate::{
             ecr::Identity,
             registry::Network,
@@ -262,9 +237,9 @@ mod tests {
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Network::Sandbox(sandbox.address());
+        let network = Network::Sandbox(sandbox.address());
         let session =
-            AwsSession::open(identity, reach, std::sync::Arc::new(HostContext::default())).await;
+            AwsSession::open(identity, network, std::sync::Arc::new(HostContext::default())).await;
         assert_eq!(repositories(&session).await.unwrap(), []);
         for name in ["quay/b", "quay/a"] {
             let make =
@@ -272,8 +247,8 @@ mod tests {
             session.api.call("CreateRepository", make).await.unwrap();
         }
         let found = repositories(&session).await.unwrap();
-        let names: Vec<&str> = found.iter().map(|made| made.name.as_str()).collect();
+        let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["quay/a", "quay/b"]);
-        assert!(found.iter().all(|made| made.created.is_some()));
+        assert!(found.iter().all(|it| it.created.is_some()));
     }
 }

@@ -60,16 +60,16 @@ impl CacheFixture {
         self.sandbox.faults().add(fault.parse().unwrap());
     }
 
-    async fn actual(&self) -> Observed {
+    async fn observed(&self) -> Observed {
         let caches: Vec<&Cache> = self.caches.iter().collect();
-        fetch_state::actual(&self.session, &secrets(&caches)).await.unwrap()
+        fetch_state::observe(&self.session, &secrets(&caches)).await.unwrap()
     }
 
     async fn decide<T>(&self, decide: impl FnOnce(&Desired<'_>, &Observed) -> T) -> T {
         let caches: Vec<&Cache> = self.caches.iter().collect();
         let (registry, replace) = (&self.registry, self.replace);
-        let wanted = Desired { registry, caches: &caches, on_push: &[], replace };
-        decide(&wanted, &self.actual().await)
+        let desired = Desired { registry, caches: &caches, on_push: &[], replace };
+        decide(&desired, &self.observed().await)
     }
 
     async fn plan(&self) -> Vec<Planned> {
@@ -129,14 +129,14 @@ async fn what_is_applied_is_there_and_not_planned_again() {
     let planned = world.plan().await;
     let applied = world.apply(&planned).await;
     assert_eq!((applied.made, applied.failures.len()), (planned.len(), 0), "{applied:?}");
-    let actual = world.actual().await;
-    assert_eq!(actual.rules.keys().collect::<Vec<_>>(), ["docker-hub", "quay"]);
-    let secret = &actual.secrets[HUB_SECRET];
-    assert_eq!(actual.rules["docker-hub"].credential_arn.as_ref(), Some(&secret.arn));
+    let observed = world.observed().await;
+    assert_eq!(observed.rules.keys().collect::<Vec<_>>(), ["docker-hub", "quay"]);
+    let secret = &observed.secrets[HUB_SECRET];
+    assert_eq!(observed.rules["docker-hub"].credential_arn.as_ref(), Some(&secret.arn));
     let Content::Login(login) = &secret.content else { panic!("{secret:?}") };
     assert_eq!(login.username, "someone");
     assert_eq!(login.password.expose_secret(), TOKEN);
-    assert!(actual.templates["docker-hub"].lifecycle.is_some());
+    assert!(observed.templates["docker-hub"].lifecycle.is_some());
     assert_eq!(names(&world.plan().await), []);
 }
 
@@ -169,7 +169,7 @@ async fn what_came_about_otherwise_is_left_alone_and_stops_nothing_else() {
     assert!(failure.chain()[0].contains("rule `quay`"), "{failure:?}");
     assert!(failure.remedy().unwrap().contains("run again"), "{failure:?}");
     assert_eq!(applied.made, planned.len() - 1);
-    assert_eq!(world.actual().await.rules["quay"].url, "registry.k8s.io");
+    assert_eq!(world.observed().await.rules["quay"].url, "registry.k8s.io");
 }
 
 #[tokio::test]
@@ -197,9 +197,9 @@ async fn a_step_that_fails_holds_up_those_that_need_it_and_no_others() {
     assert!(!format!("{failure:?}").contains(TOKEN));
     let left: Vec<&str> = applied.left.iter().map(|left| left.change.name.as_str()).collect();
     assert_eq!(left, ["docker-hub"]);
-    let actual = world.actual().await;
-    assert_eq!(actual.rules.keys().collect::<Vec<_>>(), ["quay"]);
-    assert!(actual.templates.contains_key("docker-hub"));
+    let observed = world.observed().await;
+    assert_eq!(observed.rules.keys().collect::<Vec<_>>(), ["quay"]);
+    assert!(observed.templates.contains_key("docker-hub"));
 }
 
 #[tokio::test]
@@ -210,9 +210,9 @@ async fn a_rule_that_stays_keeps_its_secret() {
     let planned = world.decide(removals).await;
     let applied = world.apply(&planned).await;
     assert_eq!(applied.failures.len(), 2, "{applied:?}");
-    let actual = world.actual().await;
-    assert_eq!(actual.rules.len(), 2);
-    assert!(matches!(actual.secrets[HUB_SECRET].content, Content::Login(_)));
+    let observed = world.observed().await;
+    assert_eq!(observed.rules.len(), 2);
+    assert!(matches!(observed.secrets[HUB_SECRET].content, Content::Login(_)));
 }
 
 #[tokio::test]
@@ -228,22 +228,22 @@ async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_n
     assert_eq!(names(&planned), [(Action::Replace, Subject::Rule)]);
     let applied = world.apply(&planned).await;
     let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
-    assert!(failure.chain()[1].contains("the old rule is removed"), "{failure:?}");
+    assert!(failure.chain()[1].contains("the old rule is deleted"), "{failure:?}");
     world.sandbox.faults().clear();
     world.set_up().await;
-    assert_eq!(world.actual().await.rules["quay"].url, "registry.k8s.io");
+    assert_eq!(world.observed().await.rules["quay"].url, "registry.k8s.io");
 }
 
 #[tokio::test]
 async fn credentials_that_change_are_written_into_the_same_secret() {
     let mut world = CacheFixture::new().await;
     world.set_up().await;
-    let before = world.actual().await.secrets[HUB_SECRET].arn.clone();
+    let before = world.observed().await.secrets[HUB_SECRET].arn.clone();
     let access_token = "another".to_owned().into();
     world.caches[0].credentials =
         UpstreamCredentials::Written { username: "someone".to_owned(), access_token };
     world.set_up().await;
-    let secret = &world.actual().await.secrets[HUB_SECRET];
+    let secret = &world.observed().await.secrets[HUB_SECRET];
     assert_eq!(secret.arn, before);
     assert!(
         matches!(&secret.content, Content::Login(it) if it.password.expose_secret() == "another")
@@ -278,11 +278,11 @@ async fn what_cannot_be_used_or_told_is_said_without_a_secret() {
         cache(Upstream::GitLab, UpstreamCredentials::Secret(elsewhere)),
     ];
     world.fault("deny=GetAccountSetting");
-    let actual = world.actual().await;
-    assert_eq!(actual.scope, PolicyScope::Importing);
-    assert_eq!(actual.registry_policy, None);
-    assert_eq!(actual.secrets.keys().collect::<Vec<_>>(), [&arn]);
-    let Content::Malformed(reason) = actual.secrets[&arn].content else { panic!("{actual:?}") };
+    let observed = world.observed().await;
+    assert_eq!(observed.scope, PolicyScope::Importing);
+    assert_eq!(observed.registry_policy, None);
+    assert_eq!(observed.secrets.keys().collect::<Vec<_>>(), [&arn]);
+    let Content::Malformed(reason) = observed.secrets[&arn].content else { panic!("{observed:?}") };
     assert!(reason.contains("accessToken"), "{reason}");
-    assert!(!format!("{actual:?}").contains("hidden"));
+    assert!(!format!("{observed:?}").contains("hidden"));
 }

@@ -1,37 +1,36 @@
-//! What ECR says when it tries a rule, and what a person can do about it.
+//! Lets ECR validate a rule, and explains its failures.
 //!
-//! Guards that nothing is decided on ECR's words but which advice goes with them.
+//! ECR's words select the hint only; they decide nothing else.
 
-use super::state::{EcrRegistry, ObservedRule};
+use super::state::EcrRegistry;
 use crate::{
-    ecr::AwsSession,
+    ecr::{AwsSession, cache_api::ObservedRule},
     model::{
         Kind, Result,
         pull_through::{Cache, Upstream, UpstreamCredentials},
     },
 };
 
-/// What came of trying a rule.
+/// The result of validating a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Validation {
     /// ECR reached the upstream, read the secret and logged in.
     Valid,
-    /// It could not, for this reason in AWS's words.
+    /// The reason in AWS's words.
     Invalid(String),
 }
 
-/// Lets ECR try the rule of this prefix.
+/// Lets ECR validate the rule of this prefix.
 ///
-/// # Errors
-/// What ECR refuses, but for what is wrong with the rule or its secret.
-pub(crate) async fn attempt(session: &AwsSession, prefix: &str) -> Result<Validation> {
+/// A faulty rule or secret is not an error.
+pub(crate) async fn validate(session: &AwsSession, prefix: &str) -> Result<Validation> {
     let answer = session.api.call("ValidatePullThroughCacheRule", |ecr| {
         ecr.validate_pull_through_cache_rule().ecr_repository_prefix(prefix).send()
     });
     match answer.await {
-        Ok(told) if told.is_valid() => Ok(Validation::Valid),
-        Ok(told) => {
-            let failure = told.failure().filter(|failure| !failure.is_empty());
+        Ok(answer) if answer.is_valid() => Ok(Validation::Valid),
+        Ok(answer) => {
+            let failure = answer.failure().filter(|failure| !failure.is_empty());
             Ok(Validation::Invalid(failure.unwrap_or("ECR gives no reason").to_owned()))
         }
         Err(error) if error.kind() == Kind::Configuration => {
@@ -41,70 +40,61 @@ pub(crate) async fn attempt(session: &AwsSession, prefix: &str) -> Result<Valida
     }
 }
 
-/// Why a rule does not work, as far as ECR's words tell.
+/// The cause of a failure, as far as ECR's words tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// The secret is encrypted with a key that ECR may not use.
     Key,
-    /// The secret is not a user's name and access token.
-    Shape,
-    /// There is no such secret.
-    NoSecret,
+    /// The secret is not a username and access token.
+    SecretFormat,
+    SecretMissing,
     /// ECR may not read the secret.
-    Unreadable,
-    /// The upstream limits how much is asked of it.
-    Busy,
-    /// The upstream does not know the login.
+    SecretDenied,
+    /// The upstream throttles.
+    RateLimited,
+    /// The upstream does not accept the login.
     Login,
-    /// The upstream knows the login, which may not do this.
+    /// The upstream accepts the login and refuses the request.
     Denied,
-    /// There is no such thing at the upstream.
-    Nowhere,
+    /// The upstream does not have the repository.
+    NotFound,
     /// The upstream does not answer.
-    Silent,
+    Unreachable,
 }
 
-/// Words that give a cause away, in lower case; the first row with one of them decides.
+/// The words of each cause, in lower case, separated by `|`. The first row with a match decides.
 ///
 /// Source: ECR API model, exceptions of CreatePullThroughCacheRule; ECR user guide,
 /// "Troubleshooting pull through cache issues"; containers-roadmap#2354, #2260.
-const WORDS: &[(Cause, &[&str])] = &[
-    (Cause::Key, &["decrypt", "customer managed key", "kms"]),
-    (Cause::Shape, &["accesstoken", "json", "malformed", "format of the secret"]),
+const CAUSES: &[(Cause, &str)] = &[
+    (Cause::Key, "decrypt|customer managed key|kms"),
+    (Cause::SecretFormat, "accesstoken|json|malformed|format of the secret"),
     (
-        Cause::NoSecret,
-        &[
-            "secretnotfound",
-            "secret was not found",
-            "arn of the secret",
-            "find the specified secret",
-        ],
+        Cause::SecretMissing,
+        "secretnotfound|secret was not found|arn of the secret|find the specified secret",
     ),
-    (
-        Cause::Unreadable,
-        &["unabletoaccesssecret", "access the secret", "access secret", "getsecretvalue"],
-    ),
-    (Cause::Busy, &["429", "too many requests", "toomanyrequests", "rate limit", "rate exceeded"]),
-    (Cause::Login, &["401", "unauthorized", "authenticat", "credential", "log in", "login"]),
-    (Cause::Denied, &["403", "denied", "forbidden", "not authorized"]),
-    (Cause::Nowhere, &["404", "not found", "name_unknown", "does not exist", "unknown"]),
-    (Cause::Silent, &["timed out", "timeout", "connect", "unavailable", "unreachable", "resolve"]),
+    (Cause::SecretDenied, "unabletoaccesssecret|access the secret|access secret|getsecretvalue"),
+    (Cause::RateLimited, "429|too many requests|toomanyrequests|rate limit|rate exceeded"),
+    (Cause::Login, "401|unauthorized|authenticat|credential|log in|login"),
+    (Cause::Denied, "403|denied|forbidden|not authorized"),
+    (Cause::NotFound, "404|not found|name_unknown|does not exist|unknown"),
+    (Cause::Unreachable, "timed out|timeout|connect|unavailable|unreachable|resolve"),
 ];
 
 fn cause(failure: &str) -> Option<Cause> {
     let failure = failure.to_ascii_lowercase();
-    let tells = |words: &[&str]| words.iter().any(|word| failure.contains(word));
-    WORDS.iter().find(|(_, words)| tells(words)).map(|(cause, _)| *cause)
+    let matches = |words: &str| words.split('|').any(|word| failure.contains(word));
+    CAUSES.iter().find(|(_, words)| matches(words)).map(|(cause, _)| *cause)
 }
 
-/// What to do about a rule that does not work for this reason; `None` where its words tell nothing.
+/// The hint for an invalid rule; `None` if the words match no cause.
 pub(crate) fn hint(
     registry: &EcrRegistry,
     cache: &Cache,
     rule: &ObservedRule,
     failure: &str,
 ) -> Option<String> {
-    if let Some(hint) = elsewhere(registry, rule) {
+    if let Some(hint) = wrong_location(registry, rule) {
         return Some(hint);
     }
     let written = matches!(cache.credentials, UpstreamCredentials::Written { .. });
@@ -112,35 +102,38 @@ pub(crate) fn hint(
         Cause::Key => {
             "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other".to_owned()
         }
-        Cause::Shape if written => restore("writes"),
-        Cause::Shape => "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for \
+        Cause::SecretFormat if written => apply_again("write"),
+        Cause::SecretFormat => {
+            "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for \
              every upstream; `password` is not read"
-            .to_owned(),
-        Cause::NoSecret if written => restore("makes"),
-        Cause::NoSecret => "make the secret, or name one that is there as `secret_arn`".to_owned(),
-        Cause::Unreadable => {
+                .to_owned()
+        }
+        Cause::SecretMissing if written => apply_again("create"),
+        Cause::SecretMissing => {
+            "create the secret, or set `secret_arn` to an existing one".to_owned()
+        }
+        Cause::SecretDenied => {
             "ECR reads secrets of the registry's own account and region whose name \
              begins with `ecr-pullthroughcache/`; look for a resource policy that denies it"
                 .to_owned()
         }
-        Cause::Busy => {
-            "the upstream limits the user of the secret: wait, or use another user".to_owned()
+        Cause::RateLimited => {
+            "wait, or use another user: the upstream limits the secret's user".to_owned()
         }
-        Cause::Login | Cause::Denied => login(cache.upstream).to_owned(),
-        Cause::Nowhere => nowhere(cache),
-        Cause::Silent => format!(
-            "ECR asks `{}` from AWS's network: the upstream must be there and open to it",
-            cache.url
-        ),
+        Cause::Login | Cause::Denied => login_hint(cache.upstream).to_owned(),
+        Cause::NotFound => not_found_hint(cache),
+        Cause::Unreachable => {
+            format!("check that the upstream `{}` is reachable from AWS's network", cache.url)
+        }
     })
 }
 
-fn restore(does: &str) -> String {
-    format!("`ecr-mirror pull-through apply` {does} it again")
+fn apply_again(verb: &str) -> String {
+    format!("run `ecr-mirror pull-through apply` to {verb} it again")
 }
 
-/// The hint for a secret of another account or region, which its ARN tells.
-fn elsewhere(registry: &EcrRegistry, rule: &ObservedRule) -> Option<String> {
+/// The hint for a secret of another account or region.
+fn wrong_location(registry: &EcrRegistry, rule: &ObservedRule) -> Option<String> {
     let arn = rule.credential_arn.as_deref()?;
     let mut parts = arn.split(':').skip(3);
     let (region, account) = (parts.next()?, parts.next()?);
@@ -148,16 +141,16 @@ fn elsewhere(registry: &EcrRegistry, rule: &ObservedRule) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the secret is of account {account} in {region}; ECR reads those of account {} in {} only: \
-         write `credentials`, or the `secret_arn` of one that is there",
+        "the secret is in account {account} in {region}; ECR reads secrets of account {} in {} only: \
+         set `credentials`, or a `secret_arn` from there",
         registry.account, registry.region
     ))
 }
 
-/// What a login takes at each upstream.
+/// The hint for a login that the upstream does not accept.
 ///
 /// Source: ECR user guide, "Storing your upstream repository credentials".
-fn login(upstream: Upstream) -> &'static str {
+fn login_hint(upstream: Upstream) -> &'static str {
     match upstream {
         Upstream::DockerHub => {
             "use a Docker Hub user name and a personal access token that may read"
@@ -178,7 +171,7 @@ fn login(upstream: Upstream) -> &'static str {
     }
 }
 
-fn nowhere(cache: &Cache) -> String {
+fn not_found_hint(cache: &Cache) -> String {
     let mut hint =
         format!("check `url` ({}) and `upstream_prefix` ({})", cache.url, cache.upstream_prefix);
     if cache.upstream == Upstream::DockerHub {
@@ -187,7 +180,7 @@ fn nowhere(cache: &Cache) -> String {
     hint
 }
 
-/// How a repository of the cache is called in ECR: what stands in front of it, and what follows.
+/// An example of a repository in ECR that the cache fills.
 pub(crate) fn example(cache: &Cache) -> String {
     let name = match cache.upstream {
         Upstream::DockerHub => "library/nginx",
@@ -222,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_failure_has_its_advice() {
+    fn every_known_failure_has_its_hint() {
         let kept = || UpstreamCredentials::Secret("arn".to_owned());
         let hub = Upstream::DockerHub;
         for (credentials, failure, expected) in [
@@ -230,19 +223,19 @@ mod tests {
             (
                 kept(),
                 "The ARN of the secret specified in the pull through cache rule was not found.",
-                "make the secret",
+                "create the secret",
             ),
             (
                 written(),
                 "The ARN of the secret specified in the pull through cache rule was not found.",
-                "apply` makes",
+                "apply` to create",
             ),
             (
                 kept(),
                 "The secret does not hold a username and an accessToken.",
                 "`password` is not read",
             ),
-            (written(), "The secret is not valid JSON", "apply` writes"),
+            (written(), "The secret is not valid JSON", "apply` to write"),
             (kept(), "UnableToDecryptSecretValueException: x", "`aws/secretsmanager`"),
             (kept(), "UnableToAccessSecretException: x", "`ecr-pullthroughcache/`"),
             (kept(), "unauthorized: incorrect username or password", "personal access token"),
@@ -262,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_another_region_or_account_is_told_whatever_the_words() {
+    fn a_secret_in_another_region_or_account_has_its_hint_for_every_failure() {
         for (place, expected) in [
             ("eu-west-1:123456789012", None),
-            ("us-east-1:123456789012", Some("of account 123456789012 in us-east-1")),
-            ("eu-west-1:210987654321", Some("of account 210987654321 in eu-west-1")),
+            ("us-east-1:123456789012", Some("in account 123456789012 in us-east-1")),
+            ("eu-west-1:210987654321", Some("in account 210987654321 in eu-west-1")),
         ] {
             let arn =
                 format!("arn:aws:secretsmanager:{place}:secret:ecr-pullthroughcache/x-AbCdEf");
@@ -279,16 +272,16 @@ mod tests {
     }
 
     #[test]
-    fn each_upstream_has_a_login_of_its_own() {
+    fn each_upstream_has_its_own_login_hint() {
         for upstream in Upstream::all() {
             let found =
                 hint(&registry(), &cache(upstream, written()), &ObservedRule::default(), "401");
-            assert_eq!(found.as_deref(), Some(login(upstream)), "{upstream:?}");
+            assert_eq!(found.as_deref(), Some(login_hint(upstream)), "{upstream:?}");
         }
     }
 
     #[test]
-    fn an_example_has_the_prefix_and_dockers_library() {
+    fn an_example_has_the_prefix_and_docker_hubs_library() {
         let hub = cache(Upstream::DockerHub, written());
         assert_eq!(example(&hub), "docker-hub/library/nginx");
         let root = Cache { prefix: "ROOT".parse().unwrap(), ..cache(Upstream::K8s, written()) };
@@ -296,19 +289,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rule_is_tried_by_ecr_and_its_failure_gets_advice() {
+    async fn ecr_validates_a_rule_and_its_failure_has_a_hint() {
         use crate::{
-            ecr::Identity,
-            pull_through::fetch_state,
+            ecr::{Identity, cache_api},
             registry::Network,
             remote::HostContext,
             sandbox::{Options, Sandbox},
         };
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
         let identity = Identity { region: Some("eu-west-1".to_owned()), ..Identity::default() };
-        let reach = Network::Sandbox(sandbox.address());
+        let network = Network::Sandbox(sandbox.address());
         let session =
-            AwsSession::open(identity, reach, std::sync::Arc::new(HostContext::default())).await;
+            AwsSession::open(identity, network, std::sync::Arc::new(HostContext::default())).await;
         let secrets = session.secrets();
         let name = "ecr-pullthroughcache/docker-hub";
         let text = r#"{"username":"u","accessToken":"t"}"#;
@@ -319,16 +311,16 @@ mod tests {
             rule.set_credential_arn(made.arn.clone()).send()
         };
         session.api.call("CreatePullThroughCacheRule", make).await.unwrap();
-        assert_eq!(attempt(&session, "docker-hub").await.unwrap(), Validation::Valid);
+        assert_eq!(validate(&session, "docker-hub").await.unwrap(), Validation::Valid);
 
         let text = r#"{"username":"u","password":"t"}"#;
         secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
-        let tried = attempt(&session, "docker-hub").await.unwrap();
-        let Validation::Invalid(failure) = tried else { panic!("{tried:?}") };
-        let rule = &fetch_state::rules(&session).await.unwrap()["docker-hub"];
+        let result = validate(&session, "docker-hub").await.unwrap();
+        let Validation::Invalid(failure) = result else { panic!("{result:?}") };
+        let rule = &cache_api::rules(&session.api, None).await.unwrap()["docker-hub"];
         let kept = cache(Upstream::DockerHub, UpstreamCredentials::Secret("arn".to_owned()));
         let advice = hint(&registry(), &kept, rule, &failure).unwrap();
         assert!(advice.contains("`password` is not read"), "{failure}: {advice}");
-        attempt(&session, "quay").await.unwrap_err();
+        validate(&session, "quay").await.unwrap_err();
     }
 }

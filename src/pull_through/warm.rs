@@ -1,77 +1,75 @@
-//! Pulls an image through the cache once, so that the first node that wants it does not wait.
+//! Pulls an image through the cache once, so that the first node does not wait for it.
 //!
-//! By tag first, as ECR asks for it: that makes the repository and imports the image. Then each
-//! manifest below it that is wanted, by digest. Layers are not downloaded: ECR tells in bulk which
-//! of them it has, and fetches the others when it is asked to hand them out.
-//!
-//! Guards that a row says "warmed" only when every wanted layer is in ECR.
+//! Pulls the tag first: ECR then creates the repository and imports the image. Then pulls each
+//! selected manifest by digest. Does not download layers: a bulk query returns the missing ones, and
+//! a request for a download URL makes ECR fetch each. Succeeds only if ECR has every selected layer.
 //!
 //! Source: ECR user guide, "Pull through cache"; aws/containers-roadmap#2837.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
     ecr::{
         failure,
-        images::{Images, LayerOffer},
+        images::{BlobDownload, Images},
     },
     model::{
-        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, Platforms, RawManifest,
-        Repository, Result, TagOrDigest,
-        content::{ImageManifest, Index},
-        filter::{self, EntryContent, Filtered},
-        nesting::Nesting,
+        Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, RawManifest, Repository,
+        Result, TagOrDigest,
         pull_through::{Cache, Upstream},
     },
-    remote::{Source, body},
+    remote::{
+        Source, body,
+        index_walk::{self, ImageReader},
+    },
 };
 
-/// Requests for one image that are under way at once.
-const AT_ONCE: usize = 8;
+/// Concurrent requests for one image.
+const CONCURRENT_REQUESTS: usize = 8;
 
-/// What is pulled.
+/// An image to pull.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pull<'a> {
-    /// The cache it comes through.
-    pub cache: &'a Cache,
-    /// The repository in ECR, the cache's prefix included.
-    pub repository: &'a Repository,
+    pub(crate) cache: &'a Cache,
+    /// The repository in ECR, including the cache's prefix.
+    pub(crate) repository: &'a Repository,
     /// The tag, or the pinned digest.
-    pub at: &'a TagOrDigest,
-    /// Which parts of it.
-    pub filter: &'a Filter,
+    pub(crate) at: &'a TagOrDigest,
+    pub(crate) filter: &'a Filter,
 }
 
-/// What is in ECR now.
+/// The result of warming an image.
 #[derive(Debug)]
 pub(crate) struct Warmed {
-    /// What the tag points to.
-    pub digest: Digest,
-    /// The platforms, as far as they are told.
-    pub platforms: Vec<Platform>,
-    /// What to tell about wanted platforms that it has not.
-    pub warning: Option<String>,
-    /// What it took.
-    pub stats: WarmStats,
+    /// The digest that the tag points to.
+    pub(crate) digest: Digest,
+    /// The known platforms.
+    pub(crate) platforms: Vec<Platform>,
+    /// The warning about missing platforms.
+    pub(crate) warning: Option<String>,
+    pub(crate) stats: WarmStats,
 }
 
-/// What warming one image took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct WarmStats {
     /// Manifests pulled.
-    pub manifests: usize,
-    /// Layers and configs asked about.
-    pub blobs: usize,
+    pub(crate) manifests: usize,
+    /// Layers and configs checked.
+    pub(crate) blobs: usize,
     /// Those of them that ECR had to fetch.
-    pub fetched: usize,
+    pub(crate) fetched: usize,
 }
 
 impl fmt::Display for WarmStats {
@@ -81,15 +79,15 @@ impl fmt::Display for WarmStats {
     }
 }
 
-/// How long layers that ECR is still importing are waited for.
+/// The waits for layers that ECR is still importing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitPolicy {
-    /// Before they are asked for again; it doubles each time.
-    pub first: Duration,
+    /// The wait before the second check; it doubles each time.
+    pub(crate) first: Duration,
     /// The longest of these waits.
-    pub longest: Duration,
-    /// All of them together.
-    pub total: Duration,
+    pub(crate) longest: Duration,
+    /// Their sum.
+    pub(crate) total: Duration,
 }
 
 impl Default for WaitPolicy {
@@ -102,210 +100,135 @@ impl Default for WaitPolicy {
 /// An ECR registry through which images are pulled.
 #[derive(Debug)]
 pub(crate) struct Warmer<'a, S> {
-    /// Its content, one manifest at a time.
-    pub source: Arc<S>,
-    /// Its content, in bulk.
-    pub images: &'a Images,
-    /// How long it is waited for.
-    pub waits: WaitPolicy,
+    /// The registry protocol's client.
+    pub(crate) source: Arc<S>,
+    /// Bulk queries to the same registry.
+    pub(crate) images: &'a Images,
+    pub(crate) waits: WaitPolicy,
 }
 
 impl<S: Source> Warmer<'_, S> {
-    /// Pulls the image, and succeeds once all that is wanted of it is in ECR.
+    /// Pulls the image and waits until ECR has all selected parts.
     ///
     /// # Errors
-    /// ECR's, with what to do about them; [`Kind::PlatformMissing`] when a wanted platform is not
-    /// there and that is a failure; [`Kind::Stalled`] when layers are still not there after
-    /// [`Waits::total`].
+    /// ECR's, with a hint; [`Kind::PlatformMissing`] if the filter requires a missing platform;
+    /// [`Kind::Stalled`] if layers are missing after [`WaitPolicy::total`].
     pub(crate) async fn warm(&self, pull: Pull<'_>) -> Result<Warmed> {
-        self.warm_as_told(pull).await.map_err(|error| hinted(error, pull))
+        self.pull(pull).await.map_err(|error| with_hint(error, pull))
     }
 
-    async fn warm_as_told(&self, pull: Pull<'_>) -> Result<Warmed> {
-        let root = self.source.manifest(pull.repository, pull.at).await?;
-        let (images, nesting) = (BTreeMap::new(), Nesting::default());
-        let mut walk = ImageWalk { source: &self.source, pull, images, manifests: 1, nesting };
-        let (platforms, warning) = match root.read()? {
-            Manifest::Image(image) => walk.take_single(root.digest(), image).await?,
-            Manifest::Index(index) => walk.take_index(&root, &index).await?,
+    async fn pull(&self, pull: Pull<'_>) -> Result<Warmed> {
+        let repository = pull.repository;
+        let root = self.source.manifest(repository, pull.at).await?;
+        let digest = root.digest().clone();
+        let reader = CacheReader {
+            source: &self.source,
+            repository,
+            images: Mutex::new(HashMap::from([(digest.clone(), root.clone())])),
+            // the root
+            reads: AtomicUsize::new(1),
         };
-        let blobs: BTreeSet<Digest> = walk
-            .images
-            .values()
-            .flat_map(ImageManifest::blobs)
-            .map(|it| it.digest.clone())
-            .collect();
-        let (blobs, manifests) = (Vec::from_iter(blobs), walk.manifests);
-        let fetched = self.fetch(pull.repository, &blobs).await?;
-        let effort = WarmStats { manifests, blobs: blobs.len(), fetched };
-        Ok(Warmed { digest: root.digest().clone(), platforms, warning, stats: effort })
+        let tree = index_walk::filter_image(&reader, root, pull.filter).await?;
+        let images = match tree.root.manifest.media_type().is_index() {
+            true => tree.images.into_iter().map(|image| image.digest).collect(),
+            false => BTreeSet::from([digest.clone()]),
+        };
+        let mut reads: Vec<BoxFuture<'_, Result<Manifest>>> = Vec::new();
+        for image in &images {
+            reads.push(async { reader.manifest(image).await?.read() }.boxed());
+        }
+        let images: Vec<_> =
+            stream::iter(reads).buffered(CONCURRENT_REQUESTS).try_collect().await?;
+        let mut blobs = BTreeSet::new();
+        for image in &images {
+            // an index that its descriptor does not call one: nobody can ask for a part of it
+            let Manifest::Image(image) = image else { continue };
+            blobs.extend(image.blobs().into_iter().map(|blob| blob.digest.clone()));
+        }
+        let (blobs, manifests) = (Vec::from_iter(blobs), reader.reads.load(Relaxed));
+        let fetched = self.fetch(repository, &blobs).await?;
+        let stats = WarmStats { manifests, blobs: blobs.len(), fetched };
+        let (platforms, warning) = (tree.root.platforms, tree.warning);
+        Ok(Warmed { digest, platforms, warning, stats })
     }
 
-    /// Makes ECR fetch those of these blobs that it has not, and tells how many these were.
+    /// Makes ECR fetch the blobs that it lacks; returns their number.
     async fn fetch(&self, repository: &Repository, blobs: &[Digest]) -> Result<usize> {
         let WaitPolicy { first, longest, total } = self.waits;
         let (mut waited, mut wait) = (Duration::ZERO, first);
-        let mut absent = Vec::from_iter(self.images.missing_blobs(repository, blobs).await?);
-        let fetched = absent.len();
+        let mut missing = Vec::from_iter(self.images.missing_blobs(repository, blobs).await?);
+        let fetched = missing.len();
         loop {
-            absent = self.still_absent(repository, absent).await?;
-            if absent.is_empty() {
+            missing = self.request_downloads(repository, missing).await?;
+            if missing.is_empty() {
                 return Ok(fetched);
             }
             if waited + wait > total {
-                return Err(late(&absent, fetched, waited));
+                return Err(import_timeout(&missing, fetched, waited));
             }
             sleep(wait).await;
             (waited, wait) = (waited + wait, (wait * 2).min(longest));
-            absent = Vec::from_iter(self.images.missing_blobs(repository, &absent).await?);
+            missing = Vec::from_iter(self.images.missing_blobs(repository, &missing).await?);
         }
     }
 
-    /// Those of these blobs that ECR does not hand out.
-    async fn still_absent(
+    /// Requests a download of each blob; returns those that ECR does not have yet.
+    async fn request_downloads(
         &self,
         repository: &Repository,
         mut blobs: Vec<Digest>,
     ) -> Result<Vec<Digest>> {
         blobs.sort_unstable();
-        let mut asked: Vec<BoxFuture<'_, Result<Option<Digest>>>> = Vec::new();
+        let mut requests: Vec<BoxFuture<'_, Result<Option<Digest>>>> = Vec::new();
         for blob in blobs {
-            let ask = async move {
-                let offer = self.images.offer(repository, &blob).await?;
-                Ok((offer == LayerOffer::Missing).then_some(blob))
+            let request = async move {
+                let download = self.images.request_download(repository, &blob).await?;
+                Ok((download == BlobDownload::Missing).then_some(blob))
             };
-            asked.push(ask.boxed());
+            requests.push(request.boxed());
         }
-        let told: Vec<Option<Digest>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
-        Ok(told.into_iter().flatten().collect())
+        let missing: Vec<Option<Digest>> =
+            stream::iter(requests).buffered(CONCURRENT_REQUESTS).try_collect().await?;
+        Ok(missing.into_iter().flatten().collect())
     }
 }
 
-fn late(absent: &[Digest], of: usize, waited: Duration) -> Error {
-    let first = &absent[0];
+fn import_timeout(missing: &[Digest], requested: usize, waited: Duration) -> Error {
+    let first = &missing[0];
     let text = format!(
-        "ECR has not imported {} of {of} blobs after {} s, {first} among them",
-        absent.len(),
+        "ECR has not imported {} of {requested} blobs after {} s, {first} among them",
+        missing.len(),
         waited.as_secs()
     );
-    Error::new(Kind::Stalled, text)
-        .hint("run again later: what is there by then is not asked for again")
+    Error::new(Kind::Stalled, text).hint("run again later: imported layers are skipped")
 }
 
-/// The wanted manifests of one image as they are pulled.
-struct ImageWalk<'a, S> {
+/// Pulls each image manifest once.
+struct CacheReader<'a, S> {
     source: &'a Arc<S>,
-    pull: Pull<'a>,
-    /// The images whose blobs are wanted.
-    images: BTreeMap<Digest, ImageManifest>,
+    repository: &'a Repository,
+    images: Mutex<HashMap<Digest, RawManifest>>,
     /// Manifests pulled so far.
-    manifests: usize,
-    nesting: Nesting,
+    reads: AtomicUsize,
 }
 
-/// The platforms that are there, and a warning about those that are not.
-type Found = (Vec<Platform>, Option<String>);
-
-impl<S: Source> ImageWalk<'_, S> {
-    /// The tag points to one image: the filter asks its configuration.
-    async fn take_single(&mut self, digest: &Digest, image: ImageManifest) -> Result<Found> {
-        let want = self.pull.filter;
-        let platform = match want.platforms {
-            Platforms::All => None,
-            Platforms::Only(_) => self.platform(&image.config).await?,
-        };
-        self.images.insert(digest.clone(), image);
-        let Some(platform) = platform else { return Ok((Vec::new(), None)) };
-        let available = [platform];
-        let kept = if want.platforms.matches(&available[0]) { &available[..] } else { &[] };
-        let warning = filter::check_platforms(want, kept, &available)?;
-        Ok((kept.to_vec(), warning))
-    }
-
-    /// The tag points to an index: those of its images that are wanted are pulled by digest.
-    async fn take_index(&mut self, raw: &RawManifest, index: &Index) -> Result<Found> {
-        let mut looked_into = HashMap::new();
-        let (filtered, leaves) = self.choose(raw, index, &mut looked_into, 0).await?;
-        let warning =
-            filter::check_platforms(self.pull.filter, &filtered.platforms, &filtered.available)?;
-        let (known, unread): (Vec<Digest>, Vec<Digest>) =
-            leaves.into_iter().partition(|leaf| looked_into.contains_key(leaf));
-        self.images.extend(known.into_iter().filter_map(|leaf| looked_into.remove_entry(&leaf)));
-        self.manifests += unread.len();
-        let (source, repository) = (self.source, self.pull.repository);
-        let mut pulled: Vec<BoxFuture<'_, Result<(Digest, Manifest)>>> = Vec::new();
-        for digest in unread {
-            let at = TagOrDigest::Digest(digest.clone());
-            let read = async move { Ok((digest, source.manifest(repository, &at).await?.read()?)) };
-            pulled.push(read.boxed());
+impl<S: Source> ImageReader for CacheReader<'_, S> {
+    async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
+        if let Some(image) = self.images.lock().get(digest) {
+            return Ok(image.clone());
         }
-        let pulled: Vec<_> = stream::iter(pulled).buffered(AT_ONCE).try_collect().await?;
-        self.images.extend(pulled.into_iter().filter_map(|(digest, manifest)| match manifest {
-            Manifest::Image(image) => Some((digest, image)),
-            // an index that its descriptor does not call one: nobody can ask for a part of it
-            Manifest::Index(_) => None,
-        }));
-        Ok((filtered.platforms, warning))
-    }
-
-    /// What the filter leaves of an index, and the images below that; those that had to be looked
-    /// into are kept in `looked_into`.
-    fn choose<'b>(
-        &'b mut self,
-        raw: &'b RawManifest,
-        index: &'b Index,
-        looked_into: &'b mut HashMap<Digest, ImageManifest>,
-        depth: usize,
-    ) -> BoxFuture<'b, Result<(Filtered, BTreeSet<Digest>)>> {
-        async move {
-            self.nesting.enter(raw, index, depth)?;
-            let (mut known, mut nested) = (HashMap::new(), HashMap::new());
-            for entry in &index.manifests {
-                let is_known =
-                    known.contains_key(&entry.digest) || looked_into.contains_key(&entry.digest);
-                if is_known || !self.is_untold(entry) {
-                    continue;
-                }
-                let at = TagOrDigest::Digest(entry.digest.clone());
-                let inner = self.source.manifest(self.pull.repository, &at).await?;
-                self.manifests += 1;
-                match inner.read()? {
-                    Manifest::Index(index) => {
-                        let chosen = self.choose(&inner, &index, looked_into, depth + 1).await?;
-                        nested.insert(chosen.0.manifest.digest().clone(), chosen.1);
-                        known.insert(entry.digest.clone(), EntryContent::Index(chosen.0));
-                    }
-                    Manifest::Image(image) => {
-                        if let Some(platform) = self.platform(&image.config).await? {
-                            known.insert(entry.digest.clone(), EntryContent::Image(platform));
-                        }
-                        looked_into.insert(entry.digest.clone(), image);
-                    }
-                }
-            }
-            let filtered = filter::filter(raw, index, self.pull.filter, &known)?;
-            let mut leaves = BTreeSet::new();
-            for kept in &filtered.kept {
-                // an index may be listed more than once
-                match nested.get_mut(&kept.digest) {
-                    Some(below) => leaves.append(below),
-                    None => drop(leaves.insert(kept.digest.clone())),
-                }
-            }
-            Ok((filtered, leaves))
+        let at = TagOrDigest::Digest(digest.clone());
+        let manifest = self.source.manifest(self.repository, &at).await?;
+        self.reads.fetch_add(1, Relaxed);
+        if !manifest.media_type().is_index() {
+            self.images.lock().insert(digest.clone(), manifest.clone());
         }
-        .boxed()
-    }
-
-    /// Whether the descriptor alone does not tell what the filter asks.
-    fn is_untold(&self, entry: &Descriptor) -> bool {
-        let is_filtered = self.pull.filter.platforms != Platforms::All;
-        entry.is_index() || (is_filtered && entry.platform.is_none() && entry.attests().is_none())
+        Ok(manifest)
     }
 
     async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
         let open = || {
-            let (source, repository) = (Arc::clone(self.source), self.pull.repository.clone());
+            let (source, repository) = (Arc::clone(self.source), self.repository.clone());
             // bytes that come back from a destination are on no side of the report
             body::verified(source, repository, config.clone(), Arc::default())
         };
@@ -313,52 +236,55 @@ impl<S: Source> ImageWalk<'_, S> {
     }
 }
 
-/// The error with what to do about it, where it does not say so itself.
+/// Adds a hint to an error without one.
 ///
 /// Source: ECR user guide, "Troubleshooting pull through cache issues".
-fn hinted(error: Error, pull: Pull<'_>) -> Error {
+fn with_hint(error: Error, pull: Pull<'_>) -> Error {
     if error.remedy().is_some() {
         return error;
     }
-    match remedy(&error, pull) {
-        Some(remedy) => error.hint(remedy),
+    match hint(&error, pull) {
+        Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
-fn remedy(error: &Error, pull: Pull<'_>) -> Option<String> {
+fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
     const POLICY: &str = "(`ecr-mirror iam mirror` prints the policy)";
     let Cache { upstream, url, prefix, .. } = pull.cache;
-    if let Some(right) = failure::missing_right(error) {
-        return Some(format!("the role needs `{right}` here {POLICY}"));
+    if let Some(action) = failure::missing_action(error) {
+        return Some(format!("grant `{action}` to the role {POLICY}"));
     }
-    // the API's names have the one, texts the other, and neither can be part of a repository's name
-    let tells_of_upstream =
-        |link: &String| link.contains("Upstream") || link.contains(" upstream ");
-    let is_refused_upstream = error.chain().iter().any(tells_of_upstream);
+    // the API's error names or its texts; a repository's name cannot contain either
+    let names_upstream = |link: &String| link.contains("Upstream") || link.contains(" upstream ");
+    let is_refused_upstream = error.chain().iter().any(names_upstream);
     Some(match (error.kind(), pull.at) {
         (Kind::RepositoryMissing, TagOrDigest::Tag(_)) => format!(
-            "there is no rule for `{prefix}`, which `ecr-mirror pull-through apply` makes, or the role needs `ecr:CreateRepository` here {POLICY}"
+            "create the rule for `{prefix}` with `ecr-mirror pull-through apply`, or grant `ecr:CreateRepository` to the role {POLICY}"
         ),
         _ if is_refused_upstream => TRY_THE_RULE.to_owned(),
         // aws/containers-roadmap#2837
         (Kind::RepositoryMissing | Kind::NotFound, TagOrDigest::Digest(_)) => format!(
-            "ECR imports what it does not have by tag only, through the rule for `{prefix}`: pull a tag of this content once, or write `tags` in place of the digest"
+            "pull a tag of this content once, or use `tags` instead of the digest: ECR imports missing content by tag only, through the rule for `{prefix}`"
         ),
         (Kind::NotFound, TagOrDigest::Tag(_)) => format!(
-            "`{url}` has no such image, or the role needs `ecr:BatchImportUpstreamImage` here {POLICY}"
+            "check that `{url}` has this image, or grant `ecr:BatchImportUpstreamImage` to the role {POLICY}"
         ),
-        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !is_below_library(pull) => "Docker Hub's own images are below `library/`: have the rule map to all of it, without `upstream_prefix`".to_owned(),
+        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !has_namespace(pull) => {
+            "remove the rule's `upstream_prefix`: Docker Hub's official images are below `library/`"
+                .to_owned()
+        }
         (Kind::Denied | Kind::Unauthorized, _) => TRY_THE_RULE.to_owned(),
         _ => return None,
     })
 }
 
-const TRY_THE_RULE: &str = "the upstream may not let ECR in: `ecr-mirror pull-through validate` has ECR try the rule and its secret";
+const TRY_THE_RULE: &str =
+    "run `ecr-mirror pull-through validate`: the upstream may refuse the rule's credentials";
 
-/// Whether the repository has a path of at least two parts below the rule's prefix, as all of
-/// Docker Hub's have.
-fn is_below_library(pull: Pull<'_>) -> bool {
+/// Returns `true` if the repository has at least two path segments below the rule's prefix, like
+/// every repository of Docker Hub.
+fn has_namespace(pull: Pull<'_>) -> bool {
     let rest = pull.cache.prefix.rest(pull.repository);
     rest.is_some_and(|rest| rest.as_str().contains('/'))
 }

@@ -1,37 +1,37 @@
-//! Who a registry lets in: challenges, tokens, and where credentials may go.
+//! Logs in to one registry: challenges, tokens, and the hosts that may receive credentials.
 //!
-//! The first request to an unknown host goes out bare; what its answer asks
-//! for is then known, and no later request is sent only to be refused. While
-//! that first request is out, others wait for what it learns, holding neither
-//! permit nor lock that it could need; only without TLS, where hardly anybody
-//! wants a login, nobody waits. Credentials go to the registry's own host and
-//! to token services known to belong to it, and nowhere else.
+//! The first request to an unknown host carries no login. The response shows what the registry
+//! requires, and later requests carry it at once. Other requests wait for that first response, and
+//! hold neither a permit nor a lock that it needs. Without TLS they do not wait, because such
+//! registries rarely require a login. Credentials go to the registry's own host and to token
+//! services that belong to it, and nowhere else.
 
 mod challenge_cache;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use futures::FutureExt;
 use http::HeaderValue;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 use url::Url;
 
 use super::{
     challenge::Challenge,
-    credentials::{ClientIdentity, Credentials, Docker},
+    credentials::{
+        ClientIdentity, Credentials, DockerCredentials, basic_header, secret_header,
+        unfit_for_a_header,
+    },
     errors::Caller,
     login::{Freshness, Login},
+    public_registries::PublicRegistry,
     scope::Scope,
     single_flight::{FlightResult, Flights},
-    token::{Token, TokenClient, TokenRequest, basic, fetch, secret},
+    token::{Token, TokenClient, TokenRequest, fetch},
     transport::{Transport, authority},
 };
 use crate::{
@@ -40,11 +40,7 @@ use crate::{
 };
 use challenge_cache::{AuthScheme, ChallengeCache, FirstRequest, Lookup};
 
-/// How long a refusal of a new token speaks for the next one: some registries
-/// refuse a token where there is no such repository.
-const FUTILE: Duration = Duration::from_secs(60);
-
-/// Lets requests into one registry.
+/// Logs requests in to one registry.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     host: Host,
@@ -52,32 +48,32 @@ pub(crate) struct Authenticator {
     auth_host: Option<Host>,
     transport: Transport,
     context: Arc<HostContext>,
-    source: CredentialProvider,
+    credentials: CredentialProvider,
     challenges: Mutex<ChallengeCache>,
     tokens: Flights<TokenRequest, Token>,
-    warned: AtomicBool,
-    /// Whose credentials turned out to be there.
+    has_warned: AtomicBool,
+    /// The last identity that the provider returned.
     identity: Mutex<ClientIdentity>,
 }
 
 enum CredentialProvider {
-    Docker(Docker),
+    Docker(DockerCredentials),
     Fixed(ClientIdentity),
     Login(Arc<dyn Login>),
 }
 
 impl std::fmt::Debug for CredentialProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Source")
+        f.write_str("CredentialProvider")
     }
 }
 
-/// Leave to send a request, and what to do when it is refused.
+/// The login of one request.
 #[derive(Debug)]
 pub(crate) struct Authorization {
     pub(crate) header: Option<HeaderValue>,
     method: AuthMethod,
-    /// Held while this request finds out for others what is asked for.
+    /// Held while other requests wait for the response to this one.
     first_request: Option<OwnedMutexGuard<FirstRequest>>,
 }
 
@@ -85,46 +81,45 @@ pub(crate) struct Authorization {
 enum AuthMethod {
     Open,
     Basic,
-    Token { key: TokenRequest, age: FlightResult, renew_at: Instant },
+    Token { request: TokenRequest, origin: FlightResult, renew_at: Instant },
     Login(Freshness),
 }
 
 impl Authorization {
-    fn new(header: Option<HeaderValue>, grant: AuthMethod) -> Self {
-        Self { header, method: grant, first_request: None }
+    fn new(header: Option<HeaderValue>, method: AuthMethod) -> Self {
+        Self { header, method, first_request: None }
     }
 
-    /// The same pass, with nobody waiting for what it learns.
+    /// The same login; no request waits for its response.
     pub(crate) fn without_probe(mut self) -> Self {
         self.first_request = None;
         self
     }
 
-    /// There was no answer to learn from.
+    /// Records that there was no response to learn from.
     pub(crate) fn unanswered(mut self) {
-        if let Some(probe) = &mut self.first_request {
-            **probe = FirstRequest::Failed;
+        if let Some(first_request) = &mut self.first_request {
+            **first_request = FirstRequest::Failed;
         }
     }
 }
 
 impl Authenticator {
     pub(crate) fn new(
-        (host, base): (&Host, &Url),
+        host: &Host,
+        base: &Url,
         credentials: Credentials,
         auth_host: Option<Host>,
         transport: &Transport,
-        meter: &Arc<HostContext>,
+        context: &Arc<HostContext>,
     ) -> Self {
-        let source = match credentials {
-            // the sandbox knows nobody, and is told nobody's password
+        let credentials = match credentials {
+            // the sandbox has no users, and must not receive real passwords
             Credentials::Docker if transport.is_sandbox() => {
                 CredentialProvider::Fixed(ClientIdentity::Anonymous)
             }
-            Credentials::Docker => CredentialProvider::Docker(Docker::new(host)),
-            Credentials::Basic { username, password } => {
-                CredentialProvider::Fixed(ClientIdentity::Basic { username, password })
-            }
+            Credentials::Docker => CredentialProvider::Docker(DockerCredentials::new(host)),
+            Credentials::Basic(user) => CredentialProvider::Fixed(ClientIdentity::Basic(user)),
             Credentials::Login(login) => CredentialProvider::Login(login),
             Credentials::Anonymous => CredentialProvider::Fixed(ClientIdentity::Anonymous),
         };
@@ -133,168 +128,160 @@ impl Authenticator {
             base: base.clone(),
             auth_host,
             transport: transport.clone(),
-            context: Arc::clone(meter),
-            source,
+            context: Arc::clone(context),
+            credentials,
             challenges: Mutex::default(),
             tokens: Flights::new(),
-            warned: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
             identity: Mutex::new(ClientIdentity::Anonymous),
         }
     }
 
-    /// Waits for what is needed to send a request of this kind.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
-    pub(crate) async fn authorize(&self, access: &Scope) -> Result<Authorization> {
-        if let CredentialProvider::Login(login) = &self.source {
+    /// Waits for the login of a request with this scope.
+    pub(crate) async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
+        if let CredentialProvider::Login(login) = &self.credentials {
             return self.log_in(login.as_ref(), Freshness::Cached).await;
         }
         loop {
-            let gate = match self.known(access) {
-                Lookup::Way(way) => return self.follow(way, access).await,
-                // whoever wants a login after all refuses what is out by then
-                Lookup::Ask(_) if self.base.scheme() == "http" => {
+            let gate = match self.lookup(scope) {
+                Lookup::Known(scheme) => return self.apply(scheme, scope).await,
+                // if a login is required after all, the requests sent until then are refused
+                Lookup::Unknown(_) if self.base.scheme() == "http" => {
                     return Ok(Authorization::new(None, AuthMethod::Open));
                 }
-                Lookup::Ask(gate) => gate,
+                Lookup::Unknown(gate) => gate,
             };
-            let probe = Arc::clone(&gate).lock_owned().await;
-            // the one before may have learnt it
-            if matches!(self.known(access), Lookup::Ask(now) if Arc::ptr_eq(&now, &gate)) {
-                let probe = (*probe == FirstRequest::Worthwhile).then_some(probe);
-                return Ok(Authorization {
-                    header: None,
-                    method: AuthMethod::Open,
-                    first_request: probe,
-                });
+            let guard = Arc::clone(&gate).lock_owned().await;
+            // the request before may have learned it
+            if matches!(self.lookup(scope), Lookup::Unknown(now) if Arc::ptr_eq(&now, &gate)) {
+                let first_request = (*guard == FirstRequest::Worthwhile).then_some(guard);
+                let open = Authorization::new(None, AuthMethod::Open);
+                return Ok(Authorization { first_request, ..open });
             }
         }
     }
 
-    /// The request was let in.
-    pub(crate) fn accepted(&self, pass: Authorization, access: &Scope) {
-        if matches!(pass.method, AuthMethod::Open) {
-            self.lock().learn(access, AuthScheme::Open);
-        }
-        // dropped only now, so that those who wait find what was learnt
-        drop(pass);
+    fn lookup(&self, scope: &Scope) -> Lookup {
+        self.challenges.lock().lookup(scope)
     }
 
-    /// The request was refused: another pass, where one may help.
-    ///
-    /// # Errors
-    /// Those of credentials and of the token service.
+    /// Records that the registry accepted the request.
+    pub(crate) fn accepted(&self, authorization: Authorization, scope: &Scope) {
+        if matches!(authorization.method, AuthMethod::Open) {
+            self.challenges.lock().learn(scope, AuthScheme::Open);
+        }
+        // dropped last, so that waiting requests find what was learned
+        drop(authorization);
+    }
+
+    /// Another login for a refused request; `None` if no other login can help.
     pub(crate) async fn reauthorize(
         &self,
-        pass: Authorization,
-        access: &Scope,
+        refused: Authorization,
+        scope: &Scope,
         offered: &[Challenge],
     ) -> Result<Option<Authorization>> {
-        match &pass.method {
+        match &refused.method {
             AuthMethod::Open => {
-                let Some(way) = self.choose(offered)? else { return Ok(None) };
-                self.lock().learn(access, way.clone());
-                drop(pass);
-                let next = self.follow(way, access).await?;
+                let Some(scheme) = self.choose(offered)? else { return Ok(None) };
+                self.challenges.lock().learn(scope, scheme.clone());
+                drop(refused);
+                let next = self.apply(scheme, scope).await?;
                 Ok(next.header.is_some().then_some(next))
             }
-            // a new one may have ended, too, while its request waited for a connection
-            AuthMethod::Token { key, age, renew_at }
-                if *age == FlightResult::Kept || Instant::now() >= *renew_at =>
+            // even a new token can expire while its request waits for a connection
+            AuthMethod::Token { request, origin, renew_at }
+                if *origin == FlightResult::Kept || Instant::now() >= *renew_at =>
             {
-                if self.lock().futile.get(key).is_some_and(|at| at.elapsed() < FUTILE) {
+                if self.challenges.lock().is_futile(request) {
                     return Ok(None);
                 }
-                self.tokens.discard(key, |token| Some(&token.header) == pass.header.as_ref());
-                self.context.retries.add(1);
-                self.token(key.clone()).await.map(Some)
+                self.tokens
+                    .discard(request, |token| Some(&token.header) == refused.header.as_ref());
+                self.context.stats.retries.add(1);
+                self.token(request.clone()).await.map(Some)
             }
-            AuthMethod::Token { key, .. } => {
-                // taken for granted from another repository: this one may ask for something else
-                let Some(AuthScheme::Bearer { realm, service, scope }) = self.choose(offered)?
+            AuthMethod::Token { request, .. } => {
+                // the scheme came from another repository: this one may require another scope
+                let Some(AuthScheme::Bearer { realm, service, scope: challenged }) =
+                    self.choose(offered)?
                 else {
                     return Ok(None);
                 };
-                let scopes = access.scopes(scope.as_deref());
-                if scopes == key.scopes || realm != key.realm {
-                    self.lock().futile.insert(key.clone(), Instant::now());
+                let scopes = scope.scopes(challenged.as_deref());
+                if scopes == request.scopes || realm != request.realm {
+                    self.challenges.lock().record_futile(request.clone());
                     return Ok(None);
                 }
-                self.lock().learn(access, AuthScheme::Bearer { realm, service, scope });
-                self.token(TokenRequest { scopes, ..key.clone() }).await.map(Some)
+                let scheme = AuthScheme::Bearer { realm, service, scope: challenged };
+                self.challenges.lock().learn(scope, scheme);
+                self.token(TokenRequest { scopes, ..request.clone() }).await.map(Some)
             }
             AuthMethod::Login(Freshness::Cached) => {
-                let CredentialProvider::Login(login) = &self.source else { return Ok(None) };
-                self.context.retries.add(1);
+                let CredentialProvider::Login(login) = &self.credentials else { return Ok(None) };
+                self.context.stats.retries.add(1);
                 self.log_in(login.as_ref(), Freshness::Renewed).await.map(Some)
             }
             AuthMethod::Basic | AuthMethod::Login(Freshness::Renewed) => Ok(None),
         }
     }
 
-    /// Who asks, as far as it has come up.
+    /// The kind of the caller, from the last known identity.
     pub(crate) fn caller(&self) -> Caller {
-        match (&self.source, self.known_identity()) {
+        match (&self.credentials, self.known_identity()) {
             (CredentialProvider::Login(_), _) => Caller::Managed,
             (_, ClientIdentity::Anonymous) => Caller::Anonymous,
             _ => Caller::Known,
         }
     }
 
-    /// In whose name it is asked, as far as it has come up.
+    /// The last identity that was needed; anonymous before.
     pub(crate) fn known_identity(&self) -> ClientIdentity {
         self.identity.lock().clone()
     }
 
     async fn identity(&self) -> Result<ClientIdentity> {
-        let identity = match &self.source {
+        let identity = match &self.credentials {
             CredentialProvider::Docker(docker) => docker.identity().await?,
             CredentialProvider::Fixed(identity) => identity.clone(),
             CredentialProvider::Login(_) => ClientIdentity::Anonymous,
         };
         self.identity.lock().clone_from(&identity);
-        let is_known = !matches!(identity, ClientIdentity::Anonymous);
-        if is_known && !self.transport.is_private(&self.base) {
-            return Err(self.would_leak());
+        let is_anonymous = matches!(identity, ClientIdentity::Anonymous);
+        if !is_anonymous && !self.transport.is_private(&self.base) {
+            return Err(self.insecure());
         }
         Ok(identity)
     }
 
-    fn would_leak(&self) -> Error {
-        let problem = format!("the credentials for `{}` would go over plain HTTP", self.host);
+    fn insecure(&self) -> Error {
+        let problem = format!("cannot send the credentials for `{}` over plain HTTP", self.host);
         Error::new(Kind::Configuration, problem)
-            .hint("use HTTPS, or set no credentials for this registry")
+            .hint("use HTTPS, or remove the credentials of this registry")
     }
 
-    fn known(&self, access: &Scope) -> Lookup {
-        self.lock().known(access)
-    }
-
-    async fn follow(&self, way: AuthScheme, access: &Scope) -> Result<Authorization> {
-        match way {
+    async fn apply(&self, scheme: AuthScheme, scope: &Scope) -> Result<Authorization> {
+        match scheme {
             AuthScheme::Open => Ok(Authorization::new(None, AuthMethod::Open)),
             AuthScheme::Basic => {
                 let header = match self.identity().await? {
-                    ClientIdentity::Basic { username, password } => {
-                        Some(basic(&username, &password)?)
-                    }
+                    ClientIdentity::Basic(user) => Some(basic_header(&user)?),
                     _ => None,
                 };
                 Ok(Authorization::new(header, AuthMethod::Basic))
             }
-            AuthScheme::Bearer { realm, service, scope } => {
-                let scopes = access.scopes(scope.as_deref());
+            AuthScheme::Bearer { realm, service, scope: challenged } => {
+                let scopes = scope.scopes(challenged.as_deref());
                 self.token(TokenRequest { realm, service, scopes }).await
             }
         }
     }
 
-    /// Who asks this token service: nobody, where it is none of the registry's.
+    /// The identity for this token service: anonymous for one that does not belong to the registry.
     async fn identity_at(&self, realm: &Url) -> Result<ClientIdentity> {
         match self.identity().await? {
             ClientIdentity::Anonymous => Ok(ClientIdentity::Anonymous),
-            known if self.is_trusted(realm) => Ok(known),
+            identity if self.is_trusted(realm) => Ok(identity),
             _ => {
                 self.warn(realm);
                 Ok(ClientIdentity::Anonymous)
@@ -302,74 +289,63 @@ impl Authenticator {
         }
     }
 
-    async fn token(&self, key: TokenRequest) -> Result<Authorization> {
-        let identity = self.identity_at(&key.realm).await?;
-        let asker = TokenClient {
+    async fn token(&self, request: TokenRequest) -> Result<Authorization> {
+        let client = TokenClient {
+            identity: self.identity_at(&request.realm).await?,
             transport: self.transport.clone(),
             context: Arc::clone(&self.context),
-            identity,
         };
-        let wanted = key.clone();
-        let make = || fetch(asker, wanted).boxed();
-        let (token, age) = self.tokens.obtain(&key, Token::is_fresh, make).await?;
-        let renew_at = token.renew_at;
-        Ok(Authorization::new(Some(token.header), AuthMethod::Token { key, age, renew_at }))
+        let fetch = || fetch(client, request.clone()).boxed();
+        let (token, origin) = self.tokens.obtain(&request, Token::is_fresh, fetch).await?;
+        let Token { header, renew_at } = token;
+        Ok(Authorization::new(Some(header), AuthMethod::Token { request, origin, renew_at }))
     }
 
     async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Authorization> {
         if !self.transport.is_private(&self.base) {
-            return Err(self.would_leak());
+            return Err(self.insecure());
         }
-        let known = login.authorization(freshness).await?;
-        let header = secret(known.expose_secret()).ok_or_else(|| {
-            Error::new(Kind::Configuration, "the credentials do not fit a header")
-        })?;
+        let value = login.authorization(freshness).await?;
+        let header = secret_header(value.expose_secret()).ok_or_else(unfit_for_a_header)?;
         Ok(Authorization::new(Some(header), AuthMethod::Login(freshness)))
     }
 
-    /// The best of what is offered; `None` where nothing is that we have.
+    /// The best of the offered challenges; `None` if none of them is supported.
     fn choose(&self, offered: &[Challenge]) -> Result<Option<AuthScheme>> {
-        let of = |scheme: &str| offered.iter().find(|challenge| challenge.scheme == scheme);
-        let Some(bearer) = of("bearer") else { return Ok(of("basic").map(|_| AuthScheme::Basic)) };
+        let find = |scheme: &str| offered.iter().find(|challenge| challenge.scheme == scheme);
+        let Some(bearer) = find("bearer") else {
+            return Ok(find("basic").map(|_| AuthScheme::Basic));
+        };
         let text = |name: &str| bearer.param(name).map(str::to_owned);
-        let first = self.lock().realm();
+        let first = self.challenges.lock().realm();
         let realm = first.or_else(|| text("realm").and_then(|realm| Url::parse(&realm).ok()));
         let realm = realm.filter(|realm| matches!(realm.scheme(), "https" | "http"));
         let Some(realm) = realm else {
-            let problem = format!("`{}` names no token service it wants a token of", self.host);
+            let problem = format!("`{}` requires a token and names no token service", self.host);
             return Err(Error::new(Kind::Protocol, problem));
         };
         Ok(Some(AuthScheme::Bearer { realm, service: text("service"), scope: text("scope") }))
     }
 
-    /// Whether a token service may be given the registry's credentials.
+    /// Returns `true` if the token service may receive the registry's credentials.
     fn is_trusted(&self, realm: &Url) -> bool {
         let name = authority(realm);
-        let belongs = match self.host.as_str() {
-            Host::DOCKER_HUB => name == "auth.docker.io",
-            "registry.gitlab.com" => name == "gitlab.com",
-            "nvcr.io" => name == "authn.nvidia.com",
-            _ => false,
-        };
-        let named = self.auth_host.as_ref().is_some_and(|host| host.as_str() == name);
+        let is_known = PublicRegistry::of(&self.host).token_host == Some(name.as_str())
+            || self.auth_host.as_ref().is_some_and(|host| host.as_str() == name);
         self.transport.is_private(realm)
-            && (self.transport.same_origin(realm, &self.base) || belongs || named)
+            && (is_known || self.transport.same_origin(realm, &self.base))
     }
 
     fn warn(&self, realm: &Url) {
-        if !self.warned.swap(true, Relaxed) {
+        if !self.has_warned.swap(true, Relaxed) {
             let service = authority(realm);
             tracing::warn!(
-                "credentials for `{0}` are not sent to the token service `{service}`, which is not known to \
-                 belong to it or is asked over plain HTTP; if it does belong to it, set \
+                "credentials for `{0}` are not sent to the token service `{service}`, because it may not \
+                 belong to the registry or uses plain HTTP; if it belongs to the registry, set \
                  `auth_host = \"{service}\"` under [registry.\"{0}\"]",
                 self.host
             );
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ChallengeCache> {
-        self.challenges.lock()
     }
 }
 

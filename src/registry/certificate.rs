@@ -1,18 +1,18 @@
-//! Certificates that a registry of one's own is trusted by.
+//! Certificates of private registries.
 
 use reqwest::Client;
 
 use crate::model::{Error, Kind, Result};
 
-/// Certificates to trust besides the system's.
+/// Certificates to trust in addition to the system's.
 #[derive(Debug, Clone)]
 pub struct Certificate(pub(crate) Vec<reqwest::Certificate>);
 
 impl Certificate {
-    /// Reads a PEM file's content, one certificate or several.
+    /// Parses a PEM file with one or more certificates.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] when there is no certificate in it.
+    /// [`Kind::Configuration`] if it contains no valid certificate.
     pub fn from_pem(pem: &[u8]) -> Result<Self> {
         let refused = |problem: &str| {
             Error::new(Kind::Configuration, problem)
@@ -20,11 +20,11 @@ impl Certificate {
         };
         let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
         if found.is_empty() {
-            return Err(refused("there is no PEM certificate in it"));
+            return Err(refused("no PEM certificate found"));
         }
-        // what is inside is read only when a client is made of it
+        // only a client that is built reads their content
         let usable = Client::builder().tls_certs_only(found.clone()).build();
-        usable.map_err(|error| refused("the certificate in it is broken").because(error))?;
+        usable.map_err(|error| refused("the certificate is broken").because(error))?;
         Ok(Self(found))
     }
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_certificate_is_refused() {
+    fn a_file_without_a_valid_certificate_is_refused() {
         let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
         for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n", broken] {
             let refused = Certificate::from_pem(text.as_bytes()).map(drop);

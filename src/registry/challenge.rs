@@ -1,13 +1,12 @@
-//! What `WWW-Authenticate` asks for.
+//! Parses `WWW-Authenticate`.
 //!
-//! Parses anything without failing: servers quote, capitalise and order as
-//! they like, and what cannot be read is left out.
+//! Never fails, because servers quote, capitalise and order as they like: omits unreadable parts.
 //!
 //! Source: RFC 9110, 11.6.1; distribution specification, "Token authentication".
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
-/// One way to authenticate that a server offers.
+/// One login that a server offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// The scheme in lower case: `bearer`, `basic`, …
@@ -16,20 +15,20 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// A parameter's value, where it is there and not empty.
+    /// The parameter's value; `None` if it is missing or empty.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         let named = self.params.iter().find(|(key, _)| key == name);
         named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 }
 
-/// Every challenge of every such header, in the server's order.
+/// The challenges of all headers, in the server's order.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
     values.flat_map(|value| parse(&String::from_utf8_lossy(value.as_bytes()))).collect()
 }
 
-/// The challenges of one header's value.
+/// The challenges of one header value.
 pub(crate) fn parse(value: &str) -> Vec<Challenge> {
     let mut scanner = Scanner { rest: value };
     let mut found = Vec::new();
@@ -60,7 +59,7 @@ impl<'a> Scanner<'a> {
         self.rest = self.rest.trim_start_matches(unwanted);
     }
 
-    /// A token of RFC 9110, perhaps empty.
+    /// A token as in RFC 9110; can be empty.
     fn token(&mut self) -> &'a str {
         let other = |c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c));
         let end = self.rest.find(other).unwrap_or(self.rest.len());
@@ -69,7 +68,7 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    /// `name=value` pairs up to the next scheme or the end.
+    /// The `name=value` pairs before the next scheme or the end.
     fn params(&mut self) -> Vec<(String, String)> {
         let mut params = Vec::new();
         loop {
@@ -78,7 +77,7 @@ impl<'a> Scanner<'a> {
             let name = self.token().to_ascii_lowercase();
             self.skip(|c| c.is_ascii_whitespace());
             if name.is_empty() || !self.rest.starts_with('=') {
-                // not a parameter: the next challenge's scheme
+                // the scheme of the next challenge
                 self.rest = before;
                 return params;
             }
@@ -90,7 +89,7 @@ impl<'a> Scanner<'a> {
 
     fn value(&mut self) -> String {
         if !self.rest.starts_with('"') {
-            // unquoted values hold `:` and `=` in practice
+            // unquoted values contain `:` and `=` in practice
             let end = self.rest.find(|c: char| c == ',' || c.is_ascii_whitespace());
             let (value, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
             self.rest = rest;
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_read_as_registries_write_them() {
+    fn challenges_of_real_registries_are_parsed() {
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         for (value, expected) in [
             ("", vec![]),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_are_all_read() {
+    fn all_of_several_headers_are_parsed() {
         let mut headers = HeaderMap::new();
         headers.append(WWW_AUTHENTICATE, "Negotiate".parse().unwrap());
         headers.append(WWW_AUTHENTICATE, r#"Bearer realm="x",service="""#.parse().unwrap());
@@ -177,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn a_quoted_value_comes_back(value in r#"[ -~]*"#) {
+        fn a_quoted_value_is_unquoted(value in r#"[ -~]*"#) {
             let quoted = value.replace('\\', r"\\").replace('"', r#"\""#);
             let found = parse(&format!(r#"Bearer a=b,realm="{quoted}", Basic"#));
             prop_assert_eq!(found.len(), 2);

@@ -1,10 +1,8 @@
-//! A registry: one function that sends a request to it, with all that belongs to that.
+//! A registry, and the one function that sends requests to it.
 //!
-//! Login, one permit a connection, counting, redirects and the meaning of
-//! refusals are settled here, so that what speaks the protocol above is only
-//! about the protocol. `max_connections` has its one owner here: an answer
-//! holds its permit until its body is read or dropped, and nothing else is
-//! waited for while a permit is held.
+//! Handles logins, connection permits, counters, redirects and refusals, so that its callers
+//! contain the protocol only. A response holds its permit (`max_connections`) until its body is
+//! read or dropped. Nothing else is waited for while a permit is held.
 
 use std::{
     collections::HashMap,
@@ -21,14 +19,15 @@ use url::Url;
 use super::{
     auth::{Authenticator, Authorization},
     challenge::challenges,
-    errors::{BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
+    errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
     http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UrlOwner},
+    public_registries::PublicRegistry,
     rate_limit::{RateLimiter, RateLimiters},
+    read_body::read_body,
     redact::RequestSecrets,
     redirect::{next_hop, redacted_path},
     scope::Scope,
     settings::{ConnectionSettings, base},
-    token::limited,
     transport::{ConnectionPool, Transport, authority},
 };
 use crate::{
@@ -38,93 +37,95 @@ use crate::{
 
 const REDIRECTS: usize = 5;
 
-/// How often one request is sent at most: bare, with what is known, with what is new.
+/// The most attempts to log in per request: without login, with a cached one, with a new one.
 const LOGINS: usize = 3;
 
-/// One registry, as [`Source`](crate::remote::Source) and as [`Destination`](crate::remote::Destination).
+/// One registry, as [`Source`](crate::remote::Source) and [`Destination`](crate::remote::Destination).
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) host: Host,
     pub(crate) base: Url,
+    pub(crate) public: &'static PublicRegistry,
     pub(crate) context: Arc<HostContext>,
     pub(crate) transport: Transport,
     pub(crate) mirrors: Vec<RegistryMirror>,
     /// The blobs that mirrors sent.
     pub(crate) mirrored: Mutex<HashMap<Digest, MirroredBlob>>,
-    paces: RateLimiters,
+    rate_limits: RateLimiters,
     auth: Authenticator,
     permits: Arc<Semaphore>,
     allowance: Mutex<Option<Allowance>>,
-    /// Manifests read.
-    pub(crate) pulls: Counter,
-    /// What listings told of tags that somebody is interested in.
+    pub(crate) manifests_read: Counter,
+    /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     /// Held while a fallback tag of referrers is read and written.
-    pub(crate) fallbacks: tokio::sync::Mutex<()>,
+    pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
 
-/// A registry that has the same content by digest.
+/// A registry with the same content by digest.
 #[derive(Debug)]
 pub(crate) struct RegistryMirror {
     pub(crate) registry: Registry,
-    /// Set once it did not answer; it is then left alone.
+    /// True once it did not respond; it is then skipped.
     pub(crate) is_gone: AtomicBool,
 }
 
-/// What mirrors did with one blob.
+/// The reads of one blob from mirrors.
 #[derive(Debug, Default)]
 pub(crate) struct MirroredBlob {
-    /// Readings that they sent and that did not turn out damaged.
-    pub(crate) readings: usize,
-    /// One did: they are not asked for it again.
+    /// Reads that were not reported as corrupt.
+    pub(crate) reads: usize,
+    /// True once a read was corrupt; mirrors are then skipped for this blob.
     pub(crate) is_damaged: bool,
 }
 
 impl Registry {
-    /// Makes ready; connects to nothing yet.
+    /// Opens no connection yet.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] when the host makes no URL or the certificate cannot be used.
+    /// [`Kind::Configuration`] if the host makes no URL or the certificate cannot be used.
     pub fn new(
         host: Host,
         settings: ConnectionSettings,
         transport: &Transport,
-        meter: Arc<HostContext>,
+        context: Arc<HostContext>,
     ) -> Result<Self> {
         let base = base(&host, settings.scheme)?;
-        let meter = Arc::new(meter.for_host(host.as_str()));
+        let context = Arc::new(context.for_host(host.as_str()));
         let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
-            let registry = Self::new(mirror, settings, transport, Arc::clone(&meter))?;
+            let registry = Self::new(mirror, settings, transport, Arc::clone(&context))?;
             Ok(RegistryMirror { registry, is_gone: AtomicBool::new(false) })
         });
         let mirrors = mirrors.collect::<Result<_>>()?;
-        // its own CA is nobody else's
+        // other hosts do not trust its CA
         let transport = match &settings.certificate {
             Some(certificate) => transport.trusting(certificate),
             None => transport.clone(),
         };
         let auth = Authenticator::new(
-            (&host, &base),
+            &host,
+            &base,
             settings.credentials,
             settings.auth_host,
             &transport,
-            &meter,
+            &context,
         );
         let max_connections = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
+            public: PublicRegistry::of(&host),
             host,
             base,
-            context: meter,
+            context,
             transport,
             mirrors,
             mirrored: Mutex::default(),
-            paces: settings.paces,
+            rate_limits: settings.rate_limits,
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::new(None),
-            pulls: Counter::default(),
+            manifests_read: Counter::default(),
             listed: Mutex::default(),
-            fallbacks: tokio::sync::Mutex::default(),
+            fallback_tags: tokio::sync::Mutex::default(),
         })
     }
 
@@ -133,13 +134,13 @@ impl Registry {
         &self.host
     }
 
-    /// Keeps what a listing told of this tag, for [`Source::digests`](crate::remote::Source::digests).
+    /// Keeps a tag's digest from a listing, for [`Source::digests`](crate::remote::Source::digests).
     pub fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
         let mut listed = self.listed.lock();
         listed.entry(repository.clone()).or_default().insert(tag, digest);
     }
 
-    /// What listings told of these tags, where they told it of all of them.
+    /// The remembered digests of these tags; `None` unless all of them are remembered.
     pub(crate) fn remembered(
         &self,
         repository: &Repository,
@@ -161,8 +162,8 @@ impl Registry {
         url
     }
 
-    /// The URL with TLS where that makes it the registry's own: a proxy that ends TLS leaves
-    /// registries believing in plain HTTP.
+    /// Changes the scheme to HTTPS if the URL then is the registry's own. Registries behind a proxy
+    /// that ends TLS return plain HTTP URLs.
     pub(crate) fn over_tls(&self, url: Url) -> Url {
         let mut secure = url.clone();
         let is_own =
@@ -170,146 +171,133 @@ impl Registry {
         if is_own { secure } else { url }
     }
 
-    /// How an error names a request: no scheme, no query, no upload state, and nothing as long as
-    /// what lets in whoever has it.
+    /// The request as errors name it: without scheme, query, upload state, and parts of the path
+    /// that may be a signature.
     pub(crate) fn subject(&self, method: &Method, url: &Url) -> String {
-        let host = match self.transport.same_origin(url, &self.base) {
-            true => self.host.to_string(),
-            false => authority(url),
+        let host = match self.url_owner(url) {
+            UrlOwner::Registry => self.host.to_string(),
+            UrlOwner::Other => authority(url),
         };
         format!("{method} {host}{}", redacted_path(url.path()))
     }
 
-    /// The same, where others may have said where it goes: whatever is not the repository's name
-    /// is without what was sent.
-    fn discreet_subject(
+    /// The subject of a request whose URL may come from a server: redacts secrets in all of it
+    /// except the repository's name.
+    fn redacted_subject(
         &self,
         method: &Method,
         url: &Url,
-        of: (&Scope, &RequestSecrets),
+        scope: &Scope,
+        secrets: &RequestSecrets,
     ) -> String {
-        let (access, sent) = of;
         let subject = self.subject(method, url);
-        let own = self.subject(method, &self.url(&format!("{}/", access.repository)));
+        let own = self.subject(method, &self.url(&format!("{}/", scope.repository)));
         match subject.strip_prefix(&own) {
-            Some(rest) => format!("{own}{}", sent.redact(rest)),
-            None => sent.redact(&subject),
+            Some(rest) => format!("{own}{}", secrets.redact(rest)),
+            None => secrets.redact(&subject),
         }
     }
 
-    /// Sends the request until it is let in, and gives a 2xx answer.
-    ///
-    /// # Errors
-    /// What the registry says, of the kind it means; what the connection or the token service says.
-    pub(crate) async fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse> {
-        let mut pass = self.authorize(call.scope).await?;
+    /// Sends the request with the retries of the host's policy.
+    pub(crate) async fn send_with_retry(&self, request: &ApiRequest<'_>) -> Result<ApiResponse> {
+        self.context.retry(|| self.send(request)).await
+    }
+
+    /// Sends the request, again after each login that may help, and returns a 2xx response.
+    pub(crate) async fn send(&self, request: &ApiRequest<'_>) -> Result<ApiResponse> {
+        let mut authorization = self.authorize(request.scope).await?;
         let mut logins = 1;
         loop {
-            let no = match self.attempt(call, pass.header.as_ref()).await {
-                Ok(Ok(answer)) => {
-                    self.auth.accepted(pass, call.scope);
-                    return Ok(answer);
+            let rejected = match self.attempt(request, authorization.header.as_ref()).await {
+                Ok(Ok(response)) => {
+                    self.auth.accepted(authorization, request.scope);
+                    return Ok(response);
                 }
-                Ok(Err(no)) => no,
+                Ok(Err(rejected)) => rejected,
                 Err(error) => {
-                    pass.unanswered();
+                    authorization.unanswered();
                     return Err(error);
                 }
             };
-            let offered = no.offered;
-            let error = no.refusal.error(&no.subject, call.operation);
-            if !no.wants_login {
-                match error.is_transient() {
-                    true => pass.unanswered(),
-                    false => self.auth.accepted(pass, call.scope),
+            if !rejected.wants_login {
+                match rejected.error.is_transient() {
+                    true => authorization.unanswered(),
+                    false => self.auth.accepted(authorization, request.scope),
                 }
-                return Err(self.explain(error));
+                return Err(self.explain(rejected.error));
             }
-            let next = self.auth.reauthorize(pass, call.scope, &offered).await;
-            match next.map_err(|no| self.explain(no))? {
-                Some(next) if logins < LOGINS => pass = next,
-                _ => return Err(self.explain(error)),
+            let challenges = &rejected.challenges;
+            let next = self.auth.reauthorize(authorization, request.scope, challenges).await;
+            match next.map_err(|error| self.explain(error))? {
+                Some(next) if logins < LOGINS => authorization = next,
+                _ => return Err(self.explain(rejected.error)),
             }
             logins += 1;
         }
     }
 
-    /// Waits for what is needed to send a request that can be sent only once.
-    pub(crate) async fn leave(
+    /// Waits for the login, the rate limit and the connection of a request that cannot be repeated.
+    pub(crate) async fn prepare_upload(
         &self,
         request: &Request,
-        access: Scope,
-        doing: Operation,
+        scope: Scope,
     ) -> Result<PreparedUpload> {
-        let pass = match self.whose(request.url()) {
-            // others learn nothing from a request that takes long
-            UrlOwner::Own => Some(self.authorize(&access).await?.without_probe()),
+        let (method, url) = (request.method(), request.url());
+        let authorization = match self.url_owner(url) {
+            // other requests do not wait for the result of a long one
+            UrlOwner::Registry => Some(self.authorize(&scope).await?.without_probe()),
             UrlOwner::Other => None,
         };
-        let header = pass.as_ref().and_then(|pass| pass.header.as_ref());
-        let sent = RequestSecrets::login(header, self.auth.known_identity());
-        let subject = self.discreet_subject(request.method(), request.url(), (&access, &sent));
-        turn(self.pace(request.method(), doing)).await;
-        Ok(PreparedUpload {
-            subject,
-            secrets: sent,
-            authorization: pass,
-            access,
-            doing,
-            permit: self.permit().await,
-        })
+        let header = authorization.as_ref().and_then(|it| it.header.as_ref());
+        let secrets = RequestSecrets::of_login(header, self.auth.known_identity());
+        let subject = self.redacted_subject(method, url, &scope, &secrets);
+        acquire(self.rate_limiter(method, Operation::Upload)).await;
+        let permit = self.permit().await;
+        Ok(PreparedUpload { subject, secrets, authorization, scope, permit })
     }
 
-    /// Sends the request once and without a limit of time.
+    /// Sends the request once, without a timeout.
     ///
-    /// A refused login is forgotten, so that another attempt brings a new one,
-    /// and told as [`Kind::Unavailable`], because only a new body can be sent.
-    pub(crate) async fn send_once(
+    /// A refused login becomes [`Kind::Unavailable`]: the next attempt needs a new body, and uses
+    /// the new login.
+    pub(crate) async fn send_upload(
         &self,
         mut request: Request,
-        leave: PreparedUpload,
+        prepared: PreparedUpload,
     ) -> Result<()> {
-        let PreparedUpload {
-            subject,
-            secrets: sent,
-            authorization: pass,
-            access,
-            doing,
-            permit: _held,
-        } = leave;
-        let pace = self.pace(request.method(), doing);
-        let whose = self.whose(request.url());
-        if let Some(header) = pass.as_ref().and_then(|pass| pass.header.clone()) {
+        let PreparedUpload { subject, secrets, authorization, scope, permit: _held } = prepared;
+        let limiter = self.rate_limiter(request.method(), Operation::Upload);
+        let owner = self.url_owner(request.url());
+        if let Some(header) = authorization.as_ref().and_then(|it| it.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
-        let mut response =
-            self.transport.send(ConnectionPool::Blobs, request, &self.context, &subject).await?;
-        sent.add_to(&mut response);
+        let (pool, context) = (ConnectionPool::Blobs, &self.context);
+        let mut response = self.transport.send(pool, request, context, &subject).await?;
+        secrets.add_to_response(&mut response);
         if response.status().is_success() {
             return Ok(());
         }
-        let no = self.refusal(response, subject, whose).await;
-        no.slow_down(pace);
-        let error = no.refusal.error(&no.subject, doing);
-        if no.wants_login
-            && let Some(pass) = pass
-            && self.auth.reauthorize(pass, &access, &no.offered).await?.is_some()
+        let rejected = self.rejected(response, &subject, owner, Operation::Upload).await;
+        slow_down(limiter, &rejected);
+        if rejected.wants_login
+            && let Some(authorization) = authorization
+            && self.auth.reauthorize(authorization, &scope, &rejected.challenges).await?.is_some()
         {
-            let again = Error::new(Kind::Unavailable, "the login ended during the upload");
-            return Err(again.because(error));
+            let again = Error::new(Kind::Unavailable, "the login expired during the upload");
+            return Err(again.because(rejected.error));
         }
-        Err(self.explain(error))
+        Err(self.explain(rejected.error))
     }
 
-    async fn authorize(&self, access: &Scope) -> Result<Authorization> {
-        self.auth.authorize(access).await.map_err(|error| self.explain(error))
+    async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
+        self.auth.authorize(scope).await.map_err(|error| self.explain(error))
     }
 
-    fn pace(&self, method: &Method, doing: Operation) -> Option<&RateLimiter> {
-        match (doing, method) {
-            (Operation::Upload, &Method::POST) => self.paces.open.as_deref(),
-            (Operation::Upload, &Method::PUT) => self.paces.upload.as_deref(),
-            (Operation::Commit, &Method::PUT) => self.paces.commit.as_deref(),
+    fn rate_limiter(&self, method: &Method, operation: Operation) -> Option<&RateLimiter> {
+        match (operation, method) {
+            (Operation::Upload, &Method::POST) => self.rate_limits.open.as_deref(),
+            (Operation::Upload, &Method::PUT) => self.rate_limits.upload.as_deref(),
+            (Operation::Commit, &Method::PUT) => self.rate_limits.commit.as_deref(),
             _ => None,
         }
     }
@@ -319,75 +307,87 @@ impl Registry {
         permit.expect("the semaphore is never closed")
     }
 
-    /// One attempt, redirects included: an answer, or a refusal.
+    /// One attempt, redirects included.
     async fn attempt(
         &self,
-        call: &ApiRequest<'_>,
+        request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Result<ApiResponse, Rejected>> {
-        let pace = self.pace(&call.method, call.operation);
-        turn(pace).await;
+        let ApiRequest { method, scope, operation, pool, .. } = request;
+        let limiter = self.rate_limiter(method, *operation);
+        acquire(limiter).await;
         let permit = self.permit().await;
-        let sent = RequestSecrets::login(authorization, self.auth.known_identity());
-        let named = |url: &Url| self.discreet_subject(&call.method, url, (call.scope, &sent));
-        let mut url = call.url.clone();
+        let secrets = RequestSecrets::of_login(authorization, self.auth.known_identity());
+        let mut url = request.url.clone();
         for _ in 0..=REDIRECTS {
-            let mut request = Request::new(call.method.clone(), url.clone());
-            *request.headers_mut() = call.headers.clone();
-            let whose = self.whose(&url);
-            if let Some(value) = authorization.filter(|_| whose == UrlOwner::Own) {
-                request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            let mut hop = Request::new(method.clone(), url.clone());
+            *hop.headers_mut() = request.headers.clone();
+            let owner = self.url_owner(&url);
+            if let Some(value) = authorization.filter(|_| owner == UrlOwner::Registry) {
+                hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
             }
-            if matches!(call.method, Method::POST | Method::PUT) {
-                *request.body_mut() = Some(call.body.clone().into());
+            if matches!(*method, Method::POST | Method::PUT) {
+                *hop.body_mut() = Some(request.body.clone().into());
             }
-            let subject = named(&url);
-            let mut response =
-                self.transport.send(call.pool, request, &self.context, &subject).await?;
-            sent.add_to(&mut response);
-            if whose == UrlOwner::Own {
-                self.note_allowance(response.headers());
+            let subject = self.redacted_subject(method, &url, scope, &secrets);
+            let mut response = self.transport.send(*pool, hop, &self.context, &subject).await?;
+            secrets.add_to_response(&mut response);
+            if owner == UrlOwner::Registry {
+                self.record_allowance(response.headers());
             }
             let status = response.status();
             if status.is_success() {
                 let stall = self.context.policy.stall.read;
                 return Ok(Ok(ApiResponse { subject, response, permit, stall }));
             }
-            if !status.is_redirection() || !matches!(call.method, Method::GET | Method::HEAD) {
-                let no = self.refusal(response, subject, whose).await;
-                no.slow_down(pace);
-                return Ok(Err(no));
+            if !status.is_redirection() || !matches!(*method, Method::GET | Method::HEAD) {
+                let rejected = self.rejected(response, &subject, owner, *operation).await;
+                slow_down(limiter, &rejected);
+                return Ok(Err(rejected));
             }
             let next = next_hop(&self.transport, &url, response.headers());
             url = next.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: {} to nowhere", status.as_u16()))
+                Error::new(
+                    Kind::Protocol,
+                    format!("{subject}: {} without a valid `Location`", status.as_u16()),
+                )
             })?;
         }
-        let subject = named(&call.url);
+        let subject = self.redacted_subject(method, &request.url, scope, &secrets);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
     }
 
-    fn whose(&self, url: &Url) -> UrlOwner {
-        if self.transport.same_origin(url, &self.base) { UrlOwner::Own } else { UrlOwner::Other }
+    fn url_owner(&self, url: &Url) -> UrlOwner {
+        match self.transport.same_origin(url, &self.base) {
+            true => UrlOwner::Registry,
+            false => UrlOwner::Other,
+        }
     }
 
-    pub(crate) async fn refusal(
+    /// Reads a response other than 2xx.
+    pub(crate) async fn rejected(
         &self,
         response: Response,
-        subject: String,
-        whose: UrlOwner,
+        subject: &str,
+        owner: UrlOwner,
+        operation: Operation,
     ) -> Rejected {
         let (status, headers) = (response.status(), response.headers().clone());
-        let sent = RequestSecrets::for_answer(&response);
-        // what cannot be read of it is not missed
+        let secrets = RequestSecrets::for_response(&response);
         let stall = self.context.policy.stall.read;
-        let body = limited(response, BODY_LIMIT, &subject, stall).await.unwrap_or_default();
-        let refusal = RefusalDetails::new(status, &headers, &body, &sent);
-        if refusal.is_throttle() {
-            self.context.throttled.add(1);
+        // without a body the status still says enough
+        let body = read_body(response, ERROR_BODY_LIMIT, subject, stall).await.unwrap_or_default();
+        let refusal = RefusalDetails::new(status, &headers, &body, &secrets);
+        let is_throttled = refusal.is_throttled();
+        if is_throttled {
+            self.context.stats.throttled.add(1);
         }
-        let wants_login = whose == UrlOwner::Own && refusal.wants_login();
-        Rejected { refusal, subject, wants_login, offered: challenges(&headers) }
+        Rejected {
+            wants_login: owner == UrlOwner::Registry && refusal.wants_login(),
+            error: refusal.error(subject, operation),
+            is_throttled,
+            challenges: challenges(&headers),
+        }
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -397,10 +397,10 @@ impl Registry {
         }
     }
 
-    /// Keeps what `ratelimit-limit: 100;w=21600` and its twin say.
-    fn note_allowance(&self, headers: &HeaderMap) {
+    /// Records the pull limit in `ratelimit-limit: 100;w=21600` and `ratelimit-remaining`.
+    fn record_allowance(&self, headers: &HeaderMap) {
         let text = |name: &str| headers.get(name)?.to_str().ok();
-        let told = || {
+        let parse = || {
             let limit = text("ratelimit-limit")?;
             let window = limit.split_once("w=")?.1.trim().parse().ok()?;
             Some(Allowance {
@@ -409,18 +409,26 @@ impl Registry {
                 window: Duration::from_secs(window),
             })
         };
-        let Some(told) = told() else { return };
-        let mut known = self.allowance.lock();
-        // answers overtake each other: the smallest is the latest
-        let least = known.map_or(told.remaining, |known| known.remaining.min(told.remaining));
-        *known = Some(Allowance { remaining: least, ..told });
+        let Some(reported) = parse() else { return };
+        let mut last = self.allowance.lock();
+        // responses overtake each other: the smallest value is the latest
+        let remaining = last.map_or(reported.remaining, |it| it.remaining.min(reported.remaining));
+        *last = Some(Allowance { remaining, ..reported });
     }
 }
 
-/// Waits for a turn, holding nothing.
-async fn turn(pace: Option<&RateLimiter>) {
-    if let Some(pace) = pace {
-        pace.turn().await;
+/// Waits for the rate limit, and holds nothing meanwhile.
+async fn acquire(limiter: Option<&RateLimiter>) {
+    if let Some(limiter) = limiter {
+        limiter.acquire().await;
+    }
+}
+
+fn slow_down(limiter: Option<&RateLimiter>, rejected: &Rejected) {
+    if let Some(limiter) = limiter
+        && rejected.is_throttled
+    {
+        limiter.slow_down();
     }
 }
 

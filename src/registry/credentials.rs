@@ -1,7 +1,7 @@
-//! Whose name a registry is asked in.
+//! Credentials of a registry, and how they become a header.
 //!
-//! Credentials that are configured but cannot be read are an error, never a
-//! silent fall to anonymous; having none is not.
+//! Configured credentials that cannot be read are an error; they never become anonymous access
+//! silently. Missing credentials are not an error.
 
 use std::{
     env, fmt, fs, io,
@@ -10,31 +10,28 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use futures::FutureExt;
-use secrecy::SecretString;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{errors::printable, login::Login, single_flight::Flights};
-use crate::model::{Error, Host, Kind, Result};
+use super::{login::Login, public_registries::PublicRegistry, single_flight::Flights};
+use crate::model::{Error, Host, Kind, Result, UserPassword, text::printable_line};
 
-/// Where a registry's credentials come from.
+/// The origin of a registry's credentials.
 #[derive(Clone, Default)]
 pub enum Credentials {
-    /// Docker's configuration file and credential helpers; anonymous where they know none.
+    /// Docker's configuration file and credential helpers; anonymous if they have none.
     #[default]
     Docker,
-    /// These.
-    Basic {
-        /// The user's name.
-        username: String,
-        /// The password or access token.
-        password: SecretString,
-    },
-    /// A header that something else hands out.
+    /// A user name and a password.
+    Basic(UserPassword),
+    /// A header from elsewhere.
     Login(Arc<dyn Login>),
-    /// None.
+    /// No credentials.
     Anonymous,
 }
 
@@ -42,57 +39,82 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Docker => "Docker",
-            Self::Basic { .. } => "Basic",
+            Self::Basic(_) => "Basic",
             Self::Login(_) => "Login",
             Self::Anonymous => "Anonymous",
         })
     }
 }
 
-/// Credentials as a token service or a registry takes them.
+/// The credentials that a token service or a registry accepts.
 #[derive(Debug, Clone)]
 pub(crate) enum ClientIdentity {
     Anonymous,
-    Basic {
-        username: String,
-        password: SecretString,
-    },
-    /// A refresh token of OAuth 2.
+    Basic(UserPassword),
+    /// An OAuth 2 refresh token.
     Token(SecretString),
 }
 
-/// How long a helper may take; some ask a person.
-const HELPER_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long what a helper said is used: cloud helpers hand out tokens of an hour.
-const HELPER_LIFE: Duration = Duration::from_secs(10 * 60);
-
-/// Asks Docker's configuration, once for all who want to know.
-#[derive(Debug)]
-pub(crate) struct Docker {
-    server: String,
-    config: Option<PathBuf>,
-    known: Flights<(), (ClientIdentity, Instant)>,
+/// The `Authorization` header of a user name and a password.
+pub(crate) fn basic_header(user: &UserPassword) -> Result<HeaderValue> {
+    let pair = Zeroizing::new(format!("{}:{}", user.username, user.password.expose_secret()));
+    secret_header(&Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes()))))
+        .ok_or_else(unfit_for_a_header)
 }
 
-impl Docker {
+/// A header value that is never printed; `None` for text that no header can hold.
+pub(crate) fn secret_header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+pub(crate) fn unfit_for_a_header() -> Error {
+    Error::new(Kind::Configuration, "cannot send the credentials in a header")
+}
+
+/// Some helpers ask a person.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The reuse of a helper's credentials: cloud helpers return tokens of one hour.
+const HELPER_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// Longest text of a helper that an error shows, in characters.
+const MESSAGE_LIMIT: usize = 400;
+
+/// Credentials from Docker's configuration; concurrent callers share one lookup.
+#[derive(Debug)]
+pub(crate) struct DockerCredentials {
+    server: String,
+    config: Option<PathBuf>,
+    lookups: Flights<(), DatedIdentity>,
+}
+
+#[derive(Debug, Clone)]
+struct DatedIdentity {
+    identity: ClientIdentity,
+    looked_up: Instant,
+}
+
+impl DockerCredentials {
     pub(crate) fn new(host: &Host) -> Self {
-        let server = match host.is_docker_hub() {
-            // the name that `docker login` stores it under
-            true => "https://index.docker.io/v1/".to_owned(),
-            false => host.to_string(),
-        };
-        Self { server, config: config_file(), known: Flights::new() }
+        let key = PublicRegistry::of(host).docker_config_key;
+        let server = key.map_or_else(|| host.to_string(), str::to_owned);
+        Self { server, config: config_file(), lookups: Flights::new() }
     }
 
     pub(crate) async fn identity(&self) -> Result<ClientIdentity> {
         let Some(config) = &self.config else { return Ok(ClientIdentity::Anonymous) };
-        let usable = |(_, asked): &(ClientIdentity, Instant)| asked.elapsed() < HELPER_LIFE;
-        let ask = || {
+        let is_usable = |found: &DatedIdentity| found.looked_up.elapsed() < HELPER_LIFETIME;
+        let look_up = || {
             let (server, config) = (self.server.clone(), config.clone());
-            async move { Ok((ask(server, config).await?, Instant::now())) }.boxed()
+            async move {
+                let identity = look_up_in_time(server, config).await?;
+                Ok(DatedIdentity { identity, looked_up: Instant::now() })
+            }
+            .boxed()
         };
-        self.known.obtain(&(), usable, ask).await.map(|((identity, _), _)| identity)
+        self.lookups.obtain(&(), is_usable, look_up).await.map(|(found, _)| found.identity)
     }
 }
 
@@ -102,19 +124,19 @@ fn config_file() -> Option<PathBuf> {
     Some(folder.map(PathBuf::from).or_else(home)?.join("config.json"))
 }
 
-async fn ask(server: String, config: PathBuf) -> Result<ClientIdentity> {
+async fn look_up_in_time(server: String, config: PathBuf) -> Result<ClientIdentity> {
     let name = config.display().to_string();
-    // a helper is a program: it blocks
-    match timeout(HELPER_PATIENCE, spawn_blocking(move || look_up(&server, &config))).await {
+    // a helper is a program, and blocks
+    match timeout(HELPER_TIMEOUT, spawn_blocking(move || look_up(&server, &config))).await {
         Ok(Ok(found)) => found,
         Ok(Err(panic)) => {
             Err(Error::new(Kind::Configuration, format!("cannot read `{name}`")).because(panic))
         }
         Err(_) => Err(Error::new(
             Kind::Configuration,
-            format!("no answer from the credential helper of `{name}` for 60 s"),
+            format!("the credential helper of `{name}` did not respond for 60 s"),
         )
-        .hint("it may be waiting for a person; run `docker login` once in this session")),
+        .hint("run `docker login` once in this session: the helper may wait for input")),
     }
 }
 
@@ -130,22 +152,22 @@ fn look_up(server: &str, config: &Path) -> Result<ClientIdentity> {
 
 fn wrong(config: &Path, problem: String) -> Error {
     Error::new(Kind::Configuration, problem).hint(format!(
-        "repair it, set `username` and `password` in the configuration, or point `DOCKER_CONFIG` elsewhere (`{}` decides now)",
+        "repair `{}`, set `DOCKER_CONFIG` to another directory, or set `username` and `password` in the configuration",
         config.display()
     ))
 }
 
-/// What the text of this file says; a helper that it names is run.
+/// Reads the text of a Docker configuration file. Runs the helper that it names.
 pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<ClientIdentity> {
     let wrong = |problem: String| wrong(config, problem);
     let helper = || format!("`docker-credential-{}`", helper_name(text, server));
     match get_credential_from_reader(text, server) {
         Ok(DockerCredential::UsernamePassword(username, password)) => {
-            // what some helpers say for "none"
+            // some helpers return this for missing credentials
             if username.is_empty() && password.is_empty() {
                 return Ok(ClientIdentity::Anonymous);
             }
-            Ok(ClientIdentity::Basic { username, password: password.into() })
+            Ok(ClientIdentity::Basic(UserPassword::new(username, password)))
         }
         Ok(DockerCredential::IdentityToken(token)) => Ok(ClientIdentity::Token(token.into())),
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(ClientIdentity::Anonymous),
@@ -155,18 +177,18 @@ pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Cl
             Ok(ClientIdentity::Anonymous)
         }
         Err(CredentialRetrievalError::HelperFailure { stderr, .. }) => {
-            // its stdout is not shown: that is where the secret would be
+            // not its stdout, which would contain the secret
             Err(wrong(format!(
                 "the credential helper {} failed for `{server}`: {}",
                 helper(),
-                printable(&stderr)
+                printable_line(&stderr, MESSAGE_LIMIT)
             )))
         }
         Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err(wrong(format!("the credential helper {} cannot be run", helper())))
+            Err(wrong(format!("cannot run the credential helper {}", helper())))
         }
         Err(CredentialRetrievalError::MalformedHelperResponse) => {
-            Err(wrong(format!("the credential helper {} answers nonsense", helper())))
+            Err(wrong(format!("the credential helper {} returns an invalid response", helper())))
         }
         Err(
             CredentialRetrievalError::CredentialDecodingError
@@ -176,13 +198,13 @@ pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Cl
     }
 }
 
-/// The helper that is responsible for the server, as Docker decides it.
+/// The helper that Docker runs for the server.
 pub(crate) fn helper_name(config: &[u8], server: &str) -> String {
     let config: Value = serde_json::from_slice(config).unwrap_or_default();
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
     let own = own.and_then(Value::as_str).filter(|name| !name.is_empty());
     let name = own.or_else(|| config.get("credsStore")?.as_str());
-    printable(name.unwrap_or_default())
+    printable_line(name.unwrap_or_default(), MESSAGE_LIMIT)
 }
 
 #[cfg(test)]
@@ -195,7 +217,7 @@ mod tests {
         fs::write(&path, config).unwrap();
         match look_up(server, &path) {
             Ok(ClientIdentity::Anonymous) => Ok("anonymous".to_owned()),
-            Ok(ClientIdentity::Basic { username, .. }) => Ok(username),
+            Ok(ClientIdentity::Basic(user)) => Ok(user.username),
             Ok(ClientIdentity::Token(_)) => Ok("token".to_owned()),
             Err(error) => {
                 assert_eq!(error.kind(), Kind::Configuration);
@@ -205,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn having_no_credentials_is_anonymous_and_broken_ones_are_an_error() {
+    fn missing_credentials_are_anonymous_and_broken_ones_are_an_error() {
         let hub = "https://index.docker.io/v1/";
         let auths = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"a.io":{"auth":"!"},"b.io":{"auth":"dTpw","identitytoken":"t"}}}"#;
         for (config, server, expected) in [
@@ -218,12 +240,12 @@ mod tests {
             (
                 r#"{"auths":{"ghcr.io":{}},"credsStore":"is-not-installed"}"#,
                 "ghcr.io",
-                Err("the credential helper `docker-credential-is-not-installed` cannot be run"),
+                Err("cannot run the credential helper `docker-credential-is-not-installed`"),
             ),
             (
                 r#"{"credHelpers":{"gcr.io":"x-none"},"credsStore":"y-none"}"#,
                 "gcr.io",
-                Err("the credential helper `docker-credential-x-none` cannot be run"),
+                Err("cannot run the credential helper `docker-credential-x-none`"),
             ),
         ] {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);

@@ -1,28 +1,28 @@
-//! What a registry's refusal means: one table from code and status to [`Kind`].
+//! Reads a registry's refusal: one table from code and status to [`Kind`].
 //!
-//! The code decides where there is one, the status where not: registries
-//! agree on codes more than on statuses. What they write is untrusted and
-//! shown without control characters, and without what they were sent in confidence.
+//! The code decides; without a code the status does, because registries agree on codes more than
+//! on statuses. Their texts are untrusted, and shown without control characters and secrets.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
 
-use super::redact::RequestSecrets;
-use crate::model::{Error, Host, Kind, text::is_unsafe_for_terminal};
+use super::{public_registries::PublicRegistry, redact::RequestSecrets};
+use crate::model::{Error, Host, Kind, text::printable_line};
 
-/// How much of an error's body is read, in bytes.
-pub(crate) const BODY_LIMIT: u64 = 64 * 1024;
+/// The largest error body that is read, in bytes.
+pub(crate) const ERROR_BODY_LIMIT: u64 = 64 * 1024;
 
+/// The longest message that is shown, in characters.
 const MESSAGE_LIMIT: usize = 400;
 
-/// What was being done; the same code means different things.
+/// The operation that failed: it changes the meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Reading anything.
     Read,
-    /// Beginning a list of referrers, which is read elsewhere where there is no such list.
+    /// Reading the first page of the referrers API, which has a fallback.
     Refer,
     /// Uploading or mounting a blob.
     Upload,
@@ -30,55 +30,54 @@ pub(crate) enum Operation {
     Commit,
 }
 
-/// A registry's "no".
+/// The details of a response other than 2xx.
 #[derive(Debug)]
 pub(crate) struct RefusalDetails {
     status: StatusCode,
     code: Option<Code>,
-    /// The code as it is shown.
+    /// The code as errors show it.
     name: Option<String>,
     message: String,
     retry_after: Option<Duration>,
-    none_remaining: bool,
+    is_limit_spent: bool,
 }
 
 impl RefusalDetails {
-    /// Reads what an answer other than 2xx says to what was sent.
     pub(crate) fn new(
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        sent: &RequestSecrets,
+        secrets: &RequestSecrets,
     ) -> Self {
-        let (code, message) = read(body, sent);
+        let (code, message) = parse(body, secrets);
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             status,
-            name: code.as_ref().and_then(|code| name_of(code, sent)),
+            name: code.as_ref().and_then(|code| name_of(code, secrets)),
             code,
             message,
             retry_after: text(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(value, SystemTime::now())),
-            none_remaining: text("ratelimit-remaining")
-                // without a window it is the general header, of a limit that soon passes
+            is_limit_spent: text("ratelimit-remaining")
+                // without a window the header belongs to a short-lived limit
                 .is_some_and(|n| n.contains("w=") && leading_number(n) == Some(0)),
         }
     }
 
-    /// Whether other credentials, or newer ones, may help.
+    /// Returns `true` if other or newer credentials may help.
     pub(crate) fn wants_login(&self) -> bool {
-        // ECR says 403 when its 12 hours are over
+        // ECR sends 403 for a token older than 12 hours
         let expired = self.message.contains("authorization token has expired");
         self.status == StatusCode::UNAUTHORIZED || (self.status == StatusCode::FORBIDDEN && expired)
     }
 
-    pub(crate) fn is_throttle(&self) -> bool {
+    pub(crate) fn is_throttled(&self) -> bool {
         self.status == StatusCode::TOO_MANY_REQUESTS || self.code == Some(Code::Toomanyrequests)
     }
 
-    /// The error: `GET host/v2/x: 404 MANIFEST_UNKNOWN: message`.
-    pub(crate) fn error(self, subject: &str, doing: Operation) -> Error {
-        let kind = self.kind(doing);
+    /// An error like `GET host/v2/x: 404 MANIFEST_UNKNOWN: message`.
+    pub(crate) fn error(self, subject: &str, operation: Operation) -> Error {
+        let kind = self.kind(operation);
         let mut text = format!("{subject}: {}", self.status.as_u16());
         if let Some(code) = &self.name {
             text = format!("{text} {code}");
@@ -91,30 +90,30 @@ impl RefusalDetails {
         Error::new(kind, text).after(self.retry_after)
     }
 
-    fn kind(&self, doing: Operation) -> Kind {
-        if doing == Operation::Refer {
-            // who does not know the API says so with 400 and 406, too
+    fn kind(&self, operation: Operation) -> Kind {
+        if operation == Operation::Refer {
+            // registries without the API also send 400 and 406
             return match self.kind(Operation::Read) {
                 Kind::Protocol => Kind::Unsupported,
                 kind => kind,
             };
         }
-        if self.is_throttle() {
-            let spent = self.none_remaining || self.message.contains("pull rate limit");
+        if self.is_throttled() {
+            let spent = self.is_limit_spent || self.message.contains("pull rate limit");
             return if spent { Kind::PullLimit } else { Kind::Throttled };
         }
-        if doing == Operation::Commit
+        if operation == Operation::Commit
             && self.status.is_client_error()
             && self.message.contains("immutable")
         {
-            // ECR's TAG_INVALID; other registries have other codes and the same word
+            // ECR sends TAG_INVALID; other registries send other codes with the same word
             return Kind::TagImmutable;
         }
-        self.kind_of_code(doing).unwrap_or_else(|| kind_of_status(self.status, doing))
+        self.kind_of_code(operation).unwrap_or_else(|| kind_of_status(self.status, operation))
     }
 
-    fn kind_of_code(&self, doing: Operation) -> Option<Kind> {
-        Some(match (self.code.as_ref()?, doing) {
+    fn kind_of_code(&self, operation: Operation) -> Option<Kind> {
+        Some(match (self.code.as_ref()?, operation) {
             (Code::NameUnknown, _) => Kind::RepositoryMissing,
             (
                 Code::ManifestBlobUnknown
@@ -129,7 +128,7 @@ impl RefusalDetails {
                 | Code::DigestInvalid
                 | Code::SizeInvalid,
                 Operation::Upload,
-            ) => Kind::Unavailable, // the session is lost, a new one helps
+            ) => Kind::Unavailable, // the session is lost; a new one helps
             (
                 Code::ManifestUnknown
                 | Code::ManifestBlobUnknown
@@ -151,15 +150,15 @@ impl RefusalDetails {
     }
 }
 
-fn kind_of_status(status: StatusCode, doing: Operation) -> Kind {
-    match (status.as_u16(), doing) {
+fn kind_of_status(status: StatusCode, operation: Operation) -> Kind {
+    match (status.as_u16(), operation) {
         (401, _) => Kind::Unauthorized,
         (402 | 403 | 451, _) => Kind::Denied,
         (404 | 410, Operation::Read) => Kind::NotFound,
         (404 | 410, _) => Kind::RepositoryMissing,
         (405 | 501, _) => Kind::Unsupported,
         (413, _) => Kind::TooLarge,
-        (416, Operation::Read) => Kind::Corrupt, // the content ends before its size says
+        (416, Operation::Read) => Kind::Corrupt, // the content is shorter than its size
         (408 | 425, _) | (416, _) => Kind::Unavailable,
         (507, _) => Kind::Quota,
         (500.., _) => Kind::Unavailable,
@@ -167,31 +166,31 @@ fn kind_of_status(status: StatusCode, doing: Operation) -> Kind {
     }
 }
 
-/// Who asks, as far as a hint depends on it.
+/// The credentials of the caller, as far as a hint depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Without credentials.
+    /// No credentials.
     Anonymous,
-    /// With the user's.
+    /// The user's credentials.
     Known,
-    /// With credentials that something else hands out and explains.
+    /// Credentials from elsewhere, which explains their errors.
     Managed,
 }
 
-/// What a newcomer needs to be told.
-pub(crate) fn hint(kind: Kind, host: &Host, standing: Caller) -> Option<String> {
-    let login = match host.is_docker_hub() {
-        true => "docker login".to_owned(),
-        false => format!("docker login {host}"),
+/// The hint for an error of this kind.
+pub(crate) fn hint(kind: Kind, host: &Host, caller: Caller) -> Option<String> {
+    let login = match PublicRegistry::of(host).docker_config_key {
+        Some(_) => "docker login".to_owned(),
+        None => format!("docker login {host}"),
     };
     let log_in =
         format!("run `{login}`, or set `username` and `password` under [registry.\"{host}\"]");
-    Some(match (kind, standing) {
+    Some(match (kind, caller) {
         (Kind::Unauthorized | Kind::Denied, Caller::Anonymous) => {
             format!("the repository is private or does not exist; if it is private, {log_in}")
         }
         (Kind::Unauthorized | Kind::Denied, Caller::Known) => format!(
-            "`{host}` refuses the credentials it was given for this repository; check their rights, or {log_in}"
+            "`{host}` refuses these credentials for this repository; check their permissions, or {log_in}"
         ),
         (Kind::NotFound | Kind::RepositoryMissing, Caller::Anonymous) => format!(
             "check the repository's name and the tag; if the repository is private, {log_in}"
@@ -200,7 +199,7 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Caller) -> Option<String> 
             "check the repository's name and the tag".to_owned()
         }
         (Kind::PullLimit, Caller::Anonymous) => {
-            format!("{log_in} to have a larger limit, or run again when the limit's window is over")
+            format!("{log_in} for a larger limit, or run again when the limit's window is over")
         }
         (Kind::PullLimit, _) => "run again when the limit's window is over".to_owned(),
         (Kind::Throttled, _) => {
@@ -210,44 +209,38 @@ pub(crate) fn hint(kind: Kind, host: &Host, standing: Caller) -> Option<String> 
     })
 }
 
-/// A text from outside, fit for a terminal: one line, no control characters, not long.
-pub(crate) fn printable(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !is_unsafe_for_terminal(*c)).take(MESSAGE_LIMIT).collect()
-}
-
-/// Code and message, from an OCI envelope or from what token services say instead.
-fn read(body: &[u8], sent: &RequestSecrets) -> (Option<Code>, String) {
-    let printable = |text: &str| sanitize(text, sent);
+/// Code and message, from an OCI envelope or from the forms of token services.
+fn parse(body: &[u8], secrets: &RequestSecrets) -> (Option<Code>, String) {
+    let sanitize = |text: &str| sanitize(text, secrets);
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
         && let Some(first) = errors.into_iter().next()
     {
-        // Docker Hub says only there that it is the pull limit
+        // Docker Hub mentions the pull limit only in the detail
         let detail = first.detail.as_str().filter(|detail| *detail != first.message);
-        let said = [Some(first.message.as_str()), detail].into_iter().flatten();
-        let said: Vec<_> = said.filter(|text| !text.is_empty()).collect();
-        return (Some(first.code), printable(&said.join(": ")));
+        let texts = [Some(first.message.as_str()), detail].into_iter().flatten();
+        let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
+        return (Some(first.code), sanitize(&texts.join(": ")));
     }
     if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
         let known = ["message", "error_description", "details", "error"];
         let found = known.iter().find_map(|key| value.get(key)?.as_str());
-        return (None, printable(found.unwrap_or_default()));
+        return (None, sanitize(found.unwrap_or_default()));
     }
     match std::str::from_utf8(body) {
-        Ok(text) if text.len() < MESSAGE_LIMIT && !text.contains('<') => (None, printable(text)),
+        Ok(text) if text.len() < MESSAGE_LIMIT && !text.contains('<') => (None, sanitize(text)),
         _ => (None, String::new()),
     }
 }
 
-fn name_of(code: &Code, sent: &RequestSecrets) -> Option<String> {
+fn name_of(code: &Code, secrets: &RequestSecrets) -> Option<String> {
     let name = serde_json::to_value(code).ok()?;
-    name.as_str().map(|name| sanitize(name, sent)).filter(|name| !name.is_empty())
+    name.as_str().map(|name| sanitize(name, secrets)).filter(|name| !name.is_empty())
 }
 
-/// A text from outside, fit to be shown; what is in it of what was sent is hidden before it may
-/// be cut, and again when nothing that is not shown parts it.
-fn sanitize(text: &str, sent: &RequestSecrets) -> String {
-    sent.redact(&printable(&sent.redact(text)))
+/// Redacts and prints a text from outside. Redacts before the text is cut, and again after removed
+/// characters can no longer split a secret.
+fn sanitize(text: &str, secrets: &RequestSecrets) -> String {
+    secrets.redact(&printable_line(&secrets.redact(text), MESSAGE_LIMIT))
 }
 
 /// `Retry-After`: seconds, or an HTTP date as a wait from `now`.

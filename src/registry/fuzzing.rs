@@ -1,6 +1,4 @@
-//! The readers of what comes from outside, each by itself: what the fuzz tests throw things at.
-//!
-//! Nothing else uses them from here.
+//! The parsers of text from outside, for the fuzz tests only.
 
 use std::path::Path;
 
@@ -13,11 +11,11 @@ use super::{
     errors::{Operation, RefusalDetails},
     hub, paging, quay,
     redact::RequestSecrets,
-    token,
+    tag_page, token,
 };
 use crate::model::{Error, Listed, Result};
 
-/// A listing of tags, by whose form it has.
+/// The form of a tag listing.
 #[derive(Debug, Clone, Copy)]
 pub enum Form {
     /// The specification's.
@@ -26,58 +24,56 @@ pub enum Form {
     Hub,
     /// Quay's own.
     Quay,
-    /// The specification's as Google extends it.
+    /// The specification's with Google's extension.
     Google,
 }
 
-/// A challenge's scheme and parameters.
+/// The scheme and the parameters of a challenge.
 pub type Challenge = (String, Vec<(String, String)>);
 
-/// The challenges of a `WWW-Authenticate`.
+/// Parses a `WWW-Authenticate` header.
 pub fn challenges(value: &str) -> Vec<Challenge> {
     let found = challenge::parse(value).into_iter();
     found.map(|challenge| (challenge.scheme, challenge.params)).collect()
 }
 
-/// The target of the link to the next page in a `Link`.
+/// The target of the link to the next page in a `Link` header.
 pub fn next_link(value: &str) -> Option<String> {
-    paging::next_of(value)
+    paging::parse_next_link(value)
 }
 
-/// The tags of a page.
+/// Parses a page of tags.
 ///
 /// # Errors
-/// When it is no page of that form.
+/// For a page of another form.
 pub fn listing(form: Form, page: &[u8]) -> serde_json::Result<Vec<Listed>> {
-    Ok(match form {
-        Form::Names => serde_json::from_slice::<paging::TagPage>(page)?.into(),
-        Form::Hub => serde_json::from_slice::<hub::HubPage>(page)?.listed(),
-        Form::Quay => serde_json::from_slice::<quay::QuayPage>(page)?.listed(),
-        Form::Google => {
-            serde_json::from_slice::<artifact_registry::ArtifactRegistryList>(page)?.listed()
-        }
-    })
+    match form {
+        Form::Names => tag_page::parse_names(page),
+        Form::Hub => hub::parse(page).map(|page| page.tags),
+        Form::Quay => quay::parse(page).map(|page| page.tags),
+        Form::Google => artifact_registry::parse(page),
+    }
 }
 
-/// What an answer other than 2xx is told as, to one who commits a manifest.
+/// The error for this response to the push of a manifest.
 pub fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     RefusalDetails::new(status, headers, body, &RequestSecrets::default())
         .error("PUT r.example/v2/x", Operation::Commit)
 }
 
-/// What is wrong with the answer of a token service.
+/// Parses the response of a token service.
 ///
 /// # Errors
-/// When it has no token.
+/// Without a token.
 pub fn token(body: &[u8]) -> Result<(), &'static str> {
-    token::read(body, Instant::now()).map(drop)
+    token::parse(body, Instant::now()).map(drop)
 }
 
-/// Whether Docker's configuration knows credentials for the server; `None` where it has them
-/// from a helper, which is not run.
+/// Returns `true` if Docker's configuration has credentials for the server; `None` if it names a
+/// helper, which is not run.
 ///
 /// # Errors
-/// When it is broken.
+/// For a broken configuration.
 pub fn docker_config(text: &[u8], server: &str) -> Option<Result<bool>> {
     if !credentials::helper_name(text, server).is_empty() {
         return None;

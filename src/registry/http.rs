@@ -1,4 +1,4 @@
-//! A request to a registry and what comes back: an answer, or a no.
+//! A request to a registry, and its result: a response, or a refusal.
 
 use std::time::Duration;
 
@@ -10,21 +10,20 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::{
-    RateLimiter,
     auth::Authorization,
     challenge::Challenge,
-    errors::{Operation, RefusalDetails},
+    errors::Operation,
+    read_body::read_body,
     redact::RequestSecrets,
     scope::Scope,
-    token::limited,
-    transport::ConnectionPool,
+    transport::{ConnectionPool, connection_broke},
 };
 use crate::{
     model::{Error, Kind, Result},
     remote::ByteStream,
 };
 
-/// A request, before anything but itself is decided.
+/// A request without its login.
 pub(crate) struct ApiRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -36,27 +35,19 @@ pub(crate) struct ApiRequest<'a> {
 }
 
 impl<'a> ApiRequest<'a> {
-    pub(crate) fn new(method: Method, url: Url, access: &'a Scope, doing: Operation) -> Self {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self {
-            method,
-            url,
-            scope: access,
-            operation: doing,
-            pool: ConnectionPool::Calls,
-            headers,
-            body,
-        }
+    pub(crate) fn new(method: Method, url: Url, scope: &'a Scope, operation: Operation) -> Self {
+        let (pool, headers, body) = (ConnectionPool::Calls, HeaderMap::new(), Bytes::new());
+        Self { method, url, scope, operation, pool, headers, body }
     }
 }
 
-/// A 2xx answer; holds its connection's permit.
+/// A 2xx response; holds the permit of its connection.
 pub(crate) struct ApiResponse {
-    /// How an error names the request.
+    /// The request as errors name it.
     pub(crate) subject: String,
     pub(crate) response: Response,
     pub(crate) permit: OwnedSemaphorePermit,
-    /// How long nothing of its body may come.
+    /// The longest time without data of the body.
     pub(crate) stall: Duration,
 }
 
@@ -73,86 +64,72 @@ impl ApiResponse {
         self.response.headers()
     }
 
-    /// What the request carried, which what comes from the answer is shown without.
-    pub(crate) fn sent(&self) -> RequestSecrets {
-        RequestSecrets::for_answer(&self.response)
+    /// The secrets of the request, to redact them from texts of the response.
+    pub(crate) fn secrets(&self) -> RequestSecrets {
+        RequestSecrets::for_response(&self.response)
     }
 
-    /// What `read` makes of the body, of at most `limit` bytes.
+    /// Reads and parses a body of at most `limit` bytes.
     ///
-    /// The one way to what an answer says: nothing of the login is in what comes out of it, and
-    /// nothing of what the request carried in an error.
+    /// The only way to the content of a response. Its value cannot contain the login, and its
+    /// errors contain no secret of the request.
     ///
     /// # Errors
-    /// Those of reading, and [`Kind::Protocol`] where the login is in the body or in its type.
+    /// Those of reading and parsing; [`Kind::Protocol`] if the body or its type contain the login.
     pub(crate) async fn document<T>(
         self,
         limit: u64,
-        read: impl FnOnce(Bytes) -> Result<T>,
+        parse: impl FnOnce(Bytes) -> Result<T>,
     ) -> Result<T> {
-        let sent = self.sent();
-        let kind = self.headers().get(header::CONTENT_TYPE).cloned();
-        let body = limited(self.response, limit, &self.subject, self.stall).await?;
-        let is_repeated = sent.is_in(&body) || kind.is_some_and(|kind| sent.is_in(kind.as_bytes()));
-        let read = match is_repeated {
-            true => Err(repeated()),
-            false => read(body).map_err(|error| sent.redact_error(error)),
+        let secrets = self.secrets();
+        let content_type = self.headers().get(header::CONTENT_TYPE).cloned();
+        let body = read_body(self.response, limit, &self.subject, self.stall).await?;
+        let repeats_login = secrets.login_is_in(&body)
+            || content_type.is_some_and(|value| secrets.login_is_in(value.as_bytes()));
+        let parsed = match repeats_login {
+            true => Err(repeated_login()),
+            false => parse(body).map_err(|error| secrets.redact_error(error)),
         };
-        read.map_err(|error| error.context(format!("{}: the answer cannot be used", self.subject)))
+        parsed.map_err(|error| error.context(format!("{}: cannot use the response", self.subject)))
     }
 
-    /// The body as it comes; the permit goes with it.
+    /// The body while it arrives; holds the permit.
     pub(crate) fn stream(self) -> ByteStream {
         let Self { subject, response, permit, .. } = self;
         let chunks = response.bytes_stream().map(move |chunk| {
             let _held = &permit;
-            chunk.map_err(|error| {
-                Error::new(Kind::Unavailable, format!("{subject}: the connection broke"))
-                    .because(error.without_url())
-            })
+            chunk.map_err(|error| connection_broke(error, &subject))
         });
         chunks.boxed()
     }
 }
 
-fn repeated() -> Error {
-    Error::new(Kind::Protocol, "it repeats the login that it was asked with")
-        .hint("look at what is between here and the registry, such as a proxy that is being debugged, and change the password")
+fn repeated_login() -> Error {
+    Error::new(Kind::Protocol, "it repeats the login of the request")
+        .hint("check the proxies in front of the registry, such as one in debug mode, and change the password")
 }
 
-/// Leave to send one request that cannot be repeated; holds its connection's permit.
+/// The login and the connection's permit for one request that cannot be repeated.
 pub(crate) struct PreparedUpload {
-    /// How an error names the request.
+    /// The request as errors name it.
     pub(crate) subject: String,
     pub(crate) secrets: RequestSecrets,
     pub(crate) authorization: Option<Authorization>,
-    pub(crate) access: Scope,
-    pub(crate) doing: Operation,
+    pub(crate) scope: Scope,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// Whether a URL is the registry's, which alone sees its login.
+/// The owner of a URL: only the registry itself receives its login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UrlOwner {
-    Own,
+    Registry,
     Other,
 }
 
-/// A refusal and what belongs to it.
+/// A response other than 2xx.
 pub(crate) struct Rejected {
-    pub(crate) refusal: RefusalDetails,
-    pub(crate) subject: String,
+    pub(crate) error: Error,
+    pub(crate) is_throttled: bool,
     pub(crate) wants_login: bool,
-    pub(crate) offered: Vec<Challenge>,
-}
-
-impl Rejected {
-    /// Slows the pace down where the answer was "too many".
-    pub(crate) fn slow_down(&self, pace: Option<&RateLimiter>) {
-        if let Some(pace) = pace
-            && self.refusal.is_throttle()
-        {
-            pace.slow_down();
-        }
-    }
+    pub(crate) challenges: Vec<Challenge>,
 }

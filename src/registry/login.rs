@@ -1,21 +1,21 @@
-//! Logins that need no token service: the header is known beforehand.
+//! Logins without a token service: their header is known before the first request.
 
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
 use crate::model::Result;
 
-/// Knows the `Authorization` header of one registry (ECR's, which the AWS API hands out).
+/// Provides the `Authorization` header of one registry, such as ECR's from the AWS API.
 pub trait Login: Send + Sync + 'static {
-    /// The header's value, to be sent verbatim to the registry's own host and nowhere else.
+    /// The header's value. It is sent verbatim, and to the registry's own host only.
     fn authorization(&self, freshness: Freshness) -> BoxFuture<'_, Result<SecretString>>;
 }
 
-/// Whether what is known will do.
+/// The required age of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// What is cached, while it is valid.
+    /// A cached login, while it is valid.
     Cached,
-    /// A new one: the registry refused the cached one.
+    /// A new login: the registry refused the cached one.
     Renewed,
 }

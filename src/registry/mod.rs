@@ -1,21 +1,21 @@
-//! Registries: the OCI distribution protocol, and the two traits the engine knows.
+//! The OCI distribution protocol over HTTP: [`Registry`] is a source and a destination.
 //!
-//! [`Source`] reads content, [`Destination`] accepts it. Both speak of content
-//! only; credentials, retries, limits and what each public registry does
-//! differently stay behind them.
+//! Credentials, retries, rate limits and the differences between public registries stay in here.
+//! `public_registries.rs` is the table of these differences.
 
 pub(crate) mod client;
 pub(crate) mod credentials;
 pub(crate) mod login;
 pub(crate) mod rate_limit;
-mod referrers;
 pub(crate) mod settings;
+pub(crate) mod single_flight;
 pub(crate) mod transport;
 
 mod artifact_registry;
 mod auth;
 mod certificate;
 mod challenge;
+mod content;
 mod destination;
 mod errors;
 #[doc(hidden)]
@@ -23,13 +23,16 @@ pub mod fuzzing;
 mod http;
 mod hub;
 mod paging;
+mod public_registries;
 mod quay;
 mod range;
+mod read_body;
 mod redact;
 mod redirect;
+mod referrers;
 mod scope;
-pub(crate) mod single_flight;
 mod source;
+mod tag_page;
 mod token;
 mod unescape;
 mod upload;
@@ -41,6 +44,7 @@ pub use certificate::Certificate;
 pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
+pub use paging::list_tags;
 pub use rate_limit::{RateLimiter, RateLimiters};
 pub use settings::{ConnectionSettings, Scheme};
 pub use transport::{Network, Transport};

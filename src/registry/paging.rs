@@ -1,21 +1,15 @@
-//! Lists that come in pages: tags, one page after the other by its `Link`.
+//! Lists in pages: referrers and tags.
+//!
+//! The specification's lists continue at a `Link`; other tag listings have numbered pages. A list
+//! that is too long, leaves the registry or breaks off is an error, never a shorter list.
 //!
 //! Source: distribution specification, "Listing Tags"; RFC 8288.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
 use reqwest::Request;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, SeqAccess, Visitor},
-};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -23,276 +17,259 @@ use super::{
     client::Registry,
     errors::Operation,
     http::{ApiRequest, ApiResponse, UrlOwner},
+    public_registries::{ListingApi, NumberedListing},
+    read_body::read_body,
     scope::{Permission, Scope},
-    token::limited,
+    tag_page::{NumberedPage, ParseTags, TAGS, parse_names},
     transport::{ConnectionPool, authority},
 };
 use crate::{
-    model::{Error, Kind, Listed, Repository, Result, Tag},
-    remote::{Pages, retry::Retry},
+    model::{Digest, Error, Kind, Listed, Repository, Result, Tag, TagQuery},
+    remote::{Pages, retry::Retry, stall::stalled},
 };
 
 /// The largest page that is read, in bytes: some registries list everything at once.
 const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
 
-/// How many pages are read; more is a loop.
-pub(crate) const PAGES: usize = 2_000;
+/// The largest number of pages that is read; more are a loop.
+const PAGES: usize = 2_000;
 
-/// How many tags of a repository are read: as many as this are made up.
-const TAGS: usize = 1_000_000;
+/// The page size to ask for; ECR allows no more.
+const NAMES_PER_PAGE: u32 = 1_000;
 
-/// The end of the year 9999, since 1970: who says that a tag was pushed later tells no time.
-const CALENDAR: Duration = Duration::from_secs(253_402_300_799);
-
-/// A page of `tags/list`.
-#[derive(Deserialize)]
-pub(crate) struct TagPage {
-    #[serde(default, deserialize_with = "names")]
-    tags: Vec<Tag>,
-}
-
-impl From<TagPage> for Vec<Listed> {
-    fn from(page: TagPage) -> Self {
-        let listed = |tag| Listed { tag, digest: None, pushed: None };
-        page.tags.into_iter().map(listed).collect()
-    }
-}
-
-/// Reads names without keeping what is no tag: a page of them may be many times its own size in
-/// memory.
-fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Tag>, D::Error> {
-    struct Names;
-
-    impl<'de> Visitor<'de> for Names {
-        type Value = Vec<Tag>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of tags")
+/// Lists every tag of the repository, page by page, in the registry's order.
+///
+/// Omits names that are not tags. Has push times if the query asks for them and the registry
+/// reports them.
+///
+/// Ends with the first error: [`Kind::RepositoryMissing`] or [`Kind::NotFound`] if the repository
+/// does not exist.
+pub fn list_tags<'a>(
+    registry: &'a Registry,
+    repository: &'a Repository,
+    query: TagQuery,
+) -> Pages<'a> {
+    let names = || linked_tag_pages(registry, repository, NAMES_PER_PAGE, parse_names);
+    let pages = match (&registry.public.tag_listing, query) {
+        (Some(ListingApi::TagsList { page_size, parse }), _) => {
+            linked_tag_pages(registry, repository, *page_size, *parse)
         }
-
-        // Go writes an empty list like this
-        fn visit_unit<E>(self) -> Result<Vec<Tag>, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Tag>, A::Error> {
-            let mut tags = Vec::new();
-            while let Some(name) = from.next_element::<Cow<'de, str>>()? {
-                tags.extend(name.parse::<Tag>());
-                if tags.len() > TAGS {
-                    return Err(de::Error::custom(format!("it has more than {TAGS} tags")));
-                }
-            }
-            Ok(tags)
-        }
-    }
-
-    from.deserialize_any(Names)
-}
-
-impl Registry {
-    /// The names of the repository's tags.
-    pub(crate) fn tag_names<'a>(&'a self, repository: &'a Repository) -> Pages<'a> {
-        // the largest page that ECR gives
-        self.pages(
-            repository,
-            self.tags_url(repository, 1_000),
-            <Vec<Listed> as From<TagPage>>::from,
-        )
-    }
-
-    /// Pages of this form, from the first one's URL on by their links.
-    pub(crate) fn pages<'a, T>(
-        &'a self,
-        repository: &'a Repository,
-        first: Url,
-        read: fn(T) -> Vec<Listed>,
-    ) -> Pages<'a>
-    where
-        T: for<'de> Deserialize<'de> + Send + 'a,
-    {
-        let next = move |(url, pages, tags): (Option<Url>, usize, usize)| async move {
-            let Some(url) = url else { return Ok(None) };
-            if pages == PAGES {
-                return Err(self.too_many(repository, PAGES, "pages of tags"));
-            }
-            let (page, next) = self.page::<T>(repository, url).await?;
-            let page = read(page);
-            let tags = tags + page.len();
-            if tags > TAGS {
-                return Err(self.too_many(repository, TAGS, "tags"));
-            }
-            Ok(Some((page, (next, pages + 1, tags))))
-        };
-        stream::try_unfold((Some(first), 0, 0), next).boxed()
-    }
-
-    /// Pages of a listing beside the registry, by their numbers from 1 on; `read` tells
-    /// whether there are more.
-    pub(crate) fn numbered_pages<'a, T>(
-        &'a self,
-        repository: &'a Repository,
-        url: impl Fn(usize) -> String + Send + Sync + 'a,
-        read: impl Fn(T) -> (Vec<Listed>, NextPage) + Send + Sync + 'a,
-    ) -> Pages<'a>
-    where
-        T: for<'de> Deserialize<'de> + Send + 'a,
-    {
-        let (url, read) = (Arc::new(url), Arc::new(read));
-        let next = move |page: Option<usize>| {
-            let (url, read) = (Arc::clone(&url), Arc::clone(&read));
-            async move {
+        (Some(ListingApi::Numbered(listing)), TagQuery::Times { since }) => {
+            let numbered = stream::try_unfold(Some(1), move |page| async move {
                 let Some(page) = page else { return Ok(None) };
                 if page > PAGES {
-                    return Err(self.too_many(repository, PAGES, "pages of tags"));
+                    return Err(too_many(registry, repository, PAGES, "pages of tags"));
                 }
-                let Ok(url) = Url::parse(&url(page)) else { return Ok(None) };
-                let patience = Retry { attempts: 4, ..self.context.retry() };
-                let answer = patience.run(&self.context, || self.listing(url.clone())).await?;
-                let (tags, more) = read(answer);
-                Ok(Some((tags, (more == NextPage::Follow).then_some(page + 1))))
-            }
-        };
-        stream::try_unfold(Some(1), next).boxed()
-    }
-
-    pub(crate) fn tags_url(&self, repository: &Repository, page: u32) -> Url {
-        let mut url = self.url(&format!("{repository}/tags/list"));
-        url.set_query(Some(&format!("n={page}")));
-        url
-    }
-
-    /// One page, and the URL of the next.
-    pub(crate) async fn page<T: for<'de> Deserialize<'de>>(
-        &self,
-        repository: &Repository,
-        url: Url,
-    ) -> Result<(T, Option<Url>)> {
-        let access = Scope::new(repository, Permission::Pull);
-        let call = ApiRequest::new(Method::GET, url, &access, Operation::Read);
-        let read = |page: &[u8]| {
-            serde_json::from_slice(page)
-                .map_err(|error| Error::new(Kind::Protocol, "it is no list").because(error))
-        };
-        self.page_as(&call, read).await
-    }
-
-    /// What `read` makes of one page, and the URL of the next.
-    pub(crate) async fn page_as<T>(
-        &self,
-        call: &ApiRequest<'_>,
-        read: impl Fn(&[u8]) -> Result<T>,
-    ) -> Result<(T, Option<Url>)> {
-        let fetch = || async {
-            let answer = self.send(call).await?;
-            let next = match next_link(answer.headers()) {
-                Some(link) => self.onwards(&call.url, &link, &answer)?,
-                None => None,
-            };
-            Ok((answer.document(PAGE_LIMIT, |page| read(&page)).await?, next))
-        };
-        self.context.retry().run(&self.context, fetch).await
-    }
-
-    /// Where a link leads from this page; `None` for one to the page itself, of a registry that
-    /// gives everything at once.
-    ///
-    /// # Errors
-    /// [`Kind::Protocol`] when it leads to another host: the login would go along, and without
-    /// the rest the list would pass for whole.
-    fn onwards(&self, from: &Url, link: &str, answer: &ApiResponse) -> Result<Option<Url>> {
-        let wrong = |problem: String| {
-            Error::new(Kind::Protocol, format!("{}: {problem}", answer.subject)).hint(
-                "the list goes on where it must not be followed; a proxy in front of a registry \
-                 has to rewrite `Link`, or the registry has to know its own name",
-            )
-        };
-        let next = from.join(link).map_err(|_| wrong("its next page is at no URL".to_owned()))?;
-        let next = self.over_tls(next);
-        if !self.transport.same_origin(&next, &self.base) {
-            let host = answer.sent().redact(&authority(&next));
-            return Err(wrong(format!("its next page is at another host, `{host}`")));
+                let context = &registry.context;
+                let retry = Retry { attempts: 4, ..context.policy.retry };
+                let fetch = || numbered_page(registry, listing, repository, page);
+                let fetched = context.retry_with(retry, fetch).await?;
+                let next = fetched.has_next && !fetched.is_before(since);
+                Ok(Some((fetched.tags, next.then_some(page + 1))))
+            });
+            or_else(numbered.boxed(), names)
         }
-        Ok(Some(next).filter(|next| next != from))
-    }
-
-    /// The error for a list that goes on and on.
-    pub(crate) fn too_many(&self, repository: &Repository, most: usize, of: &str) -> Error {
-        let host = self.host();
-        Error::new(Kind::Protocol, format!("{host}/{repository} has more than {most} {of}"))
-    }
-
-    /// A page of a listing beside the registry: asked once and without credentials.
-    pub(crate) async fn listing<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T> {
-        let subject = self.subject(&Method::GET, &url);
-        let request = Request::new(Method::GET, url);
-        let response =
-            self.transport.send(ConnectionPool::Calls, request, &self.context, &subject).await?;
-        if !response.status().is_success() {
-            let no = self.refusal(response, subject, UrlOwner::Other).await;
-            return Err(no.refusal.error(&no.subject, Operation::Read));
-        }
-        let stall = self.context.policy.stall.read;
-        let page = limited(response, PAGE_LIMIT, &subject, stall).await?;
-        serde_json::from_slice(&page).map_err(|error| {
-            Error::new(Kind::Protocol, format!("{subject}: the answer is no list")).because(error)
-        })
-    }
+        _ => names(),
+    };
+    let limit = registry.context.policy.stall.listing;
+    let end = Instant::now() + limit;
+    let limited = stream::try_unfold(pages, move |mut pages| async move {
+        let page = timeout_at(end, pages.try_next()).await;
+        let page = page.map_err(|_| stalled("the list is incomplete after", limit).exhausted())?;
+        Ok(page?.map(|page| (page, pages)))
+    });
+    limited.boxed()
 }
 
-/// The same pages, and an error once they have taken this long in all.
-pub(crate) fn within<'a>(longest: Duration, pages: Pages<'a>) -> Pages<'a> {
-    let end = Instant::now() + longest;
-    let next = move |mut pages: Pages<'a>| async move {
-        match timeout_at(end, pages.try_next()).await {
-            Ok(page) => Ok(page?.map(|page| (page, pages))),
-            Err(_) => {
-                let problem = format!("the list has not ended after {} s", longest.as_secs());
-                Err(Error::new(Kind::Stalled, problem).exhausted())
+/// Falls back to the other listing if the first page fails: listings of other APIs know public
+/// repositories only.
+fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a) -> Pages<'a> {
+    let begun = async {
+        let mut listing = listing;
+        match listing.next().await {
+            Some(Err(error)) => {
+                tracing::debug!(?error, "cannot list push times");
+                other()
             }
+            first => stream::iter(first).chain(listing).boxed(),
         }
     };
-    stream::try_unfold(pages, next).boxed()
+    stream::once(begun).flatten().boxed()
 }
 
-/// Whether pages of a list follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NextPage {
-    /// They do, and are wanted.
-    Follow,
-    /// They do not, or are of no interest.
-    End,
+/// Digests of these tags from a listing; omits tags if a request for each of them costs less.
+pub(crate) async fn listed_digests(
+    registry: &Registry,
+    repository: &Repository,
+    tags: &[Tag],
+) -> Result<HashMap<Tag, Digest>> {
+    let mut missing: HashSet<&Tag> = tags.iter().collect();
+    let mut found = HashMap::new();
+    let mut add = |page: Vec<Listed>| {
+        for listed in page {
+            if let Some(digest) = listed.digest
+                && missing.remove(&listed.tag)
+            {
+                found.insert(listed.tag, digest);
+            }
+        }
+        missing.len()
+    };
+    match &registry.public.tag_listing {
+        None => {}
+        Some(ListingApi::TagsList { page_size, parse }) => {
+            let mut pages = linked_tag_pages(registry, repository, *page_size, *parse);
+            add(pages.try_next().await?.unwrap_or_default());
+        }
+        Some(ListingApi::Numbered(listing)) => {
+            for page in 1..=tags.len() / listing.tags_per_page {
+                let fetched = numbered_page(registry, listing, repository, page).await?;
+                let missing = add(fetched.tags);
+                let is_costly = fetched.pages.is_some_and(|pages| {
+                    let pages_left = pages.saturating_sub(page);
+                    pages_left == 0 || pages_left >= missing
+                });
+                if !fetched.has_next || missing == 0 || is_costly {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// A tag of a listing; `None` where the name is none.
-pub(crate) fn listed(
-    name: &str,
-    digest: Option<&str>,
-    pushed: Option<SystemTime>,
-) -> Option<Listed> {
-    let digest = digest.and_then(|digest| digest.parse().ok());
-    let is_told =
-        |time: &SystemTime| time.duration_since(UNIX_EPOCH).is_ok_and(|since| since <= CALENDAR);
-    let pushed = pushed.filter(is_told);
-    Some(Listed { tag: name.parse().ok()?, digest, pushed })
+/// The URL of the repository's `tags/list` with this page size.
+pub(crate) fn tags_url(registry: &Registry, repository: &Repository, page_size: u32) -> Url {
+    let mut url = registry.url(&format!("{repository}/tags/list"));
+    url.set_query(Some(&format!("n={page_size}")));
+    url
 }
 
-/// Whether a page of a listing that is newest first has nothing in it from that time on.
-pub(crate) fn is_before(
-    mut times: impl Iterator<Item = Option<SystemTime>>,
-    since: Option<SystemTime>,
-) -> bool {
-    since.is_some_and(|since| times.all(|time| time.is_some_and(|time| time < since)))
+fn linked_tag_pages<'a>(
+    registry: &'a Registry,
+    repository: &'a Repository,
+    page_size: u32,
+    parse: ParseTags,
+) -> Pages<'a> {
+    struct Position {
+        url: Option<Url>,
+        pages: usize,
+        tags: usize,
+    }
+
+    let next = move |position: Position| async move {
+        let Some(url) = position.url else { return Ok(None) };
+        if position.pages == PAGES {
+            return Err(too_many(registry, repository, PAGES, "pages of tags"));
+        }
+        let scope = Scope::new(repository, Permission::Pull);
+        let request = ApiRequest::new(Method::GET, url, &scope, Operation::Read);
+        let parse = |page: &[u8]| {
+            parse(page).map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
+        };
+        let page = linked_page(registry, &request, parse).await?;
+        let tags = position.tags + page.content.len();
+        if tags > TAGS {
+            return Err(too_many(registry, repository, TAGS, "tags"));
+        }
+        Ok(Some((page.content, Position { url: page.next, pages: position.pages + 1, tags })))
+    };
+    let first = Some(tags_url(registry, repository, page_size));
+    stream::try_unfold(Position { url: first, pages: 0, tags: 0 }, next).boxed()
 }
 
-/// The target of the link to the next page.
+/// A page, and the URL of the next one.
+pub(crate) struct LinkedPage<T> {
+    pub(crate) content: T,
+    pub(crate) next: Option<Url>,
+}
+
+pub(crate) async fn linked_page<T>(
+    registry: &Registry,
+    request: &ApiRequest<'_>,
+    parse: impl Fn(&[u8]) -> Result<T>,
+) -> Result<LinkedPage<T>> {
+    let fetch = || async {
+        let response = registry.send(request).await?;
+        let next = match next_link(response.headers()) {
+            Some(link) => next_url(registry, &request.url, &link, &response)?,
+            None => None,
+        };
+        let content = response.document(PAGE_LIMIT, |page| parse(&page)).await?;
+        Ok(LinkedPage { content, next })
+    };
+    registry.context.retry(fetch).await
+}
+
+/// The URL of the next page; `None` for a link to the same page, from a registry that lists
+/// everything at once.
+///
+/// # Errors
+/// [`Kind::Protocol`] if it leads to another host: that host would receive the login, and an
+/// incomplete list would look complete.
+fn next_url(
+    registry: &Registry,
+    from: &Url,
+    link: &str,
+    response: &ApiResponse,
+) -> Result<Option<Url>> {
+    let wrong = |problem: String| {
+        Error::new(Kind::Protocol, format!("{}: {problem}", response.subject)).hint(
+            "let the proxy in front of the registry rewrite `Link`, or configure the registry's \
+             external name",
+        )
+    };
+    let next =
+        from.join(link).map_err(|_| wrong("the link to the next page is not a URL".to_owned()))?;
+    let next = registry.over_tls(next);
+    if !registry.transport.same_origin(&next, &registry.base) {
+        let host = response.secrets().redact(&authority(&next));
+        return Err(wrong(format!("the next page is on another host, `{host}`")));
+    }
+    Ok(Some(next).filter(|next| next != from))
+}
+
+/// The error for a list that is longer than any real one.
+pub(crate) fn too_many(
+    registry: &Registry,
+    repository: &Repository,
+    limit: usize,
+    items: &str,
+) -> Error {
+    let host = registry.host();
+    Error::new(Kind::Protocol, format!("{host}/{repository} has more than {limit} {items}"))
+}
+
+/// Fetches one page of another API: one attempt, without credentials.
+async fn numbered_page(
+    registry: &Registry,
+    listing: &NumberedListing,
+    repository: &Repository,
+    page: usize,
+) -> Result<NumberedPage> {
+    let url = (listing.url)(repository, page);
+    let url = Url::parse(&url).expect("a repository's name fits into a URL");
+    let subject = registry.subject(&Method::GET, &url);
+    let request = Request::new(Method::GET, url);
+    let context = &registry.context;
+    let sent = registry.transport.send(ConnectionPool::Calls, request, context, &subject).await?;
+    if !sent.status().is_success() {
+        let (owner, operation) = (UrlOwner::Other, Operation::Read);
+        return Err(registry.rejected(sent, &subject, owner, operation).await.error);
+    }
+    let body = read_body(sent, PAGE_LIMIT, &subject, context.policy.stall.read).await?;
+    (listing.parse)(&body).map_err(|error| {
+        Error::new(Kind::Protocol, format!("{subject}: the response is not a list")).because(error)
+    })
+}
+
 fn next_link(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(LINK).iter();
-    values.filter_map(|value| next_of(&String::from_utf8_lossy(value.as_bytes()))).next()
+    values.filter_map(|value| parse_next_link(&String::from_utf8_lossy(value.as_bytes()))).next()
 }
 
-/// The target of `<target>; rel="next"` among the links of one header.
-pub(crate) fn next_of(value: &str) -> Option<String> {
+/// The target of `<target>; rel="next"` among the links of one header value.
+pub(crate) fn parse_next_link(value: &str) -> Option<String> {
     let mut rest = value;
     loop {
         rest = rest.split_once('<')?.1;
@@ -307,7 +284,7 @@ pub(crate) fn next_of(value: &str) -> Option<String> {
     }
 }
 
-/// The parameters of one link, and what follows its comma.
+/// Splits the parameters of one link from the text after its comma.
 fn split_params(text: &str) -> (Vec<(String, String)>, &str) {
     let mut params = vec![(String::new(), String::new())];
     let (mut quoted, mut escaped, mut in_value) = (false, false, false);
@@ -338,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_found_among_links() {
+    fn the_next_page_is_found_among_other_links() {
         for (value, expected) in [
             (r#"</v2/a/tags/list?last=x&n=2>; rel="next""#, Some("/v2/a/tags/list?last=x&n=2")),
             (r#"<https://r/v2/a?x=1>;rel=next"#, Some("https://r/v2/a?x=1")),
@@ -349,19 +326,19 @@ mod tests {
             ("<a", None),
             ("", None),
         ] {
-            assert_eq!(next_of(value).as_deref(), expected, "{value}");
+            assert_eq!(parse_next_link(value).as_deref(), expected, "{value}");
         }
     }
 
     proptest! {
         #[test]
         fn any_header_parses(value in ".*") {
-            next_of(&value);
+            parse_next_link(&value);
         }
 
         #[test]
         fn links_of_all_kinds_parse(value in r#"([<>;,="\\ a-z]|rel=next)*"#) {
-            next_of(&value);
+            parse_next_link(&value);
         }
     }
 }

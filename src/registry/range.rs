@@ -1,7 +1,7 @@
-//! Ranges: a blob from where it was left, whatever a registry makes of that wish.
+//! Range requests: the rest of a blob, even from a registry that ignores `Range`.
 //!
-//! Guards that no byte is handed on twice, and that a registry which sends all of a blob again
-//! is given the time for it, as long as something comes.
+//! Hands on no byte twice. Gives a registry that sends the whole blob again the time for it, while
+//! data moves.
 //!
 //! Source: RFC 9110, 14.
 
@@ -16,23 +16,27 @@ use crate::{
     remote::{ByteStream, body::corrupt, stall::ThroughputGuard},
 };
 
-/// How many bytes of the answer to skip, if it is about this part of this blob.
-pub(crate) fn skip(answer: &ApiResponse, blob: &Descriptor, from: u64) -> Result<u64> {
-    let subject = &answer.subject;
-    let (start, total) = match answer.status() {
+/// The bytes of the response before offset `from` of the blob.
+///
+/// # Errors
+/// [`Kind::Protocol`] for another part of the blob, [`Kind::Corrupt`] for a blob of another size.
+pub(crate) fn bytes_to_skip(response: &ApiResponse, blob: &Descriptor, from: u64) -> Result<u64> {
+    let subject = &response.subject;
+    let range = match response.status() {
         StatusCode::PARTIAL_CONTENT => {
-            let range = answer.header(header::CONTENT_RANGE).and_then(content_range);
+            let range = response.header(header::CONTENT_RANGE).and_then(parse_content_range);
             range.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: 206 without a range"))
+                Error::new(Kind::Protocol, format!("{subject}: 206 without `Content-Range`"))
             })?
         }
-        _ => (0, None),
+        _ => ContentRange { start: 0, total: None },
     };
+    let ContentRange { start, total } = range;
     if start > from {
-        let problem = format!("{subject}: asked from byte {from}, answered from byte {start}");
+        let problem = format!("{subject}: requested byte {from}, received byte {start}");
         return Err(Error::new(Kind::Protocol, problem));
     }
-    let length = answer.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());
+    let length = response.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());
     let total = total.or_else(|| length.map(|length| start.saturating_add(length)));
     match total {
         Some(total) if total != blob.size => Err(corrupt(format!(
@@ -43,28 +47,34 @@ pub(crate) fn skip(answer: &ApiResponse, blob: &Descriptor, from: u64) -> Result
     }
 }
 
-/// First byte and, where told, total length of `bytes 5-9/10`.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+#[derive(Debug, PartialEq, Eq)]
+struct ContentRange {
+    start: u64,
+    total: Option<u64>,
+}
+
+/// Parses a header like `bytes 5-9/10`.
+fn parse_content_range(value: &str) -> Option<ContentRange> {
     let (unit, range) = value.trim().split_once(' ')?;
     let (range, total) = range.split_once('/')?;
     let (first, _last) = range.split_once('-')?;
     unit.eq_ignore_ascii_case("bytes").then_some(())?;
-    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+    Some(ContentRange { start: first.trim().parse().ok()?, total: total.trim().parse().ok() })
 }
 
-/// The stream without its first bytes, once they have come: whoever reads it would take the time
-/// they need for standing still.
+/// Reads and drops the first bytes of the stream, because its reader would count the time for them
+/// as a stall.
 ///
 /// # Errors
-/// Those of the stream, and [`Kind::Stalled`] where nothing comes for `stall`, or too little.
-pub(crate) async fn without(
-    skip: u64,
+/// The stream's, and [`Kind::Stalled`] if nothing, or only a trickle, arrives within `stall`.
+pub(crate) async fn skip(
+    bytes: u64,
     mut stream: ByteStream,
     stall: Duration,
 ) -> Result<ByteStream> {
-    let (mut left, mut pulse) = (skip, ThroughputGuard::default());
+    let (mut left, mut throughput) = (bytes, ThroughputGuard::default());
     while left > 0 {
-        let Some(chunk) = pulse.next(&mut stream, stall).await else {
+        let Some(chunk) = throughput.next(&mut stream, stall).await else {
             return Ok(stream::empty().boxed());
         };
         let mut chunk = chunk?;
@@ -89,7 +99,7 @@ mod tests {
     const STALL: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_content_range_tells_start_and_total() {
+    fn a_content_range_has_a_start_and_perhaps_a_total() {
         for (value, expected) in [
             ("bytes 5-9/10", Some((5, Some(10)))),
             ("Bytes 0-9/*", Some((0, None))),
@@ -98,33 +108,35 @@ mod tests {
             ("bytes 5", None),
             ("", None),
         ] {
-            assert_eq!(content_range(value), expected, "{value}");
+            let range = parse_content_range(value).map(|range| (range.start, range.total));
+            assert_eq!(range, expected, "{value}");
         }
     }
 
     #[tokio::test]
-    async fn skipped_bytes_are_skipped_across_chunks() {
-        for skip in 0..9 {
+    async fn bytes_are_skipped_across_chunks() {
+        for bytes in 0..9 {
             let chunks = ["ab", "", "cde", "fg"].map(|c| Ok(Bytes::from_static(c.as_bytes())));
-            let rest = without(skip, stream::iter(chunks).boxed(), STALL).await.unwrap();
+            let rest = skip(bytes, stream::iter(chunks).boxed(), STALL).await.unwrap();
             let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
-            assert_eq!(rest.concat(), b"abcdefg"[7.min(skip as usize)..]);
+            assert_eq!(rest.concat(), b"abcdefg"[7.min(bytes as usize)..]);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_skipped_may_take_long_and_neither_stand_still_nor_trickle() {
-        for (chunk, pause, comes) in [(64 << 10, 20, true), (64 << 10, 31, false), (64, 20, false)]
+    async fn skipping_may_take_long_but_neither_stall_nor_trickle() {
+        for (chunk, pause, arrives) in
+            [(64 << 10, 20, true), (64 << 10, 31, false), (64, 20, false)]
         {
             let chunks =
                 stream::repeat(Bytes::from(vec![0; chunk])).then(move |chunk| async move {
                     sleep(Duration::from_secs(pause)).await;
                     Ok(chunk)
                 });
-            let rest = without(1 << 20, chunks.boxed(), STALL).await;
+            let rest = skip(1 << 20, chunks.boxed(), STALL).await;
             assert_eq!(
                 rest.map(drop).map_err(|error| error.kind()).is_ok(),
-                comes,
+                arrives,
                 "{chunk} {pause}"
             );
         }

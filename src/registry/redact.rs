@@ -1,8 +1,8 @@
-//! What a request carried that is nobody else's to read, taken out of what is answered.
+//! Removes the secrets of a request from texts of its response.
 //!
-//! Servers and proxies repeat requests in their refusals, and in what they give for an answer;
-//! both are shown to people. Refusals and errors are shown without it. A document that holds the
-//! login is refused, because more becomes of it than errors: names, platforms, a report.
+//! Servers and proxies repeat requests in refusals and in documents. Refusals and errors are shown
+//! without secrets. A document with the login in it is rejected, because its content reaches more
+//! than errors: names, platforms, a report.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -11,21 +11,24 @@ use reqwest::{Request, Response};
 use secrecy::ExposeSecret;
 use url::{Url, form_urlencoded};
 
-use super::{credentials::ClientIdentity, token::basic, unescape};
+use super::{
+    credentials::{ClientIdentity, basic_header},
+    unescape,
+};
 use crate::model::Error;
 
-/// What stands in the place of what is hidden.
+/// Replaces each secret.
 const HIDDEN: &str = "(hidden)";
 
-/// Below this length, in bytes, a text is found by chance.
+/// Shorter texts, in bytes, occur by chance.
 const SHORTEST: usize = 4;
 
-/// Below this length a login is in a document by chance, which is longer than a text that is shown.
+/// Shorter logins occur in a document by chance, because documents are longer than error texts.
 const SHORTEST_IN_DOCUMENTS: usize = 12;
 
-/// What the protocols have in queries and forms; all else there is a signature, a token or the
+/// The parameters of queries and forms that are shown. Others are a signature, a token or the
 /// state of an upload.
-const OPEN: [&str; 15] = [
+const PUBLIC_PARAMETERS: [&str; 15] = [
     "account",
     "artifactType",
     "client_id",
@@ -43,20 +46,19 @@ const OPEN: [&str; 15] = [
     "token_type",
 ];
 
-/// What must not come back in a text; goes with the answer, and cannot be printed.
+/// The secrets of a request. Attached to its response; cannot be printed.
 #[derive(Clone, Default)]
 pub(crate) struct RequestSecrets {
     authorization: Option<HeaderValue>,
-    /// In whose name: a token service was told, where the request has but a token.
+    /// The identity that the token service received: the request itself may have a token only.
     identity: Option<ClientIdentity>,
     url: Option<Url>,
-    /// A form with a refresh token in it.
+    /// A form with a refresh token.
     form: Option<Bytes>,
 }
 
 impl RequestSecrets {
-    /// What this request carries.
-    pub(crate) fn of(request: &Request) -> Self {
+    pub(crate) fn of_request(request: &Request) -> Self {
         let is_form = |kind: &HeaderValue| kind == "application/x-www-form-urlencoded";
         let form = request.headers().get(header::CONTENT_TYPE).filter(|kind| is_form(kind));
         let body = || request.body()?.as_bytes().map(Bytes::copy_from_slice);
@@ -68,25 +70,24 @@ impl RequestSecrets {
         }
     }
 
-    /// A login, whichever request it is for.
-    pub(crate) fn login(authorization: Option<&HeaderValue>, identity: ClientIdentity) -> Self {
+    pub(crate) fn of_login(authorization: Option<&HeaderValue>, identity: ClientIdentity) -> Self {
         Self { authorization: authorization.cloned(), identity: Some(identity), ..Self::default() }
     }
 
-    /// What the request carried that this is the answer to.
-    pub(crate) fn for_answer(response: &Response) -> Self {
+    /// The secrets of the request that caused this response.
+    pub(crate) fn for_response(response: &Response) -> Self {
         response.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Adds a login to what the request carried: where it was redirected to it went without.
-    pub(crate) fn add_to(&self, response: &mut Response) {
-        let carried = Self::for_answer(response);
+    /// Adds a login to the secrets of the response: a redirected request carries no login.
+    pub(crate) fn add_to_response(&self, response: &mut Response) {
+        let carried = Self::for_response(response);
         let authorization = carried.authorization.or_else(|| self.authorization.clone());
         let identity = self.identity.clone();
         response.extensions_mut().insert(Self { authorization, identity, ..carried });
     }
 
-    /// The text without any of it.
+    /// Replaces every secret in the text.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut parts = self.parts();
         parts.retain(|part| part.len() >= SHORTEST);
@@ -95,35 +96,34 @@ impl RequestSecrets {
         parts.iter().fold(text.to_owned(), |text, part| hide(&text, part))
     }
 
-    /// The error without any of it.
+    /// Replaces every secret in the error.
     pub(crate) fn redact_error(&self, error: Error) -> Error {
         error.reworded(&|text| self.redact(text))
     }
 
-    /// Whether a document holds the login.
-    pub(crate) fn is_in(&self, document: &[u8]) -> bool {
+    /// Returns `true` if the document contains the login.
+    pub(crate) fn login_is_in(&self, document: &[u8]) -> bool {
         let mut login = self.login_parts();
         login.retain(|part| part.len() >= SHORTEST_IN_DOCUMENTS);
-        let is_in = |text: &[u8]| {
+        let has_login = |text: &[u8]| {
             let text = String::from_utf8_lossy(text);
             login.iter().any(|part| text.contains(part.as_str()))
         };
         !login.is_empty()
-            && (is_in(document)
-                || unescape::may_be(document) && is_in(&unescape::undone(document, |_| {})))
+            && (has_login(document)
+                || unescape::has_escapes(document)
+                    && has_login(&unescape::unescape(document, |_| {})))
     }
 
     fn login_parts(&self) -> Vec<String> {
-        let (name, refresh) = match &self.identity {
-            Some(ClientIdentity::Basic { username, password }) => {
-                (basic(username, password).ok(), None)
-            }
+        let (basic, refresh) = match &self.identity {
+            Some(ClientIdentity::Basic(user)) => (basic_header(user).ok(), None),
             Some(ClientIdentity::Token(refresh)) => {
                 (None, Some(refresh.expose_secret().to_owned()))
             }
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
-        let headers = [self.authorization.as_ref(), name.as_ref()].into_iter().flatten();
+        let headers = [self.authorization.as_ref(), basic.as_ref()].into_iter().flatten();
         headers.flat_map(credentials).chain(refresh).collect()
     }
 
@@ -139,34 +139,35 @@ impl RequestSecrets {
     }
 }
 
-/// The text without the part, however that is escaped in it; names of hosts come in lower case.
-fn hide(text: &str, part: &str) -> String {
-    let text = text.replace(part, HIDDEN);
-    let mut places = Vec::new();
-    let plain = unescape::undone(text.as_bytes(), |place| places.push(place));
+/// Replaces the secret in the text, however it is escaped, and in any case: hosts appear in lower
+/// case.
+fn hide(text: &str, secret: &str) -> String {
+    let text = text.replace(secret, HIDDEN);
+    let mut ranges = Vec::new();
+    let plain = unescape::unescape(text.as_bytes(), |range| ranges.push(range));
     let (mut shown, mut from, mut at) = (Vec::new(), 0, 0);
-    while at + part.len() <= plain.len() {
-        let end = at + part.len();
-        if !plain[at..end].eq_ignore_ascii_case(part.as_bytes()) {
+    while at + secret.len() <= plain.len() {
+        let end = at + secret.len();
+        if !plain[at..end].eq_ignore_ascii_case(secret.as_bytes()) {
             at += 1;
             continue;
         }
-        shown.extend_from_slice(&text.as_bytes()[from..places[at].start]);
+        shown.extend_from_slice(&text.as_bytes()[from..ranges[at].start]);
         shown.extend_from_slice(HIDDEN.as_bytes());
-        (from, at) = (places[end - 1].end, end);
+        (from, at) = (ranges[end - 1].end, end);
     }
     shown.extend_from_slice(&text.as_bytes()[from..]);
     String::from_utf8_lossy(&shown).into_owned()
 }
 
-/// What an `Authorization` says, in every form a server has it in.
+/// The secrets in an `Authorization`, in every form in which a server has them.
 fn credentials(header: &HeaderValue) -> Vec<String> {
-    let Some((_, said)) = header.to_str().ok().and_then(|header| header.split_once(' ')) else {
+    let Some((_, value)) = header.to_str().ok().and_then(|header| header.split_once(' ')) else {
         return Vec::new();
     };
-    // base64 is often written without its end
-    let mut parts = vec![said.to_owned(), said.trim_end_matches('=').to_owned()];
-    let pair = BASE64_STANDARD.decode(said).ok().and_then(|pair| String::from_utf8(pair).ok());
+    // base64 is often written without padding
+    let mut parts = vec![value.to_owned(), value.trim_end_matches('=').to_owned()];
+    let pair = BASE64_STANDARD.decode(value).ok().and_then(|pair| String::from_utf8(pair).ok());
     if let Some((pair, (_, password))) =
         pair.as_deref().and_then(|pair| Some((pair, pair.split_once(':')?)))
     {
@@ -175,12 +176,12 @@ fn credentials(header: &HeaderValue) -> Vec<String> {
     parts
 }
 
-/// The values that are not the protocols' own, as they are and as they were sent.
+/// The values of all parameters that are not public, decoded and raw.
 fn values(query: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
     for pair in query.split(|&b| b == b'&') {
         let Some((name, value)) = form_urlencoded::parse(pair).next() else { continue };
-        if OPEN.contains(&&*name) {
+        if PUBLIC_PARAMETERS.contains(&&*name) {
             continue;
         }
         let raw = pair.splitn(2, |&b| b == b'=').nth(1).unwrap_or_default();
@@ -194,9 +195,12 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::registry::{
-        credentials::ClientIdentity,
-        token::{TokenRequest, basic, secret},
+    use crate::{
+        model::UserPassword,
+        registry::{
+            credentials::secret_header,
+            token::{self, TokenRequest},
+        },
     };
 
     fn request(url: &str, authorization: Option<HeaderValue>) -> Request {
@@ -206,12 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_hidden_in_every_form_it_was_sent_in() {
-        let login = basic("user", &"pa:ss/wörd".into()).unwrap();
+    fn secrets_are_hidden_in_every_form_in_which_they_were_sent() {
+        let login = basic_header(&UserPassword::new("user", "pa:ss/wörd")).unwrap();
         let encoded = login.to_str().unwrap().to_owned();
         let upload =
             "https://r.example/v2/a/blobs/uploads/4711-42?_state=a%2Fb%3D%3D&digest=sha256:1";
-        let bearer = secret("Bearer ey.to.ken").unwrap();
+        let bearer = secret_header("Bearer ey.to.ken").unwrap();
         for (sent, text, expected) in [
             (request("https://a", Some(login.clone())), encoded.as_str(), "Basic (hidden)"),
             (
@@ -232,15 +236,17 @@ mod tests {
             ),
             (request("https://a/?k=1", None), "1 of 10", "1 of 10"),
         ] {
-            assert_eq!(RequestSecrets::of(&sent).redact(text), expected);
+            assert_eq!(RequestSecrets::of_request(&sent).redact(text), expected);
         }
         assert_eq!(RequestSecrets::default().redact("all of it"), "all of it");
     }
 
     #[test]
-    fn what_was_sent_is_hidden_however_it_is_escaped() {
-        let sent =
-            RequestSecrets::of(&request("https://a", basic("u", &"pa:s\"/wörd".into()).ok()));
+    fn secrets_are_hidden_however_they_are_escaped() {
+        let sent = RequestSecrets::of_request(&request(
+            "https://a",
+            basic_header(&UserPassword::new("u", "pa:s\"/wörd")).ok(),
+        ));
         for (text, expected) in [
             ("at /pa:s%22%2Fw%C3%B6rd/x%2F", "at /(hidden)/x%2F"),
             ("at /pa%3as%22%2fw%c3%b6rd", "at /(hidden)"),
@@ -254,10 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_found_in_a_document_unless_it_may_be_there_by_chance() {
+    fn a_login_is_found_in_a_document_unless_it_is_too_short() {
         let login = |password: &str| {
-            let asker = ClientIdentity::Basic { username: "u".into(), password: password.into() };
-            RequestSecrets::login(secret("Bearer ey.to.ken.of.it").as_ref(), asker)
+            let identity = ClientIdentity::Basic(UserPassword::new("u", password));
+            RequestSecrets::of_login(secret_header("Bearer ey.to.ken.of.it").as_ref(), identity)
         };
         for (password, document, expected) in [
             ("linux", r#"{"os":"linux","architecture":"amd64"}"#, false),
@@ -268,23 +274,22 @@ mod tests {
             ("correct horse", r#"{"os":"dTpjb3JyZWN0IGhvcnNl"}"#, true),
             ("correct horse", r#"{"os":"horse"}"#, false),
         ] {
-            assert_eq!(login(password).is_in(document.as_bytes()), expected, "{document}");
+            assert_eq!(login(password).login_is_in(document.as_bytes()), expected, "{document}");
         }
         assert!(
-            !RequestSecrets::of(&request("https://a/?_state=0123456789abcdef", None))
-                .is_in(b"0123456789abcdef")
+            !RequestSecrets::of_request(&request("https://a/?_state=0123456789abcdef", None))
+                .login_is_in(b"0123456789abcdef")
         );
     }
 
     #[test]
-    fn a_refresh_token_is_hidden_too() {
+    fn a_refresh_token_is_hidden() {
         let realm = "https://a/token".parse().unwrap();
         let wanted =
             TokenRequest { realm, service: None, scopes: vec!["repository:x:pull".into()] };
-        let asked = ClientIdentity::Token("r&fresh".into());
-        let asked = crate::registry::token::request(&asked, &wanted).unwrap();
-        let told =
-            RequestSecrets::of(&asked).redact("no r&fresh, no r%26fresh for repository:x:pull");
-        assert_eq!(told, "no (hidden), no (hidden) for repository:x:pull");
+        let identity = ClientIdentity::Token("r&fresh".into());
+        let secrets = RequestSecrets::of_request(&token::request(&identity, &wanted).unwrap());
+        let redacted = secrets.redact("no r&fresh, no r%26fresh for repository:x:pull");
+        assert_eq!(redacted, "no (hidden), no (hidden) for repository:x:pull");
     }
 }

@@ -1,31 +1,30 @@
-//! Where URLs lead, and what of them is shown.
+//! Redirects, and URLs in errors.
 //!
-//! Guards that nothing goes on from HTTPS to plain HTTP, and that no error shows what lets in
-//! whoever has it.
+//! No redirect leads from HTTPS to plain HTTP. No error shows a part of a path that may be a
+//! signature.
 
 use http::{HeaderMap, header};
 use url::Url;
 
 use super::transport::Transport;
 
-/// How long a part of a path may be and still be shown, in bytes: as long as a digest of SHA-512
-/// with its name; tags are no longer than 128.
+/// The longest part of a path that is shown, in bytes: a SHA-512 digest with its name. Tags have
+/// at most 128.
 const LONGEST_PART: usize = 135;
 
-/// Where a redirect leads; never from HTTPS to plain HTTP.
+/// The target of a redirect; `None` if it must not be followed.
 pub(crate) fn next_hop(transport: &Transport, from: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
     from.join(location).ok().filter(|to| may_follow(transport, from, to))
 }
 
-/// Whether content may go on from one URL to the other: by HTTP of some kind, and never from
-/// HTTPS to plain HTTP.
+/// Returns `true` if `to` is an HTTP URL, and not plain HTTP after HTTPS.
 pub(crate) fn may_follow(transport: &Transport, from: &Url, to: &Url) -> bool {
     matches!(to.scheme(), "https" | "http") && (from.scheme() == "http" || transport.is_private(to))
 }
 
-/// A path as an error shows it: without upload state, and without its longest parts, because what
-/// is longer than a digest may be a signature.
+/// The path as errors show it: without upload state, and without parts that are longer than a
+/// digest, because they may be signatures.
 pub(crate) fn redacted_path(path: &str) -> String {
     let uploads = "/blobs/uploads/";
     if let Some((before, state)) = path.split_once(uploads)
@@ -43,7 +42,7 @@ mod tests {
     use crate::registry::transport::Network;
 
     #[test]
-    fn a_redirect_is_absolute_or_relative_and_never_leaves_tls() {
+    fn redirects_are_absolute_or_relative_and_never_leave_tls() {
         let direct = Transport::new(Network::Direct);
         for (from, location, expected) in [
             ("https://a/v2/x", "https://b/y?z", Some("https://b/y?z")),

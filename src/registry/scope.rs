@@ -1,10 +1,10 @@
-//! What a request needs to be allowed to do, and how a token service is told.
+//! The permissions that a request needs, and their form for a token service.
 //!
 //! Source: distribution specification, "Token scope documentation".
 
 use crate::model::Repository;
 
-/// What a request needs to be allowed to do.
+/// The permissions that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) repository: Repository,
@@ -13,7 +13,6 @@ pub(crate) struct Scope {
     pub(crate) mount_from: Option<Repository>,
 }
 
-/// What is done with a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Permission {
     Pull,
@@ -21,8 +20,8 @@ pub(crate) enum Permission {
 }
 
 impl Scope {
-    pub(crate) fn new(repository: &Repository, rights: Permission) -> Self {
-        Self { repository: repository.clone(), permission: rights, mount_from: None }
+    pub(crate) fn new(repository: &Repository, permission: Permission) -> Self {
+        Self { repository: repository.clone(), permission, mount_from: None }
     }
 
     pub(crate) fn mounting_from(mut self, from: &Repository) -> Self {
@@ -30,15 +29,15 @@ impl Scope {
         self
     }
 
-    /// The scopes to ask for: the challenge's own where it speaks of anything but these repositories.
+    /// The scopes to request: the challenge's if it names anything but these repositories.
     pub(crate) fn scopes(&self, challenged: Option<&str>) -> Vec<String> {
-        let ours = |scope: &str| {
+        let is_own = |scope: &str| {
             let mut names =
                 [Some(&self.repository), self.mount_from.as_ref()].into_iter().flatten();
             names.any(|name| scope.starts_with(&format!("repository:{name}:")))
         };
         if let Some(challenged) = challenged
-            && !challenged.split_whitespace().all(ours)
+            && !challenged.split_whitespace().all(is_own)
         {
             return challenged.split_whitespace().map(str::to_owned).collect();
         }
@@ -57,21 +56,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_of_another_scope_is_taken_by_its_word() {
-        let access = Scope::new(&"a/b".parse().unwrap(), Permission::PullPush);
-        let mount = access.clone().mounting_from(&"c".parse().unwrap());
-        for (access, challenged, expected) in [
-            (&access, None, vec!["repository:a/b:pull,push"]),
-            (&access, Some("repository:a/b:pull"), vec!["repository:a/b:pull,push"]),
-            (&access, Some("aws"), vec!["aws"]),
-            (&access, Some("repository:x/a/b:pull x"), vec!["repository:x/a/b:pull", "x"]),
+    fn a_challenge_with_another_scope_is_followed() {
+        let scope = Scope::new(&"a/b".parse().unwrap(), Permission::PullPush);
+        let mount = scope.clone().mounting_from(&"c".parse().unwrap());
+        for (scope, challenged, expected) in [
+            (&scope, None, vec!["repository:a/b:pull,push"]),
+            (&scope, Some("repository:a/b:pull"), vec!["repository:a/b:pull,push"]),
+            (&scope, Some("aws"), vec!["aws"]),
+            (&scope, Some("repository:x/a/b:pull x"), vec!["repository:x/a/b:pull", "x"]),
             (
                 &mount,
                 Some("repository:a/b:pull,push"),
                 vec!["repository:a/b:pull,push", "repository:c:pull"],
             ),
         ] {
-            assert_eq!(access.scopes(challenged), expected, "{challenged:?}");
+            assert_eq!(scope.scopes(challenged), expected, "{challenged:?}");
         }
     }
 }

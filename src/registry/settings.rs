@@ -1,27 +1,30 @@
-//! How to reach and use one registry.
+//! The settings of the connection to one registry.
 
 use url::Url;
 
-use super::{Certificate, Credentials, RateLimiters};
+use super::{
+    certificate::Certificate, credentials::Credentials, public_registries::PublicRegistry,
+    rate_limit::RateLimiters,
+};
 use crate::model::{Error, Host, Kind, Result};
 
-/// How to reach and use one registry.
+/// The settings of the connection to one registry.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// Whose name it is asked in.
+    /// The origin of its credentials.
     pub credentials: Credentials,
-    /// A token service on another host that may have the credentials.
+    /// A token service on another host that may receive the credentials.
     pub auth_host: Option<Host>,
-    /// What to trust besides the system's certificates.
+    /// Trusted in addition to the system's certificates.
     pub certificate: Option<Certificate>,
     /// HTTP or HTTPS.
     pub scheme: Scheme,
-    /// Requests at once, at least one.
+    /// Concurrent requests, at least one.
     pub max_connections: usize,
-    /// Registries asked first for content by digest.
+    /// Registries that are asked first for content by digest.
     pub mirrors: Vec<(Host, ConnectionSettings)>,
-    /// How fast it may be written to.
-    pub paces: RateLimiters,
+    /// Rate limits of its writes.
+    pub rate_limits: RateLimiters,
 }
 
 impl Default for ConnectionSettings {
@@ -33,7 +36,7 @@ impl Default for ConnectionSettings {
             scheme: Scheme::Usual,
             max_connections: 32,
             mirrors: Vec::new(),
-            paces: RateLimiters::default(),
+            rate_limits: RateLimiters::default(),
         }
     }
 }
@@ -50,7 +53,7 @@ pub enum Scheme {
     Https,
 }
 
-/// The registry's own URL; Docker Hub's is not at the name that references use.
+/// The URL of the registry's API.
 pub(crate) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
     let plain = match scheme {
         Scheme::Usual => host.is_loopback(),
@@ -58,9 +61,9 @@ pub(crate) fn base(host: &Host, scheme: Scheme) -> Result<Url> {
         Scheme::Https => false,
     };
     let scheme = if plain { "http" } else { "https" };
-    let name = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+    let name = PublicRegistry::of(host).api_host.unwrap_or(host.as_str());
     Url::parse(&format!("{scheme}://{name}/")).map_err(|error| {
-        Error::new(Kind::Configuration, format!("`{host}` is no host")).because(error)
+        Error::new(Kind::Configuration, format!("`{host}` is not a host")).because(error)
     })
 }
 
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_is_http_for_this_machine_only_unless_set() {
+    fn the_scheme_is_http_for_this_machine_only_unless_it_is_set() {
         for (host, scheme, expected) in [
             ("docker.io", Scheme::Usual, "https://registry-1.docker.io/"),
             ("localhost:5000", Scheme::Usual, "http://localhost:5000/"),

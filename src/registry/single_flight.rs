@@ -1,7 +1,7 @@
-//! A value that is made once for all who want it at the same time.
+//! Makes a value once for all concurrent callers.
 //!
-//! Whoever waits polls the one future; nobody owns it, so that a waiter who
-//! goes away takes nothing along. No lock is held while waiting.
+//! All waiters poll one shared future, so that a cancelled waiter does not stop it. No lock is held
+//! while waiting.
 
 use std::{collections::HashMap, fmt, hash::Hash};
 
@@ -9,19 +9,19 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::model::Result;
 
-type Making<T> = Shared<BoxFuture<'static, Result<T>>>;
+type Flight<T> = Shared<BoxFuture<'static, Result<T>>>;
 
-/// Values by key, each made by a future that everyone waiting shares. Failures are told, not kept.
-pub(crate) struct Flights<K, T: Clone>(Mutex<HashMap<K, Making<T>>>);
+/// Values by key. Concurrent callers share the future that makes one. Errors are not kept.
+pub(crate) struct Flights<K, T: Clone>(Mutex<HashMap<K, Flight<T>>>);
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlightResult {
-    /// It was there already.
+    /// It existed before.
     Kept,
     /// It was made while this caller waited.
     New,
@@ -32,20 +32,17 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         Self(Mutex::new(HashMap::new()))
     }
 
-    /// The value, if it is `usable` still, else what `make` makes.
-    ///
-    /// # Errors
-    /// The maker's, for everyone who waited.
+    /// The kept value if it is still usable, else a new one.
     pub(crate) async fn obtain(
         &self,
         key: &K,
-        usable: impl Fn(&T) -> bool,
+        is_usable: impl Fn(&T) -> bool,
         make: impl FnOnce() -> BoxFuture<'static, Result<T>>,
     ) -> Result<(T, FlightResult)> {
-        let (making, age) = {
-            let mut flights = self.lock();
+        let (flight, origin) = {
+            let mut flights = self.0.lock();
             let kept = flights.get(key).filter(|flight| match flight.peek() {
-                Some(made) => made.as_ref().is_ok_and(&usable),
+                Some(made) => made.as_ref().is_ok_and(&is_usable),
                 None => true,
             });
             match kept {
@@ -58,20 +55,16 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
                 }
             }
         };
-        Ok((making.await?, age))
+        Ok((flight.await?, origin))
     }
 
-    /// Forgets the value if it is still this one.
-    pub(crate) fn discard(&self, key: &K, this: impl Fn(&T) -> bool) {
-        let mut flights = self.lock();
+    /// Drops the kept value if the predicate holds.
+    pub(crate) fn discard(&self, key: &K, is_refused: impl Fn(&T) -> bool) {
+        let mut flights = self.0.lock();
         let known = flights.get(key).and_then(Shared::peek);
-        if known.is_some_and(|made| made.as_ref().is_ok_and(this)) {
+        if known.is_some_and(|made| made.as_ref().is_ok_and(is_refused)) {
             flights.remove(key);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Making<T>>> {
-        self.0.lock()
     }
 }
 
@@ -91,7 +84,7 @@ mod tests {
     use crate::model::{Error, Kind};
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_wait_share_one_making_and_a_failure_is_not_kept() {
+    async fn concurrent_callers_share_one_attempt_and_an_error_is_not_kept() {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let flights = Flights::<&str, u32>::new();
         let make = || {

@@ -1,22 +1,22 @@
-//! Tokens: asking a token service, and how long what it gives is good.
+//! Requests tokens from a token service, and decides how long they are used.
 //!
 //! Source: distribution specification, "Token authentication" (GET) and
 //! "OAuth2 token authentication" (POST with a refresh token).
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use reqwest::Request;
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::{
-    credentials::ClientIdentity,
-    errors::{BODY_LIMIT, Operation, RefusalDetails},
+    credentials::{ClientIdentity, basic_header, secret_header},
+    errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails},
+    read_body::read_body,
     redact::RequestSecrets,
     transport::{ConnectionPool, Transport, authority},
 };
@@ -25,7 +25,7 @@ use crate::{
     remote::HostContext,
 };
 
-/// What a token is for; equal requests share one.
+/// The parameters of a token; equal requests share one token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TokenRequest {
     pub(crate) realm: Url,
@@ -33,7 +33,7 @@ pub(crate) struct TokenRequest {
     pub(crate) scopes: Vec<String>,
 }
 
-/// A token, ready to be sent.
+/// A token as a header.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
@@ -41,13 +41,12 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Whether it is good for long enough to be used.
     pub(crate) fn is_fresh(&self) -> bool {
         Instant::now() < self.renew_at
     }
 }
 
-/// Who asks, and over what.
+/// The identity and the connections for token requests.
 #[derive(Clone)]
 pub(crate) struct TokenClient {
     pub(crate) transport: Transport,
@@ -55,24 +54,21 @@ pub(crate) struct TokenClient {
     pub(crate) identity: ClientIdentity,
 }
 
-/// Asks the token service, once.
-///
-/// # Errors
-/// Says that it is the token service that failed, of the kind of its answer.
-pub(crate) async fn fetch(asker: TokenClient, wanted: TokenRequest) -> Result<Token> {
-    let asked = Instant::now();
-    let request = request(&asker.identity, &wanted)?;
-    let place = format!("{}{}", authority(request.url()), request.url().path());
-    let subject = format!("{} {place}", request.method());
-    let failed = |error: Error| failure(error, &wanted.realm);
-    let body = exchange(&asker, request, &subject).await.map_err(failed)?;
-    read(&body, asked).map_err(|problem| {
-        failed(Error::new(Kind::Protocol, format!("{subject}: the answer {problem}")))
+/// Requests a token. Makes one attempt.
+pub(crate) async fn fetch(client: TokenClient, wanted: TokenRequest) -> Result<Token> {
+    let requested = Instant::now();
+    let request = request(&client.identity, &wanted)?;
+    let location = format!("{}{}", authority(request.url()), request.url().path());
+    let subject = format!("{} {location}", request.method());
+    let failed = |error: Error| no_token(error, &wanted.realm);
+    let body = send(&client, request, &subject).await.map_err(failed)?;
+    parse(&body, requested).map_err(|problem| {
+        failed(Error::new(Kind::Protocol, format!("{subject}: the response {problem}")))
     })
 }
 
-/// The token service's error as the registry's: its "not found" is nobody's manifest.
-fn failure(error: Error, realm: &Url) -> Error {
+/// Turns a token service's error into the registry's: its "not found" means no manifest.
+fn no_token(error: Error, realm: &Url) -> Error {
     let kind = match error.kind() {
         Kind::PullLimit => Kind::Throttled,
         Kind::NotFound | Kind::RepositoryMissing | Kind::Unsupported | Kind::TooLarge => {
@@ -84,69 +80,21 @@ fn failure(error: Error, realm: &Url) -> Error {
     Error::new(kind, format!("no token from `{}`", authority(realm))).because(error).after(wait)
 }
 
-async fn exchange(asker: &TokenClient, request: Request, subject: &str) -> Result<Bytes> {
-    let TokenClient { transport, context: meter, .. } = asker;
-    let response = transport.send(ConnectionPool::Calls, request, meter, subject).await?;
+async fn send(client: &TokenClient, request: Request, subject: &str) -> Result<Bytes> {
+    let TokenClient { transport, context, .. } = client;
+    let response = transport.send(ConnectionPool::Calls, request, context, subject).await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let sent = RequestSecrets::for_answer(&response);
-    let body = limited(response, BODY_LIMIT, subject, meter.policy.stall.read).await?;
+    let secrets = RequestSecrets::for_response(&response);
+    let stall = context.policy.stall.read;
+    let body = read_body(response, ERROR_BODY_LIMIT, subject, stall).await?;
     if status.is_success() {
         return Ok(body);
     }
-    let refusal = RefusalDetails::new(status, &headers, &body, &sent);
-    if refusal.is_throttle() {
-        meter.throttled.add(1);
+    let refusal = RefusalDetails::new(status, &headers, &body, &secrets);
+    if refusal.is_throttled() {
+        context.stats.throttled.add(1);
     }
     Err(refusal.error(subject, Operation::Read))
-}
-
-/// How long a document may take to come whole: one that trickles is as bad as one that stalls.
-const DOCUMENT_PATIENCE: Duration = Duration::from_secs(300);
-
-/// A body in memory, of at most `limit` bytes, of which some come within every `stall`.
-///
-/// # Errors
-/// [`Kind::TooLarge`] when it is longer, [`Kind::Stalled`] and [`Kind::Unavailable`] when it does not come.
-pub(crate) async fn limited(
-    response: reqwest::Response,
-    limit: u64,
-    subject: &str,
-    stall: Duration,
-) -> Result<Bytes> {
-    let all = timeout(DOCUMENT_PATIENCE, collected(response, limit, subject, stall)).await;
-    all.unwrap_or_else(|_| {
-        let seconds = DOCUMENT_PATIENCE.as_secs();
-        Err(Error::new(Kind::Stalled, format!("{subject}: not all of it came within {seconds} s")))
-    })
-}
-
-async fn collected(
-    mut response: reqwest::Response,
-    limit: u64,
-    subject: &str,
-    stall: Duration,
-) -> Result<Bytes> {
-    let too_large =
-        || Error::new(Kind::TooLarge, format!("{subject}: the answer is above {limit} B"));
-    if response.content_length().is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut body = Vec::new();
-    loop {
-        let chunk = timeout(stall, response.chunk()).await.map_err(|_| {
-            let seconds = stall.as_secs();
-            Error::new(Kind::Stalled, format!("{subject}: nothing came for {seconds} s"))
-        })?;
-        let chunk = chunk.map_err(|error| {
-            Error::new(Kind::Unavailable, format!("{subject}: the connection broke"))
-                .because(error.without_url())
-        })?;
-        let Some(chunk) = chunk else { return Ok(body.into()) };
-        if (body.len() + chunk.len()) as u64 > limit {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
-    }
 }
 
 pub(crate) fn request(identity: &ClientIdentity, wanted: &TokenRequest) -> Result<Request> {
@@ -168,8 +116,8 @@ pub(crate) fn request(identity: &ClientIdentity, wanted: &TokenRequest) -> Resul
         }
     }
     let mut request = Request::new(Method::GET, url);
-    if let ClientIdentity::Basic { username, password } = identity {
-        request.headers_mut().insert(header::AUTHORIZATION, basic(username, password)?);
+    if let ClientIdentity::Basic(user) = identity {
+        request.headers_mut().insert(header::AUTHORIZATION, basic_header(user)?);
     }
     Ok(request)
 }
@@ -185,20 +133,6 @@ fn refresh_form(refresh: &SecretString, wanted: &TokenRequest) -> String {
     form.finish()
 }
 
-/// The `Authorization` header of user and password.
-pub(crate) fn basic(username: &str, password: &SecretString) -> Result<HeaderValue> {
-    let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
-    secret(&Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes()))))
-        .ok_or_else(|| Error::new(Kind::Configuration, "the credentials do not fit a header"))
-}
-
-/// A header value that is never printed.
-pub(crate) fn secret(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 #[derive(Deserialize)]
 struct TokenResponse {
     #[serde(default)]
@@ -209,28 +143,27 @@ struct TokenResponse {
     expires_in: Option<f64>,
 }
 
-/// The token in the answer to a question of `asked`; else what is wrong with the answer.
-pub(crate) fn read(body: &[u8], asked: Instant) -> Result<Token, &'static str> {
-    let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| "is no token")?;
-    let text = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
-    let header = secret(&format!("Bearer {}", text.ok_or("has no token in it")?));
-    let life = answer.expires_in.filter(|life| *life >= 1.0).unwrap_or(60.0);
-    // tokens of years are renewed daily: nothing is lost by it
-    let life = Duration::from_secs_f64(life.min(86_400.0));
-    // ahead of the end by a fifth or 30 s, but never before it is of use
-    let margin = (life / 5).max(Duration::from_secs(30)).min(life / 2);
+/// Parses the response to a request of this time; the error completes "the response …".
+pub(crate) fn parse(body: &[u8], requested: Instant) -> Result<Token, &'static str> {
+    let response: TokenResponse = serde_json::from_slice(body).map_err(|_| "is not a token")?;
+    let text =
+        [response.token, response.access_token].into_iter().flatten().find(|t| !t.is_empty());
+    let header = secret_header(&format!("Bearer {}", text.ok_or("contains no token")?));
+    let lifetime = response.expires_in.filter(|seconds| *seconds >= 1.0).unwrap_or(60.0);
+    // also renews tokens of years daily
+    let lifetime = Duration::from_secs_f64(lifetime.min(86_400.0));
+    // renews a fifth of the lifetime or 30 s before its end, and not in its first half
+    let margin = (lifetime / 5).max(Duration::from_secs(30)).min(lifetime / 2);
     Ok(Token {
         header: header.ok_or("has a token that does not fit a header")?,
-        renew_at: asked + life - margin,
+        renew_at: requested + lifetime - margin,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::{StreamExt, stream};
-    use tokio::time::sleep;
-
     use super::*;
+    use crate::model::UserPassword;
 
     fn wanted(realm: &str) -> TokenRequest {
         TokenRequest {
@@ -241,23 +174,23 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_for_as_the_specification_says() {
-        let user = ClientIdentity::Basic { username: "u".into(), password: "p".into() };
-        let asked = request(&user, &wanted("https://a/token?x=1")).unwrap();
+    fn token_requests_follow_the_specification() {
+        let user = ClientIdentity::Basic(UserPassword::new("u", "p"));
+        let sent = request(&user, &wanted("https://a/token?x=1")).unwrap();
         assert_eq!(
-            asked.url().query(),
+            sent.url().query(),
             Some("x=1&service=a+b&scope=repository%3Ax%3Apull%2Cpush&scope=repository%3Ay%3Apull")
         );
-        assert_eq!(asked.headers()[header::AUTHORIZATION], "Basic dTpw");
-        assert!(asked.headers()[header::AUTHORIZATION].is_sensitive());
+        assert_eq!(sent.headers()[header::AUTHORIZATION], "Basic dTpw");
+        assert!(sent.headers()[header::AUTHORIZATION].is_sensitive());
 
         let bare = TokenRequest { service: None, scopes: vec![], ..wanted("https://a/token") };
-        let asked = request(&ClientIdentity::Anonymous, &bare).unwrap();
-        assert_eq!((asked.url().query(), asked.headers().len()), (None, 0));
+        let sent = request(&ClientIdentity::Anonymous, &bare).unwrap();
+        assert_eq!((sent.url().query(), sent.headers().len()), (None, 0));
 
-        let asked =
+        let sent =
             request(&ClientIdentity::Token("r&t".into()), &wanted("https://a/token")).unwrap();
-        let body = asked.body().and_then(|body| body.as_bytes()).unwrap();
+        let body = sent.body().and_then(|body| body.as_bytes()).unwrap();
         assert_eq!(
             std::str::from_utf8(body).unwrap(),
             "grant_type=refresh_token&client_id=ecr-mirror&service=a+b&scope=repository%3Ax%3Apull%2Cpush+repository%3Ay%3Apull&refresh_token=r%26t"
@@ -265,37 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn no_identity_and_no_token_prints_itself() {
+    fn debug_output_has_no_password_and_no_token() {
         let shown = format!(
             "{:?} {:?} {:?}",
-            ClientIdentity::Basic { username: "u".into(), password: "canary".into() },
+            ClientIdentity::Basic(UserPassword::new("u", "canary")),
             ClientIdentity::Token("canary".into()),
-            read(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
+            parse(br#"{"token":"canary"}"#, Instant::now()).unwrap(),
         );
         assert!(shown.contains("Basic") && !shown.contains("canary"), "{shown}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_document_that_trickles_in_is_given_up() {
-        for (pause, came) in [(20, false), (1, true)] {
-            let trickle = stream::iter(0..100).then(move |_| async move {
-                sleep(Duration::from_secs(pause)).await;
-                Ok::<_, std::io::Error>(Bytes::from_static(b"."))
-            });
-            let body = reqwest::Body::wrap_stream(trickle);
-            let begun = Instant::now();
-            let read =
-                limited(http::Response::new(body).into(), 1_000, "GET x", DOCUMENT_PATIENCE).await;
-            match came {
-                true => assert_eq!(read.unwrap().len(), 100),
-                false => assert_eq!(read.unwrap_err().kind(), Kind::Stalled),
-            }
-            assert!(begun.elapsed() <= DOCUMENT_PATIENCE);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_is_renewed_before_its_end() {
+    async fn a_token_is_renewed_before_it_expires() {
         for (body, seconds) in [
             (r#"{"token":"t"}"#, 30),
             (r#"{"access_token":"t","expires_in":300}"#, 240),
@@ -305,12 +219,12 @@ mod tests {
             (r#"{"token":"t","expires_in":1e300}"#, 69_120),
         ] {
             let now = Instant::now();
-            let token = read(body.as_bytes(), now).unwrap();
+            let token = parse(body.as_bytes(), now).unwrap();
             assert_eq!(token.header, "Bearer t");
             assert_eq!(token.renew_at - now, Duration::from_secs(seconds), "{body}");
         }
         for body in ["", "{}", r#"{"token":"a\nb"}"#, r#"{"token":""}"#] {
-            assert!(read(body.as_bytes(), Instant::now()).is_err(), "{body}");
+            assert!(parse(body.as_bytes(), Instant::now()).is_err(), "{body}");
         }
     }
 }

@@ -1,10 +1,8 @@
-//! How requests reach their hosts, and the clients that carry them.
+//! Sends requests to hosts: sandbox, proxies, TLS trust and connections are known here only.
 //!
-//! The one place that knows about the sandbox, proxies, TLS trust and
-//! connections. Bodies go over HTTP/1.1 on many connections, small calls may
-//! share one of HTTP/2. Nothing is decompressed, redirected or timed out here
-//! behind a caller's back: digests, credentials and uploads depend on it.
-//! The breakers of hosts that are down are asked and told here and nowhere else.
+//! Blobs use HTTP/1.1 on many connections; small calls can share an HTTP/2 connection. Digests,
+//! credentials and uploads depend on untouched requests, so that nothing is decompressed,
+//! redirected or timed out implicitly. The only user of the circuit breakers.
 
 use std::{
     error::Error as StdError,
@@ -16,28 +14,28 @@ use std::{
 
 use http::{HeaderValue, StatusCode, header::HOST};
 use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::Policy};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
-use super::{Certificate, redact::RequestSecrets};
+use super::{certificate::Certificate, redact::RequestSecrets};
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
-    remote::{HostContext, retry_budget::RetryPolicy},
+    remote::{HostContext, RetryPolicy, stall::within},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How requests reach their hosts.
+/// The network in which hosts are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// Each at its own address.
+    /// Each host at its own address.
     Direct,
-    /// Every host at this loopback address by plain HTTP, its own name in the `Host` header.
+    /// All hosts at this loopback address by plain HTTP, with their names in the `Host` header.
     Sandbox(SocketAddr),
 }
 
-/// What a request is for, as far as its connection is concerned.
+/// The connections of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionPool {
     /// Small calls.
@@ -46,12 +44,12 @@ pub(crate) enum ConnectionPool {
     Blobs,
 }
 
-/// Up to how many bytes a blob is a small call: it needs no connection of its own, and leaves no
-/// large buffer behind in one.
+/// The largest blob, in bytes, that is read as a small call: it leaves no large buffer behind in a
+/// shared connection.
 const SMALL: u64 = 64 << 10;
 
 impl ConnectionPool {
-    /// The lane for reading this blob.
+    /// The pool for reading this blob.
     pub(crate) fn of(blob: &Descriptor) -> Self {
         if blob.size <= SMALL { Self::Calls } else { Self::Blobs }
     }
@@ -60,11 +58,11 @@ impl ConnectionPool {
 /// The connections of a run; clones share them.
 #[derive(Clone)]
 pub struct Transport {
-    reach: Network,
+    network: Network,
     certificate: Option<Certificate>,
     names: Option<Arc<dyn Resolve>>,
-    /// By [`Route`]; made when something first goes that way, because reading
-    /// the system's certificates takes longer than asking a registry.
+    /// By [`ProxyRoute`]; made on first use, because reading the system's certificates takes longer
+    /// than a request.
     clients: Arc<[OnceLock<Result<Clients>>; 3]>,
 }
 
@@ -74,43 +72,46 @@ struct Clients {
     blobs: Client,
 }
 
-/// Which way a request goes.
+/// The route of a request.
 #[derive(Debug, Clone, Copy)]
 enum ProxyRoute {
     /// Through the system's proxies.
     Outer,
-    /// To this machine, past all proxies.
+    /// To this machine, without a proxy.
     Local,
-    /// To this machine without TLS: an empty one needs no CA certificates.
+    /// To this machine without TLS, which needs no CA certificates.
     Bare,
 }
 
 impl Transport {
-    /// Makes ready; reads and connects to nothing yet.
-    pub fn new(reach: Network) -> Self {
-        Self { reach, certificate: None, names: None, clients: Arc::default() }
+    /// Opens no connection and reads no certificate yet.
+    pub fn new(network: Network) -> Self {
+        Self { network, certificate: None, names: None, clients: Arc::default() }
     }
 
-    /// The same reach with connections of its own that trust this, too.
+    /// The same network with separate connections that also trust this certificate.
     pub fn trusting(&self, certificate: &Certificate) -> Self {
         let (certificate, names) = (Some(certificate.clone()), self.names.clone());
-        Self { certificate, names, ..Self::new(self.reach) }
+        Self { certificate, names, ..Self::new(self.network) }
     }
 
-    /// The same reach, with hosts' names looked up by this and not by the system.
+    /// The same network with separate connections and this name resolver.
     pub fn resolving(&self, names: Arc<dyn Resolve>) -> Self {
-        Self { names: Some(names), certificate: self.certificate.clone(), ..Self::new(self.reach) }
+        Self {
+            names: Some(names),
+            certificate: self.certificate.clone(),
+            ..Self::new(self.network)
+        }
     }
 
-    /// Whether more is trusted than the system trusts.
     #[cfg(test)]
     pub(crate) fn has_own_ca(&self) -> bool {
         self.certificate.is_some()
     }
 
-    /// How requests reach their hosts.
-    pub fn reach(&self) -> Network {
-        self.reach
+    /// The network in which hosts are reached.
+    pub fn network(&self) -> Network {
+        self.network
     }
 
     fn clients(&self, url: &Url) -> Result<&Clients> {
@@ -153,101 +154,97 @@ impl Transport {
     }
 
     pub(crate) fn is_sandbox(&self) -> bool {
-        matches!(self.reach, Network::Sandbox(_))
+        matches!(self.network, Network::Sandbox(_))
     }
 
-    /// Whether credentials may go there: over TLS, or to this machine.
+    /// Returns `true` if credentials may be sent there: over TLS, or to this machine.
     pub(crate) fn is_private(&self, url: &Url) -> bool {
         self.is_sandbox() || url.scheme() == "https" || is_loopback(url)
     }
 
-    /// Whether two URLs have scheme, host and port in common; the sandbox has but one scheme.
+    /// Returns `true` if scheme, host and port are equal; the sandbox has one scheme only.
     pub(crate) fn same_origin(&self, a: &Url, b: &Url) -> bool {
         let same_scheme = self.is_sandbox() || a.scheme() == b.scheme();
         same_scheme && authority(a) == authority(b)
     }
 
-    /// Sends the request and waits for the head of the answer, while the host is not down:
-    /// without limit where the body streams, which its sender watches.
+    /// Sends the request and waits for the head of the response. A streamed body has no timeout;
+    /// its sender watches it.
     ///
-    /// `subject` names the request in an error: never its query, which may carry secrets. What it
-    /// carried goes with the answer, as [`Sent`], to be hidden where the answer repeats it.
+    /// `subject` names the request in errors, without its query, which can contain secrets.
+    /// Attaches the request's secrets to the response ([`RequestSecrets::for_response`]).
     ///
     /// # Errors
-    /// [`Kind::Unavailable`], exhausted where the host is known to be down; [`Kind::Stalled`].
+    /// [`Kind::Unavailable`], exhausted if the host counts as down; [`Kind::Stalled`].
     pub(crate) async fn send(
         &self,
-        lane: ConnectionPool,
+        pool: ConnectionPool,
         mut request: Request,
-        meter: &HostContext,
+        context: &HostContext,
         subject: &str,
     ) -> Result<Response> {
         let clients = self.clients(request.url())?;
         let host = authority(request.url());
-        let RetryPolicy { breakers, outage, stall, .. } = &meter.policy;
+        let RetryPolicy { breakers, outage, stall, .. } = &context.policy;
         breakers.acquire(outage, &host, subject)?;
-        let carried = RequestSecrets::of(&request);
-        if let Network::Sandbox(address) = self.reach {
+        let secrets = RequestSecrets::of_request(&request);
+        if let Network::Sandbox(address) = self.network {
             readdress(address, &mut request);
         }
-        let client = match lane {
+        let client = match pool {
             ConnectionPool::Calls => &clients.calls,
             ConnectionPool::Blobs => &clients.blobs,
         };
         let streams = request.body().is_some_and(|body| body.as_bytes().is_none());
         let limit = if streams { Duration::MAX } else { stall.answer };
-        meter.requests.add(1);
+        context.stats.requests.add(1);
         let sent = Instant::now();
-        let mut response = match timeout(limit, client.execute(request)).await {
+        let problem = format!("{subject}: no response for");
+        let mut response = match within(limit, &problem, client.execute(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                // a body that streams may have broken itself: that says nothing of the host
+                // the source of a streamed body can break it, without a failure of this host
                 let is_hosts = error.is_connect() || !streams;
-                let error = broken(error, subject);
+                let error = no_response(error, subject);
                 if is_hosts && error.kind() == Kind::Unavailable {
                     breakers.failed(outage, &host, sent, &error);
                 }
                 return Err(error);
             }
-            Err(_) => {
-                let error = stalled(subject, limit);
+            Err(error) => {
                 breakers.failed(outage, &host, sent, &error);
                 return Err(error);
             }
         };
-        match is_unwell(response.status()) {
+        match is_host_failure(response.status()) {
             true => {
                 let problem = format!("{subject}: {}", response.status().as_u16());
                 breakers.failed(outage, &host, sent, &Error::new(Kind::Unavailable, problem));
             }
             false => breakers.succeeded(&host),
         }
-        response.extensions_mut().insert(carried);
+        response.extensions_mut().insert(secrets);
         Ok(response)
     }
 }
 
-/// Whether an answer says that the host is not well, rather than anything about what was asked.
-fn is_unwell(status: StatusCode) -> bool {
+/// Returns `true` if the status describes the host, and not the request.
+fn is_host_failure(status: StatusCode) -> bool {
     let refuses = matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::INSUFFICIENT_STORAGE);
     status.is_server_error() && !refuses
 }
 
-fn stalled(subject: &str, limit: Duration) -> Error {
-    Error::new(Kind::Stalled, format!("{subject}: no answer for {} s", limit.as_secs()))
-}
-
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("reach", &self.reach).finish_non_exhaustive()
+        f.debug_struct("Transport").field("network", &self.network).finish_non_exhaustive()
     }
 }
 
 impl Clients {
     fn build(builder: impl Fn() -> ClientBuilder) -> Result<Self> {
         let unusable = |error: reqwest::Error| {
-            Error::new(Kind::Configuration, "no TLS connection could be made").because(error).hint(
-                "install the system's CA certificates (`ca-certificates`), or name them in `SSL_CERT_FILE` or `ca_file`",
+            Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
+                "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
             )
         };
         Ok(Self {
@@ -261,7 +258,7 @@ impl Clients {
     }
 }
 
-/// The URL's host, with its port where that is not the scheme's own.
+/// The URL's host, with its port unless that is the scheme's default.
 pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -283,22 +280,22 @@ fn readdress(address: SocketAddr, request: &mut Request) {
         SocketAddr::V4(v4) => UrlHost::<&str>::Ipv4(*v4.ip()),
         SocketAddr::V6(v6) => UrlHost::Ipv6(*v6.ip()),
     };
-    // none of the three can fail on an `http` or `https` URL
+    // these cannot fail for an `http` or `https` URL
     let _ = url.set_scheme("http");
     let _ = url.set_host(Some(&host.to_string()));
     let _ = url.set_port(Some(address.port()));
 }
 
-/// The error for a request that got no answer.
-fn broken(error: reqwest::Error, subject: &str) -> Error {
+/// The error for a request without a response.
+fn no_response(error: reqwest::Error, subject: &str) -> Error {
     let error = error.without_url();
     if error.is_connect() && is_tls(&error) {
-        return Error::new(Kind::Configuration, format!("{subject}: no TLS with this host"))
+        return Error::new(Kind::Configuration, format!("{subject}: the TLS handshake failed"))
             .because(error)
-            .hint("if the registry has its own CA, name it as `ca_file`; if it speaks plain HTTP, set `plain_http = true`");
+            .hint("set `ca_file` if the registry has its own CA, or `plain_http = true` if it uses plain HTTP");
     }
-    if is_endless(&error) {
-        return Error::new(Kind::Protocol, format!("{subject}: an answer of too many headers"))
+    if is_head_too_large(&error) {
+        return Error::new(Kind::Protocol, format!("{subject}: the response has too many headers"))
             .because(error);
     }
     if error.is_connect() {
@@ -306,31 +303,38 @@ fn broken(error: reqwest::Error, subject: &str) -> Error {
             .because(error)
             .hint("check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)");
     }
-    Error::new(Kind::Unavailable, format!("{subject}: the connection broke")).because(error)
+    connection_broke(error, subject)
 }
 
-/// Whether the head of the answer is longer than any: another attempt would find it no shorter.
-fn is_endless(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(cause) = next {
-        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+/// The error for a connection that ended within a request or its response.
+pub(crate) fn connection_broke(error: reqwest::Error, subject: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("{subject}: the connection broke"))
+        .because(error.without_url())
 }
 
-/// Whether a handshake failed: rustls' errors come as I/O errors of invalid data.
+/// Returns `true` if the head of the response exceeds the limit: a retry would not help.
+fn is_head_too_large(error: &reqwest::Error) -> bool {
+    has_cause(error, |cause| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+    })
+}
+
+/// Returns `true` if a TLS handshake failed: rustls wraps its errors in I/O errors.
 fn is_tls(error: &reqwest::Error) -> bool {
+    has_cause(error, |cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
+    })
+}
+
+fn has_cause(error: &reqwest::Error, matches: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+        if matches(cause) {
             return true;
         }
-        // an I/O error passes over what it wraps when asked for its source
-        next = match io.and_then(io::Error::get_ref) {
+        // `source` of an I/O error skips the wrapped error
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
         };
@@ -343,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sandbox_is_asked_in_every_hosts_name() {
+    fn requests_to_the_sandbox_carry_the_hosts_name() {
         let address: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         for (url, host) in [
             ("https://registry-1.docker.io/v2/a?b=c", "registry-1.docker.io"),
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_scheme_host_and_port() {
+    fn an_origin_consists_of_scheme_host_and_port() {
         let sandbox = Network::Sandbox("127.0.0.1:4000".parse().unwrap());
         for (a, b, direct, within) in [
             ("https://a/x", "https://a:443/y", true, true),
@@ -367,9 +371,9 @@ mod tests {
             ("https://a/x", "https://b/x", false, false),
         ] {
             let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
-            for (reach, expected) in [(Network::Direct, direct), (sandbox, within)] {
-                let transport = Transport::new(reach);
-                assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {reach:?}");
+            for (network, expected) in [(Network::Direct, direct), (sandbox, within)] {
+                let transport = Transport::new(network);
+                assert_eq!(transport.same_origin(&a, &b), expected, "{a} {b} {network:?}");
             }
         }
     }

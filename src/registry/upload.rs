@@ -1,25 +1,15 @@
-//! Uploads: one POST for a session, one PUT with the whole blob.
+//! Uploads a blob with two requests: a POST opens a session, one PUT sends the whole blob.
 //!
-//! Two requests a blob, and no PATCH, which ECR mishandles. Time is not
-//! limited, standing still is: a body that is not taken, or an answer that
-//! does not come, ends the upload; a body that waits for its own source does
-//! not, that is the source's to judge.
+//! No PATCH, which ECR mishandles. There is no total timeout: an upload fails when the registry
+//! accepts no more bytes, or does not respond. A body that waits for its source is the source's to
+//! judge.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::Request;
-use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{
@@ -32,103 +22,104 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Repository, Result},
-    remote::{Body, ByteStream, HostContext, Mount, StallTimeouts, UploadSession, body::BodyStats},
+    remote::{Body, Mount, UploadSession, stall::stalled},
 };
 
-/// What to do about a registry that does not say where an upload goes.
-const NO_LOCATION: &str = "check the registry, and what is between here and it: a proxy may take `Location` away or \
-                           write another one";
+/// Opens an upload session.
+pub(crate) async fn open(registry: &Registry, repository: &Repository) -> Result<UploadSession> {
+    let scope = Scope::new(repository, Permission::PullPush);
+    let request = session_request(registry, repository, &scope);
+    registry.context.retry(|| async { session(registry, &registry.send(&request).await?) }).await
+}
 
-/// How long a body may wait for its source, which gives up by itself far earlier.
-const STARVATION: Duration = Duration::from_secs(600);
-
-impl Registry {
-    /// Opens a session; with `mount`, asks for the blob of another repository first.
-    pub(crate) async fn start_upload(
-        &self,
-        repository: &Repository,
-        mount: Option<(&Digest, &Repository)>,
-    ) -> Result<Mount> {
-        let mut access = Scope::new(repository, Permission::PullPush);
-        let mut url = self.url(&format!("{repository}/blobs/uploads/"));
-        if let Some((digest, from)) = mount {
-            access = access.mounting_from(from);
-            url.set_query(Some(&format!("mount={digest}&from={from}")));
+/// Mounts the blob from another repository, or opens an upload session.
+pub(crate) async fn mount(
+    registry: &Registry,
+    repository: &Repository,
+    digest: &Digest,
+    from: &Repository,
+) -> Result<Mount> {
+    let scope = Scope::new(repository, Permission::PullPush).mounting_from(from);
+    let mut request = session_request(registry, repository, &scope);
+    request.url.set_query(Some(&format!("mount={digest}&from={from}")));
+    let post = || async {
+        let response = registry.send(&request).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Mount::Mounted),
+            _ => session(registry, &response).map(Mount::Session),
         }
-        let call = ApiRequest::new(Method::POST, url, &access, Operation::Upload);
-        self.context
-            .retry()
-            .run(&self.context, || async {
-                let answer = self.send(&call).await?;
-                match (answer.status(), mount) {
-                    (StatusCode::CREATED, Some(_)) => Ok(Mount::Mounted),
-                    _ => self.session(&answer).map(Mount::Session),
-                }
-            })
-            .await
-    }
+    };
+    registry.context.retry(post).await
+}
 
-    /// Sends the blob to the session, once.
-    pub(crate) async fn upload(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        session: UploadSession,
-        body: Body,
-    ) -> Result<()> {
-        let access = Scope::new(repository, Permission::PullPush);
-        let flow = body.flow();
-        let (size, starving) = (body.size(), Arc::new(AtomicBool::new(false)));
-        let mut request = Request::new(Method::PUT, completion(session.location, &blob.digest));
-        let octets = HeaderValue::from_static("application/octet-stream");
-        request.headers_mut().insert(header::CONTENT_TYPE, octets);
-        request.headers_mut().insert(header::CONTENT_LENGTH, size.into());
-        *request.body_mut() = Some(if size == 0 {
-            // nothing would poll an empty stream, and its digest would go unchecked
-            Bytes::from(body.read().await?).into()
-        } else {
-            reqwest::Body::wrap_stream(Watched {
-                inner: body.into_stream(),
-                starving: Arc::clone(&starving),
-                meter: Arc::clone(&self.context),
-            })
-        });
-        // waiting for a connection is no stall
-        let leave = self.leave(&request, access, Operation::Upload).await?;
-        let subject = leave.subject.clone();
-        let sent = tokio::select! {
-            sent = self.send_once(request, leave) => sent,
-            seconds = stall(&flow, (size, &starving), &self.context.policy.stall) => Err(Error::new(
-                Kind::Stalled,
-                format!("{subject}: nothing moved for {seconds} s"),
-            )),
-        };
-        // the HTTP client knows only that the body ended, not why
-        match flow.fault() {
-            Some(fault) => Err(fault),
-            None => sent,
+/// Sends the whole blob to the session. Makes one attempt.
+pub(crate) async fn send(
+    registry: &Registry,
+    repository: &Repository,
+    blob: &Descriptor,
+    session: UploadSession,
+    body: Body,
+) -> Result<()> {
+    let scope = Scope::new(repository, Permission::PullPush);
+    let (stats, size) = (body.stats(), body.size());
+    let mut request = Request::new(Method::PUT, completion(session.location, &blob.digest));
+    let octets = HeaderValue::from_static("application/octet-stream");
+    request.headers_mut().insert(header::CONTENT_TYPE, octets);
+    request.headers_mut().insert(header::CONTENT_LENGTH, size.into());
+    *request.body_mut() = Some(if size == 0 {
+        // the client does not poll an empty stream, so that its digest would stay unchecked
+        Bytes::from(body.read().await?).into()
+    } else {
+        let traffic = Arc::clone(&registry.context.stats);
+        let count = move |chunk: &Bytes| traffic.bytes.add(chunk.len() as u64);
+        reqwest::Body::wrap_stream(body.into_stream().inspect_ok(count))
+    });
+    // before the watch begins: waiting for a connection is no stall
+    let prepared = registry.prepare_upload(&request, scope).await?;
+    let subject = prepared.subject.clone();
+    let sent = tokio::select! {
+        sent = registry.send_upload(request, prepared) => sent,
+        limit = stats.exceeded_limit(size, &registry.context.policy.stall) => {
+            Err(stalled(&format!("{subject}: no data moved for"), limit))
         }
-    }
-
-    fn session(&self, answer: &ApiResponse) -> Result<UploadSession> {
-        let named = answer.header(header::LOCATION).and_then(|to| self.base.join(to).ok());
-        let wrong = |problem: String| {
-            let problem = format!("{}: {problem}", answer.subject);
-            Error::new(Kind::Protocol, problem).hint(NO_LOCATION)
-        };
-        let location = named.ok_or_else(|| wrong("no `Location` to upload to".to_owned()))?;
-        let location = self.over_tls(location);
-        match may_follow(&self.transport, &self.base, &location) {
-            true => Ok(UploadSession { location }),
-            false => Err(wrong(format!(
-                "the upload is sent to `{}`, which is not as safe as the registry",
-                answer.sent().redact(&authority(&location))
-            ))),
-        }
+    };
+    // the HTTP client reports that the body ended, and not why
+    match stats.fault() {
+        Some(fault) => Err(fault),
+        None => sent,
     }
 }
 
-/// Where the blob is put: the session with its digest.
+fn session_request<'a>(
+    registry: &Registry,
+    repository: &Repository,
+    scope: &'a Scope,
+) -> ApiRequest<'a> {
+    let url = registry.url(&format!("{repository}/blobs/uploads/"));
+    ApiRequest::new(Method::POST, url, scope, Operation::Upload)
+}
+
+fn session(registry: &Registry, response: &ApiResponse) -> Result<UploadSession> {
+    let wrong = |problem: String| {
+        Error::new(Kind::Protocol, format!("{}: {problem}", response.subject)).hint(
+            "check the registry and the proxies in front of it: a proxy may remove or rewrite \
+             `Location`",
+        )
+    };
+    let location = response.header(header::LOCATION).and_then(|to| registry.base.join(to).ok());
+    let location = location
+        .ok_or_else(|| wrong("the response has no `Location` for the upload".to_owned()))?;
+    let location = registry.over_tls(location);
+    match may_follow(&registry.transport, &registry.base, &location) {
+        true => Ok(UploadSession { location }),
+        false => Err(wrong(format!(
+            "the upload location `{}` is less secure than the registry",
+            response.secrets().redact(&authority(&location))
+        ))),
+    }
+}
+
+/// The URL of the PUT: the session's with the digest.
 fn completion(mut location: Url, digest: &Digest) -> Url {
     let query = match location.query() {
         Some(state) if !state.is_empty() => format!("{state}&digest={digest}"),
@@ -138,59 +129,12 @@ fn completion(mut location: Url, digest: &Digest) -> Url {
     location
 }
 
-/// A body that counts what passes and tells whether it waits for its source.
-struct Watched {
-    inner: ByteStream,
-    starving: Arc<AtomicBool>,
-    meter: Arc<HostContext>,
-}
-
-impl Stream for Watched {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.inner.poll_next_unpin(task);
-        self.starving.store(polled.is_pending(), Relaxed);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            self.meter.bytes.add(chunk.len() as u64);
-        }
-        polled
-    }
-}
-
-/// Ends when the upload stands still for too long; the seconds that were too long.
-async fn stall(
-    flow: &BodyStats,
-    (size, starving): (u64, &AtomicBool),
-    most: &StallTimeouts,
-) -> u64 {
-    let mut moved = flow.moved.value();
-    let mut state = (moved, starving.load(Relaxed));
-    let mut since = Instant::now();
-    loop {
-        sleep(Duration::from_secs(1).min(most.send / 4)).await;
-        moved = flow.moved.value();
-        let now = (moved, starving.load(Relaxed));
-        if now != state {
-            (state, since) = (now, Instant::now());
-        }
-        let patience = match now {
-            (moved, _) if moved >= size => most.completion,
-            (_, true) => STARVATION,
-            (_, false) => most.send,
-        };
-        if since.elapsed() >= patience {
-            return patience.as_secs();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_joins_what_state_there_is() {
+    fn the_digest_is_added_to_the_sessions_query() {
         let digest = Digest::of(b"");
         for (location, expected) in [
             ("https://a/u/1", "https://a/u/1?digest="),
@@ -199,32 +143,6 @@ mod tests {
         ] {
             let url = completion(location.parse().unwrap(), &digest);
             assert_eq!(url.as_str(), format!("{expected}{digest}"));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_standing_still_on_the_registrys_side_is_a_stall() {
-        let most = StallTimeouts::default();
-        for (moved, starving, expected) in
-            [(5, false, 60), (5, true, 600), (10, false, 300), (10, true, 300)]
-        {
-            let flow = BodyStats::default();
-            flow.moved.add(moved);
-            let begun = Instant::now();
-            assert_eq!(stall(&flow, (10, &AtomicBool::new(starving)), &most).await, expected);
-            assert_eq!(begun.elapsed().as_secs(), expected);
-        }
-        // slow, but moving
-        let (flow, starving) = (BodyStats::default(), AtomicBool::new(false));
-        let moving = async {
-            for _ in 0..9 {
-                sleep(Duration::from_secs(50)).await;
-                flow.moved.add(1);
-            }
-        };
-        tokio::select! {
-            seconds = stall(&flow, (10, &starving), &most) => panic!("gave up after {seconds} s"),
-            () = moving => {}
         }
     }
 }

@@ -1,67 +1,59 @@
-//! A blob on its way: verified as it passes, resumed where it breaks, shared where several want it.
+//! Blob bodies: verified while they pass, resumed after a broken connection, shared by consumers.
 //!
-//! No consumer ever sees the last chunk of a blob whose digest or length is
-//! wrong, so that an upload of it cannot complete.
+//! No consumer receives the last chunk of a blob with a wrong digest or length, so that its upload
+//! cannot complete.
 
-use std::sync::{Arc, OnceLock};
+use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
-use super::{ByteStream, HostContext, Source, stall::ThroughputGuard};
+use super::{
+    ByteStream, HostContext, Source,
+    stall::{BodyStats, ThroughputGuard},
+};
 use crate::model::{
     Descriptor, Digest, Error, Kind, Platform, Repository, Result,
     content::{MANIFEST_LIMIT, too_large},
-    event::{Counter, Progress},
+    event::Progress,
 };
 
 /// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
 const TEE_DEPTH: usize = 1;
 
-/// A blob's bytes, to be sent once.
+/// The bytes of a blob, to be sent once.
 pub struct Body {
     size: u64,
     stream: ByteStream,
-    flow: Arc<BodyStats>,
-}
-
-/// What the sender of a body watches: whether it moves, and what broke it.
-#[derive(Debug, Default)]
-pub struct BodyStats {
-    /// Bytes handed on so far.
-    pub moved: Counter,
-    fault: OnceLock<Error>,
-}
-
-impl BodyStats {
-    /// Why the body ended early, if it did: an HTTP client tells only that it did.
-    pub fn fault(&self) -> Option<Error> {
-        self.fault.get().cloned()
-    }
+    stats: Arc<BodyStats>,
 }
 
 impl Body {
     /// A body of exactly `size` bytes; the stream must yield them or fail.
     pub fn new(size: u64, stream: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
-        let flow = Arc::new(BodyStats::default());
-        let watched = Arc::clone(&flow);
-        let stream = stream.inspect(move |item| match item {
-            Ok(chunk) => watched.moved.add(chunk.len() as u64),
-            Err(error) => drop(watched.fault.set(error.clone())),
+        let stats = Arc::new(BodyStats::default());
+        let (recorder, mut stream) = (Arc::clone(&stats), stream.boxed());
+        let stream = stream::poll_fn(move |task| {
+            let polled = stream.poll_next_unpin(task);
+            recorder.record(match &polled {
+                Poll::Ready(item) => Some(item),
+                Poll::Pending => None,
+            });
+            polled
         });
-        Self { size, stream: stream.boxed(), flow }
+        Self { size, stream: stream.boxed(), stats }
     }
 
-    /// The same body, with what passes added to an image's progress.
+    /// Adds the bytes that pass to an image's progress.
     pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
-        let show = move |item: &Result<Bytes>| {
+        let add = move |item: &Result<Bytes>| {
             if let Ok(chunk) = item {
                 progress.pushed.add(chunk.len() as u64);
             }
         };
-        self.stream = self.stream.inspect(show).boxed();
+        self.stream = self.stream.inspect(add).boxed();
         self
     }
 
@@ -70,9 +62,9 @@ impl Body {
         self.size
     }
 
-    /// What to watch while it is being sent.
-    pub fn flow(&self) -> Arc<BodyStats> {
-        Arc::clone(&self.flow)
+    /// The statistics to watch while the body is sent.
+    pub fn stats(&self) -> Arc<BodyStats> {
+        Arc::clone(&self.stats)
     }
 
     /// The bytes.
@@ -80,10 +72,10 @@ impl Body {
         self.stream
     }
 
-    /// The same body once its first bytes have come, so that it is known to be there.
+    /// Waits for the first bytes, which prove that the blob exists.
     ///
     /// # Errors
-    /// Those of the stream, when it begins with one.
+    /// The stream's, if it begins with one.
     pub async fn begin(mut self) -> Result<Self> {
         if let Some(first) = self.stream.next().await {
             self.stream = stream::iter([Ok(first?)]).chain(self.stream).boxed();
@@ -91,10 +83,10 @@ impl Body {
         Ok(self)
     }
 
-    /// The bytes in memory, for the small blobs that are read rather than copied.
+    /// Reads a small blob into memory.
     ///
     /// # Errors
-    /// Those of the stream.
+    /// The stream's.
     pub async fn read(self) -> Result<Vec<u8>> {
         let mut stream = self.stream;
         let mut bytes = Vec::new();
@@ -105,11 +97,11 @@ impl Body {
     }
 }
 
-/// The platform in an image's configuration, which `open` reads; `None`, and nothing is read,
-/// where the descriptor is not of an image's.
+/// Reads the platform from an image's config, which `open` opens. Returns `None`, and opens
+/// nothing, for a descriptor of other content.
 ///
 /// # Errors
-/// Those of reading it, and [`Kind::Corrupt`] where it tells none.
+/// The body's, and [`Kind::Corrupt`] if the config has no platform.
 pub(crate) async fn platform(
     config: &Descriptor,
     open: impl FnOnce() -> Body,
@@ -124,32 +116,32 @@ pub(crate) async fn platform(
     }
     let bytes = open().read().await?;
     serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
-        Error::new(Kind::Corrupt, format!("config {} tells no platform", config.digest))
+        Error::new(Kind::Corrupt, format!("config {} has no platform", config.digest))
             .because(cause)
     })
 }
 
-/// The blob, hashed as it passes; a broken connection is continued from where it stopped.
+/// A body that hashes the blob while it passes, and resumes it after a broken connection.
 ///
-/// Fails with [`Kind::Corrupt`] before the last chunk when length or digest are
-/// not the descriptor's. `meter` counts the bytes that come and the resumptions.
+/// Fails with [`Kind::Corrupt`] before the last chunk if length or digest differ from the
+/// descriptor. Counts bytes and retries in `context`.
 pub(crate) fn verified<S: Source>(
     source: Arc<S>,
     repository: Repository,
     blob: Descriptor,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
 ) -> Body {
     let size = blob.size;
     let download = Download {
         source,
         repository,
         blob,
-        meter,
+        context,
         offset: 0,
         hasher: Sha256::new(),
         stream: None,
         fruitless: 0,
-        pulse: ThroughputGuard::default(),
+        throughput: ThroughputGuard::default(),
     };
     let chunks = stream::try_unfold(download, |mut download| async move {
         Ok(download.next().await?.map(|chunk| (chunk, download)))
@@ -161,17 +153,17 @@ struct Download<S> {
     source: Arc<S>,
     repository: Repository,
     blob: Descriptor,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
     offset: u64,
     hasher: Sha256,
     stream: Option<ByteStream>,
-    /// Attempts in a row that brought no byte, or so far ended as a trickle.
+    /// Attempts in a row without a byte, or all attempts that ended as a trickle.
     fruitless: u32,
-    pulse: ThroughputGuard,
+    throughput: ThroughputGuard,
 }
 
 impl<S: Source> Download<S> {
-    /// The next chunk; `None` after the last one, which was verified before it was handed on.
+    /// The next chunk; `None` after the last one. Verifies the blob before its last chunk.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         if self.offset == self.blob.size {
             // only an empty blob gets here unverified
@@ -182,10 +174,10 @@ impl<S: Source> Download<S> {
                 Ok(chunk) => {
                     self.fruitless = 0;
                     self.offset += chunk.len() as u64;
-                    self.meter.bytes.add(chunk.len() as u64);
+                    self.context.stats.bytes.add(chunk.len() as u64);
                     self.hasher.update(&chunk);
                     if self.offset >= self.blob.size {
-                        self.verify().map_err(|damage| self.blame(damage))?;
+                        self.verify().map_err(|error| self.mark_retryable(error))?;
                     }
                     return Ok(Some(chunk));
                 }
@@ -202,7 +194,7 @@ impl<S: Source> Download<S> {
                 self.stream.insert(opened)
             }
         };
-        let chunk = self.pulse.next(stream, self.meter.policy.stall.read).await;
+        let chunk = self.throughput.next(stream, self.context.policy.stall.read).await;
         chunk.unwrap_or_else(|| {
             let problem =
                 format!("the connection ended after {} of {} B", self.offset, self.blob.size);
@@ -210,21 +202,21 @@ impl<S: Source> Download<S> {
         })
     }
 
-    /// Gets ready to continue, or gives up.
+    /// Prepares to resume, or gives up.
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.stream = None;
-        // a trickle brings bytes, and counts all the same
-        self.fruitless = (self.fruitless + 1).max(self.pulse.trickles);
-        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "download broke");
-        self.meter.retry().pause(&self.meter, error, self.fruitless).await
+        // a trickle has bytes, and still counts
+        self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
+        sleep(self.context.grant_retry(error, self.fruitless)?).await;
+        Ok(())
     }
 
-    /// The error for damage: what was handed on cannot be taken back, so that only a new reading
-    /// helps, where one may.
-    fn blame(&self, damage: Error) -> Error {
+    /// Marks corruption as transient if it came from a mirror: another read can succeed.
+    fn mark_retryable(&self, error: Error) -> Error {
         match self.source.report_corrupt(&self.blob.digest) {
-            true => Error::new(Kind::Unavailable, "a mirror sent damaged content").because(damage),
-            false => damage,
+            true => Error::new(Kind::Unavailable, "a mirror sent damaged content").because(error),
+            false => error,
         }
     }
 
@@ -238,33 +230,33 @@ impl<S: Source> Download<S> {
         if actual != blob.digest {
             return Err(corrupt(format!("blob {} has digest {actual}", blob.digest)));
         }
-        self.meter.policy.record_success();
+        self.context.policy.record_success();
         Ok(())
     }
 }
 
-/// The error for content that is not what its descriptor says.
+/// The error for content that differs from its descriptor.
 pub(crate) fn corrupt(problem: String) -> Error {
     Error::new(Kind::Corrupt, problem)
-        .hint("the source serves damaged content; nothing of it is committed at the destination")
+        .hint("check the source: it serves damaged content, and the destination commits none of it")
 }
 
-/// Splits a body for `consumers` that each read at their own pace, and the work of feeding them.
+/// Splits a body into one body per consumer, and a future that feeds them.
 ///
-/// The slowest of them sets the pace, through a bounded channel; one that is
-/// dropped is fed no longer. The work ends with the body, or when nobody reads.
+/// The slowest consumer sets the pace, through a bounded channel. A dropped consumer is skipped.
+/// The future ends with the body, or without consumers.
 pub(crate) fn tee(body: Body, consumers: usize) -> (Vec<Body>, impl Future<Output = ()> + Send) {
     let size = body.size();
-    let (senders, bodies): (Vec<_>, Vec<_>) = (0..consumers)
+    let (senders, bodies) = (0..consumers)
         .map(|_| {
             let (sender, receiver) = mpsc::channel(TEE_DEPTH);
             (sender, Body::new(size, received(receiver, size)))
         })
-        .unzip();
+        .unzip::<_, _, Vec<_>, Vec<_>>();
     (bodies, feed(body.into_stream(), senders).boxed())
 }
 
-/// What is fed, and an error where feeding ends before all of it has come.
+/// The chunks of one consumer; an error if they end before `size` bytes.
 fn received(
     receiver: mpsc::Receiver<Result<Bytes>>,
     size: u64,
@@ -273,7 +265,7 @@ fn received(
         let item = match receiver.recv().await {
             Some(item) => item,
             None if left == 0 => return None,
-            None => Err(Error::new(Kind::Unavailable, "the shared download was given up")),
+            None => Err(Error::new(Kind::Unavailable, "the shared download was cancelled")),
         };
         let left = item.as_ref().map_or(0, |chunk| left.saturating_sub(chunk.len() as u64));
         Some((item, (receiver, left)))

@@ -1,14 +1,13 @@
-//! Hosts that are down, so that a run does not wait for each of their images in turn.
+//! Stops requests to hosts that are down, so that a run does not wait for each of their images.
 //!
-//! A breaker watches one host, by its authority: CDNs and token services have
-//! their own. It opens when nothing but failures came for so long that a
-//! single request's retries would have given up, too; from then on requests
-//! fail at once, but for a probe now and then. Whatever answers closes it: a
-//! refusal, a 429, a damaged blob all come from a host that is there.
+//! A breaker watches one host, by its authority: CDNs and token services have their own. It opens
+//! when only failures arrived for so long that the retries of one request would have given up.
+//! Requests then fail at once, except for a probe now and then. Any response closes it: a refusal,
+//! a 429 or a damaged blob all come from a host that is up.
 
 use std::{collections::HashMap, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::model::{Error, Kind, Result};
@@ -18,40 +17,40 @@ use crate::model::{Error, Kind, Result};
 pub struct OutagePolicy {
     /// Failures in a row, at least.
     pub failures: u32,
-    /// How long nothing but failures has come, at least.
+    /// The shortest time in which only failures arrived.
     pub lasting: Duration,
-    /// How long until one request is let through to see whether it is back, and until the next.
+    /// The interval of the probes: single requests that test whether the host is up again.
     pub probe: Duration,
 }
 
 impl Default for OutagePolicy {
-    /// Ten failures cannot be one request's, which has six attempts; half a minute is what these
-    /// attempts would ride out.
+    /// One request makes six attempts within about half a minute, so that ten failures come from
+    /// several requests.
     fn default() -> Self {
         Self { failures: 10, lasting: Duration::from_secs(30), probe: Duration::from_secs(15) }
     }
 }
 
-/// What one host did lately. Pure: time is told.
+/// The recent results of one host. Pure: callers pass the time.
 #[derive(Debug, Default)]
 struct Breaker {
     failures: u32,
-    /// When the first of these failures was sent.
+    /// When the request of the first of these failures was sent.
     since: Option<Instant>,
     /// When it last answered.
     answered: Option<Instant>,
-    /// While it is open: when a probe may go.
+    /// When the next probe is allowed; `None` while the breaker is closed.
     probe_at: Option<Instant>,
     last: Option<Error>,
 }
 
 impl Breaker {
-    /// Whether a request may go; if so while it is open, it is the probe.
+    /// Returns `true` if a request is allowed. It is the probe if the breaker is open.
     fn allows(&mut self, outage: &OutagePolicy, now: Instant) -> bool {
         match self.probe_at {
             None => true,
             Some(at) if now < at => false,
-            // a probe that is never heard of again is followed by the next one
+            // a lost probe is followed by the next one
             Some(_) => {
                 self.probe_at = Some(now + outage.probe);
                 true
@@ -63,9 +62,9 @@ impl Breaker {
         *self = Self { answered: Some(now), ..Self::default() };
     }
 
-    /// A request that was sent then got no answer, or a 5xx.
-    fn failed(&mut self, outage: &OutagePolicy, (sent, now): (Instant, Instant), error: &Error) {
-        // what was sent before the host last answered says nothing of the time before that
+    /// Records that a request got no response, or a 5xx.
+    fn failed(&mut self, outage: &OutagePolicy, sent: Instant, now: Instant, error: &Error) {
+        // a request sent before the last response proves no failure before that response
         let sent = self.answered.map_or(sent, |answered| answered.max(sent));
         let since = *self.since.get_or_insert(sent);
         self.failures += 1;
@@ -82,45 +81,39 @@ impl Breaker {
 pub(crate) struct Breakers(Mutex<HashMap<String, Breaker>>);
 
 impl Breakers {
-    /// Lets a request to this host pass.
+    /// Allows a request to this host.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`], exhausted, when the host is down.
+    /// [`Kind::Unavailable`], exhausted, if the host is down.
     pub(crate) fn acquire(&self, outage: &OutagePolicy, host: &str, subject: &str) -> Result<()> {
-        let mut breakers = self.lock();
+        let mut breakers = self.0.lock();
         let Some(breaker) = breakers.get_mut(host) else { return Ok(()) };
         if breaker.allows(outage, Instant::now()) {
             return Ok(());
         }
         let problem = format!(
-            "{subject}: not asked, `{host}` is down: its last {} answers failed",
+            "{subject}: not sent, `{host}` is down: its last {} responses failed",
             breaker.failures
         );
         let error = Error::new(Kind::Unavailable, problem).exhausted();
         let last = breaker.last.as_ref();
-        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is well");
+        let remedy = last.and_then(Error::remedy).unwrap_or("run again when the host is up");
         let error = error.hint(remedy);
         Err(last.cloned().into_iter().fold(error, Error::because))
     }
 
-    /// The host answered.
     pub(crate) fn succeeded(&self, host: &str) {
-        let mut breakers = self.lock();
+        let mut breakers = self.0.lock();
         match breakers.get_mut(host) {
             Some(breaker) => breaker.succeeded(Instant::now()),
             None => drop(breakers.insert(host.to_owned(), Breaker::default())),
         }
     }
 
-    /// A request to this host, sent then, failed like this.
     pub(crate) fn failed(&self, outage: &OutagePolicy, host: &str, sent: Instant, error: &Error) {
-        let mut breakers = self.lock();
+        let mut breakers = self.0.lock();
         let breaker = breakers.entry(host.to_owned()).or_default();
-        breaker.failed(outage, (sent, Instant::now()), error);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Breaker>> {
-        self.0.lock()
+        breaker.failed(outage, sent, Instant::now(), error);
     }
 }
 
@@ -128,22 +121,21 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    /// What happens at a second.
-    enum BreakerState {
-        /// So many failures of requests sent at that second.
+    enum BreakerEvent {
+        /// The second in which the failed requests were sent, and their number.
         Failures(u64, u32),
         Success,
         Nothing,
     }
-    use BreakerState::{Failures, Nothing, Success};
+    use BreakerEvent::{Failures, Nothing, Success};
 
-    /// The second, what happens then, and whether a request is admitted.
-    type Transition = (u64, BreakerState, bool);
+    /// A second, its event, and whether a request is allowed then.
+    type Step = (u64, BreakerEvent, bool);
 
     #[test]
-    fn a_host_is_down_when_nothing_but_failures_came_for_long_enough() {
+    fn a_host_counts_as_down_after_only_failures_for_long_enough() {
         let outage = OutagePolicy::default();
-        let table: &[(&str, &[Transition])] = &[
+        let table: &[(&str, &[Step])] = &[
             ("many failures in a moment", &[(1, Failures(0, 500), true)]),
             ("few failures for long", &[(1, Failures(0, 4), true), (60, Failures(50, 5), true)]),
             ("many for long", &[(1, Failures(0, 9), true), (30, Failures(29, 1), false)]),
@@ -157,7 +149,7 @@ mod tests {
                 &[(20, Success, true), (49, Failures(0, 32), true), (50, Failures(0, 1), false)],
             ),
             (
-                "a probe at a time, whether it is heard of or not",
+                "one probe at a time, lost or not",
                 &[
                     (30, Failures(0, 32), false),
                     (44, Nothing, false),
@@ -181,17 +173,17 @@ mod tests {
         for (name, events) in table {
             let (mut breaker, begun) = (Breaker::default(), Instant::now());
             let second = |second: u64| begun + Duration::from_secs(second);
-            for (at, event, admitted) in *events {
+            for (at, event, allowed) in *events {
                 let now = second(*at);
                 match event {
                     Failures(sent, number) => (0..*number).for_each(|_| {
                         let error = Error::new(Kind::Unavailable, "503");
-                        breaker.failed(&outage, (second(*sent), now), &error);
+                        breaker.failed(&outage, second(*sent), now, &error);
                     }),
                     Success => breaker.succeeded(now),
                     Nothing => {}
                 }
-                assert_eq!(breaker.allows(&outage, now), *admitted, "{name}, second {at}");
+                assert_eq!(breaker.allows(&outage, now), *allowed, "{name}, second {at}");
             }
         }
     }

@@ -1,38 +1,136 @@
-//! What a run costs, counted where the request or the byte passes.
+//! Traffic counters, and the retry and timeout policy, shared by the requests of one side of a run.
+//!
+//! [`HostContext::retry`] is the one level of retries for registries and AWS. An error that leaves
+//! it is marked exhausted, so that no outer level multiplies the attempts. Every attempt but the
+//! first is paid from the host's [`RetryBudget`].
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{retry::Retry, retry_budget::RetryPolicy};
-use crate::model::event::Counter;
+use tokio::time::sleep;
 
-/// The traffic of one side.
+use super::{
+    circuit_breaker::{Breakers, OutagePolicy},
+    retry::Retry,
+    retry_budget::{HostBudgets, RetryBudget},
+    stall::StallTimeouts,
+};
+use crate::model::{Error, Result, event::Counter};
+
+/// Traffic, counted where the request or the byte passes.
+#[derive(Debug, Default)]
+pub struct TrafficStats {
+    /// Requests sent, every attempt counted.
+    pub requests: Counter,
+    /// Requests that repeated an earlier one.
+    pub retries: Counter,
+    /// "Too many requests" responses.
+    pub throttled: Counter,
+    /// Blob bytes moved.
+    pub bytes: Counter,
+}
+
+/// Retry and timeout policy of a run, with the retry budget of one host. Clones share the budgets.
+#[derive(Debug, Clone, Default)]
+pub struct RetryPolicy {
+    /// Attempts per operation, and the waits between them.
+    pub retry: Retry,
+    /// The longest times without data.
+    pub stall: StallTimeouts,
+    /// When a host counts as down.
+    pub outage: OutagePolicy,
+    pub(crate) breakers: Arc<Breakers>,
+    budget: Arc<RetryBudget>,
+    host_budgets: Arc<HostBudgets>,
+}
+
+impl RetryPolicy {
+    /// A policy with new budgets.
+    pub fn new(retry: Retry, stall: StallTimeouts, outage: OutagePolicy) -> Self {
+        Self { retry, stall, outage, ..Self::default() }
+    }
+
+    /// The same policy with this host's budget; a run has one budget per host.
+    pub fn for_host(&self, host: &str) -> Self {
+        Self { budget: self.host_budgets.for_host(host), ..self.clone() }
+    }
+
+    /// Records a success, which pays for later retries.
+    pub fn record_success(&self) {
+        self.budget.record_success();
+    }
+}
+
+/// Traffic counters of one side of a run, and the policy of one of its hosts.
 #[derive(Debug, Clone, Default)]
 pub struct HostContext {
-    /// Requests sent, every attempt counted.
-    pub requests: Arc<Counter>,
-    /// Those of them that repeated an earlier one.
-    pub retries: Arc<Counter>,
-    /// Answers that said "too many requests".
-    pub throttled: Arc<Counter>,
-    /// Blob bytes that passed.
-    pub bytes: Arc<Counter>,
-    /// How long it is put up with that nothing, or nothing good, passes.
+    /// Shared by all hosts of the side.
+    pub stats: Arc<TrafficStats>,
+    /// Retry and timeout policy of this host.
     pub policy: RetryPolicy,
 }
 
 impl HostContext {
-    /// The same counts, with retries on this host's share of the budget.
+    /// The same counters with this host's retry budget.
     pub fn for_host(&self, host: &str) -> Self {
-        Self { policy: self.policy.for_host(host), ..self.clone() }
+        Self { stats: Arc::clone(&self.stats), policy: self.policy.for_host(host) }
     }
 
-    /// How often and how patiently something is tried again.
-    pub fn retry(&self) -> Retry {
-        self.policy.retry
+    /// Runs the operation until it succeeds, fails permanently, or attempts run out.
+    ///
+    /// # Errors
+    /// The last attempt's, exhausted.
+    pub async fn retry<T, F, Fut>(&self, operation: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.retry_with(self.policy.retry, operation).await
+    }
+
+    /// Like [`retry`](Self::retry), with other numbers of attempts or waits.
+    ///
+    /// # Errors
+    /// The last attempt's, exhausted.
+    pub async fn retry_with<T, F, Fut>(&self, retry: Retry, mut operation: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let mut attempt = 1;
+        loop {
+            match operation().await {
+                Ok(value) => {
+                    self.policy.record_success();
+                    return Ok(value);
+                }
+                Err(error) => sleep(self.spend_retry(retry, error, attempt)?).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Pays for a retry after this failed attempt; returns the wait before it.
+    ///
+    /// # Errors
+    /// The same error, exhausted, if there is no further attempt.
+    pub fn grant_retry(&self, error: Error, attempt: u32) -> Result<Duration> {
+        self.spend_retry(self.policy.retry, error, attempt)
+    }
+
+    fn spend_retry(&self, retry: Retry, error: Error, attempt: u32) -> Result<Duration> {
+        let Some(wait) = retry.wait(&error, attempt) else { return Err(error.exhausted()) };
+        if !self.policy.budget.spend() {
+            let remedy = error.remedy().unwrap_or("run again when the host is up").to_owned();
+            let error = error.context("not retried, the retry budget of this host is spent");
+            return Err(error.hint(remedy).exhausted());
+        }
+        tracing::debug!(attempt, ?wait, ?error, "retrying");
+        self.stats.retries.add(1);
+        Ok(wait)
     }
 }
 
-/// The three sides of a run.
+/// The contexts of the three sides of a run.
 #[derive(Debug, Clone)]
 pub struct SideContexts {
     /// Sources, their token services and listings.
@@ -44,9 +142,9 @@ pub struct SideContexts {
 }
 
 impl SideContexts {
-    /// Nothing has passed yet; the three sides share this patience, and what it may cost.
-    pub fn new(patience: &RetryPolicy) -> Self {
-        let side = || Arc::new(HostContext { policy: patience.clone(), ..HostContext::default() });
+    /// Contexts with counters at zero. The three sides share the policy's budgets.
+    pub fn new(policy: &RetryPolicy) -> Self {
+        let side = || Arc::new(HostContext { policy: policy.clone(), ..HostContext::default() });
         Self { source: side(), destination: side(), ecr_api: side() }
     }
 }
@@ -54,5 +152,109 @@ impl SideContexts {
 impl Default for SideContexts {
     fn default() -> Self {
         Self::new(&RetryPolicy::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Kind;
+
+    fn failing(kind: Kind, retry_after: Option<u64>) -> Error {
+        Error::new(kind, "x").after(retry_after.map(Duration::from_secs))
+    }
+
+    async fn attempts_until_final(error: Error) -> u32 {
+        let context = HostContext::default();
+        let mut attempts = 0;
+        let result: Result<()> = context
+            .retry(|| {
+                attempts += 1;
+                std::future::ready(Err(error.clone()))
+            })
+            .await;
+        assert!(!result.unwrap_err().is_transient());
+        assert_eq!(context.stats.retries.value(), u64::from(attempts - 1));
+        attempts
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_transient_errors_are_retried() {
+        for (kind, expected) in [
+            (Kind::NotFound, 1),
+            (Kind::RepositoryMissing, 1),
+            (Kind::Unauthorized, 1),
+            (Kind::Denied, 1),
+            (Kind::Throttled, 6),
+            (Kind::PullLimit, 1),
+            (Kind::Unavailable, 6),
+            (Kind::Stalled, 6),
+            (Kind::Corrupt, 1),
+            (Kind::Unsupported, 1),
+            (Kind::TooLarge, 1),
+            (Kind::Protocol, 1),
+            (Kind::ContentMissing, 1),
+            (Kind::TagImmutable, 1),
+            (Kind::PlatformMissing, 1),
+            (Kind::Quota, 1),
+            (Kind::Configuration, 1),
+            (Kind::Cancelled, 1),
+        ] {
+            assert_eq!(attempts_until_final(failing(kind, None)).await, expected, "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_final_after_the_budget_is_spent_until_an_operation_succeeds() {
+        let context = HostContext::default();
+        let attempts = async |error: Option<Error>| {
+            let mut attempts = 0;
+            let result = context.retry(|| {
+                attempts += 1;
+                std::future::ready(error.clone().map_or(Ok(()), Err))
+            });
+            let error = result.await.err();
+            (attempts, error)
+        };
+        let dead = Error::new(Kind::Unavailable, "503");
+        for _ in 0..100 {
+            assert_eq!(attempts(Some(dead.clone())).await.0, 6);
+        }
+        let (made, error) = attempts(Some(dead.clone())).await;
+        let error = error.unwrap();
+        assert_eq!((made, error.kind()), (1, Kind::Unavailable));
+        assert_eq!(error.chain(), ["not retried, the retry budget of this host is spent", "503"]);
+        assert!(!error.is_transient() && error.remedy().is_some());
+        for _ in 0..2 {
+            assert_eq!(attempts(None).await.0, 1);
+        }
+        assert_eq!(attempts(Some(dead)).await.0, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_after_is_respected_unless_it_is_too_long() {
+        let started = tokio::time::Instant::now();
+        assert_eq!(attempts_until_final(failing(Kind::Throttled, Some(7))).await, 6);
+        assert_eq!(started.elapsed(), Duration::from_secs(35));
+        assert_eq!(attempts_until_final(failing(Kind::Throttled, Some(3600))).await, 1);
+    }
+
+    #[test]
+    fn each_host_spends_and_earns_its_own_budget() {
+        let run = RetryPolicy::default();
+        // retries asked for, then successes, at a host; and the retries granted
+        for (host, retries, successes, expected) in [
+            ("dead", 10_000, 0, 500),
+            ("live", 100, 0, 100),
+            ("dead", 1, 200, 0),
+            ("dead", 10_000, 0, 100),
+            ("live", 10_000, 0, 400),
+            ("late", 10_000, 0, 500),
+        ] {
+            let policy = run.clone().for_host(host);
+            let granted = (0..retries).filter(|_| policy.budget.spend()).count();
+            (0..successes).for_each(|_| policy.record_success());
+            assert_eq!(granted, expected, "{host}");
+        }
     }
 }

@@ -6,7 +6,10 @@
 
 pub(crate) mod body;
 pub(crate) mod circuit_breaker;
+#[cfg(test)]
+pub(crate) mod conformance_tests;
 pub(crate) mod context;
+pub(crate) mod index_walk;
 pub mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod stall;
@@ -27,8 +30,8 @@ use crate::model::{
 };
 pub use body::Body;
 pub use circuit_breaker::OutagePolicy;
-pub use context::{HostContext, SideContexts};
-pub use retry_budget::{RetryPolicy, StallTimeouts};
+pub use context::{HostContext, RetryPolicy, SideContexts, TrafficStats};
+pub use stall::StallTimeouts;
 
 /// Blob bytes as a registry sends them: not counted and not verified yet.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;

@@ -1,61 +1,165 @@
-//! How fast content comes, and what counts as standing still.
+//! Detects transfers that stand still. There is no total timeout for a blob: a transfer fails when
+//! no data moves, or almost none.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ByteStream;
-use crate::model::{Error, Kind, Result};
+use crate::model::{Error, Kind, Result, event::Counter};
 
-/// The least that is sent of a blob, in bytes a second on average.
+/// The lowest accepted throughput of a blob, in bytes per second on average.
 const TRICKLE: u64 = 1_024;
 
-/// How fast a blob comes, over all attempts: a trickle would hold for days what others wait for.
+/// The longest wait of an upload for its source, which gives up by itself far earlier.
+const STARVATION: Duration = Duration::from_secs(600);
+
+/// The longest times without data. Only a tag listing has a total timeout.
+#[derive(Debug, Clone, Copy)]
+pub struct StallTimeouts {
+    /// Until the head of a response arrives.
+    pub answer: Duration,
+    /// Until a source sends more of a response that it began.
+    pub read: Duration,
+    /// Until a registry accepts more bytes of an upload.
+    pub send: Duration,
+    /// Until a registry responds after the last byte of a blob: it hashes large ones first.
+    pub completion: Duration,
+    /// Until all tags of a repository are listed: a run knows its images only then.
+    pub listing: Duration,
+}
+
+impl Default for StallTimeouts {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(60),
+            read: Duration::from_secs(30),
+            send: Duration::from_secs(60),
+            completion: Duration::from_secs(300),
+            listing: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Waits at most `limit`. `problem` is the error's text up to the limit, like `no response for`.
+///
+/// # Errors
+/// [`Kind::Stalled`] at the limit.
+pub(crate) async fn within<F: Future>(
+    limit: Duration,
+    problem: &str,
+    wait: F,
+) -> Result<F::Output> {
+    timeout(limit, wait).await.map_err(|_| stalled(problem, limit))
+}
+
+/// The error for a wait that reached its limit; see [`within`].
+pub(crate) fn stalled(problem: &str, limit: Duration) -> Error {
+    Error::new(Kind::Stalled, format!("{problem} {} s", limit.as_secs()))
+}
+
+/// The progress of a body that is being sent, as its stream reports it.
+#[derive(Debug, Default)]
+pub struct BodyStats {
+    /// Bytes handed on so far.
+    pub moved: Counter,
+    is_starving: AtomicBool,
+    fault: OnceLock<Error>,
+}
+
+impl BodyStats {
+    /// Records one poll of the stream; `None` if it is pending.
+    pub(super) fn record(&self, polled: Option<&Option<Result<Bytes>>>) {
+        self.is_starving.store(polled.is_none(), Relaxed);
+        match polled {
+            Some(Some(Ok(chunk))) => self.moved.add(chunk.len() as u64),
+            Some(Some(Err(error))) => drop(self.fault.set(error.clone())),
+            Some(None) | None => {}
+        }
+    }
+
+    /// The error that ended the body early, if any: an HTTP client does not report it.
+    pub fn fault(&self) -> Option<Error> {
+        self.fault.get().cloned()
+    }
+
+    /// Returns the exceeded limit when the upload of `size` bytes stands still on the registry's
+    /// side. A body that waits for its source is the source's to judge.
+    pub(crate) async fn exceeded_limit(&self, size: u64, limits: &StallTimeouts) -> Duration {
+        let state = || (self.moved.value(), self.is_starving.load(Relaxed));
+        let (mut last, mut since) = (state(), Instant::now());
+        loop {
+            sleep(Duration::from_secs(1).min(limits.send / 4)).await;
+            let now = state();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            let limit = match now {
+                (moved, _) if moved >= size => limits.completion,
+                (_, true) => STARVATION,
+                (_, false) => limits.send,
+            };
+            if since.elapsed() >= limit {
+                return limit;
+            }
+        }
+    }
+}
+
+/// Watches the throughput of a blob over all attempts: a trickle would block others for days.
 #[derive(Debug, Default)]
 pub(crate) struct ThroughputGuard {
-    came: u64,
-    /// Spent waiting for that; while the blob waits for its readers, no time passes.
+    received: u64,
+    /// Time spent waiting for these bytes; excludes the time in which the blob waits for its
+    /// readers.
     waited: Duration,
-    /// How often it was a trickle.
+    /// Attempts that ended as a trickle.
     pub(crate) trickles: u32,
 }
 
 impl ThroughputGuard {
-    /// The next chunk; `None` where the stream ends.
+    /// The next chunk; `None` at the end of the stream.
     ///
     /// # Errors
-    /// The stream's own; [`Kind::Stalled`] when nothing, or only a trickle, came for so long.
+    /// The stream's; [`Kind::Stalled`] if nothing, or only a trickle, arrives within `limit`.
     pub(crate) async fn next(
         &mut self,
         stream: &mut ByteStream,
-        long: Duration,
+        limit: Duration,
     ) -> Option<Result<Bytes>> {
-        let stalled =
-            |what: &str| Error::new(Kind::Stalled, format!("{what} for {} s", long.as_secs()));
-        let begun = Instant::now();
-        let Ok(next) = timeout(long, stream.next()).await else {
-            return Some(Err(stalled("nothing came")));
+        let started = Instant::now();
+        let next = match within(limit, "no data for", stream.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(end) => return end,
+            Err(error) => return Some(Err(error)),
         };
-        let Some(Ok(chunk)) = &next else { return next };
-        let Some(came) = self.record(chunk.len(), begun.elapsed(), long) else { return next };
+        let Some(received) = self.record(next.len(), started.elapsed(), limit) else {
+            return Some(Ok(next));
+        };
         self.trickles += 1;
-        Some(Err(stalled(&format!("no more than {came} B came")).hint(
-            "where the line itself is slow, a lower `concurrency` leaves each blob more of it",
-        )))
+        Some(Err(stalled(&format!("only {received} B received in"), limit)
+            .hint("lower `concurrency` if the network is slow: each blob then gets more of it")))
     }
 
-    /// Takes note of bytes and the wait for them; what came in all, when that was a trickle for
-    /// as long as this.
-    fn record(&mut self, bytes: usize, waited: Duration, long: Duration) -> Option<u64> {
-        self.came += bytes as u64;
+    /// Records bytes and the wait for them. Returns the bytes of the last `limit` if they were a
+    /// trickle.
+    fn record(&mut self, bytes: usize, waited: Duration, limit: Duration) -> Option<u64> {
+        self.received += bytes as u64;
         self.waited += waited;
-        if self.waited < long {
+        if self.waited < limit {
             return None;
         }
-        let (came, waited) = (std::mem::take(&mut self.came), std::mem::take(&mut self.waited));
-        (came < (waited.as_secs_f64() * TRICKLE as f64) as u64).then_some(came)
+        let (bytes, waited) =
+            (std::mem::take(&mut self.received), std::mem::take(&mut self.waited));
+        (bytes < (waited.as_secs_f64() * TRICKLE as f64) as u64).then_some(bytes)
     }
 }
 
@@ -64,20 +168,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trickle_is_what_comes_slowly_for_long_and_nothing_else() {
-        let long = Duration::from_secs(30);
-        let felt = |beats: &[(usize, u64)]| {
-            let mut pulse = ThroughputGuard::default();
-            let feel = |(bytes, waited): &(usize, u64)| {
-                pulse.record(*bytes, Duration::from_secs(*waited), long)
-            };
-            beats.iter().map(feel).collect::<Vec<_>>()
+    fn only_low_throughput_over_the_whole_limit_is_a_trickle() {
+        let limit = Duration::from_secs(30);
+        let trickles = |chunks: &[(usize, u64)]| {
+            let mut guard = ThroughputGuard::default();
+            let mut results = Vec::new();
+            for (bytes, waited) in chunks {
+                results.push(guard.record(*bytes, Duration::from_secs(*waited), limit));
+            }
+            results
         };
-        assert_eq!(felt(&[(1, 10); 4]), [None, None, Some(3), None]);
-        // a pause, and then as much as it takes
-        assert_eq!(felt(&[(30_000, 29), (720, 1)]), [None, None]);
-        assert_eq!(felt(&[(30_000, 29), (719, 1)]), [None, Some(30_719)]);
-        // what is ready whenever it is asked for, however seldom that is
-        assert_eq!(felt(&[(1, 0); 4]), [None; 4]);
+        assert_eq!(trickles(&[(1, 10); 4]), [None, None, Some(3), None]);
+        // a pause, then just enough bytes
+        assert_eq!(trickles(&[(30_000, 29), (720, 1)]), [None, None]);
+        assert_eq!(trickles(&[(30_000, 29), (719, 1)]), [None, Some(30_719)]);
+        // chunks that are ready at once, however rarely they are polled
+        assert_eq!(trickles(&[(1, 0); 4]), [None; 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_stalls_only_on_the_registrys_side() {
+        let limits = StallTimeouts::default();
+        for (moved, is_starving, expected) in
+            [(5, false, 60), (5, true, 600), (10, false, 300), (10, true, 300)]
+        {
+            let stats = BodyStats { is_starving: is_starving.into(), ..BodyStats::default() };
+            stats.moved.add(moved);
+            let started = Instant::now();
+            let expected = Duration::from_secs(expected);
+            assert_eq!(stats.exceeded_limit(10, &limits).await, expected);
+            assert_eq!(started.elapsed(), expected);
+        }
+        // slow, but moving
+        let stats = BodyStats::default();
+        let moving = async {
+            for _ in 0..9 {
+                sleep(Duration::from_secs(50)).await;
+                stats.moved.add(1);
+            }
+        };
+        tokio::select! {
+            limit = stats.exceeded_limit(10, &limits) => panic!("gave up after {limit:?}"),
+            () = moving => {}
+        }
     }
 }

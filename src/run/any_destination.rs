@@ -15,18 +15,17 @@ use crate::{
 
 pub(crate) enum AnyDestination {
     Ecr(Box<Ecr>),
-    /// Any other registry.
-    Plain(Box<Registry>),
+    Registry(Box<Registry>),
     Layout(Box<Layout>),
 }
 
 macro_rules! forward {
-    ($($method:ident($($input:ident: $type:ty),*) -> $output:ty;)*) => {
+    ($($method:ident($($input:ident: $type:ty),* $(,)?) -> $output:ty;)*) => {
         $(async fn $method(&self, $($input: $type),*) -> $output {
             match self {
-                Self::Ecr(it) => it.$method($($input),*).await,
-                Self::Plain(it) => it.$method($($input),*).await,
-                Self::Layout(it) => it.$method($($input),*).await,
+                Self::Ecr(destination) => destination.$method($($input),*).await,
+                Self::Registry(destination) => destination.$method($($input),*).await,
+                Self::Layout(destination) => destination.$method($($input),*).await,
             }
         })*
     };
@@ -35,14 +34,29 @@ macro_rules! forward {
 impl Destination for AnyDestination {
     forward! {
         current_tags(repository: &Repository, tags: &[Tag]) -> Result<Option<HashMap<Tag, Digest>>>;
-        manifests(repository: &Repository, digests: &[Digest]) -> Result<HashMap<Digest, RawManifest>>;
+        manifests(
+            repository: &Repository,
+            digests: &[Digest],
+        ) -> Result<HashMap<Digest, RawManifest>>;
         missing_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
-        missing_referrers(repository: &Repository, referrers: &HashMap<Digest, Vec<Digest>>) -> Result<HashSet<Digest>>;
+        missing_referrers(
+            repository: &Repository,
+            referrers: &HashMap<Digest, Vec<Digest>>,
+        ) -> Result<HashSet<Digest>>;
         missing_blobs(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         mount(repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<Mount>;
         open_upload(repository: &Repository, blob: &Descriptor) -> Result<UploadSession>;
-        push_blob(repository: &Repository, blob: &Descriptor, session: UploadSession, body: Body) -> Result<()>;
-        push_manifest(repository: &Repository, manifest: &RawManifest, tag: Option<&Tag>) -> Result<()>;
+        push_blob(
+            repository: &Repository,
+            blob: &Descriptor,
+            session: UploadSession,
+            body: Body,
+        ) -> Result<()>;
+        push_manifest(
+            repository: &Repository,
+            manifest: &RawManifest,
+            tag: Option<&Tag>,
+        ) -> Result<()>;
     }
 }
 

@@ -1,4 +1,4 @@
-//! A source of either kind behind one type, statically dispatched.
+//! A source of any kind behind one type, statically dispatched.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,16 +18,16 @@ macro_rules! forward {
     ($($method:ident($($input:ident: $type:ty),*) -> $output:ty;)*) => {
         $(async fn $method(&self, $($input: $type),*) -> $output {
             match self {
-                Self::Registry(it) => it.$method($($input),*).await,
-                Self::Layout(it) => it.$method($($input),*).await,
+                Self::Registry(source) => source.$method($($input),*).await,
+                Self::Layout(source) => source.$method($($input),*).await,
             }
         })*
     };
     (sync $($method:ident($($input:ident: $type:ty),*) -> $output:ty;)*) => {
         $(fn $method(&self, $($input: $type),*) -> $output {
             match self {
-                Self::Registry(it) => it.$method($($input),*),
-                Self::Layout(it) => it.$method($($input),*),
+                Self::Registry(source) => source.$method($($input),*),
+                Self::Layout(source) => source.$method($($input),*),
             }
         })*
     };

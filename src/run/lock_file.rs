@@ -1,10 +1,7 @@
-//! The lock file: which content stands behind every tag that was mirrored, so that another run
-//! mirrors exactly that.
+//! The lock file: the digest of every mirrored tag, so that another run mirrors exactly these.
 //!
-//! What comes through ECR's cache is not in it: ECR decides what a tag is there.
-//!
-//! Guards that a lock is used for what it was written for: an entry of the configuration that is
-//! not in it, or that selects something else by now, is an error and mirrors nothing.
+//! Pull-through images are omitted: ECR decides which digest their tags point to. An entry that is
+//! not in the lock file, or whose `select` has changed, is an error, and nothing is mirrored.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +17,7 @@ use crate::{
     model::{Digest, Error, Image, Kind, Reference, Result, Tag},
 };
 
-/// Images by their reference at the source and, where they were selected, by the selection.
+/// Digests by source reference and, for selected images, by selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LockFile(BTreeMap<LockedImage, Digest>);
 
@@ -30,10 +27,9 @@ struct LockedImage {
     select: Option<String>,
 }
 
-/// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct LockDocument {
     version: u32,
     #[serde(default)]
     image: Vec<Record>,
@@ -51,16 +47,13 @@ const HEADER: &str = "# What `ecr-mirror sync --lock` mirrored; `sync --locked` 
     version = 1\n";
 
 impl LockFile {
-    /// Adds an image of the entry. Two places of one image are one line.
+    /// Adds an image of the entry. An image with several targets is one record.
     pub(crate) fn add(&mut self, entry: &Entry, source: &str, digest: &Digest) {
-        let select = selection_of(entry);
+        let select = selection_key(entry);
         self.0.insert(LockedImage { source: source.to_owned(), select }, digest.clone());
     }
 
-    /// Writes the file; the same lock gives the same bytes.
-    ///
-    /// # Errors
-    /// The writer's.
+    /// Writes the file. The same lock gives the same bytes.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(HEADER.as_bytes())?;
         for (LockedImage { source, select }, digest) in &self.0 {
@@ -73,36 +66,30 @@ impl LockFile {
         Ok(())
     }
 
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when it cannot be read, or is no lock file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|cause| {
             let message = format!("cannot read the lock file `{}`", path.display());
             Error::new(Kind::Configuration, message)
                 .because(cause)
-                .hint("`sync --lock FILE` writes one")
+                .hint("write one with `sync --lock FILE`")
         })?;
         let wrong = || {
             let message = format!("`{}` is not a lock file", path.display());
-            Error::new(Kind::Configuration, message).hint("`sync --lock FILE` writes one")
+            Error::new(Kind::Configuration, message).hint("write one with `sync --lock FILE`")
         };
-        let written: Written = toml::from_str(&text).map_err(|cause| wrong().because(cause))?;
-        if written.version != 1 {
-            let message = format!("is of version {}, 1 can be read", written.version);
+        let document: LockDocument =
+            toml::from_str(&text).map_err(|cause| wrong().because(cause))?;
+        if document.version != 1 {
+            let message = format!("has version {}; only version 1 is supported", document.version);
             return Err(wrong().because(Error::new(Kind::Configuration, message)));
         }
         let key = |record: Record| {
             (LockedImage { source: record.source, select: record.select }, record.digest)
         };
-        Ok(Self(written.image.into_iter().map(key).collect()))
+        Ok(Self(document.image.into_iter().map(key).collect()))
     }
 
-    /// The images of these entries that are mirrored, each pinned to its content.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when an entry is not in the lock.
+    /// The mirrored images of these entries, each pinned to its digest.
     pub(crate) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
         let mut images = Vec::new();
         for entry in entries.iter().filter(|entry| !entry.mirrored.is_empty()) {
@@ -118,8 +105,8 @@ impl LockFile {
     fn images_of(&self, entry: &Entry) -> Result<Vec<Image>> {
         let repository = format!("{}/{}", entry.host, entry.repository);
         let absent = |what: &str| {
-            Error::new(Kind::Configuration, format!("{what} is not in the lock"))
-                .hint("`sync --lock FILE` writes one with everything that is mirrored now")
+            Error::new(Kind::Configuration, format!("{what} is not in the lock file"))
+                .hint("write a new lock file with `sync --lock FILE`")
         };
         let pinned = |tag: &Tag, digest: &Digest| {
             entry.image(tag, Some(digest)).map_err(|wrong| {
@@ -137,7 +124,7 @@ impl LockFile {
                 tags.iter().map(image).collect()
             }
             Tags::Selected(selection) => {
-                let select = selection_of(entry);
+                let select = selection_key(entry);
                 let mut images = Vec::new();
                 for (key, digest) in self.0.iter().filter(|(key, _)| key.select == select) {
                     let read = key.source.parse::<Reference>().ok();
@@ -159,15 +146,15 @@ impl LockFile {
     }
 }
 
-/// What the entry selects by, in one form for all that mean the same.
-fn selection_of(entry: &Entry) -> Option<String> {
+/// The canonical form of the entry's selection.
+fn selection_key(entry: &Entry) -> Option<String> {
     match &entry.tags {
         Tags::Selected(selection) => Some(selection.to_string()),
         Tags::Exact(_) | Tags::Pinned { .. } => None,
     }
 }
 
-/// A TOML string: JSON's is one.
+/// A TOML string: every JSON string is one.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -198,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_read_as_it_was_written_and_always_looks_the_same() {
+    fn a_lock_file_round_trips_byte_for_byte() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mirror.lock");
         let lock = lock(&config(TOML));
@@ -219,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn locked_images_are_pinned_to_what_was_there() {
+    fn locked_images_are_pinned_to_their_digests() {
         let config = config(TOML);
         let entries: Vec<&Entry> = config.entries.iter().collect();
         let images = lock(&config).images(&config, &entries).unwrap();
@@ -235,19 +222,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_lock_is_an_error() {
+    fn an_entry_that_is_not_in_the_lock_is_an_error() {
         let lock = lock(&config(TOML));
         for (from, to, expected) in [
-            ("\"1.27\"", "\"1.28\"", "`docker.io/library/nginx:1.28` is not in the lock"),
+            ("\"1.27\"", "\"1.28\"", "`docker.io/library/nginx:1.28` is not in the lock file"),
             (
                 "newest = 2",
                 "newest = 3",
-                "`docker.io/library/nginx` with this `select` is not in the lock",
+                "`docker.io/library/nginx` with this `select` is not in the lock file",
             ),
             (
                 "source = \"nginx\"\nsel",
                 "source = \"redis\"\nsel",
-                "`docker.io/library/redis` with this `select` is not in the lock",
+                "`docker.io/library/redis` with this `select` is not in the lock file",
             ),
         ] {
             let changed = config(&TOML.replace(from, to));
@@ -258,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lock_file_is_a_wrong_command_line() {
+    fn a_file_that_is_not_a_lock_file_is_a_configuration_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mirror.lock");
         assert_eq!(LockFile::read(&path).unwrap_err().kind(), Kind::Configuration);

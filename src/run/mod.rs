@@ -1,8 +1,13 @@
-//! A run of a configuration: select the images, mirror them, warm the pull-through cache, report.
+//! A run of a configuration: selects the images, mirrors them, warms the pull-through cache and
+//! reports.
+//!
+//! Returns values and prints nothing: `commands` prints.
 
 pub(crate) mod any_destination;
 pub(crate) mod any_source;
+pub(crate) mod copy;
 pub(crate) mod lock_file;
+pub(crate) mod pull_through;
 pub mod registries;
 pub(crate) mod select_images;
 pub mod sync;

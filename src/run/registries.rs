@@ -1,5 +1,4 @@
-//! What a run reaches its registries through: sources and destinations, opened as the
-//! configuration has them.
+//! Opens the sources and destinations of a run with the settings of the configuration.
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
@@ -7,123 +6,112 @@ use tokio::sync::Mutex;
 
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
-    config::{self, Config},
-    ecr::{
-        self, AwsSessions, DataPlane, Ecr, Identity,
-        api::Api,
-        listing,
-        secrets::{self, UserPassword},
-    },
-    engine::{Endpoint, Endpoints},
+    config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
+    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity, api::Api, listing, secrets},
+    engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
-        Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result, Tag, TagQuery,
+        DestinationId, Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result,
+        Tag, TagQuery,
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
+        list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts, Source},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
 
-/// What a run reaches its registries through, and what it costs.
+/// The connections, logins and counters of a run.
 pub struct Registries {
     transport: Transport,
     sessions: AwsSessions,
-    /// The one this world started, and ends.
+    /// The sandbox that [`Self::open`] started and [`Self::close`] stops.
     sandbox: Option<Sandbox>,
-    /// Blob transfers at once: a registry that is not limited otherwise takes as many.
+    /// Blob transfers in parallel: the default of a registry's `max_connections`.
     transfers: usize,
-    /// The sources opened so far, so that listing and copying share their logins.
+    /// The open sources, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
-    /// What passes is counted here.
     pub(crate) contexts: SideContexts,
 }
 
-/// A source as it is read before its images are known.
+/// A source whose tags are listed, before its images are known.
 pub(crate) struct ListableSource {
     registry: Arc<Registry>,
-    /// Where it is ECR: its own API, which also tells push times, and the registry's account.
+    /// The API and account of an ECR registry: the API also reports push times.
     ecr: Option<(Arc<Api>, String)>,
 }
 
 impl ListableSource {
     /// Every tag of the repository, page by page.
-    pub(crate) fn tags<'a>(&'a self, repository: &'a Repository, wanted: TagQuery) -> Pages<'a> {
+    pub(crate) fn tags<'a>(&'a self, repository: &'a Repository, query: TagQuery) -> Pages<'a> {
         match &self.ecr {
             Some((api, account)) => {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
-            None => self.registry.tags(repository, wanted),
+            None => list_tags(&self.registry, repository, query),
         }
     }
 
-    /// What the tag points to now.
     pub(crate) async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
         self.registry.resolve(repository, tag).await
     }
 
-    /// Keeps what a listing told of a tag that is to be mirrored.
+    /// Keeps the digest that a listing reported for a tag that is mirrored next.
     pub(crate) fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
         self.registry.remember(repository, tag, digest);
     }
 }
 
 impl Registries {
-    /// The real one, or the embedded one with its state in `directory`.
+    /// The real registries, or with a `sandbox` directory embedded ones with their state in it.
     ///
     /// # Errors
-    /// When the sandbox cannot be started, or no connection can be made at all.
-    pub async fn open(directory: Option<&Path>, transfers: usize) -> Result<Self> {
-        let patience = RetryPolicy::default();
-        let Some(directory) = directory else {
-            return Ok(Self::over(Transport::new(Network::Direct), transfers, &patience));
+    /// If the sandbox cannot start, or the transport cannot be set up.
+    pub async fn open(sandbox: Option<&Path>, transfers: usize) -> Result<Self> {
+        let Some(directory) = sandbox else {
+            let transport = Transport::new(Network::Direct);
+            return Ok(Self::with_transport(transport, transfers, &RetryPolicy::default()));
         };
-        let sandbox = start(directory).await?;
-        let world = Self::at(sandbox.address(), transfers)?;
-        Ok(Self { sandbox: Some(sandbox), ..world })
+        let sandbox = start_sandbox(directory).await?;
+        let registries = Self::with_sandbox(sandbox.address(), transfers);
+        Ok(Self { sandbox: Some(sandbox), ..registries })
     }
 
-    /// The one of a sandbox that runs at this address, and goes on running.
-    ///
-    /// # Errors
-    /// When no connection can be made at all.
-    pub fn at(sandbox: SocketAddr, transfers: usize) -> Result<Self> {
-        let transport = Transport::new(Network::Sandbox(sandbox));
-        Ok(Self::over(transport, transfers, &RetryPolicy::default()))
+    /// The registries of a running sandbox, which [`Self::close`] does not stop.
+    pub fn with_sandbox(address: SocketAddr, transfers: usize) -> Self {
+        let transport = Transport::new(Network::Sandbox(address));
+        Self::with_transport(transport, transfers, &RetryPolicy::default())
     }
 
-    /// The one that these connections reach, put up with for so long.
-    pub fn over(transport: Transport, transfers: usize, patience: &RetryPolicy) -> Self {
-        let meters = SideContexts::new(patience);
-        let sessions = AwsSessions::new(transport.reach(), Arc::clone(&meters.ecr_api));
+    /// The registries behind this transport.
+    pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
+        let contexts = SideContexts::new(policy);
+        let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
         let sources = Mutex::default();
-        Self { transport, sessions, sandbox: None, transfers, sources, contexts: meters }
+        Self { transport, sessions, sandbox: None, transfers, sources, contexts }
     }
 
-    /// Ends the sandbox, if this world started one.
+    /// Stops the sandbox if [`Self::open`] started one.
     pub async fn close(self) {
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
         }
     }
 
-    /// Blob transfers at once that every registry of the run has connections for.
+    /// Blob transfers in parallel for which every registry of the run has connections.
     ///
-    /// Several uploads share one download and move at one pace: each must have its
-    /// connection, or they would wait for each other.
+    /// Several uploads share one download and move at its speed: an upload without its own
+    /// connection would block the others.
     pub(crate) fn transfers(&self, config: &Config, images: &[Image]) -> usize {
         let sources = images.iter().map(|image| &image.origin.location);
-        let sites = sources.chain(config.destinations.iter().map(|to| &to.registry));
-        let hosts = sites.filter_map(Location::host);
+        let locations = sources.chain(config.destinations.iter().map(|to| &to.registry));
+        let hosts = locations.filter_map(Location::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
         limits.fold(self.transfers, usize::min)
     }
 
-    /// The registries that these images need; none for none.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when a registry's settings cannot be used.
+    /// The sources of these images, and every destination. Without images both are empty.
     pub(crate) async fn endpoints(
         &self,
         config: &Config,
@@ -134,12 +122,12 @@ impl Registries {
             return Ok(Endpoints { sources, destinations: Vec::new() });
         }
         for image in images {
-            let site = &image.origin.location;
-            if !sources.contains_key(site) {
-                let known = site.host().and_then(|host| config.registries.get(host));
-                let reserve = known.map_or(0, |known| known.reserve_pulls);
-                let source = self.any_source(config, site).await?;
-                sources.insert(site.clone(), (Arc::new(source), reserve));
+            let location = &image.origin.location;
+            if !sources.contains_key(location) {
+                let table = location.host().and_then(|host| config.registries.get(host));
+                let reserved_pulls = table.map_or(0, |table| table.reserve_pulls);
+                let source = Arc::new(self.any_source(config, location).await?);
+                sources.insert(location.clone(), SourceEndpoint { source, reserved_pulls });
             }
         }
         let mut destinations = Vec::new();
@@ -152,38 +140,54 @@ impl Registries {
         Ok(Endpoints { sources, destinations })
     }
 
-    /// How the registry is reached, and those that are asked in its place.
+    /// The registries of these destinations, to pull through their caches. A plan needs none.
+    pub(super) async fn caches(
+        &self,
+        config: &Config,
+        destinations: impl Iterator<Item = DestinationId>,
+        mode: engine::Mode,
+    ) -> Result<HashMap<DestinationId, Ecr>> {
+        let mut caches = HashMap::new();
+        if mode != engine::Mode::Mirror {
+            return Ok(caches);
+        }
+        for id in destinations {
+            let destination = config.destination(id);
+            if let (Some(host), false) = (destination.registry.host(), caches.contains_key(&id)) {
+                caches.insert(id, self.ecr(config, destination, host).await?);
+            }
+        }
+        Ok(caches)
+    }
+
+    /// The connection settings of the registry and of its mirrors.
     async fn settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
-        let mut settings = self.settings_alone(config, host).await?;
-        for mirror in config.registries.get(host).map_or(&[][..], |written| &written.mirrors) {
-            let own = self.settings_alone(config, mirror).await?;
-            settings.mirrors.push((mirror.clone(), own));
+        let mut settings = self.settings_without_mirrors(config, host).await?;
+        for mirror in config.registries.get(host).map_or(&[][..], |table| &table.mirrors) {
+            let mirrored = self.settings_without_mirrors(config, mirror).await?;
+            settings.mirrors.push((mirror.clone(), mirrored));
         }
         Ok(settings)
     }
 
-    async fn settings_alone(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
-        let written = config.registries.get(host);
-        let mut settings = settings(written, self.transfers)?;
-        settings.credentials = match written.and_then(|written| written.credentials.as_ref()) {
+    async fn settings_without_mirrors(
+        &self,
+        config: &Config,
+        host: &Host,
+    ) -> Result<ConnectionSettings> {
+        let table = config.registries.get(host);
+        let mut settings = settings(table, self.transfers)?;
+        settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
             None => Credentials::Docker,
-            Some(config::CredentialSource::Written(login)) => Credentials::Basic {
-                username: login.username.clone(),
-                password: login.password.clone(),
-            },
-            Some(config::CredentialSource::Secret(arn)) => {
+            Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
+            Some(CredentialSource::Secret(arn)) => {
                 let session = self.sessions.session(secrets::reader(arn)?).await;
-                let UserPassword { username, password } = secrets::read(&session, arn).await?;
-                Credentials::Basic { username, password }
+                Credentials::Basic(secrets::read(&session, arn).await?)
             }
         };
         Ok(settings)
     }
 
-    /// The source of this host, to list it.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when its settings cannot be used.
     pub(crate) async fn listable_source(
         &self,
         config: &Config,
@@ -200,12 +204,12 @@ impl Registries {
         Ok(ListableSource { registry, ecr })
     }
 
-    async fn any_source(&self, config: &Config, site: &Location) -> Result<AnySource> {
-        Ok(match site {
+    async fn any_source(&self, config: &Config, location: &Location) -> Result<AnySource> {
+        Ok(match location {
             Location::Registry(host) => AnySource::Registry(self.source(config, host).await?),
             Location::Layout { directory, naming } => {
-                let meter = Arc::clone(&self.contexts.source);
-                AnySource::Layout(Box::new(Layout::new(directory, *naming, meter)))
+                let context = Arc::clone(&self.contexts.source);
+                AnySource::Layout(Box::new(Layout::new(directory, *naming, context)))
             }
         })
     }
@@ -220,18 +224,18 @@ impl Registries {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
         }
-        let meter = Arc::clone(&self.contexts.source);
-        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, meter)?);
+        let context = Arc::clone(&self.contexts.source);
+        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, context)?);
         sources.insert(host.clone(), Arc::clone(&source));
         Ok(source)
     }
 
-    /// Who writes to this destination, whose host is this one.
+    /// The AWS session that writes to this destination at `host`.
     pub(crate) async fn session(
         &self,
-        destination: &config::DestinationConfig,
+        destination: &DestinationConfig,
         host: &Host,
-    ) -> Arc<ecr::AwsSession> {
+    ) -> Arc<AwsSession> {
         let aws = destination.aws.clone();
         let identity = Identity {
             profile: aws.profile,
@@ -246,48 +250,42 @@ impl Registries {
     async fn any_destination(
         &self,
         config: &Config,
-        destination: &config::DestinationConfig,
+        destination: &DestinationConfig,
     ) -> Result<AnyDestination> {
-        let meter = Arc::clone(&self.contexts.destination);
+        let context = Arc::clone(&self.contexts.destination);
         let host = match &destination.registry {
             Location::Registry(host) => host.clone(),
             Location::Layout { directory, naming } => {
-                return Ok(AnyDestination::Layout(Box::new(Layout::new(
-                    directory, *naming, meter,
-                ))));
+                let layout = Layout::new(directory, *naming, context);
+                return Ok(AnyDestination::Layout(Box::new(layout)));
             }
         };
         if destination.is_ecr() {
-            return self
-                .ecr(config, destination, &host)
-                .await
-                .map(Box::new)
-                .map(AnyDestination::Ecr);
+            let ecr = self.ecr(config, destination, &host).await?;
+            return Ok(AnyDestination::Ecr(Box::new(ecr)));
         }
         let settings = self.settings(config, &host).await?;
-        let plain = Registry::new(host, settings, &self.transport, meter);
-        plain.map(Box::new).map(AnyDestination::Plain)
+        let registry = Registry::new(host, settings, &self.transport, context)?;
+        Ok(AnyDestination::Registry(Box::new(registry)))
     }
 
-    /// This destination, which is ECR at this host.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when its settings cannot be used.
-    pub(crate) async fn ecr(
+    async fn ecr(
         &self,
         config: &Config,
-        destination: &config::DestinationConfig,
+        destination: &DestinationConfig,
         host: &Host,
     ) -> Result<Ecr> {
         let settings = self.settings(config, host).await?;
-        let meter = Arc::clone(&self.contexts.destination);
-        let wire = DataPlane { settings, transport: self.transport.clone(), meter };
-        let written = (destination.repositories.clone(), destination.account.clone());
-        Ok(Ecr::new(host.clone(), self.session(destination, host).await, written, wire))
+        let context = Arc::clone(&self.contexts.destination);
+        let data_plane = DataPlaneConfig { settings, transport: self.transport.clone(), context };
+        let session = self.session(destination, host).await;
+        let (repositories, account) =
+            (destination.repositories.clone(), destination.account.clone());
+        Ok(Ecr::new(host.clone(), session, repositories, account, data_plane))
     }
 }
 
-async fn start(directory: &Path) -> Result<Sandbox> {
+async fn start_sandbox(directory: &Path) -> Result<Sandbox> {
     let options = Options {
         mode: Mode::Cloud,
         directory: Some(directory.to_owned()),
@@ -298,30 +296,27 @@ async fn start(directory: &Path) -> Result<Sandbox> {
         let directory = directory.display();
         Error::new(Kind::Configuration, format!("cannot start the sandbox in `{directory}`"))
             .because(cause)
-            .hint("`--sandbox=DIR` names another directory")
+            .hint("use another directory: `--sandbox=DIR`")
     })
 }
 
-/// How the configuration wants a registry to be reached; credentials are another question.
-fn settings(
-    written: Option<&config::RegistryConfig>,
-    transfers: usize,
-) -> Result<ConnectionSettings> {
-    let usual = ConnectionSettings::default();
-    let connections = transfers.max(usual.max_connections);
-    let Some(written) = written else {
-        return Ok(ConnectionSettings { max_connections: connections, ..usual });
+/// The connection settings of a `[registry]` table, without credentials and mirrors.
+fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<ConnectionSettings> {
+    let default = ConnectionSettings::default();
+    let connections = transfers.max(default.max_connections);
+    let Some(table) = table else {
+        return Ok(ConnectionSettings { max_connections: connections, ..default });
     };
     Ok(ConnectionSettings {
-        auth_host: written.auth_host.clone(),
-        certificate: written.ca.as_deref().map(Certificate::from_pem).transpose()?,
-        scheme: match written.plain_http {
+        auth_host: table.auth_host.clone(),
+        certificate: table.ca.as_deref().map(Certificate::from_pem).transpose()?,
+        scheme: match table.plain_http {
             Some(true) => Scheme::Http,
             Some(false) => Scheme::Https,
             None => Scheme::Usual,
         },
-        max_connections: written.max_connections.unwrap_or(connections),
-        ..usual
+        max_connections: table.max_connections.unwrap_or(connections),
+        ..default
     })
 }
 
@@ -330,15 +325,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_that_is_not_written_is_reached_as_usual() {
+    fn a_registry_without_a_table_has_the_default_settings() {
         let text = "[[destination]]\nregistry = \"a.example\"\n\
              [registry.\"ghcr.io\"]\nplain_http = true\nmax_connections = 3\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        let written = config.registries.values().next();
-        let known = settings(written, 64).unwrap();
-        assert_eq!((known.scheme, known.max_connections), (Scheme::Http, 3));
-        let usual = settings(None, 64).unwrap();
-        assert_eq!((usual.scheme, usual.max_connections), (Scheme::Usual, 64));
-        assert!(matches!(usual.credentials, Credentials::Docker));
+        let configured = settings(config.registries.values().next(), 64).unwrap();
+        assert_eq!((configured.scheme, configured.max_connections), (Scheme::Http, 3));
+        let default = settings(None, 64).unwrap();
+        assert_eq!((default.scheme, default.max_connections), (Scheme::Usual, 64));
+        assert!(matches!(default.credentials, Credentials::Docker));
     }
 }

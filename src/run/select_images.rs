@@ -1,12 +1,12 @@
-//! Turns entries of the configuration into images to mirror and references to warm: lists tags
-//! where they are selected, once for both, and asks for digests where `retag` needs them. Exact
-//! tags ask for nothing.
+//! Turns entries of the configuration into images to mirror and references to warm.
 //!
-//! Guards that one entry's failure is no other's, and that images which write the same tag fail
-//! before the first of them is written.
+//! Lists each repository once for all selections on it, and resolves digests only for a `retag`
+//! that needs them. Exact tags need no request. A failed entry does not affect others. Images that
+//! would write the same tag all fail before the first of them is written.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     time::SystemTime,
 };
 
@@ -16,46 +16,41 @@ use super::registries::{ListableSource, Registries};
 use crate::{
     config::{CacheTarget, Config, Entry, Tags, between_listed},
     model::{
-        DestinationId, Error, Host, Image, Kind, Listed, Repository, Result, Tag, TagOrDigest,
+        DestinationId, Error, Host, Image, Kind, Listed, Repository, Result, Selection, Tag,
+        TagOrDigest, Target,
         event::{Event, Observer},
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
 };
 
-/// Repositories that are listed, and tags that are resolved, at once.
-const AT_ONCE: usize = 8;
+/// Repositories that are listed, and tags that are resolved, in parallel.
+const CONCURRENCY: usize = 8;
 
-/// What an entry, or a tag of it, comes to.
+/// One result of an entry, or of one of its tags.
 #[derive(Debug)]
 pub(crate) enum SelectedItem<'a> {
-    /// An image.
     Image(MirrorItem<'a>),
-    /// A reference that ECR caches.
     Cached(CacheItem<'a>),
-    /// What the report says instead of either.
+    /// The rows of images that cannot be selected.
     Rows(Vec<Row>),
 }
 
-/// An image, and what it was before its digest was known.
+/// An image to mirror.
 #[derive(Debug)]
 pub(crate) struct MirrorItem<'a> {
-    /// The entry that chose it.
     pub(crate) entry: &'a Entry,
-    /// Its reference at the source.
+    /// The reference at the source, by tag even if the image is pinned to a digest.
     pub(crate) source: String,
-    /// The image.
     pub(crate) image: Image,
 }
 
 /// A reference that ECR caches, at one destination.
 #[derive(Debug)]
 pub(crate) struct CacheItem<'a> {
-    /// The entry that chose it.
     pub(crate) entry: &'a Entry,
-    /// Its reference at the source.
+    /// The reference at the source.
     pub(crate) source: String,
-    /// Where it is cached.
     pub(crate) target: &'a CacheTarget,
     /// The tag, or the pinned digest.
     pub(crate) at: TagOrDigest,
@@ -64,11 +59,11 @@ pub(crate) struct CacheItem<'a> {
 impl CacheItem<'_> {
     /// The reference to pull it from.
     pub(crate) fn reference(&self, config: &Config) -> String {
-        let site = &config.destination(self.target.destination).registry;
-        site.reference(&self.target.repository, &self.at)
+        let location = &config.destination(self.target.destination).registry;
+        location.reference(&self.target.repository, &self.at)
     }
 
-    /// Its row, before anything became of it.
+    /// Its row before the pull.
     pub(crate) fn row(&self, config: &Config) -> Row {
         let source_digest = match &self.at {
             TagOrDigest::Digest(digest) => Some(digest.clone()),
@@ -79,103 +74,89 @@ impl CacheItem<'_> {
     }
 }
 
-/// What these entries come to, in their order and that of their tags, for each tag what is
-/// mirrored before what is cached; what failed stands in its place.
-///
-/// # Errors
-/// [`Kind::Configuration`] when a registry's settings cannot be used.
+/// Selects the images and references of these entries, in the order of entries and tags. For each
+/// tag the image comes before the references. Rows of failures stand in their place.
 pub(crate) async fn select_images<'a>(
-    world: &Registries,
+    registries: &Registries,
     config: &Config,
     entries: &[&'a Entry],
     observer: &dyn Observer,
 ) -> Result<Vec<SelectedItem<'a>>> {
-    let mut readings: HashMap<&Host, ListableSource> = HashMap::new();
-    for entry in entries.iter().filter(|entry| selected_offline(entry).is_none()) {
-        if !readings.contains_key(&entry.host) {
-            readings.insert(&entry.host, world.listable_source(config, &entry.host).await?);
+    let mut sources: HashMap<&Host, ListableSource> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry_offline(entry).is_none()) {
+        if !sources.contains_key(&entry.host) {
+            sources.insert(&entry.host, registries.listable_source(config, &entry.host).await?);
         }
     }
-    let mut selected = select(&readings, entries, observer).await;
+    let mut selected = select_tags(&sources, entries, observer).await;
     let mut items = Vec::new();
-    for (at, &entry) in entries.iter().enumerate() {
-        if let Some(known) = selected_offline(entry) {
-            items.extend(known);
+    for (index, &entry) in entries.iter().enumerate() {
+        if let Some(offline) = entry_offline(entry) {
+            items.extend(offline);
             continue;
         }
-        let tags = match (&entry.tags, selected.remove(&at)) {
+        let tags = match (&entry.tags, selected.remove(&index)) {
             (Tags::Exact(tags), _) => Ok(tags.clone()),
-            (_, taken) => taken.unwrap_or_else(|| Ok(Vec::new())),
+            (_, selected) => selected.unwrap_or_else(|| Ok(Vec::new())),
         };
         match tags {
             Ok(tags) => {
-                items.extend(selected_items(config, entry, &readings[&entry.host], &tags).await)
+                items.extend(resolve_tags(config, entry, &sources[&entry.host], &tags).await)
             }
-            Err(error) => items.push(SelectedItem::Rows(failed(rows(config, entry), &error))),
+            Err(error) => items.push(SelectedItem::Rows(failed(entry_rows(config, entry), &error))),
         }
     }
     Ok(reject_collisions(config, items))
 }
 
-/// What these entries come to, where no registry has to be asked for it.
-pub(crate) fn offline<'a>(entries: &[&'a Entry]) -> Option<Vec<SelectedItem<'a>>> {
-    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| selected_offline(entry)).collect();
+/// The items of these entries; `None` if one of them needs a request.
+pub(crate) fn select_offline<'a>(entries: &[&'a Entry]) -> Option<Vec<SelectedItem<'a>>> {
+    let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| entry_offline(entry)).collect();
     Some(items?.into_iter().flatten().collect())
 }
 
-/// What an entry comes to; `None` where a registry has to be asked for it.
-fn selected_offline(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
+fn entry_offline(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
     let (pulls, images) = (entry.pulls()?, entry.images()?);
-    // one for each tag, or none where the entry is not mirrored anywhere
+    // one per tag, or empty if the entry is cached only
     let mut images = images.into_iter();
     Some(pulls.into_iter().flat_map(|at| items(entry, at, images.next())).collect())
 }
 
-/// What a tag or digest of an entry comes to: the image it is mirrored as, then where it is cached.
+/// The items of one tag or digest.
 fn items(entry: &Entry, at: TagOrDigest, image: Option<Image>) -> Vec<SelectedItem<'_>> {
     let source = format!("{}/{}{at}", entry.host, entry.repository);
-    let cached = entry.cached.iter().map(|place| {
+    let cached = entry.cached.iter().map(|target| {
         let (source, at) = (source.clone(), at.clone());
-        SelectedItem::Cached(CacheItem { entry, source, target: place, at })
+        SelectedItem::Cached(CacheItem { entry, source, target, at })
     });
     let image =
         image.map(|image| SelectedItem::Image(MirrorItem { entry, source: source.clone(), image }));
     image.into_iter().chain(cached).collect()
 }
 
-/// A row for each place of the entry, of a run that did not come so far as to know its images.
-pub(crate) fn not_started(config: &Config, entry: &Entry) -> Vec<Row> {
-    rows(config, entry)
-}
-
-/// A row for each target of the image, of a run that did not come so far as to begin it.
-pub(crate) fn not_started_image(config: &Config, image: &Image) -> Vec<Row> {
-    rows_of_image(config, image, &image.origin.to_string())
-}
-
-/// The tags that each entry with a selection takes, by its place; repositories are listed once.
-async fn select(
-    readings: &HashMap<&Host, ListableSource>,
+/// The selected tags of each entry with a selection, by the entry's index.
+async fn select_tags(
+    sources: &HashMap<&Host, ListableSource>,
     entries: &[&Entry],
     observer: &dyn Observer,
 ) -> HashMap<usize, Result<Vec<Tag>>> {
     let now = SystemTime::now();
     let mut repositories: BTreeMap<(&Host, &Repository), Vec<(usize, Selector<'_>)>> =
         BTreeMap::new();
-    for (at, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries.iter().enumerate() {
         if let Tags::Selected(selection) = &entry.tags {
-            let of = repositories.entry((&entry.host, &entry.repository)).or_default();
-            of.push((at, Selector::new(selection, now)));
+            let selectors = repositories.entry((&entry.host, &entry.repository)).or_default();
+            selectors.push((index, Selector::new(selection, now)));
         }
     }
     // boxed one by one: the compiler does not see through a closure over borrowed names
     let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
     for ((host, repository), selectors) in repositories {
-        let listing = TagListing { host, repository, source: &readings[host] };
-        listings.push(async move { listing.choose(selectors, now, observer).await }.boxed());
+        let listing = TagListing { host, repository, source: &sources[host] };
+        listings.push(async move { listing.select(selectors, now, observer).await }.boxed());
     }
-    let chosen: Vec<_> = stream::iter(listings).buffer_unordered(AT_ONCE).collect().await;
-    chosen.into_iter().flatten().collect()
+    let selected: Vec<_> = stream::iter(listings).buffer_unordered(CONCURRENCY).collect().await;
+    selected.into_iter().flatten().collect()
 }
 
 /// One repository whose tags are listed.
@@ -186,8 +167,8 @@ struct TagListing<'a> {
 }
 
 impl TagListing<'_> {
-    /// Lets every selector see every tag once.
-    async fn choose(
+    /// Lists the tags once and offers each to every selector.
+    async fn select(
         &self,
         mut selectors: Vec<(usize, Selector<'_>)>,
         now: SystemTime,
@@ -202,8 +183,8 @@ impl TagListing<'_> {
                 Ok(Some(page)) => {
                     for listed in &page {
                         for (_, selector) in &mut selectors {
-                            if let Some(left) = selector.consider(listed) {
-                                self.log_skipped(&listed.tag, &left);
+                            if let Some(reason) = selector.consider(listed) {
+                                self.log_skipped(&listed.tag, &reason);
                             }
                         }
                     }
@@ -214,21 +195,21 @@ impl TagListing<'_> {
                 }
             }
         }
-        let chosen = selectors.into_iter().map(|(at, selector)| {
+        let selected = selectors.into_iter().map(|(index, selector)| {
             let selection = selector.selection();
             let selected = selector
                 .finish()
-                .map_err(|error| error.context(format!("cannot choose tags of {self}")));
-            (at, selected.map(|selected| self.take(selected, selection, observer)))
+                .map_err(|error| error.context(format!("cannot select tags of {self}")));
+            (index, selected.map(|selected| self.accept(selected, selection, observer)))
         });
-        chosen.collect()
+        selected.collect()
     }
 
-    /// Says what was taken and left, and hands what the listing told of it to the engine.
-    fn take(
+    /// Logs the selection, and passes the digests of the listing on to the source.
+    fn accept(
         &self,
         selected: SelectedTags,
-        selection: &crate::model::Selection,
+        selection: &Selection,
         observer: &dyn Observer,
     ) -> Vec<Tag> {
         for tag in &selected.surplus {
@@ -236,47 +217,51 @@ impl TagListing<'_> {
         }
         if selected.without_time > 0 {
             let text = format!(
-                "{} tags are left out, because {} does not tell when they were pushed",
+                "{} tags are skipped: {} does not report push times",
                 selected.without_time, self.host
             );
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
-        let take = |listed: Listed| {
-            tracing::info!("{self}:{} is taken: {}", listed.tag, TagSelection(selection, &listed));
+        let accept = |listed: Listed| {
+            tracing::info!(
+                "{self}:{} is selected: {}",
+                listed.tag,
+                TagSelection(selection, &listed)
+            );
             if let Some(digest) = listed.digest {
                 self.source.remember(self.repository, listed.tag.clone(), digest);
             }
             listed.tag
         };
-        selected.tags.into_iter().map(take).collect()
+        selected.tags.into_iter().map(accept).collect()
     }
 
-    fn log_skipped(&self, tag: &Tag, left: &SkippedTag) {
-        tracing::info!("{self}:{tag} is left: {left}");
+    fn log_skipped(&self, tag: &Tag, reason: &SkippedTag) {
+        tracing::info!("{self}:{tag} is skipped: {reason}");
     }
 }
 
-impl std::fmt::Display for TagListing<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TagListing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.repository)
     }
 }
 
-/// What each tag comes to, or the rows of what is wrong with it.
-async fn selected_items<'a>(
+/// The items of these tags. A tag whose image cannot be resolved gets rows instead.
+async fn resolve_tags<'a>(
     config: &Config,
     entry: &'a Entry,
-    reading: &ListableSource,
+    source: &ListableSource,
     tags: &[Tag],
 ) -> Vec<SelectedItem<'a>> {
     let mut all: Vec<BoxFuture<'_, Vec<SelectedItem<'a>>>> = Vec::new();
     for tag in tags {
         let at = TagOrDigest::Tag(tag.clone());
-        let one = async move {
+        let resolved = async move {
             if entry.mirrored.is_empty() {
                 return items(entry, at, None);
             }
-            match image(entry, reading, tag).await {
+            match image(entry, source, tag).await {
                 Ok(image) => items(entry, at, Some(image)),
                 Err(error) => {
                     let source = format!("{}/{}:{tag}", entry.host, entry.repository);
@@ -288,15 +273,15 @@ async fn selected_items<'a>(
                 }
             }
         };
-        all.push(one.boxed());
+        all.push(resolved.boxed());
     }
-    stream::iter(all).buffered(AT_ONCE).flat_map(stream::iter).collect().await
+    stream::iter(all).buffered(CONCURRENCY).flat_map(stream::iter).collect().await
 }
 
-/// The image of a tag; it is pinned to the digest that its tag at the destination names.
-async fn image(entry: &Entry, reading: &ListableSource, tag: &Tag) -> Result<Image> {
+/// The image of a tag. It is pinned to its digest if `retag` puts the digest into the target's tag.
+async fn image(entry: &Entry, source: &ListableSource, tag: &Tag) -> Result<Image> {
     let digest = match entry.retag.needs_digest() {
-        true => Some(reading.resolve(&entry.repository, tag).await?),
+        true => Some(source.resolve(&entry.repository, tag).await?),
         false => None,
     };
     entry.image(tag, digest.as_ref()).map_err(|wrong| {
@@ -306,21 +291,24 @@ async fn image(entry: &Entry, reading: &ListableSource, tag: &Tag) -> Result<Ima
     })
 }
 
-/// The images without those that write what another one writes: these fail, all of them.
+/// Replaces all images that would write the same tag by rows with the error.
 fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<SelectedItem<'a>> {
-    let images: Vec<&Image> = items.iter().filter_map(SelectedItem::image).collect();
-    let wrong = between_listed(config, &images);
-    let mut at = 0;
+    let images = items.iter().filter_map(|item| match item {
+        SelectedItem::Image(item) => Some(&item.image),
+        SelectedItem::Cached(_) | SelectedItem::Rows(_) => None,
+    });
+    let problems = between_listed(config, &images.collect::<Vec<_>>());
+    let mut index = 0;
     let check = |item| match item {
-        SelectedItem::Image(chosen) => {
-            let problem = wrong.get(&at);
-            at += 1;
+        SelectedItem::Image(item) => {
+            let problem = problems.get(&index);
+            index += 1;
             match problem {
-                None => SelectedItem::Image(chosen),
+                None => SelectedItem::Image(item),
                 Some(problem) => {
                     let error = Error::new(Kind::Configuration, problem.clone())
                         .hint("give one of them another `repository` or `retag`");
-                    let rows = rows_of_image(config, &chosen.image, &chosen.source);
+                    let rows = image_rows(config, &item.image, &item.source);
                     SelectedItem::Rows(failed(rows, &error))
                 }
             }
@@ -330,39 +318,34 @@ fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<S
     items.into_iter().map(check).collect()
 }
 
-impl SelectedItem<'_> {
-    fn image(&self) -> Option<&Image> {
-        match self {
-            Self::Image(chosen) => Some(&chosen.image),
-            Self::Cached(_) | Self::Rows(_) => None,
-        }
-    }
-}
-
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
     rows.into_iter().map(|row| row.with_error(Outcome::Failed, error)).collect()
 }
 
-/// A row for each place of the entry; no tags, as none is known.
-fn rows(config: &Config, entry: &Entry) -> Vec<Row> {
+/// One row for each target of the entry, without tags. For entries whose tags are not known.
+pub(super) fn entry_rows(config: &Config, entry: &Entry) -> Vec<Row> {
+    let cached = entry.cached.iter();
     let cached =
-        entry.cached.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)));
+        cached.map(|target| target_row(config, entry, target.destination, &target.repository));
     mirrored_rows(config, entry).chain(cached).collect()
 }
 
 fn mirrored_rows(config: &Config, entry: &Entry) -> impl Iterator<Item = Row> {
-    entry.mirrored.iter().map(|it| row_at(config, entry, (it.destination, &it.repository)))
+    let targets = entry.mirrored.iter();
+    targets.map(|target| target_row(config, entry, target.destination, &target.repository))
 }
 
-fn row_at(config: &Config, entry: &Entry, (at, repository): (DestinationId, &Repository)) -> Row {
+fn target_row(config: &Config, entry: &Entry, id: DestinationId, repository: &Repository) -> Row {
     let source = format!("{}/{}", entry.host, entry.repository);
-    Row::new(&entry.name, source, config.destination(at).registry.repository(repository))
+    Row::new(&entry.name, source, config.destination(id).registry.repository(repository))
 }
 
-fn rows_of_image(config: &Config, image: &Image, source: &str) -> Vec<Row> {
-    let row = |target: &crate::model::Target| {
-        let site = &config.destination(target.destination).registry;
-        let destination = site.reference(&target.repository, &TagOrDigest::Tag(target.tag.clone()));
+/// One row for each target of the image.
+pub(super) fn image_rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
+    let row = |target: &Target| {
+        let location = &config.destination(target.destination).registry;
+        let at = TagOrDigest::Tag(target.tag.clone());
+        let destination = location.reference(&target.repository, &at);
         Row::new(&image.name, source.to_owned(), destination)
     };
     image.targets.iter().map(row).collect()

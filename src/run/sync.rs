@@ -1,7 +1,7 @@
-//! What `sync`, `plan` and `copy` share: a run over images, and the report of it.
+//! Runs a set of images and makes the report: the common part of `sync`, `plan`, `copy` and `warm`.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,40 +20,68 @@ use crate::{
     engine::{Mirror, Mode, Options, Shutdown, Summary},
     model::{
         Image, Result,
-        event::Observer,
+        event::{Observer, Silent},
         outcome::{self, Bytes, Interrupt, Outcome, Report, Requests, Row, Totals},
     },
-    remote::SideContexts,
+    remote::{HostContext, SideContexts},
 };
 
-/// What a run is to do.
+/// Options of [`sync()`].
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// Uses embedded registries with their state in this directory, instead of the real ones.
+    pub sandbox: Option<PathBuf>,
+    /// Blobs to transfer in parallel, at least one.
+    pub transfers: usize,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        Self { sandbox: None, transfers: 32 }
+    }
+}
+
+/// Mirrors everything that the configuration selects.
+///
+/// # Errors
+/// If no image was attempted. The error of an image is in its row.
+pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
+    let registries = Registries::open(options.sandbox.as_deref(), options.transfers).await?;
+    let request = SyncRequest {
+        config,
+        images: ImagesToSync::all(config),
+        options: Options { mode: Mode::Mirror, transfers: options.transfers },
+    };
+    let report = run(&registries, request, Arc::new(Silent), &Shutdown::default()).await;
+    registries.close().await;
+    report
+}
+
+/// The input of a run.
 pub struct SyncRequest<'a> {
-    /// The registries, and how they are reached.
+    /// The configuration of the registries.
     pub config: &'a Config,
-    /// What is mirrored.
-    pub wanted: Selected<'a>,
-    /// How it goes about it.
+    /// The images.
+    pub images: ImagesToSync<'a>,
+    /// The mode and the limits.
     pub options: Options,
 }
 
-/// What is mirrored.
-pub enum Selected<'a> {
+/// The images of a run.
+pub enum ImagesToSync<'a> {
     /// These images.
     Images(Vec<Image>),
-    /// What these entries of the configuration come to.
+    /// The images that these entries of the configuration select.
     Entries(Vec<&'a Entry>),
 }
 
-impl<'a> Selected<'a> {
-    /// Everything that the configuration selects.
+impl<'a> ImagesToSync<'a> {
+    /// Every image that the configuration selects.
     pub fn all(config: &'a Config) -> Self {
         Self::Entries(config.entries.iter().collect())
     }
 
-    /// What these names of entries select, as it is now or as it was locked.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when a name is none, or an entry is not in the lock.
+    /// The images of the entries named in `only`, pinned to a lock file if one is given.
     pub(crate) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
         let entries = config.only(only)?;
         Ok(match locked {
@@ -63,151 +91,159 @@ impl<'a> Selected<'a> {
     }
 }
 
-/// Mirrors what is wanted in this world, or plans to, until it is done or told to end, and reports.
+/// Mirrors the images, or plans to, until all are done or `shutdown` ends the run.
 ///
 /// # Errors
-/// When nothing was attempted: what is wrong with an image is in its row.
+/// If no image was attempted. The error of an image is in its row.
 pub async fn run(
-    world: &Registries,
-    work: SyncRequest<'_>,
+    registries: &Registries,
+    request: SyncRequest<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<Report> {
-    run_with_lock(world, work, observer, shutdown).await.map(|(report, _)| report)
+    run_with_lock(registries, request, observer, shutdown).await.map(|(report, _)| report)
 }
 
-/// The same, with the content of everything that is now mirrored.
+/// Does the same as [`run`], and returns the lock file of the mirrored images.
 pub(crate) async fn run_with_lock(
-    world: &Registries,
-    work: SyncRequest<'_>,
+    registries: &Registries,
+    request: SyncRequest<'_>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let SyncRequest { config, wanted, options } = work;
-    let ReportItems { images, cached, frame } = match wanted {
-        Selected::Images(images) => ReportItems { images, ..ReportItems::default() },
-        Selected::Entries(entries) => {
+    let SyncRequest { config, images, options } = request;
+    let RunItems { images, cached, order } = match images {
+        ImagesToSync::Images(images) => RunItems { images, ..RunItems::default() },
+        ImagesToSync::Entries(entries) => {
             let items = tokio::select! {
                 biased;
-                // nothing is waited for where nobody has to be asked
-                items = select_images::select_images(world, config, &entries, &*observer).boxed() => items?,
+                // first, because without a request it is ready at once
+                items = select_images::select_images(registries, config, &entries, &*observer).boxed() => items?,
                 () = shutdown.stopping() => entries
                     .iter()
-                    .map(|entry| SelectedItem::Rows(select_images::not_started(config, entry)))
+                    .map(|entry| SelectedItem::Rows(select_images::entry_rows(config, entry)))
                     .collect(),
             };
-            ReportItems::split(items)
+            RunItems::split(items)
         }
     };
-    let options = Options { transfers: world.transfers(config, &images), ..options };
-    let meters = &world.contexts;
-    let ready = async {
-        let sides = world.endpoints(config, &images).await?;
-        let told = Arc::clone(&observer);
-        let of = (config, &cached[..]);
-        Ok((sides, CacheWarmer::open(world, of, options.mode, told, shutdown).await?))
+    let options = Options { transfers: registries.transfers(config, &images), ..options };
+    let contexts = &registries.contexts;
+    let open = async {
+        let endpoints = registries.endpoints(config, &images).await?;
+        let destinations = cached.iter().map(|item| item.target.destination);
+        let caches = registries.caches(config, destinations, options.mode).await?;
+        let mode = options.mode;
+        let observer = Arc::clone(&observer);
+        Ok((endpoints, CacheWarmer { config, caches, mode, observer, shutdown }))
     };
     let (mut summary, warmed) = tokio::select! {
         biased;
-        // secrets may have to be asked for
-        ready = ready.boxed() => {
-            let (sides, warming) = ready?;
-            let run = Arc::new(Mirror::new(sides, meters, options, observer, shutdown.clone()));
-            tokio::join!(run.run(images), warming.run(&cached))
+        // may wait for the secrets of registries
+        opened = open.boxed() => {
+            let (endpoints, warmer) = opened?;
+            let mirror = Mirror::new(endpoints, contexts, options, observer, shutdown.clone());
+            tokio::join!(Arc::new(mirror).run(images), warmer.run(&cached))
         }
         () = shutdown.dropping() => {
-            let rows = images.iter().flat_map(|image| select_images::not_started_image(config, image));
-            let warmed = cached.iter().map(|it| it.row(config));
-            (Summary::of_nothing(rows.collect()), warmed.collect())
+            let rows = images.iter().flat_map(|image| {
+                select_images::image_rows(config, image, &image.origin.to_string())
+            });
+            let warmed = cached.iter().map(|item| item.row(config));
+            (Summary::not_started(rows.collect()), warmed.collect())
         }
     };
-    let (rows, lock) = frame.merge(std::mem::take(&mut summary.rows), warmed);
+    let (rows, lock) = order.merge(std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
-    let interrupt = shutdown.interrupt();
-    Ok((report(summary, meters, options.mode, (started, clock.elapsed()), interrupt), lock))
+    let timing = Timing { started, took: clock.elapsed() };
+    Ok((report(summary, contexts, options.mode, timing, shutdown.interrupt()), lock))
 }
 
-/// The report of a run that began then, took so long, and may have been told to end.
+struct Timing {
+    started: SystemTime,
+    took: Duration,
+}
+
 fn report(
     summary: Summary,
-    meters: &SideContexts,
-    intent: Mode,
-    (started, took): (SystemTime, Duration),
+    contexts: &SideContexts,
+    mode: Mode,
+    timing: Timing,
     interrupt: Option<Interrupt>,
 ) -> Report {
     let totals = Totals::of(&summary.rows);
     Report {
         version: 1,
-        started: humantime::format_rfc3339_seconds(started).to_string(),
-        seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        started: humantime::format_rfc3339_seconds(timing.started).to_string(),
+        seconds: (timing.took.as_secs_f64() * 1000.0).round() / 1000.0,
         exit: outcome::exit_status(&totals, interrupt),
         totals,
         blobs: summary.blobs,
-        bytes: bytes(&summary, meters, intent),
-        requests: requests(meters),
+        bytes: bytes(&summary, contexts, mode),
+        requests: requests(contexts),
         changes: summary.changes,
         pulls: summary.pulls,
         images: summary.rows,
     }
 }
 
-/// What the entries came to: what is mirrored, what is warmed, and how their rows come together.
+/// The images to mirror, the references to warm, and the order of their rows in the report.
 #[derive(Default)]
-struct ReportItems<'a> {
+struct RunItems<'a> {
     images: Vec<Image>,
     cached: Vec<CacheItem<'a>>,
-    frame: ReportOrder<'a>,
+    order: ReportOrder<'a>,
 }
 
-/// The report around the rows of the run: what failed before it stands where it belongs.
+/// The order of the report's rows, including rows that failed before the run.
 #[derive(Default)]
 struct ReportOrder<'a>(Vec<Slot<'a>>);
 
 enum Slot<'a> {
-    /// Rows of the run: so many, of this image of an entry.
-    Run {
+    /// The rows of one image: one per target.
+    Image {
         rows: usize,
         entry: &'a Entry,
         source: String,
     },
-    /// The row of the next reference that was warmed.
+    /// The row of the next warmed reference.
     Warmed,
     Rows(Vec<Row>),
 }
 
-impl<'a> ReportItems<'a> {
-    fn split(items: Vec<SelectedItem<'a>>) -> Self {
-        let mut framed = Self::default();
-        for item in items {
-            framed.frame.0.push(match item {
+impl<'a> RunItems<'a> {
+    fn split(selected: Vec<SelectedItem<'a>>) -> Self {
+        let mut items = Self::default();
+        for item in selected {
+            items.order.0.push(match item {
                 SelectedItem::Rows(rows) => Slot::Rows(rows),
-                SelectedItem::Cached(cached) => {
-                    framed.cached.push(cached);
+                SelectedItem::Cached(item) => {
+                    items.cached.push(item);
                     Slot::Warmed
                 }
-                SelectedItem::Image(chosen) => {
-                    let rows = chosen.image.targets.len();
-                    framed.images.push(chosen.image);
-                    Slot::Run { rows, entry: chosen.entry, source: chosen.source }
+                SelectedItem::Image(item) => {
+                    let rows = item.image.targets.len();
+                    items.images.push(item.image);
+                    Slot::Image { rows, entry: item.entry, source: item.source }
                 }
             });
         }
-        framed
+        items
     }
 }
 
 impl ReportOrder<'_> {
-    /// All rows, and the content of those that are now mirrored.
-    fn merge(self, rows: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
-        let (mut run, mut all, mut lock) = (rows.into_iter(), Vec::new(), LockFile::default());
-        let mut warmed = warmed.into_iter();
+    /// All rows in the report's order, and the lock file of the mirrored images.
+    fn merge(self, mirrored: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
+        let (mut mirrored, mut warmed) = (mirrored.into_iter(), warmed.into_iter());
+        let (mut all, mut lock) = (Vec::new(), LockFile::default());
         for slot in self.0 {
             match slot {
                 Slot::Rows(rows) => all.extend(rows),
                 Slot::Warmed => all.extend(warmed.next()),
-                Slot::Run { rows, entry, source } => {
-                    for row in run.by_ref().take(rows) {
+                Slot::Image { rows, entry, source } => {
+                    for row in mirrored.by_ref().take(rows) {
                         if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
                             (row.outcome, &row.source_digest)
                         {
@@ -218,17 +254,17 @@ impl ReportOrder<'_> {
                 }
             }
         }
-        all.extend(run);
+        all.extend(mirrored);
         (all, lock)
     }
 }
 
-/// What passed, or in a plan, what would.
-fn bytes(summary: &Summary, meters: &SideContexts, intent: Mode) -> Bytes {
-    match intent {
+/// The bytes that the run moved, or in a plan would move.
+fn bytes(summary: &Summary, contexts: &SideContexts, mode: Mode) -> Bytes {
+    match mode {
         Mode::Mirror => Bytes {
-            from_source: Some(meters.source.bytes.value()),
-            to_destination: Some(meters.destination.bytes.value()),
+            from_source: Some(contexts.source.stats.bytes.value()),
+            to_destination: Some(contexts.destination.stats.bytes.value()),
         },
         Mode::Plan | Mode::PlanWithoutPulls => Bytes {
             from_source: summary.bytes_to_read,
@@ -237,15 +273,14 @@ fn bytes(summary: &Summary, meters: &SideContexts, intent: Mode) -> Bytes {
     }
 }
 
-fn requests(meters: &SideContexts) -> Requests {
-    let sides = [&meters.source, &meters.destination, &meters.ecr_api];
-    let all =
-        |count: fn(&crate::remote::HostContext) -> u64| sides.iter().map(|side| count(side)).sum();
+fn requests(contexts: &SideContexts) -> Requests {
+    let sides = [&contexts.source, &contexts.destination, &contexts.ecr_api];
+    let sum = |count: fn(&HostContext) -> u64| sides.iter().map(|side| count(side)).sum();
     Requests {
-        source: meters.source.requests.value(),
-        destination: meters.destination.requests.value(),
-        ecr_api: meters.ecr_api.requests.value(),
-        retries: all(|side| side.retries.value()),
-        throttled: all(|side| side.throttled.value()),
+        source: contexts.source.stats.requests.value(),
+        destination: contexts.destination.stats.requests.value(),
+        ecr_api: contexts.ecr_api.stats.requests.value(),
+        retries: sum(|side| side.stats.retries.value()),
+        throttled: sum(|side| side.stats.throttled.value()),
     }
 }

@@ -1,15 +1,15 @@
-//! Warms what comes through ECR's pull-through cache, beside the mirror and bounded by itself.
+//! Warms pull-through images: pulls each through ECR's cache once, in parallel with the mirror.
 //!
-//! Each reference is one row of the report, whatever happens to the others. What is running when
-//! the run is told to end has the same time to finish as the mirror's images.
+//! Each reference is one row of the report; a failure affects that row only. A shutdown gives
+//! running pulls the same grace time as running images.
 
 use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use super::{registries::Registries, select_images::CacheItem};
+use super::select_images::CacheItem;
 use crate::{
-    config::Config,
+    config::{CacheTarget, Config, Entry},
     ecr::Ecr,
     engine::{Mode, Shutdown},
     model::{
@@ -20,76 +20,53 @@ use crate::{
     pull_through::warm::{Pull, WaitPolicy, Warmed, Warmer},
 };
 
-/// References that are warmed at once.
-const AT_ONCE: usize = 8;
+/// References that are warmed in parallel.
+const CONCURRENCY: usize = 8;
 
 /// Warms references, or plans to.
-pub(crate) struct CacheWarmer<'a> {
-    config: &'a Config,
-    /// The registries with a cache; none in a plan, which asks them nothing.
-    caches: HashMap<DestinationId, Ecr>,
-    intent: Mode,
-    observer: Arc<dyn Observer>,
-    shutdown: &'a Shutdown,
+pub(super) struct CacheWarmer<'a> {
+    pub(super) config: &'a Config,
+    /// The registries with a cache. Empty in a plan, which sends them no request.
+    pub(super) caches: HashMap<DestinationId, Ecr>,
+    pub(super) mode: Mode,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) shutdown: &'a Shutdown,
 }
 
-impl<'a> CacheWarmer<'a> {
-    /// Prepares for these references; asks no registry.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when a destination's settings cannot be used.
-    pub(crate) async fn open(
-        world: &Registries,
-        (config, cached): (&'a Config, &[CacheItem<'_>]),
-        intent: Mode,
-        observer: Arc<dyn Observer>,
-        shutdown: &'a Shutdown,
-    ) -> Result<Self> {
-        let mut caches = HashMap::new();
-        for id in cached.iter().map(|it| it.target.destination) {
-            let destination = config.destination(id);
-            if let (Mode::Mirror, Some(host), false) =
-                (intent, destination.registry.host(), caches.contains_key(&id))
-            {
-                caches.insert(id, world.ecr(config, destination, host).await?);
-            }
-        }
-        Ok(Self { config, caches, intent, observer, shutdown })
-    }
-
-    /// A row for each reference, in their order.
-    pub(crate) async fn run(&self, cached: &[CacheItem<'_>]) -> Vec<Row> {
-        if !cached.is_empty() {
-            self.observer.observe(&Event::Started { rows: cached.len() });
+impl CacheWarmer<'_> {
+    /// One row for each reference, in their order.
+    pub(super) async fn run(&self, items: &[CacheItem<'_>]) -> Vec<Row> {
+        if !items.is_empty() {
+            self.observer.observe(&Event::Started { rows: items.len() });
         }
         let mut all: Vec<BoxFuture<'_, (usize, Row)>> = Vec::new();
-        for (at, cached) in cached.iter().enumerate() {
-            all.push(async move { (at, self.warm_image(cached).await) }.boxed());
+        for (index, item) in items.iter().enumerate() {
+            all.push(async move { (index, self.warm_image(item).await) }.boxed());
         }
-        // in the order in which they end, so that a slow one holds up no other
-        let mut rows: Vec<_> = stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
-        rows.sort_unstable_by_key(|(at, _)| *at);
+        // unordered, so that a slow reference does not hold up others
+        let mut rows: Vec<_> = stream::iter(all).buffer_unordered(CONCURRENCY).collect().await;
+        rows.sort_unstable_by_key(|(index, _)| *index);
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    async fn warm_image(&self, cached: &CacheItem<'_>) -> Row {
-        let row = cached.row(self.config);
+    async fn warm_image(&self, item: &CacheItem<'_>) -> Row {
+        let row = item.row(self.config);
         if self.shutdown.stopping().now_or_never().is_some() {
             return row;
         }
-        if self.intent != Mode::Mirror {
+        if self.mode != Mode::Mirror {
             return Row { outcome: Outcome::Planned, ..row };
         }
         let warmed = tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
-                Err(Error::new(Kind::Cancelled, "the run was ended before the image was pulled")
-                    .hint("run again: what ECR has by then is not fetched again"))
+                Err(Error::new(Kind::Cancelled, "the run ended before the image was pulled")
+                    .hint("run again; images that ECR has cached are not pulled again"))
             }
-            warmed = self.warm(cached) => warmed,
+            warmed = self.pull(item) => warmed,
         };
         let row = match warmed {
-            Ok(warmed) => self.warmed(row, warmed),
+            Ok(warmed) => self.warmed_row(row, warmed),
             Err(error) => row.with_error(Outcome::of(&error), &error),
         };
         self.observer.observe(&Event::Finished {
@@ -102,20 +79,20 @@ impl<'a> CacheWarmer<'a> {
         row
     }
 
-    async fn warm(&self, cached: &CacheItem<'_>) -> Result<Warmed> {
-        let ecr = &self.caches[&cached.target.destination];
-        let source = ecr.reader().await?;
+    async fn pull(&self, item: &CacheItem<'_>) -> Result<Warmed> {
+        let ecr = &self.caches[&item.target.destination];
+        let source = Arc::clone(ecr.data_plane().await?);
         let warmer = Warmer { source, images: ecr.images(), waits: WaitPolicy::default() };
         let pull = Pull {
-            cache: &self.config.caches[cached.target.cache],
-            repository: &cached.target.repository,
-            at: &cached.at,
-            filter: &cached.entry.filter,
+            cache: &self.config.caches[item.target.cache],
+            repository: &item.target.repository,
+            at: &item.at,
+            filter: &item.entry.filter,
         };
         warmer.warm(pull).await
     }
 
-    fn warmed(&self, row: Row, warmed: Warmed) -> Row {
+    fn warmed_row(&self, row: Row, warmed: Warmed) -> Row {
         tracing::info!("{} is warm: {}", row.destination, warmed.stats);
         if let Some(text) = warmed.warning {
             self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
@@ -127,4 +104,30 @@ impl<'a> CacheWarmer<'a> {
             ..row
         }
     }
+}
+
+/// The entries named in `only`, reduced to their pull-through images at these destinations.
+pub(crate) fn cached_entries(
+    config: &Config,
+    only: &[String],
+    destinations: &[String],
+) -> Result<Vec<Entry>> {
+    let is_selected = |target: &&CacheTarget| {
+        let name = &config.destination(target.destination).name;
+        destinations.is_empty() || destinations.contains(name)
+    };
+    let mut entries = Vec::new();
+    for entry in config.only(only)? {
+        let cached: Vec<_> = entry.cached.iter().filter(is_selected).cloned().collect();
+        if !cached.is_empty() {
+            entries.push(Entry { mirrored: Vec::new(), cached, ..entry.clone() });
+        }
+    }
+    if entries.is_empty() {
+        let error = Error::new(Kind::Configuration, "no selected image comes through a cache");
+        return Err(error.hint(
+            "set `via = \"pull-through\"` or `via = \"auto\"` in the image or in `[defaults]`, and add a `[[pull_through]]` that covers its source",
+        ));
+    }
+    Ok(entries)
 }

@@ -1,7 +1,7 @@
-//! The distribution protocol, as far as all registries here speak it alike.
+//! The parts of the distribution protocol that all registries here share.
 //!
-//! Parts, not a framework: a registry reads the [`Route`], decides, and answers with what is here.
-//! What it does differently stays in its own room. Source: OCI distribution specification 1.1.
+//! A registry parses the [`Route`], decides, and builds its response with these functions. Its
+//! differences stay in its own module. Source: OCI distribution specification 1.1.
 
 mod answer;
 mod content;
@@ -11,10 +11,10 @@ mod refusal;
 mod route;
 mod upload;
 
-pub(crate) use answer::{manifest, no_body, read_manifest, referrers};
+pub(crate) use answer::{MANIFEST_LIMIT, manifest, no_body, read_manifest, referrers};
 pub(crate) use content::{Blob, blob, file_body};
-pub(crate) use listing::{link, page};
-pub(crate) use range::{Wanted, wanted};
+pub(crate) use listing::{json_page, page};
+pub(crate) use range::{ByteRange, byte_range};
 pub(crate) use refusal::{Refusal, json};
-pub(crate) use route::{Misrouted, Place, Route, query};
-pub(crate) use upload::{append, close, progress};
+pub(crate) use route::{Resource, Route, RouteError, query};
+pub(crate) use upload::{append, close, range_header};

@@ -1,6 +1,6 @@
-//! What was asked of the sandbox, and what it answered: for tests, and for people who wonder.
+//! Records every request to the sandbox and its response, for tests and diagnosis.
 //!
-//! Guards memory in a sandbox that stands for long: the oldest entries go.
+//! Bounds memory: the oldest entries are dropped.
 
 use std::{
     collections::VecDeque,
@@ -18,34 +18,35 @@ use axum::{
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-/// How many entries are kept.
+/// Maximum number of entries.
 const KEPT: usize = 200_000;
-/// Bodies up to this size are not followed through.
+/// Bodies up to this size in bytes are counted at once, not as they stream.
 const WHOLE: u64 = 64 << 10;
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// When the request came.
+    /// Time of the request.
     pub at: SystemTime,
-    /// Its method.
+    /// The request's method.
     pub method: Method,
-    /// The host it was for.
+    /// The request's host.
     pub host: String,
-    /// Its path, with the query.
+    /// The request's path and query.
     pub path: String,
-    /// The AWS operation, like `PutImage` or `GetCallerIdentity`, where it is one.
+    /// The AWS operation, like `PutImage` or `GetCallerIdentity`.
     pub operation: Option<String>,
-    /// The answer's status; none when the connection was dropped instead.
+    /// The response's status; `None` if the connection was dropped.
     pub status: Option<StatusCode>,
-    /// How many bytes of the request's body were read so far.
+    /// Bytes of the request body read so far.
     pub request_bytes: u64,
-    /// How many bytes of the answer's body were handed out so far.
+    /// Bytes of the response body sent so far.
     pub response_bytes: u64,
 }
 
 impl Entry {
-    /// Whether the request asks for a change: in a registry by its method, in AWS by its name.
+    /// True if the request can change state: decided by the method for a registry, by the
+    /// operation's name for AWS.
     pub fn is_write(&self) -> bool {
         const READS: [&str; 8] =
             ["Get", "List", "Describe", "BatchGet", "BatchCheck", "Validate", "Assume", "Preview"];
@@ -60,12 +61,11 @@ impl Entry {
     }
 }
 
-/// A room's word for the operation it carried out, as an extension of its answer: for those that
-/// no header names.
+/// Names the AWS operation, as an extension of a response: for operations that no header names.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation(pub String);
 
-/// A count of bytes that goes on while a body is under way.
+/// A byte count that grows while a body streams.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Count(Arc<AtomicU64>);
 
@@ -78,8 +78,8 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The same body, counted as it is read; one that is in memory as a whole at once.
-    pub(super) fn watch(&self, body: Body) -> Body {
+    /// Returns the same body, counted as it is read. A small body in memory is counted at once.
+    pub(super) fn count_body(&self, body: Body) -> Body {
         if let Some(known) = body.size_hint().exact().filter(|bytes| *bytes <= WHOLE) {
             self.add(known as usize);
             return body;
@@ -93,11 +93,10 @@ impl Count {
     }
 }
 
-/// All entries, in the order of the answers.
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<VecDeque<Record>>);
 
-/// An entry, and its bodies' counts that may still go up.
+/// An entry and the counts of its bodies, which may still grow.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) entry: Entry,
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_told_from_reads() {
+    fn writes_are_distinguished_from_reads() {
         for (method, path, operation, expected) in [
             (Method::GET, "/v2/a/manifests/1", None, false),
             (Method::HEAD, "/v2/a/blobs/x", None, false),

@@ -1,10 +1,10 @@
-//! The embedded registries: the default that works on an empty machine, and the tests' double.
+//! The embedded registries: `--sandbox` works without any real registry, and tests use them as
+//! doubles.
 //!
-//! One server on loopback plays every host a run talks to; which one a request is for, its `Host`
-//! header tells. [`upstream`] plays the registries images come from, [`ecr`] plays Amazon ECR with
-//! the AWS calls around it, [`plain`] is one ordinary registry. All of them keep content in a
-//! [`Store`] and speak the distribution protocol through [`distribution`]; [`fault`] makes them
-//! misbehave on demand, and [`journal`] remembers what was asked.
+//! One server on loopback plays every host; the `Host` header selects the backend. [`upstream`]
+//! plays the source registries, [`ecr`] plays Amazon ECR and the AWS services around it, [`plain`]
+//! is one ordinary registry. All keep content in a [`Store`] and speak the distribution protocol
+//! through [`distribution`]. [`fault`] injects faults; [`journal`] records requests.
 
 pub(crate) mod distribution;
 pub(crate) mod ecr;
@@ -36,110 +36,101 @@ use axum::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use ecr::Ecr;
+pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
 use plain::Plain;
-use server::{Backends, Server};
+use server::{Backends, ListenerRole, Server};
 pub use store::Store;
 pub use upstream::Upstream;
 
-/// How long requests under way have to end when the sandbox stops.
+use crate::model::Host;
+
+/// Time for active requests to finish when the sandbox stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a sandbox plays, and how.
+/// Options of a sandbox.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// What it plays.
+    /// The registries to play.
     pub mode: Mode,
-    /// Where content is kept; none: in a temporary directory that goes with the sandbox.
+    /// The directory for content; default: a temporary directory, removed with the sandbox.
     pub directory: Option<PathBuf>,
-    /// The first listener's address; none: loopback, a port that is free.
+    /// The first listener's address; default: loopback with a free port.
     pub listen: Option<SocketAddr>,
-    /// How much later than it could each answer begins: a stand-in for one round trip.
+    /// Delay of every response: simulates one round trip.
     pub latency: Duration,
-    /// ECR's account setting `BLOB_MOUNTING` where an account has not set it.
+    /// ECR's default of the account setting `BLOB_MOUNTING`.
     pub blob_mounting: BlobMounting,
-    /// What goes wrong from the start.
+    /// The faults that are active from the start.
     pub faults: Vec<Fault>,
 }
 
-/// What a sandbox plays.
+/// The registries that a sandbox plays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The upstreams and AWS for one run in this process, behind one listener.
+    /// The upstreams and AWS behind one listener, for a run in this process.
     #[default]
     Cloud,
-    /// The same for other clients, which know no host but loopback: a listener for each.
+    /// The upstreams and AWS behind one listener each, for clients that know only loopback.
     Standing,
-    /// One ordinary registry, empty and open.
+    /// One ordinary registry, empty, without authentication.
     Plain,
 }
 
-/// Whether ECR mounts blobs from other repositories.
+/// ECR's account setting `BLOB_MOUNTING`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BlobMounting {
-    /// It does when the blob is referenced there.
+    /// Mounts a blob if the other repository has an image that references it.
     On,
-    /// A mount becomes an ordinary upload.
+    /// Answers a mount with an upload session.
     #[default]
     Off,
 }
 
-/// By which names answers call the sandbox's hosts.
+/// The host names in responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Naming {
-    /// Their real ones; the client knows to bring them here.
+pub(crate) enum Naming {
+    /// The real names, which the client routes to the sandbox.
     #[default]
     RealHosts,
-    /// The address they were called by, because the client knows no other.
+    /// The address that the client called.
     Loopback,
 }
 
-/// Which listener a request came in by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
-    /// The one there is.
-    Only,
-    /// A standing sandbox's upstreams.
-    Upstream,
-    /// A standing sandbox's AWS.
-    Ecr,
-}
-
-/// One request, as a room gets it.
+/// One request, as a backend receives it.
 #[derive(Debug)]
-pub struct Call {
-    /// The `Host` it is for, in lower case, with its port.
+pub(crate) struct IncomingRequest {
+    /// The `Host` header in lower case, with the port.
     pub host: String,
-    /// The listener it came in by.
-    pub listener: Listener,
-    /// The request; its body has not been read.
     pub request: Request,
 }
 
-/// The answer of a registry that does not know the path.
-pub(crate) fn not_here() -> Response {
-    distribution::Refusal::from(distribution::Misrouted::Nowhere).into_response()
+/// True if the host is this machine, by any name.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.parse::<Host>().is_ok_and(|host| host.is_loopback())
 }
 
-/// A running sandbox. It stops when it is dropped; [`Sandbox::stop`] also waits for that.
+/// The response of a registry to an unknown path.
+pub(crate) fn unknown_path() -> Response {
+    distribution::Refusal::from(distribution::RouteError::UnknownPath).into_response()
+}
+
+/// A running sandbox. It stops when it is dropped; [`Sandbox::stop`] also waits for the end.
 pub struct Sandbox {
     server: Arc<Server>,
     address: SocketAddr,
     ecr_address: SocketAddr,
     serving: JoinSet<()>,
-    /// Where content is kept.
-    place: Place,
+    directory: Directory,
 }
 
 impl Sandbox {
-    /// Starts what the options say, on a runtime that goes on running.
+    /// Starts a sandbox. The runtime must keep running.
     ///
-    /// A standing sandbox's second listener takes the port after the first one's where `listen`
-    /// names one.
+    /// The second listener of [`Mode::Standing`] uses the port after that of `listen`.
     pub async fn start(options: Options) -> io::Result<Sandbox> {
-        let place = Place::open(options.directory)?;
+        let directory = Directory::open(options.directory)?;
         let first = options.listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let mut sockets = vec![TcpListener::bind(first).await?];
         if options.mode == Mode::Standing {
@@ -150,98 +141,84 @@ impl Sandbox {
         let ecr_address = sockets[sockets.len() - 1].local_addr()?;
         let faults = Faults::new(options.faults);
         let server = Arc::new(Server {
-            rooms: rooms(options.mode, place.path(), &faults, options.blob_mounting)?,
+            backends: backends(options.mode, directory.path(), &faults, options.blob_mounting)?,
             faults,
             journal: Default::default(),
             latency: options.latency,
             stopped: CancellationToken::new(),
         });
         let listeners = match options.mode {
-            Mode::Standing => [Listener::Upstream, Listener::Ecr],
-            Mode::Cloud | Mode::Plain => [Listener::Only; 2],
+            Mode::Standing => [ListenerRole::Upstream, ListenerRole::Ecr],
+            Mode::Cloud | Mode::Plain => [ListenerRole::Both; 2],
         };
         let mut serving = JoinSet::new();
         for (listener, socket) in listeners.into_iter().zip(sockets) {
             serving.spawn(server.clone().serve(listener, socket));
         }
-        Ok(Sandbox { server, address, ecr_address, serving, place })
+        Ok(Sandbox { server, address, ecr_address, serving, directory })
     }
 
-    /// The address of the upstreams' listener, or of the only one.
+    /// The address of the upstreams' listener, or of the only listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of AWS's listener; it is [`Sandbox::address`] unless the sandbox is standing.
+    /// The address of AWS's listener: [`Sandbox::address`] unless the mode is [`Mode::Standing`].
     pub fn ecr_address(&self) -> SocketAddr {
         self.ecr_address
     }
 
-    /// Where content is kept.
+    /// The directory of all content.
     pub fn directory(&self) -> &Path {
-        self.place.path()
+        self.directory.path()
     }
 
-    /// The faults, to be switched while it runs.
+    /// The faults, which can be changed while the sandbox runs.
     pub fn faults(&self) -> &Faults {
         &self.server.faults
     }
 
-    /// Every request answered so far, in the order of the answers; the last 200,000 of them.
+    /// The last 200,000 requests, in the order of the responses.
     pub fn journal(&self) -> Vec<Entry> {
         self.server.journal.entries()
     }
 
-    /// The content of one ECR registry.
-    ///
-    /// # Panics
-    /// When the sandbox is a plain registry.
+    /// The content of one ECR registry. Panics if the sandbox is a plain registry.
     pub fn ecr_store(&self, account: &str, region: &str) -> Arc<Store> {
-        match &self.server.rooms {
-            Backends::Cloud(_, ecr) => ecr.store(account, region),
-            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
-        }
+        self.cloud().1.store(account, region)
     }
 
-    /// Lets time pass in ECR and Secrets Manager: cached tags grow old, recovery windows end.
-    /// Logins do not age.
-    ///
-    /// # Panics
-    /// When the sandbox is a plain registry.
+    /// Advances the clock of ECR and Secrets Manager: cached tags become stale, recovery windows
+    /// end. Logins do not expire. Panics if the sandbox is a plain registry.
     pub fn pass_time(&self, time: Duration) {
-        match &self.server.rooms {
-            Backends::Cloud(_, ecr) => ecr.pass_time(time),
-            Backends::Plain(_) => panic!("a plain sandbox has no ECR"),
-        }
+        self.cloud().1.pass_time(time);
     }
 
-    /// The upstream registries.
-    ///
-    /// # Panics
-    /// When the sandbox is a plain registry.
+    /// The upstream registries. Panics if the sandbox is a plain registry.
     pub fn upstream(&self) -> &Upstream {
-        match &self.server.rooms {
-            Backends::Cloud(upstream, _) => upstream,
-            Backends::Plain(_) => panic!("a plain sandbox has no upstreams"),
+        self.cloud().0
+    }
+
+    fn cloud(&self) -> (&Upstream, &Ecr) {
+        match &self.server.backends {
+            Backends::Cloud(upstream, ecr) => (upstream, ecr),
+            Backends::Plain(_) => panic!("a plain sandbox has no upstreams and no ECR"),
         }
     }
 
-    /// The plain registry.
-    ///
-    /// # Panics
-    /// When the sandbox is none.
+    /// The plain registry. Panics if the sandbox is not one.
     pub fn plain(&self) -> &Plain {
-        match &self.server.rooms {
+        match &self.server.backends {
             Backends::Plain(plain) => plain,
             Backends::Cloud(..) => panic!("the sandbox is not a plain registry"),
         }
     }
 
-    /// Stops: no new requests, a few seconds for those under way, then the end.
+    /// Accepts no more requests, waits up to 5 s for active ones, and stops.
     pub async fn stop(mut self) {
         self.server.stopped.cancel();
         let all = async { while self.serving.join_next().await.is_some() {} };
-        // who does not end in time is dropped with the rest
+        // a timeout drops the remaining requests
         let _ = tokio::time::timeout(GRACE, all).await;
     }
 }
@@ -252,7 +229,7 @@ impl Drop for Sandbox {
     }
 }
 
-fn rooms(
+fn backends(
     mode: Mode,
     directory: &Path,
     faults: &Faults,
@@ -263,49 +240,48 @@ fn rooms(
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
-    let upstream = Arc::new(Upstream::open(&directory.join("upstream"), faults.clone())?);
+    let upstream = Arc::new(Upstream::new(faults.clone()));
     let imported = Arc::clone(&upstream);
     let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming, imported)?;
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 
-/// The directory content is kept in.
-enum Place {
+enum Directory {
     Kept(PathBuf),
-    /// Goes with the sandbox.
+    /// Removed with the sandbox.
     Temporary(PathBuf),
 }
 
-impl Place {
-    fn open(directory: Option<PathBuf>) -> io::Result<Place> {
+impl Directory {
+    fn open(directory: Option<PathBuf>) -> io::Result<Directory> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if let Some(directory) = directory {
             fs::create_dir_all(&directory)?;
-            return Ok(Place::Kept(directory));
+            return Ok(Directory::Kept(directory));
         }
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("ecr-mirror-sandbox-{}-{number}", std::process::id());
             let directory = std::env::temp_dir().join(name);
             match fs::create_dir(&directory) {
-                // left by a killed process that had this one's number
+                // left behind by a killed process with the same id
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => return other.map(|()| Place::Temporary(directory)),
+                other => return other.map(|()| Directory::Temporary(directory)),
             }
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Place::Kept(path) | Place::Temporary(path) => path,
+            Directory::Kept(path) | Directory::Temporary(path) => path,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Directory {
     fn drop(&mut self) {
-        if let Place::Temporary(path) = self {
-            // what the system's temporary directory keeps, it clears in its own time
+        if let Directory::Temporary(path) = self {
+            // the system clears its temporary directory itself
             let _ = fs::remove_dir_all(path);
         }
     }

@@ -1,8 +1,8 @@
-//! One ordinary registry: open to everyone, empty at first, by the book.
+//! One ordinary registry: empty at first, without authentication.
 //!
-//! Guards the distribution specification 1.1 as it is written: pull, push, content discovery and
-//! content management. A repository is there once something was pushed into it, and a manifest is
-//! taken only when everything it names is there, except its subject.
+//! Follows the distribution specification 1.1: pull, push, content discovery and content
+//! management. The first push creates a repository. A manifest is refused while content that it
+//! names is missing, except its subject.
 
 #[cfg(test)]
 mod tests;
@@ -14,16 +14,16 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Call, Store,
-    distribution::{self, Blob, Misrouted, Place, Refusal, Route, no_body, query},
+    IncomingRequest, Store,
+    distribution::{
+        self, Blob, MANIFEST_LIMIT, Refusal, Resource, Route, RouteError, no_body, query,
+    },
     store::Links,
 };
 use crate::model::{Digest, Repository, TagOrDigest};
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An ordinary registry.
 pub struct Plain {
@@ -31,49 +31,49 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Opens the registry whose content is in `directory`.
     pub fn open(directory: &Path) -> io::Result<Plain> {
         Ok(Plain { store: Store::open(directory)? })
     }
 
-    /// Its content.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, call: Call) -> Response {
-        let mut response = self.grant(call).await.unwrap_or_else(IntoResponse::into_response);
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let mut response =
+            self.dispatch(incoming).await.unwrap_or_else(IntoResponse::into_response);
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         response
     }
 
-    async fn grant(&self, call: Call) -> Result<Response, Refusal> {
-        let Call { host, request, .. } = call;
+    async fn dispatch(&self, incoming: IncomingRequest) -> Result<Response, Refusal> {
+        let IncomingRequest { host, request } = incoming;
         let method = request.method().clone();
-        let (repository, place) = match (route(&request)?, &method) {
+        let (repository, resource) = match (route(&request)?, &method) {
             (Route::Base, &Method::GET | &Method::HEAD) => {
                 return Ok(distribution::json(StatusCode::OK, "application/json", &json!({})));
             }
             (Route::Catalog, &Method::GET) => return self.catalog(request.uri()),
-            (Route::In(repository, place), _) => (repository, place),
+            (Route::Repository(repository, resource), _) => (repository, resource),
             _ => return Err(Refusal::unsupported()),
         };
-        let visit = PlainRequest { store: &self.store, repository, host };
-        match (place, method) {
-            (Place::Manifest(at), Method::GET | Method::HEAD) => visit.manifest(&at, &request),
-            (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
-            (Place::Manifest(at), Method::DELETE) => visit.delete_manifest(&at),
-            (Place::Blob(digest), Method::GET | Method::HEAD) => visit.blob(&digest, request).await,
-            (Place::Blob(digest), Method::DELETE) => visit.delete_blob(&digest),
-            (Place::Uploads, Method::POST) => visit.start_upload(request).await,
-            (Place::Upload(id), Method::PATCH) => visit.append(&id, request).await,
-            (Place::Upload(id), Method::PUT) => visit.close(&id, request).await,
-            (Place::Upload(id), Method::GET) => visit.upload_status(&id),
-            (Place::Upload(id), Method::DELETE) => visit.cancel_upload(&id),
-            (Place::Tags, Method::GET) => visit.tags(request.uri()),
-            (Place::Referrers(subject), Method::GET) => visit.referrers(&subject, request.uri()),
+        let scope = PlainRequest { store: &self.store, repository, host };
+        match (resource, method) {
+            (Resource::Manifest(at), Method::GET | Method::HEAD) => scope.manifest(&at, &request),
+            (Resource::Manifest(at), Method::PUT) => scope.put_manifest(&at, request).await,
+            (Resource::Manifest(at), Method::DELETE) => scope.delete_manifest(&at),
+            (Resource::Blob(digest), Method::GET | Method::HEAD) => {
+                scope.blob(&digest, request).await
+            }
+            (Resource::Blob(digest), Method::DELETE) => scope.delete_blob(&digest),
+            (Resource::Uploads, Method::POST) => scope.start_upload(request).await,
+            (Resource::Upload(id), Method::PATCH) => scope.append(&id, request).await,
+            (Resource::Upload(id), Method::PUT) => scope.close(&id, request).await,
+            (Resource::Upload(id), Method::GET) => scope.upload_status(&id),
+            (Resource::Upload(id), Method::DELETE) => scope.cancel_upload(&id),
+            (Resource::Tags, Method::GET) => scope.tags(request.uri()),
+            (Resource::Referrers(subject), Method::GET) => scope.referrers(&subject, request.uri()),
             _ => Err(Refusal::unsupported()),
         }
     }
@@ -81,29 +81,24 @@ impl Plain {
     fn catalog(&self, uri: &Uri) -> Result<Response, Refusal> {
         let page = distribution::page(self.store.repositories(), uri)?;
         let body = json!({ "repositories": page.names });
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(distribution::json_page(&body, &page, uri))
     }
 }
 
-/// What the request is for. A tag that cannot be one is unknown, except where it is to be made.
+/// Parses the path. A malformed tag is an unknown manifest, except for a PUT.
 fn route(request: &Request) -> Result<Route, Refusal> {
-    Route::read(request.uri().path()).map_err(|misrouted| match misrouted {
-        Misrouted::Tag if request.method() != Method::PUT => {
+    Route::read(request.uri().path()).map_err(|route_error| match route_error {
+        RouteError::Tag if request.method() != Method::PUT => {
             Refusal::unknown("MANIFEST_UNKNOWN", "manifest unknown")
         }
         other => other.into(),
     })
 }
 
-/// A request for something in a repository.
 struct PlainRequest<'a> {
     store: &'a Store,
     repository: Repository,
-    /// What the registry is called by, for absolute locations.
+    /// The host that the client called, for absolute locations.
     host: String,
 }
 
@@ -112,12 +107,11 @@ impl PlainRequest<'_> {
         self.repository.as_str()
     }
 
-    fn location(&self, place: &str) -> (&'static str, String) {
-        ("location", format!("http://{}/v2/{}/{place}", self.host, self.repository))
+    fn location(&self, path: &str) -> (&'static str, String) {
+        ("location", format!("http://{}/v2/{}/{path}", self.host, self.repository))
     }
 }
 
-/// Manifests.
 impl PlainRequest<'_> {
     fn find(&self, at: &TagOrDigest) -> Result<Digest, Refusal> {
         let digest = match at {
@@ -135,15 +129,20 @@ impl PlainRequest<'_> {
     }
 
     async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Result<Response, Refusal> {
-        let said = request.headers().get(header::CONTENT_TYPE);
-        let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let bytes = distribution::read_manifest(request).await?;
+        let claimed = request.headers().get(header::CONTENT_TYPE);
+        let claimed = claimed.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let read = distribution::read_manifest(request.into_body()).await;
+        let bytes = read.map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
+        let bytes = bytes.ok_or_else(|| {
+            let message = format!("a manifest has at most {MANIFEST_LIMIT} bytes");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+        })?;
         let digest = Digest::of(&bytes);
         if matches!(at, TagOrDigest::Digest(named) if *named != digest) {
             return Err(Refusal::bad("DIGEST_INVALID", "the manifest has another digest"));
         }
         let links = Links::read(&bytes).map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
-        let media_type = media_type(said, &links)?;
+        let media_type = media_type(claimed, &links)?;
         self.has_all(&links)?;
         self.store.put_manifest(self.name(), &media_type, &bytes)?;
         if let TagOrDigest::Tag(tag) = at {
@@ -159,7 +158,7 @@ impl PlainRequest<'_> {
         Ok(response)
     }
 
-    /// Refuses a manifest that names what is not in this repository.
+    /// Refuses a manifest that names content which is not in this repository.
     fn has_all(&self, links: &Links) -> Result<(), Refusal> {
         let missing = |what, digest| {
             Refusal::bad("MANIFEST_BLOB_UNKNOWN", format!("{what} {digest} is unknown to registry"))
@@ -178,11 +177,11 @@ impl PlainRequest<'_> {
     }
 
     fn delete_manifest(&self, at: &TagOrDigest) -> Result<Response, Refusal> {
-        let gone = match at {
+        let removed = match at {
             TagOrDigest::Tag(tag) => self.store.delete_tag(self.name(), tag.as_str())?,
             TagOrDigest::Digest(digest) => self.store.delete_manifest(self.name(), digest)?,
         };
-        if gone { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
+        if removed { Ok(no_body(StatusCode::ACCEPTED, [])) } else { Err(unknown_manifest(at)) }
     }
 
     fn tags(&self, uri: &Uri) -> Result<Response, Refusal> {
@@ -192,26 +191,24 @@ impl PlainRequest<'_> {
         let tags = self.store.tags(self.name()).into_iter().map(|(tag, _)| tag);
         let page = distribution::page(tags, uri)?;
         let body = json!({ "name": self.repository, "tags": page.names });
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(distribution::json_page(&body, &page, uri))
     }
 
     fn referrers(&self, subject: &Digest, uri: &Uri) -> Result<Response, Refusal> {
-        let wanted = query(uri, "artifactType");
-        let index = distribution::referrers(self.store, self.name(), subject, wanted.as_deref());
-        let mut response = distribution::json(StatusCode::OK, INDEX, &index);
-        if wanted.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        Ok(response)
+        let refers = |digest: &Digest| {
+            let links = self.store.links(self.name(), digest)?;
+            (links.subject.as_ref() == Some(subject)).then_some(links)
+        };
+        let descriptor = |digest: &Digest| {
+            let links = refers(digest)?;
+            let (media_type, bytes) = self.store.manifest(self.name(), digest)?;
+            Some(descriptor(digest, &media_type, bytes.len(), &links))
+        };
+        let manifests = self.store.manifests(self.name()).iter().filter_map(descriptor).collect();
+        Ok(distribution::referrers(manifests, query(uri, "artifactType").as_deref()))
     }
 }
 
-/// Blobs.
 impl PlainRequest<'_> {
     async fn blob(&self, digest: &Digest, request: Request) -> Result<Response, Refusal> {
         let opened = self.store.open_blob(self.name(), digest).await?;
@@ -230,7 +227,7 @@ impl PlainRequest<'_> {
         Err(unknown_blob(digest))
     }
 
-    /// POST: a mount, a whole blob, or a session for one.
+    /// POST: mounts a blob, stores a whole blob, or opens a session.
     async fn start_upload(&self, request: Request) -> Result<Response, Refusal> {
         if let Some(digest) = self.mount(request.uri())? {
             return Ok(self.created(&digest));
@@ -247,7 +244,7 @@ impl PlainRequest<'_> {
         Ok(self.created(&closed?))
     }
 
-    /// Links the blob that `mount` names, from the repository in `from` or else from any.
+    /// Links the blob that `mount` names, from the repository in `from`, or from any without it.
     fn mount(&self, uri: &Uri) -> Result<Option<Digest>, Refusal> {
         let named = query(uri, "mount").and_then(|digest| digest.parse::<Digest>().ok());
         let Some(digest) = named else { return Ok(None) };
@@ -288,7 +285,7 @@ impl PlainRequest<'_> {
     fn session(&self, id: &str, offset: u64) -> [(&'static str, String); 3] {
         [
             self.location(&format!("blobs/uploads/{id}")),
-            ("range", distribution::progress(offset)),
+            ("range", distribution::range_header(offset)),
             ("docker-upload-uuid", id.to_owned()),
         ]
     }
@@ -299,19 +296,30 @@ impl PlainRequest<'_> {
     }
 }
 
-/// What the request says a manifest is, and the manifest itself: they may not differ.
-fn media_type(said: Option<String>, links: &Links) -> Result<String, Refusal> {
-    match (said, &links.media_type) {
-        (Some(said), Some(written)) if said != *written => {
-            let message = format!("`Content-Type` is {said}, `mediaType` is {written}");
+/// The manifest's media type. The header and the manifest must not disagree.
+fn media_type(claimed: Option<String>, links: &Links) -> Result<String, Refusal> {
+    match (claimed, &links.media_type) {
+        (Some(claimed), Some(written)) if claimed != *written => {
+            let message = format!("`Content-Type` is {claimed}, `mediaType` is {written}");
             Err(Refusal::bad("MANIFEST_INVALID", message))
         }
-        (Some(said), _) => Ok(said),
+        (Some(claimed), _) => Ok(claimed),
         (None, Some(written)) => Ok(written.clone()),
         (None, None) => {
             Err(Refusal::bad("MANIFEST_INVALID", "the manifest's media type is missing"))
         }
     }
+}
+
+fn descriptor(digest: &Digest, media_type: &str, size: usize, links: &Links) -> Value {
+    let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
+    if let Some(artifact_type) = &links.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if !links.annotations.is_empty() {
+        descriptor["annotations"] = Value::Object(links.annotations.clone());
+    }
+    descriptor
 }
 
 fn unknown_manifest(at: &TagOrDigest) -> Refusal {

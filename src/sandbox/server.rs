@@ -1,7 +1,7 @@
-//! The server around the rooms: listeners, which room a request is for, and what happens to every
-//! request whatever the room.
+//! The HTTP server around the backends: listeners, the choice of the backend, latency, faults,
+//! journal.
 //!
-//! Guards that a request's body streams: nothing here reads one.
+//! Request bodies stream: this module never reads one.
 
 mod listener;
 
@@ -21,35 +21,42 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Ecr, Faults, Listener, Upstream,
+    Ecr, Faults, IncomingRequest, Upstream,
     fault::{self, Name, Side, Target},
+    is_loopback,
     journal::{Count, Entry, Journal, Operation, Record},
     plain::Plain,
 };
-use listener::{Connection, Door};
+use listener::{Connection, Listener};
 
-/// What all requests share.
 pub(super) struct Server {
-    pub(super) rooms: Backends,
+    pub(super) backends: Backends,
     pub(super) faults: Faults,
     pub(super) journal: Journal,
     pub(super) latency: Duration,
-    /// Cancelled when the sandbox stops; what waits for ever waits for this.
+    /// Cancelled when the sandbox stops; ends every fault that blocks.
     pub(super) stopped: CancellationToken,
 }
 
-/// Who answers. Boxed, because one server has one of them; ECR imports from the upstreams.
+/// The registries of this sandbox. ECR imports from the upstreams.
 pub(super) enum Backends {
     Plain(Box<Plain>),
     Cloud(Arc<Upstream>, Box<Ecr>),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListenerRole {
+    Both,
+    Upstream,
+    Ecr,
+}
+
 impl Server {
-    /// Serves on a listener until the sandbox stops and the requests under way are answered.
-    pub(super) async fn serve(self: Arc<Self>, listener: Listener, socket: TcpListener) {
+    /// Serves a listener until the sandbox stops and active requests are answered.
+    pub(super) async fn serve(self: Arc<Self>, listener: ListenerRole, socket: TcpListener) {
         let stopped = self.stopped.clone().cancelled_owned();
-        let door = Door::new(socket, self.faults.clone(), self.side(listener));
-        let answer = async |State((server, listener)): State<(Arc<Server>, Listener)>,
+        let accepting = Listener::new(socket, self.faults.clone(), self.side(listener));
+        let answer = async |State((server, listener)): State<(Arc<Server>, ListenerRole)>,
                             ConnectInfo(connection): ConnectInfo<Connection>,
                             request: Request| {
             server.answer(listener, connection, request).await
@@ -58,13 +65,13 @@ impl Server {
             .fallback(answer)
             .with_state((self, listener))
             .into_make_service_with_connect_info::<Connection>();
-        let served = axum::serve(door, service).with_graceful_shutdown(stopped).await;
+        let served = axum::serve(accepting, service).with_graceful_shutdown(stopped).await;
         served.expect("serving never ends with an error");
     }
 
     async fn answer(
         &self,
-        listener: Listener,
+        listener: ListenerRole,
         connection: Connection,
         request: Request,
     ) -> Response {
@@ -75,9 +82,9 @@ impl Server {
         let operation = operation(&request);
         let (sent, received) = (Count::default(), Count::default());
 
-        let room = self.room(&host, listener, &request);
-        let target = Target { side: room.side(), method: &method, host: &host, path: &path };
-        // a timer takes a millisecond at least, also where none is asked for
+        let backend = self.backend(&host, listener, &request);
+        let target = Target { side: backend.side(), method: &method, host: &host, path: &path };
+        // even a zero sleep takes a millisecond
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
@@ -89,28 +96,28 @@ impl Server {
         if self.faults.hits(Name::Reset, &target).is_some() {
             connection.drop_now();
         } else {
-            response = match fault::apply::instead(&self.faults, &target) {
-                Some(instead) => instead,
+            response = match fault::apply::replacement(&self.faults, &target) {
+                Some(replacement) => replacement,
                 None => {
-                    let request = request.map(|body| sent.watch(body));
-                    let hang_up = move || connection.drop_now();
+                    let request = request.map(|body| sent.count_body(body));
+                    let drop_connection = move || connection.drop_now();
                     let request = fault::apply::request(
                         &self.faults,
                         &target,
                         request,
                         &self.stopped,
-                        hang_up,
+                        drop_connection,
                     );
-                    let call = Call { host: host.clone(), listener, request };
-                    let response = room.answer(call).await;
+                    let incoming = IncomingRequest { host: host.clone(), request };
+                    let response = backend.answer(incoming).await;
                     fault::apply::response(&self.faults, &target, response, &self.stopped)
                 }
             };
             status = Some(response.status());
-            response = with_length(response).map(|body| received.watch(body));
+            response = with_length(response).map(|body| received.count_body(body));
         }
-        let said = response.extensions().get::<Operation>().map(|said| said.0.clone());
-        let operation = said.or(operation);
+        let named = response.extensions().get::<Operation>().map(|named| named.0.clone());
+        let operation = named.or(operation);
         let (request_bytes, response_bytes) = (0, 0);
         let entry =
             Entry { at, method, host, path, operation, status, request_bytes, response_bytes };
@@ -118,78 +125,78 @@ impl Server {
         response
     }
 
-    /// Whose a listener is; any side's where there is but one for all.
-    fn side(&self, listener: Listener) -> Side {
-        match (&self.rooms, listener) {
-            (Backends::Plain(_), _) | (_, Listener::Ecr) => Side::Ecr,
-            (_, Listener::Upstream) => Side::Upstream,
-            (_, Listener::Only) => Side::Any,
+    /// The side that a listener serves; any if one listener serves both.
+    fn side(&self, listener: ListenerRole) -> Side {
+        match (&self.backends, listener) {
+            (Backends::Plain(_), _) | (_, ListenerRole::Ecr) => Side::Ecr,
+            (_, ListenerRole::Upstream) => Side::Upstream,
+            (_, ListenerRole::Both) => Side::Any,
         }
     }
 
-    fn room(&self, host: &str, listener: Listener, request: &Request) -> Room<'_> {
+    fn backend(&self, host: &str, listener: ListenerRole, request: &Request) -> Backend<'_> {
         let (method, path) = (request.method(), request.uri().path());
-        match &self.rooms {
-            Backends::Plain(plain) => Room::Plain(plain),
-            Backends::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => Room::Ecr(ecr),
-            Backends::Cloud(upstream, _) => Room::Upstream(upstream),
+        match &self.backends {
+            Backends::Plain(plain) => Backend::Plain(plain),
+            Backends::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => {
+                Backend::Ecr(ecr)
+            }
+            Backends::Cloud(upstream, _) => Backend::Upstream(upstream),
         }
     }
 }
 
-/// The room a request is for.
-enum Room<'a> {
+enum Backend<'a> {
     Plain(&'a Plain),
     Upstream(&'a Upstream),
     Ecr(&'a Ecr),
 }
 
-impl Room<'_> {
+impl Backend<'_> {
     fn side(&self) -> Side {
         match self {
-            Room::Upstream(_) => Side::Upstream,
-            Room::Plain(_) | Room::Ecr(_) => Side::Ecr,
+            Backend::Upstream(_) => Side::Upstream,
+            Backend::Plain(_) | Backend::Ecr(_) => Side::Ecr,
         }
     }
 
-    async fn answer(&self, call: Call) -> Response {
+    async fn answer(&self, incoming: IncomingRequest) -> Response {
         match self {
-            Room::Plain(plain) => plain.answer(call).await,
-            Room::Upstream(upstream) => upstream.answer(call).await,
-            Room::Ecr(ecr) => ecr.answer(call).await,
+            Backend::Plain(plain) => plain.answer(incoming).await,
+            Backend::Upstream(upstream) => upstream.answer(incoming).await,
+            Backend::Ecr(ecr) => ecr.answer(incoming).await,
         }
     }
 }
 
-/// The host a request is for, in lower case.
+/// The request's host in lower case.
 fn host(request: &Request) -> String {
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(|authority| authority.as_str());
     authority.or(header).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// The operation that an AWS JSON request's header names.
 fn operation(request: &Request) -> Option<String> {
     let target = request.headers().get("x-amz-target")?.to_str().ok()?;
     Some(target.rsplit('.').next().unwrap_or(target).to_owned())
 }
 
-/// Whether AWS answers: by the host's name where it has one, else by the listener, else because
-/// only AWS's calls are POSTs to the root.
-fn is_for_aws(host: &str, listener: Listener, method: &Method, path: &str) -> bool {
+/// True if AWS must answer: decided by a known host name, else by the listener. With one listener
+/// only AWS calls POST to the root.
+fn is_for_aws(host: &str, listener: ListenerRole, method: &Method, path: &str) -> bool {
     if is_aws(host.split(':').next().unwrap_or_default()) {
         return true;
     }
-    let loopback = host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback());
+    let loopback = is_loopback(host);
     match listener {
-        Listener::Ecr => loopback,
-        Listener::Only => loopback && method == Method::POST && path == "/",
-        Listener::Upstream => false,
+        ListenerRole::Ecr => loopback,
+        ListenerRole::Both => loopback && method == Method::POST && path == "/",
+        ListenerRole::Upstream => false,
     }
 }
 
-/// Whether a name is a private ECR registry's, its layer bucket's, or one of the APIs': other
-/// registries keep their content in AWS too, so the domain alone does not tell.
+/// True for the host of a private ECR registry, of its layer bucket, or of an AWS API. The domain
+/// alone does not decide: other registries keep content in AWS too.
 fn is_aws(name: &str) -> bool {
     const DOMAINS: [&str; 10] = [
         ".amazonaws.com",
@@ -216,7 +223,7 @@ fn is_aws(name: &str) -> bool {
     ours && DOMAINS.iter().any(|domain| name.ends_with(domain))
 }
 
-/// States the length of a body that knows it, before something wraps it.
+/// Sets `Content-Length` if the body knows its length, before a wrapper hides it.
 fn with_length(mut response: Response) -> Response {
     let bodiless =
         response.status().is_informational() || response.status() == StatusCode::NO_CONTENT;
@@ -234,37 +241,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_has_its_room() {
-        use Listener::{Ecr, Only, Upstream};
+    fn hosts_and_listeners_select_the_backend() {
+        use ListenerRole::{Both, Ecr, Upstream};
         for (host, listener, method, path, expected) in [
-            ("123456789012.dkr.ecr.us-east-1.amazonaws.com", Only, "GET", "/v2/", true),
-            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Only, "GET", "/v2/", true),
-            ("123456789012.dkr-ecr.us-east-1.on.aws", Only, "GET", "/v2/", true),
-            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", Only, "GET", "/v2/", true),
-            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Only, "GET", "/v2/", true),
-            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Only, "GET", "/v2/", true),
-            ("123456789012.dkr.ecr.us-east-1.amazonaws.com:443", Only, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com", Both, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Both, "GET", "/v2/", true),
+            ("123456789012.dkr-ecr.us-east-1.on.aws", Both, "GET", "/v2/", true),
+            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", Both, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Both, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Both, "GET", "/v2/", true),
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com:443", Both, "GET", "/v2/", true),
             (
                 "prod-us-east-1-starport-layer-bucket.s3.us-east-1.amazonaws.com",
-                Only,
+                Both,
                 "GET",
                 "/x",
                 true,
             ),
-            ("api.ecr.us-east-1.amazonaws.com", Only, "POST", "/", true),
-            ("ecr.us-east-1.api.aws", Only, "POST", "/", true),
-            ("sts.amazonaws.com", Only, "POST", "/", true),
-            ("secretsmanager.eu-west-1.amazonaws.com", Only, "POST", "/", true),
-            ("127.0.0.1:4000", Only, "POST", "/", true),
+            ("api.ecr.us-east-1.amazonaws.com", Both, "POST", "/", true),
+            ("ecr.us-east-1.api.aws", Both, "POST", "/", true),
+            ("sts.amazonaws.com", Both, "POST", "/", true),
+            ("secretsmanager.eu-west-1.amazonaws.com", Both, "POST", "/", true),
+            ("127.0.0.1:4000", Both, "POST", "/", true),
             ("localhost:4000", Ecr, "GET", "/v2/a/tags/list", true),
-            ("127.0.0.1:4000", Only, "GET", "/v2/", false),
+            ("127.0.0.1:4000", Both, "GET", "/v2/", false),
             ("127.0.0.1:4000", Upstream, "POST", "/", false),
-            ("public.ecr.aws", Only, "GET", "/v2/", false),
+            ("public.ecr.aws", Both, "GET", "/v2/", false),
             ("public.ecr.aws", Ecr, "GET", "/v2/", false),
-            ("quayio-production-s3.s3.amazonaws.com", Only, "GET", "/x", false),
-            ("docker.io", Only, "GET", "/v2/", false),
-            ("ecr.example.com", Only, "POST", "/", false),
-            ("", Only, "GET", "/v2/", false),
+            ("quayio-production-s3.s3.amazonaws.com", Both, "GET", "/x", false),
+            ("docker.io", Both, "GET", "/v2/", false),
+            ("ecr.example.com", Both, "POST", "/", false),
+            ("", Both, "GET", "/v2/", false),
         ] {
             let method: Method = method.parse().unwrap();
             let to_aws = is_for_aws(host, listener, &method, path);

@@ -1,10 +1,8 @@
-//! One registry's content in a directory: blobs by digest, and per repository
-//! which blobs, manifests and tags it has.
+//! One registry's content in a directory: blobs by digest; blobs, manifests and tags by repository.
 //!
-//! Guards that what is there is whole: everything is written beside its place
-//! and renamed into it, so a kill at any moment leaves the old or the new.
-//! The disk is read once, when the store is opened; afterwards memory answers
-//! and no reader waits for a write. One process at a time owns a directory.
+//! Files are written beside their final path and renamed, so a kill leaves the old or the new
+//! content. The disk is read once, when the store is opened; afterwards reads come from memory and
+//! do not wait for writes. One process at a time owns a directory.
 
 mod disk;
 mod links;
@@ -21,20 +19,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::model::Digest;
 use disk::Disk;
 pub use links::Links;
 use upload::Upload;
-pub use upload::{AppendError, FinishError};
+pub(crate) use upload::{AppendError, FinishError};
 
 /// One registry's content; see the module.
 pub struct Store {
     disk: Disk,
-    /// Serialises changes to links, manifests and tags, so that memory and disk see them in one
-    /// order. Held for a few small file operations, never across an `await`.
+    /// Serialises changes of links, manifests and tags, so that memory and disk apply them in the
+    /// same order. Held for a few small file operations, never across an `await`.
     changes: Mutex<()>,
     repositories: RwLock<BTreeMap<String, Repository>>,
     sizes: RwLock<HashMap<Digest, u64>>,
@@ -42,13 +40,12 @@ pub struct Store {
     documents: Mutex<HashMap<String, Option<Value>>>,
 }
 
-/// What one repository has.
 #[derive(Default)]
 struct Repository {
     blobs: HashSet<Digest>,
     manifests: HashMap<Digest, Manifest>,
     tags: BTreeMap<String, Digest>,
-    /// How many of the manifests name each blob.
+    /// The number of manifests that name each blob.
     uses: HashMap<Digest, usize>,
 }
 
@@ -69,8 +66,8 @@ impl Repository {
     }
 
     fn remove(&mut self, digest: &Digest) -> bool {
-        let Some(gone) = self.manifests.remove(digest) else { return false };
-        for blob in &gone.links.blobs {
+        let Some(removed) = self.manifests.remove(digest) else { return false };
+        for blob in &removed.links.blobs {
             if let Some(uses) = self.uses.get_mut(blob) {
                 *uses -= 1;
                 if *uses == 0 {
@@ -83,9 +80,9 @@ impl Repository {
 }
 
 impl Store {
-    /// Opens what is in `directory`, which is created when it is not there.
+    /// Opens the store in `directory`, which is created if it is missing.
     ///
-    /// Uploads that an earlier process left unfinished are gone.
+    /// Removes the unfinished uploads of earlier processes.
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Store> {
         let disk = Disk::open(directory.into())?;
         let sizes = disk.blobs()?;
@@ -111,21 +108,9 @@ impl Store {
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.read()
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Repository>> {
-        self.repositories.write()
-    }
-
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.changes.lock()
-    }
-
-    /// Changes a repository in memory; it appears when it is not there yet.
+    /// Changes a repository in memory, and creates it first if it is missing.
     fn update<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) -> T {
-        let mut repositories = self.write();
+        let mut repositories = self.repositories.write();
         if !repositories.contains_key(repository) {
             repositories.insert(repository.to_owned(), Repository::default());
         }
@@ -133,30 +118,30 @@ impl Store {
     }
 }
 
-/// Repositories. Writing content into one that is not there makes it.
+/// Repositories. A write to a missing repository creates it.
 impl Store {
     /// The names of all repositories, sorted.
     pub fn repositories(&self) -> Vec<String> {
-        self.read().keys().cloned().collect()
+        self.repositories.read().keys().cloned().collect()
     }
 
-    /// Whether the repository is there, empty or not.
+    /// True if the repository exists, empty or not.
     pub fn has_repository(&self, repository: &str) -> bool {
-        self.read().contains_key(repository)
+        self.repositories.read().contains_key(repository)
     }
 
-    /// Makes an empty repository; one that is there stays as it is.
+    /// Creates an empty repository; keeps an existing one unchanged.
     pub fn create_repository(&self, repository: &str) -> io::Result<()> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.create_repository(repository)?;
         self.update(repository, |_| ());
         Ok(())
     }
 
-    /// Removes the repository with its manifests, tags and links; false when it is not there.
+    /// Removes the repository with its manifests, tags and links; returns `false` if it is missing.
     pub fn delete_repository(&self, repository: &str) -> io::Result<bool> {
-        let _change = self.change();
-        if self.write().remove(repository).is_none() {
+        let _change = self.changes.lock();
+        if self.repositories.write().remove(repository).is_none() {
             return Ok(false);
         }
         self.disk.delete_repository(repository)?;
@@ -164,96 +149,99 @@ impl Store {
     }
 }
 
-/// Blobs: content is shared by all repositories, and visible where it is linked.
+/// Blobs. All repositories share the content; a link makes it visible in a repository.
 impl Store {
-    /// The size in bytes of a blob that the repository has.
+    /// The size in bytes of a blob in the repository.
     pub fn blob_size(&self, repository: &str, digest: &Digest) -> Option<u64> {
-        self.read().get(repository)?.blobs.get(digest)?;
+        self.repositories.read().get(repository)?.blobs.get(digest)?;
         self.sizes.read().get(digest).copied()
     }
 
-    /// A blob that the repository has, to be read from the first byte, and its size.
+    /// Opens a blob of the repository at its first byte; also returns its size in bytes.
     pub async fn open_blob(
         &self,
         repository: &str,
         digest: &Digest,
     ) -> io::Result<Option<(tokio::fs::File, u64)>> {
         let Some(size) = self.blob_size(repository, digest) else { return Ok(None) };
-        // opening is microseconds, handing it to another thread is more
+        // opening takes microseconds, a hand-over to another thread takes longer
         let file = fs::File::open(self.disk.blob(digest))?;
         Ok(Some((tokio::fs::File::from_std(file), size)))
     }
 
-    /// Links content that another repository brought; false when no repository did.
+    /// Links stored content into the repository; returns `false` if no repository has it.
     pub fn link_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
         if !self.sizes.read().contains_key(digest) {
             return Ok(false);
         }
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.link(repository, digest)?;
         self.update(repository, |repository| repository.blobs.insert(digest.clone()));
         Ok(true)
     }
 
-    /// Takes the blob out of the repository; false when it was not in it.
+    /// Removes the blob from the repository; returns `false` if it is not there.
     pub fn unlink_blob(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
-        let _change = self.change();
-        let was_there =
-            self.write().get_mut(repository).is_some_and(|found| found.blobs.remove(digest));
-        if was_there {
+        let _change = self.changes.lock();
+        let existed = self
+            .repositories
+            .write()
+            .get_mut(repository)
+            .is_some_and(|found| found.blobs.remove(digest));
+        if existed {
             self.disk.unlink(repository, digest)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
-    /// Stores a small blob at once.
+    /// Stores a small blob.
     pub async fn put_blob(&self, repository: &str, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
         self.write_blob(repository, &digest, bytes)?;
         Ok(digest)
     }
 
-    /// Stores a blob under its digest, which `bytes` must have; for threads that may block.
+    /// Stores a blob under its digest, which `bytes` must have. Blocks.
     pub fn write_blob(&self, repository: &str, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.disk.replace(&self.disk.blob(digest), bytes)?;
-        self.keep(repository, digest, bytes.len() as u64)
+        self.register_blob(repository, digest, bytes.len() as u64)
     }
 
-    /// Links a blob that a repository of another store has, and copies it where this one lacks
-    /// it; false when that repository has none. For threads that may block.
+    /// Links a blob from another store's repository, and copies the content if this store lacks it.
+    /// Returns `false` if that repository lacks the blob. Blocks.
     pub fn copy_blob(
         &self,
         repository: &str,
         digest: &Digest,
-        (from, theirs): (&Store, &str),
+        from: &Store,
+        theirs: &str,
     ) -> io::Result<bool> {
         let Some(size) = from.blob_size(theirs, digest) else { return Ok(false) };
         if self.link_blob(repository, digest)? {
             return Ok(true);
         }
-        let unfinished = self.disk.unfinished();
+        let unfinished = self.disk.unfinished_path();
         fs::copy(from.disk.blob(digest), &unfinished)?;
         self.disk.persist(&unfinished, &self.disk.blob(digest))?;
-        self.keep(repository, digest, size)?;
+        self.register_blob(repository, digest, size)?;
         Ok(true)
     }
 
-    /// Makes known a blob whose content is in its place on disk.
-    fn keep(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
+    /// Registers a blob whose content is at its final path.
+    fn register_blob(&self, repository: &str, digest: &Digest, size: u64) -> io::Result<()> {
         self.sizes.write().insert(digest.clone(), size);
         self.link_blob(repository, digest)?;
         Ok(())
     }
 
-    /// Whether a manifest in the repository names the blob as its config or a layer.
-    pub fn referenced(&self, repository: &str, blob: &Digest) -> bool {
-        self.read().get(repository).is_some_and(|found| found.uses.contains_key(blob))
+    /// True if a manifest in the repository names the blob as its config or a layer.
+    pub fn is_referenced(&self, repository: &str, blob: &Digest) -> bool {
+        self.repositories.read().get(repository).is_some_and(|found| found.uses.contains_key(blob))
     }
 }
 
-/// Manifests and tags.
 impl Store {
-    /// Stores a manifest as it is, under the digest of its bytes.
+    /// Stores a manifest unchanged, under the digest of its bytes.
     pub fn put_manifest(
         &self,
         repository: &str,
@@ -261,7 +249,7 @@ impl Store {
         bytes: &[u8],
     ) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.put_manifest(repository, &digest, media_type, bytes)?;
         let copy = Bytes::copy_from_slice(bytes);
         self.update(repository, |found| found.insert(digest.clone(), media_type.to_owned(), copy));
@@ -270,19 +258,19 @@ impl Store {
 
     /// A manifest's media type and bytes.
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(String, Bytes)> {
-        let repositories = self.read();
+        let repositories = self.repositories.read();
         let manifest = repositories.get(repository)?.manifests.get(digest)?;
         Some((manifest.media_type.clone(), manifest.bytes.clone()))
     }
 
-    /// What a manifest points to; nothing where its bytes are not a manifest.
+    /// A manifest's references; empty if the bytes are not a manifest.
     pub fn links(&self, repository: &str, digest: &Digest) -> Option<Arc<Links>> {
-        Some(self.read().get(repository)?.manifests.get(digest)?.links.clone())
+        Some(self.repositories.read().get(repository)?.manifests.get(digest)?.links.clone())
     }
 
     /// The digests of all manifests, sorted.
     pub fn manifests(&self, repository: &str) -> Vec<Digest> {
-        let mut digests: Vec<Digest> = match self.read().get(repository) {
+        let mut digests: Vec<Digest> = match self.repositories.read().get(repository) {
             Some(found) => found.manifests.keys().cloned().collect(),
             None => Vec::new(),
         };
@@ -290,47 +278,51 @@ impl Store {
         digests
     }
 
-    /// Removes a manifest and the tags on it; false when it is not there.
+    /// Removes a manifest and its tags; returns `false` if it is missing.
     pub fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<bool> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         for (tag, _) in self.tags(repository).iter().filter(|(_, at)| at == digest) {
             self.disk.delete_tag(repository, tag)?;
             self.update(repository, |found| found.tags.remove(tag));
         }
-        let was_there = self.write().get_mut(repository).is_some_and(|found| found.remove(digest));
-        if was_there {
+        let existed =
+            self.repositories.write().get_mut(repository).is_some_and(|found| found.remove(digest));
+        if existed {
             self.disk.delete_manifest(repository, digest)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
-    /// What the tag points to.
+    /// The digest that the tag points to.
     pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
-        self.read().get(repository)?.tags.get(tag).cloned()
+        self.repositories.read().get(repository)?.tags.get(tag).cloned()
     }
 
-    /// Points the tag to a manifest, wherever it pointed before.
+    /// Points the tag to a manifest.
     pub fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
-        let _change = self.change();
+        let _change = self.changes.lock();
         self.disk.set_tag(repository, tag, digest)?;
         self.update(repository, |found| found.tags.insert(tag.to_owned(), digest.clone()));
         Ok(())
     }
 
-    /// Removes the tag and leaves the manifest; false when there is no such tag.
+    /// Removes the tag and keeps the manifest; returns `false` if the tag is missing.
     pub fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<bool> {
-        let _change = self.change();
-        let was_there =
-            self.write().get_mut(repository).is_some_and(|found| found.tags.remove(tag).is_some());
-        if was_there {
+        let _change = self.changes.lock();
+        let existed = self
+            .repositories
+            .write()
+            .get_mut(repository)
+            .is_some_and(|found| found.tags.remove(tag).is_some());
+        if existed {
             self.disk.delete_tag(repository, tag)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
-    /// All tags and what they point to, sorted by name.
+    /// All tags and their digests, sorted by name.
     pub fn tags(&self, repository: &str) -> Vec<(String, Digest)> {
-        match self.read().get(repository) {
+        match self.repositories.read().get(repository) {
             Some(found) => found.tags.iter().map(|(t, d)| (t.clone(), d.clone())).collect(),
             None => Vec::new(),
         }
@@ -339,7 +331,7 @@ impl Store {
 
 /// Small JSON documents beside the content.
 impl Store {
-    /// The document of this name, which may have `/` in it; none where none was set.
+    /// The document of this name, which may contain `/`; `None` if it was never set.
     pub fn document(&self, name: &str) -> Option<Value> {
         let mut documents = self.documents.lock();
         if let Some(known) = documents.get(name) {

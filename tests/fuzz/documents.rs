@@ -1,5 +1,5 @@
-//! Manifests, and the filter of indexes: what is left is JSON in its old order, all of it was
-//! there before, and filtering it again changes nothing.
+//! Fuzzes manifests and the filter of indexes. A filtered index is JSON with the keys and entries
+//! of the original in their order. A second filtering changes nothing.
 
 use std::collections::HashMap;
 
@@ -14,21 +14,23 @@ use serde_json::Value;
 
 use super::engine::Target;
 
-/// What is known of entries that tell no platform: every second one is for `linux/amd64`.
-fn known(index: &Index) -> HashMap<Digest, EntryContent> {
-    let untold = index.manifests.iter().filter(|entry| entry.platform.is_none());
-    let known = untold.filter(|entry| entry.digest.hex().as_bytes()[0] % 2 == 0);
+/// Content of the entries without a platform: every second one is an image for `linux/amd64`.
+fn known_content(index: &Index) -> HashMap<Digest, EntryContent> {
+    let without_platform = index.manifests.iter().filter(|entry| entry.platform.is_none());
+    let known_content = without_platform.filter(|entry| entry.digest.hex().as_bytes()[0] % 2 == 0);
     let platform: Platform = "linux/amd64".parse().unwrap();
-    known.map(|entry| (entry.digest.clone(), EntryContent::Image(platform.clone()))).collect()
+    known_content
+        .map(|entry| (entry.digest.clone(), EntryContent::Image(platform.clone())))
+        .collect()
 }
 
-fn filtered(raw: &RawManifest, want: &Filter) -> Option<(Filtered, Index)> {
+fn filtered(raw: &RawManifest, filter: &Filter) -> Option<(Filtered, Index)> {
     let Ok(Manifest::Index(index)) = raw.read() else { return None };
-    let filtered = filter::filter(raw, &index, want, &known(&index)).ok()?;
+    let filtered = filter::filter(raw, &index, filter, &known_content(&index)).ok()?;
     Some((filtered, index))
 }
 
-/// The keys of a document, and the digests it lists.
+/// Keys of a document, and the digests in its list.
 fn outline(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     let document: Value = serde_json::from_slice(bytes).expect("it is JSON");
     let keys = document.as_object().expect("it is an object").keys().cloned().collect();
@@ -42,8 +44,8 @@ fn is_part_of<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     part.iter().all(|one| rest.any(|other| other == one))
 }
 
-fn check(raw: &RawManifest, want: &Filter) -> Option<(usize, usize, bool)> {
-    let (once, index) = filtered(raw, want)?;
+fn check(raw: &RawManifest, filter: &Filter) -> Option<(usize, usize, bool)> {
+    let (once, index) = filtered(raw, filter)?;
     let all = index.manifests.len();
     let kept: Vec<&str> = once.kept.iter().map(|entry| entry.digest.as_str()).collect();
     if once.kept.len() == all {
@@ -56,21 +58,23 @@ fn check(raw: &RawManifest, want: &Filter) -> Option<(usize, usize, bool)> {
         assert!(is_part_of(&after, &before), "{after:?} of {before:?}");
     }
     assert_eq!(once.manifest.media_type(), raw.media_type());
-    let (again, _) = filtered(&once.manifest, want).expect("it is an index still");
+    let (again, _) = filtered(&once.manifest, filter).expect("it is an index still");
     assert_eq!(again.manifest.bytes(), once.manifest.bytes(), "filtering twice is filtering once");
-    if let Err(error) = check_platforms(want, &once.platforms, &once.available) {
+    if let Err(error) = check_platforms(filter, &once.platforms, &once.available) {
         let text = error.to_string();
         assert!(!text.contains(is_unsafe_for_terminal) && text.len() < 16 << 10, "{text:?}");
     }
-    let ours = filter::annotated(once.clone(), raw.digest(), want).ok()?;
-    let Ok(Manifest::Index(noted)) = ours.manifest.read() else { panic!("it is an index still") };
-    let is_told = ours.manifest.digest() != once.manifest.digest();
-    assert!(!is_told || filter::is_made_from(&noted, raw.digest(), want));
-    assert_eq!(noted.manifests, ours.kept);
-    Some((all.min(9), kept.len().min(9), is_told))
+    let ours = filter::annotated(once.clone(), raw.digest(), filter).ok()?;
+    let Ok(Manifest::Index(annotated)) = ours.manifest.read() else {
+        panic!("it is an index still")
+    };
+    let is_annotated = ours.manifest.digest() != once.manifest.digest();
+    assert!(!is_annotated || filter::is_made_from(&annotated, raw.digest(), filter));
+    assert_eq!(annotated.manifests, ours.kept);
+    Some((all.min(9), kept.len().min(9), is_annotated))
 }
 
-fn wants() -> [Filter; 4] {
+fn filters() -> [Filter; 4] {
     let two = ["linux/amd64", "linux/arm64"].map(|name| name.parse().unwrap());
     let some = Filter { platforms: Platforms::only(two).unwrap(), ..Filter::default() };
     let bare = Filter { attestations: Attestations::Drop, ..some.clone() };
@@ -115,7 +119,7 @@ fn manifests() {
             "\\u0000",
         ],
     };
-    let wants = wants();
+    let filters = filters();
     target.run(|input| {
         let bytes = Bytes::copy_from_slice(input);
         let raw = match RawManifest::new(bytes.clone(), Some("application/json")) {
@@ -132,6 +136,11 @@ fn manifests() {
             Ok(Manifest::Index(index)) => Ok(index.manifests.len()),
             Err(error) => Err(error.chain().pop().unwrap_or_default().len()),
         };
-        Ok((raw.media_type(), reference, read, wants.each_ref().map(|want| check(&raw, want))))
+        Ok((
+            raw.media_type(),
+            reference,
+            read,
+            filters.each_ref().map(|filter| check(&raw, filter)),
+        ))
     });
 }

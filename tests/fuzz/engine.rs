@@ -1,4 +1,4 @@
-//! Runs a target: what was found before, then what is made of it.
+//! Runs a target: first the corpus, then mutated inputs.
 
 use std::{
     collections::HashSet,
@@ -11,53 +11,53 @@ use std::{
 
 use super::mutate::{Random, mutated};
 
-/// Inputs a target is given by an ordinary run.
+/// Inputs per target in an ordinary run.
 const INPUTS: u64 = 10_000;
 
-/// How long one input may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for one input.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the process may have needed at most after a target, in KiB.
+/// Limit for the peak memory of the process after a target, in KiB.
 const MEMORY: u64 = 1 << 20;
 
-/// How many inputs that came to something new are kept beside the seeds.
-const KEPT: usize = 2_000;
+/// Limit for inputs with a new summary that are kept in addition to the seeds.
+const MAX_KEPT: usize = 2_000;
 
-/// Something that reads, with where to begin.
+/// A parser to fuzz, with its seeds.
 pub(crate) struct Target {
-    /// Of the test, and of its folder in the corpus.
+    /// Name of the test, and of its folder in the corpus.
     pub(crate) name: &'static str,
-    /// Right inputs, and wrong ones of each kind.
+    /// Valid inputs, and invalid ones of each kind.
     pub(crate) seeds: &'static [&'static str],
-    /// What the grammar has tokens of.
+    /// Tokens of the grammar.
     pub(crate) tokens: &'static [&'static str],
 }
 
 impl Target {
-    /// Gives inputs to `read`, which panics on what must not be and tells in a word what an
-    /// input came to: what is new is worth a closer look.
-    pub(crate) fn run<Word: Hash>(&self, read: impl Fn(&[u8]) -> Word) {
+    /// Passes inputs to `read`. `read` panics if an invariant fails, and returns a summary of the
+    /// result. Inputs with a new summary are mutated further.
+    pub(crate) fn run<Summary: Hash>(&self, read: impl Fn(&[u8]) -> Summary) {
         let mut inputs: Vec<Vec<u8>> = self.seeds.iter().map(|seed| (*seed).into()).collect();
-        inputs.extend(found(&self.corpus()));
-        let mut words: HashSet<u64> = HashSet::new();
+        inputs.extend(corpus_inputs(&self.corpus()));
+        let mut summaries: HashSet<u64> = HashSet::new();
         for input in &inputs {
-            words.insert(self.attempt(input, &read));
+            summaries.insert(self.attempt(input, &read));
         }
-        let (begun, length) = (Instant::now(), Length::told());
+        let (started, length) = (Instant::now(), Length::from_environment());
         let mut random = Random(length.seed());
         eprintln!("{} from ECR_MIRROR_FUZZ_SEED={}", self.name, random.0);
         let (seeds, mut made) = (inputs.len(), 0);
-        while length.goes_on(made, begun) {
+        while length.has_more(made, started) {
             let input = mutated(&mut random, &inputs, self.tokens);
             made += 1;
-            if words.insert(self.attempt(&input, &read)) {
-                match inputs.len() < seeds + KEPT {
+            if summaries.insert(self.attempt(&input, &read)) {
+                match inputs.len() < seeds + MAX_KEPT {
                     true => inputs.push(input),
-                    false => inputs[seeds + random.below(KEPT)] = input,
+                    false => inputs[seeds + random.below(MAX_KEPT)] = input,
                 }
             }
         }
-        let (seconds, new) = (begun.elapsed().as_secs_f64(), words.len());
+        let (seconds, new) = (started.elapsed().as_secs_f64(), summaries.len());
         eprintln!("{}: {made} inputs in {seconds:.1} s came to {new} things", self.name);
         assert!(peak().is_none_or(|peak| peak < MEMORY), "{:?} KiB", peak());
     }
@@ -66,32 +66,32 @@ impl Target {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(self.name)
     }
 
-    fn attempt<Word: Hash>(&self, input: &[u8], read: &impl Fn(&[u8]) -> Word) -> u64 {
-        let begun = Instant::now();
-        let word = catch_unwind(AssertUnwindSafe(|| read(input))).unwrap_or_else(|panic| {
-            self.keep(input);
+    fn attempt<Summary: Hash>(&self, input: &[u8], read: &impl Fn(&[u8]) -> Summary) -> u64 {
+        let started = Instant::now();
+        let summary = catch_unwind(AssertUnwindSafe(|| read(input))).unwrap_or_else(|panic| {
+            self.report_failure(input);
             resume_unwind(panic)
         });
-        // a busy machine is slow once, a bad input always
-        let is_slow = begun.elapsed() > PATIENCE
+        // a busy machine is slow once, a bad input every time
+        let is_slow = started.elapsed() > TIME_LIMIT
             && (0..3).all(|_| {
-                let begun = Instant::now();
+                let started = Instant::now();
                 read(input);
-                begun.elapsed() > PATIENCE
+                started.elapsed() > TIME_LIMIT
             });
         if is_slow {
-            self.keep(input);
-            panic!("takes longer than {PATIENCE:?}");
+            self.report_failure(input);
+            panic!("takes longer than {TIME_LIMIT:?}");
         }
         let mut hasher = DefaultHasher::new();
-        word.hash(&mut hasher);
+        summary.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// Shows the input, and of a longer run keeps it for all that come.
-    fn keep(&self, input: &[u8]) {
+    /// Prints the input. In a timed run, also writes it to the corpus.
+    fn report_failure(&self, input: &[u8]) {
         eprintln!("{} fails on: {}", self.name, input.escape_ascii());
-        if let Length::Time(_) = Length::told() {
+        if let Length::Time(_) = Length::from_environment() {
             let mut hasher = DefaultHasher::new();
             input.hash(&mut hasher);
             let file = self.corpus().join(format!("{:016x}", hasher.finish()));
@@ -102,36 +102,36 @@ impl Target {
     }
 }
 
-/// The inputs in a folder, where there is one, in the order of their names.
-fn found(folder: &Path) -> Vec<Vec<u8>> {
+/// Inputs in a folder, sorted by file name. Empty if the folder does not exist.
+fn corpus_inputs(folder: &Path) -> Vec<Vec<u8>> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// How long a run is.
+/// Length of a run.
 enum Length {
     Inputs(u64),
     Time(Duration),
 }
 
 impl Length {
-    fn told() -> Self {
+    fn from_environment() -> Self {
         match env::var("ECR_MIRROR_FUZZ_SECONDS") {
             Ok(seconds) => Self::Time(Duration::from_secs(seconds.parse().expect("seconds"))),
             Err(_) => Self::Inputs(INPUTS),
         }
     }
 
-    fn goes_on(&self, made: u64, begun: Instant) -> bool {
+    fn has_more(&self, made: u64, started: Instant) -> bool {
         match self {
             Self::Inputs(inputs) => made < *inputs,
-            Self::Time(time) => begun.elapsed() < *time,
+            Self::Time(time) => started.elapsed() < *time,
         }
     }
 
-    /// The same for every ordinary run, another one for each longer one.
+    /// A fixed seed for an ordinary run, a new seed for each timed run.
     fn seed(&self) -> u64 {
         match (env::var("ECR_MIRROR_FUZZ_SEED"), self) {
             (Ok(seed), _) => seed.parse().expect("a number"),
@@ -143,7 +143,7 @@ impl Length {
     }
 }
 
-/// The process's peak resident memory in KiB, where the system tells.
+/// Peak resident memory of the process in KiB. `None` if the system does not report it.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

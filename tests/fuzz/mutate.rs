@@ -1,6 +1,6 @@
-//! Makes inputs of other inputs. Deterministic: the same seed makes the same.
+//! Mutates inputs. One seed always gives the same mutations.
 
-/// A small generator of numbers (SplitMix64): the inputs need variety, not secrecy.
+/// A small random number generator (SplitMix64). The inputs need variety, not secrecy.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -11,7 +11,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below this one, which is not 0.
+    /// A number below `end`, which must not be 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -20,7 +20,7 @@ impl Random {
         &from[self.below(from.len())]
     }
 
-    /// A part of something that long, mostly a short one.
+    /// A range within this length, usually a short one.
     fn range(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let most = match self.below(4) {
@@ -31,10 +31,10 @@ impl Random {
     }
 }
 
-/// The longest input, in bytes.
+/// Limit for the length of an input, in bytes.
 const LONGEST: usize = 4 << 10;
 
-/// What stands at the edges of types and grammars, whatever they are.
+/// Boundary values of common types and grammars.
 const EDGES: [&[u8]; 22] = [
     b"0",
     b"-1",
@@ -60,10 +60,10 @@ const EDGES: [&[u8]; 22] = [
     b"\xc3",
 ];
 
-/// An input made of one of these, crossed with others and with the tokens.
+/// Mutates one of the inputs, and crosses it with other inputs and with tokens.
 pub(crate) fn mutated(random: &mut Random, inputs: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut input = random.pick(inputs).clone();
-    // most are almost right: what is wrong all over is refused at once
+    // few changes: parsers refuse a very wrong input at once
     let changes = 1 << random.below(4);
     for _ in 0..changes {
         change(random, &mut input, inputs, tokens);

@@ -1,4 +1,4 @@
-//! Names: what is one is written as it was read, and read as it was written.
+//! Fuzzes names: each parsed name is written and parsed again, and must stay equal.
 
 use std::{fmt::Display, hash::Hash, str::FromStr};
 
@@ -11,7 +11,7 @@ use super::engine::Target;
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What came of reading a text: whether it is such a name, and why not.
+/// Parses a name, and checks that its text parses to the same name. Returns the problem otherwise.
 fn read<T>(text: &str) -> Result<T, String>
 where
     T: FromStr<Err = ecr_mirror::model::NameError> + Display + PartialEq + std::fmt::Debug,
@@ -23,7 +23,7 @@ where
     Ok(name)
 }
 
-fn word<T>(read: &Result<T, String>) -> impl Hash + use<T> {
+fn summary<T>(read: &Result<T, String>) -> impl Hash + use<T> {
     read.as_ref().map(|_| ()).map_err(String::clone)
 }
 
@@ -71,20 +71,20 @@ fn references() {
         }
         let host = read::<Host>(&text);
         let names = [
-            word(&read::<Repository>(&text).map(drop)),
-            word(&read::<Tag>(&text).map(drop)),
-            word(&read::<Digest>(&text).map(drop)),
+            summary(&read::<Repository>(&text).map(drop)),
+            summary(&read::<Tag>(&text).map(drop)),
+            summary(&read::<Digest>(&text).map(drop)),
         ];
         let loopback = host.as_ref().map(|host| (host.is_loopback(), host.is_docker_hub()));
         let parts = reference.as_ref().map(|it| (it.tag.is_some(), it.digest.is_some()));
-        (word(&reference), names, loopback.ok(), parts.ok(), host.err())
+        (summary(&reference), names, loopback.ok(), parts.ok(), host.err())
     });
 }
 
 #[test]
-fn sites() {
+fn locations() {
     let target = Target {
-        name: "sites",
+        name: "locations",
         seeds: &["ghcr.io", "oci:images", "oci:/mnt/usb:a/b:1", "oci:d:1.27", "nginx:1", "oci:"],
         tokens: &["oci:", ":", "a/b", "/", "../", "latest"],
     };
@@ -98,8 +98,8 @@ fn sites() {
         }
         let naming = naming.map(|(repository, _)| repository.is_some());
         (
-            word(&read::<Location>(&text)),
-            word(&read::<ImageLocation>(&text)),
+            summary(&read::<Location>(&text)),
+            summary(&read::<ImageLocation>(&text)),
             naming.map_err(|wrong| wrong.problem),
         )
     });
@@ -124,7 +124,7 @@ fn platforms() {
                 Vec::<&Platform>::new()
             );
         }
-        (word(&platform), platform.is_ok_and(|platform| platform.variant.is_some()))
+        (summary(&platform), platform.is_ok_and(|platform| platform.variant.is_some()))
     });
 }
 

@@ -1,4 +1,4 @@
-//! What registries write: headers, lists, refusals, tokens; and Docker's file about them.
+//! Fuzzes data from registries (headers, lists, errors, tokens) and Docker's configuration file.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::engine::Target;
 
-/// The challenges as the specification writes them.
+/// The challenges in the syntax of the specification.
 fn written(challenges: &[Challenge]) -> String {
     let challenge = |(scheme, params): &Challenge| {
         let params = params.iter().map(|(name, value)| {
@@ -62,7 +62,7 @@ fn link() {
         let text = String::from_utf8_lossy(input);
         let next = fuzzing::next_link(&text);
         if let Some(next) = &next {
-            assert!(text.contains(next.as_str()), "{next:?} is of {text:?}");
+            assert!(text.contains(next.as_str()), "{next:?} is not in {text:?}");
             let again = fuzzing::next_link(&format!("<{next}>; rel=\"next\""));
             assert_eq!(again.as_ref(), Some(next), "{text:?}");
         }
@@ -122,7 +122,7 @@ fn listings() {
         let mut selector = Selector::new(&selection, now);
         let mut reasons = Vec::new();
         for tag in &listed {
-            reasons.push(selector.consider(tag).map(|left| left.to_string().len()));
+            reasons.push(selector.consider(tag).map(|skipped| skipped.to_string().len()));
         }
         let taken = selector.finish().map(|selected| selected.tags).unwrap_or_default();
         for tag in &taken {

@@ -1,5 +1,5 @@
-//! Selections of tags: whatever the patterns and the tags, the choice is of what was offered, the
-//! same in any order, and explained.
+//! Fuzzes tag selections. The result is a subset of the offered tags, does not depend on their
+//! order, and has an explanation.
 
 use std::{cmp::Ordering, time::SystemTime};
 
@@ -11,12 +11,12 @@ use ecr_mirror::model::{
 
 use super::engine::Target;
 
-/// The choice, by name.
-fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
+/// Names of the selected tags.
+fn selected_names(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
     let mut selector = Selector::new(selection, SystemTime::UNIX_EPOCH);
     for tag in listed {
-        if let Some(left) = selector.consider(tag) {
-            assert!(!left.to_string().is_empty());
+        if let Some(skipped) = selector.consider(tag) {
+            assert!(!skipped.to_string().is_empty());
         }
     }
     let taken = selector.finish().ok()?.tags;
@@ -31,7 +31,7 @@ fn chosen(selection: &Selection, listed: &[Listed]) -> Option<Vec<String>> {
 const TAGS: [&str; 8] =
     ["1.25.0", "v1.26.1", "1.27-alpine", "1.26.0-rc.1", "latest", "20240101", "nightly_2", "2"];
 
-/// A range, then tags.
+/// A range, followed by tags.
 #[test]
 fn selections() {
     let target = Target {
@@ -91,14 +91,18 @@ fn selections() {
             newest: Some(3),
             ..Selection::default()
         };
-        let taken = chosen(&selection, &listed);
+        let taken = selected_names(&selection, &listed);
         listed.reverse();
-        assert_eq!(chosen(&selection, &listed), taken, "the order of the list decides nothing");
+        assert_eq!(
+            selected_names(&selection, &listed),
+            taken,
+            "the order of the list decides nothing"
+        );
         (is_range, taken.map(|taken| taken.len()), listed.len().min(9), tags.len().min(16))
     });
 }
 
-/// A glob, or behind a `/` a regular expression.
+/// A glob, or a regular expression after a `/`.
 #[test]
 fn patterns() {
     let target = Target {
@@ -126,6 +130,6 @@ fn patterns() {
         assert!(selection.to_string().len() > text.len());
         let tags = TAGS.map(|tag| tag.parse().unwrap());
         let listed = tags.map(|tag| Listed { tag, digest: None, pushed: None });
-        Ok(chosen(&selection, &listed))
+        Ok(selected_names(&selection, &listed))
     });
 }

@@ -1,5 +1,5 @@
-//! The configuration: it is read, or every problem points into the file; and what a variable
-//! holds is in no message.
+//! Fuzzes the configuration. It parses, or every problem points into the file. No message contains
+//! the value of a variable.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use ecr_mirror::{config::Config, model::text::is_unsafe_for_terminal};
 
 use super::engine::Target;
 
-/// What every variable that ends in `SECRET` holds.
+/// Value of every variable whose name ends in `SECRET`.
 const SECRET: &str = "h0rse-battery-st4ple";
 
 #[test]
@@ -76,7 +76,7 @@ fn config() {
         assert!(!wrong.contains(SECRET), "{wrong}");
         assert!(!wrong.contains(|c| c != '\n' && is_unsafe_for_terminal(c)), "{wrong:?}");
         assert!(wrong.starts_with("error: "), "{wrong}");
-        // what differs in more than places and names is a different problem
+        // a different message at another place or with another name is the same problem
         let labels = wrong.lines().filter(|line| line.contains('^'));
         let labels: Vec<_> =
             labels.map(|line| line.rsplit('^').next().map(str::to_owned)).collect();

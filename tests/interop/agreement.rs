@@ -1,12 +1,12 @@
-//! The sandbox and `moto` asked the same things: two readings of the manual that do not know each
-//! other have to come to the same answers.
+//! Sends the same calls to the sandbox and to `moto`, two independent implementations of AWS's
+//! manual, and compares the answers.
 //!
-//! What `moto` 5.2.5 has of the calls that a pull-through cache needs:
+//! Coverage in `moto` 5.2.5 of the calls that a pull-through cache needs:
 //!
-//! | calls | `moto` | held here |
+//! | calls | `moto` | compared here |
 //! |---|---|---|
-//! | `Put`, `Get`, `DeleteRegistryPolicy` | yes; it knows the scope V1 only, and there not `ecr:BatchImportUpstreamImage` nor `ecr:*` | yes |
-//! | `Create`, `Put`, `Describe`, `Delete`, `RestoreSecret`, `GetSecretValue`, Secrets Manager's `TagResource` | yes; it lets a deleted secret be written and tagged, and says `ResourceExistsException` where AWS says that the name is scheduled for deletion | yes, but for that |
+//! | `Put`, `Get`, `DeleteRegistryPolicy` | yes; only the scope V1, without `ecr:BatchImportUpstreamImage` and `ecr:*` | yes |
+//! | `Create`, `Put`, `Describe`, `Delete`, `RestoreSecret`, `GetSecretValue`, Secrets Manager's `TagResource` | yes; it allows writes and tags on a deleted secret, and answers `ResourceExistsException` where AWS says that the name is scheduled for deletion | yes, except these two differences |
 //! | `Create`, `Update`, `Delete`, `Describe`, `ValidatePullThroughCacheRule` | no | – |
 //! | `Create`, `Update`, `Delete`, `DescribeRepositoryCreationTemplates` | no | – |
 //! | `Get`, `PutAccountSetting` | no | – |
@@ -28,27 +28,27 @@ use super::control_plane::Moto;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// What was asked, and what was answered: `ok`, or the exception's name.
+/// Each call with its result: `ok`, or the name of the exception.
 type Answers = Vec<(String, String)>;
 
-/// Notes what became of a call, and hands on what it gave.
-fn note<T, E>(answers: &mut Answers, call: &str, told: Result<T, SdkError<E>>) -> Option<T>
+/// Records the result of a call and returns its value.
+fn record<T, E>(answers: &mut Answers, call: &str, result: Result<T, SdkError<E>>) -> Option<T>
 where
     E: ProvideErrorMetadata + std::fmt::Debug,
 {
-    let (answer, given) = match told {
-        Ok(given) => ("ok".to_owned(), Some(given)),
+    let (answer, value) = match result {
+        Ok(value) => ("ok".to_owned(), Some(value)),
         Err(error) => (error.code().expect("AWS's errors have names").to_owned(), None),
     };
     answers.push((call.to_owned(), answer));
-    given
+    value
 }
 
 async fn sandbox() -> (Sandbox, Arc<AwsSession>) {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let reach = Network::Sandbox(sandbox.address());
+    let network = Network::Sandbox(sandbox.address());
     let host: Host = HOST.parse().unwrap();
-    let sessions = AwsSessions::new(reach, Arc::new(HostContext::default()));
+    let sessions = AwsSessions::new(network, Arc::new(HostContext::default()));
     let session = sessions.session(Identity::of(&host)).await;
     (sandbox, session)
 }
@@ -61,8 +61,8 @@ fn policy(action: &str) -> String {
 
 async fn registry_policies(session: &AwsSession) -> Answers {
     let (ecr, mut answers) = (aws_sdk_ecr::Client::new(&session.config), Answers::new());
-    note(&mut answers, "get none", ecr.get_registry_policy().send().await);
-    note(&mut answers, "delete none", ecr.delete_registry_policy().send().await);
+    record(&mut answers, "get none", ecr.get_registry_policy().send().await);
+    record(&mut answers, "delete none", ecr.delete_registry_policy().send().await);
     let good = policy(r#"["ecr:CreateRepository","ecr:ReplicateImage"]"#);
     for (what, text) in [
         ("two actions", good.as_str()),
@@ -73,16 +73,16 @@ async fn registry_policies(session: &AwsSession) -> Answers {
         ("no JSON", "policy"),
     ] {
         let put = ecr.put_registry_policy().policy_text(text).send().await;
-        let put = note(&mut answers, &format!("put {what}"), put);
+        let put = record(&mut answers, &format!("put {what}"), put);
         let kept = put.map(|put| put.policy_text() == Some(text));
         answers.push((format!("what is kept of {what}"), format!("{kept:?}")));
     }
     ecr.put_registry_policy().policy_text(&good).send().await.unwrap();
-    let read = note(&mut answers, "get", ecr.get_registry_policy().send().await).unwrap();
+    let read = record(&mut answers, "get", ecr.get_registry_policy().send().await).unwrap();
     assert_eq!(read.policy_text(), Some(good.as_str()));
-    let gone = note(&mut answers, "delete", ecr.delete_registry_policy().send().await).unwrap();
+    let gone = record(&mut answers, "delete", ecr.delete_registry_policy().send().await).unwrap();
     assert_eq!(gone.policy_text(), Some(good.as_str()));
-    note(&mut answers, "get what was deleted", ecr.get_registry_policy().send().await);
+    record(&mut answers, "get what was deleted", ecr.get_registry_policy().send().await);
     answers
 }
 
@@ -94,31 +94,31 @@ async fn secrets(session: &AwsSession) -> Answers {
     let describe = || secrets.describe_secret().secret_id(NAME).send();
     let create = || secrets.create_secret().name(NAME).secret_string("one").send();
     let restore = || secrets.restore_secret().secret_id(NAME).send();
-    note(&mut answers, "read none", value().await);
-    note(&mut answers, "describe none", describe().await);
-    note(&mut answers, "restore none", restore().await);
-    let created = note(&mut answers, "create", create().await).unwrap();
+    record(&mut answers, "read none", value().await);
+    record(&mut answers, "describe none", describe().await);
+    record(&mut answers, "restore none", restore().await);
+    let created = record(&mut answers, "create", create().await).unwrap();
     let arn = created.arn().unwrap();
     assert!(arn.rsplit_once('-').is_some_and(|(_, suffix)| suffix.len() == 6), "{arn}");
-    note(&mut answers, "create again", create().await);
+    record(&mut answers, "create again", create().await);
     let put = secrets.put_secret_value().secret_id(arn).secret_string("two").send().await;
-    note(&mut answers, "write", put);
-    let read = note(&mut answers, "read", value().await).unwrap();
+    record(&mut answers, "write", put);
+    let read = record(&mut answers, "read", value().await).unwrap();
     assert_eq!(read.secret_string(), Some("two"));
     let tag = aws_sdk_secretsmanager::types::Tag::builder().key("a").value("b").build();
     let tagged = secrets.tag_resource().secret_id(NAME).tags(tag).send().await;
-    note(&mut answers, "tag", tagged);
+    record(&mut answers, "tag", tagged);
 
     let delete = || secrets.delete_secret().secret_id(NAME);
     for days in [6, 31] {
         let refused = delete().recovery_window_in_days(days).send().await;
-        note(&mut answers, &format!("delete after {days} days"), refused);
+        record(&mut answers, &format!("delete after {days} days"), refused);
     }
     let both = delete().recovery_window_in_days(7).force_delete_without_recovery(true);
-    note(&mut answers, "delete after 7 days and at once", both.send().await);
+    record(&mut answers, "delete after 7 days and at once", both.send().await);
     let deleted = delete().recovery_window_in_days(7).send().await;
-    let deleted = note(&mut answers, "delete after 7 days", deleted).unwrap();
-    let described = note(&mut answers, "describe a deleted one", describe().await).unwrap();
+    let deleted = record(&mut answers, "delete after 7 days", deleted).unwrap();
+    let described = record(&mut answers, "describe a deleted one", describe().await).unwrap();
     let days = |at: Option<&aws_sdk_secretsmanager::primitives::DateTime>| {
         let seconds =
             at.unwrap().secs() - std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
@@ -126,21 +126,21 @@ async fn secrets(session: &AwsSession) -> Answers {
     };
     answers.push(("days left, by the deletion".to_owned(), days(deleted.deletion_date())));
     answers.push(("days left, by the description".to_owned(), days(described.deleted_date())));
-    note(&mut answers, "read a deleted one", value().await);
-    note(&mut answers, "delete a deleted one", delete().send().await);
-    note(&mut answers, "restore", restore().await);
-    note(&mut answers, "restore again", restore().await);
-    let read = note(&mut answers, "read what was restored", value().await).unwrap();
+    record(&mut answers, "read a deleted one", value().await);
+    record(&mut answers, "delete a deleted one", delete().send().await);
+    record(&mut answers, "restore", restore().await);
+    record(&mut answers, "restore again", restore().await);
+    let read = record(&mut answers, "read what was restored", value().await).unwrap();
     assert_eq!(read.secret_string(), Some("two"));
     let at_once = || delete().force_delete_without_recovery(true).send();
-    note(&mut answers, "delete at once", at_once().await);
-    note(&mut answers, "delete nothing at once", at_once().await);
-    note(&mut answers, "describe what is gone", describe().await);
+    record(&mut answers, "delete at once", at_once().await);
+    record(&mut answers, "delete nothing at once", at_once().await);
+    record(&mut answers, "describe what is gone", describe().await);
     answers
 }
 
 #[tokio::test]
-async fn both_keep_and_refuse_the_same_registry_policies() {
+async fn moto_and_the_sandbox_accept_and_refuse_the_same_registry_policies() {
     let Some(moto) = Moto::start().await else { return };
     let (_sandbox, session) = sandbox().await;
     let ecr = aws_sdk_ecr::Client::new(&session.config);
@@ -150,7 +150,7 @@ async fn both_keep_and_refuse_the_same_registry_policies() {
 }
 
 #[tokio::test]
-async fn both_delete_and_restore_secrets_alike() {
+async fn moto_and_the_sandbox_delete_and_restore_secrets_alike() {
     let Some(moto) = Moto::start().await else { return };
     let (_sandbox, session) = sandbox().await;
     assert_eq!(secrets(&session).await, secrets(moto.session()).await);

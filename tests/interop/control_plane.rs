@@ -1,7 +1,7 @@
-//! `moto` as ECR's API: an implementation of it that does not share our reading of the manual.
+//! Tests the client of ECR's API against `moto`, an independent implementation of that API.
 //!
-//! It has no registry behind it, so nothing here moves content. Which of the calls around the
-//! pull-through cache it has: the table in `agreement`.
+//! `moto` has no registry, so these tests move no content. The table in `agreement` lists its calls
+//! for the pull-through cache.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,7 @@ use aws_sdk_ecr::{
     },
 };
 use ecr_mirror::{
-    ecr::{AwsSession, AwsSessions, DataPlane, Ecr, Identity},
+    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity},
     model::{
         Create, Digest, Host, Kind, Repository, Tag,
         ecr_settings::{AccountSettings, RepositoryRules},
@@ -34,17 +34,17 @@ use super::{
     skopeo::Skopeo,
 };
 
-/// The account that `moto` plays.
+/// The registry of the account that `moto` simulates.
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// A running `moto`, and our half of the conversation.
+/// A running `moto` with an AWS session for it.
 pub(crate) struct Moto {
     _server: Server,
-    /// Where its API is.
+    /// URL of its API.
     endpoint: String,
-    reach: Network,
+    network: Network,
     session: Arc<AwsSession>,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
 }
 
 impl Moto {
@@ -53,36 +53,35 @@ impl Moto {
         command.args(["-H", "127.0.0.1", "-p", "0"]);
         let mark = "Running on http://";
         let server = Server::start(command, directory(), mark);
-        let address = server.told(mark).expect("it has been waited for");
-        // any endpoint without TLS; the credentials are not looked at
-        let reach = Network::Sandbox(address.parse().expect("it prints an address"));
-        let meter = Arc::new(HostContext::default());
+        let address = server.text_after(mark).expect("the server has started");
+        // the sandbox network sends requests without TLS; `moto` does not check credentials
+        let network = Network::Sandbox(address.parse().expect("it prints an address"));
+        let context = Arc::new(HostContext::default());
         let identity = Identity::of(&host());
-        let session = AwsSessions::new(reach, Arc::clone(&meter)).session(identity).await;
+        let session = AwsSessions::new(network, Arc::clone(&context)).session(identity).await;
         let endpoint = format!("http://{address}");
-        Some(Self { _server: server, endpoint, reach, session, meter })
+        Some(Self { _server: server, endpoint, network, session, context })
     }
 
-    /// A run's view of the registry: it remembers nothing of earlier ones.
+    /// Creates the state of one run. It shares no cache with earlier runs.
     fn run(&self, create: Create) -> Ecr {
-        self.run_as(RepositoryRules { create, ..RepositoryRules::default() })
+        self.run_with_rules(RepositoryRules { create, ..RepositoryRules::default() })
     }
 
-    /// The same, where more is written about its repositories.
-    pub(crate) fn run_as(&self, repositories: RepositoryRules) -> Ecr {
-        let transport = Transport::new(self.reach);
-        let wire =
-            DataPlane { settings: ConnectionSettings::default(), transport, meter: Arc::default() };
-        let written = (repositories, AccountSettings::default());
-        Ecr::new(host(), Arc::clone(&self.session), written, wire)
+    /// Creates the state of one run with these repository rules.
+    pub(crate) fn run_with_rules(&self, repositories: RepositoryRules) -> Ecr {
+        let transport = Transport::new(self.network);
+        let settings = ConnectionSettings::default();
+        let data_plane = DataPlaneConfig { settings, transport, context: Arc::default() };
+        let (session, account) = (Arc::clone(&self.session), AccountSettings::default());
+        Ecr::new(host(), session, repositories, account, data_plane)
     }
 
-    /// Our session with it.
     pub(crate) fn session(&self) -> &AwsSession {
         &self.session
     }
 
-    /// The AWS SDK's own client.
+    /// A client of the AWS SDK.
     pub(crate) fn sdk(&self) -> Client {
         Client::new(&self.session.config)
     }
@@ -101,7 +100,7 @@ fn tag(name: &str) -> Tag {
 }
 
 #[tokio::test]
-async fn a_repository_is_made_once_and_found_again() {
+async fn a_repository_is_created_once_and_found_by_later_runs() {
     let Some(moto) = Moto::start().await else { return };
     let (first, tags) = (moto.run(Create::Missing), [tag("1.0")]);
     assert_eq!(first.current_tags(&repository(), &tags).await.unwrap(), None);
@@ -109,7 +108,7 @@ async fn a_repository_is_made_once_and_found_again() {
     let described = moto.sdk().describe_repositories().send().await.unwrap();
     let names: Vec<_> = described.repositories().iter().map(|it| it.repository_name()).collect();
     assert_eq!(names, [Some("mirror/team/app")]);
-    // another run that starts from the same knowledge, and one that looks first
+    // a second run that did not query the tags, and one that did
     moto.run(Create::Missing).ensure(&repository()).await.unwrap();
     let later = moto.run(Create::Never);
     assert_eq!(
@@ -117,11 +116,11 @@ async fn a_repository_is_made_once_and_found_again() {
         Some(0)
     );
     later.ensure(&repository()).await.unwrap();
-    assert_eq!(moto.meter.retries.value(), 0);
+    assert_eq!(moto.context.stats.retries.value(), 0);
 }
 
 #[tokio::test]
-async fn a_repository_that_may_not_be_made_is_named_and_not_made() {
+async fn a_missing_repository_is_an_error_with_a_hint_when_create_is_off() {
     let Some(moto) = Moto::start().await else { return };
     let error = moto.run(Create::Never).ensure(&repository()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::RepositoryMissing);
@@ -131,7 +130,7 @@ async fn a_repository_that_may_not_be_made_is_named_and_not_made() {
 }
 
 #[tokio::test]
-async fn immutability_is_read_with_its_exclusions() {
+async fn tag_mutability_is_read_with_its_exclusions() {
     let Some(moto) = Moto::start().await else { return };
     let exclusion = ImageTagMutabilityExclusionFilter::builder()
         .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
@@ -153,49 +152,50 @@ async fn immutability_is_read_with_its_exclusions() {
         let create = create.image_tag_mutability(setting);
         create.set_image_tag_mutability_exclusion_filters(filters).send().await.unwrap();
         let (run, repository) = (moto.run(Create::Missing), name.parse().unwrap());
-        for (of, expected) in [("1.0", on_release), ("latest-slim", on_latest)] {
+        for (tag_name, expected) in [("1.0", on_release), ("latest-slim", on_latest)] {
             assert_eq!(
-                run.mutability(&repository, &tag(of)).await.unwrap(),
+                run.mutability(&repository, &tag(tag_name)).await.unwrap(),
                 expected,
-                "{name} {of}"
+                "{name} {tag_name}"
             );
         }
     }
 }
 
 #[tokio::test]
-async fn an_api_that_does_not_know_account_settings_mounts_nothing_and_is_not_asked_again() {
+async fn without_account_settings_no_blob_is_mounted_and_the_api_is_queried_once() {
     let Some(moto) = Moto::start().await else { return };
     let run = moto.run(Create::Missing);
     assert_eq!(run.mounting().await, Mounting::Never);
-    let asked = moto.meter.requests.value();
+    let requests = moto.context.stats.requests.value();
     assert_eq!(run.mounting().await, Mounting::Never);
-    assert_eq!(moto.meter.requests.value(), asked);
+    assert_eq!(moto.context.stats.requests.value(), requests);
 }
 
 #[tokio::test]
-async fn what_is_there_is_told_apart_from_what_is_not() {
+async fn existing_tags_and_manifests_are_told_apart_from_missing_ones() {
     let Some(moto) = Moto::start().await else { return };
     let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
     run.ensure(&repository()).await.unwrap();
     let index = Layout::new("app").raw();
-    let (there, absent) = (Digest::of(&index), Digest::of(b"something else"));
-    let put = sdk.put_image().repository_name(name).image_tag("1.0").image_digest(there.as_str());
+    let (existing, absent) = (Digest::of(&index), Digest::of(b"something else"));
+    let put =
+        sdk.put_image().repository_name(name).image_tag("1.0").image_digest(existing.as_str());
     put.image_manifest(String::from_utf8(index.clone()).unwrap()).send().await.unwrap();
 
     let current =
         run.current_tags(&repository(), &[tag("1.0"), tag("2.0")]).await.unwrap().unwrap();
-    assert_eq!(current, HashMap::from([(tag("1.0"), there.clone())]));
-    let both = [there.clone(), absent.clone()];
+    assert_eq!(current, HashMap::from([(tag("1.0"), existing.clone())]));
+    let both = [existing.clone(), absent.clone()];
     let missing = run.missing_manifests(&repository(), &both).await.unwrap();
     assert_eq!(missing, HashSet::from([absent.clone()]));
     let manifests = run.manifests(&repository(), &both).await.unwrap();
     assert_eq!(manifests.len(), 1);
-    assert_eq!(manifests[&there].bytes().as_ref(), index);
+    assert_eq!(manifests[&existing].bytes().as_ref(), index);
 }
 
 #[tokio::test]
-async fn blobs_are_asked_for_in_bulk() {
+async fn missing_blobs_are_found_in_bulk() {
     let Some(moto) = Moto::start().await else { return };
     let (run, sdk, name) = (moto.run(Create::Missing), moto.sdk(), "mirror/team/app");
     run.ensure(&repository()).await.unwrap();
@@ -216,13 +216,13 @@ async fn blobs_are_asked_for_in_bulk() {
 }
 
 #[tokio::test]
-async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() {
+async fn plan_and_sync_skip_an_image_that_moto_already_has() {
     let Some(moto) = Moto::start().await else { return };
     let (Some(source), Some(skopeo)) = (Registry::start(Default::default()), Skopeo::find()) else {
         return;
     };
     let layout = Layout::new("app");
-    skopeo.push(&layout, &source.at("team/app:1.0"));
+    skopeo.push(&layout, &source.reference("team/app:1.0"));
     let files = directory();
     let file = files.path().join("mirror.toml");
     let configuration = format!(
@@ -239,7 +239,7 @@ async fn the_program_plans_against_it_and_has_nothing_to_do_for_what_is_there() 
     let planned = run("plan").ended(0, &["planned"]);
     assert!(planned.number("/bytes/to_destination") > 0);
     let described = moto.sdk().describe_repositories().send().await.unwrap();
-    assert_eq!(described.repositories().len(), 0, "a plan makes nothing");
+    assert_eq!(described.repositories().len(), 0, "a plan creates nothing");
 
     moto.run(Create::Missing).ensure(&repository()).await.unwrap();
     let put = moto.sdk().put_image().repository_name("mirror/team/app").image_tag("1.0");

@@ -1,31 +1,39 @@
-//! Debian's `docker-registry`, in the shapes it is met in.
+//! Debian's `docker-registry` in three common configurations.
 
-use std::fs;
+use std::{
+    fs,
+    io::Write,
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use super::{
     peer::{self, Peer, Server, directory, text},
     skopeo::Skopeo,
 };
 
-/// The name and password of a registry that asks for them.
+/// Name and password of a registry that requires a login.
 pub(crate) const LOGIN: (&str, &str) = ("mirror", "interop");
 
-/// [`LOGIN`]'s line of an `htpasswd` file; the registry takes bcrypt only.
+/// The line of [`LOGIN`] in an `htpasswd` file. The registry accepts only bcrypt.
 const HTPASSWD: &str = "mirror:$2b$04$dhuSC6nK09qKEPMryKqLIuk10eokWKb3t87rotqa7uT/a1k5R5M5K\n";
 
-/// What a registry does differently from the next.
+/// Prefix of the requests that only mark a position in the log.
+const MARK: &str = "GET /v2/mark-";
+
+/// The configuration of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// `Location` is a whole URL.
+pub(crate) enum RegistryVariant {
+    /// `Location` headers are URLs.
     #[default]
-    Absolute,
-    /// `Location` is a path.
-    Relative,
-    /// Asks for [`LOGIN`].
-    Closed,
+    AbsoluteLocation,
+    /// `Location` headers are paths.
+    RelativeLocation,
+    /// Requires [`LOGIN`].
+    RequiresLogin,
 }
 
-/// A running registry, empty at first, that lets its content be deleted.
+/// A running registry. It starts empty and allows deletes.
 pub(crate) struct Registry {
     server: Server,
     /// Host and port.
@@ -33,25 +41,25 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts one, where the program is there.
-    pub(crate) fn start(manner: Manner) -> Option<Self> {
+    /// Starts a registry. Returns `None` if the program is not installed.
+    pub(crate) fn start(variant: RegistryVariant) -> Option<Self> {
         let program = Peer::DockerRegistry.find()?;
         let files = directory();
         let passwords = files.path().join("htpasswd");
         fs::write(&passwords, HTPASSWD).expect("the directory is new");
-        let auth = match manner {
-            Manner::Closed => format!(
+        let auth = match variant {
+            RegistryVariant::RequiresLogin => format!(
                 "auth: {{ htpasswd: {{ realm: interop, path: \"{}\" }} }}\n",
                 text(&passwords)
             ),
-            Manner::Absolute | Manner::Relative => String::new(),
+            RegistryVariant::AbsoluteLocation | RegistryVariant::RelativeLocation => String::new(),
         };
         let configuration = format!(
             "version: 0.1\n\
              storage: {{ filesystem: {{ rootdirectory: \"{}\" }}, delete: {{ enabled: true }} }}\n\
              http: {{ addr: \"127.0.0.1:0\", relativeurls: {} }}\n{auth}",
             text(&files.path().join("content")),
-            manner == Manner::Relative,
+            variant == RegistryVariant::RelativeLocation,
         );
         let file = files.path().join("config.yml");
         fs::write(&file, configuration).expect("the directory is new");
@@ -59,28 +67,35 @@ impl Registry {
         command.args(["serve", text(&file)]);
         let mark = "listening on ";
         let server = Server::start(command, files, mark);
-        let address = server.told(mark).expect("it has been waited for");
+        let address = server.text_after(mark).expect("the server has started");
         Some(Self { server, address })
     }
 
-    /// The requests it has logged so far, like `GET /v2/app/manifests/1.0`, in the order of their ends.
+    /// Requests that the registry has answered, such as `GET /v2/app/manifests/1.0`, in the order
+    /// of completion.
     pub(crate) fn requests(&self) -> Vec<String> {
-        let log = self.server.settled_log();
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        // requests are logged in order: all requests before the mark are logged before it
+        let mark = format!("{MARK}{} ", MARKS.fetch_add(1, Relaxed));
+        let mut connection = TcpStream::connect(&self.address).expect("the registry listens");
+        let request = format!("{mark}HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).expect("the registry reads");
+        let log = self.server.log_with(&mark);
         let requests = log.lines().filter_map(|line| {
             // the access log: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 …`
             let (_, rest) = line.split_once("] \"")?;
             Some(rest.split_once(" HTTP/")?.0.to_owned())
         });
-        requests.collect()
+        requests.filter(|request| !request.starts_with(MARK)).collect()
     }
 
-    /// How this registry calls what is in it, like `127.0.0.1:5000/app:1.0`.
-    pub(crate) fn at(&self, name: &str) -> String {
+    /// Reference of an image or repository in this registry, such as `127.0.0.1:5000/app:1.0`.
+    pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 }
 
-/// A registry to read from, one to write to, and the client that fills and checks them.
+/// A source, a destination, and the client that fills and checks them.
 pub(crate) struct Pair {
     pub(crate) source: Registry,
     pub(crate) destination: Registry,
@@ -88,11 +103,11 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Starts both, where the programs are there.
-    pub(crate) fn start(manner: Manner) -> Option<Self> {
-        let (source, destination) = (Registry::start(manner)?, Registry::start(manner)?);
+    /// Starts both registries. Returns `None` if a program is not installed.
+    pub(crate) fn start(variant: RegistryVariant) -> Option<Self> {
+        let (source, destination) = (Registry::start(variant)?, Registry::start(variant)?);
         let skopeo = Skopeo::find()?;
-        if manner == Manner::Closed {
+        if variant == RegistryVariant::RequiresLogin {
             for registry in [&source, &destination] {
                 skopeo.login(&registry.address, LOGIN.0, LOGIN.1);
             }

@@ -1,4 +1,4 @@
-//! A real image for several platforms: files of this machine, packed by `tar` and `gzip` into an
+//! Builds a real image for several platforms: `tar` and `gzip` pack files of this machine into an
 //! OCI layout that `skopeo` can push.
 
 use std::{
@@ -18,28 +18,28 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The file of this machine that every image has, and where it is in there.
+/// A file of this machine that every image contains, as a path relative to the root.
 pub(crate) const SHELL: &str = "bin/bash";
-/// The file that tells images apart: the image's name and platform.
+/// The file that differs between images. It contains the image's name and platform.
 pub(crate) const NAME: &str = "etc/image";
 
-/// The platforms of the images here.
+/// Platforms of each image.
 pub(crate) const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"];
 
-/// An OCI layout with one index, called `image` there.
+/// An OCI layout with one index, tagged `image`.
 pub(crate) struct Layout {
     files: TempDir,
 }
 
 impl Layout {
-    /// An image of this name for all of [`PLATFORMS`]: a layer that all share, one for each.
+    /// Creates an image for all of [`PLATFORMS`]: one shared layer, and one layer per platform.
     pub(crate) fn new(name: &str) -> Self {
         let layout = Self { files: directory() };
         fs::create_dir_all(layout.blobs()).expect("the directory is new");
         let shared = layout.layer(Path::new("/"), &[SHELL, "etc/os-release"]);
         let children: Vec<Value> =
             PLATFORMS.iter().map(|platform| layout.child(name, platform, &shared)).collect();
-        let mut index = layout.keep(
+        let mut index = layout.put_blob(
             INDEX,
             &bytes(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": children })),
         );
@@ -52,12 +52,12 @@ impl Layout {
         layout
     }
 
-    /// How `skopeo` calls the index.
+    /// The reference of the index for `skopeo`.
     pub(crate) fn reference(&self) -> String {
         format!("oci:{}:image", text(self.files.path()))
     }
 
-    /// The index, as it is.
+    /// The bytes of the index.
     pub(crate) fn raw(&self) -> Vec<u8> {
         let entry = read(&self.files.path().join("index.json"));
         fs::read(blob(self.files.path(), &entry["manifests"][0])).expect("it was written")
@@ -67,14 +67,14 @@ impl Layout {
         self.files.path().join("blobs/sha256")
     }
 
-    /// Keeps the blob, and describes it.
-    fn keep(&self, media_type: &str, content: &[u8]) -> Value {
+    /// Writes a blob and returns its descriptor.
+    fn put_blob(&self, media_type: &str, content: &[u8]) -> Value {
         let digest = Digest::of(content);
         fs::write(self.blobs().join(digest.hex()), content).expect("the disk takes it");
         json!({ "mediaType": media_type, "digest": digest.as_str(), "size": content.len() })
     }
 
-    /// A layer of these files: its descriptor, and the digest of what is unpacked.
+    /// Packs files into a layer. Returns its descriptor and the digest of the unpacked archive.
     fn layer(&self, root: &Path, files: &[&str]) -> (Value, Digest) {
         let archive = self.files.path().join("layer.tar");
         let mut tar = Command::new("tar");
@@ -84,35 +84,35 @@ impl Layout {
         let content = fs::read(&archive).expect("`tar` has written it");
         let packed = peer::output(Command::new("gzip").arg("-nc").arg(&archive));
         fs::remove_file(&archive).expect("it is this layer's alone");
-        (self.keep(LAYER, &packed), Digest::of(&content))
+        (self.put_blob(LAYER, &packed), Digest::of(&content))
     }
 
-    /// The image for one platform, as the index names it.
+    /// Creates the image for one platform and returns its descriptor with the platform.
     fn child(&self, name: &str, platform: &str, shared: &(Value, Digest)) -> Value {
         let root = directory();
         fs::create_dir(root.path().join("etc")).expect("the directory is new");
         fs::write(root.path().join(NAME), content(name, platform)).expect("the disk takes it");
         let own = self.layer(root.path(), &[NAME]);
-        let platform = described(platform);
+        let platform = platform_json(platform);
         let mut config = platform.clone();
         config["config"] = json!({ "Cmd": [format!("/{SHELL}")] });
         let unpacked = [shared.1.as_str(), own.1.as_str()];
         config["rootfs"] = json!({ "type": "layers", "diff_ids": unpacked });
-        let config = self.keep(CONFIG, &bytes(&config));
+        let config = self.put_blob(CONFIG, &bytes(&config));
         let layers = [&shared.0, &own.0];
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-        let mut child = self.keep(MANIFEST, &bytes(&manifest));
+        let mut child = self.put_blob(MANIFEST, &bytes(&manifest));
         child["platform"] = platform;
         child
     }
 }
 
-/// What [`NAME`] says in the image for this platform.
+/// Content of [`NAME`] in the image for this platform.
 pub(crate) fn content(name: &str, platform: &str) -> String {
     format!("{name} {platform}\n")
 }
 
-fn described(platform: &str) -> Value {
+fn platform_json(platform: &str) -> Value {
     let mut parts = platform.split('/');
     let mut platform = json!({ "os": parts.next(), "architecture": parts.next() });
     if let Some(variant) = parts.next() {
@@ -130,13 +130,13 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&text).expect("the file is JSON")
 }
 
-/// Where the layout keeps the content that is described.
+/// Path of the blob that the descriptor describes.
 fn blob(layout: &Path, descriptor: &Value) -> PathBuf {
     let digest = descriptor["digest"].as_str().expect("a descriptor has a digest");
     layout.join("blobs").join(digest.replace(':', "/"))
 }
 
-/// Unpacks the one image of the layout, layer by layer.
+/// Unpacks the layers of the only image of the layout, in order.
 pub(crate) fn unpack(layout: &Path) -> TempDir {
     let root = directory();
     let manifest = read(&blob(layout, &read(&layout.join("index.json"))["manifests"][0]));
@@ -148,7 +148,7 @@ pub(crate) fn unpack(layout: &Path) -> TempDir {
     root
 }
 
-/// Digests of the index's manifests by platform, in its order.
+/// Platform and digest of each manifest in the index, in order.
 pub(crate) fn children(index: &[u8]) -> Vec<(String, String)> {
     let index: Value = serde_json::from_slice(index).expect("an index is JSON");
     let manifests = index["manifests"].as_array().expect("an index has manifests");

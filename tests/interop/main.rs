@@ -1,16 +1,15 @@
-//! The built program among software that others wrote: Debian's `docker-registry` as source and
-//! destination, `skopeo` as the independent writer and reader, `moto` (5.2.5 or newer) as ECR's
-//! control plane.
+//! Tests the built program with independent software: Debian's `docker-registry` as source and
+//! destination, `skopeo` as writer and reader, `moto` (5.2.5 or newer) as ECR's control plane.
 //!
-//! The tests start what they need on free loopback ports and stop it again. A program is looked
-//! for in PATH, unless `ECR_MIRROR_REGISTRY_BIN`, `ECR_MIRROR_SKOPEO_BIN` or `ECR_MIRROR_MOTO_BIN`
-//! names it. Where it is missing its tests say so and pass; with `CI` set they fail.
+//! Each test starts its servers on free loopback ports and stops them. A program is searched in
+//! PATH, unless `ECR_MIRROR_REGISTRY_BIN`, `ECR_MIRROR_SKOPEO_BIN` or `ECR_MIRROR_MOTO_BIN` names
+//! it. Without the program, its tests print a notice and pass; with `CI` set they fail.
 
 mod agreement;
 mod control_plane;
+mod copying;
 mod docker_registry;
 mod layout;
-mod mirroring;
 mod peer;
 mod product;
 mod sandbox;

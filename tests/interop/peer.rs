@@ -1,4 +1,4 @@
-//! Programs that are not ours: where they are, and servers that end with the test.
+//! External programs: finds them, and runs them as servers that stop with the test.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use std::{
 
 use tempfile::TempDir;
 
-/// How long a server has until it says where it listens.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for a server to print its address, and for a text to appear in its log.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program that the tests need and nothing here builds.
+/// An external program that the tests need.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Peer {
     DockerRegistry,
@@ -25,12 +25,12 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// Where it is: what the environment says, else the search path.
+    /// Finds the program: the path in its environment variable, else in PATH.
     ///
-    /// `None`, after saying so, on a machine without it.
+    /// Returns `None` and prints a notice if the program is not installed.
     ///
     /// # Panics
-    /// Where it is missing although the environment names it, or in CI.
+    /// If the variable names a missing file, or if the program is missing in CI.
     pub(crate) fn find(self) -> Option<PathBuf> {
         let (variable, name) = match self {
             Self::DockerRegistry => ("ECR_MIRROR_REGISTRY_BIN", "docker-registry"),
@@ -50,17 +50,17 @@ impl Peer {
     }
 }
 
-/// Says that something cannot be tested on this machine.
+/// Prints that something cannot be tested on this machine.
 ///
 /// # Panics
-/// In CI, where everything is tested.
+/// In CI, where every test must run.
 pub(crate) fn not_tested(why: &str) {
     assert!(env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{why}");
-    // past the test harness, which would keep it to itself
+    // bypasses the test harness, which captures `eprintln!` in tests that pass
     let _ = writeln!(io::stderr(), "not tested: {why}");
 }
 
-/// The program, with nothing of this process's environment but the search path.
+/// A command without this process's environment, except PATH.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
@@ -68,10 +68,10 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs the command to its end and returns what it wrote to stdout.
+/// Runs the command to its end and returns its stdout.
 ///
 /// # Panics
-/// When it fails.
+/// If the command fails.
 pub(crate) fn output(command: &mut Command) -> Vec<u8> {
     let output = command.output().expect("the program can be started");
     let talk = String::from_utf8_lossy(&output.stderr);
@@ -79,63 +79,67 @@ pub(crate) fn output(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// A server on a free loopback port, its files in a temporary directory; both go with it.
+/// A server on a free loopback port, with a temporary directory. Dropping it stops the process and
+/// removes the files.
 pub(crate) struct Server {
     child: Child,
     files: TempDir,
 }
 
 impl Server {
-    /// Starts it, and waits until it has written `mark` and an address behind it.
+    /// Starts the server and waits until it has written `mark` followed by an address.
     ///
     /// # Panics
-    /// When it ends instead, or says nothing for a minute.
+    /// If the server exits, or writes no address within a minute.
     pub(crate) fn start(mut command: Command, files: TempDir, mark: &str) -> Self {
         let log = fs::File::create(log(&files)).expect("the directory is new");
         let other = log.try_clone().expect("a file can be held twice");
         let child = command.stdout(log).stderr(other).spawn().expect("the server can be started");
         let mut server = Self { child, files };
         let started = Instant::now();
-        while server.told(mark).is_none() {
+        while server.text_after(mark).is_none() {
             let ended = server.child.try_wait().expect("it is this process's child");
-            let waiting = ended.is_none() && started.elapsed() < PATIENCE;
+            let waiting = ended.is_none() && started.elapsed() < TIMEOUT;
             assert!(waiting, "{command:?}: {ended:?}\n{}", server.log());
             thread::sleep(Duration::from_millis(20));
         }
         server
     }
 
-    /// What stands behind `mark` in its output, up to the end of the word; `None` before the word ends.
-    pub(crate) fn told(&self, mark: &str) -> Option<String> {
+    /// The word after `mark` in the log. `None` until the word is complete.
+    pub(crate) fn text_after(&self, mark: &str) -> Option<String> {
         let log = self.log();
         let (_, rest) = log.split_once(mark)?;
         let end = rest.find(|next: char| next.is_whitespace() || next == '"')?;
         Some(rest[..end].to_owned())
     }
 
-    /// All that it has written.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         let bytes = fs::read(log(&self.files)).expect("the log was made with the server");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What it has written once it has been silent for a while.
-    pub(crate) fn settled_log(&self) -> String {
-        let mut log = self.log();
+    /// Waits until the log contains the text, then returns the log.
+    ///
+    /// # Panics
+    /// If the text does not appear within a minute.
+    pub(crate) fn log_with(&self, text: &str) -> String {
+        let started = Instant::now();
         loop {
-            thread::sleep(Duration::from_millis(150));
-            let now = self.log();
-            if now.len() == log.len() {
-                return now;
+            let log = self.log();
+            if log.contains(text) {
+                return log;
             }
-            log = now;
+            assert!(started.elapsed() < TIMEOUT, "no `{text}` in {log}");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // it may have ended by itself
+        // the process may have exited already
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -145,12 +149,12 @@ fn log(files: &TempDir) -> PathBuf {
     files.path().join("log")
 }
 
-/// A path as the command line takes it.
+/// The path as text for a command line.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary directories have plain names")
 }
 
-/// A directory that goes with its owner.
+/// A temporary directory.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("temporary directories can be made")
 }

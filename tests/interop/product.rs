@@ -1,4 +1,4 @@
-//! The built program, as a script runs it.
+//! The built program, run as a script runs it.
 
 use std::{fmt, process::Command};
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::peer;
 
-/// The program with these arguments, and no environment of the machine's.
+/// The program with these arguments and an empty environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
     let mut command = peer::command(env!("CARGO_BIN_EXE_ecr-mirror"));
     command.args(arguments);
     command
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Run {
     status: Option<i32>,
     report: Value,
@@ -36,12 +36,11 @@ impl Run {
         Self { status: output.status.code(), report, talk }
     }
 
-    /// Copies one image.
     pub(crate) fn copy(source: &str, destination: &str, options: &[&str]) -> Self {
         Self::of(ecr_mirror(&["copy", source, destination]).args(options))
     }
 
-    /// This run, when it ended like this.
+    /// Asserts the exit status and the outcome of each image.
     #[track_caller]
     pub(crate) fn ended(self, status: i32, outcomes: &[&str]) -> Self {
         let rows = self.report["images"].as_array().into_iter().flatten();
@@ -50,14 +49,14 @@ impl Run {
         self
     }
 
-    /// What the report says there, like `/bytes/to_destination`.
+    /// The number at this JSON pointer of the report, such as `/bytes/to_destination`.
     #[track_caller]
     pub(crate) fn number(&self, pointer: &str) -> u64 {
         let number = self.report.pointer(pointer).and_then(Value::as_u64);
         number.unwrap_or_else(|| panic!("no number at {pointer}: {self}"))
     }
 
-    /// What the report says there, like `/images/0/digest`.
+    /// The text at this JSON pointer of the report, such as `/images/0/digest`.
     #[track_caller]
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let text = self.report.pointer(pointer).and_then(Value::as_str);

@@ -1,4 +1,4 @@
-//! The sandbox as a registry that other clients use.
+//! Tests the sandbox as a registry for other clients.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,18 @@ use aws_sdk_ecr::{
 use ecr_mirror::model::Digest;
 
 use super::{
-    docker_registry::{Manner, Registry},
+    docker_registry::{Registry, RegistryVariant},
     layout::{Layout, PLATFORMS, children},
     peer::{Server, directory, text},
     product::{Run, ecr_mirror},
     skopeo::Skopeo,
 };
 
-/// The account of a standing sandbox, by the name AWS gives its registry.
+/// The registry of the standing sandbox's account, by its AWS name.
 const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
-/// Of the upstreams' images, one of each kind: attested, Docker's media types, made up from its name.
+/// One upstream image of each kind: with attestations, with Docker's media types, generated from
+/// its name.
 const IMAGES: [&str; 5] = [
     "docker.io/library/nginx:1.27",
     "docker.io/library/redis:7.4",
@@ -28,7 +29,7 @@ const IMAGES: [&str; 5] = [
     "ghcr.io/nobody/made-this-up:1.0",
 ];
 
-/// A sandbox in a process of its own.
+/// A sandbox in its own process.
 struct Sandbox(Server);
 
 impl Sandbox {
@@ -40,7 +41,7 @@ impl Sandbox {
         Self(Server::start(command, files, last))
     }
 
-    /// Upstreams and ECR.
+    /// Starts a sandbox with upstreams and ECR.
     fn standing() -> Self {
         Self::start(&[], "unset AWS_SESSION_TOKEN ")
     }
@@ -49,7 +50,7 @@ impl Sandbox {
         Self::start(&["--plain"], "export SANDBOX_REGISTRY=")
     }
 
-    /// The environment that it prints for its clients.
+    /// The environment that the sandbox prints for its clients.
     fn environment(&self) -> BTreeMap<String, String> {
         let log = self.0.log();
         let exports = log.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
@@ -60,7 +61,7 @@ impl Sandbox {
         self.environment()[of].clone()
     }
 
-    /// The AWS SDK's own client, as the printed environment configures it.
+    /// A client of the AWS SDK, configured by the printed environment.
     fn ecr(&self) -> Client {
         let environment = self.environment();
         let (key, secret) =
@@ -74,7 +75,7 @@ impl Sandbox {
     }
 }
 
-/// The login that `GetAuthorizationToken` gives, as `aws ecr get-login-password` does.
+/// The password from `GetAuthorizationToken`, as `aws ecr get-login-password` prints it.
 async fn password(ecr: &Client) -> String {
     let answer = ecr.get_authorization_token().send().await.expect("the sandbox gives tokens");
     let token = answer.authorization_data()[0].authorization_token().expect("it has one");
@@ -102,7 +103,7 @@ fn skopeo_pulls_from_the_upstreams() {
 }
 
 #[test]
-fn skopeo_pushes_to_a_plain_sandbox_and_gets_it_back() {
+fn skopeo_pushes_to_a_plain_sandbox_and_pulls_the_same_image() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::plain();
     let at = format!("{}/team/app:1.0", sandbox.address("SANDBOX_REGISTRY"));
@@ -123,7 +124,7 @@ fn skopeo_pushes_to_a_plain_sandbox_and_gets_it_back() {
 }
 
 #[tokio::test]
-async fn skopeo_pushes_to_the_embedded_ecr_and_gets_it_back() {
+async fn skopeo_pushes_to_the_embedded_ecr_and_pulls_the_same_image() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::standing();
     let ecr = sandbox.ecr();
@@ -144,7 +145,7 @@ async fn skopeo_pushes_to_the_embedded_ecr_and_gets_it_back() {
 }
 
 #[tokio::test]
-async fn the_program_mirrors_from_one_sandbox_process_to_its_ecr_and_skopeo_reads_it() {
+async fn skopeo_pulls_an_image_that_the_program_mirrored_to_the_embedded_ecr() {
     let Some(skopeo) = Skopeo::find() else { return };
     let sandbox = Sandbox::standing();
     let (upstream, registry) =
@@ -163,15 +164,17 @@ async fn the_program_mirrors_from_one_sandbox_process_to_its_ecr_and_skopeo_read
 }
 
 #[test]
-fn a_registry_that_none_of_us_wrote_takes_every_kind_of_upstream_image() {
-    let (Some(registry), Some(skopeo)) = (Registry::start(Manner::default()), Skopeo::find())
+fn docker_registry_accepts_every_kind_of_upstream_image() {
+    let (Some(registry), Some(skopeo)) =
+        (Registry::start(RegistryVariant::default()), Skopeo::find())
     else {
         return;
     };
     let sandbox = Sandbox::standing();
     for image in IMAGES {
         let from = format!("{}/{image}", sandbox.address("SANDBOX_UPSTREAM"));
-        let (whole, part) = (registry.at(image), registry.at(&format!("part/{image}")));
+        let (whole, part) =
+            (registry.reference(image), registry.reference(&format!("part/{image}")));
         Run::copy(&from, &whole, &[]).ended(0, &["copied"]);
         assert_eq!(skopeo.raw(&whole), skopeo.raw(&from), "{image}");
         skopeo.pull_all(&whole);

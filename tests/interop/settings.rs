@@ -1,4 +1,4 @@
-//! Settings of repositories against `moto`, which has read the manual on its own.
+//! Tests repository settings against `moto`, an independent implementation of ECR's API.
 
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
 
@@ -22,7 +22,7 @@ fn repository() -> Repository {
     NAME.parse().expect("it is a repository")
 }
 
-fn written() -> RepositoryRules {
+fn rules() -> RepositoryRules {
     let rule = json!({
         "rulePriority": 1,
         "selection": {
@@ -53,19 +53,19 @@ fn written() -> RepositoryRules {
     }
 }
 
-/// What the SDK reads: mutability, scanning, the tag, and both policies.
+/// Reads mutability, scanning, tags and both policies through the SDK.
 async fn read_back(moto: &Moto) -> (Option<ImageTagMutability>, bool, Value, Value, Value) {
     let sdk = moto.sdk();
-    let told = sdk.describe_repositories().repository_names(NAME).send().await.unwrap();
-    let told = &told.repositories()[0];
-    let tags = sdk.list_tags_for_resource().resource_arn(told.repository_arn().unwrap());
+    let described = sdk.describe_repositories().repository_names(NAME).send().await.unwrap();
+    let described = &described.repositories()[0];
+    let tags = sdk.list_tags_for_resource().resource_arn(described.repository_arn().unwrap());
     let tags = tags.send().await.unwrap();
     let lifecycle = sdk.get_lifecycle_policy().repository_name(NAME).send().await.unwrap();
     let policy = sdk.get_repository_policy().repository_name(NAME).send().await.unwrap();
     let parsed = |text: Option<&str>| serde_json::from_str(text.unwrap()).unwrap();
     (
-        told.image_tag_mutability().cloned(),
-        told.image_scanning_configuration().unwrap().scan_on_push(),
+        described.image_tag_mutability().cloned(),
+        described.image_scanning_configuration().unwrap().scan_on_push(),
         tags.tags().iter().map(|tag| json!([tag.key(), tag.value()])).collect(),
         parsed(lifecycle.lifecycle_policy_text()),
         parsed(policy.policy_text()),
@@ -73,10 +73,10 @@ async fn read_back(moto: &Moto) -> (Option<ImageTagMutability>, bool, Value, Val
 }
 
 #[tokio::test]
-async fn settings_are_made_found_again_and_mended() {
+async fn settings_are_created_read_back_and_reconciled() {
     let Some(moto) = Moto::start().await else { return };
-    moto.run_as(written()).ensure(&repository()).await.unwrap();
-    let settings = written().settings;
+    moto.run_with_rules(rules()).ensure(&repository()).await.unwrap();
+    let settings = rules().settings;
     let (lifecycle, policy) = (settings.lifecycle.unwrap(), settings.policy.unwrap());
     let expected = (
         Some(ImageTagMutability::ImmutableWithExclusion),
@@ -86,21 +86,21 @@ async fn settings_are_made_found_again_and_mended() {
         policy,
     );
     assert_eq!(read_back(&moto).await, expected);
-    let settle = async |touch| {
-        let run = moto.run_as(written());
-        run.reconcile(&repository(), Presence::NonEmpty, touch).await.unwrap()
+    let reconcile = async |apply| {
+        let run = moto.run_with_rules(rules());
+        run.reconcile(&repository(), Presence::NonEmpty, apply).await.unwrap()
     };
-    assert_eq!(settle(Apply::DryRun).await.changes, []);
+    assert_eq!(reconcile(Apply::DryRun).await.changes, []);
 
     let sdk = moto.sdk();
     let put = sdk.put_image_tag_mutability().repository_name(NAME);
     put.image_tag_mutability(ImageTagMutability::Mutable).send().await.unwrap();
     sdk.delete_lifecycle_policy().repository_name(NAME).send().await.unwrap();
-    for touch in [Apply::DryRun, Apply::Change] {
-        let changes = settle(touch).await.changes;
+    for apply in [Apply::DryRun, Apply::Change] {
+        let changes = reconcile(apply).await.changes;
         let names: Vec<&str> = changes[0].fields.iter().map(|field| field.name.as_str()).collect();
-        assert_eq!(names, ["tag_mutability", "lifecycle"], "{touch:?}");
+        assert_eq!(names, ["tag_mutability", "lifecycle"], "{apply:?}");
     }
-    assert_eq!(settle(Apply::DryRun).await.changes, []);
+    assert_eq!(reconcile(Apply::DryRun).await.changes, []);
     assert_eq!(read_back(&moto).await, expected);
 }

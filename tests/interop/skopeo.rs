@@ -1,4 +1,4 @@
-//! `skopeo`: the client that none of us wrote.
+//! `skopeo`, an independent client.
 
 use std::{path::PathBuf, process::Command};
 
@@ -9,15 +9,16 @@ use super::{
     peer::{self, Peer, directory, text},
 };
 
-/// The program; every registry is spoken to without TLS.
+/// The program. It contacts every registry without TLS.
 pub(crate) struct Skopeo {
     program: PathBuf,
-    /// Where `login` keeps its credentials, as Docker's own configuration directory.
+    /// Directory in which `login` stores credentials. It is also a configuration directory for
+    /// Docker.
     pub(crate) home: TempDir,
 }
 
 impl Skopeo {
-    /// The program, where there is one.
+    /// Returns `None` if the program is not installed.
     pub(crate) fn find() -> Option<Self> {
         Some(Self { program: Peer::Skopeo.find()?, home: directory() })
     }
@@ -37,29 +38,28 @@ impl Skopeo {
         command
     }
 
-    /// Logs in.
     pub(crate) fn login(&self, registry: &str, username: &str, password: &str) {
         self.run("login", &["-u", username, "-p", password, registry]);
     }
 
-    /// Pushes the index and all it names, as it is.
+    /// Pushes the index and all its content unchanged.
     pub(crate) fn push(&self, layout: &Layout, to: &str) {
         let to = format!("docker://{to}");
         self.run("copy", &["--all", "--preserve-digests", &layout.reference(), &to]);
     }
 
-    /// Pushes the same as a Docker manifest list.
+    /// Pushes the index as a Docker manifest list.
     pub(crate) fn push_docker(&self, layout: &Layout, to: &str) {
         let to = format!("docker://{to}");
         self.run("copy", &["--all", "--format", "v2s2", &layout.reference(), &to]);
     }
 
-    /// The manifest, as it is.
+    /// The bytes of the manifest.
     pub(crate) fn raw(&self, at: &str) -> Vec<u8> {
         self.run("inspect", &["--raw", &format!("docker://{at}")])
     }
 
-    /// Every manifest and blob of it, into a directory; digests are checked on the way.
+    /// Pulls every manifest and blob into a directory. `skopeo` checks the digests.
     pub(crate) fn pull_all(&self, from: &str) -> TempDir {
         let files = directory();
         let (from, to) = (format!("docker://{from}"), format!("dir:{}", text(files.path())));
@@ -67,7 +67,7 @@ impl Skopeo {
         files
     }
 
-    /// The image for this platform, unpacked.
+    /// Pulls the image for this platform and unpacks it.
     pub(crate) fn pull(&self, from: &str, platform: &str) -> TempDir {
         let files = directory();
         let (from, to) = (format!("docker://{from}"), format!("oci:{}", text(files.path())));
@@ -82,18 +82,18 @@ impl Skopeo {
         unpack(files.path())
     }
 
-    /// Deletes the manifest that the tag points at.
+    /// Deletes the manifest of the tag.
     pub(crate) fn delete(&self, at: &str) {
         self.run("delete", &[&format!("docker://{at}")]);
     }
 
-    /// The tags of the repository, sorted.
+    /// Tags of the repository, sorted.
     pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
         let listed = self.run("list-tags", &[&format!("docker://{repository}")]);
         let listed: serde_json::Value = serde_json::from_slice(&listed).expect("it prints JSON");
         let tags = listed["Tags"].as_array().expect("it lists tags").iter();
         let mut tags: Vec<_> = tags.filter_map(|tag| tag.as_str()).map(str::to_owned).collect();
-        // not every registry does
+        // some registries do not sort
         tags.sort();
         tags
     }

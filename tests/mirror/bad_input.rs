@@ -1,5 +1,4 @@
-//! What is wrong before anything begins: exit 2, an error that points and says what would be
-//! right, and nothing attempted.
+//! Tests invalid input: exit status 2, an error with the position and a hint, and no side effect.
 
 use std::fs;
 
@@ -9,7 +8,7 @@ const DESTINATION: &str =
     "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n";
 const IMAGE: &str = "[[image]]\nsource = \"nginx\"\ntags = [\"1.27\"]\n";
 
-/// A name, what is added to a right configuration, and what is said.
+/// A name, tables added to a valid configuration, and parts of the expected error.
 const TABLES: &[(&str, &str, &[&str])] = &[
     (
         "an unknown key",
@@ -33,12 +32,12 @@ const TABLES: &[(&str, &str, &[&str])] = &[
         &["mirror.toml:7:", "ECR_MIRROR_TEST_UNSET", "hint: "],
     ),
     (
-        "a CA file that is none",
+        "an invalid CA file",
         "[registry.\"r.example\"]\nca_file = \"mirror.toml\"",
         &["mirror.toml:7:", "hint: "],
     ),
     (
-        "a CA file that is not there",
+        "a missing CA file",
         "[registry.\"r.example\"]\nca_file = \"nowhere.pem\"",
         &["mirror.toml:7:", "nowhere.pem"],
     ),
@@ -59,7 +58,7 @@ const TABLES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// A name, a whole configuration, and what is said.
+/// A name, a complete configuration, and parts of the expected error.
 const FILES: &[(&str, &[u8], &[&str])] = &[
     (
         "no destination",
@@ -72,7 +71,7 @@ const FILES: &[(&str, &[u8], &[&str])] = &[
 ];
 
 #[test]
-fn a_wrong_configuration_is_shown_where_it_is_wrong_and_nothing_is_attempted() {
+fn an_invalid_configuration_fails_with_its_position_and_starts_nothing() {
     let whole = TABLES.iter().map(|(name, tables, says)| {
         (*name, format!("{DESTINATION}{IMAGE}{tables}\n").into_bytes(), *says)
     });
@@ -80,7 +79,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong_and_nothing_is_attempted() {
     for (name, bytes, says) in cases {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("mirror.toml"), bytes).unwrap();
-        // every verb that reads it says the same
+        // both commands print the same error
         let checked = run(directory.path(), &["check"]);
         let synced = run(directory.path(), &["sync", "--sandbox=state", "--report", "r.json"]);
         for ended in [&checked, &synced] {
@@ -96,7 +95,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong_and_nothing_is_attempted() {
 }
 
 #[test]
-fn a_wrong_command_line_attempts_nothing_either() {
+fn an_invalid_command_line_starts_nothing() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["sync", "-c", "nowhere.toml"], &["cannot read `nowhere.toml`", "hint: "]),
         (&["sync", "--only", "nothing-like-it"], &["nothing-like-it", "hint: "]),
@@ -126,7 +125,8 @@ fn a_wrong_command_line_attempts_nothing_either() {
     }
 }
 
-/// Nothing is there but the configuration: no sandbox was started, no report begun.
+/// Asserts that the directory contains only the configuration: no sandbox and no report was
+/// started.
 #[track_caller]
 fn assert_untouched(directory: &std::path::Path) {
     let files: Vec<_> = fs::read_dir(directory).unwrap().map(|f| f.unwrap().file_name()).collect();

@@ -1,11 +1,12 @@
-//! Pull limits: what does not fit is left for the next run, and nothing is spent to find that out.
+//! Tests pull limits: images above the limit are deferred to the next run, and no pull is spent to
+//! find out.
 
 use ecr_mirror::{engine::Mode, model::outcome::Outcome};
 use http::Method;
 
 use super::{content::assert_whole, world::World};
 
-/// Four images of Docker Hub, each an index and two images: three pulls.
+/// Four images on Docker Hub. Each is an index with two images and needs three pulls.
 async fn hub() -> World {
     let mut world = World::new().await;
     for name in ["a", "b", "c", "d"] {
@@ -15,12 +16,12 @@ async fn hub() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
+async fn images_above_the_pull_limit_are_deferred_and_copied_by_the_next_run() {
     let world = hub().await.image("quay.io/team/free:1", ["linux/amd64"]);
     world.fault("pull-limit=7");
     let first = world.sync().await;
     first.assert_exit(3);
-    assert_eq!(first.row("quay.io").outcome, Outcome::Copied, "others are not concerned");
+    assert_eq!(first.row("quay.io").outcome, Outcome::Copied, "other registries are unaffected");
     let totals = first.report.totals;
     assert!(totals.copied > 1 && totals.deferred > 0, "{totals:?}");
     assert_eq!((totals.copied + totals.deferred, totals.failed), (5, 0));
@@ -40,14 +41,14 @@ async fn what_the_limit_does_not_allow_is_deferred_and_the_next_run_goes_on() {
     let second = world.sync().await;
     second.assert_exit(0);
     assert_eq!(second.report.totals.copied, totals.deferred);
-    assert_eq!(hub(&first) + hub(&second), 12, "no pull was for nothing");
+    assert_eq!(hub(&first) + hub(&second), 12, "no pull is wasted");
     world.sync().await.assert_no_op();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written() {
+async fn several_windows_complete_the_images_in_the_order_of_the_configuration() {
     let world = hub().await;
-    // a window is good for one image and a bit
+    // one window allows one image and two more pulls
     world.fault("pull-limit=5");
     let mut pulls = 0;
     for window in 1..=4 {
@@ -60,19 +61,19 @@ async fn runs_in_turn_complete_what_one_window_cannot_in_the_order_it_is_written
         assert_eq!(outcomes, expected, "window {window}");
         assert_whole(&world.ecr());
         pulls += run.manifests(Method::GET).len();
-        // a run before the next window has nothing to spend, and spends nothing
+        // a run before the next window has no pulls left, and sends no request for manifests
         let early = world.sync().await;
         assert_eq!(early.manifests(Method::GET), Vec::<String>::new(), "window {window}");
         assert_eq!(early.writes(), Vec::<String>::new(), "window {window}");
         early.assert_exit(if window < 4 { 3 } else { 0 });
         world.upstream().renew_pulls();
     }
-    assert_eq!(pulls, 12, "no pull was for nothing");
+    assert_eq!(pulls, 12, "no pull is wasted");
     world.sync().await.assert_no_op();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_is_not_spent_on_indexes_alone() {
+async fn pulls_are_not_spent_on_indexes_alone() {
     let world = hub().await;
     world.fault("pull-limit=4");
     let run = world.sync().await;
@@ -81,7 +82,7 @@ async fn a_limit_is_not_spent_on_indexes_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_above_the_whole_limit_fails_and_is_not_put_off_for_ever() {
+async fn an_image_that_needs_more_pulls_than_the_limit_fails_and_is_not_deferred() {
     let world = World::new().await.image(
         "docker.io/team/wide:1",
         ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le"],
@@ -93,7 +94,7 @@ async fn an_image_above_the_whole_limit_fails_and_is_not_put_off_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_reserved_is_left_to_others() {
+async fn reserved_pulls_are_not_spent() {
     let world = hub().await.configured("[registry.\"docker.io\"]\nreserve_pulls = 95");
     let run = world.sync().await;
     run.assert_exit(3);
@@ -102,7 +103,7 @@ async fn what_is_reserved_is_left_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
+async fn pinned_images_respect_the_limit_and_the_reserve() {
     let mut world = World::new().await;
     for name in 0..12 {
         let reference = format!("docker.io/team/p{name}:1");
@@ -117,15 +118,15 @@ async fn pins_keep_to_the_limit_and_are_not_spent_on_indexes_alone() {
     assert!(run.report.pulls[0].remaining >= 2, "{:?}", run.report.pulls);
     let totals = run.report.totals;
     assert!(totals.copied >= 3 && totals.copied + totals.deferred == 12, "{totals:?}");
-    assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "none was for nothing");
-    // the first answer wants a login
+    assert_eq!(run.manifests(Method::GET).len() as u64, 3 * totals.copied, "no pull is wasted");
+    // the first answer requires a login
     let mut looks = run.manifests(Method::HEAD);
     looks.dedup();
     assert_eq!(looks.len(), 1, "the limit is asked for once: {looks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
+async fn a_plan_spends_no_pull_and_omits_the_numbers_that_need_one() {
     let world = hub().await;
     let digest = world.source("docker.io/team/a:1").digest;
     let pinned = format!("docker.io/team/a:1@{digest}");
@@ -150,7 +151,7 @@ async fn a_plan_spends_no_pull_and_says_which_numbers_only_one_could_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_that_may_spend_pulls_knows_every_number() {
+async fn a_plan_that_spends_pulls_reports_every_number() {
     let world = hub().await;
     let plan = world.plan(Mode::Plan).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);
@@ -161,7 +162,7 @@ async fn a_plan_that_may_spend_pulls_knows_every_number() {
     sync.assert_exit(0);
     assert_eq!(plan.report.bytes, sync.report.bytes);
     assert_eq!(plan.report.pulls[0].spent, sync.report.pulls[0].spent);
-    // nothing is left to be read, which costs nothing to tell
+    // nothing is left to read, so the number of pulls is known
     let settled = world.plan(Mode::PlanWithoutPulls).await;
     assert_eq!(settled.report.pulls[0].spent, Some(0));
 }

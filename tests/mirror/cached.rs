@@ -1,7 +1,7 @@
-//! What comes through ECR's pull-through cache: warmed beside what is mirrored, and told in the
-//! same report.
+//! Tests images that come through ECR's pull-through cache: pulled in the same run as mirrored
+//! images, and listed in the same report.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use ecr_mirror::{
     config::{Cache, CacheTarget, Config},
@@ -14,7 +14,7 @@ use ecr_mirror::{
     },
     run::{
         registries,
-        sync::{self, Selected, SyncRequest},
+        sync::{self, ImagesToSync, SyncRequest},
     },
     sandbox,
 };
@@ -22,7 +22,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    process::run,
+    process::{run, until},
     world::{ECR, TRANSFERS, World, blobs, entry, is_ecr},
 };
 
@@ -30,15 +30,15 @@ const OTHER: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 
-/// The rule of [`QUAY`], in the registry of [`ECR`].
-async fn rule(world: &World) {
+/// Creates the rule of [`QUAY`] in the registry of [`ECR`].
+async fn create_rule(world: &World) {
     let rule = world.aws().create_pull_through_cache_rule();
     rule.ecr_repository_prefix("quay").upstream_registry_url("quay.io").send().await.unwrap();
 }
 
-/// A configuration in which these entries go through a cache of Quay at these destinations, by
-/// their places, instead of being mirrored there.
-fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
+/// A configuration in which each entry uses a cache of Quay at the destinations with these indexes,
+/// and is mirrored to the others.
+fn config_with_caches(toml: &str, cached: &[&[usize]]) -> Config {
     let mut config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None).unwrap();
     config.caches = vec![Cache {
         upstream: Upstream::Quay,
@@ -64,15 +64,15 @@ fn by_hand(toml: &str, cached: &[&[usize]]) -> Config {
     config
 }
 
-async fn carried_out(world: &World, config: &Config, intent: Mode, shutdown: &Shutdown) -> Report {
-    let registries = registries::Registries::at(world.sandbox.address(), TRANSFERS).unwrap();
-    let options = Options { mode: intent, transfers: TRANSFERS };
-    let work = SyncRequest { config, wanted: Selected::all(config), options };
+async fn run_sync(world: &World, config: &Config, mode: Mode, shutdown: &Shutdown) -> Report {
+    let registries = registries::Registries::with_sandbox(world.sandbox.address(), TRANSFERS);
+    let options = Options { mode, transfers: TRANSFERS };
+    let work = SyncRequest { config, images: ImagesToSync::all(config), options };
     sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }
 
-/// Puts an image where a cache of Quay would have it.
-async fn cached(world: World, reference: &str) -> World {
+/// Puts an image into the repository that a cache of Quay would use.
+async fn with_cached_image(world: World, reference: &str) -> World {
     world.upstream().image(reference).push();
     let (_, path) = reference.split_once('/').unwrap();
     let (path, _) = path.split_once(':').unwrap();
@@ -88,15 +88,15 @@ fn outcomes(report: &Report) -> Vec<(&str, &str, Outcome)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
-    let world = cached(World::new().await, "quay.io/team/app:1").await;
+async fn a_cached_image_is_pulled_from_ecr_without_requests_to_its_source() {
+    let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{}",
         entry("quay.io/team/app:1", "platforms = [\"linux/arm64\"]")
     );
     let before = world.sandbox.journal().len();
-    let config = by_hand(&toml, &[&[0]]);
-    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[0]]);
+    let report = run_sync(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     assert_eq!(report.exit, 0, "{:?}", report.images);
     let [row] = &report.images[..] else { panic!("{:?}", report.images) };
     assert_eq!(row.outcome, Outcome::Warmed);
@@ -106,14 +106,14 @@ async fn what_is_cached_is_pulled_from_ecr_and_its_source_is_not_asked() {
     assert_eq!((row.bytes_pushed, report.totals.warmed), (Some(0), 1));
     assert_eq!((report.bytes.from_source, report.bytes.to_destination), (Some(0), Some(0)));
     assert_eq!((report.requests.source, report.requests.destination), (0, 2));
-    let asked = world.sandbox.journal().split_off(before);
-    assert!(asked.iter().all(is_ecr), "{asked:?}");
-    assert!(!asked.iter().any(|entry| entry.is_write() || entry.path.contains("/blobs/")));
+    let requests = world.sandbox.journal().split_off(before);
+    assert!(requests.iter().all(is_ecr), "{requests:?}");
+    assert!(!requests.iter().any(|entry| entry.is_write() || entry.path.contains("/blobs/")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_others() {
-    let world = cached(World::new().await, "quay.io/team/app:1").await;
+async fn rows_keep_the_order_of_the_configuration_and_failures_stay_separate() {
+    let world = with_cached_image(World::new().await, "quay.io/team/app:1").await;
     world.upstream().image("quay.io/team/app:2").push();
     let here = format!("destinations = [\"{ECR}\"]");
     let toml = format!(
@@ -122,8 +122,8 @@ async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_othe
         entry("quay.io/team/absent:1", &here),
         entry("quay.io/team/app:2", &here)
     );
-    let config = by_hand(&toml, &[&[1], &[1], &[]]);
-    let report = carried_out(&world, &config, Mode::Mirror, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[1], &[1], &[]]);
+    let report = run_sync(&world, &config, Mode::Mirror, &Shutdown::default()).await;
     let app = |tag| format!("quay.io/team/app:{tag}");
     let there = |path: &str| format!("{ECR}/{path}");
     let expected = [
@@ -138,24 +138,24 @@ async fn rows_stand_in_the_order_of_the_configuration_and_one_failure_is_no_othe
     assert_eq!(outcomes(&report), expected, "{:#?}", report.images);
     assert_eq!((report.exit, report.totals.warmed, report.totals.failed), (1, 1, 2));
     let hint = |at: usize| report.images[at].hint.as_deref().unwrap();
-    assert!(hint(3).contains("`quay.io` has no such image"), "{}", hint(3));
+    assert!(hint(3).contains("check that `quay.io` has this image"), "{}", hint(3));
     assert!(hint(4).contains("pull-through apply"), "{}", hint(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
+async fn a_plan_and_a_run_stopped_before_its_start_send_no_request_to_ecr() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
-    let config = by_hand(&toml, &[&[0]]);
+    let config = config_with_caches(&toml, &[&[0]]);
     let ended = Shutdown::default();
     ended.stop();
-    for (intent, shutdown, outcome, exit) in [
+    for (mode, shutdown, outcome, exit) in [
         (Mode::Plan, Shutdown::default(), Outcome::Planned, 0),
         (Mode::PlanWithoutPulls, Shutdown::default(), Outcome::Planned, 0),
         (Mode::Mirror, ended, Outcome::NotStarted, 3),
     ] {
-        let report = carried_out(&world, &config, intent, &shutdown).await;
+        let report = run_sync(&world, &config, mode, &shutdown).await;
         let expected = [("quay.io/team/app:1", &*format!("{ECR}/quay/team/app:1"), outcome)];
         assert_eq!((outcomes(&report), report.exit), (expected.to_vec(), exit));
         assert_eq!(report.bytes.to_destination, Some(0));
@@ -164,16 +164,16 @@ async fn a_plan_and_a_run_that_is_ended_before_it_began_ask_ecr_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
+async fn an_interrupted_cache_pull_is_reported_as_not_started() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
-    let config = by_hand(&toml, &[&[0]]);
+    let config = config_with_caches(&toml, &[&[0]]);
     world.fault("silent@ecr:GET/manifests/");
     let shutdown = Shutdown::default();
-    let (report, ()) = tokio::join!(carried_out(&world, &config, Mode::Mirror, &shutdown), async {
-        // nobody answers, however long it is
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    let (report, ()) = tokio::join!(run_sync(&world, &config, Mode::Mirror, &shutdown), async {
+        let has_asked = || world.sandbox.faults().idle().is_empty();
+        until("the pull is asked for", has_asked).await;
         shutdown.drop_running();
     });
     assert_eq!((report.images[0].outcome, report.exit), (Outcome::NotStarted, 3));
@@ -181,14 +181,14 @@ async fn a_pull_that_is_cut_off_is_left_to_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
+async fn mirrored_and_cached_images_share_one_tag_listing() {
     let world = World::new().await;
     let toml = format!(
         "[[destination]]\nregistry = \"{OTHER}\"\n[[destination]]\nregistry = \"{ECR}\"\n\
          [[image]]\nsource = \"quay.io/coreos/etcd\"\nselect = {{ newest = 2 }}\n"
     );
-    let config = by_hand(&toml, &[&[1]]);
-    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
+    let config = config_with_caches(&toml, &[&[1]]);
+    let report = run_sync(&world, &config, Mode::Plan, &Shutdown::default()).await;
     let destinations: Vec<&str> = report.images.iter().map(|row| &*row.destination).collect();
     let [newest, second] = ["v3.5.17", "v3.5.16"];
     assert_eq!(
@@ -205,20 +205,20 @@ async fn tags_are_selected_once_for_what_is_mirrored_and_what_is_cached() {
         entry.path.contains("/tags/list") && entry.status == Some(StatusCode::OK)
     };
     assert_eq!(listed.iter().filter(is_listing).count(), 1);
-    // where nothing is mirrored, the tags are listed all the same
-    let config = by_hand(&toml, &[&[0, 1]]);
-    let report = carried_out(&world, &config, Mode::Plan, &Shutdown::default()).await;
+    // the tags are also listed if no entry is mirrored
+    let config = config_with_caches(&toml, &[&[0, 1]]);
+    let report = run_sync(&world, &config, Mode::Plan, &Shutdown::default()).await;
     assert_eq!((report.images.len(), report.totals.planned), (4, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_pull_makes_ecr_import_the_image_and_a_second_finds_it() {
+async fn the_first_pull_makes_ecr_import_the_image_and_the_second_finds_it() {
     let world = World::new()
         .await
         .configured(QUAY)
         .image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"])
         .configured("[defaults]\nvia = \"pull-through\"\n");
-    rule(&world).await;
+    create_rule(&world).await;
     for _ in 0..2 {
         let run = world.sync().await;
         run.assert_exit(0).assert_all(Outcome::Warmed);
@@ -239,14 +239,14 @@ async fn a_first_pull_makes_ecr_import_the_image_and_a_second_finds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_elsewhere() {
+async fn via_auto_uses_the_cache_when_a_rule_covers_the_source_and_mirrors_otherwise() {
     let world = World::new()
         .await
         .configured(QUAY)
         .configured("[defaults]\nvia = \"auto\"\n")
         .image("quay.io/team/app:1", ["linux/amd64"])
         .image("registry.example.com/team/app:1", ["linux/amd64"]);
-    rule(&world).await;
+    create_rule(&world).await;
     let run = world.sync().await;
     run.assert_exit(0);
     let warmed = run.row("quay.io/team/app:1");
@@ -263,9 +263,9 @@ async fn auto_goes_through_the_cache_where_a_rule_covers_the_source_and_mirrors_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
+async fn a_digest_that_was_never_pulled_by_tag_fails_with_a_hint() {
     let world = World::new().await.configured(QUAY);
-    rule(&world).await;
+    create_rule(&world).await;
     let digest = world.upstream().image("quay.io/team/app:1").push();
     let pinned = format!("quay.io/team/app:1@{digest}");
     let by_digest = world.select(&pinned, "via = \"pull-through\"");
@@ -283,8 +283,8 @@ async fn a_digest_that_was_never_pulled_by_tag_fails_and_says_so() {
     by_tag.sync().await.assert_exit(0).assert_all(Outcome::Warmed);
 }
 
-/// One image that is mirrored, and one that comes through the cache.
-fn mixed() -> String {
+/// One mirrored image, and one image that uses the cache.
+fn mixed_configuration() -> String {
     format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{QUAY}{}{}",
         entry("registry.k8s.io/pause:3.10", "platforms = [\"linux/amd64\"]"),
@@ -296,9 +296,9 @@ fn mixed() -> String {
 }
 
 #[test]
-fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
+fn warm_pulls_only_cached_images_and_the_lock_file_omits_them() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("mirror.toml"), mixed()).unwrap();
+    fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let at = |arguments: &[&str]| {
         let ended = run(home.path(), &[arguments, &["--sandbox=state"]].concat());
         assert_eq!(ended.status, Some(0), "{arguments:?}\n{}\n{}", ended.out, ended.talk);
@@ -326,9 +326,9 @@ fn warm_takes_what_is_cached_and_a_lock_leaves_it_out() {
 }
 
 #[test]
-fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
+fn images_and_iam_distinguish_cached_from_mirrored_images() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("mirror.toml"), mixed()).unwrap();
+    fs::write(home.path().join("mirror.toml"), mixed_configuration()).unwrap();
     let json = |arguments: &[&str]| -> Value {
         let ended = run(home.path(), arguments);
         assert_eq!(ended.status, Some(0), "{}", ended.talk);
@@ -359,7 +359,7 @@ fn images_and_iam_tell_what_is_cached_from_what_is_mirrored() {
 }
 
 #[test]
-fn one_file_mirrors_and_caches_to_ecr_and_mirrors_all_of_it_to_a_layout() {
+fn one_configuration_uses_the_cache_for_ecr_and_mirrors_everything_to_a_layout() {
     let home = tempfile::tempdir().unwrap();
     let toml = format!(
         "[defaults]\nvia = \"auto\"\nplatforms = [\"linux/amd64\"]\n\
@@ -396,7 +396,7 @@ fn one_file_mirrors_and_caches_to_ecr_and_mirrors_all_of_it_to_a_layout() {
 }
 
 #[test]
-fn warm_without_anything_that_is_cached_says_what_to_write() {
+fn warm_without_cached_images_fails_with_the_key_to_set() {
     let home = tempfile::tempdir().unwrap();
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
@@ -407,5 +407,5 @@ fn warm_without_anything_that_is_cached_says_what_to_write() {
     assert!(ended.talk.contains("\"auto\"") && ended.out.is_empty(), "{}", ended.talk);
     let ended = run(home.path(), &["pull-through", "warm", "--destination", "nowhere"]);
     assert_eq!(ended.status, Some(2), "{}", ended.talk);
-    assert!(ended.talk.contains("`nowhere` is not the name of a destination"), "{}", ended.talk);
+    assert!(ended.talk.contains("no destination is named `nowhere`"), "{}", ended.talk);
 }

@@ -1,7 +1,8 @@
-//! No secret is ever shown: every command, with a canary wherever a secret can stand, and every
-//! way of failing that was thought of; then a search of all that it leaves behind.
+//! Checks that no output contains a secret: runs every command and every known kind of failure with
+//! a canary in place of each secret, then searches all output and files.
 //!
-//! The sandbox's own directory is left out: it plays the services that keep secrets.
+//! The directory of the sandbox is excluded, because the sandbox simulates the services that store
+//! secrets.
 
 mod aws;
 mod echo;
@@ -21,37 +22,38 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::CommandFactory;
 use ecr_mirror::sandbox::{Options, Sandbox};
 
-use self::search::{Canary, assert_unseen, assert_unseen_below};
+use self::search::{Canary, assert_no_canary, assert_no_canary_below};
 use super::{
-    process::{Ended, at_home, signal},
+    process::{Ended, ecr_mirror_in, signal},
     world::ECR,
 };
 
 const TEMPLATE: &str = "[pull_through.template]\nlifecycle = { expire_after_days = 30 }\n";
 
-/// A directory with a configuration that uses a secret of every kind.
-struct Home {
+/// A directory with a configuration that uses every kind of secret.
+struct Workspace {
     directory: tempfile::TempDir,
     canaries: Vec<Canary>,
 }
 
-impl Home {
-    /// Images and a secret in a sandbox's directory, and a configuration for them.
+impl Workspace {
+    /// Creates images and a secret in a sandbox, and a configuration that uses them.
     async fn new() -> Self {
         let canaries = vec![
-            Canary::around("the password in the configuration", "Q1confPassword9Zx"),
-            Canary::around("the token of the cache", "Q2cacheToken8Yw7Vu"),
-            Canary::around("the password in Docker's configuration", "Q3dockerAuth6Tsr5"),
-            Canary::around("the token in Docker's configuration", "Q4identity4Pon3Ml"),
-            Canary::around("the password in Secrets Manager", "Q5keptSecret2Kj1Ih"),
+            Canary::with_symbols("the password in the configuration", "Q1confPassword9Zx"),
+            Canary::with_symbols("the token of the cache", "Q2cacheToken8Yw7Vu"),
+            Canary::with_symbols("the password in Docker's configuration", "Q3dockerAuth6Tsr5"),
+            Canary::with_symbols("the token in Docker's configuration", "Q4identity4Pon3Ml"),
+            Canary::with_symbols("the password in Secrets Manager", "Q5keptSecret2Kj1Ih"),
             Canary::part("the secret access key", "Q6secretAccessKey0Gf9"),
             Canary::part("the session token", "Q7sessionToken8Ed7Cb"),
             Canary::part("a token of the token service", "sandbox.eyJpc3Mi"),
             Canary::part("a login of ECR", "eyJwYXlsb2FkIjoi"),
             Canary::part("a signature", "&signature="),
         ];
-        let home = Self { directory: tempfile::tempdir().unwrap(), canaries };
-        let options = Options { directory: Some(home.path().join("state")), ..Options::default() };
+        let workspace = Self { directory: tempfile::tempdir().unwrap(), canaries };
+        let options =
+            Options { directory: Some(workspace.path().join("state")), ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         for image in [
             "docker.io/team/configured:1",
@@ -67,15 +69,15 @@ impl Home {
             .credentials_provider(aws_sdk_ecr::config::Credentials::for_tests())
             .endpoint_url(format!("http://{}", sandbox.address()))
             .build();
-        let token = token_of(&sandbox).await;
-        assert!(home.canaries[7].seen_in(&token).is_some(), "tokens look like this: {token}");
+        let token = fetch_token(&sandbox).await;
+        assert!(workspace.canaries[7].find_in(&token).is_some(), "tokens look like this: {token}");
         let secrets = aws_sdk_secretsmanager::Client::from_conf(config);
-        let text = serde_json::json!({ "username": "kept", "password": home.value(4) });
+        let text = serde_json::json!({ "username": "kept", "password": workspace.value(4) });
         let made = secrets.create_secret().name("quay").secret_string(text.to_string());
         let arn = made.send().await.unwrap().arn.unwrap();
         sandbox.stop().await;
-        home.write(&arn);
-        home
+        workspace.write(&arn);
+        workspace
     }
 
     fn path(&self) -> &Path {
@@ -117,7 +119,7 @@ impl Home {
 
     /// A command in the sandbox, with canaries in its environment.
     fn command(&self, arguments: &[&str], log: &Log) -> Command {
-        let mut command = at_home(self.path(), arguments);
+        let mut command = ecr_mirror_in(self.path(), arguments);
         command
             .args(log.arguments)
             .env("CACHE_TOKEN", self.value(1))
@@ -130,28 +132,28 @@ impl Home {
         command
     }
 
-    /// Runs the command, which ends with this status and shows nothing.
+    /// Runs the command. Asserts its exit status, and that it prints no canary.
     #[track_caller]
-    fn run(&self, (status, line): (i32, &str), log: &Log) -> Ended {
+    fn run(&self, status: i32, line: &str, log: &Log) -> Ended {
         let arguments: Vec<&str> = line.split(' ').collect();
         let ended: Ended = self.command(&arguments, log).output().unwrap().into();
         let tail = ended.talk.get(ended.talk.len().saturating_sub(2000)..).unwrap_or_default();
         assert_eq!(ended.status, Some(status), "{line}\n{}\n{tail}", ended.out);
-        assert_unseen(&self.canaries, &format!("stdout of {line}"), &ended.out);
-        assert_unseen(&self.canaries, &format!("stderr of {line}"), &ended.talk);
+        assert_no_canary(&self.canaries, &format!("stdout of {line}"), &ended.out);
+        assert_no_canary(&self.canaries, &format!("stderr of {line}"), &ended.talk);
         ended
     }
 }
 
-/// What Docker Hub's token service answers.
-async fn token_of(sandbox: &Sandbox) -> String {
+/// A token from Docker Hub's token service.
+async fn fetch_token(sandbox: &Sandbox) -> String {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let service = format!("http://{}/token?scope=repository:team/app:pull", sandbox.address());
     let answer = client.get(service).header("host", "auth.docker.io").send().await.unwrap();
     answer.text().await.unwrap()
 }
 
-/// How much is logged, and how.
+/// Log options: arguments and the value of `RUST_LOG`.
 struct Log {
     arguments: &'static [&'static str],
     directives: Option<&'static str>,
@@ -163,7 +165,7 @@ const LOGS: [Log; 3] = [
     Log { arguments: &["--log-format", "json"], directives: Some("trace") },
 ];
 
-/// Every command in an order in which each has something to do, and how it ends.
+/// Exit status and arguments of every command, in an order in which each has work to do.
 const COMMANDS: [(i32, &str); 32] = [
     (0, "check --sandbox=state"),
     (0, "images --sandbox=state"),
@@ -199,34 +201,34 @@ const COMMANDS: [(i32, &str); 32] = [
     (0, "man pages"),
 ];
 
-async fn every_command_keeps_them(log: &Log) {
-    let home = Home::new().await;
+async fn assert_no_command_shows_a_canary(log: &Log) {
+    let workspace = Workspace::new().await;
     let mut logged = 0;
-    for command in COMMANDS {
-        logged += home.run(command, log).talk.len();
+    for (status, line) in COMMANDS {
+        logged += workspace.run(status, line, log).talk.len();
     }
     assert!(logged > 1000, "something was logged");
-    stands_and_stops(&home, log);
-    // what is meant to hold them does, which is how it shows that the search finds them
-    let holds = |name: &str| {
-        let text = fs::read_to_string(home.path().join(name)).unwrap();
-        let seen = home.canaries.iter().filter(|canary| canary.seen_in(&text).is_some());
+    run_standing_sandbox(&workspace, log);
+    // files that must contain secrets do: the search works
+    let canaries_in = |name: &str| {
+        let text = fs::read_to_string(workspace.path().join(name)).unwrap();
+        let seen = workspace.canaries.iter().filter(|canary| canary.find_in(&text).is_some());
         seen.map(|canary| canary.name).collect::<Vec<_>>()
     };
-    assert_eq!(holds("mirror.toml"), ["the password in the configuration"]);
-    assert_eq!(holds("pull.yaml"), ["the token of the cache"]);
-    let mode = fs::metadata(home.path().join("pull.yaml")).unwrap().permissions().mode();
+    assert_eq!(canaries_in("mirror.toml"), ["the password in the configuration"]);
+    assert_eq!(canaries_in("pull.yaml"), ["the token of the cache"]);
+    let mode = fs::metadata(workspace.path().join("pull.yaml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // beside the inputs and the one output that is for credentials: what was mirrored is not ours
+    // except the inputs, the one output for credentials, the sandbox, and mirrored content
     let may_hold = ["mirror.toml", "config.json", "pull.yaml", "state", "layout/blobs"];
-    let may_hold = |path: &Path| may_hold.iter().any(|name| path == home.path().join(name));
-    let looked_at = assert_unseen_below(&home.canaries, home.path(), &may_hold);
-    assert!(looked_at > 15, "reports, lock, layout and pages: {looked_at}");
+    let may_hold = |path: &Path| may_hold.iter().any(|name| path == workspace.path().join(name));
+    let searched = assert_no_canary_below(&workspace.canaries, workspace.path(), &may_hold);
+    assert!(searched > 15, "reports, lock, layout and pages: {searched}");
 }
 
-/// Starts the sandbox for other clients, and ends it.
-fn stands_and_stops(home: &Home, log: &Log) {
-    let mut command = home.command(&["sandbox", "state"], log);
+/// Starts the sandbox for other clients and stops it.
+fn run_standing_sandbox(workspace: &Workspace, log: &Log) {
+    let mut command = workspace.command(&["sandbox", "state"], log);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let before: Vec<String> =
@@ -236,28 +238,28 @@ fn stands_and_stops(home: &Home, log: &Log) {
     let ended: Ended = child.wait_with_output().unwrap().into();
     assert_eq!(ended.status, Some(0), "{}", ended.talk);
     assert!(out.contains("AWS_SECRET_ACCESS_KEY=sandbox"), "{out}");
-    assert_unseen(&home.canaries, "stdout of sandbox", &out);
-    assert_unseen(&home.canaries, "stderr of sandbox", &ended.talk);
+    assert_no_canary(&workspace.canaries, "stdout of sandbox", &out);
+    assert_no_canary(&workspace.canaries, "stderr of sandbox", &ended.talk);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_all_it_says_and_writes() {
-    every_command_keeps_them(&LOGS[0]).await;
+async fn every_command_keeps_secrets_out_of_its_output_and_files() {
+    assert_no_command_shows_a_canary(&LOGS[0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_a_log_for_machines() {
-    every_command_keeps_them(&LOGS[1]).await;
+async fn every_command_keeps_secrets_out_of_the_json_log() {
+    assert_no_command_shows_a_canary(&LOGS[1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_keeps_secrets_out_of_the_fullest_log() {
-    every_command_keeps_them(&LOGS[2]).await;
+async fn every_command_keeps_secrets_out_of_the_trace_log() {
+    assert_no_command_shows_a_canary(&LOGS[2]).await;
 }
 
 #[test]
-fn no_command_takes_a_secret_as_an_argument_which_everybody_on_the_machine_can_read() {
-    fn look(command: &clap::Command, seen: &mut usize) {
+fn no_command_takes_a_secret_as_an_argument() {
+    fn check_arguments(command: &clap::Command, seen: &mut usize) {
         *seen += 1;
         for argument in command.get_arguments() {
             let name = argument.get_id().as_str().to_ascii_lowercase();
@@ -265,9 +267,9 @@ fn no_command_takes_a_secret_as_an_argument_which_everybody_on_the_machine_can_r
                 assert!(!name.contains(secret), "{name} of {}", command.get_name());
             }
         }
-        command.get_subcommands().for_each(|command| look(command, seen));
+        command.get_subcommands().for_each(|command| check_arguments(command, seen));
     }
     let mut seen = 0;
-    look(&ecr_mirror::cli::Cli::command(), &mut seen);
+    check_arguments(&ecr_mirror::cli::Cli::command(), &mut seen);
     assert!(seen > 20, "{seen}");
 }

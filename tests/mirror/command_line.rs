@@ -1,4 +1,4 @@
-//! The program as a shell sees it: streams, exit status, signals.
+//! Tests the program from a shell: streams, exit status, signals.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -15,7 +15,7 @@ fn ended(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn help_and_version_are_data_and_a_wrong_command_line_is_talk() {
+fn help_and_version_go_to_stdout_and_usage_errors_to_stderr() {
     let (status, out, talk) = ended(&["sync", "--help"]);
     assert_eq!((status, talk.as_str()), (Some(0), ""));
     assert!(out.trim_end().ends_with("130/143  stopped by SIGINT, SIGTERM"), "{out}");
@@ -30,7 +30,7 @@ fn help_and_version_are_data_and_a_wrong_command_line_is_talk() {
 }
 
 #[test]
-fn a_reader_that_has_gone_away_is_no_failure() {
+fn a_closed_reader_of_stdout_is_not_a_failure() {
     let mut child = ecr_mirror(&["completions", "bash"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -43,7 +43,7 @@ fn a_reader_that_has_gone_away_is_no_failure() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure() {
+fn a_full_stdout_is_a_failure() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output = ecr_mirror(&["completions", "bash"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -51,7 +51,7 @@ fn output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn a_standing_sandbox_says_where_it_is_and_ends_with_zero_on_either_signal() {
+fn a_standing_sandbox_prints_its_address_and_exits_with_zero_on_int_and_term() {
     for (signal, plain) in [("INT", true), ("TERM", false)] {
         let arguments: &[&str] = if plain { &["sandbox", "--plain"] } else { &["sandbox"] };
         let mut child = ecr_mirror(arguments).stdout(Stdio::piped()).spawn().unwrap();
@@ -60,7 +60,7 @@ fn a_standing_sandbox_says_where_it_is_and_ends_with_zero_on_either_signal() {
         let address = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix(wanted).map(str::to_owned))
-            .expect("it prints its address before it serves for ever");
+            .expect("it prints its address before it serves");
         std::net::TcpStream::connect(&address).unwrap();
         let id = child.id().to_string();
         assert!(
@@ -71,11 +71,11 @@ fn a_standing_sandbox_says_where_it_is_and_ends_with_zero_on_either_signal() {
 }
 
 #[test]
-fn a_sandbox_that_cannot_listen_says_so_and_what_to_do() {
+fn a_sandbox_that_cannot_listen_fails_with_a_hint() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (status, out, talk) = ended(&["sandbox", "--plain", "--listen", &address]);
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert!(talk.starts_with("error: cannot serve the sandbox\n  caused by: "), "{talk}");
-    assert!(talk.contains("\nhint: `--listen` names another address"), "{talk}");
+    assert!(talk.contains("\nhint: use another address (`--listen`)"), "{talk}");
 }

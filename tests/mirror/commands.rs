@@ -1,4 +1,4 @@
-//! The other verbs, as a shell calls them.
+//! Tests the other commands from a shell.
 
 use std::{fs, process::Command};
 
@@ -29,9 +29,9 @@ fn copy_needs_no_configuration_and_is_idempotent() {
     assert_eq!(again["images"][0]["outcome"], "up_to_date");
     let flat: Value = serde_json::from_str(&copy(&["--flatten"]).out).unwrap();
     assert_eq!(flat["images"][0]["outcome"], "copied");
-    assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs were there");
+    assert_eq!(flat["bytes"]["to_destination"], 0, "its blobs existed");
 
-    // by digest, under a tag of its own
+    // by digest, with a new tag
     let digest = row["source_digest"].as_str().unwrap();
     let pinned = format!("registry.k8s.io/pause@{digest}");
     let target = format!("{REGISTRY}/pause:whole");
@@ -41,10 +41,10 @@ fn copy_needs_no_configuration_and_is_idempotent() {
 }
 
 #[test]
-fn copy_goes_between_registries_that_are_not_ecr() {
+fn copy_between_other_registries_reports_a_missing_image() {
     let (home, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry = Registry::serve(state.path());
-    // nothing is there yet: the failure says so, and on which side
+    // the registry is empty: the error names the source
     let (from, to) = (format!("{}/a:1", registry.address), format!("{}/b", registry.address));
     let ended = run(home.path(), &["copy", &from, &to]);
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
@@ -52,7 +52,7 @@ fn copy_goes_between_registries_that_are_not_ecr() {
 }
 
 #[test]
-fn check_counts_and_images_lists_without_any_registry() {
+fn check_and_images_work_without_a_registry() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
     let checked = run(home.path(), &["check"]);
@@ -72,11 +72,11 @@ fn check_counts_and_images_lists_without_any_registry() {
     assert_eq!(table.lines().count(), 6, "{table}");
     assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
     let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
-    assert_eq!(found.len(), 1, "nothing was made");
+    assert_eq!(found.len(), 1, "no file was created");
 }
 
 #[test]
-fn check_and_plan_say_what_is_most_likely_not_meant_and_go_on() {
+fn check_and_plan_warn_of_likely_mistakes_and_succeed() {
     let home = tempfile::tempdir().unwrap();
     let text = format!(
         "[[destination]]\nregistry = \"{REGISTRY}\"\n[[pull_through]]\nupstream = \"quay\"\n\
@@ -100,7 +100,7 @@ fn check_and_plan_say_what_is_most_likely_not_meant_and_go_on() {
 }
 
 #[test]
-fn images_lists_what_is_selected_and_says_what_cannot_be() {
+fn images_lists_selected_tags_and_reports_failed_selections() {
     let home = tempfile::tempdir().unwrap();
     let example = include_str!("../../mirror.toml.example");
     fs::write(home.path().join("mirror.toml"), example).unwrap();
@@ -120,7 +120,7 @@ fn images_lists_what_is_selected_and_says_what_cannot_be() {
 }
 
 #[test]
-fn the_policy_allows_what_the_configuration_does() {
+fn the_iam_policy_allows_the_actions_of_the_configuration() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
     let printed = run(home.path(), &["iam", "mirror"]);
@@ -140,7 +140,7 @@ fn the_policy_allows_what_the_configuration_does() {
 }
 
 #[test]
-fn completions_and_manual_pages_come_out() {
+fn completions_and_manual_pages_are_generated() {
     let home = tempfile::tempdir().unwrap();
     let script = run(home.path(), &["completions", "bash"]);
     assert_eq!((script.status, script.talk.as_str()), (Some(0), ""));
@@ -154,7 +154,7 @@ fn completions_and_manual_pages_come_out() {
 }
 
 #[test]
-fn every_help_ends_with_its_exit_status() {
+fn every_help_text_ends_with_its_exit_status() {
     let home = tempfile::tempdir().unwrap();
     for verb in [
         &["sync"][..],

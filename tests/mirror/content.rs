@@ -1,4 +1,4 @@
-//! Images made by hand, for what no builder would make.
+//! Creates images by hand that no build tool would create, and checks the content of registries.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,15 @@ use ecr_mirror::{
     model::Digest,
     sandbox::{
         Store, Upstream,
-        upstream::synthesis::{Manifest, media},
+        upstream::{Manifest, media},
     },
 };
 use serde_json::{Value, json};
 
-/// The registry that everything made by hand is in.
+/// The registry of all images made by hand.
 pub(crate) const HOST: &str = "quay.io";
 
-/// A descriptor.
-pub(crate) fn described(media_type: &str, digest: &Digest, size: usize) -> Value {
+pub(crate) fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Value {
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
 
@@ -26,30 +25,30 @@ pub(crate) fn image(config: Value, layers: &[Value]) -> Value {
     })
 }
 
-/// Puts a small configuration there and describes it.
+/// Pushes a small image configuration and returns its descriptor.
 pub(crate) fn config(upstream: &Upstream, repository: &str) -> Value {
     let bytes =
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
     let digest = upstream.put_blob(HOST, repository, bytes);
-    described(media::OCI_CONFIG, &digest, bytes.len())
+    descriptor(media::OCI_CONFIG, &digest, bytes.len())
 }
 
-/// Puts an image with one layer there under tag `1`; the layer is served as `served`, whatever
-/// its descriptor, which is of `layer`, says.
+/// Pushes an image with one layer under tag `1`. The descriptor describes `layer`; the registry
+/// serves `served`.
 pub(crate) fn put_image(upstream: &Upstream, repository: &str, layer: &[u8], served: &[u8]) {
     let digest = Digest::of(layer);
     upstream.put_raw_blob(HOST, repository, &digest, served);
-    let layer = described(media::OCI_LAYER, &digest, layer.len());
+    let layer = descriptor(media::OCI_LAYER, &digest, layer.len());
     let manifest = image(config(upstream, repository), &[layer]);
     put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
 }
 
-/// Puts a manifest there under tag `1`.
+/// Pushes a manifest under tag `1`.
 pub(crate) fn put(upstream: &Upstream, repository: &str, media_type: &str, text: &str) {
     upstream.put_manifest(HOST, repository, Some("1"), media_type, text.as_bytes());
 }
 
-/// Puts a manifest there under a digest that is not its own; `tag` points to it.
+/// Pushes a manifest under a wrong digest, and points `tag` to it.
 pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str>) -> Digest {
     let digest = Digest::of(b"another manifest");
     let bytes = image(config(upstream, repository), &[]).to_string().into_bytes().into();
@@ -59,33 +58,33 @@ pub(crate) fn put_forged(upstream: &Upstream, repository: &str, tag: Option<&str
     digest
 }
 
-/// The tags of a repository with what they point to, and its manifests.
-type Held = (Vec<(String, Digest)>, Vec<Digest>);
+/// Tags with their digests, and manifests of a repository.
+type RepositoryContent = (Vec<(String, Digest)>, Vec<Digest>);
 
-/// All that a registry tells its users, by repository.
-pub(crate) fn state(store: &Store) -> BTreeMap<String, Held> {
+/// The content of a registry, by repository.
+pub(crate) fn state(store: &Store) -> BTreeMap<String, RepositoryContent> {
     let of = |name: String| (name.clone(), (store.tags(&name), store.manifests(&name)));
     store.repositories().into_iter().map(of).collect()
 }
 
-/// Every tag of every repository points to something whole: nothing that it names is absent.
+/// Asserts that every tag points to an image whose manifests and blobs all exist.
 #[track_caller]
 pub(crate) fn assert_whole(store: &Store) {
     for repository in store.repositories() {
         for (tag, digest) in store.tags(&repository) {
-            assert_all_there(store, &repository, &digest, &format!("{repository}:{tag}"));
+            assert_complete(store, &repository, &digest, &format!("{repository}:{tag}"));
         }
     }
 }
 
 #[track_caller]
-fn assert_all_there(store: &Store, repository: &str, digest: &Digest, whose: &str) {
+fn assert_complete(store: &Store, repository: &str, digest: &Digest, label: &str) {
     let links = store.links(repository, digest);
-    let links = links.unwrap_or_else(|| panic!("{whose} lacks manifest {digest}"));
+    let links = links.unwrap_or_else(|| panic!("{label} lacks manifest {digest}"));
     for blob in &links.blobs {
-        assert!(store.blob_size(repository, blob).is_some(), "{whose} lacks blob {blob}");
+        assert!(store.blob_size(repository, blob).is_some(), "{label} lacks blob {blob}");
     }
     for child in &links.children {
-        assert_all_there(store, repository, child, whose);
+        assert_complete(store, repository, child, label);
     }
 }

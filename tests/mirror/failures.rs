@@ -1,21 +1,18 @@
-//! What goes wrong with one image while the others go on: a failed row with a hint, exit 1, and
-//! nothing half-done at the destination.
-
-use std::time::Duration;
+//! Tests images that fail while the others are copied: a failed row with a hint, exit status 1, and
+//! no incomplete tag at the destination.
 
 use ecr_mirror::{
     model::{Digest, outcome::Outcome},
-    sandbox::{Options, upstream::synthesis::media},
+    sandbox::upstream::media,
 };
-use tokio::time::sleep;
 
 use super::{
-    content::{HOST, assert_whole, config, described, image, put, put_forged, put_image},
+    content::{HOST, assert_whole, config, descriptor, image, put, put_forged, put_image},
     world::{ECR, World},
 };
 
-/// Makes an image of this name that fails; what the error must say.
-fn make(world: &World, name: &str) -> &'static str {
+/// Creates a broken image and returns a part of the expected error.
+fn create_broken_image(world: &World, name: &str) -> &'static str {
     let (upstream, repository) = (world.upstream(), &format!("broken/{name}"));
     let layer = b"the content of a layer";
     match name {
@@ -58,7 +55,7 @@ fn make(world: &World, name: &str) -> &'static str {
         }
         "forged-child" => {
             let child = put_forged(upstream, repository, None);
-            let mut entry = described(media::OCI_MANIFEST, &child, 300);
+            let mut entry = descriptor(media::OCI_MANIFEST, &child, 300);
             entry["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
             let index = serde_json::json!({
                 "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry],
@@ -80,7 +77,7 @@ fn make(world: &World, name: &str) -> &'static str {
         }
         "absent-layer" => {
             let digest = ecr_mirror::model::Digest::of(layer);
-            let layer = described(media::OCI_LAYER, &digest, layer.len());
+            let layer = descriptor(media::OCI_LAYER, &digest, layer.len());
             let manifest = image(config(upstream, repository), &[layer]);
             put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
             "404"
@@ -114,11 +111,11 @@ const BROKEN: [&str; 13] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fails_with_a_hint_and_the_others_go_on() {
+async fn each_broken_image_fails_with_a_hint_and_the_others_are_copied() {
     let mut world = World::new().await.image("quay.io/team/fine:1", ["linux/amd64"]);
     let mut expected = Vec::new();
     for name in BROKEN {
-        expected.push(make(&world, name));
+        expected.push(create_broken_image(&world, name));
         world = world.select(&format!("quay.io/broken/{name}:1"), "");
     }
     let run = world.sync().await;
@@ -139,7 +136,7 @@ async fn each_fails_with_a_hint_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_that_may_not_be_made_fails_its_images_only() {
+async fn a_missing_repository_fails_only_its_images_when_create_is_off() {
     let world = World::new().await.configured(&format!(
         "[[destination]]\nregistry = \"{ECR}\"\nname = \"open\"\nprefix = \"open\"\n\
          [[destination]]\nregistry = \"{ECR}\"\nname = \"closed\"\nprefix = \"closed\"\n\
@@ -158,7 +155,7 @@ async fn a_repository_that_may_not_be_made_fails_its_images_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_create_repositories_can_still_push_to_those_that_are_there() {
+async fn existing_repositories_are_pushed_to_without_permission_to_create_new_ones() {
     let mut world = World::new().await.image("quay.io/team/there:1", ["linux/amd64"]);
     world.aws().create_repository().repository_name("team/there").send().await.unwrap();
     world.upstream().image("quay.io/team/new:1").push();
@@ -170,11 +167,11 @@ async fn who_may_not_create_repositories_can_still_push_to_those_that_are_there(
     let row = run.row("team/new");
     assert_eq!(row.outcome, Outcome::Failed);
     assert!(row.hint.as_deref().unwrap().contains("ecr:CreateRepository"), "{row:?}");
-    assert_eq!(run.uploads().len(), 3, "nothing is uploaded for nothing");
+    assert_eq!(run.uploads().len(), 3, "no blob is uploaded without need");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_on_the_way_is_not_committed_and_the_next_run_mends_it() {
+async fn damaged_content_is_not_committed_and_the_next_run_copies_it() {
     let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64"]);
     for damage in ["corrupt@upstream", "short@upstream", "long@upstream"] {
         world.fault(damage);
@@ -189,7 +186,7 @@ async fn damage_on_the_way_is_not_committed_and_the_next_run_mends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_by_itself_is_retried_and_no_row_fails() {
+async fn transient_faults_are_retried_and_no_image_fails() {
     let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
     for fault in [
         "status=503@upstream*2",
@@ -211,7 +208,7 @@ async fn what_passes_by_itself_is_retried_and_no_row_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_stands_without_one_of_its_blobs_is_mended_with_its_tag() {
+async fn an_image_that_lost_a_blob_and_its_tag_is_copied_completely() {
     let world = World::new().await;
     let image = br"a layer";
     put_image(world.upstream(), "team/one", image, image);
@@ -228,18 +225,11 @@ async fn an_image_that_stands_without_one_of_its_blobs_is_mended_with_its_tag() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_end_in_the_middle_are_replaced() {
-    let latency = Duration::from_millis(2);
-    let world = World::with(Options { latency, ..Options::default() }).await;
-    let world = world.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
-    let (run, ()) = tokio::join!(world.sync(), async {
-        while !world.sandbox.journal().iter().any(|entry| entry.path.contains("/manifests/sha256"))
-        {
-            sleep(Duration::from_millis(1)).await;
-        }
-        world.upstream().end_tokens();
-    });
+async fn tokens_that_expire_during_a_run_are_replaced() {
+    let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    world.fault("expire-tokens=2@upstream");
+    let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
-    let tokens = run.at_sources().iter().filter(|asked| asked.contains("/auth?")).count();
-    assert_eq!(tokens, 2, "{:#?}", run.at_sources());
+    let tokens = run.source_requests().iter().filter(|asked| asked.contains("/auth?")).count();
+    assert_eq!(tokens, 2, "{:#?}", run.source_requests());
 }

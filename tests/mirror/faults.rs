@@ -1,8 +1,8 @@
-//! What networks and registries do to a run, and what it makes of it: one table.
+//! Tests every fault of networks and registries, row by row of one table.
 //!
-//! Every row is carried out: within its bound, with the expected outcome, each of its switches
-//! striking at least once, and after it a clean run reaches the state of an undisturbed one. What
-//! was seen is written in `faults.md`; `ECR_MIRROR_BLESS=1` writes it anew.
+//! Each row runs with its faults. The run must end within the bound and with the expected outcome,
+//! and each fault must occur at least once. A clean run afterwards must reach the state of an
+//! undisturbed run. `faults.md` lists the results; `ECR_MIRROR_BLESS=1` writes it.
 
 mod scene;
 mod table;
@@ -19,18 +19,17 @@ use futures::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, timeout};
 
 use self::{
-    scene::{Scene, Stage},
+    scene::{Scene, Setup},
     table::{Expected, ROWS, Retries, Row},
 };
 use super::{
     content::assert_whole,
-    world::{ECR, World},
+    world::{ECR, Run, World},
 };
 
-/// The usual patience, a fifteenth as long: nothing in the table is decided by how long it lasts.
+/// The default policy with shorter waits. No expected outcome depends on their length.
 fn short() -> RetryPolicy {
     let seconds = Duration::from_secs;
-    let retry = Retry { attempts: 6, first: Duration::from_millis(60), longest: seconds(2) };
     let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
@@ -38,31 +37,49 @@ fn short() -> RetryPolicy {
         completion: seconds(3),
         ..StallTimeouts::default()
     };
-    RetryPolicy::new(retry, stall, OutagePolicy::default())
+    RetryPolicy::new(short_retry(), stall, OutagePolicy::default())
 }
 
-/// Rows at once: most of their time is waiting.
-const AT_ONCE: usize = 16;
+/// The short retries with the default stall timeouts: a slow machine must not cause a retry.
+fn short_with_default_stalls() -> RetryPolicy {
+    RetryPolicy::new(short_retry(), StallTimeouts::default(), OutagePolicy::default())
+}
+
+fn short_retry() -> Retry {
+    let (first, longest) = (Duration::from_millis(60), Duration::from_secs(2));
+    Retry { attempts: 6, first, longest }
+}
+
+/// Prefix of the result of a row that exceeds its bound.
+const UNFINISHED: &str = "not over after";
+
+/// Rows that run at once. Most of their time is waiting.
+const CONCURRENT_ROWS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
+async fn every_fault_has_the_outcome_in_the_table_and_a_clean_run_recovers() {
     let scenes = Scene::ALL.iter().map(|&scene| async move {
-        let stage = Stage::set(scene).await;
-        stage.undisturbed().await;
+        let setup = Setup::new(scene).await;
+        setup.undisturbed().await;
         if scene == Scene::Catalogue {
-            // where the tag moves, it does so sooner or later
-            stage.move_tag();
-            stage.undisturbed().await;
+            // the tag moves in some runs and not in others: both versions must exist
+            setup.move_tag();
+            setup.undisturbed().await;
         }
-        (scene, stage.state())
+        (scene, setup.state())
     });
     let undisturbed = join_all(scenes).await;
+    let state = |row: &Row| &undisturbed.iter().find(|(scene, _)| *scene == row.scene).unwrap().1;
     let rows = ROWS.iter().enumerate().map(|(at, row)| {
-        let state = &undisturbed.iter().find(|(scene, _)| *scene == row.scene).unwrap().1;
-        async move { (at, row, carried_out(row, state).await) }
+        let state = state(row);
+        async move { (at, row, run_row(row, state).await) }
     });
-    // one that takes long holds up no other
-    let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(AT_ONCE).collect().await;
+    // unordered: a slow row does not delay the others
+    let mut seen: Vec<_> = stream::iter(rows).buffer_unordered(CONCURRENT_ROWS).collect().await;
+    // a busy machine may be too slow for this many rows: run a slow row again alone
+    for (_, row, seen) in seen.iter_mut().filter(|(.., seen)| seen.starts_with(UNFINISHED)) {
+        *seen = run_row(row, state(row)).await;
+    }
     seen.sort_by_key(|(at, ..)| *at);
     let seen: Vec<_> = seen.into_iter().map(|(_, row, seen)| (row, seen)).collect();
     let wrong: Vec<String> = seen
@@ -71,22 +88,26 @@ async fn every_fault_ends_as_the_table_says_and_leaves_nothing_behind() {
         .map(|(row, seen)| format!("{}, {}: {seen}", row.fault, row.switches.join(" ")))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_written(&document(&seen));
+    assert_document(&document(&seen));
 }
 
-/// What was seen of a row.
-async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
+/// Runs a row and returns its result.
+async fn run_row(row: &Row, undisturbed: &scene::State) -> String {
     let name = format!("{} at {}", row.fault, row.side);
-    let stage = Stage::set(row.scene).await;
-    row.switches.iter().for_each(|switch| stage.fault(switch));
+    let setup = Setup::new(row.scene).await;
+    row.switches.iter().for_each(|switch| setup.fault(switch));
     let begun = Instant::now();
-    let report = timeout(Duration::from_secs(row.bound), stage.disturbed(&short())).await;
-    let Ok(report) = report else { return format!("not over after {} s", row.bound) };
+    let policy = match row.retries {
+        Retries::Free => short(),
+        Retries::Never => short_with_default_stalls(),
+    };
+    let report = timeout(Duration::from_secs(row.bound), setup.disturbed(&policy)).await;
+    let Ok(report) = report else { return format!("{UNFINISHED} {} s", row.bound) };
     let took = begun.elapsed();
-    if !stage.idle().is_empty() {
-        return format!("struck nobody: {:?}", stage.idle());
+    if !setup.idle().is_empty() {
+        return format!("did not occur: {:?}", setup.idle());
     }
-    stage.assert_whole();
+    setup.assert_whole();
 
     let mut outcomes: Vec<Outcome> = report.images.iter().map(|row| row.outcome).collect();
     outcomes.dedup();
@@ -102,13 +123,13 @@ async fn carried_out(row: &Row, undisturbed: &scene::State) -> String {
         assert_eq!(report.requests.retries, 0, "{name}: {seen}");
     }
 
-    stage.clear();
-    stage.undisturbed().await;
-    assert_eq!(&stage.state(), undisturbed, "{name}");
+    setup.clear();
+    setup.undisturbed().await;
+    assert_eq!(&setup.state(), undisturbed, "{name}");
     seen
 }
 
-/// The table for people to read.
+/// The Markdown table.
 fn document(seen: &[(&Row, String)]) -> String {
     let mut text = String::from(
         "# Faults\n\n\
@@ -132,7 +153,7 @@ fn document(seen: &[(&Row, String)]) -> String {
     text
 }
 
-fn assert_written(document: &str) {
+fn assert_document(document: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mirror/faults.md");
     if std::env::var_os("ECR_MIRROR_BLESS").is_some() {
         fs::write(&path, document).unwrap();
@@ -141,17 +162,24 @@ fn assert_written(document: &str) {
     assert_eq!(written, document, "run it once with ECR_MIRROR_BLESS=1");
 }
 
-/// A run whose waits are a thirtieth of the usual ones.
-fn hasty() -> RetryPolicy {
+/// A policy with short waits. Only a very slow machine exceeds its timeouts.
+fn short_outage() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(33), longest: millis(1_000) };
-    let stall = StallTimeouts { answer: millis(500), ..StallTimeouts::default() };
-    let outage = OutagePolicy { failures: 10, lasting: millis(1_000), probe: millis(500) };
+    let stall = StallTimeouts { answer: millis(1_500), ..StallTimeouts::default() };
+    let outage = OutagePolicy { failures: 10, lasting: millis(2_000), probe: millis(1_000) };
     RetryPolicy::new(retry, stall, outage)
 }
 
+/// Counts the requests to `dead.example.com`: all requests to sources, minus those in the journal
+/// for other hosts.
+fn requests_to_the_dead_host(run: &Run) -> u64 {
+    let of_others = |asked: &&String| !asked.contains(" dead.example.com/");
+    run.report.requests.source - run.source_requests().iter().filter(of_others).count() as u64
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
+async fn a_host_that_is_down_gets_few_requests_and_other_hosts_are_unaffected() {
     for dead in ["silent@upstream//dead.example.com/", "status=503@upstream//dead.example.com/"] {
         let mut world = World::new().await;
         for n in 0..200 {
@@ -163,10 +191,10 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
             world = world.select(&image, "");
         }
         world.fault(dead);
-        let begun = Instant::now();
-        let run = world.run_with(&hasty(), Mode::Mirror, Shutdown::default()).await;
-        // 200 images, 6 attempts, half a second each on 32 connections would take 19 s
-        assert!(begun.elapsed() < Duration::from_secs(10), "{dead}: {:?}", begun.elapsed());
+        let run = world.run_with(&short_outage(), Mode::Mirror, Shutdown::default()).await;
+        // 200 images with 6 attempts each would be 1200
+        let requests = requests_to_the_dead_host(&run);
+        assert!(requests < 1_000, "{dead}: {requests}");
         run.assert_exit(1);
         let (failed, copied): (Vec<_>, Vec<_>) =
             run.report.images.iter().partition(|row| row.source.starts_with("dead.example.com/"));
@@ -177,43 +205,44 @@ async fn a_host_that_is_down_is_soon_left_alone_and_the_others_go_on() {
         }
         let says =
             |row: &&&outcome::Row, text| row.error.as_deref().is_some_and(|it| it.contains(text));
-        let left_alone: Vec<_> =
+        let outage_errors: Vec<_> =
             failed.iter().filter(|row| says(row, "`dead.example.com` is down")).collect();
-        assert!(left_alone.iter().all(|row| row.hint.is_some()));
-        // what answers at once has spent its retries before it has been down for long enough
+        assert!(outage_errors.iter().all(|row| row.hint.is_some()));
+        // a host that answers at once uses up its retries before it is considered down
         match dead.starts_with("silent") {
-            true => assert!(left_alone.len() > 10, "{}", left_alone.len()),
+            true => assert!(outage_errors.len() > 10, "{}", outage_errors.len()),
             false => assert!(failed.iter().all(|row| says(&row, "503")), "{failed:#?}"),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_then() {
+async fn a_host_that_refuses_everything_does_not_use_the_retries_of_another_host() {
     let mut world = World::new().await;
     for n in 0..200 {
         world = world.select(&format!("dead.example.com/team/app{n}:1"), "");
     }
     for n in 0..20 {
         let image = format!("quay.io/team/live:{n}");
-        // one manifest each, because ECR takes ten a second
+        // one manifest each, because ECR accepts ten per second
         world.upstream().image(&image).single().layers(6).layer_size(4 << 10).push();
         world = world.select(&image, "");
     }
     world.fault("reset@upstream//dead.example.com/");
     world.fault("status=503@upstream//quay.io/%10");
-    // so long an outage that nothing but the budget ends the retries
-    let mut patience = hasty();
-    patience.outage.lasting = Duration::from_secs(60);
-    let begun = Instant::now();
-    let run = world.run_with(&patience, Mode::Mirror, Shutdown::default()).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // with so long an outage limit, only the retry budget ends the retries
+    let mut policy = short_outage();
+    policy.outage.lasting = Duration::from_secs(60);
+    let run = world.run_with(&policy, Mode::Mirror, Shutdown::default()).await;
+    let requests = requests_to_the_dead_host(&run);
+    assert!(requests < 1_000, "{requests}");
     run.assert_exit(1);
     let totals = run.report.totals;
     assert_eq!((totals.copied, totals.failed), (20, 200), "{totals:?}");
     let (mut spent, mut others) = (0, 0);
     for row in &run.report.images {
-        let is_spent = row.error.as_deref().is_some_and(|e| e.contains("retries at this host"));
+        let is_spent =
+            row.error.as_deref().is_some_and(|e| e.contains("retry budget of this host"));
         match row.source.starts_with("dead.example.com/") {
             true => spent += usize::from(is_spent),
             false => others += usize::from(is_spent),
@@ -224,11 +253,11 @@ async fn a_host_that_refuses_all_takes_no_retries_from_one_that_fails_now_and_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_blob_of_an_image_that_fails_gets_it_otherwise() {
-    join_all([BlobMounting::Off, BlobMounting::On].map(weathers_a_storm)).await;
+async fn waiters_take_over_a_blob_when_its_carrier_fails() {
+    join_all([BlobMounting::Off, BlobMounting::On].map(run_with_frequent_faults)).await;
 }
 
-async fn weathers_a_storm(blob_mounting: BlobMounting) {
+async fn run_with_frequent_faults(blob_mounting: BlobMounting) {
     let mut world = World::with(Options { blob_mounting, ..Options::default() }).await;
     for name in ["a", "b", "c", "d", "e", "f"] {
         for tag in ["1", "2"] {
@@ -238,26 +267,26 @@ async fn weathers_a_storm(blob_mounting: BlobMounting) {
             world = world.select(&reference, "");
         }
     }
-    // damage fails an image for good, the rest is retried
+    // a damaged image fails and is not retried, other faults are retried
     for fault in ["corrupt@upstream%20", "cut@upstream%10", "status=503@ecr:PUT%10", "reset%3"] {
         world.fault(fault);
     }
-    let stormy = timeout(Duration::from_secs(60), world.sync()).await;
-    let stormy = stormy.expect("nobody waits for ever");
-    stormy.assert_exit(1);
-    let totals = stormy.report.totals;
+    let disturbed = timeout(Duration::from_secs(60), world.sync()).await;
+    let disturbed = disturbed.expect("the run ends");
+    disturbed.assert_exit(1);
+    let totals = disturbed.report.totals;
     assert_eq!(totals.copied + totals.failed, 12, "{totals:?}");
     assert!(totals.copied > 0, "{totals:?}");
     assert_whole(&world.ecr());
     world.sandbox.faults().clear();
-    let calm = world.sync().await;
-    calm.assert_exit(0);
-    assert_eq!(calm.report.totals.copied, totals.failed);
+    let clean = world.sync().await;
+    clean.assert_exit(0);
+    assert_eq!(clean.report.totals.copied, totals.failed);
     assert_whole(&world.ecr());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_destination_that_breaks_does_not_stop_the_other() {
+async fn a_failing_destination_does_not_stop_the_other() {
     let world = World::new().await.configured(&format!(
         "[[destination]]\nregistry = \"{ECR}\"\nprefix = \"good\"\n\
          [[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
@@ -265,7 +294,7 @@ async fn one_destination_that_breaks_does_not_stop_the_other() {
     ));
     let world = world.image("quay.io/team/app:1", ["linux/amd64", "linux/arm64"]);
     for path in ["blobs", "manifests"] {
-        // something in between that answers every push with its own page and 200
+        // a proxy that answers every push with 200 and its own page
         world.fault(&format!("html@ecr:PUT/v2/bad/team/app/{path}/"));
         let run = world.sync().await;
         assert_eq!(run.report.exit, 1, "{path}");

@@ -1,4 +1,5 @@
-//! The platform filter from end to end: what stands at the destination, whatever the source is.
+//! Tests the platform filter end to end: the content of the destination for every kind of source
+//! image.
 
 use ecr_mirror::model::{Digest, outcome::Outcome};
 use http::Method;
@@ -9,24 +10,24 @@ use super::world::World;
 const ARM: &str = "platforms = [\"linux/arm64\"]";
 const THREE: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 
-/// A source, a filter, and what is to come of it.
+/// A source image, a filter, and the expected result.
 struct Case {
     name: &'static str,
     keys: &'static str,
-    /// What the tag points to.
+    /// Content behind the tag.
     expect: Expect,
-    /// Manifests read at the source by a run that finds it up to date.
+    /// Manifests that an up-to-date run reads from the source.
     pulls_again: usize,
 }
 
 enum Expect {
-    /// The very manifest that the source has.
+    /// The manifest of the source.
     Original,
-    /// An index of these of the source's entries, in its order, with our annotations or without.
+    /// An index with these entries of the source, in order, with or without our annotations.
     Entries(&'static [usize], Annotated),
-    /// This of the source's entries itself.
+    /// This entry of the source.
     Entry(usize),
-    /// The nested index, and in it nothing but the second platform's image.
+    /// The nested index with only the image of the second platform.
     Nested,
 }
 
@@ -47,7 +48,7 @@ const CASES: &[Case] = &[
         name: "docker-list",
         keys: ARM,
         expect: Expect::Entries(&[1], Annotated::No),
-        // a manifest list cannot say what it was made from
+        // a manifest list has no annotations for its source
         pulls_again: 1,
     },
     Case {
@@ -135,7 +136,7 @@ async fn world() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shape_of_image_is_filtered_and_recognised_again() {
+async fn every_kind_of_image_is_filtered_and_up_to_date_in_the_next_run() {
     let world = world().await;
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
@@ -204,12 +205,12 @@ fn json(bytes: &[u8]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
+async fn a_missing_platform_fails_and_the_error_lists_the_available_ones() {
     let cases = [
         ("index", "platforms = [\"linux/riscv64\"]", "linux/riscv64", "linux/amd64"),
         ("partly", "platforms = [\"linux/amd64\", \"linux/riscv64\"]", "linux/riscv64", "s390x"),
         ("single", "platforms = [\"linux/arm64\"]", "linux/arm64", "(available: linux/amd64)"),
-        // a warning is for some that are missing, not for all
+        // `warn` allows some missing platforms, not all
         (
             "nothing",
             "missing_platform = \"warn\"\nplatforms = [\"linux/riscv64\"]",
@@ -243,7 +244,7 @@ async fn a_platform_that_is_not_there_fails_and_the_error_lists_what_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attestations_that_are_no_longer_wanted_go_from_nested_indexes_too() {
+async fn dropped_attestations_are_removed_from_nested_indexes_too() {
     let mut world = World::new().await;
     let image = world.upstream().image("quay.io/shapes/deep:1").platforms(THREE);
     image.nested().attestations().push();

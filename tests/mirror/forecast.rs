@@ -1,4 +1,4 @@
-//! A plan is a run stopped half-way: what it forecasts is what the run then moves.
+//! Tests that a plan forecasts the bytes and blobs that the run moves.
 
 use ecr_mirror::{
     engine::Mode,
@@ -11,15 +11,15 @@ use ecr_mirror::{
 
 use super::world::{World, entry};
 
-/// Several repositories with a base in common, one image already there, two destinations.
+/// Several repositories with a common base, one existing image, two destinations.
 async fn world(blob_mounting: BlobMounting) -> World {
     let mut world = World::with(Options { blob_mounting, ..Options::default() }).await;
     let there = "quay.io/team/there:1";
     world.upstream().image(there).base("debian").push();
     world.reconfigure(destinations() + &entry(there, ""));
     world.sync().await.assert_exit(0);
-    // where blobs are mounted, which image comes first decides whether the base is read for one
-    // destination or for both, so all images go to both
+    // with mounting, the order of images decides whether the base is read for one destination or
+    // both, so every image goes to both
     let only_one = match blob_mounting {
         BlobMounting::Off => "destinations = [\"east\"]",
         BlobMounting::On => "",
@@ -54,12 +54,12 @@ fn bytes_by_row(report: &Report) -> Vec<(&str, Option<u64>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_forecasts_exactly_what_the_run_moves() {
-    let modes = [BlobMounting::Off, BlobMounting::On].map(forecasts_exactly);
+async fn a_plan_forecasts_the_exact_bytes_and_blobs_of_the_run() {
+    let modes = [BlobMounting::Off, BlobMounting::On].map(assert_exact_forecast);
     futures::future::join_all(modes).await;
 }
 
-async fn forecasts_exactly(mounting: BlobMounting) {
+async fn assert_exact_forecast(mounting: BlobMounting) {
     let world = world(mounting).await;
     let plan = world.plan(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0);
@@ -70,7 +70,7 @@ async fn forecasts_exactly(mounting: BlobMounting) {
     assert_eq!(plan.totals.planned, sync.totals.copied);
     assert_eq!(plan.totals.up_to_date, sync.totals.up_to_date);
     assert_eq!(plan.bytes.to_destination, sync.bytes.to_destination, "{mounting:?}");
-    // images that happen to want a blob at the same time share one reading of it
+    // images that need a blob at the same time share one read
     assert!(sync.bytes.from_source <= plan.bytes.from_source, "{mounting:?}");
     assert_eq!(plan.blobs, sync.blobs, "{mounting:?}");
     assert_eq!(digests(plan), digests(sync), "filtered digests included");
@@ -87,7 +87,7 @@ fn digests(report: &Report) -> Vec<Option<Digest>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_fails_where_the_run_would() {
+async fn a_plan_reports_the_failures_of_the_run() {
     let world = World::new()
         .await
         .image("quay.io/team/app:1", ["linux/amd64"])

@@ -1,78 +1,49 @@
-//! What is promised is held: every test that the page names is one, and every link leads somewhere.
+//! Checks the links of the documents, and the tests that `docs/guarantees.md` names.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
-use super::rooms::sources;
-
-const PAGES: [&str; 2] = ["docs/guarantees.md", "SECURITY.md"];
-
-fn home() -> &'static Path {
+fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn page(name: &str) -> String {
-    fs::read_to_string(home().join(name)).unwrap()
-}
-
-/// The tests of a source that run: `#[ignore]`d ones hold nothing.
-fn tests(source: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut is_test = false;
-    for line in source.lines().map(str::trim) {
-        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-        match function.and_then(|rest| rest.split_once('(')) {
-            Some((name, _)) if std::mem::take(&mut is_test) => found.push(name),
-            Some(_) => {}
-            None if line == "#[test]" || line.starts_with("#[tokio::test") => is_test = true,
-            None if line.starts_with("#[ignore") => is_test = false,
-            None => {}
+/// Rust files below a folder of the project: relative path and text.
+pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
+    let folder = root().join(folder);
+    let (mut found, mut folders) = (Vec::new(), vec![folder.clone()]);
+    while let Some(next) = folders.pop() {
+        for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(path).unwrap()));
+            }
         }
     }
     found
 }
 
-/// The tests that a page names: each is an item of a list.
-fn named(page: &str) -> Vec<&str> {
-    page.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`')).collect()
-}
-
-/// The files that a page links to.
-fn links(page: &str) -> impl Iterator<Item = &str> {
-    page.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))
+#[test]
+fn every_test_named_in_the_guarantees_exists() {
+    let sources = [sources("src"), sources("tests")].concat();
+    let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let named = page.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));
+    let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    let (there, missing): (Vec<_>, Vec<_>) = named.partition(|name| exists(name));
+    assert!(!there.is_empty() && missing.is_empty(), "not in src/ or tests/: {missing:#?}");
 }
 
 #[test]
-fn every_promise_names_tests_and_every_test_that_is_named_is_there() {
-    let files = ["src", "tests"].into_iter().flat_map(sources);
-    let texts: Vec<String> = files.map(|file| fs::read_to_string(file).unwrap()).collect();
-    let there: BTreeSet<&str> = texts.iter().flat_map(|text| tests(text)).collect();
-    let page = page(PAGES[0]);
-    let promises: Vec<&str> = page.split("\n## ").skip(1).collect();
-    assert!(promises.len() >= 10, "{}", promises.len());
-    for promise in promises {
-        let named = named(promise);
-        assert!(!named.is_empty(), "nothing holds this: {promise}");
-        let missing: Vec<_> = named.iter().filter(|name| !there.contains(*name)).collect();
-        assert!(missing.is_empty(), "there are no such tests: {missing:?}");
-        let apart: BTreeSet<_> = named.iter().collect();
-        assert_eq!(apart.len(), named.len(), "one is named twice: {promise}");
-    }
-}
-
-#[test]
-fn every_link_of_the_pages_leads_to_a_file() {
-    for name in PAGES {
-        let (page, at) = (page(name), home().join(name));
-        assert!(links(&page).any(|link| link.ends_with("tests/mirror/faults.md")), "{name}");
-        for link in links(&page) {
-            assert!(at.parent().unwrap().join(link).is_file(), "{name}: {link}");
+fn every_link_of_the_documents_leads_to_a_file() {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    let is_page = |path: &Path| path.extension().is_some_and(|it| it == "md") && path.is_file();
+    for page in top.into_iter().chain(docs).filter(|path| is_page(path)) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            let is_there = page.parent().unwrap().join(link).exists();
+            assert!(is_there, "{}: {link}", page.display());
         }
     }
-}
-
-#[test]
-fn tests_are_told_from_other_functions() {
-    let source = "#[test]\nfn one() {}\nfn other() {}\n#[tokio::test(flavor = \"x\")]\n\
-                  #[cfg(unix)]\nasync fn two() {}\n#[test]\n#[ignore = \"why\"]\nfn three() {}\n";
-    assert_eq!(tests(source), ["one", "two"]);
 }

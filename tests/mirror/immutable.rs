@@ -1,4 +1,4 @@
-//! Tags that cannot be moved: what is there already is up to date, everything else has drifted.
+//! Tests immutable tags: equal content is up to date, different content is drift.
 
 use aws_sdk_ecr::types::{
     ImageTagMutability as Setting, ImageTagMutabilityExclusionFilter as Filter,
@@ -16,7 +16,7 @@ async fn immutable(world: &World, repository: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_content_is_up_to_date_and_other_content_has_drifted() {
+async fn an_immutable_tag_is_up_to_date_or_drifted_and_never_moves() {
     let world = World::new().await.image(APP, ["linux/amd64"]);
     immutable(&world, "team/app").await;
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
@@ -37,7 +37,7 @@ async fn the_same_content_is_up_to_date_and_other_content_has_drifted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_written_otherwise_that_keeps_the_same_images_is_no_drift() {
+async fn a_changed_filter_that_keeps_the_same_images_is_not_drift() {
     let filtered = |platforms: &str| {
         entry(APP, &format!("missing_platform = \"warn\"\nplatforms = [{platforms}]"))
     };
@@ -45,7 +45,7 @@ async fn a_filter_written_otherwise_that_keeps_the_same_images_is_no_drift() {
     world.upstream().image(APP).push();
     immutable(&world, "team/app").await;
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
-    // one more platform that the image has not: the annotation differs, the images do not
+    // the image has no such platform: the annotation differs, the images do not
     world.reconfigure(filtered("\"linux/amd64\", \"linux/s390x\""));
     world.sync().await.assert_no_op();
     world.reconfigure(filtered("\"linux/amd64\", \"linux/arm64\""));

@@ -1,8 +1,9 @@
-//! A run that ends anywhere leaves the destination correct, and running again is the recovery.
+//! Tests that an interrupted run leaves a correct destination at every point, and that the next run
+//! completes it.
 
 use std::{
-    fs,
-    process::{Child, Stdio},
+    fs::{self, File},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +17,9 @@ use futures::{StreamExt, stream};
 
 use super::{
     content::{assert_whole, state},
-    process::at_home,
-    world::{ACCOUNT, ECR, World},
+    process::{ecr_mirror_in, until},
+    signals::deadlines,
+    world::{ACCOUNT, ECR, Run, World},
 };
 
 async fn small(latency: Duration) -> World {
@@ -29,7 +31,7 @@ async fn small(latency: Duration) -> World {
         .select("quay.io/team/app:2", "")
 }
 
-/// The same when both are there, and one has moved since.
+/// The destination of [`small`] after a run, and one source tag that has moved since.
 async fn moved(latency: Duration) -> World {
     let world = small(latency).await;
     world.sync().await.assert_exit(0);
@@ -37,22 +39,18 @@ async fn moved(latency: Duration) -> World {
     world
 }
 
-/// Runs until so many requests were answered, then is no more: like a process that is killed.
+/// Runs until this number of requests is answered, then drops the run, as a kill would.
 async fn killed_after(world: &World, requests: usize) {
     let before = world.sandbox.journal().len();
-    let watch = async {
-        while world.sandbox.journal().len() - before < requests {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-    };
+    let answered = || world.sandbox.journal().len() - before >= requests;
     tokio::select! {
         _ = world.sync() => {}
-        () = watch => {}
+        () = until("the requests are answered", answered) => {}
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
+async fn a_run_killed_after_any_request_leaves_no_incomplete_tag() {
     let latency = Duration::from_millis(1);
     let whole = small(latency).await;
     whole.sync().await.assert_exit(0);
@@ -76,7 +74,7 @@ async fn a_run_that_is_killed_after_any_request_leaves_nothing_half_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_killed() {
+async fn a_moving_tag_points_to_its_old_or_new_image_when_the_run_is_killed() {
     let latency = Duration::from_millis(1);
     let whole = moved(latency).await;
     let tags = |world: &World| world.ecr().tags("team/app");
@@ -89,22 +87,22 @@ async fn a_tag_that_moves_points_to_the_old_or_the_new_whenever_the_run_is_kille
         let world = moved(latency).await;
         killed_after(&world, n).await;
         assert_whole(&world.ecr());
-        let there = tags(&world);
-        assert!(there == *old || there == *new, "killed after {n} requests: {there:?}");
+        let found = tags(&world);
+        assert!(found == *old || found == *new, "killed after {n} requests: {found:?}");
         world.sync().await.assert_exit(0);
         assert_eq!(state(&world.ecr()), *expected, "killed after {n} requests");
     });
     killed.buffer_unordered(32).collect::<()>().await;
 }
 
-/// Registries, and the program that mirrors between them as a process.
+/// Registries, and the program as a process that mirrors between them.
 struct Program {
     sandbox: Sandbox,
     home: tempfile::TempDir,
 }
 
 impl Program {
-    /// So many images, whose every answer takes a while.
+    /// Creates this number of images. Every answer is delayed.
     async fn new(images: usize) -> Self {
         let latency = Duration::from_millis(5);
         let standing = Options { mode: sandbox::Mode::Standing, latency, ..Options::default() };
@@ -131,31 +129,56 @@ impl Program {
     }
 
     fn spawn(&self, more: &[&str]) -> Child {
-        let mut command = at_home(self.home.path(), &[&["sync"], more].concat());
-        command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
-        command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        self.command(more).spawn().unwrap()
     }
 
-    /// Runs it to its end.
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = ecr_mirror_in(self.home.path(), &[&["sync"], more].concat());
+        command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+        command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end and returns its exit status.
     async fn ended(&self, more: &[&str]) -> Option<i32> {
         let mut child = self.spawn(more);
         tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
-    /// Runs it until so many requests were answered, and kills it.
+    /// Runs the program until this number of requests is answered, and kills it.
     async fn killed_after(&self, requests: usize, more: &[&str]) {
         let mut child = self.spawn(more);
-        while self.sandbox.journal().len() < requests && child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the requests are answered, or the process ends", || {
+            self.sandbox.journal().len() >= requests || child.try_wait().unwrap().is_some()
+        })
+        .await;
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Runs the program past this deadline and kills it. Returns `true` if it was copying an image.
+    async fn killed_after_deadline(&self, deadline: &str) -> bool {
+        let log = self.home.path().join("log");
+        let before = self.sandbox.journal().len();
+        let mut command = self.command(&["--concurrency", "1", "--deadline", deadline]);
+        let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        until("the deadline is reached, or the process ends", || {
+            fs::read_to_string(&log).unwrap().contains("the deadline is reached")
+                || child.try_wait().unwrap().is_some()
+        })
+        .await;
+        let reads_blob =
+            self.sandbox.journal()[before..].iter().any(|e| e.path.contains("/blobs/"));
+        let is_copying = reads_blob && child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        is_copying
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_completes() {
+async fn a_killed_process_leaves_no_incomplete_tag_and_the_next_one_completes() {
     let whole = Program::new(2).await;
     assert_eq!(whole.ended(&[]).await, Some(0));
     let (expected, requests) = (&state(&whole.ecr()), whole.sandbox.journal().len());
@@ -172,17 +195,19 @@ async fn a_process_that_is_killed_leaves_nothing_half_done_and_the_next_complete
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() {
+async fn a_process_killed_after_its_deadline_leaves_no_incomplete_tag() {
     let program = Program::new(8).await;
-    // what is running has its grace, in which it is killed
-    program.sandbox.faults().add("slow=20000@upstream".parse().unwrap());
-    let narrow = ["--concurrency", "1", "--deadline", "300ms"];
-    let mut child = program.spawn(&narrow);
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(child.try_wait().unwrap(), None, "it is in its grace");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_whole(&program.ecr());
+    // a running image has a grace period, and the kill falls into it
+    program.sandbox.faults().add("slow=2000@upstream".parse().unwrap());
+    let mut is_in_grace = false;
+    for deadline in deadlines() {
+        is_in_grace = program.killed_after_deadline(&deadline).await;
+        assert_whole(&program.ecr());
+        if is_in_grace {
+            break;
+        }
+    }
+    assert!(is_in_grace, "the kill falls into the grace period");
     program.sandbox.faults().clear();
     assert_eq!(program.ended(&["--deadline", "1h"]).await, Some(0));
     assert_whole(&program.ecr());
@@ -191,26 +216,33 @@ async fn a_process_that_is_killed_after_its_deadline_leaves_nothing_half_done() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_told_to_end_says_what_it_did_not_do() {
-    let world = small(Duration::from_millis(5)).await;
-    let shutdown = Shutdown::default();
-    let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
-        while world.sandbox.journal().len() < 10 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        shutdown.drop_running();
-    });
+async fn an_interrupted_run_reports_its_images_as_not_started() {
+    let world = small(Duration::ZERO).await;
+    // no image gets further than its first manifest
+    world.fault("silent@ecr:PUT/manifests/");
+    let run = interrupt_after_faults(&world).await;
     for row in &run.report.images {
         assert_eq!(row.outcome, Outcome::NotStarted, "{row:?}");
         assert!(row.hint.as_deref().is_some_and(|hint| hint.contains("run again")), "{row:?}");
     }
     run.assert_exit(3);
     assert_whole(&world.ecr());
+    world.sandbox.faults().clear();
     world.sync().await.assert_exit(0);
 }
 
+/// Runs until each fault has occurred, then drops the running images.
+async fn interrupt_after_faults(world: &World) -> Run {
+    let shutdown = Shutdown::default();
+    let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), async {
+        until("the faults strike", || world.sandbox.faults().idle().is_empty()).await;
+        shutdown.drop_running();
+    });
+    run
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
+async fn a_run_stopped_before_its_start_writes_nothing() {
     let world = small(Duration::ZERO).await;
     let shutdown = Shutdown::default();
     shutdown.stop();
@@ -220,7 +252,7 @@ async fn a_run_that_is_stopped_before_it_began_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
+async fn a_run_interrupted_while_listing_or_logging_in_reports_its_images_as_not_started() {
     let listing = World::new()
         .await
         .configured("[[image]]\nsource = \"quay.io/team/app\"\nselect = { glob = [\"*\"] }");
@@ -230,12 +262,7 @@ async fn a_run_that_is_ended_while_it_lists_or_signs_in_reports_what_is_left() {
     );
     for (world, silent) in [(listing, "silent@upstream"), (signing_in, "silent@ecr:POST")] {
         world.fault(silent);
-        let shutdown = Shutdown::default();
-        let ended = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            shutdown.drop_running();
-        };
-        let (run, ()) = tokio::join!(world.run(Mode::Mirror, shutdown.clone()), ended);
+        let run = interrupt_after_faults(&world).await;
         run.assert_exit(3).assert_all(Outcome::NotStarted);
         assert_eq!(run.writes(), Vec::<String>::new());
     }

@@ -1,8 +1,8 @@
-//! The mirror from end to end, over real sockets: what a user is promised, held against the
-//! embedded registries and read back by clients that none of us wrote.
+//! End-to-end tests over real sockets: check the promises to users against the embedded registries,
+//! and read the result with independent clients.
 //!
-//! [`world`] is the stage: registries on loopback, a configuration, and runs between them.
-//! [`process`] starts the program itself, where being a process is the point.
+//! [`world`] sets up registries on loopback, a configuration, and runs between them. [`process`]
+//! starts the program in its own process, for tests that need one.
 
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
 
@@ -16,6 +16,7 @@ mod canary;
 mod command_line;
 mod commands;
 mod content;
+mod dependencies;
 mod example;
 mod failures;
 mod faults;
@@ -34,7 +35,6 @@ mod reading_back;
 mod readme;
 mod registries;
 mod report;
-mod rooms;
 mod security;
 mod selection;
 mod settings;
@@ -42,4 +42,3 @@ mod sharing;
 mod signals;
 mod signatures;
 mod soak;
-mod supply;

@@ -1,4 +1,4 @@
-//! Memory is bounded and the disk is not used, whatever the size of a layer.
+//! Tests that memory is bounded and the disk unused for a layer of any size.
 
 use std::{
     fs,
@@ -11,23 +11,23 @@ use std::{
 use bytes::Bytes;
 use ecr_mirror::{
     model::Digest,
-    sandbox::{Store, upstream::synthesis::media},
+    sandbox::{Store, upstream::media},
 };
 use futures::stream;
 
 use super::{
-    content::{described, image},
-    process::{Registry, at_home},
+    content::{descriptor, image},
+    process::{Registry, ecr_mirror_in},
 };
 
 const LAYER: usize = 1 << 30;
-/// The digest of so many zeros.
+/// Digest of [`LAYER`] zero bytes.
 const ZEROS: &str = "sha256:49bc20df15e412a64472421e13fe86ff1c5165e18b2afccf160d4dc19fe68a14";
-/// Peak resident memory of the client, in KiB.
+/// Limit for the peak resident memory of the client, in KiB.
 pub(crate) const LIMIT: u64 = 64 << 10;
 
-/// A directory in memory, where the system has one: the disk is not what is measured.
-fn temporary() -> tempfile::TempDir {
+/// A directory in memory if the system has one: the test does not measure the disk.
+fn memory_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory),
@@ -36,7 +36,7 @@ fn temporary() -> tempfile::TempDir {
     .unwrap()
 }
 
-/// Puts an image with one large layer into a registry that is not running.
+/// Puts an image with one large layer into the store of a registry that is not running.
 async fn fill(directory: &Path) {
     let store = Store::open(directory).unwrap();
     let upload = store.start_upload("large").unwrap();
@@ -47,24 +47,24 @@ async fn fill(directory: &Path) {
     store.finish_upload("large", &upload, &layer).await.unwrap();
     let config = store.put_blob("large", b"{}").await.unwrap();
     let manifest = image(
-        described(media::OCI_CONFIG, &config, 2),
-        &[described(media::OCI_LAYER, &layer, LAYER)],
+        descriptor(media::OCI_CONFIG, &config, 2),
+        &[descriptor(media::OCI_LAYER, &layer, LAYER)],
     );
     let put = store.put_manifest("large", media::OCI_MANIFEST, manifest.to_string().as_bytes());
     store.set_tag("large", "1", &put.unwrap()).unwrap();
 }
 
-/// What the kernel says about a process, until it ends.
+/// Measurements of the kernel for a process.
 #[derive(Debug, Default)]
-pub(crate) struct Watched {
-    /// Peak resident memory, in KiB.
+pub(crate) struct Measured {
+    /// Peak resident memory in KiB.
     pub(crate) peak: u64,
     /// Bytes sent to storage.
     written: u64,
 }
 
-/// Waits for the process to end.
-pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
+/// Waits for the process to end, and measures it until then.
+pub(crate) fn wait_and_measure(child: &mut Child) -> (ExitStatus, Measured) {
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let number = |file: &str, key: &str| {
         let text = fs::read_to_string(proc.join(file)).ok()?;
@@ -72,34 +72,34 @@ pub(crate) fn watch(child: &mut Child) -> (ExitStatus, Watched) {
             text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next())?;
         line.parse::<u64>().ok()
     };
-    let mut watched = Watched::default();
+    let mut measured = Measured::default();
     loop {
-        // both only ever grow
-        watched.peak = number("status", "VmHWM:").unwrap_or(watched.peak);
-        watched.written = number("io", "write_bytes:").unwrap_or(watched.written);
+        // both values only grow
+        measured.peak = number("status", "VmHWM:").unwrap_or(measured.peak);
+        measured.written = number("io", "write_bytes:").unwrap_or(measured.written);
         if let Some(status) = child.try_wait().unwrap() {
-            return (status, watched);
+            return (status, measured);
         }
         sleep(Duration::from_millis(5));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_of_a_gibibyte_passes_in_little_memory_and_touches_no_disk() {
-    let (from, to, home) = (temporary(), temporary(), temporary());
+async fn a_layer_of_one_gibibyte_is_copied_in_little_memory_and_without_disk() {
+    let (from, to, home) = (memory_directory(), memory_directory(), memory_directory());
     fill(from.path()).await;
     let (source, destination) = (Registry::serve(from.path()), Registry::serve(to.path()));
     let reference = |registry: &Registry| format!("{}/large:1", registry.address);
     let (from, to_reference) = (reference(&source), reference(&destination));
-    let mut client = at_home(home.path(), &["copy", &from, &to_reference, "--json"])
+    let mut client = ecr_mirror_in(home.path(), &["copy", &from, &to_reference, "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let (status, watched) = watch(&mut client);
+    let (status, measured) = wait_and_measure(&mut client);
     assert!(status.success(), "{status}");
-    assert!(watched.peak > 0 && watched.peak < LIMIT, "{watched:?}");
-    assert_eq!(watched.written, 0);
+    assert!(measured.peak > 0 && measured.peak < LIMIT, "{measured:?}");
+    assert_eq!(measured.written, 0);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was left behind");
     drop((source, destination));
     let store = Store::open(to.path()).unwrap();

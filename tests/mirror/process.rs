@@ -1,22 +1,27 @@
-//! The program as a process, in a directory of its own.
+//! The program as a process, in its own directory.
 
 use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use assert_cmd::cargo::CommandCargoExt;
+use tokio::time::{Instant, sleep};
 
-/// The program, told nothing by the environment.
+/// Limit for the wait for an event. It only keeps a failed test from hanging.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The program, without settings from the environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
     command.args(arguments).env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
     command
 }
 
-/// The same, at home in this directory and nowhere else.
-pub(crate) fn at_home(directory: &Path, arguments: &[&str]) -> Command {
+/// The program with this working directory, which is also its home directory.
+pub(crate) fn ecr_mirror_in(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = ecr_mirror(arguments);
     command.current_dir(directory);
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "DOCKER_CONFIG"] {
@@ -25,7 +30,7 @@ pub(crate) fn at_home(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// How a process ended, as text.
+/// Exit status, stdout and stderr of a process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
@@ -42,24 +47,45 @@ impl From<Output> for Ended {
 
 /// Runs the program in this directory to its end.
 pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
-    at_home(directory, arguments).output().expect("it can be started").into()
+    ecr_mirror_in(directory, arguments).output().expect("it can be started").into()
 }
 
-/// Sends a signal to a process of ours.
+/// Waits for an event.
+///
+/// # Panics
+/// If the event does not occur within two minutes.
+pub(crate) async fn until(event: &str, mut has_occurred: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !has_occurred() {
+        assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {event}");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Sends a signal to a child process.
 pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
     assert!(sent.success(), "kill -{name} {id}");
 }
 
-/// An empty registry in a process of its own; it ends with this value.
+/// Sends a signal until the process ends, because signals that arrive together count as one.
+pub(crate) async fn signal_until_ended(child: &mut Child, name: &str) {
+    until("the process ends", || {
+        signal(child, name);
+        child.try_wait().unwrap().is_some()
+    })
+    .await;
+}
+
+/// A registry in its own process. Dropping it stops the process.
 pub(crate) struct Registry {
     child: Child,
     pub(crate) address: String,
 }
 
 impl Registry {
-    /// Serves what is in the directory.
+    /// Serves the store in the directory.
     pub(crate) fn serve(directory: &Path) -> Self {
         let directory = directory.to_str().unwrap();
         let mut child = ecr_mirror(&["sandbox", "--plain", directory])

@@ -1,7 +1,7 @@
-//! The pull-through cache as `mirror.toml` writes it, set up and removed by the program itself.
+//! Tests `pull-through plan`, `apply` and `destroy` with the program itself.
 //!
-//! Against a standing sandbox in this process, read back through the AWS SDK, with the sandbox's
-//! journal to tell what was changed.
+//! A standing sandbox in this process plays AWS. The tests read the result through the AWS SDK, and
+//! the changes from the sandbox's journal.
 
 use std::{
     process::{Command, Output, Stdio},
@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home, signal},
+    process::{Ended, ecr_mirror_in, signal, until},
     world::{ECR, aws},
 };
 
@@ -30,7 +30,7 @@ accounts = ["210987654321"]
 const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 const TOKEN: &str = "dckr_pat_hidden";
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -42,7 +42,7 @@ impl World {
         Self::slow(Duration::ZERO).await
     }
 
-    /// One whose every answer takes so long.
+    /// A sandbox that delays every answer.
     async fn slow(latency: Duration) -> Self {
         let options = Options { mode: Mode::Standing, latency, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -50,7 +50,7 @@ impl World {
         Self { sandbox, ecr, directory: tempfile::tempdir().unwrap() }
     }
 
-    /// Runs the verb over these caches.
+    /// Runs the command with these caches.
     async fn run(&self, arguments: &[&str], caches: &str) -> Ended {
         let mut command = self.command(arguments, caches);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
@@ -68,7 +68,7 @@ impl World {
         let destination =
             format!("[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n");
         std::fs::write(self.directory.path().join("mirror.toml"), destination + caches).unwrap();
-        let mut command = at_home(self.directory.path(), &["pull-through"]);
+        let mut command = ecr_mirror_in(self.directory.path(), &["pull-through"]);
         command
             .args(arguments)
             .env_remove("AWS_PROFILE")
@@ -81,18 +81,18 @@ impl World {
         command
     }
 
-    /// The operations that ask for a change, since so many requests.
+    /// Operations that request a change, after the first `before` requests.
     fn writes_since(&self, before: usize) -> Vec<String> {
         let journal = self.sandbox.journal().split_off(before);
         let writes = journal.into_iter().filter(|entry| entry.is_write());
         writes.filter_map(|entry| entry.operation).collect()
     }
 
-    /// The rules, by prefix, each with its upstream.
+    /// Prefix and upstream of each rule.
     async fn rules(&self) -> Vec<(String, String)> {
-        let told = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
+        let described = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
-        let rules = told.pull_through_cache_rules().iter();
+        let rules = described.pull_through_cache_rules().iter();
         rules
             .map(|it| (text(it.ecr_repository_prefix()), text(it.upstream_registry_url())))
             .collect()
@@ -114,7 +114,7 @@ fn assert_exit(ended: &Ended, status: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_applied_is_not_planned_again() {
+async fn an_applied_plan_leaves_no_change() {
     let world = World::new().await;
     let both = format!("{HUB}{QUAY}");
     let plan = world.run(&["plan", "--check"], &both).await;
@@ -140,7 +140,7 @@ async fn what_is_applied_is_not_planned_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn machines_are_told_every_change_and_no_secret() {
+async fn the_json_plan_lists_every_change_and_no_secret() {
     let world = World::new().await;
     let plan = world.run(&["plan", "--json"], HUB).await;
     assert_exit(&plan, 0);
@@ -154,7 +154,7 @@ async fn machines_are_told_every_change_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_replaced() {
+async fn a_rule_with_another_upstream_is_a_conflict_and_only_replace_changes_it() {
     let world = World::new().await;
     world.foreign_rule("docker-hub", "registry.k8s.io").await;
     let theirs = pair("docker-hub", "registry.k8s.io");
@@ -165,7 +165,7 @@ async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_repl
     let quay = pair("quay", "quay.io");
     assert_eq!(world.rules().await, [theirs.clone(), quay.clone()]);
 
-    // nothing of it is ours to remove
+    // the rule is not ours, so `destroy` does not remove it
     let destroy = world.run(&["destroy", "--yes"], HUB).await;
     assert!(world.rules().await.contains(&theirs), "{}", destroy.out);
 
@@ -176,7 +176,7 @@ async fn a_rule_of_another_upstream_is_a_conflict_and_stays_until_it_may_be_repl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn destroying_removes_what_is_written_and_says_what_stays() {
+async fn destroy_removes_only_configured_resources_and_reports_what_remains() {
     let world = World::new().await;
     world.foreign_rule("theirs", "registry.k8s.io").await;
     assert_exit(&world.run(&["apply", "--yes"], HUB).await, 0);
@@ -192,14 +192,14 @@ async fn destroying_removes_what_is_written_and_says_what_stays() {
     assert_exit(&again, 0);
     assert_eq!((again.out.as_str(), again.talk.as_str()), ("no change\n", ""));
 
-    // a secret in its recovery window comes back with the rest
+    // a secret in its recovery window is restored
     let back = world.run(&["apply", "--yes"], HUB).await;
     assert_exit(&back, 0);
     assert_exit(&world.run(&["plan", "--check"], HUB).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
+async fn the_trust_policy_of_a_template_role_is_shown_until_the_template_exists() {
     let world = World::new().await;
     let role = "role_arn = \"arn:aws:iam::123456789012:role/templates\"";
     let tagged = format!("{QUAY}[pull_through.template]\ntags = {{ team = \"x\" }}\n{role}\n");
@@ -215,7 +215,7 @@ async fn the_role_that_a_template_needs_is_shown_until_the_template_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_changed_where_nobody_can_be_asked() {
+async fn apply_and_destroy_need_yes_without_a_terminal() {
     let world = World::new().await;
     for verb in ["apply", "destroy"] {
         let ended = world.run(&[verb], QUAY).await;
@@ -227,36 +227,47 @@ async fn nothing_is_changed_where_nobody_can_be_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_cannot_be_asked_does_not_stop_the_others() {
+async fn an_unreachable_registry_does_not_stop_the_others() {
     let world = World::new().await;
     let endpoint = format!("http://{}", world.sandbox.ecr_address());
     let foreign = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
-    // nothing of AWS's answers there
+    // no AWS API answers at this path
     let second = format!(
         "[[destination]]\nregistry = \"{foreign}\"\nname = \"second\"\nendpoint_url = \"{endpoint}/nowhere\"\n"
     );
     let apply = world.run(&["apply", "--yes"], &format!("{second}{QUAY}")).await;
     assert_exit(&apply, 1);
     assert!(
-        apply.talk.contains(&format!("cannot tell what there is in {foreign}")),
+        apply.talk.contains(&format!("cannot read the pull-through cache of {foreign}")),
         "{}",
         apply.talk
     );
     assert_eq!(world.rules().await, [pair("quay", "quay.io")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
-    let world = World::slow(Duration::from_millis(100)).await;
-    let both = format!("{HUB}{QUAY}");
-    let mut command = world.command(&["apply", "--yes"], &both);
+/// Applies the caches with delayed answers, and sends TERM after the first write.
+async fn interrupt_after_first_write(latency: Duration, caches: &str) -> (World, Ended) {
+    let world = World::slow(latency).await;
+    let mut command = world.command(&["apply", "--yes"], caches);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while world.writes_since(0).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the first write is answered", || !world.writes_since(0).is_empty()).await;
     signal(&child, "TERM");
     let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap();
-    let ended = World::ended(output.unwrap());
+    (world, World::ended(output.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_stops_apply_between_two_steps_and_the_next_run_completes_it() {
+    let both = format!("{HUB}{QUAY}");
+    let (mut latency, longest) = (Duration::from_millis(100), Duration::from_secs(2));
+    let (world, ended) = loop {
+        let (world, ended) = interrupt_after_first_write(latency, &both).await;
+        // on a slow machine the signal arrives late: delay the answers more
+        if world.writes_since(0).len() < 4 || latency > longest {
+            break (world, ended);
+        }
+        latency *= 4;
+    };
     assert_exit(&ended, 143);
     assert!(ended.talk.contains("created secret "), "{}", ended.talk);
     assert!(ended.talk.contains("not begun: + rule quay\n"), "{}", ended.talk);
@@ -266,7 +277,7 @@ async fn a_signal_ends_it_between_two_steps_and_the_next_run_does_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_up_that_is_killed_at_any_moment_is_finished_by_the_next() {
+async fn a_killed_apply_is_completed_by_the_next_one() {
     let both = format!("{HUB}{QUAY}");
     let whole = World::slow(Duration::from_millis(10)).await;
     assert_exit(&whole.run(&["apply", "--yes"], &both).await, 0);
@@ -277,9 +288,10 @@ async fn a_set_up_that_is_killed_at_any_moment_is_finished_by_the_next() {
         let world = World::slow(Duration::from_millis(10)).await;
         let mut command = world.command(&["apply", "--yes"], both);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while world.sandbox.journal().len() < n && child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the requests are answered, or the process ends", || {
+            world.sandbox.journal().len() >= n || child.try_wait().unwrap().is_some()
+        })
+        .await;
         child.kill().unwrap();
         child.wait().unwrap();
         assert_exit(&world.run(&["apply", "--yes"], both).await, 0);

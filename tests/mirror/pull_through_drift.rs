@@ -1,7 +1,7 @@
-//! What somebody changed behind the configuration's back: each single thing is planned as that
-//! and nothing else, mended with one write, and then there is nothing left to do.
+//! Tests changes from outside: each one is planned alone and reverted with its own writes, and no
+//! further change is planned.
 //!
-//! Against a standing sandbox, altered through the AWS SDK.
+//! The tests change a standing sandbox through the AWS SDK.
 
 use std::{fs, process::Stdio};
 
@@ -18,7 +18,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::{ECR, aws},
 };
 
@@ -26,7 +26,7 @@ const UPSTREAM: &str = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/cache";
 const SECRET: &str = "ecr-pullthroughcache/docker-hub";
 
-/// All that can belong to a cache, in two of them.
+/// Every setting of a cache, in two caches.
 const CACHES: &str = r#"
 [[pull_through]]
 upstream = "docker-hub"
@@ -50,7 +50,7 @@ upstream_prefix = "shared"
 role_arn = "arn:aws:iam::123456789012:role/pull"
 "#;
 
-/// A standing sandbox with clients of its AWS, and a place for a configuration.
+/// A standing sandbox with clients of its AWS, and a directory with a configuration.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -79,7 +79,7 @@ impl World {
 
     async fn run(&self, arguments: &[&str]) -> Ended {
         let endpoint = format!("http://{}", self.sandbox.ecr_address());
-        let mut command = at_home(self.home.path(), arguments);
+        let mut command = ecr_mirror_in(self.home.path(), arguments);
         command
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
@@ -90,7 +90,7 @@ impl World {
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().into()
     }
 
-    /// What is planned, and whether that is anything.
+    /// The planned changes. Asserts that `--check` fails only if there are changes.
     async fn planned(&self, more: &[&str]) -> Vec<Value> {
         let arguments = [&["pull-through", "plan", "--json", "--check"], more].concat();
         let ended = self.run(&arguments).await;
@@ -100,20 +100,20 @@ impl World {
         changes
     }
 
-    /// Applies, and returns the writes that this took.
+    /// Applies the configuration and returns the operations that it needed.
     async fn applied(&self, more: &[&str]) -> Vec<String> {
         let before = self.sandbox.journal().len();
         let ended = self.run(&[&["pull-through", "apply", "--yes"], more].concat()).await;
         assert_eq!(ended.status, Some(0), "{}\n{}", ended.out, ended.talk);
-        let asked = self.sandbox.journal().split_off(before);
-        let writes = asked.into_iter().filter(|entry| entry.is_write());
+        let requests = self.sandbox.journal().split_off(before);
+        let writes = requests.into_iter().filter(|entry| entry.is_write());
         writes.filter_map(|entry| entry.operation).collect()
     }
 
-    /// The statements of the registry's policy.
+    /// Statements of the registry policy.
     async fn statements(&self) -> Vec<Value> {
-        let told = self.ecr.get_registry_policy().send().await.unwrap();
-        let policy: Value = serde_json::from_str(told.policy_text().unwrap()).unwrap();
+        let response = self.ecr.get_registry_policy().send().await.unwrap();
+        let policy: Value = serde_json::from_str(response.policy_text().unwrap()).unwrap();
         policy["Statement"].as_array().unwrap().clone()
     }
 
@@ -122,10 +122,10 @@ impl World {
         self.ecr.put_registry_policy().policy_text(policy).send().await.unwrap();
     }
 
-    /// The credential of the cache of Docker Hub.
+    /// ARN of the secret for the cache of Docker Hub.
     async fn credential(&self) -> String {
-        let told = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
-        told.arn.unwrap()
+        let response = self.secrets.describe_secret().secret_id(SECRET).send().await.unwrap();
+        response.arn.unwrap()
     }
 
     async fn put_secret(&self, username: &str, token: &str) {
@@ -135,10 +135,10 @@ impl World {
     }
 }
 
-/// A change made behind the configuration's back.
+/// A change from outside.
 type Alteration = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
 
-/// An update of the template of Docker Hub.
+/// Updates the template of Docker Hub.
 macro_rules! template {
     (|$update:ident| $altered:expr) => {
         |world| {
@@ -151,8 +151,8 @@ macro_rules! template {
     };
 }
 
-/// An edit of the registry's policy; the statements for the organization and for accounts are the
-/// first and the second.
+/// Edits the registry policy. The statement for the organization is the first, the one for accounts
+/// the second.
 macro_rules! statements {
     (|$statements:ident| $edit:expr) => {
         |world| {
@@ -169,11 +169,11 @@ macro_rules! statements {
 
 type Row = (&'static str, &'static str, (&'static str, &'static str), Operations, Alteration);
 
-/// Writes by their names.
+/// Names of write operations.
 type Operations = &'static [&'static str];
 
-/// What is altered, the kind of the thing, the field that says so (its beginning and end), and
-/// the writes that mend it.
+/// The change, the kind of the changed resource, the beginning and end of the planned field's name,
+/// and the operations that revert it.
 const ALTERATIONS: [Row; 17] = [
     (
         "another credential",
@@ -304,10 +304,10 @@ fn encryption(key: Option<&str>) -> Encryption {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done() {
+async fn each_outside_change_is_planned_alone_and_reverted_by_its_own_writes() {
     let world = World::new(CACHES).await;
     assert!(!world.applied(&[]).await.is_empty());
-    assert_eq!(world.planned(&[]).await, [json!(null); 0], "what is applied is not planned again");
+    assert_eq!(world.planned(&[]).await, [json!(null); 0], "an applied plan leaves no change");
     for (what, kind, (start, end), writes, alter) in ALTERATIONS {
         let foreign = what == "another occasion";
         alter(&world).await;
@@ -325,17 +325,17 @@ async fn each_thing_that_is_altered_is_planned_alone_mended_alone_and_then_done(
         );
         assert_eq!(world.applied(&[]).await, writes, "{what}");
         assert_eq!(world.planned(&[]).await, [json!(null); 0], "{what}");
-        // an occasion that somebody else added is theirs, and stays
+        // an occasion that someone else added stays
         if foreign {
-            let told = world.ecr.describe_repository_creation_templates().send().await.unwrap();
-            let told = &told.repository_creation_templates()[0];
-            assert_eq!(told.applied_for().len(), 2, "{what}");
+            let response = world.ecr.describe_repository_creation_templates().send().await.unwrap();
+            let response = &response.repository_creation_templates()[0];
+            assert_eq!(response.applied_for().len(), 2, "{what}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_add_is_theirs_and_no_change() {
+async fn additions_by_others_are_kept_and_not_planned() {
     let world = World::new(CACHES).await;
     world.applied(&[]).await;
     let theirs = json!({
@@ -355,14 +355,14 @@ async fn what_others_add_is_theirs_and_no_change() {
     assert_eq!(world.applied(&[]).await, [""; 0]);
     assert_eq!(world.statements().await, statements);
 
-    // and it stays where it is when one of ours is put back
+    // it also keeps its position when one of our statements is added again
     world.put_statements(vec![theirs.clone(), ours[0].clone()]).await;
     assert_eq!(world.applied(&[]).await, POLICY);
     assert_eq!(world.statements().await, [theirs, ours[0].clone(), ours[1].clone()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_upstream_by_hand_is_a_conflict_until_it_may_be_replaced() {
+async fn a_manual_change_of_the_upstream_is_a_conflict_until_replace_is_given() {
     let world = World::new(CACHES).await;
     world.applied(&[]).await;
     let credential = world.credential().await;
@@ -389,8 +389,8 @@ async fn another_upstream_by_hand_is_a_conflict_until_it_may_be_replaced() {
         let before = world.sandbox.journal().len();
         let refused = world.run(&["pull-through", "apply", "--yes"]).await;
         assert_eq!(refused.status, Some(1), "{}", refused.talk);
-        let asked = world.sandbox.journal().split_off(before);
-        assert!(!asked.iter().any(|entry| entry.is_write()), "{asked:?}");
+        let requests = world.sandbox.journal().split_off(before);
+        assert!(!requests.iter().any(|entry| entry.is_write()), "{requests:?}");
 
         assert_eq!(world.planned(&["--replace"]).await[0]["action"], "replace");
         let replaced = ["DeletePullThroughCacheRule", "CreatePullThroughCacheRule"];

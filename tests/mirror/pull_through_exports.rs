@@ -1,5 +1,5 @@
-//! What looks at the pull-through cache and writes it for other tools: `pull-through status`,
-//! `validate` and `export`, `iam pull` and `iam pull-through`, over what `apply` has set up.
+//! Tests commands that read the pull-through cache and export it: `pull-through status`, `validate`
+//! and `export`, `iam pull` and `iam pull-through`, after `apply`.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -9,11 +9,11 @@ use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::{Value, json};
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::{ECR, aws},
 };
 
-/// A cache that takes credentials, with all that can belong to it, and one that takes none.
+/// A cache that requires credentials, with every setting, and a cache without credentials.
 const CACHES: &str = r#"
 [[pull_through]]
 upstream = "docker-hub"
@@ -27,7 +27,7 @@ organization = "o-abc1234567"
 upstream = "quay"
 "#;
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
@@ -46,14 +46,14 @@ impl World {
         self.home.path().join(name)
     }
 
-    /// Runs a command over these tables.
+    /// Runs a command with these tables.
     async fn run(&self, arguments: &[&str], tables: &str) -> Ended {
         let endpoint = format!("http://{}", self.sandbox.ecr_address());
         let text = format!(
             "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"{endpoint}\"\n{tables}"
         );
         fs::write(self.path("mirror.toml"), text).unwrap();
-        let mut command = at_home(self.home.path(), arguments);
+        let mut command = ecr_mirror_in(self.home.path(), arguments);
         command
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
@@ -65,7 +65,7 @@ impl World {
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap().into()
     }
 
-    /// The same, which must end with this status.
+    /// Runs a command with [`CACHES`] and asserts its exit status.
     async fn expect(&self, status: i32, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments, CACHES).await;
         assert_eq!(ended.status, Some(status), "{arguments:?}\n{}\n{}", ended.out, ended.talk);
@@ -82,7 +82,7 @@ fn read(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_fails_until_every_written_rule_is_there_and_counts_what_it_made() {
+async fn status_fails_until_every_configured_rule_exists_and_counts_its_repositories() {
     let world = World::new().await;
     let before = world.expect(1, &["pull-through", "status"]).await;
     assert_eq!(before.out.matches("not there").count(), 2, "{}", before.out);
@@ -112,7 +112,7 @@ async fn status_fails_until_every_written_rule_is_there_and_counts_what_it_made(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn validate_lets_ecr_try_each_rule_and_says_how_to_mend_one() {
+async fn validate_lets_ecr_check_each_rule_and_reports_the_failure() {
     let world = World::new().await;
     let missing = world.expect(1, &["pull-through", "validate"]).await;
     assert!(missing.out.contains("not there"), "{}", missing.out);
@@ -134,7 +134,7 @@ async fn validate_lets_ecr_try_each_rule_and_says_how_to_mend_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
+async fn the_terraform_export_is_complete_and_contains_no_credentials() {
     let world = World::new().await;
     let policy = json!({ "Version": "2012-10-17", "Statement": [{
         "Sid": "Theirs", "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::210987654321:root" },
@@ -159,20 +159,24 @@ async fn terraform_gets_all_of_it_whatever_is_there_and_no_credential() {
             assert_eq!(text.matches(kind).count(), 1, "{kind} in\n{text}");
         }
     }
-    // the policy alone was there before; then secret, rules and template are, too
+    // only the policy existed before; then secret, rules and template exist, too
     assert_eq!((bare.matches("import {").count(), there.matches("import {").count()), (1, 5));
     let without_imports = |text: &str| -> Vec<String> {
         let blocks = text.split("\n\n").filter(|block| !block.starts_with("import {"));
         blocks.map(|block| block.trim().to_owned()).collect()
     };
-    assert_eq!(without_imports(&bare), without_imports(&there), "applying changes nothing wanted");
+    assert_eq!(
+        without_imports(&bare),
+        without_imports(&there),
+        "apply does not change the desired resources"
+    );
     for text in [bare, there] {
         assert!(!text.contains("hunter2") && !text.contains("robot"), "{text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pull_secrets_go_to_a_file_of_the_owners_alone() {
+async fn pull_secrets_are_written_to_a_file_that_only_its_owner_can_read() {
     let world = World::new().await;
     let file = world.path("secrets.yaml");
     fs::write(&file, "old").unwrap();
@@ -201,7 +205,7 @@ async fn pull_secrets_go_to_a_file_of_the_owners_alone() {
 }
 
 #[test]
-fn credentials_do_not_follow_stdout_into_a_file() {
+fn credentials_are_not_written_to_a_redirected_stdout() {
     let home = tempfile::tempdir().unwrap();
     let text = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
         [[pull_through]]\nupstream = \"docker-hub\"\n\
@@ -211,12 +215,12 @@ fn credentials_do_not_follow_stdout_into_a_file() {
     let export = ["pull-through", "export", "kubernetes", "--namespace", "web"];
     let arguments = [&export[..], &["--output", "/dev/stdout"]].concat();
     let out = fs::File::create(&log).unwrap();
-    let status = at_home(home.path(), &arguments).stdout(out).status().unwrap();
+    let status = ecr_mirror_in(home.path(), &arguments).stdout(out).status().unwrap();
     assert_eq!((status.code(), fs::read(&log).unwrap()), (Some(2), Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policy_has_every_action_that_the_verbs_call() {
+async fn the_iam_policy_allows_every_action_that_the_commands_call() {
     let world = World::new().await;
     let policy = world.expect(0, &["iam", "pull-through"]).await.out;
     for (status, verb) in [
@@ -242,7 +246,7 @@ async fn the_policy_has_every_action_that_the_verbs_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_may_import_below_the_prefixes_and_pull_what_is_mirrored() {
+async fn the_pull_policy_allows_imports_below_prefixes_and_pulls_of_mirrored_images() {
     let world = World::new().await;
     let mirrored = "[[image]]\nsource = \"registry.k8s.io/pause\"\ntags = [\"3.10\"]\n";
     let ended = world.run(&["iam", "pull"], &format!("{CACHES}{mirrored}")).await;

@@ -1,16 +1,15 @@
-//! The files that are shipped for each upstream: from an empty registry to one that needs nothing
-//! more.
+//! Tests the shipped file of each upstream: it sets up an empty registry, and no change remains.
 
 use std::{fs, path::Path, process::Stdio};
 
 use serde_json::Value;
 
 use super::{
-    process::{Ended, at_home},
+    process::{Ended, ecr_mirror_in},
     world::ECR,
 };
 
-/// What the shipped files ask of their environment.
+/// Variables that the shipped files use.
 const ENVIRONMENT: [(&str, &str); 15] = [
     ("AWS_ORGANIZATION", "o-abc1234567"),
     ("DOCKERHUB_USERNAME", "robot"),
@@ -29,7 +28,7 @@ const ENVIRONMENT: [(&str, &str); 15] = [
     ("ECR_REGISTRY", ECR),
 ];
 
-/// The shipped files by their upstream.
+/// Name and text of each shipped file.
 fn shipped() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pull-through");
     let mut all: Vec<(String, String)> = fs::read_dir(directory)
@@ -46,13 +45,13 @@ fn shipped() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_shipped_file_sets_up_an_empty_registry_and_then_needs_nothing_more() {
+fn every_shipped_file_sets_up_an_empty_registry_completely() {
     let mut upstreams = Vec::new();
     for (name, text) in shipped() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("mirror.toml"), text).unwrap();
         let run = |arguments: &[&str]| -> Ended {
-            let mut command = at_home(home.path(), arguments);
+            let mut command = ecr_mirror_in(home.path(), arguments);
             command.envs(ENVIRONMENT).arg("--sandbox=state").stdin(Stdio::null());
             let ended: Ended = command.output().unwrap().into();
             assert_eq!(ended.status, Some(0), "{name}: {}\n{}", ended.out, ended.talk);

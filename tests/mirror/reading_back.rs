@@ -1,4 +1,4 @@
-//! What was mirrored, read back by a client that is not ours.
+//! Reads mirrored images back with an independent client.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ecr_mirror::{
@@ -14,11 +14,11 @@ use oci_client::{
 
 use super::world::{World, aws};
 
-/// What the filter makes of `quay.io/team/index:1` for amd64 and arm64: on every run, on every
-/// machine, in every version of this program that keeps the format of its annotations.
+/// Digest of `quay.io/team/index:1`, filtered for amd64 and arm64. It is the same on every run, on
+/// every machine, and in every version that keeps the format of the annotations.
 const FILTERED: &str = "sha256:1662173bdceb9852caad8a792b26178eed5eaa10823bca5041a29543347517f4";
 
-/// oci-client, logged in to a standing sandbox's ECR.
+/// `oci-client`, logged in to the ECR of a standing sandbox.
 struct Reader {
     client: Client,
     auth: RegistryAuth,
@@ -43,7 +43,7 @@ impl Reader {
         format!("{}/{image}", self.registry).parse().unwrap()
     }
 
-    /// The manifest's bytes; oci-client checks them against their digest.
+    /// Bytes and digest of the manifest. `oci-client` checks the digest.
     async fn manifest(&self, image: &str) -> (Vec<u8>, String) {
         let types = MediaType::ALL.map(MediaType::as_str);
         let image = self.reference(image);
@@ -57,7 +57,7 @@ impl Reader {
         serde_json::from_slice(&self.manifest(image).await.0).unwrap()
     }
 
-    /// Pulls config and layers of an image; oci-client checks each against its digest.
+    /// Pulls configuration and layers of an image. `oci-client` checks each digest.
     async fn assert_image(&self, repository: &str, digest: &str) {
         let name = format!("{repository}@{digest}");
         let (bytes, _) = self.manifest(&name).await;
@@ -97,9 +97,9 @@ async fn mirrored() -> (World, Vec<Vec<u8>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
+async fn an_unfiltered_image_has_the_bytes_of_the_source() {
     let (world, sources) = mirrored().await;
-    let (sandbox, _directory) = world.standing().await;
+    let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;
     for (name, source) in UNFILTERED.iter().zip(sources) {
         let (bytes, digest) = reader.manifest(&format!("team/{name}:1")).await;
@@ -114,9 +114,9 @@ async fn what_was_not_filtered_is_the_sources_bit_for_bit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_filtered_has_one_digest_everywhere_and_its_images_have_theirs() {
+async fn a_filtered_index_has_a_fixed_digest_and_keeps_its_images_unchanged() {
     let (world, sources) = mirrored().await;
-    let (sandbox, _directory) = world.standing().await;
+    let (sandbox, _directory) = world.into_standing_sandbox().await;
     let reader = Reader::of(&sandbox).await;
     let (_, digest) = reader.manifest("filtered:1").await;
     assert_eq!(digest, FILTERED);
@@ -136,6 +136,6 @@ async fn what_was_filtered_has_one_digest_everywhere_and_its_images_have_theirs(
     }
     let unwanted = format!("filtered@{}", source.manifests[4].digest);
     let unwanted = reader.reference(&unwanted);
-    let asked = reader.client.fetch_manifest_digest(&unwanted, &reader.auth);
-    assert!(asked.await.is_err(), "the third platform stayed behind");
+    let request = reader.client.fetch_manifest_digest(&unwanted, &reader.auth);
+    assert!(request.await.is_err(), "the third platform is not mirrored");
 }

@@ -1,4 +1,4 @@
-//! The README says what is true: its configurations, its error, its commands.
+//! Checks the README: its configurations, its error message, its commands.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ecr_mirror::config::Config;
 
 const README: &str = include_str!("../../README.md");
 
-/// The fenced blocks of this language, in their order.
+/// Fenced blocks of this language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let after = README.split(fence.as_str()).skip(1);
@@ -20,7 +20,7 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn every_configuration_in_it_is_right() {
+fn every_configuration_in_the_readme_is_valid() {
     let blocks = blocks("toml");
     assert!(blocks.len() >= 3, "{}", blocks.len());
     for block in blocks {
@@ -31,14 +31,14 @@ fn every_configuration_in_it_is_right() {
 }
 
 #[test]
-fn the_error_it_shows_is_the_one_that_is_printed() {
+fn the_error_in_the_readme_is_the_printed_error() {
     let broken = blocks("toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
     let shown = blocks("text").into_iter().find(|block| block.starts_with("error:")).unwrap();
     assert_eq!(parse(&broken).unwrap_err(), shown.trim_end());
 }
 
 #[test]
-fn it_needs_two_commands() {
+fn the_readme_shows_two_commands() {
     let commands: Vec<&str> = blocks("console").iter().flat_map(|block| block.lines()).collect();
     assert_eq!(
         commands,

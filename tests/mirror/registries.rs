@@ -1,10 +1,10 @@
-//! Every public registry has its ways, and every one of them can be mirrored from.
+//! Tests that images of every public registry can be mirrored.
 
 use ecr_mirror::model::outcome::Outcome;
 
 use super::{content::assert_whole, world::World};
 
-/// One image of each host of the catalogue, by reference.
+/// Images of each host in the catalogue.
 const IMAGES: [&str; 12] = [
     "docker.io/library/busybox:1.36",
     "docker.io/sandbox/flat:1.0",
@@ -20,14 +20,15 @@ const IMAGES: [&str; 12] = [
     "cgr.dev/chainguard/static:latest",
 ];
 
-/// What is no image and has no platform.
+/// A Helm chart: it is not an image and has no platform.
 const CHART: &str = "ghcr.io/prometheus-community/charts/prometheus:26.0.0";
 
-/// What is in no catalogue is made from its name, the same everywhere.
+/// An image that is not in the catalogue. The sandbox generates it from its name, always with the
+/// same content.
 const INVENTED: &str = "registry.example.com:5000/invented/by/this/test:1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_registry_is_read_in_its_own_way() {
+async fn images_of_every_public_registry_are_mirrored() {
     let mut world = World::new().await.configured("[defaults]\nplatforms = [\"linux/amd64\"]");
     for reference in IMAGES {
         world = world.select(reference, "");

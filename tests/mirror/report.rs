@@ -1,4 +1,4 @@
-//! The report as other programs read it, and what people see instead.
+//! Tests the JSON report for programs, and the table and log for people.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ fn sync(directory: &Path, more: &[&str]) -> Ended {
     run(directory, &[&["sync", "--sandbox=state"], more].concat())
 }
 
-/// The types of an object's fields, in order, like `version number, started string`.
+/// Names and types of an object's fields in order, such as `version number, started string`.
 fn fields(value: &Value) -> String {
     let kind = |value: &Value| match value {
         Value::Null => "null",
@@ -37,7 +37,7 @@ fn fields(value: &Value) -> String {
 }
 
 #[test]
-fn the_report_is_the_contracts_field_by_field() {
+fn the_json_report_has_the_documented_fields() {
     let home = home();
     let ended = sync(home.path(), &["--json", "--report", "report.json"]);
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
@@ -94,7 +94,7 @@ fn the_report_is_the_contracts_field_by_field() {
 }
 
 #[test]
-fn people_get_a_short_table_on_stdout_and_lines_on_stderr() {
+fn the_table_goes_to_stdout_and_progress_to_stderr() {
     let home = home();
     let ended = sync(home.path(), &[]);
     let lines: Vec<&str> = ended.out.lines().collect();
@@ -103,17 +103,17 @@ fn people_get_a_short_table_on_stdout_and_lines_on_stderr() {
     assert!(ended.out.contains("\n    hint: "), "{}", ended.out);
     let summary = lines.last().unwrap();
     assert!(summary.starts_with("2 copied, 1 failed in "), "{summary}");
-    assert!(!ended.out.contains('\u{1b}'), "no colours where nobody looks");
+    assert!(!ended.out.contains('\u{1b}'), "no colors without a terminal");
     assert!(ended.talk.contains("docker.io/sandbox/flat:1.0"), "{}", ended.talk);
 
     let quiet = sync(home.path(), &["--quiet", "--only", "web"]);
     assert_eq!((quiet.status, quiet.talk.as_str()), (Some(0), ""));
     assert!(quiet.out.starts_with("1 up to date in "), "{}", quiet.out);
-    assert_eq!(quiet.out.lines().count(), 1, "what is up to date is counted, not listed");
+    assert_eq!(quiet.out.lines().count(), 1, "images that are up to date are counted, not listed");
 }
 
 #[test]
-fn a_dry_run_is_a_plan_and_the_run_after_it_does_it() {
+fn a_dry_run_equals_a_plan_and_forecasts_the_run() {
     let home = home();
     let dry = sync(home.path(), &["--dry-run", "--json", "--only", "pause"]);
     let plan = run(home.path(), &["plan", "--sandbox=state", "--json", "--only", "pause"]);
@@ -126,11 +126,11 @@ fn a_dry_run_is_a_plan_and_the_run_after_it_does_it() {
     assert_eq!((&done["bytes"], &done["blobs"]), (&plan["bytes"], &plan["blobs"]));
     let table = run(home.path(), &["plan", "--sandbox=state"]);
     assert_eq!(table.status, Some(1), "{table:?}");
-    assert!(table.out.contains('?'), "what only a pull could tell: {}", table.out);
+    assert!(table.out.contains('?'), "numbers that need a pull: {}", table.out);
 }
 
 #[test]
-fn the_log_can_be_read_by_machines() {
+fn every_line_of_the_json_log_is_an_object() {
     let home = home();
     let arguments = ["-vv", "--log-format", "json", "--progress", "none", "--only", "pause"];
     let ended = sync(home.path(), &arguments);

@@ -1,5 +1,5 @@
-//! Secrets stay where they belong, and what a registry sends does no harm: seen from outside, at
-//! every level of the log. What is sent to whom is held where it is decided, in `src/registry`.
+//! Tests from outside that no log level shows a secret, and that damaged content does no harm. The
+//! tests of `src/registry` check which host gets which credentials.
 
 use std::fs;
 
@@ -7,12 +7,12 @@ use ecr_mirror::{config::Config, engine::Mode, model::outcome::Outcome};
 
 use super::{
     content::{HOST, assert_whole, put_image},
-    process::at_home,
+    process::ecr_mirror_in,
     world::{ECR, World},
 };
 
-/// A password in all the forms it takes on its way, and what else lets in whoever has it: tokens of
-/// the sandbox's services, ECR's login, signatures, the state of uploads.
+/// A password in every encoding in which it is sent, and marks of other secrets: tokens of the
+/// sandbox's services, ECR's login, signatures, upload states.
 const SECRETS: [&str; 9] = [
     "hunter2-hunter2",
     "YWxpY2U6aHVudGVyMi1odW50ZXIy",
@@ -26,7 +26,7 @@ const SECRETS: [&str; 9] = [
 ];
 
 #[test]
-fn no_secret_is_printed_at_any_level_of_the_log() {
+fn no_log_level_prints_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n\
@@ -38,7 +38,7 @@ fn no_secret_is_printed_at_any_level_of_the_log() {
     for (log, state) in [("", "a"), ("trace", "b")] {
         let sandbox = format!("--sandbox={state}");
         let sync = ["sync", "-vv", "--json", "--report", "report.json", &sandbox];
-        let mut program = at_home(directory.path(), &sync);
+        let mut program = ecr_mirror_in(directory.path(), &sync);
         program.env("PASSWORD", "hunter2-hunter2").env("RUST_LOG", log);
         let ended = program.output().unwrap();
         let shown = [&ended.stdout[..], &ended.stderr].map(String::from_utf8_lossy).concat();
@@ -52,7 +52,7 @@ fn no_secret_is_printed_at_any_level_of_the_log() {
 }
 
 #[test]
-fn a_configuration_shows_no_password() {
+fn the_debug_form_of_a_configuration_hides_passwords() {
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n\
          [registry.\"docker.io\"]\nusername = \"alice\"\npassword = \"hunter2-hunter2\"\n\
@@ -65,7 +65,7 @@ fn a_configuration_shows_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
+async fn damaged_content_from_a_mirror_is_read_again_from_the_registry() {
     const MIRROR: &str = "mirror.example.com";
     let layer = b"the content of a layer".repeat(1 << 12);
     let damaged = [&layer[1..], b"x"].concat();
@@ -79,10 +79,10 @@ async fn a_mirror_that_sends_damage_costs_a_second_reading_and_no_image() {
     let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
     let readings = |host: &str| {
-        let of = format!("GET {host}/v2/team/app/blobs/{digest}");
-        run.at_sources().iter().filter(|asked| asked.starts_with(&of)).count()
+        let prefix = format!("GET {host}/v2/team/app/blobs/{digest}");
+        run.source_requests().iter().filter(|request| request.starts_with(&prefix)).count()
     };
-    assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.at_sources());
+    assert!(readings(MIRROR) >= 1 && readings(HOST) >= 1, "{:#?}", run.source_requests());
     assert!(run.report.bytes.from_source >= Some(2 * layer.len() as u64));
     assert_whole(&world.ecr());
     world.plan(Mode::Plan).await.assert_exit(0).assert_all(Outcome::UpToDate);

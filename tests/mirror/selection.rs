@@ -1,50 +1,50 @@
-//! Tags that are selected, and what is locked of them.
+//! Tests tag selections and lock files.
 
 use std::{fs, process::Stdio};
 
 use ecr_mirror::{
     engine::{Mode, Shutdown},
     model::outcome::Outcome,
-    sandbox::{self, Options, Sandbox, upstream::synthesis::Manifest},
+    sandbox::{self, Options, Sandbox, upstream::Manifest},
 };
 use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    memory::{LIMIT, watch},
-    process::{Registry, at_home, run},
+    memory::{LIMIT, wait_and_measure},
+    process::{Registry, ecr_mirror_in, run},
     world::{ECR, Run, World},
 };
 
 const PROMETHEUS: &str = "[[image]]\nsource = \"quay.io/prometheus/prometheus\"\n\
     select = { semver = \">=2.50, <4\", newest = 3, exclude = [\"*-rc*\"] }\n";
 
-/// An `[[image]]` with these keys.
+/// An `[[image]]` table with these keys.
 fn image(source: &str, keys: &str) -> String {
     format!("[[image]]\nsource = \"{source}\"\n{keys}\n")
 }
 
-/// The tags of the run's sources, in the order of the rows.
+/// Tags of the sources, in the order of the rows.
 fn tags(run: &Run) -> Vec<&str> {
     let tag = |source: &'_ str| source.rfind(':').map_or(source.len(), |at| at + 1);
     run.report.images.iter().map(|row| &row.source[tag(&row.source)..]).collect()
 }
 
-/// How often tags were listed: pages that follow the first belong to it.
+/// Counts the tag listings. Later pages of a listing are not counted.
 fn listings(run: &Run) -> usize {
     let is_first = |path: &str| {
         (path.contains("/tags/list") && !path.contains("last="))
             || (path.contains("/tags?") || path.contains("/tag/?")) && path.contains("page=1&")
             || path.ends_with("page=1")
     };
-    run.asked
+    run.journal
         .iter()
         .filter(|entry| is_first(&entry.path) && entry.status == Some(StatusCode::OK))
         .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
+async fn the_newest_tags_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
     let world = World::new().await.configured(PROMETHEUS);
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
@@ -56,7 +56,7 @@ async fn the_newest_of_a_range_are_mirrored_and_a_second_run_moves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() {
+async fn entries_of_one_repository_share_one_listing_and_exact_tags_need_none() {
     let world = World::new()
         .await
         .configured(PROMETHEUS)
@@ -84,11 +84,11 @@ async fn entries_of_one_repository_share_its_listing_and_exact_tags_have_none() 
     let exact = World::new().await.select("docker.io/library/nginx:1.27", "");
     let run = exact.sync().await;
     run.assert_exit(0);
-    assert_eq!(listings(&run), 0, "{:#?}", run.at_sources());
+    assert_eq!(listings(&run), 0, "{:#?}", run.source_requests());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_with_too_few_tags_fails_and_the_others_go_on() {
+async fn an_entry_with_too_few_tags_fails_and_the_others_are_mirrored() {
     let world = World::new()
         .await
         .select("registry.k8s.io/pause:3.10", "")
@@ -111,7 +111,7 @@ async fn an_entry_with_too_few_tags_fails_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
+async fn a_run_stopped_before_its_listing_reports_the_selection_as_not_started() {
     let world = World::new().await.configured(PROMETHEUS);
     let shutdown = Shutdown::default();
     shutdown.stop();
@@ -122,7 +122,7 @@ async fn a_run_that_is_ended_while_it_lists_says_what_it_did_not_come_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cool_down_waits_for_young_images() {
+async fn images_below_the_minimum_age_are_not_selected() {
     let rule = |age: &str| {
         image(
             "python",
@@ -132,7 +132,7 @@ async fn a_cool_down_waits_for_young_images() {
     let mut world = World::new().await.configured(&rule("1d"));
     let old = world.plan(Mode::Plan).await;
     assert_eq!(tags(&old).len(), 6, "{:?}", tags(&old));
-    assert_eq!(listings(&old), 1, "{:#?}", old.at_sources());
+    assert_eq!(listings(&old), 1, "{:#?}", old.source_requests());
     world.reconfigure(rule("36500d"));
     let young = world.plan(Mode::Plan).await;
     young.assert_exit(0);
@@ -140,7 +140,7 @@ async fn a_cool_down_waits_for_young_images() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_push_time_that_nobody_tells_is_left_out_and_said_so() {
+async fn tags_without_a_push_time_are_omitted_with_a_warning() {
     let world = World::new().await.configured(&image(
         "ghcr.io/fluxcd/source-controller",
         "select = { semver = \">=1.3\", min_age = \"3d\" }",
@@ -151,13 +151,13 @@ async fn what_needs_a_push_time_that_nobody_tells_is_left_out_and_said_so() {
     assert_eq!(
         run.warnings,
         [
-            "ghcr.io/fluxcd/source-controller: 3 tags are left out, because ghcr.io does not tell when they were pushed"
+            "ghcr.io/fluxcd/source-controller: 3 tags are skipped: ghcr.io does not report push times"
         ]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_that_turn_out_to_write_the_same_tag_fail_before_the_first_write() {
+async fn images_that_write_the_same_tag_fail_before_the_first_write() {
     let world = World::new()
         .await
         .configured(&image("quay.io/coreos/etcd", "select = { newest = 2 }\nrepository = \"one\""))
@@ -175,7 +175,7 @@ async fn images_that_turn_out_to_write_the_same_tag_fail_before_the_first_write(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_may_name_the_content_it_is_made_of() {
+async fn retag_can_put_the_digest_into_the_tag() {
     let world = World::new()
         .await
         .select("docker.io/library/alpine:3.20", "retag = \"{tag}-{digest8}\"")
@@ -198,7 +198,7 @@ async fn a_tag_may_name_the_content_it_is_made_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ecr_is_selected_from_by_push_time_without_a_pull() {
+async fn tags_of_ecr_are_selected_by_push_time_without_a_pull() {
     let mut world = World::new().await.configured(PROMETHEUS);
     world.sync().await.assert_exit(0);
     world.reconfigure(
@@ -211,7 +211,7 @@ async fn ecr_is_selected_from_by_push_time_without_a_pull() {
     run.assert_exit(0).assert_all(Outcome::Copied);
     assert_eq!(run.report.images.len(), 2);
     let described =
-        run.asked.iter().filter(|entry| entry.operation.as_deref() == Some("DescribeImages"));
+        run.journal.iter().filter(|entry| entry.operation.as_deref() == Some("DescribeImages"));
     assert_eq!(described.count(), 1);
 }
 
@@ -224,7 +224,7 @@ async fn standing() -> (Sandbox, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
+async fn a_locked_run_mirrors_the_locked_digests_after_tags_moved() {
     let (home, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sandbox, upstream) = standing().await;
     let registry = Registry::serve(state.path());
@@ -263,8 +263,8 @@ async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
     locked.sort();
     expected.sort();
     assert_eq!(locked, expected);
-    let asked = sandbox.journal().split_off(listed);
-    assert!(!asked.iter().any(|entry| entry.path.contains("/tags/")), "nothing is listed");
+    let requests = sandbox.journal().split_off(listed);
+    assert!(!requests.iter().any(|entry| entry.path.contains("/tags/")), "nothing is listed");
     configure("now");
     let now = sync(&[]);
     assert!(now.iter().zip(&then).all(|(now, then)| now != then), "{now:?}");
@@ -277,7 +277,7 @@ async fn a_locked_run_mirrors_what_was_there_wherever_tags_point_by_now() {
 }
 
 #[test]
-fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
+fn a_verbose_plan_explains_the_decision_for_every_tag() {
     let home = tempfile::tempdir().unwrap();
     let toml = format!("[[destination]]\nregistry = \"{ECR}\"\n{PROMETHEUS}");
     fs::write(home.path().join("mirror.toml"), toml).unwrap();
@@ -290,16 +290,16 @@ fn a_plan_tells_of_every_tag_why_it_is_taken_or_left() {
         lines[0].split_once(&subject).unwrap().1.to_owned()
     };
     for (tag, expected) in [
-        ("v3.1.0", "is taken: in the range `>=2.50, <4`, among the 3 newest by version"),
-        ("v3.1.0-rc.1", "is left: `*-rc*` of `exclude` matches"),
-        ("v2.55.1", "is left: 3 newer tags are selected"),
-        ("v2.48.1", "is left: not in the range `>=2.50, <4`"),
-        ("latest", "is left: not a version"),
+        ("v3.1.0", "is selected: in the range `>=2.50, <4`, among the 3 newest by version"),
+        ("v3.1.0-rc.1", "is skipped: `*-rc*` of `exclude` matches"),
+        ("v2.55.1", "is skipped: 3 newer tags are selected"),
+        ("v2.48.1", "is skipped: not in the range `>=2.50, <4`"),
+        ("latest", "is skipped: not a version"),
     ] {
         assert_eq!(about(tag), expected);
     }
-    let told = plan.talk.lines().filter(|line| line.contains("/prometheus:")).count();
-    assert_eq!(told, 17, "{}", plan.talk);
+    let explained = plan.talk.lines().filter(|line| line.contains("/prometheus:")).count();
+    assert_eq!(explained, 17, "{}", plan.talk);
     let quiet = run(home.path(), &["plan", "--sandbox=state"]);
     assert!(!quiet.talk.contains("is left"), "{}", quiet.talk);
 }
@@ -333,14 +333,14 @@ async fn selecting_from_twenty_thousand_tags_takes_little_memory_and_one_listing
     );
     fs::write(home.path().join("mirror.toml"), toml).unwrap();
     let before = sandbox.journal().len();
-    let mut client = at_home(home.path(), &["images", "--json"])
+    let mut client = ecr_mirror_in(home.path(), &["images", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let (status, watched) = tokio::task::block_in_place(|| watch(&mut client));
+    let (status, measured) = tokio::task::block_in_place(|| wait_and_measure(&mut client));
     assert!(status.success(), "{status}");
-    assert!(watched.peak > 0 && watched.peak < LIMIT, "{watched:?}");
+    assert!(measured.peak > 0 && measured.peak < LIMIT, "{measured:?}");
     let listing: Value = serde_json::from_reader(client.stdout.take().unwrap()).unwrap();
     let sources: Vec<&str> = listing["images"]
         .as_array()
@@ -351,8 +351,8 @@ async fn selecting_from_twenty_thousand_tags_takes_little_memory_and_one_listing
     let last =
         format!("{upstream}/registry.example.com/big/app:49.19.19-a-rather-long-variant-19999");
     assert_eq!((sources.len(), sources[0]), (3, last.as_str()));
-    let asked = sandbox.journal().split_off(before);
-    let mut pages: Vec<&str> = asked
+    let requests = sandbox.journal().split_off(before);
+    let mut pages: Vec<&str> = requests
         .iter()
         .filter(|entry| entry.path.contains("/tags/list") && entry.status == Some(StatusCode::OK))
         .map(|entry| entry.path.as_str())

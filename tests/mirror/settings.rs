@@ -1,7 +1,7 @@
-//! Settings of repositories and of their account: as `mirror.toml` writes them, as ECR has them.
+//! Tests settings of repositories and of the account: compares the configuration with ECR.
 //!
-//! The program itself against a standing sandbox in this process, read back through the AWS SDK,
-//! with the sandbox's journal to tell who wrote what.
+//! The program runs against a standing sandbox in this process. The tests read the settings through
+//! the AWS SDK, and the writes from the sandbox's journal.
 
 use std::path::Path;
 
@@ -19,21 +19,21 @@ use super::{process::ecr_mirror, world::aws};
 
 mod account;
 
-/// A standing sandbox, a client of its ECR, and a place for configurations.
+/// A standing sandbox, a client of its ECR, and a directory for configurations.
 struct World {
     sandbox: Sandbox,
     ecr: Client,
     directory: tempfile::TempDir,
 }
 
-/// How the program ended.
+/// The result of a run of the program.
 struct Ended {
     status: i32,
     out: String,
     talk: String,
-    /// The AWS operations that were called, those of the login aside.
+    /// AWS operations that were called, except those of the login.
     operations: Vec<String>,
-    /// Those of them, and of the registry protocol's requests, that ask for a change.
+    /// AWS operations and registry requests that request a change.
     writes: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl World {
         self.directory.path()
     }
 
-    /// Runs a command over one small image that goes to `mirror/alpine`.
+    /// Runs a command with one small image for `mirror/alpine`.
     async fn run(&self, arguments: &[&str], settings: &str) -> Ended {
         let (upstream, ecr) = (self.sandbox.address(), self.sandbox.ecr_address());
         let config = self.path().join("mirror.toml");
@@ -102,12 +102,13 @@ impl World {
         }
     }
 
-    /// Everything ECR has about the repository, as the configuration would write it.
+    /// All settings of the repository in ECR, in the form of [`expected`].
     async fn settings(&self) -> Value {
         let name = "mirror/alpine";
-        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
-        let told = &told.repositories()[0];
-        let arn = told.repository_arn().unwrap();
+        let described =
+            self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let described = &described.repositories()[0];
+        let arn = described.repository_arn().unwrap();
         let tags = self.ecr.list_tags_for_resource().resource_arn(arn).send().await.unwrap();
         let lifecycle = self.ecr.get_lifecycle_policy().repository_name(name).send().await;
         let policy = self.ecr.get_repository_policy().repository_name(name).send().await;
@@ -115,12 +116,12 @@ impl World {
             text.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
         };
         json!({
-            "mutability": told.image_tag_mutability().map(|it| it.as_str()),
-            "exclusions": told.image_tag_mutability_exclusion_filters().iter()
+            "mutability": described.image_tag_mutability().map(|it| it.as_str()),
+            "exclusions": described.image_tag_mutability_exclusion_filters().iter()
                 .map(|it| it.filter()).collect::<Vec<_>>(),
-            "scan_on_push": told.image_scanning_configuration().map(|it| it.scan_on_push()),
-            "encryption": told.encryption_configuration().map(|it| it.encryption_type().as_str()),
-            "key": told.encryption_configuration().and_then(|it| it.kms_key()),
+            "scan_on_push": described.image_scanning_configuration().map(|it| it.scan_on_push()),
+            "encryption": described.encryption_configuration().map(|it| it.encryption_type().as_str()),
+            "key": described.encryption_configuration().and_then(|it| it.kms_key()),
             "tags": tags.tags().iter().map(|it| (it.key(), it.value()))
                 .collect::<std::collections::BTreeMap<_, _>>(),
             "lifecycle": parsed(lifecycle.ok().and_then(|it| it.lifecycle_policy_text)),
@@ -144,8 +145,9 @@ impl World {
             .send()
             .await
             .unwrap();
-        let told = self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
-        let arn = told.repositories()[0].repository_arn().unwrap().to_owned();
+        let described =
+            self.ecr.describe_repositories().repository_names(name).send().await.unwrap();
+        let arn = described.repositories()[0].repository_arn().unwrap().to_owned();
         let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build().unwrap();
         let tags = self.ecr.tag_resource().resource_arn(arn);
         tags.tags(tag("team", "other")).tags(tag("theirs", "stays")).send().await.unwrap();
@@ -226,7 +228,7 @@ fn expected() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
+async fn a_repository_is_created_with_the_configured_settings_and_then_not_changed() {
     let world = World::new().await;
     let first = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(world.settings().await, expected());
@@ -235,7 +237,7 @@ async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
         let times = first.writes.iter().filter(|write| *write == creation).count();
         assert_eq!(times, 1, "{creation}: {:?}", first.writes);
     }
-    // nothing but one listing; with `reconcile` the settings are read, and nothing is written
+    // one listing only; with `reconcile` the settings are read, and nothing is written
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes, [""; 0]);
     assert_eq!(second.operations, ["ListImages", "BatchGetImage"]);
@@ -245,7 +247,7 @@ async fn a_repository_is_made_as_it_is_written_and_then_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_asked() {
+async fn drift_is_shown_by_plan_and_reverted_by_sync_only_with_reconcile() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();
     world.drift().await;
@@ -279,7 +281,7 @@ async fn what_drifted_is_shown_by_plan_and_mended_by_sync_only_when_that_is_aske
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encryption_that_differs_is_a_warning_and_what_is_not_written_stays() {
+async fn different_encryption_is_a_warning_and_unconfigured_settings_stay() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();
     let before = world.settings().await;
@@ -291,12 +293,12 @@ async fn encryption_that_differs_is_a_warning_and_what_is_not_written_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run() {
+async fn an_interrupted_creation_fails_the_image_and_is_completed_by_the_next_run() {
     let world = World::new().await;
     world.sandbox.faults().add("deny=SetRepositoryPolicy".parse().unwrap());
     let first = world.run(&["sync"], SETTINGS).await;
     assert_eq!(first.status, 1);
-    let said = "repository `mirror/alpine` is made, but not as it is written";
+    let said = "repository `mirror/alpine` is created, but its policies are not set";
     assert!(
         first.out.contains(said) && first.out.contains("ecr:SetRepositoryPolicy"),
         "{}",
@@ -310,7 +312,7 @@ async fn a_making_that_broke_off_fails_the_image_and_is_finished_by_the_next_run
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes[0], "SetRepositoryPolicy");
     assert_eq!(world.settings().await, expected());
-    // from now on it holds images, and what is taken away is not put back unasked
+    // the repository now holds images: a deleted policy is not restored without `reconcile`
     world.ecr.delete_repository_policy().repository_name("mirror/alpine").send().await.unwrap();
     assert_eq!(world.run(&["sync"], SETTINGS).await.succeeded().writes, [""; 0]);
 }
@@ -322,7 +324,7 @@ async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync()
         let rule = world.ecr.create_pull_through_cache_rule().ecr_repository_prefix(prefix);
         rule.upstream_registry_url("public.ecr.aws").send()
     };
-    // it covers everything, and is a warning; one for another prefix is nothing
+    // `ROOT` covers every repository and is a warning; a rule for another prefix has no effect
     rule("ROOT").await.unwrap();
     rule("mirrored").await.unwrap();
     let sync = world.run(&["sync"], "").await.succeeded();
@@ -342,13 +344,13 @@ async fn a_repository_inside_a_pull_through_prefix_is_refused_by_plan_and_sync()
         let said = "repository `mirror/alpine` is inside `mirror/`, which a pull-through rule fills from `public.ecr.aws`";
         assert!(refused.out.contains(said), "{}", refused.out);
     }
-    // who may not ask goes on
+    // without permission to read the rules, the run continues
     world.sandbox.faults().add("deny=DescribePullThroughCacheRules".parse().unwrap());
     world.run(&["sync"], "").await.succeeded();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_makes_repositories_unless_the_configuration_says_how_they_are() {
+async fn a_template_creates_repositories_unless_the_configuration_has_settings() {
     let world = World::new().await;
     world
         .ecr

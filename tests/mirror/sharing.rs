@@ -1,4 +1,4 @@
-//! What is asked and read once, however many want it.
+//! Tests that concurrent consumers share requests and reads.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use ecr_mirror::{
     engine::{Mode, Shutdown},
     model::{event::Silent, outcome::Outcome},
     run::registries,
-    sandbox::{self, BlobMounting, Options, Sandbox, upstream::synthesis::media},
+    sandbox::{self, BlobMounting, Options, Sandbox, upstream::media},
 };
 use http::Method;
 
 use super::world::{ACCOUNT, TRANSFERS, World, mirror};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
+async fn an_up_to_date_pinned_image_sends_no_request_to_its_source() {
     let world = World::new().await;
     let digest = world.upstream().image("quay.io/team/app:1").push();
     let world = world
@@ -29,11 +29,11 @@ async fn a_pinned_image_never_asks_its_source_once_it_is_there() {
 
     let second = world.sync().await;
     second.assert_no_op();
-    assert_eq!(second.at_sources(), Vec::<String>::new());
+    assert_eq!(second.source_requests(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tags_of_one_image_cost_one_pull() {
+async fn two_tags_of_one_image_are_pulled_once() {
     let world = World::new().await;
     let put = |tag| world.upstream().image(&format!("quay.io/team/app:{tag}")).seed(7).push();
     assert_eq!(put("1"), put("1.0"));
@@ -52,7 +52,7 @@ async fn two_tags_of_one_image_cost_one_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn for_two_destinations_the_source_is_read_once() {
+async fn two_destinations_share_one_read_of_the_source() {
     let west = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let other = "210987654321.dkr.ecr.ap-south-1.amazonaws.com";
     let world = World::new()
@@ -76,7 +76,7 @@ async fn for_two_destinations_the_source_is_read_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repositories_that_share_a_base_read_it_once_where_blobs_can_be_mounted() {
+async fn a_shared_base_is_read_once_when_blobs_can_be_mounted() {
     use ecr_mirror::sandbox::BlobMounting;
     let world =
         World::with(Options { blob_mounting: BlobMounting::On, ..Options::default() }).await;
@@ -98,7 +98,7 @@ async fn repositories_that_share_a_base_read_it_once_where_blobs_can_be_mounted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_listing_answers_for_many_tags_of_docker_hub() {
+async fn one_listing_resolves_many_tags_of_docker_hub() {
     let tags = ["1.0", "1.1", "1.2", "1.3", "latest"];
     let selected = format!("[[image]]\nsource = \"team/app\"\ntags = {tags:?}");
     let world = World::new().await.configured(&selected);
@@ -109,9 +109,9 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
     let second = world.sync().await;
     second.assert_no_op();
-    let asked = second.at_sources();
-    assert!(asked.len() == 1 && asked[0].contains("hub.docker.com"), "{asked:#?}");
-    // what the listing says is a hint to skip by and nothing to copy by
+    let requests = second.source_requests();
+    assert!(requests.len() == 1 && requests[0].contains("hub.docker.com"), "{requests:#?}");
+    // the listing is only used to skip images: changed tags are resolved before the copy
     image("1.2").seed(2).push();
     let third = world.sync().await;
     third.assert_exit(0);
@@ -122,7 +122,7 @@ async fn one_listing_answers_for_many_tags_of_docker_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_other_registry_is_a_destination_too() {
+async fn any_oci_registry_can_be_a_destination() {
     let start = async |mode| Sandbox::start(Options { mode, ..Options::default() }).await.unwrap();
     let (upstream, plain) =
         (start(sandbox::Mode::Standing).await, start(sandbox::Mode::Plain).await);
@@ -136,8 +136,8 @@ async fn any_other_registry_is_a_destination_too() {
         plain.address()
     );
     let run = async || {
-        let world = registries::Registries::open(None, TRANSFERS).await.unwrap();
-        mirror(&world, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
+        let registries = registries::Registries::open(None, TRANSFERS).await.unwrap();
+        mirror(&registries, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
     };
     let first = run().await;
     assert_eq!((first.exit, first.totals.copied), (0, 2), "{:#?}", first.images);
@@ -145,7 +145,7 @@ async fn any_other_registry_is_a_destination_too() {
     assert_eq!(store.tag("mirror/whole", "1"), Some(root.clone()));
     assert_ne!(store.tag("mirror/part", "1"), Some(root));
     super::content::assert_whole(store);
-    // an ordinary registry mounts what is in another repository: nothing was uploaded twice
+    // a plain registry mounts blobs across repositories: no blob was uploaded twice
     assert_eq!(first.bytes.from_source, first.bytes.to_destination);
     assert!(first.blobs.mounted > Some(0), "{:?}", first.blobs);
 
@@ -156,8 +156,8 @@ async fn any_other_registry_is_a_destination_too() {
     assert_eq!(second.requests.ecr_api, 0);
 }
 
-/// A single image of these layers at the source.
-fn layered(world: &World, repository: &str, layers: &[String]) {
+/// Pushes a single image with these layers to the source.
+fn push_layered_image(world: &World, repository: &str, layers: &[String]) {
     let (upstream, host) = (world.upstream(), "registry.example");
     let config = format!("{{\"architecture\":\"amd64\",\"os\":\"linux\",\"of\":\"{repository}\"}}");
     let described = |media_type: &str, content: &str| {
@@ -175,13 +175,13 @@ fn layered(world: &World, repository: &str, layers: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
+async fn a_new_repository_mounts_blobs_that_an_earlier_run_pushed_to_another() {
     let options = Options { blob_mounting: BlobMounting::On, ..Options::default() };
     let world = World::with(options).await;
     let mut layers: Vec<String> = (0..6).map(|n| format!("layer {n}")).collect();
-    layered(&world, "team/old", &layers);
+    push_layered_image(&world, "team/old", &layers);
     layers[5] = "another layer".to_owned();
-    layered(&world, "team/new", &layers);
+    push_layered_image(&world, "team/new", &layers);
     let world = world.select("registry.example/team/old:1", "");
     world.sync().await.assert_exit(0);
 
@@ -190,7 +190,7 @@ async fn a_new_repository_mounts_what_an_earlier_run_placed_in_another() {
 
     run.assert_exit(0);
     let blobs = run.report.blobs;
-    // the layer that is new, and the configuration, which no two images share
+    // the new layer, and the configuration, which differs between images
     assert_eq!((blobs.mounted, blobs.pushed), (Some(5), Some(2)), "{blobs:?}");
     assert_eq!(run.uploads().len(), 2);
 }

@@ -1,9 +1,9 @@
-//! What travels with an image: referrers and cosign's tags.
+//! Tests content that is copied with an image: referrers and cosign's tags.
 
 use ecr_mirror::{
     engine::Mode,
     model::{Digest, outcome::Outcome},
-    sandbox::upstream::synthesis::media,
+    sandbox::upstream::media,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const SOURCE: &str = "registry.example/team/app:1.0";
 const HOST: &str = "registry.example";
 const REPOSITORY: &str = "team/app";
 
-/// A small artifact that says something about `subject`, as cosign and oras make them.
+/// A small artifact that refers to `subject`, as cosign and oras create it.
 fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec<u8> {
     let upstream = world.upstream();
     let config = upstream.put_blob(HOST, REPOSITORY, b"{}");
@@ -32,14 +32,14 @@ fn artifact(world: &World, subject: Option<&Digest>, artifact_type: &str) -> Vec
     manifest.to_string().into_bytes()
 }
 
-/// Puts a referrer of this digest at the source.
-fn refer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
+/// Pushes a referrer of this digest to the source.
+fn push_referrer(world: &World, subject: &Digest, artifact_type: &str) -> Digest {
     let manifest = artifact(world, Some(subject), artifact_type);
     world.upstream().put_manifest(HOST, REPOSITORY, None, media::OCI_MANIFEST, &manifest)
 }
 
-/// Signs this digest at the source as cosign does without referrers.
-fn sign(world: &World, subject: &Digest) -> (String, Digest) {
+/// Pushes a signature of this digest to the source, as cosign does without referrers.
+fn push_signature(world: &World, subject: &Digest) -> (String, Digest) {
     let tag = format!("sha256-{}.sig", subject.hex());
     let manifest = artifact(world, None, "application/vnd.dev.cosign.simplesigning.v1+json");
     let upstream = world.upstream();
@@ -55,7 +55,7 @@ async fn signed_world(keys: &str) -> (World, Digest) {
     (world, root)
 }
 
-/// The digests of an index's images.
+/// Digests of the images in the index.
 fn children(world: &World) -> Vec<Digest> {
     let index: Value = serde_json::from_slice(&world.source(SOURCE).bytes).unwrap();
     let entries = index["manifests"].as_array().unwrap();
@@ -63,27 +63,28 @@ fn children(world: &World) -> Vec<Digest> {
 }
 
 #[tokio::test]
-async fn referrers_and_cosign_tags_come_along_in_both_schemes() {
+async fn referrers_and_cosign_tags_are_copied_with_the_image() {
     let (world, root) = signed_world("signatures = \"all\"").await;
-    let sbom = refer(&world, &root, "application/spdx+json");
-    let childs = refer(&world, &children(&world)[0], "application/vnd.dev.sigstore.bundle");
-    let (tag, signature) = sign(&world, &root);
+    let sbom = push_referrer(&world, &root, "application/spdx+json");
+    let child_referrer =
+        push_referrer(&world, &children(&world)[0], "application/vnd.dev.sigstore.bundle");
+    let (tag, signature) = push_signature(&world, &root);
 
     world.sync().await.assert_exit(0);
 
     let ecr = world.ecr();
     assert_eq!(ecr.tag(REPOSITORY, &tag), Some(signature));
-    for referrer in [&sbom, &childs] {
+    for referrer in [&sbom, &child_referrer] {
         assert!(ecr.manifest(REPOSITORY, referrer).is_some(), "{referrer}");
     }
     world.sync().await.assert_no_op();
 }
 
 #[tokio::test]
-async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_date() {
+async fn a_later_signature_is_copied_to_an_up_to_date_image() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     world.sync().await.assert_exit(0);
-    let (tag, signature) = sign(&world, &root);
+    let (tag, signature) = push_signature(&world, &root);
 
     let plan = world.plan(Mode::Plan).await;
     plan.assert_all(Outcome::Planned);
@@ -95,41 +96,41 @@ async fn a_signature_that_appears_later_is_brought_to_an_image_that_is_up_to_dat
 }
 
 #[tokio::test]
-async fn nothing_comes_along_unless_it_is_wanted_and_of_the_wanted_type() {
+async fn only_configured_signature_types_are_copied() {
     for (keys, expected) in [
         ("", [false, false]),
         ("signatures = \"none\"", [false, false]),
         ("signatures = [\"application/spdx+json\"]", [true, false]),
     ] {
         let (world, root) = signed_world(keys).await;
-        let sbom = refer(&world, &root, "application/spdx+json");
-        let other = refer(&world, &root, "application/vnd.cyclonedx+json");
+        let sbom = push_referrer(&world, &root, "application/spdx+json");
+        let other = push_referrer(&world, &root, "application/vnd.cyclonedx+json");
         world.sync().await.assert_exit(0);
-        let there = [&sbom, &other].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
-        assert_eq!(there, expected, "{keys}");
+        let copied = [&sbom, &other].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
+        assert_eq!(copied, expected, "{keys}");
     }
 }
 
 #[tokio::test]
-async fn a_part_of_an_index_keeps_its_images_referrers_and_leaves_the_indexs_own_behind() {
+async fn a_filtered_index_keeps_referrers_of_its_images_and_drops_its_own() {
     let (world, root) = signed_world("platforms = [\"linux/amd64\"]\nsignatures = \"all\"").await;
     let [amd64, arm64] = <[Digest; 2]>::try_from(children(&world)).unwrap();
-    let of_root = refer(&world, &root, "application/spdx+json");
-    let of_amd64 = refer(&world, &amd64, "application/spdx+json");
-    let of_arm64 = refer(&world, &arm64, "application/spdx+json");
+    let of_root = push_referrer(&world, &root, "application/spdx+json");
+    let of_amd64 = push_referrer(&world, &amd64, "application/spdx+json");
+    let of_arm64 = push_referrer(&world, &arm64, "application/spdx+json");
 
     let run = world.sync().await;
     run.assert_exit(0);
 
-    let there =
+    let copied =
         [&of_root, &of_amd64, &of_arm64].map(|it| world.ecr().manifest(REPOSITORY, it).is_some());
-    assert_eq!(there, [false, true, false]);
+    assert_eq!(copied, [false, true, false]);
     let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
     assert!(warning.contains("the source's index is signed"), "{warning}");
 }
 
 #[tokio::test]
-async fn what_ecr_refuses_is_a_warning_and_never_the_images_failure() {
+async fn a_referrer_that_ecr_refuses_is_a_warning_and_not_a_failure() {
     let (world, root) = signed_world("signatures = \"all\"").await;
     let manifest = artifact(&world, Some(&root), "application/spdx+json");
     let mut unknown: Value = serde_json::from_slice(&manifest).unwrap();
@@ -142,5 +143,5 @@ async fn what_ecr_refuses_is_a_warning_and_never_the_images_failure() {
 
     run.assert_exit(0).assert_all(Outcome::Copied);
     let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
-    assert!(warning.contains("left behind") && warning.contains("405"), "{warning}");
+    assert!(warning.contains("skipped a referrer") && warning.contains("405"), "{warning}");
 }

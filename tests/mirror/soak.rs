@@ -1,21 +1,20 @@
-//! The mirror over hours: one process that syncs a changing catalogue again and again, while five
-//! of a hundred requests on either side go wrong.
+//! Soak test: one process syncs a changing catalogue again and again, while five percent of the
+//! requests to either side fail.
 //!
-//! Each round the catalogue changes: tags move, appear and vanish, and things get lost at the
-//! destination. A disturbed run leaves every tag whole and where it was or where it belongs; a
-//! clean one reaches exactly the wanted state; a third moves nothing. The runs are those of a
-//! process of their own ([`client`]), so that its memory and its descriptors are the mirror's and
-//! not the sandbox's: at the end it has at most 1.1 times the memory of a sixth of the time, which
-//! of half an hour is minute 5.
+//! Each round changes the catalogue: tags move, appear and disappear, and the destination loses
+//! content. After a disturbed run, every tag is complete and has its old or its expected digest. A
+//! clean run reaches exactly the expected state. A third run moves nothing. The runs take place in
+//! a separate process ([`client`]), so that memory and descriptors do not include the sandbox. At
+//! the end, the process may hold at most 1.1 times the memory that it held after a sixth of the
+//! time, such as minute 5 of 30.
 //!
-//! `cargo test` does two seconds of it. For longer, and told as it goes:
+//! `cargo test` runs [`ROUNDS`] rounds. A longer run prints its progress:
 //!
 //! ```text
 //! ECR_MIRROR_SOAK=30m cargo test --release --test mirror soak -- --nocapture
 //! ```
 //!
-//! `ECR_MIRROR_SOAK_SEED=7` is another half hour: the seed decides how the catalogue changes and
-//! what goes wrong.
+//! `ECR_MIRROR_SOAK_SEED=7` changes the seed, which determines the changes and the faults.
 
 mod catalogue;
 mod client;
@@ -31,8 +30,8 @@ use self::{
 };
 use super::{content::assert_whole, world::World};
 
-/// What one request of twenty to a source suffers: all that comes and goes.
-const AT_SOURCES: [&str; 17] = [
+/// Transient faults of a source. Each round uses one of them for five percent of the requests.
+const SOURCE_FAULTS: [&str; 17] = [
     "reset@upstream",
     "cut@upstream",
     "cut-last@upstream",
@@ -51,9 +50,9 @@ const AT_SOURCES: [&str; 17] = [
     "html@upstream",
     "omit-digest@upstream",
 ];
-/// The same at the destination; what AWS does not answer takes its half minute, so that only the
-/// registry is silent.
-const AT_DESTINATIONS: [&str; 17] = [
+/// Transient faults of the destination. Only the registry is silent: an AWS call without an answer
+/// would take half a minute.
+const DESTINATION_FAULTS: [&str; 17] = [
     "reset@ecr",
     "cut@ecr",
     "cut-last@ecr",
@@ -73,18 +72,21 @@ const AT_DESTINATIONS: [&str; 17] = [
     "swap-missing-status@ecr",
 ];
 
-/// From here on memory has settled, and a sixth of the time says something about it.
-const SETTLED: Duration = Duration::from_secs(60);
-/// How long a run may take: several times what the slowest one does.
-const STUCK: Duration = Duration::from_secs(120);
-/// How often a long soak tells how it is getting on.
-const TOLD: Duration = Duration::from_secs(15);
+/// Duration from which the memory limit applies: memory has settled after a sixth of it.
+const MEMORY_CHECK_FROM: Duration = Duration::from_secs(60);
+/// Time limit of a run, several times the longest one.
+const RUN_TIMEOUT: Duration = Duration::from_secs(120);
+/// Interval between progress lines of a long soak.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How long it goes on.
-fn lasting() -> Duration {
+/// Minimum number of rounds.
+const ROUNDS: u64 = 2;
+
+/// Requested duration of the soak.
+fn duration() -> Duration {
     let given = std::env::var("ECR_MIRROR_SOAK").ok();
     let read = |text: String| humantime::parse_duration(&text).expect("ECR_MIRROR_SOAK is a time");
-    given.map_or(Duration::from_secs(2), read)
+    given.map_or(Duration::ZERO, read)
 }
 
 fn seed() -> u64 {
@@ -92,14 +94,14 @@ fn seed() -> u64 {
     given.map_or(1, |text| text.parse().expect("ECR_MIRROR_SOAK_SEED is a number"))
 }
 
-/// What was done so far.
+/// Totals so far.
 #[derive(Debug, Default)]
 struct Tally {
     rounds: u64,
     copied: u64,
     failed: u64,
     retries: u64,
-    /// How long a disturbed run took at most.
+    /// Duration of the slowest disturbed run.
     slowest: Duration,
 }
 
@@ -113,43 +115,50 @@ impl Tally {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hours_of_faults_and_changes_leave_the_wanted_state_and_no_more_memory() {
-    let (lasting, seed) = (lasting(), seed());
+async fn a_soak_of_faults_and_changes_reaches_the_expected_state_in_bounded_memory() {
+    let (duration, seed) = (duration(), seed());
     let mounting = BlobMounting::On;
     let world = World::with(Options { blob_mounting: mounting, ..Options::default() }).await;
     let mut catalogue = Catalogue::new(seed);
     let mut client = Client::start(world.sandbox.address());
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (begun, mut last_progress) = (Instant::now(), Instant::now());
     let (mut tally, mut usages) = (Tally::default(), Vec::new());
-    while begun.elapsed() < lasting || tally.rounds == 0 {
-        let what = format!("seed {seed}, round {}", tally.rounds);
-        round(&world, &mut catalogue, &mut client, (&mut tally, &what)).await;
+    while begun.elapsed() < duration || tally.rounds < ROUNDS {
+        let label = format!("seed {seed}, round {}", tally.rounds);
+        round(&world, &mut catalogue, &mut client, &mut tally, &label).await;
         let (usage, passed) = (client.usage(), begun.elapsed());
         usages.push((passed, usage));
-        if told.elapsed() >= TOLD {
-            told = Instant::now();
-            say(&format!("{passed:.0?}: {tally:?}, {usage:?}"));
+        if last_progress.elapsed() >= PROGRESS_INTERVAL {
+            last_progress = Instant::now();
+            print_progress(&format!("{passed:.0?}: {tally:?}, {usage:?}"));
         }
     }
-    let (early, late) = (at_a_sixth(&usages, lasting), usages[usages.len() - 1].1);
-    say(&format!("{lasting:?} of seed {seed}: {tally:?}; first {early:?}, in the end {late:?}"));
+    let (early, late) = (usage_after_a_sixth(&usages, duration), usages[usages.len() - 1].1);
+    print_progress(&format!(
+        "{duration:?} of seed {seed}: {tally:?}; first {early:?}, in the end {late:?}"
+    ));
     assert!(
         tally.copied > 0 && tally.retries > 0,
-        "something changed, something struck: {tally:?}"
+        "something changed, and faults occurred: {tally:?}"
     );
-    if lasting >= SETTLED {
+    if duration >= MEMORY_CHECK_FROM {
         assert!(late.resident * 10 <= early.resident * 11, "{early:?}, then {late:?}");
         let (first, last) = usages.split_at(usages.len() / 2);
-        assert!(fewest(last) <= fewest(first) + 2, "{} and {}", fewest(first), fewest(last));
+        assert!(
+            fewest_descriptors(last) <= fewest_descriptors(first) + 2,
+            "{} and {}",
+            fewest_descriptors(first),
+            fewest_descriptors(last)
+        );
     }
 }
 
-fn at_a_sixth(usages: &[(Duration, Usage)], lasting: Duration) -> Usage {
-    usages.iter().find(|(passed, _)| *passed >= lasting / 6).expect("a sixth has passed").1
+fn usage_after_a_sixth(usages: &[(Duration, Usage)], duration: Duration) -> Usage {
+    usages.iter().find(|(passed, _)| *passed >= duration / 6).expect("a sixth has passed").1
 }
 
-/// Descriptors when it had the fewest: those of a run that just ended may still be closing.
-fn fewest(usages: &[(Duration, Usage)]) -> usize {
+/// The lowest number of descriptors: descriptors of a run that just ended may still be open.
+fn fewest_descriptors(usages: &[(Duration, Usage)]) -> usize {
     usages.iter().map(|(_, usage)| usage.descriptors).min().expect("there are rounds")
 }
 
@@ -158,56 +167,57 @@ async fn round(
     world: &World,
     catalogue: &mut Catalogue,
     client: &mut Client,
-    (tally, what): (&mut Tally, &str),
+    tally: &mut Tally,
+    label: &str,
 ) {
     catalogue.change(world.upstream(), &world.ecr());
     let toml = catalogue.toml();
     let faults = world.sandbox.faults();
     faults.clear();
-    // pulls are not what is scarce here
+    // the pull limit must not interfere
     world.fault("pull-limit=1000000000");
-    faults.sow(catalogue.number());
-    let source = format!("{}%5", catalogue.one_of(&AT_SOURCES));
-    let destination = format!("{}%5", catalogue.one_of(&AT_DESTINATIONS));
-    let what = format!("{what}, {source} {destination}");
+    faults.set_seed(catalogue.number());
+    let source = format!("{}%5", catalogue.pick(&SOURCE_FAULTS));
+    let destination = format!("{}%5", catalogue.pick(&DESTINATION_FAULTS));
+    let label = format!("{label}, {source} {destination}");
     world.fault(&source);
     world.fault(&destination);
 
     let begun = Instant::now();
-    let disturbed = client.sync(&toml, STUCK, &what).await;
+    let disturbed = client.sync(&toml, RUN_TIMEOUT, &label).await;
     if begun.elapsed() > tally.slowest {
         tally.slowest = begun.elapsed();
-        say(&format!("{what}: {:.1?}", tally.slowest));
+        print_progress(&format!("{label}: {:.1?}", tally.slowest));
     }
     assert_whole(&world.ecr());
-    catalogue.assert_nothing_lost(&world.ecr(), &what);
+    catalogue.assert_nothing_lost(&world.ecr(), &label);
     for row in disturbed["images"].as_array().unwrap() {
-        let is_told = !row["error"].is_null();
+        let has_error = !row["error"].is_null();
         match row["outcome"].as_str().unwrap() {
-            "copied" | "up_to_date" => assert!(!is_told, "{what}: {row}"),
-            "failed" => assert!(is_told, "{what}: {row}"),
-            _ => panic!("{what}: {row}"),
+            "copied" | "up_to_date" => assert!(!has_error, "{label}: {row}"),
+            "failed" => assert!(has_error, "{label}: {row}"),
+            _ => panic!("{label}: {row}"),
         }
     }
     faults.clear();
     world.fault("pull-limit=1000000000");
 
-    let clean = client.sync(&toml, STUCK, &what).await;
-    assert_eq!(clean["exit"], 0, "{what}: {clean:#}");
+    let clean = client.sync(&toml, RUN_TIMEOUT, &label).await;
+    assert_eq!(clean["exit"], 0, "{label}: {clean:#}");
     assert_whole(&world.ecr());
-    catalogue.assert_reached(&world.ecr(), &clean, &what);
+    catalogue.assert_reached(&world.ecr(), &clean, &label);
 
-    let again = client.sync(&toml, STUCK, &what).await;
-    assert_eq!(again["exit"], 0, "{what}: {again:#}");
-    assert_eq!(again["totals"]["up_to_date"], catalogue.wanted(), "{what}: {again:#}");
-    assert_eq!(again["bytes"]["to_destination"], 0, "{what}: {again:#}");
+    let again = client.sync(&toml, RUN_TIMEOUT, &label).await;
+    assert_eq!(again["exit"], 0, "{label}: {again:#}");
+    assert_eq!(again["totals"]["up_to_date"], catalogue.image_count(), "{label}: {again:#}");
+    assert_eq!(again["bytes"]["to_destination"], 0, "{label}: {again:#}");
     [&disturbed, &clean].into_iter().for_each(|report| tally.add(report));
     tally.rounds += 1;
 }
 
-/// Tells a person who waits for it.
-fn say(text: &str) {
-    if lasting() >= TOLD {
+/// Prints a progress line in a long soak.
+fn print_progress(text: &str) {
+    if duration() >= PROGRESS_INTERVAL {
         eprintln!("soak: {text}");
     }
 }

@@ -1,11 +1,11 @@
-//! A world for tests: registries on loopback, a configuration, and runs between them.
+//! Test environment: registries on loopback, a configuration, and runs between them.
 //!
 //! ```text
 //! let world = World::new().await.image("quay.io/team/app:1", ["linux/amd64"]);
 //! world.sync().await.assert_exit(0);
 //! ```
 //!
-//! Guards that a test sees what passed over the wire: every run brings its part of the journal.
+//! Each [`Run`] has its part of the sandbox's journal, so that a test can check the requests.
 
 use std::{
     collections::BTreeSet,
@@ -26,22 +26,22 @@ use ecr_mirror::{
     remote::RetryPolicy,
     run::{
         registries,
-        sync::{Selected, SyncRequest, run},
+        sync::{ImagesToSync, SyncRequest, run},
     },
-    sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::synthesis::Manifest},
+    sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::Manifest},
 };
 use http::Method;
 use tempfile::TempDir;
 
-/// The account of the destinations.
+/// AWS account of the destinations.
 pub(crate) const ACCOUNT: &str = "123456789012";
-/// The destination, where a configuration names none: the registry that a standing sandbox shows.
+/// Default destination if the configuration has none: the registry of a standing sandbox.
 pub(crate) const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
-/// Blob transfers at once, as many as by default.
+/// Concurrent blob transfers, as many as by default.
 pub(crate) const TRANSFERS: usize = 32;
 
-/// An `[[image]]` for this reference, with more keys where there are any.
+/// An `[[image]]` table for this reference, with further keys.
 pub(crate) fn entry(reference: &str, keys: &str) -> String {
     let read: Reference = reference.parse().expect("the test names an image");
     let Reference { host, repository, tag, digest } = read;
@@ -55,7 +55,7 @@ pub(crate) fn entry(reference: &str, keys: &str) -> String {
     format!("[[image]]\nsource = \"{source}\"\n{tags}\n{keys}\n")
 }
 
-/// Registries on loopback, and what is to be mirrored between them.
+/// Registries on loopback, and a configuration that mirrors between them.
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     directory: TempDir,
@@ -63,27 +63,28 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An embedded upstream and an embedded ECR, nothing selected.
+    /// An embedded upstream and an embedded ECR, with an empty configuration.
     pub(crate) async fn new() -> Self {
         Self::with(sandbox::Options::default()).await
     }
 
-    /// The same, played in some other way.
+    /// A world with these sandbox options.
     pub(crate) async fn with(options: sandbox::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Some(directory.path().to_owned());
-        let sandbox =
-            Sandbox::start(sandbox::Options { directory: kept, ..options }).await.unwrap();
+        let content_directory = Some(directory.path().to_owned());
+        let sandbox = Sandbox::start(sandbox::Options { directory: content_directory, ..options })
+            .await
+            .unwrap();
         Self { sandbox, directory, toml: String::new() }
     }
 
-    /// Puts an image there and selects it.
+    /// Pushes an image to the upstream and selects it.
     pub(crate) fn image<const N: usize>(self, reference: &str, platforms: [&str; N]) -> Self {
         self.upstream().image(reference).platforms(platforms).push();
         self.select(reference, "")
     }
 
-    /// Selects an image, with more keys where there are any.
+    /// Selects an image, with further keys.
     pub(crate) fn select(self, reference: &str, keys: &str) -> Self {
         self.configured(&entry(reference, keys))
     }
@@ -100,7 +101,7 @@ impl World {
         self.toml = toml.into();
     }
 
-    /// The whole configuration; [`ECR`] is the destination where it names none.
+    /// The configuration, with [`ECR`] as destination if it has none.
     pub(crate) fn toml(&self) -> String {
         match self.toml.contains("[[destination]]") {
             true => self.toml.clone(),
@@ -108,17 +109,17 @@ impl World {
         }
     }
 
-    /// Switches a fault on, written as on the command line.
+    /// Adds a fault in the syntax of the command line.
     pub(crate) fn fault(&self, fault: &str) {
         self.sandbox.faults().add(fault.parse().unwrap());
     }
 
-    /// The registries that images come from.
+    /// The registries that are sources.
     pub(crate) fn upstream(&self) -> &Upstream {
         self.sandbox.upstream()
     }
 
-    /// What is at the source under this reference.
+    /// The manifest at the source under this reference.
     pub(crate) fn source(&self, reference: &str) -> Manifest {
         let Reference { host, repository, tag, digest } = reference.parse().unwrap();
         let at = match (digest, tag) {
@@ -129,50 +130,49 @@ impl World {
         content.manifest(host.as_str(), repository.as_str(), &at).expect("it is at the source")
     }
 
-    /// The content of [`ECR`].
+    /// Content of [`ECR`].
     pub(crate) fn ecr(&self) -> Arc<Store> {
         self.sandbox.ecr_store(ACCOUNT, "us-east-1")
     }
 
-    /// ECR's own API, for what only its owner does.
+    /// A client of ECR's API, for setup that the program does not do.
     pub(crate) fn aws(&self) -> aws_sdk_ecr::Client {
         aws(&self.sandbox)
     }
 
-    /// Mirrors.
     pub(crate) async fn sync(&self) -> Run {
         self.run(Mode::Mirror, Shutdown::default()).await
     }
 
-    /// Tells what [`World::sync`] would do.
-    pub(crate) async fn plan(&self, intent: Mode) -> Run {
-        self.run(intent, Shutdown::default()).await
+    /// Plans without writing.
+    pub(crate) async fn plan(&self, mode: Mode) -> Run {
+        self.run(mode, Shutdown::default()).await
     }
 
-    /// A run that may be told to end.
-    pub(crate) async fn run(&self, intent: Mode, shutdown: Shutdown) -> Run {
-        self.run_with(&RetryPolicy::default(), intent, shutdown).await
+    /// Runs in this mode until it ends or is shut down.
+    pub(crate) async fn run(&self, mode: Mode, shutdown: Shutdown) -> Run {
+        self.run_with(&RetryPolicy::default(), mode, shutdown).await
     }
 
-    /// The same with another patience, which is this run's alone.
+    /// Runs with this retry policy.
     pub(crate) async fn run_with(
         &self,
-        patience: &RetryPolicy,
-        intent: Mode,
+        policy: &RetryPolicy,
+        mode: Mode,
         shutdown: Shutdown,
     ) -> Run {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+        let registries = registries::Registries::with_transport(transport, TRANSFERS, policy);
         let before = self.sandbox.journal().len();
-        let notes = Arc::new(Notes::default());
-        let report = mirror(&world, &self.toml(), intent, notes.clone(), shutdown).await;
-        let asked = self.sandbox.journal().split_off(before);
-        let warnings = std::mem::take(&mut *notes.0.lock().unwrap());
-        Run { report, asked, warnings }
+        let recorder = Arc::new(WarningRecorder::default());
+        let report = mirror(&registries, &self.toml(), mode, recorder.clone(), shutdown).await;
+        let journal = self.sandbox.journal().split_off(before);
+        let warnings = std::mem::take(&mut *recorder.0.lock().unwrap());
+        Run { report, journal, warnings }
     }
 
-    /// Ends this world and serves what it has to clients that know no host but loopback.
-    pub(crate) async fn standing(self) -> (Sandbox, TempDir) {
+    /// Stops this sandbox, and serves its content to clients without a sandbox network.
+    pub(crate) async fn into_standing_sandbox(self) -> (Sandbox, TempDir) {
         self.sandbox.stop().await;
         let options = sandbox::Options {
             mode: sandbox::Mode::Standing,
@@ -183,7 +183,7 @@ impl World {
     }
 }
 
-/// ECR's own API of a sandbox.
+/// A client of ECR's API in this sandbox.
 pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
     let config = aws_sdk_ecr::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -195,26 +195,26 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
     aws_sdk_ecr::Client::from_conf(config)
 }
 
-/// Reads the configuration and carries it out in this world, silently.
+/// Parses the configuration and mirrors with it.
 pub(crate) async fn mirror(
-    world: &registries::Registries,
+    registries: &registries::Registries,
     toml: &str,
-    intent: Mode,
+    mode: Mode,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
-    let options = Options { mode: intent, transfers: TRANSFERS };
-    let work = SyncRequest { config: &config, wanted: Selected::all(&config), options };
-    run(world, work, observer, &shutdown).await.unwrap()
+    let options = Options { mode, transfers: TRANSFERS };
+    let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
+    run(registries, work, observer, &shutdown).await.unwrap()
 }
 
-/// Keeps the warnings.
+/// Records the warnings.
 #[derive(Debug, Default)]
-struct Notes(Mutex<Vec<String>>);
+struct WarningRecorder(Mutex<Vec<String>>);
 
-impl Observer for Notes {
+impl Observer for WarningRecorder {
     fn observe(&self, event: &Event) {
         if let Event::Warning { subject, text } = event {
             self.0.lock().unwrap().push(format!("{subject}: {text}"));
@@ -222,15 +222,15 @@ impl Observer for Notes {
     }
 }
 
-/// A run that ended: what it says, and what was asked of the registries meanwhile.
+/// The result of a run, with the requests that the registries received.
 pub(crate) struct Run {
     pub(crate) report: Report,
-    pub(crate) asked: Vec<Entry>,
+    pub(crate) journal: Vec<Entry>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Run {
-    /// The exit status is this one; else everything that went wrong is shown.
+    /// Asserts the exit status, and shows all errors otherwise.
     #[track_caller]
     pub(crate) fn assert_exit(&self, status: u8) -> &Self {
         let wrong: Vec<String> = (self.report.images.iter())
@@ -241,7 +241,7 @@ impl Run {
         self
     }
 
-    /// Every row ended like this.
+    /// Asserts that every row has this outcome.
     #[track_caller]
     pub(crate) fn assert_all(&self, outcome: Outcome) -> &Self {
         assert!(!self.report.images.is_empty(), "there are rows");
@@ -251,7 +251,7 @@ impl Run {
         self
     }
 
-    /// Nothing was moved, and nothing changed at any destination.
+    /// Asserts that every image was up to date, and that the run wrote nothing.
     #[track_caller]
     pub(crate) fn assert_no_op(&self) -> &Self {
         self.assert_exit(0).assert_all(Outcome::UpToDate);
@@ -260,7 +260,7 @@ impl Run {
         self
     }
 
-    /// The one row whose source or destination contains this.
+    /// The only row whose source or destination contains this text.
     #[track_caller]
     pub(crate) fn row(&self, part: &str) -> &Row {
         let mut rows = (self.report.images.iter())
@@ -270,54 +270,54 @@ impl Run {
         found
     }
 
-    /// What was written to destinations, like `PUT host/path`.
+    /// Write requests to destinations, such as `PUT host/path`.
     pub(crate) fn writes(&self) -> Vec<String> {
-        self.asked.iter().filter(|entry| entry.is_write()).map(line).collect()
+        self.journal.iter().filter(|entry| entry.is_write()).map(line).collect()
     }
 
-    /// What was asked of sources.
-    pub(crate) fn at_sources(&self) -> Vec<String> {
-        self.asked.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
+    /// Requests to sources.
+    pub(crate) fn source_requests(&self) -> Vec<String> {
+        self.journal.iter().filter(|entry| !is_ecr(entry)).map(line).collect()
     }
 
-    /// The manifests read from sources by this method: `GET` is what is counted as a pull.
+    /// Manifest requests to sources with this method. `GET` counts as a pull.
     pub(crate) fn manifests(&self, method: Method) -> Vec<String> {
         let wanted = |entry: &&Entry| {
             !is_ecr(entry) && entry.method == method && entry.path.contains("/manifests/")
         };
-        self.asked.iter().filter(wanted).map(line).collect()
+        self.journal.iter().filter(wanted).map(line).collect()
     }
 
-    /// The blobs that were uploaded, each as often as it was.
+    /// Digests of the uploaded blobs, with repetitions.
     pub(crate) fn uploads(&self) -> Vec<Digest> {
         let put = |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("digest=");
         let digest = |entry: &Entry| {
             let (_, rest) = entry.path.split_once("digest=")?;
             rest.split('&').next()?.replace("%3A", ":").parse().ok()
         };
-        self.asked.iter().filter(put).filter_map(digest).collect()
+        self.journal.iter().filter(put).filter_map(digest).collect()
     }
 
-    /// How many manifests were put.
-    pub(crate) fn commits(&self) -> usize {
+    /// Number of pushed manifests.
+    pub(crate) fn manifest_pushes(&self) -> usize {
         let put =
             |entry: &&Entry| entry.method == Method::PUT && entry.path.contains("/manifests/");
-        self.asked.iter().filter(put).count()
+        self.journal.iter().filter(put).count()
     }
 }
 
-/// A request, as a person reads it.
+/// A request as one line of text.
 fn line(entry: &Entry) -> String {
     let what = entry.operation.as_deref().unwrap_or_default();
     format!("{} {}{} {what}", entry.method, entry.host, entry.path).trim_end().to_owned()
 }
 
-/// Whether it was asked of AWS.
+/// Returns `true` if the request went to AWS.
 pub(crate) fn is_ecr(entry: &Entry) -> bool {
     entry.operation.is_some() || entry.host.contains(".dkr.ecr.")
 }
 
-/// The digests of the config and layers of an image at the source, without repetition.
+/// Digests of the configuration and layers of an image, without repetitions.
 pub(crate) fn blobs(manifest: &Manifest) -> BTreeSet<Digest> {
     sandbox::store::Links::read(&manifest.bytes).unwrap().blobs.into_iter().collect()
 }

@@ -1,23 +1,24 @@
-//! `pull-through apply`: sets up what the configuration writes.
+//! `pull-through apply`: creates and updates what the configuration sets up.
 
 use super::{
-    apply_changes::{ChangeFormat, Goal, Request, carry_out},
-    consent::Consent,
+    apply_changes::apply_changes,
+    consent::{ChangesRequest, Consent},
+    show::ChangeFormat,
 };
 use crate::{
     cli::{Global, pull_through::ApplyArgs},
     model::Result,
     output::Screen,
-    pull_through::changes::Replace,
+    run::pull_through::preview::Goal,
 };
 
-/// Prints the changes on stdout, has them agreed to, and makes them.
-///
-/// # Errors
-/// When nothing was attempted: what is wrong with a change is told as it fails.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ApplyArgs) -> Result<u8> {
-    let consent = Consent::of(args.yes)?;
-    let aim = Goal::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
-    let order = Request { at: &args.at, aim, format: ChangeFormat::of(args.json) };
-    carry_out(global, screen, &order, consent).await
+    let request = ChangesRequest {
+        destinations: &args.destinations.names,
+        goal: Goal::set_up(args.replace),
+        format: ChangeFormat::new(args.json),
+        consent: Consent::new(args.yes)?,
+        question: "apply these changes? [y/N] ",
+    };
+    apply_changes(global, screen, &request).await
 }

@@ -1,53 +1,95 @@
-//! Whether a person agrees to what was shown.
+//! Asks for confirmation before changes are made.
+//!
+//! Nothing is changed that was not shown: after the answer the changes are planned again and compared.
 
 use std::io::{self, BufRead, IsTerminal};
 
 use tokio::sync::oneshot;
 
+use super::show::{ChangeFormat, show, show_failures};
 use crate::{
     model::{Error, Kind, Result},
     output::Screen,
+    run::{
+        pull_through::{
+            preview::{Goal, Preview},
+            sites::CacheSite,
+        },
+        registries::Registries,
+    },
 };
 
-/// Who agrees to changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Consent {
-    /// The command line did.
+    /// The command line has `--yes`.
     Given,
-    /// Whoever sits at the terminal.
+    /// A person at the terminal is asked.
     Asked,
 }
 
 impl Consent {
-    /// As the command line has it.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] when somebody is to be asked and nobody is there.
-    pub(crate) fn of(yes: bool) -> Result<Self> {
+    pub(crate) fn new(yes: bool) -> Result<Self> {
         match (yes, io::stdin().is_terminal()) {
             (true, _) => Ok(Self::Given),
             (false, true) => Ok(Self::Asked),
             (false, false) => Err(Error::new(
                 Kind::Configuration,
-                "nobody can be asked for consent: stdin is not a terminal",
+                "cannot ask for confirmation: stdin is not a terminal",
             )
-            .hint("look at what it does with `pull-through plan`, then give `--yes`")),
+            .hint("check the changes with `pull-through plan`, then give `--yes`")),
         }
     }
 }
 
-/// Asks at the terminal; whatever is not a yes is a no.
-pub(crate) async fn ask(screen: &Screen, question: &str) -> bool {
+/// The changes to make, and the way to confirm them.
+pub(crate) struct ChangesRequest<'a> {
+    /// The names of the destinations; empty for all.
+    pub(crate) destinations: &'a [String],
+    pub(crate) goal: Goal,
+    pub(crate) format: ChangeFormat,
+    pub(crate) consent: Consent,
+    pub(crate) question: &'static str,
+}
+
+/// Plans and shows the changes, asks, and returns them with the exit status so far; `None` if they are
+/// declined. Changes that differ from the shown ones by then are an error.
+pub(crate) async fn confirm<'a>(
+    screen: &Screen,
+    registries: &Registries,
+    sites: &'a [CacheSite<'a>],
+    request: &ChangesRequest<'_>,
+) -> Result<Option<(Preview<'a>, u8)>> {
+    let shown = Preview::new(registries, sites, request.goal).await;
+    let status = show_failures(screen, &shown);
+    show(screen, &shown, request.goal, request.format)?;
+    let changes_nothing = shown.planned().all(|planned| planned.step.is_none());
+    if changes_nothing || request.consent == Consent::Given {
+        return Ok(Some((shown, status)));
+    }
+    if !ask(screen, request.question).await {
+        return Ok(None);
+    }
+    let current = Preview::new(registries, sites, request.goal).await;
+    let status = status.max(show_failures(screen, &current));
+    if shown.is_same(&current) {
+        return Ok(Some((current, status)));
+    }
+    let problem = "the registry has changed since the plan was shown; nothing was changed";
+    Err(Error::new(Kind::Unavailable, problem).hint("run again to see the current changes"))
+}
+
+/// Asks at the terminal. Every answer except yes declines.
+async fn ask(screen: &Screen, question: &str) -> bool {
     screen.tell(|out| write!(out, "{question}").and_then(|()| out.flush()));
-    let (answer, answered) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
     // a thread of its own, which ends with the process: reading a terminal cannot be cancelled
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
-        // who asked may be gone
-        let _ = answer.send(read.is_ok() && is_yes(&line));
+        // fails if the run has ended
+        let _ = sender.send(read.is_ok() && is_yes(&line));
     });
-    answered.await.unwrap_or(false)
+    answer.await.unwrap_or(false)
 }
 
 fn is_yes(line: &str) -> bool {
@@ -59,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_yes_is_a_yes() {
+    fn only_y_and_yes_confirm() {
         for (line, expected) in [
             ("y\n", true),
             ("Yes\r\n", true),

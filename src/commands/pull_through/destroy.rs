@@ -1,21 +1,24 @@
-//! `pull-through destroy`: removes what the configuration names, and says what AWS keeps.
+//! `pull-through destroy`: removes what the configuration sets up, and prints what AWS keeps.
 
 use super::{
-    apply_changes::{ChangeFormat, Goal, Request, carry_out},
-    consent::Consent,
+    apply_changes::apply_changes,
+    consent::{ChangesRequest, Consent},
+    show::ChangeFormat,
 };
 use crate::{
     cli::{Global, pull_through::DestroyArgs},
     model::Result,
     output::Screen,
+    run::pull_through::preview::Goal,
 };
 
-/// Prints what goes on stdout, has it agreed to, and removes it.
-///
-/// # Errors
-/// When nothing was attempted: what is wrong with a removal is told as it fails.
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &DestroyArgs) -> Result<u8> {
-    let consent = Consent::of(args.yes)?;
-    let order = Request { at: &args.at, aim: Goal::Removal, format: ChangeFormat::of(args.json) };
-    carry_out(global, screen, &order, consent).await
+    let request = ChangesRequest {
+        destinations: &args.destinations.names,
+        goal: Goal::Removal,
+        format: ChangeFormat::new(args.json),
+        consent: Consent::new(args.yes)?,
+        question: "remove all of this? [y/N] ",
+    };
+    apply_changes(global, screen, &request).await
 }

@@ -1,109 +1,73 @@
-//! `pull-through export`: writes the same set-up for other tools.
+//! `pull-through export`: writes the setup for other tools.
 
 use std::path::Path;
 
-use super::{CONNECTIONS, CacheSite, sites};
 use crate::{
-    cli::{
-        Global,
-        pull_through::{Export, Where},
-    },
-    commands::configuration,
-    ecr::Identity,
+    cli::{Global, pull_through::Export},
+    commands::shared::{read_config, with_registries},
     model::Result,
-    output::{Screen, file, printable},
+    output::{Screen, changes, file},
     pull_through::{
-        Observed, Planned,
-        changes::{Desired, Replace, secrets},
-        fetch_state,
         kubernetes::manifest,
-        terraform::{ExportPart, from_nothing, terraform},
+        terraform::{ExportPart, terraform},
     },
-    run::registries::Registries,
+    run::pull_through::{
+        preview::{Goal, PlannedSite},
+        sites::sites,
+    },
 };
 
-/// Writes it.
-///
-/// # Errors
-/// When the configuration is wrong, AWS cannot be asked, or the output cannot be written.
 pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
     match format {
-        Export::Terraform { at } => to_terraform(global, screen, &at).await,
+        Export::Terraform { destinations } => {
+            to_terraform(global, screen, &destinations.names).await
+        }
         Export::Kubernetes { namespaces, output } => {
-            to_kubernetes(global, screen, (&namespaces, &output))
+            to_kubernetes(global, screen, &namespaces, &output)
         }
     }
 }
 
-/// What one registry is to be and is.
-struct Surveyed<'a> {
-    site: &'a CacheSite<'a>,
-    identity: Identity,
-    planned: Vec<Planned>,
-    actual: Observed,
-}
-
-/// Prints the configuration on stdout; 1 when a part of it conflicts and is left out.
-async fn to_terraform(global: &Global, screen: &Screen, at: &Where) -> Result<u8> {
-    let config = configuration(global)?;
-    let sites = sites(&config, at)?;
-    let world = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
-    let asked = survey(&world, &sites).await;
-    world.close().await;
-    let surveyed = asked?;
-    let parts: Vec<ExportPart<'_>> = surveyed
-        .iter()
-        .map(|Surveyed { site, identity, planned, actual }| ExportPart {
+/// Prints the Terraform configuration on stdout. Conflicts are omitted from it, and the exit status
+/// is then 1.
+async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String]) -> Result<u8> {
+    let config = read_config(global)?;
+    let sites = sites(&config, destinations)?;
+    let goal = Goal::SetUpFromNothing;
+    let plan = async |registries: &_| PlannedSite::all(registries, &sites, goal).await;
+    let planned = with_registries(global, plan).await?;
+    let part = |planned| {
+        let PlannedSite { site, session, planned, observed }: &PlannedSite<'_> = planned;
+        ExportPart {
             registry: &site.registry,
-            identity,
+            identity: session.api.identity(),
             planned,
-            actual,
-        })
-        .collect();
-    let text = terraform(&parts);
+            observed: observed,
+        }
+    };
+    let text = terraform(&planned.iter().map(part).collect::<Vec<_>>());
     screen.print(|out| out.write_all(text.as_bytes()))?;
-    let conflicts = surveyed.iter().flat_map(|it| &it.planned).filter(|it| it.step.is_none());
     let mut status = 0;
-    for Planned { change, .. } in conflicts {
-        let hint = change.hint.iter().map(|hint| format!("\n    hint: {}", printable(hint)));
-        let hint: String = hint.collect();
-        screen.tell(|out| writeln!(out, "{}{hint}", printable(&change.to_string())));
+    for conflict in planned.iter().flat_map(PlannedSite::conflicts) {
+        screen.tell(|out| changes::conflict(out, conflict));
         status = 1;
     }
     Ok(status)
 }
 
-async fn survey<'a>(world: &Registries, sites: &'a [CacheSite<'a>]) -> Result<Vec<Surveyed<'a>>> {
-    let mut surveyed = Vec::new();
-    for site in sites {
-        let session = site.session(world).await?;
-        let actual = fetch_state::actual(&session, &secrets(&site.caches)).await?;
-        let on_push = site.on_push();
-        let wanted = Desired {
-            registry: &site.registry,
-            caches: &site.caches,
-            on_push: &on_push,
-            replace: Replace::Differing,
-        };
-        let planned = from_nothing(&wanted, &actual);
-        let identity = session.api.identity().clone();
-        surveyed.push(Surveyed { site, identity, planned, actual });
-    }
-    Ok(surveyed)
-}
-
 fn to_kubernetes(
     global: &Global,
     screen: &Screen,
-    (namespaces, output): (&[String], &Path),
+    namespaces: &[String],
+    output: &Path,
 ) -> Result<u8> {
-    let config = configuration(global)?;
+    let config = read_config(global)?;
     let manifest = manifest(&config.caches, namespaces)?;
     file::save_secret(output, "manifest", &manifest.yaml)?;
     let output = output.display();
     screen.tell(|out| {
         for prefix in &manifest.left_out {
-            writeln!(out, "left out: `{prefix}`, whose `secret_arn` is not read")?;
+            writeln!(out, "skipped `{prefix}`: its `secret_arn` is not read")?;
         }
         let secrets = manifest.secrets.join(", ");
         writeln!(out, "wrote {secrets} to {output}, which only its owner can read")?;

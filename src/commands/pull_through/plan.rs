@@ -1,21 +1,29 @@
 //! `pull-through plan`: shows what `apply` would change. Writes nothing.
 
-use super::apply_changes::{ChangeFormat, Goal, Request, preview};
+use super::show::{ChangeFormat, show, show_failures};
 use crate::{
-    cli::{Global, pull_through::PlanArgs},
+    cli::{Global, pull_through::PullThroughPlanArgs},
+    commands::shared::{read_config_with_warnings, with_registries},
     model::Result,
     output::Screen,
-    pull_through::changes::Replace,
+    run::pull_through::{
+        preview::{Goal, Preview},
+        sites::sites,
+    },
 };
 
-/// Prints the changes on stdout.
-///
-/// # Errors
-/// When the configuration is wrong, or nothing can be printed.
-pub(crate) async fn run(global: &Global, screen: &Screen, args: &PlanArgs) -> Result<u8> {
-    let aim = Goal::SetUp(if args.replace { Replace::Differing } else { Replace::Never });
-    let order = Request { at: &args.at, aim, format: ChangeFormat::of(args.json) };
-    let looked = preview(global, screen, &order).await?;
-    let differs = u8::from(args.check && looked.changes > 0);
-    Ok(looked.status.max(differs))
+pub(crate) async fn run(
+    global: &Global,
+    screen: &Screen,
+    args: &PullThroughPlanArgs,
+) -> Result<u8> {
+    let config = read_config_with_warnings(global, screen)?;
+    let sites = sites(&config, &args.destinations.names)?;
+    let goal = Goal::set_up(args.replace);
+    let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
+    let preview = with_registries(global, read).await?;
+    let status = show_failures(screen, &preview);
+    show(screen, &preview, goal, ChangeFormat::new(args.json))?;
+    let has_changes = preview.planned().next().is_some();
+    Ok(status.max(u8::from(args.check && has_changes)))
 }

@@ -1,4 +1,4 @@
-//! Differences as a table: what is written, what is there, what is done.
+//! Differences as tables: configuration, current settings, updates.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn except(wildcards: &[&str]) -> TagMutability {
 }
 
 #[test]
-fn what_is_not_written_is_no_difference() {
+fn settings_that_are_not_configured_are_not_compared() {
     let actual = CurrentSettings {
         mutability: TagMutability::Immutable,
         scan_on_push: true,
@@ -37,7 +37,7 @@ fn what_is_not_written_is_no_difference() {
 }
 
 #[test]
-fn every_setting_that_differs_is_one_step_and_its_fields() {
+fn every_setting_that_differs_is_one_update_and_its_fields() {
     let wanted = RepositorySettings {
         mutability: Some(except(&["latest*"])),
         scan_on_push: Some(true),
@@ -67,7 +67,7 @@ fn every_setting_that_differs_is_one_step_and_its_fields() {
         ]
     );
     assert_eq!(
-        found.steps,
+        found.updates,
         [
             SettingUpdate::Mutability(except(&["latest*"])),
             SettingUpdate::ScanOnPush(true),
@@ -80,18 +80,18 @@ fn every_setting_that_differs_is_one_step_and_its_fields() {
 }
 
 #[test]
-fn exclusions_are_a_set() {
+fn the_order_of_exclusions_does_not_matter() {
     let wanted = |wildcards| RepositorySettings {
         mutability: Some(except(wildcards)),
         ..RepositorySettings::default()
     };
     let actual = CurrentSettings { mutability: except(&["a", "b"]), ..CurrentSettings::default() };
-    assert!(differences(&wanted(&["b", "a"]), &actual).steps.is_empty());
-    assert_eq!(differences(&wanted(&["a"]), &actual).steps.len(), 1);
+    assert!(differences(&wanted(&["b", "a"]), &actual).updates.is_empty());
+    assert_eq!(differences(&wanted(&["a"]), &actual).updates.len(), 1);
 }
 
 #[test]
-fn policies_are_compared_by_what_they_mean() {
+fn policies_are_compared_by_their_meaning() {
     let ours = policy(json!(["b", "a"]), json!("arn:aws:iam::210987654321:root"));
     for (theirs, same) in [
         (policy(json!(["a", "b"]), json!(["210987654321"])), true),
@@ -103,7 +103,7 @@ fn policies_are_compared_by_what_they_mean() {
         let wanted =
             RepositorySettings { policy: Some(ours.clone()), ..RepositorySettings::default() };
         let actual = CurrentSettings { policy: Some(theirs.clone()), ..CurrentSettings::default() };
-        assert_eq!(differences(&wanted, &actual).steps.is_empty(), same, "{theirs}");
+        assert_eq!(differences(&wanted, &actual).updates.is_empty(), same, "{theirs}");
     }
     let everybody = json!({ "Statement": [{ "Principal": "*", "Action": "a" }] });
     for (principal, same) in [
@@ -118,7 +118,7 @@ fn policies_are_compared_by_what_they_mean() {
 }
 
 #[test]
-fn encryption_that_differs_is_said_and_never_a_step() {
+fn a_different_encryption_is_a_warning_and_never_an_update() {
     let arn = |id: &str| format!("arn:aws:kms:eu-west-1:123456789012:key/{id}");
     let kms = |key: &str| Encryption::Kms(Some(key.to_owned()));
     for (wanted, actual, expected) in [
@@ -137,6 +137,6 @@ fn encryption_that_differs_is_said_and_never_a_step() {
             RepositorySettings { encryption: Some(wanted), ..RepositorySettings::default() };
         let actual = CurrentSettings { encryption: Some(actual), ..CurrentSettings::default() };
         let found = differences(&wanted, &actual);
-        assert_eq!((found.warnings.len(), found.steps.len()), (expected, 0), "{case}");
+        assert_eq!((found.warnings.len(), found.updates.len()), (expected, 0), "{case}");
     }
 }

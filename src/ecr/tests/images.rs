@@ -1,4 +1,4 @@
-//! Tags, manifests and blobs in bulk, and the retries below them.
+//! Bulk queries of tags, manifests and blobs, and their retries.
 
 use std::sync::{
     Arc,
@@ -17,13 +17,13 @@ use crate::{
     remote::HostContext,
 };
 
-async fn look(fake: &FakeApi) -> (Images, Arc<HostContext>) {
-    let (session, meter) = fake.session().await;
-    (Images::new(session.api, account()), meter)
+async fn images(fake: &FakeApi) -> (Images, Arc<HostContext>) {
+    let (session, context) = fake.session().await;
+    (Images::new(session.api, account()), context)
 }
 
 #[tokio::test]
-async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
+async fn throttling_is_retried_and_counted_and_an_exceeded_quota_is_not() {
     let asked = AtomicUsize::new(0);
     let fake = FakeApi::start(move |_, _| match asked.fetch_add(1, SeqCst) {
         0 => refusal("ThrottleException", "Rate exceeded"),
@@ -31,15 +31,22 @@ async fn throttling_is_waited_for_and_counted_and_a_quota_is_not() {
         _ => refusal("LimitExceededException", "no more"),
     })
     .await;
-    let (look, meter) = look(&fake).await;
-    assert_eq!(look.tags(&repository(), &[tag("a")]).await.unwrap().len(), 0);
-    assert_eq!((meter.requests.value(), meter.retries.value(), meter.throttled.value()), (2, 1, 1));
-    let error = look.tags(&repository(), &[tag("a")]).await.unwrap_err();
-    assert_eq!((error.kind(), meter.requests.value()), (Kind::Quota, 3));
+    let (images, context) = images(&fake).await;
+    assert_eq!(images.tags(&repository(), &[tag("a")]).await.unwrap().len(), 0);
+    assert_eq!(
+        (
+            context.stats.requests.value(),
+            context.stats.retries.value(),
+            context.stats.throttled.value()
+        ),
+        (2, 1, 1)
+    );
+    let error = images.tags(&repository(), &[tag("a")]).await.unwrap_err();
+    assert_eq!((error.kind(), context.stats.requests.value()), (Kind::Quota, 3));
     assert!(error.remedy().unwrap().contains("Service Quotas"));
 }
 
-/// Lists `pages` pages of a thousand tags `t0`, `t1`, …, and knows every tag by name.
+/// Lists `pages` pages of 1,000 tags `t0`, `t1`, …, and resolves every tag by name.
 async fn listing(pages: usize) -> FakeApi {
     FakeApi::start(move |action, body| match action {
         "ListImages" => {
@@ -63,7 +70,7 @@ async fn listing(pages: usize) -> FakeApi {
 }
 
 #[tokio::test]
-async fn tags_are_listed_only_as_far_as_it_pays() {
+async fn listing_stops_when_resolving_by_name_needs_fewer_calls() {
     let tags = |range: std::ops::Range<usize>| -> Vec<Tag> {
         range.map(|n| tag(&format!("t{n}"))).collect()
     };
@@ -74,8 +81,8 @@ async fn tags_are_listed_only_as_far_as_it_pays() {
         ("many far behind are worth more pages", 9, tags(7000..8000), 1000, 8, 0),
     ] {
         let fake = listing(pages).await;
-        let (look, _) = look(&fake).await;
-        let found = look.tags(&repository(), &wanted).await.unwrap();
+        let (images, _) = images(&fake).await;
+        let found = images.tags(&repository(), &wanted).await.unwrap();
         assert_eq!(found.len(), expected, "{case}");
         assert!(found.iter().all(|(tag, at)| *at == digest(&tag.as_str()[1..])), "{case}");
         assert_eq!(fake.bodies("ListImages").len(), lists, "{case}");
@@ -90,7 +97,7 @@ async fn tags_are_listed_only_as_far_as_it_pays() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_list_tags_are_asked_for_by_name() {
+async fn without_permission_to_list_tags_are_resolved_by_name() {
     let fake = FakeApi::start(|action, body| match action {
         "ListImages" => denied(),
         _ => {
@@ -106,24 +113,24 @@ async fn without_the_right_to_list_tags_are_asked_for_by_name() {
         }
     })
     .await;
-    let (look, _) = look(&fake).await;
-    let found = look.tags(&repository(), &[tag("a"), tag("b")]).await.unwrap();
+    let (images, _) = images(&fake).await;
+    let found = images.tags(&repository(), &[tag("a"), tag("b")]).await.unwrap();
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [(tag("a"), digest("a"))]);
 }
 
 #[tokio::test]
-async fn a_repository_that_does_not_exist_is_told_apart() {
+async fn a_missing_repository_has_its_own_error_kind() {
     let fake = FakeApi::start(|_, _| no_repository()).await;
-    let (look, meter) = look(&fake).await;
+    let (images, context) = images(&fake).await;
     let digests = [digest("x")];
     for kind in [
-        look.tags(&repository(), &[tag("a")]).await.unwrap_err().kind(),
-        look.manifests(&repository(), &digests).await.unwrap_err().kind(),
-        look.missing_blobs(&repository(), &digests).await.unwrap_err().kind(),
+        images.tags(&repository(), &[tag("a")]).await.unwrap_err().kind(),
+        images.manifests(&repository(), &digests).await.unwrap_err().kind(),
+        images.missing_blobs(&repository(), &digests).await.unwrap_err().kind(),
     ] {
         assert_eq!(kind, Kind::RepositoryMissing);
     }
-    assert_eq!(meter.retries.value(), 0);
+    assert_eq!(context.stats.retries.value(), 0);
 }
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
@@ -145,13 +152,13 @@ async fn manifests_are_read_in_batches_with_every_type_accepted_and_verified() {
         (200, json!({ "images": images }))
     })
     .await;
-    let (look, _) = look(&fake).await;
+    let (images, _) = images(&fake).await;
     let mut digests: Vec<Digest> = (0..249).map(digest).collect();
     digests.push(digest(INDEX));
-    let manifests = look.manifests(&repository(), &digests).await.unwrap();
+    let manifests = images.manifests(&repository(), &digests).await.unwrap();
     assert_eq!(manifests.len(), 1);
     assert_eq!(manifests[&digest(INDEX)].bytes(), INDEX);
-    let missing = look.missing_manifests(&repository(), &digests).await.unwrap();
+    let missing = images.missing_manifests(&repository(), &digests).await.unwrap();
     assert_eq!(missing.len(), 249);
     let bodies = fake.bodies("BatchGetImage");
     let mut sizes: Vec<usize> = bodies.iter().map(|body| ids(body, "imageDigest").len()).collect();
@@ -161,20 +168,20 @@ async fn manifests_are_read_in_batches_with_every_type_accepted_and_verified() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
+async fn a_manifest_that_does_not_match_its_digest_is_refused() {
     let fake = FakeApi::start(|_, _| {
         let image =
             json!({ "imageId": { "imageDigest": digest("other") }, "imageManifest": INDEX });
         (200, json!({ "images": [image] }))
     })
     .await;
-    let (look, _) = look(&fake).await;
-    let error = look.manifests(&repository(), &[digest("other")]).await.unwrap_err();
+    let (images, _) = images(&fake).await;
+    let error = images.manifests(&repository(), &[digest("other")]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_not_taken_for_absent() {
+async fn an_unreadable_manifest_is_an_error_and_not_missing() {
     for (code, expected) in [
         ("ImageNotFound", None),
         ("KmsError", Some(Kind::Denied)),
@@ -186,8 +193,8 @@ async fn what_cannot_be_read_is_not_taken_for_absent() {
             (200, json!({ "failures": [{ "imageId": {}, "failureCode": code }] }))
         })
         .await;
-        let (look, _) = look(&fake).await;
-        let answer = look.missing_manifests(&repository(), &[digest("x")]).await;
+        let (images, _) = images(&fake).await;
+        let answer = images.missing_manifests(&repository(), &[digest("x")]).await;
         assert_eq!(answer.err().map(|error| error.kind()), expected, "{code}");
     }
 }
@@ -213,12 +220,12 @@ async fn a_blob_is_missing_unless_it_is_available() {
         (200, json!({ "layers": layers, "failures": failures }))
     })
     .await;
-    let (look, _) = look(&fake).await;
+    let (images, _) = images(&fake).await;
     let names = ["there", "gone", "archived", "never", "odd"];
     let mut asked: Vec<Digest> = (0..120).map(digest).collect();
     asked.extend(names.map(digest));
     asked.extend(names.map(digest));
-    let missing = look.missing_blobs(&repository(), &asked).await.unwrap();
+    let missing = images.missing_blobs(&repository(), &asked).await.unwrap();
     assert_eq!(missing.len(), 124);
     assert!(!missing.contains(&digest("there")));
     assert_eq!(fake.actions(), ["BatchCheckLayerAvailability"; 2]);

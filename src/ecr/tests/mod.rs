@@ -1,4 +1,4 @@
-//! ECR's API half through the AWS SDK, over a socket; here what all of these tests say.
+//! ECR's API through the AWS SDK, over a socket; this module has the shared helpers.
 
 mod images;
 mod repository;

@@ -3,19 +3,22 @@
 use futures::future::join_all;
 use serde_json::json;
 
-use super::{ACCOUNT, account, denied, no_repository, repository};
+use super::{ACCOUNT, account, denied, no_repository, repository, tag};
 use crate::{
     ecr::{
         account::EcrAccount,
         fake::{FakeApi, refusal},
         repository::EcrRepositories,
     },
-    model::{Create, Kind, ecr_settings as written},
+    model::{
+        Create, Kind,
+        ecr_settings::{AccountSettings, RepositoryRules, RepositorySettings},
+    },
     remote::Mounting,
 };
 
 async fn repositories(fake: &FakeApi, create: Create) -> EcrRepositories {
-    let written = written::RepositoryRules { create, ..Default::default() };
+    let written = RepositoryRules { create, ..Default::default() };
     EcrRepositories::new(fake.session().await.0.api, account(), written)
 }
 
@@ -23,9 +26,9 @@ async fn repositories(fake: &FakeApi, create: Create) -> EcrRepositories {
 async fn a_refusal_names_the_action_the_region_and_the_remedy() {
     let fake = FakeApi::start(|_, _| denied()).await;
     let repositories = repositories(&fake, Create::Never).await;
-    let error = repositories.describe(&repository()).await.unwrap_err();
+    let error = repositories.mutability(&repository(), &tag("1")).await.unwrap_err();
     assert_eq!(
-        error.chain(),
+        error.chain()[1..],
         [
             "DescribeRepositories in eu-west-1: AccessDeniedException: User: me is not authorized to perform: ecr:X"
         ]
@@ -33,13 +36,13 @@ async fn a_refusal_names_the_action_the_region_and_the_remedy() {
     assert_eq!(
         error.remedy(),
         Some(
-            "the role needs `ecr:DescribeRepositories` here (`ecr-mirror iam mirror` prints the policy)"
+            "grant `ecr:DescribeRepositories` to the role (`ecr-mirror iam mirror` prints the policy)"
         )
     );
 }
 
 #[tokio::test]
-async fn a_missing_repository_is_made_once_however_many_need_it() {
+async fn concurrent_callers_create_a_missing_repository_once() {
     for answer in
         [(200, json!({ "repository": {} })), refusal("RepositoryAlreadyExistsException", "x")]
     {
@@ -54,7 +57,7 @@ async fn a_missing_repository_is_made_once_however_many_need_it() {
 }
 
 #[tokio::test]
-async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_none() {
+async fn only_new_repositories_and_empty_ones_without_policies_get_policies() {
     let (made, taken) =
         ((200, json!({ "repository": {} })), refusal("RepositoryAlreadyExistsException", "x"));
     let none = json!({ "imageIds": [] });
@@ -63,7 +66,7 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
     let theirs = (200, json!({ "lifecyclePolicyText": "{\"rules\":[]}" }));
     for (create, images, policy, puts) in [
         (&made, &none, &bare, true),
-        // its maker may have been this run, whose answer was lost
+        // this run may have created it and lost the answer
         (&taken, &none, &bare, true),
         (&taken, &none, &theirs, false),
         (&taken, &some, &bare, false),
@@ -78,8 +81,8 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
         })
         .await;
         let lifecycle = Some(json!({ "rules": [{ "rulePriority": 1 }] }));
-        let settings = written::RepositorySettings { lifecycle, ..Default::default() };
-        let written = written::RepositoryRules { settings, ..Default::default() };
+        let settings = RepositorySettings { lifecycle, ..Default::default() };
+        let written = RepositoryRules { settings, ..Default::default() };
         let repositories = EcrRepositories::new(fake.session().await.0.api, account(), written);
         repositories.ensure(&repository()).await.unwrap();
         let put = fake.actions().iter().any(|action| action == "PutLifecyclePolicy");
@@ -88,7 +91,7 @@ async fn only_what_this_run_made_gets_its_policies_and_what_is_empty_and_has_non
 }
 
 #[tokio::test]
-async fn a_repository_that_was_seen_is_not_asked_about() {
+async fn no_request_is_sent_about_a_repository_that_is_known_to_exist() {
     let fake = FakeApi::start(|_, _| denied()).await;
     let repositories = repositories(&fake, Create::Missing).await;
     repositories.mark_existing(&repository());
@@ -97,7 +100,7 @@ async fn a_repository_that_was_seen_is_not_asked_about() {
 }
 
 #[tokio::test]
-async fn a_repository_that_may_not_be_made_says_how_to_make_it() {
+async fn the_error_of_a_repository_that_cannot_be_created_has_the_command() {
     let there = || (200, json!({ "repositories": [{ "repositoryName": "mirror/nginx" }] }));
     for (create, described, expected) in [
         (Create::Missing, no_repository(), Some(Kind::Denied)),
@@ -123,7 +126,7 @@ async fn a_repository_that_may_not_be_made_says_how_to_make_it() {
 }
 
 #[tokio::test]
-async fn mounting_is_asked_once_and_is_off_when_in_doubt() {
+async fn mounting_is_queried_once_and_is_off_after_an_error() {
     for (answer, expected) in [
         ((200, json!({ "name": "BLOB_MOUNTING", "value": "ENABLED" })), Mounting::OnceCommitted),
         ((200, json!({ "name": "BLOB_MOUNTING", "value": "DISABLED" })), Mounting::Never),
@@ -133,8 +136,7 @@ async fn mounting_is_asked_once_and_is_off_when_in_doubt() {
     ] {
         let case = format!("{answer:?}");
         let fake = FakeApi::start(move |_, _| answer.clone()).await;
-        let account =
-            EcrAccount::new(fake.session().await.0.into(), written::AccountSettings::default());
+        let account = EcrAccount::new(fake.session().await.0.into(), AccountSettings::default());
         for _ in 0..3 {
             assert_eq!(account.mounting().await, expected, "{case}");
         }

@@ -1,4 +1,4 @@
-//! Identities, logins, and what a failed call says.
+//! Identities, logins, and the errors of failed calls.
 
 use std::{
     sync::{
@@ -16,7 +16,8 @@ use super::ACCOUNT;
 use crate::{
     ecr::{
         fake::{Answer, FakeApi},
-        session::{AwsSession, AwsSessions, Identity},
+        identity::Identity,
+        session::{AwsSession, AwsSessions},
     },
     model::Kind,
     registry::{
@@ -26,11 +27,11 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_unreachable_api_is_unavailable_and_says_why_in_a_line() {
+async fn an_unreachable_api_is_unavailable_and_the_error_has_the_cause() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let reach = Network::Sandbox(listener.local_addr().unwrap());
+    let network = Network::Sandbox(listener.local_addr().unwrap());
     drop(listener);
-    let session = AwsSession::open(Identity::default(), reach, Arc::default()).await;
+    let session = AwsSession::open(Identity::default(), network, Arc::default()).await;
     let call = session.api.once("ListImages", |ecr| ecr.list_images().repository_name("x").send());
     let error = call.await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
@@ -88,7 +89,7 @@ async fn a_role_is_assumed_once_and_its_credentials_are_used() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_be_assumed_is_named_with_what_sts_said() {
+async fn a_role_that_cannot_be_assumed_is_named_with_the_error_of_sts() {
     let fake = FakeApi::start(|_, _| {
         let error = "<Error><Code>AccessDenied</Code><Message>User: me may not</Message></Error>";
         (403, json!(format!("<ErrorResponse>{error}</ErrorResponse>")))
@@ -118,7 +119,7 @@ async fn tokens(seconds: u64) -> FakeApi {
 }
 
 #[tokio::test]
-async fn many_who_need_the_login_at_once_share_one_call() {
+async fn concurrent_callers_share_one_login_call() {
     let fake = tokens(43_200).await;
     let login = fake.session().await.0.login;
     let headers = join_all((0..20).map(|_| login.authorization(Freshness::Cached))).await;
@@ -136,7 +137,7 @@ async fn many_who_need_the_login_at_once_share_one_call() {
 }
 
 #[tokio::test]
-async fn a_login_that_ends_is_replaced() {
+async fn an_expired_login_is_replaced() {
     let fake = tokens(0).await;
     let login = fake.session().await.0.login;
     for expected in ["Basic dG9rZW40", "Basic dG9rZW41"] {
@@ -146,7 +147,7 @@ async fn a_login_that_ends_is_replaced() {
 }
 
 #[tokio::test]
-async fn equal_identities_share_a_session_and_others_do_not() {
+async fn only_equal_identities_share_a_session() {
     let fake = tokens(43_200).await;
     let sessions = AwsSessions::new(Network::Sandbox(fake.address), Arc::default());
     let identity = |region: &str| {

@@ -1,54 +1,59 @@
-//! Who carries which blob: one placement per destination, repository and digest.
+//! Decides which image carries which blob: one placement per destination, repository and digest.
 //!
-//! An image enters once, with every blob it needs, and is told for each of
-//! them whether it is there, whether an earlier image carries it, or whether
-//! it is to carry it itself, and then from which repositories it may be
-//! mounted.
+//! An image claims all its blobs in one step. For each blob it learns one of three things: the
+//! repository has the blob, an earlier image carries it, or this image must carry it. In the third
+//! case it also learns the repositories that it can mount the blob from.
 //!
-//! Why waits cannot cycle: an image is given its number and all its claims in
-//! one step under the lock, so whatever it finds claimed belongs to an image
-//! with a smaller number, and it waits only for those, be it for a blob or for
-//! a home to mount it from. When a carrier fails, its claim is dropped and
-//! whoever waited claims again; if a *later* image took the blob over
-//! meanwhile, the earlier one does not wait for it but carries the blob a
-//! second time. So every wait points from a larger number to a smaller one. A
-//! claim that is dropped, for whatever reason, wakes its waiters: the sending
-//! half of its channel closes.
+//! # Why a run cannot deadlock
 //!
-//! Whatever else a run waits for lies below, and no wait leads back up:
+//! **Images wait for earlier images only.** Each image has a number. Every wait for another image
+//! points from a larger number to a smaller one:
 //!
-//! 1. claims and homes, as above: nobody holds a permit meanwhile;
-//! 2. a manifest that another image is putting: that one has all its blobs;
-//! 3. the room for a transfer's buffers, then its permit: first come, first served;
-//! 4. a download that another transfer is opening (`download.rs`): it waits for
-//!    the source only;
-//! 5. a connection. Uploads fed by one download move at one pace and so wait
-//!    for each other while they hold theirs: a transfer has at most one upload
-//!    to each destination, and every registry must have as many connections as
-//!    there are transfers, then each upload finds one.
+//! - An image receives its number and all its claims in one step under the lock. So a claim that
+//!   it finds belongs to an image with a smaller number.
+//! - An image waits only for claims that it finds: for the blob itself, or for a repository to
+//!   mount the blob from.
+//! - If a carrier fails, it drops its claim, and each waiter claims the blob again. A later image
+//!   may be the first to do so. Then the earlier image does not wait for it: it carries the blob
+//!   a second time.
+//! - A dropped claim wakes its waiters, whatever the reason: the sending half of its channel
+//!   closes.
+//!
+//! So a chain of these waits never returns to its start, and every wait in it ends.
+//!
+//! **All other waits are below.** They have an order, and a wait never leads back up:
+//!
+//! 1. Claims and mount sources, as above. A task that waits for one holds no transfer permit.
+//! 2. A manifest that another image is pushing. All blobs of that image are placed, so it no
+//!    longer waits on level 1.
+//! 3. The memory for a transfer's buffers, then the transfer permit. Both are granted first come,
+//!    first served.
+//! 4. A download that another transfer is opening ([`shared_download`](super::shared_download)).
+//!    That transfer waits for the source only.
+//! 5. A connection. Uploads that share a download move at the pace of the slowest, so they wait
+//!    for each other while each holds its connection. This ends if every one of them finds a
+//!    connection. A transfer has at most one upload to each destination, and every registry must
+//!    have as many connections as there are transfers, so each upload finds one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, watch};
 
 use crate::{
     model::{DestinationId, Digest, Repository},
     remote::Mounting,
 };
 
-/// A blob in a repository of a destination.
+/// A blob or manifest in a repository of a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PlacementKey {
-    /// The destination.
-    pub destination: DestinationId,
-    /// The repository there.
-    pub repository: Repository,
-    /// The blob.
-    pub blob: Digest,
+    pub(crate) destination: DestinationId,
+    pub(crate) repository: Repository,
+    pub(crate) digest: Digest,
 }
 
-/// How far a blob is; a later state includes the earlier ones.
+/// The progress of a blob; a later state includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum BlobState {
     Carried,
@@ -56,18 +61,18 @@ enum BlobState {
     Committed,
 }
 
-/// An image's number: those that entered earlier have smaller ones.
+/// The number of an image: an image that claimed earlier has a smaller one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ImageSeq(u64);
 
-/// What an image is to do about a blob.
+/// The task of an image for one blob.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    /// Nothing: it is there.
+    /// None: the repository has the blob.
     Placed,
-    /// An earlier image carries it.
+    /// Wait for an earlier image that carries it.
     Wait(Waiter),
-    /// It carries the blob itself.
+    /// Carry it.
     Carry(Carrier),
 }
 
@@ -76,25 +81,47 @@ pub(crate) enum Claim {
 pub(crate) struct Waiter(watch::Receiver<BlobState>);
 
 impl Waiter {
-    /// Whether the blob was placed; `false` when its carrier gave up.
+    /// Returns `true` once the blob is placed, `false` if its carrier fails.
     pub(crate) async fn placed(mut self) -> bool {
         self.0.wait_for(|state| *state >= BlobState::Placed).await.is_ok()
     }
 }
 
-/// The duty to place one blob; dropping it unplaced wakes those who wait.
+/// The duty to place one blob. Dropping it wakes the waiters.
 #[derive(Debug)]
 pub(crate) struct Carrier {
+    destination: DestinationId,
     state: watch::Sender<BlobState>,
-    /// Repositories of the destination that have the blob or will have it.
-    pub mount_sources: Vec<MountSource>,
+    /// Repositories of the destination that have the blob, or will have it.
+    pub(crate) mount_sources: Vec<MountSource>,
+}
+
+impl Carrier {
+    /// Tells the waiters that the blob is placed; the rest of the image may not be.
+    pub(crate) fn placed(self) -> PlacedBlob {
+        self.state.send_replace(BlobState::Placed);
+        PlacedBlob { destination: self.destination, state: self.state }
+    }
+}
+
+/// A blob that an image placed.
+#[derive(Debug)]
+pub(crate) struct PlacedBlob {
+    pub(crate) destination: DestinationId,
+    state: watch::Sender<BlobState>,
+}
+
+impl PlacedBlob {
+    /// Tells the waiters that a manifest that names the blob is committed.
+    pub(crate) fn committed(self) {
+        self.state.send_replace(BlobState::Committed);
+    }
 }
 
 /// A repository that has a blob, or will have it once an earlier image is done.
 #[derive(Debug)]
 pub(crate) struct MountSource {
-    /// The repository.
-    pub repository: Repository,
+    pub(crate) repository: Repository,
     state: watch::Receiver<BlobState>,
 }
 
@@ -105,37 +132,18 @@ impl MountSource {
         Self { repository, state }
     }
 
-    /// Waits until the blob can be mounted from here; `false` when that will never be.
+    /// Returns `true` once the blob can be mounted from here, `false` if it never can.
     pub(crate) async fn ready(&mut self, mounting: Mounting) -> bool {
-        let enough = match mounting {
+        let required = match mounting {
             Mounting::Never => return false,
             Mounting::OnceUploaded => BlobState::Placed,
             Mounting::OnceCommitted => BlobState::Committed,
         };
-        self.state.wait_for(|state| *state >= enough).await.is_ok()
+        self.state.wait_for(|state| *state >= required).await.is_ok()
     }
 }
 
-impl Carrier {
-    /// Tells everyone that the blob is there; the rest of the image may still be under way.
-    pub(crate) fn placed(self) -> PlacedBlob {
-        self.state.send_replace(BlobState::Placed);
-        PlacedBlob(self.state)
-    }
-}
-
-/// A blob this image placed; tells those who want to mount it when a manifest holds it.
-#[derive(Debug)]
-pub(crate) struct PlacedBlob(watch::Sender<BlobState>);
-
-impl PlacedBlob {
-    /// The manifest that names the blob is committed.
-    pub(crate) fn committed(self) {
-        self.0.send_replace(BlobState::Committed);
-    }
-}
-
-/// Where a blob is, or is coming to, at one destination.
+/// A repository that has a blob or that an image carries it to.
 #[derive(Debug)]
 struct Placement {
     repository: Repository,
@@ -144,13 +152,13 @@ struct Placement {
 }
 
 impl Placement {
-    /// Neither there nor on its way any more.
+    /// Returns `true` if the blob is not placed and its carrier failed.
     fn is_abandoned(&self) -> bool {
         *self.state.borrow() == BlobState::Carried && self.state.has_changed().is_err()
     }
 }
 
-/// Keeps the claims of a run.
+/// The claims of a run. No code that can panic runs under the lock.
 #[derive(Debug, Default)]
 pub(crate) struct Placements(Mutex<PlacementState>);
 
@@ -161,49 +169,55 @@ struct PlacementState {
 }
 
 impl Placements {
-    fn state(&self) -> MutexGuard<'_, PlacementState> {
-        // no code that can panic runs under the lock
-        self.0.lock()
-    }
-
-    /// Enters an image with everything it needs, in one step: a claim per key, in order.
+    /// Claims all blobs of an image in one step; returns a claim per key, in order.
     pub(crate) fn claim_all(&self, keys: &[PlacementKey]) -> (ImageSeq, Vec<Claim>) {
-        let mut book = self.state();
-        book.images += 1;
-        let turn = ImageSeq(book.images);
-        let claims = keys.iter().map(|key| book.claim(turn, key)).collect();
-        (turn, claims)
+        let mut state = self.0.lock();
+        state.images += 1;
+        let seq = ImageSeq(state.images);
+        let claims = keys.iter().map(|key| state.claim(seq, key)).collect();
+        (seq, claims)
     }
 
-    /// Claims a blob again whose carrier gave up.
-    pub(crate) fn claim_again(&self, turn: ImageSeq, key: &PlacementKey) -> Claim {
-        self.state().claim(turn, key)
+    /// Claims a blob again after its carrier failed.
+    pub(crate) fn claim_again(&self, seq: ImageSeq, key: &PlacementKey) -> Claim {
+        self.0.lock().claim(seq, key)
     }
 }
 
 impl PlacementState {
-    fn claim(&mut self, turn: ImageSeq, key: &PlacementKey) -> Claim {
-        let places = self.placements.entry((key.destination, key.blob.clone())).or_default();
-        places.retain(|place| !place.is_abandoned());
-        for place in places.iter().filter(|place| place.repository == key.repository) {
-            if *place.state.borrow() >= BlobState::Placed {
+    fn claim(&mut self, seq: ImageSeq, key: &PlacementKey) -> Claim {
+        let placements = self.placements.entry((key.destination, key.digest.clone())).or_default();
+        placements.retain(|placement| !placement.is_abandoned());
+        for placement in placements.iter().filter(|it| it.repository == key.repository) {
+            if *placement.state.borrow() >= BlobState::Placed {
                 return Claim::Placed;
             }
-            if place.seq < turn {
-                return Claim::Wait(Waiter(place.state.clone()));
+            if placement.seq < seq {
+                return Claim::Wait(Waiter(placement.state.clone()));
             }
         }
-        let homes = places
-            .iter()
-            .filter(|place| place.seq < turn && place.repository != key.repository)
-            .map(|place| MountSource {
-                repository: place.repository.clone(),
-                state: place.state.clone(),
-            })
+        let earlier =
+            placements.iter().filter(|it| it.seq < seq && it.repository != key.repository);
+        let mount_sources = earlier
+            .map(|it| MountSource { repository: it.repository.clone(), state: it.state.clone() })
             .collect();
         let (sender, receiver) = watch::channel(BlobState::Carried);
-        places.push(Placement { repository: key.repository.clone(), seq: turn, state: receiver });
-        Claim::Carry(Carrier { state: sender, mount_sources: homes })
+        placements.push(Placement { repository: key.repository.clone(), seq, state: receiver });
+        Claim::Carry(Carrier { destination: key.destination, state: sender, mount_sources })
+    }
+}
+
+/// The manifests that this run pushed: each once per repository, however many tags share it.
+#[derive(Debug, Default)]
+pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>>);
+
+impl PushedManifests {
+    pub(crate) fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
+        Arc::clone(self.0.lock().entry(key).or_default())
+    }
+
+    pub(crate) fn contains(&self, key: &PlacementKey) -> bool {
+        self.0.lock().get(key).is_some_and(|cell| cell.initialized())
     }
 }
 
@@ -215,7 +229,7 @@ mod tests {
         PlacementKey {
             destination: DestinationId(0),
             repository: repository.parse().unwrap(),
-            blob: Digest::of(&[blob]),
+            digest: Digest::of(&[blob]),
         }
     }
 
@@ -226,57 +240,57 @@ mod tests {
 
     #[tokio::test]
     async fn a_blob_is_carried_once_and_the_others_wait_for_it() {
-        let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
-        let Claim::Wait(waiter) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
+        let placements = Placements::default();
+        let Claim::Carry(carrier) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Wait(waiter) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
         let placed = carrier.placed();
         assert!(waiter.placed().await);
-        assert!(matches!(only(ledger.claim_all(&[key("a", 1)])), Claim::Placed));
+        assert!(matches!(only(placements.claim_all(&[key("a", 1)])), Claim::Placed));
         drop(placed);
-        assert!(matches!(only(ledger.claim_all(&[key("a", 1)])), Claim::Placed), "it stays there");
+        assert!(
+            matches!(only(placements.claim_all(&[key("a", 1)])), Claim::Placed),
+            "it stays placed"
+        );
     }
 
     #[tokio::test]
-    async fn a_failed_carrier_frees_its_waiters_and_one_of_them_carries() {
-        let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
-        let (second, claims) = ledger.claim_all(&[key("a", 1)]);
+    async fn waiters_take_over_a_blob_when_its_carrier_fails() {
+        let placements = Placements::default();
+        let Claim::Carry(carrier) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
+        let (second, claims) = placements.claim_all(&[key("a", 1)]);
         let Claim::Wait(waiter) = only((second, claims)) else { panic!() };
-        let (third, claims) = ledger.claim_all(&[key("a", 1)]);
+        let (third, claims) = placements.claim_all(&[key("a", 1)]);
         let Claim::Wait(other) = only((third, claims)) else { panic!() };
         drop(carrier);
         assert!(!waiter.placed().await && !other.placed().await);
-        let late = ledger.claim_again(third, &key("a", 1));
+        let late = placements.claim_again(third, &key("a", 1));
         assert!(matches!(late, Claim::Carry(_)));
-        let early = ledger.claim_again(second, &key("a", 1));
+        let early = placements.claim_again(second, &key("a", 1));
         assert!(matches!(early, Claim::Carry(_)), "an earlier image never waits for a later one");
     }
 
     #[tokio::test]
-    async fn another_repository_is_a_home_once_its_state_suffices() {
-        let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
-        let Claim::Carry(mut second) = only(ledger.claim_all(&[key("b", 1)])) else { panic!() };
+    async fn a_blob_is_mountable_once_the_other_repository_has_it_uploaded_or_committed() {
+        let placements = Placements::default();
+        let Claim::Carry(carrier) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Carry(mut second) = only(placements.claim_all(&[key("b", 1)])) else { panic!() };
         assert_eq!(second.mount_sources.len(), 1);
         let placed = carrier.placed();
         assert!(second.mount_sources[0].ready(Mounting::OnceUploaded).await);
         placed.committed();
         assert!(second.mount_sources[0].ready(Mounting::OnceCommitted).await);
-        let Claim::Carry(mut third) = only(ledger.claim_all(&[key("c", 1)])) else { panic!() };
+        let Claim::Carry(mut third) = only(placements.claim_all(&[key("c", 1)])) else { panic!() };
         assert_eq!(third.mount_sources.len(), 2);
         drop(second);
         assert!(third.mount_sources[0].ready(Mounting::OnceCommitted).await);
-        assert!(
-            !third.mount_sources[1].ready(Mounting::OnceCommitted).await,
-            "its carrier gave up"
-        );
+        assert!(!third.mount_sources[1].ready(Mounting::OnceCommitted).await, "its carrier failed");
     }
 
     #[tokio::test]
-    async fn a_home_whose_image_never_commits_is_none() {
-        let ledger = Placements::default();
-        let Claim::Carry(carrier) = only(ledger.claim_all(&[key("a", 1)])) else { panic!() };
-        let Claim::Carry(mut second) = only(ledger.claim_all(&[key("b", 1)])) else { panic!() };
+    async fn a_mount_source_whose_image_never_commits_is_not_ready() {
+        let placements = Placements::default();
+        let Claim::Carry(carrier) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
+        let Claim::Carry(mut second) = only(placements.claim_all(&[key("b", 1)])) else { panic!() };
         drop(carrier.placed());
         assert!(second.mount_sources[0].ready(Mounting::OnceUploaded).await);
         assert!(!second.mount_sources[0].ready(Mounting::OnceCommitted).await);

@@ -1,14 +1,13 @@
-//! One reading of a blob for all who want it at the same time.
+//! Shares one download of a blob among all transfers that need it at the same time.
 //!
-//! Whoever asks first leads: it opens the download and waits for its first
-//! bytes. Those who ask before they come share the reading; those who come
-//! later read for themselves. Until it hands the bodies over, a leader waits
-//! for the source only, never for those it leads, so that waiting for a leader
-//! cannot cycle. From then on all of them move at the pace of the slowest and
-//! wait for each other's sessions and connections: none of them waits for
-//! anything else any more, and there is a connection for each (see the ledger).
-//! Whoever goes away is fed no longer; a leader that goes away leaves an error
-//! in the bodies, and the others begin again.
+//! The first transfer to ask leads: it opens the download and waits for its first bytes. Transfers
+//! that ask before these arrive share the download; later ones open their own.
+//!
+//! Until it distributes the bodies, a leader waits for the source only, never for its followers.
+//! So a wait for a leader cannot cycle. After that, all of them move at the pace of the slowest
+//! and wait for each other's sessions and connections, and for nothing else; each finds a
+//! connection (see [`placements`](super::placements)). A dropped body is no longer fed. A dropped
+//! leader leaves an error in the bodies, and the followers start again.
 
 use std::collections::HashMap;
 
@@ -16,7 +15,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, ready},
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,117 +23,117 @@ use crate::{
     remote::body::{self, Body},
 };
 
-/// What is read: registries vouch for nothing of each other's, so each is asked for itself.
+/// The content of a download. Each registry is read for itself: none vouches for another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DownloadKey {
     pub(crate) location: Location,
-    pub(crate) blob: Digest,
+    pub(crate) digest: Digest,
     pub(crate) size: u64,
 }
 
-/// The downloads whose first bytes have not come yet, and who waits for them.
+/// The downloads without a first byte yet, and the transfers that wait for each.
 #[derive(Default)]
 pub(crate) struct Downloads(Mutex<HashMap<DownloadKey, Vec<BlobWaiter>>>);
 
-/// Someone who shares a download, with so many consumers.
+/// A transfer that shares a download and needs this many bodies.
 struct BlobWaiter {
     consumers: usize,
     sender: oneshot::Sender<Result<Vec<Body>>>,
 }
 
-/// Bodies of one reading, and the work that feeds them: to be polled while they are read.
-pub(crate) type Shared = (Vec<Body>, BoxFuture<'static, ()>);
+/// The bodies of a download, and the future that feeds them: poll it while they are read.
+pub(crate) struct SharedDownload {
+    pub(crate) bodies: Vec<Body>,
+    pub(crate) feed: BoxFuture<'static, ()>,
+}
 
 impl Downloads {
-    /// As many bodies of the blob as there are `seats`, opened by `open` unless someone is at it.
-    ///
-    /// # Errors
-    /// The source's.
+    /// Returns one body per consumer. Calls `open` unless another transfer is opening the blob.
     pub(crate) async fn share(
         &self,
-        blob: &DownloadKey,
-        seats: usize,
+        key: &DownloadKey,
+        consumers: usize,
         open: impl Fn() -> Body,
-    ) -> Result<Shared> {
+    ) -> Result<SharedDownload> {
         loop {
-            let Some(shared) = self.join(blob, seats) else {
-                let leader = Leader { downloads: self, blob, handed_over: false };
-                return leader.lead(seats, open()).await;
+            let Some(receiver) = self.join(key, consumers) else {
+                return Leader { downloads: self, key, is_done: false }
+                    .lead(consumers, open())
+                    .await;
             };
-            match shared.await {
-                Ok(Ok(bodies)) => return Ok((bodies, ready(()).boxed())),
-                // another image's source failed, ours may not
-                Ok(Err(_)) => return distribute(open().begin().await?, seats, Vec::new()),
-                // a leader that was dropped hands nothing over: ask again
+            match receiver.await {
+                Ok(Ok(bodies)) => {
+                    return Ok(SharedDownload { bodies, feed: ready(()).boxed() });
+                }
+                // the leader's source failed; this image's source may not
+                Ok(Err(_)) => return Ok(distribute(open().begin().await?, consumers, Vec::new())),
+                // the leader was dropped: ask again
                 Err(_) => {}
             }
         }
     }
 
-    /// Waits for whoever leads; `None` makes the caller the leader.
+    /// Waits with the leader's other followers; `None` makes the caller the leader.
     fn join(
         &self,
-        blob: &DownloadKey,
-        seats: usize,
+        key: &DownloadKey,
+        consumers: usize,
     ) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
-        let mut waiting = self.waiting();
-        let Some(riders) = waiting.get_mut(blob) else {
-            waiting.insert(blob.clone(), Vec::new());
+        let mut downloads = self.0.lock();
+        let Some(waiters) = downloads.get_mut(key) else {
+            downloads.insert(key.clone(), Vec::new());
             return None;
         };
-        let (hand, shared) = oneshot::channel();
-        riders.push(BlobWaiter { consumers: seats, sender: hand });
-        Some(shared)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<DownloadKey, Vec<BlobWaiter>>> {
-        self.0.lock()
+        let (sender, receiver) = oneshot::channel();
+        waiters.push(BlobWaiter { consumers, sender });
+        Some(receiver)
     }
 }
 
-/// The duty to hand the download over; dropping it frees those who wait.
+/// The duty to distribute a download. Dropping it wakes the followers.
 struct Leader<'a> {
     downloads: &'a Downloads,
-    blob: &'a DownloadKey,
-    /// The next one who asks is a leader, too: what waits then is no business of this one.
-    handed_over: bool,
+    key: &'a DownloadKey,
+    /// Once done, the entry of the key belongs to the next leader.
+    is_done: bool,
 }
 
 impl Leader<'_> {
-    async fn lead(mut self, seats: usize, body: Body) -> Result<Shared> {
-        let begun = body.begin().await;
-        let riders = self.downloads.waiting().remove(self.blob).unwrap_or_default();
-        self.handed_over = true;
-        let body = match begun {
-            Ok(body) => body,
+    async fn lead(mut self, consumers: usize, body: Body) -> Result<SharedDownload> {
+        let started = body.begin().await;
+        let waiters = self.downloads.0.lock().remove(self.key).unwrap_or_default();
+        self.is_done = true;
+        match started {
+            Ok(body) => Ok(distribute(body, consumers, waiters)),
             Err(error) => {
-                riders.into_iter().for_each(|rider| drop(rider.sender.send(Err(error.clone()))));
-                return Err(error);
+                for waiter in waiters {
+                    drop(waiter.sender.send(Err(error.clone())));
+                }
+                Err(error)
             }
-        };
-        distribute(body, seats, riders)
+        }
     }
-}
-
-/// Gives every rider its share of the bodies; the rest are the caller's.
-fn distribute(body: Body, seats: usize, riders: Vec<BlobWaiter>) -> Result<Shared> {
-    let all = seats + riders.iter().map(|rider| rider.consumers).sum::<usize>();
-    if all == 1 {
-        return Ok((vec![body], ready(()).boxed()));
-    }
-    let (mut bodies, feed) = body::tee(body, all);
-    for rider in riders {
-        let share = bodies.split_off(bodies.len() - rider.consumers);
-        // who has gone away drops its bodies, and is fed no longer
-        drop(rider.sender.send(Ok(share)));
-    }
-    Ok((bodies, feed.boxed()))
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        if !self.handed_over {
-            self.downloads.waiting().remove(self.blob);
+        if !self.is_done {
+            self.downloads.0.lock().remove(self.key);
         }
     }
+}
+
+/// Sends each waiter its share of the bodies; the caller keeps the rest.
+fn distribute(body: Body, consumers: usize, waiters: Vec<BlobWaiter>) -> SharedDownload {
+    let all = consumers + waiters.iter().map(|waiter| waiter.consumers).sum::<usize>();
+    if all == 1 {
+        return SharedDownload { bodies: vec![body], feed: ready(()).boxed() };
+    }
+    let (mut bodies, feed) = body::tee(body, all);
+    for waiter in waiters {
+        let share = bodies.split_off(bodies.len() - waiter.consumers);
+        // a dropped receiver drops its bodies, which are then no longer fed
+        drop(waiter.sender.send(Ok(share)));
+    }
+    SharedDownload { bodies, feed: feed.boxed() }
 }

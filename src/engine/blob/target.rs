@@ -1,6 +1,8 @@
-//! One destination of an image that is being copied.
+//! One destination of a copy.
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::placements::PlacementKey;
 use crate::{
@@ -8,38 +10,37 @@ use crate::{
     model::{DestinationId, Digest, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
-use parking_lot::Mutex;
 
-/// One destination of an image that is being copied. The first error ends it; the others go on.
+/// One destination of a copy. Its first error ends it; the other destinations continue.
 pub(crate) struct CopyTarget<D> {
     pub(crate) id: DestinationId,
     pub(crate) repository: Arc<TargetRepository<D>>,
-    /// What the root is to be called; `None` for what is found by its digest alone.
+    /// The root's tag; `None` if the root is found by its digest only.
     pub(crate) tag: Option<Tag>,
     pub(crate) mounting: Mounting,
-    /// Blob bytes pushed here on account of this image.
+    /// Blob bytes pushed here for this image, or in a plan to push.
     pub(crate) pushed: Counter,
     failure: Mutex<Option<Error>>,
 }
 
 impl<D: Destination> CopyTarget<D> {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         id: DestinationId,
-        group: Arc<TargetRepository<D>>,
+        repository: Arc<TargetRepository<D>>,
         tag: Option<Tag>,
-        mounting: Mounting,
     ) -> Self {
+        let mounting = repository.destination().mounting().await;
         let (pushed, failure) = Default::default();
-        Self { id, repository: group, tag, mounting, pushed, failure }
+        Self { id, repository, tag, mounting, pushed, failure }
     }
 
     pub(crate) fn destination(&self) -> &D {
-        &self.repository.endpoint.destination
+        self.repository.destination()
     }
 
-    pub(crate) fn key(&self, blob: &Digest) -> PlacementKey {
+    pub(crate) fn key(&self, digest: &Digest) -> PlacementKey {
         let repository = self.repository.repository.clone();
-        PlacementKey { destination: self.id, repository, blob: blob.clone() }
+        PlacementKey { destination: self.id, repository, digest: digest.clone() }
     }
 
     pub(crate) fn fail(&self, error: Error) {
@@ -51,6 +52,6 @@ impl<D: Destination> CopyTarget<D> {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        self.failure().is_none()
+        self.failure.lock().is_none()
     }
 }

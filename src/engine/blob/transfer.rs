@@ -1,108 +1,104 @@
-//! Places one blob wherever an image lacks it: waits, mounts, or reads it once and uploads it.
+//! Places a blob at every target that lacks it: waits, mounts, or reads it once and uploads it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{join, join_all};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements},
-    shared_download::{DownloadKey, Downloads},
+    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements, PushedManifests},
+    shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
 };
 use crate::{
     engine::state::source::Reader,
-    model::{Descriptor, DestinationId, Error, Result, event::Progress, outcome::Blobs},
+    model::{
+        Descriptor, Result,
+        event::{Counter, Progress},
+        outcome::Blobs,
+    },
     remote::{Destination, HostContext, Mount, Source, UploadSession},
 };
 
-/// What became of the blobs of a run.
+/// Counts the blobs of a run.
 #[derive(Debug, Default)]
 pub(crate) struct BlobTally {
-    present: AtomicU64,
-    mounted: AtomicU64,
-    pushed: AtomicU64,
+    pub(crate) present: Counter,
+    pub(crate) mounted: Counter,
+    pub(crate) pushed: Counter,
 }
 
 impl BlobTally {
-    /// Counts a blob that was there.
-    pub(crate) fn present(&self) {
-        self.present.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a blob that was mounted.
-    pub(crate) fn mounted(&self) {
-        self.mounted.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a blob that was pushed.
-    pub(crate) fn pushed(&self) {
-        self.pushed.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn blobs(&self) -> Blobs {
-        let count = |counter: &AtomicU64| Some(counter.load(Relaxed));
         Blobs {
-            present: count(&self.present),
-            mounted: count(&self.mounted),
-            pushed: count(&self.pushed),
+            present: Some(self.present.value()),
+            mounted: Some(self.mounted.value()),
+            pushed: Some(self.pushed.value()),
         }
     }
 }
 
-/// What buffers are counted in, in bytes.
+/// The unit of buffer memory, in bytes.
 const UNIT: u64 = 64 << 10;
-/// How far the buffers of a transfer's connections grow: to about a MiB.
-const MOST_UNITS: u64 = 16;
-/// How many units each transfer has on average: fewer large blobs at once fill a link as well.
-pub(crate) const UNITS: usize = 5;
+/// The buffers of a transfer's connections grow up to this many units: about 1 MiB.
+const MAX_UNITS: u64 = 16;
+/// The average units per transfer: fewer large blobs at once fill a link as well.
+const AVERAGE_UNITS: usize = 5;
 
-/// How much memory the transfer of a blob of this many bytes holds, in units.
+/// The units of memory that the transfer of a blob needs.
 fn buffer_units(size: u64) -> u32 {
-    size.div_ceil(UNIT).clamp(1, MOST_UNITS) as u32
+    size.div_ceil(UNIT).clamp(1, MAX_UNITS) as u32
 }
 
-/// What placing blobs needs besides the blob: the run's limits and counts.
+/// The limits, records and counts that all copies of a run share.
 pub(crate) struct TransferLimits {
     pub(crate) placements: Placements,
-    pub(crate) downloads: Downloads,
-    /// Blobs on their way at once, each from one source to all that lack it; held while bytes
-    /// move and never while waiting for another image.
-    pub(crate) transfers: Semaphore,
-    /// What their buffers may hold in all: 10 MiB for 32 transfers.
-    pub(crate) buffers: Semaphore,
+    pub(crate) pushed_manifests: PushedManifests,
+    downloads: Downloads,
+    /// Concurrent transfers, each from one source to all targets that lack the blob. A permit is
+    /// held while bytes move, and never during a wait for another image.
+    transfers: Semaphore,
+    /// Units of buffer memory: 10 MiB for 32 transfers.
+    buffers: Semaphore,
     pub(crate) tally: BlobTally,
-    pub(crate) context: Arc<HostContext>,
+    context: Arc<HostContext>,
 }
 
 impl TransferLimits {
-    /// The meter of the lane's registry.
-    fn context_of<D>(&self, lane: &CopyTarget<D>) -> HostContext {
-        self.context.for_host(&lane.repository.endpoint.location.to_string())
+    pub(crate) fn new(transfers: usize, context: Arc<HostContext>) -> Self {
+        Self {
+            placements: Placements::default(),
+            pushed_manifests: PushedManifests::default(),
+            downloads: Downloads::default(),
+            transfers: Semaphore::new(transfers.max(1)),
+            // enough for the largest blob even with one transfer
+            buffers: Semaphore::new(AVERAGE_UNITS * transfers.max(4)),
+            tally: BlobTally::default(),
+            context,
+        }
     }
 }
 
-/// A blob to upload to one lane.
-struct Upload<'a, D> {
-    target: &'a CopyTarget<D>,
-    /// Nobody waits for a blob that is uploaded a second time.
-    carrier: Option<Carrier>,
-    session: Option<UploadSession>,
-}
-
-/// A blob as one lane finds it after the claims and the bulk question.
+/// A target that lacks a blob, and its claim.
 pub(crate) struct TargetClaim<'a, D> {
     pub(crate) target: &'a CopyTarget<D>,
     pub(crate) claim: Claim,
 }
 
-/// What an image has in hand while its blobs are placed.
+enum Prepared<'a, D> {
+    Done(Option<PlacedBlob>),
+    Upload(Upload<'a, D>),
+}
+
+/// A blob to upload to one target.
+struct Upload<'a, D> {
+    target: &'a CopyTarget<D>,
+    /// `None` for a blob that is uploaded again: no image waits for it.
+    carrier: Option<Carrier>,
+    session: Option<UploadSession>,
+}
+
+/// Places the blobs of one image.
 pub(crate) struct Transfers<'a, S> {
     pub(crate) limits: &'a TransferLimits,
     pub(crate) reader: &'a Reader<S>,
@@ -111,19 +107,17 @@ pub(crate) struct Transfers<'a, S> {
 }
 
 impl<S: Source> Transfers<'_, S> {
-    /// Places the blob in every lane that needs it; failures are recorded in their lanes.
-    ///
-    /// What it placed is returned, to be told when a manifest holds it.
+    /// Places the blob at every target with a claim; returns the blobs that this image placed. A
+    /// failure is recorded in its target.
     pub(crate) async fn place<D: Destination>(
         &self,
         blob: &Descriptor,
-        needs: Vec<TargetClaim<'_, D>>,
-    ) -> Vec<(DestinationId, PlacedBlob)> {
-        let prepared = join_all(needs.into_iter().map(|need| self.prepare(blob, need))).await;
+        claims: Vec<TargetClaim<'_, D>>,
+    ) -> Vec<PlacedBlob> {
         let (mut placed, mut uploads) = (Vec::new(), Vec::new());
-        for step in prepared {
-            match step {
-                Prepared::Done(done) => placed.extend(done),
+        for prepared in join_all(claims.into_iter().map(|claim| self.prepare(blob, claim))).await {
+            match prepared {
+                Prepared::Done(blob) => placed.extend(blob),
                 Prepared::Upload(upload) => uploads.push(upload),
             }
         }
@@ -134,198 +128,148 @@ impl<S: Source> Transfers<'_, S> {
         placed
     }
 
-    /// Uploads a blob that the registry had and lost, whoever placed it.
-    pub(crate) async fn reupload<D: Destination>(&self, blob: &Descriptor, lane: &CopyTarget<D>) {
-        self.transfer(blob, vec![Upload { target: lane, carrier: None, session: None }]).await;
+    /// Uploads a blob that the registry had and lost.
+    pub(crate) async fn reupload<D: Destination>(&self, blob: &Descriptor, target: &CopyTarget<D>) {
+        self.transfer(blob, vec![Upload { target, carrier: None, session: None }]).await;
     }
 
-    /// Waits for whoever carries the blob, or mounts it; else says that it is to be uploaded.
+    /// Waits for the blob's carrier, or mounts the blob, or returns the upload to make.
     async fn prepare<'a, D: Destination>(
         &self,
         blob: &Descriptor,
-        need: TargetClaim<'a, D>,
+        claim: TargetClaim<'a, D>,
     ) -> Prepared<'a, D> {
-        let TargetClaim { target: lane, mut claim } = need;
-        let tally = &self.limits.tally;
+        let TargetClaim { target, mut claim } = claim;
         let carrier = loop {
-            match claim {
+            claim = match claim {
+                Claim::Carry(carrier) => break carrier,
                 Claim::Placed => {
-                    tally.present();
+                    self.limits.tally.present.add(1);
                     return Prepared::Done(None);
                 }
-                Claim::Carry(carrier) => break carrier,
-                Claim::Wait(waiter) => {
-                    claim = match waiter.placed().await {
-                        true => Claim::Placed,
-                        false => {
-                            self.limits.placements.claim_again(self.seq, &lane.key(&blob.digest))
-                        }
+                Claim::Wait(waiter) => match waiter.placed().await {
+                    true => Claim::Placed,
+                    false => {
+                        self.limits.placements.claim_again(self.seq, &target.key(&blob.digest))
                     }
-                }
+                },
             }
         };
-        match self.mount(blob, lane, carrier).await {
-            Ok(step) => step,
-            Err(error) => {
-                let place = format!("cannot mount blob {} into {}", blob.digest, lane.repository);
-                lane.fail(error.context(place));
-                Prepared::Done(None)
-            }
-        }
+        self.mount(blob, target, carrier).await.unwrap_or_else(|error| {
+            let problem = format!("cannot mount blob {} into {}", blob.digest, target.repository);
+            target.fail(error.context(problem));
+            Prepared::Done(None)
+        })
     }
 
-    /// Tries the repositories that have the blob; the first session that is offered ends the search.
+    /// Tries the mount sources in turn, until one mounts the blob or returns a session.
     async fn mount<'a, D: Destination>(
         &self,
         blob: &Descriptor,
-        lane: &'a CopyTarget<D>,
+        target: &'a CopyTarget<D>,
         mut carrier: Carrier,
     ) -> Result<Prepared<'a, D>> {
-        for mut home in std::mem::take(&mut carrier.mount_sources) {
-            if !home.ready(lane.mounting).await {
+        let mut session = None;
+        for mut source in std::mem::take(&mut carrier.mount_sources) {
+            if !source.ready(target.mounting).await {
                 continue;
             }
-            let asked =
-                lane.destination().mount(&lane.repository.repository, blob, &home.repository);
-            let answer = match asked.await {
-                // a home that cannot be mounted from is none; uploading needs no more than this one
-                Err(error) if !error.kind().is_transient() => {
-                    tracing::debug!(blob = %blob.digest, home = %home.repository, ?error, "no mount");
-                    continue;
+            let (repository, from) = (&target.repository.repository, &source.repository);
+            match target.destination().mount(repository, blob, from).await {
+                Ok(Mount::Mounted) => {
+                    self.limits.tally.mounted.add(1);
+                    return Ok(Prepared::Done(Some(carrier.placed())));
                 }
-                answer => answer?,
-            };
-            match answer {
-                Mount::Mounted => {
-                    self.limits.tally.mounted();
-                    return Ok(Prepared::Done(Some((lane.id, carrier.placed()))));
+                Ok(Mount::Session(opened)) => {
+                    session = Some(opened);
+                    break;
                 }
-                Mount::Session(session) => {
-                    return Ok(Prepared::Upload(Upload {
-                        target: lane,
-                        carrier: Some(carrier),
-                        session: Some(session),
-                    }));
-                }
+                Err(error) if error.kind().is_transient() => return Err(error),
+                // skip this source: an upload needs permissions for this repository only
+                Err(error) => tracing::debug!(blob = %blob.digest, %from, ?error, "no mount"),
             }
         }
-        Ok(Prepared::Upload(Upload { target: lane, carrier: Some(carrier), session: None }))
+        Ok(Prepared::Upload(Upload { target, carrier: Some(carrier), session }))
     }
 
-    /// Reads the blob once and uploads it to every lane; begins again for those where it broke.
-    async fn transfer<'a, D: Destination>(
+    /// Reads the blob once and uploads it to every target; retries the uploads that fail.
+    async fn transfer<D: Destination>(
         &self,
         blob: &Descriptor,
-        mut uploads: Vec<Upload<'a, D>>,
-    ) -> Vec<(DestinationId, PlacedBlob)> {
-        let buffers = self.limits.buffers.acquire_many(buffer_units(blob.size)).await;
-        // one for all lanes: each is another registry's, with connections of its own
-        let transfer = self.limits.transfers.acquire().await;
+        mut uploads: Vec<Upload<'_, D>>,
+    ) -> Vec<PlacedBlob> {
+        let _buffers = self.limits.buffers.acquire_many(buffer_units(blob.size)).await;
+        // one permit for all targets: each is another registry with connections of its own
+        let _transfer = self.limits.transfers.acquire().await;
         self.progress.expected.add(blob.size * uploads.len() as u64);
         let mut placed = Vec::new();
         for attempt in 1.. {
+            let results = self.push_once(blob, &uploads).await;
             let mut pause = Duration::ZERO;
-            for (upload, error) in
-                self.attempt(blob, std::mem::take(&mut uploads), &mut placed).await
-            {
-                // each lane's own error decides for it and for no other
-                let meter = self.limits.context_of(upload.target);
-                match meter.retry().grant(&meter, error, attempt) {
+            let mut failed = Vec::new();
+            for (mut upload, result) in uploads.into_iter().zip(results) {
+                let (target, repository) = (upload.target, &upload.target.repository);
+                let host = repository.endpoint.location.to_string();
+                let context = self.limits.context.for_host(&host);
+                let Err(error) = result else {
+                    context.policy.record_success();
+                    self.limits.tally.pushed.add(1);
+                    target.pushed.add(blob.size);
+                    placed.extend(upload.carrier.map(Carrier::placed));
+                    continue;
+                };
+                // never reuse the session of a failed upload: ECR would answer 416
+                upload.session = None;
+                // the error of one target decides for that target only
+                match context.grant_retry(error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
-                        uploads.push(upload);
+                        failed.push(upload);
                     }
-                    Err(error) => upload.target.fail(cannot_push(blob, &upload, error)),
+                    Err(error) => target.fail(error.context(format!(
+                        "cannot push blob {} ({} B) to {repository}",
+                        blob.digest, blob.size
+                    ))),
                 }
             }
-            if uploads.is_empty() {
+            if failed.is_empty() {
                 break;
             }
+            uploads = failed;
             sleep(pause).await;
         }
-        drop((transfer, buffers));
         placed
     }
 
-    /// Sends the blob to every lane that still lacks it; returns those where that failed, and why.
-    async fn attempt<'a, D: Destination>(
-        &self,
-        blob: &Descriptor,
-        uploads: Vec<Upload<'a, D>>,
-        placed: &mut Vec<(DestinationId, PlacedBlob)>,
-    ) -> Vec<(Upload<'a, D>, Error)> {
-        let sent = self.push_once(blob, &uploads).await;
-        let mut failed = Vec::new();
-        for (mut upload, result) in uploads.into_iter().zip(sent) {
-            // a session that took part in a failure is not used again: ECR would answer 416
-            upload.session = None;
-            match result {
-                Ok(()) => {
-                    self.limits.context_of(upload.target).policy.record_success();
-                    self.limits.tally.pushed();
-                    upload.target.pushed.add(blob.size);
-                    let carrier = upload.carrier.take();
-                    placed.extend(carrier.map(|carrier| (upload.target.id, carrier.placed())));
-                }
-                Err(error) => failed.push((upload, error)),
-            }
-        }
-        failed
-    }
-
-    /// One attempt: a result per upload.
+    /// Makes one attempt; returns a result per upload.
     async fn push_once<D: Destination>(
         &self,
         blob: &Descriptor,
         uploads: &[Upload<'_, D>],
     ) -> Vec<Result<()>> {
-        let open = || self.reader.blob(blob);
-        let of = DownloadKey {
+        let key = DownloadKey {
             location: self.reader.registry.location.clone(),
-            blob: blob.digest.clone(),
+            digest: blob.digest.clone(),
             size: blob.size,
         };
-        let shared = self.limits.downloads.share(&of, uploads.len(), open);
-        let sessions = join_all(uploads.iter().map(|upload| self.session(blob, upload)));
-        let (shared, sessions) = join(shared, sessions).await;
-        let (bodies, feed) = match shared {
-            Ok(shared) => shared,
+        let download = self.limits.downloads.share(&key, uploads.len(), || self.reader.blob(blob));
+        let sessions = uploads.iter().map(|upload| async move {
+            let (target, repository) = (upload.target, &upload.target.repository.repository);
+            match &upload.session {
+                Some(session) => Ok(session.clone()),
+                None => target.destination().open_upload(repository, blob).await,
+            }
+        });
+        let (download, sessions) = join(download, join_all(sessions)).await;
+        let SharedDownload { bodies, feed } = match download {
+            Ok(download) => download,
             Err(error) => return uploads.iter().map(|_| Err(error.clone())).collect(),
         };
         let pushes = uploads.iter().zip(sessions).zip(bodies).map(|((upload, session), body)| {
             let body = body.with_progress(Arc::clone(&self.progress));
-            let (destination, group) = (upload.target.destination(), &upload.target.repository);
-            async move { destination.push_blob(&group.repository, blob, session?, body).await }
+            let (target, repository) = (upload.target, &upload.target.repository.repository);
+            async move { target.destination().push_blob(repository, blob, session?, body).await }
         });
         join(join_all(pushes), feed).await.0
     }
-
-    async fn session<D: Destination>(
-        &self,
-        blob: &Descriptor,
-        upload: &Upload<'_, D>,
-    ) -> Result<UploadSession> {
-        match &upload.session {
-            Some(session) => Ok(session.clone()),
-            None => {
-                upload
-                    .target
-                    .destination()
-                    .open_upload(&upload.target.repository.repository, blob)
-                    .await
-            }
-        }
-    }
-}
-
-enum Prepared<'a, D> {
-    Done(Option<(DestinationId, PlacedBlob)>),
-    Upload(Upload<'a, D>),
-}
-
-fn cannot_push<D: Destination>(blob: &Descriptor, upload: &Upload<'_, D>, error: Error) -> Error {
-    error.context(format!(
-        "cannot push blob {} ({} B) to {}",
-        blob.digest, blob.size, upload.target.repository
-    ))
 }

@@ -1,19 +1,20 @@
-//! Decides what an image needs, with as little asked as that takes.
+//! Decides what each target of an image needs, with few requests.
 //!
-//! Equal digests, or the annotations of a filtered index, mean up to date
-//! without a manifest read at the source. Where the destination holds the
-//! source's own index, its bytes are read there and not at the source.
+//! Reads no manifest of the source if equal digests, or the annotations of a filtered index, show
+//! that a target is up to date. Reads the source's own index at the destination if it is there.
+//!
+//! [`compare`] is the one function that decides "up to date".
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::join_all;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::tree::{self, Tree};
+use super::tree;
 use crate::{
     engine::{
         options::Mode,
-        run::ImageLimiter,
+        shutdown::Shutdown,
         state::{
             pull_budget::PullQueue,
             repository::{SourceRepository, TargetRepository},
@@ -21,37 +22,66 @@ use crate::{
         },
     },
     model::{
-        Attestations, Descriptor, Digest, Error, Filter, Image, Kind, Manifest, Platform,
-        Platforms, RawManifest, Result, Shape, TagOrDigest, Target, content::Index, filter,
+        Attestations, Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Manifest,
+        Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
         nesting::DEPTH,
     },
-    remote::{Destination, Mutability, Source},
+    remote::{Destination, Mutability, Source, index_walk::Tree},
 };
 
-/// One image with what is asked on its behalf.
+/// Limits the images that hold manifests and move blobs. Admits none once the run stops.
+pub(crate) struct ImageLimiter {
+    permits: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl ImageLimiter {
+    pub(crate) fn new(images: usize, shutdown: Shutdown) -> Self {
+        Self { permits: Arc::new(Semaphore::new(images)), shutdown }
+    }
+
+    /// Waits for a permit; returns `None` if the run stops.
+    ///
+    /// A permit holder waits only for blobs claimed by other permit holders, because an image
+    /// claims blobs only while it holds a permit.
+    async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.stopping() => None,
+            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+        }
+    }
+}
+
+/// An image with the shared state that answers for it.
 pub(crate) struct Job<S, D> {
     pub(crate) image: Image,
     pub(crate) source: Arc<SourceRepository<S>>,
-    /// One per target of the image, in its order.
-    pub(crate) targets: Vec<Arc<TargetRepository<D>>>,
-    /// When it may take pulls of the source.
+    /// In the order of the image's targets.
+    pub(crate) targets: Vec<JobTarget<D>>,
+    /// Its place among the images that spend pulls of the source.
     pub(crate) queue: PullQueue,
 }
 
-/// What is to be done about an image at one destination.
+/// A target of an image.
+pub(crate) struct JobTarget<D> {
+    pub(crate) id: DestinationId,
+    pub(crate) repository: Arc<TargetRepository<D>>,
+    pub(crate) tag: Tag,
+}
+
+/// The decision for a target.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Nothing: this is there.
     UpToDate(Current),
-    /// The tree is to be copied; `None` where only a pull could tell which one.
+    /// Copy the tree; `None` if only a pull could tell which one.
     Copy(Option<Arc<Tree>>),
-    /// The tag points elsewhere and cannot be moved.
+    /// The tag points elsewhere and is immutable.
     Drifted(Error),
-    /// It cannot be decided, or not now.
     Failed(Error),
 }
 
-/// What a tag of the destination points to.
+/// The content of a tag that is up to date.
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) digest: Digest,
@@ -59,72 +89,63 @@ pub(crate) struct Current {
     pub(crate) warning: Option<String>,
 }
 
-/// The decisions for one image.
+/// The decisions for an image.
 pub(crate) struct Plan<S> {
-    /// What the source's tag points to, where that became known.
+    /// The source's digest, if it was found.
     pub(crate) source: Option<Digest>,
-    /// One per target, in the image's order.
+    /// In the order of the targets.
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) reader: Reader<S>,
-    /// Held until what differs is copied.
-    _slot: Option<OwnedSemaphorePermit>,
+    /// Held until the copy ends.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What is known about a target before the source's tree is.
-enum TargetCheck {
-    Decided(Verdict),
-    /// The tag is absent (`None`) or points to something else.
-    Differs(Option<Digest>),
-}
-
-/// Decides for every target of the image; `None` when it differs and no further one is begun.
+/// Decides for every target; returns `None` if the image differs and the run stops.
 pub(crate) async fn plan<S: Source, D: Destination>(
     job: &Job<S, D>,
-    intent: Mode,
-    gate: &ImageLimiter,
+    mode: Mode,
+    limiter: &ImageLimiter,
 ) -> Option<Plan<S>> {
     let reader = Reader::new(Arc::clone(&job.source.registry), job.image.origin.repository.clone());
-    let (source, looks) = match check_targets(job, &reader).await {
-        Ok(found) => found,
+    let (source, checks) = match check_targets(job, &reader).await {
+        Ok(checked) => checked,
         Err(error) => {
             let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
-            return Some(Plan { source: None, verdicts, reader, _slot: None });
+            return Some(Plan { source: None, verdicts, reader, _permit: None });
         }
     };
-    let differs = looks.iter().any(|look| matches!(look, TargetCheck::Differs(_)));
-    let (slot, tree) = if differs {
-        if intent != Mode::PlanWithoutPulls {
-            reader.learn_allowance(&source).await;
-            // before the gate: those whose turn is earlier may have to enter it
-            job.queue.wait(|| reader.allowance()).await;
-        }
-        (Some(gate.acquire().await?), Some(build_tree(job, &reader, &source, intent).await))
-    } else {
+    if checks.iter().all(Option::is_some) {
         job.queue.release();
-        (None, None)
-    };
-    let verdicts = join_all(job.targets.iter().zip(&job.image.targets).zip(looks).map(
-        |((group, target), look)| {
-            let tree = tree.clone();
-            async move {
-                match look {
-                    TargetCheck::Decided(verdict) => verdict,
-                    TargetCheck::Differs(current) => {
-                        let tree = tree.expect("grown where anything differs");
-                        decide(group, target, current, tree).await.unwrap_or_else(Verdict::Failed)
-                    }
-                }
+        let verdicts = checks.into_iter().flatten().collect();
+        return Some(Plan { source: Some(source), verdicts, reader, _permit: None });
+    }
+    if mode != Mode::PlanWithoutPulls {
+        reader.learn_allowance(&source).await;
+        // before the permit: an image that is earlier in the queue may need one
+        job.queue.wait(|| reader.allowance()).await;
+    }
+    let permit = limiter.acquire().await;
+    permit.as_ref()?;
+    let tree = &build_tree(job, &reader, &source, mode).await;
+    let decide_rest = |(target, check)| {
+        let reader = &reader;
+        async move {
+            match check {
+                Some(verdict) => verdict,
+                None => decide(job, reader, target, tree).await.unwrap_or_else(Verdict::Failed),
             }
-        },
-    ));
-    Some(Plan { source: Some(source), verdicts: verdicts.await, reader, _slot: slot })
+        }
+    };
+    let verdicts = join_all(job.targets.iter().zip(checks).map(decide_rest)).await;
+    Some(Plan { source: Some(source), verdicts, reader, _permit: permit })
 }
 
-/// Learns the source's digest, from a hint where that settles everything, and looks at every target.
+/// Finds the source's digest, in a hint if that shows every target up to date, and checks every
+/// target. A target without a verdict differs.
 async fn check_targets<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
-) -> Result<(Digest, Vec<TargetCheck>)> {
+) -> Result<(Digest, Vec<Option<Verdict>>)> {
     let tag = match &job.image.origin.at {
         TagOrDigest::Digest(digest) => {
             return Ok((digest.clone(), check_all(job, reader, digest).await));
@@ -132,102 +153,162 @@ async fn check_targets<S: Source, D: Destination>(
         TagOrDigest::Tag(tag) => tag,
     };
     if let Some(hint) = job.source.hint(tag).await {
-        let looks = check_all(job, reader, &hint).await;
-        if looks.iter().all(|look| matches!(look, TargetCheck::Decided(Verdict::UpToDate(_)))) {
-            return Ok((hint, looks));
+        let checks = check_all(job, reader, &hint).await;
+        if checks.iter().all(|check| matches!(check, Some(Verdict::UpToDate(_)))) {
+            return Ok((hint, checks));
         }
     }
-    // both sides are asked at once: the answers of one do not change the other's questions
-    let asked =
-        join_all(job.targets.iter().zip(&job.image.targets).map(|(g, t)| g.current(&t.tag)));
-    let (digest, _) = futures::join!(job.source.resolve(tag), asked);
+    // query both sides at once: neither query depends on the other's result
+    let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
+    let (digest, _) = futures::join!(job.source.resolve(tag), current);
     let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
-    let looks = check_all(job, reader, &digest).await;
-    Ok((digest, looks))
+    let checks = check_all(job, reader, &digest).await;
+    Ok((digest, checks))
 }
 
 async fn check_all<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
-) -> Vec<TargetCheck> {
-    let looks = job.targets.iter().zip(&job.image.targets).map(|(group, target)| async {
-        let look = match check_target(group, target, reader, &job.image.filter, source).await {
-            // what must not be written is refused before the source is read for it
-            Ok(TargetCheck::Differs(current)) => {
-                group.check_writable().await.map(|()| TargetCheck::Differs(current))
-            }
-            look => look,
-        };
-        look.unwrap_or_else(|error| TargetCheck::Decided(Verdict::Failed(error)))
+) -> Vec<Option<Verdict>> {
+    let checks = job.targets.iter().map(|target| async move {
+        target.repository.reconcile().await?;
+        let verdict = compare(job, reader, target, Expected::Source(source)).await?;
+        if verdict.is_none() {
+            // before the source is read for a repository that refuses pushes
+            target.repository.check_writable().await?;
+        }
+        Ok(verdict)
     });
-    join_all(looks).await
+    let checks = join_all(checks).await.into_iter();
+    checks.map(|check| check.unwrap_or_else(|error| Some(Verdict::Failed(error)))).collect()
 }
 
-async fn check_target<S: Source, D: Destination>(
-    group: &TargetRepository<D>,
-    target: &Target,
+/// The content that a target is compared with.
+#[derive(Clone, Copy)]
+enum Expected<'a> {
+    /// The source's digest, before the source is read.
+    Source(&'a Digest),
+    /// The tree that the filter makes of the source.
+    Tree(&'a Tree),
+}
+
+/// Decides whether a target is up to date; returns `None` if its tag must be written.
+///
+/// A target is up to date in one of these cases:
+///
+/// 1. Its tag has the expected digest: the root of the tree, or of an unfiltered source.
+/// 2. The source is not read yet, and the index of the tag shows that the filter makes it of the
+///    source: see [`is_made_from_source`].
+/// 3. The tag is immutable, and its index has the entries of the tree: only our annotations
+///    differ, because the filter was written in another way.
+///
+/// An immutable tag that is not up to date has drifted.
+async fn compare<S: Source, D: Destination>(
+    job: &Job<S, D>,
     reader: &Reader<S>,
-    want: &Filter,
-    source: &Digest,
-) -> Result<TargetCheck> {
-    group.reconcile().await?;
-    let Some(current) = group.current(&target.tag).await? else {
-        return Ok(TargetCheck::Differs(None));
+    target: &JobTarget<D>,
+    expected: Expected<'_>,
+) -> Result<Option<Verdict>> {
+    let (filter, repository) = (&job.image.filter, &target.repository);
+    let Some(digest) = repository.current(&target.tag).await? else { return Ok(None) };
+    let up_to_date = |platforms: &[Platform], warning| {
+        let platforms = platforms.iter().map(ToString::to_string).collect();
+        Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warning })))
     };
-    let standing = |platforms, warning| {
-        let digest = current.clone();
-        Ok(TargetCheck::Decided(Verdict::UpToDate(Current { digest, platforms, warning })))
+    let (expected_digest, tree) = match expected {
+        Expected::Tree(tree) => (tree.root.manifest.digest(), Some(tree)),
+        Expected::Source(source) if filter.is_everything() => (source, None),
+        Expected::Source(source) => {
+            let Some(manifest) = repository.manifest(&digest).await? else { return Ok(None) };
+            // the source's own index, or a flat image: no need to read it at the source
+            if &digest == source || filter.shape == Shape::Flat {
+                reader.remember(&manifest);
+            }
+            let Ok(Manifest::Index(index)) = manifest.read() else { return Ok(None) };
+            let platforms = platforms_at_destination(repository, reader, &index).await?;
+            if !is_made_from_source(&manifest, &index, source, filter)? {
+                return Ok(None);
+            }
+            // with `missing_platform = "fail"` the source must tell which platforms it has
+            let warning = filter::check_platforms(filter, &platforms, &platforms);
+            return warning.map_or(Ok(None), |warning| up_to_date(&platforms, warning));
+        }
     };
-    if want.is_everything() && &current == source {
-        return standing(vec![], None);
-    }
-    if want.is_everything() && group.mutability(&target.tag).await? == Mutability::Immutable {
-        return Ok(TargetCheck::Decided(Verdict::Drifted(drift(&current, source))));
-    }
-    if want.is_everything() {
-        return Ok(TargetCheck::Differs(Some(current)));
-    }
-    let Some(manifest) = group.manifest(&current).await? else {
-        return Ok(TargetCheck::Differs(Some(current)));
+    let up_to_date = || match tree {
+        Some(tree) => up_to_date(&tree.root.platforms, tree.warning.clone()),
+        None => up_to_date(&[], None),
     };
-    // what the source would have to be asked for is here already: its own index, or a flat image
-    if &current == source || want.shape == Shape::Flat {
-        reader.remember(&manifest);
+    if &digest == expected_digest {
+        return up_to_date();
     }
-    let Ok(Manifest::Index(index)) = manifest.read() else {
-        return Ok(TargetCheck::Differs(Some(current)));
-    };
-    let platforms = platforms_at_destination(group, reader, &index).await?;
-    match is_up_to_date(&manifest, &index, (source, want), platforms)? {
-        Some((platforms, warning)) => standing(platforms, warning),
-        None => Ok(TargetCheck::Differs(Some(current))),
+    if repository.mutability(&target.tag).await? == Mutability::Mutable {
+        return Ok(None);
     }
+    if let Some(tree) = tree
+        && let Some(manifest) = repository.manifest(&digest).await?
+        && let (Ok(Manifest::Index(current)), Ok(Manifest::Index(expected))) =
+            (manifest.read(), tree.root.manifest.read())
+        && current.manifests == expected.manifests
+    {
+        return up_to_date();
+    }
+    let problem =
+        format!("the tag is immutable and points to {digest}; the source has {expected_digest}");
+    Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
+        "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
+    ))))
 }
 
-/// The platforms of an index of the destination; what is nested in it is read there, too, and
-/// remembered, so that the source need not be asked for the same.
+/// Returns `true` if the index alone shows that the filter makes it of the source: its annotations
+/// name both, or it is the source's own index and the filter keeps all of it.
+fn is_made_from_source(
+    manifest: &RawManifest,
+    index: &Index,
+    source: &Digest,
+    filter: &Filter,
+) -> Result<bool> {
+    if filter.shape == Shape::Flat {
+        return Ok(false);
+    }
+    let is_unchanged = manifest.digest() == source && keeps_all(manifest, index, filter)?;
+    Ok(is_unchanged || filter::is_made_from(index, source, filter))
+}
+
+/// Returns `true` if the filter leaves this index unchanged. A filter that needs more than the
+/// index's own descriptors counts as a change.
+fn keeps_all(manifest: &RawManifest, index: &Index, filter: &Filter) -> Result<bool> {
+    let is_known = |entry: &Descriptor| match filter.platforms {
+        Platforms::All => !entry.is_index() || filter.attestations == Attestations::Keep,
+        Platforms::Only(_) => entry.platform.is_some() && !entry.is_index(),
+    };
+    if !index.manifests.iter().all(is_known) {
+        return Ok(false);
+    }
+    let filtered = filter::filter(manifest, index, filter, &Default::default())?;
+    Ok(filtered.manifest.digest() == manifest.digest())
+}
+
+/// The platforms of an index of the destination. Reads nested indexes there, and caches them for
+/// the reader, which then does not read them at the source.
 async fn platforms_at_destination<S: Source, D: Destination>(
-    group: &TargetRepository<D>,
+    repository: &TargetRepository<D>,
     reader: &Reader<S>,
     index: &Index,
 ) -> Result<Vec<Platform>> {
     let (mut platforms, mut seen) = (Vec::new(), HashSet::new());
     let mut entries = index.manifests.clone();
     for _ in 0..DEPTH {
-        let told = entries.iter().filter_map(|entry| entry.platform.clone());
-        let told = told.filter(|platform| !platform.is_unknown());
-        platforms.extend(told.filter(|platform| seen.insert(platform.clone())));
-        let nested: Vec<Digest> = (entries.iter())
-            .filter(|entry| entry.is_index())
-            .map(|entry| entry.digest.clone())
-            .collect();
+        let known = entries.iter().filter_map(|entry| entry.platform.clone());
+        let known = known.filter(|platform| !platform.is_unknown());
+        platforms.extend(known.filter(|platform| seen.insert(platform.clone())));
+        entries.retain(Descriptor::is_index);
+        let nested: Vec<Digest> = entries.drain(..).map(|entry| entry.digest).collect();
         if nested.is_empty() {
             break;
         }
-        let inner = group.endpoint.destination.manifests(&group.repository, &nested).await?;
-        entries.clear();
-        for manifest in inner.values() {
+        let manifests = repository.destination().manifests(&repository.repository, &nested).await?;
+        for manifest in manifests.values() {
             reader.remember(manifest);
             if let Ok(Manifest::Index(index)) = manifest.read() {
                 entries.extend(index.manifests);
@@ -237,107 +318,49 @@ async fn platforms_at_destination<S: Source, D: Destination>(
     Ok(platforms)
 }
 
-/// Whether what is there is what the filter makes of the source, as far as it tells by itself.
-fn is_up_to_date(
-    manifest: &RawManifest,
-    index: &Index,
-    (source, want): (&Digest, &Filter),
-    platforms: Vec<Platform>,
-) -> Result<Option<(Vec<String>, Option<String>)>> {
-    let untouched = manifest.digest() == source && keeps_all(manifest, index, want)?;
-    if want.shape == Shape::Flat || !(untouched || filter::is_made_from(index, source, want)) {
-        return Ok(None);
-    }
-    // `missing_platform` may have changed since; with `fail` the source has to tell what there is
-    let Ok(warning) = filter::check_platforms(want, &platforms, &platforms) else {
-        return Ok(None);
-    };
-    Ok(Some((platforms.iter().map(ToString::to_string).collect(), warning)))
-}
-
-/// Whether the filter would leave this index as it is; nested indexes have to be read to know.
-fn keeps_all(manifest: &RawManifest, index: &Index, want: &Filter) -> Result<bool> {
-    let told = |entry: &Descriptor| match want.platforms {
-        Platforms::All => !entry.is_index() || want.attestations == Attestations::Keep,
-        Platforms::Only(_) => entry.platform.is_some() && !entry.is_index(),
-    };
-    if !index.manifests.iter().all(told) {
-        return Ok(false);
-    }
-    let filtered = filter::filter(manifest, index, want, &Default::default())?;
-    Ok(filtered.manifest.digest() == manifest.digest())
-}
-
-/// The tree the source gives, or why it gives none; `None` when a plan may not spend the pull.
+/// The tree that the filter makes of the source; `None` if a plan must not spend the pull.
 async fn build_tree<S: Source, D>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
-    intent: Mode,
+    mode: Mode,
 ) -> Result<Option<Arc<Tree>>> {
-    let want = &job.image.filter;
-    // a pin is read without a question before it, so its registry may not have told its limit yet
+    let filter = &job.image.filter;
+    // the platform of an image is in its configuration: a blob, and blobs are free
+    let is_free = reader.has_cached_image(source) && filter.shape == Shape::Index;
+    // a pinned image sends no request before its pull: the registry may not have told its limit
     let is_pinned = matches!(job.image.origin.at, TagOrDigest::Digest(_));
-    let is_metered = is_pinned && reader.registry.source.is_metered();
-    // an image that the destination has: its configuration is a blob, and blobs are free
-    if reader.knows_image(source) && want.shape == Shape::Index {
-        job.queue.release();
-        return tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)));
-    }
-    if intent == Mode::PlanWithoutPulls && (is_metered || reader.allowance().is_some()) {
+    let is_metered =
+        reader.allowance().is_some() || (is_pinned && reader.registry.source.is_metered());
+    if !is_free && is_metered && mode == Mode::PlanWithoutPulls {
         return Ok(None);
     }
-    let reserved = reader.reserve(known_pulls(want)).await;
+    let reserved = match is_free {
+        true => Ok(()),
+        false => reader.reserve(known_pulls(filter)).await,
+    };
     job.queue.release();
     reserved?;
-    tree::build(reader, source, want).await.map(|tree| Some(Arc::new(tree)))
+    tree::build(reader, source, filter).await.map(|tree| Some(Arc::new(tree)))
 }
 
-/// How many pulls an image is known to need before the source is read.
-pub(crate) fn known_pulls(want: &Filter) -> u64 {
-    let images = match &want.platforms {
+/// The pulls that an image needs at least, as far as its filter tells.
+pub(crate) fn known_pulls(filter: &Filter) -> u64 {
+    let images = match &filter.platforms {
         Platforms::Only(platforms) => platforms.len() as u64,
-        // how many, the index will tell: with room for none, a limit would go on indexes alone,
-        // run after run
+        // the index will tell; reserve one image, or a small limit would be spent on indexes alone
         Platforms::All => 1,
     };
     1 + 2 * images
 }
 
-async fn decide<D: Destination>(
-    group: &TargetRepository<D>,
-    target: &Target,
-    current: Option<Digest>,
-    tree: Result<Option<Arc<Tree>>>,
+async fn decide<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    target: &JobTarget<D>,
+    tree: &Result<Option<Arc<Tree>>>,
 ) -> Result<Verdict> {
-    let (Some(tree), current) = (tree?, current) else { return Ok(Verdict::Copy(None)) };
-    let Some(current) = current else { return Ok(Verdict::Copy(Some(tree))) };
-    let up_to_date = |digest| {
-        let platforms = tree.platforms.iter().map(ToString::to_string).collect();
-        let warning = tree.warning.clone();
-        Ok(Verdict::UpToDate(Current { digest, platforms, warning }))
-    };
-    if &current == tree.root.digest() {
-        return up_to_date(current);
-    }
-    if group.mutability(&target.tag).await? == Mutability::Mutable {
-        return Ok(Verdict::Copy(Some(tree)));
-    }
-    // annotations of ours may differ, as the filter was written otherwise; the images may not
-    if let Some(there) = group.manifest(&current).await?
-        && let (Ok(Manifest::Index(there)), Ok(Manifest::Index(wanted))) =
-            (there.read(), tree.root.read())
-        && there.manifests == wanted.manifests
-    {
-        return up_to_date(current);
-    }
-    Ok(Verdict::Drifted(drift(&current, tree.root.digest())))
-}
-
-fn drift(current: &Digest, wanted: &Digest) -> Error {
-    Error::new(
-        Kind::TagImmutable,
-        format!("the tag is immutable and points to {current}, the source is at {wanted}"),
-    )
-    .hint("mirror it under another tag (`retag`), or exclude the tag from the repository's immutability")
+    let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
+    let verdict = compare(job, reader, target, Expected::Tree(&tree)).await?;
+    Ok(verdict.unwrap_or(Verdict::Copy(Some(tree))))
 }

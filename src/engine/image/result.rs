@@ -1,122 +1,149 @@
-//! What a row of the report says about an image at a destination.
+//! Makes the report's rows of an image, one per target, and tells the observer about them.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{
-    plan::{Job, Plan, Verdict},
+    plan::{Plan, Verdict},
     referrers::ReferrersResult,
 };
 use crate::{
-    engine::{
-        blob::target::CopyTarget,
-        options::Mode,
-        run::{ImageResult, Mirror},
-    },
+    engine::{blob::target::CopyTarget, options::Mode},
     model::{
-        DestinationId, Error, Image, TagOrDigest, Target,
-        event::Event,
+        Error, Image, Location, TagOrDigest, Target,
+        event::{Event, Observer},
         outcome::{Outcome, Row},
     },
-    remote::{Destination, Source},
+    remote::Destination,
 };
 
-/// A lane that was copied or forecast, with the forecast bytes.
-pub(crate) type CopiedTargets<D> = HashMap<DestinationId, (Option<u64>, CopyTarget<D>)>;
+/// The result of an image.
+pub(crate) struct ImageResult {
+    /// In the order of the targets.
+    pub(crate) rows: Vec<Row>,
+    /// Blob bytes that a plan would read; `None` if only a pull could tell.
+    pub(crate) bytes_to_read: Option<u64>,
+}
 
-impl<S: Source, D: Destination> Mirror<S, D> {
-    fn row(&self, image: &Image, target: &Target, outcome: Outcome) -> Row {
-        let site = &self.destinations[target.destination.0].location;
-        let tag = TagOrDigest::Tag(target.tag.clone());
-        let destination = site.reference(&target.repository, &tag);
-        Row { outcome, ..Row::new(&image.name, image.origin.to_string(), destination) }
+/// Makes the rows of a run.
+pub(crate) struct Reporter {
+    /// Of the destinations, by [`DestinationId`](crate::model::DestinationId).
+    pub(crate) locations: Vec<Location>,
+    pub(crate) mode: Mode,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl Reporter {
+    pub(crate) fn not_started(&self, image: &Image) -> ImageResult {
+        self.uniform(image, |row| row)
     }
 
-    /// A row per target that was never come to.
-    pub(crate) fn not_started(&self, image: &Image) -> Vec<Row> {
-        let row = |target| self.row(image, target, Outcome::NotStarted);
-        image.targets.iter().map(row).collect()
-    }
-
-    /// The run was ended while it was at the image: how much of it was pushed by then, nobody tells.
+    /// The run ended during the copy: the number of bytes pushed is unknown.
     pub(crate) fn interrupted(&self, image: &Image, error: &Error) -> ImageResult {
-        let row =
-            |row: Row| Row { bytes_pushed: None, ..row.with_error(Outcome::NotStarted, error) };
-        let rows = self.not_started(image).into_iter().map(row).collect();
+        self.uniform(image, |row| Row {
+            bytes_pushed: None,
+            ..row.with_error(Outcome::NotStarted, error)
+        })
+    }
+
+    pub(crate) fn failed(&self, image: &Image, error: &Error) -> ImageResult {
+        self.uniform(image, |row| row.with_error(Outcome::Failed, error))
+    }
+
+    fn uniform(&self, image: &Image, change: impl Fn(Row) -> Row) -> ImageResult {
+        let rows = image.targets.iter().map(|target| change(self.row(image, target))).collect();
         ImageResult { rows, bytes_to_read: Some(0) }
     }
 
-    /// The image failed as a whole.
-    pub(crate) fn failed(&self, image: &Image, error: &Error) -> ImageResult {
-        let row =
-            |target| self.row(image, target, Outcome::Failed).with_error(Outcome::Failed, error);
-        ImageResult { rows: image.targets.iter().map(row).collect(), bytes_to_read: Some(0) }
+    /// The row of a target that is not started.
+    fn row(&self, image: &Image, target: &Target) -> Row {
+        let tag = TagOrDigest::Tag(target.tag.clone());
+        let location = &self.locations[target.destination.0];
+        let destination = location.reference(&target.repository, &tag);
+        Row::new(&image.name, image.origin.to_string(), destination)
     }
 
-    /// A row per target, from its verdict and what became of it.
-    pub(crate) fn rows(
+    /// The rows of an image that was planned, and copied as far as the mode allows.
+    ///
+    /// `copied` are the targets that the plan copies; `referrers` has one result per target.
+    pub(crate) fn planned<S, D: Destination>(
         &self,
-        job: &Job<S, D>,
+        image: &Image,
         plan: Plan<S>,
-        mut ends: CopiedTargets<D>,
+        copied: &[CopyTarget<D>],
+        referrers: Vec<ReferrersResult>,
     ) -> Vec<Row> {
-        let Plan { source, verdicts, .. } = plan;
         let mut rows = Vec::new();
-        for (target, verdict) in job.image.targets.iter().zip(verdicts) {
-            let mut row = self.row(&job.image, target, Outcome::UpToDate);
-            row.source_digest.clone_from(&source);
-            let (row, warning) = match verdict {
-                Verdict::UpToDate(standing) => {
-                    row.digest = Some(standing.digest);
-                    row.platforms = standing.platforms;
-                    (row, standing.warning)
-                }
-                Verdict::Copy(None) => {
-                    (Row { outcome: Outcome::Planned, bytes_pushed: None, ..row }, None)
-                }
-                Verdict::Copy(Some(tree)) => {
-                    row.platforms = tree.platforms.iter().map(ToString::to_string).collect();
-                    let end = ends.remove(&target.destination).expect("a lane per copy");
-                    let root = tree.root.digest().clone();
-                    (self.copied_row(Row { digest: Some(root), ..row }, end), tree.warning.clone())
-                }
-                Verdict::Drifted(error) => (row.with_error(Outcome::Drifted, &error), None),
-                Verdict::Failed(error) => (row.with_error(Outcome::of(&error), &error), None),
-            };
-            if let Some(text) = warning {
-                self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
+        for ((target, verdict), referrers) in image.targets.iter().zip(plan.verdicts).zip(referrers)
+        {
+            let mut row = self.row(image, target);
+            row.source_digest.clone_from(&plan.source);
+            let copy = copied.iter().find(|copy| copy.id == target.destination);
+            let mut row = self.with_verdict(row, verdict, copy);
+            row.bytes_pushed = row.bytes_pushed.zip(referrers.bytes).map(|(own, more)| own + more);
+            if referrers.copied > 0 && row.outcome == Outcome::UpToDate {
+                row.outcome = self.copied_outcome();
+            }
+            if let Some(error) = referrers.failure {
+                row = row.with_error(Outcome::of(&error), &error);
             }
             rows.push(row);
         }
         rows
     }
 
-    /// Adds to a row what came along with its image.
-    pub(crate) fn add_referrers(&self, row: &mut Row, gain: ReferrersResult) {
-        row.bytes_pushed = row.bytes_pushed.zip(gain.bytes).map(|(own, more)| own + more);
-        if gain.copied > 0 && row.outcome == Outcome::UpToDate {
-            row.outcome = self.copied_outcome();
-        }
-        if let Some(error) = gain.failure {
-            *row = row.clone().with_error(Outcome::of(&error), &error);
+    fn with_verdict<D: Destination>(
+        &self,
+        row: Row,
+        verdict: Verdict,
+        copy: Option<&CopyTarget<D>>,
+    ) -> Row {
+        match verdict {
+            Verdict::UpToDate(current) => {
+                self.warn(&row.source, current.warning);
+                let (digest, platforms) = (Some(current.digest), current.platforms);
+                Row { outcome: Outcome::UpToDate, digest, platforms, ..row }
+            }
+            Verdict::Copy(None) => Row { outcome: Outcome::Planned, bytes_pushed: None, ..row },
+            Verdict::Copy(Some(tree)) => {
+                self.warn(&row.source, tree.warning.clone());
+                let copy = copy.expect("every copy has a target");
+                let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
+                let row = Row { platforms, bytes_pushed: Some(copy.pushed.value()), ..row };
+                if let Some(error) = copy.failure() {
+                    return row.with_error(Outcome::of(&error), &error);
+                }
+                let digest = Some(tree.root.manifest.digest().clone());
+                Row { outcome: self.copied_outcome(), digest, ..row }
+            }
+            Verdict::Drifted(error) => row.with_error(Outcome::Drifted, &error),
+            Verdict::Failed(error) => row.with_error(Outcome::of(&error), &error),
         }
     }
 
-    /// What became of what was not there yet.
+    /// The outcome of content that was missing.
     fn copied_outcome(&self) -> Outcome {
-        match self.options.mode {
+        match self.mode {
             Mode::Mirror => Outcome::Copied,
             Mode::Plan | Mode::PlanWithoutPulls => Outcome::Planned,
         }
     }
 
-    fn copied_row(&self, mut row: Row, (forecast, lane): (Option<u64>, CopyTarget<D>)) -> Row {
-        if let Some(error) = lane.failure() {
-            row.digest = None;
-            row.bytes_pushed = Some(lane.pushed.value());
-            return row.with_error(Outcome::of(&error), &error);
+    fn warn(&self, subject: &str, warning: Option<String>) {
+        if let Some(text) = warning {
+            self.observer.observe(&Event::Warning { subject: subject.to_owned(), text });
         }
-        row.outcome = self.copied_outcome();
-        row.bytes_pushed = Some(forecast.unwrap_or_else(|| lane.pushed.value()));
-        row
+    }
+
+    /// Tells the observer that an image ended.
+    pub(crate) fn finished(&self, result: &ImageResult) {
+        for row in &result.rows {
+            self.observer.observe(&Event::Finished {
+                image: row.source.clone(),
+                destination: row.destination.clone(),
+                outcome: row.outcome,
+                bytes: row.bytes_pushed.unwrap_or_default(),
+                error: row.error.clone(),
+            });
+        }
     }
 }

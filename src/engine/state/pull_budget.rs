@@ -1,9 +1,9 @@
-//! Pull limits as a budget: what does not fit is left for the next run, before it is begun.
+//! Keeps a run within pull limits: an image that needs more pulls than are left is deferred before
+//! it starts.
 //!
-//! The registry's own headers are the truth; what this run has promised to
-//! images and not spent yet is taken off. Reservations that end give back
-//! what they did not use. Images take theirs in the order of the
-//! configuration, so that what is left for later is what stands last.
+//! The registry's headers tell how many pulls are left. The budget subtracts those that the run
+//! has promised to images and not spent yet. A reservation that ends returns its unused pulls.
+//! Images reserve in the order of the configuration, so the last ones are deferred.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,15 +15,16 @@ use crate::{
     remote::Allowance,
 };
 
-/// One registry's pulls, as far as this run spends them.
+/// The pulls of one registry.
 #[derive(Debug, Default)]
 pub(crate) struct PullBudget {
-    reserve: u64,
+    /// Pulls that are left to others.
+    reserved: u64,
     promised: Mutex<u64>,
     waiting: watch::Sender<WaitingImages>,
 }
 
-/// The images that may still take pulls, by their place, and how many each is known to need.
+/// The images that have not reserved yet, by position, with the pulls that each is known to need.
 #[derive(Debug, Default)]
 struct WaitingImages {
     needs: BTreeMap<usize, u64>,
@@ -31,56 +32,56 @@ struct WaitingImages {
 }
 
 impl PullBudget {
-    /// A budget that leaves `reserve` pulls to others.
-    pub(crate) fn new(reserve: u64) -> Self {
-        Self { reserve, ..Self::default() }
+    pub(crate) fn new(reserved: u64) -> Self {
+        Self { reserved, ..Self::default() }
     }
 
-    /// The turn of the image at this place of the configuration, which is known to need this many.
-    pub(crate) fn queue(self: &Arc<Self>, place: usize, needs: u64) -> PullQueue {
+    /// Adds the image at this position of the configuration, which needs at least `needs` pulls.
+    pub(crate) fn queue(self: &Arc<Self>, position: usize, needs: u64) -> PullQueue {
         self.waiting.send_modify(|waiting| {
-            waiting.needs.insert(place, needs);
+            waiting.needs.insert(position, needs);
             waiting.total += needs;
         });
-        PullQueue { budget: Arc::clone(self), place }
+        PullQueue { budget: Arc::clone(self), position }
     }
 
-    /// How many may still be promised.
-    fn free(&self, allowance: Allowance) -> u64 {
-        let promised = *self.promised.lock();
-        allowance.remaining.saturating_sub(promised + self.reserve)
+    /// The pulls that can still be promised.
+    fn free(&self, allowance: Allowance, promised: u64) -> u64 {
+        allowance.remaining.saturating_sub(promised + self.reserved)
     }
 }
 
-/// An image's turn to take pulls; it passes when it is dropped, or before.
+/// The place of an image in the queue for pulls. Dropping it releases the place.
 ///
-/// Whoever waits for it waits for images that stand earlier, which do not wait for it, and holds
-/// nothing that those need.
+/// A waiting image waits for earlier images only, and holds nothing that those need.
 #[derive(Debug)]
 pub(crate) struct PullQueue {
     budget: Arc<PullBudget>,
-    place: usize,
+    position: usize,
 }
 
 impl PullQueue {
-    /// Resolves when no image that stands earlier may still take any, or there are enough for all:
-    /// one that is slow to tell its digest holds up the others only where pulls are scarce.
+    /// Resolves when no earlier image waits, or enough pulls are left for all that wait. So an
+    /// image with a slow source delays the others only if pulls are scarce.
     pub(crate) async fn wait(&self, allowance: impl Fn() -> Option<Allowance>) {
         let mut waiting = self.budget.waiting.subscribe();
-        let is_enough = |total| allowance().is_none_or(|it| total <= self.budget.free(it));
-        let come = waiting.wait_for(|waiting| {
+        let is_enough = |total| {
+            let promised = *self.budget.promised.lock();
+            allowance().is_none_or(|it| total <= self.budget.free(it, promised))
+        };
+        let resolved = waiting.wait_for(|waiting| {
             let first = waiting.needs.first_key_value();
-            first.is_none_or(|(first, _)| *first >= self.place) || is_enough(waiting.total)
+            first.is_none_or(|(first, _)| *first >= self.position) || is_enough(waiting.total)
         });
-        come.await.expect("the budget holds the sender");
+        resolved.await.expect("the budget holds the sender");
     }
 
-    /// The image has what it takes, or takes none.
+    /// Leaves the queue: the image has reserved its pulls, or needs none.
     pub(crate) fn release(&self) {
         self.budget.waiting.send_if_modified(|waiting| {
-            let passed = waiting.needs.remove(&self.place);
-            waiting.total -= passed.unwrap_or_default();
-            passed.is_some()
+            let needs = waiting.needs.remove(&self.position);
+            waiting.total -= needs.unwrap_or_default();
+            needs.is_some()
         });
     }
 }
@@ -91,7 +92,7 @@ impl Drop for PullQueue {
     }
 }
 
-/// Pulls promised to one image.
+/// Pulls promised to one image. Dropping it returns the unused ones.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<PullBudget>,
@@ -99,38 +100,40 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// No pulls yet.
-    pub(crate) fn none(budget: Arc<PullBudget>) -> Self {
+    pub(crate) fn new(budget: Arc<PullBudget>) -> Self {
         Self { budget, left: 0 }
     }
 
-    /// Sees to it that this many pulls are promised from now on.
+    /// Extends the reservation to this many unused pulls.
     ///
     /// # Errors
-    /// [`Kind::PullLimit`] when they do not fit now; [`Kind::Quota`] when they never will.
+    /// [`Kind::PullLimit`] if they are not left now; [`Kind::Quota`] if the limit is too low.
     pub(crate) fn extend_to(&mut self, pulls: u64, allowance: Option<Allowance>) -> Result<()> {
         let Some(allowance) = allowance else { return Ok(()) };
-        let more = pulls.saturating_sub(self.left);
-        if pulls > allowance.limit.saturating_sub(self.budget.reserve) {
-            return Err(never(pulls, allowance.limit, self.budget.reserve));
+        let (limit, reserved) = (allowance.limit, self.budget.reserved);
+        if pulls > limit.saturating_sub(reserved) {
+            return Err(Error::new(
+                Kind::Quota,
+                format!("the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"),
+            )
+            .hint("narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more"));
         }
+        let more = pulls.saturating_sub(self.left);
         let mut promised = self.budget.promised.lock();
-        let free = allowance.remaining.saturating_sub(*promised + self.budget.reserve);
+        let free = self.budget.free(allowance, *promised);
         if more > free {
             return Err(Error::new(
                 Kind::PullLimit,
-                format!("{more} pulls are needed and {free} are left in this window"),
+                format!("the image needs {more} pulls; {free} are left in this window"),
             )
-            .hint(
-                "run again when the window has moved on; authenticated pulls have a higher limit",
-            ));
+            .hint("run again in the next window, or authenticate for a higher limit"));
         }
         *promised += more;
         self.left += more;
         Ok(())
     }
 
-    /// One of the promised pulls was spent.
+    /// Spends one promised pull.
     pub(crate) fn spend(&mut self) {
         self.release(1);
     }
@@ -148,14 +151,6 @@ impl Drop for Reservation {
     }
 }
 
-fn never(pulls: u64, limit: u64, reserve: u64) -> Error {
-    Error::new(
-        Kind::Quota,
-        format!("{pulls} pulls are needed, the limit is {limit} a window of which {reserve} are reserved"),
-    )
-    .hint("narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -169,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_promised_is_not_promised_twice_and_what_is_not_used_comes_back() {
+    fn a_pull_is_promised_once_and_an_unused_one_is_returned() {
         let budget = Arc::new(PullBudget::new(20));
-        let mut first = Reservation::none(Arc::clone(&budget));
-        let mut second = Reservation::none(Arc::clone(&budget));
+        let mut first = Reservation::new(Arc::clone(&budget));
+        let mut second = Reservation::new(Arc::clone(&budget));
         first.extend_to(5, allowance(30)).unwrap();
         let error = second.extend_to(6, allowance(30)).unwrap_err();
         assert_eq!(error.kind(), Kind::PullLimit);
@@ -183,32 +178,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_come_in_order_unless_there_are_enough_for_all() {
+    async fn images_reserve_in_order_unless_enough_pulls_are_left_for_all() {
         let budget = Arc::new(PullBudget::new(20));
-        let [first, second, third] = [0, 1, 2].map(|place| budget.queue(place, 3));
-        let is_come =
-            |turn: &PullQueue, left| turn.wait(|| allowance(left)).now_or_never().is_some();
-        assert!(is_come(&first, 28) && !is_come(&second, 28) && !is_come(&third, 28));
-        assert!(is_come(&third, 29), "there are enough for all");
+        let [first, second, third] = [0, 1, 2].map(|position| budget.queue(position, 3));
+        let is_first =
+            |queue: &PullQueue, left| queue.wait(|| allowance(left)).now_or_never().is_some();
+        assert!(is_first(&first, 28) && !is_first(&second, 28) && !is_first(&third, 28));
+        assert!(is_first(&third, 29), "enough pulls are left for all");
         second.release();
-        assert!(!is_come(&third, 25), "the first may still take some");
-        assert!(is_come(&third, 26), "there are enough for both");
+        assert!(!is_first(&third, 25), "the first image has not reserved yet");
+        assert!(is_first(&third, 26), "enough pulls are left for both");
         drop(first);
-        assert!(is_come(&third, 0));
+        assert!(is_first(&third, 0));
     }
 
     #[test]
-    fn what_the_whole_limit_does_not_allow_fails() {
-        let mut reservation = Reservation::none(Arc::new(PullBudget::new(20)));
+    fn a_reservation_above_the_whole_limit_fails() {
+        let mut reservation = Reservation::new(Arc::new(PullBudget::new(20)));
         let error = reservation.extend_to(81, allowance(100)).unwrap_err();
         assert_eq!(error.kind(), Kind::Quota);
         reservation.extend_to(80, allowance(100)).unwrap();
     }
 
     #[test]
-    fn where_pulls_are_free_nothing_is_counted() {
+    fn free_pulls_are_not_counted() {
         let budget = Arc::new(PullBudget::new(20));
-        let mut reservation = Reservation::none(Arc::clone(&budget));
+        let mut reservation = Reservation::new(Arc::clone(&budget));
         reservation.extend_to(1_000_000, None).unwrap();
         reservation.spend();
         assert_eq!(*budget.promised.lock(), 0);

@@ -1,4 +1,4 @@
-//! Images and indexes that share layers, made from chance.
+//! Random images and indexes that share layers.
 
 use std::sync::OnceLock;
 
@@ -11,10 +11,9 @@ use crate::model::{Digest, MediaType, Platform, RawManifest};
 const CONFIG: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
 const LAYER: &str = oci_client::manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE;
 
-/// A layer above the size from which other repositories are asked for it.
+/// A layer large enough to be searched for in sibling repositories.
 const LARGE: usize = (1 << 20) + 1;
 
-/// Some bytes and their digest.
 #[derive(Clone)]
 pub(crate) struct GeneratedBlob {
     pub(crate) digest: Digest,
@@ -32,24 +31,24 @@ impl GeneratedBlob {
         json!({ "mediaType": media_type, "digest": digest, "size": self.bytes.len() })
     }
 
-    fn any(dice: &mut Rng) -> Self {
+    fn any(rng: &mut Rng) -> Self {
         static ONE_LARGE: OnceLock<GeneratedBlob> = OnceLock::new();
-        match dice.of(0..=99) {
+        match rng.range(0..=99) {
             0 => ONE_LARGE.get_or_init(|| Self::new(vec![7; LARGE])).clone(),
             1..=3 => Self::new(Bytes::new()),
             _ => {
-                let words = dice.of(1..=200);
-                Self::new((0..words).flat_map(|_| dice.next().to_le_bytes()).collect::<Vec<u8>>())
+                let words = rng.range(1..=200);
+                Self::new((0..words).flat_map(|_| rng.next().to_le_bytes()).collect::<Vec<u8>>())
             }
         }
     }
 }
 
-/// What a tag can point to, with everything below.
+/// A root manifest with everything below it.
 #[derive(Clone)]
 pub(crate) struct Root {
     pub(crate) manifest: RawManifest,
-    /// The platforms of its images, one an image.
+    /// One platform per image.
     pub(crate) platforms: Vec<Platform>,
     manifests: Vec<RawManifest>,
     layers: Vec<GeneratedBlob>,
@@ -61,22 +60,22 @@ impl Root {
         self.manifest.media_type().is_index()
     }
 
-    pub(crate) fn stock(&self, shelf: &mut StoredContent) {
+    pub(crate) fn add_to(&self, content: &mut StoredContent) {
         let manifests = self.manifests.iter().map(|m| (m.digest().clone(), m.clone()));
-        shelf.manifests.extend(manifests);
+        content.manifests.extend(manifests);
         let blobs = self.layers.iter().chain(&self.configs);
-        shelf.blobs.extend(blobs.map(|blob| (blob.digest.clone(), blob.bytes.clone())));
+        content.blobs.extend(blobs.map(|blob| (blob.digest.clone(), blob.bytes.clone())));
     }
 
-    fn image(dice: &mut Rng, layers: &[GeneratedBlob]) -> Self {
+    fn image(rng: &mut Rng, layers: &[GeneratedBlob]) -> Self {
         let platforms = ["linux/amd64", "linux/arm64", "linux/arm/v7", "windows/amd64"];
-        let platform: Platform = dice.pick(&platforms).parse().unwrap();
+        let platform: Platform = rng.choose(&platforms).parse().unwrap();
         let config = json!({ "os": platform.os, "architecture": platform.architecture,
-            "variant": platform.variant, "nonce": dice.of(0..=3) });
+            "variant": platform.variant, "nonce": rng.range(0..=3) });
         let config = GeneratedBlob::new(config.to_string());
-        let mut layers = dice.some(layers);
+        let mut layers = rng.subset(layers);
         layers.truncate(4);
-        let kind = *dice.pick(&[MediaType::OciManifest, MediaType::DockerManifest]);
+        let kind = *rng.choose(&[MediaType::OciManifest, MediaType::DockerManifest]);
         let manifest = json!({ "schemaVersion": 2, "mediaType": kind.as_str(),
             "config": config.descriptor(CONFIG),
             "layers": layers.iter().map(|layer| layer.descriptor(LAYER)).collect::<Vec<_>>() });
@@ -85,12 +84,12 @@ impl Root {
         Self { manifest, platforms: vec![platform], manifests, layers, configs: vec![config] }
     }
 
-    /// An entry of an index for it; some indexes do not tell platforms.
-    fn entry(&self, dice: &mut Rng) -> Value {
+    /// An index entry for this root, sometimes without its platform.
+    fn entry(&self, rng: &mut Rng) -> Value {
         let manifest = &self.manifest;
         let mut entry = json!({ "mediaType": manifest.media_type().as_str(),
             "digest": manifest.digest().as_str(), "size": manifest.bytes().len() });
-        if !self.is_index() && dice.chance(850) {
+        if !self.is_index() && rng.chance(850) {
             let Platform { os, architecture, variant } = &self.platforms[0];
             entry["platform"] = json!({ "os": os, "architecture": architecture });
             if let Some(variant) = variant {
@@ -100,18 +99,18 @@ impl Root {
         entry
     }
 
-    fn index(dice: &mut Rng, below: &[Root], attestation: Option<&Root>) -> Self {
-        let mut entries: Vec<Value> = below.iter().map(|root| root.entry(dice)).collect();
+    fn index(rng: &mut Rng, below: &[Root], attestation: Option<&Root>) -> Self {
+        let mut entries: Vec<Value> = below.iter().map(|root| root.entry(rng)).collect();
         let subject = below.iter().find(|root| !root.is_index());
         if let (Some(attestation), Some(subject)) = (attestation, subject) {
-            let mut entry = attestation.entry(dice);
+            let mut entry = attestation.entry(rng);
             entry["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
             entry["annotations"] = json!({
                 "vnd.docker.reference.type": "attestation-manifest",
                 "vnd.docker.reference.digest": subject.manifest.digest().as_str() });
             entries.push(entry);
         }
-        let kind = *dice.pick(&[MediaType::OciIndex, MediaType::OciIndex, MediaType::DockerList]);
+        let kind = *rng.choose(&[MediaType::OciIndex, MediaType::OciIndex, MediaType::DockerList]);
         let manifest = raw(&json!({ "schemaVersion": 2, "mediaType": kind.as_str(),
             "manifests": entries }));
         let all = || below.iter().chain(attestation);
@@ -131,21 +130,21 @@ fn raw(document: &Value) -> RawManifest {
     RawManifest::new(document.to_string().into(), None).unwrap()
 }
 
-/// Images, indexes of them, and perhaps an index of those; never none.
-pub(crate) fn roots(dice: &mut Rng) -> Vec<Root> {
+/// Images, indexes of them, and sometimes an index of indexes. At least one root.
+pub(crate) fn roots(rng: &mut Rng) -> Vec<Root> {
     let layers: Vec<GeneratedBlob> =
-        (0..dice.of(2..=8)).map(|_| GeneratedBlob::any(dice)).collect();
-    let images: Vec<Root> = (0..dice.of(1..=6)).map(|_| Root::image(dice, &layers)).collect();
+        (0..rng.range(2..=8)).map(|_| GeneratedBlob::any(rng)).collect();
+    let images: Vec<Root> = (0..rng.range(1..=6)).map(|_| Root::image(rng, &layers)).collect();
     let mut roots = images.clone();
-    for _ in 0..dice.of(0..=3) {
-        let mut below = dice.some(&images);
+    for _ in 0..rng.range(0..=3) {
+        let mut below = rng.subset(&images);
         below.truncate(4);
-        let attestation = dice.chance(250).then(|| Root::image(dice, &layers));
-        roots.push(Root::index(dice, &below, attestation.as_ref()));
+        let attestation = rng.chance(250).then(|| Root::image(rng, &layers));
+        roots.push(Root::index(rng, &below, attestation.as_ref()));
     }
-    if dice.chance(250) {
-        let below = [dice.pick(&roots).clone(), dice.pick(&images).clone()];
-        roots.push(Root::index(dice, &below, None));
+    if rng.chance(250) {
+        let below = [rng.choose(&roots).clone(), rng.choose(&images).clone()];
+        roots.push(Root::index(rng, &below, None));
     }
     roots
 }

@@ -1,8 +1,7 @@
-//! A destination in memory, as strict as the strictest registry, counting what is written.
+//! A destination in memory, as strict as the strictest registry. Counts the writes.
 //!
-//! A manifest is refused while anything it names is absent, a session is good
-//! for one attempt, a repository must be there, and a blob must be what its
-//! digest says: so a tag that points somewhere points to a complete tree.
+//! Refuses a manifest whose content is missing, a second attempt in a session, a push to a missing
+//! repository, and a blob with another digest. So a tag always points to a complete tree.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,54 +12,57 @@ use futures::StreamExt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
-use super::fault_injection::FaultInjection;
+use super::{fault_injection::FaultInjection, rng::Rng};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result, Tag},
-    remote::{Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession},
+    remote::{
+        Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession,
+        conformance_tests::{DigestCheck, check_destination},
+    },
 };
 
 #[derive(Default)]
 struct FakeRepository {
     blobs: HashSet<Digest>,
-    /// Those of the blobs that a manifest holds.
-    held: HashSet<Digest>,
+    /// The blobs that a manifest names.
+    referenced: HashSet<Digest>,
     manifests: HashMap<Digest, RawManifest>,
     tags: HashMap<Tag, Digest>,
 }
 
-/// What was written since the books were opened.
+/// The writes since the last log.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// How often a blob was uploaded to a repository.
+    /// Uploads per repository and blob.
     pub(crate) uploads: HashMap<(Repository, Digest), u64>,
-    /// The bytes of them.
+    /// The bytes of the uploads.
     pub(crate) bytes: u64,
-    /// Blobs that were mounted.
+    /// Mounted blobs.
     pub(crate) mounts: u64,
-    /// Manifests that were refused because something was absent.
+    /// Manifests refused because content was missing.
     pub(crate) refused: u64,
-    /// All requests that write.
+    /// All write requests.
     pub(crate) writes: u64,
 }
 
 #[derive(Default)]
 struct StoredRepositories {
-    berths: HashMap<Repository, FakeRepository>,
+    repositories: HashMap<Repository, FakeRepository>,
     sessions: HashSet<(Repository, String)>,
     opened: u64,
     log: Log,
 }
 
 impl StoredRepositories {
-    fn berth(&mut self, repository: &Repository) -> Result<&mut FakeRepository> {
-        let none = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
-        self.berths.get_mut(repository).ok_or_else(none)
+    fn repository(&mut self, repository: &Repository) -> Result<&mut FakeRepository> {
+        let missing = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
+        self.repositories.get_mut(repository).ok_or_else(missing)
     }
 
     fn open(&mut self, repository: &Repository) -> Result<UploadSession> {
-        self.berth(repository)?;
+        self.repository(repository)?;
         self.opened += 1;
-        let location = format!("https://harbour.example/{}", self.opened);
+        let location = format!("https://destination.example/{}", self.opened);
         self.sessions.insert((repository.clone(), location.clone()));
         Ok(UploadSession { location: location.parse().unwrap() })
     }
@@ -70,9 +72,9 @@ pub(crate) struct FakeDestination {
     store: Mutex<StoredRepositories>,
     pub(crate) mounting: Mounting,
     pub(crate) mutability: Mutability,
-    /// Every request holds one while it lasts, an upload as long as its bytes take.
+    /// Every request holds one permit until its answer, an upload until its last byte.
     pub(crate) connections: Semaphore,
-    sky: Arc<FaultInjection>,
+    faults: Arc<FaultInjection>,
 }
 
 impl FakeDestination {
@@ -80,32 +82,32 @@ impl FakeDestination {
         mounting: Mounting,
         mutability: Mutability,
         connections: usize,
-        sky: Arc<FaultInjection>,
+        faults: Arc<FaultInjection>,
     ) -> Self {
         let connections = Semaphore::new(connections);
-        Self { store: Mutex::default(), mounting, mutability, connections, sky }
+        Self { store: Mutex::default(), mounting, mutability, connections, faults }
     }
 
     fn store(&self) -> MutexGuard<'_, StoredRepositories> {
         self.store.lock()
     }
 
-    /// What was written since this was asked last.
+    /// The writes since the last call.
     pub(crate) fn take_log(&self) -> Log {
         std::mem::take(&mut self.store().log)
     }
 
-    /// What the tag points to, if everything below is there.
+    /// The tag's digest, if its whole tree is stored.
     pub(crate) fn complete(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
         let store = self.store();
-        let berth = store.berths.get(repository)?;
-        let root = berth.tags.get(tag)?;
+        let stored = store.repositories.get(repository)?;
+        let root = stored.tags.get(tag)?;
         let mut open = vec![root.clone()];
         while let Some(digest) = open.pop() {
-            match berth.manifests.get(&digest)?.read().unwrap() {
+            match stored.manifests.get(&digest)?.read().unwrap() {
                 Manifest::Image(image) => {
-                    let there = |blob: &&Descriptor| berth.blobs.contains(&blob.digest);
-                    image.blobs().iter().all(there).then_some(())?;
+                    let is_stored = |blob: &&Descriptor| stored.blobs.contains(&blob.digest);
+                    image.blobs().iter().all(is_stored).then_some(())?;
                 }
                 Manifest::Index(index) => {
                     open.extend(index.manifests.into_iter().map(|m| m.digest))
@@ -115,77 +117,77 @@ impl FakeDestination {
         Some(root.clone())
     }
 
-    /// One request: what is done may fail before, and its answer may be lost.
+    /// One request: it can fail before `work`, and the answer can be lost after it.
     async fn call<T>(&self, work: impl FnOnce(&mut StoredRepositories) -> Result<T>) -> Result<T> {
         let _connection = self.connections.acquire().await.unwrap();
-        self.sky.lag().await;
-        self.sky.refuse()?;
+        self.faults.latency().await;
+        self.faults.fail_call()?;
         let answer = work(&mut self.store());
-        self.sky.lag().await;
-        self.sky.refuse()?;
+        self.faults.latency().await;
+        self.faults.fail_call()?;
         answer
     }
 
-    /// Removes a blob that nothing holds, as a registry's clean-up does.
-    fn vanish(&self, berth: &mut FakeRepository) {
-        let mut loose: Vec<&Digest> = berth.blobs.difference(&berth.held).collect();
-        loose.sort();
-        if let Some(at) = (loose.len() as u64).checked_sub(1) {
-            let gone = loose[self.sky.below(at + 1) as usize].clone();
-            berth.blobs.remove(&gone);
+    /// Removes an unreferenced blob, as the garbage collection of a registry does.
+    fn vanish(&self, stored: &mut FakeRepository) {
+        let mut unreferenced: Vec<&Digest> = stored.blobs.difference(&stored.referenced).collect();
+        unreferenced.sort();
+        if let Some(at) = (unreferenced.len() as u64).checked_sub(1) {
+            let lost = unreferenced[self.faults.below(at + 1) as usize].clone();
+            stored.blobs.remove(&lost);
         }
     }
 
-    fn commit(&self, store: &mut StoredRepositories, put: Put<'_>) -> Result<()> {
-        let Put { repository, manifest, tag } = put;
+    fn commit(&self, store: &mut StoredRepositories, put: ManifestPush<'_>) -> Result<()> {
+        let ManifestPush { repository, manifest, tag } = put;
         store.log.writes += 1;
-        let berth = store.berth(repository)?;
-        if self.sky.vanishes() {
-            self.vanish(berth);
+        let stored = store.repository(repository)?;
+        if self.faults.loses_blob() {
+            self.vanish(stored);
         }
-        let (absent, held) = match manifest.read()? {
+        let (is_incomplete, referenced) = match manifest.read()? {
             Manifest::Image(image) => {
                 let named: Vec<Digest> =
                     image.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
-                (named.iter().any(|blob| !berth.blobs.contains(blob)), named)
+                (named.iter().any(|blob| !stored.blobs.contains(blob)), named)
             }
             Manifest::Index(index) => {
-                let there = |entry: &Descriptor| berth.manifests.contains_key(&entry.digest);
-                (!index.manifests.iter().all(there), Vec::new())
+                let is_stored = |entry: &Descriptor| stored.manifests.contains_key(&entry.digest);
+                (!index.manifests.iter().all(is_stored), Vec::new())
             }
         };
-        if absent {
+        if is_incomplete {
             store.log.refused += 1;
-            return Err(Error::new(Kind::ContentMissing, "the manifest names what is absent"));
+            return Err(Error::new(Kind::ContentMissing, "the manifest names missing content"));
         }
         let digest = manifest.digest();
         if let Some(tag) = tag
-            && let Some(there) = berth.tags.get(tag)
-            && there != digest
+            && let Some(current) = stored.tags.get(tag)
+            && current != digest
             && self.mutability == Mutability::Immutable
         {
-            return Err(Error::new(Kind::TagImmutable, "the tag is there"));
+            return Err(Error::new(Kind::TagImmutable, "the tag exists"));
         }
-        berth.held.extend(held);
-        berth.manifests.insert(digest.clone(), manifest.clone());
-        berth.tags.extend(tag.map(|tag| (tag.clone(), digest.clone())));
+        stored.referenced.extend(referenced);
+        stored.manifests.insert(digest.clone(), manifest.clone());
+        stored.tags.extend(tag.map(|tag| (tag.clone(), digest.clone())));
         Ok(())
     }
 
-    /// Takes the bytes; one attempt, which may end anywhere.
-    async fn take(&self, body: Body) -> Result<Vec<u8>> {
+    /// Receives the bytes; the attempt can fail after any chunk.
+    async fn receive(&self, body: Body) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut stream = body.into_stream();
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk?);
-            self.sky.lag().await;
-            self.sky.refuse_once()?;
+            self.faults.latency().await;
+            self.faults.fail_attempt()?;
         }
         Ok(bytes)
     }
 }
 
-struct Put<'a> {
+struct ManifestPush<'a> {
     repository: &'a Repository,
     manifest: &'a RawManifest,
     tag: Option<&'a Tag>,
@@ -198,9 +200,9 @@ impl Destination for FakeDestination {
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
         self.call(|store| {
-            let Some(berth) = store.berths.get(repository) else { return Ok(None) };
+            let Some(stored) = store.repositories.get(repository) else { return Ok(None) };
             let found =
-                tags.iter().filter_map(|tag| Some((tag.clone(), berth.tags.get(tag)?.clone())));
+                tags.iter().filter_map(|tag| Some((tag.clone(), stored.tags.get(tag)?.clone())));
             Ok(Some(found.collect()))
         })
         .await
@@ -212,8 +214,8 @@ impl Destination for FakeDestination {
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
         self.call(|store| {
-            let there = &store.berth(repository)?.manifests;
-            let found = digests.iter().filter_map(|d| Some((d.clone(), there.get(d)?.clone())));
+            let stored = &store.repository(repository)?.manifests;
+            let found = digests.iter().filter_map(|d| Some((d.clone(), stored.get(d)?.clone())));
             Ok(found.collect())
         })
         .await
@@ -225,8 +227,8 @@ impl Destination for FakeDestination {
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         self.call(|store| {
-            let there = &store.berth(repository)?.manifests;
-            Ok(digests.iter().filter(|digest| !there.contains_key(digest)).cloned().collect())
+            let stored = &store.repository(repository)?.manifests;
+            Ok(digests.iter().filter(|digest| !stored.contains_key(digest)).cloned().collect())
         })
         .await
     }
@@ -237,8 +239,8 @@ impl Destination for FakeDestination {
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         self.call(|store| {
-            let there = &store.berth(repository)?.blobs;
-            Ok(digests.iter().filter(|digest| !there.contains(digest)).cloned().collect())
+            let stored = &store.repository(repository)?.blobs;
+            Ok(digests.iter().filter(|digest| !stored.contains(digest)).cloned().collect())
         })
         .await
     }
@@ -251,19 +253,22 @@ impl Destination for FakeDestination {
     ) -> Result<Mount> {
         let answer = self.call(|store| {
             store.log.writes += 1;
-            let from = store.berth(from)?;
-            let given = match self.mounting {
+            let from = store.repository(from)?;
+            let is_available = match self.mounting {
                 Mounting::Never => {
-                    self.sky.complain(format!("asked in vain to mount {}", blob.digest));
+                    self.faults.record_violation(format!(
+                        "{} was to be mounted, which this destination never does",
+                        blob.digest
+                    ));
                     false
                 }
                 Mounting::OnceUploaded => from.blobs.contains(&blob.digest),
-                Mounting::OnceCommitted => from.held.contains(&blob.digest),
+                Mounting::OnceCommitted => from.referenced.contains(&blob.digest),
             };
-            if !given {
+            if !is_available {
                 return store.open(repository).map(Mount::Session);
             }
-            store.berth(repository)?.blobs.insert(blob.digest.clone());
+            store.repository(repository)?.blobs.insert(blob.digest.clone());
             store.log.mounts += 1;
             Ok(Mount::Mounted)
         });
@@ -291,25 +296,27 @@ impl Destination for FakeDestination {
     ) -> Result<()> {
         let _connection = self.connections.acquire().await.unwrap();
         if !self.store().sessions.remove(&(repository.clone(), session.location.to_string())) {
-            self.sky.complain(format!("{} went to a session that is none", blob.digest));
+            self.faults
+                .record_violation(format!("{} was pushed to an unknown session", blob.digest));
         }
-        self.sky.lag().await;
-        self.sky.refuse_once()?;
-        let bytes = self.take(body).await?;
+        self.faults.latency().await;
+        self.faults.fail_attempt()?;
+        let bytes = self.receive(body).await?;
         if bytes.len() as u64 != blob.size || Digest::of(&bytes) != blob.digest {
-            self.sky.complain(format!("{} was completed with other bytes", blob.digest));
-            return Err(Error::new(Kind::Corrupt, "other bytes"));
+            self.faults
+                .record_violation(format!("{} was completed with another digest", blob.digest));
+            return Err(Error::new(Kind::Corrupt, "another digest"));
         }
         {
             let mut store = self.store();
-            store.berth(repository)?.blobs.insert(blob.digest.clone());
+            store.repository(repository)?.blobs.insert(blob.digest.clone());
             let key = (repository.clone(), blob.digest.clone());
             *store.log.uploads.entry(key).or_default() += 1;
             store.log.bytes += blob.size;
             store.log.writes += 1;
         }
-        self.sky.lag().await;
-        self.sky.refuse_once()
+        self.faults.latency().await;
+        self.faults.fail_attempt()
     }
 
     async fn push_manifest(
@@ -318,7 +325,7 @@ impl Destination for FakeDestination {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        self.call(|store| self.commit(store, Put { repository, manifest, tag })).await
+        self.call(|store| self.commit(store, ManifestPush { repository, manifest, tag })).await
     }
 }
 
@@ -326,7 +333,7 @@ impl Provision for FakeDestination {
     async fn ensure(&self, repository: &Repository) -> Result<()> {
         self.call(|store| {
             store.log.writes += 1;
-            store.berths.entry(repository.clone()).or_default();
+            store.repositories.entry(repository.clone()).or_default();
             Ok(())
         })
         .await
@@ -334,8 +341,9 @@ impl Provision for FakeDestination {
 
     async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {
         self.call(|store| {
-            if !store.berth(repository)?.tags.contains_key(tag) {
-                self.sky.complain(format!("asked whether `{tag}` may be moved, which is absent"));
+            if !store.repository(repository)?.tags.contains_key(tag) {
+                self.faults
+                    .record_violation(format!("mutability of the missing tag `{tag}` was queried"));
             }
             Ok(self.mutability)
         })
@@ -344,5 +352,14 @@ impl Provision for FakeDestination {
 
     async fn mounting(&self) -> Mounting {
         self.mounting
+    }
+}
+
+#[tokio::test]
+async fn the_fake_destination_conforms_to_the_traits_of_the_seam() {
+    for mounting in [Mounting::Never, Mounting::OnceUploaded, Mounting::OnceCommitted] {
+        let faults = Arc::new(FaultInjection::new(Rng::new(1)));
+        let destination = FakeDestination::new(mounting, Mutability::Mutable, 1, faults);
+        check_destination(&destination, DigestCheck::ByDestination).await;
     }
 }

@@ -1,149 +1,144 @@
-//! What happens to the doubles: latency, failures, and what they complain about.
+//! Injects latency and faults into the fakes, and records what the engine must never do.
 
 use std::{panic::resume_unwind, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{task::yield_now, time::sleep};
 
 use super::rng::Rng;
 use crate::model::{Error, Kind, Result};
 
-/// How it is during a run; chances are per mille and call.
+/// The faults of a run; chances are per mille and call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FaultRates {
     /// The longest usual latency, in milliseconds.
-    pub(crate) lag: u64,
-    /// Failures that go away when the same is tried again.
-    pub(crate) transient: u64,
-    /// Failures for good.
-    pub(crate) permanent: u64,
-    /// Calls that unwind, as a bug would.
-    pub(crate) panics: u64,
-    /// Per chunk: a download that ends early, stalls, fails or turns out damaged.
-    pub(crate) breaks: u64,
-    /// Per manifest: a blob that no manifest holds yet vanishes before.
-    pub(crate) vanishing: u64,
+    latency: u64,
+    /// Errors that a retry can overcome.
+    transient: u64,
+    permanent: u64,
+    /// Calls that panic.
+    panics: u64,
+    /// Per chunk: a download that ends early, stalls, fails or is corrupt.
+    broken_chunks: u64,
+    /// Per manifest: an unreferenced blob vanishes before the push.
+    vanishing: u64,
 }
 
 impl FaultRates {
-    /// Nothing fails.
-    pub(crate) fn calm(dice: &mut Rng) -> Self {
-        Self { lag: *dice.pick(&[0, 3, 20, 300]), ..Self::default() }
+    pub(crate) fn none(rng: &mut Rng) -> Self {
+        Self { latency: *rng.choose(&[0, 3, 20, 300]), ..Self::default() }
     }
 
-    /// Things fail, in some runs more than in others.
-    pub(crate) fn foul(dice: &mut Rng) -> Self {
+    /// Faults, in some runs more than in others.
+    pub(crate) fn some(rng: &mut Rng) -> Self {
         Self {
-            lag: *dice.pick(&[0, 3, 20, 300]),
-            transient: *dice.pick(&[0, 20, 150, 400]),
-            permanent: *dice.pick(&[0, 5, 30]),
-            panics: *dice.pick(&[0, 0, 5]),
-            breaks: *dice.pick(&[0, 20, 150]),
-            vanishing: *dice.pick(&[0, 0, 100]),
+            latency: *rng.choose(&[0, 3, 20, 300]),
+            transient: *rng.choose(&[0, 20, 150, 400]),
+            permanent: *rng.choose(&[0, 5, 30]),
+            panics: *rng.choose(&[0, 0, 5]),
+            broken_chunks: *rng.choose(&[0, 20, 150]),
+            vanishing: *rng.choose(&[0, 0, 100]),
         }
     }
 }
 
-/// How a download goes on.
-pub(crate) enum InjectedFault {
-    Well,
+/// The fault of a chunk of a download.
+pub(crate) enum ChunkFault {
+    None,
     Ends,
     Fails(Error),
     Stalls,
-    Damaged,
+    Corrupt,
 }
 
-/// Above all doubles of a world.
+/// Shared by all fakes of a fixture.
 pub(crate) struct FaultInjection {
-    dice: Mutex<Rng>,
-    weather: Mutex<FaultRates>,
-    complaints: Mutex<Vec<String>>,
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock()
+    rng: Mutex<Rng>,
+    rates: Mutex<FaultRates>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl FaultInjection {
-    pub(crate) fn new(dice: Rng) -> Self {
-        let (weather, complaints) = Default::default();
-        Self { dice: Mutex::new(dice), weather, complaints }
+    pub(crate) fn new(rng: Rng) -> Self {
+        let (rates, violations) = Default::default();
+        Self { rng: Mutex::new(rng), rates, violations }
     }
 
-    pub(crate) fn turn(&self, weather: FaultRates) {
-        *lock(&self.weather) = weather;
+    pub(crate) fn set_rates(&self, rates: FaultRates) {
+        *self.rates.lock() = rates;
     }
 
-    fn weather(&self) -> FaultRates {
-        *lock(&self.weather)
+    fn rates(&self) -> FaultRates {
+        *self.rates.lock()
     }
 
     pub(crate) fn chance(&self, per_mille: u64) -> bool {
-        per_mille > 0 && lock(&self.dice).chance(per_mille)
+        per_mille > 0 && self.rng.lock().chance(per_mille)
     }
 
+    /// A number below the limit.
     pub(crate) fn below(&self, limit: u64) -> u64 {
-        lock(&self.dice).of(0..=limit - 1)
+        self.rng.lock().range(0..=limit - 1)
     }
 
-    /// Notes what the engine must never do.
-    pub(crate) fn complain(&self, complaint: String) {
-        lock(&self.complaints).push(complaint);
+    /// Records something that the engine must never do.
+    pub(crate) fn record_violation(&self, violation: String) {
+        self.violations.lock().push(violation);
     }
 
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        lock(&self.complaints).clone()
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.violations.lock().clone()
     }
 
-    /// Takes its time; now and then far longer than usual.
-    pub(crate) async fn lag(&self) {
-        let usual = self.weather().lag;
+    /// Waits for the usual latency, and sometimes far longer.
+    pub(crate) async fn latency(&self) {
+        let usual = self.rates().latency;
         let longest = if self.chance(20) { 40 * usual } else { usual };
         match self.below(longest + 1) {
             0 => yield_now().await,
-            lag => sleep(Duration::from_millis(lag)).await,
+            latency => sleep(Duration::from_millis(latency)).await,
         }
     }
 
-    /// The failure of a call that has been tried again as often as is worth it.
-    pub(crate) fn refuse(&self) -> Result<()> {
-        let weather = self.weather();
-        if self.chance(weather.panics) {
-            // without the panic hook: nobody wants to read thousands of these
-            resume_unwind(Box::new("a bug"));
+    /// The fault of a call whose retries are exhausted.
+    pub(crate) fn fail_call(&self) -> Result<()> {
+        let rates = self.rates();
+        if self.chance(rates.panics) {
+            // without the panic hook, which would print thousands of these
+            resume_unwind(Box::new("an injected panic"));
         }
-        if self.chance(weather.permanent) {
+        if self.chance(rates.permanent) {
             let kinds = [Kind::Denied, Kind::Protocol, Kind::Unavailable, Kind::Throttled];
             let kind = kinds[self.below(4) as usize];
-            return Err(Error::new(kind, "bad luck").exhausted());
+            return Err(Error::new(kind, "an injected permanent fault").exhausted());
         }
         Ok(())
     }
 
-    /// The failure of a call that is one attempt.
-    pub(crate) fn refuse_once(&self) -> Result<()> {
-        if self.chance(self.weather().transient) {
+    /// The fault of a call that makes one attempt.
+    pub(crate) fn fail_attempt(&self) -> Result<()> {
+        if self.chance(self.rates().transient) {
             let kinds = [Kind::Unavailable, Kind::Throttled, Kind::Stalled];
             let wait = self.chance(300).then(|| Duration::from_secs(self.below(40)));
-            return Err(Error::new(kinds[self.below(3) as usize], "bad weather").after(wait));
+            let kind = kinds[self.below(3) as usize];
+            return Err(Error::new(kind, "an injected transient fault").after(wait));
         }
-        self.refuse()
+        self.fail_call()
     }
 
-    /// How the next chunk of a download comes.
-    pub(crate) fn fortune(&self) -> InjectedFault {
-        if !self.chance(self.weather().breaks) {
-            return InjectedFault::Well;
+    pub(crate) fn fail_chunk(&self) -> ChunkFault {
+        if !self.chance(self.rates().broken_chunks) {
+            return ChunkFault::None;
         }
         match self.below(8) {
-            0..3 => InjectedFault::Ends,
-            3..6 => InjectedFault::Fails(Error::new(Kind::Unavailable, "connection reset")),
-            6 => InjectedFault::Stalls,
-            _ => InjectedFault::Damaged,
+            0..3 => ChunkFault::Ends,
+            3..6 => ChunkFault::Fails(Error::new(Kind::Unavailable, "connection reset")),
+            6 => ChunkFault::Stalls,
+            _ => ChunkFault::Corrupt,
         }
     }
 
-    pub(crate) fn vanishes(&self) -> bool {
-        self.chance(self.weather().vanishing)
+    pub(crate) fn loses_blob(&self) -> bool {
+        self.chance(self.rates().vanishing)
     }
 }

@@ -1,8 +1,8 @@
-//! Chance that can be repeated.
+//! Reproducible random numbers.
 
 use std::ops::RangeInclusive;
 
-/// Steele, Lea and Flood's `splitmix64`: ten lines, and good enough to choose tests with.
+/// Steele, Lea and Flood's `splitmix64`: ten lines, and good enough to select tests with.
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -18,26 +18,24 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number of the range.
-    pub(crate) fn of(&mut self, range: RangeInclusive<u64>) -> u64 {
+    pub(crate) fn range(&mut self, range: RangeInclusive<u64>) -> u64 {
         range.start() + self.next() % (range.end() - range.start() + 1)
     }
 
-    /// Whether what happens so often in a thousand times happens now.
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.next() % 1000 < per_mille
     }
 
-    /// One of them; there must be one.
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.next() as usize % of.len()]
+    /// One item of a slice that is not empty.
+    pub(crate) fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.next() as usize % items.len()]
     }
 
-    /// Some of them, at least one, in their order.
-    pub(crate) fn some<T: Clone>(&mut self, of: &[T]) -> Vec<T> {
-        let always = self.next() as usize % of.len();
-        let mut at = 0..of.len();
-        let chosen = of.iter().filter(|_| at.next() == Some(always) || self.chance(500));
+    /// At least one of the items, in their order.
+    pub(crate) fn subset<T: Clone>(&mut self, items: &[T]) -> Vec<T> {
+        let always = self.next() as usize % items.len();
+        let mut at = 0..items.len();
+        let chosen = items.iter().filter(|_| at.next() == Some(always) || self.chance(500));
         chosen.cloned().collect()
     }
 }

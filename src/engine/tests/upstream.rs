@@ -1,4 +1,4 @@
-//! A source in memory: serves what its repositories hold, counts what is read.
+//! A source in memory. Counts the reads.
 
 use std::{collections::HashMap, future::pending, sync::Arc};
 
@@ -7,42 +7,40 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fault_injection::{FaultInjection, InjectedFault};
+use super::fault_injection::{ChunkFault, FaultInjection};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
 
-/// One repository.
 #[derive(Default)]
 pub(crate) struct StoredContent {
     pub(crate) manifests: HashMap<Digest, RawManifest>,
     pub(crate) blobs: HashMap<Digest, Bytes>,
 }
 
-/// What changes while it is asked.
 #[derive(Default)]
-pub(crate) struct ReadCounts {
+pub(crate) struct UpstreamState {
     pub(crate) tags: HashMap<(Repository, Tag), Digest>,
-    /// Pulls of manifests that are left, where they are metered.
+    /// Pulls left; `None` without a pull limit.
     pub(crate) pulls: Option<u64>,
-    /// Blobs that were asked for from their first byte on.
+    /// Reads per blob from its first byte.
     pub(crate) reads: HashMap<Digest, u64>,
 }
 
 pub(crate) struct FakeUpstream {
-    pub(crate) shelves: HashMap<Repository, StoredContent>,
-    pub(crate) books: Mutex<ReadCounts>,
+    pub(crate) repositories: HashMap<Repository, StoredContent>,
+    pub(crate) state: Mutex<UpstreamState>,
     pub(crate) connections: Arc<Semaphore>,
-    /// Whether it tells many digests at once.
-    pub(crate) lists: bool,
-    pub(crate) sky: Arc<FaultInjection>,
+    /// Lists many digests at once.
+    pub(crate) lists_digests: bool,
+    pub(crate) faults: Arc<FaultInjection>,
 }
 
 impl FakeUpstream {
-    fn shelf(&self, repository: &Repository) -> Result<&StoredContent> {
-        let none = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
-        self.shelves.get(repository).ok_or_else(none)
+    fn repository(&self, repository: &Repository) -> Result<&StoredContent> {
+        let missing = || Error::new(Kind::RepositoryMissing, format!("no repository {repository}"));
+        self.repositories.get(repository).ok_or_else(missing)
     }
 
     async fn connection(&self) -> OwnedSemaphorePermit {
@@ -50,12 +48,12 @@ impl FakeUpstream {
     }
 
     fn tagged(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
-        self.books.lock().tags.get(&(repository.clone(), tag.clone())).cloned()
+        self.state.lock().tags.get(&(repository.clone(), tag.clone())).cloned()
     }
 
-    /// Takes a pull from what is left.
+    /// Spends a pull.
     fn pull(&self) -> Result<()> {
-        match &mut self.books.lock().pulls {
+        match &mut self.state.lock().pulls {
             Some(0) => Err(Error::new(Kind::PullLimit, "no pulls are left")),
             Some(left) => {
                 *left -= 1;
@@ -66,39 +64,39 @@ impl FakeUpstream {
     }
 }
 
-fn absent(what: &dyn std::fmt::Display) -> Error {
-    Error::new(Kind::NotFound, format!("no {what} here"))
+fn not_found(content: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("{content} is missing"))
 }
 
 impl Source for FakeUpstream {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
         let _connection = self.connection().await;
-        self.sky.lag().await;
-        if !self.lists || self.sky.refuse().is_err() {
+        self.faults.latency().await;
+        if !self.lists_digests || self.faults.fail_call().is_err() {
             return HashMap::new();
         }
-        let known = tags.iter().filter(|_| self.sky.chance(900));
+        let known = tags.iter().filter(|_| self.faults.chance(900));
         known.filter_map(|tag| Some((tag.clone(), self.tagged(repository, tag)?))).collect()
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
         let _connection = self.connection().await;
-        self.sky.lag().await;
-        self.sky.refuse()?;
-        self.tagged(repository, tag).ok_or_else(|| absent(tag))
+        self.faults.latency().await;
+        self.faults.fail_call()?;
+        self.tagged(repository, tag).ok_or_else(|| not_found(tag))
     }
 
     async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
         let _connection = self.connection().await;
-        self.sky.lag().await;
-        self.sky.refuse()?;
+        self.faults.latency().await;
+        self.faults.fail_call()?;
         let digest = match at {
-            TagOrDigest::Tag(tag) => self.tagged(repository, tag).ok_or_else(|| absent(tag))?,
+            TagOrDigest::Tag(tag) => self.tagged(repository, tag).ok_or_else(|| not_found(tag))?,
             TagOrDigest::Digest(digest) => digest.clone(),
         };
         self.pull()?;
-        let found = self.shelf(repository)?.manifests.get(&digest).cloned();
-        found.ok_or_else(|| absent(&digest))
+        let found = self.repository(repository)?.manifests.get(&digest).cloned();
+        found.ok_or_else(|| not_found(&digest))
     }
 
     async fn blob(
@@ -108,14 +106,15 @@ impl Source for FakeUpstream {
         from: u64,
     ) -> Result<ByteStream> {
         let connection = self.connection().await;
-        self.sky.lag().await;
-        self.sky.refuse_once()?;
-        let bytes = self.shelf(repository)?.blobs.get(&blob.digest);
-        let left = bytes.ok_or_else(|| absent(&blob.digest))?.slice(from as usize..);
+        self.faults.latency().await;
+        self.faults.fail_attempt()?;
+        let bytes = self.repository(repository)?.blobs.get(&blob.digest);
+        let left = bytes.ok_or_else(|| not_found(&blob.digest))?.slice(from as usize..);
         if from == 0 {
-            *self.books.lock().reads.entry(blob.digest.clone()).or_default() += 1;
+            *self.state.lock().reads.entry(blob.digest.clone()).or_default() += 1;
         }
-        let download = FakeDownload { left, sky: Arc::clone(&self.sky), _connection: connection };
+        let download =
+            FakeDownload { left, faults: Arc::clone(&self.faults), _connection: connection };
         Ok(stream::unfold(download, FakeDownload::next).boxed())
     }
 
@@ -134,15 +133,15 @@ impl PullLimits for FakeUpstream {
     }
 
     fn allowance(&self) -> Option<Allowance> {
-        let remaining = self.books.lock().pulls?;
+        let remaining = self.state.lock().pulls?;
         Some(Allowance { limit: 100, remaining, window: std::time::Duration::from_secs(21_600) })
     }
 }
 
-/// A blob on its way; holds its connection, as an HTTP answer does.
+/// A download. Holds its connection, as an HTTP response does.
 struct FakeDownload {
     left: Bytes,
-    sky: Arc<FaultInjection>,
+    faults: Arc<FaultInjection>,
     _connection: OwnedSemaphorePermit,
 }
 
@@ -151,15 +150,15 @@ impl FakeDownload {
         if self.left.is_empty() {
             return None;
         }
-        self.sky.lag().await;
-        let length = 1 + self.sky.below(self.left.len() as u64);
+        self.faults.latency().await;
+        let length = 1 + self.faults.below(self.left.len() as u64);
         let chunk = self.left.split_to(length as usize);
-        match self.sky.fortune() {
-            InjectedFault::Well => Some((Ok(chunk), self)),
-            InjectedFault::Ends => None,
-            InjectedFault::Fails(error) => Some((Err(error), self)),
-            InjectedFault::Stalls => pending().await,
-            InjectedFault::Damaged => {
+        match self.faults.fail_chunk() {
+            ChunkFault::None => Some((Ok(chunk), self)),
+            ChunkFault::Ends => None,
+            ChunkFault::Fails(error) => Some((Err(error), self)),
+            ChunkFault::Stalls => pending().await,
+            ChunkFault::Corrupt => {
                 let damaged: Vec<u8> = chunk.iter().map(|byte| !byte).collect();
                 Some((Ok(damaged.into()), self))
             }

@@ -1,6 +1,6 @@
-//! Progress on a terminal: a bar for everything, and a line for each running image.
+//! Progress on a terminal: a bar for the run, and a line for each running image.
 //!
-//! At most as many lines as the terminal has room for; trouble is printed above them and stays.
+//! The lines fit the terminal. Failures and warnings are printed above them and stay.
 
 use std::{
     io,
@@ -9,16 +9,15 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, OutcomeCounts, Running, Screen, View, size, trouble};
+use super::{Event, RunState, Running, Screen, View, notable, size};
 use crate::output::table::shortened;
 
-/// Running images shown at most.
+/// The maximum number of running images that are shown.
 const MOST: usize = 16;
 
-/// Bars on the screen's stderr.
 pub(super) struct Bars {
     screen: Screen,
-    tally: OutcomeCounts,
+    state: RunState,
     overall: ProgressBar,
     lines: Vec<ProgressBar>,
 }
@@ -27,25 +26,25 @@ impl Bars {
     pub(super) fn new(screen: Screen) -> Self {
         let overall = ProgressBar::new(0).with_style(template("{spinner} {msg}"));
         let overall = screen.bars.add(overall);
-        Self { screen, tally: OutcomeCounts::default(), overall, lines: Vec::new() }
+        Self { screen, state: RunState::default(), overall, lines: Vec::new() }
     }
 
-    /// Draws the bar for everything: images alone until there are bytes to move.
+    /// Draws the overall bar, which counts images only until there are bytes to move.
     fn show_overall(&self) {
-        let (tally, overall) = (&self.tally, &self.overall);
-        if overall.length() == Some(0) && tally.expected() > 0 {
+        let (state, overall) = (&self.state, &self.overall);
+        if overall.length() == Some(0) && state.expected() > 0 {
             overall.set_style(template(
                 "{msg}  {wide_bar}  {decimal_bytes} of {decimal_total_bytes}  \
                  {decimal_bytes_per_sec}  {eta} left",
             ));
         }
-        overall.set_length(tally.expected());
-        overall.set_message(format!("{}/{} images", tally.finished, tally.rows));
-        overall.set_position(tally.pushed());
+        overall.set_length(state.expected());
+        overall.set_message(format!("{}/{} images", state.finished, state.rows));
+        overall.set_position(state.pushed());
     }
 
-    /// Draws exactly these lines below the overall bar.
-    fn show(&mut self, texts: Vec<String>) {
+    /// Draws these lines below the overall bar.
+    fn show_lines(&mut self, texts: Vec<String>) {
         while self.lines.len() > texts.len() {
             if let Some(line) = self.lines.pop() {
                 self.screen.bars.remove(&line);
@@ -62,49 +61,49 @@ impl Bars {
 }
 
 impl View for Bars {
-    const EVERY: Duration = Duration::from_millis(200);
+    const TICK: Duration = Duration::from_millis(200);
 
-    fn take(&mut self, event: Event, _now: Instant) {
-        self.tally.take(&event);
-        if let Some(line) = trouble(&event) {
+    fn handle(&mut self, event: Event, _now: Instant) {
+        self.state.update(&event);
+        if let Some(line) = notable(&event) {
             self.screen.tell(|out| writeln!(out, "{line}"));
         }
     }
 
     fn tick(&mut self, _now: Instant) {
-        self.tally.finish();
+        self.state.remove_finished();
         self.show_overall();
         let size = terminal_size::terminal_size_of(io::stderr());
         let (width, height) = size.map_or((80, 24), |(w, h)| (usize::from(w.0), usize::from(h.0)));
         // the overall bar, "and N more", and the line that the cursor is on
         let room = height.saturating_sub(3).min(MOST);
-        self.show(lines(&self.tally.running, room, width));
+        self.show_lines(lines(&self.state.running, room, width));
     }
 
     fn finish(&mut self) {
-        self.show(Vec::new());
+        self.show_lines(Vec::new());
         self.overall.finish_and_clear();
     }
 }
 
 fn template(text: &'static str) -> ProgressStyle {
-    ProgressStyle::with_template(text).expect("templates are constants, and right")
+    ProgressStyle::with_template(text).expect("the templates are valid constants")
 }
 
-/// A line for each running image, oldest first, at most `room` of them, then how many more.
+/// A line for each running image, oldest first, at most `room`, then the number of the others.
 fn lines(running: &[Running], room: usize, width: usize) -> Vec<String> {
     let shown = &running[..running.len().min(room)];
     let sizes: Vec<String> = shown
         .iter()
-        .map(|one| format!("{} of {}", size(one.pushed()), size(one.expected())))
+        .map(|image| format!("{} of {}", size(image.pushed()), size(image.expected())))
         .collect();
     let right = sizes.iter().map(|text| text.len()).max().unwrap_or_default();
-    let longest = shown.iter().map(|one| one.image.chars().count()).max().unwrap_or_default();
+    let longest = shown.iter().map(|shown| shown.image.chars().count()).max().unwrap_or_default();
     let left = longest.min(width.saturating_sub(right + 4)).max(8);
     let mut lines: Vec<String> = shown
         .iter()
         .zip(&sizes)
-        .map(|(one, size)| format!("  {:<left$}  {size:>right$}", shortened(&one.image, left)))
+        .map(|(shown, size)| format!("  {:<left$}  {size:>right$}", shortened(&shown.image, left)))
         .collect();
     if running.len() > room {
         lines.push(format!("  and {} more", running.len() - room));
@@ -127,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn each_running_image_is_a_line_as_far_as_there_is_room() {
-        let mut tally = OutcomeCounts::default();
+    fn each_running_image_has_a_line_while_there_is_room() {
+        let mut state = RunState::default();
         let mut held = Vec::new();
         for (image, pushed, expected) in [
             ("docker.io/library/nginx:1.27", 31_457_280, 62_914_560),
@@ -136,44 +135,44 @@ mod tests {
             ("docker.io/library/redis:7", 1, 2),
         ] {
             let (event, progress) = copying(image, pushed, expected);
-            tally.take(&event);
+            state.update(&event);
             held.push(progress);
         }
         assert_eq!(
-            lines(&tally.running, 2, 80),
+            lines(&state.running, 2, 80),
             [
                 "  docker.io/library/nginx:1.27         31.5 MB of 62.9 MB",
                 "  quay.io/prometheus/prometheus:v3[2J       0 B of 1.0 kB",
                 "  and 1 more",
             ]
         );
-        for line in lines(&tally.running, 16, 40) {
+        for line in lines(&state.running, 16, 40) {
             assert!(line.chars().count() <= 40, "{line}");
         }
     }
 
     #[test]
-    fn an_image_is_through_when_the_run_lets_go_of_its_counters() {
-        let mut tally = OutcomeCounts::default();
+    fn an_image_is_finished_when_the_run_drops_its_counters() {
+        let mut state = RunState::default();
         let (event, first) = copying("a", 700, 1_000);
-        tally.take(&event);
+        state.update(&event);
         drop(event);
         let (event, _second) = copying("b", 70, 100);
-        tally.take(&event);
+        state.update(&event);
         drop(event);
-        tally.finish();
-        assert_eq!((tally.running.len(), tally.pushed(), tally.expected()), (2, 770, 1_100));
-        // it failed: what it never pushed is no longer expected
+        state.remove_finished();
+        assert_eq!((state.running.len(), state.pushed(), state.expected()), (2, 770, 1_100));
+        // it failed: the rest of its bytes is not expected any more
         drop(first);
-        tally.finish();
-        assert_eq!((tally.running.len(), tally.pushed(), tally.expected()), (1, 770, 800));
+        state.remove_finished();
+        assert_eq!((state.running.len(), state.pushed(), state.expected()), (1, 770, 800));
     }
 
     #[test]
-    fn bytes_pushed_in_vain_do_not_overfill_the_bar() {
-        let mut tally = OutcomeCounts::default();
+    fn repeated_bytes_do_not_overfill_the_bar() {
+        let mut state = RunState::default();
         let (event, _held) = copying("a", 1_500, 1_000);
-        tally.take(&event);
-        assert_eq!((tally.pushed(), tally.expected()), (1_000, 1_000));
+        state.update(&event);
+        assert_eq!((state.pushed(), state.expected()), (1_000, 1_000));
     }
 }

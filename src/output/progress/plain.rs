@@ -1,29 +1,27 @@
-//! Progress for cron and logs: a line for each image that something happened to.
+//! Progress for cron and logs: a line for each copied or failed image.
 //!
-//! Up-to-date images are counted. A run that has nothing to tell for a minute says that it is
-//! still there.
+//! Up-to-date images are counted. A run without a line for a minute writes that it is still running.
 
 use std::{
     io::Write,
     time::{Duration, Instant},
 };
 
-use super::{Event, OutcomeCounts, View, finished, size, trouble};
+use super::{Event, RunState, View, finished, notable, size};
 use crate::model::outcome::Outcome;
 
-/// How long a run may be silent.
+/// The longest time without a line.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Lines on a writer.
 pub(super) struct Plain<W> {
     out: W,
-    tally: OutcomeCounts,
+    state: RunState,
     last_line: Instant,
 }
 
 impl<W: Write> Plain<W> {
     pub(super) fn new(out: W, now: Instant) -> Self {
-        Self { out, tally: OutcomeCounts::default(), last_line: now }
+        Self { out, state: RunState::default(), last_line: now }
     }
 
     fn line(&mut self, text: &str, now: Instant) {
@@ -33,18 +31,18 @@ impl<W: Write> Plain<W> {
 }
 
 impl<W: Write> View for Plain<W> {
-    const EVERY: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_secs(1);
 
-    fn take(&mut self, event: Event, now: Instant) {
-        self.tally.take(&event);
+    fn handle(&mut self, event: Event, now: Instant) {
+        self.state.update(&event);
         let line = match &event {
-            // these stand in the final table, and nothing happened to them
+            // the final table lists or counts these
             Event::Finished {
                 outcome: Outcome::UpToDate | Outcome::Planned | Outcome::NotStarted,
                 ..
             } => None,
             Event::Finished { .. } => finished(&event),
-            _ => trouble(&event),
+            _ => notable(&event),
         };
         if let Some(line) = line {
             self.line(&line, now);
@@ -52,25 +50,25 @@ impl<W: Write> View for Plain<W> {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.tally.finish();
+        self.state.remove_finished();
         if now.duration_since(self.last_line) < SILENCE {
             return;
         }
-        let tally = &self.tally;
+        let state = &self.state;
         let text = format!(
             "still running: {} of {} images done, {} being copied, {} of {} pushed",
-            tally.finished,
-            tally.rows,
-            tally.running.len(),
-            size(tally.pushed()),
-            size(tally.expected())
+            state.finished,
+            state.rows,
+            state.running.len(),
+            size(state.pushed()),
+            size(state.expected())
         );
         self.line(&text, now);
     }
 
     fn finish(&mut self) {
-        if self.tally.up_to_date > 0 {
-            let _ = writeln!(self.out, "{} up to date", self.tally.up_to_date);
+        if self.state.up_to_date > 0 {
+            let _ = writeln!(self.out, "{} up to date", self.state.up_to_date);
         }
         let _ = self.out.flush();
     }
@@ -100,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn each_image_that_something_happened_to_is_a_line_and_the_rest_is_counted() {
+    fn copied_and_failed_images_have_a_line_and_the_rest_is_counted() {
         let now = Instant::now();
         let mut plain = Plain::new(Vec::new(), now);
         let warning = Event::Warning {
@@ -117,7 +115,7 @@ mod tests {
             done(Outcome::Deferred, "later:1", None),
             done(Outcome::NotStarted, "last:1", None),
         ] {
-            plain.take(event, now);
+            plain.handle(event, now);
         }
         plain.finish();
         assert_eq!(
@@ -131,15 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_run_speaks_up_once_a_minute() {
+    fn a_silent_run_writes_a_line_once_a_minute() {
         let start = Instant::now();
         let progress = Arc::new(Progress::default());
         progress.expected.add(2_000_000);
         progress.pushed.add(500_000);
         let mut plain = Plain::new(Vec::new(), start);
-        plain.take(Event::Started { rows: 2 }, start);
+        plain.handle(Event::Started { rows: 2 }, start);
         let image = "docker.io/library/nginx:1.27".to_owned();
-        plain.take(Event::Copying { image, progress: progress.clone() }, start);
+        plain.handle(Event::Copying { image, progress: progress.clone() }, start);
         for second in 1..=125 {
             plain.tick(start + Duration::from_secs(second));
         }

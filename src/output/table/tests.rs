@@ -1,4 +1,4 @@
-//! Tables of made-up reports, as text.
+//! Compares tables of sample reports as text.
 
 use anstream::adapter::strip_str;
 
@@ -78,7 +78,7 @@ fn plain(view: View, report: &Report, width: Option<usize>) -> String {
 }
 
 #[test]
-fn a_run_lists_what_happened_and_counts_what_was_up_to_date() {
+fn a_run_lists_changes_and_counts_up_to_date_images() {
     let expected = format!(
         "OUTCOME      SOURCE                     DESTINATION                                                          SIZE\n\
          copied       docker.io/library/nginx:1  {ECR}/library/nginx:1  31.5 MB\n\
@@ -114,7 +114,7 @@ fn a_run_with_nothing_to_do_is_one_line() {
 }
 
 #[test]
-fn a_plan_says_what_it_would_cost_and_where_only_a_pull_could_tell() {
+fn a_plan_shows_its_cost_and_marks_unknown_numbers() {
     let images = vec![
         Row { bytes_pushed: Some(31_457_280), ..row(Outcome::Planned, "nginx") },
         Row { bytes_pushed: None, ..row(Outcome::Planned, "new") },
@@ -137,7 +137,7 @@ fn a_plan_says_what_it_would_cost_and_where_only_a_pull_could_tell() {
 }
 
 #[test]
-fn on_a_terminal_no_line_of_the_table_wraps_and_the_tags_stay() {
+fn on_a_terminal_no_line_wraps_and_tags_stay_visible() {
     for width in [60, 80, 100, 120] {
         let text = plain(sync, &report(), Some(width));
         for line in text.lines().take_while(|line| !line.is_empty()) {
@@ -150,15 +150,15 @@ fn on_a_terminal_no_line_of_the_table_wraps_and_the_tags_stay() {
 }
 
 #[test]
-fn only_our_own_styles_reach_the_stream() {
+fn only_our_own_styles_are_written() {
     let text = raw(sync, &report(), None);
     assert!(text.contains("\u{1b}[1m\u{1b}[31mfailed\u{1b}[0m"), "{text:?}");
     assert!(!text.contains("\u{1b}[2J"), "{text:?}");
 }
 
 #[test]
-fn long_times_are_in_hours_and_minutes() {
+fn long_durations_are_in_hours_and_minutes() {
     for (seconds, expected) in [(0.04, "0.0 s"), (59.94, "59.9 s"), (3723.4, "1h 2m 3s")] {
-        assert_eq!(lasted(seconds), expected);
+        assert_eq!(duration(seconds), expected);
     }
 }

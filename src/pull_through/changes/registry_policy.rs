@@ -1,9 +1,9 @@
-//! The registry's policy: who else may pull through which prefix.
+//! The registry's policy: grants other accounts pulls through a cache's prefix.
 
 use serde_json::Value;
 
 use super::{
-    Desired, Resource, not_ours,
+    Desired, Resource, other_upstream,
     statements::{self, IMPORT, Merged, PULL, TAG},
 };
 use crate::{
@@ -14,92 +14,94 @@ use crate::{
     pull_through::state::{CacheStep, Observed, Planned, PolicyScope},
 };
 
-/// The change to the policy, and what cannot be granted as the prefix has a rule of another
-/// upstream; a grant that is no longer written goes in any case.
-pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
-    let there = actual.registry_policy.as_ref();
+/// The change of the policy, and a conflict for each grant below a rule of another upstream. A grant
+/// that is no longer configured is removed in any case.
+pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
+    let existing = observed.registry_policy.as_ref();
     let mut planned = Vec::new();
     let (mut ids, mut grants) = (Vec::new(), Vec::new());
-    for cache in wanted.caches {
-        let (its_ids, its_grants) =
-            (statements::ids(&cache.prefix), grants_of(wanted, cache, actual));
-        if !wanted.is_blocked(cache, actual) {
-            ids.extend(its_ids);
-            grants.extend(its_grants);
+    for cache in desired.caches {
+        let cache_ids = statements::ids(&cache.prefix);
+        let cache_grants = grants_of(desired, cache, observed);
+        if !desired.is_blocked(cache, observed) {
+            ids.extend(cache_ids);
+            grants.extend(cache_grants);
             continue;
         }
-        let is_granted = |id: &String| its_grants.iter().any(|grant| grant["Sid"] == **id);
-        let (granted, gone): (Vec<_>, Vec<_>) = its_ids.into_iter().partition(is_granted);
-        ids.extend(gone);
-        let fields = statements::merged(there, &granted, &its_grants).fields;
+        let is_granted = |id: &String| cache_grants.iter().any(|grant| grant["Sid"] == **id);
+        let (granted, removed): (Vec<_>, Vec<_>) = cache_ids.into_iter().partition(is_granted);
+        ids.extend(removed);
+        let fields = statements::merged(existing, &granted, &cache_grants).fields;
         if !fields.is_empty() {
-            planned.push(thing(wanted).conflict(fields, not_ours(&cache.prefix)));
+            planned.push(resource(desired).conflict(fields, other_upstream(&cache.prefix)));
         }
     }
-    let merged = statements::merged(there, &ids, &grants);
-    planned.extend(change(wanted, actual, merged).map(|planned| match warning(wanted, actual) {
-        Some(warning) if planned.change.hint.is_none() => planned.hint(warning),
-        _ => planned,
+    let merged = statements::merged(existing, &ids, &grants);
+    planned.extend(change(desired, observed, merged).map(|planned| {
+        match warning(desired, observed) {
+            Some(warning) if planned.change.hint.is_none() => planned.hint(warning),
+            _ => planned,
+        }
     }));
     planned
 }
 
-/// What a person should know about what is granted.
-fn warning(wanted: &Desired<'_>, actual: &Observed) -> Option<String> {
-    let mut granted = wanted.caches.iter().filter(|cache| cache.access.is_some());
+/// The hint about the granted access.
+fn warning(desired: &Desired<'_>, observed: &Observed) -> Option<String> {
+    let mut granted = desired.caches.iter().filter(|cache| cache.access.is_some());
     if granted.clone().any(|cache| cache.prefix == Prefix::Root) {
-        let warning = "a cache at `ROOT` is the whole registry: its access is to every repository";
+        let warning = "a cache at `ROOT` grants access to every repository of the registry";
         return Some(warning.to_owned());
     }
     let tagged = granted.find(|cache| cache.gives_tags())?;
-    (actual.scope == PolicyScope::Importing).then(|| {
+    (observed.scope == PolicyScope::Importing).then(|| {
         format!(
-            "the template of `{}` gives tags: who pulls first needs `{TAG}` in a policy of its own, as this one cannot grant it",
+            "the template of `{}` sets tags: grant `{TAG}` to the first puller in an identity policy, because this policy cannot grant it",
             tagged.prefix
         )
     })
 }
 
-/// The removal of our statements for all of the prefixes.
-pub(super) fn removal(wanted: &Desired<'_>, actual: &Observed) -> Option<Planned> {
+/// Removes our statements for all prefixes.
+pub(super) fn removal(desired: &Desired<'_>, observed: &Observed) -> Option<Planned> {
     let ids: Vec<String> =
-        wanted.caches.iter().flat_map(|cache| statements::ids(&cache.prefix)).collect();
-    change(wanted, actual, statements::merged(actual.registry_policy.as_ref(), &ids, &[]))
+        desired.caches.iter().flat_map(|cache| statements::ids(&cache.prefix)).collect();
+    change(desired, observed, statements::merged(observed.registry_policy.as_ref(), &ids, &[]))
 }
 
-fn thing<'a>(wanted: &Desired<'a>) -> Resource<'a> {
-    let registry = wanted.registry;
+fn resource<'a>(desired: &Desired<'a>) -> Resource<'a> {
+    let registry = desired.registry;
     Resource { registry, kind: Subject::RegistryPolicy, name: &registry.account }
 }
 
-fn change(wanted: &Desired<'_>, actual: &Observed, merged: Merged) -> Option<Planned> {
-    let (thing, Merged { policy, fields }) = (thing(wanted), merged);
+fn change(desired: &Desired<'_>, observed: &Observed, merged: Merged) -> Option<Planned> {
+    let (resource, Merged { policy, fields }) = (resource(desired), merged);
     if fields.is_empty() {
         return None;
     }
     let Some(policy) = policy else {
-        return Some(thing.planned(Action::Delete, fields, CacheStep::DeleteRegistryPolicy));
+        return Some(resource.planned(Action::Delete, fields, CacheStep::DeleteRegistryPolicy));
     };
     if statements::is_too_long(&policy) {
-        return Some(thing.conflict(fields, statements::too_long()));
+        return Some(resource.conflict(fields, statements::too_long()));
     }
-    let action = match actual.registry_policy {
+    let action = match observed.registry_policy {
         Some(_) => Action::Update,
         None => Action::Create,
     };
-    Some(thing.planned(action, fields, CacheStep::PutRegistryPolicy(policy)))
+    Some(resource.planned(action, fields, CacheStep::PutRegistryPolicy(policy)))
 }
 
-/// All of the access where the policy can grant it; otherwise the first pull, to which the
-/// repositories' own policies add the rest.
-fn grants_of(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Vec<Value> {
+/// The statements for a cache's access: all of it if the policy's scope allows that, else the first
+/// pull. The repositories' own policies then grant the rest.
+fn grants_of(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Vec<Value> {
     let Some(access) = &cache.access else { return Vec::new() };
     let mut actions = IMPORT.to_vec();
-    if actual.scope == PolicyScope::Everything {
+    if observed.scope == PolicyScope::Everything {
         actions.extend(PULL);
         actions.extend(cache.gives_tags().then_some(TAG));
         actions.sort_unstable();
     }
-    let resource = wanted.registry.repositories(&cache.prefix.wildcard());
-    statements::grants((wanted.registry, &cache.prefix), access, &actions, Some(resource))
+    let resource = desired.registry.repository_arn(&cache.prefix.wildcard());
+    statements::grants(desired.registry, &cache.prefix, access, &actions, Some(resource))
 }

@@ -1,6 +1,6 @@
-//! What a role must be that a configuration names: whom it trusts, what it may do.
+//! The trust policy and permissions of the roles that a configuration names.
 //!
-//! Roles are not made here; the documents are for showing.
+//! For display only: no command creates a role.
 
 use serde_json::{Value, json};
 
@@ -13,22 +13,19 @@ use crate::{
     pull_through::state::EcrRegistry,
 };
 
-/// What a role is for.
+/// The purpose of a role.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role<'a> {
-    /// Making repositories by a template of this prefix, encrypted like this.
+    /// Creates repositories by the template of this prefix, with this encryption.
     Template(&'a Prefix, Option<&'a Encryption>),
-    /// Reading the upstream of this cache, which is an ECR registry, too.
+    /// Reads the upstream of this cache, which is another ECR registry.
     Upstream(&'a Cache),
 }
 
-/// The two documents of a role.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Documents {
-    /// Who may take the role.
-    pub trust: Value,
-    /// What it may do.
-    pub permissions: Value,
+    pub(crate) trust: Value,
+    pub(crate) permissions: Value,
 }
 
 /// The documents of a role for this registry.
@@ -39,11 +36,11 @@ pub(crate) fn role_policy(registry: &EcrRegistry, role: Role<'_>) -> Documents {
     match role {
         Role::Template(prefix, encryption) => Documents {
             trust: trust("ecr.amazonaws.com"),
-            permissions: of_template(registry, prefix, encryption),
+            permissions: template_permissions(registry, prefix, encryption),
         },
         Role::Upstream(cache) => Documents {
             trust: trust("pullthroughcache.ecr.amazonaws.com"),
-            permissions: of_upstream(registry, cache),
+            permissions: upstream_permissions(registry, cache),
         },
     }
 }
@@ -56,13 +53,17 @@ fn trust(service: &str) -> Value {
     })])
 }
 
-fn of_template(registry: &EcrRegistry, prefix: &Prefix, encryption: Option<&Encryption>) -> Value {
+fn template_permissions(
+    registry: &EcrRegistry,
+    prefix: &Prefix,
+    encryption: Option<&Encryption>,
+) -> Value {
     let mut statements = vec![allowed(
         "MakeRepositories",
         &["ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"],
-        json!(registry.repositories(&prefix.wildcard())),
+        json!(registry.repository_arn(&prefix.wildcard())),
     )];
-    // a template names its key by the ARN; the key that AWS keeps for ECR needs nothing
+    // a template names its key by ARN; the AWS managed key needs no permission
     if let Some(key) = encryption.and_then(Encryption::key) {
         let actions = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
         statements.push(allowed("UseKey", &actions, json!(key)));
@@ -70,11 +71,11 @@ fn of_template(registry: &EcrRegistry, prefix: &Prefix, encryption: Option<&Encr
     document(statements)
 }
 
-fn of_upstream(registry: &EcrRegistry, cache: &Cache) -> Value {
-    let here = registry.repositories(&cache.prefix.wildcard());
+fn upstream_permissions(registry: &EcrRegistry, cache: &Cache) -> Value {
+    let local = registry.repository_arn(&cache.prefix.wildcard());
     let upstream = cache.url.parse::<Host>().ok().and_then(|host| EcrRegistry::of(&host));
-    let there = upstream.map(|it| it.repositories(&cache.upstream_prefix.wildcard()));
-    let read: Vec<&String> = there.iter().chain([&here]).collect();
+    let remote = upstream.map(|it| it.repository_arn(&cache.upstream_prefix.wildcard()));
+    let read: Vec<&String> = remote.iter().chain([&local]).collect();
     document(vec![
         allowed("LogIn", &["ecr:GetAuthorizationToken"], json!("*")),
         allowed(
@@ -95,7 +96,7 @@ fn of_upstream(registry: &EcrRegistry, cache: &Cache) -> Value {
                 "ecr:PutImage",
                 "ecr:UploadLayerPart",
             ],
-            json!(here),
+            json!(local),
         ),
     ])
 }

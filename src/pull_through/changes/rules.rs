@@ -1,7 +1,6 @@
-//! Rules: which are made, given other credentials, or stand in the way.
+//! Plans rules: create, update, replace, or report a conflict.
 //!
-//! Guards that no rule is removed that a person did not ask to replace, and that what does not fit
-//! into the registry is said before anything is tried.
+//! Replaces a rule only on request. Reports rules beyond the registry's quota before any step.
 
 use std::collections::BTreeSet;
 
@@ -9,101 +8,102 @@ use serde_json::json;
 
 use super::{Desired, Replace, Resource, field, secrets};
 use crate::{
+    ecr::cache_api::{ObservedRule, ROOT},
     model::{
         pull_through::{Cache, Prefix, UpstreamCredentials},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{CacheStep, Credential, Observed, ObservedRule, Planned, WantedRule},
+    pull_through::state::{CacheStep, Credential, DesiredRule, Observed, Planned},
 };
 
-/// Rules a registry may have. Source: ECR user guide, "Service quotas"; not adjustable.
-const MOST: usize = 50;
+/// Rules per registry. Source: ECR user guide, "Service quotas"; not adjustable.
+const MAX_RULES: usize = 50;
 
-/// The ARN of a secret that an earlier step makes.
-const LATER: &str = "(known after apply)";
+/// The ARN of a secret that an earlier step creates, as changes show it.
+const UNKNOWN_ARN: &str = "(known after apply)";
 
 pub(super) fn changes(
-    wanted: &Desired<'_>,
-    actual: &Observed,
+    desired: &Desired<'_>,
+    observed: &Observed,
     unusable: &BTreeSet<String>,
 ) -> Vec<Planned> {
-    let mut there = actual.rules.len();
-    let of = |cache: &&Cache| {
-        let planned = change(wanted, cache, actual)?;
+    let mut count = observed.rules.len();
+    let plan = |cache: &&Cache| {
+        let planned = change(desired, cache, observed)?;
         let secret = secrets::key(cache).filter(|key| unusable.contains(key));
         match (planned.change.action, secret) {
             (Action::Conflict, _) => Some(planned),
             (_, Some(key)) => Some(planned.blocked(format!("its secret `{key}` cannot be used"))),
-            (Action::Create, None) if there >= MOST => Some(planned.blocked(format!(
-                "a registry has at most {MOST} rules: remove one that nobody needs"
+            (Action::Create, None) if count >= MAX_RULES => Some(planned.blocked(format!(
+                "a registry has at most {MAX_RULES} rules: delete an unused one"
             ))),
             (Action::Create, None) => {
-                there += 1;
+                count += 1;
                 Some(planned)
             }
             _ => Some(planned),
         }
     };
-    wanted.caches.iter().filter_map(of).collect()
+    desired.caches.iter().filter_map(plan).collect()
 }
 
-/// The rule at the cache's prefix, where it is of another upstream than written.
-pub(super) fn foreign<'a>(cache: &Cache, actual: &'a Observed) -> Option<&'a ObservedRule> {
-    actual.rules.get(&cache.prefix.to_string()).filter(|rule| !rule.is_of(cache))
+/// The rule at the cache's prefix, if it has another upstream.
+pub(super) fn foreign<'a>(cache: &Cache, observed: &'a Observed) -> Option<&'a ObservedRule> {
+    observed.rules.get(&cache.prefix.to_string()).filter(|rule| !rule.is_of(cache))
 }
 
-fn change(wanted: &Desired<'_>, cache: &Cache, actual: &Observed) -> Option<Planned> {
+fn change(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<Planned> {
     let name = cache.prefix.to_string();
-    let thing = Resource { registry: wanted.registry, kind: Subject::Rule, name: &name };
-    let there = actual.rules.get(&name);
-    let fields = differences(cache, there, actual);
-    let rule = rule(cache, actual);
-    let Some(there) = there else {
-        return Some(thing.planned(Action::Create, fields, CacheStep::CreateRule(rule)));
+    let resource = Resource { registry: desired.registry, kind: Subject::Rule, name: &name };
+    let existing = observed.rules.get(&name);
+    let fields = differences(cache, existing, observed);
+    let rule = rule(cache, observed);
+    let Some(existing) = existing else {
+        return Some(resource.planned(Action::Create, fields, CacheStep::CreateRule(rule)));
     };
-    match (foreign(cache, actual), wanted.replace) {
+    match (foreign(cache, observed), desired.replace) {
         (None, _) if fields.is_empty() => None,
-        (None, _) => Some(thing.planned(Action::Update, fields, CacheStep::UpdateRule(rule))),
-        (Some(_), Replace::Never) => Some(thing.conflict(
+        (None, _) => Some(resource.planned(Action::Update, fields, CacheStep::UpdateRule(rule))),
+        (Some(_), Replace::Never) => Some(resource.conflict(
             fields,
             format!(
-                "a rule's upstream cannot be changed: `--replace` removes the rule of {} and makes it anew; what it has cached stays",
-                there.url
+                "a rule's upstream cannot be changed: use `--replace` to delete the rule of {} and create another; cached repositories stay",
+                existing.url
             ),
         )),
         (Some(_), Replace::Differing) => {
-            let hint = "repositories that it has made stay, and are filled from the new upstream";
-            Some(thing.planned(Action::Replace, fields, CacheStep::ReplaceRule(rule)).hint(hint))
+            let hint = "its repositories stay, and are filled from the new upstream";
+            Some(resource.planned(Action::Replace, fields, CacheStep::ReplaceRule(rule)).hint(hint))
         }
     }
 }
 
-/// What is written and not so; of a rule that is not there, all that is written.
+/// The configured members that differ; all of them for a missing rule.
 pub(super) fn differences(
     cache: &Cache,
-    there: Option<&ObservedRule>,
-    actual: &Observed,
+    existing: Option<&ObservedRule>,
+    observed: &Observed,
 ) -> Vec<Field> {
     let role = match &cache.credentials {
         UpstreamCredentials::Role(arn) => Some(arn.clone()),
         _ => None,
     };
-    let credential = credential(cache, actual).map(|(_, shown)| shown);
-    let was = |of: fn(&ObservedRule) -> Option<&str>| there.and_then(of);
-    let old_prefix = there.map_or("ROOT", |rule| &rule.upstream_prefix);
+    let credential = credential(cache, observed).map(|(_, shown)| shown);
+    let old = |member: fn(&ObservedRule) -> Option<&str>| existing.and_then(member);
+    let old_prefix = existing.map_or(ROOT, |rule| &rule.upstream_prefix);
     let members = [
-        ("url", was(|rule| Some(&rule.url)), Some(cache.url.clone())),
+        ("url", old(|rule| Some(&rule.url)), Some(cache.url.clone())),
         ("upstream_prefix", Some(old_prefix), Some(cache.upstream_prefix.to_string())),
-        ("credential_arn", was(|rule| rule.credential_arn.as_deref()), credential),
-        ("role_arn", was(|rule| rule.role_arn.as_deref()), role),
+        ("credential_arn", old(|rule| rule.credential_arn.as_deref()), credential),
+        ("role_arn", old(|rule| rule.role_arn.as_deref()), role),
     ];
     let differs =
         members.into_iter().filter(|(_, old, new)| new.is_some() && *old != new.as_deref());
     differs.map(|(name, old, new)| field(name, json!(old), json!(new))).collect()
 }
 
-fn rule(cache: &Cache, actual: &Observed) -> WantedRule {
-    WantedRule {
+fn rule(cache: &Cache, observed: &Observed) -> DesiredRule {
+    DesiredRule {
         prefix: cache.prefix.to_string(),
         upstream: cache.upstream,
         url: cache.url.clone(),
@@ -111,7 +111,7 @@ fn rule(cache: &Cache, actual: &Observed) -> WantedRule {
             Prefix::Root => None,
             Prefix::Path(path) => Some(path.to_string()),
         },
-        credential: credential(cache, actual).map(|(credential, _)| credential),
+        credential: credential(cache, observed).map(|(credential, _)| credential),
         role_arn: match &cache.credentials {
             UpstreamCredentials::Role(arn) => Some(arn.clone()),
             _ => None,
@@ -119,13 +119,13 @@ fn rule(cache: &Cache, actual: &Observed) -> WantedRule {
     }
 }
 
-/// The secret to show to the upstream, and its ARN as far as it is known.
-fn credential(cache: &Cache, actual: &Observed) -> Option<(Credential, String)> {
+/// The secret with the upstream's credentials, and its ARN as changes show it.
+fn credential(cache: &Cache, observed: &Observed) -> Option<(Credential, String)> {
     let key = secrets::key(cache)?;
-    let arn = actual.secrets.get(&key).map(|secret| secret.arn.clone());
+    let arn = observed.secrets.get(&key).map(|secret| secret.arn.clone());
     Some(match &cache.credentials {
         UpstreamCredentials::Written { .. } => {
-            (Credential::Named(key), arn.unwrap_or_else(|| LATER.to_owned()))
+            (Credential::Named(key), arn.unwrap_or_else(|| UNKNOWN_ARN.to_owned()))
         }
         _ => {
             let arn = arn.unwrap_or(key);

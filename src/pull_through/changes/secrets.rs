@@ -1,7 +1,7 @@
-//! Secrets: those whose credentials are written are made and kept; those that somebody else keeps
-//! are looked at.
+//! Plans secrets: creates and updates those of configured credentials, checks those of a
+//! `secret_arn`.
 //!
-//! Guards that no credential is shown: of a value a person reads words, never the value.
+//! No change contains a credential: values are shown as `set` or `another`.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,18 @@ use serde_json::Value;
 use super::{Desired, Resource, field};
 use crate::{
     model::{
+        UserPassword,
         pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{
-        CacheStep, Content, EcrRegistry, Observed, Planned, Secret, SecretLogin,
-    },
+    pull_through::state::{CacheStep, Content, EcrRegistry, Observed, Planned, Secret},
 };
 
-/// What is in a secret that ECR can use.
+/// The format of a secret that ECR can use.
 /// Source: ECR user guide, "Storing your upstream repository credentials".
-const SHAPE: &str = r#"{"username": "…", "accessToken": "…"}"#;
+const FORMAT: &str = r#"{"username": "…", "accessToken": "…"}"#;
 
-/// The secrets to look up in Secrets Manager, by name or ARN; each once, in the order of the file.
+/// The names or ARNs of the secrets to read, distinct, in the order of the file.
 pub(crate) fn secrets(caches: &[&Cache]) -> Vec<String> {
     let mut known = BTreeSet::new();
     let keys = caches.iter().filter_map(|cache| key(cache));
@@ -39,42 +38,46 @@ pub(super) fn key(cache: &Cache) -> Option<String> {
     }
 }
 
-pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
+pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let mut known = BTreeSet::new();
-    let of = |cache: &&Cache| {
+    let plan = |cache: &&Cache| {
         let name = key(cache).filter(|key| known.insert(key.clone()))?;
-        let thing = Resource { registry: wanted.registry, kind: Subject::Secret, name: &name };
-        let there = actual.secrets.get(&name);
+        let resource = Resource { registry: desired.registry, kind: Subject::Secret, name: &name };
+        let existing = observed.secrets.get(&name);
         match &cache.credentials {
             UpstreamCredentials::Written { username, access_token } => {
                 let (username, access_token) = (username.clone(), access_token.clone());
-                written(&thing, SecretLogin { username, access_token }, there)
+                written(&resource, UserPassword { username, password: access_token }, existing)
             }
-            _ => kept_by_others(&thing, there),
+            _ => check_external(&resource, existing),
         }
     };
-    wanted.caches.iter().filter_map(of).collect()
+    desired.caches.iter().filter_map(plan).collect()
 }
 
-fn written(thing: &Resource<'_>, login: SecretLogin, there: Option<&Secret>) -> Option<Planned> {
-    let name = thing.name.to_owned();
-    let Some(there) = there else {
+fn written(
+    resource: &Resource<'_>,
+    login: UserPassword,
+    existing: Option<&Secret>,
+) -> Option<Planned> {
+    let name = resource.name.to_owned();
+    let Some(existing) = existing else {
         let fields = vec![
             field("username", Value::Null, &*login.username),
             field("value", Value::Null, "set"),
         ];
-        return Some(thing.planned(
+        return Some(resource.planned(
             Action::Create,
             fields,
             CacheStep::CreateSecret { name, login },
         ));
     };
-    let fields = match &there.content {
+    let fields = match &existing.content {
         Content::PendingDeletion => {
             let fields = vec![field("state", "deleted", "restored")];
             let step = CacheStep::RestoreSecret { name, login };
-            let hint = "its time for recovery runs: it is restored, and written anew";
-            return Some(thing.planned(Action::Update, fields, step).hint(hint));
+            let hint = "it is pending deletion: it is restored and written again";
+            return Some(resource.planned(Action::Update, fields, step).hint(hint));
         }
         Content::Malformed(reason) => vec![field("value", *reason, "set")],
         Content::Login(old) => {
@@ -82,43 +85,41 @@ fn written(thing: &Resource<'_>, login: SecretLogin, there: Option<&Secret>) -> 
             if old.username != login.username {
                 fields.push(field("username", &*old.username, &*login.username));
             }
-            if old.password.expose_secret() != login.access_token.expose_secret() {
+            if old.password.expose_secret() != login.password.expose_secret() {
                 fields.push(field("value", "set", "another"));
             }
             fields
         }
     };
     let step = CacheStep::WriteSecret { name, login };
-    (!fields.is_empty()).then(|| thing.planned(Action::Update, fields, step))
+    (!fields.is_empty()).then(|| resource.planned(Action::Update, fields, step))
 }
 
-/// What is wrong with a secret that somebody else keeps.
-fn kept_by_others(thing: &Resource<'_>, there: Option<&Secret>) -> Option<Planned> {
-    let (EcrRegistry { region, account, .. }, arn) = (thing.registry, thing.name);
-    if let [_, _, _, its_region, its_account, ..] = arn.split(':').collect::<Vec<_>>()[..]
-        && (its_region, its_account) != (region, account)
+/// The conflict of a `secret_arn` that ECR cannot use.
+fn check_external(resource: &Resource<'_>, existing: Option<&Secret>) -> Option<Planned> {
+    let (EcrRegistry { region, account, .. }, arn) = (resource.registry, resource.name);
+    if let [_, _, _, secret_region, secret_account, ..] = arn.split(':').collect::<Vec<_>>()[..]
+        && (secret_region, secret_account) != (region, account)
     {
-        let hint = format!(
-            "ECR takes a secret of the rule's own account and region: write one of {account} in {region}"
-        );
-        return Some(thing.conflict(Vec::new(), hint));
+        let hint = format!("use a secret of account {account} in {region}: ECR reads no other");
+        return Some(resource.conflict(Vec::new(), hint));
     }
-    let wrong = |name: &str, old: &str, new: &str| -> Vec<Field> { vec![field(name, old, new)] };
-    let Some(there) = there else {
-        let hint = format!("there is no such secret: store one as JSON, `{SHAPE}`");
-        return Some(thing.conflict(wrong("state", "absent", "there"), hint));
+    let fields = |name: &str, old: &str, new: &str| -> Vec<Field> { vec![field(name, old, new)] };
+    let Some(existing) = existing else {
+        let hint = format!("the secret does not exist: store one as JSON, `{FORMAT}`");
+        return Some(resource.conflict(fields("state", "absent", "there"), hint));
     };
-    match &there.content {
+    match &existing.content {
         Content::Login(_) => None,
         Content::Malformed(reason) => {
-            let hint = format!("store it as JSON: `{SHAPE}`");
-            Some(thing.conflict(wrong("value", reason, "a user's name and access token"), hint))
+            let hint = format!("store it as JSON: `{FORMAT}`");
+            Some(resource.conflict(fields("value", reason, "a user's name and access token"), hint))
         }
         Content::PendingDeletion => {
             let hint = format!(
-                "it is deleted, and can still be restored: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
+                "restore the deleted secret: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
             );
-            Some(thing.conflict(wrong("state", "deleted", "restored"), hint))
+            Some(resource.conflict(fields("state", "deleted", "restored"), hint))
         }
     }
 }

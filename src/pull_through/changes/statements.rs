@@ -1,7 +1,7 @@
-//! Our statements in policies: what they are called, what they grant, how they stand among others.
+//! Our statements in policies: their ids, their grants, and how they are merged into a policy.
 //!
-//! Guards that a policy keeps whatever is not ours, that nobody is given more than pulling through
-//! one prefix, and that `ecr:CreateRepository` is in no repository's policy, where it has no effect.
+//! Keeps the statements of others. Grants nothing but pulls through one prefix. Never puts
+//! `ecr:CreateRepository` into a repository's policy, where it has no effect.
 
 use serde_json::{Map, Value, json};
 
@@ -16,26 +16,26 @@ use crate::{
     pull_through::state::EcrRegistry,
 };
 
-/// How long a policy may be, in characters. Source: ECR API model, `RegistryPolicyText`,
+/// Limit for a policy, in characters. Source: ECR API model, `RegistryPolicyText`,
 /// `RepositoryPolicyText`.
-const MOST: usize = 10_240;
+const MAX_LENGTH: usize = 10_240;
 
-/// What the first pull of an image takes, besides pulling.
+/// The actions that the first pull of an image needs besides [`PULL`].
 /// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
 pub(crate) const IMPORT: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
 
-/// What pulling takes; the first is how clients ask whether a blob is there.
+/// The actions of a pull. The first one is a client's check for an existing blob.
 pub(crate) const PULL: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// What the first pull takes where its template gives tags to the repository.
+/// The action that the first pull needs if its template sets resource tags.
 pub(crate) const TAG: &str = "ecr:TagResource";
 
-/// Digits that keep apart prefixes whose letters are the same.
+/// Hash digits that distinguish prefixes with the same letters.
 const DIGITS: usize = 6;
 
-/// The ids of the statements for an organisation and for accounts that pull through this prefix:
-/// letters and digits only, as IAM wants them.
+/// The ids of this prefix's statements for an organization and for accounts. IAM allows letters and
+/// digits only.
 pub(super) fn ids(prefix: &Prefix) -> [String; 2] {
     let text = prefix.to_string();
     let word = |word: &str| -> String {
@@ -49,10 +49,12 @@ pub(super) fn ids(prefix: &Prefix) -> [String; 2] {
     ["Organization", "Accounts"].map(|who| format!("EcrMirror{name}{digits}{who}"))
 }
 
-/// The statements that grant `actions` to those who have access through this prefix, on the
-/// resource that a registry's policy names and a repository's does not.
+/// The statements that grant `actions` to the principals with access through this prefix.
+///
+/// A registry's policy names a resource, a repository's policy does not.
 pub(super) fn grants(
-    (registry, prefix): (&EcrRegistry, &Prefix),
+    registry: &EcrRegistry,
+    prefix: &Prefix,
     access: &Access,
     actions: &[&str],
     resource: Option<String>,
@@ -87,34 +89,34 @@ pub(super) fn grants(
 
 /// A policy with our statements in it.
 pub(super) struct Merged {
-    /// The policy; `None` when no statement is left.
+    /// `None` if no statement is left.
     pub(super) policy: Option<Value>,
     /// The statements that differ, by id.
     pub(super) fields: Vec<Field>,
 }
 
-/// The policy with the statements of `ids` replaced by those of them that are wanted; everything
-/// else stays where and as it is, and so does a statement of ours that means the same.
-pub(super) fn merged(policy: Option<&Value>, ids: &[String], wanted: &[Value]) -> Merged {
+/// Replaces the statements of `ids` by the desired ones. Other statements stay in place, and so do
+/// our statements with the same meaning.
+pub(super) fn merged(policy: Option<&Value>, ids: &[String], desired: &[Value]) -> Merged {
     let (mut statements, mut fields, mut placed) = (Vec::new(), Vec::new(), Vec::new());
-    for there in policy.map(statements_of).unwrap_or_default() {
-        let Some(id) = id_of(&there).filter(|id| ids.iter().any(|ours| ours == id)) else {
-            statements.push(there);
+    for existing in policy.map(statements_of).unwrap_or_default() {
+        let Some(id) = id_of(&existing).filter(|id| ids.iter().any(|ours| ours == id)) else {
+            statements.push(existing);
             continue;
         };
         let id = id.to_owned();
-        let new = wanted.iter().find(|new| id_of(new) == Some(&id) && !placed.contains(&id));
+        let new = desired.iter().find(|new| id_of(new) == Some(&id) && !placed.contains(&id));
         match new {
-            Some(new) if is_same_policy(&there, new) => statements.push(there),
+            Some(new) if is_same_policy(&existing, new) => statements.push(existing),
             Some(new) => {
                 statements.push(new.clone());
-                fields.push(field(&id, there, new.clone()));
+                fields.push(field(&id, existing, new.clone()));
             }
-            None => fields.push(field(&id, there, Value::Null)),
+            None => fields.push(field(&id, existing, Value::Null)),
         }
         placed.push(id);
     }
-    for new in wanted {
+    for new in desired {
         let id = id_of(new).expect("ours have ids");
         if !placed.iter().any(|placed| placed == id) {
             statements.push(new.clone());
@@ -129,19 +131,19 @@ pub(super) fn merged(policy: Option<&Value>, ids: &[String], wanted: &[Value]) -
     Merged { policy, fields }
 }
 
-/// Whether the policy is longer than ECR takes.
+/// Returns `true` if the policy exceeds ECR's limit.
 pub(super) fn is_too_long(policy: &Value) -> bool {
-    policy.to_string().chars().count() > MOST
+    policy.to_string().chars().count() > MAX_LENGTH
 }
 
-/// What to do about that.
+/// The hint for a policy that is too long.
 pub(super) fn too_long() -> String {
     format!(
-        "the policy would have more than the {MOST} characters ECR takes: name an `organization` instead of `accounts`"
+        "the policy exceeds ECR's limit of {MAX_LENGTH} characters: use `organization` instead of `accounts`"
     )
 }
 
-/// A policy's only statement may stand without a list around it.
+/// The statements; a single one can stand without a list.
 fn statements_of(policy: &Value) -> Vec<Value> {
     match policy.get("Statement") {
         Some(Value::Array(statements)) => statements.clone(),

@@ -1,90 +1,111 @@
-//! Creation templates: what the repositories are like that ECR makes, on a pull through a cache or
-//! on the first push.
+//! Plans repository creation templates: the settings of the repositories that ECR creates on a pull
+//! through a cache or on the first push.
 //!
-//! Guards that a template keeps whatever nobody wrote, and that one prefix has one template,
-//! whoever asks for it.
+//! A template keeps members that are not configured. Each prefix has one template.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::{
-    Desired, OnPush, Resource, field, not_ours,
+    Desired, OnPush, Resource, field, other_upstream,
     statements::{self, PULL},
 };
 use crate::{
-    ecr::settings::{is_encrypted_like, is_same_policy},
+    ecr::{
+        cache_api::ObservedTemplate,
+        prefix_rules::longest,
+        settings::{is_encrypted_like, is_same_policy},
+    },
     model::{
         ecr_settings::{Encryption, RepositorySettings},
         pull_through::{Cache, Prefix},
         setting_change::{Action, Field, Subject},
     },
-    pull_through::state::{
-        CacheStep, Observed, ObservedTemplate, Planned, PolicyScope, WantedTemplate,
-    },
+    pull_through::state::{CacheStep, DesiredTemplate, Observed, Planned, PolicyScope},
 };
 
-/// The occasions, as the API names them.
+/// The occasions that use a template, as the API names them.
 const PULL_THROUGH: &str = "PULL_THROUGH_CACHE";
 const ON_PUSH: &str = "CREATE_ON_PUSH";
 
-/// What the configuration says about the template of a prefix.
-#[derive(Default)]
-pub(super) struct TemplateFields<'a> {
-    /// The cache of this prefix, if there is one.
+/// The configuration of a prefix's template.
+pub(super) struct ConfiguredTemplate<'a> {
+    pub(super) prefix: &'a Prefix,
+    /// The cache of this prefix, if it has one.
     cache: Option<&'a Cache>,
-    /// The occasions it is to be used on; none where no template is asked for.
+    /// The occasions that use the template; none if no template is configured.
     occasions: BTreeSet<&'static str>,
     settings: RepositorySettings,
     role_arn: Option<String>,
-    /// Statements of ours in its policy.
+    /// Our statements in its policy.
     grants: Vec<Value>,
 }
 
-impl<'a> TemplateFields<'a> {
-    /// The cache whose repositories the template makes; what is only taken out of one is for none.
+impl<'a> ConfiguredTemplate<'a> {
+    fn new(prefix: &'a Prefix, cache: Option<&'a Cache>) -> Self {
+        Self {
+            prefix,
+            cache,
+            occasions: BTreeSet::new(),
+            settings: RepositorySettings::default(),
+            role_arn: None,
+            grants: Vec::new(),
+        }
+    }
+
+    /// The cache whose repositories the template configures.
     pub(super) fn served(&self) -> Option<&'a Cache> {
         self.cache.filter(|_| self.occasions.contains(PULL_THROUGH))
     }
+
+    /// The ids of our statements in its policy.
+    fn statement_ids(&self) -> Vec<String> {
+        self.cache.map(|_| statements::ids(self.prefix).to_vec()).unwrap_or_default()
+    }
 }
 
-/// What is asked for, by prefix; a cache that asks for no template is in it, as one that is there
-/// may still have statements of ours.
-pub(super) fn asked<'a>(
-    wanted: &Desired<'a>,
+/// The template of each prefix. Contains caches without a template: an existing one can still have
+/// our statements.
+pub(super) fn configured<'a>(
+    desired: &Desired<'a>,
     scope: PolicyScope,
-) -> Vec<(&'a Prefix, TemplateFields<'a>)> {
-    let mut all: Vec<(&Prefix, TemplateFields<'_>)> =
-        wanted.caches.iter().map(|cache| (&cache.prefix, of_cache(wanted, cache, scope))).collect();
-    for OnPush { prefix, settings } in wanted.on_push {
-        let at = all.iter().position(|(known, _)| *known == prefix).unwrap_or_else(|| {
-            all.push((prefix, TemplateFields::default()));
+) -> Vec<ConfiguredTemplate<'a>> {
+    let caches = desired.caches.iter();
+    let mut all: Vec<_> = caches.map(|cache| template_of(desired, cache, scope)).collect();
+    for OnPush { prefix, settings } in desired.on_push {
+        let at = all.iter().position(|template| template.prefix == prefix).unwrap_or_else(|| {
+            all.push(ConfiguredTemplate::new(prefix, None));
             all.len() - 1
         });
-        let (_, asked) = &mut all[at];
-        asked.occasions.insert(ON_PUSH);
-        fill(&mut asked.settings, settings);
+        all[at].occasions.insert(ON_PUSH);
+        fill(&mut all[at].settings, settings);
     }
     all
 }
 
-fn of_cache<'a>(wanted: &Desired<'_>, cache: &'a Cache, scope: PolicyScope) -> TemplateFields<'a> {
-    let mut asked = TemplateFields { cache: Some(cache), ..TemplateFields::default() };
-    if let Some(template) = &cache.template {
-        (asked.settings, asked.role_arn) = (template.settings.clone(), template.role_arn.clone());
+fn template_of<'a>(
+    desired: &Desired<'_>,
+    cache: &'a Cache,
+    scope: PolicyScope,
+) -> ConfiguredTemplate<'a> {
+    let mut template = ConfiguredTemplate::new(&cache.prefix, Some(cache));
+    if let Some(written) = &cache.template {
+        template.settings = written.settings.clone();
+        template.role_arn.clone_from(&written.role_arn);
     }
     if let (Some(access), PolicyScope::Importing) = (&cache.access, scope) {
-        asked.grants = statements::grants((wanted.registry, &cache.prefix), access, &PULL, None);
+        template.grants = statements::grants(desired.registry, &cache.prefix, access, &PULL, None);
     }
-    if cache.template.is_some() || !asked.grants.is_empty() {
-        asked.occasions.insert(PULL_THROUGH);
-        // the longest prefix wins even if its template is for something else, and then makes nothing
-        asked.occasions.extend((!wanted.on_push.is_empty()).then_some(ON_PUSH));
+    if cache.template.is_some() || !template.grants.is_empty() {
+        template.occasions.insert(PULL_THROUGH);
+        // ECR uses only the template of the longest prefix, even for another occasion
+        template.occasions.extend((!desired.on_push.is_empty()).then_some(ON_PUSH));
     }
-    asked
+    template
 }
 
-/// Adds what is written in `more` and not yet in `settings`.
+/// Adds the settings of `more` that `settings` lacks.
 fn fill(settings: &mut RepositorySettings, more: &RepositorySettings) {
     let RepositorySettings { mutability, scan_on_push: _, encryption, tags, lifecycle, policy } =
         more.clone();
@@ -97,98 +118,97 @@ fn fill(settings: &mut RepositorySettings, more: &RepositorySettings) {
     }
 }
 
-pub(super) fn changes(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
-    let all = asked(wanted, actual.scope);
-    all.iter().filter_map(|(prefix, asked)| change(wanted, (prefix, asked), actual)).collect()
+pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
+    let all = configured(desired, observed.scope);
+    all.iter().filter_map(|template| change(desired, template, observed)).collect()
 }
 
 fn change(
-    wanted: &Desired<'_>,
-    (prefix, asked): (&Prefix, &TemplateFields<'_>),
-    actual: &Observed,
+    desired: &Desired<'_>,
+    template: &ConfiguredTemplate<'_>,
+    observed: &Observed,
 ) -> Option<Planned> {
-    let name = prefix.to_string();
-    let there = actual.templates.get(&name);
-    if there.is_none() && asked.occasions.is_empty() {
+    let name = template.prefix.to_string();
+    let existing = observed.templates.get(&name);
+    if existing.is_none() && template.occasions.is_empty() {
         return None;
     }
-    let (fields, template) = differences(prefix, asked, there);
+    let TemplateDifferences { fields, update } = differences(template, existing);
     if fields.is_empty() {
         return None;
     }
-    let thing = Resource { registry: wanted.registry, kind: Subject::Template, name: &name };
-    if asked.served().is_some_and(|cache| wanted.is_blocked(cache, actual)) {
-        return Some(thing.conflict(fields, not_ours(prefix)));
+    let resource = Resource { registry: desired.registry, kind: Subject::Template, name: &name };
+    if template.served().is_some_and(|cache| desired.is_blocked(cache, observed)) {
+        return Some(resource.conflict(fields, other_upstream(template.prefix)));
     }
-    if template.policy.as_ref().is_some_and(statements::is_too_long) {
-        return Some(thing.conflict(fields, statements::too_long()));
+    if update.policy.as_ref().is_some_and(statements::is_too_long) {
+        return Some(resource.conflict(fields, statements::too_long()));
     }
-    if needs_role(&template, there) {
-        let hint = "ECR makes repositories with tags or a KMS key in the name of a role only: write the template's `role_arn`, or leave tags and key away";
-        return Some(thing.conflict(fields, hint));
+    if needs_role(&update, existing) {
+        let hint = "set the template's `role_arn`, or remove its tags and key: ECR needs a role to create repositories with tags or a KMS key";
+        return Some(resource.conflict(fields, hint));
     }
-    if there.is_some() {
-        let update = thing.planned(Action::Update, fields, CacheStep::UpdateTemplate(template));
-        let hint = "it is for repositories that are made from now on; those that are there stay";
+    if existing.is_some() {
+        let update = resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(update));
+        let hint = "it applies to new repositories only";
         return Some(update.hint(hint));
     }
-    let create = thing.planned(Action::Create, fields, CacheStep::CreateTemplate(template));
-    Some(match wider(prefix, asked, actual) {
-        Some(wider) => create.hint(format!(
-            "the longest prefix wins: what the template `{}` says no longer counts below `{name}`",
-            wider.prefix
+    let create = resource.planned(Action::Create, fields, CacheStep::CreateTemplate(update));
+    Some(match shadowed(&name, template, observed) {
+        Some(prefix) => create.hint(format!(
+            "the longest prefix wins: the template `{prefix}` no longer applies below `{name}`"
         )),
         None => create,
     })
 }
 
-/// The template that has made the repositories below this prefix until now.
-fn wider<'a>(
-    prefix: &Prefix,
-    asked: &TemplateFields<'_>,
-    actual: &'a Observed,
-) -> Option<&'a ObservedTemplate> {
-    let name = prefix.to_string();
-    let covers = |wider: &&ObservedTemplate| {
-        let below = name.strip_prefix(&wider.prefix).is_some_and(|rest| rest.starts_with('/'));
-        below || wider.prefix == "ROOT"
+/// The prefix of the template that applies below this prefix until now.
+fn shadowed<'a>(
+    name: &str,
+    template: &ConfiguredTemplate<'_>,
+    observed: &'a Observed,
+) -> Option<&'a String> {
+    let serves = |existing: &ObservedTemplate| {
+        template.occasions.iter().any(|&occasion| existing.applied_for.contains(occasion))
     };
-    let serves = |wider: &&ObservedTemplate| {
-        asked.occasions.iter().any(|&it| wider.applied_for.contains(it))
-    };
-    let found = actual.templates.values().filter(covers).filter(serves);
-    found.max_by_key(|wider| if wider.prefix == "ROOT" { 0 } else { wider.prefix.len() })
+    let serving = observed.templates.iter().filter(|(_, existing)| serves(existing));
+    longest(serving.map(|(prefix, _)| prefix), name)
 }
 
-/// What is written and not so, with the members that say so.
+struct TemplateDifferences {
+    fields: Vec<Field>,
+    /// The template with the differing members only.
+    update: DesiredTemplate,
+}
+
 fn differences(
-    prefix: &Prefix,
-    asked: &TemplateFields<'_>,
-    there: Option<&ObservedTemplate>,
-) -> (Vec<Field>, WantedTemplate) {
+    template: &ConfiguredTemplate<'_>,
+    existing: Option<&ObservedTemplate>,
+) -> TemplateDifferences {
     let mut fields = Vec::new();
-    let mut differing = WantedTemplate { prefix: prefix.to_string(), ..WantedTemplate::default() };
-    let old = there.map(|it| &it.applied_for);
+    let prefix = template.prefix.to_string();
+    let mut update = DesiredTemplate { prefix, ..DesiredTemplate::default() };
+    let old = existing.map(|it| &it.applied_for);
     let mut occasions = old.cloned().unwrap_or_default();
-    occasions.extend(asked.occasions.iter().map(|&occasion| occasion.to_owned()));
+    occasions.extend(template.occasions.iter().map(|&occasion| occasion.to_owned()));
     if old != Some(&occasions) {
         fields.push(field("applied_for", json!(old), json!(occasions)));
-        differing.applied_for = Some(occasions);
+        update.applied_for = Some(occasions);
     }
-    let (settings, old) = (&asked.settings, there.map(|it| &it.mutability));
+    let (settings, old) = (&template.settings, existing.map(|it| &it.mutability));
     if let Some(new) =
         settings.mutability.as_ref().filter(|new| !old.is_some_and(|old| new.is_equivalent(old)))
     {
         fields.push(field("tag_mutability", json!(old.map(ToString::to_string)), new.to_string()));
-        differing.mutability = Some(new.clone());
+        update.mutability = Some(new.clone());
     }
-    let old = there.map(|it| &it.encryption);
+    let old = existing.map(|it| &it.encryption);
     let is_new = |new: &&Encryption| !old.is_some_and(|old| is_encrypted_like(old, new));
     if let Some(new) = settings.encryption.as_ref().filter(is_new) {
         fields.push(field("encryption", json!(old.map(ToString::to_string)), new.to_string()));
-        differing.encryption = Some(new.clone());
+        update.encryption = Some(new.clone());
     }
-    let old = there.map(|it| it.tags.clone()).unwrap_or_default();
+    let old = existing.map(|it| it.tags.clone()).unwrap_or_default();
     let mut tags = old.clone();
     for (key, new) in &settings.tags {
         if old.get(key) != Some(new) {
@@ -196,82 +216,80 @@ fn differences(
             tags.insert(key.clone(), new.clone());
         }
     }
-    differing.tags = (tags != old).then_some(tags);
-    let old = there.and_then(|it| it.lifecycle.as_ref());
+    update.tags = (tags != old).then_some(tags);
+    let old = existing.and_then(|it| it.lifecycle.as_ref());
     if let Some(new) = settings.lifecycle.as_ref().filter(|new| !is_same(old, Some(new))) {
         fields.push(field("lifecycle", json!(old), new.clone()));
-        differing.lifecycle = Some(new.clone());
+        update.lifecycle = Some(new.clone());
     }
-    let old = there.and_then(|it| it.policy.as_ref()).filter(|policy| !policy.is_null());
-    let new = policy(prefix, asked, old);
+    let old = existing.and_then(|it| it.policy.as_ref()).filter(|policy| !policy.is_null());
+    let new = policy(template, old);
     if !is_same(old, new.as_ref()) {
         fields.push(field("policy", json!(old), json!(new)));
-        differing.policy = Some(json!(new));
+        update.policy = Some(json!(new));
     }
-    let old = there.and_then(|it| it.role_arn.as_ref());
-    if let Some(new) = asked.role_arn.as_ref().filter(|new| old != Some(new)) {
+    let old = existing.and_then(|it| it.role_arn.as_ref());
+    if let Some(new) = template.role_arn.as_ref().filter(|new| old != Some(new)) {
         fields.push(field("role_arn", json!(old), json!(new)));
-        differing.role_arn = Some(new.clone());
+        update.role_arn = Some(new.clone());
     }
-    (fields, differing)
+    TemplateDifferences { fields, update }
 }
 
-/// The policy as it is to be: what is written, otherwise what is there, with our statements.
-fn policy(prefix: &Prefix, asked: &TemplateFields<'_>, there: Option<&Value>) -> Option<Value> {
-    let base = asked.settings.policy.as_ref().or(there);
-    let ids = asked.cache.map(|_| statements::ids(prefix)).unwrap_or_default();
-    statements::merged(base, &ids, &asked.grants).policy
+/// The desired policy: the configured one, else the existing one, with our statements.
+fn policy(template: &ConfiguredTemplate<'_>, existing: Option<&Value>) -> Option<Value> {
+    let base = template.settings.policy.as_ref().or(existing);
+    statements::merged(base, &template.statement_ids(), &template.grants).policy
 }
 
-fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => is_same_policy(one, other),
-        (one, other) => one == other,
+fn is_same(policy: Option<&Value>, other: Option<&Value>) -> bool {
+    match (policy, other) {
+        (Some(policy), Some(other)) => is_same_policy(policy, other),
+        (policy, other) => policy.is_none() && other.is_none(),
     }
 }
 
-/// Whether the template lacks the role that its tags or its key ask for.
+/// Returns `true` if the template lacks a role and its tags or key need one.
 ///
 /// Source: ECR API reference, `customRoleArn`.
-fn needs_role(differing: &WantedTemplate, there: Option<&ObservedTemplate>) -> bool {
-    let tags = differing.tags.as_ref().or(there.map(|it| &it.tags));
-    let encryption = differing.encryption.as_ref().or(there.map(|it| &it.encryption));
-    let role = differing.role_arn.as_ref().or(there.and_then(|it| it.role_arn.as_ref()));
-    let asks = tags.is_some_and(|tags| !tags.is_empty())
+fn needs_role(update: &DesiredTemplate, existing: Option<&ObservedTemplate>) -> bool {
+    let tags = update.tags.as_ref().or(existing.map(|it| &it.tags));
+    let encryption = update.encryption.as_ref().or(existing.map(|it| &it.encryption));
+    let role = update.role_arn.as_ref().or(existing.and_then(|it| it.role_arn.as_ref()));
+    let needs = tags.is_some_and(|tags| !tags.is_empty())
         || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
-    asks && role.is_none()
+    needs && role.is_none()
 }
 
-/// What becomes of a template when the configuration's part of it goes.
+/// Removes the configured occasions and our statements; deletes a template without occasions.
 pub(super) fn removal(
-    wanted: &Desired<'_>,
-    (prefix, asked): (&Prefix, &TemplateFields<'_>),
-    there: &ObservedTemplate,
+    desired: &Desired<'_>,
+    template: &ConfiguredTemplate<'_>,
+    existing: &ObservedTemplate,
 ) -> Option<Planned> {
-    let name = prefix.to_string();
-    let thing = Resource { registry: wanted.registry, kind: Subject::Template, name: &name };
-    let is_other = |occasion: &&String| !asked.occasions.contains(occasion.as_str());
-    let others: BTreeSet<String> = there.applied_for.iter().filter(is_other).cloned().collect();
-    let had = there.applied_for.len() != others.len();
+    let name = template.prefix.to_string();
+    let resource = Resource { registry: desired.registry, kind: Subject::Template, name: &name };
+    let is_other = |occasion: &&String| !template.occasions.contains(occasion.as_str());
+    let others: BTreeSet<String> = existing.applied_for.iter().filter(is_other).cloned().collect();
+    let had = existing.applied_for.len() != others.len();
     if had && others.is_empty() {
-        return Some(thing.planned(
+        return Some(resource.planned(
             Action::Delete,
             Vec::new(),
             CacheStep::DeleteTemplate(name.clone()),
         ));
     }
     let mut fields = Vec::new();
-    let mut rest = WantedTemplate { prefix: name.clone(), ..WantedTemplate::default() };
+    let mut rest = DesiredTemplate { prefix: name.clone(), ..DesiredTemplate::default() };
     if had {
-        fields.push(field("applied_for", json!(there.applied_for), json!(others)));
+        fields.push(field("applied_for", json!(existing.applied_for), json!(others)));
         rest.applied_for = Some(others);
     }
-    let ids = asked.cache.map(|_| statements::ids(prefix)).unwrap_or_default();
-    let merged = statements::merged(there.policy.as_ref(), &ids, &[]);
+    let merged = statements::merged(existing.policy.as_ref(), &template.statement_ids(), &[]);
     if !merged.fields.is_empty() {
-        fields.push(field("policy", json!(there.policy), json!(merged.policy)));
+        fields.push(field("policy", json!(existing.policy), json!(merged.policy)));
         rest.policy = Some(json!(merged.policy));
     }
     (!fields.is_empty())
-        .then(|| thing.planned(Action::Update, fields, CacheStep::UpdateTemplate(rest)))
+        .then(|| resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(rest)))
 }

@@ -1,32 +1,42 @@
-//! All that is wanted of a registry, whether or not it is there: the steps that `apply` would take
-//! if it had to begin anew, towards the same end.
+//! The steps that `apply` would take from nothing: all desired resources, existing or not.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use crate::{
-    ecr::secrets::UserPassword,
+    ecr::{Identity, cache_api::ObservedTemplate},
     model::ecr_settings::{Encryption, TagMutability},
     pull_through::{
         changes::{Desired, changes},
-        state::{CacheStep, Content, Observed, ObservedTemplate, Planned, Secret, WantedTemplate},
+        state::{CacheStep, DesiredTemplate, EcrRegistry, Observed, Planned},
     },
 };
 
-/// The steps to all that is wanted as if nothing of it were there.
+/// One registry to export.
+#[derive(Debug)]
+pub(crate) struct ExportPart<'a> {
+    pub(crate) registry: &'a EcrRegistry,
+    /// The identity that applies the configuration.
+    pub(crate) identity: &'a Identity,
+    /// All desired resources, from [`from_nothing`].
+    pub(crate) planned: &'a [Planned],
+    pub(crate) observed: &'a Observed,
+}
+
+/// Plans every desired resource as if none existed.
 ///
-/// What others have a part in keeps their part: the registry's policy, and templates. What
-/// conflicts has no step.
-pub(crate) fn from_nothing(wanted: &Desired<'_>, actual: &Observed) -> Vec<Planned> {
-    let there = actual.registry_policy.as_ref();
-    let mut planned = changes(wanted, &bare(actual, there, BTreeMap::new()));
-    let changed = changes(wanted, &bare(actual, there, actual.templates.clone()));
+/// The registry's policy and templates keep the parts of others. A conflict has no step.
+pub(crate) fn from_nothing(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
+    let policy = observed.registry_policy.as_ref();
+    let mut planned = changes(desired, &bare(observed, policy, BTreeMap::new()));
+    let changed = changes(desired, &bare(observed, policy, observed.templates.clone()));
     for planned in &mut planned {
         if let Some(CacheStep::CreateTemplate(template)) = &mut planned.step {
-            let there = actual.templates.get(&template.prefix);
+            let existing = observed.templates.get(&template.prefix);
             let update = changed.iter().find_map(|it| update_of(it, &template.prefix));
-            *template = there.map_or(template.clone(), |there| merged(template, update, there));
+            *template =
+                existing.map_or(template.clone(), |existing| merged(template, update, existing));
         }
     }
     let is_policy =
@@ -34,73 +44,64 @@ pub(crate) fn from_nothing(wanted: &Desired<'_>, actual: &Observed) -> Vec<Plann
     if planned.iter().any(is_policy) {
         return planned;
     }
-    // all that is wanted of the policy may be in it already: then it stays as it is
-    let alone = changes(wanted, &bare(actual, None, BTreeMap::new())).into_iter().find(is_policy);
-    if let (Some(Planned { change, .. }), Some(there)) = (alone, there) {
-        planned.push(Planned { change, step: Some(CacheStep::PutRegistryPolicy(there.clone())) });
+    // the policy may contain every desired statement already: export it unchanged
+    let alone =
+        changes(desired, &bare(observed, None, BTreeMap::new())).into_iter().find(is_policy);
+    if let (Some(Planned { change, .. }), Some(policy)) = (alone, policy) {
+        planned.push(Planned { change, step: Some(CacheStep::PutRegistryPolicy(policy.clone())) });
     }
     planned
 }
 
-/// The same registry without what is ours alone; secrets that somebody else keeps stay.
+/// The state without the resources that only this configuration manages. Keeps the secrets of a
+/// `secret_arn`.
 fn bare(
-    actual: &Observed,
+    observed: &Observed,
     policy: Option<&Value>,
     templates: BTreeMap<String, ObservedTemplate>,
 ) -> Observed {
-    let kept = actual.secrets.iter().filter(|(key, _)| key.starts_with("arn:"));
+    let kept = observed.secrets.iter().filter(|(key, _)| key.starts_with("arn:"));
     Observed {
         templates,
         registry_policy: policy.cloned(),
-        scope: actual.scope,
-        secrets: kept.map(|(key, secret)| (key.clone(), copied(secret))).collect(),
+        scope: observed.scope,
+        secrets: kept.map(|(key, secret)| (key.clone(), secret.clone())).collect(),
         ..Observed::default()
     }
 }
 
-fn copied(secret: &Secret) -> Secret {
-    let content = match &secret.content {
-        Content::Login(UserPassword { username, password }) => {
-            Content::Login(UserPassword { username: username.clone(), password: password.clone() })
-        }
-        Content::Malformed(reason) => Content::Malformed(reason),
-        Content::PendingDeletion => Content::PendingDeletion,
-    };
-    Secret { arn: secret.arn.clone(), content }
-}
-
-fn update_of<'a>(planned: &'a Planned, prefix: &str) -> Option<&'a WantedTemplate> {
+fn update_of<'a>(planned: &'a Planned, prefix: &str) -> Option<&'a DesiredTemplate> {
     match &planned.step {
         Some(CacheStep::UpdateTemplate(update)) if update.prefix == prefix => Some(update),
         _ => None,
     }
 }
 
-/// The template that is there with what would be changed of it, and nothing that ECR and Terraform
-/// take without a word: Terraform takes what is not written for what is not wanted.
+/// The existing template with the planned update, without defaults of ECR and Terraform. Terraform
+/// removes members that the configuration omits.
 fn merged(
-    wanted: &WantedTemplate,
-    update: Option<&WantedTemplate>,
-    there: &ObservedTemplate,
-) -> WantedTemplate {
+    desired: &DesiredTemplate,
+    update: Option<&DesiredTemplate>,
+    existing: &ObservedTemplate,
+) -> DesiredTemplate {
     let update = update.cloned().unwrap_or_default();
-    let mutability = Some(&there.mutability).filter(|it| **it != TagMutability::Mutable);
-    let encryption = Some(&there.encryption).filter(|it| **it != Encryption::Aes256);
-    WantedTemplate {
-        prefix: wanted.prefix.clone(),
-        applied_for: update.applied_for.or_else(|| Some(there.applied_for.clone())),
+    let mutability = Some(&existing.mutability).filter(|it| **it != TagMutability::Mutable);
+    let encryption = Some(&existing.encryption).filter(|it| **it != Encryption::Aes256);
+    DesiredTemplate {
+        prefix: desired.prefix.clone(),
+        applied_for: update.applied_for.or_else(|| Some(existing.applied_for.clone())),
         mutability: update
             .mutability
-            .or_else(|| wanted.mutability.clone())
+            .or_else(|| desired.mutability.clone())
             .or_else(|| mutability.cloned()),
         encryption: update
             .encryption
-            .or_else(|| wanted.encryption.clone())
+            .or_else(|| desired.encryption.clone())
             .or_else(|| encryption.cloned()),
-        tags: update.tags.or_else(|| Some(there.tags.clone())),
-        lifecycle: update.lifecycle.or_else(|| there.lifecycle.clone()),
-        policy: update.policy.or_else(|| there.policy.clone()),
-        role_arn: update.role_arn.or_else(|| there.role_arn.clone()),
+        tags: update.tags.or_else(|| Some(existing.tags.clone())),
+        lifecycle: update.lifecycle.or_else(|| existing.lifecycle.clone()),
+        policy: update.policy.or_else(|| existing.policy.clone()),
+        role_arn: update.role_arn.or_else(|| existing.role_arn.clone()),
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_keeps_what_nobody_asked_for_and_says_no_more_than_it_must() {
+    fn an_existing_template_keeps_its_members_and_omits_defaults() {
         let there = ObservedTemplate {
             prefix: "quay".to_owned(),
             applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
@@ -124,9 +125,9 @@ mod tests {
             policy: None,
             role_arn: Some("arn:role".to_owned()),
         };
-        let wanted = WantedTemplate { prefix: "quay".to_owned(), ..WantedTemplate::default() };
-        let kept = merged(&wanted, None, &there);
-        let expected = WantedTemplate {
+        let desired = DesiredTemplate { prefix: "quay".to_owned(), ..DesiredTemplate::default() };
+        let kept = merged(&desired, None, &there);
+        let expected = DesiredTemplate {
             prefix: "quay".to_owned(),
             applied_for: Some(there.applied_for.clone()),
             mutability: Some(TagMutability::Immutable),
@@ -139,14 +140,14 @@ mod tests {
         assert_eq!(kept, expected);
 
         let both = BTreeSet::from(["PULL_THROUGH_CACHE".to_owned(), "REPLICATION".to_owned()]);
-        let update = WantedTemplate {
+        let update = DesiredTemplate {
             applied_for: Some(both.clone()),
             mutability: Some(TagMutability::Mutable),
-            ..wanted.clone()
+            ..desired.clone()
         };
-        let changed = merged(&wanted, Some(&update), &there);
+        let changed = merged(&desired, Some(&update), &there);
         let mutability = Some(TagMutability::Mutable);
-        let expected = WantedTemplate { applied_for: Some(both), mutability, ..expected };
+        let expected = DesiredTemplate { applied_for: Some(both), mutability, ..expected };
         assert_eq!(changed, expected);
     }
 }

@@ -1,13 +1,12 @@
-//! Terraform's language, as much of it as is written here.
+//! Writes the parts of Terraform's language that an export needs.
 //!
-//! Guards that no text breaks out of its quotes or is taken for a template, and that the layout is
-//! that of `terraform fmt`.
+//! Escapes quotes and templates in every text. The layout is that of `terraform fmt`.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// How long a list may be to stand on one line, in characters.
+/// Limit for a list on one line, in characters.
 const LINE: usize = 88;
 
 /// A document, written from top to bottom.
@@ -21,12 +20,12 @@ pub(super) struct HclDocument {
 struct HclLine {
     depth: usize,
     text: String,
-    /// What follows the equals sign, where the line is an attribute as a whole.
+    /// The value of an attribute that fits on one line.
     value: Option<String>,
 }
 
 impl HclDocument {
-    /// A comment; every line of the text is one.
+    /// Comments every line of the text.
     pub(super) fn comment(&mut self, text: &str) {
         for line in text.lines() {
             self.line(format!("# {line}").trim_end().to_owned(), None);
@@ -49,15 +48,15 @@ impl HclDocument {
 
     /// An attribute whose value is data.
     pub(super) fn set(&mut self, name: &str, value: &Value) {
-        self.value(Some(name), ("", ""), value);
+        self.value(Some(name), "", value, "");
     }
 
-    /// An attribute whose value is the JSON text of this data.
+    /// An attribute whose value is this data as JSON text.
     pub(super) fn set_json(&mut self, name: &str, value: &Value) {
-        self.value(Some(name), ("jsonencode(", ")"), value);
+        self.value(Some(name), "jsonencode(", value, ")");
     }
 
-    /// An attribute whose value is an expression, written as it is.
+    /// An attribute whose value is an expression.
     pub(super) fn set_expression(&mut self, name: &str, expression: &str) {
         self.line(name.to_owned(), Some(expression.to_owned()));
     }
@@ -67,7 +66,7 @@ impl HclDocument {
         self.object(&format!("{name} = jsonencode({{"), members, "})");
     }
 
-    /// An attribute whose value is the type of an object of texts.
+    /// An attribute whose value is the type of an object of strings.
     pub(super) fn set_type(&mut self, name: &str, members: &[&str]) {
         let members: Vec<(&str, &str)> = members.iter().map(|member| (*member, "string")).collect();
         self.object(&format!("{name} = object({{"), &members, "})");
@@ -83,8 +82,8 @@ impl HclDocument {
         self.line(end.to_owned(), None);
     }
 
-    /// A value after its name, or as an element of a list, between a lead and a tail.
-    fn value(&mut self, name: Option<&str>, (lead, tail): (&str, &str), value: &Value) {
+    /// A value with its name, or an element of a list, between `lead` and `tail`.
+    fn value(&mut self, name: Option<&str>, lead: &str, value: &Value, tail: &str) {
         if let Some(inline) = inline(value) {
             let text = format!("{lead}{inline}{tail}");
             return match name {
@@ -97,10 +96,10 @@ impl HclDocument {
         self.line(format!("{head}{lead}{open}"), None);
         self.depth += 1;
         for element in value.as_array().into_iter().flatten() {
-            self.value(None, ("", ","), element);
+            self.value(None, "", element, ",");
         }
         for (name, member) in value.as_object().into_iter().flatten() {
-            self.value(Some(&key(name)), ("", ""), member);
+            self.value(Some(&key(name)), "", member, "");
         }
         self.depth -= 1;
         self.line(format!("{close}{tail}"), None);
@@ -112,10 +111,10 @@ impl HclDocument {
 }
 
 impl fmt::Display for HclDocument {
-    /// Equals signs of attributes that follow each other stand below each other.
+    /// Aligns the equals signs of consecutive attributes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let together = |a: &HclLine, b: &HclLine| a.value.is_some() && b.value.is_some();
-        for chain in self.lines.chunk_by(together) {
+        let consecutive = |a: &HclLine, b: &HclLine| a.value.is_some() && b.value.is_some();
+        for chain in self.lines.chunk_by(consecutive) {
             let names = chain.iter().map(|line| line.text.chars().count());
             let width = names.max().unwrap_or_default();
             for HclLine { depth, text, value } in chain {
@@ -130,7 +129,7 @@ impl fmt::Display for HclDocument {
     }
 }
 
-/// The value on one line; `None` where it is better read on several.
+/// The value on one line; `None` if it needs several.
 fn inline(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some("null".to_owned()),
@@ -150,17 +149,17 @@ fn inline(value: &Value) -> Option<String> {
     }
 }
 
-/// The name of an object's member: quoted, unless it is a word that means nothing else.
+/// The name of an object's member: quoted, unless it is an identifier and not a keyword.
 fn key(name: &str) -> String {
-    const WORDS: [&str; 5] = ["for", "if", "null", "true", "false"];
+    const KEYWORDS: [&str; 5] = ["for", "if", "null", "true", "false"];
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_word = name.starts_with(is_letter)
         && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
-        && !WORDS.contains(&name);
+        && !KEYWORDS.contains(&name);
     if is_word { name.to_owned() } else { quoted(name) }
 }
 
-/// The text in quotes, none of it a template.
+/// The text in quotes, with templates escaped.
 ///
 /// Source: HCL native syntax specification, "Template Expressions".
 pub(super) fn quoted(text: &str) -> String {
@@ -182,7 +181,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// A name that Terraform takes for a thing: letters, digits and underscores, not a digit first.
+/// A resource name: letters, digits and underscores, without a leading digit.
 pub(super) fn label(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let label: String = text.chars().map(plain).collect();
@@ -199,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_leaves_its_quotes_or_becomes_a_template() {
+    fn quotes_and_templates_are_escaped() {
         for (text, expected) in [
             ("plain", r#""plain""#),
             (r#"a "b" \c"#, r#""a \"b\" \\c""#),
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_names_that_terraform_takes() {
+    fn labels_are_valid_resource_names() {
         for (text, expected) in [
             ("docker-hub", "docker_hub"),
             ("ROOT", "root"),
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_laid_out_as_terraform_fmt_does_it() {
+    fn data_has_the_layout_of_terraform_fmt() {
         let mut document = HclDocument::default();
         document.comment("one\n\ntwo");
         document.block("resource \"a\" \"b\"", |block| {

@@ -1,10 +1,10 @@
-//! What things are called in the configuration.
+//! Chooses the resource names of an export.
 
 use std::collections::{HashMap, HashSet};
 
 use super::hcl::label;
 
-/// Labels given out so far; no two things of one kind have the same.
+/// The labels in use. They are distinct within a kind.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     taken: HashSet<(String, String)>,
@@ -12,7 +12,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// A label for one more thing of this kind.
+    /// A new label of this kind.
     pub(super) fn free(&mut self, kind: &str, text: &str) -> String {
         let plain = label(text);
         let numbered = (2..).map(|number| format!("{plain}_{number}"));
@@ -23,7 +23,7 @@ impl Labels {
         found
     }
 
-    /// The label of the thing of this kind and name, the same whenever it is asked for.
+    /// The label of this kind and name; the same at every call.
     pub(super) fn of(&mut self, kind: &str, text: &str) -> String {
         let key = (kind.to_owned(), text.to_owned());
         if let Some(label) = self.known.get(&key) {
@@ -40,11 +40,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_that_would_be_called_the_same_are_numbered_and_stay_so() {
+    fn equal_labels_are_numbered_and_stay_the_same() {
         let mut labels = Labels::default();
-        let called: Vec<String> =
+        let found: Vec<String> =
             ["a-b", "a/b", "a-b", "a_b"].iter().map(|text| labels.of("rule", text)).collect();
-        assert_eq!(called, ["a_b", "a_b_2", "a_b", "a_b_3"]);
+        assert_eq!(found, ["a_b", "a_b_2", "a_b", "a_b_3"]);
         assert_eq!(labels.of("template", "a/b"), "a_b");
     }
 }

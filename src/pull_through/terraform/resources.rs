@@ -1,18 +1,20 @@
-//! The resources of one registry, each with the import of what is there.
+//! Writes the resources of one registry, and an import for each existing one.
 
 use serde_json::{Value, json};
 
 use super::{
-    ExportPart, Variable,
+    desired::ExportPart,
     hcl::{HclDocument, quoted},
     labels::Labels,
-    short,
+    variables::{Variable, short},
 };
 use crate::{
-    model::ecr_settings::{Encryption, TagMutability},
-    pull_through::state::{
-        CacheStep, Content, Credential, Observed, SecretLogin, WantedRule, WantedTemplate,
+    ecr::settings,
+    model::{
+        UserPassword,
+        ecr_settings::{Encryption, TagMutability},
     },
+    pull_through::state::{CacheStep, Content, Credential, DesiredRule, DesiredTemplate},
 };
 
 const SECRET: &str = "aws_secretsmanager_secret";
@@ -24,7 +26,7 @@ const POLICY: &str = "aws_ecr_registry_policy";
 /// Writes one registry's resources.
 pub(super) struct Writer<'a> {
     pub(super) part: &'a ExportPart<'a>,
-    /// What its provider is called, where there are several.
+    /// The provider's alias, if there are several registries.
     pub(super) alias: Option<&'a str>,
     pub(super) variables: &'a [Variable<'a>],
 }
@@ -34,22 +36,17 @@ impl Writer<'_> {
         for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
             match step {
                 CacheStep::CreateSecret { name, login } => {
-                    self.secret(document, labels, (name, login))
+                    self.secret(document, labels, name, login)
                 }
                 CacheStep::CreateRule(rule) => self.rule(document, labels, rule),
                 CacheStep::CreateTemplate(template) => self.template(document, labels, template),
                 CacheStep::PutRegistryPolicy(policy) => self.policy(document, labels, policy),
-                // from nothing, nothing is changed or removed
+                // a plan from nothing has no other step
                 _ => {}
             }
         }
     }
 
-    fn actual(&self) -> &Observed {
-        self.part.actual
-    }
-
-    /// The label of this registry's thing of this name.
     fn label(&self, labels: &mut Labels, kind: &str, name: &str) -> String {
         match self.alias {
             Some(alias) => labels.of(kind, &format!("{alias}-{name}")),
@@ -60,7 +57,8 @@ impl Writer<'_> {
     fn resource(
         &self,
         document: &mut HclDocument,
-        (kind, label): (&str, &str),
+        kind: &str,
+        label: &str,
         body: impl FnOnce(&mut HclDocument),
     ) {
         document.gap();
@@ -76,10 +74,11 @@ impl Writer<'_> {
         &self,
         document: &mut HclDocument,
         labels: &mut Labels,
-        (name, login): (&str, &SecretLogin),
+        name: &str,
+        login: &UserPassword,
     ) {
         let label = self.label(labels, SECRET, short(name));
-        self.resource(document, (SECRET, &label), |block| {
+        self.resource(document, SECRET, &label, |block| {
             block.set("name", &json!(name));
             block.gap();
             block.comment(
@@ -87,8 +86,8 @@ impl Writer<'_> {
             );
             block.set("recovery_window_in_days", &json!(30));
         });
-        if let Some(there) = self.actual().secrets.get(name) {
-            if matches!(there.content, Content::PendingDeletion) {
+        if let Some(existing) = self.part.observed.secrets.get(name) {
+            if matches!(existing.content, Content::PendingDeletion) {
                 document.gap();
                 let region = &self.part.registry.region;
                 document.comment(&format!(
@@ -96,11 +95,11 @@ impl Writer<'_> {
                      aws secretsmanager restore-secret --region {region} --secret-id {name}"
                 ));
             }
-            import(document, &format!("{SECRET}.{label}"), &there.arn);
+            import(document, &format!("{SECRET}.{label}"), &existing.arn);
         }
-        let known = self.variables.iter().find(|variable| variable.is(name, login));
-        let variable = &known.expect("every secret's login is a variable").name;
-        self.resource(document, (VERSION, &label), |block| {
+        let variable = self.variables.iter().find(|variable| variable.is(name, login));
+        let variable = &variable.expect("every secret's login is a variable").name;
+        self.resource(document, VERSION, &label, |block| {
             block.set_expression("secret_id", &format!("{SECRET}.{label}.id"));
             block.gap();
             block.set_call(
@@ -117,16 +116,16 @@ impl Writer<'_> {
         });
     }
 
-    fn rule(&self, document: &mut HclDocument, labels: &mut Labels, rule: &WantedRule) {
+    fn rule(&self, document: &mut HclDocument, labels: &mut Labels, rule: &DesiredRule) {
         let label = self.label(labels, RULE, &rule.prefix);
         let credential = rule.credential.as_ref().map(|credential| match credential {
             Credential::Arn(arn) => quoted(arn),
-            // of the version, so that the secret is filled before ECR looks into it
+            // depends on the version: ECR reads the secret when the rule is created
             Credential::Named(name) => {
                 format!("{VERSION}.{}.arn", self.label(labels, SECRET, short(name)))
             }
         });
-        self.resource(document, (RULE, &label), |block| {
+        self.resource(document, RULE, &label, |block| {
             block.set("ecr_repository_prefix", &json!(rule.prefix));
             block.set("upstream_registry_url", &json!(rule.url));
             set_some(block, "upstream_repository_prefix", rule.upstream_prefix.as_ref());
@@ -135,44 +134,52 @@ impl Writer<'_> {
             }
             set_some(block, "custom_role_arn", rule.role_arn.as_ref());
         });
-        let Some(there) = self.actual().rules.get(&rule.prefix) else { return };
+        let Some(existing) = self.part.observed.rules.get(&rule.prefix) else { return };
         let upstream_prefix = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
-        if there.url != rule.url || there.upstream_prefix != upstream_prefix {
+        if existing.url != rule.url || existing.upstream_prefix != upstream_prefix {
             document.gap();
             document.comment(&format!(
                 "It is there for another upstream, {} ({}): Terraform will replace it.",
-                there.url, there.upstream_prefix
+                existing.url, existing.upstream_prefix
             ));
         }
         import(document, &format!("{RULE}.{label}"), &rule.prefix);
     }
 
-    fn template(&self, document: &mut HclDocument, labels: &mut Labels, wanted: &WantedTemplate) {
-        let label = self.label(labels, TEMPLATE, &wanted.prefix);
-        self.resource(document, (TEMPLATE, &label), |block| {
-            block.set("prefix", &json!(wanted.prefix));
-            block.set("applied_for", &json!(wanted.applied_for));
-            if let Some(mutability) = &wanted.mutability {
-                block.set("image_tag_mutability", &json!(api_name(mutability)));
+    fn template(
+        &self,
+        document: &mut HclDocument,
+        labels: &mut Labels,
+        template: &DesiredTemplate,
+    ) {
+        let label = self.label(labels, TEMPLATE, &template.prefix);
+        self.resource(document, TEMPLATE, &label, |block| {
+            block.set("prefix", &json!(template.prefix));
+            block.set("applied_for", &json!(template.applied_for));
+            if let Some(mutability) = &template.mutability {
+                let (mutability, _) = settings::to_api(mutability);
+                block.set("image_tag_mutability", &json!(mutability.as_str()));
             }
-            set_some(block, "custom_role_arn", wanted.role_arn.as_ref());
-            for wildcard in wanted.mutability.iter().flat_map(TagMutability::exclusions) {
+            set_some(block, "custom_role_arn", template.role_arn.as_ref());
+            for wildcard in template.mutability.iter().flat_map(TagMutability::exclusions) {
                 block.gap();
                 block.block("image_tag_mutability_exclusion_filter", |block| {
                     block.set("filter", &json!(wildcard));
                     block.set("filter_type", &json!("WILDCARD"));
                 });
             }
-            if let Some(encryption) = &wanted.encryption {
+            if let Some(encryption) = &template.encryption {
                 block.gap();
                 encrypt(block, encryption);
             }
-            if let Some(tags) = wanted.tags.as_ref().filter(|tags| !tags.is_empty()) {
+            if let Some(tags) = template.tags.as_ref().filter(|tags| !tags.is_empty()) {
                 block.gap();
                 block.set("resource_tags", &json!(tags));
             }
-            let documents =
-                [("lifecycle_policy", &wanted.lifecycle), ("repository_policy", &wanted.policy)];
+            let documents = [
+                ("lifecycle_policy", &template.lifecycle),
+                ("repository_policy", &template.policy),
+            ];
             for (name, document) in documents {
                 if let Some(document) = document {
                     block.gap();
@@ -180,24 +187,24 @@ impl Writer<'_> {
                 }
             }
         });
-        if self.actual().templates.contains_key(&wanted.prefix) {
-            import(document, &format!("{TEMPLATE}.{label}"), &wanted.prefix);
+        if self.part.observed.templates.contains_key(&template.prefix) {
+            import(document, &format!("{TEMPLATE}.{label}"), &template.prefix);
         }
     }
 
     fn policy(&self, document: &mut HclDocument, labels: &mut Labels, policy: &Value) {
         let label = self.label(labels, POLICY, "registry");
-        self.resource(document, (POLICY, &label), |block| {
+        self.resource(document, POLICY, &label, |block| {
             block.comment("Whole: what it holds besides is what was there.");
             block.set_json("policy", policy);
         });
-        if self.actual().registry_policy.is_some() {
+        if self.part.observed.registry_policy.is_some() {
             import(document, &format!("{POLICY}.{label}"), &self.part.registry.account);
         }
     }
 }
 
-/// An import names no provider: it is the one of the resource it is for.
+/// An import uses its resource's provider.
 fn import(document: &mut HclDocument, to: &str, id: &str) {
     document.gap();
     document.block("import", |block| {
@@ -212,23 +219,10 @@ fn set_some(block: &mut HclDocument, name: &str, value: Option<&String>) {
     }
 }
 
-fn api_name(mutability: &TagMutability) -> &'static str {
-    match mutability {
-        TagMutability::Mutable => "MUTABLE",
-        TagMutability::Immutable => "IMMUTABLE",
-        TagMutability::MutableExcept(_) => "MUTABLE_WITH_EXCLUSION",
-        TagMutability::ImmutableExcept(_) => "IMMUTABLE_WITH_EXCLUSION",
-    }
-}
-
 fn encrypt(block: &mut HclDocument, encryption: &Encryption) {
-    let kind = match encryption {
-        Encryption::Aes256 => "AES256",
-        Encryption::Kms(_) => "KMS",
-        Encryption::KmsDsse(_) => "KMS_DSSE",
-    };
+    let kind = settings::encryption_to_api(encryption).encryption_type;
     block.block("encryption_configuration", |block| {
-        block.set("encryption_type", &json!(kind));
+        block.set("encryption_type", &json!(kind.as_str()));
         if let Some(key) = encryption.key() {
             block.set("kms_key", &json!(key));
         }

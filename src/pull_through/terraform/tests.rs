@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::*;
 use crate::{
-    ecr::secrets::UserPassword,
+    ecr::{
+        Identity,
+        cache_api::{ObservedRule, ObservedTemplate},
+    },
     model::{
-        SettingChange,
+        SettingChange, UserPassword,
         ecr_settings::{Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::{Action, Subject},
     },
     pull_through::state::{
-        Content, Credential, ObservedRule, ObservedTemplate, Secret, WantedRule, WantedTemplate,
+        CacheStep, Content, Credential, DesiredRule, DesiredTemplate, Observed, Planned, Secret,
     },
 };
 
@@ -39,12 +44,12 @@ fn planned(step: CacheStep) -> Planned {
 }
 
 fn secret(token: &str) -> Planned {
-    let login = SecretLogin { username: "robot".to_owned(), access_token: token.into() };
+    let login = UserPassword { username: "robot".to_owned(), password: token.into() };
     planned(CacheStep::CreateSecret { name: NAME.to_owned(), login })
 }
 
-fn hub() -> WantedRule {
-    WantedRule {
+fn hub() -> DesiredRule {
+    DesiredRule {
         prefix: "docker-hub".to_owned(),
         upstream: Upstream::DockerHub,
         url: "registry-1.docker.io".to_owned(),
@@ -54,18 +59,18 @@ fn hub() -> WantedRule {
     }
 }
 
-fn template(prefix: &str) -> WantedTemplate {
+fn template(prefix: &str) -> DesiredTemplate {
     let applied = BTreeSet::from(["PULL_THROUGH_CACHE".to_owned()]);
-    WantedTemplate {
+    DesiredTemplate {
         prefix: prefix.to_owned(),
         applied_for: Some(applied),
-        ..WantedTemplate::default()
+        ..DesiredTemplate::default()
     }
 }
 
-fn written(registry: &EcrRegistry, planned: &[Planned], actual: &Observed) -> String {
+fn written(registry: &EcrRegistry, planned: &[Planned], observed: &Observed) -> String {
     let identity = Identity::default();
-    terraform(&[ExportPart { registry, identity: &identity, planned, actual }])
+    terraform(&[ExportPart { registry, identity: &identity, planned, observed }])
 }
 
 /// What follows the head, which every file has.
@@ -84,7 +89,7 @@ fn a_registry_where_nothing_is_there_is_made_whole() {
             "Condition": { "StringEquals": { "aws:PrincipalOrgID": "${o}" } },
         }],
     });
-    let full = WantedTemplate {
+    let full = DesiredTemplate {
         mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
         encryption: Some(Encryption::Kms(Some("arn:key".to_owned()))),
         tags: Some([("team".to_owned(), "a \"b\"".to_owned())].into()),
@@ -224,7 +229,7 @@ fn what_is_there_is_imported() {
         ..ObservedRule::default()
     };
     let kept = Secret { arn: "arn:secret-AbCdEf".to_owned(), content: Content::PendingDeletion };
-    let actual = Observed {
+    let observed = Observed {
         rules: [("docker-hub".to_owned(), rule)].into(),
         templates: [("docker-hub".to_owned(), there)].into(),
         registry_policy: Some(json!({})),
@@ -237,7 +242,7 @@ fn what_is_there_is_imported() {
         planned(CacheStep::CreateTemplate(template("docker-hub"))),
         planned(CacheStep::PutRegistryPolicy(json!({}))),
     ];
-    let text = written(&eu(), &steps, &actual);
+    let text = written(&eu(), &steps, &observed);
     for expected in [
         "# It is deleted, and must be restored before it can be imported:\n# aws secretsmanager \
          restore-secret --region eu-west-1 --secret-id ecr-pullthroughcache/docker-hub\n\nimport {\n",
@@ -268,13 +273,13 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
         external_id: Some("x".to_owned()),
         ..Identity::default()
     };
-    let actual = Observed::default();
+    let observed = Observed::default();
     let parts: Vec<ExportPart<'_>> = (registries.iter().zip(&steps))
         .map(|(registry, planned)| ExportPart {
             registry,
             identity: &identity,
             planned,
-            actual: &actual,
+            observed: &observed,
         })
         .collect();
     let text = terraform(&parts);
@@ -297,7 +302,7 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
 #[test]
 fn rules_bring_whatever_their_upstream_needs() {
     let other = |prefix: &str, credential, role_arn: Option<&str>| {
-        planned(CacheStep::CreateRule(WantedRule {
+        planned(CacheStep::CreateRule(DesiredRule {
             prefix: prefix.to_owned(),
             upstream_prefix: role_arn.map(|_| "team".to_owned()),
             credential,
@@ -333,8 +338,9 @@ fn no_credential_is_ever_written() {
         Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
     };
     let kept = Secret { arn: "arn:secret".to_owned(), content: content() };
-    let actual = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };
-    let text = written(&eu(), &[secret("hunter2"), planned(CacheStep::CreateRule(hub()))], &actual);
+    let observed = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };
+    let text =
+        written(&eu(), &[secret("hunter2"), planned(CacheStep::CreateRule(hub()))], &observed);
     assert!(text.contains("secret_string_wo"), "{text}");
     for hidden in ["hunter2", "robot", "swordfish", "there\""] {
         assert!(!text.contains(hidden), "{hidden} is in\n{text}");

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 
 use super::*;
-use crate::pull_through::state::{ObservedRule, ObservedTemplate};
+use crate::ecr::cache_api::{ObservedRule, ObservedTemplate};
 
 async fn slow() -> CacheFixture {
     CacheFixture::with(Options { latency: Duration::from_millis(1), ..Options::default() }).await
@@ -21,7 +21,7 @@ type State = (
 );
 
 async fn state(world: &CacheFixture) -> State {
-    let Observed { mut rules, templates, registry_policy, secrets, .. } = world.actual().await;
+    let Observed { mut rules, templates, registry_policy, secrets, .. } = world.observed().await;
     for rule in rules.values_mut() {
         let of_secret = rule.credential_arn.take().map(|arn| {
             let known = secrets.iter().find(|(_, secret)| secret.arn == arn);
@@ -52,7 +52,7 @@ async fn killed_after(world: &CacheFixture, requests: usize, work: impl Future<O
 
 /// Nothing points to what is not there: the secret that a rule names can be read.
 async fn assert_usable(world: &CacheFixture) {
-    let Observed { rules, secrets, .. } = world.actual().await;
+    let Observed { rules, secrets, .. } = world.observed().await;
     for (prefix, rule) in &rules {
         let Some(arn) = &rule.credential_arn else { continue };
         let secret = secrets.values().find(|secret| secret.arn == *arn);

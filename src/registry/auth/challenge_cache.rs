@@ -1,26 +1,30 @@
-//! What one registry has asked for so far, and for which access. Asks nobody.
+//! Remembers which login a registry requires, per scope. Sends no request.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::Mutex as Gate, time::Instant};
+use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use crate::registry::{scope::Scope, token::TokenRequest};
 
-/// What a registry wants to see.
+/// The time for which a refused new token makes another one futile: some registries refuse a token
+/// because the repository does not exist.
+const FUTILE: Duration = Duration::from_secs(60);
+
+/// The login that a registry requires.
 #[derive(Debug, Clone)]
 pub(crate) enum AuthScheme {
-    /// Nothing.
+    /// No login.
     Open,
-    /// User and password.
+    /// User name and password.
     Basic,
-    /// A token from there.
+    /// A token of this service.
     Bearer { realm: Url, service: Option<String>, scope: Option<String> },
 }
 
 impl AuthScheme {
-    /// What of it holds for every repository: a scope like `aws` does, one repository's does not.
-    fn of_the_host(mut self) -> Self {
+    /// Removes the scope of a single repository; a scope like `aws` holds for all of them.
+    fn for_all_repositories(mut self) -> Self {
         if let Self::Bearer { scope, .. } = &mut self {
             scope.take_if(|scope| scope.contains("repository:"));
         }
@@ -30,58 +34,56 @@ impl AuthScheme {
 
 #[derive(Debug, Default)]
 pub(crate) struct ChallengeCache {
-    /// What the host asked for first.
+    /// The first requirement of the host.
     host: Option<AuthScheme>,
-    by_access: HashMap<Scope, AuthScheme>,
-    gates: HashMap<Option<Scope>, Arc<Gate<FirstRequest>>>,
-    /// When a new token was refused, too: the next will be.
-    pub(crate) futile: HashMap<TokenRequest, Instant>,
+    by_scope: HashMap<Scope, AuthScheme>,
+    /// One gate for the host's first request, then one per scope.
+    gates: HashMap<Option<Scope>, Arc<Mutex<FirstRequest>>>,
+    /// When a new token was refused.
+    futile: HashMap<TokenRequest, Instant>,
 }
 
-/// Whether the first request may be waited for.
+/// The state of the first request, for the requests that wait for its response.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FirstRequest {
     #[default]
     Worthwhile,
-    /// One got no answer: everyone for themselves, not one by one.
+    /// One got no response: the others do not wait one by one.
     Failed,
 }
 
-/// What to do about a request.
+/// The cached requirement for a request.
 pub(crate) enum Lookup {
-    /// It goes in this way.
-    Way(AuthScheme),
-    /// It finds out, or waits here for the one that does.
-    Ask(Arc<Gate<FirstRequest>>),
+    Known(AuthScheme),
+    /// The request that holds the gate finds out; others wait for it.
+    Unknown(Arc<Mutex<FirstRequest>>),
 }
 
 impl ChallengeCache {
-    /// What is known of such a request.
-    pub(crate) fn known(&mut self, access: &Scope) -> Lookup {
-        if let Some(way) = self.by_access.get(access) {
-            return Lookup::Way(way.clone());
+    pub(crate) fn lookup(&mut self, scope: &Scope) -> Lookup {
+        if let Some(scheme) = self.by_scope.get(scope) {
+            return Lookup::Known(scheme.clone());
         }
         let key = match &self.host {
-            Some(way @ (AuthScheme::Basic | AuthScheme::Bearer { .. })) => {
-                return Lookup::Way(way.clone());
+            Some(scheme @ (AuthScheme::Basic | AuthScheme::Bearer { .. })) => {
+                return Lookup::Known(scheme.clone());
             }
-            // one open repository says nothing about the next
-            Some(AuthScheme::Open) => Some(access.clone()),
+            // one open repository says nothing about the next one
+            Some(AuthScheme::Open) => Some(scope.clone()),
             None => None,
         };
-        Lookup::Ask(Arc::clone(self.gates.entry(key).or_default()))
+        Lookup::Unknown(Arc::clone(self.gates.entry(key).or_default()))
     }
 
-    /// Such a request goes in this way.
-    pub(crate) fn learn(&mut self, access: &Scope, way: AuthScheme) {
-        match (&self.host, &way) {
-            // the first realm is kept: nvcr.io names one later that turns anonymous clients away
+    pub(crate) fn learn(&mut self, scope: &Scope, scheme: AuthScheme) {
+        match (&self.host, &scheme) {
+            // keeps the first realm: nvcr.io later names one that refuses anonymous clients
             (None, _) | (Some(AuthScheme::Open), AuthScheme::Basic | AuthScheme::Bearer { .. }) => {
-                self.host = Some(way.clone().of_the_host());
+                self.host = Some(scheme.clone().for_all_repositories());
             }
             _ => {}
         }
-        self.by_access.insert(access.clone(), way);
+        self.by_scope.insert(scope.clone(), scheme);
     }
 
     /// The token service that the registry named first.
@@ -90,5 +92,14 @@ impl ChallengeCache {
             Some(AuthScheme::Bearer { realm, .. }) => Some(realm.clone()),
             _ => None,
         }
+    }
+
+    pub(crate) fn record_futile(&mut self, request: TokenRequest) {
+        self.futile.insert(request, Instant::now());
+    }
+
+    /// Returns `true` if a new token would be refused as well.
+    pub(crate) fn is_futile(&self, request: &TokenRequest) -> bool {
+        self.futile.get(request).is_some_and(|refused| refused.elapsed() < FUTILE)
     }
 }

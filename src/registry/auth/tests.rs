@@ -1,14 +1,18 @@
-//! Where credentials go, and who waits for whom.
+//! The hosts that receive credentials, and the requests that wait for others.
 
 use futures::future::join;
 
 use super::*;
-use crate::registry::{scope::Permission, transport::Network};
+use crate::{
+    model::UserPassword,
+    registry::{scope::Permission, transport::Network},
+};
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
     let transport = Transport::new(Network::Direct);
     Authenticator::new(
-        (&host.parse().unwrap(), &base.parse().unwrap()),
+        &host.parse().unwrap(),
+        &base.parse().unwrap(),
         Credentials::Anonymous,
         auth_host.map(|host| host.parse().unwrap()),
         &transport,
@@ -17,21 +21,21 @@ fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticat
 }
 
 #[tokio::test]
-async fn credentials_are_not_told_over_plain_http_beyond_this_machine() {
+async fn credentials_are_sent_over_plain_http_to_this_machine_only() {
     for (base, expected) in [
         ("http://r.example.com/", Err(Kind::Configuration)),
         ("https://r.example.com/", Ok(())),
         ("http://localhost:5000/", Ok(())),
     ] {
         let mut registry = authenticator("r.example.com", base, None);
-        let (username, password) = ("u".to_owned(), "p".into());
-        registry.source = CredentialProvider::Fixed(ClientIdentity::Basic { username, password });
+        let user = UserPassword::new("u", "p");
+        registry.credentials = CredentialProvider::Fixed(ClientIdentity::Basic(user));
         assert_eq!(registry.identity().await.map(drop).map_err(|e| e.kind()), expected);
     }
 }
 
 #[test]
-fn credentials_go_only_where_they_belong() {
+fn credentials_go_only_to_token_services_of_the_registry() {
     let hub = authenticator("docker.io", "https://registry-1.docker.io/", None);
     let ghcr = authenticator("ghcr.io", "https://ghcr.io/", None);
     let own = authenticator("r.example.com", "https://r.example.com/", Some("auth.example.com"));
@@ -72,56 +76,60 @@ fn credentials_go_only_where_they_belong() {
 }
 
 #[tokio::test]
-async fn neither_password_nor_refresh_token_is_told_to_a_strange_token_service() {
-    let basic = || ClientIdentity::Basic { username: "u".into(), password: "p".into() };
+async fn a_foreign_token_service_receives_neither_password_nor_refresh_token() {
+    let basic = || ClientIdentity::Basic(UserPassword::new("u", "p"));
     for make in [basic, || ClientIdentity::Token("refresh".into())] {
         let mut registry = authenticator("ghcr.io", "https://ghcr.io/", None);
-        registry.source = CredentialProvider::Fixed(make());
-        for (realm, is_told) in [
+        registry.credentials = CredentialProvider::Fixed(make());
+        for (realm, is_sent) in [
             ("https://ghcr.io/token", true),
             ("https://elsewhere.example/token", false),
             ("http://ghcr.io/token", false),
         ] {
-            let told = registry.identity_at(&realm.parse().unwrap()).await.unwrap();
-            assert_eq!(!matches!(told, ClientIdentity::Anonymous), is_told, "{realm}");
+            let identity = registry.identity_at(&realm.parse().unwrap()).await.unwrap();
+            assert_eq!(!matches!(identity, ClientIdentity::Anonymous), is_sent, "{realm}");
         }
-        assert!(registry.warned.load(Relaxed), "a person is told why");
+        assert!(registry.has_warned.load(Relaxed), "a warning says why");
     }
 }
 
 #[tokio::test]
-async fn all_wait_for_the_first_answer_and_nobody_for_a_second_failure() {
+async fn requests_wait_for_the_first_response_but_not_after_a_failure() {
     let registry = authenticator("r.example.com", "https://r.example.com/", None);
-    let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
+    let scope = Scope::new(&"a".parse().unwrap(), Permission::Pull);
     let other = Scope::new(&"b".parse().unwrap(), Permission::Pull);
-    let first = registry.authorize(&access).await.unwrap();
-    assert!(registry.authorize(&access).now_or_never().is_none(), "it waits");
-    assert!(registry.authorize(&other).now_or_never().is_none(), "and so does every repository");
+    let first = registry.authorize(&scope).await.unwrap();
+    assert!(registry.authorize(&scope).now_or_never().is_none(), "it waits");
+    assert!(
+        registry.authorize(&other).now_or_never().is_none(),
+        "and so do requests to other repositories"
+    );
 
     first.unanswered();
-    let (one, two) = join(registry.authorize(&access), registry.authorize(&other)).await;
+    let (one, two) = join(registry.authorize(&scope), registry.authorize(&other)).await;
     let (one, two) = (one.unwrap(), two.unwrap());
     assert!(one.header.is_none() && two.header.is_none());
 
-    registry.accepted(one, &access);
-    let open = registry.authorize(&access).now_or_never().unwrap().unwrap();
+    registry.accepted(one, &scope);
+    let open = registry.authorize(&scope).now_or_never().unwrap().unwrap();
     assert!(open.header.is_none() && open.first_request.is_none());
-    // the other's way is still to be found out, by one of its own
+    // the other repository needs a first request of its own
     let second = registry.authorize(&other).await.unwrap();
     assert!(registry.authorize(&other).now_or_never().is_none());
     drop(second);
     assert!(
         registry.authorize(&other).now_or_never().is_some(),
-        "one that is given up hinders nobody"
+        "a dropped first request blocks no other"
     );
 }
 
 #[tokio::test]
-async fn without_tls_nobody_waits_for_the_first_answer() {
+async fn requests_without_tls_do_not_wait_for_the_first_response() {
     let registry = authenticator("r.example.com", "http://r.example.com/", None);
-    let access = Scope::new(&"a".parse().unwrap(), Permission::Pull);
+    let scope = Scope::new(&"a".parse().unwrap(), Permission::Pull);
     for _ in 0..2 {
-        let pass = registry.authorize(&access).now_or_never().expect("it does not wait").unwrap();
-        assert!(pass.header.is_none() && pass.first_request.is_none());
+        let authorization =
+            registry.authorize(&scope).now_or_never().expect("it does not wait").unwrap();
+        assert!(authorization.header.is_none() && authorization.first_request.is_none());
     }
 }

@@ -1,10 +1,10 @@
-//! How requests are named, and whose URLs are taken for what.
+//! The names of requests in errors, and the owners of URLs.
 
 use super::*;
 use crate::registry::transport::Network;
 
 #[test]
-fn an_error_names_the_request_without_what_is_secret_in_it() {
+fn an_error_names_the_request_without_its_secrets() {
     let transport = Transport::new(Network::Sandbox("127.0.0.1:1".parse().unwrap()));
     let host = "docker.io".parse().unwrap();
     let hub =
@@ -30,7 +30,7 @@ fn an_error_names_the_request_without_what_is_secret_in_it() {
 }
 
 #[test]
-fn only_the_registrys_own_urls_are_taken_for_https() {
+fn only_the_registrys_own_urls_change_to_https() {
     let (host, direct) = ("r.example.com".parse().unwrap(), Transport::new(Network::Direct));
     let own = Registry::new(host, ConnectionSettings::default(), &direct, Arc::default()).unwrap();
     for (url, expected) in [

@@ -16,7 +16,7 @@ fn refusal(status: u16, code: &str, message: &str) -> RefusalDetails {
 }
 
 #[test]
-fn codes_decide_and_statuses_where_there_is_no_code() {
+fn codes_decide_the_kind_and_statuses_do_without_a_code() {
     use Operation::{Commit, Read, Refer, Upload};
     for (status, code, message, expected) in [
         (404, "MANIFEST_UNKNOWN", "", [Kind::NotFound, Kind::NotFound, Kind::ContentMissing]),
@@ -98,7 +98,7 @@ fn codes_decide_and_statuses_where_there_is_no_code() {
 }
 
 #[test]
-fn a_spent_pull_limit_is_told_by_its_header_too() {
+fn a_spent_pull_limit_is_also_recognised_by_its_header() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit-remaining", "0;w=21600".parse().unwrap());
     let refusal = RefusalDetails::new(
@@ -120,7 +120,7 @@ fn a_spent_pull_limit_is_told_by_its_header_too() {
 }
 
 #[test]
-fn an_expired_token_is_told_from_a_missing_right() {
+fn an_expired_token_differs_from_a_missing_permission() {
     for (status, code, message, expected) in [
         (401, "", "", true),
         (
@@ -137,7 +137,7 @@ fn an_expired_token_is_told_from_a_missing_right() {
 }
 
 #[test]
-fn what_a_registry_writes_is_shown_in_one_harmless_line() {
+fn a_registrys_message_becomes_one_printable_line() {
     let error = refusal(404, "MANIFEST_UNKNOWN", "no \u{1b}[31msuch\r\n  \u{202e}thing\u{7}")
         .error("GET x/v2/y", Operation::Read);
     assert_eq!(error.to_string(), "GET x/v2/y: 404 MANIFEST_UNKNOWN: no [31msuch thing");
@@ -160,7 +160,7 @@ fn what_a_registry_writes_is_shown_in_one_harmless_line() {
     let long = RefusalDetails::new(
         StatusCode::OK,
         &HeaderMap::new(),
-        &vec![b'a'; BODY_LIMIT as usize],
+        &vec![b'a'; ERROR_BODY_LIMIT as usize],
         &RequestSecrets::default(),
     );
     assert!(long.message.len() <= MESSAGE_LIMIT);

@@ -1,4 +1,4 @@
-//! A scripted server that plays every host, over real sockets, and remembers what it was asked.
+//! A scripted server that plays every host over real sockets, and records its requests.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -45,7 +45,7 @@ pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     server: tokio::task::JoinHandle<()>,
-    pub(crate) meter: Arc<HostContext>,
+    pub(crate) context: Arc<HostContext>,
 }
 
 impl Drop for Fake {
@@ -76,14 +76,14 @@ impl Fake {
             }
         });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, asked, server, meter: Arc::default() }
+        Self { address, asked, server, context: Arc::default() }
     }
 
     /// A client of this host, which the fake plays.
     pub(crate) fn registry(&self, host: &str, settings: ConnectionSettings) -> Arc<Registry> {
         let transport = Transport::new(Network::Sandbox(self.address));
-        let meter = Arc::clone(&self.meter);
-        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
+        let context = Arc::clone(&self.context);
+        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, context).unwrap())
     }
 
     pub(crate) fn anonymous(&self, host: &str) -> Arc<Registry> {
@@ -95,7 +95,7 @@ impl Fake {
         self.asked.lock().clone()
     }
 
-    /// What was asked, as `METHOD host/path?query`.
+    /// The recorded requests, as `METHOD host/path?query`.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }

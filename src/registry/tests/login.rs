@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Kind, Result, TagOrDigest},
+    model::{Kind, Result, TagOrDigest, UserPassword},
     registry::{ConnectionSettings, Credentials, Freshness, Login},
     remote::Source,
 };
@@ -18,7 +18,7 @@ use crate::{
 const HUB: &str = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull""#;
 
 fn basic() -> ConnectionSettings {
-    let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+    let credentials = Credentials::Basic(UserPassword::new("u", "p"));
     ConnectionSettings { credentials, ..ConnectionSettings::default() }
 }
 
@@ -37,7 +37,7 @@ fn hub(asked: &Asked) -> axum::http::Response<axum::body::Body> {
 }
 
 #[tokio::test]
-async fn a_cold_start_asks_once_and_is_refused_once() {
+async fn a_cold_start_requests_one_token_after_one_refusal() {
     let fake = Fake::new(hub).await;
     let registry = fake.registry("docker.io", basic());
     let repository = "library/nginx".parse().unwrap();
@@ -56,11 +56,11 @@ async fn a_cold_start_asks_once_and_is_refused_once() {
     assert_eq!(lines.len(), 32 + 1 + 1, "every request once, one refusal, one token");
     let given: Vec<_> = fake.asked().into_iter().filter_map(|a| a.authorization).collect();
     assert_eq!(given.iter().filter(|header| *header == "Basic dTpw").count(), 1);
-    assert_eq!((fake.meter.requests.value(), fake.meter.retries.value()), (34, 0));
+    assert_eq!((fake.context.stats.requests.value(), fake.context.stats.retries.value()), (34, 0));
 }
 
 #[tokio::test]
-async fn another_repository_gets_its_own_token_without_being_refused() {
+async fn another_repository_gets_its_own_token_without_a_refusal() {
     let fake = Fake::new(hub).await;
     let registry = fake.registry("docker.io", basic());
     for name in ["library/nginx", "library/redis"] {
@@ -72,7 +72,7 @@ async fn another_repository_gets_its_own_token_without_being_refused() {
 }
 
 #[tokio::test]
-async fn an_open_registry_is_asked_nothing_but_what_is_wanted() {
+async fn an_open_registry_receives_no_extra_request() {
     let fake = Fake::new(|_| reply(200, MANIFEST)).await;
     let registry = fake.registry("mcr.microsoft.com", basic());
     let (repository, at) = ("a/b".parse().unwrap(), tag("1"));
@@ -82,7 +82,7 @@ async fn an_open_registry_is_asked_nothing_but_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn basic_credentials_are_sent_after_the_first_refusal_only_unasked() {
+async fn basic_credentials_are_sent_at_once_after_the_first_refusal() {
     let fake = Fake::new(|asked| match asked.authorization.as_deref() {
         Some("Basic dTpw") => reply(200, MANIFEST),
         _ => challenge("Basic realm=x"),
@@ -94,8 +94,8 @@ async fn basic_credentials_are_sent_after_the_first_refusal_only_unasked() {
     }
     assert_eq!(fake.asked().len(), 4);
 
-    let nobody = fake.anonymous("r.example.com");
-    let refused = nobody.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
+    let anonymous = fake.anonymous("r.example.com");
+    let refused = anonymous.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Unauthorized);
     assert_eq!(
         refused.to_string(),
@@ -105,7 +105,7 @@ async fn basic_credentials_are_sent_after_the_first_refusal_only_unasked() {
 }
 
 #[tokio::test]
-async fn an_unknown_token_service_is_asked_without_credentials() {
+async fn an_unknown_token_service_receives_no_credentials() {
     let script = |asked: &Asked| match asked.line.as_str() {
         token if token.contains("/token") => reply(200, r#"{"access_token":"t"}"#),
         _ if asked.authorization.is_none() => {
@@ -154,7 +154,7 @@ async fn a_refused_token_is_renewed_once() {
     registry.manifest(&repository, &tag("1")).await.unwrap();
     registry.manifest(&repository, &tag("2")).await.unwrap();
     assert_eq!(fake.asked().len(), 3 + 3);
-    assert_eq!(fake.meter.retries.value(), 1);
+    assert_eq!(fake.context.stats.retries.value(), 1);
 
     let refused = registry.manifest(&repository, &tag("3")).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Unauthorized);
@@ -162,7 +162,7 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn a_token_services_failure_is_told_and_not_swallowed() {
+async fn the_failure_of_a_token_service_is_reported() {
     for (status, code, expected) in [
         (403, "DENIED", Kind::Denied),
         (404, "NAME_UNKNOWN", Kind::Protocol),
@@ -194,7 +194,7 @@ impl Login for Handed {
 }
 
 #[tokio::test]
-async fn a_login_is_sent_verbatim_and_renewed_once_when_it_is_over() {
+async fn a_login_is_sent_verbatim_and_renewed_once_after_it_expires() {
     let expired = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
     let fake = Fake::new(move |asked| match asked.authorization.as_deref() {
         Some("Basic number1") => reply(200, MANIFEST),
@@ -237,7 +237,7 @@ async fn a_redirect_to_another_host_does_not_carry_the_login() {
 }
 
 #[tokio::test]
-async fn a_repository_that_refuses_new_tokens_is_not_brought_ever_newer_ones() {
+async fn a_repository_that_refuses_new_tokens_does_not_cause_a_token_request_each_time() {
     let fake = Fake::new(|asked| match asked.line.contains("/token") {
         true => reply(200, r#"{"token":"t","expires_in":300}"#),
         false => challenge(HUB),

@@ -1,4 +1,4 @@
-//! What registries serve, and what is made of it.
+//! Reads manifests and blobs.
 
 use std::{
     collections::HashMap,
@@ -19,8 +19,8 @@ use crate::{
     model::{Descriptor, Digest, Kind, Tag, TagOrDigest, content::MANIFEST_LIMIT},
     registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
     remote::{
-        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, body::verified,
-        retry::Retry,
+        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, TrafficStats,
+        body::verified, retry::Retry,
     },
 };
 
@@ -40,7 +40,7 @@ fn blob(content: &[u8]) -> Descriptor {
 }
 
 #[tokio::test]
-async fn a_manifest_is_taken_only_as_what_was_asked_for() {
+async fn a_manifest_with_another_digest_is_rejected() {
     let other = Digest::of(b"other").to_string();
     let digest = Digest::of(MANIFEST.as_bytes());
     let large = "a".repeat(MANIFEST_LIMIT as usize + 1);
@@ -66,7 +66,7 @@ async fn a_manifest_is_taken_only_as_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_tag_is_resolved_by_head_and_by_get_where_that_does_not_tell() {
+async fn a_tag_is_resolved_by_head_and_by_get_if_the_head_has_no_digest() {
     let digest = Digest::of(MANIFEST.as_bytes());
     for (head, requests) in [(200, 1), (204, 2), (405, 2), (403, 2)] {
         let told = digest.to_string();
@@ -84,7 +84,7 @@ async fn a_tag_is_resolved_by_head_and_by_get_where_that_does_not_tell() {
 }
 
 #[tokio::test]
-async fn a_missing_tag_says_so_at_once() {
+async fn a_missing_tag_fails_without_a_retry() {
     let fake = Fake::new(|_| reply(404, "")).await;
     let registry = fake.anonymous("docker.io");
     let missing =
@@ -97,7 +97,7 @@ async fn a_missing_tag_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
+async fn docker_hubs_pull_limit_is_recorded_and_differs_from_throttling() {
     let fake = Fake::new(|asked| {
         let answer = match asked.line.starts_with("HEAD") {
             true => with(reply(200, ""), "docker-content-digest", Digest::of(b"").as_str()),
@@ -118,11 +118,11 @@ async fn docker_hubs_allowance_is_kept_and_its_end_told_apart() {
     assert_eq!(spent.kind(), Kind::PullLimit);
     assert!(spent.remedy().is_some());
     assert_eq!(registry.allowance().unwrap().remaining, 0);
-    assert_eq!((fake.asked().len(), fake.meter.throttled.value()), (2, 1));
+    assert_eq!((fake.asked().len(), fake.context.stats.throttled.value()), (2, 1));
 }
 
 #[tokio::test]
-async fn a_blob_is_opened_where_it_was_left_whatever_the_registry_makes_of_a_range() {
+async fn a_blob_is_opened_at_its_offset_whatever_the_registry_makes_of_a_range() {
     const CONTENT: &str = "0123456789";
     for (status, start, total, expected) in [
         (206, 4, "10", Ok("456789")),
@@ -160,7 +160,7 @@ async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
 }
 
 #[tokio::test]
-async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
+async fn a_dropped_stream_releases_its_connection() {
     let fake = Fake::new(|_| reply(200, "0123456789")).await;
     let one = ConnectionSettings { max_connections: 1, ..ConnectionSettings::default() };
     let registry = fake.registry("ghcr.io", one);
@@ -169,12 +169,12 @@ async fn a_stream_gives_its_connection_back_when_it_is_dropped() {
         drop(registry.blob(&repository, &blob(b"0123456789"), 0).await.unwrap());
     }
     let blob = blob(b"0123456789");
-    let body = verified(registry, repository, blob, fake.meter.clone());
+    let body = verified(registry, repository, blob, fake.context.clone());
     assert_eq!(body.read().await.unwrap(), b"0123456789");
 }
 
 #[tokio::test]
-async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
+async fn mirrors_are_asked_first_for_content_by_digest_and_never_for_tags() {
     let digest = Digest::of(MANIFEST.as_bytes());
     let fake = Fake::new(|asked| match asked.line.contains("mirror.gcr.io") {
         true if asked.line.contains("/manifests/") => reply(200, MANIFEST),
@@ -203,7 +203,7 @@ async fn content_by_digest_is_asked_of_mirrors_first_and_tags_never() {
 }
 
 #[tokio::test]
-async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself() {
+async fn a_blob_that_a_mirror_damaged_is_read_again_from_the_registry() {
     for (own, expected) in [("0123456789", None), ("DAMAGED-OO", Some(Kind::Corrupt))] {
         let fake = Fake::new(move |asked| match asked.line.contains("mirror.example.com") {
             true => reply(200, "damaged-10"),
@@ -215,7 +215,7 @@ async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself
             .registry("quay.io", ConnectionSettings { mirrors, ..ConnectionSettings::default() });
         let read = || {
             let (registry, blob) = (Arc::clone(&registry), blob(b"0123456789"));
-            verified(registry, "a/b".parse().unwrap(), blob, fake.meter.clone()).read()
+            verified(registry, "a/b".parse().unwrap(), blob, fake.context.clone()).read()
         };
         let damaged = read().await.unwrap_err();
         assert!(damaged.is_transient(), "{damaged:?}");
@@ -233,7 +233,7 @@ async fn a_blob_that_a_mirror_sent_damaged_is_read_anew_from_the_registry_itself
 }
 
 #[tokio::test]
-async fn listings_tell_many_digests_where_a_registry_has_one() {
+async fn one_listing_resolves_many_tags() {
     let digest = Digest::of(b"1");
     let listed = digest.to_string();
     let fake = Fake::new(move |asked| match asked.line.as_str() {
@@ -268,16 +268,21 @@ async fn listings_tell_many_digests_where_a_registry_has_one() {
         assert_eq!(fake.asked().len() - before, requests, "{host}");
         assert_eq!(registry.digests(&repository, &tags[..3]).await, HashMap::new());
     }
-    assert_eq!(fake.meter.requests.value(), 4);
+    assert_eq!(fake.context.stats.requests.value(), 4);
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_inside_the_same_body() {
+async fn a_broken_download_resumes_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
-    let fake = Fake::new(|asked| match asked.range.as_deref() {
+    let context = Arc::<HostContext>::default();
+    let reader = Arc::clone(&context);
+    let mut fake = Fake::new(move |asked| match asked.range.as_deref() {
         None => {
-            let cut = async {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            let reader = Arc::clone(&reader);
+            let cut = async move {
+                while reader.stats.bytes.value() < 4 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 Err(std::io::Error::other("cut"))
             };
             let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
@@ -287,45 +292,48 @@ async fn a_cut_download_goes_on_inside_the_same_body() {
         Some(other) => panic!("{other}"),
     })
     .await;
+    fake.context = Arc::clone(&context);
     let registry = fake.anonymous("ghcr.io");
-    let meter = fake.meter.clone();
-    let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), meter);
+    let context = fake.context.clone();
+    let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), context);
     assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
-    assert_eq!((fake.meter.bytes.value(), fake.meter.retries.value()), (10, 1));
+    assert_eq!((fake.context.stats.bytes.value(), fake.context.stats.retries.value()), (10, 1));
 }
 
 #[tokio::test]
-async fn a_slow_registry_that_ignores_a_range_is_not_taken_for_one_that_stands_still() {
+async fn a_slow_registry_that_ignores_a_range_is_not_a_stall() {
     let fake = Fake::new(|asked| {
         let is_first = asked.range.is_none();
-        let chunks = stream::iter(0_u8..10).enumerate().then(move |(at, byte)| async move {
-            if !is_first || at == 8 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+        let chunks = stream::iter(0_u8..60).enumerate().then(move |(at, byte)| async move {
+            if !is_first || at == 50 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            match is_first && at == 8 {
+            match is_first && at == 50 {
                 true => Err(std::io::Error::other("cut")),
-                false => Ok(Bytes::from(vec![byte; 200])),
+                false => Ok(Bytes::from(vec![byte; 2_000])),
             }
         });
-        with(reply(200, Body::from_stream(chunks)), "content-length", "2000")
+        with(reply(200, Body::from_stream(chunks)), "content-length", "120000")
     })
     .await;
-    let stall = StallTimeouts { read: Duration::from_millis(400), ..StallTimeouts::default() };
+    // all that is skipped takes longer, and each chunk much less
+    let stall = StallTimeouts { read: Duration::from_secs(2), ..StallTimeouts::default() };
     let retry = Retry { attempts: 2, first: Duration::from_millis(1), ..Retry::default() };
     let policy = RetryPolicy::new(retry, stall, OutagePolicy::default());
-    let meter = Arc::new(HostContext { policy, ..HostContext::default() });
+    let context = Arc::new(HostContext { policy, ..HostContext::default() });
     let transport = Transport::new(Network::Sandbox(fake.address));
     let host = "ghcr.io".parse().unwrap();
     let registry =
-        Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&meter)).unwrap();
-    let content: Vec<u8> = (0..10).flat_map(|byte| vec![byte; 200]).collect();
-    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), meter);
+        Registry::new(host, ConnectionSettings::default(), &transport, Arc::clone(&context))
+            .unwrap();
+    let content: Vec<u8> = (0..60).flat_map(|byte| vec![byte; 2_000]).collect();
+    let body = verified(Arc::new(registry), "a/b".parse().unwrap(), blob(&content), context);
     assert_eq!(body.read().await.unwrap(), content);
     assert_eq!(fake.asked().len(), 2);
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_well_is_asked_again() {
+async fn requests_to_a_failing_registry_are_retried() {
     let times = AtomicU32::new(0);
     let fake = Fake::new(move |_| match times.fetch_add(1, SeqCst) {
         0 => with(reply(503, ""), "retry-after", "0"),
@@ -335,12 +343,12 @@ async fn a_registry_that_is_not_well_is_asked_again() {
     .await;
     let registry = fake.anonymous("ghcr.io");
     registry.manifest(&"a/b".parse().unwrap(), &tag("1")).await.unwrap();
-    let HostContext { requests, retries, throttled, .. } = &*fake.meter;
+    let TrafficStats { requests, retries, throttled, .. } = &*fake.context.stats;
     assert_eq!((requests.value(), retries.value(), throttled.value()), (3, 2, 1));
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart() {
+async fn a_host_without_tls_and_an_unreachable_host_fail_differently() {
     let fake = Fake::new(|_| reply(200, "")).await;
     let transport = Transport::new(Network::Direct);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -349,7 +357,7 @@ async fn a_host_that_does_not_speak_tls_and_one_that_is_not_there_are_told_apart
         let credentials = Credentials::Anonymous;
         let settings = ConnectionSettings { scheme, credentials, ..ConnectionSettings::default() };
         let host = address.to_string().parse().unwrap();
-        let registry = Registry::new(host, settings, &transport, fake.meter.clone()).unwrap();
+        let registry = Registry::new(host, settings, &transport, fake.context.clone()).unwrap();
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(b"x"), 0).await;
         let failed = opened.map(drop).unwrap_err();
         assert_eq!(failed.kind(), expected, "{failed:?}");

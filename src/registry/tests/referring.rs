@@ -26,7 +26,7 @@ fn referrer(subject: &Digest, artifact_type: &str) -> RawManifest {
 }
 
 #[tokio::test]
-async fn a_fallback_tag_lists_each_referrer_once_and_is_read_back() {
+async fn a_fallback_tag_lists_each_referrer_once() {
     let (subject, kept) = (Digest::of(b"image"), Mutex::new(None::<String>));
     let tag = format!("/v2/a/manifests/sha256-{}", subject.hex());
     let fake = Fake::new(move |asked| {
@@ -71,7 +71,7 @@ async fn a_fallback_tag_lists_each_referrer_once_and_is_read_back() {
 }
 
 #[tokio::test]
-async fn a_registry_that_lists_referrers_by_itself_is_given_no_fallback_tag() {
+async fn a_registry_with_the_referrers_api_gets_no_fallback_tag() {
     let subject = Digest::of(b"image");
     let said = subject.to_string();
     let fake = Fake::new(move |_| with(reply(201, ""), "oci-subject", &said)).await;
@@ -86,7 +86,7 @@ fn entry(n: u8) -> Value {
 }
 
 #[tokio::test]
-async fn referrers_come_in_pages() {
+async fn referrers_are_listed_page_by_page() {
     let subject = Digest::of(b"image");
     let fake = Fake::new(move |asked| match asked.line.ends_with("?page=2") {
         true => reply(200, json!({"manifests": [entry(2)]}).to_string()),
@@ -102,7 +102,7 @@ async fn referrers_come_in_pages() {
     assert_eq!(digests, [Digest::of(&[1]), Digest::of(&[2])]);
 }
 
-/// What becomes of the referrers where the API answers as this says, and the fallback tag lists one.
+/// The listed referrers for this response of the API; the fallback tag lists one.
 async fn referrers(
     api: impl Fn(&str) -> Response<Body> + Send + Sync + 'static,
 ) -> Result<Vec<Digest>> {
@@ -127,7 +127,7 @@ fn onwards(to: &str, page: Response<Body>) -> Response<Body> {
 }
 
 #[tokio::test]
-async fn the_fallback_tag_is_read_where_the_first_answer_says_that_there_is_no_api() {
+async fn the_fallback_tag_is_read_if_the_first_response_shows_a_missing_api() {
     type Answer = fn() -> Response<Body>;
     let answers: [Answer; 12] = [
         || error(404, "NOT_FOUND"),
@@ -151,7 +151,7 @@ async fn the_fallback_tag_is_read_where_the_first_answer_says_that_there_is_no_a
 }
 
 #[tokio::test]
-async fn a_list_of_referrers_that_cannot_be_read_whole_is_an_error_and_not_a_lack_of_an_api() {
+async fn an_incomplete_list_of_referrers_is_an_error_and_not_a_missing_api() {
     type Answer = fn(&str) -> Response<Body>;
     fn second(line: &str, page_2: Response<Body>) -> Response<Body> {
         match line.ends_with("?page=2") {
@@ -180,15 +180,15 @@ async fn a_list_of_referrers_that_cannot_be_read_whole_is_an_error_and_not_a_lac
         (
             |line| second(line, reply(200, "<html>")),
             Kind::Protocol,
-            "breaks off: a page of it is no index",
+            "breaks off: a page is not an index",
         ),
         (|line| second(line, error(404, "NOT_FOUND")), Kind::NotFound, "breaks off: GET"),
         (|line| second(line, error(405, "UNSUPPORTED")), Kind::Unsupported, "breaks off: GET"),
         (|line| second(line, reply(406, "")), Kind::Protocol, "breaks off: GET"),
         (|_| reply(200, r#"{"manifests":[{"size":1}]}"#), Kind::Corrupt, "missing field `digest`"),
-        (|_| reply(200, r#"{"manifests":["#), Kind::Corrupt, "cannot be read"),
+        (|_| reply(200, r#"{"manifests":["#), Kind::Corrupt, "cannot read"),
         (|_| with(reply(307, ""), "location", "/again"), Kind::Protocol, "more than 5 redirects"),
-        (|_| reply(307, ""), Kind::Protocol, "to nowhere"),
+        (|_| reply(307, ""), Kind::Protocol, "307 without a valid `Location`"),
     ];
     let assert_told = |failed: Error, kind: Kind, says: &str| {
         let told = failed.chain().join(": ");

@@ -6,26 +6,30 @@ use super::{listing::names, push};
 use crate::{
     model::{Descriptor, Digest, Kind, Manifest, Repository, Tag, TagOrDigest},
     registry::{ConnectionSettings, Network, Registry, Transport},
-    remote::{Body, Destination, HostContext, Mount, Source, body::verified},
+    remote::{
+        Body, Destination, HostContext, Mount, Source,
+        body::verified,
+        conformance_tests::{DigestCheck, check_destination, check_source},
+    },
     sandbox::{Mode, Options, Sandbox},
 };
 
 struct RegistryFixture {
     sandbox: Sandbox,
-    meter: Arc<HostContext>,
+    context: Arc<HostContext>,
 }
 
 impl RegistryFixture {
     async fn new(mode: Mode, faults: &[&str]) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let sandbox = Sandbox::start(Options { mode, faults, ..Options::default() }).await;
-        Self { sandbox: sandbox.unwrap(), meter: Arc::default() }
+        Self { sandbox: sandbox.unwrap(), context: Arc::default() }
     }
 
     fn registry(&self, host: &str) -> Arc<Registry> {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
-        let (settings, meter) = (ConnectionSettings::default(), Arc::clone(&self.meter));
-        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, meter).unwrap())
+        let (settings, context) = (ConnectionSettings::default(), Arc::clone(&self.context));
+        Arc::new(Registry::new(host.parse().unwrap(), settings, &transport, context).unwrap())
     }
 
     fn lines(&self) -> Vec<String> {
@@ -49,7 +53,7 @@ async fn blobs(registry: &Registry, repository: &Repository, tag: &Tag) -> Vec<D
 }
 
 #[tokio::test]
-async fn every_registry_is_read_in_its_own_manner() {
+async fn every_public_registry_is_read() {
     for (host, repository, tag) in [
         ("docker.io", "library/nginx", "1.27"),
         ("quay.io", "prometheus/prometheus", "v2.55.1"),
@@ -75,8 +79,8 @@ async fn every_registry_is_read_in_its_own_manner() {
         assert_eq!(*manifest.digest(), digest);
         let blob = blobs(&registry, &repository, &tag).await.pop().unwrap();
         let size = blob.size;
-        let meter = Arc::clone(&world.meter);
-        let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+        let context = Arc::clone(&world.context);
+        let body = verified(Arc::clone(&registry), repository.clone(), blob, context);
         assert_eq!(body.read().await.unwrap().len() as u64, size);
         let tags = names(&registry, &repository).await;
         let listed = registry.digests(&repository, &tags).await;
@@ -90,7 +94,7 @@ async fn every_registry_is_read_in_its_own_manner() {
 }
 
 #[tokio::test]
-async fn what_breaks_on_the_way_is_mended_or_told() {
+async fn broken_transfers_are_resumed_or_reported() {
     for (fault, expected) in [
         ("cut@upstream:GET/blobs/*2", Ok(())),
         ("cut-last@upstream:GET/blobs/*2", Ok(())),
@@ -114,8 +118,8 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
         let result = async {
             let digest = registry.resolve(&repository, &tag).await?;
             registry.manifest(&repository, &TagOrDigest::Digest(digest)).await?;
-            let meter = Arc::clone(&world.meter);
-            let body = verified(Arc::clone(&registry), repository.clone(), blob, meter);
+            let context = Arc::clone(&world.context);
+            let body = verified(Arc::clone(&registry), repository.clone(), blob, context);
             body.read().await.map(drop)
         };
         let result = result.await;
@@ -129,7 +133,7 @@ async fn what_breaks_on_the_way_is_mended_or_told() {
 }
 
 #[tokio::test]
-async fn an_ordinary_registry_takes_a_whole_image() {
+async fn an_ordinary_registry_accepts_an_image() {
     for faults in [&[][..], &["relative-location@ecr"], &["status=500@ecr:POST*1"]] {
         let world = RegistryFixture::new(Mode::Plain, faults).await;
         let registry = world.registry("registry.example.com");
@@ -169,4 +173,12 @@ async fn an_ordinary_registry_takes_a_whole_image() {
         assert!(registry.missing_blobs(&other, &[blob.digest]).await.unwrap().is_empty());
         assert_eq!(names(&registry, &repository).await, [tag]);
     }
+}
+
+#[tokio::test]
+async fn a_plain_registry_conforms_to_the_traits_of_the_seam() {
+    let world = RegistryFixture::new(Mode::Plain, &[]).await;
+    let registry = world.registry("registry.example.com");
+    check_destination(&*registry, DigestCheck::ByDestination).await;
+    check_source(registry).await;
 }

@@ -10,7 +10,7 @@ use super::{
     push,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, UserPassword},
     registry::{ConnectionSettings, Credentials},
     remote::{Body, Destination, Mount, body::corrupt},
 };
@@ -51,7 +51,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
             _ => with(reply(202, ""), "location", location),
         })
         .await;
-        let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
+        let credentials = Credentials::Basic(UserPassword::new("u", "p"));
         let registry = fake.registry(
             "r.example.com",
             ConnectionSettings { credentials, ..ConnectionSettings::default() },
@@ -65,7 +65,7 @@ async fn a_blob_is_two_requests_and_its_login_stays_with_the_registry() {
             (last.authorization.is_some(), &last.body[..]),
             (with_login, CONTENT.as_bytes())
         );
-        assert_eq!((asked.len(), fake.meter.bytes.value()), (3, 10));
+        assert_eq!((asked.len(), fake.context.stats.bytes.value()), (3, 10));
     }
 }
 
@@ -88,7 +88,7 @@ async fn an_empty_blob_is_sent_and_still_verified() {
 }
 
 #[tokio::test]
-async fn a_broken_source_is_not_blamed_on_the_registry() {
+async fn the_error_of_a_broken_source_is_the_sources() {
     let fake = Fake::new(|asked| match asked.line.starts_with("PUT") {
         true => reply(201, ""),
         false => with(reply(202, ""), "location", "/u"),
@@ -106,7 +106,7 @@ async fn a_broken_source_is_not_blamed_on_the_registry() {
 }
 
 #[tokio::test]
-async fn a_mount_is_given_or_its_session_used() {
+async fn a_mount_succeeds_or_returns_a_session() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         given if given.contains("from=has") => reply(201, ""),
         _ => with(reply(202, ""), "location", "/v2/a/blobs/uploads/1"),
@@ -124,7 +124,7 @@ async fn a_mount_is_given_or_its_session_used() {
 }
 
 #[tokio::test]
-async fn a_mount_asks_for_both_repositories() {
+async fn a_mount_requests_a_token_for_both_repositories() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         token if token.contains("/token") => reply(200, r#"{"token":"t"}"#),
         _ if asked.authorization.is_none() => challenge(
@@ -142,7 +142,7 @@ async fn a_mount_asks_for_both_repositories() {
 }
 
 #[tokio::test]
-async fn a_lost_session_may_be_tried_again_and_other_refusals_not() {
+async fn a_lost_session_is_transient_and_other_refusals_are_not() {
     for (status, code, expected, transient) in [
         (416, "BLOB_UPLOAD_INVALID", Kind::Unavailable, true),
         (404, "BLOB_UPLOAD_UNKNOWN", Kind::Unavailable, true),
@@ -164,7 +164,7 @@ async fn a_lost_session_may_be_tried_again_and_other_refusals_not() {
 }
 
 #[tokio::test]
-async fn no_location_is_a_protocol_error() {
+async fn a_missing_location_is_a_protocol_error() {
     let fake = Fake::new(|_| reply(202, "")).await;
     let registry = fake.anonymous("r.example.com");
     let failed = push(&*registry, &"a".parse().unwrap(), &blob(), body()).await;
@@ -172,7 +172,7 @@ async fn no_location_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_commit_tells_missing_content_from_an_immutable_tag() {
+async fn a_push_distinguishes_missing_content_and_an_immutable_tag() {
     let immutable = r#"{"errors":[{"code":"TAG_INVALID","message":"The image tag '1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable."}]}"#;
     let manifest = RawManifest::new(Bytes::from_static(MANIFEST.as_bytes()), None).unwrap();
     let same = manifest.digest().to_string();
@@ -199,7 +199,7 @@ async fn a_commit_tells_missing_content_from_an_immutable_tag() {
 }
 
 #[tokio::test]
-async fn what_is_there_is_asked_by_head_and_a_missing_repository_told_from_an_empty_one() {
+async fn existing_content_is_queried_by_head_and_a_missing_repository_differs_from_an_empty_one() {
     let there = Digest::of(b"there");
     let known = there.to_string();
     let fake = Fake::new(move |asked| match asked.line.as_str() {

@@ -1,8 +1,7 @@
-//! Manifests in and out, and answers without a body.
+//! Manifests in requests and responses, and responses without a body.
 
 use axum::{
     body::Body,
-    extract::Request,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
@@ -10,18 +9,11 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::Refusal;
-use crate::{
-    model::Digest,
-    sandbox::store::{Links, Store},
-};
+use crate::{model::Digest, sandbox::upstream::synthesis::media::OCI_INDEX as INDEX};
 
-/// The largest manifest a registry must take, and the largest these do: 4 MiB.
+/// 4 MiB: the specification requires registries to accept manifests up to this size.
 pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// Answers a GET or HEAD of a manifest.
 pub(crate) fn manifest(
     method: &Method,
     digest: &Digest,
@@ -41,7 +33,6 @@ pub(crate) fn manifest(
     response
 }
 
-/// An answer of nothing but these headers.
 pub(crate) fn no_body<const N: usize>(
     status: StatusCode,
     headers: [(&'static str, String); N],
@@ -58,59 +49,33 @@ fn text(value: impl ToString) -> HeaderValue {
     HeaderValue::from_str(&value.to_string()).expect("names and digests are visible ASCII")
 }
 
-/// Reads the body of a manifest's PUT, and keeps up to [`MANIFEST_LIMIT`] of it.
+/// Reads the body of a manifest PUT; `None` if it has more than [`MANIFEST_LIMIT`] bytes.
 ///
-/// A longer body is read to its end all the same: many clients read no answer before that.
-pub(crate) async fn read_manifest(request: Request) -> Result<Bytes, Refusal> {
-    let mut body = request.into_body().into_data_stream();
-    let mut bytes = BytesMut::new();
-    let mut length = 0;
+/// Reads a longer body to its end too: many clients read no response earlier.
+pub(crate) async fn read_manifest(body: Body) -> Result<Option<Bytes>, axum::Error> {
+    let mut body = body.into_data_stream();
+    let (mut bytes, mut length) = (BytesMut::new(), 0);
     while let Some(part) = body.next().await {
-        let part = part.map_err(|error| Refusal::bad("MANIFEST_INVALID", error))?;
+        let part = part?;
         length += part.len();
         if length <= MANIFEST_LIMIT {
             bytes.extend_from_slice(&part);
         }
     }
-    if length <= MANIFEST_LIMIT {
-        return Ok(bytes.freeze());
-    }
-    let message = format!("a manifest has at most {MANIFEST_LIMIT} bytes");
-    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message))
+    Ok((length <= MANIFEST_LIMIT).then(|| bytes.freeze()))
 }
 
-/// The index of a subject's referrers, those of one artifact type where one is asked for.
-pub(crate) fn referrers(
-    store: &Store,
-    repository: &str,
-    subject: &Digest,
-    artifact_type: Option<&str>,
-) -> Value {
-    let refers = |digest: &Digest| {
-        let links = store.links(repository, digest)?;
-        let written = links.artifact_type.as_deref().unwrap_or_default();
-        let asked = artifact_type.is_none_or(|asked| asked == written);
-        (links.subject.as_ref() == Some(subject) && asked).then_some(links)
-    };
-    let manifests: Vec<Value> = store
-        .manifests(repository)
-        .iter()
-        .filter_map(|digest| {
-            let links = refers(digest)?;
-            let (media_type, bytes) = store.manifest(repository, digest)?;
-            Some(descriptor(digest, &media_type, bytes.len(), &links))
-        })
-        .collect();
-    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
-}
-
-fn descriptor(digest: &Digest, media_type: &str, size: usize, links: &Links) -> Value {
-    let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
-    if let Some(artifact_type) = &links.artifact_type {
-        descriptor["artifactType"] = json!(artifact_type);
+/// The response to a referrers request: an index of `manifests`, filtered if a type is given.
+pub(crate) fn referrers(mut manifests: Vec<Value>, artifact_type: Option<&str>) -> Response {
+    if let Some(wanted) = artifact_type {
+        manifests
+            .retain(|manifest| manifest["artifactType"].as_str().unwrap_or_default() == wanted);
     }
-    if !links.annotations.is_empty() {
-        descriptor["annotations"] = Value::Object(links.annotations.clone());
+    let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let mut response = super::json(StatusCode::OK, INDEX, &body);
+    if artifact_type.is_some() {
+        let applied = HeaderValue::from_static("artifactType");
+        response.headers_mut().insert("oci-filters-applied", applied);
     }
-    descriptor
+    response
 }

@@ -1,4 +1,4 @@
-//! Blobs on their way out: whole, in part, or their head alone.
+//! Blob responses: whole, in part, or headers only.
 
 use std::{
     fs,
@@ -15,28 +15,24 @@ use bytes::Bytes;
 use futures::stream;
 use tokio::task::JoinHandle;
 
-use super::{Wanted, wanted};
+use super::{ByteRange, byte_range};
 use crate::{model::Digest, sandbox::fault::Content};
 
-/// How many bytes are read from disk at a time; the next are read while these are sent.
+/// Bytes per read from disk. The next chunk is read while this one is sent.
 const CHUNK: u64 = 512 << 10;
-/// Up to this many bytes, handing the read to another thread takes longer than reading.
+/// Up to this many bytes, a read on this thread is faster than a hand-over to another one.
 const SMALL: u64 = 64 << 10;
 
-/// What an answer tells of a blob.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Blob<'a> {
-    /// The digest of all its bytes.
     pub digest: &'a Digest,
-    /// How many bytes there are.
     pub size: u64,
-    /// The answer's `Content-Type`.
     pub media_type: &'a str,
 }
 
-/// Answers a GET or HEAD of a blob; `body` makes the bytes of a range, and is not asked by HEAD.
+/// Answers a GET or HEAD of a blob with 200, 206 and `Content-Range`, or 416.
 ///
-/// 200, 206 with `Content-Range`, or 416.
+/// Calls `body` for the bytes of the range; not for a HEAD.
 pub(crate) async fn blob<F>(
     method: &Method,
     headers: &HeaderMap,
@@ -46,10 +42,10 @@ pub(crate) async fn blob<F>(
 where
     F: AsyncFnOnce(Range<u64>) -> io::Result<Body>,
 {
-    let (status, range) = match wanted(headers, blob.size) {
-        Wanted::All => (StatusCode::OK, 0..blob.size),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Beyond => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
+    let (status, range) = match byte_range(headers, blob.size) {
+        ByteRange::All => (StatusCode::OK, 0..blob.size),
+        ByteRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        ByteRange::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
     };
     let mut builder = Response::builder()
         .status(status)
@@ -76,7 +72,6 @@ where
     }
 }
 
-/// A file's bytes in this range, read as they are sent.
 pub(crate) async fn file_body(file: tokio::fs::File, range: Range<u64>) -> io::Result<Body> {
     let mut file = file.into_std().await;
     if range.start > 0 {
@@ -96,7 +91,7 @@ pub(crate) async fn file_body(file: tokio::fs::File, range: Range<u64>) -> io::R
 
 type Reading = JoinHandle<io::Result<(fs::File, Bytes)>>;
 
-/// Starts to read the next chunk, and tells how many bytes are left after it.
+/// Starts to read the next chunk, and returns the number of bytes left after it.
 fn read_ahead(mut file: fs::File, left: u64) -> Option<(Reading, u64)> {
     if left == 0 {
         return None;

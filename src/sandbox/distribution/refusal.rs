@@ -1,4 +1,4 @@
-//! Refusals: a status, and the protocol's error envelope around a code.
+//! Error responses: a status, and the protocol's error envelope around a code.
 
 use std::{fmt::Display, io};
 
@@ -9,22 +9,18 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::Misrouted;
+use super::RouteError;
 use crate::sandbox::store::{AppendError, FinishError};
 
-/// A request that is not granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The answer's status.
     pub status: StatusCode,
     /// The specification's code, like `BLOB_UNKNOWN`.
     pub code: &'static str,
-    /// What a person reads.
     pub message: String,
 }
 
 impl Refusal {
-    /// A refusal of this kind.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Display) -> Refusal {
         Refusal { status, code, message: message.to_string() }
     }
@@ -39,7 +35,7 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, code, message)
     }
 
-    /// 405: the path is known and the method is not one of its.
+    /// 405: the path exists, the method does not.
     pub(crate) fn unsupported() -> Refusal {
         let message = "the operation is unsupported";
         Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
@@ -53,7 +49,6 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A JSON answer of a media type.
 pub(crate) fn json(status: StatusCode, media_type: &'static str, value: &Value) -> Response {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
@@ -61,13 +56,13 @@ pub(crate) fn json(status: StatusCode, media_type: &'static str, value: &Value) 
     response
 }
 
-impl From<Misrouted> for Refusal {
-    fn from(misrouted: Misrouted) -> Refusal {
-        match misrouted {
-            Misrouted::Nowhere => Refusal::unknown("NAME_UNKNOWN", "no such path"),
-            Misrouted::Name => Refusal::bad("NAME_INVALID", "invalid repository name"),
-            Misrouted::Digest => Refusal::bad("DIGEST_INVALID", "invalid or unsupported digest"),
-            Misrouted::Tag => Refusal::bad("TAG_INVALID", "invalid tag"),
+impl From<RouteError> for Refusal {
+    fn from(route_error: RouteError) -> Refusal {
+        match route_error {
+            RouteError::UnknownPath => Refusal::unknown("NAME_UNKNOWN", "no such path"),
+            RouteError::Name => Refusal::bad("NAME_INVALID", "invalid repository name"),
+            RouteError::Digest => Refusal::bad("DIGEST_INVALID", "invalid or unsupported digest"),
+            RouteError::Tag => Refusal::bad("TAG_INVALID", "invalid tag"),
         }
     }
 }

@@ -1,21 +1,18 @@
-//! What a path under `/v2/` asks for.
+//! Parses a path under `/v2/`.
 
 use crate::model::{Digest, Repository, TagOrDigest};
 
-/// A path that is well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// `/v2/`: is this a registry, and am I let in?
+    /// `/v2/`: clients test for a registry and for authentication here.
     Base,
     /// `/v2/_catalog`.
     Catalog,
-    /// Something in a repository.
-    In(Repository, Place),
+    Repository(Repository, Resource),
 }
 
-/// What of a repository is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Resource {
     /// `manifests/<tag or digest>`.
     Manifest(TagOrDigest),
     /// `blobs/<digest>`.
@@ -30,59 +27,57 @@ pub(crate) enum Place {
     Referrers(Digest),
 }
 
-/// What is wrong with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Misrouted {
-    /// It is none of the protocol's.
-    Nowhere,
-    /// The repository's name cannot be one.
+pub(crate) enum RouteError {
+    UnknownPath,
+    /// Not a valid repository name.
     Name,
-    /// The digest is none, or not SHA-256.
+    /// Not a SHA-256 digest.
     Digest,
-    /// The tag cannot be one.
+    /// Not a valid tag.
     Tag,
 }
 
 impl Route {
-    /// Reads a request's path; the query is not part of it.
-    pub(crate) fn read(path: &str) -> Result<Route, Misrouted> {
+    /// Parses the path of a request, without its query.
+    pub(crate) fn read(path: &str) -> Result<Route, RouteError> {
         let colons = path.replace("%3A", ":").replace("%3a", ":");
-        let rest = colons.strip_prefix("/v2").ok_or(Misrouted::Nowhere)?;
+        let rest = colons.strip_prefix("/v2").ok_or(RouteError::UnknownPath)?;
         match rest {
             "" | "/" => return Ok(Route::Base),
             "/_catalog" => return Ok(Route::Catalog),
             _ => {}
         }
         let segments: Vec<&str> =
-            rest.strip_prefix('/').ok_or(Misrouted::Nowhere)?.split('/').collect();
-        let (name, place) = match segments.as_slice() {
-            [name @ .., "tags", "list"] => (name, Place::Tags),
+            rest.strip_prefix('/').ok_or(RouteError::UnknownPath)?.split('/').collect();
+        let (name, resource) = match segments.as_slice() {
+            [name @ .., "tags", "list"] => (name, Resource::Tags),
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
-                (name, Place::Uploads)
+                (name, Resource::Uploads)
             }
-            [name @ .., "blobs", "uploads", id] => (name, Place::Upload((*id).to_owned())),
-            [name @ .., "manifests", pointer] => (name, Place::Manifest(read_pointer(pointer)?)),
-            [name @ .., "blobs", digest] => (name, Place::Blob(read_digest(digest)?)),
-            [name @ .., "referrers", digest] => (name, Place::Referrers(read_digest(digest)?)),
-            _ => return Err(Misrouted::Nowhere),
+            [name @ .., "blobs", "uploads", id] => (name, Resource::Upload((*id).to_owned())),
+            [name @ .., "manifests", pointer] => (name, Resource::Manifest(read_pointer(pointer)?)),
+            [name @ .., "blobs", digest] => (name, Resource::Blob(read_digest(digest)?)),
+            [name @ .., "referrers", digest] => (name, Resource::Referrers(read_digest(digest)?)),
+            _ => return Err(RouteError::UnknownPath),
         };
-        let name = name.join("/").parse().map_err(|_| Misrouted::Name)?;
-        Ok(Route::In(name, place))
+        let name = name.join("/").parse().map_err(|_| RouteError::Name)?;
+        Ok(Route::Repository(name, resource))
     }
 }
 
-fn read_pointer(text: &str) -> Result<TagOrDigest, Misrouted> {
+fn read_pointer(text: &str) -> Result<TagOrDigest, RouteError> {
     if text.contains(':') {
         return read_digest(text).map(TagOrDigest::Digest);
     }
-    text.parse().map(TagOrDigest::Tag).map_err(|_| Misrouted::Tag)
+    text.parse().map(TagOrDigest::Tag).map_err(|_| RouteError::Tag)
 }
 
-fn read_digest(text: &str) -> Result<Digest, Misrouted> {
-    text.parse().map_err(|_| Misrouted::Digest)
+fn read_digest(text: &str) -> Result<Digest, RouteError> {
+    text.parse().map_err(|_| RouteError::Digest)
 }
 
-/// The first value of a query parameter, decoded; a `+` is a space, as Go's registries have it.
+/// The first value of a query parameter, decoded. `+` is a space, as in Go's registries.
 pub(crate) fn query(uri: &axum::http::Uri, name: &str) -> Option<String> {
     url::form_urlencoded::parse(uri.query()?.as_bytes())
         .find(|(key, _)| key == name)
@@ -98,38 +93,38 @@ mod tests {
     }
 
     #[test]
-    fn every_path_of_the_protocol_is_known() {
-        let within = |name: &str, place| Ok(Route::In(name.parse().unwrap(), place));
+    fn every_path_of_the_protocol_is_parsed() {
+        let within = |name: &str, resource| Ok(Route::Repository(name.parse().unwrap(), resource));
         let d = digest();
         for (path, expected) in [
             ("/v2", Ok(Route::Base)),
             ("/v2/", Ok(Route::Base)),
             ("/v2/_catalog", Ok(Route::Catalog)),
-            ("/v2/a/tags/list", within("a", Place::Tags)),
-            ("/v2/a/b/c/tags/list", within("a/b/c", Place::Tags)),
-            ("/v2/a/blobs/uploads", within("a", Place::Uploads)),
-            ("/v2/a/blobs/uploads/", within("a", Place::Uploads)),
-            ("/v2/a/blobs/uploads/x", within("a", Place::Upload("x".to_owned()))),
+            ("/v2/a/tags/list", within("a", Resource::Tags)),
+            ("/v2/a/b/c/tags/list", within("a/b/c", Resource::Tags)),
+            ("/v2/a/blobs/uploads", within("a", Resource::Uploads)),
+            ("/v2/a/blobs/uploads/", within("a", Resource::Uploads)),
+            ("/v2/a/blobs/uploads/x", within("a", Resource::Upload("x".to_owned()))),
             ("/v2/manifests/manifests/1", {
-                within("manifests", Place::Manifest(TagOrDigest::Tag("1".parse().unwrap())))
+                within("manifests", Resource::Manifest(TagOrDigest::Tag("1".parse().unwrap())))
             }),
             (&format!("/v2/a/manifests/{d}"), {
-                within("a", Place::Manifest(TagOrDigest::Digest(d.clone())))
+                within("a", Resource::Manifest(TagOrDigest::Digest(d.clone())))
             }),
-            (&format!("/v2/a/blobs/{d}"), within("a", Place::Blob(d.clone()))),
+            (&format!("/v2/a/blobs/{d}"), within("a", Resource::Blob(d.clone()))),
             (&format!("/v2/a/blobs/{}", d.as_str().replace(':', "%3A")), {
-                within("a", Place::Blob(d.clone()))
+                within("a", Resource::Blob(d.clone()))
             }),
-            (&format!("/v2/a/referrers/{d}"), within("a", Place::Referrers(d.clone()))),
-            ("/", Err(Misrouted::Nowhere)),
-            ("/v2x", Err(Misrouted::Nowhere)),
-            ("/v2/a", Err(Misrouted::Nowhere)),
-            ("/v2/A/tags/list", Err(Misrouted::Name)),
-            ("/v2/tags/list", Err(Misrouted::Name)),
-            ("/v2/../tags/list", Err(Misrouted::Name)),
-            ("/v2/a/manifests/.x", Err(Misrouted::Tag)),
-            ("/v2/a/manifests/sha256:x", Err(Misrouted::Digest)),
-            ("/v2/a/blobs/x", Err(Misrouted::Digest)),
+            (&format!("/v2/a/referrers/{d}"), within("a", Resource::Referrers(d.clone()))),
+            ("/", Err(RouteError::UnknownPath)),
+            ("/v2x", Err(RouteError::UnknownPath)),
+            ("/v2/a", Err(RouteError::UnknownPath)),
+            ("/v2/A/tags/list", Err(RouteError::Name)),
+            ("/v2/tags/list", Err(RouteError::Name)),
+            ("/v2/../tags/list", Err(RouteError::Name)),
+            ("/v2/a/manifests/.x", Err(RouteError::Tag)),
+            ("/v2/a/manifests/sha256:x", Err(RouteError::Digest)),
+            ("/v2/a/blobs/x", Err(RouteError::Digest)),
         ] {
             assert_eq!(Route::read(path), expected, "{path}");
         }

@@ -1,4 +1,4 @@
-//! Upload sessions over HTTP: parts in their order, and the digest at the end.
+//! Upload sessions over HTTP: parts in order, then the digest.
 
 use axum::{
     extract::Request,
@@ -8,9 +8,10 @@ use axum::{
 use super::{Refusal, query};
 use crate::{model::Digest, sandbox::store::Store};
 
-/// Adds a PATCH's or PUT's body to the session and tells how many bytes it has now.
+/// Appends the body of a PATCH or PUT to the session, and returns the session's length in bytes.
 ///
-/// A `Content-Range` must begin where the session is (416) and be as long as the body (400).
+/// A `Content-Range` must begin at the session's offset (else 416) and have the body's length (else
+/// 400).
 pub(crate) async fn append(
     store: &Store,
     repository: &str,
@@ -19,11 +20,11 @@ pub(crate) async fn append(
 ) -> Result<u64, Refusal> {
     let unknown = || Refusal::unknown("BLOB_UPLOAD_UNKNOWN", "unknown upload");
     let offset = store.upload_offset(repository, id).ok_or_else(unknown)?;
-    in_order(request.headers(), offset)?;
+    check_content_range(request.headers(), offset)?;
     Ok(store.append(repository, id, request.into_body().into_data_stream()).await?)
 }
 
-/// Ends the session with what the PUT's body adds, as the blob that its `digest` names.
+/// Appends the PUT's body and turns the session into the blob that the query's `digest` names.
 pub(crate) async fn close(
     store: &Store,
     repository: &str,
@@ -38,14 +39,14 @@ pub(crate) async fn close(
     Ok(digest)
 }
 
-/// The `Range` header for a session of so many bytes; `0-0` also where there are none.
+/// The `Range` header for a session of `offset` bytes; `0-0` for an empty one.
 ///
 /// Source: distribution, `startBlobUpload`.
-pub(crate) fn progress(offset: u64) -> String {
+pub(crate) fn range_header(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
 
-fn in_order(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
+fn check_content_range(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     let invalid = || {
         let message = format!("the content range is invalid, the upload has {offset} bytes");

@@ -1,7 +1,7 @@
-//! What stands before every action of both planes: permissions and request rates.
+//! Permissions and request rates, checked before every action of both planes.
 //!
-//! Guards the mapping of the registry protocol to API actions: a `HEAD` of a blob is
-//! `BatchCheckLayerAvailability`, for the permission and for the quota.
+//! Maps the registry protocol to API actions: a `HEAD` of a blob is `BatchCheckLayerAvailability`,
+//! for the permission and for the quota.
 //!
 //! Source: user guide, service quotas (per account and region, per second).
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{error::EcrError, identity::Principal};
 use crate::sandbox::fault::{Faults, Name, Side};
 
-/// Requests per second of every action that has a published quota.
+/// Requests per second of every action with a published quota.
 pub(super) const RATES: &[(&str, f64)] = &[
     ("GetAuthorizationToken", 500.0),
     ("BatchCheckLayerAvailability", 1000.0),
@@ -25,22 +25,18 @@ pub(super) const RATES: &[(&str, f64)] = &[
     ("GetDownloadUrlForLayer", 3000.0),
 ];
 
-/// An action about to be done.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action<'a> {
-    /// The service whose action it is: `ecr`, `sts`, `secretsmanager`.
     pub service: &'a str,
-    /// The action's name, like `PutImage`.
     pub name: &'static str,
-    /// The ARN it is done to, `*` for none in particular.
+    /// The ARN of the resource; `*` for an action without one.
     pub resource: &'a str,
-    /// The account whose quota it counts against.
+    /// The account whose quota counts the action.
     pub account: &'a str,
-    /// The region whose quota it counts against.
+    /// The region whose quota counts the action.
     pub region: &'a str,
 }
 
-/// Permissions and quotas of all registries.
 #[derive(Debug)]
 pub(super) struct ActionGuard {
     faults: Faults,
@@ -54,16 +50,19 @@ struct Bucket {
 }
 
 impl ActionGuard {
-    /// A gate that is open unless `faults` close it: `deny=ACTION`, `limit=ACTION`, `quotas`.
+    /// Allows everything unless `faults` restrict it: `deny=ACTION`, `limit=ACTION`, `quotas`.
     pub(super) fn new(faults: Faults) -> Self {
         Self { faults, buckets: Mutex::default() }
     }
 
-    /// Whether the principal may do this, and the quota has room for it now.
+    /// Fails unless the principal may do this and the quota allows it now.
     ///
-    /// # Errors
-    /// `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
-    pub(super) fn admit(&self, action: &Action<'_>, principal: &Principal) -> Result<(), EcrError> {
+    /// Errors: `AccessDeniedException`, `LimitExceededException`, `ThrottlingException`.
+    pub(super) fn authorize(
+        &self,
+        action: &Action<'_>,
+        principal: &Principal,
+    ) -> Result<(), EcrError> {
         if self.faults.active_for(Name::Deny, action.name) {
             let Action { service, name, resource, .. } = action;
             return Err(EcrError::denied(&principal.session_arn, service, name, resource));
@@ -80,7 +79,7 @@ impl ActionGuard {
         }
     }
 
-    /// Takes a token out of the action's bucket, which holds one second's worth.
+    /// Takes a token from the action's bucket, which holds the tokens of one second.
     fn take(&self, action: &Action<'_>, rate: f64) -> bool {
         let key = (action.account.to_owned(), action.region.to_owned(), action.name);
         let now = Instant::now();
@@ -109,23 +108,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quota_lets_one_second_burst_and_then_its_rate() {
+    async fn a_quota_allows_a_burst_of_one_second_and_then_its_rate() {
         let faults = Faults::new(["quotas".parse().unwrap()]);
-        let (gate, principal) = (ActionGuard::new(faults), Principal::user());
-        let admitted = |region: &str| {
-            (0..50).filter(|_| gate.admit(&put_image(region), &principal).is_ok()).count()
+        let (guard, principal) = (ActionGuard::new(faults), Principal::user());
+        let allowed = |region: &str| {
+            (0..50).filter(|_| guard.authorize(&put_image(region), &principal).is_ok()).count()
         };
-        assert_eq!(admitted("eu-west-1"), 10);
-        assert_eq!(admitted("us-east-1"), 10, "every region has its own");
+        assert_eq!(allowed("eu-west-1"), 10);
+        assert_eq!(allowed("us-east-1"), 10, "every region has its own");
         tokio::time::advance(Duration::from_millis(300)).await;
-        assert_eq!(admitted("eu-west-1"), 3);
+        assert_eq!(allowed("eu-west-1"), 3);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(admitted("eu-west-1"), 10, "unused time is not saved up");
+        assert_eq!(allowed("eu-west-1"), 10, "unused time is not saved up");
     }
 
     #[test]
     fn without_its_fault_no_quota_is_enforced() {
-        let (gate, principal) = (ActionGuard::new(Faults::default()), Principal::user());
-        assert!((0..100).all(|_| gate.admit(&put_image("eu-west-1"), &principal).is_ok()));
+        let (guard, principal) = (ActionGuard::new(Faults::default()), Principal::user());
+        assert!((0..100).all(|_| guard.authorize(&put_image("eu-west-1"), &principal).is_ok()));
     }
 }

@@ -1,9 +1,8 @@
-//! The pull-through cache: what a pull brings in from an upstream before it is answered.
+//! The pull-through cache: imports a tag from its upstream before the pull is answered.
 //!
-//! Both planes ask here first, for a tag; a digest that the cache lacks is not looked for
-//! upstream, not even beside a tag (containers-roadmap#2837), and neither is a repository's
-//! listing. Guards the order in which ECR decides: the puller's rights, the rule's secret, the
-//! upstream; and that what is cached is served whatever becomes of those.
+//! Both planes call it for tags. It does not import by digest, not even beside a tag
+//! (containers-roadmap#2837), nor for a listing. It checks in ECR's order: the puller's rights, the
+//! rule's secret, the upstream. Cached content is served even if one of them fails.
 //!
 //! Source: user guide, pull-through cache, its permissions and its troubleshooting.
 
@@ -12,63 +11,58 @@ mod import;
 use std::sync::Arc;
 
 use super::{
-    Ecr, Place,
+    AwsHost, Ecr,
     authorization::Action,
-    control,
+    aws_host,
     error::EcrError,
     identity::Principal,
-    place,
     registry::{Registry, Settings},
+    rules, secrets, templates,
 };
 use crate::{
     model::Tag,
-    sandbox::upstream::{Closed, ImportedImages},
+    sandbox::upstream::{ImportError, UpstreamRepository},
 };
 use import::{Import, Origin};
 
-/// Seconds in which a cached tag is served without asking the upstream.
+/// Seconds for which a cached tag is served without a request to the upstream.
 const FRESH_SECONDS: f64 = 24.0 * 3600.0;
 
-/// A pull that is about to be answered.
-pub(super) struct Pull<'a> {
-    /// All registries.
+pub(super) struct CachedPull<'a> {
     pub ecr: &'a Ecr,
-    /// The one that is pulled from.
     pub registry: &'a Arc<Registry>,
-    /// Who pulls.
     pub principal: &'a Principal,
-    /// The repository, which need not be there.
+    /// The repository, which may be missing.
     pub repository: &'a str,
 }
 
-/// What is known of a tag before its upstream is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cached {
-    /// There is no such tag.
     Absent,
-    /// The upstream may point it elsewhere by now.
+    /// The upstream may have moved it.
     Stale,
-    /// It is served as it is.
+    /// Served without a request to the upstream.
     Fresh,
 }
 
-impl Pull<'_> {
-    /// Imports what `tag` means upstream, where a rule covers the repository and the tag is
-    /// neither cached nor fresh. Without a rule, nothing happens.
+impl CachedPull<'_> {
+    /// Imports `tag` from the upstream if a rule covers the repository and the cached tag is
+    /// missing or stale. Does nothing without a rule.
     ///
-    /// # Errors
-    /// `RepositoryNotFoundException` without the right to create the repository,
-    /// `ImageNotFoundException` without that to import and for what the upstream has not,
+    /// Errors: `RepositoryNotFoundException` without the right to create the repository,
+    /// `ImageNotFoundException` without the right to import or if the upstream lacks the image,
     /// `UnableToGetUpstreamImageException` for the rule's secret, and the failure codes
-    /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. None of these
-    /// while the cache has the tag: then the last copy is served.
-    pub(super) async fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
-        let Some(rule) = control::covering(self.registry, self.repository) else { return Ok(()) };
+    /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. With a stale tag
+    /// none of these: the last copy is served.
+    pub(super) async fn ensure_cached(&self, tag: &Tag) -> Result<(), EcrError> {
+        let Some(rule) = rules::matching_rule(self.registry, self.repository) else {
+            return Ok(());
+        };
         if self.cached(tag) == Cached::Fresh {
             return Ok(());
         }
-        let _turn = self.registry.import(self.repository).await;
-        // another pull may have brought it meanwhile
+        let _guard = self.registry.lock_import(self.repository).await;
+        // another pull may have imported it meanwhile
         let cached = self.cached(tag);
         if cached == Cached::Fresh {
             return Ok(());
@@ -82,7 +76,7 @@ impl Pull<'_> {
     fn cached(&self, tag: &Tag) -> Cached {
         let (registry, name) = (self.registry, self.repository);
         let Some(digest) = registry.store.tag(name, tag.as_str()) else { return Cached::Absent };
-        // an immutable tag is never moved, so there is nothing to ask
+        // an immutable tag never moves
         if registry.settings(name).is_ok_and(|settings| settings.is_immutable(tag.as_str())) {
             return Cached::Fresh;
         }
@@ -93,8 +87,8 @@ impl Pull<'_> {
         }
     }
 
-    async fn import(&self, rule: &control::Covering, tag: &Tag) -> Result<(), EcrError> {
-        let settings = self.may_import()?;
+    async fn import(&self, rule: &rules::MatchedRule, tag: &Tag) -> Result<(), EcrError> {
+        let settings = self.authorize_import()?;
         let import = Import {
             origin: self.origin(rule)?,
             registry: Arc::clone(self.registry),
@@ -102,28 +96,28 @@ impl Pull<'_> {
             settings,
         };
         let tag = tag.clone();
-        // images are made for it, hashed and written: not on the runtime's threads
-        let imported = tokio::task::spawn_blocking(move || import.bring(&tag)).await;
+        // makes, hashes and writes images: not on the runtime's threads
+        let imported = tokio::task::spawn_blocking(move || import.run(&tag)).await;
         imported.expect("importing does not panic")
     }
 
-    /// Whether the puller has the rights, and what the repository is made like.
+    /// Checks the puller's rights, and returns the settings for a new repository.
     ///
-    /// A puller is not told which right is missing: without that to create, the repository is
-    /// not there; without that to import, the image is not. Source: user guide, troubleshooting
-    /// pull-through cache.
-    fn may_import(&self) -> Result<Settings, EcrError> {
+    /// The puller does not learn which right is missing: without the right to create, the
+    /// repository is missing; without the right to import, the image is. Source: user guide,
+    /// troubleshooting pull-through cache.
+    fn authorize_import(&self) -> Result<Settings, EcrError> {
         let registry = self.registry;
-        let settings = control::cached_settings(registry, self.repository);
+        let settings = templates::cached_settings(registry, self.repository);
         if !registry.store.has_repository(self.repository) {
             let mut needed = vec!["CreateRepository"];
             needed.extend((!settings.tags.is_empty()).then_some("TagResource"));
             if !needed.into_iter().all(|action| self.may(action)) {
-                return Err(EcrError::no_repository(self.repository, &registry.account));
+                return Err(EcrError::repository_not_found(self.repository, &registry.account));
             }
         }
         if !self.may("BatchImportUpstreamImage") {
-            return Err(absent());
+            return Err(image_not_found());
         }
         Ok(settings)
     }
@@ -137,55 +131,55 @@ impl Pull<'_> {
             account: &registry.account,
             region: &registry.region,
         };
-        self.ecr.gate.admit(&action, self.principal).is_ok()
+        self.ecr.guard.authorize(&action, self.principal).is_ok()
     }
 
-    /// Where the rule leads, with what it shows there.
-    fn origin(&self, rule: &control::Covering) -> Result<Origin, EcrError> {
-        if let Some(Place::Registry { account, region }) = place(&rule.url) {
+    /// The upstream that the rule names, with the rule's credentials.
+    fn origin(&self, rule: &rules::MatchedRule) -> Result<Origin, EcrError> {
+        if let Some(AwsHost::Registry { account, region }) = aws_host(&rule.url) {
             let registry = self.ecr.registry(&account, &region)?;
             return Ok(Origin::Registry { registry, repository: rule.repository.clone() });
         }
         let token = match &rule.credential {
-            Some(arn) => Some(control::access_token(self.registry, arn).map_err(no_upstream)?),
+            Some(arn) => Some(secrets::access_token(self.registry, arn).map_err(upstream_error)?),
             None => None,
         };
         let (host, repository) = (rule.url.clone(), rule.repository.clone());
-        let shelf = ImportedImages { host, repository, token };
-        Ok(Origin::Upstream { upstream: Arc::clone(&self.ecr.upstream), shelf })
+        let source = UpstreamRepository { host, repository, token };
+        Ok(Origin::Upstream { upstream: Arc::clone(&self.ecr.upstream), source })
     }
 }
 
-fn absent() -> EcrError {
+fn image_not_found() -> EcrError {
     EcrError::new("ImageNotFoundException", "Requested image not found")
 }
 
 /// Source: API model, "usually caused because of an issue with the Secrets Manager secret".
-fn no_upstream(cause: EcrError) -> EcrError {
+fn upstream_error(cause: EcrError) -> EcrError {
     match cause.name {
         "ServerException" => cause,
         _ => EcrError::new("UnableToGetUpstreamImageException", cause.message),
     }
 }
 
-/// What ECR says of an upstream that gives it nothing: a failure code of the API, which the data
+/// ECR's error for an upstream that gives no content: a failure code of the API, which the data
 /// plane translates.
 ///
-/// Source: API model, `ImageFailureCode`; the text of a refused login: containers-roadmap#2354,
-/// seen for a wrong secret and for a repository that Docker Hub does not have. The other two
-/// texts are ours.
-pub(super) fn closed(why: Closed) -> EcrError {
+/// Source: API model, `ImageFailureCode`. The text of a refused login: containers-roadmap#2354,
+/// seen for a wrong secret and for a repository that Docker Hub lacks. The other two texts are
+/// ours.
+pub(super) fn import_error(why: ImportError) -> EcrError {
     match why {
-        Closed::Absent => absent(),
-        Closed::Denied => EcrError::new(
+        ImportError::NotFound => image_not_found(),
+        ImportError::Denied => EcrError::new(
             "UpstreamAccessDenied",
             "The authentication to the upstream registry failed. Verify that the credentials provided in the pull through cache rule are correct, and try again.",
         ),
-        Closed::Busy => EcrError::new(
+        ImportError::Throttled => EcrError::new(
             "UpstreamTooManyRequests",
             "The upstream registry has throttled the request. Try again later.",
         ),
-        Closed::Unavailable => EcrError::new(
+        ImportError::Unavailable => EcrError::new(
             "UpstreamUnavailable",
             "The upstream registry could not be reached. Try again later.",
         ),

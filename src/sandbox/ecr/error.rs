@@ -1,7 +1,5 @@
-//! What ECR refuses, once for both planes: the API says `RepositoryNotFoundException`, the
-//! registry protocol says `NAME_UNKNOWN`, and the text is the same.
-//!
-//! Guards that no refusal is written twice with two different texts.
+//! ECR's errors, once for both planes: the API says `RepositoryNotFoundException`, the registry
+//! protocol says `NAME_UNKNOWN`, with the same text.
 
 use axum::{
     body::Body,
@@ -10,20 +8,18 @@ use axum::{
 };
 use serde_json::json;
 
-use super::model::json_response;
+use crate::sandbox::distribution;
 
-/// One refusal, named as the API model names it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EcrError {
     /// The exception's name, like `RepositoryNotFoundException`.
     pub name: &'static str,
-    /// What the caller reads.
     pub message: String,
 }
 
-/// The name, status and code of every refusal that the registry protocol can show.
+/// The name, status and code of every error that the registry protocol can show.
 ///
-/// Status of the two "missing" rows: see `swap-missing-status` among the faults.
+/// For the status of the two "missing" rows, see the fault `swap-missing-status`.
 const V2: &[(&str, u16, &str)] = &[
     ("RepositoryNotFoundException", 404, "NAME_UNKNOWN"),
     ("InvalidRepositoryName", 400, "NAME_INVALID"),
@@ -43,9 +39,9 @@ const V2: &[(&str, u16, &str)] = &[
     ("InvalidLayerDigest", 400, "DIGEST_INVALID"),
     ("LimitExceededException", 400, "UNSUPPORTED"),
     ("AccessDeniedException", 403, "DENIED"),
-    // the code and the status of a refused login upstream: containers-roadmap#2354, user guide,
-    // troubleshooting pull-through cache; a bad secret is told the same way as far as is known;
-    // no trace of the other two was found
+    // code and status of a refused login: containers-roadmap#2354, user guide, troubleshooting
+    // pull-through cache; a bad secret appears to be reported in the same way; no evidence was
+    // found for the other two
     ("UpstreamAccessDenied", 403, "DENIED"),
     ("UnableToGetUpstreamImageException", 403, "DENIED"),
     ("UpstreamTooManyRequests", 429, "TOOMANYREQUESTS"),
@@ -54,12 +50,11 @@ const V2: &[(&str, u16, &str)] = &[
 ];
 
 impl EcrError {
-    /// A refusal of this name.
     pub(super) fn new(name: &'static str, message: impl Into<String>) -> Self {
         Self { name, message: message.into() }
     }
 
-    /// A parameter that the model forbids; `constraint` as the service words it.
+    /// A parameter that the model forbids; `constraint` in the service's words.
     pub(super) fn parameter(field: &str, constraint: impl std::fmt::Display) -> Self {
         Self::new(
             "InvalidParameterException",
@@ -67,8 +62,7 @@ impl EcrError {
         )
     }
 
-    /// The repository is not there.
-    pub(super) fn no_repository(repository: &str, account: &str) -> Self {
+    pub(super) fn repository_not_found(repository: &str, account: &str) -> Self {
         Self::new(
             "RepositoryNotFoundException",
             format!(
@@ -77,12 +71,14 @@ impl EcrError {
         )
     }
 
-    /// A rate quota is spent.
+    pub(super) fn validation(message: impl Into<String>) -> Self {
+        Self::new("ValidationException", message)
+    }
+
     pub(super) fn throttled() -> Self {
         Self::new("ThrottlingException", "Rate exceeded")
     }
 
-    /// The caller may not do this.
     pub(super) fn denied(principal: &str, service: &str, action: &str, resource: &str) -> Self {
         Self::new(
             "AccessDeniedException",
@@ -92,44 +88,39 @@ impl EcrError {
         )
     }
 
-    /// The store below failed; the only refusal that is the server's own fault.
-    pub(super) fn server(cause: &std::io::Error) -> Self {
-        Self::new("ServerException", format!("the sandbox's store failed: {cause}"))
-    }
-
-    /// As the API answers: 400 (500 for the server's own fault), `__type` and `message`.
-    pub(super) fn api(self) -> Response {
+    /// The API's response: 400 (500 for the server's fault), `__type` and `message`.
+    pub(super) fn into_api_response(self) -> Response {
         let status = match self.name {
             "ServerException" | "InternalServiceError" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         let body = json!({ "__type": self.name, "message": self.message });
-        let mut response = json_response(status, "application/x-amz-json-1.1", &body);
+        let mut response = distribution::json(status, "application/x-amz-json-1.1", &body);
         response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.name));
         response
     }
 
-    /// As the registry protocol answers: the distribution specification's error envelope.
+    /// The registry protocol's response: the distribution specification's error envelope.
     ///
-    /// A refusal without a code of its own is a 500, as an empty upload is.
-    pub(super) fn v2(self) -> Response {
+    /// An error without a code there is a 500, as an empty upload is.
+    pub(super) fn into_registry_response(self) -> Response {
         let (status, code) = V2
             .iter()
             .find(|(name, ..)| *name == self.name)
             .map_or((500, "UNKNOWN"), |&(_, status, code)| (status, code));
         let status = StatusCode::from_u16(status).expect("the table holds real statuses");
         let body = json!({ "errors": [{ "code": code, "message": self.message }] });
-        json_response(status, "application/json; charset=utf-8", &body)
+        distribution::json(status, "application/json; charset=utf-8", &body)
     }
 }
 
 impl From<std::io::Error> for EcrError {
     fn from(cause: std::io::Error) -> Self {
-        Self::server(&cause)
+        Self::new("ServerException", format!("the sandbox's store failed: {cause}"))
     }
 }
 
-/// The answer to missing or wrong Basic credentials: not JSON.
+/// The response to missing or wrong Basic credentials, which is not JSON.
 ///
 /// Source: kuik#172, apple/container#1707.
 pub(super) fn not_authorized(host: &str) -> Response {

@@ -1,10 +1,9 @@
-//! Who calls: the SigV4 credential scope of an API call, the credentials that STS hands out, and
+//! The caller's identity: the SigV4 credential scope of an API call, the credentials from STS, and
 //! the passwords of the data plane.
 //!
-//! Nothing here is secret and no signature is computed; what is guarded is the *shape*: a call
-//! without a signature, with the wrong service in its scope, or with a password this sandbox did
-//! not make is refused as AWS refuses it. All of it is carried in the values themselves, so that
-//! credentials survive a restart.
+//! Nothing here is secret, and no signature is verified. Only the shape is checked: a call without
+//! a signature, with the wrong service in its scope, or with a password that this sandbox did not
+//! make is refused as AWS refuses it. The values carry all state, so credentials survive a restart.
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -14,26 +13,22 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::EcrError;
 
-/// The account of static credentials.
 pub(super) const CALLER_ACCOUNT: &str = "123456789012";
-/// Seconds a registry password is good for.
+/// Validity of a registry password, in seconds.
 pub(super) const PASSWORD_SECONDS: f64 = 12.0 * 3600.0;
 
-/// Who makes a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Principal {
-    /// The account of the user or role.
     pub account: String,
     /// The user's or role's ARN, as policies and pull-time exclusions name it.
     pub arn: String,
-    /// The ARN of the session, which is the role's own with `assumed-role` and a session name.
+    /// The ARN of the session; for a role, `assumed-role` with a session name.
     pub session_arn: String,
-    /// The unique id, with the session name after a colon for a role.
+    /// The unique id; for a role, with a colon and the session name.
     pub user_id: String,
 }
 
 impl Principal {
-    /// The user whom static credentials belong to.
     pub(super) fn user() -> Self {
         let arn = format!("arn:aws:iam::{CALLER_ACCOUNT}:user/sandbox");
         Self {
@@ -44,7 +39,7 @@ impl Principal {
         }
     }
 
-    /// A session of the role; `None` when `arn` is not a role's.
+    /// A session of the role; `None` if `arn` is not a role's.
     pub(super) fn role(arn: &str, session: &str) -> Option<Self> {
         let (head, path) = arn.split_once(":role/")?;
         let account = head.rsplit(':').next().filter(|account| account.len() == 12)?;
@@ -58,23 +53,17 @@ impl Principal {
     }
 }
 
-/// What an API call's `Authorization` header says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signed {
-    /// Who signed.
     pub principal: Principal,
-    /// The region of the credential scope.
     pub region: String,
-    /// The service of the credential scope.
     pub service: String,
 }
 
-/// Reads the credential scope of a SigV4 `Authorization` header; the signature itself is not
-/// checked.
+/// Parses the credential scope of a SigV4 `Authorization` header. Does not verify the signature.
 ///
-/// # Errors
-/// `MissingAuthenticationTokenException` without a well-formed header,
-/// `UnrecognizedClientException` for a session token that this sandbox did not hand out.
+/// Errors: `MissingAuthenticationTokenException` without a well-formed header,
+/// `UnrecognizedClientException` for a session token that this sandbox did not issue.
 pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
     let missing =
         || EcrError::new("MissingAuthenticationTokenException", "Missing Authentication Token");
@@ -105,22 +94,20 @@ pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
     Ok(Signed { principal, region: region.to_owned(), service: service.to_owned() })
 }
 
-/// What a registry password carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Password {
-    /// Whose rights it carries.
     pub principal: Principal,
-    /// The one region it is good in.
+    /// The only region where it is valid.
     pub region: String,
-    /// When it was made, in nanoseconds since the epoch.
+    /// Nanoseconds since the epoch.
     pub issued: u128,
-    /// When it expires, in seconds since the epoch.
+    /// Seconds since the epoch.
     pub expires: f64,
 }
 
 impl Password {
-    /// The value of `authorizationToken`: `AWS:<password>` in base64, the password opaque and a
-    /// few hundred bytes long.
+    /// The value of `authorizationToken`: `AWS:<password>` in base64, the password opaque and a few
+    /// hundred bytes long.
     pub(super) fn to_token(&self) -> String {
         let password = json!({
             "payload": seal(self),
@@ -132,8 +119,7 @@ impl Password {
         STANDARD.encode(format!("AWS:{}", STANDARD.encode(password.to_string())))
     }
 
-    /// Reads the value of an `Authorization` header; `None` for anything that this sandbox did
-    /// not make.
+    /// Parses the value of an `Authorization` header; `None` unless this sandbox made it.
     pub(super) fn from_header(header: &str) -> Option<Self> {
         let (scheme, token) = header.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -146,26 +132,25 @@ impl Password {
     }
 }
 
-/// A value as text that [`unseal`] alone makes sense of.
+/// Encodes a value as text for [`unseal`].
 pub(super) fn seal<T: Serialize>(value: &T) -> String {
     let json = serde_json::to_string(value).expect("plain values serialise");
     let seal = checksum(&json);
     STANDARD.encode(format!("{seal}{json}"))
 }
 
-/// The value in a sealed text, `None` when the text was not sealed here.
+/// Decodes a sealed text; `None` unless it was sealed here.
 pub(super) fn unseal<T: DeserializeOwned>(sealed: &str) -> Option<T> {
     let text = String::from_utf8(STANDARD.decode(sealed).ok()?).ok()?;
     let (seal, json) = text.split_at_checked(64)?;
     (seal == checksum(json)).then(|| serde_json::from_str(json).ok())?
 }
 
-/// The mark of values made here; it tells a typing error from a value, not friend from foe.
+/// Marks values made here. Detects errors, not attacks.
 pub(super) fn checksum(text: &str) -> String {
     const_hex::encode(Sha256::new_with_prefix("ecr-mirror sandbox ").chain_update(text).finalize())
 }
 
-/// A checksum in the shape of a UUID.
 pub(super) fn uuid(checksum: &str) -> String {
     let parts = [&checksum[..8], &checksum[8..12], &checksum[12..16], &checksum[16..20]];
     format!("{}-{}", parts.join("-"), &checksum[20..32])
@@ -193,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_signature_is_no_signature() {
+    fn a_malformed_signature_counts_as_missing() {
         let signature = "0".repeat(64);
         for bad in [
             "Basic QVdTOng=".to_owned(),
@@ -208,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_comes_back_as_it_was_made_and_a_changed_one_does_not() {
+    fn a_password_is_decoded_unchanged_and_a_changed_one_is_refused() {
         let password = Password {
             principal: Principal::role("arn:aws:iam::210987654321:role/a/mirror", "s").unwrap(),
             region: "eu-west-1".to_owned(),

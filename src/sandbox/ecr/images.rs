@@ -1,11 +1,11 @@
-//! Images in a repository, as both planes see them: committing, resolving, deleting, counting.
+//! Images in a repository, for both planes: commit, resolve, delete, list.
 //!
-//! Guards ECR's order: nothing is committed while anything it names is absent, and an immutable
-//! tag is never written twice, not even with the same digest.
+//! Keeps ECR's order: a manifest is committed only after all content that it names, and an
+//! immutable tag is never written twice, not even with the same digest.
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     error::EcrError,
@@ -13,60 +13,50 @@ use super::{
     model::{Failure, batched_digest, batched_tag},
     registry::Registry,
 };
-use crate::model::{Digest, Tag};
+use crate::{
+    model::{Digest, Tag},
+    sandbox::distribution::MANIFEST_LIMIT,
+};
 
-/// The largest manifest, in bytes.
-pub(super) const MAX_MANIFEST: usize = 4_194_304;
-
-/// What the door says to a push onto an immutable tag that has this very digest.
+/// The response to a push of the same digest to an immutable tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// The API: that the image is there.
-    IsThere,
-    /// The data plane: that the tag is immutable.
-    IsImmutable,
+pub(super) enum RepeatedPush {
+    /// The API: the image already exists.
+    AlreadyExists,
+    /// The data plane: the tag is immutable.
+    TagImmutable,
 }
 
-/// A manifest on its way in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Push<'a> {
-    /// The repository it goes to.
     pub repository: &'a str,
-    /// The tag it gets, if any.
     pub tag: Option<&'a Tag>,
-    /// The digest the client says it has.
+    /// The digest that the client sent.
     pub digest: Option<&'a Digest>,
-    /// The type the client says it has.
+    /// The media type that the client sent.
     pub media_type: Option<&'a str>,
-    /// The manifest itself.
     pub bytes: &'a [u8],
-    /// What is said to a repeated push onto an immutable tag.
-    pub repeat: Repeat,
+    pub repeat: RepeatedPush,
 }
 
-/// A manifest that is in.
 #[derive(Debug, Clone)]
 pub(super) struct Pushed {
-    /// Its digest.
     pub digest: Digest,
-    /// Its type.
     pub media_type: String,
-    /// What it refers to.
     pub subject: Option<Digest>,
-    /// Whether the push changed nothing: the digest, and the tag on it, were there.
-    pub was_there: bool,
+    /// True if the push changed nothing: the digest, and the tag on it, existed.
+    pub existed: bool,
 }
 
-/// Commits a manifest, once everything it names is there; `is_visible` says which of the
-/// repository's blobs may count as there (a fault hides some).
+/// Commits a manifest after all content that it names. `is_visible` selects the blobs of the
+/// repository that count as present (a fault hides some).
 pub(super) fn push(
     registry: &Registry,
     push: &Push<'_>,
     is_visible: impl Fn(&Digest) -> bool,
 ) -> Result<Pushed, EcrError> {
-    if push.bytes.len() > MAX_MANIFEST {
-        let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
-        return Err(EcrError::parameter("ImageManifest", rule));
+    if push.bytes.len() > MANIFEST_LIMIT {
+        return Err(manifest_too_long());
     }
     let manifest = Manifest::read(push.bytes)?;
     let media_type = media_type(&manifest, push.media_type)?;
@@ -74,11 +64,11 @@ pub(super) fn push(
     if push.digest.is_some_and(|expected| *expected != digest) {
         return Err(wrong_digest(registry, push));
     }
-    let _turn = registry.commit();
+    let _guard = registry.lock_commits();
     let settings = registry.settings(push.repository)?;
     let store = &registry.store;
     let current = push.tag.and_then(|tag| store.tag(push.repository, tag.as_str()));
-    let is_repeat = current.as_ref() == Some(&digest) && push.repeat == Repeat::IsThere;
+    let is_repeat = current.as_ref() == Some(&digest) && push.repeat == RepeatedPush::AlreadyExists;
     if let Some(tag) = push.tag
         && current.is_some()
         && !is_repeat
@@ -86,50 +76,55 @@ pub(super) fn push(
     {
         return Err(immutable(push.repository, tag));
     }
-    refuse_missing(registry, push.repository, &manifest, is_visible)?;
+    check_references(registry, push.repository, &manifest, is_visible)?;
     let is_stored = store.manifest(push.repository, &digest).is_some();
-    let was_there = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
+    let existed = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
     if !is_stored {
         store.put_manifest(push.repository, &media_type, push.bytes)?;
         registry.record_push(push.repository, &digest)?;
     }
     if let Some(tag) = push.tag
-        && !was_there
+        && !existed
     {
         store.set_tag(push.repository, tag.as_str(), &digest)?;
     }
     let subject = manifest.subject.map(|subject| subject.digest);
-    Ok(Pushed { digest, media_type, subject, was_there })
+    Ok(Pushed { digest, media_type, subject, existed })
 }
 
-/// The type a manifest is stored under: its own word first, else the client's.
-fn media_type(manifest: &Manifest, said: Option<&str>) -> Result<String, EcrError> {
-    let said = said.map(|said| said.split(';').next().unwrap_or_default().trim());
-    let said = said.filter(|said| !said.is_empty());
-    match (manifest.media_type.as_deref(), said) {
-        (Some(own), Some(said)) if own != said => {
+/// The media type to store: the manifest's own, else the client's.
+fn media_type(manifest: &Manifest, claimed: Option<&str>) -> Result<String, EcrError> {
+    let claimed = claimed.map(|claimed| claimed.split(';').next().unwrap_or_default().trim());
+    let claimed = claimed.filter(|claimed| !claimed.is_empty());
+    match (manifest.media_type.as_deref(), claimed) {
+        (Some(own), Some(claimed)) if own != claimed => {
             Err(EcrError::parameter("ImageManifest", "Invalid JSON syntax"))
         }
         (Some(own), _) => Ok(own.to_owned()),
-        (None, Some(said)) => Ok(said.to_owned()),
+        (None, Some(claimed)) => Ok(claimed.to_owned()),
         (None, None) => {
             Err(EcrError::parameter("ImageManifestMediaType", "Member must not be null"))
         }
     }
 }
 
+pub(super) fn manifest_too_long() -> EcrError {
+    let rule = format!("Member must have length less than or equal to {MANIFEST_LIMIT}");
+    EcrError::parameter("ImageManifest", rule)
+}
+
 fn wrong_digest(registry: &Registry, push: &Push<'_>) -> EcrError {
     let (repository, account) = (push.repository, &registry.account);
-    let said = push.digest.map(Digest::as_str).unwrap_or_default();
+    let claimed = push.digest.map(Digest::as_str).unwrap_or_default();
     EcrError::new(
         "ImageDigestDoesNotMatchException",
         format!(
-            "The image with digest '{said}' in repository '{repository}' and registry ID '{account}' does not match the image digest that Amazon ECR has calculated."
+            "The image with digest '{claimed}' in repository '{repository}' and registry ID '{account}' does not match the image digest that Amazon ECR has calculated."
         ),
     )
 }
 
-/// Source: kaniko#204, buildkit#3776; also for the digest that is there already (buildkit#2004).
+/// Source: kaniko#204, buildkit#3776; also for the digest that the tag has (buildkit#2004).
 fn immutable(repository: &str, tag: &Tag) -> EcrError {
     EcrError::new(
         "ImageTagAlreadyExistsException",
@@ -139,7 +134,7 @@ fn immutable(repository: &str, tag: &Tag) -> EcrError {
     )
 }
 
-fn refuse_missing(
+fn check_references(
     registry: &Registry,
     repository: &str,
     manifest: &Manifest,
@@ -149,18 +144,28 @@ fn refuse_missing(
         |blob: &Digest| registry.store.blob_size(repository, blob).is_some() && is_visible(blob);
     let layers: Vec<&Digest> = manifest.blobs().filter(|blob| !has_blob(blob)).collect();
     if !layers.is_empty() {
-        return Err(absent(registry, repository, "LayersNotFoundException", &layers));
+        return Err(missing_content(registry, repository, "LayersNotFoundException", &layers));
     }
     let children = manifest.manifests.iter().flatten().map(|child| &child.digest);
     let images: Vec<&Digest> =
         children.filter(|child| registry.store.manifest(repository, child).is_none()).collect();
     if !images.is_empty() {
-        return Err(absent(registry, repository, "ReferencedImagesNotFoundException", &images));
+        return Err(missing_content(
+            registry,
+            repository,
+            "ReferencedImagesNotFoundException",
+            &images,
+        ));
     }
     Ok(())
 }
 
-fn absent(registry: &Registry, repository: &str, name: &'static str, what: &[&Digest]) -> EcrError {
+fn missing_content(
+    registry: &Registry,
+    repository: &str,
+    name: &'static str,
+    what: &[&Digest],
+) -> EcrError {
     let kind = if name == "LayersNotFoundException" { "Layers" } else { "Images" };
     let digests: Vec<&str> = what.iter().map(|digest| digest.as_str()).collect();
     let (digests, account) = (digests.join(", "), &registry.account);
@@ -172,16 +177,13 @@ fn absent(registry: &Registry, repository: &str, name: &'static str, what: &[&Di
     )
 }
 
-/// An image as a batch call names it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ImageId<'a> {
-    /// The digest, if given.
     pub digest: Option<&'a str>,
-    /// The tag, if given.
     pub tag: Option<&'a str>,
 }
 
-/// The digest that `id` means; else the failure code and reason of a batch call.
+/// The digest that `id` names, or the failure code and reason of a batch call.
 ///
 /// Source: `ImageFailureCode`.
 pub(super) fn resolve(
@@ -191,7 +193,7 @@ pub(super) fn resolve(
 ) -> Result<Digest, Failure> {
     let not_found = || ("ImageNotFound", "Requested image not found".to_owned());
     let digest =
-        id.digest.map(|text| batched_digest(text, ("InvalidImageDigest", "image"))).transpose()?;
+        id.digest.map(|text| batched_digest(text, "InvalidImageDigest", "image")).transpose()?;
     let tag = id.tag.map(batched_tag).transpose()?;
     let tagged = match &tag {
         Some(tag) => Some(registry.store.tag(repository, tag.as_str()).ok_or_else(not_found)?),
@@ -214,21 +216,20 @@ pub(super) fn resolve(
     }
 }
 
-/// Deletes an image by digest with all its tags, or one tag, and the image with its last tag.
+/// Deletes an image by digest with all its tags, or one tag; the last tag deletes the image.
 ///
-/// # Errors
-/// As a batch call's failure: `ImageReferencedByManifestList` while an index names it.
+/// Fails with `ImageReferencedByManifestList` while an index names the image.
 pub(super) fn delete(
     registry: &Registry,
     repository: &str,
     id: ImageId<'_>,
 ) -> Result<(Digest, Vec<String>), Failure> {
     let broken = |cause: std::io::Error| ("ServerException", cause.to_string());
-    let _turn = registry.commit();
+    let _guard = registry.lock_commits();
     let digest = resolve(registry, repository, id)?;
     let store = &registry.store;
     let tags: Vec<String> = tags_of(registry, repository).remove(&digest).unwrap_or_default();
-    let lists = lists_naming(registry, repository, &digest);
+    let lists = indexes_naming(registry, repository, &digest);
     if let Some(tag) = id.tag
         && (tags.len() > 1 || !lists.is_empty())
     {
@@ -258,7 +259,7 @@ pub(super) fn tags_of(registry: &Registry, repository: &str) -> HashMap<Digest, 
     by_digest
 }
 
-/// A repository's manifests that can be read, with their types and lengths in bytes.
+/// A repository's parsable manifests, with their media types and lengths in bytes.
 pub(super) fn manifests(
     registry: &Registry,
     repository: &str,
@@ -270,7 +271,7 @@ pub(super) fn manifests(
     })
 }
 
-fn lists_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
+fn indexes_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
     manifests(registry, repository)
         .filter(|(_, _, manifest, _)| {
             manifest.manifests.iter().flatten().any(|listed| listed.digest == *child)
@@ -292,7 +293,7 @@ pub(super) fn blob_types(registry: &Registry, repository: &str) -> HashMap<Diges
     types
 }
 
-/// The manifests that refer to `subject`, as OCI descriptors, in the order of their digests.
+/// The manifests that refer to `subject`, as OCI descriptors in the order of their digests.
 pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest) -> Vec<Value> {
     let refers = |manifest: &Manifest| {
         manifest.subject.as_ref().is_some_and(|named| named.digest == *subject)
@@ -300,22 +301,56 @@ pub(super) fn referrers(registry: &Registry, repository: &str, subject: &Digest)
     manifests(registry, repository)
         .filter(|(_, _, manifest, _)| refers(manifest))
         .map(|(digest, media_type, manifest, size)| {
-            let mut descriptor = serde_json::Map::new();
-            descriptor.insert("mediaType".to_owned(), media_type.into());
-            descriptor.insert("digest".to_owned(), digest.as_str().into());
-            descriptor.insert("size".to_owned(), size.into());
+            let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
             if let Some(kind) = manifest.artifact_type() {
-                descriptor.insert("artifactType".to_owned(), kind.into());
+                descriptor["artifactType"] = kind.into();
             }
             if let Some(annotations) = manifest.annotations {
-                descriptor.insert("annotations".to_owned(), annotations);
+                descriptor["annotations"] = annotations;
             }
-            Value::Object(descriptor)
+            descriptor
         })
         .collect()
 }
 
-/// A key that orders a repository's listing: stable, and not by name.
+/// A sort key for a repository's listing: stable, and not by name.
 pub(super) fn listing_key(text: &str) -> String {
     Digest::of(text.as_bytes()).hex()[..24].to_owned()
+}
+
+/// Fails unless the layer exists and an image in the repository names it.
+///
+/// Source: GetDownloadUrlForLayer, "only for image layers that are referenced in an image".
+pub(super) fn check_readable(
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> Result<(), EcrError> {
+    if registry.store.blob_size(name, digest).is_none() {
+        return Err(layer_not_found("LayersNotFoundException", registry, name, digest));
+    }
+    if registry.store.is_referenced(name, digest) {
+        return Ok(());
+    }
+    Err(EcrError::new(
+        "LayerInaccessibleException",
+        format!(
+            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{}' is not referenced by an image",
+            registry.account
+        ),
+    ))
+}
+
+/// The API and the registry protocol name this error differently.
+pub(super) fn layer_not_found(
+    code: &'static str,
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> EcrError {
+    let account = &registry.account;
+    let text = format!(
+        "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+    );
+    EcrError::new(code, text)
 }

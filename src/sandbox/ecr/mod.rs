@@ -1,12 +1,12 @@
-//! The embedded Amazon ECR: any number of registries, one per account and region, with the AWS
-//! APIs around them (ECR, STS, Secrets Manager) and the S3 that layers are read from.
+//! The embedded Amazon ECR: one registry per account and region, with the AWS APIs (ECR, STS,
+//! Secrets Manager) and the S3 that layers are read from.
 //!
-//! It is strict: what ECR refuses is refused here, with ECR's codes, statuses and texts; where
-//! published sources disagree, the stricter reading is built. Two planes share one registry:
-//! `control` answers `POST /`, `data` answers `/v2/…`, and both decide in `images` and refuse
-//! with `error`. Before either stands the `gate`; what a pull lacks, the `cache` brings in first.
+//! It is strict: it refuses what ECR refuses, with ECR's codes, statuses and texts. If published
+//! sources disagree, it implements the stricter reading. Two planes share one registry: `control`
+//! answers `POST /`, `data` answers `/v2/…`. Both decide in `images` and fail with `error`.
+//! `authorization` checks every action first; `cache` imports what a pull lacks.
 //!
-//! Source of every quirk, unless said otherwise: ECR user guide, API model `2015-09-21`.
+//! Source of every quirk, unless stated otherwise: ECR user guide, API model `2015-09-21`.
 
 mod authorization;
 mod cache;
@@ -19,6 +19,9 @@ mod images;
 mod manifest;
 mod model;
 mod registry;
+mod rules;
+mod secrets;
+mod templates;
 
 #[cfg(test)]
 mod tests;
@@ -34,26 +37,27 @@ use std::{
 use axum::{http::Method, response::Response};
 use parking_lot::Mutex;
 
-use super::{BlobMounting, Call, Faults, Naming, Store, Upstream, not_here};
+use super::{
+    BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream, is_loopback, unknown_path,
+};
 use authorization::ActionGuard;
-use clock::{Clock, now, since_epoch};
+use clock::Clock;
 use data::{Sessions, Tokens};
-use identity::{CALLER_ACCOUNT, PASSWORD_SECONDS, Password, Principal};
+use identity::CALLER_ACCOUNT;
 use registry::Registry;
 
-/// The region of a data plane that is called by a loopback address.
+/// The region of a data plane under a loopback address.
 pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
-/// Every ECR registry there is.
-pub struct Ecr {
+pub(crate) struct Ecr {
     directory: PathBuf,
     faults: Faults,
     blob_mounting: BlobMounting,
     naming: Naming,
-    /// Where the pull-through cache imports from.
+    /// The upstreams of the pull-through cache.
     upstream: Arc<Upstream>,
     clock: Clock,
-    gate: ActionGuard,
+    guard: ActionGuard,
     /// Held to find or open a registry, never across an `await`.
     registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
     sessions: Sessions,
@@ -61,8 +65,8 @@ pub struct Ecr {
 }
 
 impl Ecr {
-    /// Opens the registries whose content is kept in `directory`.
-    pub fn open(
+    /// Opens the registries whose content is in `directory`.
+    pub(crate) fn open(
         directory: &Path,
         faults: Faults,
         blob_mounting: BlobMounting,
@@ -71,7 +75,7 @@ impl Ecr {
     ) -> io::Result<Ecr> {
         Ok(Ecr {
             directory: directory.to_owned(),
-            gate: ActionGuard::new(faults.clone()),
+            guard: ActionGuard::new(faults.clone()),
             faults,
             blob_mounting,
             naming,
@@ -83,16 +87,15 @@ impl Ecr {
         })
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, call: Call) -> Response {
-        let Call { host, request, .. } = call;
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let IncomingRequest { host, request } = incoming;
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {
             return control::answer(self, &host, request).await;
         }
-        match place(&host) {
-            Some(Place::Storage) => data::storage(self, request).await,
-            Some(Place::Registry { account, region }) => {
+        match aws_host(&host) {
+            Some(AwsHost::Storage) => data::storage(self, request).await,
+            Some(AwsHost::Registry { account, region }) => {
                 data::answer(self, &account, &region, &host, request).await
             }
             None if is_loopback(&host) && path.starts_with("/s3/") => {
@@ -101,37 +104,22 @@ impl Ecr {
             None if is_loopback(&host) => {
                 data::answer(self, CALLER_ACCOUNT, LOOPBACK_REGION, &host, request).await
             }
-            None => not_here(),
+            None => unknown_path(),
         }
     }
 
     /// The content of one registry.
-    ///
-    /// # Panics
-    /// When its directory cannot be opened.
-    pub fn store(&self, account: &str, region: &str) -> Arc<Store> {
+    /// Panics if its directory cannot be opened.
+    pub(crate) fn store(&self, account: &str, region: &str) -> Arc<Store> {
         let registry = self.registry(account, region);
         registry.expect("the sandbox's directory can be read").store.clone()
     }
 
-    /// Lets time pass in all registries; logins do not age.
-    pub fn pass_time(&self, time: Duration) {
+    /// Advances the clock of all registries. Logins do not expire.
+    pub(crate) fn pass_time(&self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// A login for the data plane in the region, as `GetAuthorizationToken` gives it: the value
-    /// after `Basic `, which is `AWS:<password>` in base64.
-    pub fn token(&self, region: &str) -> String {
-        let password = Password {
-            principal: Principal::user(),
-            region: region.to_owned(),
-            issued: since_epoch().as_nanos(),
-            expires: now() + PASSWORD_SECONDS,
-        };
-        password.to_token()
-    }
-
-    /// The registry, opened when it is first asked for.
     fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {
         let key = (account.to_owned(), region.to_owned());
         let mut registries = self.registries.lock();
@@ -149,12 +137,11 @@ impl Ecr {
     }
 }
 
-/// What of AWS a host name is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum AwsHost {
     /// The data plane of an account in a region.
     Registry { account: String, region: String },
-    /// The S3 that keeps layers.
+    /// The S3 that stores layers.
     Storage,
 }
 
@@ -170,11 +157,11 @@ const SUFFIXES: &[&str] = &[
     "csp.hci.ic.gov",
 ];
 
-fn place(host: &str) -> Option<Place> {
+fn aws_host(host: &str) -> Option<AwsHost> {
     let host = host.split(':').next()?;
     if let Some(rest) = host.strip_prefix("prod-") {
         let is_bucket = rest.contains("-starport-layer-bucket.s3.");
-        return (is_bucket && rest.contains(".amazonaws.")).then_some(Place::Storage);
+        return (is_bucket && rest.contains(".amazonaws.")).then_some(AwsHost::Storage);
     }
     let (account, rest) = host.split_once('.')?;
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
@@ -185,18 +172,13 @@ fn place(host: &str) -> Option<Place> {
     };
     let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
     let (region, suffix) = rest.split_once('.')?;
-    // the hyphened form is the dual-stack one
+    // the hyphenated form is the dual-stack one
     let is_suffix = SUFFIXES.contains(&suffix) && (service == "hyphened") == (suffix == "on.aws");
     (is_account && is_region(region) && is_suffix)
-        .then(|| Place::Registry { account: account.to_owned(), region: region.to_owned() })
+        .then(|| AwsHost::Registry { account: account.to_owned(), region: region.to_owned() })
 }
 
 fn is_region(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !text.is_empty() && text.bytes().all(word)
-}
-
-/// Whether a request's host is this machine, by whatever name.
-fn is_loopback(host: &str) -> bool {
-    host.parse::<crate::model::Host>().is_ok_and(|host| host.is_loopback())
 }

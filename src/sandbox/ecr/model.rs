@@ -1,33 +1,26 @@
-//! The API model's own limits: lengths, patterns, enumerations, page sizes.
+//! The API model's limits: lengths, patterns, enumerations, page sizes.
 //!
-//! The SDK does not check them before it sends, so this is where a client that sends 101
-//! digests or a capital letter finds out. Guards nothing else: what depends on the registry's
-//! state is decided by the operations.
+//! The SDK does not check them before it sends, so a client that sends 101 digests or a capital
+//! letter fails here. Rules that depend on the registry's state are in the operations.
 //!
 //! Source: service model `ecr/2015-09-21`.
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, StatusCode, header},
-    response::Response,
-};
+use std::{fmt::Display, str::FromStr};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::error::EcrError;
-use crate::model::{Digest, Repository, Tag};
+use crate::model::{Digest, NameError, Repository, Tag};
 
-/// A grammar: the regular expression as the model writes it, and the same as a function.
+/// A grammar: the model's regular expression, and the same as a function.
 type Pattern = (&'static str, fn(&str) -> bool);
 
-/// The lengths a text may have, in characters, and the grammar it follows.
+/// The allowed lengths of a text, in characters, and its grammar.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
-    /// The shortest.
     pub min: usize,
-    /// The longest.
     pub max: usize,
-    /// The grammar, where there is one.
     pub pattern: Option<Pattern>,
 }
 
@@ -40,26 +33,12 @@ impl Text {
         Self { min, max, pattern: Some((pattern, is)) }
     }
 
-    /// Whether `text` is within the limits.
+    /// Checks `text` against the limits.
     ///
-    /// # Errors
-    /// `InvalidParameterException` that names `field` and the limit.
+    /// Errors: `InvalidParameterException` that names `field` and the limit.
     pub(super) fn check(&self, field: &str, text: &str) -> Result<(), EcrError> {
         let length = text.chars().count();
-        if length < self.min {
-            let least = self.min;
-            return Err(EcrError::parameter(
-                field,
-                format!("Member must have length greater than or equal to {least}"),
-            ));
-        }
-        if length > self.max {
-            let most = self.max;
-            return Err(EcrError::parameter(
-                field,
-                format!("Member must have length less than or equal to {most}"),
-            ));
-        }
+        in_limits(field, "length", length as u64, self.min as u64, self.max as u64)?;
         match self.pattern {
             Some((pattern, is)) if !is(text) => Err(EcrError::parameter(
                 field,
@@ -70,64 +49,48 @@ impl Text {
     }
 }
 
-/// `registryId`.
 pub(super) const REGISTRY_ID: Text = Text::matching(12, 12, "[0-9]{12}", is_account);
-/// `repositoryName`.
 pub(super) const REPOSITORY_NAME: Text = Text::matching(
     2,
     256,
     r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*",
     is_repository,
 );
-/// `imageTag`.
 pub(super) const IMAGE_TAG: Text = Text::of(1, 300);
-/// `imageManifest`: 4 MiB.
 pub(super) const IMAGE_MANIFEST: Text = Text::of(1, 4_194_304);
-/// A digest in a batch; what is wrong with it becomes a failure of that item.
+/// A digest in a batch; an invalid one is a failure of its item only.
 pub(super) const BATCHED_DIGEST: Text = Text::of(0, 1000);
-/// `filter` of a mutability exclusion.
 pub(super) const EXCLUSION: Text =
     Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", |text| text.bytes().all(is_exclusion_byte));
-/// `kmsKey`.
 pub(super) const KMS_KEY: Text = Text::of(0, 2048);
-/// `name` of an account setting.
 pub(super) const SETTING_NAME: Text = Text::of(1, 64);
-/// `Key` of a tag.
 pub(super) const TAG_KEY: Text = Text::of(1, 128);
-/// `Value` of a tag.
 pub(super) const TAG_VALUE: Text = Text::of(0, 256);
-/// `policyText` of a repository and of the registry.
 pub(super) const POLICY: Text = Text::of(0, 10_240);
-/// `lifecyclePolicyText`.
 pub(super) const LIFECYCLE: Text = Text::of(100, 30_720);
-/// `lifecyclePolicy` of a template, which may be empty.
 pub(super) const TEMPLATE_LIFECYCLE: Text = Text::of(0, 30_720);
-/// `ecrRepositoryPrefix` of a pull-through rule.
 pub(super) const RULE_PREFIX: Text = Text::matching(
     2,
     30,
     r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
-/// `prefix` of a repository creation template.
 pub(super) const TEMPLATE_PREFIX: Text = Text::matching(
     1,
     256,
     r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
-/// `credentialArn` of a pull-through rule.
 pub(super) const CREDENTIAL_ARN: Text = Text::matching(
     50,
     612,
     r"^arn:aws(-\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\-pullthroughcache/[a-zA-Z0-9/_+=.@-]+$",
     is_credential_arn,
 );
-/// `customRoleArn`.
 pub(super) const ROLE_ARN: Text = Text::of(0, 2048);
-/// Anything short that has no grammar, such as `description`.
+/// Short text without a grammar, such as `description`.
 pub(super) const DESCRIPTION: Text = Text::of(0, 256);
-/// Anything without a published limit.
+/// Text without a published limit.
 pub(super) const FREE: Text = Text::of(0, 100_000);
 
 fn is_account(text: &str) -> bool {
@@ -152,19 +115,21 @@ fn is_credential_arn(text: &str) -> bool {
     let scheme = parts.next() == Some("arn")
         && parts.next().is_some_and(|it| it == "aws" || it.starts_with("aws-"))
         && parts.next() == Some("secretsmanager")
-        && parts.next().is_some_and(|place| !place.is_empty());
+        && parts.next().is_some_and(|part| !part.is_empty());
     scheme
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b))
 }
 
-/// A batch call's refusal of one item: the failure code and the reason.
+/// A batch call's failure code and reason for one item.
 pub(super) type Failure = (&'static str, String);
 
-/// The digest of a batched item; `what` it is of goes into the reason, `code` is its failure code.
+/// The digest of a batched item; `code` is its failure code, `what` the kind of content in the
+/// reason.
 pub(super) fn batched_digest(
     text: &str,
-    (code, what): (&'static str, &str),
+    code: &'static str,
+    what: &str,
 ) -> Result<Digest, Failure> {
     text.parse().map_err(|_| {
         let regex = "[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+";
@@ -182,17 +147,16 @@ pub(super) fn batched_tag(text: &str) -> Result<Tag, Failure> {
     })
 }
 
-/// One operation's input: a JSON object, read member by member under the model's limits.
+/// One operation's input: a JSON object, read member by member within the model's limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a>(pub &'a Map<String, Value>);
 
 impl<'a> Input<'a> {
-    /// The member, `None` when absent or null.
+    /// The member; `None` if it is absent or null.
     pub(super) fn value(&self, field: &str) -> Option<&'a Value> {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    /// A text within `limits`.
     pub(super) fn text(&self, field: &str, limits: &Text) -> Result<Option<&'a str>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| wrong_type(field, "a string"))?;
@@ -200,9 +164,19 @@ impl<'a> Input<'a> {
         Ok(Some(text))
     }
 
-    /// A text within `limits` that has to be there.
+    /// A required text within `limits`.
     pub(super) fn required(&self, field: &str, limits: &Text) -> Result<&'a str, EcrError> {
         self.text(field, limits)?.ok_or_else(|| missing(field))
+    }
+
+    /// A text within `limits` that must parse.
+    pub(super) fn parsed<T: FromStr<Err = NameError>>(
+        &self,
+        field: &str,
+        limits: &Text,
+    ) -> Result<Option<T>, EcrError> {
+        let text = self.text(field, limits)?;
+        text.map(str::parse).transpose().map_err(|error| EcrError::parameter(field, error))
     }
 
     /// One of an enumeration's values.
@@ -218,28 +192,19 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// A number between `min` and `max`, both included.
+    /// A number from `min` to `max`.
     pub(super) fn number(&self, field: &str, min: u64, max: u64) -> Result<Option<u64>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let number = value.as_i64().ok_or_else(|| wrong_type(field, "an integer"))?;
-        if number < min as i64 {
-            let rule = format!("Member must have value greater than or equal to {min}");
-            return Err(EcrError::parameter(field, rule));
-        }
-        if number > max as i64 {
-            let rule = format!("Member must have value less than or equal to {max}");
-            return Err(EcrError::parameter(field, rule));
-        }
+        in_limits(field, "value", number, min as i64, max as i64)?;
         Ok(Some(number as u64))
     }
 
-    /// `true` or `false`.
     pub(super) fn flag(&self, field: &str) -> Result<Option<bool>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| wrong_type(field, "a boolean"))
     }
 
-    /// A list of `min` to `max` items.
     pub(super) fn list(
         &self,
         field: &str,
@@ -248,18 +213,10 @@ impl<'a> Input<'a> {
     ) -> Result<Option<&'a [Value]>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let items = value.as_array().ok_or_else(|| wrong_type(field, "a list"))?;
-        if items.len() < min {
-            let rule = format!("Member must have length greater than or equal to {min}");
-            return Err(EcrError::parameter(field, rule));
-        }
-        if items.len() > max {
-            let rule = format!("Member must have length less than or equal to {max}");
-            return Err(EcrError::parameter(field, rule));
-        }
+        in_limits(field, "length", items.len() as u64, min as u64, max as u64)?;
         Ok(Some(items))
     }
 
-    /// A list of texts, each within `limits`.
     pub(super) fn texts(
         &self,
         field: &str,
@@ -277,7 +234,6 @@ impl<'a> Input<'a> {
             .map(Some)
     }
 
-    /// A structure, to be read the same way.
     pub(super) fn structure(&self, field: &str) -> Result<Option<Input<'a>>, EcrError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         value
@@ -286,7 +242,6 @@ impl<'a> Input<'a> {
             .ok_or_else(|| wrong_type(field, "a structure"))
     }
 
-    /// A list of structures, to be read the same way.
     pub(super) fn structures(
         &self,
         field: &str,
@@ -302,7 +257,7 @@ impl<'a> Input<'a> {
             .map(Some)
     }
 
-    /// `nextToken` and `maxResults`; neither may come with an explicit list in `exclusive`.
+    /// `nextToken` and `maxResults`; neither is allowed with an explicit list in `exclusive`.
     pub(super) fn page(&self, default: u64, max: u64, exclusive: &str) -> Result<Page, EcrError> {
         let limit = self.number("maxResults", 1, max)?;
         let token = self.text("nextToken", &FREE)?;
@@ -319,27 +274,41 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A member that has to be there and is not.
+/// The error for a missing required member.
 pub(super) fn missing(field: &str) -> EcrError {
     EcrError::parameter(field, "Member must not be null")
+}
+
+fn in_limits<N: PartialOrd + Display>(
+    field: &str,
+    what: &str,
+    actual: N,
+    min: N,
+    max: N,
+) -> Result<(), EcrError> {
+    let (bound, limit) = match actual {
+        actual if actual < min => ("greater", min),
+        actual if actual > max => ("less", max),
+        _ => return Ok(()),
+    };
+    let rule = format!("Member must have {what} {bound} than or equal to {limit}");
+    Err(EcrError::parameter(field, rule))
 }
 
 fn wrong_type(field: &str, expected: &str) -> EcrError {
     EcrError::new("SerializationException", format!("'{field}' is not {expected}"))
 }
 
-/// Where a page begins and how long it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Page {
-    /// The key of the last item of the page before, `None` for the first page.
+    /// The key of the previous page's last item; `None` for the first page.
     pub after: Option<String>,
-    /// The most items it may have.
     pub limit: usize,
 }
 
 impl Page {
-    /// Cuts this page out of `items`, which are sorted by their keys; the token of the next page
-    /// where there is one.
+    /// Returns this page of `items`, which are sorted by their keys, and the token of the next
+    /// page.
     pub(super) fn cut<T>(&self, items: Vec<(String, T)>) -> (Vec<T>, Option<String>) {
         let mut rest = items
             .into_iter()
@@ -353,25 +322,13 @@ impl Page {
     }
 }
 
-/// A key as an opaque token: nothing a client could build itself by accident.
+/// Encodes a key as an opaque token, which no client can build by accident.
 fn encode_token(key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{{\"v\":1,\"k\":\"{}\"}}", const_hex::encode(key)))
 }
 
-/// The key in an opaque token, `None` when it is not one of ours.
+/// The key in an opaque token; `None` if this sandbox did not make it.
 pub(super) fn decode_token(token: &str) -> Option<String> {
     let json: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     String::from_utf8(const_hex::decode(json.get("k")?.as_str()?).ok()?).ok()
-}
-
-/// A JSON answer of this content type.
-pub(super) fn json_response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: &Value,
-) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

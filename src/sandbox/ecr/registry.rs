@@ -1,8 +1,8 @@
 //! One ECR registry: an account in a region, its content and its settings.
 //!
-//! Content lives in the [`Store`]; what only AWS knows (settings of repositories and of the
-//! account, push and pull times) lives beside it as documents, so that it survives too. Guards
-//! that a document is never changed by two calls at once.
+//! Content is in the [`Store`]. Data that only AWS has (settings of repositories and of the
+//! account, push and pull times) is in documents beside it, so that it survives too. A lock
+//! prevents concurrent changes of a document.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,47 +23,36 @@ use crate::{
     sandbox::{BlobMounting, Store},
 };
 
-/// Seconds in which a further pull of an image is not recorded.
+/// Seconds for which further pulls of an image are not recorded.
 const PULL_TIME_SECONDS: f64 = 24.0 * 3600.0;
 
-/// An account in a region.
 pub(super) struct Registry {
-    /// The account, twelve digits.
     pub account: String,
-    /// The region, like `eu-west-1`.
     pub region: String,
-    /// Its content.
     pub store: Arc<Store>,
     /// Held while a document is read, changed and written.
     documents: Mutex<()>,
-    /// `BLOB_MOUNTING` where the account has not set it.
+    /// `BLOB_MOUNTING` unless the account sets it.
     blob_mounting: BlobMounting,
     /// Held while a manifest is checked and committed; never while waiting for a client.
     commits: Mutex<()>,
-    /// The time.
     clock: Clock,
-    /// A turn per repository; who has it imports, and asks for no other.
+    /// A lock per repository; its holder imports, and takes no other.
     imports: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// What ECR keeps about a repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     /// Seconds since the epoch.
     pub created_at: f64,
     /// `MUTABLE`, `IMMUTABLE`, or either with `_WITH_EXCLUSION`.
     pub mutability: String,
-    /// The wildcard filters of an exclusion.
     pub exclusions: Vec<String>,
-    /// Whether images are scanned as they are pushed.
     pub scan_on_push: bool,
-    /// `encryptionConfiguration` as it is shown.
+    /// `encryptionConfiguration` as the API shows it.
     pub encryption: Value,
-    /// Resource tags, keys in order.
     pub tags: BTreeMap<String, String>,
-    /// The repository policy's text.
     pub policy: Option<String>,
-    /// The lifecycle policy's text.
     pub lifecycle: Option<String>,
 }
 
@@ -83,7 +72,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether an existing tag of this name may not be pushed again.
+    /// True if an existing tag of this name must not be pushed again.
     pub(super) fn is_immutable(&self, tag: &str) -> bool {
         let excluded = self.exclusions.iter().any(|filter| wildcard(filter, tag));
         match self.mutability.as_str() {
@@ -95,17 +84,14 @@ impl Settings {
     }
 }
 
-/// When an image was pushed and last pulled, in seconds since the epoch.
+/// Push and pull times of an image, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Times {
-    /// The first push.
     pub pushed: f64,
-    /// The last recorded pull.
     pub pulled: Option<f64>,
 }
 
 impl Registry {
-    /// The registry that keeps its content in `store`.
     pub(super) fn new(
         account: &str,
         region: &str,
@@ -125,34 +111,30 @@ impl Registry {
         }
     }
 
-    /// The time in seconds since the epoch, as the API writes it.
+    /// Seconds since the epoch, in the API's format.
     pub(super) fn now(&self) -> f64 {
         self.clock.now()
     }
 
-    /// Waits for its turn to import into the repository.
-    pub(super) async fn import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
+    pub(super) async fn lock_import(&self, repository: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
             let mut imports = self.imports.lock();
             Arc::clone(imports.entry(repository.to_owned()).or_default())
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 
-    /// The host of the data plane.
     pub(super) fn host(&self) -> String {
         let suffix =
             if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         format!("{}.dkr.ecr.{}.{suffix}", self.account, self.region)
     }
 
-    /// The ARN of a repository here.
     pub(super) fn arn(&self, repository: &str) -> String {
         let partition = self.partition();
         format!("arn:{partition}:ecr:{}:{}:repository/{repository}", self.region, self.account)
     }
 
-    /// The partition, as ARNs have it.
     pub(super) fn partition(&self) -> &'static str {
         match self.region.split('-').next() {
             Some("cn") => "aws-cn",
@@ -161,18 +143,17 @@ impl Registry {
         }
     }
 
-    /// Waits for its turn to check and commit a manifest.
-    pub(super) fn commit(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn lock_commits(&self) -> MutexGuard<'_, ()> {
         self.commits.lock()
     }
 
-    /// The document, its default where it was never written.
+    /// The document, or its default if it was never written.
     pub(super) fn document<T: DeserializeOwned + Default>(&self, name: &str) -> T {
         let value = self.store.document(name).filter(|value| !value.is_null());
         value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
     }
 
-    /// Changes the document; a refusal leaves it as it was.
+    /// Changes the document; an error leaves it unchanged.
     ///
     /// `edit` changes no other document.
     pub(super) fn change<T, R>(
@@ -183,7 +164,7 @@ impl Registry {
     where
         T: DeserializeOwned + Serialize + Default,
     {
-        let _turn = self.documents.lock();
+        let _guard = self.documents.lock();
         let mut document: T = self.document(name);
         let result = edit(&mut document)?;
         let value = serde_json::to_value(&document).expect("documents serialise");
@@ -193,16 +174,15 @@ impl Registry {
 
     /// The settings of a repository.
     ///
-    /// # Errors
-    /// `RepositoryNotFoundException`.
+    /// Fails with `RepositoryNotFoundException`.
     pub(super) fn settings(&self, repository: &str) -> Result<Settings, EcrError> {
         if !self.store.has_repository(repository) {
-            return Err(EcrError::no_repository(repository, &self.account));
+            return Err(EcrError::repository_not_found(repository, &self.account));
         }
         Ok(self.document::<Option<Settings>>(&settings_name(repository)).unwrap_or_default())
     }
 
-    /// Changes the settings of a repository that is there.
+    /// Changes the settings of an existing repository.
     pub(super) fn change_settings<R>(
         &self,
         repository: &str,
@@ -214,12 +194,11 @@ impl Registry {
         })
     }
 
-    /// Makes a repository with these settings.
+    /// Creates a repository with these settings.
     ///
-    /// # Errors
-    /// `RepositoryAlreadyExistsException`.
+    /// Fails with `RepositoryAlreadyExistsException`.
     pub(super) fn create(&self, repository: &str, mut settings: Settings) -> Result<(), EcrError> {
-        let _turn = self.commit();
+        let _guard = self.lock_commits();
         settings.created_at = self.now();
         if self.store.has_repository(repository) {
             return Err(EcrError::new(
@@ -230,17 +209,16 @@ impl Registry {
                 ),
             ));
         }
-        let place = |document: &mut Option<Settings>| {
+        let store = |document: &mut Option<Settings>| {
             *document = Some(settings);
             Ok(())
         };
-        self.change(&settings_name(repository), place)?;
+        self.change(&settings_name(repository), store)?;
         Ok(self.store.create_repository(repository)?)
     }
 
-    /// Removes a repository and all that is kept about it.
     pub(super) fn delete(&self, repository: &str) -> Result<(), EcrError> {
-        let _turn = self.commit();
+        let _guard = self.lock_commits();
         for digest in self.store.manifests(repository) {
             self.record_deletion(repository, &digest)?;
         }
@@ -250,12 +228,11 @@ impl Registry {
         Ok(())
     }
 
-    /// When an image was pushed and pulled, as far as that is known.
     pub(super) fn times(&self, repository: &str, digest: &Digest) -> Option<Times> {
         self.document(&times_name(repository, digest))
     }
 
-    /// Notes that an image is there now.
+    /// Records an image's first push.
     pub(super) fn record_push(&self, repository: &str, digest: &Digest) -> Result<(), EcrError> {
         self.change(&times_name(repository, digest), |times: &mut Option<Times>| {
             times.get_or_insert(Times { pushed: self.now(), pulled: None });
@@ -263,7 +240,7 @@ impl Registry {
         })
     }
 
-    /// Forgets an image that was deleted.
+    /// Removes the times of a deleted image.
     pub(super) fn record_deletion(
         &self,
         repository: &str,
@@ -272,8 +249,8 @@ impl Registry {
         Ok(self.store.set_document(&times_name(repository, digest), &Value::Null)?)
     }
 
-    /// Notes that `principal` pulled these images: at most once in 24 h per image, and not at all
-    /// for a principal that is excluded.
+    /// Records that `principal` pulled these images: at most once in 24 h per image, and never for
+    /// an excluded principal.
     ///
     /// Source: ImageDetail, `lastRecordedPullTime`; user guide, pull-time update exclusions.
     pub(super) fn record_pulls(
@@ -300,7 +277,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Notes that the upstream was asked for a cached tag.
+    /// Records that the upstream was checked for a cached tag.
     pub(super) fn record_check(&self, repository: &str, tag: &str) -> Result<(), EcrError> {
         self.change(&checks_name(repository), |checks: &mut BTreeMap<String, f64>| {
             checks.insert(tag.to_owned(), self.now());
@@ -308,15 +285,14 @@ impl Registry {
         })
     }
 
-    /// When the upstream was last asked for a cached tag, or what it points to was pushed; in
-    /// seconds since the epoch.
+    /// The last check of a cached tag at its upstream, else the image's push, in seconds since the
+    /// epoch.
     pub(super) fn checked(&self, repository: &str, tag: &str, digest: &Digest) -> Option<f64> {
         let checks: BTreeMap<String, f64> = self.document(&checks_name(repository));
         let pushed = || self.times(repository, digest).map(|times| times.pushed);
         checks.get(tag).copied().or_else(pushed)
     }
 
-    /// An account setting's value.
     pub(super) fn account_setting(&self, name: &str) -> String {
         let settings: BTreeMap<String, String> = self.document(ACCOUNT_SETTINGS);
         let default = match name {
@@ -328,8 +304,7 @@ impl Registry {
         settings.get(name).cloned().unwrap_or_else(|| default.to_owned())
     }
 
-    /// The refusal of a reference that leads nowhere.
-    pub(super) fn no_image(&self, repository: &str, what: &str) -> EcrError {
+    pub(super) fn image_not_found(&self, repository: &str, what: &str) -> EcrError {
         EcrError::new(
             "ImageNotFoundException",
             format!(
@@ -345,8 +320,8 @@ pub(super) const ACCOUNT_SETTINGS: &str = "account-settings";
 /// The document of principals whose pulls do not count: ARN to creation time.
 pub(super) const PULL_EXCLUSIONS: &str = "pull-time-exclusions";
 
-/// The document of a repository's settings, that of its upstream checks (tag to time), and that
-/// of an image's times.
+/// The documents of a repository's settings, of its upstream checks (tag to time), and of an
+/// image's times.
 fn settings_name(repository: &str) -> String {
     format!("settings/{repository}")
 }
@@ -359,7 +334,7 @@ fn times_name(repository: &str, digest: &Digest) -> String {
     format!("times/{repository}/{}", digest.hex())
 }
 
-/// Whether `text` matches `filter`, in which `*` stands for any characters.
+/// True if `text` matches `filter`, where `*` matches any characters.
 pub(super) fn wildcard(filter: &str, text: &str) -> bool {
     let Some((head, tail)) = filter.split_once('*') else { return filter == text };
     let Some(rest) = text.strip_prefix(head) else { return false };

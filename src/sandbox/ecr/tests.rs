@@ -1,5 +1,5 @@
-//! The embedded ECR over real sockets: the API through the AWS SDK, the data plane through a
-//! plain HTTP client, so that nothing of ours is on the other side.
+//! The embedded ECR over real sockets: the API through the AWS SDK, the data plane through a plain
+//! HTTP client, so that no client code of ours is tested with it.
 
 mod account;
 mod api;
@@ -37,11 +37,11 @@ struct World {
     sandbox: Sandbox,
     http: reqwest::Client,
     ecr: aws_sdk_ecr::Client,
-    /// `Basic …` for the data plane.
+    /// The `Basic …` header of the data plane.
     login: String,
 }
 
-/// What the data plane answered.
+/// A response of the data plane.
 struct Answer {
     status: StatusCode,
     headers: reqwest::header::HeaderMap,
@@ -62,7 +62,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The status, and the code and the message of the error envelope.
+    /// The status, and the code and message of the error envelope.
     fn refusal(&self) -> (u16, String, String) {
         let error = self.json()["errors"][0].clone();
         let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
@@ -109,7 +109,7 @@ impl World {
         format!("http://{}{path}", self.sandbox.address())
     }
 
-    /// A request to the data plane, with the login.
+    /// A request to the data plane with the login.
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, self.url(path));
         request.header("host", HOST).header("authorization", &self.login)
@@ -133,7 +133,7 @@ impl World {
         self.ecr.create_repository().repository_name(repository).send().await.unwrap();
     }
 
-    /// The path of a new upload session.
+    /// Opens an upload session, and returns its path.
     async fn session(&self, repository: &str) -> String {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let answer = self.send(self.request(Method::POST, &path)).await;
@@ -160,7 +160,7 @@ impl World {
         self.send(request.body(text.to_owned())).await
     }
 
-    /// Pushes an image with one layer of `content`; its digest and its layer's.
+    /// Pushes an image with one layer of `content`, and returns its digest and its layer's.
     async fn push_image(&self, repository: &str, tag: &str, content: &str) -> (Digest, Digest) {
         let config = self.push_blob(repository, format!("{{\"{content}\":1}}").as_bytes()).await;
         let layer = self.push_blob(repository, content.as_bytes()).await;
@@ -170,7 +170,7 @@ impl World {
         (Digest::of(text.as_bytes()), layer)
     }
 
-    /// An API call as it goes over the wire, signed in shape.
+    /// A raw API call with a signature of the right shape.
     async fn call(&self, operation: &str, input: &Value) -> Answer {
         let request = self.unsigned(operation).header("authorization", signature("ecr"));
         self.send(request.body(input.to_string())).await
@@ -223,7 +223,7 @@ fn index(children: &[&Digest]) -> Value {
     json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
 }
 
-/// The name of the exception that an SDK call failed with.
+/// The exception's name of a failed SDK call.
 fn code<T: std::fmt::Debug, E>(result: Result<T, aws_sdk_ecr::error::SdkError<E>>) -> String
 where
     E: aws_sdk_ecr::error::ProvideErrorMetadata + std::fmt::Debug,

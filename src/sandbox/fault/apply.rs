@@ -1,5 +1,4 @@
-//! Carries out the faults that any registry can suffer: on answers, and on bodies in both
-//! directions.
+//! Applies the faults that any registry can have: to responses, and to bodies in both directions.
 
 use std::time::Duration;
 
@@ -13,16 +12,19 @@ use bytes::Bytes;
 use futures::{StreamExt, future, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Content, Faults, Name, Target};
+use super::{
+    definition::{Content, Name, Target},
+    state::Faults,
+};
 use crate::sandbox::distribution::Refusal;
 
-/// How long what was sent before a cut has to reach the client.
+/// Time for the bytes before a cut to reach the client.
 const FLUSH: Duration = Duration::from_millis(20);
 
 type Chunks = BoxStream<'static, Result<Bytes, axum::Error>>;
 
-/// The answer that a fault gives instead of the registry's.
-pub(in crate::sandbox) fn instead(faults: &Faults, target: &Target<'_>) -> Option<Response> {
+/// The response that a fault sends in place of the registry's.
+pub(in crate::sandbox) fn replacement(faults: &Faults, target: &Target<'_>) -> Option<Response> {
     if let Some(arg) = faults.hits(Name::Throttle, target) {
         let mut response = refusal(target, StatusCode::TOO_MANY_REQUESTS);
         if let Some(seconds) = arg.number() {
@@ -39,7 +41,7 @@ pub(in crate::sandbox) fn instead(faults: &Faults, target: &Target<'_>) -> Optio
     Some(axum::response::Html("<!doctype html><title>Sign in</title><p>Welcome").into_response())
 }
 
-/// A refusal as the side that is asked would word it.
+/// An error response in the format of the side that the request is for.
 fn refusal(target: &Target<'_>, status: StatusCode) -> Response {
     let too_many = status == StatusCode::TOO_MANY_REQUESTS;
     let message = if too_many { "Rate exceeded" } else { "a fault is switched on" };
@@ -56,13 +58,12 @@ fn refusal(target: &Target<'_>, status: StatusCode) -> Response {
     Refusal::new(status, code, message).into_response()
 }
 
-/// Changes a request before its registry sees it.
 pub(in crate::sandbox) fn request(
     faults: &Faults,
     target: &Target<'_>,
     mut request: Request,
     stopped: &CancellationToken,
-    hang_up: impl Fn() + Send + 'static,
+    drop_connection: impl Fn() + Send + 'static,
 ) -> Request {
     if request.headers().contains_key(header::RANGE)
         && faults.hits(Name::IgnoreRange, target).is_some()
@@ -82,7 +83,7 @@ pub(in crate::sandbox) fn request(
     };
     if let Some(until) = cut_at {
         let end = async move {
-            hang_up();
+            drop_connection();
             Err(axum::Error::new("the fault `cut` is switched on"))
         };
         return request.map(|body| {
@@ -101,7 +102,6 @@ pub(in crate::sandbox) fn request(
     request
 }
 
-/// Changes an answer before its client sees it.
 pub(in crate::sandbox) fn response(
     faults: &Faults,
     target: &Target<'_>,
@@ -133,7 +133,7 @@ pub(in crate::sandbox) fn response(
     })
 }
 
-/// What an answer's body is: what its room says, or else what the path looks like.
+/// The kind of a response's body: declared by the backend, else derived from the path.
 fn content(target: &Target<'_>, response: &Response) -> Content {
     match response.extensions().get::<Content>() {
         Some(content) => *content,
@@ -142,7 +142,7 @@ fn content(target: &Target<'_>, response: &Response) -> Content {
     }
 }
 
-/// What the faults do to a body of so many bytes, in this order.
+/// The changes to a body of `length` bytes, in the order of application.
 fn changes(faults: &Faults, target: &Target<'_>, content: Content, length: u64) -> Vec<Change> {
     let hits = |name| faults.hits_blob(name, target, content);
     let mut changes = Vec::new();
@@ -167,7 +167,7 @@ fn changes(faults: &Faults, target: &Target<'_>, content: Content, length: u64) 
     changes
 }
 
-/// The faults in an answer's head.
+/// Applies the faults that change response headers.
 fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
     if headers.contains_key("docker-content-digest")
         && faults.hits(Name::OmitDigest, target).is_some()
@@ -195,13 +195,14 @@ fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
     }
 }
 
-/// Another `Location` for an upload session than the registry's, where a fault wants one.
+/// The changed `Location` of an upload session, if a fault changes it.
 fn moved(faults: &Faults, target: &Target<'_>, session: &str) -> Option<HeaderValue> {
     let (before, _) = session.split_once("/blobs/uploads/")?;
     let elsewhere = if faults.hits(Name::WrongLocation, target).is_some() {
         format!("{before}/blobs/uploads/00000000-0000-0000-0000-000000000000")
     } else if faults.hits(Name::CrossHostLocation, target).is_some() {
-        // this machine has another name; any other host has none that would answer
+        // `localhost` is another name for this machine; other hosts get a subdomain that does not
+        // answer
         let other = match target.host.strip_prefix("127.0.0.1:") {
             Some(port) => format!("localhost:{port}"),
             None => format!("uploads.{}", target.host),
@@ -213,7 +214,7 @@ fn moved(faults: &Faults, target: &Target<'_>, session: &str) -> Option<HeaderVa
     HeaderValue::from_str(&elsewhere).ok()
 }
 
-/// What happens to a body; places are counted from its first byte.
+/// A change to a body. Offsets are in bytes from its start.
 enum Change {
     Flip(u64),
     End(u64),
@@ -234,7 +235,6 @@ fn apply(chunks: Chunks, change: Change, stopped: &CancellationToken) -> Chunks 
     }
 }
 
-/// The first so many bytes.
 fn up_to(chunks: Chunks, bytes: u64) -> Chunks {
     stream::unfold((chunks, bytes), |(mut chunks, left)| async move {
         if left == 0 {
@@ -250,7 +250,6 @@ fn up_to(chunks: Chunks, bytes: u64) -> Chunks {
     .boxed()
 }
 
-/// The same bytes but one.
 fn flip(chunks: Chunks, at: u64) -> Chunks {
     let mut offset = 0;
     let change = move |chunk: Result<Bytes, axum::Error>| {
@@ -265,7 +264,7 @@ fn flip(chunks: Chunks, at: u64) -> Chunks {
     chunks.map(change).boxed()
 }
 
-/// The same bytes, so many a second, in twenty pieces of a second each.
+/// Sends `rate` bytes per second, in pieces of a twentieth of a second.
 fn slow(chunks: Chunks, rate: u64) -> Chunks {
     let piece = usize::try_from(rate.div_ceil(20)).unwrap_or(usize::MAX);
     let pause = Duration::from_secs_f64(piece as f64 / rate as f64);
@@ -289,13 +288,11 @@ fn slow(chunks: Chunks, rate: u64) -> Chunks {
         .boxed()
 }
 
-/// Nothing more, for as long as the sandbox runs.
 async fn stall(stopped: CancellationToken) -> Result<Bytes, axum::Error> {
     stopped.cancelled().await;
     Err(axum::Error::new("the sandbox stopped"))
 }
 
-/// The end of the connection, once what came before is on its way.
 async fn cut() -> Result<Bytes, axum::Error> {
     tokio::time::sleep(FLUSH).await;
     Err(axum::Error::new("the fault `cut` is switched on"))

@@ -1,4 +1,6 @@
-//! What fault switches mean.
+//! Faults: their text form and the requests that they apply to.
+
+use axum::http::Method;
 
 use super::*;
 
@@ -7,7 +9,7 @@ fn parse(text: &str) -> Fault {
 }
 
 #[test]
-fn a_fault_says_what_to_whom_and_how_often() {
+fn a_fault_is_parsed_with_its_argument_side_and_frequency() {
     let fault = parse("status=503@ecr:PUT/manifests/*2");
     assert_eq!(fault.name, Name::Status);
     assert_eq!(fault.arg, Arg::Number(503));
@@ -21,7 +23,7 @@ fn a_fault_says_what_to_whom_and_how_often() {
 }
 
 #[test]
-fn an_action_is_denied_by_its_name_alone() {
+fn an_action_is_denied_by_its_exact_name_only() {
     let faults = Faults::new([parse("deny=ListImages"), parse("deny=CreateRepository*1")]);
     assert!(faults.active_for(Name::Deny, "ListImages"));
     assert!(!faults.active_for(Name::Deny, "PutImage"));
@@ -31,7 +33,7 @@ fn an_action_is_denied_by_its_name_alone() {
 }
 
 #[test]
-fn what_is_not_a_fault_says_why() {
+fn an_invalid_fault_is_refused_with_the_reason() {
     for (text, problem) in [
         ("rest", "is not a fault"),
         ("reset=1", "has an argument, `reset` takes none"),
@@ -58,7 +60,7 @@ fn help_lists_every_fault() {
 }
 
 #[test]
-fn a_fault_strikes_only_its_side_method_and_path() {
+fn a_fault_applies_only_to_its_side_method_and_path() {
     let faults = Faults::new([parse("reset@ecr:PUT/manifests/")]);
     let hits = |side, method: Method, path| {
         faults
@@ -83,9 +85,9 @@ fn a_fault_strikes_only_its_side_method_and_path() {
 #[test]
 fn a_fault_stops_after_its_number_and_when_cleared() {
     let faults = Faults::new([parse("reset*2")]);
-    let struck: Vec<bool> =
+    let triggered: Vec<bool> =
         (0..4).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect();
-    assert_eq!(struck, [true, true, false, false]);
+    assert_eq!(triggered, [true, true, false, false]);
     faults.add(parse("reset"));
     assert!(faults.active(Name::Reset, Side::Upstream).is_some());
     faults.clear();
@@ -93,16 +95,16 @@ fn a_fault_stops_after_its_number_and_when_cleared() {
 }
 
 #[test]
-fn a_percentage_is_about_that_many_and_always_the_same_for_a_seed() {
+fn a_percentage_fault_selects_about_that_share_and_the_same_requests_per_seed() {
     let sown = |seed| {
         let faults = Faults::new([parse("reset%30")]);
-        faults.sow(seed);
+        faults.set_seed(seed);
         (0..1000).map(|_| faults.active(Name::Reset, Side::Any).is_some()).collect::<Vec<_>>()
     };
     for seed in [0, 1, u64::MAX] {
-        let struck = sown(seed).into_iter().filter(|struck| *struck).count();
-        assert!((250..350).contains(&struck), "{struck}");
+        let triggered = sown(seed).into_iter().filter(|triggered| *triggered).count();
+        assert!((250..350).contains(&triggered), "{triggered}");
         assert_eq!(sown(seed), sown(seed));
     }
-    assert_ne!(sown(0), sown(1), "another seed strikes others");
+    assert_ne!(sown(0), sown(1), "another seed applies others");
 }

@@ -1,4 +1,4 @@
-//! The plain registry over real sockets, an endpoint after the other.
+//! The plain registry over real sockets.
 
 mod blobs;
 mod manifests;
@@ -19,7 +19,7 @@ struct Registry {
     client: reqwest::Client,
 }
 
-/// What came back, read whole.
+/// A response with its whole body.
 struct Answer {
     status: StatusCode,
     headers: reqwest::header::HeaderMap,
@@ -33,7 +33,7 @@ impl Answer {
         self
     }
 
-    /// A refusal with its code.
+    /// Asserts a refusal and its code.
     #[track_caller]
     fn refuses(self, status: u16, code: &str) {
         let answer = self.is(status);
@@ -59,7 +59,7 @@ impl Registry {
         Registry { sandbox, client }
     }
 
-    /// A request to a path, or to a location that was given.
+    /// Builds a request to a path, or to a returned location.
     async fn ask(
         &self,
         method: &str,
@@ -106,7 +106,7 @@ impl Registry {
         self.ask("PUT", &path, &headers, Some(manifest.to_string().as_bytes())).await
     }
 
-    /// An image whose config and layer are there.
+    /// Pushes the config and layer of an image, and returns its manifest.
     async fn image(&self, repository: &str, text: &str) -> Value {
         let config = self.push_blob(repository, b"{}").await;
         let layer = self.push_blob(repository, text.as_bytes()).await;
@@ -132,7 +132,7 @@ fn digest(manifest: &Value) -> Digest {
 }
 
 #[tokio::test]
-async fn the_base_says_that_this_is_a_registry() {
+async fn the_base_path_identifies_a_registry() {
     let registry = Registry::start().await;
     for path in ["/v2/", "/v2"] {
         let answer = registry.get(path).await.is(200);
@@ -141,7 +141,7 @@ async fn the_base_says_that_this_is_a_registry() {
 }
 
 #[tokio::test]
-async fn what_is_not_part_of_the_protocol_is_refused() {
+async fn unknown_paths_are_refused() {
     let registry = Registry::start().await;
     for (method, path, status, code) in [
         ("GET", "/", 404, "NAME_UNKNOWN"),

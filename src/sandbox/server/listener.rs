@@ -1,5 +1,5 @@
-//! A listening socket that can be closed for a while, and whose connections can be dropped from
-//! inside a request.
+//! A listening socket that can refuse connections for a time, and whose connections can be dropped
+//! from inside a request.
 
 use std::{
     io,
@@ -22,34 +22,33 @@ use tokio::{
 
 use super::{Faults, Name, Side};
 
-/// Where connections come in.
-pub(super) struct Door {
+pub(super) struct Listener {
     address: SocketAddr,
-    /// None while connections are refused.
+    /// `None` while connections are refused.
     socket: Option<TcpListener>,
     faults: Faults,
     changes: watch::Receiver<()>,
     side: Side,
 }
 
-impl Door {
+impl Listener {
     pub(super) fn new(socket: TcpListener, faults: Faults, side: Side) -> Self {
         let address = socket.local_addr().expect("it is bound");
         let changes = faults.changes();
         Self { address, socket: Some(socket), faults, changes, side }
     }
 
-    /// The socket, as soon as connections are not refused.
+    /// Waits until connections are accepted, and returns the bound socket.
     async fn open(&mut self) -> &mut TcpListener {
         while self.faults.active(Name::Refuse, self.side).is_some() {
             self.socket = None;
-            // never an error: `faults` holds the sender
+            // cannot fail: `faults` holds the sender
             let _ = self.changes.changed().await;
         }
         while self.socket.is_none() {
             match TcpListener::bind(self.address).await {
                 Ok(socket) => self.socket = Some(socket),
-                // somebody's connection has the port for a moment
+                // another connection can hold the port for a moment
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
@@ -57,7 +56,7 @@ impl Door {
     }
 }
 
-impl axum::serve::Listener for Door {
+impl axum::serve::Listener for Listener {
     type Io = Wire;
     type Addr = SocketAddr;
 
@@ -70,7 +69,7 @@ impl axum::serve::Listener for Door {
                 _ = changes.changed() => self.changes.mark_unchanged(),
             }
         };
-        // a connection that is already gone refuses this, and fails where it is read
+        // fails for a connection that is closed already; reading it reports the error
         let _ = stream.set_nodelay(true);
         (Wire { stream, connection: Connection::default() }, address)
     }
@@ -80,12 +79,13 @@ impl axum::serve::Listener for Door {
     }
 }
 
-/// A connection's switch.
+/// Marks a connection to be dropped.
 #[derive(Clone, Default)]
 pub(super) struct Connection(Arc<AtomicBool>);
 
 impl Connection {
-    /// Lets nothing more through: the next write, such as an answer's head, ends the connection.
+    /// Fails every further write, so that the next one, such as the response head, ends the
+    /// connection.
     pub(super) fn drop_now(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -98,8 +98,8 @@ impl Connection {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Connection {
+impl Connected<IncomingStream<'_, Listener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Connection {
         stream.io().connection.clone()
     }
 }

@@ -1,15 +1,15 @@
-//! Where a store's content lies in its directory, and how it gets there whole.
+//! The directory layout of a store, and atomic writes to it.
 //!
 //! ```text
-//! blobs/sha256/<ab>/<abcd…>                 content, once
+//! blobs/sha256/<ab>/<abcd…>                 content, stored once
 //! repositories/<a>/<b>/_/blobs/<abcd…>      empty: the repository `a/b` has this blob
 //! repositories/<a>/<b>/_/manifests/<abcd…>  the media type, a line feed, the manifest
 //! repositories/<a>/<b>/_/tags/<tag>         the digest
 //! documents/<a>/@<b>.json
-//! unfinished/                               what is being written; emptied on opening
+//! unfinished/                               files being written; emptied on opening
 //! ```
 //!
-//! Guards that no name leads out of the directory.
+//! No name can address a file outside the directory.
 
 use std::{
     collections::HashMap,
@@ -43,28 +43,28 @@ impl Disk {
         self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
     }
 
-    /// A place to write something that is not whole yet.
-    pub(super) fn unfinished(&self) -> PathBuf {
+    /// A new path for a file that is still being written.
+    pub(super) fn unfinished_path(&self) -> PathBuf {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         self.root.join("unfinished").join(number.to_string())
     }
 
-    /// Moves what was written elsewhere in this directory into its place.
+    /// Moves a finished file to its final path.
     pub(super) fn persist(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(to.parent().expect("every place is below the root"))?;
+                fs::create_dir_all(to.parent().expect("every path is below the root"))?;
                 fs::rename(from, to)
             }
             other => other,
         }
     }
 
-    /// Writes a file whole or not at all.
-    pub(super) fn replace(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
-        let unfinished = self.unfinished();
+    /// Writes a file atomically.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished_path();
         fs::write(&unfinished, bytes)?;
-        self.persist(&unfinished, place)
+        self.persist(&unfinished, path)
     }
 
     fn repository(&self, name: &str) -> io::Result<PathBuf> {
@@ -84,23 +84,23 @@ impl Disk {
     }
 
     pub(super) fn delete_repository(&self, name: &str) -> io::Result<()> {
-        // out of sight at once, however long the removal takes
-        let unfinished = self.unfinished();
+        // the rename hides it at once, the removal can take long
+        let unfinished = self.unfinished_path();
         absent_is_fine(fs::rename(self.repository(name)?, &unfinished))?;
         absent_is_fine(fs::remove_dir_all(unfinished))
     }
 
     pub(super) fn link(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("blobs").join(digest.hex());
-        match fs::write(&place, "") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&place, b""),
+        let path = self.repository(repository)?.join("blobs").join(digest.hex());
+        match fs::write(&path, "") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&path, b""),
             other => other,
         }
     }
 
     pub(super) fn unlink(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("blobs").join(digest.hex());
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("blobs").join(digest.hex());
+        absent_is_fine(fs::remove_file(path))
     }
 
     pub(super) fn put_manifest(
@@ -110,52 +110,51 @@ impl Disk {
         media_type: &str,
         bytes: &[u8],
     ) -> io::Result<()> {
-        let place = self.repository(repository)?.join("manifests").join(digest.hex());
-        self.replace(&place, &[media_type.as_bytes(), b"\n", bytes].concat())
+        let path = self.repository(repository)?.join("manifests").join(digest.hex());
+        self.replace(&path, &[media_type.as_bytes(), b"\n", bytes].concat())
     }
 
     pub(super) fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("manifests").join(digest.hex());
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("manifests").join(digest.hex());
+        absent_is_fine(fs::remove_file(path))
     }
 
     pub(super) fn set_tag(&self, repository: &str, tag: &str, digest: &Digest) -> io::Result<()> {
-        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
-        self.replace(&place, digest.as_str().as_bytes())
+        let path = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        self.replace(&path, digest.as_str().as_bytes())
     }
 
     pub(super) fn delete_tag(&self, repository: &str, tag: &str) -> io::Result<()> {
-        let place = self.repository(repository)?.join("tags").join(file_name(tag)?);
-        absent_is_fine(fs::remove_file(place))
+        let path = self.repository(repository)?.join("tags").join(file_name(tag)?);
+        absent_is_fine(fs::remove_file(path))
     }
 
-    fn document_place(&self, name: &str) -> io::Result<PathBuf> {
+    fn document_path(&self, name: &str) -> io::Result<PathBuf> {
         let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
         let mut path = self.root.join("documents");
         for component in above.split('/').filter(|component| !component.is_empty()) {
             path.push(file_name(component)?);
         }
-        // the `@` keeps the document `a` apart from the directory of `a.json/b`
+        // the `@` separates the document `a` from the directory of `a.json/b`
         path.push(format!("@{}.json", file_name(last)?));
         Ok(path)
     }
 
     pub(super) fn document(&self, name: &str) -> Option<Value> {
-        serde_json::from_slice(&fs::read(self.document_place(name).ok()?).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.document_path(name).ok()?).ok()?).ok()
     }
 
     pub(super) fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
-        let place = self.document_place(name)?;
+        let path = self.document_path(name)?;
         if value.is_null() {
-            return absent_is_fine(fs::remove_file(place));
+            return absent_is_fine(fs::remove_file(path));
         }
-        self.replace(&place, &serde_json::to_vec_pretty(value)?)
+        self.replace(&path, &serde_json::to_vec_pretty(value)?)
     }
 }
 
-/// Reading it all, once.
+/// Reads everything, once per process.
 impl Disk {
-    /// All blobs and their sizes.
     pub(super) fn blobs(&self) -> io::Result<HashMap<Digest, u64>> {
         let mut sizes = HashMap::new();
         for (_, shard) in entries(&self.root.join("blobs/sha256"))? {
@@ -205,7 +204,7 @@ impl Disk {
     }
 }
 
-/// The names and paths in a directory; none where it is not there.
+/// The names and paths in a directory; empty if it does not exist.
 fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -226,7 +225,7 @@ fn not_ours(problem: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a sandbox's directory: {problem}"))
 }
 
-/// A tag or one component of a name, which becomes a file's name as it is.
+/// Checks a tag or a component of a name that becomes a file name.
 fn file_name(text: &str) -> io::Result<&str> {
     let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
     let good = text.bytes().next().is_some_and(|first| word(&first))

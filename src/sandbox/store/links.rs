@@ -1,21 +1,21 @@
-//! What a manifest points to, of any of the kinds that registries take.
+//! The references in a manifest, for every kind that registries accept.
 
 use serde::Deserialize;
 
 use crate::model::Digest;
 
-/// The digests that a manifest names, and what the referrers API tells of it.
+/// The digests that a manifest names, and the fields that the referrers API shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
-    /// The `mediaType` written in the manifest.
+    /// The manifest's own `mediaType`.
     pub media_type: Option<String>,
-    /// Config and layers that the registry must have: not those that are downloaded elsewhere.
+    /// Config and layers that the registry must have. Omits layers with external URLs.
     pub blobs: Vec<Digest>,
-    /// An index's manifests.
+    /// The manifests of an index.
     pub children: Vec<Digest>,
-    /// The manifest this one says something about.
+    /// The manifest that this one refers to.
     pub subject: Option<Digest>,
-    /// `artifactType`, or the config's media type where none is written.
+    /// `artifactType`, or the config's media type without one.
     pub artifact_type: Option<String>,
     /// The manifest's annotations.
     pub annotations: serde_json::Map<String, serde_json::Value>,
@@ -28,7 +28,7 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
-    /// The layers of an OCI artifact manifest, which came and went with 1.1's release candidates.
+    /// Layers of an OCI artifact manifest, a type that only 1.1's release candidates had.
     blobs: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
@@ -51,10 +51,8 @@ struct LegacyLayer {
 }
 
 impl Links {
-    /// Reads a manifest.
-    ///
-    /// # Errors
-    /// When it is not JSON, not an object, or names something by what is not a SHA-256 digest.
+    /// Parses a manifest.
+    /// Fails if the bytes are not a JSON object, or if a digest is not SHA-256.
     pub fn read(bytes: &[u8]) -> serde_json::Result<Links> {
         let document: Document = serde_json::from_slice(bytes)?;
         let artifact_type = document

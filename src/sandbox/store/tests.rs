@@ -1,4 +1,4 @@
-//! What a store promises, asked of a real directory.
+//! The store's guarantees, tested on a real directory.
 
 use futures::{Stream, stream};
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn an_upload_in_parts_becomes_a_blob() {
 }
 
 #[tokio::test]
-async fn a_large_upload_is_the_bytes_that_were_sent() {
+async fn a_large_upload_stores_the_sent_bytes() {
     let (_directory, store) = store();
     let part = Bytes::from(vec![7_u8; 300_000]);
     let parts = stream::iter((0..10).map(|_| Ok::<_, io::Error>(part.clone())));
@@ -52,7 +52,7 @@ async fn a_large_upload_is_the_bytes_that_were_sent() {
 }
 
 #[tokio::test]
-async fn a_wrong_digest_leaves_nothing_and_ends_the_session() {
+async fn a_wrong_digest_stores_nothing_and_ends_the_session() {
     let (directory, store) = store();
     let id = store.start_upload("a").unwrap();
     store.append("a", &id, body(&[b"x"])).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_wrong_digest_leaves_nothing_and_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_keeps_what_came() {
+async fn a_broken_body_keeps_the_received_bytes() {
     let (_directory, store) = store();
     let id = store.start_upload("a").unwrap();
     let broken = stream::iter([Ok(Bytes::from_static(b"abc")), Err(io::Error::other("gone"))]);
@@ -102,7 +102,7 @@ async fn a_blob_is_visible_only_where_it_is_linked() {
 }
 
 #[tokio::test]
-async fn everything_outlives_the_process_except_open_uploads() {
+async fn all_content_survives_the_process_except_open_uploads() {
     let (directory, store) = store();
     let blob = store.put_blob("a/b", b"x").await.unwrap();
     let manifest = store.put_manifest("a/b", "application/x", b"{\n}").unwrap();
@@ -124,7 +124,7 @@ async fn everything_outlives_the_process_except_open_uploads() {
 }
 
 #[test]
-fn deleting_a_manifest_takes_its_tags_along() {
+fn deleting_a_manifest_removes_its_tags() {
     let (directory, store) = store();
     let one = store.put_manifest("a", "x", b"{}").unwrap();
     let two = store.put_manifest("a", "x", b"{ }").unwrap();
@@ -140,7 +140,7 @@ fn deleting_a_manifest_takes_its_tags_along() {
 }
 
 #[test]
-fn a_tag_moves_and_goes_without_its_manifest() {
+fn a_tag_moves_and_is_deleted_without_its_manifest() {
     let (_directory, store) = store();
     let one = store.put_manifest("a", "x", b"{}").unwrap();
     let two = store.put_manifest("a", "x", b"{ }").unwrap();
@@ -164,14 +164,14 @@ fn a_blob_is_referenced_while_a_manifest_names_it() {
     let two = store.put_manifest("a", "x", manifest(2).as_bytes()).unwrap();
     store.put_manifest("a", "x", manifest(2).as_bytes()).unwrap();
     store.delete_manifest("a", &one).unwrap();
-    assert!(store.referenced("a", &layer) && store.referenced("a", &config));
-    assert!(!store.referenced("b", &layer));
+    assert!(store.is_referenced("a", &layer) && store.is_referenced("a", &config));
+    assert!(!store.is_referenced("b", &layer));
     store.delete_manifest("a", &two).unwrap();
-    assert!(!store.referenced("a", &layer));
+    assert!(!store.is_referenced("a", &layer));
 }
 
 #[tokio::test]
-async fn deleting_a_repository_leaves_those_below_it() {
+async fn deleting_a_repository_keeps_those_below_it() {
     let (directory, store) = store();
     let blob = store.put_blob("a", b"x").await.unwrap();
     store.create_repository("a/b").unwrap();
@@ -184,7 +184,7 @@ async fn deleting_a_repository_leaves_those_below_it() {
 }
 
 #[test]
-fn names_cannot_lead_out_of_the_directory() {
+fn names_cannot_leave_the_directory() {
     let (_directory, store) = store();
     for name in ["..", "../x", "a/../b", "/a", "a//b", "", "_", "a/_", ".x"] {
         assert!(store.create_repository(name).is_err(), "{name}");
@@ -197,7 +197,7 @@ fn names_cannot_lead_out_of_the_directory() {
 }
 
 #[test]
-fn a_document_set_to_null_is_gone() {
+fn a_document_set_to_null_is_removed() {
     let (_directory, store) = store();
     store.set_document("a", &json!(1)).unwrap();
     store.set_document("a", &Value::Null).unwrap();
@@ -205,7 +205,7 @@ fn a_document_set_to_null_is_gone() {
 }
 
 #[test]
-fn what_a_manifest_points_to_is_read_from_every_kind() {
+fn references_are_read_from_every_kind_of_manifest() {
     let (a, b, c) = (Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c"));
     let d = |digest: &Digest| json!({ "digest": digest, "mediaType": "t/x", "size": 1 });
     let read = |value: Value| Links::read(value.to_string().as_bytes()).unwrap();
@@ -226,7 +226,7 @@ fn what_a_manifest_points_to_is_read_from_every_kind() {
 }
 
 #[test]
-fn changes_at_the_same_time_leave_memory_and_disk_alike() {
+fn concurrent_changes_leave_memory_and_disk_alike() {
     let (directory, store) = store();
     let manifests: Vec<Digest> = (0..4)
         .map(|n| store.put_manifest("a", "x", json!({ "n": n }).to_string().as_bytes()).unwrap())

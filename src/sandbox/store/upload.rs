@@ -1,7 +1,7 @@
-//! Upload sessions: bytes go to disk and through the hash as they come.
+//! Upload sessions: bytes are written and hashed as they arrive.
 //!
-//! Guards memory: a session holds at most two batches, whatever the blob's
-//! size. Sessions end with the process; a client starts afresh.
+//! Bounds memory: a session holds at most two batches. Sessions end with the process; clients start
+//! again.
 
 use std::{
     error::Error,
@@ -26,51 +26,41 @@ use tokio::task::JoinHandle;
 use super::Store;
 use crate::model::Digest;
 
-/// How many bytes are written and hashed at a time.
+/// Bytes written and hashed at a time.
 const BATCH: usize = 512 << 10;
-/// Up to this many bytes, handing them to another thread takes longer than writing them.
+/// Up to this many bytes, a write on this thread is faster than a hand-over to another one.
 const SMALL: usize = 64 << 10;
 
-/// Why bytes were not added to an upload.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There is no such session in this repository.
     #[error("unknown upload")]
     Unknown,
-    /// The body broke off; what came before is kept.
+    /// The body broke off; the bytes before are kept.
     #[error("the body broke off: {0}")]
     Body(Box<dyn Error + Send + Sync>),
-    /// The disk refused.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Why an upload did not become a blob.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
-    /// There is no such session in this repository.
     #[error("unknown upload")]
     Unknown,
-    /// The bytes are others than was said; the session is over.
+    /// The bytes have another digest; the session is over.
     #[error("the content's digest is {calculated}")]
-    DigestMismatch {
-        /// The digest of the bytes that came.
-        calculated: Digest,
-    },
-    /// The disk refused.
+    DigestMismatch { calculated: Digest },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// One session.
 pub(super) struct Upload {
     repository: String,
     path: PathBuf,
     offset: AtomicU64,
-    /// Whose turn it is to append; held while a body is read.
-    turn: tokio::sync::Mutex<()>,
-    /// Held only where a batch is written, off the async threads when that takes long.
-    /// None once the session is over: a batch that comes late finds no file to change.
+    /// Serialises appends; held while a body is read.
+    appending: tokio::sync::Mutex<()>,
+    /// Held only while a batch is written, on a blocking thread if that takes long. `None` after
+    /// the session ends: a late batch cannot change the file.
     writer: Mutex<Option<Writer>>,
 }
 
@@ -96,7 +86,7 @@ impl Upload {
         tokio::task::spawn_blocking(move || upload.write(&batch))
     }
 
-    /// Reads the body to its end while the batch before is written.
+    /// Reads the body to its end; writes the previous batch meanwhile.
     async fn append<E>(
         self: &Arc<Self>,
         body: impl Stream<Item = Result<Bytes, E>>,
@@ -104,7 +94,7 @@ impl Upload {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let _turn = self.turn.lock().await;
+        let _guard = self.appending.lock().await;
         let mut body = pin!(body);
         let (mut batch, mut held, mut writing) = (Vec::new(), 0, None);
         let end = loop {
@@ -140,13 +130,13 @@ async fn persist(writing: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> 
 }
 
 impl Store {
-    /// Starts an upload of a blob into the repository and names its session.
+    /// Starts an upload to the repository, and returns the session's id.
     pub fn start_upload(&self, repository: &str) -> io::Result<String> {
-        let path = self.disk.unfinished();
+        let path = self.disk.unfinished_path();
         let upload = Upload {
             repository: repository.to_owned(),
             offset: AtomicU64::new(0),
-            turn: tokio::sync::Mutex::default(),
+            appending: tokio::sync::Mutex::default(),
             writer: Mutex::new(Some(Writer {
                 file: fs::File::create(&path)?,
                 hasher: Sha256::new(),
@@ -159,15 +149,15 @@ impl Store {
         Ok(id)
     }
 
-    /// How many bytes the session has; none where there is no such session.
+    /// Bytes in the session; `None` if it does not exist.
     pub fn upload_offset(&self, repository: &str, id: &str) -> Option<u64> {
         Some(self.upload(repository, id)?.offset.load(Ordering::Acquire))
     }
 
-    /// Adds a body to the session and tells how many bytes it has now.
+    /// Appends a body to the session, and returns the session's length in bytes.
     ///
-    /// Bodies for one session wait for each other. When this future is dropped, the session keeps
-    /// what was written so far.
+    /// Bodies of one session wait for each other. If this future is dropped, the session keeps the
+    /// bytes written so far.
     pub async fn append<E>(
         &self,
         repository: &str,
@@ -181,9 +171,10 @@ impl Store {
         upload.append(body).await
     }
 
-    /// Makes a blob of the session when its bytes are the expected ones, and tells its size.
+    /// Stores the session's bytes as a blob if they have the expected digest, and returns their
+    /// number.
     ///
-    /// Either way the session is over.
+    /// Ends the session in either case.
     pub async fn finish_upload(
         &self,
         repository: &str,
@@ -191,7 +182,7 @@ impl Store {
         expected: &Digest,
     ) -> Result<u64, FinishError> {
         let upload = self.take_upload(repository, id).ok_or(FinishError::Unknown)?;
-        let _turn = upload.turn.lock().await;
+        let _guard = upload.appending.lock().await;
         let writer = upload.writer.lock().take();
         let calculated = Digest::from_hasher(writer.ok_or(FinishError::Unknown)?.hasher);
         if calculated != *expected {
@@ -200,14 +191,14 @@ impl Store {
         }
         let size = upload.offset.load(Ordering::Acquire);
         self.disk.persist(&upload.path, &self.disk.blob(expected))?;
-        self.keep(repository, expected, size)?;
+        self.register_blob(repository, expected, size)?;
         Ok(size)
     }
 
-    /// Forgets the session and its bytes; false where there is no such session.
+    /// Removes the session and its bytes; returns `false` if it does not exist.
     pub fn cancel_upload(&self, repository: &str, id: &str) -> bool {
         match self.take_upload(repository, id) {
-            // what is left when removal fails goes when the store is opened next
+            // a file that cannot be removed now is removed when the store is opened next
             Some(upload) => fs::remove_file(&upload.path).is_ok(),
             None => false,
         }
@@ -225,7 +216,7 @@ impl Store {
     }
 }
 
-/// A name shaped like a UUID, which no other session of any process has.
+/// An id in the form of a UUID, unique over all processes.
 fn session_id(path: &std::path::Path) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seed = format!("{} {} {}", path.display(), now.as_nanos(), std::process::id());

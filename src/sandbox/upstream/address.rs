@@ -1,38 +1,30 @@
-//! Which registry a request is for, and what URLs its answers name.
+//! The registry that a request is for, and the URLs in its responses.
 //!
-//! In a run, requests come under the registries' real host names, and answers
-//! name real hosts, too. Other clients know loopback only: for them the first
-//! part of a repository is its host (`127.0.0.1:5000/quay.io/a/b`), and every
-//! URL in an answer leads back to loopback.
+//! In a run, requests and responses use the registries' real host names. Other clients know
+//! loopback only: for them the first component of a repository is its host
+//! (`127.0.0.1:5000/quay.io/a/b`), and every URL in a response leads to loopback.
 
 use super::quirks::{self, Auth};
-use crate::{model::Host, sandbox::Naming};
+use crate::sandbox::{Naming, is_loopback};
 
-/// What a request knocks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// The token service of this registry; none: of whichever registry the scope names.
+pub(crate) enum Service {
+    /// The token service of this registry; without one, of the registry that the scope names.
     Token(Option<String>),
-    /// The host that blobs are redirected to; the path there.
+    /// The host that blobs are redirected to, with the path there.
     Cdn(String),
-    /// Docker Hub's web API.
     HubApi,
-    /// Quay's web API.
     QuayApi,
-    /// A registry's protocol.
     Registry(Registry),
 }
 
-/// A request to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
-    /// The registry's host as references have it.
     pub host: String,
-    /// The path under which the registry itself would have been asked.
+    /// The path as the real registry would receive it.
     pub path: String,
 }
 
-/// How the sandbox was called, and so what its answers call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     host: String,
@@ -40,47 +32,46 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads the request's `Host`.
     pub(crate) fn of(host: &str) -> Self {
-        let is_loopback = host.parse::<Host>().is_ok_and(|host| host.is_loopback());
-        let naming = if is_loopback { Naming::Loopback } else { Naming::RealHosts };
+        let naming = if is_loopback(host) { Naming::Loopback } else { Naming::RealHosts };
         Self { host: host.to_owned(), naming }
     }
 
-    /// What the request is for; `None` where there is nothing.
-    pub(crate) fn door(&self, path: &str) -> Option<Door> {
+    /// The service behind the path; `None` if there is none.
+    pub(crate) fn service(&self, path: &str) -> Option<Service> {
         match self.naming {
-            Naming::Loopback => loopback_door(path),
-            Naming::RealHosts => Some(self.real_door(path)),
+            Naming::Loopback => loopback_service(path),
+            Naming::RealHosts => Some(self.real_service(path)),
         }
     }
 
-    fn real_door(&self, path: &str) -> Door {
+    fn real_service(&self, path: &str) -> Service {
         let host = quirks::canonical(&self.host);
         if let Some(registry) = quirks::token_service(host, path.trim_end_matches('/')) {
-            return Door::Token(Some(registry));
+            return Service::Token(Some(registry));
         }
         if host == "hub.docker.com" {
-            return Door::HubApi;
+            return Service::HubApi;
         }
         if host == "quay.io" && path.starts_with("/api/v1/") {
-            return Door::QuayApi;
+            return Service::QuayApi;
         }
         if path.starts_with("/blobs/") {
-            return Door::Cdn(path.to_owned());
+            return Service::Cdn(path.to_owned());
         }
-        Door::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
+        Service::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
     }
 
-    /// The repository's name as the client has it.
-    pub(crate) fn visible(&self, registry: &str, repository: &str) -> String {
+    /// The repository's name as the client knows it.
+    pub(crate) fn client_name(&self, registry: &str, repository: &str) -> String {
         match self.naming {
             Naming::RealHosts => repository.to_owned(),
             Naming::Loopback => format!("{registry}/{repository}"),
         }
     }
 
-    /// The registry that `/v2/` alone is about: a loopback client has not said yet.
+    /// The registry of a request to `/v2/`; `None` for a loopback client, which has not named one
+    /// yet.
     pub(crate) fn base_registry<'a>(&self, host: &'a str) -> Option<&'a str> {
         match self.naming {
             Naming::RealHosts => Some(host),
@@ -88,7 +79,7 @@ impl Address {
         }
     }
 
-    /// The URL of the token service of a registry; none: of all of them.
+    /// The URL of the registry's token service; without a registry, of the common one.
     pub(crate) fn realm(&self, registry: Option<&str>, auth: Auth) -> String {
         match (self.naming, registry, auth) {
             (Naming::RealHosts, Some(registry), Auth::Token { host, path, .. }) => {
@@ -99,9 +90,9 @@ impl Address {
         }
     }
 
-    /// A URL on the host that serves blobs: never the host that was called, so that clients which
-    /// send their token along are found out.
-    pub(crate) fn cdn(&self, host: &str, path: &str) -> String {
+    /// A URL on the host that serves blobs. Never the host that the client called, so that clients
+    /// that forward their token are detected.
+    pub(crate) fn cdn_url(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}{path}"),
             Naming::Loopback => {
@@ -112,33 +103,31 @@ impl Address {
         }
     }
 
-    /// The URL of a path of another registry.
-    pub(crate) fn elsewhere(&self, host: &str, path: &str) -> String {
+    pub(crate) fn registry_url(&self, host: &str, path: &str) -> String {
         match self.naming {
             Naming::RealHosts => format!("http://{host}/v2/{path}"),
             Naming::Loopback => format!("http://{}/v2/{host}/{path}", self.host),
         }
     }
 
-    /// The URL of a path here.
-    pub(crate) fn here(&self, path_and_query: &str) -> String {
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.host)
     }
 }
 
-fn loopback_door(path: &str) -> Option<Door> {
+fn loopback_service(path: &str) -> Option<Service> {
     if path == "/token" {
-        return Some(Door::Token(None));
+        return Some(Service::Token(None));
     }
     if let Some(registry) = path.strip_prefix("/token/") {
-        return Some(Door::Token(Some(quirks::canonical(registry).to_owned())));
+        return Some(Service::Token(Some(quirks::canonical(registry).to_owned())));
     }
     if let Some(rest) = path.strip_prefix("/cdn/") {
-        return rest.find('/').map(|at| Door::Cdn(rest[at..].to_owned()));
+        return rest.find('/').map(|at| Service::Cdn(rest[at..].to_owned()));
     }
     let rest = path.strip_prefix("/v2")?.trim_start_matches('/');
     let (host, path) = match rest.split_once('/') {
-        // what has no dot is no host: Docker Hub is meant
+        // a component without a dot is not a host: the registry is Docker Hub
         Some((host, path)) if host.contains('.') || host.contains(':') => (host, path),
         _ => ("docker.io", rest),
     };
@@ -148,14 +137,14 @@ fn loopback_door(path: &str) -> Option<Door> {
         _ if host == "docker.io" && is_official(path) => format!("/v2/library/{path}"),
         _ => format!("/v2/{path}"),
     };
-    Some(Door::Registry(Registry { host, path }))
+    Some(Service::Registry(Registry { host, path }))
 }
 
-/// Whether the path is about a repository of one component, as `nginx` is for `library/nginx`.
+/// True if the path names a repository of one component, such as `nginx` for `library/nginx`.
 fn is_official(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
-    let place = parts.next();
-    matches!(place, Some("manifests" | "blobs" | "tags" | "referrers"))
+    let kind = parts.next();
+    matches!(kind, Some("manifests" | "blobs" | "tags" | "referrers"))
         && parts.next().is_some()
         && parts.next().is_none()
 }
@@ -165,25 +154,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_hosts_lead_to_their_own_doors() {
+    fn hosts_and_paths_select_the_service() {
         let registry = |host: &str, path: &str| {
-            Some(Door::Registry(Registry { host: host.into(), path: path.into() }))
+            Some(Service::Registry(Registry { host: host.into(), path: path.into() }))
         };
-        let token = |registry: &str| Some(Door::Token(Some(registry.into())));
+        let token = |registry: &str| Some(Service::Token(Some(registry.into())));
         for (host, path, expected) in [
             ("registry-1.docker.io", "/v2/", registry("docker.io", "/v2/")),
             ("auth.docker.io", "/token", token("docker.io")),
             ("quay.io", "/v2/auth", token("quay.io")),
             ("quay.io", "/v2/a/b/tags/list", registry("quay.io", "/v2/a/b/tags/list")),
-            ("quay.io", "/api/v1/repository/a/b/tag/", Some(Door::QuayApi)),
+            ("quay.io", "/api/v1/repository/a/b/tag/", Some(Service::QuayApi)),
             ("public.ecr.aws", "/token/", token("public.ecr.aws")),
             ("us-docker.pkg.dev", "/v2/token", token("us-docker.pkg.dev")),
-            ("hub.docker.com", "/v2/namespaces/a", Some(Door::HubApi)),
-            ("cdn01.quay.io", "/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            ("hub.docker.com", "/v2/namespaces/a", Some(Service::HubApi)),
+            ("cdn01.quay.io", "/blobs/x", Some(Service::Cdn("/blobs/x".into()))),
             ("registry.example.com", "/token", registry("registry.example.com", "/token")),
             ("127.0.0.1:5000", "/token/quay.io", token("quay.io")),
-            ("127.0.0.1:5000", "/token", Some(Door::Token(None))),
-            ("127.0.0.1:5000", "/cdn/cdn01.quay.io/blobs/x", Some(Door::Cdn("/blobs/x".into()))),
+            ("127.0.0.1:5000", "/token", Some(Service::Token(None))),
+            ("127.0.0.1:5000", "/cdn/cdn01.quay.io/blobs/x", Some(Service::Cdn("/blobs/x".into()))),
             (
                 "127.0.0.1:5000",
                 "/v2/quay.io/a/b/tags/list",
@@ -201,27 +190,27 @@ mod tests {
             ),
             ("localhost:5000", "/", None),
         ] {
-            assert_eq!(Address::of(host).door(path), expected, "{host}{path}");
+            assert_eq!(Address::of(host).service(path), expected, "{host}{path}");
         }
     }
 
     #[test]
-    fn answers_name_hosts_the_client_can_reach() {
-        let auth = quirks::of("docker.io", "").auth;
+    fn responses_name_hosts_that_the_client_can_reach() {
+        let auth = quirks::of_registry("docker.io", "").auth;
         let real = Address::of("registry-1.docker.io");
         assert_eq!(real.realm(Some("docker.io"), auth), "http://auth.docker.io/token");
-        assert_eq!(real.cdn("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");
+        assert_eq!(real.cdn_url("cdn.example.com", "/blobs/x"), "http://cdn.example.com/blobs/x");
         let loopback = Address::of("127.0.0.1:5000");
         assert_eq!(
             loopback.realm(Some("docker.io"), auth),
             "http://127.0.0.1:5000/token/docker.io"
         );
         assert_eq!(
-            loopback.cdn("cdn.example.com", "/blobs/x"),
+            loopback.cdn_url("cdn.example.com", "/blobs/x"),
             "http://localhost:5000/cdn/cdn.example.com/blobs/x"
         );
         assert_eq!(
-            loopback.elsewhere("us.pkg.dev", "a/manifests/1"),
+            loopback.registry_url("us.pkg.dev", "a/manifests/1"),
             "http://127.0.0.1:5000/v2/us.pkg.dev/a/manifests/1"
         );
     }

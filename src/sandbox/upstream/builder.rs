@@ -1,4 +1,4 @@
-//! Images for tests, said in a line: `upstream.image("nginx:1").docker().push()`.
+//! Builds images for tests in one line: `upstream.image("nginx:1").docker().push()`.
 
 use super::{
     content::Content,
@@ -6,8 +6,7 @@ use super::{
 };
 use crate::model::{Digest, Platform, Reference};
 
-/// An image in the making: an OCI index for amd64 and arm64 with two small layers each,
-/// unless said otherwise.
+/// Builds an image. Default: an OCI index for amd64 and arm64 with two small layers each.
 #[derive(Debug)]
 #[must_use = "`push` puts the image there"]
 pub struct ImageBuilder<'a> {
@@ -24,8 +23,7 @@ pub struct ImageBuilder<'a> {
 }
 
 impl<'a> ImageBuilder<'a> {
-    /// # Panics
-    /// When `reference` is not a reference: tests write it.
+    /// Panics if `reference` is not a valid reference.
     pub(super) fn new(content: &'a Content, reference: &str) -> Self {
         let builder = Self {
             content,
@@ -42,10 +40,8 @@ impl<'a> ImageBuilder<'a> {
         builder.platforms(["linux/amd64", "linux/arm64"])
     }
 
-    /// For these platforms, in this order.
-    ///
-    /// # Panics
-    /// When one of them is not a platform, or there is none.
+    /// Sets the platforms, in this order.
+    /// Panics if one of them is not a platform, or if there is none.
     pub fn platforms<'p>(mut self, platforms: impl IntoIterator<Item = &'p str>) -> Self {
         let parse = |text: &str| text.parse().expect("the test names a platform");
         self.platforms = platforms.into_iter().map(parse).collect();
@@ -53,61 +49,55 @@ impl<'a> ImageBuilder<'a> {
         self
     }
 
-    /// With OCI's media types.
-    pub fn oci(mut self) -> Self {
-        self.format = Format::Oci;
-        self
-    }
-
-    /// With Docker's media types.
+    /// Uses Docker's media types.
     pub fn docker(mut self) -> Self {
         self.format = Format::Docker;
         self
     }
 
-    /// With BuildKit's attestations.
+    /// Adds BuildKit's attestations.
     pub fn attestations(mut self) -> Self {
         self.attestations = Attestations::BuildKit;
         self
     }
 
-    /// The first platform's manifest without an index.
+    /// Uses the first platform's manifest without an index.
     pub fn single(mut self) -> Self {
         self.shape = Shape::Single;
         self
     }
 
-    /// All platforms but the first in an index inside the index.
+    /// Puts all platforms but the first into an index inside the index.
     pub fn nested(mut self) -> Self {
         self.shape = Shape::Nested;
         self
     }
 
-    /// With so many layers for each platform.
+    /// Sets the number of layers per platform.
     pub fn layers(mut self, layers: usize) -> Self {
         self.layers = layers;
         self
     }
 
-    /// Each layer holding a file of so many bytes.
+    /// Sets the size in bytes of the file in each layer.
     pub fn layer_size(mut self, bytes: usize) -> Self {
         self.layer_size = bytes;
         self
     }
 
-    /// With one more layer at the bottom, which all images on this base and their platforms share.
+    /// Adds a bottom layer that all images and platforms with this base share.
     pub fn base(mut self, name: &str) -> Self {
         self.base = Some(name.to_owned());
         self
     }
 
-    /// Images of the same seed have the same layers, wherever they are; default: their name.
+    /// Sets the seed; default: the image's name. Images with the same seed share their layers.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = format!("seed-{seed}");
         self
     }
 
-    /// Puts the image there; gives the digest its tag points to.
+    /// Adds the image to the registry, and returns its root digest.
     pub fn push(self) -> Digest {
         let Reference { host, repository, tag, .. } = &self.reference;
         let recipe = self.recipe();

@@ -1,25 +1,33 @@
-//! Which repositories, tags and images the embedded upstream has.
+//! The repositories, tags and images of the embedded upstream.
 //!
-//! The tables list well-known repositories under their well-known names, at
-//! about a fortieth of their size. Whatever is not listed exists all the same
-//! and is made from its name, so that any configuration runs: repositories
-//! outside the tables have a dozen versions, and every repository has any tag
-//! that is asked for. What must not exist starts with `missing`; signatures
-//! and referrers' fallback tags (`sha256-…`) exist only where they are listed.
+//! The tables list well-known repositories at about a fortieth of their size. Other repositories
+//! are generated from their names, so that any configuration runs: each has a dozen versions, and
+//! every repository has any requested tag. Names that start with `missing` do not exist; signatures
+//! and fallback tags of referrers (`sha256-…`) exist only if they are listed.
 //!
-//! Pure: host, repository, tag and generation decide every byte.
+//! Pure: host, repository, tag and generation determine every byte.
 
 use std::borrow::Cow;
 
 use super::synthesis::{Layer, PlatformImage, Recipe, number};
 
+/// Declares the table `ENTRIES`: host, repository { tags, push date, recipe; … }.
+macro_rules! entries {
+    ($($host:literal, $repository:literal { $($tags:literal, $pushed:literal, $make:expr;)* })*) => {
+        pub(super) const ENTRIES: &[Entry] = &[$(Entry {
+            host: $host,
+            repository: $repository,
+            images: &[$(Image { tags: $tags, pushed: $pushed, make: $make }),*],
+        }),*];
+    };
+}
+
 mod docker_hub;
-mod elsewhere;
+mod other_registries;
 mod recipes;
 
 use recipes::Make;
 
-/// A repository of the tables.
 #[derive(Debug)]
 struct Entry {
     host: &'static str,
@@ -31,27 +39,24 @@ struct Entry {
 /// One image of a repository, under one or more tags.
 #[derive(Debug)]
 struct Image {
-    /// Separated by blanks; the first one is the image's full version.
+    /// Separated by spaces; the first is the image's full version.
     tags: &'static str,
-    /// The day it was pushed.
     pushed: &'static str,
     make: Make,
 }
 
-/// An image and the tags that point to it, not made yet.
+/// An image that is not made yet, and the tags that point to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
-    /// The tags, at least one.
+    /// At least one.
     pub tags: Vec<String>,
-    /// When they were pushed (RFC 3339).
     pub pushed: String,
-    /// How to make the image.
     pub recipe: Recipe,
 }
 
-/// Where content that two registries both offer comes from: Docker Hub's mirrors
-/// have Docker Hub's bytes, and a region of Kubernetes' registry has that registry's.
-pub(crate) fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
+/// The registry and repository that provide the content: Docker Hub's mirrors serve Docker Hub's
+/// bytes, a regional registry of Kubernetes serves `registry.k8s.io`'s.
+pub(crate) fn canonical<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, str>) {
     if host == "mirror.gcr.io" {
         return ("docker.io", repository.into());
     }
@@ -68,8 +73,7 @@ pub(crate) fn home<'a>(host: &'a str, repository: &'a str) -> (&'a str, Cow<'a, 
     (host, repository.into())
 }
 
-/// Whether the tables have this repository.
-pub(crate) fn has(host: &str, repository: &str) -> bool {
+pub(crate) fn is_listed(host: &str, repository: &str) -> bool {
     entry(host, repository).is_some()
 }
 
@@ -78,9 +82,9 @@ pub(crate) fn repositories() -> impl Iterator<Item = (&'static str, &'static str
     entries().map(|entry| (entry.host, entry.repository))
 }
 
-/// What a tag listing of the repository shows, newest first.
+/// The images that a tag listing shows, newest first.
 pub(crate) fn listed(host: &str, repository: &str) -> Vec<Planned> {
-    let Some(entry) = entry(host, repository) else { return made_up(host, repository) };
+    let Some(entry) = entry(host, repository) else { return generated(host, repository) };
     let name = Name { host, repository };
     let plan = |image: &Image| {
         let tags: Vec<String> = image.tags.split(' ').map(str::to_owned).collect();
@@ -89,7 +93,7 @@ pub(crate) fn listed(host: &str, repository: &str) -> Vec<Planned> {
     entry.images.iter().map(plan).collect()
 }
 
-/// The image of a tag that no listing shows; `None` where there must not be one.
+/// The image of a tag that no listing shows; `None` for a tag that must not exist.
 pub(crate) fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Planned> {
     if tag.starts_with("missing") || tag.starts_with("sha256-") {
         return None;
@@ -102,7 +106,7 @@ pub(crate) fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Plann
     Some(name.plan(vec![tag.to_owned()], "2025-03-01", make))
 }
 
-/// The same image built once more: one small layer on top is new.
+/// A newer build of the image: one small layer is added on top.
 pub(crate) fn rebuilt(mut planned: Planned, generation: u32) -> Planned {
     for image in &mut planned.recipe.images {
         let seed = format!("{}/{}/rebuilt/{generation}", planned.recipe.name, image.platform);
@@ -112,15 +116,15 @@ pub(crate) fn rebuilt(mut planned: Planned, generation: u32) -> Planned {
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
-    docker_hub::ENTRIES.iter().chain(elsewhere::ENTRIES)
+    docker_hub::ENTRIES.iter().chain(other_registries::ENTRIES)
 }
 
 fn entry(host: &str, repository: &str) -> Option<&'static Entry> {
     entries().find(|entry| entry.host == host && entry.repository == repository)
 }
 
-/// The versions of a repository outside the tables.
-fn made_up(host: &str, repository: &str) -> Vec<Planned> {
+/// The versions of a repository that the tables do not list.
+fn generated(host: &str, repository: &str) -> Vec<Planned> {
     let name = Name { host, repository };
     let chance = name.number();
     let major = 1 + chance % 3;
@@ -154,9 +158,9 @@ impl Name<'_> {
         number(&format!("{}/{}", self.host, self.repository))
     }
 
-    /// How images of a repository outside the tables are made.
+    /// The recipe of a repository that the tables do not list.
     fn make(self) -> &'static Make {
-        &recipes::MADE_UP[self.number() as usize % recipes::MADE_UP.len()]
+        &recipes::GENERATED[self.number() as usize % recipes::GENERATED.len()]
     }
 
     fn plan(self, tags: Vec<String>, day: &str, make: &Make) -> Planned {
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn any_repository_has_versions_and_any_tag_but_those_that_must_be_missing() {
+    fn any_repository_has_versions_and_any_tag_except_missing_ones() {
         let tags: Vec<String> =
             listed("example.com", "team/app").into_iter().flat_map(|image| image.tags).collect();
         assert!(tags.len() >= 12 && tags.contains(&"latest".to_owned()), "{tags:?}");
@@ -263,7 +267,7 @@ mod tests {
                 ("registry.k8s.io", "pause"),
             ),
         ] {
-            let (host, repository) = home(host, repository);
+            let (host, repository) = canonical(host, repository);
             assert_eq!((host, &*repository), expected);
         }
     }

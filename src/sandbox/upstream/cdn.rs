@@ -1,7 +1,7 @@
 //! The hosts that blobs are redirected to.
 //!
-//! Their URLs are signed and short-lived, and a request that carries the
-//! registry's token on top is refused, as object stores refuse two signatures.
+//! Their URLs are signed and short-lived. A request that also carries the registry's token is
+//! refused, as object stores refuse two authentication mechanisms.
 
 use std::{
     sync::Arc,
@@ -20,18 +20,16 @@ use crate::{
     sandbox::distribution::{self, query},
 };
 
-/// Seconds a redirect is good for.
-const LIFETIME: u64 = 20 * 60;
+const LIFETIME_SECONDS: u64 = 20 * 60;
 
-/// The path and query of a blob of `registry`'s `repository`.
 pub(crate) fn path(registry: &str, repository: &str, digest: &Digest) -> String {
-    let expires = now() + LIFETIME;
+    let expires = now() + LIFETIME_SECONDS;
     let from = format!("{registry}/{repository}");
     let signature = signature(&from, digest, &expires.to_string());
     format!("/blobs/sha256/{}?from={from}&expires={expires}&signature={signature}", digest.hex())
 }
 
-/// Answers a request for such a path; `path` is without what a loopback client has in front.
+/// Answers a request for such a path; `path` is without the loopback prefix.
 pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) -> Response {
     if request.headers.contains_key(header::AUTHORIZATION) {
         let message = "only one authentication mechanism is allowed";
@@ -52,13 +50,12 @@ pub(crate) async fn answer(content: &Arc<Content>, path: &str, request: &Parts) 
     };
     let (registry, repository) = (registry.to_owned(), repository.to_owned());
     let wanted = digest.clone();
-    match content.ask(move |content| content.blob(&registry, &repository, &wanted)).await {
+    match content.run_blocking(move |content| content.blob(&registry, &repository, &wanted)).await {
         Some(blob) => serve(content, &blob, &digest, request).await,
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-/// Answers a `GET` or `HEAD` with the blob or the range of it that is asked for.
 pub(crate) async fn serve(
     content: &Arc<Content>,
     blob: &synthesis::Blob,
@@ -72,7 +69,7 @@ pub(crate) async fn serve(
     };
     distribution::blob(&request.method, &request.headers, described, async |range| {
         let blob = blob.clone();
-        let bytes = content.ask(move |content| content.bytes(&blob)).await;
+        let bytes = content.run_blocking(move |content| content.bytes(&blob)).await;
         Ok(Body::from(bytes.slice(range.start as usize..range.end as usize)))
     })
     .await

@@ -1,10 +1,9 @@
-//! What the upstream registries hold, made when it is first asked for.
+//! The content of the upstream registries, made on first request.
 //!
-//! A repository starts from the catalogue, and what tests put into it lies on
-//! top. Listing names makes nothing; asking for a tag makes that image; asking
-//! for a digest nobody has been told yet makes all listed images of its
-//! repository. Nothing is kept on disk: the same question has the same answer
-//! in every process.
+//! A repository starts with the catalogue's images; content that tests add overlays them. Listing
+//! names makes no image; a request for a tag makes its image; a request for an unknown digest makes
+//! all listed images of its repository. Nothing is kept on disk: every process makes the same
+//! bytes.
 
 use std::{
     borrow::Cow,
@@ -14,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::{
     catalogue::{self, Planned},
@@ -22,35 +21,26 @@ use super::{
 };
 use crate::model::{Digest, TagOrDigest};
 
-/// Everything that all upstream registries hold.
 #[derive(Debug, Default)]
 pub struct Content {
     layers: Layers,
-    /// By host and name.
     repositories: Mutex<HashMap<(String, String), Shared>>,
 }
 
 type Shared = Arc<Mutex<Repository>>;
 
-/// A tag, as listings show it.
 #[derive(Debug, Clone)]
 pub struct Tagged {
-    /// The tag.
     pub name: String,
-    /// What it points to.
     pub manifest: Manifest,
-    /// When it was pushed.
     pub pushed: SystemTime,
 }
 
-/// Who may see a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// Everybody.
     Public,
-    /// Those with an account.
     Private,
-    /// Nobody, it is not there. Nothing was put there, that is.
+    /// Does not exist, unless a test added content.
     Missing,
 }
 
@@ -58,9 +48,9 @@ pub enum Visibility {
 struct Repository {
     host: String,
     name: String,
-    /// Whether anything was put here: then nothing is synthesised beyond the catalogue's tables.
-    has_own: bool,
-    /// Whether all listed images are made.
+    /// True if a test added content: then only the catalogue's tables are synthesised.
+    has_added: bool,
+    /// True once all listed images are made.
     is_complete: bool,
     tags: HashMap<String, (Digest, SystemTime)>,
     removed: HashSet<String>,
@@ -70,8 +60,8 @@ struct Repository {
 }
 
 impl Content {
-    /// Asks off the runtime's threads, because images may have to be made for an answer.
-    pub async fn ask<T: Send + 'static>(
+    /// Runs `question` on a blocking thread, because it may have to make images.
+    pub async fn run_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Content) -> T + Send + 'static,
     ) -> T {
@@ -80,10 +70,9 @@ impl Content {
         answer.expect("making images does not panic")
     }
 
-    /// The manifest a tag points to or a digest names.
     pub fn manifest(&self, host: &str, name: &str, at: &TagOrDigest) -> Option<Manifest> {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         let digest = match at {
             TagOrDigest::Digest(digest) => digest.clone(),
             TagOrDigest::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
@@ -91,10 +80,10 @@ impl Content {
         repository.manifest(&digest, &self.layers)
     }
 
-    /// How to get the blob's bytes. A repository has the blobs that its manifests name.
+    /// The blob, or its recipe. A repository has the blobs that its manifests name.
     pub fn blob(&self, host: &str, name: &str, digest: &Digest) -> Option<Blob> {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         if let Some(blob) = repository.blobs.get(digest) {
             return Some(blob.clone());
         }
@@ -102,7 +91,6 @@ impl Content {
         repository.blobs.get(digest).cloned()
     }
 
-    /// The blob's length.
     pub fn size(&self, blob: &Blob) -> usize {
         match blob {
             Blob::Bytes(bytes) => bytes.len(),
@@ -110,7 +98,6 @@ impl Content {
         }
     }
 
-    /// The blob's bytes.
     pub fn bytes(&self, blob: &Blob) -> Bytes {
         match blob {
             Blob::Bytes(bytes) => bytes.clone(),
@@ -118,10 +105,10 @@ impl Content {
         }
     }
 
-    /// The names of the listed tags, in byte order; no image is made for that.
+    /// The names of the listed tags, in byte order. Makes no image.
     pub fn tag_names(&self, host: &str, name: &str) -> Vec<String> {
         let repository = self.repository(host, name);
-        let repository = lock(&repository);
+        let repository = repository.lock();
         let listed = repository.listed().into_iter().flat_map(|planned| planned.tags);
         let mut names: Vec<String> = listed
             .filter(|tag| !repository.removed.contains(tag))
@@ -132,11 +119,11 @@ impl Content {
         names
     }
 
-    /// The listed tags with what they point to, newest first, then by name.
+    /// The listed tags with their manifests, newest first, then by name.
     pub fn tags(&self, host: &str, name: &str) -> Vec<Tagged> {
         let names = self.tag_names(host, name);
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         let mut tags: Vec<Tagged> = names
             .into_iter()
             .filter_map(|name| {
@@ -149,10 +136,10 @@ impl Content {
         tags
     }
 
-    /// The manifests of the repository whose `subject` is this digest, by digest.
+    /// The repository's manifests with this `subject`, sorted by digest.
     pub fn referrers(&self, host: &str, name: &str, subject: &Digest) -> Vec<Manifest> {
         let repository = self.repository(host, name);
-        let repository = lock(&repository);
+        let repository = repository.lock();
         let refers = |manifest: &&Manifest| {
             serde_json::from_slice::<serde_json::Value>(&manifest.bytes)
                 .is_ok_and(|content| content["subject"]["digest"] == subject.as_str())
@@ -163,28 +150,28 @@ impl Content {
         referrers
     }
 
-    /// Who may see the repository: its name tells.
+    /// The visibility, which the repository's name determines.
     pub fn visibility(&self, host: &str, name: &str) -> Visibility {
         let last = name.rsplit('/').next().unwrap_or_default();
         if last.starts_with("private") {
             Visibility::Private
-        } else if last.starts_with("missing") && !self.has_own(host, name) {
+        } else if last.starts_with("missing") && !self.has_added(host, name) {
             Visibility::Missing
         } else {
             Visibility::Public
         }
     }
 
-    fn has_own(&self, host: &str, name: &str) -> bool {
+    fn has_added(&self, host: &str, name: &str) -> bool {
         let key = (host.to_owned(), name.to_owned());
-        // the outer lock is let go first: the inner one may be held while images are made
-        let repository = lock(&self.repositories).get(&key).cloned();
-        repository.is_some_and(|repository| lock(&repository).has_own)
+        // release the outer lock first: the inner one is held while images are made
+        let repository = self.repositories.lock().get(&key).cloned();
+        repository.is_some_and(|repository| repository.lock().has_added)
     }
 
-    /// Adds a manifest, and a tag that points to it where one is given.
+    /// Adds a manifest, and a tag that points to it if one is given.
     pub fn put_manifest(&self, host: &str, name: &str, tag: Option<&str>, manifest: Manifest) {
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             if let Some(tag) = tag {
                 repository.set_tag(tag, &manifest.digest);
             }
@@ -194,12 +181,12 @@ impl Content {
 
     /// Adds a blob under this digest, right or wrong.
     pub fn put_blob(&self, host: &str, name: &str, digest: &Digest, blob: Blob) {
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             repository.blobs.insert(digest.clone(), blob);
         });
     }
 
-    /// Adds everything the recipe makes; the tag points to its root.
+    /// Adds all content of the recipe, and points the tag to its root.
     pub fn put_image(
         &self,
         host: &str,
@@ -209,19 +196,19 @@ impl Content {
     ) -> Digest {
         let made = synthesis::make(recipe, &self.layers);
         let root = made.root.clone();
-        self.own(host, name, |repository| {
+        self.edit(host, name, |repository| {
             if let Some(tag) = tag {
                 repository.set_tag(tag, &root);
             }
-            repository.absorb(made);
+            repository.insert(made);
         });
         root
     }
 
-    /// Takes a tag away; what it pointed to stays readable by digest.
+    /// Removes a tag; the image remains readable by its digest.
     pub fn remove_tag(&self, host: &str, name: &str, tag: &str) {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         repository.tags.remove(tag);
         repository.removed.insert(tag.to_owned());
     }
@@ -229,31 +216,31 @@ impl Content {
     /// Points a tag of the catalogue to a newer build of its image.
     pub fn rebuild_tag(&self, host: &str, name: &str, tag: &str) {
         let repository = self.repository(host, name);
-        let mut repository = lock(&repository);
+        let mut repository = repository.lock();
         if repository.plan(tag).is_some() {
             *repository.generations.entry(tag.to_owned()).or_default() += 1;
             repository.tags.remove(tag);
         }
     }
 
-    fn own(&self, host: &str, name: &str, change: impl FnOnce(&mut Repository)) {
-        let repository = self.exactly((host, name));
-        let mut repository = lock(&repository);
-        repository.has_own = true;
+    fn edit(&self, host: &str, name: &str, change: impl FnOnce(&mut Repository)) {
+        let repository = self.stored(host, name);
+        let mut repository = repository.lock();
+        repository.has_added = true;
         change(&mut repository);
     }
 
-    /// The repository under this name, or the one whose content it mirrors.
+    /// The repository of this name, or the one that it mirrors.
     fn repository(&self, host: &str, name: &str) -> Shared {
-        if self.has_own(host, name) {
-            return self.exactly((host, name));
+        if self.has_added(host, name) {
+            return self.stored(host, name);
         }
-        let (host, name): (&str, Cow<'_, str>) = catalogue::home(host, name);
-        self.exactly((host, &name))
+        let (host, name): (&str, Cow<'_, str>) = catalogue::canonical(host, name);
+        self.stored(host, &name)
     }
 
-    fn exactly(&self, (host, name): (&str, &str)) -> Shared {
-        let mut repositories = lock(&self.repositories);
+    fn stored(&self, host: &str, name: &str) -> Shared {
+        let mut repositories = self.repositories.lock();
         let key = (host.to_owned(), name.to_owned());
         Arc::clone(
             repositories
@@ -268,7 +255,7 @@ impl Repository {
         Self {
             host: host.to_owned(),
             name: name.to_owned(),
-            has_own: false,
+            has_added: false,
             is_complete: false,
             tags: HashMap::new(),
             removed: HashSet::new(),
@@ -279,7 +266,7 @@ impl Repository {
     }
 
     fn listed(&self) -> Vec<Planned> {
-        if self.has_own && !catalogue::has(&self.host, &self.name) {
+        if self.has_added && !catalogue::is_listed(&self.host, &self.name) {
             return Vec::new();
         }
         catalogue::listed(&self.host, &self.name)
@@ -292,7 +279,7 @@ impl Repository {
         let has_tag = |planned: &Planned| planned.tags.iter().any(|known| known == tag);
         let planned = match self.listed().into_iter().find(has_tag) {
             Some(planned) => planned,
-            None if self.has_own => return None,
+            None if self.has_added => return None,
             None => catalogue::on_demand(&self.host, &self.name, tag)?,
         };
         Some(match self.generations.get(tag) {
@@ -301,7 +288,7 @@ impl Repository {
         })
     }
 
-    /// What a tag points to and since when.
+    /// The tag's digest and push time.
     fn resolve(&mut self, tag: &str, layers: &Layers) -> Option<(Digest, SystemTime)> {
         if let Some(known) = self.tags.get(tag) {
             return Some(known.clone());
@@ -310,9 +297,8 @@ impl Repository {
         let made = synthesis::make(&planned.recipe, layers);
         let generation = self.generations.get(tag).copied().unwrap_or_default();
         let known = (made.root.clone(), pushed(&planned) + DAY * generation);
-        self.absorb(made);
-        // an alias of the same image is as cheap to remember as to make again; but tags nobody
-        // lists would show up in listings, so only listed ones are remembered
+        self.insert(made);
+        // only listed tags are stored: stored tags appear in listings
         if self.listed().iter().any(|planned| planned.tags.iter().any(|known| known == tag)) {
             self.tags.insert(tag.to_owned(), known.clone());
         }
@@ -326,19 +312,19 @@ impl Repository {
         self.manifests.get(digest).cloned()
     }
 
-    /// Makes everything that is listed.
+    /// Makes all listed images.
     fn complete(&mut self, layers: &Layers) {
         if self.is_complete {
             return;
         }
         for planned in self.listed() {
-            self.absorb(synthesis::make(&planned.recipe, layers));
+            self.insert(synthesis::make(&planned.recipe, layers));
         }
         self.is_complete = true;
     }
 
-    /// Takes in what was made; what tests put under a digest stays.
-    fn absorb(&mut self, made: synthesis::Made) {
+    /// Adds what was made; keeps content that tests added under the same digest.
+    fn insert(&mut self, made: synthesis::Made) {
         for manifest in made.manifests {
             self.manifests.entry(manifest.digest.clone()).or_insert(manifest);
         }
@@ -347,7 +333,7 @@ impl Repository {
         }
     }
 
-    /// Later puts are pushed later, by a minute each, from a fixed day on.
+    /// Later tags get later push times, one minute apart, from a fixed day.
     fn set_tag(&mut self, tag: &str, digest: &Digest) {
         let pushed = first_put() + Duration::from_secs(60) * self.tags.len() as u32;
         self.removed.remove(tag);
@@ -363,8 +349,4 @@ fn first_put() -> SystemTime {
 
 fn pushed(planned: &Planned) -> SystemTime {
     humantime::parse_rfc3339(&planned.pushed).expect("the catalogue's dates are well written")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }

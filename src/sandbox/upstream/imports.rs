@@ -1,8 +1,7 @@
-//! What ECR sees of these registries when it imports for its pull-through cache.
+//! The upstream registries as ECR's pull-through cache reads them.
 //!
-//! It comes by AWS's own addresses and connections: no client's pull limit counts it, and no
-//! request of it is in the journal. Guards that it is shown no more than its credentials allow,
-//! and that faults of the upstreams strike it, too.
+//! ECR uses AWS's own addresses: no client's pull limit counts its requests, and the journal does
+//! not record them. The credentials limit its access, and the upstreams' faults apply to it too.
 
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -18,99 +17,101 @@ use crate::{
     sandbox::fault::{Name, Side, Target, apply},
 };
 
-/// Why a registry gives ECR nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Closed {
-    /// It does not answer, or with a failure of its own.
+pub(in crate::sandbox) enum ImportError {
+    /// Does not respond, or responds with a server error.
     Unavailable,
-    /// It wants fewer requests.
-    Busy,
-    /// It does not take the credentials, or hides the repository from them.
+    /// Throttles the requests.
+    Throttled,
+    /// Rejects the credentials, or hides the repository from them.
     Denied,
-    /// It has no such image.
-    Absent,
+    /// Has no such image.
+    NotFound,
 }
 
-/// A repository of an upstream, and what ECR shows there.
+/// A repository of an upstream, and ECR's credentials for it.
 #[derive(Debug, Clone)]
-pub(in crate::sandbox) struct ImportedImages {
-    /// The registry's host.
+pub(in crate::sandbox) struct UpstreamRepository {
     pub host: String,
-    /// The repository's name there.
     pub repository: String,
-    /// The access token; none: ECR comes as nobody in particular.
+    /// The access token; `None` for an anonymous request.
     pub token: Option<String>,
 }
 
 impl Upstream {
-    /// Whether the registries answer and take the token.
-    pub(in crate::sandbox) fn greet(&self, host: &str, token: Option<&str>) -> Result<(), Closed> {
-        self.answers(quirks::canonical(host), "/v2/")?;
-        accepted(token)
+    /// Checks that the registry responds and accepts the token.
+    pub(in crate::sandbox) fn check_credentials(
+        &self,
+        host: &str,
+        token: Option<&str>,
+    ) -> Result<(), ImportError> {
+        self.check_faults(quirks::canonical(host), "/v2/")?;
+        check_token(token)
     }
 
-    /// The manifest that a tag points to or a digest names; for threads that may block.
-    pub(in crate::sandbox) fn show(
+    /// The manifest of a tag or digest. Blocks.
+    pub(in crate::sandbox) fn import_manifest(
         &self,
-        shelf: &ImportedImages,
+        source: &UpstreamRepository,
         at: &TagOrDigest,
-    ) -> Result<Manifest, Closed> {
-        let ImportedImages { host, repository, token } = shelf;
+    ) -> Result<Manifest, ImportError> {
+        let UpstreamRepository { host, repository, token } = source;
         let host = quirks::canonical(host);
-        self.answers(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
-        accepted(token.as_deref())?;
-        // Docker Hub's own images are below `library`, and to Docker Hub a repository that is not
-        // there is one that nobody may see. Source: containers-roadmap#2211, #2260.
+        self.check_faults(host, &format!("/v2/{repository}/manifests/{}", at.as_str()))?;
+        check_token(token.as_deref())?;
+        // Docker Hub's official images are below `library`, and Docker Hub reports a missing
+        // repository as one without access. Source: containers-roadmap#2211, #2260.
         if host == "docker.io" && !repository.contains('/') {
-            return Err(Closed::Denied);
+            return Err(ImportError::Denied);
         }
-        let hidden = quirks::of(host, repository).hidden;
+        let hidden = quirks::of_registry(host, repository).hidden;
         match (self.content.visibility(host, repository), hidden) {
             (Visibility::Public, _) => {}
             (Visibility::Private, _) if token.is_some() => {}
-            (Visibility::Missing, Hidden::Told | Hidden::Denied) => return Err(Closed::Absent),
-            (Visibility::Private | Visibility::Missing, _) => return Err(Closed::Denied),
+            (Visibility::Missing, Hidden::UnauthorizedOrMissing | Hidden::DeniedOrMissing) => {
+                return Err(ImportError::NotFound);
+            }
+            (Visibility::Private | Visibility::Missing, _) => return Err(ImportError::Denied),
         }
-        let manifest = self.content.manifest(host, repository, at).ok_or(Closed::Absent)?;
-        verified(&manifest.digest, &manifest.bytes)?;
+        let manifest = self.content.manifest(host, repository, at).ok_or(ImportError::NotFound)?;
+        verify(&manifest.digest, &manifest.bytes)?;
         Ok(manifest)
     }
 
-    /// A blob of a repository that was shown; for threads that may block.
-    pub(in crate::sandbox) fn hand_over(
+    /// A blob of a repository. Blocks.
+    pub(in crate::sandbox) fn import_blob(
         &self,
-        shelf: &ImportedImages,
+        source: &UpstreamRepository,
         digest: &Digest,
-    ) -> Result<Bytes, Closed> {
-        let ImportedImages { host, repository, .. } = shelf;
+    ) -> Result<Bytes, ImportError> {
+        let UpstreamRepository { host, repository, .. } = source;
         let host = quirks::canonical(host);
-        self.answers(host, &format!("/v2/{repository}/blobs/{digest}"))?;
+        self.check_faults(host, &format!("/v2/{repository}/blobs/{digest}"))?;
         let blob = self.content.blob(host, repository, digest);
-        let bytes = self.content.bytes(&blob.ok_or(Closed::Absent)?);
-        verified(digest, &bytes)?;
+        let bytes = self.content.bytes(&blob.ok_or(ImportError::NotFound)?);
+        verify(digest, &bytes)?;
         Ok(bytes)
     }
 
-    /// Whether no fault stands between ECR and the upstreams.
-    fn answers(&self, host: &str, path: &str) -> Result<(), Closed> {
+    /// Fails if an upstream fault applies.
+    fn check_faults(&self, host: &str, path: &str) -> Result<(), ImportError> {
         let target = Target { side: Side::Upstream, method: &Method::GET, host, path };
         if self.faults.hits(Name::Reset, &target).is_some() {
-            return Err(Closed::Unavailable);
+            return Err(ImportError::Unavailable);
         }
-        match apply::instead(&self.faults, &target).map(|answer| answer.status()) {
+        match apply::replacement(&self.faults, &target).map(|answer| answer.status()) {
             None => Ok(()),
-            Some(StatusCode::TOO_MANY_REQUESTS) => Err(Closed::Busy),
-            Some(_) => Err(Closed::Unavailable),
+            Some(StatusCode::TOO_MANY_REQUESTS) => Err(ImportError::Throttled),
+            Some(_) => Err(ImportError::Unavailable),
         }
     }
 }
 
-/// Any token is taken but one: the word that the token services refuse, too.
-fn accepted(token: Option<&str>) -> Result<(), Closed> {
-    if token == Some("wrong") { Err(Closed::Denied) } else { Ok(()) }
+/// Accepts any token except the one that the token services refuse too.
+fn check_token(token: Option<&str>) -> Result<(), ImportError> {
+    if token == Some("wrong") { Err(ImportError::Denied) } else { Ok(()) }
 }
 
-/// What does not have its digest is not imported.
-fn verified(digest: &Digest, bytes: &[u8]) -> Result<(), Closed> {
-    if Digest::of(bytes) == *digest { Ok(()) } else { Err(Closed::Unavailable) }
+fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), ImportError> {
+    if Digest::of(bytes) == *digest { Ok(()) } else { Err(ImportError::Unavailable) }
 }

@@ -1,7 +1,7 @@
-//! Docker Hub's pull-rate limit: so many manifests in six hours, told in headers.
+//! Docker Hub's pull-rate limit: pulls per six hours, reported in headers.
 //!
-//! `GET` of a manifest counts, `HEAD` and blobs do not. What was spent is kept
-//! in memory only, so that a new process starts with a full budget.
+//! `GET` of a manifest counts; `HEAD` and blobs do not. Counts are in memory only, so a new process
+//! starts with the whole limit.
 //!
 //! Source: docs.docker.com/docker-hub/usage/pulls.
 
@@ -11,16 +11,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The time a limit is for.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Pulls in a window without an account.
+/// Pulls per window without an account.
 pub(crate) const ANONYMOUS: u64 = 100;
 
-/// Pulls in a window with a free account.
+/// Pulls per window with a free account.
 pub(crate) const PERSONAL: u64 = 200;
 
-/// What was pulled, by whom.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     spent: Mutex<HashMap<String, Spent>>,
@@ -32,18 +30,17 @@ struct Spent {
     until: Instant,
 }
 
-/// What is left after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Budget {
     limit: u64,
     remaining: u64,
     source: String,
-    /// Whether the request itself may still be answered.
+    /// True if the limit allows the request itself.
     pub is_within: bool,
 }
 
 impl Limits {
-    /// Counts the request for a manifest and tells what is left. `limit` replaces the usual one.
+    /// Counts a manifest request. `limit` replaces the default.
     pub(crate) fn count(
         &self,
         method: &Method,
@@ -66,18 +63,15 @@ impl Limits {
         }
         Budget { limit, remaining: limit.saturating_sub(spent.pulls), source, is_within }
     }
-}
 
-impl Limits {
-    /// Begins a new window for everyone.
+    /// Starts a new window for all accounts.
     pub(crate) fn renew(&self) {
         self.spent.lock().clear();
     }
 }
 
 impl Budget {
-    /// Puts the headers into an answer.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         let window = WINDOW.as_secs();
         let lines = [
             ("ratelimit-limit", format!("{};w={window}", self.limit)),
@@ -92,7 +86,6 @@ impl Budget {
     }
 }
 
-/// What a client that has spent its budget reads.
 pub(crate) const SPENT_MESSAGE: &str = "You have reached your pull rate limit. You may increase the \
     limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit";
 
@@ -120,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn headers_have_docker_hubs_form() {
+    fn headers_have_docker_hubs_format() {
         let mut headers = HeaderMap::new();
-        Limits::default().count(&Method::GET, None, None).tell(&mut headers);
+        Limits::default().count(&Method::GET, None, None).write_headers(&mut headers);
         assert_eq!(headers["ratelimit-limit"], "100;w=21600");
         assert_eq!(headers["ratelimit-remaining"], "99;w=21600");
         assert_eq!(headers["docker-ratelimit-source"], "127.0.0.1");

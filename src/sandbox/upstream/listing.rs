@@ -1,7 +1,7 @@
-//! Listings that tell digests and push times: Docker Hub's, Quay's, Google's.
+//! Listings with digests and push times: Docker Hub's, Quay's, Google's.
 //!
-//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's
-//! (`listRepoTags`), go-containerregistry's `google.Tags`.
+//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's (`listRepoTags`),
+//! go-containerregistry's `google.Tags`.
 
 use std::{
     sync::Arc,
@@ -24,10 +24,9 @@ use crate::{
     sandbox::distribution::{json as answer_json, query},
 };
 
-/// The most tags a page has, there and there.
+/// Maximum tags per page, at Docker Hub and at Quay.
 const LARGEST_PAGE: usize = 100;
 
-/// Answers hub.docker.com.
 pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     if request.method == Method::POST && path == "/v2/users/login" {
@@ -39,17 +38,18 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
         | ["v2", "repositories", namespace, name, "tags"] => format!("{namespace}/{name}"),
         _ => return not_found(),
     };
-    let asked = Asked::read(&request.uri, "page_size", 10);
-    let Some(window) = window(content, ("docker.io", repository), asked, hub_tag).await else {
+    let request_page = PageRequest::read(&request.uri, "page_size", 10);
+    let Some(tag_page) = tag_page(content, "docker.io", repository, request_page, hub_tag).await
+    else {
         return not_found();
     };
     let page = |number: usize| {
-        let query = format!("?page={number}&page_size={}", asked.size);
-        address.here(&format!("{}{query}", request.uri.path()))
+        let query = format!("?page={number}&page_size={}", request_page.size);
+        address.url(&format!("{}{query}", request.uri.path()))
     };
-    let previous = (asked.page > 1).then(|| page(asked.page - 1));
-    let next = window.has_more.then(|| page(asked.page + 1));
-    let Window { count, rows, .. } = window;
+    let previous = (request_page.page > 1).then(|| page(request_page.page - 1));
+    let next = tag_page.has_more.then(|| page(request_page.page + 1));
+    let TagPage { count, rows, .. } = tag_page;
     ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows }))
 }
 
@@ -75,16 +75,20 @@ fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
     })
 }
 
-/// Answers Quay's API.
 pub(crate) async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
     let repository =
         path.strip_prefix("/api/v1/repository/").and_then(|rest| rest.strip_suffix("/tag"));
     let Some(repository) = repository else { return not_found() };
-    let asked = Asked::read(&request.uri, "limit", 50);
-    let of = ("quay.io", repository.to_owned());
-    let Some(window) = window(content, of, asked, quay_tag).await else { return not_found() };
-    ok(&json!({ "tags": window.rows, "page": asked.page, "has_additional": window.has_more }))
+    let request_page = PageRequest::read(&request.uri, "limit", 50);
+    let Some(tag_page) =
+        tag_page(content, "quay.io", repository.to_owned(), request_page, quay_tag).await
+    else {
+        return not_found();
+    };
+    ok(
+        &json!({ "tags": tag_page.rows, "page": request_page.page, "has_additional": tag_page.has_more }),
+    )
 }
 
 fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
@@ -103,7 +107,7 @@ fn quay_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
 /// The field `manifest` of Google's `tags/list`: every tagged digest with its tags and times.
 pub(crate) async fn google(content: &Arc<Content>, registry: &str, repository: &str) -> Value {
     let (registry, repository) = (registry.to_owned(), repository.to_owned());
-    content.ask(move |content| google_manifests(content, &registry, &repository)).await
+    content.run_blocking(move |content| google_manifests(content, &registry, &repository)).await
 }
 
 fn google_manifests(content: &Content, registry: &str, repository: &str) -> Value {
@@ -128,7 +132,6 @@ fn google_manifests(content: &Content, registry: &str, repository: &str) -> Valu
     manifests.into()
 }
 
-/// An image as listings show it.
 struct Image {
     digest: Digest,
     platform: Value,
@@ -159,7 +162,6 @@ fn images(content: &Content, registry: &str, repository: &str, root: &Manifest) 
     images
 }
 
-/// Bytes of an image's layers.
 fn transferred(manifest: &Value) -> u64 {
     let layers = manifest["layers"].as_array().into_iter().flatten();
     layers.filter_map(|layer| layer["size"].as_u64()).sum()
@@ -169,14 +171,14 @@ fn is_list(manifest: &Manifest) -> bool {
     [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type)
 }
 
-/// Which of the numbered pages is asked for, and how long pages are.
+/// Page number (from 1) and page size.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct PageRequest {
     page: usize,
     size: usize,
 }
 
-impl Asked {
+impl PageRequest {
     fn read(uri: &Uri, size_name: &str, usual: usize) -> Self {
         let number = |name: &str| query(uri, name).and_then(|text| text.parse::<usize>().ok());
         let size = number(size_name).unwrap_or(usual).clamp(1, LARGEST_PAGE);
@@ -184,39 +186,39 @@ impl Asked {
     }
 }
 
-/// One page.
-struct Window {
+struct TagPage {
     rows: Vec<Value>,
-    /// Of all pages.
+    /// Number of tags on all pages.
     count: usize,
     has_more: bool,
 }
 
-/// The page of a repository's tags, newest first; `None` where nobody may see them.
-async fn window(
+/// A page of a repository's tags, newest first; `None` unless the repository is public.
+async fn tag_page(
     content: &Arc<Content>,
-    (registry, repository): (&'static str, String),
-    asked: Asked,
+    registry: &'static str,
+    repository: String,
+    request_page: PageRequest,
     row: fn(&Content, &str, &Tagged) -> Value,
-) -> Option<Window> {
+) -> Option<TagPage> {
     if content.visibility(registry, &repository) != Visibility::Public {
         return None;
     }
     let make = move |content: &Content| {
         let tags = content.tags(registry, &repository);
-        let start = (asked.page - 1).saturating_mul(asked.size).min(tags.len());
-        let end = (start + asked.size).min(tags.len());
+        let start = (request_page.page - 1).saturating_mul(request_page.size).min(tags.len());
+        let end = (start + request_page.size).min(tags.len());
         let rows = tags[start..end].iter().map(|tag| row(content, &repository, tag)).collect();
-        Window { rows, count: tags.len(), has_more: end < tags.len() }
+        TagPage { rows, count: tags.len(), has_more: end < tags.len() }
     };
-    Some(content.ask(make).await)
+    Some(content.run_blocking(make).await)
 }
 
 fn millis(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
-/// Like `Thu, 02 Jan 2025 14:04:05 -0000`, which is how Quay writes times.
+/// Formats a time as Quay does: `Thu, 02 Jan 2025 14:04:05 -0000`.
 fn rfc_2822(time: SystemTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
@@ -242,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_quay_does() {
+    fn times_have_quays_format() {
         for (time, expected) in [
             ("2025-01-02T14:04:05Z", "Thu, 02 Jan 2025 14:04:05 -0000"),
             ("2024-02-29T00:00:00Z", "Thu, 29 Feb 2024 00:00:00 -0000"),

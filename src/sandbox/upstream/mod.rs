@@ -1,13 +1,12 @@
-//! The embedded upstream: every registry that images come from, read-only.
+//! The embedded upstream: all registries that images come from, read-only.
 //!
-//! It plays Docker Hub, Quay, GitHub's, Google's, Amazon's public, NVIDIA's,
-//! Kubernetes', Microsoft's and Chainguard's registries as they behave in the
-//! wild ([`manners`]): challenges and tokens that end ([`token`]), a pull-rate
-//! limit ([`limits`]), blobs on another host ([`cdn`]), listings with digests
-//! ([`listing`]). Any other host is an open registry. What they hold is the
-//! [`catalogue`]'s, made by [`synthesis`] when it is asked for, and whatever
-//! tests put there. Repositories whose last component starts with `private`
-//! want an account, those with `missing` are not there.
+//! Plays Docker Hub, Quay, GitHub's, Google's, Amazon's public, NVIDIA's, Kubernetes', Microsoft's
+//! and Chainguard's registries with their known [`quirks`]: challenges and expiring tokens
+//! ([`token`]), a pull-rate limit ([`limits`]), blobs on another host ([`cdn`]), listings with
+//! digests ([`listing`]). Any other host is an open registry. The content is the [`catalogue`]'s,
+//! made by [`synthesis`] on request, and everything that tests add. A repository whose last
+//! component starts with `private` requires an account; one that starts with `missing` does not
+//! exist.
 
 mod address;
 mod builder;
@@ -19,14 +18,12 @@ pub(crate) mod limits;
 pub(crate) mod listing;
 pub(crate) mod quirks;
 mod registry;
-pub mod synthesis;
+pub(crate) mod synthesis;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
 
 use std::{
-    io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -38,20 +35,21 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 pub use builder::ImageBuilder;
-pub(in crate::sandbox) use imports::{Closed, ImportedImages};
+pub(in crate::sandbox) use imports::{ImportError, UpstreamRepository};
+pub use synthesis::{Manifest, media};
 
 use self::{
-    address::{Address, Door},
+    address::{Address, Service},
     content::Content,
     limits::Limits,
-    synthesis::{Blob, Manifest},
+    synthesis::Blob,
     token::Tokens,
 };
 use super::{
-    Call, Faults,
+    Faults, IncomingRequest,
     distribution::Refusal,
     fault::{Name, Side},
-    not_here,
+    unknown_path,
 };
 use crate::model::Digest;
 
@@ -62,33 +60,32 @@ pub struct Upstream {
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
-    /// Requests let in since the fault that ends tokens was switched on.
-    let_in: AtomicU64,
+    /// Requests granted since the fault `expire-tokens` was activated.
+    granted: AtomicU64,
 }
 
 impl Upstream {
-    /// Opens the upstream. It keeps nothing in `directory`: all it has is made from names.
-    pub fn open(_directory: &Path, faults: Faults) -> io::Result<Upstream> {
-        Ok(Upstream {
+    /// Creates the upstream. It keeps nothing on disk: names determine all content.
+    pub(crate) fn new(faults: Faults) -> Upstream {
+        Upstream {
             content: Arc::default(),
             tokens: Tokens::default(),
             limits: Limits::default(),
             faults,
-            let_in: AtomicU64::new(0),
-        })
+            granted: AtomicU64::new(0),
+        }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, call: Call) -> Response {
-        let address = Address::of(&call.host);
-        let (request, _) = call.request.into_parts();
-        match address.door(request.uri.path()) {
-            Some(Door::Token(registry)) => self.issue(registry.as_deref(), &request),
-            Some(Door::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
-            Some(Door::HubApi) => listing::hub(&self.content, &address, &request).await,
-            Some(Door::QuayApi) => listing::quay(&self.content, &request).await,
-            Some(Door::Registry(registry)) => self.registry(&address, &registry, &request).await,
-            None => not_here(),
+    pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let address = Address::of(&incoming.host);
+        let (request, _) = incoming.request.into_parts();
+        match address.service(request.uri.path()) {
+            Some(Service::Token(registry)) => self.issue(registry.as_deref(), &request),
+            Some(Service::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
+            Some(Service::HubApi) => listing::hub(&self.content, &address, &request).await,
+            Some(Service::QuayApi) => listing::quay(&self.content, &request).await,
+            Some(Service::Registry(registry)) => self.registry(&address, &registry, &request).await,
+            None => unknown_path(),
         }
     }
 
@@ -102,14 +99,14 @@ impl Upstream {
         self.tokens.issue(registry, query, &request.headers, life)
     }
 
-    /// Ends all tokens once each time the fault is switched on, and tells that it did.
-    fn tokens_end_now(&self) -> bool {
+    /// Expires all tokens once per activation of the fault. Returns `true` if it did.
+    fn expire_tokens_if_due(&self) -> bool {
         let Some(arg) = self.faults.active(Name::ExpireTokens, Side::Upstream) else {
-            self.let_in.store(0, Ordering::Relaxed);
+            self.granted.store(0, Ordering::Relaxed);
             return false;
         };
-        let let_in = self.let_in.fetch_add(1, Ordering::Relaxed);
-        let ends = let_in == arg.number().unwrap_or(0);
+        let granted = self.granted.fetch_add(1, Ordering::Relaxed);
+        let ends = granted == arg.number().unwrap_or(0);
         if ends {
             self.tokens.end_all();
         }
@@ -117,8 +114,8 @@ impl Upstream {
     }
 }
 
-/// The tests' seam: what is put here lies over the catalogue, in memory. A repository that
-/// something was put into has, beyond that, only what the catalogue's tables list.
+/// For tests: content added here overlays the catalogue, in memory. A repository with added content
+/// has, beyond that, only the images in the catalogue's tables.
 impl Upstream {
     /// Adds or replaces a manifest of any media type, and the tag that points to it.
     pub fn put_manifest(
@@ -139,7 +136,7 @@ impl Upstream {
         digest
     }
 
-    /// Adds a manifest under a digest that need not be its own, and the tag that points to it.
+    /// Adds a manifest under any digest, right or wrong, and the tag that points to it.
     pub fn put_raw_manifest(
         &self,
         host: &str,
@@ -157,39 +154,35 @@ impl Upstream {
         digest
     }
 
-    /// Adds a blob under a digest that need not be its own.
+    /// Adds a blob under any digest, right or wrong.
     pub fn put_raw_blob(&self, host: &str, repository: &str, digest: &Digest, bytes: &[u8]) {
         let blob = Blob::Bytes(Bytes::copy_from_slice(bytes));
         self.content.put_blob(quirks::canonical(host), repository, digest, blob);
     }
 
-    /// Takes a tag away; the image stays readable by digest.
+    /// Removes a tag; the image remains readable by its digest.
     pub fn remove_tag(&self, host: &str, repository: &str, tag: &str) {
         self.content.remove_tag(quirks::canonical(host), repository, tag);
     }
 
-    /// Points a tag of the catalogue, or one made from its name, to a newer build: a layer more.
+    /// Points a tag of the catalogue, or one made from its name, to a newer build with one more
+    /// layer.
     pub fn rebuild_tag(&self, host: &str, repository: &str, tag: &str) {
         self.content.rebuild_tag(quirks::canonical(host), repository, tag);
     }
 
-    /// An image to be made and put under `reference`, like `nginx:1.27`.
+    /// Starts to build an image for `reference`, such as `nginx:1.27`.
     pub fn image(&self, reference: &str) -> ImageBuilder<'_> {
         ImageBuilder::new(&self.content, reference)
     }
 
-    /// What all registries hold, to look into.
+    /// The content of all registries.
     pub fn content(&self) -> &Content {
         &self.content
     }
 
-    /// Begins a new window of pulls for everyone.
+    /// Starts a new window of pulls for all clients.
     pub fn renew_pulls(&self) {
         self.limits.renew();
-    }
-
-    /// Ends every token handed out so far.
-    pub fn end_tokens(&self) {
-        self.tokens.end_all();
     }
 }

@@ -1,4 +1,4 @@
-//! The registries' protocol, read-only, each with its own manners.
+//! The distribution protocol, read-only, with the quirks of each registry.
 
 use std::ops::ControlFlow;
 
@@ -19,99 +19,97 @@ use super::{
         self, Accept, Auth, BlobHead, ContentType, Hidden, Pulls, Quirks, Referrers, TagList,
     },
     synthesis::{Manifest, media},
-    token::{self, Access, Wanted},
+    token::{self, Access, AccessTarget},
 };
 use crate::{
     model::{Digest, TagOrDigest},
     sandbox::{
-        distribution::{self, Place, Refusal, Route, no_body, query},
+        distribution::{self, Refusal, Resource, Route, no_body, query},
         fault::{Name, Side},
     },
 };
 
-/// A request that is known to be for a repository.
 struct UpstreamRequest<'a> {
     address: &'a Address,
     registry: &'a str,
     repository: &'a str,
-    manners: &'a Quirks,
+    quirks: &'a Quirks,
     request: &'a Parts,
 }
 
 impl UpstreamRequest<'_> {
-    /// Host and repository, to be taken to another thread.
+    /// Host and repository, for another thread.
     fn owned(&self) -> (String, String) {
         (self.registry.to_owned(), self.repository.to_owned())
     }
 }
 
 impl Upstream {
-    /// Answers one request of the protocol.
     pub(super) async fn registry(
         &self,
         address: &Address,
         registry: &Registry,
         request: &Parts,
     ) -> Response {
-        let (repository, place) = match Route::read(&registry.path) {
-            Ok(Route::In(repository, place)) => (repository, place),
+        let (repository, resource) = match Route::read(&registry.path) {
+            Ok(Route::Repository(repository, resource)) => (repository, resource),
             Ok(Route::Base) => return self.base(address, &registry.host, request),
             Ok(Route::Catalog) => {
                 return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
             }
-            Err(misrouted) => return Refusal::from(misrouted).into_response(),
+            Err(route_error) => return Refusal::from(route_error).into_response(),
         };
-        let visit = UpstreamRequest {
+        let scope = UpstreamRequest {
             address,
             registry: &registry.host,
             repository: repository.as_str(),
-            manners: &quirks::of(&registry.host, repository.as_str()),
+            quirks: &quirks::of_registry(&registry.host, repository.as_str()),
             request,
         };
-        let account = match self.gate(&visit) {
+        let account = match self.authorize(&scope) {
             ControlFlow::Continue(account) => account,
             ControlFlow::Break(refused) => return refused,
         };
         if request.method != Method::GET && request.method != Method::HEAD {
             return Refusal::unsupported().into_response();
         }
-        match place {
-            Place::Manifest(at) => self.manifest(&visit, &at, account.as_deref()).await,
-            Place::Blob(digest) => self.blob(&visit, &digest).await,
-            Place::Tags => self.tags(&visit).await,
-            Place::Referrers(digest) => self.referrers(&visit, &digest).await,
-            Place::Uploads | Place::Upload(_) => Refusal::unsupported().into_response(),
+        match resource {
+            Resource::Manifest(at) => self.manifest(&scope, &at, account.as_deref()).await,
+            Resource::Blob(digest) => self.blob(&scope, &digest).await,
+            Resource::Tags => self.tags(&scope).await,
+            Resource::Referrers(digest) => self.referrers(&scope, &digest).await,
+            Resource::Uploads | Resource::Upload(_) => Refusal::unsupported().into_response(),
         }
     }
 
-    /// `/v2/`: where clients learn how to sign in.
+    /// Answers `/v2/`, where clients learn how to authenticate.
     fn base(&self, address: &Address, host: &str, request: &Parts) -> Response {
-        let manners = quirks::of(host, "");
-        let wanted = Wanted { registry: host, repository: None };
-        let access = self.access(manners.auth, &wanted, request);
+        let quirks = quirks::of_registry(host, "");
+        let target = AccessTarget { registry: host, repository: None };
+        let access = self.access(quirks.auth, &target, request);
         if matches!(access, Access::Granted(_)) {
             let version = ("docker-distribution-api-version", "registry/2.0".to_owned());
             return no_body(StatusCode::OK, [version]);
         }
-        let realm = address.realm(address.base_registry(host), manners.auth);
-        unauthorized(token::challenge(manners.auth, &wanted, &realm, &access))
+        let realm = address.realm(address.base_registry(host), quirks.auth);
+        unauthorized(token::challenge(quirks.auth, &target, &realm, &access))
     }
 
-    /// Lets the request in, and tells whose it is.
-    fn gate(&self, visit: &UpstreamRequest<'_>) -> ControlFlow<Response, Option<String>> {
-        let visible = visit.address.visible(visit.registry, visit.repository);
-        let wanted = Wanted { registry: visit.registry, repository: Some(&visible) };
-        let auth = visit.manners.auth;
-        let access = self.access(auth, &wanted, visit.request);
-        let realm = visit.address.realm(Some(visit.registry), auth);
-        let challenge = token::challenge(auth, &wanted, &realm, &access);
+    /// Authorizes the request, and returns its account, or the response that refuses it.
+    fn authorize(&self, scope: &UpstreamRequest<'_>) -> ControlFlow<Response, Option<String>> {
+        let visible = scope.address.client_name(scope.registry, scope.repository);
+        let target = AccessTarget { registry: scope.registry, repository: Some(&visible) };
+        let auth = scope.quirks.auth;
+        let access = self.access(auth, &target, scope.request);
+        let realm = scope.address.realm(Some(scope.registry), auth);
+        let challenge = token::challenge(auth, &target, &realm, &access);
         match access {
-            Access::Granted(account) => match self.hidden(visit, account.is_some(), challenge) {
+            Access::Granted(account) => match self.hidden(scope, account.is_some(), challenge) {
                 Some(refused) => ControlFlow::Break(refused),
                 None => ControlFlow::Continue(account),
             },
-            // Chainguard and GitHub tell a token from a missing one
-            Access::OtherScope if visit.manners.hidden == Hidden::Denied => {
+            // Chainguard and GitHub distinguish a wrong token from a missing one
+            Access::OtherScope if scope.quirks.hidden == Hidden::DeniedOrMissing => {
                 ControlFlow::Break(denied())
             }
             Access::OtherScope | Access::Unauthorized => {
@@ -120,33 +118,32 @@ impl Upstream {
         }
     }
 
-    fn access(&self, auth: Auth, wanted: &Wanted<'_>, request: &Parts) -> Access {
-        let access = self.tokens.access(auth, wanted, &request.headers);
+    fn access(&self, auth: Auth, target: &AccessTarget<'_>, request: &Parts) -> Access {
+        let access = self.tokens.access(auth, target, &request.headers);
         if auth == Auth::Open || !matches!(access, Access::Granted(_)) {
             return access;
         }
-        if self.tokens_end_now() {
+        if self.expire_tokens_if_due() {
             return Access::Unauthorized;
         }
         access
     }
 
-    /// The refusal for repositories that by their names are private or missing.
+    /// The refusal for a repository whose name makes it private or missing.
     fn hidden(
         &self,
-        visit: &UpstreamRequest<'_>,
+        scope: &UpstreamRequest<'_>,
         has_account: bool,
         challenge: Option<String>,
     ) -> Option<Response> {
-        let seen = self.content.visibility(visit.registry, visit.repository);
-        Some(match (seen, visit.manners.hidden) {
+        let seen = self.content.visibility(scope.registry, scope.repository);
+        Some(match (seen, scope.quirks.hidden) {
             (Visibility::Public, _) => return None,
             (Visibility::Private, _) if has_account => return None,
-            (_, Hidden::AlwaysUnauthorized) | (Visibility::Private, Hidden::Told) => {
-                unauthorized(challenge)
-            }
-            (Visibility::Private, Hidden::Denied) => denied(),
-            (Visibility::Missing, Hidden::Told | Hidden::Denied) => {
+            (_, Hidden::AlwaysUnauthorized)
+            | (Visibility::Private, Hidden::UnauthorizedOrMissing) => unauthorized(challenge),
+            (Visibility::Private, Hidden::DeniedOrMissing) => denied(),
+            (Visibility::Missing, Hidden::UnauthorizedOrMissing | Hidden::DeniedOrMissing) => {
                 let message = "repository name not known to registry";
                 Refusal::unknown("NAME_UNKNOWN", message).into_response()
             }
@@ -155,28 +152,28 @@ impl Upstream {
 
     async fn manifest(
         &self,
-        visit: &UpstreamRequest<'_>,
+        scope: &UpstreamRequest<'_>,
         at: &TagOrDigest,
         account: Option<&str>,
     ) -> Response {
-        if let Some((host, prefix)) = visit.manners.manifests_at {
-            let path = format!("{prefix}/{}/manifests/{}", visit.repository, at.as_str());
-            return redirect(visit.address.elsewhere(host, &path));
+        if let Some((host, prefix)) = scope.quirks.manifests_at {
+            let path = format!("{prefix}/{}/manifests/{}", scope.repository, at.as_str());
+            return redirect(scope.address.registry_url(host, &path));
         }
-        let Some(manifest) = self.find_manifest(visit, at).await else {
+        let Some(manifest) = self.find_manifest(scope, at).await else {
             return manifest_unknown(at);
         };
-        if visit.manners.accept == Accept::Needed && !accepts(visit.request, &manifest.media_type) {
+        if scope.quirks.accept == Accept::Needed && !accepts(scope.request, &manifest.media_type) {
             return manifest_unknown(at);
         }
-        let method = &visit.request.method;
-        let media_type = match visit.manners.content_type {
-            ContentType::Right => manifest.media_type.as_str(),
+        let method = &scope.request.method;
+        let media_type = match scope.quirks.content_type {
+            ContentType::Correct => manifest.media_type.as_str(),
             ContentType::Html => "text/html; charset=utf-8",
         };
         let served =
             || distribution::manifest(method, &manifest.digest, media_type, manifest.bytes.clone());
-        if visit.manners.pulls == Pulls::Free {
+        if scope.quirks.pulls == Pulls::Free {
             return served();
         }
         let limit = self.faults.active(Name::PullLimit, Side::Upstream);
@@ -187,29 +184,31 @@ impl Upstream {
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", SPENT_MESSAGE)
                 .into_response()
         };
-        budget.tell(response.headers_mut());
+        budget.write_headers(response.headers_mut());
         response
     }
 
     async fn find_manifest(
         &self,
-        visit: &UpstreamRequest<'_>,
+        scope: &UpstreamRequest<'_>,
         at: &TagOrDigest,
     ) -> Option<Manifest> {
         let find = async |at: TagOrDigest| {
-            let (registry, repository) = visit.owned();
-            self.content.ask(move |content| content.manifest(&registry, &repository, &at)).await
+            let (registry, repository) = scope.owned();
+            self.content
+                .run_blocking(move |content| content.manifest(&registry, &repository, &at))
+                .await
         };
         let manifest = find(at.clone()).await?;
         if let TagOrDigest::Tag(tag) = at
             && self.faults.active(Name::MoveTag, Side::Upstream).is_some()
         {
-            self.content.rebuild_tag(visit.registry, visit.repository, tag.as_str());
+            self.content.rebuild_tag(scope.registry, scope.repository, tag.as_str());
         }
         let is_list = [media::OCI_INDEX, media::DOCKER_LIST].contains(&&*manifest.media_type);
         if matches!(at, TagOrDigest::Tag(_))
             && is_list
-            && !accepts(visit.request, &manifest.media_type)
+            && !accepts(scope.request, &manifest.media_type)
             && self.faults.active(Name::Translate, Side::Upstream).is_some()
         {
             let index: Value = serde_json::from_slice(&manifest.bytes).ok()?;
@@ -219,74 +218,56 @@ impl Upstream {
         Some(manifest)
     }
 
-    async fn blob(&self, visit: &UpstreamRequest<'_>, digest: &Digest) -> Response {
-        let UpstreamRequest { registry, repository, manners, request, .. } = visit;
+    async fn blob(&self, scope: &UpstreamRequest<'_>, digest: &Digest) -> Response {
+        let UpstreamRequest { registry, repository, quirks, request, .. } = scope;
         let is_head = request.method == Method::HEAD;
-        if is_head && manners.blob_head == BlobHead::Unauthorized {
+        if is_head && quirks.blob_head == BlobHead::Unauthorized {
             return unauthorized(None);
         }
-        let (host, name) = visit.owned();
+        let (host, name) = scope.owned();
         let wanted = digest.clone();
-        let found = self.content.ask(move |content| content.blob(&host, &name, &wanted)).await;
+        let found =
+            self.content.run_blocking(move |content| content.blob(&host, &name, &wanted)).await;
         let Some(blob) = found else {
             return Refusal::unknown("BLOB_UNKNOWN", "blob unknown to registry").into_response();
         };
-        match manners.blobs_at {
+        match quirks.blobs_at {
             Some(host) if !is_head => {
                 let path = cdn::path(registry, repository, digest);
-                redirect(visit.address.cdn(host, &path))
+                redirect(scope.address.cdn_url(host, &path))
             }
             _ => cdn::serve(&self.content, &blob, digest, request).await,
         }
     }
 
-    async fn tags(&self, visit: &UpstreamRequest<'_>) -> Response {
-        let UpstreamRequest { registry, repository, manners, request, .. } = visit;
-        let uri = with_page_size(&request.uri, manners.page);
-        let (host, name) = visit.owned();
-        let names = self.content.ask(move |content| content.tag_names(&host, &name)).await;
+    async fn tags(&self, scope: &UpstreamRequest<'_>) -> Response {
+        let UpstreamRequest { registry, repository, quirks, request, .. } = scope;
+        let uri = with_page_size(&request.uri, quirks.page);
+        let (host, name) = scope.owned();
+        let names = self.content.run_blocking(move |content| content.tag_names(&host, &name)).await;
         let page = match distribution::page(names, &uri) {
             Ok(page) => page,
             Err(refusal) => return refusal.into_response(),
         };
-        let name = visit.address.visible(registry, repository);
+        let name = scope.address.client_name(registry, repository);
         let mut body = json!({ "name": name, "tags": page.names });
-        if manners.tag_list == TagList::WithManifests {
+        if quirks.tag_list == TagList::WithManifests {
             body["child"] = json!([]);
             body["manifest"] = listing::google(&self.content, registry, repository).await;
         }
-        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        if let Some(link) = distribution::link(&page, &uri) {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        response
+        distribution::json_page(&body, &page, &uri)
     }
 
-    async fn referrers(&self, visit: &UpstreamRequest<'_>, subject: &Digest) -> Response {
-        if visit.manners.referrers == Referrers::Absent {
+    async fn referrers(&self, scope: &UpstreamRequest<'_>, subject: &Digest) -> Response {
+        if scope.quirks.referrers == Referrers::Absent {
             return (StatusCode::NOT_FOUND, "404 page not found").into_response();
         }
-        let wanted = query(&visit.request.uri, "artifactType");
-        let (host, name) = visit.owned();
+        let (host, name) = scope.owned();
         let subject = subject.clone();
-        let found =
-            self.content.ask(move |content| content.referrers(&host, &name, &subject)).await;
-        let manifests: Vec<Value> = found
-            .iter()
-            .map(referrer)
-            .filter(|referrer| {
-                wanted.as_ref().is_none_or(|wanted| referrer["artifactType"] == wanted.as_str())
-            })
-            .collect();
-        let index = json!({
-            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests,
-        });
-        let mut response = distribution::json(StatusCode::OK, media::OCI_INDEX, &index);
-        if wanted.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        response
+        let content = &self.content;
+        let found = content.run_blocking(move |all| all.referrers(&host, &name, &subject)).await;
+        let artifact_type = query(&scope.request.uri, "artifactType");
+        distribution::referrers(found.iter().map(referrer).collect(), artifact_type.as_deref())
     }
 }
 
@@ -306,7 +287,7 @@ fn referrer(manifest: &Manifest) -> Value {
     referrer
 }
 
-/// Whether `Accept` names the type of an OCI or Docker manifest; without one, everything is.
+/// True if `Accept` includes the manifest's media type, or if there is no `Accept`.
 fn accepts(request: &Parts, media_type: &str) -> bool {
     let mut accepted = request.headers.get_all(header::ACCEPT).iter().peekable();
     accepted.peek().is_none()
@@ -318,12 +299,12 @@ fn accepts(request: &Parts, media_type: &str) -> bool {
         )
 }
 
-/// The request's URI with `n`, where the registry pages unasked, and never above its own size.
+/// Adds `n` to the URI if the registry pages by default, and limits it to the registry's page size.
 fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     let Some(most) = page else { return uri.clone() };
-    let asked = query(uri, "n").unwrap_or_else(|| most.to_string());
-    // what is not a number is refused further on
-    let n = asked.parse::<usize>().map_or(asked, |n| n.min(most).to_string());
+    let requested = query(uri, "n").unwrap_or_else(|| most.to_string());
+    // an invalid number is refused later
+    let n = requested.parse::<usize>().map_or(requested, |n| n.min(most).to_string());
     let mut pairs = url::form_urlencoded::Serializer::new(String::new());
     pairs.append_pair("n", &n);
     if let Some(last) = query(uri, "last") {

@@ -1,4 +1,4 @@
-//! The upstream as clients see it, request by request.
+//! The upstream over HTTP, request by request.
 
 use std::collections::HashSet;
 
@@ -10,19 +10,19 @@ use axum::{
 use serde_json::Value;
 
 use super::*;
-use crate::{model::TagOrDigest, sandbox::Listener};
+use crate::model::TagOrDigest;
 
 mod clients;
 mod content;
 mod protocol;
 
-/// An upstream, and what a client knows of it.
+/// An upstream and its faults.
 struct World {
     upstream: Upstream,
     faults: Faults,
 }
 
-/// An answer, read to its end.
+/// A response with its whole body.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -32,7 +32,7 @@ struct Answer {
 impl World {
     fn new() -> Self {
         let faults = Faults::default();
-        let upstream = Upstream::open(Path::new("unused"), faults.clone()).unwrap();
+        let upstream = Upstream::new(faults.clone());
         Self { upstream, faults }
     }
 
@@ -45,8 +45,8 @@ impl World {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let call = Call { host, listener: Listener::Only, request };
-        let response = self.upstream.answer(call).await;
+        let incoming = IncomingRequest { host, request };
+        let response = self.upstream.answer(incoming).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body }
@@ -56,7 +56,8 @@ impl World {
         self.send(Method::GET, url, &[]).await
     }
 
-    /// Asks as a client does: follows the challenge and redirects, without leaking the token.
+    /// Sends a request like a real client: follows the challenge and redirects without forwarding
+    /// the token.
     async fn pull(&self, url: &str) -> Answer {
         let first = self.get(url).await;
         let mut answer = match first.challenge() {

@@ -1,8 +1,8 @@
-//! Token services: challenges, tokens, and what a token is good for.
+//! Token services: challenges, tokens, and their scopes.
 //!
-//! A token is good for the registry and the repositories it was asked for, and
-//! for five minutes. Anonymous clients get tokens too, as they do everywhere;
-//! credentials are taken as they come, only the password `wrong` is refused.
+//! A token is valid for five minutes, for the registry and repositories of its request. Anonymous
+//! clients get tokens too, as at real registries. All credentials are accepted except the password
+//! `wrong`.
 
 use std::{
     collections::HashMap,
@@ -16,17 +16,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::quirks::{Auth, Scope, Service};
 use crate::model::Digest;
 
-/// How long a token is good. Docker Hub's are; most others' are, too.
+/// The validity of a token, as at Docker Hub and most other registries.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 
-/// Tokens handed out and not yet ended.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     state: Mutex<State>,
@@ -38,32 +37,31 @@ struct State {
     grants: HashMap<String, Grant>,
 }
 
-/// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
-    /// The registry; none: whichever its scopes name, for clients that know loopback only.
+    /// The registry; `None` for any that the scopes name, for clients that know only loopback.
     registry: Option<String>,
     scopes: Vec<String>,
-    /// Whose it is; none: anybody's.
+    /// The account; `None` for an anonymous client.
     pub account: Option<String>,
     ends: Instant,
 }
 
-/// What became of a request's `Authorization`.
+/// The result of a request's `Authorization`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It may go on; the account, where it is not anonymous.
+    /// The account, unless the client is anonymous.
     Granted(Option<String>),
-    /// There is no token, or none that is good here any more.
+    /// No valid token.
     Unauthorized,
-    /// The token is good, but for another repository.
+    /// A token for another repository.
     OtherScope,
 }
 
 impl Tokens {
     /// Answers the token service of `registry`: `GET` with `service` and any number of `scope`s.
     ///
-    /// Without a registry the token is good for all of them, within its scopes.
+    /// Without a registry, the token is valid for all registries within its scopes.
     pub(crate) fn issue(
         &self,
         registry: Option<&str>,
@@ -90,7 +88,7 @@ impl Tokens {
         };
         let token = self.grant(registry, grant);
         let body = match registry {
-            // one name for the token is enough, and registries differ in which
+            // registries differ in the name of the token's field
             Some("ghcr.io" | "public.ecr.aws" | "quay.io") if life == LIFETIME => {
                 json!({ "token": token })
             }
@@ -106,7 +104,7 @@ impl Tokens {
 
     fn grant(&self, registry: Option<&str>, grant: Grant) -> String {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.grants.retain(|_, grant| grant.ends > now);
         state.issued += 1;
         let claims = json!({ "iss": registry, "access": grant.scopes, "jti": state.issued });
@@ -117,16 +115,22 @@ impl Tokens {
         token
     }
 
-    /// Whether the request may read this repository of this registry.
-    pub(crate) fn access(&self, auth: Auth, wanted: &Wanted<'_>, headers: &HeaderMap) -> Access {
+    /// Decides whether the request may read this repository of this registry.
+    pub(crate) fn access(
+        &self,
+        auth: Auth,
+        target: &AccessTarget<'_>,
+        headers: &HeaderMap,
+    ) -> Access {
         let Auth::Token { scope, .. } = auth else { return Access::Granted(None) };
-        let grant = bearer(headers).and_then(|token| self.lock().grants.get(token).cloned());
+        let grant = authorization(headers, "bearer")
+            .and_then(|token| self.state.lock().grants.get(token).cloned());
         let Some(grant) = grant else { return Access::Unauthorized };
-        let is_from_here = grant.registry.as_ref().is_none_or(|of| of == wanted.registry);
-        if grant.ends <= Instant::now() || !is_from_here {
+        let is_of_registry = grant.registry.as_ref().is_none_or(|of| of == target.registry);
+        if grant.ends <= Instant::now() || !is_of_registry {
             return Access::Unauthorized;
         }
-        match (scope, wanted.repository) {
+        match (scope, target.repository) {
             (Scope::Repository, Some(repository)) if !grant.may_pull(repository) => {
                 Access::OtherScope
             }
@@ -134,13 +138,9 @@ impl Tokens {
         }
     }
 
-    /// Ends every token handed out so far.
+    /// Expires every issued token.
     pub(crate) fn end_all(&self) {
-        self.lock().grants.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().grants.clear();
     }
 }
 
@@ -155,19 +155,17 @@ impl Grant {
     }
 }
 
-/// What a request is after.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// The registry's host.
+pub(crate) struct AccessTarget<'a> {
     pub registry: &'a str,
-    /// The repository; none for `/v2/` itself.
+    /// `None` for `/v2/`.
     pub repository: Option<&'a str>,
 }
 
-/// The value of `WWW-Authenticate`, with the token service at `realm`; `None` where no token is wanted.
+/// The value of `WWW-Authenticate`, with the token service at `realm`; `None` for an open registry.
 pub(crate) fn challenge(
     auth: Auth,
-    wanted: &Wanted<'_>,
+    target: &AccessTarget<'_>,
     realm: &str,
     access: &Access,
 ) -> Option<String> {
@@ -177,11 +175,11 @@ pub(crate) fn challenge(
         write!(value, ",{name}=\"{text}\"").expect("writing to a string succeeds");
     };
     match service {
-        Service::Host => add("service", wanted.registry),
+        Service::Host => add("service", target.registry),
         Service::Named(name) => add("service", name),
         Service::Absent => {}
     }
-    match (scope, wanted.repository) {
+    match (scope, target.repository) {
         (Scope::Repository, Some(repository)) => {
             add("scope", &format!("repository:{repository}:pull"));
         }
@@ -194,17 +192,12 @@ pub(crate) fn challenge(
     Some(value)
 }
 
-fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case(wanted).then_some(rest.trim())
+    let (found, rest) = value.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    authorization(headers, "bearer")
-}
-
-/// User name and password of a `Basic` header.
 pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let decoded = STANDARD.decode(authorization(headers, "basic")?).ok()?;
     let text = String::from_utf8(decoded).ok()?;

@@ -1,39 +1,38 @@
-//! AWS's credentials, and the secrets it keeps: none is told, whether it is good, broken, of
-//! another shape than wanted, or nobody is there to take it.
+//! Tests that AWS credentials and the content of secrets are never shown: valid, broken, in an
+//! unexpected format, or with an unreachable service.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::Path,
-    process::{Command, Stdio},
-    time::Duration,
+    process::Command,
 };
 
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 
 use super::{
-    failing::said,
-    search::{Canary, assert_unseen},
+    failing::output_of,
+    search::{Canary, assert_no_canary},
 };
 use crate::{
-    process::{Ended, at_home, signal},
+    process::{Ended, ecr_mirror_in, signal_until_ended, until},
     world,
 };
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/mirror";
 
-/// Credentials in the environment.
+/// Credentials as environment variables.
 type Keys = [(&'static str, String); 3];
 
-/// A standing sandbox, and a program that calls its AWS with all libraries' logs on.
-struct Stage {
+/// A standing sandbox, and a program that uses its AWS with the logs of all libraries.
+struct Setup {
     sandbox: Sandbox,
     endpoint: String,
     home: tempfile::TempDir,
     canaries: Vec<Canary>,
 }
 
-/// The configuration of a client of the sandbox.
+/// A client of a service in the sandbox.
 macro_rules! client {
     ($service:ident, $endpoint:expr) => {
         $service::Client::from_conf(
@@ -47,7 +46,7 @@ macro_rules! client {
     };
 }
 
-impl Stage {
+impl Setup {
     async fn new() -> Self {
         let options = Options { mode: Mode::Standing, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -58,13 +57,13 @@ impl Stage {
         let canaries = vec![
             Canary::part("the session token", assumed.session_token()),
             Canary::part("the secret access key", "Q2accessKey8Yw7VuTsr"),
-            Canary::part("a session token of nobody's", "Q3sessionToken6QpOn"),
-            Canary::around("the token of the cache", "Q4cacheToken5MlKj"),
-            Canary::around("what the secret holds", "Q5wrongShape4IhGf"),
+            Canary::part("an unknown session token", "Q3sessionToken6QpOn"),
+            Canary::with_symbols("the token of the cache", "Q4cacheToken5MlKj"),
+            Canary::with_symbols("what the secret holds", "Q5wrongShape4IhGf"),
             Canary::part("a login of ECR", "eyJwYXlsb2FkIjoi"),
         ];
-        let stage = Self { sandbox, endpoint, home: tempfile::tempdir().unwrap(), canaries };
-        stage.write(
+        let setup = Self { sandbox, endpoint, home: tempfile::tempdir().unwrap(), canaries };
+        setup.write(
             "mirror.toml",
             &format!(
                 "[[destination]]\nregistry = \"{}\"\nendpoint_url = \"{}\"\n\
@@ -72,12 +71,12 @@ impl Stage {
                  [[pull_through]]\nupstream = \"docker-hub\"\n\
                  credentials = {{ username = \"me\", access_token = \"{}\" }}\n",
                 world::ECR,
-                stage.endpoint,
-                stage.sandbox.address(),
-                stage.value(3),
+                setup.endpoint,
+                setup.sandbox.address(),
+                setup.value(3),
             ),
         );
-        stage
+        setup
     }
 
     fn value(&self, at: usize) -> &str {
@@ -102,7 +101,7 @@ impl Stage {
     }
 
     fn command(&self, arguments: &[&str], keys: Option<Keys>) -> Command {
-        let mut command = at_home(self.path(), arguments);
+        let mut command = ecr_mirror_in(self.path(), arguments);
         command.env_remove("AWS_PROFILE");
         for (name, _) in self.keys(0) {
             command.env_remove(name);
@@ -118,51 +117,51 @@ impl Stage {
         command
     }
 
-    /// Runs it to its end, with this status; what it said.
+    /// Runs the command, asserts its exit status, and returns its output.
     fn run(&self, arguments: &[&str], keys: Option<Keys>, status: i32) -> String {
         let command = self.command(arguments, keys);
-        tokio::task::block_in_place(|| said(command, &self.canaries, status))
+        tokio::task::block_in_place(|| output_of(command, &self.canaries, status))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_are_taken_or_refused_are_not_told() {
-    let stage = Stage::new().await;
-    let login = world::aws(&stage.sandbox).get_authorization_token().send().await.unwrap();
+async fn accepted_and_refused_aws_credentials_are_not_shown() {
+    let setup = Setup::new().await;
+    let login = world::aws(&setup.sandbox).get_authorization_token().send().await.unwrap();
     let login = login.authorization_data()[0].authorization_token().unwrap();
-    assert!(stage.canaries[5].seen_in(login).is_some(), "logins look like this: {login}");
-    let logged = stage.run(&["sync", "--json"], Some(stage.keys(0)), 0);
+    assert!(setup.canaries[5].find_in(login).is_some(), "logins look like this: {login}");
+    let logged = setup.run(&["sync", "--json"], Some(setup.keys(0)), 0);
     assert!(logged.contains("GetAuthorizationToken"), "the SDK tells what it does: {logged}");
-    stage.run(&["pull-through", "apply", "--yes"], Some(stage.keys(0)), 0);
-    stage.run(&["pull-through", "plan", "--check"], Some(stage.keys(0)), 0);
-    let refused = stage.run(&["sync"], Some(stage.keys(2)), 1);
+    setup.run(&["pull-through", "apply", "--yes"], Some(setup.keys(0)), 0);
+    setup.run(&["pull-through", "plan", "--check"], Some(setup.keys(0)), 0);
+    let refused = setup.run(&["sync"], Some(setup.keys(2)), 1);
     assert!(refused.contains("UnrecognizedClient"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_shape_is_not_told() {
-    let stage = Stage::new().await;
-    let good = || Some(stage.keys(0));
-    stage.run(&["pull-through", "apply", "--yes"], good(), 0);
-    let secrets = client!(aws_sdk_secretsmanager, &stage.endpoint);
-    let shape = stage.value(4);
+async fn a_secret_in_an_unexpected_format_is_not_shown() {
+    let setup = Setup::new().await;
+    let good = || Some(setup.keys(0));
+    setup.run(&["pull-through", "apply", "--yes"], good(), 0);
+    let secrets = client!(aws_sdk_secretsmanager, &setup.endpoint);
+    let shape = setup.value(4);
     for text in
         [shape.to_owned(), format!("[\"{shape}\"]"), format!("{{\"password\":\"{shape}\"}}")]
     {
         let put = secrets.put_secret_value().secret_id("ecr-pullthroughcache/docker-hub");
         put.secret_string(text).send().await.unwrap();
-        let planned = stage.run(&["pull-through", "plan", "--json", "--check"], good(), 1);
+        let planned = setup.run(&["pull-through", "plan", "--json", "--check"], good(), 1);
         assert!(planned.contains("\"value\""), "{planned}");
-        stage.run(&["pull-through", "status"], good(), 0);
-        stage.run(&["pull-through", "export", "terraform"], good(), 0);
-        stage.run(&["pull-through", "validate"], good(), 1);
+        setup.run(&["pull-through", "status"], good(), 0);
+        setup.run(&["pull-through", "export", "terraform"], good(), 0);
+        setup.run(&["pull-through", "validate"], good(), 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_and_programs_of_awss_tools_that_are_broken_beside_a_secret_are_not_quoted() {
-    let stage = Stage::new().await;
-    let key = stage.value(1);
+async fn broken_aws_configuration_files_and_credential_processes_are_not_quoted() {
+    let setup = Setup::new().await;
+    let key = setup.value(1);
     let id = "aws_access_key_id = AKIAEXAMPLE";
     let answer = format!("echo {{\\\"Version\\\":1,\\\"SecretAccessKey\\\":\\\"{key}\\\"");
     let process = |script: &str| format!("[default]\ncredential_process = sh -c '{script}'\n");
@@ -174,30 +173,31 @@ async fn files_and_programs_of_awss_tools_that_are_broken_beside_a_secret_are_no
         ("credentials", format!("{key}\n[default]\n")),
         ("credentials", format!("[default]\naws_secret_access_key = {key}\n")),
     ] {
-        stage.write(file, &broken);
-        let told = stage.run(&["sync"], None, 1);
-        assert!(told.contains("no AWS credentials"), "{broken}\n{told}");
-        stage.write(file, "");
+        setup.write(file, &broken);
+        let output = setup.run(&["sync"], None, 1);
+        assert!(output.contains("no AWS credentials"), "{broken}\n{output}");
+        setup.write(file, "");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_told_where_nobody_answers() {
-    let stage = Stage::new().await;
-    let mut command = stage.command(&["sync", "-vv"], Some(stage.keys(0)));
-    stage.sandbox.faults().add("refuse".parse().unwrap());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // it is tried again until the second signal
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        signal(&child, "TERM");
-    }
-    let ended: Ended = child.wait_with_output().unwrap().into();
+async fn a_refused_connection_shows_no_secret() {
+    let setup = Setup::new().await;
+    let mut command = setup.command(&["sync", "-vv"], Some(setup.keys(0)));
+    setup.sandbox.faults().add("refuse".parse().unwrap());
+    let [out, talk] = ["out", "talk"].map(|name| setup.path().join(name));
+    command.stdout(File::create(&out).unwrap()).stderr(File::create(&talk).unwrap());
+    let mut child = command.spawn().unwrap();
+    let [read_out, read_talk] = [&out, &talk].map(|file| move || fs::read_to_string(file).unwrap());
+    // the SDK retries until the second signal
+    until("a connection is refused", || read_talk().contains("refused")).await;
+    signal_until_ended(&mut child, "TERM").await;
+    let ended = Ended { status: child.wait().unwrap().code(), out: read_out(), talk: read_talk() };
     assert_eq!(ended.status, Some(143), "{}\n{}", ended.out, ended.talk);
     assert!(ended.talk.contains("refused"), "{}", ended.talk);
-    assert_unseen(
-        &stage.canaries,
-        "what is said of nobody",
+    assert_no_canary(
+        &setup.canaries,
+        "output without a service",
         &format!("{}{}", ended.out, ended.talk),
     );
 }

@@ -1,5 +1,5 @@
-//! A registry that repeats whatever it was sent: in the text of its refusals, where a careless
-//! server or a proxy with debugging switched on puts it, and in what it gives.
+//! A registry that repeats secrets it was sent: in the text of its errors, as a careless server or
+//! a debugging proxy does, and in its content.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -12,53 +12,53 @@ use ecr_mirror::model::Digest;
 use serde_json::json;
 use url::form_urlencoded;
 
-/// The one layer of every image here.
+/// The only layer of every image.
 const LAYER: &[u8] = b"a layer";
 const CONFIG: &[u8] = b"{}";
 
-/// What it hands out, and must not be seen.
+/// Secrets that the registry hands out.
 #[derive(Clone)]
-pub(super) struct Given {
-    /// The token of its token service.
+pub(super) struct IssuedSecrets {
+    /// Token of the token service.
     pub(super) token: String,
-    /// The signature in the URLs that blobs are redirected to.
+    /// Signature in the URLs that blobs are redirected to.
     pub(super) signature: String,
-    /// The state in the URLs of uploads.
+    /// State in the URLs of uploads.
     pub(super) state: String,
 }
 
-/// Serves until the process ends; by the first part of a repository's name:
+/// Serves until the process ends. The first part of a repository's name selects the behavior:
 ///
-/// - `basic`, `denied`: wants a user's name and password, and refuses them
+/// - `basic`, `denied`: requires a user name and a password, and refuses them
 /// - `token`: refuses them at its token service
-/// - `bearer`: gives a token, and refuses it
-/// - `signed`: redirects blobs to where they are refused
-/// - `open`: gives everything to anyone
-/// - `push`: takes uploads, and refuses what comes
-/// - `code`, `field`, `type`, `served`, `platform`, `listed`, `moved`: wants a user's name and
-///   password, and has the password in that part of what it answers
-pub(super) fn serve(given: &Given) -> SocketAddr {
+/// - `bearer`: issues a token, and refuses it
+/// - `signed`: redirects blobs to a server that refuses them
+/// - `open`: serves everything without a login
+/// - `push`: accepts uploads, and refuses their content
+/// - `code`, `field`, `type`, `served`, `platform`, `listed`, `moved`: requires a user name and a
+///   password, and repeats the password in that part of its answer
+pub(super) fn serve(issued: &IssuedSecrets) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let given = given.clone();
+    let issued = issued.clone();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let given = given.clone();
-            // a client that leaves is not missed
-            thread::spawn(move || answer(stream, address, &given));
+            let issued = issued.clone();
+            // a client that disconnects is ignored
+            thread::spawn(move || answer(stream, address, &issued));
         }
     });
     address
 }
 
-/// A request, as far as it is repeated.
-struct Asked {
+/// The parts of a request that the registry repeats.
+struct ReceivedRequest {
     method: String,
     target: String,
     authorization: Option<String>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     fn read(stream: &TcpStream) -> io::Result<Self> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
@@ -80,7 +80,7 @@ impl Asked {
         Ok(Self { method, target, authorization })
     }
 
-    /// User's name and password.
+    /// User name and password.
     fn pair(&self) -> String {
         let header = self.authorization.as_deref().unwrap_or_default();
         let encoded = header.split(' ').nth(1).unwrap_or_default();
@@ -91,7 +91,7 @@ impl Asked {
         self.pair().split_once(':').map_or(String::new(), |(_, password)| password.to_owned())
     }
 
-    /// Everything secret that came with it, in every form a server would have it in.
+    /// All secrets of the request, in every form that a server sees.
     fn repeated(&self) -> String {
         let header = self.authorization.clone().unwrap_or_default();
         let (pair, password) = (self.pair(), self.password());
@@ -100,14 +100,14 @@ impl Asked {
     }
 }
 
-/// Status, more headers, body.
+/// Status, additional headers, body.
 type Answer = (u16, String, Vec<u8>);
 
-fn answer(mut stream: TcpStream, address: SocketAddr, given: &Given) -> io::Result<()> {
-    let asked = Asked::read(&stream)?;
-    let (status, headers, body) = decide(&asked, address, given);
+fn answer(mut stream: TcpStream, address: SocketAddr, issued: &IssuedSecrets) -> io::Result<()> {
+    let request = ReceivedRequest::read(&stream)?;
+    let (status, headers, body) = decide(&request, address, issued);
     let length = body.len();
-    let body = if asked.method == "HEAD" { &[] } else { &body[..] };
+    let body = if request.method == "HEAD" { &[] } else { &body[..] };
     write!(
         stream,
         "HTTP/1.1 {status} It\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
@@ -115,21 +115,21 @@ fn answer(mut stream: TcpStream, address: SocketAddr, given: &Given) -> io::Resu
     stream.write_all(body)
 }
 
-fn decide(asked: &Asked, address: SocketAddr, given: &Given) -> Answer {
-    let path = asked.target.split('?').next().unwrap_or_default();
+fn decide(request: &ReceivedRequest, address: SocketAddr, issued: &IssuedSecrets) -> Answer {
+    let path = request.target.split('?').next().unwrap_or_default();
     match path.split('/').collect::<Vec<_>>()[..] {
         ["", "refusing"] => {
-            (401, String::new(), json!({ "details": asked.repeated() }).to_string().into())
+            (401, String::new(), json!({ "details": request.repeated() }).to_string().into())
         }
-        ["", "giving"] => (200, String::new(), json!({ "token": given.token }).to_string().into()),
-        ["", "cdn", ..] => (403, String::new(), asked.repeated().into()),
-        ["", "v2", kind, ..] if asked.authorization.is_none() && challenge(kind).is_some() => {
+        ["", "giving"] => (200, String::new(), json!({ "token": issued.token }).to_string().into()),
+        ["", "cdn", ..] => (403, String::new(), request.repeated().into()),
+        ["", "v2", kind, ..] if request.authorization.is_none() && challenge(kind).is_some() => {
             let challenge = challenge(kind).unwrap().replace("HOST", &address.to_string());
             (401, format!("www-authenticate: {challenge}\r\n"), Vec::new())
         }
         ["", "v2", "open" | "signed", _, "manifests", _] => manifest(),
         ["", "v2", "signed", _, "blobs", _] => {
-            let signature = &given.signature;
+            let signature = &issued.signature;
             let at = format!("http://localhost:{}/cdn?X-Amz-Signature={signature}", address.port());
             (307, format!("location: {at}\r\n"), Vec::new())
         }
@@ -139,35 +139,35 @@ fn decide(asked: &Asked, address: SocketAddr, given: &Given) -> Answer {
             (200, String::new(), blob.unwrap_or_default().to_vec())
         }
         ["", "v2", "push", name, "blobs", "uploads", ""] => {
-            let state = &given.state;
+            let state = &issued.state;
             let at = format!("/v2/push/{name}/blobs/uploads/{state}?_state={state}");
             (202, format!("location: {at}\r\n"), Vec::new())
         }
-        ["", "v2", "push", ..] if asked.method != "PUT" => refusal(404, "NAME_UNKNOWN", asked),
-        ["", "v2", "denied", ..] => refusal(403, "DENIED", asked),
-        ["", "v2", "push", ..] => refusal(400, "UNSUPPORTED", asked),
-        ["", "v2", kind, ..] => repeating(kind, path, &asked.password())
-            .unwrap_or_else(|| refusal(401, "UNAUTHORIZED", asked)),
-        _ => refusal(401, "UNAUTHORIZED", asked),
+        ["", "v2", "push", ..] if request.method != "PUT" => refusal(404, "NAME_UNKNOWN", request),
+        ["", "v2", "denied", ..] => refusal(403, "DENIED", request),
+        ["", "v2", "push", ..] => refusal(400, "UNSUPPORTED", request),
+        ["", "v2", kind, ..] => repeating(kind, path, &request.password())
+            .unwrap_or_else(|| refusal(401, "UNAUTHORIZED", request)),
+        _ => refusal(401, "UNAUTHORIZED", request),
     }
 }
 
 /// An answer of this kind with the password in it.
 fn repeating(kind: &str, path: &str, password: &str) -> Option<Answer> {
-    let given = |document: serde_json::Value| (200, String::new(), document.to_string().into());
+    let ok = |document: serde_json::Value| (200, String::new(), document.to_string().into());
     let digest = Digest::of(LAYER);
     Some(match kind {
         "code" => {
             (403, String::new(), json!({ "errors": [{ "code": password }] }).to_string().into())
         }
-        "field" => given(json!({ "schemaVersion": password })),
-        "type" => given(json!({ "mediaType": password })),
+        "field" => ok(json!({ "schemaVersion": password })),
+        "type" => ok(json!({ "mediaType": password })),
         "served" => (200, format!("content-type: x/{password}\r\n"), b"{}".to_vec()),
         "platform" => {
             let platform = json!({ "os": password, "architecture": "amd64" });
-            given(json!({ "manifests": [{ "digest": digest, "size": 1, "platform": platform }] }))
+            ok(json!({ "manifests": [{ "digest": digest, "size": 1, "platform": platform }] }))
         }
-        "listed" if path.ends_with("/tags/list") => given(json!({ "tags": password })),
+        "listed" if path.ends_with("/tags/list") => ok(json!({ "tags": password })),
         "moved" => {
             let part = form_urlencoded::byte_serialize(password.as_bytes()).collect::<String>();
             (307, format!("location: /cdn/{part}/x\r\n"), Vec::new())
@@ -186,8 +186,9 @@ fn challenge(kind: &str) -> Option<&'static str> {
     }
 }
 
-fn refusal(status: u16, code: &str, asked: &Asked) -> Answer {
-    let error = json!({ "code": code, "message": asked.repeated(), "detail": asked.repeated() });
+fn refusal(status: u16, code: &str, request: &ReceivedRequest) -> Answer {
+    let error =
+        json!({ "code": code, "message": request.repeated(), "detail": request.repeated() });
     (status, String::new(), json!({ "errors": [error] }).to_string().into())
 }
 

@@ -1,72 +1,72 @@
-//! What goes wrong beside a secret: nobody who explains a failure shows it, even where the other
-//! side repeats what it was sent.
+//! Tests failures next to a secret: no error message shows it, even if the other side repeats it.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    echo::{self, Given},
-    search::{Canary, assert_unseen},
+    echo::{self, IssuedSecrets},
+    search::{Canary, assert_no_canary},
 };
-use crate::process::{Ended, at_home};
+use crate::process::{Ended, ecr_mirror_in};
 
 const PASSWORD: &str = "Q1givenPassword9Zx";
 
-/// Runs the command in all its words and returns what it said, in which there is no canary.
+/// Runs the command with all output enabled. Asserts its exit status and that it prints no canary,
+/// and returns its output.
 #[track_caller]
-pub(super) fn said(mut command: Command, canaries: &[Canary], status: i32) -> String {
+pub(super) fn output_of(mut command: Command, canaries: &[Canary], status: i32) -> String {
     command.args(["-vv", "--progress", "plain"]);
     let ended: Ended = command.output().unwrap().into();
-    let said = format!("{}{}", ended.out, ended.talk);
-    assert_unseen(canaries, &format!("what {command:?} says"), &said);
-    assert_eq!(ended.status, Some(status), "{command:?}\n{said}");
-    said
+    let output = format!("{}{}", ended.out, ended.talk);
+    assert_no_canary(canaries, &format!("output of {command:?}"), &output);
+    assert_eq!(ended.status, Some(status), "{command:?}\n{output}");
+    output
 }
 
 #[test]
-fn a_registry_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
+fn secrets_that_a_registry_repeats_are_not_shown() {
     let home = tempfile::tempdir().unwrap();
     let canaries = [
-        Canary::around("the password", PASSWORD),
+        Canary::with_symbols("the password", PASSWORD),
         Canary::part("the token", "Q2givenToken8Yw7Vu"),
         Canary::part("the signature", "Q3givenSignature6Ts"),
         Canary::part("the state", "Q4givenState5RqPon"),
     ];
     let [password, token, signature, state] = canaries.each_ref().map(|it| it.value.clone());
-    let address = echo::serve(&Given { token, signature, state });
+    let address = echo::serve(&IssuedSecrets { token, signature, state });
     let auth = STANDARD.encode(format!("me:{password}"));
     let config = serde_json::json!({ "auths": { address.to_string(): { "auth": auth } } });
     fs::write(home.path().join("config.json"), config.to_string()).unwrap();
-    let written = format!(
+    let configuration = format!(
         "[[destination]]\nregistry = \"oci:layout\"\n\
          [registry.\"{address}\"]\nusername = \"me\"\npassword = \"{password}\"\n"
     );
     for kind in ["basic", "denied", "token", "bearer", "signed"] {
         let source = format!("{address}/{kind}/app");
         let image = format!("[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n");
-        fs::write(home.path().join("mirror.toml"), format!("{written}{image}")).unwrap();
+        fs::write(home.path().join("mirror.toml"), format!("{configuration}{image}")).unwrap();
         let copy = ["copy", &format!("{source}:1"), "oci:layout", "--json"];
         for arguments in [&copy[..], &["sync", "--report", "report.json"], &["plan", "--json"]] {
-            // where a blob is, is not asked before it is copied
+            // a plan does not request blobs
             let status = if kind == "signed" && arguments[0] == "plan" { 0 } else { 1 };
-            let told = said(at_home(home.path(), arguments), &canaries, status);
-            assert_eq!(told.contains("no to `"), status == 1, "the refusal is told: {told}");
+            let output = output_of(ecr_mirror_in(home.path(), arguments), &canaries, status);
+            assert_eq!(output.contains("no to `"), status == 1, "the refusal is shown: {output}");
         }
         let report = fs::read_to_string(home.path().join("report.json")).unwrap();
-        assert_unseen(&canaries, "the report", &report);
+        assert_no_canary(&canaries, "the report", &report);
     }
     let (from, to) = (format!("{address}/open/app:1"), format!("{address}/push/app:1"));
-    let told = said(at_home(home.path(), &["copy", &from, &to]), &canaries, 1);
-    assert!(told.contains("400 UNSUPPORTED"), "{told}");
-    // one that no document has by chance is refused in any; a short one is not shown in errors
+    let output = output_of(ecr_mirror_in(home.path(), &["copy", &from, &to]), &canaries, 1);
+    assert!(output.contains("400 UNSUPPORTED"), "{output}");
+    // a long password in a document is refused; a short one is only hidden in errors
     for canary in [&canaries[0], &Canary::part("a short password", "Q5short9Zxw")] {
-        assert_not_quoted_by_what_is_given(home.path(), address, canary);
+        assert_content_errors_hide_password(home.path(), address, canary);
     }
 }
 
-/// What a registry gives is not quoted with the password that it repeats in it.
-fn assert_not_quoted_by_what_is_given(home: &Path, address: SocketAddr, canary: &Canary) {
+/// Asserts that errors about content do not show the password that the content repeats.
+fn assert_content_errors_hide_password(home: &Path, address: SocketAddr, canary: &Canary) {
     let password = &canary.value;
     let canaries = std::slice::from_ref(canary);
     for kind in ["code", "field", "type", "served", "platform", "listed", "moved"] {
@@ -78,26 +78,26 @@ fn assert_not_quoted_by_what_is_given(home: &Path, address: SocketAddr, canary: 
             "listed" => "select = { semver = \"*\" }",
             _ => "tags = [\"1\"]\nplatforms = [\"linux/arm64\"]",
         };
-        let written = format!(
+        let configuration = format!(
             "[[destination]]\nregistry = \"oci:layout\"\n\
              [registry.\"{address}\"]\nusername = \"me\"\npassword = \"{password}\"\n\
              [[image]]\nsource = \"{source}\"\n{tags}\n"
         );
-        fs::write(home.join("mirror.toml"), written).unwrap();
+        fs::write(home.join("mirror.toml"), configuration).unwrap();
         for arguments in [&["sync", "--json", "--report", "report.json"][..], &["plan"]] {
-            let told = said(at_home(home, arguments), canaries, 1);
-            let is_told = ["(hidden)", "repeats the login"].iter().any(|it| told.contains(it));
-            assert!(is_told, "{kind}: {told}");
+            let output = output_of(ecr_mirror_in(home, arguments), canaries, 1);
+            let is_hidden = ["(hidden)", "repeats the login"].iter().any(|it| output.contains(it));
+            assert!(is_hidden, "{kind}: {output}");
         }
         let report = fs::read_to_string(home.join("report.json")).unwrap();
-        assert_unseen(canaries, "the report", &report);
+        assert_no_canary(canaries, "the report", &report);
     }
 }
 
 #[test]
-fn a_configuration_that_is_broken_beside_a_secret_is_not_quoted_with_it() {
+fn an_error_in_a_configuration_does_not_quote_a_secret() {
     let home = tempfile::tempdir().unwrap();
-    let canaries = [Canary::around("the secret", PASSWORD)];
+    let canaries = [Canary::with_symbols("the secret", PASSWORD)];
     let secret = &canaries[0].value;
     let registry = |lines: &str| format!("[registry.\"docker.io\"]\n{lines}\n");
     let cache = |lines: &str| format!("[[pull_through]]\nupstream = \"docker-hub\"\n{lines}\n");
@@ -134,33 +134,33 @@ fn a_configuration_that_is_broken_beside_a_secret_is_not_quoted_with_it() {
         let destination = format!("[[destination]]\nregistry = \"{}\"\n", super::ECR);
         fs::write(home.path().join("mirror.toml"), format!("{destination}{broken}")).unwrap();
         for arguments in [&["check"][..], &["pull-through", "plan"], &["sync"]] {
-            let told = said(at_home(home.path(), arguments), &canaries, 2);
-            assert!(told.contains("error: mirror.toml:"), "{broken}\n{told}");
+            let output = output_of(ecr_mirror_in(home.path(), arguments), &canaries, 2);
+            assert!(output.contains("error: mirror.toml:"), "{broken}\n{output}");
         }
     }
 }
 
-/// Writes a program of this name.
-fn program(home: &Path, name: &str, script: &str) {
+/// Writes an executable script.
+fn write_script(home: &Path, name: &str, script: &str) {
     let path = home.join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
-fn dockers_configuration_and_its_helpers_are_not_quoted() {
+fn errors_do_not_quote_dockers_configuration_and_credential_helpers() {
     let home = tempfile::tempdir().unwrap();
-    let canaries = [Canary::around("the secret", PASSWORD)];
+    let canaries = [Canary::with_symbols("the secret", PASSWORD)];
     let secret = &canaries[0].value;
     let auth = STANDARD.encode(format!("me:{secret}"));
     let no_pair = STANDARD.encode(secret);
     let helper = |script: &str| {
-        program(home.path(), "docker-credential-it", script);
+        write_script(home.path(), "docker-credential-it", script);
         "{ \"credsStore\": \"it\" }".to_owned()
     };
     let nothing = || "nothing".to_owned();
-    let given = Given { token: nothing(), signature: nothing(), state: nothing() };
-    let host = echo::serve(&given).to_string();
+    let issued = IssuedSecrets { token: nothing(), signature: nothing(), state: nothing() };
+    let host = echo::serve(&issued).to_string();
     let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let configs: [(&str, &dyn Fn() -> String); 8] = [
         ("a text", &|| format!("{secret} {{")),
@@ -177,9 +177,12 @@ fn dockers_configuration_and_its_helpers_are_not_quoted() {
     for (name, config) in configs {
         fs::write(home.path().join("config.json"), config()).unwrap();
         let mut command =
-            at_home(home.path(), &["copy", &format!("{host}/basic/app:1"), "oci:layout"]);
+            ecr_mirror_in(home.path(), &["copy", &format!("{host}/basic/app:1"), "oci:layout"]);
         command.env("PATH", &path);
-        let told = said(command, &canaries, 1);
-        assert!(told.contains("config.json") || told.contains("credential-it"), "{name}: {told}");
+        let output = output_of(command, &canaries, 1);
+        assert!(
+            output.contains("config.json") || output.contains("credential-it"),
+            "{name}: {output}"
+        );
     }
 }

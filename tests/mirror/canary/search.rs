@@ -1,7 +1,7 @@
-//! Finds a value that must not be seen, however it is written.
+//! Searches text for a secret in every encoding.
 //!
-//! Guards against a search that finds nothing because it looks for too little: each way of
-//! writing a value is a needle of its own, and the needles are tested.
+//! Each encoding of a value is a separate needle, and the needles are tested, so that the search
+//! cannot silently find nothing.
 
 use std::{fs, path::Path};
 
@@ -10,77 +10,78 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-/// What stands around every canary's letters: base64, URLs and JSON all write it in another way.
-const AROUND: [&str; 2] = ["+/=%", "&~?#"];
+/// Characters around the letters of a canary. Base64, URLs and JSON each encode them differently.
+const SYMBOLS: [&str; 2] = ["+/=%", "&~?#"];
 
-/// A value that must not be seen.
+/// A value that must not be shown.
 pub(super) struct Canary {
-    /// What it is.
+    /// Description of the value.
     pub(super) name: &'static str,
-    /// The whole value.
+    /// The complete value.
     pub(super) value: String,
     needles: Vec<String>,
 }
 
 impl Canary {
-    /// One around these letters and digits, which no encoding of text writes in another way.
-    pub(super) fn around(name: &'static str, letters: &str) -> Self {
-        let [before, after] = AROUND;
+    /// A canary with special characters around these letters and digits, which every text encoding
+    /// leaves unchanged.
+    pub(super) fn with_symbols(name: &'static str, letters: &str) -> Self {
+        let [before, after] = SYMBOLS;
         Self { value: format!("{before}{letters}{after}"), ..Self::part(name, letters) }
     }
 
-    /// One that is told by this part of it.
+    /// A canary that is recognized by this part.
     pub(super) fn part(name: &'static str, part: &str) -> Self {
         assert!(part.len() > 10, "{name}: too short to be told from chance");
         Self { name, value: part.to_owned(), needles: needles(part) }
     }
 
-    /// The first way in which it is written in the text.
-    pub(super) fn seen_in(&self, text: &str) -> Option<&str> {
+    /// The first encoding that the text contains.
+    pub(super) fn find_in(&self, text: &str) -> Option<&str> {
         self.needles.iter().find(|needle| text.contains(*needle)).map(String::as_str)
     }
 }
 
-/// None of them is in the text.
+/// Asserts that the text contains no canary.
 #[track_caller]
-pub(super) fn assert_unseen(canaries: &[Canary], place: &str, text: &str) {
+pub(super) fn assert_no_canary(canaries: &[Canary], place: &str, text: &str) {
     for canary in canaries {
-        if let Some(needle) = canary.seen_in(text) {
+        if let Some(needle) = canary.find_in(text) {
             let line = text.lines().find(|line| line.contains(needle)).unwrap_or_default();
             panic!("{} is in {place} as {needle}:\n{line}", canary.name);
         }
     }
 }
 
-/// None of them is in the name or content of a file below the directory, those aside that
-/// `may_hold` lets pass; how many files were looked at.
+/// Asserts that no file name or content below the directory contains a canary, except files that
+/// `may_hold` accepts. Returns the number of searched files.
 #[track_caller]
-pub(super) fn assert_unseen_below(
+pub(super) fn assert_no_canary_below(
     canaries: &[Canary],
     directory: &Path,
     may_hold: &dyn Fn(&Path) -> bool,
 ) -> usize {
-    let mut looked_at = 0;
+    let mut searched = 0;
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if may_hold(&path) {
             continue;
         }
-        assert_unseen(canaries, "the name of a file", &path.to_string_lossy());
+        assert_no_canary(canaries, "the name of a file", &path.to_string_lossy());
         if path.is_dir() {
-            looked_at += assert_unseen_below(canaries, &path, may_hold);
+            searched += assert_no_canary_below(canaries, &path, may_hold);
         } else {
             let content = fs::read(&path).unwrap();
             let content = String::from_utf8_lossy(&content);
-            assert_unseen(canaries, &path.display().to_string(), &content);
-            looked_at += 1;
+            assert_no_canary(canaries, &path.display().to_string(), &content);
+            searched += 1;
         }
     }
-    looked_at
+    searched
 }
 
-/// The value as it is, in hexadecimal, percent-encoded, in base64, and in base64 of base64, which
-/// is how Kubernetes keeps Docker's logins.
+/// The value in plain text, in hexadecimal, percent-encoded, in base64, and in base64 of base64,
+/// which Kubernetes uses for Docker's logins.
 fn needles(value: &str) -> Vec<String> {
     let bytes = || value.bytes();
     let once = in_base64(value);
@@ -96,14 +97,14 @@ fn needles(value: &str) -> Vec<String> {
     ];
     all.extend(twice);
     all.extend(once);
-    // both alphabets write most of it alike
+    // both alphabets encode most values equally
     all.sort();
     all.dedup();
     all
 }
 
-/// Those characters of base64, in both alphabets, that are the value's alone: after none, one or
-/// two bytes of something else.
+/// The characters of base64, in both alphabets, that depend only on the value, after none, one or
+/// two other bytes.
 fn in_base64(value: &str) -> Vec<String> {
     let at = |before: usize| {
         let bytes = [&b"???"[..before], value.as_bytes()].concat();
@@ -115,15 +116,15 @@ fn in_base64(value: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_canary_is_found_however_it_is_written() {
-    let canary = Canary::around("it", "Zq4mirrorCanary7");
+fn a_canary_is_found_in_every_encoding() {
+    let canary = Canary::with_symbols("it", "Zq4mirrorCanary7");
     let value = canary.value.as_str();
     let url = url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>();
     let json = serde_json::to_string(value).unwrap();
     for (text, count) in [(value, 3), (url.as_str(), 1), (json.as_str(), 1)] {
         for user in ["", "u:", "us:", "user:"].iter().take(1 + count) {
             let text = format!("{user}{text}");
-            assert!(canary.seen_in(&text).is_some(), "{text}");
+            assert!(canary.find_in(&text).is_some(), "{text}");
         }
     }
     for user in ["", "u:", "us:", "someone:"] {
@@ -131,9 +132,9 @@ fn a_canary_is_found_however_it_is_written() {
         let once = STANDARD_NO_PAD.encode(&pair);
         let twice = STANDARD_NO_PAD.encode(format!("{{\"auth\":\"{once}\"}}"));
         for text in [once, twice, URL_SAFE_NO_PAD.encode(&pair), const_hex::encode(&pair)] {
-            assert!(canary.seen_in(&text).is_some(), "{text}");
+            assert!(canary.find_in(&text).is_some(), "{text}");
         }
-        assert!(canary.seen_in(&format!("{:?}", pair.as_bytes())).is_some());
+        assert!(canary.find_in(&format!("{:?}", pair.as_bytes())).is_some());
     }
-    assert_eq!(canary.seen_in("Zq4mirrorCanary8 and Zq4mirror"), None);
+    assert_eq!(canary.find_in("Zq4mirrorCanary8 and Zq4mirror"), None);
 }

@@ -1,34 +1,34 @@
-//! Values that hold a secret, as `{:?}` and a panic would print them.
+//! Tests the output of `{:?}` and of panics for values that hold a secret.
 
 use std::{collections::BTreeMap, fmt::Debug, panic::catch_unwind, path::Path};
 
 use ecr_mirror::{
     config::Config,
-    ecr::{AwsSession, Identity, secrets::UserPassword},
+    ecr::{AwsSession, Identity},
     model::{
-        DestinationId, pull_through,
+        DestinationId, UserPassword, pull_through,
         setting_change::{Action, SettingChange, Subject},
     },
-    pull_through::state::{CacheStep, Content, Observed, Planned, Secret, SecretLogin},
+    pull_through::state::{CacheStep, Content, Observed, Planned, Secret},
     registry::{self, ConnectionSettings, Network, Registry, Transport},
     remote::{self, HostContext},
 };
 
-use super::search::{Canary, assert_unseen};
+use super::search::{Canary, assert_no_canary};
 
 fn canaries() -> [Canary; 3] {
     [
-        Canary::around("a password", "Q1debugPassword9Zx"),
-        Canary::around("an access token", "Q2debugToken8Yw7Vu"),
+        Canary::with_symbols("a password", "Q1debugPassword9Zx"),
+        Canary::with_symbols("an access token", "Q2debugToken8Yw7Vu"),
         Canary::part("a URL's state", "Q3debugState6Tsr5Qp"),
     ]
 }
 
 fn shown(value: &dyn Debug) -> String {
     let printed = format!("{value:?}\n{value:#?}");
-    let told = catch_unwind(std::panic::AssertUnwindSafe(|| panic!("it is {value:?}")));
-    let told = told.unwrap_err().downcast::<String>().expect("a panic with a text");
-    format!("{printed}\n{told}")
+    let panic_text = catch_unwind(std::panic::AssertUnwindSafe(|| panic!("it is {value:?}")));
+    let panic_text = panic_text.unwrap_err().downcast::<String>().expect("a panic with a text");
+    format!("{printed}\n{panic_text}")
 }
 
 fn config(password: &str, token: &str) -> Config {
@@ -43,13 +43,13 @@ fn config(password: &str, token: &str) -> Config {
 }
 
 #[tokio::test]
-async fn nothing_that_holds_a_secret_prints_it() {
+async fn no_value_that_holds_a_secret_prints_it() {
     let canaries = canaries();
     let [password, token, state] = canaries.each_ref().map(|canary| canary.value.as_str());
     let config = config(password, token);
     let cache = config.caches[0].clone();
     assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
-    let user = || UserPassword { username: "me".to_owned(), password: password.into() };
+    let user = || UserPassword::new("me", password);
     let login = || SecretLogin { username: "me".to_owned(), access_token: token.into() };
     let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
     let step = |make: fn(String, SecretLogin) -> CacheStep| make("it".to_owned(), login());
@@ -62,48 +62,48 @@ async fn nothing_that_holds_a_secret_prints_it() {
         hint: None,
     };
     let create = |name, login| CacheStep::CreateSecret { name, login };
-    let basic =
-        || registry::Credentials::Basic { username: "me".to_owned(), password: password.into() };
+    let basic = || registry::Credentials::Basic(user());
     let settings = ConnectionSettings { credentials: basic(), ..ConnectionSettings::default() };
-    let reach = Network::Sandbox(([127, 0, 0, 1], 1).into());
+    let network = Network::Sandbox(([127, 0, 0, 1], 1).into());
     let host = "docker.io".parse().unwrap();
     let registry =
-        Registry::new(host, settings.clone(), &Transport::new(reach), Default::default()).unwrap();
+        Registry::new(host, settings.clone(), &Transport::new(network), Default::default())
+            .unwrap();
     let location = format!("https://r.example/v2/a/blobs/uploads/{state}?_state={state}");
-    let aws = AwsSession::open(Identity::default(), reach, HostContext::default().into()).await;
-    let actual =
+    let aws = AwsSession::open(Identity::default(), network, HostContext::default().into()).await;
+    let observed =
         Observed { secrets: BTreeMap::from([("it".to_owned(), secret())]), ..Observed::default() };
     let kubernetes =
         ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
             .unwrap();
-    let all: [(&str, &dyn Debug); 17] = [
+    let all: [(&str, &dyn Debug); 16] = [
         ("Config", &config),
         ("Cache", &cache),
-        ("model Credentials", &cache.credentials),
+        ("UpstreamCredentials", &cache.credentials),
         ("UserPassword", &user()),
-        ("Login", &login()),
+        ("SecretLogin", &login()),
         ("Secret", &secret()),
         ("Content", &secret().content),
-        ("Actual", &actual),
+        ("Observed", &observed),
         ("CreateSecret", &step(create)),
         ("RestoreSecret", &step(|name, login| CacheStep::RestoreSecret { name, login })),
         ("WriteSecret", &step(|name, login| CacheStep::WriteSecret { name, login })),
         ("Planned", &Planned { change, step: Some(step(create)) }),
         ("registry Credentials", &basic()),
-        ("Settings", &settings),
+        ("ConnectionSettings", &settings),
         ("Registry", &registry),
-        ("upload Session", &remote::UploadSession { location: location.parse().unwrap() }),
-        ("AWS Session", &aws),
+        ("UploadSession", &remote::UploadSession { location: location.parse().unwrap() }),
+        ("AwsSession", &aws),
     ];
     for (name, value) in all {
-        assert_unseen(&canaries, name, &shown(value));
+        assert_no_canary(&canaries, name, &shown(value));
     }
-    assert_unseen(&canaries, "a manifest", &shown(&kubernetes.yaml));
+    assert_no_canary(&canaries, "a manifest", &shown(&kubernetes.yaml));
     assert_eq!(cache.destinations, [DestinationId(0)]);
 }
 
 #[test]
-fn a_panic_over_a_plain_text_would_be_noticed() {
+fn the_search_finds_a_canary_in_a_panic_message() {
     let canaries = canaries();
-    assert!(canaries[0].seen_in(&shown(&canaries[0].value)).is_some());
+    assert!(canaries[0].find_in(&shown(&canaries[0].value)).is_some());
 }

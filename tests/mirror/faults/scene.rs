@@ -1,5 +1,4 @@
-//! Where the rows of the table take place: registries, what is mirrored between them, and how
-//! they are reached.
+//! Sets up the registries, the images and the network for each scene of the fault table.
 
 use std::{
     collections::BTreeMap,
@@ -28,27 +27,27 @@ use super::super::{
     world::{ACCOUNT, ECR, TRANSFERS, entry, mirror},
 };
 
-/// All that the destination tells its users.
+/// Content of the destination.
 pub(super) type State = BTreeMap<String, (Vec<(String, Digest)>, Vec<Digest>)>;
 
-/// Where a row takes place.
+/// The setup of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scene {
-    /// Quay to ECR: an index, and a part of it elsewhere.
+    /// Quay to ECR: an index, and a filtered copy in another repository.
     Cloud,
-    /// The same when some of the blobs are there already, and no image that has them.
+    /// As [`Scene::Cloud`], with some blobs at the destination, but no image that uses them.
     Seeded,
     /// A tag that can move.
     Catalogue,
-    /// An image that no socket's buffers hold.
+    /// An image larger than the buffers of a socket.
     Large,
-    /// Two runs at once.
+    /// Two concurrent runs.
     Twice,
-    /// Listeners of their own: one registry to another, each at its port.
+    /// One registry to another, each with its own port.
     Loopback,
-    /// The same, with names that are looked up slowly.
+    /// As [`Scene::Loopback`], with slow DNS.
     SlowNames,
-    /// The same, with names whose first address leads nowhere.
+    /// As [`Scene::Loopback`], with an unreachable first address for each name.
     DeadNames,
 }
 
@@ -69,19 +68,18 @@ impl Scene {
     }
 }
 
-/// A scene with its registries.
-pub(super) struct Stage {
+/// The registries of a scene.
+pub(super) struct Setup {
     scene: Scene,
     source: Sandbox,
-    /// A registry of its own, where the source plays only itself.
+    /// The destination, for scenes with two registries.
     plain: Option<Sandbox>,
     toml: String,
     _home: TempDir,
 }
 
-impl Stage {
-    /// Sets the scene up.
-    pub(super) async fn set(scene: Scene) -> Self {
+impl Setup {
+    pub(super) async fn new(scene: Scene) -> Self {
         let home = tempfile::tempdir().unwrap();
         let start = |mode, name: &str| {
             let directory = Some(home.path().join(name));
@@ -94,18 +92,18 @@ impl Stage {
             ),
             false => (start(sandbox::Mode::Cloud, "cloud").await.unwrap(), None),
         };
-        let mut stage = Self { scene, source, plain, toml: String::new(), _home: home };
-        stage.fill();
+        let mut setup = Self { scene, source, plain, toml: String::new(), _home: home };
+        setup.fill();
         if scene == Scene::Seeded {
-            stage.toml = stage.selecting(&[("quay.io/team/app:0", "")]);
-            stage.undisturbed().await;
-            stage.with_store(forget_images);
-            stage.fill();
+            setup.toml = setup.selecting(&[("quay.io/team/app:0", "")]);
+            setup.undisturbed().await;
+            setup.with_store(forget_images);
+            setup.fill();
         }
-        stage
+        setup
     }
 
-    /// Puts the images there and selects them.
+    /// Pushes the images and selects them.
     fn fill(&mut self) {
         let upstream = self.source.upstream();
         for tag in ["0", "1"] {
@@ -125,7 +123,7 @@ impl Stage {
         };
     }
 
-    /// The configuration for these images.
+    /// A configuration with these images.
     fn selecting(&self, images: &[(&str, &str)]) -> String {
         let host = match self.scene {
             Scene::SlowNames | Scene::DeadNames => "localhost",
@@ -138,7 +136,7 @@ impl Stage {
         format!("[[destination]]\nregistry = \"{to}\"\n{}", images.collect::<String>())
     }
 
-    /// Switches a fault on, at the side it is for.
+    /// Adds a fault at its side.
     pub(super) fn fault(&self, fault: &str) {
         let fault: Fault = fault.parse().unwrap();
         match (&self.plain, fault.side) {
@@ -147,12 +145,12 @@ impl Stage {
         }
     }
 
-    /// Switches all faults off.
+    /// Removes all faults.
     pub(super) fn clear(&self) {
         self.sandboxes().for_each(|sandbox| sandbox.faults().clear());
     }
 
-    /// The faults that have struck nobody.
+    /// Faults that have not occurred.
     pub(super) fn idle(&self) -> Vec<Fault> {
         self.sandboxes().flat_map(|sandbox| sandbox.faults().idle()).collect()
     }
@@ -161,50 +159,49 @@ impl Stage {
         [&self.source].into_iter().chain(&self.plain)
     }
 
-    /// Moves the tag that can move.
     pub(super) fn move_tag(&self) {
         self.source.upstream().rebuild_tag("quay.io", "team/moving", "1");
     }
 
-    /// A run while the faults are on; of two, the rows of both.
-    pub(super) async fn disturbed(&self, patience: &RetryPolicy) -> Report {
+    /// Runs while the faults are active. [`Scene::Twice`] returns the rows of both runs.
+    pub(super) async fn disturbed(&self, policy: &RetryPolicy) -> Report {
         if self.scene != Scene::Twice {
-            return self.run(self.transport(), patience).await;
+            return self.run(self.transport(), policy).await;
         }
-        let runs = [self.run(self.transport(), patience), self.run(self.transport(), patience)];
+        let runs = [self.run(self.transport(), policy), self.run(self.transport(), policy)];
         let [mut one, other] = futures::future::join_all(runs).await.try_into().unwrap();
         one.images.extend(other.images);
-        // whichever is later may find something there
+        // the later run may find content of the other
         for row in one.images.iter_mut().filter(|row| row.outcome == Outcome::UpToDate) {
             row.outcome = Outcome::Copied;
         }
         one
     }
 
-    /// A run that nothing disturbs.
+    /// Runs without faults, and asserts success.
     pub(super) async fn undisturbed(&self) {
-        let direct = Transport::new(self.reach());
+        let direct = Transport::new(self.network());
         let report = self.run(direct, &RetryPolicy::default()).await;
         assert_eq!(report.exit, 0, "{:?}: {:#?}", self.scene, report.images);
     }
 
-    async fn run(&self, transport: Transport, patience: &RetryPolicy) -> Report {
-        let world = registries::Registries::over(transport, TRANSFERS, patience);
+    async fn run(&self, transport: Transport, policy: &RetryPolicy) -> Report {
+        let registries = registries::Registries::with_transport(transport, TRANSFERS, policy);
         let silent = Arc::new(Silent);
-        mirror(&world, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
+        mirror(&registries, &self.toml, Mode::Mirror, silent, Shutdown::default()).await
     }
 
-    fn reach(&self) -> Network {
+    fn network(&self) -> Network {
         if self.plain.is_some() { Network::Direct } else { Network::Sandbox(self.source.address()) }
     }
 
     fn transport(&self) -> Transport {
-        let transport = Transport::new(self.reach());
+        let transport = Transport::new(self.network());
         let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let names = match self.scene {
             Scene::SlowNames => Names { delay: Duration::from_secs(1), addresses: vec![v4] },
             Scene::DeadNames => {
-                // a prefix that everyone discards (RFC 6666)
+                // a prefix that routers discard (RFC 6666)
                 let nowhere = "100::1".parse().unwrap();
                 Names { delay: Duration::ZERO, addresses: vec![nowhere, v4] }
             }
@@ -213,25 +210,24 @@ impl Stage {
         transport.resolving(Arc::new(names))
     }
 
-    /// What is at the destination.
     pub(super) fn state(&self) -> State {
         self.with_store(state)
     }
 
-    /// Every tag there is whole.
+    /// Asserts that every tag points to a complete image.
     pub(super) fn assert_whole(&self) {
         self.with_store(assert_whole);
     }
 
-    fn with_store<T>(&self, look: impl Fn(&Store) -> T) -> T {
+    fn with_store<T>(&self, read: impl Fn(&Store) -> T) -> T {
         match &self.plain {
-            Some(plain) => look(plain.plain().store()),
-            None => look(&self.source.ecr_store(ACCOUNT, "us-east-1")),
+            Some(plain) => read(plain.plain().store()),
+            None => read(&self.source.ecr_store(ACCOUNT, "us-east-1")),
         }
     }
 }
 
-/// Leaves of a repository only the blobs, as a run does that is killed before its first manifest.
+/// Deletes all manifests and keeps the blobs, like a run that is killed before its first manifest.
 fn forget_images(store: &Store) {
     for repository in store.repositories() {
         for manifest in store.manifests(&repository) {
@@ -240,7 +236,7 @@ fn forget_images(store: &Store) {
     }
 }
 
-/// Looks every name up as these addresses, after a while.
+/// Resolves every name to these addresses, after a delay.
 struct Names {
     delay: Duration,
     addresses: Vec<IpAddr>,

@@ -1,10 +1,10 @@
-//! The table: every fault, at the side where it strikes, and what becomes of it.
+//! The table: every fault, the side where it occurs, and the expected outcome.
 
 use std::fmt;
 
 use super::scene::Scene;
 
-/// A fault and what is expected of it.
+/// A fault with its expected outcome.
 pub(super) struct Row {
     pub(super) fault: &'static str,
     pub(super) side: &'static str,
@@ -12,24 +12,24 @@ pub(super) struct Row {
     pub(super) scene: Scene,
     pub(super) expected: Expected,
     pub(super) retries: Retries,
-    /// Seconds.
+    /// Time limit in seconds.
     pub(super) bound: u64,
 }
 
-/// How a run ends for its images.
+/// Outcome of the images.
 pub(super) enum Expected {
-    /// They are there.
+    /// All are copied.
     Copied,
-    /// They are not, and the error says this.
+    /// All fail, with an error that contains this text.
     Fails(&'static str),
 }
 
-/// Whether anything may be tried again.
+/// Retries that the row allows.
 #[derive(PartialEq, Eq)]
 pub(super) enum Retries {
-    /// It may.
+    /// Any number of retries.
     Free,
-    /// It may not.
+    /// No retry.
     Never,
 }
 
@@ -64,7 +64,7 @@ impl Row {
         Self { expected: Expected::Fails(says), ..self }
     }
 
-    /// It fails at the first attempt.
+    /// Fails at the first attempt.
     const fn fails_at_once(self, says: &'static str) -> Self {
         Self { expected: Expected::Fails(says), retries: Retries::Never, ..self }
     }
@@ -74,7 +74,6 @@ impl Row {
     }
 }
 
-/// All of them.
 pub(super) const ROWS: &[Row] = &[
     source("connection refused", &["refuse@upstream"]).on(Scene::Loopback).fails("no connection"),
     destination("connection refused", &["refuse@ecr"]).on(Scene::Loopback).fails("no connection"),
@@ -93,22 +92,22 @@ pub(super) const ROWS: &[Row] = &[
     destination("cut at the last byte", &["cut-last@ecr:PUT/blobs/*4"]),
     destination("cut mid-body, always", &["cut@ecr:PUT/blobs/"]).fails("the connection broke"),
     source("stalled read", &["stall@upstream*2"]),
-    source("stalled read, always", &["stall=0@upstream"]).fails("nothing came for 2 s").within(60),
+    source("stalled read, always", &["stall=0@upstream"]).fails("no data for 2 s").within(60),
     source("stalled read of a manifest", &["stall@upstream/manifests/sha256*1"]),
     destination("stalled write", &["stall@ecr:PUT/blobs/*2"]),
     destination("stalled write of a large blob", &["stall=1000@ecr:PUT/blobs/*1"])
         .on(Scene::Large)
         .within(60),
     destination("stalled write, always", &["stall@ecr:PUT/blobs/"])
-        .fails("nothing moved for 3 s")
+        .fails("no data moved for 3 s")
         .within(60),
     source("no answer", &["silent@upstream*2"]),
-    source("no answer, ever", &["silent@upstream"]).fails("no answer for 3 s").within(60),
+    source("no answer, ever", &["silent@upstream"]).fails("no response for 3 s").within(60),
     destination("no answer", &["silent@ecr:PUT*2"]),
     source("a slow blob", &["slow=20000@upstream"]),
     source("a blob that trickles", &["slow=200@upstream/blobs/*1"]),
     source("blobs that trickle, always", &["slow=200@upstream/blobs/"])
-        .fails("B came for 2 s")
+        .fails("B received in 2 s")
         .within(60),
     source("408", &["status=408@upstream*2"]),
     source("500", &["status=500@upstream*2"]),

@@ -1,5 +1,5 @@
-//! A host that answers as a script says, over real sockets: it remembers what it was asked, and
-//! counts the bytes it got rid of before the client hung up.
+//! A scripted HTTP host over real sockets. It records its requests, and counts the bytes that it
+//! sends before the client disconnects.
 
 use std::{
     convert::Infallible,
@@ -22,20 +22,20 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// One request: `METHOD /path?query`, and its `Authorization`.
+/// A recorded request: `METHOD /path?query`, and its `Authorization`.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct RecordedRequest {
     pub(super) line: String,
     pub(super) authorization: Option<String>,
 }
 
 #[derive(Default)]
 struct Seen {
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     sent: AtomicU64,
 }
 
-/// The host; it ends with the test.
+/// The host. Dropping it stops the server.
 pub(super) struct Host {
     pub(super) address: SocketAddr,
     seen: Arc<Seen>,
@@ -49,10 +49,10 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Serves what the script says, which is made for the host's own address.
+    /// Serves the answers of the script, which is created for the host's address.
     pub(super) async fn serve<S>(script: impl FnOnce(SocketAddr) -> S) -> Self
     where
-        S: Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
+        S: Fn(&RecordedRequest) -> Response<Body> + Send + Sync + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,26 +61,26 @@ impl Host {
         let app = Router::new().fallback(move |request: Request| {
             let (log, script) = (Arc::clone(&log), Arc::clone(&script));
             async move {
-                let asked = Asked {
+                let recorded = RecordedRequest {
                     line: format!("{} {}", request.method(), request.uri()),
                     authorization: (request.headers().get("authorization"))
                         .map(|value| value.to_str().unwrap().to_owned()),
                 };
-                log.asked.lock().unwrap().push(asked.clone());
-                // a body that breaks off is the client's affair
+                log.requests.lock().unwrap().push(recorded.clone());
+                // the request body may break off
                 let _ = to_bytes(request.into_body(), usize::MAX).await;
-                counted(script(&asked), log)
+                counted(script(&recorded), log)
             }
         });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, seen, server }
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        self.seen.asked.lock().unwrap().clone()
+    pub(super) fn requests(&self) -> Vec<RecordedRequest> {
+        self.seen.requests.lock().unwrap().clone()
     }
 
-    /// Bytes of bodies that were taken, by the client or by the buffers on the way to it.
+    /// Bytes of response bodies that the client or the buffers on the way to it accepted.
     pub(super) fn sent(&self) -> u64 {
         self.seen.sent.load(Relaxed)
     }
@@ -107,7 +107,7 @@ pub(super) fn with(mut response: Response<Body>, name: &str, value: &str) -> Res
     response
 }
 
-/// A body that begins like this and never ends.
+/// A body that starts with this text and never ends.
 pub(super) fn endless(beginning: &str) -> Body {
     let first = Bytes::copy_from_slice(beginning.as_bytes());
     let more = Bytes::from_static(&[b'a'; 64 << 10]);
@@ -115,12 +115,12 @@ pub(super) fn endless(beginning: &str) -> Body {
     Body::from_stream(chunks.map(Ok::<_, Infallible>))
 }
 
-/// A 401 that sends to a token service.
-pub(super) fn ask_for_token(realm: &str) -> Response<Body> {
+/// A 401 that points to a token service.
+pub(super) fn token_challenge(realm: &str) -> Response<Body> {
     with(reply(401, ""), "www-authenticate", &format!("Bearer realm=\"{realm}\""))
 }
 
-/// What lies in the one repository of a host, by the end of its path.
+/// Content of the host's only repository, by the end of the path.
 #[derive(Default)]
 pub(super) struct Content(Vec<(String, Bytes)>);
 
@@ -133,7 +133,7 @@ impl Content {
         digest
     }
 
-    /// Adds a manifest, to which the tag `1` points unless another is added.
+    /// Adds a manifest. Tag `1` points to the last one added.
     pub(super) fn manifest(&mut self, document: &Value) -> Digest {
         let bytes = Bytes::from(document.to_string());
         let digest = Digest::of(&bytes);
@@ -143,9 +143,8 @@ impl Content {
         digest
     }
 
-    /// The answer to a request.
-    pub(super) fn answer(&self, asked: &Asked) -> Response<Body> {
-        match self.0.iter().find(|(path, _)| asked.line.ends_with(path)) {
+    pub(super) fn answer(&self, recorded: &RecordedRequest) -> Response<Body> {
+        match self.0.iter().find(|(path, _)| recorded.line.ends_with(path)) {
             None => reply(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":""}]}"#),
             Some((_, bytes)) => {
                 let digest = Digest::of(bytes);

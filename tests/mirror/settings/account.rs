@@ -1,4 +1,4 @@
-//! Settings of the account: set once, before the first image, and then left alone.
+//! Tests account settings: written once, before the first image.
 
 use super::*;
 
@@ -10,7 +10,7 @@ scanning = { type = "enhanced", continuous = ["prod-*"], on_push = ["*"] }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
+async fn account_settings_are_written_once_before_the_first_image() {
     let world = World::new().await;
     let user = "arn:aws:iam::123456789012:user/sandbox";
     let plan = world.run(&["plan"], ACCOUNT).await.succeeded();
@@ -50,10 +50,10 @@ async fn an_account_is_set_once_before_the_first_image_and_then_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_may_not_be_set_fails_its_images_before_they_move() {
+async fn denied_account_settings_fail_the_images_before_any_copy() {
     let world = World::new().await;
     world.sandbox.faults().add("deny=PutAccountSetting".parse().unwrap());
     let sync = world.run(&["sync"], ACCOUNT).await;
     assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
-    assert!(sync.out.contains("the role needs `ecr:PutAccountSetting`"), "{}", sync.out);
+    assert!(sync.out.contains("grant `ecr:PutAccountSetting`"), "{}", sync.out);
 }

@@ -1,6 +1,6 @@
-//! What there is to mirror, how it changes, and what the destination must then have.
+//! The images at the sources, their changes, and the expected state of the destination.
 //!
-//! Bounded, however long it goes on: tags come from a short list and builds from another.
+//! Memory stays bounded: tags and builds come from short lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use ecr_mirror::{
 };
 use serde_json::Value;
 
-/// The registries and the repositories of which every tag is wanted.
+/// Registries and repositories of which every tag is mirrored.
 const SOURCES: [(&str, &str); 5] = [
     ("docker.io", "team/hub"),
     ("quay.io", "team/a"),
@@ -18,40 +18,42 @@ const SOURCES: [(&str, &str); 5] = [
     ("registry.example.com", "team/c"),
     ("ghcr.io", "team/d"),
 ];
-/// The source of which one platform is wanted besides, and where that goes.
+/// The source that is also mirrored for one platform, and the repository for that copy.
 const PARTIAL: (usize, &str) = (1, "part");
-/// The tag that is always there.
+/// A tag that every repository has.
 const STABLE: &str = "stable";
-/// Tags of a repository, at most, besides.
+/// Limit of further tags per repository.
 const TAGS: u64 = 10;
-/// Builds that tags may point to.
+/// Number of different builds.
 const BUILDS: u64 = 60;
 
 /// Repository and tag.
-type Place = (String, String);
+type RepositoryTag = (String, String);
 
-/// What there is, and what is at the destination after a clean run.
+/// The images at the sources, and the expected content of the destination.
 pub(super) struct Catalogue {
-    drawn: u64,
-    /// Per source, what its tags point to.
+    random_state: u64,
+    /// Tags with their digests, per source.
     sources: [BTreeMap<String, Digest>; SOURCES.len()],
-    /// What was reached; what vanished from the sources stays.
-    held: BTreeMap<Place, Digest>,
-    /// What was made of an index of which one platform is wanted.
+    /// Tags of the destination after the last clean run. Tags that disappeared from the sources
+    /// stay.
+    expected: BTreeMap<RepositoryTag, Digest>,
+    /// Digests of the filtered indexes, by the digest of their source.
     parts: BTreeMap<Digest, Digest>,
 }
 
 impl Catalogue {
-    /// The same changes for the same seed.
+    /// One seed always gives the same changes.
     pub(super) fn new(seed: u64) -> Self {
-        let (sources, held, parts) = Default::default();
-        Self { drawn: seed << 32, sources, held, parts }
+        let (sources, expected, parts) = Default::default();
+        Self { random_state: seed << 32, sources, expected, parts }
     }
 
-    /// The next number: SplitMix64.
+    /// The next random number (SplitMix64).
     pub(super) fn number(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.drawn ^ (self.drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        self.random_state = self.random_state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed =
+            (self.random_state ^ (self.random_state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
@@ -60,11 +62,11 @@ impl Catalogue {
         self.number() % limit
     }
 
-    pub(super) fn one_of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+    pub(super) fn pick<'a>(&mut self, all: &[&'a str]) -> &'a str {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Everything is wanted, and a part of it twice.
+    /// A configuration for all tags, with one repository mirrored twice.
     pub(super) fn toml(&self) -> String {
         let all = SOURCES.map(|(host, repository)| {
             format!("[[image]]\nsource = \"{host}/{repository}\"\nselect = {{ glob = [\"*\"] }}\n")
@@ -79,13 +81,13 @@ impl Catalogue {
         )
     }
 
-    /// How many images are wanted.
-    pub(super) fn wanted(&self) -> usize {
+    /// Number of images in the configuration.
+    pub(super) fn image_count(&self) -> usize {
         let tags = |source: &BTreeMap<_, _>| source.len();
         self.sources.iter().map(tags).sum::<usize>() + self.sources[PARTIAL.0].len()
     }
 
-    /// Tags move, appear and vanish, and at times something is lost at the destination.
+    /// Moves, adds and removes tags, and sometimes deletes content of the destination.
     pub(super) fn change(&mut self, upstream: &Upstream, ecr: &Store) {
         for source in 0..SOURCES.len() {
             if !self.sources[source].contains_key(STABLE) {
@@ -131,21 +133,21 @@ impl Catalogue {
     }
 
     fn lose_repository(&mut self, ecr: &Store) {
-        let all: BTreeSet<String> = self.held.keys().map(|(name, _)| name.clone()).collect();
+        let all: BTreeSet<String> = self.expected.keys().map(|(name, _)| name.clone()).collect();
         let Some(lost) = all.into_iter().nth(self.below(6) as usize) else { return };
         ecr.delete_repository(&lost).unwrap();
-        self.held.retain(|(name, _), _| *name != lost);
+        self.expected.retain(|(name, _), _| *name != lost);
     }
 
     fn lose_tag(&mut self, ecr: &Store) {
-        let at = self.below(self.held.len().max(1) as u64) as usize;
-        let Some((name, tag)) = self.held.keys().nth(at).cloned() else { return };
+        let at = self.below(self.expected.len().max(1) as u64) as usize;
+        let Some((name, tag)) = self.expected.keys().nth(at).cloned() else { return };
         ecr.delete_tag(&name, &tag).unwrap();
-        self.held.remove(&(name, tag));
+        self.expected.remove(&(name, tag));
     }
 
-    /// What of the sources belongs where; of a part, the index it is made of.
-    fn places(&self) -> impl Iterator<Item = (Place, &Digest)> {
+    /// The expected tags of the destination, with their digests at the source.
+    fn expected_tags(&self) -> impl Iterator<Item = (RepositoryTag, &Digest)> {
         let at = |name: &str, source: usize| {
             let name = name.to_owned();
             self.sources[source].iter().map(move |(tag, to)| ((name.clone(), tag.clone()), to))
@@ -154,12 +156,12 @@ impl Catalogue {
         all.chain(at(PARTIAL.1, PARTIAL.0))
     }
 
-    /// What was there is there, as it was or as it is wanted.
-    pub(super) fn assert_nothing_lost(&self, ecr: &Store, what: &str) {
-        let wanted: BTreeMap<Place, &Digest> = self.places().collect();
-        for (place, held) in &self.held {
+    /// Asserts that every earlier tag exists, with its old or its expected digest.
+    pub(super) fn assert_nothing_lost(&self, ecr: &Store, label: &str) {
+        let wanted: BTreeMap<RepositoryTag, &Digest> = self.expected_tags().collect();
+        for (place, expected) in &self.expected {
             let (name, tag) = place;
-            let found = ecr.tag(name, tag).unwrap_or_else(|| panic!("{what}: {place:?} is gone"));
+            let found = ecr.tag(name, tag).unwrap_or_else(|| panic!("{label}: {place:?} is gone"));
             let is_wanted = match wanted.get(place) {
                 Some(root) if name == PARTIAL.1 => {
                     self.parts.get(root).is_none_or(|part| *part == found)
@@ -167,31 +169,32 @@ impl Catalogue {
                 Some(root) => **root == found,
                 None => false,
             };
-            assert!(found == *held || is_wanted, "{what}: {place:?} points to {found}");
+            assert!(found == *expected || is_wanted, "{label}: {place:?} points to {found}");
         }
     }
 
-    /// The destination has exactly what is wanted, and what vanished since it was.
-    pub(super) fn assert_reached(&mut self, ecr: &Store, report: &Value, what: &str) {
+    /// Asserts that the destination has exactly the expected tags, and those that disappeared from
+    /// the sources.
+    pub(super) fn assert_reached(&mut self, ecr: &Store, report: &Value, label: &str) {
         let digest = |value: &Value| value.as_str().unwrap().parse::<Digest>().unwrap();
         for row in report["images"].as_array().unwrap() {
             if row["destination"].as_str().unwrap().contains(&format!("/{}:", PARTIAL.1)) {
                 let (root, part) = (digest(&row["source_digest"]), digest(&row["digest"]));
                 let known = self.parts.entry(root).or_insert_with(|| part.clone());
-                assert_eq!(*known, part, "{what}: the same index gives the same part");
+                assert_eq!(*known, part, "{label}: the same index gives the same part");
             }
         }
-        let place = |(place, root): (Place, &Digest)| {
+        let place = |(place, root): (RepositoryTag, &Digest)| {
             let is_part = place.0 == PARTIAL.1;
             let to = if is_part { &self.parts[root] } else { root };
             (place, to.clone())
         };
-        let wanted: Vec<(Place, Digest)> = self.places().map(place).collect();
-        self.held.extend(wanted);
+        let wanted: Vec<(RepositoryTag, Digest)> = self.expected_tags().map(place).collect();
+        self.expected.extend(wanted);
         let found = ecr.repositories().into_iter().flat_map(|name| {
             let tags = ecr.tags(&name).into_iter();
             tags.map(move |(tag, to)| ((name.clone(), tag), to)).collect::<Vec<_>>()
         });
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), self.held, "{what}");
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), self.expected, "{label}");
     }
 }

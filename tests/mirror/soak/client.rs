@@ -1,5 +1,5 @@
-//! The process that mirrors: this test program once more, told over its standard input what to
-//! mirror, as often as it is told.
+//! The process that mirrors. It is this test program, and reads configurations from its standard
+//! input.
 
 use std::{
     fs,
@@ -21,22 +21,22 @@ use serde_json::Value;
 
 use super::super::world::{TRANSFERS, mirror};
 
-/// Where its registries are; what makes it a client.
+/// The sandbox's address. The variable turns the test into the client.
 const ADDRESS: &str = "ECR_MIRROR_SOAK_SANDBOX";
-/// What its reports begin with, among what a test program prints.
+/// Prefix of reports in the output of a test program.
 const REPORT: &str = "report: ";
 
-/// The process, seen by the one that started it.
+/// The process.
 pub(super) struct Client {
     child: Child,
-    told: ChildStdin,
-    tells: Option<BufReader<ChildStdout>>,
+    requests: ChildStdin,
+    reports: Option<BufReader<ChildStdout>>,
 }
 
-/// What the process holds.
+/// Resources of the process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
-    /// Resident memory, in KiB.
+    /// Resident memory in KiB.
     pub(super) resident: u64,
     /// Open files and sockets.
     pub(super) descriptors: usize,
@@ -45,38 +45,43 @@ pub(super) struct Usage {
 impl Client {
     pub(super) fn start(sandbox: SocketAddr) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "soak::client::mirrors_what_it_is_told", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "soak::client::mirrors_each_configuration_from_stdin",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(ADDRESS, sandbox.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (told, tells) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, told, tells: Some(BufReader::new(tells)) }
+        let (requests, reports) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, requests, reports: Some(BufReader::new(reports)) }
     }
 
-    /// Has it mirror, and gives its report.
-    pub(super) async fn sync(&mut self, toml: &str, within: Duration, what: &str) -> Value {
-        writeln!(self.told, "{}", serde_json::to_string(toml).unwrap()).unwrap();
-        let mut tells = self.tells.take().expect("it is asked once at a time");
+    /// Sends a configuration to the process and returns its report.
+    pub(super) async fn sync(&mut self, toml: &str, limit: Duration, label: &str) -> Value {
+        writeln!(self.requests, "{}", serde_json::to_string(toml).unwrap()).unwrap();
+        let mut reports = self.reports.take().expect("it is asked once at a time");
         let answer = tokio::task::spawn_blocking(move || {
-            let report = (&mut tells).lines().map_while(Result::ok).find_map(|line| {
+            let report = (&mut reports).lines().map_while(Result::ok).find_map(|line| {
                 let (_, report) = line.split_once(REPORT)?;
                 Some(serde_json::from_str(report).unwrap())
             });
-            (tells, report)
+            (reports, report)
         });
-        let Ok(answer) = tokio::time::timeout(within, answer).await else {
-            // which also ends the thread that listens to it
+        let Ok(answer) = tokio::time::timeout(limit, answer).await else {
+            // the kill also ends the thread that reads the output
             self.child.kill().unwrap();
-            panic!("{what}: the run is not over after {within:?}");
+            panic!("{label}: the run is not over after {limit:?}");
         };
-        let (tells, report) = answer.unwrap();
-        self.tells = Some(tells);
-        report.unwrap_or_else(|| panic!("{what}: the process ended: {:?}", self.child.wait()))
+        let (reports, report) = answer.unwrap();
+        self.reports = Some(reports);
+        report.unwrap_or_else(|| panic!("{label}: the process ended: {:?}", self.child.wait()))
     }
 
-    /// What the kernel says of it.
+    /// Reads the usage from `/proc`.
     pub(super) fn usage(&self) -> Usage {
         let proc = format!("/proc/{}", self.child.id());
         let status = fs::read_to_string(format!("{proc}/status")).unwrap();
@@ -89,13 +94,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // a failed test must not leave it behind
+        // a failed test must not leave the process behind
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The usual patience with waits that are over soon: what stands still costs the soak its time.
+/// The default policy with shorter waits, because stalls delay the soak.
 fn short() -> RetryPolicy {
     let millis = Duration::from_millis;
     let retry = Retry { attempts: 6, first: millis(20), longest: millis(500) };
@@ -111,14 +116,15 @@ fn short() -> RetryPolicy {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the soak, which starts it"]
-async fn mirrors_what_it_is_told() {
+async fn mirrors_each_configuration_from_stdin() {
     let Ok(sandbox) = std::env::var(ADDRESS) else { return };
-    let reach = Network::Sandbox(sandbox.parse().unwrap());
+    let network = Network::Sandbox(sandbox.parse().unwrap());
     for line in stdin().lines().map_while(Result::ok) {
         let toml: String = serde_json::from_str(&line).unwrap();
-        let world = registries::Registries::over(Transport::new(reach), TRANSFERS, &short());
+        let registries =
+            registries::Registries::with_transport(Transport::new(network), TRANSFERS, &short());
         let observer = Arc::new(Silent);
-        let report = mirror(&world, &toml, Mode::Mirror, observer, Shutdown::default()).await;
+        let report = mirror(&registries, &toml, Mode::Mirror, observer, Shutdown::default()).await;
         let mut out = stdout().lock();
         writeln!(out, "{REPORT}{}", serde_json::to_string(&report).unwrap()).unwrap();
         out.flush().unwrap();

@@ -20,20 +20,20 @@ fn variants(upstream: Upstream) -> Vec<Cache> {
 
 /// A registry in which others have been before.
 fn inhabited(scope: PolicyScope) -> Observed {
-    let mut actual = scoped(scope);
+    let mut observed = scoped(scope);
     for prefix in ["theirs", "docker-hubble"] {
         let rule = ObservedRule {
             prefix: prefix.to_owned(),
             url: "quay.io".to_owned(),
             ..ObservedRule::default()
         };
-        actual.rules.insert(prefix.to_owned(), rule);
+        observed.rules.insert(prefix.to_owned(), rule);
         let mut template = blank(prefix);
         template.applied_for.insert("REPLICATION".to_owned());
-        actual.templates.insert(prefix.to_owned(), template);
+        observed.templates.insert(prefix.to_owned(), template);
     }
-    actual.registry_policy = Some(policy(vec![theirs("First"), theirs("Second")]));
-    actual
+    observed.registry_policy = Some(policy(vec![theirs("First"), theirs("Second")]));
+    observed
 }
 
 /// Applies the world from every point at which an earlier run may have broken off.
@@ -98,8 +98,8 @@ fn one_configuration_follows_another_and_leaves_no_access_behind() {
                     end.templates.get("docker-hub").map(|it| &it.policy)
                 ]);
                 let ids = statements::ids(&after.prefix);
-                let wanted = after.access.clone().unwrap_or_default();
-                let has = [wanted.organization.is_some(), !wanted.accounts.is_empty()];
+                let desired = after.access.clone().unwrap_or_default();
+                let has = [desired.organization.is_some(), !desired.accounts.is_empty()];
                 for (id, has) in ids.iter().zip(has) {
                     assert_eq!(policies.to_string().contains(id), has, "{id} {policies}");
                 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A change of one thing, behind the configuration's back.
+/// A change of one resource, behind the configuration's back.
 type Mutation = Box<dyn Fn(&mut Observed)>;
 
 fn world() -> ChangesFixture {
@@ -13,20 +13,22 @@ fn world() -> ChangesFixture {
 }
 
 fn rule(prefix: &'static str, mutate: impl Fn(&mut ObservedRule) + 'static) -> Mutation {
-    Box::new(move |actual| mutate(actual.rules.get_mut(prefix).unwrap()))
+    Box::new(move |observed| mutate(observed.rules.get_mut(prefix).unwrap()))
 }
 
 fn template(mutate: impl Fn(&mut ObservedTemplate) + 'static) -> Mutation {
-    Box::new(move |actual| mutate(actual.templates.get_mut("docker-hub").unwrap()))
+    Box::new(move |observed| mutate(observed.templates.get_mut("docker-hub").unwrap()))
 }
 
 fn content(make: impl Fn() -> Content + 'static) -> Mutation {
     let name = "ecr-pullthroughcache/docker-hub";
-    Box::new(move |actual| actual.secrets.get_mut(name).unwrap().content = make())
+    Box::new(move |observed| observed.secrets.get_mut(name).unwrap().content = make())
 }
 
 fn statement(at: usize, mutate: impl Fn(&mut Value) + 'static) -> Mutation {
-    Box::new(move |actual| mutate(&mut actual.registry_policy.as_mut().unwrap()["Statement"][at]))
+    Box::new(move |observed| {
+        mutate(&mut observed.registry_policy.as_mut().unwrap()["Statement"][at])
+    })
 }
 
 #[test]
@@ -114,9 +116,9 @@ fn every_field_that_differs_is_one_change_that_names_it() {
     ];
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         for (at, (kind, name, action, mutate)) in table.iter().enumerate() {
-            let mut actual = world().applied(scoped(scope));
-            mutate(&mut actual);
-            let planned = world().changes(&actual);
+            let mut observed = world().applied(scoped(scope));
+            mutate(&mut observed);
+            let planned = world().changes(&observed);
             let found: Vec<_> = planned
                 .iter()
                 .map(|planned| {
@@ -153,12 +155,12 @@ fn what_nobody_wrote_may_be_anything() {
     } = blank("x");
     let bare = |upstream| Cache { template: Some(Wish::default()), ..cache(upstream) };
     let world = ChangesFixture::of([bare(Upstream::Quay)]);
-    let mut actual = world.applied(Observed::default());
-    let rule = actual.rules.get_mut("quay").unwrap();
+    let mut observed = world.applied(Observed::default());
+    let rule = observed.rules.get_mut("quay").unwrap();
     rule.credential_arn = Some(arn("theirs"));
     rule.role_arn = Some(ROLE.to_owned());
     rule.created = Some(std::time::SystemTime::now());
-    let template = actual.templates.get_mut("quay").unwrap();
+    let template = observed.templates.get_mut("quay").unwrap();
     template.applied_for.insert("REPLICATION".to_owned());
     template.mutability = TagMutability::Immutable;
     template.encryption = Encryption::Kms(None);
@@ -166,7 +168,7 @@ fn what_nobody_wrote_may_be_anything() {
     template.lifecycle = Some(json!({ "rules": [] }));
     template.policy = Some(policy(vec![theirs("Theirs")]));
     template.role_arn = Some(ROLE.to_owned());
-    actual.registry_policy = Some(policy(vec![theirs("Theirs")]));
-    actual.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
-    assert_eq!(lines(&world.changes(&actual)), [""; 0]);
+    observed.registry_policy = Some(policy(vec![theirs("Theirs")]));
+    observed.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
+    assert_eq!(lines(&world.changes(&observed)), [""; 0]);
 }

@@ -15,17 +15,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ecr::secrets::UserPassword,
+    ecr::cache_api::{ObservedRule, ObservedTemplate},
     model::{
+        UserPassword,
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
         pull_through::{
             Access, CredentialNeed, TemplateSettings as Wish, Upstream, UpstreamCredentials,
         },
     },
-    pull_through::state::{
-        Content, Credential, ObservedRule, ObservedTemplate, PolicyScope, Secret, SecretLogin,
-        WantedRule, WantedTemplate,
-    },
+    pull_through::state::{Content, Credential, DesiredRule, DesiredTemplate, PolicyScope, Secret},
 };
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/ecr";
@@ -110,18 +108,18 @@ impl ChangesFixture {
         run(&Desired { registry, caches: &caches, on_push, replace: *replace })
     }
 
-    fn changes(&self, actual: &Observed) -> Vec<Planned> {
-        self.with(|wanted| changes(wanted, actual))
+    fn changes(&self, observed: &Observed) -> Vec<Planned> {
+        self.with(|desired| changes(desired, observed))
     }
 
-    fn removals(&self, actual: &Observed) -> Vec<Planned> {
-        self.with(|wanted| super::removals(wanted, actual))
+    fn removals(&self, observed: &Observed) -> Vec<Planned> {
+        self.with(|desired| super::removals(desired, observed))
     }
 
     /// What there is once everything is applied to what there was.
-    fn applied(&self, actual: Observed) -> Observed {
-        let planned = self.changes(&actual);
-        carried_out(actual, &planned)
+    fn applied(&self, observed: Observed) -> Observed {
+        let planned = self.changes(&observed);
+        carried_out(observed, &planned)
     }
 }
 
@@ -149,73 +147,73 @@ fn arn(name: &str) -> String {
 }
 
 /// What a registry is like once it has done what is planned.
-fn carried_out(mut actual: Observed, planned: &[Planned]) -> Observed {
+fn carried_out(mut observed: Observed, planned: &[Planned]) -> Observed {
     for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
-        carry_out(&mut actual, step);
+        carry_out(&mut observed, step);
     }
-    actual
+    observed
 }
 
-fn carry_out(actual: &mut Observed, step: &CacheStep) {
+fn carry_out(observed: &mut Observed, step: &CacheStep) {
     match step {
         CacheStep::CreateSecret { name, login } => {
-            assert!(!actual.secrets.contains_key(name), "{name} is there");
-            actual.secrets.insert(name.clone(), kept(name, login));
+            assert!(!observed.secrets.contains_key(name), "{name} is there");
+            observed.secrets.insert(name.clone(), kept(name, login));
         }
         CacheStep::RestoreSecret { name, login } | CacheStep::WriteSecret { name, login } => {
-            let old = actual.secrets.insert(name.clone(), kept(name, login)).unwrap();
+            let old = observed.secrets.insert(name.clone(), kept(name, login)).unwrap();
             let restores = matches!(step, CacheStep::RestoreSecret { .. });
             assert_eq!(matches!(old.content, Content::PendingDeletion), restores, "{name}");
         }
         CacheStep::CreateRule(rule) => {
-            assert!(!actual.rules.contains_key(&rule.prefix), "{} is there", rule.prefix);
-            write_rule(actual, rule);
+            assert!(!observed.rules.contains_key(&rule.prefix), "{} is there", rule.prefix);
+            write_rule(observed, rule);
         }
         CacheStep::UpdateRule(rule) => {
-            let there = actual.rules[&rule.prefix].clone();
+            let there = observed.rules[&rule.prefix].clone();
             let upstream = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
             assert_eq!((&*there.url, &*there.upstream_prefix), (&*rule.url, upstream));
-            write_rule(actual, rule);
+            write_rule(observed, rule);
         }
         CacheStep::ReplaceRule(rule) => {
-            actual.rules.remove(&rule.prefix).unwrap();
-            write_rule(actual, rule);
+            observed.rules.remove(&rule.prefix).unwrap();
+            write_rule(observed, rule);
         }
         CacheStep::CreateTemplate(template) => {
-            assert!(!actual.templates.contains_key(&template.prefix));
-            write_template(actual, template);
+            assert!(!observed.templates.contains_key(&template.prefix));
+            write_template(observed, template);
         }
         CacheStep::UpdateTemplate(template) => {
-            assert!(actual.templates.contains_key(&template.prefix));
-            write_template(actual, template);
+            assert!(observed.templates.contains_key(&template.prefix));
+            write_template(observed, template);
         }
-        CacheStep::PutRegistryPolicy(policy) => actual.registry_policy = Some(worded(policy)),
-        CacheStep::DeleteRule(prefix) => drop(actual.rules.remove(prefix).unwrap()),
-        CacheStep::DeleteTemplate(prefix) => drop(actual.templates.remove(prefix).unwrap()),
+        CacheStep::PutRegistryPolicy(policy) => observed.registry_policy = Some(worded(policy)),
+        CacheStep::DeleteRule(prefix) => drop(observed.rules.remove(prefix).unwrap()),
+        CacheStep::DeleteTemplate(prefix) => drop(observed.templates.remove(prefix).unwrap()),
         CacheStep::DeleteSecret(name) => {
-            actual.secrets.get_mut(name).unwrap().content = Content::PendingDeletion
+            observed.secrets.get_mut(name).unwrap().content = Content::PendingDeletion
         }
-        CacheStep::DeleteRegistryPolicy => drop(actual.registry_policy.take().unwrap()),
+        CacheStep::DeleteRegistryPolicy => drop(observed.registry_policy.take().unwrap()),
     }
 }
 
-fn kept(name: &str, login: &SecretLogin) -> Secret {
-    let SecretLogin { username, access_token } = login.clone();
+fn kept(name: &str, login: &UserPassword) -> Secret {
+    let UserPassword { username, password: access_token } = login.clone();
     let content = Content::Login(UserPassword { username, password: access_token });
     Secret { arn: arn(name), content }
 }
 
 /// Writes what the rule says; ECR takes credentials of secrets that are there only, and none away.
-fn write_rule(actual: &mut Observed, rule: &WantedRule) {
+fn write_rule(observed: &mut Observed, rule: &DesiredRule) {
     let credential = rule.credential.as_ref().map(|credential| match credential {
         Credential::Arn(arn) => arn.clone(),
         Credential::Named(name) => {
-            let secret = &actual.secrets[name];
+            let secret = &observed.secrets[name];
             assert!(matches!(secret.content, Content::Login(_)), "{name} cannot be used");
             secret.arn.clone()
         }
     });
-    let there = actual.rules.entry(rule.prefix.clone()).or_default();
+    let there = observed.rules.entry(rule.prefix.clone()).or_default();
     there.prefix.clone_from(&rule.prefix);
     there.url.clone_from(&rule.url);
     there.upstream_prefix = rule.upstream_prefix.clone().unwrap_or_else(|| "ROOT".to_owned());
@@ -223,20 +221,20 @@ fn write_rule(actual: &mut Observed, rule: &WantedRule) {
     there.role_arn = rule.role_arn.clone().or(there.role_arn.take());
 }
 
-fn write_template(actual: &mut Observed, template: &WantedTemplate) {
-    let wanted = template.clone();
-    let there = actual.templates.entry(wanted.prefix).or_insert_with_key(|prefix| blank(prefix));
-    there.applied_for = wanted.applied_for.unwrap_or(std::mem::take(&mut there.applied_for));
-    there.mutability = wanted.mutability.unwrap_or(there.mutability.clone());
-    there.encryption = wanted.encryption.unwrap_or(there.encryption.clone());
-    there.tags = wanted.tags.unwrap_or(std::mem::take(&mut there.tags));
-    there.lifecycle = wanted.lifecycle.or(there.lifecycle.take());
-    there.policy = match wanted.policy {
+fn write_template(observed: &mut Observed, template: &DesiredTemplate) {
+    let desired = template.clone();
+    let there = observed.templates.entry(desired.prefix).or_insert_with_key(|prefix| blank(prefix));
+    there.applied_for = desired.applied_for.unwrap_or(std::mem::take(&mut there.applied_for));
+    there.mutability = desired.mutability.unwrap_or(there.mutability.clone());
+    there.encryption = desired.encryption.unwrap_or(there.encryption.clone());
+    there.tags = desired.tags.unwrap_or(std::mem::take(&mut there.tags));
+    there.lifecycle = desired.lifecycle.or(there.lifecycle.take());
+    there.policy = match desired.policy {
         Some(Value::Null) => None,
         Some(policy) => Some(worded(&policy)),
         None => there.policy.take(),
     };
-    there.role_arn = wanted.role_arn.or(there.role_arn.take());
+    there.role_arn = desired.role_arn.or(there.role_arn.take());
     assert!(!there.applied_for.is_empty(), "a template is for something");
     let asks = !there.tags.is_empty() || there.encryption != Encryption::Aes256;
     assert!(!asks || there.role_arn.is_some(), "tags and keys ask for a role");

@@ -66,10 +66,10 @@ fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
 fn no_repositorys_policy_lets_anybody_make_repositories() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
-        let actual = ChangesFixture::of([cache]).applied(scoped(scope));
-        let policy = actual.templates["docker-hub"].policy.as_ref().unwrap().to_string();
+        let observed = ChangesFixture::of([cache]).applied(scoped(scope));
+        let policy = observed.templates["docker-hub"].policy.as_ref().unwrap().to_string();
         assert!(policy.contains("Written") && !policy.contains("CreateRepository"), "{policy}");
-        assert!(actual.registry_policy.unwrap().to_string().contains("ecr:CreateRepository"));
+        assert!(observed.registry_policy.unwrap().to_string().contains("ecr:CreateRepository"));
     }
 }
 
@@ -106,8 +106,8 @@ fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are()
     let odd =
         json!({ "Effect": "Deny", "Action": ["b", "a"], "Principal": "*", "NotResource": [] });
     let there = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs("A"), old, odd] });
-    let actual = || Observed { registry_policy: Some(there.clone()), ..Observed::default() };
-    let planned = world.changes(&actual());
+    let observed = || Observed { registry_policy: Some(there.clone()), ..Observed::default() };
+    let planned = world.changes(&observed());
     let change = &planned.last().unwrap().change;
     assert_eq!((change.action, &*change.name), (Action::Update, "123456789012"));
     let names: Vec<&str> = change.fields.iter().map(|field| &*field.name).collect();
@@ -148,11 +148,11 @@ fn access_that_is_no_longer_written_goes_and_with_the_last_statement_the_policy(
 #[test]
 fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_there() {
     let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
-    let mut actual = scoped(PolicyScope::Importing);
+    let mut observed = scoped(PolicyScope::Importing);
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
-    actual.templates.insert("docker-hub".to_owned(), template);
-    let after = ChangesFixture::of([cache]).applied(actual);
+    observed.templates.insert("docker-hub".to_owned(), template);
+    let after = ChangesFixture::of([cache]).applied(observed);
     let policy = after.templates["docker-hub"].policy.as_ref().unwrap();
     let ids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
@@ -161,13 +161,13 @@ fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_ther
 
 #[test]
 fn a_policy_that_nobody_wrote_keeps_its_statements_beside_ours() {
-    let mut actual = scoped(PolicyScope::Importing);
+    let mut observed = scoped(PolicyScope::Importing);
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
-    actual.templates.insert("docker-hub".to_owned(), template);
-    let granted = ChangesFixture::of([docker_hub(both())]).applied(actual);
-    let statements = |actual: &Observed| {
-        actual.templates["docker-hub"].policy.clone().unwrap()["Statement"].clone()
+    observed.templates.insert("docker-hub".to_owned(), template);
+    let granted = ChangesFixture::of([docker_hub(both())]).applied(observed);
+    let statements = |observed: &Observed| {
+        observed.templates["docker-hub"].policy.clone().unwrap()["Statement"].clone()
     };
     assert_eq!(statements(&granted).as_array().unwrap().len(), 3);
     let revoked = ChangesFixture::of([docker_hub(None)]).applied(granted);

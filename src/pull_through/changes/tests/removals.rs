@@ -15,15 +15,15 @@ fn everything() -> ChangesFixture {
 fn what_was_applied_is_removed_and_then_there_is_nothing_to_remove() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let world = everything();
-        let actual = || world.applied(scoped(scope));
-        let planned = world.removals(&actual());
+        let observed = || world.applied(scoped(scope));
+        let planned = world.removals(&observed());
         let mut kinds: Vec<Subject> = planned.iter().map(|it| it.change.kind).collect();
         kinds.dedup();
         let order = [Subject::Rule, Subject::Template, Subject::RegistryPolicy, Subject::Secret];
         assert_eq!(kinds, order);
         assert!(planned.iter().all(|it| it.change.action == Action::Delete), "{planned:?}");
         for done in 0..=planned.len() {
-            let rest = carried_out(actual(), &planned[..done]);
+            let rest = carried_out(observed(), &planned[..done]);
             let after = world.removals(&rest);
             assert_eq!(after.len(), planned.len() - done);
             let end = carried_out(rest, &after);
@@ -39,28 +39,28 @@ fn nothing_is_removed_that_is_not_named_or_not_there() {
     let world = everything();
     assert!(world.removals(&Observed::default()).is_empty());
     let bare = ChangesFixture::of([cache(Upstream::Quay)]);
-    let mut actual = Observed::default();
-    actual.rules.insert("theirs".to_owned(), ObservedRule::default());
+    let mut observed = Observed::default();
+    observed.rules.insert("theirs".to_owned(), ObservedRule::default());
     for prefix in ["theirs", "quay"] {
         let mut template = blank(prefix);
         template.applied_for.insert("PULL_THROUGH_CACHE".to_owned());
-        actual.templates.insert(prefix.to_owned(), template);
+        observed.templates.insert(prefix.to_owned(), template);
     }
-    actual.registry_policy = Some(policy(vec![theirs("A")]));
-    actual.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
-    assert_eq!(lines(&bare.removals(&actual)), [""; 0]);
+    observed.registry_policy = Some(policy(vec![theirs("A")]));
+    observed.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
+    assert_eq!(lines(&bare.removals(&observed)), [""; 0]);
 }
 
 #[test]
 fn a_template_that_serves_others_loses_only_our_occasions() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let world = everything();
-        let mut actual = world.applied(scoped(scope));
+        let mut observed = world.applied(scoped(scope));
         for prefix in ["docker-hub", "mirror"] {
-            let template = actual.templates.get_mut(prefix).unwrap();
+            let template = observed.templates.get_mut(prefix).unwrap();
             template.applied_for.insert("REPLICATION".to_owned());
         }
-        let after = carried_out_all(&world, actual);
+        let after = carried_out_all(&world, observed);
         assert_eq!(after.templates.keys().collect::<Vec<_>>(), ["docker-hub", "mirror"]);
         for template in after.templates.values() {
             assert_eq!(template.applied_for, BTreeSet::from(["REPLICATION".to_owned()]));
@@ -72,20 +72,20 @@ fn a_template_that_serves_others_loses_only_our_occasions() {
     }
 }
 
-fn carried_out_all(world: &ChangesFixture, actual: Observed) -> Observed {
-    let planned = world.removals(&actual);
-    carried_out(actual, &planned)
+fn carried_out_all(world: &ChangesFixture, observed: Observed) -> Observed {
+    let planned = world.removals(&observed);
+    carried_out(observed, &planned)
 }
 
 #[test]
 fn a_rule_of_another_upstream_stays_with_what_it_needs() {
     let hub = Cache { template: Some(wish()), ..cache(Upstream::DockerHub) };
     let mut world = ChangesFixture::of([hub]);
-    let mut actual = world.applied(Observed::default());
-    actual.rules.get_mut("docker-hub").unwrap().url = "ghcr.io".to_owned();
+    let mut observed = world.applied(Observed::default());
+    observed.rules.get_mut("docker-hub").unwrap().url = "ghcr.io".to_owned();
     for replace in [Replace::Never, Replace::Differing] {
         world.replace = replace;
-        let planned = world.removals(&actual);
+        let planned = world.removals(&observed);
         let lines = lines(&planned);
         assert_eq!(lines.len(), 3, "{lines:#?}");
         assert_eq!(lines[0], "! rule docker-hub (url: ghcr.io → registry-1.docker.io)");
@@ -97,25 +97,25 @@ fn a_rule_of_another_upstream_stays_with_what_it_needs() {
 fn a_secret_stays_that_somebody_else_keeps_or_a_rule_still_needs_or_that_is_leaving() {
     let name = "ecr-pullthroughcache/docker-hub";
     let hub = cache(Upstream::DockerHub);
-    let of_secrets = |world: &ChangesFixture, actual: &Observed| {
-        let planned = world.removals(actual);
+    let of_secrets = |world: &ChangesFixture, observed: &Observed| {
+        let planned = world.removals(observed);
         let secrets = planned.into_iter().filter(|it| it.change.kind == Subject::Secret);
         secrets.map(|it| (it.change.action, it.step.is_some())).collect::<Vec<_>>()
     };
     let world = ChangesFixture::of([hub.clone()]);
-    let mut actual = world.applied(Observed::default());
-    assert_eq!(of_secrets(&world, &actual), [(Action::Delete, true)]);
+    let mut observed = world.applied(Observed::default());
+    assert_eq!(of_secrets(&world, &observed), [(Action::Delete, true)]);
 
     let theirs = UpstreamCredentials::Secret(name.to_owned());
     let kept = ChangesFixture::of([Cache { credentials: theirs, ..hub }]);
-    assert_eq!(of_secrets(&kept, &actual), []);
+    assert_eq!(of_secrets(&kept, &observed), []);
 
     let credential_arn = Some(arn(name));
-    actual
+    observed
         .rules
         .insert("other".to_owned(), ObservedRule { credential_arn, ..ObservedRule::default() });
-    assert_eq!(of_secrets(&world, &actual), [(Action::Conflict, false)]);
+    assert_eq!(of_secrets(&world, &observed), [(Action::Conflict, false)]);
 
-    actual.secrets.get_mut(name).unwrap().content = Content::PendingDeletion;
-    assert_eq!(of_secrets(&world, &actual), []);
+    observed.secrets.get_mut(name).unwrap().content = Content::PendingDeletion;
+    assert_eq!(of_secrets(&world, &observed), []);
 }

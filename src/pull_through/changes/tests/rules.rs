@@ -18,33 +18,33 @@ fn crowded(rules: usize) -> Observed {
 fn a_rule_is_made_with_what_is_known_of_its_secret() {
     let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let name = "ecr-pullthroughcache/docker-hub";
-    let mut actual = Observed::default();
+    let mut observed = Observed::default();
     let made = "+ rule docker-hub (url: registry-1.docker.io, credential_arn: ";
-    assert_eq!(lines(&world.changes(&actual))[1], format!("{made}(known after apply))"));
-    actual.secrets.insert(name.to_owned(), secret(name, "user", "token"));
-    assert_eq!(lines(&world.changes(&actual)), [format!("{made}{})", arn(name))]);
+    assert_eq!(lines(&world.changes(&observed))[1], format!("{made}(known after apply))"));
+    observed.secrets.insert(name.to_owned(), secret(name, "user", "token"));
+    assert_eq!(lines(&world.changes(&observed)), [format!("{made}{})", arn(name))]);
 }
 
 #[test]
 fn a_secret_that_is_made_anew_is_given_to_the_rule_that_is_there() {
     let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
-    let mut actual = world.applied(Observed::default());
-    actual.secrets.clear();
-    actual.rules.get_mut("docker-hub").unwrap().credential_arn = Some("old".to_owned());
+    let mut observed = world.applied(Observed::default());
+    observed.secrets.clear();
+    observed.rules.get_mut("docker-hub").unwrap().credential_arn = Some("old".to_owned());
     let expected = "~ rule docker-hub (credential_arn: old → (known after apply))";
-    assert_eq!(lines(&world.changes(&actual))[1..], [expected]);
+    assert_eq!(lines(&world.changes(&observed))[1..], [expected]);
 }
 
 #[test]
 fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
-    let actual =
+    let observed =
         || Observed { rules: BTreeMap::from([rule("quay", "ghcr.io")]), ..Observed::default() };
     let mut world = ChangesFixture::of([Cache {
         template: Some(Wish::default()),
         access: access(Some("o-abc"), &[]),
         ..cache(Upstream::Quay)
     }]);
-    let planned = world.changes(&actual());
+    let planned = world.changes(&observed());
     assert_eq!(lines(&planned)[0], "! rule quay (url: ghcr.io → quay.io)");
     assert!(hints(&planned)[0].contains("`--replace`"));
     // what would be for the rule of somebody else waits with it
@@ -52,9 +52,9 @@ fn a_rule_of_another_upstream_is_a_conflict_unless_it_may_be_replaced() {
     assert!(planned.iter().all(|it| it.step.is_none() && it.change.action == Action::Conflict));
 
     world.replace = Replace::Differing;
-    let planned = world.changes(&actual());
+    let planned = world.changes(&observed());
     assert_eq!(lines(&planned)[0], "-/+ rule quay (url: ghcr.io → quay.io)");
-    let after = carried_out(actual(), &planned);
+    let after = carried_out(observed(), &planned);
     assert_eq!(after.rules["quay"].url, "quay.io");
     assert!(world.changes(&after).is_empty());
 }
@@ -64,9 +64,9 @@ fn access_is_taken_back_even_where_none_can_be_given() {
     let quay = |access| ChangesFixture::of([Cache { access, ..cache(Upstream::Quay) }]);
     let both = access(Some("o-abc"), &["111111111111"]);
     let granted = || {
-        let mut actual = quay(both.clone()).applied(scoped(PolicyScope::Everything));
-        actual.rules.get_mut("quay").unwrap().url = "ghcr.io".to_owned();
-        actual
+        let mut observed = quay(both.clone()).applied(scoped(PolicyScope::Everything));
+        observed.rules.get_mut("quay").unwrap().url = "ghcr.io".to_owned();
+        observed
     };
     let [organization, accounts] = statements::ids(&"quay".parse().unwrap());
     for (written, left) in [
@@ -91,13 +91,13 @@ fn what_does_not_fit_into_the_registry_is_said_and_not_tried() {
         cache(Upstream::K8s),
         cache(Upstream::EcrPublic),
     ]);
-    let mut actual = crowded(48);
-    actual.rules.extend([rule("k8s", "registry.k8s.io")]);
-    let planned = world.changes(&actual);
+    let mut observed = crowded(48);
+    observed.rules.extend([rule("k8s", "registry.k8s.io")]);
+    let planned = world.changes(&observed);
     let expected = ["+ rule quay (url: quay.io)", "! rule ecr-public (url: none → public.ecr.aws)"];
     assert_eq!(lines(&planned), expected);
     assert!(hints(&planned)[0].starts_with("a registry has at most 50 rules"));
-    assert_eq!(carried_out(actual, &planned).rules.len(), 50);
+    assert_eq!(carried_out(observed, &planned).rules.len(), 50);
 }
 
 #[test]

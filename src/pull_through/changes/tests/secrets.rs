@@ -13,7 +13,7 @@ fn there(content: Content) -> Observed {
 fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
     let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let login = |username, token| secret(NAME, username, token).content;
-    for (actual, expected) in [
+    for (observed, expected) in [
         (Observed::default(), format!("+ secret {NAME} (username: user, value: set)")),
         (there(Content::PendingDeletion), format!("~ secret {NAME} (state: deleted → restored)")),
         (
@@ -24,7 +24,7 @@ fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
         (there(login("other", "token")), format!("~ secret {NAME} (username: other → user)")),
         (there(login("user", "token")), String::new()),
     ] {
-        let planned = world.changes(&actual);
+        let planned = world.changes(&observed);
         let secret = planned.into_iter().find(|planned| planned.change.kind == Subject::Secret);
         let line = secret.map(|secret| lines(&[secret]).remove(0));
         assert_eq!(line.unwrap_or_default(), expected);
@@ -37,14 +37,14 @@ fn no_token_is_shown_in_any_way() {
         credentials: written("user", "dckr_pat_new"),
         ..cache(Upstream::DockerHub)
     }]);
-    for actual in [
+    for observed in [
         Observed::default(),
         there(Content::PendingDeletion),
         there(secret(NAME, "user", "dckr_pat_old").content),
     ] {
-        let planned = world.changes(&actual);
+        let planned = world.changes(&observed);
         assert!(!planned.is_empty());
-        let told = format!("{planned:?} {:?} {actual:?}", lines(&planned));
+        let told = format!("{planned:?} {:?} {observed:?}", lines(&planned));
         let data: Vec<_> =
             planned.iter().map(|it| serde_json::to_string(&it.change).unwrap()).collect();
         assert!(!told.contains("dckr_pat") && !data.concat().contains("dckr_pat"), "{told}");
@@ -62,7 +62,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
             &theirs,
             None,
             Some(
-                r#"there is no such secret: store one as JSON, `{"username": "…", "accessToken": "…"}`"#,
+                r#"the secret does not exist: store one as JSON, `{"username": "…", "accessToken": "…"}`"#,
             ),
         ),
         (
@@ -75,7 +75,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
             content(Content::PendingDeletion),
             Some("aws secretsmanager restore-secret --region eu-west-1 --secret-id arn:"),
         ),
-        (&elsewhere, None, Some("write one of 123456789012 in eu-west-1")),
+        (&elsewhere, None, Some("use a secret of account 123456789012 in eu-west-1")),
         (&theirs, Some(fine), None),
     ] {
         let credentials = UpstreamCredentials::Secret(arn.clone());

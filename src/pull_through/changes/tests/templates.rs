@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn template_of(planned: &[Planned]) -> Vec<&WantedTemplate> {
+fn template_of(planned: &[Planned]) -> Vec<&DesiredTemplate> {
     let steps = planned.iter().filter_map(|planned| planned.step.as_ref());
     let templates = steps.filter_map(|step| match step {
         CacheStep::CreateTemplate(template) | CacheStep::UpdateTemplate(template) => Some(template),
@@ -57,11 +57,11 @@ fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
     let mut template = blank("docker-hub");
     template.applied_for = occasions(&["REPLICATION"]).unwrap();
     template.tags = tags(&[("owner", "them"), ("team", "another")]);
-    let mut actual = Observed::default();
-    actual.templates.insert("docker-hub".to_owned(), template);
+    let mut observed = Observed::default();
+    observed.templates.insert("docker-hub".to_owned(), template);
     let world =
         ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
-    let planned = world.changes(&actual);
+    let planned = world.changes(&observed);
     let [update] = template_of(&planned)[..] else { panic!("{planned:?}") };
     assert_eq!(update.applied_for, occasions(&["PULL_THROUGH_CACHE", "REPLICATION"]));
     assert_eq!(update.tags, Some(tags(&[("owner", "them"), ("team", "platform")])));
@@ -73,13 +73,13 @@ fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
 fn an_update_sends_nothing_but_what_differs() {
     let world =
         ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
-    let mut actual = world.applied(Observed::default());
-    actual.templates.get_mut("docker-hub").unwrap().lifecycle = None;
-    let planned = world.changes(&actual);
-    let expected = WantedTemplate {
+    let mut observed = world.applied(Observed::default());
+    observed.templates.get_mut("docker-hub").unwrap().lifecycle = None;
+    let planned = world.changes(&observed);
+    let expected = DesiredTemplate {
         prefix: "docker-hub".to_owned(),
         lifecycle: wish().settings.lifecycle,
-        ..WantedTemplate::default()
+        ..DesiredTemplate::default()
     };
     assert_eq!(template_of(&planned), [&expected]);
 }
@@ -100,7 +100,7 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decide
     };
     world.on_push = vec![on_push("ROOT", pushed.clone())];
     let planned = world.changes(&Observed::default());
-    let expected = WantedTemplate {
+    let expected = DesiredTemplate {
         prefix: "ROOT".to_owned(),
         applied_for: occasions(&["CREATE_ON_PUSH", "PULL_THROUGH_CACHE"]),
         mutability: template.settings.mutability,
@@ -145,12 +145,12 @@ fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
     ] {
         let mut world = ChangesFixture::of([cache(Upstream::Quay)]);
         world.on_push = vec![on_push("mirror", settings)];
-        let mut actual = Observed::default();
+        let mut observed = Observed::default();
         let mut there = blank("mirror");
         there.applied_for = occasions(&["CREATE_ON_PUSH"]).unwrap();
         there.role_arn = role.map(str::to_owned);
-        actual.templates.insert("mirror".to_owned(), there);
-        let planned = world.changes(&actual);
+        observed.templates.insert("mirror".to_owned(), there);
+        let planned = world.changes(&observed);
         assert_eq!(lines(&planned)[0], "+ rule quay (url: quay.io)");
         let conflict = planned.iter().find(|it| it.change.action == Action::Conflict);
         assert_eq!(conflict.is_none(), works);
@@ -170,13 +170,13 @@ fn a_template_that_takes_the_place_of_a_wider_one_says_so() {
         let prefix = "team/hub".parse().unwrap();
         let template = Some(Wish::default());
         let world = ChangesFixture::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
-        let mut actual = Observed::default();
+        let mut observed = Observed::default();
         for prefix in wider {
             let mut template = blank(prefix);
             template.applied_for = occasions(&[applied_for]).unwrap();
-            actual.templates.insert((*prefix).to_owned(), template);
+            observed.templates.insert((*prefix).to_owned(), template);
         }
-        let planned = world.changes(&actual);
+        let planned = world.changes(&observed);
         let hint = planned.last().unwrap().change.hint.as_deref();
         assert_eq!(hint.is_some(), told.is_some(), "{wider:?} {hint:?}");
         assert!(told.is_none_or(|told| hint.unwrap().contains(told)), "{wider:?} {hint:?}");

@@ -1,48 +1,46 @@
-//! Carries an image from its upstream into a cached repository: all that its tag leads to.
+//! Imports an image from its upstream into a cached repository, with everything that the tag
+//! references.
 //!
-//! Guards the order that every push keeps: blobs, children, root, tag. So a broken import leaves
-//! no tag, and a manifest that is there has everything below it. Blocks; not for the runtime's
-//! threads.
+//! Writes in the order of a push: blobs, children, root, tag. So a broken import leaves no tag, and
+//! a manifest in the cache has all its content. Blocks.
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{closed, no_upstream};
+use super::{import_error, upstream_error};
 use crate::{
     model::{Digest, Tag, TagOrDigest},
     sandbox::{
         Upstream,
         ecr::{
             error::EcrError,
-            images::{self, Push, Repeat},
+            images::{self, Push, RepeatedPush},
             registry::{Registry, Settings},
         },
         store::Links,
-        upstream::{Closed, ImportedImages},
+        upstream::{ImportError, UpstreamRepository},
     },
 };
 
-/// Where an image comes from.
 pub(super) enum Origin {
     /// A public registry.
-    Upstream { upstream: Arc<Upstream>, shelf: ImportedImages },
-    /// Another registry of ECR, as it is; its own rules are not followed further.
+    Upstream { upstream: Arc<Upstream>, source: UpstreamRepository },
+    /// Another ECR registry; its own rules do not apply.
     Registry { registry: Arc<Registry>, repository: String },
 }
 
-/// A manifest as an origin has it.
-struct Found {
+struct OriginManifest {
     digest: Digest,
     media_type: String,
     bytes: bytes::Bytes,
 }
 
 impl Origin {
-    fn manifest(&self, at: &TagOrDigest) -> Result<Found, EcrError> {
+    fn manifest(&self, at: &TagOrDigest) -> Result<OriginManifest, EcrError> {
         match self {
-            Self::Upstream { upstream, shelf } => {
-                let manifest = upstream.show(shelf, at).map_err(closed)?;
+            Self::Upstream { upstream, source } => {
+                let manifest = upstream.import_manifest(source, at).map_err(import_error)?;
                 let (digest, media_type) = (manifest.digest, manifest.media_type);
-                Ok(Found { digest, media_type, bytes: manifest.bytes })
+                Ok(OriginManifest { digest, media_type, bytes: manifest.bytes })
             }
             Self::Registry { registry, repository } => {
                 let digest = match at {
@@ -51,32 +49,27 @@ impl Origin {
                 };
                 let found = digest.and_then(|digest| {
                     let (media_type, bytes) = registry.store.manifest(repository, &digest)?;
-                    Some(Found { digest, media_type, bytes })
+                    Some(OriginManifest { digest, media_type, bytes })
                 });
-                found.ok_or_else(|| closed(Closed::Absent))
+                found.ok_or_else(|| import_error(ImportError::NotFound))
             }
         }
     }
 }
 
-/// One import on its way.
 pub(super) struct Import {
-    /// From where.
     pub origin: Origin,
-    /// Into which registry.
     pub registry: Arc<Registry>,
-    /// Into which repository.
     pub repository: String,
-    /// What the repository is made like, where it is not there.
     pub settings: Settings,
 }
 
 impl Import {
-    /// Brings what the tag points to upstream, and points the tag to it.
+    /// Imports the tag's image, and points the tag to it.
     ///
-    /// The repository is made once the upstream is known to have the tag; whether ECR makes it
-    /// earlier is not documented.
-    pub(super) fn bring(&self, tag: &Tag) -> Result<(), EcrError> {
+    /// Creates the repository once the upstream is known to have the tag. ECR's documentation does
+    /// not say whether it creates it earlier.
+    pub(super) fn run(&self, tag: &Tag) -> Result<(), EcrError> {
         let (registry, name) = (&self.registry, &self.repository);
         let root = self.origin.manifest(&TagOrDigest::Tag(tag.clone()))?;
         if registry.store.tag(name, tag.as_str()).as_ref() != Some(&root.digest) {
@@ -91,16 +84,16 @@ impl Import {
             return Ok(());
         }
         match self.registry.create(&self.repository, self.settings.clone()) {
-            // somebody else made it meanwhile
+            // another import created it meanwhile
             Err(refusal) if refusal.name == "RepositoryAlreadyExistsException" => Ok(()),
             other => other,
         }
     }
 
-    /// Commits a manifest once all that it names is there.
+    /// Commits a manifest after all content that it names.
     fn commit(
         &self,
-        manifest: &Found,
+        manifest: &OriginManifest,
         tag: Option<&Tag>,
         seen: &mut HashSet<Digest>,
     ) -> Result<(), EcrError> {
@@ -115,7 +108,7 @@ impl Import {
                 self.commit(&child, None, seen)?;
             }
             for blob in &links.blobs {
-                self.carry(blob)?;
+                self.import_blob(blob)?;
             }
         }
         let push = Push {
@@ -124,25 +117,25 @@ impl Import {
             digest: Some(&manifest.digest),
             media_type: Some(&manifest.media_type),
             bytes: &manifest.bytes,
-            repeat: Repeat::IsThere,
+            repeat: RepeatedPush::AlreadyExists,
         };
-        images::push(&self.registry, &push, |_| true).map(drop).map_err(no_upstream)
+        images::push(&self.registry, &push, |_| true).map(drop).map_err(upstream_error)
     }
 
-    /// Carries a blob, where no repository of this registry has brought it before.
-    fn carry(&self, blob: &Digest) -> Result<(), EcrError> {
+    /// Imports a blob, unless a repository of this registry already has it.
+    fn import_blob(&self, blob: &Digest) -> Result<(), EcrError> {
         let (store, name) = (&self.registry.store, &self.repository);
         if store.blob_size(name, blob).is_some() || store.link_blob(name, blob)? {
             return Ok(());
         }
         match &self.origin {
-            Origin::Upstream { upstream, shelf } => {
-                let bytes = upstream.hand_over(shelf, blob).map_err(closed)?;
+            Origin::Upstream { upstream, source } => {
+                let bytes = upstream.import_blob(source, blob).map_err(import_error)?;
                 Ok(store.write_blob(name, blob, &bytes)?)
             }
             Origin::Registry { registry, repository } => {
-                let copied = store.copy_blob(name, blob, (&registry.store, repository))?;
-                copied.then_some(()).ok_or_else(|| closed(Closed::Absent))
+                let copied = store.copy_blob(name, blob, &registry.store, repository)?;
+                copied.then_some(()).ok_or_else(|| import_error(ImportError::NotFound))
             }
         }
     }

@@ -1,29 +1,27 @@
-//! What belongs to the whole registry: the login, account settings, scanning, and whose pulls do
-//! not count.
+//! Operations on the registry as a whole: logins, account settings, scanning, pull-time exclusions.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::with_next};
+use super::{ApiResult, Caller, repositories::with_next};
 use crate::sandbox::{
     Naming,
     ecr::{
         clock::{now, since_epoch},
         error::EcrError,
         identity::{PASSWORD_SECONDS, Password},
-        is_loopback,
         model::{self, Input, missing},
         registry::{ACCOUNT_SETTINGS, PULL_EXCLUSIONS},
     },
     fault::{Name, Side},
+    is_loopback,
 };
 
 const SCANNING: &str = "registry-scanning";
-/// Principals whose pulls do not count, at most, per registry.
 const MAX_EXCLUSIONS: usize = 100;
 
-pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let own = caller.principal().account.as_str();
     let accounts = input.texts("registryIds", 1..=10, &model::REGISTRY_ID)?;
     let life = caller.ecr.faults.active(Name::TokenLife, Side::Ecr).and_then(|arg| arg.number());
@@ -51,14 +49,13 @@ pub(super) fn authorization_token(caller: &Caller<'_>, input: &Input<'_>) -> Ans
     Ok(json!({ "authorizationData": data }))
 }
 
-/// The settings there are, and their values.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE"]),
     ("REGISTRY_POLICY_SCOPE", &["V1", "V2"]),
     ("BLOB_MOUNTING", &["ENABLED", "DISABLED"]),
 ];
 
-fn setting_named(name: &str) -> Result<(&'static str, &'static [&'static str]), EcrError> {
+fn find_setting(name: &str) -> Result<(&'static str, &'static [&'static str]), EcrError> {
     SETTINGS.iter().find(|(known, _)| *known == name).copied().ok_or_else(|| {
         let names: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
         let set = names.join(", ");
@@ -66,14 +63,14 @@ fn setting_named(name: &str) -> Result<(&'static str, &'static [&'static str]), 
     })
 }
 
-pub(super) fn setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, _) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
+pub(super) fn setting(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, _) = find_setting(input.required("name", &model::SETTING_NAME)?)?;
     let registry = caller.own_registry()?;
     Ok(json!({ "name": name, "value": registry.account_setting(name) }))
 }
 
-pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, values) = setting_named(input.required("name", &model::SETTING_NAME)?)?;
+pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, values) = find_setting(input.required("name", &model::SETTING_NAME)?)?;
     let value = input.one_of("value", values)?.ok_or_else(|| missing("value"))?;
     let registry = caller.own_registry()?;
     registry.change(ACCOUNT_SETTINGS, |settings: &mut BTreeMap<String, String>| {
@@ -82,14 +79,14 @@ pub(super) fn put_setting(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn scanning(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn scanning(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     let stored = registry.document::<Option<Value>>(SCANNING);
     let scanning = stored.unwrap_or_else(|| json!({ "scanType": "BASIC", "rules": [] }));
     Ok(json!({ "registryId": registry.account, "scanningConfiguration": scanning }))
 }
 
-pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let kind = input.one_of("scanType", &["BASIC", "ENHANCED"])?.unwrap_or("BASIC");
     let rules = input.structures("rules", 0..=2)?.unwrap_or_default();
     let frequencies = &["SCAN_ON_PUSH", "CONTINUOUS_SCAN", "MANUAL"];
@@ -98,7 +95,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         let frequency = frequency.ok_or_else(|| missing("scanFrequency"))?;
         if kind == "BASIC" && frequency == "CONTINUOUS_SCAN" {
             let text = "CONTINUOUS_SCAN is not available with the scan type BASIC";
-            return Err(EcrError::new("ValidationException", text));
+            return Err(EcrError::validation(text));
         }
         let filters = rule.structures("repositoryFilters", 0..=100)?;
         for filter in filters.ok_or_else(|| missing("repositoryFilters"))? {
@@ -114,7 +111,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn describe(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let account = &caller.own_registry()?.account;
     Ok(json!({ "registryId": account, "replicationConfiguration": { "rules": [] } }))
 }
@@ -130,7 +127,7 @@ fn principal_arn<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     is_principal.then_some(arn).ok_or_else(wrong)
 }
 
-pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let arn = principal_arn(input)?;
     let registry = caller.own_registry()?;
     registry.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
@@ -148,7 +145,7 @@ pub(super) fn exclude(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let arn = principal_arn(input)?;
     caller.own_registry()?.change(PULL_EXCLUSIONS, |exclusions: &mut Exclusions| {
         match exclusions.remove(arn) {
@@ -161,7 +158,7 @@ pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn exclusions(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn exclusions(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let page = input.page(100, 100, "")?;
     let exclusions: Exclusions = caller.own_registry()?.document(PULL_EXCLUSIONS);
     let (arns, next) = page.cut(exclusions.into_keys().map(|arn| (arn.clone(), arn)).collect());

@@ -1,17 +1,17 @@
-//! Images and layers through the API: listing, reading, pushing, deleting, checking.
+//! Images and layers through the API: list, read, push, delete, check.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Caller, repositories::with_next};
+use super::{ApiResult, Caller, repositories::with_next};
 use crate::{
-    model::{Digest, Tag},
+    model::{Digest, NameError, Tag},
     sandbox::ecr::{
-        cache::Pull,
+        cache::CachedPull,
         error::EcrError,
-        images::{self, ImageId, Push, Repeat},
+        images::{self, ImageId, Push, RepeatedPush},
         manifest::Manifest,
         model::{self, Failure, Input, missing},
         registry::Registry,
@@ -21,19 +21,19 @@ use crate::{
 const TAG_STATUS: &[&str] = &["TAGGED", "UNTAGGED", "ANY"];
 const IMAGE_STATUS: &[&str] = &["ACTIVE", "ARCHIVED", "ACTIVATING", "ANY"];
 
-pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let page = input.page(100, 1000, "imageIds")?;
-    let wanted = Wanted::read(input)?;
+    let filter = ImageFilter::read(input)?;
     let tags = images::tags_of(&registry, name);
     let mut ids: Vec<(String, Value)> = Vec::new();
     for digest in registry.store.manifests(name) {
         match tags.get(&digest) {
-            Some(tags) if wanted.admits(true) => ids.extend(tags.iter().map(|tag| {
+            Some(tags) if filter.matches(true) => ids.extend(tags.iter().map(|tag| {
                 let id = json!({ "imageDigest": digest.as_str(), "imageTag": tag });
                 (images::listing_key(&format!("{digest}:{tag}")), id)
             })),
-            None if wanted.admits(false) => {
+            None if filter.matches(false) => {
                 let id = json!({ "imageDigest": digest.as_str() });
                 ids.push((images::listing_key(digest.as_str()), id));
             }
@@ -45,13 +45,12 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "imageIds": ids }), next))
 }
 
-/// What a `filter` lets through.
-struct Wanted {
+struct ImageFilter {
     tags: &'static str,
     status: &'static str,
 }
 
-impl Wanted {
+impl ImageFilter {
     fn read(input: &Input<'_>) -> Result<Self, EcrError> {
         let Some(filter) = input.structure("filter")? else {
             return Ok(Self { tags: "ANY", status: "ACTIVE" });
@@ -62,7 +61,7 @@ impl Wanted {
     }
 
     /// Every image here is active.
-    fn admits(&self, is_tagged: bool) -> bool {
+    fn matches(&self, is_tagged: bool) -> bool {
         let by_tags = match self.tags {
             "TAGGED" => is_tagged,
             "UNTAGGED" => !is_tagged,
@@ -72,25 +71,27 @@ impl Wanted {
     }
 }
 
-pub(super) fn batch_get<'a>(caller: &'a Caller<'a>, input: &'a Input<'a>) -> BoxFuture<'a, Answer> {
+pub(super) fn batch_get<'a>(
+    caller: &'a Caller<'a>,
+    input: &'a Input<'a>,
+) -> BoxFuture<'a, ApiResult> {
     Box::pin(async move {
         let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
         input.texts("acceptedMediaTypes", 1..=100, &model::FREE)?;
         let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
         let registry = caller.registry(input)?;
-        let mut brought = Vec::new();
+        let mut imported = Vec::new();
         for id in ids {
-            brought.push((id, bring(caller, &registry, name, &id).await?));
+            imported.push((id, ensure_cached(caller, &registry, name, &id).await?));
         }
-        read_images(caller, &registry, name, brought)
+        read_images(caller, &registry, name, imported)
     })
 }
 
-/// Lets the pull-through cache bring in what `id` names by its tag alone.
+/// Lets the pull-through cache import `id` if it is only a tag.
 ///
-/// # Errors
-/// Refusals of the whole call; what concerns this image is inside.
-async fn bring(
+/// The outer result is the whole call's, the inner one this image's.
+async fn ensure_cached(
     caller: &Caller<'_>,
     registry: &Arc<Registry>,
     repository: &str,
@@ -99,8 +100,8 @@ async fn bring(
     let (None, Some(Ok(tag))) = (id.digest, id.tag.map(str::parse::<Tag>)) else {
         return Ok(Ok(()));
     };
-    let pull = Pull { ecr: caller.ecr, registry, principal: caller.principal(), repository };
-    match pull.bring(&tag).await {
+    let pull = CachedPull { ecr: caller.ecr, registry, principal: caller.principal(), repository };
+    match pull.ensure_cached(&tag).await {
         Ok(()) => Ok(Ok(())),
         Err(EcrError { name: "ImageNotFoundException", message }) => {
             Ok(Err(("ImageNotFound", message)))
@@ -112,22 +113,22 @@ async fn bring(
     }
 }
 
-/// The images, after what could be brought in was.
 fn read_images(
     caller: &Caller<'_>,
     registry: &Registry,
     name: &str,
     ids: Vec<(ImageId<'_>, Result<(), Failure>)>,
-) -> Answer {
-    // what an upstream does not have is missed as an image, although no repository is made for it
-    if ids.iter().all(|(_, brought)| brought.is_ok()) {
+) -> ApiResult {
+    // an image that the upstream lacks is reported as missing, although its repository is not
+    // created
+    if ids.iter().all(|(_, imported)| imported.is_ok()) {
         registry.settings(name)?;
     }
     let (mut found, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, brought) in ids {
-        let read = brought.and_then(|()| images::resolve(registry, name, id)).and_then(|digest| {
-            let gone = || ("ImageNotFound", "Requested image not found".to_owned());
-            let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(gone)?;
+    for (id, imported) in ids {
+        let read = imported.and_then(|()| images::resolve(registry, name, id)).and_then(|digest| {
+            let removed = || ("ImageNotFound", "Requested image not found".to_owned());
+            let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(removed)?;
             Ok((digest, media_type, String::from_utf8_lossy(&bytes).into_owned()))
         });
         match read {
@@ -148,7 +149,7 @@ fn read_images(
     Ok(json!({ "images": found, "failures": failures }))
 }
 
-pub(super) fn batch_delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn batch_delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let ids = image_ids(input)?.ok_or_else(|| missing("imageIds"))?;
     let (registry, name) = caller.repository(input)?;
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
@@ -168,24 +169,25 @@ pub(super) fn batch_delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "imageIds": deleted, "failures": failures }))
 }
 
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let ids = image_ids(input)?;
     let page = input.page(100, 1000, "imageIds")?;
-    let wanted = Wanted::read(input)?;
+    let filter = ImageFilter::read(input)?;
     let (registry, name) = caller.repository(input)?;
     let tags = images::tags_of(&registry, name);
     let digests: Vec<Digest> = match ids {
         Some(ids) => ids
             .into_iter()
             .map(|id| {
-                images::resolve(&registry, name, id).map_err(|_| no_image(&registry, name, &id))
+                images::resolve(&registry, name, id)
+                    .map_err(|_| image_not_found(&registry, name, &id))
             })
             .collect::<Result<_, _>>()?,
         None => registry
             .store
             .manifests(name)
             .into_iter()
-            .filter(|digest| wanted.admits(tags.contains_key(digest)))
+            .filter(|digest| filter.matches(tags.contains_key(digest)))
             .collect(),
     };
     let details = digests.into_iter().map(|digest| {
@@ -208,12 +210,11 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "imageDetails": details }), next))
 }
 
-fn no_image(registry: &Registry, name: &str, id: &ImageId<'_>) -> EcrError {
+fn image_not_found(registry: &Registry, name: &str, id: &ImageId<'_>) -> EcrError {
     let (digest, tag) = (id.digest.unwrap_or("null"), id.tag.unwrap_or("null"));
-    registry.no_image(name, &format!("{{imageDigest:'{digest}', imageTag:'{tag}'}}"))
+    registry.image_not_found(name, &format!("{{imageDigest:'{digest}', imageTag:'{tag}'}}"))
 }
 
-/// What a manifest says of an image, as `ImageDetail` shows it.
 fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value> {
     let mut detail = Map::new();
     detail.insert("registryId".to_owned(), registry.account.as_str().into());
@@ -236,19 +237,11 @@ fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value
     detail
 }
 
-pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("imageManifest", &model::IMAGE_MANIFEST)?;
     let media_type = input.text("imageManifestMediaType", &model::FREE)?;
-    let tag = input.text("imageTag", &model::IMAGE_TAG)?;
-    let tag: Option<Tag> = tag
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageTag", error))?;
-    let digest = input.text("imageDigest", &model::FREE)?;
-    let digest: Option<Digest> = digest
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let tag: Option<Tag> = input.parsed("imageTag", &model::IMAGE_TAG)?;
+    let digest: Option<Digest> = input.parsed("imageDigest", &model::FREE)?;
     let (registry, name) = caller.repository(input)?;
     let push = Push {
         repository: name,
@@ -256,11 +249,11 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         digest: digest.as_ref(),
         media_type,
         bytes: text.as_bytes(),
-        repeat: Repeat::IsThere,
+        repeat: RepeatedPush::AlreadyExists,
     };
     let pushed = images::push(&registry, &push, |_| true)?;
     let (digest, tag) = (pushed.digest.as_str(), tag.as_ref().map(Tag::as_str));
-    if pushed.was_there {
+    if pushed.existed {
         let tag = tag.unwrap_or("null");
         return Err(EcrError::new(
             "ImageAlreadyExistsException",
@@ -279,14 +272,14 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }}))
 }
 
-pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let digests = input.texts("layerDigests", 1..=100, &model::BATCHED_DIGEST)?;
     let digests = digests.ok_or_else(|| missing("layerDigests"))?;
     let (registry, name) = caller.repository(input)?;
     let types = images::blob_types(&registry, name);
     let (mut layers, mut failures) = (Vec::new(), Vec::new());
     for text in digests {
-        let digest = match model::batched_digest(text, ("InvalidLayerDigest", "layer")) {
+        let digest = match model::batched_digest(text, "InvalidLayerDigest", "layer") {
             Ok(digest) => digest,
             Err((code, reason)) => {
                 failures.push(json!({
@@ -297,7 +290,7 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         };
         let size = registry.store.blob_size(name, &digest);
         if size.is_some() {
-            caller.ecr.sessions.report(&registry.arn(name), &digest);
+            caller.ecr.sessions.record_report(&registry.arn(name), &digest);
         }
         layers.push(match size {
             Some(size) => json!({
@@ -312,46 +305,16 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "layers": layers, "failures": failures }))
 }
 
-pub(super) fn download_url(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn download_url(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("layerDigest", &model::FREE)?;
     let (registry, name) = caller.repository(input)?;
-    let digest: Digest = text
-        .parse()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("layerDigest", error))?;
-    readable(&registry, name, &digest)?;
+    let digest: Digest = text.parse().map_err(|error| invalid("layerDigest", error))?;
+    images::check_readable(&registry, name, &digest)?;
     let url = caller.ecr.storage_url(&registry, name, &digest, caller.host);
     Ok(json!({ "downloadUrl": url, "layerDigest": text }))
 }
 
-/// Whether a layer may be read: it is there, and an image in the repository names it.
-///
-/// Source: GetDownloadUrlForLayer, "only for image layers that are referenced in an image".
-pub(in crate::sandbox::ecr) fn readable(
-    registry: &Registry,
-    name: &str,
-    digest: &Digest,
-) -> Result<(), EcrError> {
-    let account = &registry.account;
-    if registry.store.blob_size(name, digest).is_none() {
-        return Err(EcrError::new(
-            "LayersNotFoundException",
-            format!(
-                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
-            ),
-        ));
-    }
-    if registry.store.referenced(name, digest) {
-        return Ok(());
-    }
-    Err(EcrError::new(
-        "LayerInaccessibleException",
-        format!(
-            "The layer with digest '{digest}' in the repository with name '{name}' in the registry with id '{account}' is not referenced by an image"
-        ),
-    ))
-}
-
-pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let subject = input.structure("subjectId")?.ok_or_else(|| missing("subjectId"))?;
     let text = subject.required("imageDigest", &model::FREE)?;
     let page = input.page(20, 50, "")?;
@@ -360,9 +323,7 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         None => None,
     };
     let (registry, name) = caller.repository(input)?;
-    let digest: Digest = text
-        .parse()
-        .map_err(|error: crate::model::NameError| EcrError::parameter("imageDigest", error))?;
+    let digest: Digest = text.parse().map_err(|error| invalid("imageDigest", error))?;
     let is_wanted = |referrer: &Value| {
         let kind = referrer["artifactType"].as_str().unwrap_or_default();
         kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
@@ -376,7 +337,10 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "referrers": referrers }), next))
 }
 
-/// `imageIds`, 1 to 100.
+fn invalid(field: &str, error: NameError) -> EcrError {
+    EcrError::parameter(field, error)
+}
+
 fn image_ids<'a>(input: &Input<'a>) -> Result<Option<Vec<ImageId<'a>>>, EcrError> {
     let Some(ids) = input.structures("imageIds", 1..=100)? else { return Ok(None) };
     let read = |id: &Input<'a>| {
@@ -394,6 +358,6 @@ fn shown_id(id: &ImageId<'_>) -> Value {
     given.map(|(name, text)| (name.to_owned(), Value::from(text))).collect::<Map<_, _>>().into()
 }
 
-fn shown_failure(id: &ImageId<'_>, (code, reason): (&str, String)) -> Value {
+fn shown_failure(id: &ImageId<'_>, (code, reason): Failure) -> Value {
     json!({ "imageId": shown_id(id), "failureCode": code, "failureReason": reason })
 }

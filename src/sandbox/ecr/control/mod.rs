@@ -1,7 +1,7 @@
 //! The AWS APIs: AWS JSON 1.1 for ECR and Secrets Manager, the query protocol for STS.
 //!
-//! One table says which operations there are; each family of them has a file. What is guarded
-//! here comes before any operation: the protocol, the signature's shape, permission and quota.
+//! Tables list the operations; each family has a file. This module checks the protocol, the
+//! signature's shape, permission and quota before any operation.
 
 mod account;
 mod images;
@@ -23,31 +23,25 @@ use axum::{
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-pub(super) use images::readable;
-pub(super) use pull_through::{Covering, covering};
-pub(super) use secrets::access_token;
-pub(super) use templates::{cached_settings, create_on_push};
-
 use super::{
     Ecr,
     authorization::Action,
     error::EcrError,
     identity::{Principal, Signed, signed},
-    model::{self, Input, json_response},
+    model::{self, Input},
     registry::Registry,
 };
+use crate::sandbox::distribution;
 
-/// The longest body an operation may have: a manifest of 4 MiB, escaped.
+/// The longest body: a manifest of 4 MiB, escaped.
 const MAX_BODY: usize = 32 << 20;
 const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
 const SECRETS_TARGET: &str = "secretsmanager.";
 
-/// What an operation gives.
-type Answer = Result<Value, EcrError>;
-type Operation = fn(&Caller<'_>, &Input<'_>) -> Answer;
-type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, Answer>;
+type ApiResult = Result<Value, EcrError>;
+type Operation = fn(&Caller<'_>, &Input<'_>) -> ApiResult;
+type Import = for<'a> fn(&'a Caller<'a>, &'a Input<'a>) -> BoxFuture<'a, ApiResult>;
 
-/// ECR's operations, by family.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("GetAuthorizationToken", account::authorization_token),
     ("GetAccountSetting", account::setting),
@@ -93,10 +87,9 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("DescribeRepositoryCreationTemplates", templates::describe),
 ];
 
-/// ECR's operations that may have to import something first.
+/// ECR's operations that may import first.
 const IMPORTS: &[(&str, Import)] = &[("BatchGetImage", images::batch_get)];
 
-/// Secrets Manager's operations.
 const SECRETS: &[(&str, Operation)] = &[
     ("CreateSecret", secrets::create),
     ("PutSecretValue", secrets::put),
@@ -107,7 +100,7 @@ const SECRETS: &[(&str, Operation)] = &[
     ("TagResource", secrets::tag),
 ];
 
-/// One call of an operation: by whom, and through which door.
+/// The caller of an operation, and the host that it called.
 pub(super) struct Caller<'a> {
     ecr: &'a Ecr,
     signed: &'a Signed,
@@ -125,7 +118,6 @@ impl Caller<'_> {
         self.registry_of(account.unwrap_or(&self.signed.principal.account))
     }
 
-    /// The caller's own registry.
     fn own_registry(&self) -> Result<Arc<Registry>, EcrError> {
         self.registry_of(&self.signed.principal.account)
     }
@@ -134,7 +126,7 @@ impl Caller<'_> {
         Ok(self.ecr.registry(account, &self.signed.region)?)
     }
 
-    /// The registry, and the repository in it, which is there.
+    /// An existing repository, and its registry.
     fn repository<'i>(&self, input: &Input<'i>) -> Result<(Arc<Registry>, &'i str), EcrError> {
         let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
         let registry = self.registry(input)?;
@@ -158,37 +150,37 @@ impl Caller<'_> {
     }
 }
 
-/// Answers `POST /`.
 pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         let refusal = "the body is too long or broke off";
-        return EcrError::new("SerializationException", refusal).api();
+        return EcrError::new("SerializationException", refusal).into_api_response();
     };
     let content_type = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let Some(target) = text("x-amz-target") else {
         if content_type.starts_with("application/x-www-form-urlencoded") {
             return sts::answer(ecr, &head.headers, &body);
         }
-        return unknown_operation().api();
+        return unknown_operation().into_api_response();
     };
-    let Some(task) = Task::find(target) else { return unknown_operation().api() };
+    let Some(task) = Task::find(target) else { return unknown_operation().into_api_response() };
     if content_type != "application/x-amz-json-1.1" {
-        return EcrError::new("SerializationException", "the body is not AWS JSON 1.1").api();
+        return EcrError::new("SerializationException", "the body is not AWS JSON 1.1")
+            .into_api_response();
     }
     let result = match signed(&head.headers) {
-        Ok(signed) => Caller { ecr, signed: &signed, host }.carry_out(task, &body).await,
+        Ok(signed) => Caller { ecr, signed: &signed, host }.run(task, &body).await,
         Err(refusal) => Err(refusal),
     };
     match result {
-        Ok(value) => json_response(StatusCode::OK, "application/x-amz-json-1.1", &value),
-        Err(refusal) => refusal.api(),
+        Ok(value) => distribution::json(StatusCode::OK, "application/x-amz-json-1.1", &value),
+        Err(refusal) => refusal.into_api_response(),
     }
 }
 
 impl Caller<'_> {
-    async fn carry_out(&self, task: Task, body: &[u8]) -> Answer {
+    async fn run(&self, task: Task, body: &[u8]) -> ApiResult {
         let Task { service, name, work } = task;
         if self.signed.service != service {
             let text = format!("Credential should be scoped to correct service: '{service}'.");
@@ -209,21 +201,21 @@ impl Caller<'_> {
             account: account.unwrap_or(&self.signed.principal.account),
             region: &self.signed.region,
         };
-        self.ecr.gate.admit(&action, &self.signed.principal)?;
+        self.ecr.guard.authorize(&action, &self.signed.principal)?;
         match work {
             Work::Operation(operation) => operation(self, &input),
             Work::Import(import) => import(self, &input).await,
         }
     }
 
-    /// Whether the caller may also do what the operation does in its name.
-    fn may(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
+    /// Fails unless the caller may also do an action that the operation implies.
+    fn authorize(&self, service: &str, name: &'static str, resource: &str) -> Result<(), EcrError> {
         let Signed { principal, region, .. } = self.signed;
         let action = Action { service, name, resource, account: &principal.account, region };
-        self.ecr.gate.admit(&action, principal)
+        self.ecr.guard.authorize(&action, principal)
     }
 
-    /// The ARN that a refusal names.
+    /// The ARN in an authorization error.
     fn resource_of(&self, service: &str, input: &Input<'_>) -> String {
         let text = |field: &str| input.value(field).and_then(Value::as_str);
         let account = text("registryId").unwrap_or(&self.signed.principal.account);
@@ -236,7 +228,6 @@ impl Caller<'_> {
     }
 }
 
-/// What a call's target asks for.
 struct Task {
     service: &'static str,
     name: &'static str,
@@ -274,7 +265,6 @@ fn unknown_operation() -> EcrError {
     EcrError::new("UnknownOperationException", "")
 }
 
-/// `{}`.
 fn empty() -> Value {
     Value::Object(Map::new())
 }

@@ -1,26 +1,23 @@
-//! Pull-through cache rules: what may be one, and which credentials it needs.
+//! Pull-through cache rules: their validation, and the credentials that upstreams need.
 //!
-//! Rules are kept and checked here; what is pulled through them is the `cache`'s.
-
-use std::collections::BTreeMap;
+//! Rules are stored and checked here; `cache` pulls through them.
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::with_next, secrets};
+use super::{ApiResult, Caller, repositories::with_next};
 use crate::sandbox::ecr::{
-    Place,
-    cache::closed,
+    AwsHost, aws_host,
+    cache::import_error,
     error::EcrError,
     model::{self, Input},
-    place,
     registry::Registry,
+    rules::{RULES, Rules},
+    secrets,
 };
 
-const RULES: &str = "pull-through-rules";
-/// Rules a registry may have.
 const MAX_RULES: usize = 50;
 
-/// The upstreams, their URLs, and whether they need credentials.
+/// The supported upstreams, their URLs and credentials.
 ///
 /// Source: user guide, pull-through cache.
 const UPSTREAMS: &[(&str, &str, Credentials)] = &[
@@ -35,18 +32,11 @@ const UPSTREAMS: &[(&str, &str, Credentials)] = &[
     ("ecr", ".amazonaws.com", Credentials::Role),
 ];
 
-/// What a rule brings to its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Credentials {
     None,
     Secret,
     Role,
-}
-
-type Rules = BTreeMap<String, Value>;
-
-fn invalid(text: impl Into<String>) -> EcrError {
-    EcrError::new("ValidationException", text)
 }
 
 fn not_found(prefix: &str, account: &str) -> EcrError {
@@ -62,7 +52,7 @@ fn prefix<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     Ok(prefix.strip_suffix('/').unwrap_or(prefix))
 }
 
-fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials), EcrError> {
+fn upstream(url: &str, claimed: Option<&str>) -> Result<(&'static str, Credentials), EcrError> {
     let unsupported = || {
         let text = format!("The upstream registry URL '{url}' is not supported");
         EcrError::new("UnsupportedUpstreamRegistryException", text)
@@ -71,14 +61,14 @@ fn upstream(url: &str, said: Option<&str>) -> Result<(&'static str, Credentials)
         ".azurecr.io" => url.strip_suffix(known).is_some_and(is_label),
         ".amazonaws.com" => {
             let is_plain = url.contains(".dkr.ecr.") && !url.contains(':');
-            is_plain && matches!(place(url), Some(Place::Registry { .. }))
+            is_plain && matches!(aws_host(url), Some(AwsHost::Registry { .. }))
         }
         host => url == host,
     };
-    let found = UPSTREAMS.iter().find(|(_, place, _)| is_at(place)).ok_or_else(unsupported)?;
-    match said {
-        Some(said) if said != found.0 => Err(invalid(format!(
-            "The upstream registry '{said}' does not match the upstream registry URL '{url}'"
+    let found = UPSTREAMS.iter().find(|(_, known, _)| is_at(known)).ok_or_else(unsupported)?;
+    match claimed {
+        Some(claimed) if claimed != found.0 => Err(EcrError::validation(format!(
+            "The upstream registry '{claimed}' does not match the upstream registry URL '{url}'"
         ))),
         _ => Ok((found.0, found.2)),
     }
@@ -88,25 +78,27 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let url = input.required("upstreamRegistryUrl", &model::FREE)?;
     let names: Vec<&'static str> = UPSTREAMS.iter().map(|(name, ..)| *name).collect();
-    let said = input.one_of("upstreamRegistry", &names)?;
+    let claimed = input.one_of("upstreamRegistry", &names)?;
     let credential = input.text("credentialArn", &model::CREDENTIAL_ARN)?;
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let upstream_prefix = input.text("upstreamRepositoryPrefix", &model::RULE_PREFIX)?;
     let upstream_prefix = upstream_prefix.unwrap_or("ROOT");
     let registry = caller.registry(input)?;
-    let (name, needs) = upstream(url, said)?;
+    let (name, needs) = upstream(url, claimed)?;
     if prefix == "ROOT" && upstream_prefix != "ROOT" {
-        return Err(invalid("upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is"));
+        return Err(EcrError::validation(
+            "upstreamRepositoryPrefix must be ROOT when ecrRepositoryPrefix is",
+        ));
     }
-    let brings = Brings { url, needs, credential, role };
-    brings.check(caller, &registry)?;
+    let credentials = RuleCredentials { url, needs, credential, role };
+    credentials.check(caller, &registry)?;
     if registry.document::<Rules>(RULES).is_empty() {
-        // the role in which ECR imports comes with the first rule
-        caller.may("iam", "CreateServiceLinkedRole", "*")?;
+        // the first rule creates the role that ECR imports with
+        caller.authorize("iam", "CreateServiceLinkedRole", "*")?;
     }
     registry.change(RULES, |rules: &mut Rules| {
         let account = &registry.account;
@@ -141,19 +133,18 @@ fn set(rule: &mut Value, member: &str, value: Option<&str>) {
     }
 }
 
-/// What a rule brings to its upstream, as it is asked for.
-struct Brings<'a> {
+struct RuleCredentials<'a> {
     url: &'a str,
     needs: Credentials,
     credential: Option<&'a str>,
     role: Option<&'a str>,
 }
 
-impl Brings<'_> {
-    /// Whether that is what the upstream needs, and the caller may give it.
+impl RuleCredentials<'_> {
+    /// Checks that the credentials fit the upstream, and that the caller may use them.
     ///
-    /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. Which
-    /// exception refuses what an upstream does not need is not documented.
+    /// Source: user guide, pull-through cache; the missing secret: ack-community#2589. The
+    /// exception for unneeded credentials is not documented.
     fn check(&self, caller: &Caller<'_>, registry: &Registry) -> Result<(), EcrError> {
         let Self { url, needs, credential, role } = *self;
         if let Some(role) = role {
@@ -165,21 +156,23 @@ impl Brings<'_> {
                 "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN",
             )),
             (Credentials::Secret, Some(arn)) => {
-                // the secret is read in the caller's name
-                caller.may("secretsmanager", "GetSecretValue", arn).map_err(|_| {
+                // ECR reads the secret in the caller's name
+                caller.authorize("secretsmanager", "GetSecretValue", arn).map_err(|_| {
                     let text = "The secret is unable to be accessed. Verify the resource permissions for the secret and try again.";
                     EcrError::new("UnableToAccessSecretException", text)
                 })?;
                 secrets::access_token(registry, arn).map(drop)
             }
             (Credentials::None | Credentials::Role, Some(_)) => {
-                Err(invalid("credentialArn is not for this upstream registry"))
+                Err(EcrError::validation("credentialArn is not for this upstream registry"))
             }
-            (Credentials::Role, None) => match place(url) {
-                Some(Place::Registry { account, .. })
+            (Credentials::Role, None) => match aws_host(url) {
+                Some(AwsHost::Registry { account, .. })
                     if account != registry.account && role.is_none() =>
                 {
-                    Err(invalid("customRoleArn is required for a registry of another account"))
+                    Err(EcrError::validation(
+                        "customRoleArn is required for a registry of another account",
+                    ))
                 }
                 _ => Ok(()),
             },
@@ -196,27 +189,27 @@ fn check_role(
     role: &str,
 ) -> Result<(), EcrError> {
     if needs != Credentials::Role {
-        return Err(invalid("customRoleArn is for ECR upstreams only"));
+        return Err(EcrError::validation("customRoleArn is for ECR upstreams only"));
     }
     if !role.starts_with(&format!("arn:{}:iam::{}:role/", registry.partition(), registry.account)) {
-        return Err(invalid("customRoleArn must be a role of the registry's account"));
+        return Err(EcrError::validation("customRoleArn must be a role of the registry's account"));
     }
-    caller.may("iam", "PassRole", role)
+    caller.authorize("iam", "PassRole", role)
 }
 
-pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let credential = input.text("credentialArn", &model::CREDENTIAL_ARN)?;
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let registry = caller.registry(input)?;
-    let rule = one(&registry, prefix)?;
+    let rule = find_rule(&registry, prefix)?;
     let url = rule["upstreamRegistryUrl"].as_str().unwrap_or_default();
     let (_, needs) = upstream(url, None)?;
     if credential.is_none() && role.is_none() {
-        return Err(invalid("credentialArn or customRoleArn is required"));
+        return Err(EcrError::validation("credentialArn or customRoleArn is required"));
     }
-    let brings = Brings { url, needs, credential, role };
-    brings.check(caller, &registry)?;
+    let credentials = RuleCredentials { url, needs, credential, role };
+    credentials.check(caller, &registry)?;
     registry.change(RULES, |rules: &mut Rules| {
         let missing = || not_found(prefix, &registry.account);
         let rule = rules.get_mut(prefix).ok_or_else(missing)?;
@@ -225,41 +218,41 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         rule["updatedAt"] = registry.now().into();
         let shown =
             ["ecrRepositoryPrefix", "registryId", "updatedAt", "credentialArn", "customRoleArn"];
-        Ok(part(rule, &[&shown[..], &["upstreamRepositoryPrefix"]].concat()))
+        Ok(select_members(rule, &[&shown[..], &["upstreamRepositoryPrefix"]].concat()))
     })
 }
 
-/// Those members of a rule that are there.
-fn part(rule: &Value, members: &[&str]) -> Value {
+fn select_members(rule: &Value, members: &[&str]) -> Value {
     let kept =
         members.iter().filter_map(|name| Some(((*name).to_owned(), rule.get(*name)?.clone())));
     Value::Object(kept.collect())
 }
 
-fn one(registry: &Registry, prefix: &str) -> Answer {
+fn find_rule(registry: &Registry, prefix: &str) -> ApiResult {
     let mut rules: Rules = registry.document(RULES);
     rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
     registry.change(RULES, |rules: &mut Rules| {
-        let mut gone = rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
-        let members = gone.as_object_mut().expect("rules are objects");
+        let mut removed =
+            rules.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
+        let members = removed.as_object_mut().expect("rules are objects");
         members.retain(|name, _| name != "upstreamRegistry" && name != "updatedAt");
-        Ok(gone)
+        Ok(removed)
     })
 }
 
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     const PREFIXES: &str = "ecrRepositoryPrefixes";
     let page = input.page(100, 1000, PREFIXES)?;
     let registry = caller.registry(input)?;
     if let Some(prefixes) = input.texts(PREFIXES, 1..=100, &model::RULE_PREFIX)? {
         let trimmed = prefixes.iter().map(|prefix| prefix.strip_suffix('/').unwrap_or(prefix));
         let rules: Vec<Value> =
-            trimmed.map(|prefix| one(&registry, prefix)).collect::<Result<_, _>>()?;
+            trimmed.map(|prefix| find_rule(&registry, prefix)).collect::<Result<_, _>>()?;
         return Ok(json!({ "pullThroughCacheRules": rules }));
     }
     let rules: Rules = registry.document(RULES);
@@ -267,59 +260,25 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "pullThroughCacheRules": rules }), next))
 }
 
-/// Whether the rule's secret can be read and its upstream answers and takes it; the faults of
-/// upstreams are felt here, too.
-pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+/// Checks that the rule's secret can be read and that its upstream responds and accepts it.
+/// Upstream faults apply here too.
+pub(super) fn validate(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.registry(input)?;
-    let mut rule = one(&registry, prefix)?;
+    let mut rule = find_rule(&registry, prefix)?;
     let members = rule.as_object_mut().expect("rules are objects");
     members
         .retain(|name, _| !matches!(name.as_str(), "createdAt" | "updatedAt" | "upstreamRegistry"));
     let credential = members.get("credentialArn").and_then(Value::as_str);
     let token = credential.map(|arn| secrets::access_token(&registry, arn)).transpose();
     let url = members.get("upstreamRegistryUrl").and_then(Value::as_str).unwrap_or_default();
-    let greeted = token.and_then(|token| match place(url) {
+    let checked = token.and_then(|token| match aws_host(url) {
         Some(_) => Ok(()),
-        None => caller.ecr.upstream.greet(url, token.as_deref()).map_err(closed),
+        None => caller.ecr.upstream.check_credentials(url, token.as_deref()).map_err(import_error),
     });
-    rule["isValid"] = greeted.is_ok().into();
-    if let Err(refusal) = greeted {
+    rule["isValid"] = checked.is_ok().into();
+    if let Err(refusal) = checked {
         rule["failure"] = refusal.message.into();
     }
     Ok(rule)
-}
-
-/// The rule that a repository belongs to, as far as a pull needs it.
-pub(in crate::sandbox::ecr) struct Covering {
-    /// The upstream, without a scheme.
-    pub url: String,
-    /// What the repository is called there.
-    pub repository: String,
-    /// The secret that the rule brings.
-    pub credential: Option<String>,
-}
-
-/// The rule that covers a repository of this name: the one with the longest prefix.
-///
-/// Source: documented for templates, assumed for rules.
-pub(in crate::sandbox::ecr) fn covering(registry: &Registry, repository: &str) -> Option<Covering> {
-    let rules: Rules = registry.document(RULES);
-    let below = |(prefix, rule): &(String, Value)| {
-        let rest = match prefix.as_str() {
-            "ROOT" => Some(repository),
-            prefix => repository.strip_prefix(prefix)?.strip_prefix('/'),
-        };
-        let length = if prefix == "ROOT" { 0 } else { prefix.len() };
-        Some((length, rest?.to_owned(), rule.clone()))
-    };
-    let rules = rules.into_iter().filter_map(|entry| below(&entry));
-    let (_, rest, rule) = rules.max_by_key(|(length, ..)| *length)?;
-    let text = |member: &str| rule[member].as_str().map(str::to_owned);
-    let repository = match rule["upstreamRepositoryPrefix"].as_str() {
-        None | Some("ROOT") => rest,
-        Some(prefix) => format!("{prefix}/{rest}"),
-    };
-    let url = text("upstreamRegistryUrl").unwrap_or_default();
-    Some(Covering { url, repository, credential: text("credentialArn") })
 }

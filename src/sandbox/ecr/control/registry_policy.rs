@@ -1,10 +1,10 @@
-//! The registry's policy: what may be one, under the scope that the account has set.
+//! The registry policy, validated by the account's policy scope.
 //!
-//! Guards its shape only: who may do what is decided by faults, not by policies.
+//! Only the shape is checked: faults, not policies, decide permissions.
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, repositories::parsed};
+use super::{ApiResult, Caller, repositories::parsed};
 use crate::sandbox::ecr::{
     error::EcrError,
     model::{self, Input},
@@ -12,7 +12,7 @@ use crate::sandbox::ecr::{
 };
 
 const POLICY: &str = "registry-policy";
-/// What a policy of the scope V1 can grant, and all of it at once.
+/// The actions that a policy of scope V1 can grant.
 ///
 /// Source: user guide, private registry permissions: others are an error, `ecr:*` is possible.
 const V1_ACTIONS: &[&str] =
@@ -24,7 +24,7 @@ fn no_policy(registry: &Registry) -> EcrError {
     EcrError::new("RegistryPolicyNotFoundException", text)
 }
 
-pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     let text = registry.document::<Option<String>>(POLICY).ok_or_else(|| no_policy(&registry))?;
     Ok(json!({ "registryId": registry.account, "policyText": text }))
@@ -32,9 +32,9 @@ pub(super) fn read(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
 
 /// # Errors
 /// `InvalidParameterException` with the text that AWS was seen to send (re:Post
-/// QUotxPDrRVT2ikDhEV92zQwA, also moto's); the API model has a `ValidationException`, too, of
-/// which no trace was found.
-pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+/// QUotxPDrRVT2ikDhEV92zQwA, also moto's). The API model also has a `ValidationException`, for
+/// which no evidence was found.
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("policyText", &model::POLICY)?;
     let registry = caller.own_registry()?;
     let scope = registry.account_setting("REGISTRY_POLICY_SCOPE");
@@ -49,7 +49,7 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn delete(caller: &Caller<'_>, _input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     registry.change(POLICY, |policy: &mut Option<String>| {
         let text = policy.take().ok_or_else(|| no_policy(&registry))?;
@@ -66,7 +66,7 @@ fn statements(policy: &Value) -> Option<&[Value]> {
     }
 }
 
-/// Whether the statement says whether, who, what and where, and no more than the scope allows.
+/// True if the statement has an effect, principal, action and resource that the scope allows.
 fn is_statement(statement: &Value, scope: &str) -> bool {
     let has = |member: &str| statement.get(member).is_some_and(|value| !value.is_null());
     let is_effect = matches!(statement["Effect"].as_str(), Some("Allow" | "Deny"));
@@ -77,7 +77,7 @@ fn is_statement(statement: &Value, scope: &str) -> bool {
             .is_some_and(|actions| actions.iter().all(|action| may_be_granted(action, scope)))
 }
 
-/// A string or a list of them, none of them left out.
+/// A string, or a non-empty list of strings.
 fn texts(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::String(text) => Some(vec![text]),

@@ -1,9 +1,8 @@
-//! Repositories and their settings: create, describe, delete, mutability, scanning, tags,
-//! policies.
+//! Repositories and their settings: create, describe, delete, mutability, scanning, tags, policies.
 
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Caller, empty};
+use super::{ApiResult, Caller, empty};
 use crate::sandbox::ecr::{
     error::EcrError,
     identity::{checksum, uuid},
@@ -11,12 +10,11 @@ use crate::sandbox::ecr::{
     registry::{Registry, Settings},
 };
 
-/// Tags a resource may have.
 const MAX_TAGS: usize = 50;
 const MUTABILITY: &[&str] =
     &["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let name = input.required("repositoryName", &model::REPOSITORY_NAME)?;
     let registry = caller.registry(input)?;
     let mut settings = Settings { tags: tags(input, "tags")?, ..Settings::default() };
@@ -31,11 +29,11 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(json!({ "repository": shown(&registry, name)? }))
 }
 
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let registry = caller.registry(input)?;
     let page = input.page(100, 1000, "repositoryNames")?;
     if let Some(names) = input.texts("repositoryNames", 1..=100, &model::REPOSITORY_NAME)? {
-        // one that is missing fails the call
+        // a missing repository fails the call
         let repositories: Vec<Value> =
             names.iter().map(|name| shown(&registry, name)).collect::<Result<_, _>>()?;
         return Ok(json!({ "repositories": repositories }));
@@ -48,7 +46,7 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     Ok(with_next(json!({ "repositories": repositories }), next))
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let forced = input.flag("force")?.unwrap_or(false);
     if !forced && !registry.store.manifests(name).is_empty() {
@@ -60,12 +58,12 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
             ),
         ));
     }
-    let gone = shown(&registry, name)?;
+    let removed = shown(&registry, name)?;
     registry.delete(name)?;
-    Ok(json!({ "repository": gone }))
+    Ok(json!({ "repository": removed }))
 }
 
-pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     if input.value("imageTagMutability").is_none() {
         return Err(missing("imageTagMutability"));
@@ -79,7 +77,7 @@ pub(super) fn put_mutability(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let scanning = input.structure("imageScanningConfiguration")?;
     let scanning = scanning.ok_or_else(|| missing("imageScanningConfiguration"))?;
@@ -95,7 +93,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }))
 }
 
-pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let added = tags(input, "tags")?;
     if input.value("tags").is_none() {
@@ -110,7 +108,7 @@ pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let keys = input.texts("tagKeys", 0..=200, &model::TAG_KEY)?;
     let keys = keys.ok_or_else(|| missing("tagKeys"))?;
@@ -120,14 +118,14 @@ pub(super) fn untag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn list_tags(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn list_tags(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.resource(input)?;
     let settings = registry.settings(&name)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
     Ok(json!({ "tags": settings.tags.iter().map(shown).collect::<Vec<_>>() }))
 }
 
-pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("lifecyclePolicyText", &model::LIFECYCLE)?;
     let (registry, name) = caller.repository(input)?;
     is_lifecycle_policy(text)?;
@@ -137,7 +135,7 @@ pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Whether a lifecycle policy is JSON and has as many rules as one may have.
+/// Checks that a lifecycle policy is JSON and has 1 to 50 rules.
 pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
     let policy: Value = parsed("lifecyclePolicyText", text)?;
     let rules = policy.get("rules").and_then(Value::as_array);
@@ -148,13 +146,13 @@ pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
     Err(EcrError::parameter("LifecyclePolicyText", rule))
 }
 
-pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let text = registry.settings(name)?.lifecycle.ok_or_else(|| no_lifecycle(&registry, name))?;
     Ok(policy_answer(&registry, name, "lifecyclePolicyText", &text))
 }
 
-pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     registry.change_settings(name, |settings| {
         let text = settings.lifecycle.take().ok_or_else(|| no_lifecycle(&registry, name))?;
@@ -162,7 +160,7 @@ pub(super) fn delete_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> Answer
     })
 }
 
-pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("policyText", &model::POLICY)?;
     input.flag("force")?;
     let (registry, name) = caller.repository(input)?;
@@ -173,13 +171,13 @@ pub(super) fn set_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     let text = registry.settings(name)?.policy.ok_or_else(|| no_policy(&registry, name))?;
     Ok(policy_answer(&registry, name, "policyText", &text))
 }
 
-pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
     registry.change_settings(name, |settings| {
         let text = settings.policy.take().ok_or_else(|| no_policy(&registry, name))?;
@@ -187,13 +185,12 @@ pub(super) fn delete_policy(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// A policy's text as JSON.
-pub(super) fn parsed(field: &str, text: &str) -> Answer {
+pub(super) fn parsed(field: &str, text: &str) -> ApiResult {
     let policy: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     policy.ok_or_else(|| EcrError::parameter(field, "Invalid JSON syntax"))
 }
 
-/// Whether a repository policy is JSON; what it says is not looked at.
+/// Checks that a repository policy is JSON; does not check its content.
 fn policy_is_json(text: &str) -> Result<(), EcrError> {
     let refused = |_| EcrError::parameter("PolicyText", "Invalid repository policy provided");
     parsed("PolicyText", text).map(drop).map_err(refused)
@@ -204,30 +201,25 @@ fn policy_answer(registry: &Registry, name: &str, member: &str, text: &str) -> V
 }
 
 fn no_lifecycle(registry: &Registry, name: &str) -> EcrError {
-    let account = &registry.account;
-    EcrError::new(
-        "LifecyclePolicyNotFoundException",
-        format!(
-            "Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
-        ),
-    )
+    no_policy_of_kind("LifecyclePolicyNotFoundException", "Lifecycle", registry, name)
 }
 
 fn no_policy(registry: &Registry, name: &str) -> EcrError {
+    no_policy_of_kind("RepositoryPolicyNotFoundException", "Repository", registry, name)
+}
+
+fn no_policy_of_kind(code: &'static str, kind: &str, registry: &Registry, name: &str) -> EcrError {
     let account = &registry.account;
-    EcrError::new(
-        "RepositoryPolicyNotFoundException",
-        format!(
-            "Repository policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
-        ),
-    )
+    let text = format!(
+        "{kind} policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
+    );
+    EcrError::new(code, text)
 }
 
 fn too_many_tags() -> EcrError {
     EcrError::new("TooManyTagsException", format!("a resource has at most {MAX_TAGS} tags"))
 }
 
-/// Resource tags, by key.
 pub(super) fn tags(
     input: &Input<'_>,
     field: &str,
@@ -249,7 +241,8 @@ pub(super) fn tags(
     Ok(tags)
 }
 
-/// `imageTagMutability` with its exclusion filters, which come exactly with `…_WITH_EXCLUSION`.
+/// `imageTagMutability` with its exclusion filters, which are required exactly with
+/// `…_WITH_EXCLUSION`.
 pub(super) fn mutability(input: &Input<'_>) -> Result<(String, Vec<String>), EcrError> {
     const FILTERS: &str = "imageTagMutabilityExclusionFilters";
     let value = input.one_of("imageTagMutability", MUTABILITY)?.unwrap_or("MUTABLE");
@@ -266,8 +259,8 @@ pub(super) fn mutability(input: &Input<'_>) -> Result<(String, Vec<String>), Ecr
     Ok((value.to_owned(), exclusions))
 }
 
-/// `encryptionConfiguration` as it is shown, its key within `limits`; KMS without a key is the
-/// account's own key.
+/// `encryptionConfiguration` as the API shows it, its key within `limits`. KMS without a key uses
+/// the account's own.
 pub(super) fn encryption(
     input: &Input<'_>,
     registry: &Registry,
@@ -295,8 +288,7 @@ fn managed_key(registry: &Registry) -> String {
     format!("arn:{}:kms:{region}:{account}:key/{id}", registry.partition())
 }
 
-/// A repository as the API shows it.
-fn shown(registry: &Registry, name: &str) -> Answer {
+fn shown(registry: &Registry, name: &str) -> ApiResult {
     let settings = registry.settings(name)?;
     let mut shown = json!({
         "repositoryArn": registry.arn(name),
@@ -322,7 +314,7 @@ fn show_mutability(settings: &Settings, shown: &mut Value) {
     }
 }
 
-/// `answer` with the token of the next page, where there is one.
+/// Adds the token of the next page to `answer`, if there is one.
 pub(super) fn with_next(mut answer: Value, next: Option<String>) -> Value {
     if let (Some(next), Some(members)) = (next, answer.as_object_mut() as Option<&mut Map<_, _>>) {
         members.insert("nextToken".to_owned(), next.into());

@@ -1,26 +1,23 @@
-//! Secrets Manager: as much of it as pull-through credentials and registry logins need.
+//! Secrets Manager, as far as pull-through credentials and registry logins need it.
 //!
-//! Guards the recovery window: a deleted secret still has its name, can be described and restored,
-//! and is otherwise as good as gone, until its day has come.
+//! Implements the recovery window: a deleted secret keeps its name, can be described and restored,
+//! and fails other calls until the window ends.
 //!
 //! Source: API reference; the texts are those that AWS was seen to send (copilot-cli#655, #4871,
 //! floci#2513).
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, empty, repositories::tags};
+use super::{ApiResult, Caller, empty, repositories::tags};
 use crate::sandbox::ecr::{
     clock::since_epoch,
     error::EcrError,
     identity::{checksum, uuid},
     model::{self, Input, Text, missing},
     registry::Registry,
+    secrets::{Secret, Secrets, arn_prefix, change, stored},
 };
 
-const SECRETS: &str = "secrets";
 const NAME: Text = Text {
     min: 1,
     max: 512,
@@ -34,61 +31,13 @@ const WINDOW: std::ops::RangeInclusive<u64> = 7..=30;
 const DAY_SECONDS: f64 = 24.0 * 3600.0;
 const SECRET_STRING: Text = Text { min: 1, max: 65_536, pattern: None };
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Secret {
-    arn: String,
-    description: Option<String>,
-    key: Option<String>,
-    text: String,
-    version: String,
-    created: f64,
-    changed: f64,
-    tags: BTreeMap<String, String>,
-    /// When it goes for good, in seconds since the epoch; none: it stays.
-    #[serde(default)]
-    leaves: Option<f64>,
-}
-
-impl Secret {
-    /// # Errors
-    /// `InvalidRequestException` for a deleted one.
-    fn staying(&self) -> Result<&Self, EcrError> {
-        let text =
-            "You can't perform this operation on the secret because it was marked for deletion.";
-        let marked = || EcrError::new("InvalidRequestException", text);
-        self.leaves.is_none().then_some(self).ok_or_else(marked)
-    }
-}
-
-type Secrets = BTreeMap<String, Secret>;
-
 fn not_found() -> EcrError {
     let text = "Secrets Manager can't find the specified secret.";
     EcrError::new("ResourceNotFoundException", text)
 }
 
-/// The secrets there are; those whose window has ended are not.
-fn all(registry: &Registry) -> Secrets {
-    remaining(registry.document(SECRETS), registry)
-}
-
-fn remaining(mut secrets: Secrets, registry: &Registry) -> Secrets {
-    secrets.retain(|_, secret| secret.leaves.is_none_or(|day| registry.now() < day));
-    secrets
-}
-
-fn change<R>(
-    registry: &Registry,
-    edit: impl FnOnce(&mut Secrets) -> Result<R, EcrError>,
-) -> Result<R, EcrError> {
-    registry.change(SECRETS, |secrets: &mut Secrets| {
-        *secrets = remaining(std::mem::take(secrets), registry);
-        edit(secrets)
-    })
-}
-
-/// The secret's name: `id` is that or the ARN, with or without the six characters at its end.
-fn name_of(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
+/// The secret's name: `id` is the name or the ARN, with or without the six characters at its end.
+fn find_name(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
     let is_meant = |(name, secret): &(&String, &Secret)| {
         name.as_str() == id
             || secret.arn == id
@@ -97,27 +46,21 @@ fn name_of(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
     secrets.iter().find(is_meant).map(|(name, _)| name.clone()).ok_or_else(not_found)
 }
 
-/// The beginning of the ARNs of the secrets here.
-fn place(registry: &Registry) -> String {
-    let Registry { region, account, .. } = registry;
-    format!("arn:{}:secretsmanager:{region}:{account}:secret:", registry.partition())
-}
-
 fn version(text: &str) -> String {
     uuid(&checksum(&format!("{text} {}", since_epoch().as_nanos())))
 }
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let name = input.required("Name", &NAME)?;
     let text = input.required("SecretString", &SECRET_STRING)?;
     let registry = caller.own_registry()?;
-    // another secret of the same name has another ARN
+    // a new secret of the same name has another ARN
     let moment = since_epoch().as_nanos();
     let suffix = &checksum(&format!("{}{}{name}{moment}", registry.account, registry.region))[..6];
-    let place = place(&registry);
+    let prefix = arn_prefix(&registry);
     let at = registry.now();
     let secret = Secret {
-        arn: format!("{place}{name}-{suffix}"),
+        arn: format!("{prefix}{name}-{suffix}"),
         description: input.text("Description", &model::FREE)?.map(str::to_owned),
         key: input.text("KmsKeyId", &model::KMS_KEY)?.map(str::to_owned),
         text: text.to_owned(),
@@ -125,11 +68,11 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
         created: at,
         changed: at,
         tags: tags(input, "Tags")?,
-        leaves: None,
+        removed_at: None,
     };
     change(&registry, |secrets| {
         match secrets.get(name) {
-            Some(Secret { leaves: Some(_), .. }) => {
+            Some(Secret { removed_at: Some(_), .. }) => {
                 let text = "You can't create this secret because a secret with this name is already scheduled for deletion.";
                 return Err(EcrError::new("InvalidRequestException", text));
             }
@@ -146,22 +89,22 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Carries out `edit` on the secret that `SecretId` names, which stays.
+/// Applies `edit` to the secret that `SecretId` names, unless it is deleted.
 fn edit(
     registry: &Registry,
     input: &Input<'_>,
-    edit: impl FnOnce(&str, &mut Secret) -> Answer,
-) -> Answer {
+    edit: impl FnOnce(&str, &mut Secret) -> ApiResult,
+) -> ApiResult {
     let id = input.required("SecretId", &SECRET_ID)?;
     change(registry, |secrets| {
-        let name = name_of(secrets, id)?;
+        let name = find_name(secrets, id)?;
         let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
-        secret.staying()?;
+        secret.check_not_deleted()?;
         edit(&name, secret)
     })
 }
 
-pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = input.required("SecretString", &SECRET_STRING)?;
     let registry = caller.own_registry()?;
     edit(&registry, input, |name, secret| {
@@ -177,7 +120,7 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     if input.value("Tags").is_none() {
         return Err(missing("Tags"));
     }
@@ -188,17 +131,17 @@ pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-fn one(caller: &Caller<'_>, input: &Input<'_>) -> Result<(String, Secret), EcrError> {
+fn find_secret(caller: &Caller<'_>, input: &Input<'_>) -> Result<(String, Secret), EcrError> {
     let id = input.required("SecretId", &SECRET_ID)?;
-    let mut secrets = all(&*caller.own_registry()?);
-    let name = name_of(&secrets, id)?;
+    let mut secrets = stored(&*caller.own_registry()?);
+    let name = find_name(&secrets, id)?;
     let secret = secrets.remove(&name).ok_or_else(not_found)?;
     Ok((name, secret))
 }
 
-pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, secret) = one(caller, input)?;
-    secret.staying()?;
+pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, secret) = find_secret(caller, input)?;
+    secret.check_not_deleted()?;
     Ok(json!({
         "ARN": secret.arn,
         "Name": name,
@@ -209,9 +152,8 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     }))
 }
 
-/// A deleted secret is described, too, with the day on which it goes.
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
-    let (name, secret) = one(caller, input)?;
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, secret) = find_secret(caller, input)?;
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
     let mut answer = json!({
         "ARN": secret.arn,
@@ -225,18 +167,17 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     for (member, text) in optional.into_iter().filter_map(|(member, text)| Some((member, text?))) {
         answer[member] = text.into();
     }
-    if let Some(day) = secret.leaves {
+    if let Some(day) = secret.removed_at {
         answer["DeletedDate"] = day.into();
     }
     Ok(answer)
 }
 
-/// How a secret is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deletion {
-    /// After so many days; until then it can be restored.
+    /// After this many days, within which it can be restored.
     After(u64),
-    /// At once, whether it is there, deleted already, or not there at all.
+    /// At once; succeeds even if the secret does not exist.
     Now,
 }
 
@@ -256,16 +197,16 @@ fn deletion(input: &Input<'_>) -> Result<Deletion, EcrError> {
     }
 }
 
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let id = input.required("SecretId", &SECRET_ID)?;
     let deletion = deletion(input)?;
     let registry = caller.own_registry()?;
     let at = registry.now();
     change(&registry, |secrets| {
-        let (name, days) = match (name_of(secrets, id), deletion) {
+        let (name, days) = match (find_name(secrets, id), deletion) {
             (Ok(name), Deletion::Now) => {
-                let gone = secrets.remove(&name).ok_or_else(not_found)?;
-                return Ok(json!({ "ARN": gone.arn, "Name": name, "DeletionDate": at }));
+                let removed = secrets.remove(&name).ok_or_else(not_found)?;
+                return Ok(json!({ "ARN": removed.arn, "Name": name, "DeletionDate": at }));
             }
             (Err(_), Deletion::Now) => {
                 return Ok(json!({ "ARN": id, "Name": id, "DeletionDate": at }));
@@ -273,55 +214,20 @@ pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
             (name, Deletion::After(days)) => (name?, days),
         };
         let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
-        secret.staying()?;
+        secret.check_not_deleted()?;
         let day = at + days as f64 * DAY_SECONDS;
-        secret.leaves = Some(day);
+        secret.removed_at = Some(day);
         Ok(json!({ "ARN": secret.arn, "Name": name, "DeletionDate": day }))
     })
 }
 
-/// One that was not deleted stays as it is.
-pub(super) fn restore(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+/// Keeps a secret that was not deleted unchanged.
+pub(super) fn restore(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let id = input.required("SecretId", &SECRET_ID)?;
     change(&*caller.own_registry()?, |secrets| {
-        let name = name_of(secrets, id)?;
+        let name = find_name(secrets, id)?;
         let secret = secrets.get_mut(&name).ok_or_else(not_found)?;
-        secret.leaves = None;
+        secret.removed_at = None;
         Ok(json!({ "ARN": secret.arn, "Name": name }))
     })
-}
-
-/// The access token in a secret that ECR can use for an upstream: it is in this account and
-/// region, under the account's own key, not deleted, and holds `username` and `accessToken`.
-///
-/// Source: user guide, pull-through cache, creating a secret; the texts of the API model, and of
-/// infralib#1645. That a deleted secret is one that cannot be accessed is assumed.
-pub(in crate::sandbox::ecr) fn access_token(
-    registry: &Registry,
-    arn: &str,
-) -> Result<String, EcrError> {
-    let inaccessible = |why: &str| {
-        let text = format!("The secret is unable to be accessed. {why}");
-        EcrError::new("UnableToAccessSecretException", text)
-    };
-    if !arn.starts_with(&place(registry)) {
-        return Err(inaccessible("It must be in the same account and Region as the rule."));
-    }
-    let secrets = all(registry);
-    let secret = secrets.values().find(|secret| secret.arn == arn).ok_or_else(|| {
-        let text = "The ARN of the secret specified in the pull through cache rule was not found. Update the secret ARN in the pull through cache rule and try again.";
-        EcrError::new("SecretNotFoundException", text)
-    })?;
-    if secret.leaves.is_some() {
-        return Err(inaccessible("It was marked for deletion."));
-    }
-    if secret.key.as_deref().is_some_and(|key| !key.ends_with("aws/secretsmanager")) {
-        let text = "The secret is accessible but is unable to be decrypted. Verify the resource permissions and try again.";
-        return Err(EcrError::new("UnableToDecryptSecretValueException", text));
-    }
-    let credentials: Value = serde_json::from_str(&secret.text).unwrap_or_default();
-    match (credentials["username"].as_str(), credentials["accessToken"].as_str()) {
-        (Some(_), Some(token)) => Ok(token.to_owned()),
-        _ => Err(inaccessible("It does not hold a username and an accessToken.")),
-    }
 }

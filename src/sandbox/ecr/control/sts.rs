@@ -1,7 +1,7 @@
-//! STS, in the query protocol and XML: who am I, and become a role.
+//! STS with the query protocol and XML: `GetCallerIdentity` and `AssumeRole`.
 //!
-//! A role's credentials carry the role in their session token, so that whatever they sign is
-//! done by that role, in its account.
+//! A role's credentials carry the role in their session token, so calls that they sign are that
+//! role's, in its account.
 
 use axum::{
     body::{Body, Bytes},
@@ -22,10 +22,9 @@ use crate::sandbox::{
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// Answers a form-encoded call.
 pub(super) fn answer(ecr: &Ecr, headers: &HeaderMap, body: &Bytes) -> Response {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
-    match carry_out(ecr, headers, &form) {
+    match run(ecr, headers, &form) {
         Ok((operation, result)) => {
             let text = format!(
                 "<{operation}Response xmlns=\"{NAMESPACE}\"><{operation}Result>{result}</{operation}Result>{}</{operation}Response>",
@@ -39,7 +38,7 @@ pub(super) fn answer(ecr: &Ecr, headers: &HeaderMap, body: &Bytes) -> Response {
     }
 }
 
-fn carry_out(
+fn run(
     ecr: &Ecr,
     headers: &HeaderMap,
     form: &[(String, String)],
@@ -66,7 +65,7 @@ fn carry_out(
         account: &signed.principal.account,
         region: &signed.region,
     };
-    ecr.gate.admit(&action, &signed.principal)?;
+    ecr.guard.authorize(&action, &signed.principal)?;
     match operation {
         "AssumeRole" => assume_role(&field, &signed).map(|result| (operation, result)),
         _ => Ok((operation, identity(&signed))),

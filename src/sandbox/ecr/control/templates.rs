@@ -1,30 +1,26 @@
-//! Repository creation templates, and the repositories they make.
-
-use std::collections::BTreeMap;
+//! Repository creation templates, and the repositories that ECR creates from them.
 
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Caller,
+    ApiResult, Caller,
     repositories::{encryption, is_lifecycle_policy, mutability, parsed, tags, with_next},
 };
 use crate::sandbox::ecr::{
     error::EcrError,
     model::{self, Input, Text, missing},
-    registry::{Registry, Settings},
+    registry::Registry,
+    templates::{TEMPLATES, Templates},
 };
 
-const TEMPLATES: &str = "repository-creation-templates";
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
 
-/// `kmsKey` of a template: nothing but a whole ARN.
+/// `kmsKey` of a template: a whole ARN only.
 const KMS_KEY: Text = Text {
     min: 0,
     max: 2048,
     pattern: Some((r"^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/[a-z0-9-]+", is_key_arn)),
 };
-
-type Templates = BTreeMap<String, Value>;
 
 fn not_found(prefix: &str, account: &str) -> EcrError {
     let text = format!(
@@ -38,12 +34,12 @@ fn prefix<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
     Ok(prefix.strip_suffix('/').unwrap_or(prefix))
 }
 
-pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     if input.value("appliedFor").is_none() {
         return Err(missing("appliedFor"));
     }
-    may_write(caller, input)?;
+    authorize_write(caller, input)?;
     let registry = caller.own_registry()?;
     let mut template = json!({
         "prefix": prefix,
@@ -67,9 +63,9 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
-    may_write(caller, input)?;
+    authorize_write(caller, input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
         let missing = || not_found(prefix, &registry.account);
@@ -80,10 +76,10 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     })
 }
 
-/// Whether the caller has the rights to what the template will do in its name.
+/// Checks that the caller has the rights that the template will use in its name.
 ///
 /// Source: service authorization reference, dependent actions.
-fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
+fn authorize_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
     let given = |field: &str| input.value(field).is_some();
     let needed = [
         ("CreateRepository", true),
@@ -91,15 +87,15 @@ fn may_write(caller: &Caller<'_>, input: &Input<'_>) -> Result<(), EcrError> {
         ("PutLifecyclePolicy", given("lifecyclePolicy")),
     ];
     for (action, _) in needed.into_iter().filter(|(_, is_needed)| *is_needed) {
-        caller.may("ecr", action, "*")?;
+        caller.authorize("ecr", action, "*")?;
     }
     match input.text("customRoleArn", &model::ROLE_ARN)? {
-        Some(role) => caller.may("iam", "PassRole", role),
+        Some(role) => caller.authorize("iam", "PassRole", role),
         None => Ok(()),
     }
 }
 
-/// Writes what the input says into the template; what it leaves out stays.
+/// Writes the input's members to the template; keeps the others.
 fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result<(), EcrError> {
     if let Some(text) = input.text("description", &model::DESCRIPTION)? {
         template["description"] = text.into();
@@ -121,7 +117,9 @@ fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result
     let has_tags = template["resourceTags"].as_array().is_some_and(|tags| !tags.is_empty());
     let is_kms = template["encryptionConfiguration"]["encryptionType"] != "AES256";
     if (has_tags || is_kms) && template.get("customRoleArn").is_none() {
-        return Err(invalid("customRoleArn is required with resourceTags or KMS encryption"));
+        return Err(EcrError::validation(
+            "customRoleArn is required with resourceTags or KMS encryption",
+        ));
     }
     Ok(())
 }
@@ -137,9 +135,11 @@ fn write_settings(
         template["encryptionConfiguration"] = encryption;
     }
     if input.value("resourceTags").is_some() {
-        // the operations have no exception of their own for tags
+        // these operations have no exception for tags
         let tags = tags(input, "resourceTags").map_err(|refusal| match refusal.name {
-            "TooManyTagsException" | "InvalidTagParameterException" => invalid(refusal.message),
+            "TooManyTagsException" | "InvalidTagParameterException" => {
+                EcrError::validation(refusal.message)
+            }
             _ => refusal,
         })?;
         let shown = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
@@ -154,7 +154,7 @@ fn write_settings(
     Ok(())
 }
 
-/// An empty text takes the policy away.
+/// An empty text removes the policy.
 fn write_policies(template: &mut Value, input: &Input<'_>) -> Result<(), EcrError> {
     if let Some(text) = input.text("repositoryPolicy", &model::POLICY)? {
         if !text.is_empty() {
@@ -171,21 +171,18 @@ fn write_policies(template: &mut Value, input: &Input<'_>) -> Result<(), EcrErro
     Ok(())
 }
 
-fn invalid(text: impl Into<String>) -> EcrError {
-    EcrError::new("ValidationException", text)
-}
-
-pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+pub(super) fn delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     let registry = caller.own_registry()?;
     registry.change(TEMPLATES, |templates: &mut Templates| {
-        let gone = templates.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
-        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": gone }))
+        let removed =
+            templates.remove(prefix).ok_or_else(|| not_found(prefix, &registry.account))?;
+        Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": removed }))
     })
 }
 
-/// Prefixes that no template has are left out.
-pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
+/// Omits prefixes without a template.
+pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let page = input.page(100, 1000, "prefixes")?;
     let wanted = input.texts("prefixes", 1..=100, &model::TEMPLATE_PREFIX)?;
     let registry = caller.own_registry()?;
@@ -199,64 +196,6 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> Answer {
     let account = &registry.account;
     let answer = json!({ "registryId": account, "repositoryCreationTemplates": templates });
     Ok(with_next(answer, next))
-}
-
-/// Makes a repository that is pushed to before it is there, where a template for that matches.
-///
-/// # Errors
-/// `RepositoryNotFoundException` where none does.
-pub(in crate::sandbox::ecr) fn create_on_push(
-    registry: &Registry,
-    repository: &str,
-) -> Result<(), EcrError> {
-    let settings = settings_for(registry, repository, "CREATE_ON_PUSH");
-    let settings =
-        settings.ok_or_else(|| EcrError::no_repository(repository, &registry.account))?;
-    let made = registry.create(repository, settings);
-    // two pushes at once are both right
-    match made {
-        Err(refusal) if refusal.name != "RepositoryAlreadyExistsException" => Err(refusal),
-        _ => Ok(()),
-    }
-}
-
-/// What a repository is like that the pull-through cache makes: as its template says, or ECR's
-/// defaults.
-pub(in crate::sandbox::ecr) fn cached_settings(registry: &Registry, repository: &str) -> Settings {
-    settings_for(registry, repository, "PULL_THROUGH_CACHE").unwrap_or_default()
-}
-
-/// The settings of the template that is applied for this reason; the longest prefix wins.
-fn settings_for(registry: &Registry, repository: &str, reason: &str) -> Option<Settings> {
-    let templates: Templates = registry.document(TEMPLATES);
-    let matches = |prefix: &str, template: &Value| {
-        let below = repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        let mut reasons = template["appliedFor"].as_array().into_iter().flatten();
-        (prefix == "ROOT" || below) && reasons.any(|applied| applied == reason)
-    };
-    let length = |prefix: &str| if prefix == "ROOT" { 0 } else { prefix.len() };
-    let template = templates
-        .iter()
-        .filter(|(prefix, template)| matches(prefix, template))
-        .max_by_key(|(prefix, _)| length(prefix))?;
-    Some(from_template(template.1))
-}
-
-fn from_template(template: &Value) -> Settings {
-    let text = |field: &str| template[field].as_str().filter(|text| !text.is_empty());
-    let list = |field: &str| template[field].as_array().into_iter().flatten();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Settings {
-        mutability: text("imageTagMutability").unwrap_or("MUTABLE").to_owned(),
-        exclusions: list("imageTagMutabilityExclusionFilters")
-            .map(|f| word(&f["filter"]))
-            .collect(),
-        encryption: template["encryptionConfiguration"].clone(),
-        tags: list("resourceTags").map(|tag| (word(&tag["Key"]), word(&tag["Value"]))).collect(),
-        policy: text("repositoryPolicy").map(str::to_owned),
-        lifecycle: text("lifecyclePolicy").map(str::to_owned),
-        ..Settings::default()
-    }
 }
 
 fn is_key_arn(text: &str) -> bool {

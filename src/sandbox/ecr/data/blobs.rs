@@ -1,21 +1,21 @@
-//! Layers on their way out: `HEAD` answers itself, `GET` sends the client to S3.
+//! Layers: `HEAD` is answered here, `GET` is redirected to S3.
 
 use axum::{http::StatusCode, response::Response};
 
-use super::{DataRequest, EcrError, Granted, control};
+use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
     model::Digest,
     sandbox::{distribution::no_body, ecr::images},
 };
 
 impl DataRequest<'_> {
-    /// 200 with the type that an image gives the layer, also before any image names it.
-    pub(super) fn blob_head(&self, digest: &Digest) -> Granted {
-        self.admit("BatchCheckLayerAvailability")?;
+    /// 200 with the layer's media type from an image, or a default before any image names it.
+    pub(super) fn blob_head(&self, digest: &Digest) -> RegistryResult {
+        self.authorize_existing("BatchCheckLayerAvailability")?;
         let size = self.registry.store.blob_size(self.name(), digest);
         let size = size.ok_or_else(|| self.no_layer(digest))?;
-        self.ecr.sessions.report(&self.arn(), digest);
-        let media_type = match self.registry.store.referenced(self.name(), digest) {
+        self.ecr.sessions.record_report(&self.arn(), digest);
+        let media_type = match self.registry.store.is_referenced(self.name(), digest) {
             true => images::blob_types(&self.registry, self.name()).remove(digest),
             false => None,
         };
@@ -32,26 +32,17 @@ impl DataRequest<'_> {
     }
 
     /// 307 to S3, for a layer that a committed image names.
-    pub(super) fn blob(&self, digest: &Digest) -> Granted {
-        self.admit("GetDownloadUrlForLayer")?;
-        control::readable(&self.registry, self.name(), digest).map_err(|refusal| {
+    pub(super) fn blob(&self, digest: &Digest) -> RegistryResult {
+        self.authorize_existing("GetDownloadUrlForLayer")?;
+        images::check_readable(&self.registry, self.name(), digest).map_err(|refusal| {
             let layer_is_missing = refusal.name == "LayersNotFoundException";
             if layer_is_missing { self.no_layer(digest) } else { refusal }
         })?;
         let url = self.ecr.storage_url(&self.registry, self.name(), digest, self.host);
-        Ok(no_body(
-            StatusCode::TEMPORARY_REDIRECT,
-            [("location", url), ("content-length", "0".to_owned())],
-        ))
+        Ok(no_body(StatusCode::TEMPORARY_REDIRECT, [("location", url)]))
     }
 
     fn no_layer(&self, digest: &Digest) -> EcrError {
-        let (name, account) = (self.name(), &self.registry.account);
-        EcrError::new(
-            "LayerUnknown",
-            format!(
-                "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
-            ),
-        )
+        images::layer_not_found("LayerUnknown", &self.registry, self.name(), digest)
     }
 }

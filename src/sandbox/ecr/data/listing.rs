@@ -4,70 +4,52 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{DataRequest, EcrError, Granted};
+use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
     model::Digest,
     sandbox::{
-        distribution::query,
-        ecr::{
-            images,
-            model::{Input, json_response},
-            registry::Registry,
-        },
+        distribution::{self, query},
+        ecr::{images, model::Input, registry::Registry},
     },
 };
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// Answers `/v2/_catalog`.
-pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> Granted {
+pub(super) fn catalog(registry: &Registry, host: &str, uri: &Uri) -> RegistryResult {
     let names = registry.store.repositories().into_iter().map(|name| (name.clone(), name));
     let (names, next) = cut(uri, names.collect())?;
     let body = json!({ "repositories": names });
-    let mut response = json_response(StatusCode::OK, "application/json", &body);
+    let mut response = distribution::json(StatusCode::OK, "application/json", &body);
     link(&mut response, &format!("http://{host}/v2/_catalog"), uri, next);
     Ok(response)
 }
 
 impl DataRequest<'_> {
-    /// Not in the order of names, and paged by a token that is not one.
+    /// Not sorted by name, and paged by an opaque token.
     ///
     /// Source: go-containerregistry#681, #1091.
-    pub(super) fn tags(&self, uri: &Uri) -> Granted {
-        self.admit("ListImages")?;
+    pub(super) fn tags(&self, uri: &Uri) -> RegistryResult {
+        self.authorize_existing("ListImages")?;
         let tags = self.registry.store.tags(self.name()).into_iter();
         let mut tags: Vec<(String, String)> =
             tags.map(|(tag, _)| (images::listing_key(&tag), tag)).collect();
         tags.sort();
         let (tags, next) = cut(uri, tags)?;
         let body = json!({ "name": self.name(), "tags": tags });
-        let mut response = json_response(StatusCode::OK, "application/json", &body);
+        let mut response = distribution::json(StatusCode::OK, "application/json", &body);
         link(&mut response, &self.url("tags/list"), uri, next);
         Ok(response)
     }
 
-    /// An index of those that refer to `subject`, which need not be there.
-    pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> Granted {
-        self.admit("BatchGetImage")?;
-        let kind = query(uri, "artifactType");
-        let is_wanted = |referrer: &Value| {
-            kind.as_ref().is_none_or(|kind| referrer["artifactType"] == kind.as_str())
-        };
-        let all = images::referrers(&self.registry, self.name(), subject);
-        let manifests: Vec<Value> = all.into_iter().filter(is_wanted).collect();
-        let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        let mut response = json_response(StatusCode::OK, INDEX, &body);
-        if kind.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert("oci-filters-applied", applied);
-        }
-        Ok(response)
+    /// An index of the manifests that refer to `subject`, which may be missing.
+    pub(super) fn referrers(&self, subject: &Digest, uri: &Uri) -> RegistryResult {
+        self.authorize_existing("BatchGetImage")?;
+        let manifests = images::referrers(&self.registry, self.name(), subject);
+        Ok(distribution::referrers(manifests, query(uri, "artifactType").as_deref()))
     }
 }
 
-/// The page that `n` and `last` ask for, by the rules and with the texts of the API behind it.
+/// The page that `n` and `last` select, with the API's limits and texts.
 fn cut(uri: &Uri, items: Vec<(String, String)>) -> Result<(Vec<String>, Option<String>), EcrError> {
     let mut input = serde_json::Map::new();
     if let Some(n) = query(uri, "n") {
@@ -80,7 +62,6 @@ fn cut(uri: &Uri, items: Vec<(String, String)>) -> Result<(Vec<String>, Option<S
     Ok(Input(&input).page(100, 1000, "")?.cut(items))
 }
 
-/// The absolute URL of the next page.
 fn link(response: &mut Response, url: &str, uri: &Uri, next: Option<String>) {
     let Some(next) = next else { return };
     let n = query(uri, "n").map(|n| format!("&n={n}")).unwrap_or_default();

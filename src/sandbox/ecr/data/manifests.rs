@@ -1,35 +1,35 @@
-//! Manifests in and out.
+//! Manifests: read, push, delete.
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
-use bytes::BytesMut;
-use futures::StreamExt;
 
-use super::{DataRequest, EcrError, Granted, header_text};
+use super::{DataRequest, EcrError, RegistryResult, header_text};
 use crate::{
     model::{Digest, TagOrDigest},
     sandbox::{
         distribution::{self, no_body},
         ecr::{
-            cache::Pull,
-            images::{self, ImageId, MAX_MANIFEST, Push, Repeat},
+            cache::CachedPull,
+            images::{self, ImageId, Push, RepeatedPush},
         },
         fault::{Name, Side},
     },
 };
 
 impl DataRequest<'_> {
-    /// As it is stored, whatever `Accept` says; a pull in ECR's eyes, `HEAD` too, so that a tag
-    /// may have to be brought in first.
-    pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> Granted {
-        self.permit("BatchGetImage")?;
+    /// Serves the stored manifest and ignores `Accept`. ECR counts a `HEAD` as a pull too, so
+    /// either may import the tag first.
+    pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> RegistryResult {
+        self.authorize("BatchGetImage")?;
         if let TagOrDigest::Tag(tag) = at {
             let DataRequest { ecr, registry, principal, .. } = self;
-            Pull { ecr, registry, principal, repository: self.name() }.bring(tag).await?;
+            CachedPull { ecr, registry, principal, repository: self.name() }
+                .ensure_cached(tag)
+                .await?;
         }
         self.registry.settings(self.name())?;
         let digest = self.find(at)?;
@@ -46,8 +46,8 @@ impl DataRequest<'_> {
         Ok(distribution::manifest(&request.method, &digest, &media_type, bytes))
     }
 
-    /// The manifest in the other family of types, where `translate` is on and `Accept` has no
-    /// room for its own.
+    /// The manifest in the other family of media types, if the fault `translate` is active and
+    /// `Accept` excludes its own.
     ///
     /// Source: user guide, image manifest formats.
     fn translated(&self, headers: &HeaderMap, own: &str, bytes: &Bytes) -> Option<(String, Bytes)> {
@@ -69,22 +69,23 @@ impl DataRequest<'_> {
     }
 
     /// 201 without a `Location`.
-    pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> Granted {
+    pub(super) async fn put_manifest(&self, at: &TagOrDigest, request: Request) -> RegistryResult {
         let (head, body) = request.into_parts();
-        let bytes = read(body).await?;
-        self.admit_push("PutImage")?;
+        let bytes = distribution::read_manifest(body).await;
+        let bytes = bytes.map_err(|error| EcrError::parameter("ImageManifest", error))?;
+        self.authorize_push("PutImage")?;
+        let bytes = bytes.ok_or_else(images::manifest_too_long)?;
         let (tag, digest) = match at {
             TagOrDigest::Tag(tag) => (Some(tag), None),
             TagOrDigest::Digest(digest) => (None, Some(digest)),
         };
         let media_type = header_text(&head.headers, header::CONTENT_TYPE);
-        let repeat = Repeat::IsImmutable;
+        let repeat = RepeatedPush::TagImmutable;
         let push = Push { repository: self.name(), tag, digest, media_type, bytes: &bytes, repeat };
         match images::push(&self.registry, &push, |blob| self.is_visible(blob)) {
             Ok(pushed) => {
                 let digest = pushed.digest.to_string();
-                let headers =
-                    [("docker-content-digest", digest), ("content-length", "0".to_owned())];
+                let headers = [("docker-content-digest", digest)];
                 let mut response = no_body(StatusCode::CREATED, headers);
                 if let Some(subject) = pushed.subject {
                     let subject =
@@ -98,35 +99,35 @@ impl DataRequest<'_> {
         }
     }
 
-    /// What the fault `swap-missing-status` does to a push that lacks content.
+    /// Applies the fault `swap-missing-status` to a push that lacks content.
     fn refused_push(&self, refusal: EcrError) -> Response {
         let lacks_content =
             matches!(refusal.name, "LayersNotFoundException" | "ReferencedImagesNotFoundException");
-        let mut response = refusal.v2();
+        let mut response = refusal.into_registry_response();
         if lacks_content && self.ecr.faults.active(Name::SwapMissingStatus, Side::Ecr).is_some() {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         }
         response
     }
 
-    /// Whether a blob of this repository counts as there for a push; the faults `late-blobs` and
-    /// `vanish` hide some.
+    /// True if a push may count on a blob of this repository; the faults `late-blobs` and `vanish`
+    /// hide some.
     fn is_visible(&self, blob: &Digest) -> bool {
         let (sessions, arn, faults) = (&self.ecr.sessions, self.arn(), &self.ecr.faults);
         if sessions.is_late(&arn, blob, faults) {
             return false;
         }
         let store = &self.registry.store;
-        // what an image has is not collected
-        if store.referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
+        // ECR does not collect blobs that an image names
+        if store.is_referenced(self.name(), blob) || !sessions.vanishes(&arn, blob, faults) {
             return true;
         }
-        // gone for good: it has to be uploaded again, as after ECR collected it
+        // removed: it must be uploaded again, as after ECR collected it
         store.unlink_blob(self.name(), blob).is_err()
     }
 
-    pub(super) fn delete_manifest(&self, at: &TagOrDigest) -> Granted {
-        self.admit("BatchDeleteImage")?;
+    pub(super) fn delete_manifest(&self, at: &TagOrDigest) -> RegistryResult {
+        self.authorize_existing("BatchDeleteImage")?;
         let id = match at {
             TagOrDigest::Tag(tag) => ImageId { digest: None, tag: Some(tag.as_str()) },
             TagOrDigest::Digest(digest) => ImageId { digest: Some(digest.as_str()), tag: None },
@@ -139,7 +140,7 @@ impl DataRequest<'_> {
     }
 }
 
-/// The types that ECR translates between.
+/// The media types that ECR translates between.
 const FAMILIES: &[(&str, &str)] = &[
     (
         "application/vnd.oci.image.manifest.v1+json",
@@ -155,17 +156,3 @@ const FAMILIES: &[(&str, &str)] = &[
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
     ),
 ];
-
-/// A manifest's bytes. One that is too long is read to its end, so that its refusal is not lost
-/// with the connection, and one byte more than the limit is kept of it.
-async fn read(body: Body) -> Result<Bytes, EcrError> {
-    let mut body = body.into_data_stream();
-    let mut bytes = BytesMut::new();
-    while let Some(part) = body.next().await {
-        let broken = |error: axum::Error| EcrError::parameter("ImageManifest", error);
-        let part = part.map_err(broken)?;
-        let room = (MAX_MANIFEST + 1).saturating_sub(bytes.len());
-        bytes.extend_from_slice(&part[..part.len().min(room)]);
-    }
-    Ok(bytes.freeze())
-}

@@ -1,9 +1,8 @@
 //! The data plane: the registry protocol as ECR speaks it.
 //!
-//! Guards ECR's differences from the specification, which clients trip over: Basic credentials
-//! only and a plain-text 401, 201 for a `PATCH`, stale ranges, layers behind a redirect to S3,
-//! `UNSUPPORTED` for whatever fails validation. Every request is first an action of the API, for
-//! permission and quota, and then done.
+//! Implements ECR's differences from the specification, which break clients: Basic credentials only
+//! and a plain-text 401, 201 for a `PATCH`, stale ranges, layers behind a redirect to S3,
+//! `UNSUPPORTED` for failed validation. Every request is first authorized as an action of the API.
 
 mod blobs;
 mod listing;
@@ -29,30 +28,27 @@ pub(super) use uploads::Sessions;
 use super::{
     Ecr,
     authorization::Action,
-    control,
     error::{EcrError, not_authorized},
     identity::Principal,
-    model::json_response,
     registry::Registry,
+    templates,
 };
 use crate::{
     model::{Digest, Repository, TagOrDigest},
-    sandbox::distribution::{Misrouted, Place, Route},
+    sandbox::distribution::{self, Resource, Route, RouteError},
 };
 
-type Granted = Result<Response, EcrError>;
+type RegistryResult = Result<Response, EcrError>;
 
-/// A request for something in a repository.
 struct DataRequest<'a> {
     ecr: &'a Ecr,
     registry: Arc<Registry>,
     principal: Principal,
-    /// The `Host` the client called.
+    /// The `Host` that the client called.
     host: &'a str,
     repository: Repository,
 }
 
-/// Answers a request under `/v2/`.
 pub(super) async fn answer(
     ecr: &Ecr,
     account: &str,
@@ -63,16 +59,16 @@ pub(super) async fn answer(
     let is_head = request.method() == Method::HEAD;
     let mut response = match ecr.registry(account, region) {
         Ok(registry) => match tokens::principal(ecr, region, host, request.headers()) {
-            Ok(principal) => {
-                grant(ecr, registry, principal, host, request).await.unwrap_or_else(EcrError::v2)
-            }
+            Ok(principal) => dispatch(ecr, registry, principal, host, request)
+                .await
+                .unwrap_or_else(EcrError::into_registry_response),
             Err(refusal) => {
-                // a refusal before the body is read would be lost with the connection
+                // read the body first: closing the connection early would lose the refusal
                 uploads::drain(request.into_body()).await;
                 *refusal
             }
         },
-        Err(error) => EcrError::server(&error).v2(),
+        Err(error) => EcrError::from(error).into_registry_response(),
     };
     if is_head && !response.status().is_success() {
         *response.body_mut() = Body::empty();
@@ -82,42 +78,42 @@ pub(super) async fn answer(
     response
 }
 
-async fn grant(
+async fn dispatch(
     ecr: &Ecr,
     registry: Arc<Registry>,
     principal: Principal,
     host: &str,
     request: Request,
-) -> Granted {
+) -> RegistryResult {
     let method = request.method().clone();
-    let route = Route::read(request.uri().path()).map_err(misrouted)?;
-    let (repository, place) = match (route, &method) {
+    let route = Route::read(request.uri().path()).map_err(route_error)?;
+    let (repository, resource) = match (route, &method) {
         (Route::Base, &Method::GET | &Method::HEAD) => {
-            return Ok(json_response(StatusCode::OK, "application/json", &json!({})));
+            return Ok(distribution::json(StatusCode::OK, "application/json", &json!({})));
         }
         (Route::Catalog, &Method::GET) => {
-            admit(ecr, &registry, &principal, "DescribeRepositories", "*")?;
+            authorize(ecr, &registry, &principal, "DescribeRepositories", "*")?;
             return listing::catalog(&registry, host, request.uri());
         }
-        (Route::In(repository, place), _) => (repository, place),
+        (Route::Repository(repository, resource), _) => (repository, resource),
         _ => return Err(unsupported()),
     };
-    let visit = DataRequest { ecr, registry, principal, host, repository };
-    match (place, method) {
-        (Place::Manifest(at), Method::GET | Method::HEAD) => {
-            visit.manifest(&at, request.into_parts().0).await
+    let scope = DataRequest { ecr, registry, principal, host, repository };
+    match (resource, method) {
+        (Resource::Manifest(at), Method::GET | Method::HEAD) => {
+            scope.manifest(&at, request.into_parts().0).await
         }
-        (Place::Manifest(at), Method::PUT) => visit.put_manifest(&at, request).await,
-        (Place::Manifest(at), Method::DELETE) => visit.delete_manifest(&at),
-        (Place::Blob(digest), Method::HEAD) => visit.blob_head(&digest),
-        (Place::Blob(digest), Method::GET) => visit.blob(&digest),
-        (Place::Uploads, Method::POST) => visit.start_upload(request.uri()),
-        (Place::Upload(id), Method::PATCH) => visit.append(&id, request).await,
-        (Place::Upload(id), Method::PUT) => visit.complete(&id, request).await,
-        (Place::Upload(id), Method::GET) => visit.upload_status(&id),
-        (Place::Upload(id), Method::DELETE) => visit.cancel_upload(&id),
-        (Place::Tags, Method::GET) => visit.tags(request.uri()),
-        (Place::Referrers(subject), Method::GET) => visit.referrers(&subject, request.uri()),
+        (Resource::Manifest(at), Method::PUT) => scope.put_manifest(&at, request).await,
+        (Resource::Manifest(at), Method::DELETE) => scope.delete_manifest(&at),
+        (Resource::Blob(digest), Method::HEAD) => scope.blob_head(&digest),
+        (Resource::Blob(digest), Method::GET) => scope.blob(&digest),
+        (Resource::Uploads, Method::POST) => scope.start_upload(request.uri()),
+        (Resource::Upload(id), Method::PATCH) => scope.append(&id, request).await,
+        (Resource::Upload(id), Method::PUT) => scope.complete(&id, request).await,
+        (Resource::Upload(id), Method::GET) => scope.upload_status(&id),
+        (Resource::Upload(id), Method::DELETE) => scope.cancel_upload(&id),
+        (Resource::Tags, Method::GET) => scope.tags(request.uri()),
+        (Resource::Referrers(subject), Method::GET) => scope.referrers(&subject, request.uri()),
         _ => Err(unsupported()),
     }
 }
@@ -127,35 +123,35 @@ impl DataRequest<'_> {
         self.repository.as_str()
     }
 
-    /// Lets an action of the API pass, on this repository, which must be there.
-    fn admit(&self, action: &'static str) -> Result<(), EcrError> {
-        self.permit(action)?;
+    /// Authorizes an action on this repository, which must exist.
+    fn authorize_existing(&self, action: &'static str) -> Result<(), EcrError> {
+        self.authorize(action)?;
         self.registry.settings(self.name()).map(drop)
     }
 
-    /// Lets an action of the API pass, whether the repository is there or not.
-    fn permit(&self, action: &'static str) -> Result<(), EcrError> {
+    /// Authorizes an action on this repository, even if it is missing.
+    fn authorize(&self, action: &'static str) -> Result<(), EcrError> {
         let arn = self.registry.arn(self.name());
-        admit(self.ecr, &self.registry, &self.principal, action, &arn)
+        authorize(self.ecr, &self.registry, &self.principal, action, &arn)
     }
 
-    /// The same for an action that pushes: a repository that is not there may be created.
+    /// Authorizes a push, and creates a missing repository if a template allows that.
     ///
     /// Source: user guide, repository creation templates, `CREATE_ON_PUSH`.
-    fn admit_push(&self, action: &'static str) -> Result<(), EcrError> {
-        self.permit(action)?;
+    fn authorize_push(&self, action: &'static str) -> Result<(), EcrError> {
+        self.authorize(action)?;
         match self.registry.settings(self.name()) {
             Ok(_) => Ok(()),
-            Err(_) => control::create_on_push(&self.registry, self.name()),
+            Err(_) => templates::create_on_push(&self.registry, self.name()),
         }
     }
 
-    /// An absolute URL in this repository, by the name the client called.
-    fn url(&self, place: &str) -> String {
-        format!("http://{}/v2/{}/{place}", self.host, self.repository)
+    /// An absolute URL in this repository, with the host that the client called.
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/v2/{}/{path}", self.host, self.repository)
     }
 
-    /// The digest that is asked for, of a manifest that is there.
+    /// The digest of an existing manifest.
     fn find(&self, at: &TagOrDigest) -> Result<Digest, EcrError> {
         let store = &self.registry.store;
         let digest = match at {
@@ -169,7 +165,7 @@ impl DataRequest<'_> {
     }
 }
 
-fn admit(
+fn authorize(
     ecr: &Ecr,
     registry: &Registry,
     principal: &Principal,
@@ -177,16 +173,16 @@ fn admit(
     resource: &str,
 ) -> Result<(), EcrError> {
     let (account, region) = (registry.account.as_str(), registry.region.as_str());
-    ecr.gate.admit(&Action { service: "ecr", name, resource, account, region }, principal)
+    ecr.guard.authorize(&Action { service: "ecr", name, resource, account, region }, principal)
 }
 
 /// Source: rules_oci#720 for the tag.
-fn misrouted(wrong: Misrouted) -> EcrError {
+fn route_error(wrong: RouteError) -> EcrError {
     match wrong {
-        Misrouted::Nowhere => unsupported(),
-        Misrouted::Name => EcrError::new("InvalidRepositoryName", "invalid repository name"),
-        Misrouted::Digest => EcrError::new("InvalidLayerDigest", "invalid digest"),
-        Misrouted::Tag => EcrError::new("InvalidImageTag", "invalid image tag"),
+        RouteError::UnknownPath => unsupported(),
+        RouteError::Name => EcrError::new("InvalidRepositoryName", "invalid repository name"),
+        RouteError::Digest => EcrError::new("InvalidLayerDigest", "invalid digest"),
+        RouteError::Tag => EcrError::new("InvalidImageTag", "invalid image tag"),
     }
 }
 
@@ -194,7 +190,6 @@ fn unsupported() -> EcrError {
     EcrError::new("InvalidParameterException", "The operation is unsupported.")
 }
 
-/// The text of a header, none where it is absent or not text.
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

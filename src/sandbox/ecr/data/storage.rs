@@ -1,7 +1,7 @@
 //! The S3 behind ECR: layers by pre-signed URL, on another host than the registry.
 //!
-//! Guards that the URL is all it takes: an `Authorization` header carried over from the registry
-//! is refused, as S3 refuses two mechanisms at once.
+//! The URL alone authorizes: a forwarded `Authorization` header is refused, as S3 refuses two
+//! mechanisms at once.
 
 use axum::{
     body::Body,
@@ -16,15 +16,16 @@ use crate::{
     sandbox::{
         Naming,
         distribution::{self, Blob, query},
-        ecr::{Ecr, clock::since_epoch, identity::checksum, is_loopback, registry::Registry},
+        ecr::{Ecr, clock::since_epoch, identity::checksum, registry::Registry},
+        is_loopback,
     },
 };
 
-/// Seconds a URL is good for.
+/// Validity of a URL, in seconds.
 const URL_SECONDS: u64 = 3600;
 
 impl Ecr {
-    /// The pre-signed URL of a layer, on a host that is not `host`.
+    /// The pre-signed URL of a layer, on another host than `host`.
     pub(in crate::sandbox::ecr) fn storage_url(
         &self,
         registry: &Registry,
@@ -33,11 +34,11 @@ impl Ecr {
         host: &str,
     ) -> String {
         let Registry { account, region, .. } = registry;
-        let place = URL_SAFE_NO_PAD.encode(repository);
-        let key = format!("{region}/{account}/{place}/{}", digest.hex());
+        let encoded = URL_SAFE_NO_PAD.encode(repository);
+        let key = format!("{region}/{account}/{encoded}/{}", digest.hex());
         let signed_at = since_epoch().as_secs();
         let base = if self.naming == Naming::Loopback && is_loopback(host) {
-            // another name for the same machine is another host to a client
+            // clients treat another name of the same machine as another host
             format!("http://{}/s3", other_loopback(host))
         } else {
             format!("http://prod-{region}-starport-layer-bucket.s3.{region}.amazonaws.com")
@@ -62,7 +63,6 @@ fn signature(key: &str, signed_at: &str) -> String {
     checksum(&format!("{key} {signed_at}"))
 }
 
-/// Answers a request for a layer.
 pub(in crate::sandbox::ecr) async fn answer(ecr: &Ecr, request: Request) -> Response {
     match read(ecr, &request.into_parts().0).await {
         Ok(response) => response,
@@ -104,17 +104,16 @@ async fn read(
     let blob = Blob { digest: &digest, size, media_type: "binary/octet-stream" };
     let body = async |range| distribution::file_body(file, range).await;
     let mut response = distribution::blob(&request.method, &request.headers, blob, body).await;
-    // S3 knows nothing of registries
+    // S3 does not know about registries
     response.headers_mut().remove("docker-content-digest");
     Ok(response)
 }
 
-/// What the key of a URL names.
 fn layer(ecr: &Ecr, key: &str) -> Option<(std::sync::Arc<Registry>, String, Digest)> {
     let mut parts = key.split('/');
-    let (region, account, place) = (parts.next()?, parts.next()?, parts.next()?);
+    let (region, account, encoded) = (parts.next()?, parts.next()?, parts.next()?);
     let digest: Digest = format!("sha256:{}", parts.next()?).parse().ok()?;
-    let repository = String::from_utf8(URL_SAFE_NO_PAD.decode(place).ok()?).ok()?;
+    let repository = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
     Some((ecr.registry(account, region).ok()?, repository, digest))
 }
 

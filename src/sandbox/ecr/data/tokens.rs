@@ -1,4 +1,5 @@
-//! Who is let in: Basic credentials that `GetAuthorizationToken` gave, in its region, in time.
+//! Authentication: Basic credentials from `GetAuthorizationToken`, valid in one region and for a
+//! time.
 
 use parking_lot::Mutex;
 
@@ -18,39 +19,38 @@ use crate::sandbox::{
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// What the fault `expire-tokens` has done so far.
+/// The state of the fault `expire-tokens`.
 #[derive(Debug, Default)]
 pub(in crate::sandbox::ecr) struct Tokens(Mutex<Expiry>);
 
 #[derive(Debug, Default)]
 struct Expiry {
-    /// Tokens made before this moment, in nanoseconds since the epoch, are no longer good.
+    /// Tokens issued earlier, in nanoseconds since the epoch, are revoked.
     before: u128,
-    /// Requests that came since the fault was switched on.
-    asked: u64,
+    /// Requests since the fault was activated.
+    requests: u64,
 }
 
 impl Tokens {
-    /// Whether a token of this moment is one that the fault took back.
+    /// True if the fault revoked a token of this moment.
     ///
-    /// The fault strikes once each time it is switched on: what was handed out until then is
-    /// refused for good, what is handed out later is accepted.
-    fn is_taken_back(&self, issued: u128, faults: &Faults) -> bool {
+    /// The fault applies once per activation: it revokes all tokens issued until then, for good.
+    fn is_revoked(&self, issued: u128, faults: &Faults) -> bool {
         let strikes = faults.active(Name::ExpireTokens, Side::Ecr);
         let mut expiry = self.0.lock();
         let Some(arg) = strikes else {
-            expiry.asked = 0;
+            expiry.requests = 0;
             return issued < expiry.before;
         };
-        if expiry.asked == arg.number().unwrap_or(0) {
+        if expiry.requests == arg.number().unwrap_or(0) {
             expiry.before = since_epoch().as_nanos();
         }
-        expiry.asked += 1;
+        expiry.requests += 1;
         issued < expiry.before
     }
 }
 
-/// Who the request's credentials belong to; else the refusal.
+/// The principal of the request's credentials, or the refusal.
 pub(super) fn principal(
     ecr: &Ecr,
     region: &str,
@@ -58,12 +58,14 @@ pub(super) fn principal(
     headers: &HeaderMap,
 ) -> Result<Principal, Box<Response>> {
     let password = header_text(headers, header::AUTHORIZATION).and_then(Password::from_header);
-    // a token of another region is as good as none
+    // a token of another region does not count
     let Some(password) = password.filter(|password| password.region == region) else {
         return Err(Box::new(not_authorized(host)));
     };
-    if password.expires < now() || ecr.tokens.is_taken_back(password.issued, &ecr.faults) {
-        return Err(Box::new(EcrError::new("AccessDeniedException", EXPIRED).v2()));
+    if password.expires < now() || ecr.tokens.is_revoked(password.issued, &ecr.faults) {
+        return Err(Box::new(
+            EcrError::new("AccessDeniedException", EXPIRED).into_registry_response(),
+        ));
     }
     Ok(password.principal)
 }

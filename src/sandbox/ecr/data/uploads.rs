@@ -1,8 +1,8 @@
-//! Uploads: one body, or parts that ECR is particular about.
+//! Uploads: one body, or parts with ECR's restrictions.
 //!
-//! Guards what breaks clients: a `PATCH` answers 201, its `Range` is right once and then stale, a
-//! part at the wrong place is 416, a short part shows only at the end, and a mount needs a
-//! committed image in the other repository.
+//! Implements the behaviour that breaks clients: a `PATCH` answers 201, its `Range` is right once
+//! and then stale, a part at a wrong offset is 416, a short part fails only at the end, and a mount
+//! requires a committed image in the other repository.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,73 +16,69 @@ use axum::{
     response::Response,
 };
 use futures::StreamExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{DataRequest, EcrError, Granted, admit, control, header_text};
+use super::{DataRequest, EcrError, RegistryResult, authorize, header_text};
 use crate::{
     model::{Digest, Repository},
     sandbox::{
         distribution::{no_body, query},
+        ecr::rules,
         fault::{Arg, Faults, Name, Side},
         store::{AppendError, FinishError},
     },
 };
 
-/// The least length of every part but the last, in bytes.
+/// Minimum bytes of every part but the last.
 const LEAST_PART: u64 = 5 << 20;
-/// The most parts a layer may have.
 const MOST_PARTS: usize = 4200;
 
-/// What is known of uploads beside their bytes, and of the blobs that came of them.
+/// The state of uploads and uploaded blobs beside their bytes.
 #[derive(Debug, Default)]
-pub(in crate::sandbox::ecr) struct Sessions(Mutex<Known>);
+pub(in crate::sandbox::ecr) struct Sessions(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Known {
-    /// The lengths of the parts of each session, in their order.
+struct State {
+    /// The lengths of each session's parts, in order.
     parts: HashMap<String, Vec<u64>>,
-    /// Blobs by repository ARN that a client was told are there.
+    /// Blobs by repository ARN that a client was told exist.
     reported: HashSet<(String, Digest)>,
-    /// When blobs came, by repository ARN.
-    arrived: HashMap<(String, Digest), Instant>,
+    /// Upload times of blobs, by repository ARN.
+    uploaded: HashMap<(String, Digest), Instant>,
 }
 
 impl Sessions {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock()
+    /// Records that a client was told that this blob exists.
+    pub(in crate::sandbox::ecr) fn record_report(&self, repository_arn: &str, digest: &Digest) {
+        self.0.lock().reported.insert((repository_arn.to_owned(), digest.clone()));
     }
 
-    /// Notes that a client was told that this blob is there.
-    pub(in crate::sandbox::ecr) fn report(&self, repository_arn: &str, digest: &Digest) {
-        self.known().reported.insert((repository_arn.to_owned(), digest.clone()));
-    }
-
-    fn arrive(&self, repository_arn: &str, digest: &Digest) {
+    fn record_upload(&self, repository_arn: &str, digest: &Digest) {
         let key = (repository_arn.to_owned(), digest.clone());
-        let mut known = self.known();
-        known.reported.remove(&key);
-        known.arrived.insert(key, Instant::now());
+        let mut state = self.0.lock();
+        state.reported.remove(&key);
+        state.uploaded.insert(key, Instant::now());
     }
 
-    /// Whether `late-blobs` still hides the blob.
+    /// True while `late-blobs` hides the blob.
     pub(super) fn is_late(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
-        let Some(at) = self.known().arrived.get(&key).copied() else { return false };
+        let Some(at) = self.0.lock().uploaded.get(&key).copied() else { return false };
         let late = faults.active(Name::LateBlobs, Side::Ecr).and_then(|arg| arg.number());
         late.is_some_and(|late| at.elapsed() < Duration::from_millis(late))
     }
 
-    /// Whether `vanish` takes away the blob, which a client was told is there; until it comes
+    /// True if `vanish` removes the blob, which a client was told exists, until it is uploaded
     /// again.
     pub(super) fn vanishes(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
         let key = (repository_arn.to_owned(), digest.clone());
-        if !self.known().reported.contains(&key) {
+        if !self.0.lock().reported.contains(&key) {
             return false;
         }
         let vanishes = faults.active(Name::Vanish, Side::Ecr).is_some();
         if vanishes {
-            self.known().reported.remove(&key);
+            self.0.lock().reported.remove(&key);
         }
         vanishes
     }
@@ -94,29 +90,22 @@ impl DataRequest<'_> {
     }
 
     /// 201 for a mount, else 202 with a session.
-    pub(super) fn start_upload(&self, uri: &Uri) -> Granted {
-        self.admit_push("InitiateLayerUpload")?;
-        if let Some(digest) = self.mounted(uri)? {
-            self.ecr.sessions.arrive(&self.arn(), &digest);
+    pub(super) fn start_upload(&self, uri: &Uri) -> RegistryResult {
+        self.authorize_push("InitiateLayerUpload")?;
+        if let Some(digest) = self.try_mount(uri)? {
+            self.ecr.sessions.record_upload(&self.arn(), &digest);
             return Ok(self.created(&digest));
         }
         let id = self.registry.store.start_upload(self.name())?;
-        self.ecr.sessions.known().parts.insert(id.clone(), Vec::new());
+        self.ecr.sessions.0.lock().parts.insert(id.clone(), Vec::new());
         let location = self.url(&format!("blobs/uploads/{id}"));
-        Ok(no_body(
-            StatusCode::ACCEPTED,
-            [
-                ("location", location),
-                ("range", "0-0".to_owned()),
-                ("content-length", "0".to_owned()),
-            ],
-        ))
+        Ok(no_body(StatusCode::ACCEPTED, [("location", location), ("range", "0-0".to_owned())]))
     }
 
-    /// The digest that is mounted, where everything ECR asks for is so; none is no refusal.
+    /// The mounted digest, or `None` if one of ECR's conditions is not met.
     ///
     /// Source: user guide, blob mounting; containers-roadmap#2860 for the committed image.
-    fn mounted(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
+    fn try_mount(&self, uri: &Uri) -> Result<Option<Digest>, EcrError> {
         let digest = query(uri, "mount").and_then(|text| text.parse::<Digest>().ok());
         let from = query(uri, "from").and_then(|text| text.parse::<Repository>().ok());
         let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
@@ -124,47 +113,45 @@ impl DataRequest<'_> {
         let Ok(source) = registry.settings(from.as_str()) else { return Ok(None) };
         let arn = registry.arn(from.as_str());
         let may_read =
-            admit(self.ecr, registry, &self.principal, "GetDownloadUrlForLayer", &arn).is_ok();
+            authorize(self.ecr, registry, &self.principal, "GetDownloadUrlForLayer", &arn).is_ok();
         let may_mount = registry.account_setting("BLOB_MOUNTING") == "ENABLED"
             && may_read
             && source.encryption == registry.settings(self.name())?.encryption
-            && control::covering(registry, self.name()).is_none()
-            && control::covering(registry, from.as_str()).is_none()
+            && rules::matching_rule(registry, self.name()).is_none()
+            && rules::matching_rule(registry, from.as_str()).is_none()
             && registry.store.blob_size(from.as_str(), &digest).is_some()
-            && registry.store.referenced(from.as_str(), &digest);
+            && registry.store.is_referenced(from.as_str(), &digest);
         if may_mount && registry.store.link_blob(self.name(), &digest)? {
             return Ok(Some(digest));
         }
         Ok(None)
     }
 
-    /// 201, with the range of the first part for ever.
+    /// 201; the range stays that of the first part.
     ///
     /// Source: containers-roadmap#2831.
-    pub(super) async fn append(&self, id: &str, request: Request) -> Granted {
+    pub(super) async fn append(&self, id: &str, request: Request) -> RegistryResult {
         self.add_part(id, request).await?;
-        let parts = self.ecr.sessions.known().parts.get(id).cloned().unwrap_or_default();
+        let parts = self.ecr.sessions.0.lock().parts.get(id).cloned().unwrap_or_default();
         let first = parts.first().copied().unwrap_or_default();
         Ok(no_body(
             StatusCode::CREATED,
             [
                 ("location", self.url(&format!("blobs/uploads/{id}"))),
                 ("range", format!("0-{}", first.saturating_sub(1))),
-                ("content-length", "0".to_owned()),
             ],
         ))
     }
 
-    /// 201, and the blob is there.
-    pub(super) async fn complete(&self, id: &str, request: Request) -> Granted {
+    pub(super) async fn complete(&self, id: &str, request: Request) -> RegistryResult {
         let digest = query(request.uri(), "digest").and_then(|text| text.parse::<Digest>().ok());
         if has_body(request.headers()) {
             self.add_part(id, request).await?;
         }
-        self.admit("CompleteLayerUpload")?;
+        self.authorize_existing("CompleteLayerUpload")?;
         let digest = digest.ok_or_else(|| EcrError::new("InvalidLayerDigest", "invalid digest"))?;
         let offset = self.offset(id)?;
-        let parts = self.ecr.sessions.known().parts.remove(id).unwrap_or_default();
+        let parts = self.ecr.sessions.0.lock().parts.remove(id).unwrap_or_default();
         if parts.iter().rev().skip(1).any(|&length| length < LEAST_PART) {
             self.registry.store.cancel_upload(self.name(), id);
             let text = "All layer parts except the last part should be at least 5MB";
@@ -182,12 +169,12 @@ impl DataRequest<'_> {
             }
             Err(FinishError::Io(error)) => return Err(error.into()),
         }
-        self.ecr.sessions.arrive(&self.arn(), &digest);
+        self.ecr.sessions.record_upload(&self.arn(), &digest);
         Ok(self.created(&digest))
     }
 
-    /// ECR does not keep a blob of no bytes. Source: oras-py#54, containers-roadmap#1074.
-    fn empty_upload(&self, id: &str, digest: &Digest) -> Granted {
+    /// ECR does not store an empty blob. Source: oras-py#54, containers-roadmap#1074.
+    fn empty_upload(&self, id: &str, digest: &Digest) -> RegistryResult {
         self.registry.store.cancel_upload(self.name(), id);
         match self.ecr.faults.active(Name::EmptyBlob, Side::Ecr) {
             Some(Arg::Word(word)) if word == "drop" => Ok(self.created(digest)),
@@ -195,8 +182,8 @@ impl DataRequest<'_> {
         }
     }
 
-    pub(super) fn upload_status(&self, id: &str) -> Granted {
-        self.admit("UploadLayerPart")?;
+    pub(super) fn upload_status(&self, id: &str) -> RegistryResult {
+        self.authorize_existing("UploadLayerPart")?;
         let offset = self.offset(id)?;
         Ok(no_body(
             StatusCode::NO_CONTENT,
@@ -207,9 +194,9 @@ impl DataRequest<'_> {
         ))
     }
 
-    pub(super) fn cancel_upload(&self, id: &str) -> Granted {
-        self.admit("UploadLayerPart")?;
-        self.ecr.sessions.known().parts.remove(id);
+    pub(super) fn cancel_upload(&self, id: &str) -> RegistryResult {
+        self.authorize_existing("UploadLayerPart")?;
+        self.ecr.sessions.0.lock().parts.remove(id);
         if self.registry.store.cancel_upload(self.name(), id) {
             Ok(no_body(StatusCode::NO_CONTENT, []))
         } else {
@@ -217,10 +204,10 @@ impl DataRequest<'_> {
         }
     }
 
-    /// Adds the request's body to the session as one part.
+    /// Appends the request's body to the session as one part.
     async fn add_part(&self, id: &str, request: Request) -> Result<(), EcrError> {
-        if let Err(refusal) = self.may_add(id, request.headers()) {
-            // a refusal before the body is read would be lost with the connection
+        if let Err(refusal) = self.check_part(id, request.headers()) {
+            // closing the connection before the body is read would lose the refusal
             drain(request.into_body()).await;
             return Err(refusal);
         }
@@ -235,16 +222,16 @@ impl DataRequest<'_> {
             }
         };
         if after > before {
-            let mut known = self.ecr.sessions.known();
-            known.parts.entry(id.to_owned()).or_default().push(after - before);
+            let mut state = self.ecr.sessions.0.lock();
+            state.parts.entry(id.to_owned()).or_default().push(after - before);
         }
         Ok(())
     }
 
-    fn may_add(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
-        self.admit("UploadLayerPart")?;
+    fn check_part(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
+        self.authorize_existing("UploadLayerPart")?;
         let offset = self.offset(id)?;
-        if self.ecr.sessions.known().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
+        if self.ecr.sessions.0.lock().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
             let text = format!("a layer has at most {MOST_PARTS} parts");
             return Err(EcrError::new("LimitExceededException", text));
         }
@@ -279,7 +266,6 @@ impl DataRequest<'_> {
             [
                 ("location", self.url(&format!("blobs/{digest}"))),
                 ("docker-content-digest", digest.to_string()),
-                ("content-length", "0".to_owned()),
             ],
         )
     }
@@ -292,7 +278,6 @@ fn has_body(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Reads a body to its end and keeps nothing of it.
 pub(super) async fn drain(body: Body) {
     let mut body = body.into_data_stream();
     while let Some(Ok(_)) = body.next().await {}

@@ -1,4 +1,4 @@
-//! The login, account settings, the registry policy, the caller.
+//! Logins, account settings, the registry policy, the caller.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::*;
 
 #[tokio::test]
-async fn a_login_is_basic_opaque_and_good_for_twelve_hours() {
+async fn a_login_is_basic_opaque_and_valid_for_twelve_hours() {
     let world = World::new().await;
     let data = world.ecr.get_authorization_token().send().await.unwrap();
     let data = data.authorization_data()[0].clone();
@@ -64,7 +64,7 @@ async fn account_settings_have_defaults_and_change() {
 }
 
 #[tokio::test]
-async fn a_registry_policy_is_kept_as_it_was_written() {
+async fn a_registry_policy_is_stored_unchanged() {
     let world = World::new().await;
     let missing = world.ecr.get_registry_policy().send().await;
     assert_eq!(code(missing), "RegistryPolicyNotFoundException");
@@ -127,7 +127,7 @@ async fn registry_scanning_is_kept() {
 }
 
 #[tokio::test]
-async fn pull_time_exclusions_are_named_once() {
+async fn a_pull_time_exclusion_cannot_be_registered_twice() {
     let world = World::new().await;
     let arn = "arn:aws:iam::123456789012:role/mirror";
     let register = || world.ecr.register_pull_time_update_exclusion().principal_arn(arn).send();

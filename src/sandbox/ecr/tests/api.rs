@@ -1,4 +1,4 @@
-//! What comes before any operation: the protocol, the signature, the model's limits.
+//! Checks before any operation: the protocol, the signature, the model's limits.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn a_call_without_a_signature_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_operation_is_unknown() {
+async fn an_unknown_operation_is_refused() {
     let world = World::new().await;
     let answer = world.call("MakeCoffee", &json!({})).await;
     assert_eq!(answer.status, 400);
@@ -26,7 +26,7 @@ async fn what_is_no_operation_is_unknown() {
 }
 
 #[tokio::test]
-async fn what_the_model_forbids_is_refused() {
+async fn input_beyond_the_models_limits_is_refused() {
     let world = World::new().await;
     world.create("there").await;
     let digests = |count: usize| vec!["sha256:x"; count];
@@ -181,7 +181,7 @@ async fn what_the_model_forbids_is_refused() {
 }
 
 #[tokio::test]
-async fn an_input_of_another_shape_is_refused() {
+async fn input_of_a_wrong_type_is_refused() {
     let world = World::new().await;
     for input in [json!({ "repositoryName": 7 }), json!({ "repositoryName": "ab", "tags": "x" })] {
         let answer = world.call("CreateRepository", &input).await;

@@ -1,4 +1,4 @@
-//! Pulls through the cache: what they bring in, from where, and when.
+//! Pulls through the cache that import images.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use super::{pull_through::name, *};
 const HUB: &str = "registry-1.docker.io";
 const LOGIN: &str = r#"{"username":"u","accessToken":"t"}"#;
 
-/// A world in which Quay is cached below `quay`.
+/// A world with a rule that caches Quay below `quay`.
 pub(super) async fn with_quay() -> World {
     let world = World::new().await;
     rule(&world, json!({ "ecrRepositoryPrefix": "quay", "upstreamRegistryUrl": "quay.io" })).await;
@@ -18,7 +18,7 @@ pub(super) async fn rule(world: &World, input: Value) {
     assert_eq!(name(world, "CreatePullThroughCacheRule", input).await, "ok");
 }
 
-/// Docker Hub, cached below `hub`; the ARN of its secret.
+/// Caches Docker Hub below `hub`, and returns the ARN of its secret.
 pub(super) async fn rule_for_hub(world: &World) -> String {
     let arn = secrets::create(world, "ecr-pullthroughcache/hub", LOGIN).await;
     let hub = json!({ "ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": HUB });
@@ -37,7 +37,7 @@ impl World {
         self.get(&format!("/v2/{repository}/manifests/{at}")).await
     }
 
-    /// The digest that a tag has here.
+    /// The digest of a tag in the cache.
     pub(super) async fn digest(&self, repository: &str, tag: &str) -> String {
         let answer = self.head(&format!("/v2/{repository}/manifests/{tag}")).await;
         assert_eq!(answer.status, 200, "{repository}:{tag}");
@@ -46,11 +46,12 @@ impl World {
 
     /// The names of all repositories.
     pub(super) async fn repositories(&self) -> Vec<String> {
-        let told = self.ecr.describe_repositories().send().await.unwrap();
-        told.repositories().iter().map(|it| it.repository_name().unwrap().to_owned()).collect()
+        let outcome = self.ecr.describe_repositories().send().await.unwrap();
+        outcome.repositories().iter().map(|it| it.repository_name().unwrap().to_owned()).collect()
     }
 
-    /// What `BatchGetImage` says of one image: `ok`, its failure code, or the call's exception.
+    /// The result of `BatchGetImage` for one image: `ok`, its failure code, or the call's
+    /// exception.
     pub(super) async fn batch_get(&self, repository: &str, id: Value) -> String {
         let input = json!({ "repositoryName": repository, "imageIds": [id] });
         let answer = self.call("BatchGetImage", &input).await.json();
@@ -63,7 +64,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_first_pull_by_tag_brings_the_whole_image_and_makes_its_repository() {
+async fn the_first_pull_of_a_tag_imports_the_whole_image_and_creates_its_repository() {
     let world = with_quay().await;
     let before = SystemTime::now() - Duration::from_millis(1);
     let root = world.upstream_image("quay.io/team/app:1.0");
@@ -85,11 +86,11 @@ async fn a_first_pull_by_tag_brings_the_whole_image_and_makes_its_repository() {
             url.layer_digest(digest).send().await.unwrap();
         }
     }
-    let told = world.ecr.describe_repositories().repository_names("quay/team/app");
-    let told = told.send().await.unwrap().repositories()[0].clone();
-    let created = SystemTime::try_from(*told.created_at().unwrap()).unwrap();
+    let outcome = world.ecr.describe_repositories().repository_names("quay/team/app");
+    let outcome = outcome.send().await.unwrap().repositories()[0].clone();
+    let created = SystemTime::try_from(*outcome.created_at().unwrap()).unwrap();
     assert!((before..=SystemTime::now()).contains(&created), "{created:?}");
-    // only what was asked for is cached, and nobody's pulls were spent on it
+    // only the requested image is cached, and no pull limit counted it
     assert_eq!(world.get("/v2/quay/team/app/tags/list").await.json()["tags"], json!(["1.0"]));
     let images = world.ecr.describe_images().repository_name("quay/team/app").send().await.unwrap();
     assert_eq!(images.image_details().len(), 3);
@@ -103,7 +104,7 @@ fn location(answer: &Answer) -> (String, String) {
 }
 
 #[tokio::test]
-async fn the_api_brings_images_in_as_the_data_plane_does() {
+async fn the_api_imports_images_like_the_data_plane() {
     let world = with_quay().await;
     world.upstream_image("quay.io/team/app:1.0");
     assert_eq!(world.batch_get("quay/team/app", json!({ "imageTag": "1.0" })).await, "ok");
@@ -111,15 +112,15 @@ async fn the_api_brings_images_in_as_the_data_plane_does() {
 }
 
 #[tokio::test]
-async fn a_digest_is_missing_until_its_tag_was_pulled() {
+async fn a_digest_is_missing_until_its_tag_is_pulled() {
     let world = with_quay().await;
     let root = world.upstream_image("quay.io/team/app:1.0");
     let by_digest = json!({ "imageDigest": root });
     let by_both = json!({ "imageDigest": root, "imageTag": "1.0" });
     world.pull("quay/team/app", root.as_str()).await.assert_refused(404, "NAME_UNKNOWN", "");
     for id in [&by_digest, &by_both] {
-        let told = world.batch_get("quay/team/app", id.clone()).await;
-        assert_eq!(told, "RepositoryNotFoundException");
+        let outcome = world.batch_get("quay/team/app", id.clone()).await;
+        assert_eq!(outcome, "RepositoryNotFoundException");
     }
     world.create("quay/team/app").await;
     world.pull("quay/team/app", root.as_str()).await.assert_refused(404, "MANIFEST_UNKNOWN", "");
@@ -134,7 +135,7 @@ async fn a_digest_is_missing_until_its_tag_was_pulled() {
 }
 
 #[tokio::test]
-async fn a_cached_repository_is_made_as_the_longest_template_for_it_says() {
+async fn a_cached_repository_gets_the_settings_of_the_template_with_the_longest_prefix() {
     let world = with_quay().await;
     let policy = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
     let key = "arn:aws:kms:eu-west-1:123456789012:key/1234";
@@ -158,13 +159,13 @@ async fn a_cached_repository_is_made_as_the_longest_template_for_it_says() {
     world.upstream_image("quay.io/team/app:1.0");
     world.digest("quay/team/app", "1.0").await;
     let one = json!({ "repositoryName": "quay/team/app" });
-    let told = world.call("DescribeRepositories", &json!({})).await.json();
-    let told = &told["repositories"][0];
-    assert_eq!(told["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
-    assert_eq!(told["imageTagMutabilityExclusionFilters"][0]["filter"], "latest*");
+    let outcome = world.call("DescribeRepositories", &json!({})).await.json();
+    let outcome = &outcome["repositories"][0];
+    assert_eq!(outcome["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
+    assert_eq!(outcome["imageTagMutabilityExclusionFilters"][0]["filter"], "latest*");
     let encryption = json!({ "encryptionType": "KMS", "kmsKey": key });
-    assert_eq!(told["encryptionConfiguration"], encryption);
-    let tags = json!({ "resourceArn": told["repositoryArn"] });
+    assert_eq!(outcome["encryptionConfiguration"], encryption);
+    let tags = json!({ "resourceArn": outcome["repositoryArn"] });
     let tags = world.call("ListTagsForResource", &tags).await.json();
     assert_eq!(tags["tags"], json!([{ "Key": "team", "Value": "platform" }]));
     let lifecycle = world.call("GetLifecyclePolicy", &one).await.json();
@@ -188,7 +189,7 @@ async fn a_cached_tag_is_served_for_a_day_and_then_follows_its_upstream() {
     assert_eq!(world.digest("quay/team/app", "1").await, old.as_str(), "the upstream is down");
     world.sandbox.faults().clear();
     assert_eq!(world.digest("quay/team/app", "1").await, new.as_str());
-    // what an upstream takes away stays
+    // a tag that the upstream removes stays in the cache
     world.sandbox.upstream().remove_tag("quay.io", "team/app", "1");
     hours(25);
     assert_eq!(world.digest("quay/team/app", "1").await, new.as_str());
@@ -210,7 +211,7 @@ async fn an_immutable_tag_is_never_moved() {
 }
 
 #[tokio::test]
-async fn the_longest_prefix_decides_where_an_image_comes_from() {
+async fn the_rule_with_the_longest_prefix_selects_the_upstream() {
     let world = World::new().await;
     for (prefix, url, upstream_prefix) in [
         ("ROOT", "public.ecr.aws", "ROOT"),
@@ -237,7 +238,7 @@ async fn the_longest_prefix_decides_where_an_image_comes_from() {
 }
 
 #[tokio::test]
-async fn another_ecr_registry_is_an_upstream_like_any() {
+async fn another_ecr_registry_can_be_an_upstream() {
     let world = World::new().await;
     let url = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
     let mut input = json!({
@@ -264,7 +265,7 @@ async fn another_ecr_registry_is_an_upstream_like_any() {
 }
 
 #[tokio::test]
-async fn docker_hubs_pull_limit_is_not_ours_to_spend() {
+async fn imports_do_not_count_against_docker_hubs_pull_limit() {
     let world = World::with(&["pull-limit=1"], BlobMounting::Off).await;
     rule_for_hub(&world).await;
     for tag in ["1", "2", "3"] {
@@ -277,7 +278,7 @@ async fn docker_hubs_pull_limit_is_not_ours_to_spend() {
 }
 
 #[tokio::test]
-async fn blobs_that_the_registry_has_are_not_fetched_again_and_none_is_mounted() {
+async fn existing_blobs_are_not_imported_again_and_none_is_mounted() {
     let world = World::with(&[], BlobMounting::On).await;
     for prefix in ["one", "two"] {
         let quay = json!({ "ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "quay.io" });
@@ -299,7 +300,7 @@ async fn blobs_that_the_registry_has_are_not_fetched_again_and_none_is_mounted()
 }
 
 #[tokio::test]
-async fn pulls_at_the_same_time_all_get_the_image() {
+async fn concurrent_pulls_all_get_the_image() {
     let world = with_quay().await;
     let root = world.upstream_image("quay.io/team/app:1");
     let digests =

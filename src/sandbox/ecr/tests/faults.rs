@@ -1,4 +1,4 @@
-//! What goes wrong on demand, in ECR's own way.
+//! Faults that only ECR has.
 
 use super::*;
 
@@ -20,7 +20,7 @@ async fn expired_tokens_are_refused_until_the_client_logs_in_again() {
 }
 
 #[tokio::test]
-async fn a_token_may_live_as_short_as_wished_and_its_refusal_reads_the_body() {
+async fn a_token_lives_as_long_as_the_fault_says_and_its_refusal_reads_the_body() {
     let world = World::with(&["token-life=0"], BlobMounting::Off).await;
     let data = world.ecr.get_authorization_token().send().await.unwrap();
     let expires = data.authorization_data()[0].expires_at().unwrap().secs();
@@ -60,7 +60,7 @@ async fn quotas_throttle_each_action_on_its_own() {
             refusals.push(answer.refusal());
         }
     }
-    // 10 at once, and at most 10 a second while this runs
+    // 10 at once, and at most 10 a second during this loop
     assert!(!refusals.is_empty());
     let expected = (429, "TOOMANYREQUESTS".to_owned(), "Rate exceeded".to_owned());
     assert!(refusals.iter().all(|refusal| *refusal == expected), "{refusals:?}");
@@ -75,7 +75,7 @@ async fn quotas_throttle_each_action_on_its_own() {
 }
 
 #[tokio::test]
-async fn a_vanished_blob_has_to_come_again_and_one_that_an_image_has_does_not_vanish() {
+async fn a_vanished_blob_must_be_uploaded_again_and_an_images_blob_does_not_vanish() {
     let world = World::new().await;
     world.create("there").await;
     let (_, layer) = world.push_image("there", "1", "layer").await;
@@ -96,20 +96,24 @@ async fn a_vanished_blob_has_to_come_again_and_one_that_an_image_has_does_not_va
 }
 
 #[tokio::test]
-async fn a_late_blob_counts_after_a_while() {
-    let world = World::with(&["late-blobs=150"], BlobMounting::Off).await;
+async fn a_late_blob_is_accepted_after_its_delay() {
+    let late = std::time::Duration::from_secs(3600);
+    let fault = format!("late-blobs={}", late.as_millis());
+    let world = World::with(&[&fault], BlobMounting::Off).await;
     world.create("there").await;
     let config = world.push_blob("there", b"config").await;
     let layer = world.push_blob("there", b"layer").await;
     let text = image(&config, &layer, 5).to_string();
     let answer = world.put_manifest("there", "1", IMAGE, &text).await;
     answer.assert_refused(404, "BLOB_UPLOAD_UNKNOWN", "do not exist");
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::pause();
+    tokio::time::advance(late).await;
+    tokio::time::resume();
     assert_eq!(world.put_manifest("there", "1", IMAGE, &text).await.status, 201);
 }
 
 #[tokio::test]
-async fn missing_content_may_come_with_the_other_status() {
+async fn swap_missing_status_changes_the_status_for_missing_content() {
     let world = World::with(&["swap-missing-status"], BlobMounting::Off).await;
     world.create("there").await;
     let text = index(&[&Digest::of(b"absent")]).to_string();
@@ -119,7 +123,7 @@ async fn missing_content_may_come_with_the_other_status() {
 }
 
 #[tokio::test]
-async fn a_blob_of_no_bytes_may_be_taken_and_forgotten() {
+async fn an_empty_blob_can_be_accepted_and_dropped() {
     let world = World::with(&["empty-blob=drop"], BlobMounting::Off).await;
     world.create("there").await;
     let empty = world.push_blob("there", b"").await;
@@ -130,7 +134,7 @@ async fn a_blob_of_no_bytes_may_be_taken_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_narrow_accept_may_get_another_type_by_tag_and_never_by_digest() {
+async fn translate_changes_the_type_by_tag_and_never_by_digest() {
     let world = World::with(&["translate"], BlobMounting::Off).await;
     world.create("there").await;
     let (digest, _) = world.push_image("there", "1", "layer").await;

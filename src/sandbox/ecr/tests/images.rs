@@ -1,4 +1,4 @@
-//! Images through the API: listing, reading, pushing, deleting, pull times.
+//! Images through the API: list, read, push, delete, pull times.
 
 use aws_sdk_ecr::types::{ImageIdentifier, ListImagesFilter, TagStatus};
 
@@ -48,7 +48,7 @@ async fn images_are_listed_by_tag_status_in_pages() {
 }
 
 #[tokio::test]
-async fn a_batch_gives_what_is_there_and_names_what_is_not() {
+async fn a_batch_returns_existing_images_and_reports_missing_ones() {
     let world = World::new().await;
     world.create("there").await;
     let (digest, _) = world.push_image("there", "1", "layer").await;
@@ -150,7 +150,7 @@ async fn layers_are_checked_in_batches() {
 }
 
 #[tokio::test]
-async fn pushing_through_the_api_keeps_the_order_and_says_what_was_there() {
+async fn a_push_through_the_api_requires_all_content_and_reports_an_existing_image() {
     let world = World::new().await;
     world.create("there").await;
     let put = |manifest: &Value, tag: Option<&str>| {
@@ -202,7 +202,7 @@ async fn deleting_the_last_tag_deletes_the_image_unless_an_index_names_it() {
 }
 
 #[tokio::test]
-async fn only_pulls_are_recorded_and_not_those_of_the_excluded() {
+async fn pulls_are_recorded_except_those_of_excluded_principals() {
     let world = World::new().await;
     world.create("there").await;
     for tag in ["listed", "batch", "get", "head", "excluded"] {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_manifest_needs_everything_it_names() {
+async fn a_manifest_is_refused_while_content_that_it_names_is_missing() {
     let world = World::new().await;
     world.create("there").await;
     let (config, layer) = (Digest::of(b"config"), Digest::of(b"layer"));
@@ -31,7 +31,7 @@ async fn a_manifest_needs_everything_it_names() {
 }
 
 #[tokio::test]
-async fn layers_kept_elsewhere_need_not_be_there() {
+async fn foreign_layers_may_be_missing() {
     let world = World::new().await;
     world.create("there").await;
     let config = world.push_blob("there", b"config").await;
@@ -47,7 +47,7 @@ async fn layers_kept_elsewhere_need_not_be_there() {
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_is_unsupported() {
+async fn an_invalid_manifest_is_unsupported() {
     let world = World::new().await;
     world.create("there").await;
     let long = format!("{{\"schemaVersion\":2,\"x\":\"{}\"}}", "x".repeat(4 << 20));
@@ -100,14 +100,14 @@ async fn an_immutable_tag_is_never_written_twice_not_even_the_same() {
     let text = "The image tag '1' already exists in the 'fixed' repository and cannot be overwritten because the tag is immutable.";
     let answer = world.put_manifest("fixed", "1", IMAGE, &same).await;
     answer.assert_refused(400, "TAG_INVALID", text);
-    // by digest, by another tag, and by an excluded tag it may come again
+    // pushes by digest, by another tag and by an excluded tag are accepted
     let digest = Digest::of(same.as_bytes());
     for at in [digest.as_str(), "2", "latest-1", "latest-1"] {
         assert_eq!(world.put_manifest("fixed", at, IMAGE, &same).await.status, 201, "{at}");
     }
     let answer = world.put_manifest("fixed", "2", INDEX, &index(&[]).to_string()).await;
     answer.assert_refused(400, "TAG_INVALID", "'2' already exists");
-    // the API tells the same from another
+    // the API distinguishes the same digest from another
     for (text, expected) in [
         (same, "ImageAlreadyExistsException"),
         (index(&[]).to_string(), "ImageTagAlreadyExistsException"),
@@ -118,7 +118,7 @@ async fn an_immutable_tag_is_never_written_twice_not_even_the_same() {
 }
 
 #[tokio::test]
-async fn of_many_pushes_at_once_onto_an_immutable_tag_one_is_accepted() {
+async fn one_of_many_concurrent_pushes_to_an_immutable_tag_is_accepted() {
     let world = World::new().await;
     let input = json!({ "repositoryName": "fixed", "imageTagMutability": "IMMUTABLE" });
     world.call("CreateRepository", &input).await;
@@ -145,7 +145,7 @@ async fn a_mutable_tag_moves() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_unknown_and_a_head_says_nothing() {
+async fn missing_content_is_unknown_and_a_head_has_no_body() {
     let world = World::new().await;
     world.create("there").await;
     let answer = world.get("/v2/there/manifests/absent").await;
@@ -157,7 +157,7 @@ async fn what_is_not_there_is_unknown_and_a_head_says_nothing() {
 }
 
 #[tokio::test]
-async fn tags_come_unsorted_in_pages_behind_opaque_links() {
+async fn tags_are_listed_unsorted_in_pages_with_opaque_links() {
     let world = World::new().await;
     world.create("there").await;
     world.push_image("there", "t000", "layer").await;

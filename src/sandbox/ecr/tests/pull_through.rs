@@ -37,7 +37,7 @@ async fn a_rule_is_created_once_described_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_rule_has_the_credentials_its_upstream_needs() {
+async fn a_rule_requires_exactly_the_credentials_that_its_upstream_needs() {
     let world = World::new().await;
     let text = r#"{"username":"u","accessToken":"t"}"#;
     let good = secrets::create(&world, "ecr-pullthroughcache/hub", text).await;
@@ -74,7 +74,7 @@ async fn a_rule_has_the_credentials_its_upstream_needs() {
 }
 
 #[tokio::test]
-async fn a_rule_is_valid_while_its_secret_and_its_upstream_are_good() {
+async fn a_rule_is_valid_while_its_secret_and_its_upstream_work() {
     let world = World::new().await;
     let login = |token: &str| json!({ "username": "u", "accessToken": token }).to_string();
     let arn = secrets::create(&world, "ecr-pullthroughcache/hub", &login("t")).await;
@@ -85,24 +85,24 @@ async fn a_rule_is_valid_while_its_secret_and_its_upstream_are_good() {
     assert_eq!(name(&world, "CreatePullThroughCacheRule", rule).await, "ok");
     let failure = async || {
         let rule = world.ecr.validate_pull_through_cache_rule().ecr_repository_prefix("hub");
-        let told = rule.send().await.unwrap();
-        assert_eq!(told.is_valid(), told.failure().is_none());
-        told.failure().map(str::to_owned)
+        let outcome = rule.send().await.unwrap();
+        assert_eq!(outcome.is_valid(), outcome.failure().is_none());
+        outcome.failure().map(str::to_owned)
     };
     assert_eq!(failure().await, None);
     for (fault, text) in
         [("reset@upstream", "could not be reached"), ("throttle@upstream", "throttled")]
     {
         world.sandbox.faults().add(fault.parse().unwrap());
-        let told = failure().await.unwrap();
-        assert!(told.contains(text), "{told}");
+        let outcome = failure().await.unwrap();
+        assert!(outcome.contains(text), "{outcome}");
         world.sandbox.faults().clear();
     }
     for (content, text) in [(login("wrong"), "authentication"), ("u:t".to_owned(), "accessToken")] {
         let put = json!({ "SecretId": arn, "SecretString": content });
         secrets::call(&world, "PutSecretValue", &put).await;
-        let told = failure().await.unwrap();
-        assert!(told.contains(text) && !told.contains("u:t"), "{told}");
+        let outcome = failure().await.unwrap();
+        assert!(outcome.contains(text) && !outcome.contains("u:t"), "{outcome}");
     }
     secrets::call(&world, "DeleteSecret", &json!({ "SecretId": arn })).await;
     assert!(failure().await.unwrap().contains("marked for deletion"));
@@ -112,7 +112,7 @@ async fn a_rule_is_valid_while_its_secret_and_its_upstream_are_good() {
 }
 
 #[tokio::test]
-async fn what_a_call_does_in_the_callers_name_wants_the_callers_rights() {
+async fn implied_actions_require_the_callers_rights() {
     let world = World::new().await;
     let text = r#"{"username":"u","accessToken":"t"}"#;
     let arn = secrets::create(&world, "ecr-pullthroughcache/hub", text).await;
@@ -151,8 +151,8 @@ async fn what_a_call_does_in_the_callers_name_wants_the_callers_rights() {
         ("PutLifecyclePolicy", "CreateRepositoryCreationTemplate", &template, "ok"),
     ] {
         world.sandbox.faults().add(format!("deny={denied}").parse().unwrap());
-        let told = name(&world, operation, input.clone()).await;
-        assert_eq!(told, expected, "{operation} without {denied}");
+        let outcome = name(&world, operation, input.clone()).await;
+        assert_eq!(outcome, expected, "{operation} without {denied}");
         world.sandbox.faults().clear();
     }
 }
@@ -266,7 +266,7 @@ async fn a_registry_has_at_most_fifty_rules() {
 }
 
 #[tokio::test]
-async fn a_rule_changes_its_credentials_and_nothing_else() {
+async fn an_update_changes_only_a_rules_credentials() {
     let world = World::new().await;
     let text = r#"{"username":"u","accessToken":"t"}"#;
     let one = secrets::create(&world, "ecr-pullthroughcache/one", text).await;
@@ -306,7 +306,7 @@ async fn templates_are_created_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_push_creates_the_repository_where_the_longest_template_says_so() {
+async fn a_push_creates_the_repository_if_the_template_with_the_longest_prefix_allows_it() {
     let world = World::new().await;
     for (prefix, mutability, applied) in [
         ("ROOT", "MUTABLE", "PULL_THROUGH_CACHE"),

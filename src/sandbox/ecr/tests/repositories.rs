@@ -1,4 +1,4 @@
-//! Repositories, their settings, and that these survive.
+//! Repositories and their settings, which survive a restart.
 
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
@@ -16,7 +16,7 @@ fn exclusion(filter: &str) -> ImageTagMutabilityExclusionFilter {
 }
 
 #[tokio::test]
-async fn a_repository_comes_back_as_it_was_created() {
+async fn a_repository_is_described_as_it_was_created() {
     let world = World::new().await;
     let key = "arn:aws:kms:eu-west-1:123456789012:key/1";
     let encryption = EncryptionConfiguration::builder()
@@ -52,7 +52,7 @@ async fn a_repository_comes_back_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn creating_twice_and_describing_what_is_not_there_are_refused() {
+async fn a_second_creation_and_the_description_of_a_missing_repository_are_refused() {
     let world = World::new().await;
     world.create("there").await;
     let again = world.ecr.create_repository().repository_name("there").send().await;
@@ -85,7 +85,7 @@ async fn repositories_are_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn accounts_and_regions_are_registries_of_their_own() {
+async fn each_account_and_region_is_a_separate_registry() {
     let world = World::new().await;
     world.create("here").await;
     let other = world.ecr.describe_repositories().registry_id("210987654321").send().await;
@@ -96,7 +96,7 @@ async fn accounts_and_regions_are_registries_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_repository_with_images_is_deleted_by_force_only() {
+async fn a_repository_with_images_is_deleted_only_with_force() {
     let world = World::new().await;
     world.create("full").await;
     world.push_image("full", "1", "layer").await;
@@ -104,14 +104,14 @@ async fn a_repository_with_images_is_deleted_by_force_only() {
     assert_eq!(code(refused), "RepositoryNotEmptyException");
     world.ecr.delete_repository().repository_name("full").force(true).send().await.unwrap();
     world.get("/v2/full/tags/list").await.assert_refused(404, "NAME_UNKNOWN", "'full'");
-    // a new one of the name knows nothing of the old
+    // a new repository of the same name has default settings
     world.create("full").await;
     let images = world.ecr.list_images().repository_name("full").send().await.unwrap();
     assert_eq!(images.image_ids(), []);
 }
 
 #[tokio::test]
-async fn policies_are_kept_and_missed() {
+async fn policies_are_stored_and_missing_ones_reported() {
     let world = World::new().await;
     world.create("there").await;
     let ecr = &world.ecr;

@@ -1,4 +1,4 @@
-//! Secrets Manager: making, reading, and the window in which a deleted secret can be restored.
+//! Secrets Manager: create, read, delete, and the recovery window.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
-/// A call of Secrets Manager as it goes over the wire.
+/// A signed call of Secrets Manager over HTTP.
 pub(super) async fn call(world: &World, operation: &str, input: &Value) -> Answer {
     let request = world.http.post(world.url("/"));
     let request = request
@@ -16,29 +16,29 @@ pub(super) async fn call(world: &World, operation: &str, input: &Value) -> Answe
     world.send(request.body(input.to_string())).await
 }
 
-/// Makes a secret; its ARN.
+/// Creates a secret, and returns its ARN.
 pub(super) async fn create(world: &World, name: &str, text: &str) -> String {
     let input = json!({ "Name": name, "SecretString": text });
     call(world, "CreateSecret", &input).await.json()["ARN"].as_str().unwrap().to_owned()
 }
 
 /// `ok`, or the exception.
-async fn told(world: &World, operation: &str, input: Value) -> String {
+async fn outcome(world: &World, operation: &str, input: Value) -> String {
     call(world, operation, &input).await.json()["__type"].as_str().unwrap_or("ok").to_owned()
 }
 
 #[tokio::test]
-async fn secrets_are_made_changed_and_read() {
+async fn secrets_are_created_changed_and_read() {
     let world = World::new().await;
     let id = json!({ "SecretId": NAME });
-    assert_eq!(told(&world, "GetSecretValue", id.clone()).await, "ResourceNotFoundException");
+    assert_eq!(outcome(&world, "GetSecretValue", id.clone()).await, "ResourceNotFoundException");
     let arn = create(&world, NAME, "one").await;
     let place = format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{NAME}-");
     assert!(arn.strip_prefix(&place).is_some_and(|suffix| suffix.len() == 6), "{arn}");
     let again = json!({ "Name": NAME, "SecretString": "one" });
-    assert_eq!(told(&world, "CreateSecret", again).await, "ResourceExistsException");
+    assert_eq!(outcome(&world, "CreateSecret", again).await, "ResourceExistsException");
     let put = json!({ "SecretId": NAME, "SecretString": "two" });
-    assert_eq!(told(&world, "PutSecretValue", put).await, "ok");
+    assert_eq!(outcome(&world, "PutSecretValue", put).await, "ok");
     for id in [NAME, &arn, arn.rsplit_once('-').unwrap().0] {
         let value = call(&world, "GetSecretValue", &json!({ "SecretId": id })).await.json();
         assert_eq!(value["SecretString"], "two", "{id}");
@@ -72,38 +72,41 @@ async fn a_deleted_secret_keeps_its_name_and_can_be_restored() {
     let restored = call(&world, "RestoreSecret", &id).await.json();
     assert_eq!(restored["ARN"], arn.as_str());
     assert_eq!(call(&world, "GetSecretValue", &id).await.json()["SecretString"], "one");
-    assert_eq!(told(&world, "RestoreSecret", id).await, "ok", "it stays as it is");
+    assert_eq!(outcome(&world, "RestoreSecret", id).await, "ok", "it stays as it is");
 }
 
 #[tokio::test]
-async fn a_secret_goes_at_the_end_of_its_window_or_at_once() {
+async fn a_secret_is_removed_at_the_end_of_its_window_or_at_once() {
     let world = World::new().await;
     let id = json!({ "SecretId": NAME });
     let delete = |days: u64| json!({ "SecretId": NAME, "RecoveryWindowInDays": days });
     for days in [0, 6, 31] {
-        let refused = told(&world, "DeleteSecret", delete(days)).await;
+        let refused = outcome(&world, "DeleteSecret", delete(days)).await;
         assert_eq!(refused, "InvalidParameterException", "{days}");
     }
     let both = json!({
         "SecretId": NAME, "RecoveryWindowInDays": 7, "ForceDeleteWithoutRecovery": true,
     });
-    assert_eq!(told(&world, "DeleteSecret", both).await, "InvalidParameterException");
-    assert_eq!(told(&world, "DeleteSecret", delete(7)).await, "ResourceNotFoundException");
+    assert_eq!(outcome(&world, "DeleteSecret", both).await, "InvalidParameterException");
+    assert_eq!(outcome(&world, "DeleteSecret", delete(7)).await, "ResourceNotFoundException");
 
     let first = create(&world, NAME, "one").await;
-    assert_eq!(told(&world, "DeleteSecret", delete(7)).await, "ok");
+    assert_eq!(outcome(&world, "DeleteSecret", delete(7)).await, "ok");
     world.sandbox.pass_time(Duration::from_secs(6 * 86_400));
-    assert_eq!(told(&world, "DescribeSecret", id.clone()).await, "ok");
+    assert_eq!(outcome(&world, "DescribeSecret", id.clone()).await, "ok");
     world.sandbox.pass_time(Duration::from_secs(2 * 86_400));
-    assert_eq!(told(&world, "RestoreSecret", id.clone()).await, "ResourceNotFoundException");
+    assert_eq!(outcome(&world, "RestoreSecret", id.clone()).await, "ResourceNotFoundException");
 
     let second = create(&world, NAME, "two").await;
     assert_ne!(first, second, "a rule that names the first one does not get the second");
     let force = json!({ "SecretId": NAME, "ForceDeleteWithoutRecovery": true });
-    assert_eq!(told(&world, "DeleteSecret", delete(30)).await, "ok");
+    assert_eq!(outcome(&world, "DeleteSecret", delete(30)).await, "ok");
     for _ in 0..2 {
-        // also of one that is marked, and of one that is not there
-        assert_eq!(told(&world, "DeleteSecret", force.clone()).await, "ok");
-        assert_eq!(told(&world, "DescribeSecret", id.clone()).await, "ResourceNotFoundException");
+        // also for a deleted secret, and for a missing one
+        assert_eq!(outcome(&world, "DeleteSecret", force.clone()).await, "ok");
+        assert_eq!(
+            outcome(&world, "DescribeSecret", id.clone()).await,
+            "ResourceNotFoundException"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A standing sandbox: clients that know no host but loopback.
+//! A standing sandbox, for clients that know only loopback.
 
 use super::*;
 
@@ -34,7 +34,7 @@ async fn another_client_logs_in_pushes_and_pulls_by_the_loopback_address() {
     let blob = format!("{endpoint}/v2/there/blobs/{}", digests[1]);
     let redirect = send(Method::GET, blob, Vec::new()).await;
     let url = redirect.header("location").unwrap().to_owned();
-    // another host to a client, so that credentials stay behind
+    // another host for a client, so that it does not forward credentials
     assert!(url.starts_with(&format!("http://localhost:{}/s3/", address.port())), "{url}");
     let url = url.replace("localhost", "127.0.0.1");
     let layer = world.send(world.http.get(&url)).await;
@@ -58,7 +58,7 @@ async fn oci_client_pushes_in_parts_and_reads_back_what_it_pushed() {
         client::ClientConfig { protocol: client::ClientProtocol::Http, ..Default::default() };
     let client = Client::new(config);
     let image: Reference = format!("{}/there:1", world.sandbox.ecr_address()).parse().unwrap();
-    // two parts and a rest
+    // two full parts and a shorter one
     let content: Vec<u8> = (0..9 << 20).map(|n: u32| (n % 251) as u8).collect();
     let layers = [client::ImageLayer::oci_v1_gzip(content.clone(), None)];
     let config = client::Config::oci_v1_from_config_file(ConfigFile::default(), None).unwrap();

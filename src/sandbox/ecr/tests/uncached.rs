@@ -1,4 +1,4 @@
-//! Pulls through the cache that bring nothing in: what the puller is told, and what is left.
+//! Pulls through the cache that import nothing: the puller's error, and the state after it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn without_a_right_the_puller_is_told_that_something_is_not_there() {
+async fn a_puller_without_a_right_gets_a_not_found_error() {
     let tagged = json!({
         "prefix": "quay", "appliedFor": ["PULL_THROUGH_CACHE"],
         "resourceTags": [{ "Key": "a", "Value": "b" }],
@@ -38,7 +38,7 @@ async fn without_a_right_the_puller_is_told_that_something_is_not_there() {
 }
 
 #[tokio::test]
-async fn what_an_upstream_refuses_is_told_apart_and_makes_no_repository() {
+async fn upstream_errors_are_distinguished_and_create_no_repository() {
     let world = with_quay().await;
     rule_for_hub(&world).await;
     let gitlab = secrets::create(
@@ -82,7 +82,7 @@ async fn what_an_upstream_refuses_is_told_apart_and_makes_no_repository() {
 }
 
 #[tokio::test]
-async fn a_rule_whose_secret_is_of_no_use_brings_nothing_in_and_serves_what_it_has() {
+async fn a_rule_with_an_unusable_secret_imports_nothing_and_serves_the_cache() {
     let put = json!({ "SecretString": "{}" });
     for (operation, input) in [
         ("DeleteSecret", json!({ "ForceDeleteWithoutRecovery": true })),
@@ -97,8 +97,8 @@ async fn a_rule_whose_secret_is_of_no_use_brings_nothing_in_and_serves_what_it_h
         input["SecretId"] = arn.into();
         assert_eq!(secrets::call(&world, operation, &input).await.status, 200);
         world.pull("hub/acme/app", "2").await.assert_refused(403, "DENIED", "secret");
-        let told = world.batch_get("hub/acme/app", json!({ "imageTag": "2" })).await;
-        assert_eq!(told, "UnableToGetUpstreamImageException", "{input}");
+        let outcome = world.batch_get("hub/acme/app", json!({ "imageTag": "2" })).await;
+        assert_eq!(outcome, "UnableToGetUpstreamImageException", "{input}");
         let rule = json!({ "ecrRepositoryPrefix": "hub" });
         let validated = world.call("ValidatePullThroughCacheRule", &rule).await.json();
         assert_eq!(validated["isValid"], false);
@@ -109,7 +109,7 @@ async fn a_rule_whose_secret_is_of_no_use_brings_nothing_in_and_serves_what_it_h
 }
 
 #[tokio::test]
-async fn an_image_that_its_upstream_has_in_part_is_not_cached_at_all() {
+async fn an_image_that_its_upstream_has_only_in_part_is_not_cached() {
     let world = with_quay().await;
     let absent = Digest::of(b"absent");
     let upstream = world.sandbox.upstream();

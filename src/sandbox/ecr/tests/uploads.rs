@@ -1,4 +1,4 @@
-//! Layers through the data plane: in, mounted, and out again.
+//! Layers through the data plane: push, mount, read.
 
 use super::*;
 
@@ -57,7 +57,7 @@ async fn a_layer_that_no_image_names_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_not_there_takes_nothing() {
+async fn a_missing_repository_accepts_no_upload() {
     let world = World::new().await;
     let digest = Digest::of(b"");
     let text =
@@ -94,7 +94,7 @@ async fn a_patch_answers_201_and_its_range_stays_where_the_first_one_ended() {
 }
 
 #[tokio::test]
-async fn a_part_at_the_wrong_place_is_refused() {
+async fn a_part_at_a_wrong_offset_is_refused() {
     let world = World::new().await;
     world.create("there").await;
     let session = world.session("there").await;
@@ -105,7 +105,7 @@ async fn a_part_at_the_wrong_place_is_refused() {
 }
 
 #[tokio::test]
-async fn a_short_part_shows_when_the_upload_is_completed() {
+async fn a_short_part_fails_when_the_upload_is_completed() {
     let world = World::new().await;
     world.create("there").await;
     let session = world.session("there").await;
@@ -113,14 +113,14 @@ async fn a_short_part_shows_when_the_upload_is_completed() {
     assert_eq!(first.status, 201);
     let answer = world.put_upload(&session, &Digest::of(b"short and last"), b" and last").await;
     answer.assert_refused(400, "BLOB_UPLOAD_INVALID", "should be at least 5MB");
-    // alone it is the last one
+    // a single part is the last one
     let session = world.session("there").await;
     world.send(world.request(Method::PATCH, &session).body("short")).await;
     assert_eq!(world.put_upload(&session, &Digest::of(b"short"), b"").await.status, 201);
 }
 
 #[tokio::test]
-async fn a_wrong_digest_and_no_bytes_are_refused() {
+async fn a_wrong_digest_and_an_empty_upload_are_refused() {
     let world = World::new().await;
     world.create("there").await;
     let session = world.session("there").await;
@@ -135,7 +135,7 @@ async fn a_wrong_digest_and_no_bytes_are_refused() {
 }
 
 #[tokio::test]
-async fn an_upload_of_what_is_there_is_accepted() {
+async fn an_upload_of_an_existing_blob_is_accepted() {
     let world = World::new().await;
     world.create("there").await;
     let first = world.push_blob("there", b"layer").await;
@@ -149,7 +149,7 @@ async fn mount(world: &World, to: &str, digest: &Digest, from: &str) -> u16 {
     match status {
         201 => assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str())),
         _ => {
-            // the session is an ordinary one
+            // the session works like any other
             let session = local(answer.header("location").unwrap());
             assert_eq!(world.send(world.request(Method::DELETE, &session)).await.status, 204);
         }
@@ -158,7 +158,7 @@ async fn mount(world: &World, to: &str, digest: &Digest, from: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_mount_needs_the_setting_a_committed_image_and_the_same_encryption() {
+async fn a_mount_requires_the_setting_a_committed_image_and_the_same_encryption() {
     let world = World::new().await;
     for repository in ["from", "to"] {
         world.create(repository).await;
@@ -181,7 +181,7 @@ async fn a_mount_needs_the_setting_a_committed_image_and_the_same_encryption() {
 }
 
 #[tokio::test]
-async fn mounting_may_be_on_from_the_start_and_needs_the_right_to_read() {
+async fn mounting_can_be_enabled_by_default_and_requires_the_right_to_read() {
     let world = World::with(&[], BlobMounting::On).await;
     for repository in ["from", "to"] {
         world.create(repository).await;

@@ -1,4 +1,4 @@
-//! Blobs: pushed in every way, read whole and in part, mounted, deleted.
+//! Blobs: push, read, mount, delete.
 
 use super::*;
 
@@ -72,7 +72,7 @@ async fn a_streamed_patch_is_closed_by_an_empty_put() {
 }
 
 #[tokio::test]
-async fn ends_of_uploads_that_are_refused() {
+async fn wrong_ends_of_an_upload_are_refused() {
     let registry = Registry::start().await;
     let location = registry.start_upload("a").await;
     let end = |digest: &str| format!("{location}?digest={digest}");
@@ -128,7 +128,7 @@ async fn a_large_blob_is_read_in_part_from_the_right_byte() {
 }
 
 #[tokio::test]
-async fn a_blob_is_mounted_where_it_is_and_uploaded_where_it_is_not() {
+async fn an_existing_blob_is_mounted_and_a_missing_one_opens_an_upload() {
     let registry = Registry::start().await;
     let digest = registry.push_blob("a", b"x").await;
     let mount = |to: &str, from: &str| format!("/v2/{to}/blobs/uploads/?mount={digest}{from}");

@@ -1,4 +1,4 @@
-//! Manifests: pushed, read, refused, deleted; tags and referrers listed.
+//! Manifests: push, read, refuse, delete; tag and referrer lists.
 
 use super::*;
 
@@ -26,7 +26,7 @@ async fn a_manifest_reads_back_as_the_bytes_that_were_pushed() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_taken_only_when_what_it_names_is_there() {
+async fn a_manifest_is_accepted_only_if_its_content_exists() {
     let registry = Registry::start().await;
     let manifest = registry.image("a", "layer").await;
     registry.push("b", "v1", &manifest).await.refuses(400, "MANIFEST_BLOB_UNKNOWN");
@@ -44,7 +44,7 @@ async fn a_manifest_is_taken_only_when_what_it_names_is_there() {
 }
 
 #[tokio::test]
-async fn manifests_that_are_refused() {
+async fn invalid_manifests_are_refused() {
     let registry = Registry::start().await;
     let put = async |at: &str, headers: Headers<'_>, body: &[u8]| {
         registry.ask("PUT", &format!("/v2/a/manifests/{at}"), headers, Some(body)).await
@@ -65,7 +65,7 @@ async fn manifests_that_are_refused() {
 }
 
 #[tokio::test]
-async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_manifest_takes_the_tags() {
+async fn deleting_a_tag_keeps_the_manifest_and_deleting_the_manifest_removes_the_tags() {
     let registry = Registry::start().await;
     let manifest = registry.image("a", "layer").await;
     for tag in ["one", "two"] {
@@ -82,7 +82,7 @@ async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_manifest_takes_the_
 }
 
 #[tokio::test]
-async fn tags_come_in_pages() {
+async fn tags_are_listed_in_pages() {
     let registry = Registry::start().await;
     registry.get("/v2/a/tags/list").await.refuses(404, "NAME_UNKNOWN");
     let manifest = registry.image("a", "layer").await;
@@ -122,7 +122,7 @@ async fn referrers_are_listed_and_filtered_by_type() {
     let mut bill = manifest.clone();
     bill["subject"] = subject;
     for referrer in [&signature, &bill] {
-        // the subject itself has not been pushed
+        // the subject itself was not pushed
         let pushed = registry.push("a", digest(referrer).as_str(), referrer).await.is(201);
         assert_eq!(pushed.header("oci-subject"), digest(&manifest).as_str());
     }

@@ -1,8 +1,8 @@
-//! What the tables' images are put together from: bases, platforms and layer sizes.
+//! The bases, platforms and layer sizes of the tables' images.
 
 use crate::sandbox::upstream::synthesis::{Attestations, Format, Shape};
 
-/// The layers at the bottom, shared by all that are built on them.
+/// The bottom layers, which all images on this base share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Base {
     pub(super) name: &'static str,
@@ -10,13 +10,12 @@ pub(super) struct Base {
     pub(super) layers: &'static [u32],
 }
 
-/// How an image is made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Make {
     pub(super) base: Base,
-    /// Layers that only this image has, KiB each.
+    /// KiB of each layer that only this image has.
     pub(super) own: &'static [u32],
-    /// Layers that every image and platform of the repository has, KiB each.
+    /// KiB of each layer that every image and platform of the repository has.
     pub(super) common: &'static [u32],
     pub(super) platforms: &'static [&'static str],
     pub(super) format: Format,
@@ -50,7 +49,6 @@ impl Make {
         Self { base, ..self }
     }
 
-    /// With the given layers of its own.
     pub(super) const fn own(self, own: &'static [u32]) -> Self {
         Self { own, ..self }
     }
@@ -59,7 +57,7 @@ impl Make {
         Self { attestations: Attestations::None, ..self }
     }
 
-    /// With Docker's media types; Docker's lists have no attestations.
+    /// Uses Docker's media types; Docker's lists have no attestations.
     pub(super) const fn docker(self) -> Self {
         Self { format: Format::Docker, ..self.plain() }
     }
@@ -94,8 +92,8 @@ pub(super) const SIX: &[&str] =
 pub(super) const WITH_WINDOWS: &[&str] =
     &["linux/amd64", "linux/arm/v7", "linux/arm64/v8", "windows/amd64"];
 
-/// The makes that repositories outside the tables are dealt, by their names.
-pub(super) const MADE_UP: &[Make] = &[
+/// The recipes of repositories that the tables do not list, selected by name.
+pub(super) const GENERATED: &[Make] = &[
     Make::on(DEBIAN_12, &[420, 36]).platforms(TWO),
     Make::on(DEBIAN_12, &[640, 24, 20]).platforms(FOUR).plain(),
     Make::on(ALPINE_3_20, &[310, 22]).platforms(THREE),

@@ -1,4 +1,4 @@
-//! Configurations, manifests and indexes, written from a recipe.
+//! Makes configurations, manifests and indexes from a recipe.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -8,26 +8,23 @@ use super::{
 };
 use crate::model::{Digest, Platform};
 
-/// The build that Windows images name in `os.version`.
 const WINDOWS_BUILD: &str = "10.0.20348.2849";
 
-/// Makes everything the recipe describes.
-pub fn make(recipe: &Recipe, layers: &Layers) -> Made {
-    let mut kitchen = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
+pub(crate) fn make(recipe: &Recipe, layers: &Layers) -> Made {
+    let mut assembler = ImageAssembler { recipe, layers, manifests: Vec::new(), blobs: Vec::new() };
     let first = recipe.images.first().expect("a recipe has at least one image");
     let root = match recipe.shape {
-        Shape::Single => kitchen.image(first),
-        Shape::Chart => kitchen.chart(&first.layers),
-        Shape::Index => kitchen.index(&recipe.images, None),
+        Shape::Single => assembler.image(first),
+        Shape::Chart => assembler.chart(&first.layers),
+        Shape::Index => assembler.index(&recipe.images, None),
         Shape::Nested => {
-            let (inner, _) = kitchen.index(&recipe.images[1..], None);
-            kitchen.index(&recipe.images[..1], Some(inner))
+            let (inner, _) = assembler.index(&recipe.images[1..], None);
+            assembler.index(&recipe.images[..1], Some(inner))
         }
     };
-    Made { root: root.1, manifests: kitchen.manifests, blobs: kitchen.blobs }
+    Made { root: root.1, manifests: assembler.manifests, blobs: assembler.blobs }
 }
 
-/// A descriptor, and the digest inside it.
 type Described = (Value, Digest);
 
 struct ImageAssembler<'a> {
@@ -38,7 +35,7 @@ struct ImageAssembler<'a> {
 }
 
 impl ImageAssembler<'_> {
-    /// Docker's types, or OCI's in the same place.
+    /// Docker's media type or OCI's, by the recipe's format.
     fn media(&self, docker: &'static str, oci: &'static str) -> &'static str {
         match self.recipe.format {
             Format::Docker => docker,
@@ -73,7 +70,7 @@ impl ImageAssembler<'_> {
         let (layers, diff_ids) = self.describe_layers(&image.layers, layer_type);
         let config = configuration(self.recipe, image, &diff_ids);
         let config_type = self.media(media::DOCKER_CONFIG, media::OCI_CONFIG);
-        // real builders write configurations compactly and manifests indented
+        // real builders write compact configurations and indented manifests
         let config = self.blob(config_type, config.to_string().into());
         let media_type = self.media(media::DOCKER_MANIFEST, media::OCI_MANIFEST);
         let mut manifest = json!({
@@ -138,14 +135,13 @@ impl ImageAssembler<'_> {
         });
         let config = self.blob(media::HELM_CONFIG, config.to_string().into());
         let (layers, _) = self.describe_layers(layers, media::HELM_CHART);
-        // helm writes no `mediaType`; the `Content-Type` alone tells what this is
+        // Helm writes no `mediaType`: only the `Content-Type` names the type
         let manifest = json!({
             "schemaVersion": 2, "config": config, "layers": layers, "annotations": annotations,
         });
         self.manifest(media::OCI_MANIFEST, &manifest)
     }
 
-    /// The layers' descriptors and `diff_ids`.
     fn describe_layers(&mut self, layers: &[Layer], media_type: &str) -> (Vec<Value>, Vec<Digest>) {
         let mut described = Vec::with_capacity(layers.len());
         let mut diff_ids = Vec::with_capacity(layers.len());

@@ -1,9 +1,8 @@
-//! Layers made of nothing but a name and a size.
+//! Makes layers from a name and a size.
 //!
-//! A layer is a real one: a gzip stream around a tar archive with one file in
-//! it, so that any client can unpack what it pulled. Its content is noise and
-//! stored, not deflated: incompressible and cheap to make, even unoptimised.
-//! The same name and size give the same bytes on every machine.
+//! A layer is a gzip stream of a tar archive with one file, so that any client can unpack it. The
+//! content is noise, stored without deflate: incompressible, and fast to make even in unoptimised
+//! builds. The same name and size give the same bytes on every machine.
 
 use std::sync::Arc;
 
@@ -12,21 +11,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Digest;
 
-/// The recipe of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Layer {
-    /// Equal seeds and sizes are equal layers; the seed is also the name of the file inside.
+    /// Determines the content together with the size; also the name of the file inside.
     pub seed: Arc<str>,
-    /// Bytes of the one file inside; the layer is some 2 KiB larger.
+    /// Bytes of the file inside; the layer is about 2 KiB larger.
     pub size: usize,
 }
 
-/// What a manifest and a configuration say about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerFacts {
-    /// Digest of the compressed bytes: what is transferred.
     pub digest: Digest,
-    /// Digest of the archive inside.
+    /// Digest of the archive.
     pub diff_id: Digest,
     /// Compressed bytes.
     pub size: usize,
@@ -34,11 +30,12 @@ pub struct LayerFacts {
 
 const PAGE: usize = 64 << 10;
 const TAR_BLOCK: usize = 512;
-/// The most a stored deflate block holds. Source: RFC 1951, 3.2.4.
+/// The maximum length of a stored deflate block. Source: RFC 1951, 3.2.4.
 const STORED: usize = 0xffff;
 
 impl Layer {
-    /// A layer of about `kib` KiB; its seed adds up to 5 %, so that few layers are equally long.
+    /// A layer of about `kib` KiB; the seed adds up to 5 %, so that few layers have the same
+    /// length.
     pub fn about(seed: impl Into<Arc<str>>, kib: u32) -> Self {
         let seed = seed.into();
         let base = kib as usize * 1024;
@@ -46,12 +43,11 @@ impl Layer {
         Self { seed, size }
     }
 
-    /// The compressed bytes.
     pub fn bytes(&self) -> Bytes {
         gzip(&self.archive()).into()
     }
 
-    /// The compressed bytes and what is to be said about them.
+    /// The compressed bytes, with their digests and size.
     pub fn make(&self) -> (LayerFacts, Bytes) {
         let archive = self.archive();
         let bytes = Bytes::from(gzip(&archive));
@@ -79,7 +75,7 @@ impl Layer {
         format!("usr/share/{}", name.chars().rev().collect::<String>())
     }
 
-    /// One page of noise again and again, each with its number in front.
+    /// Repeats one page of noise; each copy starts with its number.
     fn noise(&self, out: &mut Vec<u8>) {
         let first = number(&self.seed);
         let mut state = first | 1;
@@ -102,7 +98,7 @@ impl Layer {
     }
 }
 
-/// A number that depends on every letter of the text.
+/// The first 64 bits of the text's SHA-256.
 pub(crate) fn number(text: &str) -> u64 {
     let hash = Sha256::digest(text.as_bytes());
     u64::from_le_bytes(hash[..8].try_into().expect("a SHA-256 hash has 32 bytes"))
@@ -120,7 +116,7 @@ fn tar_header(name: &str, size: usize) -> [u8; TAR_BLOCK] {
     field(116, "0000000\0");
     field(124, &format!("{size:011o}\0"));
     field(136, "14531712000\0");
-    // the checksum is taken with blanks in its own place
+    // the checksum counts its own field as spaces
     field(148, "        ");
     field(156, "0");
     field(257, "ustar\x0000");
@@ -146,7 +142,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The remainders of every byte followed by 0 to 7 zero bytes.
+/// The CRC of every byte followed by 0 to 7 zero bytes.
 const CRC: [[u32; 256]; 8] = {
     let mut table = [[0; 256]; 8];
     let mut byte = 0;
@@ -173,7 +169,7 @@ const CRC: [[u32; 256]; 8] = {
     table
 };
 
-/// Eight bytes at a step, because this runs unoptimised in tests.
+/// Handles eight bytes per step, because tests run unoptimised.
 fn crc32(content: &[u8]) -> u32 {
     let table = &CRC;
     let mut crc = !0_u32;
@@ -200,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_gzips() {
+    fn the_checksum_is_that_of_gzip() {
         for (text, expected) in
             [("", 0), ("123456789", 0xcbf4_3926), ("a", 0xe8b7_be43), ("12345678", 0x9ae0_daaf)]
         {
@@ -232,7 +228,7 @@ mod tests {
         assert_ne!(archive[512..512 + PAGE], archive[512 + PAGE..512 + 2 * PAGE]);
     }
 
-    /// Reads stored blocks back, checking what gzip would check.
+    /// Reads stored blocks, and checks what gzip checks.
     fn unpack(gzip: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let mut rest = &gzip[10..];

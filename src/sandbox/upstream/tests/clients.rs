@@ -1,4 +1,4 @@
-//! A client that none of this was written with, over a real socket.
+//! An independent client over a real socket.
 
 use oci_client::{
     Client, Reference,

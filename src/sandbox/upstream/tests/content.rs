@@ -1,8 +1,8 @@
-//! What is served: complete, hashed right, and the same everywhere.
+//! The content: complete, with right digests, the same on every machine.
 
 use super::*;
 
-/// Follows everything a manifest names; gives the digests seen.
+/// Follows all references of a manifest, and returns their digests.
 fn closure(content: &Content, host: &str, repository: &str, root: &Manifest) -> HashSet<Digest> {
     let mut seen = HashSet::new();
     let mut open = vec![root.clone()];
@@ -36,7 +36,7 @@ fn closure(content: &Content, host: &str, repository: &str, root: &Manifest) -> 
 }
 
 #[test]
-fn everything_the_catalogue_lists_is_there_and_hashes_right() {
+fn all_listed_content_exists_with_the_right_digest() {
     let content = Content::default();
     for (host, repository) in catalogue::repositories() {
         let tags = content.tags(host, repository);
@@ -45,13 +45,13 @@ fn everything_the_catalogue_lists_is_there_and_hashes_right() {
             tags.iter().map(|tagged| tagged.manifest.digest.clone()).collect();
         let images = catalogue::listed(host, repository).len();
         assert_eq!(roots.len(), images, "{host}/{repository}: every image is another");
-        // the first tag of each repository stands for the rest, which are made alike
+        // the first tag of each repository represents the others, which use the same code
         closure(&content, host, repository, &tags[0].manifest);
     }
 }
 
 #[test]
-fn a_made_up_repository_is_complete_too() {
+fn a_generated_repository_is_complete() {
     let content = Content::default();
     for name in ["team/app", "team/web", "a", "b", "c", "d", "e", "f"] {
         let at = TagOrDigest::Tag("2024-w7".parse().unwrap());
@@ -80,7 +80,7 @@ fn the_same_bytes_are_made_on_every_machine() {
 }
 
 #[test]
-fn content_is_found_by_digest_without_asking_for_its_tag_first() {
+fn content_is_found_by_digest_before_its_tag_is_requested() {
     let at = |pointer| Content::default().manifest("docker.io", "library/alpine", &pointer);
     let root = at(TagOrDigest::Tag("3.20".parse().unwrap())).unwrap();
     assert_eq!(at(TagOrDigest::Digest(root.digest.clone())), Some(root));
@@ -102,7 +102,7 @@ fn attested_images_name_the_image_they_attest() {
 }
 
 #[test]
-fn what_tests_put_lies_over_the_catalogue() {
+fn content_that_tests_add_overlays_the_catalogue() {
     let World { upstream, .. } = World::new();
     let tag = |host: &str, name: &str, tag: &str| {
         let at = TagOrDigest::Tag(tag.parse().unwrap());
@@ -123,7 +123,7 @@ fn what_tests_put_lies_over_the_catalogue() {
 }
 
 #[test]
-fn a_rebuilt_tag_points_to_new_content_and_the_old_one_stays() {
+fn a_rebuilt_tag_points_to_new_content_and_the_old_content_remains() {
     let World { upstream, .. } = World::new();
     let read = || {
         let at = TagOrDigest::Tag("3.20".parse().unwrap());

@@ -8,7 +8,7 @@ use crate::sandbox::upstream::{synthesis::media, token};
 const NGINX: &str = "http://registry-1.docker.io/v2/library/nginx/manifests/1.27";
 
 #[tokio::test]
-async fn every_registry_asks_for_a_token_in_its_own_way() {
+async fn each_registry_sends_its_own_challenge() {
     let world = World::new();
     let list = |name: &str| format!("repository:{name}:pull");
     for (url, expected) in [
@@ -58,7 +58,7 @@ async fn every_registry_asks_for_a_token_in_its_own_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_good_for_its_repository_and_for_five_minutes() {
+async fn a_token_is_valid_for_its_repository_and_for_five_minutes() {
     let world = World::new();
     let token = world.token(&world.get(NGINX).await.challenge().unwrap()).await;
     let ask = async |url| world.send(Method::HEAD, url, &[("authorization", &token)]).await;
@@ -78,7 +78,7 @@ async fn a_token_is_good_for_its_repository_and_for_five_minutes() {
 }
 
 #[tokio::test]
-async fn the_fault_ends_tokens_once() {
+async fn expire_tokens_applies_once() {
     let world = World::new();
     let challenge = world.get(NGINX).await.challenge().unwrap();
     let token = world.token(&challenge).await;
@@ -93,7 +93,7 @@ async fn the_fault_ends_tokens_once() {
 }
 
 #[tokio::test]
-async fn manifests_come_with_their_digest_and_type() {
+async fn manifests_are_served_with_their_digest_and_type() {
     let world = World::new();
     let nginx = world.pull(NGINX).await;
     assert_eq!(nginx.status, StatusCode::OK);
@@ -105,7 +105,7 @@ async fn manifests_come_with_their_digest_and_type() {
 }
 
 #[tokio::test]
-async fn a_pull_limit_counts_what_is_got_and_refuses_what_is_over_it() {
+async fn a_pull_limit_counts_gets_and_refuses_those_beyond_it() {
     let world = World::new();
     world.faults.add("pull-limit=2".parse().unwrap());
     let token = world.token(&world.get(NGINX).await.challenge().unwrap()).await;
@@ -156,7 +156,7 @@ async fn blobs_are_on_another_host_that_refuses_the_registrys_token() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_as_each_registry_tells_it() {
+async fn each_registry_reports_missing_content_in_its_own_way() {
     let world = World::new();
     for (url, status, code) in [
         ("http://registry-1.docker.io/v2/acme/missing/manifests/1", 401, "UNAUTHORIZED"),
@@ -174,7 +174,7 @@ async fn what_is_not_there_is_told_as_each_registry_tells_it() {
 }
 
 #[tokio::test]
-async fn an_account_sees_private_repositories_and_a_wrong_password_none() {
+async fn an_account_reads_private_repositories_and_a_wrong_password_is_refused() {
     let world = World::new();
     let url = "http://registry-1.docker.io/v2/acme/private/manifests/1";
     let service = "http://auth.docker.io/token?service=registry.docker.io\
@@ -191,7 +191,7 @@ async fn an_account_sees_private_repositories_and_a_wrong_password_none() {
 }
 
 #[tokio::test]
-async fn kubernetes_sends_manifests_to_a_region() {
+async fn kubernetes_redirects_manifests_to_a_region() {
     let world = World::new();
     let url = "http://registry.k8s.io/v2/pause/manifests/3.10";
     let redirect = world.get(url).await;
@@ -204,7 +204,7 @@ async fn kubernetes_sends_manifests_to_a_region() {
 }
 
 #[tokio::test]
-async fn amazons_public_registry_heads_manifests_but_no_blobs() {
+async fn amazons_public_registry_answers_head_for_manifests_only() {
     let world = World::new();
     let base = "http://public.ecr.aws/v2/amazonlinux/amazonlinux";
     let manifest = world.pull(&format!("{base}/manifests/2023")).await;
@@ -217,7 +217,7 @@ async fn amazons_public_registry_heads_manifests_but_no_blobs() {
 }
 
 #[tokio::test]
-async fn github_finds_an_oci_manifest_only_when_accept_names_its_type() {
+async fn github_finds_an_oci_manifest_only_if_accept_names_its_type() {
     let world = World::new();
     let url = "http://ghcr.io/v2/fluxcd/source-controller/manifests/v1.4.1";
     let token = world.token(&world.get(url).await.challenge().unwrap()).await;
@@ -234,7 +234,7 @@ async fn github_finds_an_oci_manifest_only_when_accept_names_its_type() {
 }
 
 #[tokio::test]
-async fn the_fault_translates_for_a_client_that_accepts_no_index() {
+async fn translate_applies_to_a_client_that_accepts_no_index() {
     let world = World::new();
     let url = "http://mcr.microsoft.com/v2/dotnet/runtime/manifests/9.0";
     let ask = async |accept| world.send(Method::GET, url, &[("accept", accept)]).await;
@@ -245,7 +245,7 @@ async fn the_fault_translates_for_a_client_that_accepts_no_index() {
 }
 
 #[tokio::test]
-async fn referrers_are_listed_where_the_registry_lists_them() {
+async fn referrers_are_listed_by_registries_with_the_api() {
     let world = World::new();
     for (host, status) in [("quay.io", 200), ("ghcr.io", 404)] {
         let subject = world.upstream.image(&format!("{host}/acme/app:1")).push();
@@ -273,7 +273,7 @@ async fn referrers_are_listed_where_the_registry_lists_them() {
 }
 
 #[tokio::test]
-async fn tags_come_in_pages_that_link_to_the_next() {
+async fn tag_pages_link_to_the_next_one() {
     let world = World::new();
     let mut url = "http://quay.io/v2/prometheus/prometheus/tags/list?n=7".to_owned();
     let mut tags = Vec::new();
@@ -296,7 +296,7 @@ async fn tags_come_in_pages_that_link_to_the_next() {
 }
 
 #[tokio::test]
-async fn google_tells_digests_with_the_tags() {
+async fn google_lists_digests_with_the_tags() {
     let world = World::new();
     let listed = world.pull("http://gcr.io/v2/distroless/static/tags/list").await.json();
     let manifest = world.pull("http://gcr.io/v2/distroless/static/manifests/debug").await;
@@ -351,7 +351,7 @@ async fn a_loopback_client_reaches_every_registry_and_stays_on_loopback() {
     let ping = world.get("http://127.0.0.1:5000/v2/").await;
     assert_eq!(ping.status, StatusCode::UNAUTHORIZED);
     assert!(ping.challenge().unwrap().contains("realm=\"http://127.0.0.1:5000/token\""));
-    // clients take the realm of the ping and make the scope up from the name they know
+    // clients take the realm of the ping and build the scope from the name they know
     let scope = "repository:docker.io/library/nginx:pull";
     let token = world.get(&format!("http://127.0.0.1:5000/token?scope={scope}")).await.json();
     let token = format!("Bearer {}", token["token"].as_str().unwrap());

@@ -1,0 +1,110 @@
+//! Follows the `nextToken` of AWS's listings.
+//!
+//! A listing ends: more than [`MAX_PAGES`] pages or a repeated token is an error.
+
+use std::collections::HashSet;
+
+use crate::model::{Error, Kind, Result};
+
+/// 10,000 pages of 1,000 images are 100 times ECR's quota of images per repository.
+const MAX_PAGES: usize = 10_000;
+
+/// The position in a listing.
+#[derive(Debug)]
+pub(crate) struct PageToken {
+    action: &'static str,
+    current: Option<String>,
+    seen: HashSet<String>,
+}
+
+impl PageToken {
+    /// The first page of the action, like `ListImages`.
+    pub(crate) fn first(action: &'static str) -> Self {
+        Self { action, current: None, seen: HashSet::new() }
+    }
+
+    /// The token of the page to request; `None` for the first.
+    pub(crate) fn current(&self) -> Option<String> {
+        self.current.clone()
+    }
+
+    /// Moves to the page of this token. Returns `false` if there is no further page.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] if the token was seen before, and after [`MAX_PAGES`] pages.
+    pub(crate) fn advance(&mut self, next: Option<String>) -> Result<bool> {
+        let Some(next) = next else { return Ok(false) };
+        if !self.seen.insert(next.clone()) {
+            let problem = format!("{} answered with the same `nextToken` twice", self.action);
+            return Err(Error::new(Kind::Protocol, problem));
+        }
+        if self.seen.len() >= MAX_PAGES {
+            let problem = format!("{} did not end after {MAX_PAGES} pages", self.action);
+            return Err(Error::new(Kind::Protocol, problem));
+        }
+        self.current = Some(next);
+        Ok(true)
+    }
+}
+
+/// Reads every page. `fetch` takes a page's token and returns its items and the next token.
+///
+/// # Errors
+/// Those of `fetch` and of [`PageToken::advance`].
+pub(crate) async fn collect<T, F, Fut>(action: &'static str, fetch: F) -> Result<Vec<T>>
+where
+    F: Fn(Option<String>) -> Fut,
+    Fut: Future<Output = Result<(Vec<T>, Option<String>)>>,
+{
+    let (mut all, mut token) = (Vec::new(), PageToken::first(action));
+    loop {
+        let (items, next) = fetch(token.current()).await?;
+        all.extend(items);
+        if !token.advance(next)? {
+            return Ok(all);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Lists pages `0`, `1`, … whose next tokens are these; the number of requests.
+    async fn listed(next: impl Fn(usize) -> Option<String>) -> (Result<Vec<usize>>, usize) {
+        let requests = Cell::new(0);
+        let fetch = |token: Option<String>| {
+            let page = requests.replace(requests.get() + 1);
+            assert_eq!(token.is_none(), page == 0);
+            let next = next(page);
+            async move { Ok((vec![page], next)) }
+        };
+        (collect("ListThings", fetch).await, requests.get())
+    }
+
+    #[tokio::test]
+    async fn every_page_is_read_in_order() {
+        let (found, requests) = listed(|page| (page < 2).then(|| page.to_string())).await;
+        assert_eq!((found.unwrap(), requests), (vec![0, 1, 2], 3));
+    }
+
+    #[tokio::test]
+    async fn a_repeated_token_is_an_error() {
+        for period in [1, 2] {
+            let (found, requests) = listed(|page| Some((page % period).to_string())).await;
+            let error = found.unwrap_err();
+            assert_eq!((error.kind(), requests), (Kind::Protocol, period + 1));
+            assert!(error.to_string().contains("ListThings"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_distinct_tokens_stop_at_the_bound() {
+        let (found, requests) = listed(|page| Some(page.to_string())).await;
+        let error = found.unwrap_err();
+        assert_eq!((error.kind(), requests), (Kind::Protocol, MAX_PAGES));
+        assert!(error.to_string().contains("ListThings"), "{error}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The repositories on ECR that a configuration pushes, pulls and warms.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    config::{Cache, CacheTarget, Config, CredentialSource, DestinationConfig, Entry, Tags},
+    model::{
+        DestinationId, EcrHost, Repository,
+        ecr_settings::{AccountSettings, RepositoryRules},
+    },
+};
+
+/// The repositories of one registry that images are pushed to.
+#[derive(Debug, Clone)]
+pub(super) struct PushGrant {
+    pub(super) registry: EcrHost,
+    pub(super) repositories: Vec<Repository>,
+    pub(super) rules: RepositoryRules,
+    pub(super) account: AccountSettings,
+    /// Blobs may be mounted from one of the repositories into another, if the account allows it.
+    pub(super) mounts: bool,
+}
+
+/// The repositories of one registry that images are read from.
+#[derive(Debug, Clone)]
+pub(super) struct PullGrant {
+    pub(super) registry: EcrHost,
+    pub(super) repositories: Vec<Repository>,
+    pub(super) tags: TagListingApi,
+}
+
+/// The use of the API that lists the tags of a repository, for a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TagListingApi {
+    Needed,
+    /// The tags are listed and nothing else is read.
+    Only,
+    Never,
+}
+
+/// A repository that is pulled through a cache once. The first pull creates it.
+#[derive(Debug, Clone)]
+pub(super) struct WarmGrant {
+    pub(super) registry: EcrHost,
+    pub(super) repository: Repository,
+    /// The cache's template adds resource tags.
+    pub(super) tagged: bool,
+}
+
+/// A destination whose host name is an ECR registry.
+pub(super) struct EcrDestination<'a> {
+    pub(super) id: DestinationId,
+    pub(super) config: &'a DestinationConfig,
+    pub(super) registry: EcrHost,
+}
+
+pub(super) fn ecr_destinations(config: &Config) -> impl Iterator<Item = EcrDestination<'_>> {
+    config.destinations.iter().enumerate().filter_map(|(index, config)| {
+        let registry = config.registry.host().and_then(EcrHost::parse)?;
+        Some(EcrDestination { id: DestinationId(index), config, registry })
+    })
+}
+
+/// The repositories of a destination that images are mirrored to, with repeats.
+pub(super) fn mirrored(config: &Config, id: DestinationId) -> impl Iterator<Item = &Repository> {
+    let targets = config.entries.iter().flat_map(|entry| &entry.mirrored);
+    targets.filter(move |target| target.destination == id).map(|target| &target.repository)
+}
+
+/// The caches of a destination, with their indexes in the configuration.
+pub(super) fn caches(config: &Config, id: DestinationId) -> impl Iterator<Item = (usize, &Cache)> {
+    let caches = config.caches.iter().enumerate();
+    caches.filter(move |(_, cache)| cache.destinations.contains(&id))
+}
+
+pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
+    let push = |destination: EcrDestination<'_>| {
+        let id = destination.id;
+        let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
+        let is_warmed = |entry: &Entry| entry.cached.iter().any(|target| target.destination == id);
+        if repositories.is_empty() && config.entries.iter().any(is_warmed) {
+            return None;
+        }
+        let EcrDestination { config, registry, .. } = destination;
+        Some(PushGrant {
+            registry,
+            mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
+            repositories: repositories.into_iter().collect(),
+            rules: config.repositories.clone(),
+            account: config.account.clone(),
+        })
+    };
+    ecr_destinations(config).filter_map(push).collect()
+}
+
+pub(super) fn pulls(config: &Config) -> Vec<PullGrant> {
+    let pull = |entry: &Entry| {
+        let registry = EcrHost::parse(&entry.host)?;
+        let tags = match (&entry.tags, entry.mirrored.is_empty()) {
+            (Tags::Selected(_), false) => TagListingApi::Needed,
+            // ECR itself reads the images of a cache
+            (Tags::Selected(_), true) => TagListingApi::Only,
+            (Tags::Exact(_) | Tags::Pinned { .. }, false) => TagListingApi::Never,
+            (Tags::Exact(_) | Tags::Pinned { .. }, true) => return None,
+        };
+        Some(PullGrant { registry, repositories: vec![entry.repository.clone()], tags })
+    };
+    config.entries.iter().filter_map(pull).collect()
+}
+
+pub(super) fn warms(config: &Config) -> Vec<WarmGrant> {
+    let warm = |target: &CacheTarget| {
+        let destination = config.destination(target.destination);
+        Some(WarmGrant {
+            registry: destination.registry.host().and_then(EcrHost::parse)?,
+            repository: target.repository.clone(),
+            tagged: config.caches[target.cache].gives_tags(),
+        })
+    };
+    config.entries.iter().flat_map(|entry| &entry.cached).filter_map(warm).collect()
+}
+
+/// The ARNs of the secrets that hold registry credentials.
+pub(super) fn secrets(config: &Config) -> Vec<String> {
+    let credentials = config.registries.values().map(|registry| &registry.credentials);
+    let arn = |source: &Option<CredentialSource>| match source {
+        Some(CredentialSource::Secret(arn)) => Some(arn.clone()),
+        _ => None,
+    };
+    credentials.filter_map(arn).collect()
+}

@@ -1,0 +1,121 @@
+//! The policy of the role that mirrors, from the repositories that it pushes, pulls and warms.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{
+    actions,
+    grants::{PullGrant, PushGrant, TagListingApi, WarmGrant, pulls, pushes, secrets, warms},
+    statements::{Actions, Grants, allow, document},
+};
+use crate::{config::Config, model::Create, pull_through::changes};
+
+/// The actions on every repository that is pushed to.
+///
+/// Source: ECR user guide, "IAM permissions for pushing an image"; the calls of [`crate::ecr`].
+const PUSH: [&str; 8] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:DescribeRepositories",
+    "ecr:InitiateLayerUpload",
+    "ecr:ListImages",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+];
+
+/// The actions on a repository that is pulled from. A mount needs the second one on the
+/// repository that the blob is mounted from.
+const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// Lists the tags of a repository with their push times.
+const LIST: &str = "ecr:DescribeImages";
+
+/// The policy for `sync`, as one document.
+pub(crate) fn mirror_policy(config: &Config) -> Value {
+    mirror(&pushes(config), &pulls(config), &warms(config), &secrets(config))
+}
+
+/// Orders the statements: actions without a resource, repositories, account settings, keys, then
+/// the `secrets` (ARNs) with registry credentials.
+fn mirror(
+    pushes: &[PushGrant],
+    pulls: &[PullGrant],
+    warms: &[WarmGrant],
+    secrets: &[String],
+) -> Value {
+    let mut general = Actions::new();
+    let mut grants = Grants::default();
+    for push in pushes {
+        general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
+        let mut actions = Actions::from(PUSH);
+        actions.extend(actions::repository_actions(&push.rules));
+        if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
+            general.insert("ecr:DescribeRepositoryCreationTemplates");
+        }
+        if push.mounts {
+            general.insert("ecr:GetAccountSetting");
+            actions.extend(PULL);
+        }
+        general.extend(actions::account_actions(&push.account));
+        for repository in &push.repositories {
+            grants.add(&push.registry, repository.as_str(), &actions);
+        }
+    }
+    for pull in pulls {
+        if pull.tags != TagListingApi::Only {
+            general.insert("ecr:GetAuthorizationToken");
+        }
+        let actions = match pull.tags {
+            TagListingApi::Never => Actions::from(PULL),
+            TagListingApi::Needed => Actions::from([PULL[0], PULL[1], LIST]),
+            TagListingApi::Only => Actions::from([LIST]),
+        };
+        for repository in &pull.repositories {
+            grants.add(&pull.registry, repository.as_str(), &actions);
+        }
+    }
+    for warm in warms {
+        general.insert("ecr:GetAuthorizationToken");
+        let mut actions = Actions::from_iter(changes::PULL.into_iter().chain(changes::IMPORT));
+        if warm.tagged {
+            actions.insert(changes::TAG);
+        }
+        grants.add(&warm.registry, warm.repository.as_str(), &actions);
+    }
+    let mut statements = Vec::new();
+    if !general.is_empty() {
+        statements.push(allow("Login", &general, json!("*")));
+    }
+    statements.extend(grants.statements(purpose));
+    statements.extend(actions::account_statements(pushes));
+    statements.extend(actions::key_statements(pushes));
+    if !secrets.is_empty() {
+        let secrets: BTreeSet<&String> = secrets.iter().collect();
+        let actions = Actions::from(["secretsmanager:GetSecretValue"]);
+        statements.push(allow("ReadCredentials", &actions, json!(secrets)));
+    }
+    document(statements)
+}
+
+/// Names the purpose of these actions for the `Sid`.
+fn purpose(actions: &Actions) -> String {
+    let list = if actions.contains(LIST) { "List" } else { "" };
+    if !actions.contains("ecr:PutImage") {
+        let pull = match (actions.contains(changes::IMPORT[0]), actions.contains(PULL[0])) {
+            (true, _) => "Warm",
+            (false, true) => "Pull",
+            (false, false) => "",
+        };
+        return format!("{pull}{list}");
+    }
+    let create = if actions.contains(actions::CREATE) { "Create" } else { "" };
+    let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
+    let changes = actions::RECONCILE.iter().any(|action| actions.contains(action));
+    let settle = if changes { "Settle" } else { "" };
+    format!("Push{create}{settle}{mount}{list}")
+}
+
+#[cfg(test)]
+mod tests;

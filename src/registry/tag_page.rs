@@ -1,0 +1,103 @@
+//! Pages of tag listings as registries write them.
+//!
+//! Parsers skip names that are not tags. They reject a page with an implausible number of tags.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+use crate::model::{Listed, Tag};
+
+/// Parses a page of `tags/list`.
+pub(crate) type ParseTags = fn(&[u8]) -> serde_json::Result<Vec<Listed>>;
+
+/// The largest number of tags that is read from a repository; more are made up.
+pub(crate) const TAGS: usize = 1_000_000;
+
+/// The end of the year 9999, since 1970. A later push time is ignored.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// A page of a listing with numbered pages.
+#[derive(Debug)]
+pub(crate) struct NumberedPage {
+    pub(crate) tags: Vec<Listed>,
+    /// The times by which the listing is sorted, newest first, one per entry.
+    pub(crate) times: Vec<Option<SystemTime>>,
+    pub(crate) has_next: bool,
+    /// The number of all pages, if the listing reports it.
+    pub(crate) pages: Option<usize>,
+}
+
+impl NumberedPage {
+    /// Returns `true` if this page and all later ones are older than `since`.
+    pub(crate) fn is_before(&self, since: Option<SystemTime>) -> bool {
+        let is_older = |since| self.times.iter().all(|time| time.is_some_and(|time| time < since));
+        since.is_some_and(is_older)
+    }
+}
+
+/// A tag of a listing; `None` for a name that is not a tag.
+pub(crate) fn listed(
+    name: &str,
+    digest: Option<&str>,
+    pushed: Option<SystemTime>,
+) -> Option<Listed> {
+    let is_plausible =
+        |time: &SystemTime| time.duration_since(UNIX_EPOCH).is_ok_and(|since| since <= LATEST);
+    Some(Listed {
+        tag: name.parse().ok()?,
+        digest: digest.and_then(|digest| digest.parse().ok()),
+        pushed: pushed.filter(is_plausible),
+    })
+}
+
+/// Parses the specification's page, which has names only.
+pub(crate) fn parse_names(page: &[u8]) -> serde_json::Result<Vec<Listed>> {
+    #[derive(Deserialize)]
+    struct TagPage {
+        #[serde(default, deserialize_with = "deserialize_tags")]
+        tags: Vec<Tag>,
+    }
+
+    let page: TagPage = serde_json::from_slice(page)?;
+    let listed = |tag| Listed { tag, digest: None, pushed: None };
+    Ok(page.tags.into_iter().map(listed).collect())
+}
+
+/// Drops names that are not tags at once: a page of them can take many times its size in memory.
+fn deserialize_tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Tag>, D::Error> {
+    struct TagVisitor;
+
+    impl<'de> Visitor<'de> for TagVisitor {
+        type Value = Vec<Tag>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of tags")
+        }
+
+        // Go writes an empty list as `null`
+        fn visit_unit<E>(self) -> Result<Vec<Tag>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Tag>, A::Error> {
+            let mut tags = Vec::new();
+            while let Some(name) = from.next_element::<Cow<'de, str>>()? {
+                tags.extend(name.parse::<Tag>());
+                if tags.len() > TAGS {
+                    return Err(de::Error::custom(format!("it has more than {TAGS} tags")));
+                }
+            }
+            Ok(tags)
+        }
+    }
+
+    from.deserialize_any(TagVisitor)
+}

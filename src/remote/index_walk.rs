@@ -1,0 +1,168 @@
+//! Reads an image through nested indexes and applies the platform filter: once, for mirroring and
+//! for warming.
+//!
+//! Reads an index entry only if its descriptor does not tell the filter enough. [`Nesting`] limits
+//! the depth, the entries and the bytes of an image's indexes.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use crate::model::{
+    Descriptor, Digest, Filter, Manifest, Platform, Platforms, RawManifest, Result,
+    content::{ImageManifest, Index},
+    filter::{self, EntryContent, Filtered},
+    nesting::Nesting,
+};
+
+/// Reads the manifests and configurations of one repository.
+pub(crate) trait ImageReader: Sync {
+    /// The manifest of this digest.
+    fn manifest(&self, digest: &Digest) -> impl Future<Output = Result<RawManifest>> + Send;
+
+    /// The platform in the configuration; `None` if it is not an image's configuration.
+    fn platform(
+        &self,
+        config: &Descriptor,
+    ) -> impl Future<Output = Result<Option<Platform>>> + Send;
+}
+
+/// An image after the filter.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    /// The index, or the image itself.
+    pub(crate) root: Filtered,
+    /// The indexes between root and images, innermost first.
+    pub(crate) nested: Vec<RawManifest>,
+    /// The manifests below the root that are not indexes, in its order; empty if the root is an
+    /// image.
+    pub(crate) images: Vec<Descriptor>,
+    /// Names the requested platforms that the image lacks, if that is not an error.
+    pub(crate) warning: Option<String>,
+}
+
+/// Filters the image that `root` starts.
+///
+/// # Errors
+/// The reader's; [`Kind::PlatformMissing`](crate::model::Kind) if a requested platform is missing
+/// and the filter makes that an error; [`Kind::Unsupported`](crate::model::Kind) beyond the limits
+/// of [`Nesting`].
+pub(crate) async fn filter_image<R: ImageReader>(
+    reader: &R,
+    root: RawManifest,
+    filter: &Filter,
+) -> Result<Tree> {
+    match root.read()? {
+        Manifest::Image(image) => filter_single(reader, root, &image, filter).await,
+        Manifest::Index(index) => {
+            let mut walk =
+                Walk { reader, filter, nesting: Nesting::default(), platforms: HashMap::new() };
+            let mut tree = walk.filter_index(&root, &index, 0).await?;
+            let Filtered { platforms, available, .. } = &tree.root;
+            tree.warning = filter::check_platforms(filter, platforms, available)?;
+            Ok(tree)
+        }
+    }
+}
+
+/// Filters a root that is one image. Its configuration names the platform.
+async fn filter_single<R: ImageReader>(
+    reader: &R,
+    root: RawManifest,
+    image: &ImageManifest,
+    filter: &Filter,
+) -> Result<Tree> {
+    let platform = match filter.platforms {
+        Platforms::All => None,
+        Platforms::Only(_) => reader.platform(&image.config).await?,
+    };
+    let available = Vec::from_iter(platform);
+    let mut platforms = available.clone();
+    platforms.retain(|platform| filter.platforms.matches(platform));
+    // artifacts have no platform, and no filter applies to them
+    let warning = match available.is_empty() {
+        true => None,
+        false => filter::check_platforms(filter, &platforms, &available)?,
+    };
+    let root = Filtered { manifest: root, kept: vec![], platforms, available };
+    Ok(Tree { root, nested: vec![], images: vec![], warning })
+}
+
+struct Walk<'a, R> {
+    reader: &'a R,
+    filter: &'a Filter,
+    nesting: Nesting,
+    /// The platforms of the images read so far.
+    platforms: HashMap<Digest, Option<Platform>>,
+}
+
+impl<R: ImageReader> Walk<'_, R> {
+    fn filter_index<'b>(
+        &'b mut self,
+        raw: &'b RawManifest,
+        index: &'b Index,
+        depth: usize,
+    ) -> BoxFuture<'b, Result<Tree>> {
+        async move {
+            self.nesting.enter(raw, index, depth)?;
+            let mut contents = HashMap::new();
+            let mut subtrees: HashMap<Digest, Tree> = HashMap::new();
+            for entry in &index.manifests {
+                if contents.contains_key(&entry.digest) || !self.must_read(entry) {
+                    continue;
+                }
+                let content = match self.platforms.get(&entry.digest) {
+                    Some(platform) => platform.clone().map(EntryContent::Image),
+                    None => self.read_entry(entry, depth, &mut subtrees).await?,
+                };
+                contents.extend(content.map(|content| (entry.digest.clone(), content)));
+            }
+            let root = filter::filter(raw, index, self.filter, &contents)?;
+            let (mut nested, mut images) = (Vec::new(), Vec::new());
+            let mut added = HashSet::new();
+            for entry in &root.kept {
+                match subtrees.remove(&entry.digest) {
+                    Some(subtree) => {
+                        added.insert(&entry.digest);
+                        images.extend(subtree.images);
+                        nested.extend(subtree.nested);
+                        nested.push(subtree.root.manifest);
+                    }
+                    // an index can list another index more than once
+                    None if added.contains(&entry.digest) => {}
+                    None => images.push(entry.clone()),
+                }
+            }
+            Ok(Tree { root, nested, images, warning: None })
+        }
+        .boxed()
+    }
+
+    /// Returns `true` if the filter needs more than the descriptor.
+    fn must_read(&self, entry: &Descriptor) -> bool {
+        let has_platform = entry.platform.is_some() || entry.attests().is_some();
+        entry.is_index() || (self.filter.platforms != Platforms::All && !has_platform)
+    }
+
+    async fn read_entry(
+        &mut self,
+        entry: &Descriptor,
+        depth: usize,
+        subtrees: &mut HashMap<Digest, Tree>,
+    ) -> Result<Option<EntryContent>> {
+        let raw = self.reader.manifest(&entry.digest).await?;
+        match raw.read()? {
+            Manifest::Index(index) => {
+                let subtree = self.filter_index(&raw, &index, depth + 1).await?;
+                let content = EntryContent::Index(subtree.root.clone());
+                subtrees.insert(subtree.root.manifest.digest().clone(), subtree);
+                Ok(Some(content))
+            }
+            Manifest::Image(image) => {
+                let platform = self.reader.platform(&image.config).await?;
+                self.platforms.insert(entry.digest.clone(), platform.clone());
+                Ok(platform.map(EntryContent::Image))
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Turns the two references of `copy` into a configuration and an image.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::{AccountSettings, Aws, Config, DestinationConfig, RepositoryRules},
+    layout,
+    model::{
+        DestinationId, Digest, Error, Filter, Image, ImageLocation, Kind, Location, Naming, Origin,
+        Reference, Repository, Result, Tag, TagOrDigest, Target,
+    },
+};
+
+/// One image to copy, and the configuration of its destination.
+pub(crate) struct CopyRequest {
+    pub(crate) config: Config,
+    pub(crate) image: Image,
+}
+
+impl CopyRequest {
+    /// Resolves both references. Reads a layout's index if the source is a layout without a tag.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if the references do not determine one image and one tag.
+    pub(crate) async fn new(
+        source: &ImageLocation,
+        destination: &ImageLocation,
+        filter: Filter,
+    ) -> Result<Self> {
+        let from = CopyEnd::new(source).resolve_only_image().await?;
+        let image = image(source, from, destination, filter)?;
+        let location = CopyEnd::new(destination).location;
+        let destination = DestinationConfig {
+            name: location.to_string(),
+            registry: location,
+            prefix: None,
+            aws: Aws::default(),
+            repositories: RepositoryRules::default(),
+            account: AccountSettings::default(),
+        };
+        let config = Config {
+            destinations: vec![destination],
+            registries: BTreeMap::new(),
+            entries: Vec::new(),
+            caches: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Ok(Self { config, image })
+    }
+}
+
+/// A reference of the command line, in its parts.
+struct CopyEnd {
+    location: Location,
+    repository: Option<Repository>,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+impl CopyEnd {
+    fn new(reference: &ImageLocation) -> Self {
+        match reference.clone() {
+            ImageLocation::Registry(Reference { host, repository, tag, digest }) => {
+                Self { location: host.into(), repository: Some(repository), tag, digest }
+            }
+            ImageLocation::Layout { directory, repository, tag } => {
+                let naming = Naming::with(repository.as_ref());
+                let location = Location::Layout { directory, naming };
+                Self { location, repository, tag, digest: None }
+            }
+        }
+    }
+
+    /// Adds the layout's only image if the reference names none.
+    async fn resolve_only_image(mut self) -> Result<Self> {
+        if let (Location::Layout { directory, naming }, None) = (&mut self.location, &self.tag) {
+            let (digest, name) = layout::only_image(directory).await?;
+            match name.map(|name| Naming::parse(&name)) {
+                Some(Ok((repository, tag))) => {
+                    *naming = Naming::with(repository.as_ref());
+                    (self.repository, self.tag) = (repository, Some(tag));
+                }
+                Some(Err(_)) | None => self.digest = Some(digest),
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// The image to copy. Without a tag in `destination` it keeps the tag of the source.
+fn image(
+    source: &ImageLocation,
+    from: CopyEnd,
+    destination: &ImageLocation,
+    filter: Filter,
+) -> Result<Image> {
+    let to = CopyEnd::new(destination);
+    if let Some(digest) = &to.digest {
+        let problem = format!("the destination `{destination}` names a digest");
+        return Err(Error::new(Kind::Configuration, problem)
+            .hint(format!("remove `@{digest}`: the source determines the digest")));
+    }
+    let target_tag = to.tag.or_else(|| from.tag.clone());
+    let (at, tag) = match (from.digest, target_tag) {
+        (Some(digest), Some(tag)) => (TagOrDigest::Digest(digest), tag),
+        (Some(_), None) => {
+            let problem = format!("`{source}` has no tag for the destination");
+            return Err(Error::new(Kind::Configuration, problem)
+                .hint(format!("add one: `{destination}:TAG`")));
+        }
+        (None, target_tag) => {
+            let tag = from.tag.unwrap_or_else(|| "latest".parse().expect("`latest` is a tag"));
+            (TagOrDigest::Tag(tag.clone()), target_tag.unwrap_or(tag))
+        }
+    };
+    // a layout of one repository does not name it
+    let repository = from.repository.or_else(|| to.repository.clone());
+    let repository =
+        repository.unwrap_or_else(|| "image".parse().expect("`image` is a repository"));
+    let target = to.repository.unwrap_or_else(|| repository.clone());
+    Ok(Image {
+        name: repository.to_string(),
+        origin: Origin { location: from.location, repository, at },
+        targets: vec![Target { destination: DestinationId(0), repository: target, tag }],
+        filter,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copied(source: &str, destination: &str) -> Result<String> {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        let image = image(&source, CopyEnd::new(&source), &destination, Filter::default())?;
+        let (location, target) = (CopyEnd::new(&destination).location, &image.targets[0]);
+        let at = TagOrDigest::Tag(target.tag.clone());
+        Ok(format!("{} to {}", image.origin, location.reference(&target.repository, &at)))
+    }
+
+    #[test]
+    fn the_tag_defaults_to_the_sources_tag_then_to_latest() {
+        let pin = format!("sha256:{}", "0".repeat(64));
+        for (source, destination, expected) in [
+            (
+                "nginx:1.27",
+                "r.example/a",
+                "docker.io/library/nginx:1.27 to r.example/a:1.27".to_owned(),
+            ),
+            (
+                "nginx:1.27",
+                "r.example/a:x",
+                "docker.io/library/nginx:1.27 to r.example/a:x".to_owned(),
+            ),
+            (
+                "nginx",
+                "r.example/a",
+                "docker.io/library/nginx:latest to r.example/a:latest".to_owned(),
+            ),
+            (
+                "nginx",
+                "r.example/a:x",
+                "docker.io/library/nginx:latest to r.example/a:x".to_owned(),
+            ),
+            (
+                &format!("nginx@{pin}"),
+                "r.example/a:x",
+                format!("docker.io/library/nginx@{pin} to r.example/a:x"),
+            ),
+            (
+                &format!("nginx:1@{pin}"),
+                "r.example/a",
+                format!("docker.io/library/nginx@{pin} to r.example/a:1"),
+            ),
+            ("nginx:1.27", "oci:d", "docker.io/library/nginx:1.27 to oci:d:1.27".to_owned()),
+            ("nginx", "oci:d:a/b:x", "docker.io/library/nginx:latest to oci:d:a/b:x".to_owned()),
+            ("oci:d:1", "r.example/a", "oci:d:1 to r.example/a:1".to_owned()),
+            ("oci:d:a/b:1", "oci:e", "oci:d:a/b:1 to oci:e:1".to_owned()),
+            ("oci:d:1", "oci:e:a/b:2", "oci:d:1 to oci:e:a/b:2".to_owned()),
+        ] {
+            assert_eq!(copied(source, destination).unwrap(), expected);
+        }
+        let unnamed = copied(&format!("nginx@{pin}"), "r.example/a").unwrap_err();
+        assert_eq!(unnamed.kind(), Kind::Configuration);
+        assert!(copied("nginx", &format!("r.example/a@{pin}")).is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads the status of the pull-through rules, and lets ECR test them.
+
+use super::sites::CacheSite;
+use crate::{
+    ecr::{
+        AwsSession,
+        cache_api::{self, ObservedRule},
+    },
+    model::{
+        Result,
+        pull_through::Cache,
+        rule_report::{
+            RegistryRules, RepositoryRow, RuleStatusRow, RuleVerdict, ValidationRow, upstream,
+        },
+    },
+    pull_through::{
+        status::{CachedRepository, RuleState, RuleStatus, repositories, state, status},
+        validate::{Validation, example, hint, validate},
+    },
+    run::registries::Registries,
+};
+
+pub(crate) async fn rule_statuses(
+    registries: &Registries,
+    sites: &[CacheSite<'_>],
+) -> Result<Vec<RegistryRules>> {
+    let mut all = Vec::new();
+    for site in sites {
+        let session = site.session(registries).await?;
+        let (rules, repositories) =
+            tokio::try_join!(cache_api::rules(&session.api, None), repositories(&session))?;
+        let rules = status(&site.caches, &rules, &repositories);
+        all.push(RegistryRules {
+            destination: site.registry.host.to_string(),
+            rules: rules.into_iter().map(status_row).collect(),
+        });
+    }
+    Ok(all)
+}
+
+fn status_row(status: RuleStatus) -> RuleStatusRow {
+    let repository = |CachedRepository { name, created }| RepositoryRow { name, created };
+    let word = match status.state {
+        RuleState::Existing => "there",
+        RuleState::Missing => "not there",
+        RuleState::Differs => "differs",
+        RuleState::Unconfigured => "not in the configuration",
+    };
+    let note = "the configuration has another upstream: see `ecr-mirror pull-through plan`";
+    RuleStatusRow {
+        prefix: status.prefix,
+        upstream: status.upstream,
+        upstream_prefix: status.upstream_prefix,
+        status: word,
+        is_failure: matches!(status.state, RuleState::Missing | RuleState::Differs),
+        note: (status.state == RuleState::Differs).then_some(note),
+        created: status.created,
+        repositories: status.repositories.into_iter().map(repository).collect(),
+    }
+}
+
+/// One row for each configured rule, then for each other rule, registry by registry.
+pub(crate) async fn validate_rules(
+    registries: &Registries,
+    sites: &[CacheSite<'_>],
+) -> Result<Vec<ValidationRow>> {
+    let mut rows = Vec::new();
+    for site in sites {
+        let session = site.session(registries).await?;
+        let mut rules = cache_api::rules(&session.api, None).await?;
+        for cache in &site.caches {
+            let rule = rules.remove(&cache.prefix.to_string());
+            rows.push(validate_rule(site, &session, cache, rule.as_ref()).await?);
+        }
+        rows.extend(rules.into_values().map(|rule| ValidationRow {
+            destination: site.registry.host.to_string(),
+            upstream: upstream(&rule.url, &rule.upstream_prefix),
+            prefix: rule.prefix,
+            verdict: RuleVerdict::Unconfigured,
+            failure: None,
+            hint: None,
+            pull_as: None,
+        }));
+    }
+    Ok(rows)
+}
+
+async fn validate_rule(
+    site: &CacheSite<'_>,
+    session: &AwsSession,
+    cache: &Cache,
+    rule: Option<&ObservedRule>,
+) -> Result<ValidationRow> {
+    let row = |verdict, failure, hint| ValidationRow {
+        destination: site.registry.host.to_string(),
+        prefix: cache.prefix.to_string(),
+        upstream: upstream(&cache.url, &cache.upstream_prefix.to_string()),
+        verdict,
+        failure,
+        hint,
+        pull_as: (verdict == RuleVerdict::Valid).then(|| example(cache)),
+    };
+    let plan =
+        || Some("run `ecr-mirror pull-through plan` to see what `apply` would change".to_owned());
+    let Some(rule) = rule else { return Ok(row(RuleVerdict::Missing, None, plan())) };
+    if state(cache, Some(rule)) == RuleState::Differs {
+        let actual = upstream(&rule.url, &rule.upstream_prefix);
+        let failure = format!("the rule with this prefix caches `{actual}`");
+        return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
+    }
+    Ok(match validate(session, &rule.prefix).await? {
+        Validation::Valid => row(RuleVerdict::Valid, None, None),
+        Validation::Invalid(failure) => {
+            let hint = hint(&site.registry, cache, rule, &failure);
+            row(RuleVerdict::Invalid, Some(failure), hint)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_configured_rule_that_is_missing_or_differs_is_a_failure() {
+        for (state, expected) in [
+            (RuleState::Existing, false),
+            (RuleState::Unconfigured, false),
+            (RuleState::Missing, true),
+            (RuleState::Differs, true),
+        ] {
+            let status = RuleStatus {
+                prefix: "quay".to_owned(),
+                upstream: "quay.io".to_owned(),
+                upstream_prefix: "ROOT".to_owned(),
+                state,
+                created: None,
+                repositories: Vec::new(),
+            };
+            assert_eq!(status_row(status).is_failure, expected, "{state:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The ECR registries of a configuration that have caches, or repositories that a push creates.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{Cache, Config, DestinationConfig},
+    ecr::{AwsSession, account::own_account},
+    model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
+    pull_through::{EcrRegistry, OnPush},
+    run::registries::Registries,
+};
+
+/// One registry, with everything that the configuration sets up in it.
+pub(crate) struct CacheSite<'a> {
+    pub(crate) registry: EcrRegistry,
+    /// The destinations that are this registry, in the order of the file; at least one.
+    pub(crate) destinations: Vec<&'a DestinationConfig>,
+    /// The caches, in the order of the file; may be empty.
+    pub(crate) caches: Vec<&'a Cache>,
+}
+
+impl CacheSite<'_> {
+    /// Opens the session of the first destination's identity.
+    pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
+        let session = registries.session(self.destinations[0], &self.registry.host).await;
+        own_account(&session, &self.registry.host, "the pull-through cache").await?;
+        Ok(session)
+    }
+
+    /// The prefixes whose repositories a push creates, each once.
+    pub(super) fn on_push(&self) -> Vec<OnPush> {
+        let mut all: Vec<OnPush> = Vec::new();
+        for destination in &self.destinations {
+            let prefix = destination.prefix.clone().map_or(Prefix::Root, Prefix::Path);
+            let rules = &destination.repositories;
+            let is_listed = all.iter().any(|listed| listed.prefix == prefix);
+            if rules.create == Create::OnPush && !is_listed {
+                all.push(OnPush { prefix, settings: rules.settings.clone() });
+            }
+        }
+        all
+    }
+}
+
+/// The registries of the named destinations, each once, in the order of the file. Without names,
+/// the registries of all destinations.
+pub(crate) fn sites<'a>(config: &'a Config, names: &[String]) -> Result<Vec<CacheSite<'a>>> {
+    check_names(config, names)?;
+    let mut sites: Vec<CacheSite<'a>> = Vec::new();
+    for (index, destination) in config.destinations.iter().enumerate() {
+        let is_named = names.is_empty() || names.contains(&destination.name);
+        let registry = destination.registry.host().and_then(EcrRegistry::of);
+        let (Some(registry), true) = (registry, is_named) else { continue };
+        let is_here = |cache: &&Cache| cache.destinations.contains(&DestinationId(index));
+        let caches: Vec<&Cache> = config.caches.iter().filter(is_here).collect();
+        if caches.is_empty() && destination.repositories.create != Create::OnPush {
+            continue;
+        }
+        let is_same = |site: &&mut CacheSite<'_>| {
+            (&site.registry.account, &site.registry.region) == (&registry.account, &registry.region)
+        };
+        match sites.iter_mut().find(is_same) {
+            // one ECR registry has several host names, and destinations may share it
+            Some(site) => {
+                site.destinations.push(destination);
+                let is_new =
+                    |cache: &&Cache| !site.caches.iter().any(|it| std::ptr::eq(*it, *cache));
+                let new: Vec<&Cache> = caches.into_iter().filter(is_new).collect();
+                site.caches.extend(new);
+            }
+            None => sites.push(CacheSite { registry, destinations: vec![destination], caches }),
+        }
+    }
+    if sites.is_empty() { Err(no_sites(config, names)) } else { Ok(sites) }
+}
+
+fn no_sites(config: &Config, names: &[String]) -> Error {
+    if !config.caches.is_empty() {
+        let names = names.join("`, `");
+        let problem = format!("there is no `[[pull_through]]` for `{names}`");
+        return Error::new(Kind::Configuration, problem)
+            .hint("name it in the `destinations` of one, or remove `--destination`");
+    }
+    Error::new(Kind::Configuration, "the configuration has no `[[pull_through]]`")
+        .hint("add one, for example `[[pull_through]]` with `upstream = \"quay\"`")
+}
+
+pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {
+    let exists = |name: &str| config.destinations.iter().any(|known| known.name == name);
+    match names.iter().find(|name| !exists(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = format!("no destination is named `{name}`");
+            Err(Error::new(Kind::Configuration, problem)
+                .hint("give `--destination` the `name` of a `[[destination]]`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_selection_is_an_error_that_says_what_is_missing() {
+        let text = "[[destination]]\nname = \"eu\"\n\
+             registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [[destination]]\nname = \"us\"\n\
+             registry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n";
+        let cached =
+            format!("{text}[[pull_through]]\nupstream = \"quay\"\ndestinations = [\"eu\"]\n");
+        for (text, names, expected) in [
+            (text, &[][..], Some("the configuration has no `[[pull_through]]`")),
+            (&cached, &[], None),
+            (&cached, &["eu"], None),
+            (&cached, &["us"], Some("there is no `[[pull_through]]` for `us`")),
+            (&cached, &["asia"], Some("no destination is named `asia`")),
+        ] {
+            let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let error = sites(&config, &names).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected);
+        }
+    }
+}
