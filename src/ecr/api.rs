@@ -10,7 +10,6 @@ use aws_sdk_ecr::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
-use futures::FutureExt;
 
 use super::{
     failure::{CallContext, explain},
@@ -94,8 +93,7 @@ impl Api {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        let send = |client| send(client).map(|answer| unless(expected, answer));
-        self.call(action, send).await
+        self.call(action, |client| unless(expected, send(client))).await
     }
 
     /// [`Self::call`] with another retry policy.
@@ -149,11 +147,11 @@ impl Api {
 }
 
 /// Turns the AWS error `expected` into `None`.
-pub(super) fn unless<T, E: ProvideErrorMetadata>(
+pub(super) async fn unless<T, E: ProvideErrorMetadata>(
     expected: &str,
-    answer: Result<T, Failure<E>>,
+    call: impl Future<Output = Result<T, Failure<E>>>,
 ) -> Result<Option<T>, Failure<E>> {
-    match answer {
+    match call.await {
         Err(error) if error.code() == Some(expected) => Ok(None),
         answer => answer.map(Some),
     }

@@ -15,7 +15,6 @@ use aws_sdk_ecr::{
     config::{Credentials, SharedCredentialsProvider},
     error::ProvideErrorMetadata,
 };
-use futures::FutureExt;
 use tokio::sync::Mutex;
 
 use super::{
@@ -90,7 +89,7 @@ impl AwsSession {
         Fut: Future<Output = Result<T, Failure<E>>>,
         E: StdError + ProvideErrorMetadata + 'static,
     {
-        self.call(service, action, || send().map(|answer| unless(expected, answer))).await
+        self.call(service, action, || unless(expected, send())).await
     }
 
     /// The client of Secrets Manager in the session's region.

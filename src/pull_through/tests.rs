@@ -1,4 +1,4 @@
-//! Plans carried out against the sandbox's ECR and Secrets Manager, over a socket.
+//! Plans applied to the sandbox's ECR and Secrets Manager, over a socket.
 
 mod interruption;
 
@@ -30,7 +30,7 @@ const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const HUB_SECRET: &str = "ecr-pullthroughcache/docker-hub";
 const TOKEN: &str = "dckr_pat_hidden";
 
-/// A registry, and what is written about it.
+/// A registry and its configuration.
 struct CacheFixture {
     sandbox: Sandbox,
     session: AwsSession,
@@ -40,7 +40,7 @@ struct CacheFixture {
 }
 
 impl CacheFixture {
-    /// An empty registry that is to cache Docker Hub, with all that belongs to it, and Quay.
+    /// An empty registry, and a configuration with caches of Docker Hub and Quay.
     async fn new() -> Self {
         Self::with(Options::default()).await
     }
@@ -48,9 +48,9 @@ impl CacheFixture {
     async fn with(options: Options) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
         let host = HOST.parse().unwrap();
-        let reach = Network::Sandbox(sandbox.address());
+        let network = Network::Sandbox(sandbox.address());
         let session =
-            AwsSession::open(Identity::of(&host), reach, HostContext::default().into()).await;
+            AwsSession::open(Identity::of(&host), network, HostContext::default().into()).await;
         let registry = EcrRegistry::of(&host).unwrap();
         let caches = vec![hub(), cache(Upstream::Quay, UpstreamCredentials::Nothing)];
         Self { sandbox, session, registry, caches, replace: Replace::Never }
@@ -80,14 +80,14 @@ impl CacheFixture {
         apply(&self.session, planned, |_| ControlFlow::Continue(())).await
     }
 
-    /// Plans and applies; both must go well.
+    /// Plans and applies; both must succeed.
     async fn set_up(&self) {
         let planned = self.plan().await;
         let applied = self.apply(&planned).await;
         assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");
     }
 
-    /// The operations that were asked for a change so far.
+    /// The write operations so far.
     fn writes(&self) -> Vec<String> {
         let journal = self.sandbox.journal().into_iter();
         journal.filter(|entry| entry.is_write()).filter_map(|entry| entry.operation).collect()
@@ -124,12 +124,12 @@ fn names(planned: &[Planned]) -> Vec<(Action, Subject)> {
 }
 
 #[tokio::test]
-async fn what_is_applied_is_there_and_not_planned_again() {
-    let world = CacheFixture::new().await;
-    let planned = world.plan().await;
-    let applied = world.apply(&planned).await;
+async fn an_applied_plan_leaves_nothing_to_plan() {
+    let fixture = CacheFixture::new().await;
+    let planned = fixture.plan().await;
+    let applied = fixture.apply(&planned).await;
     assert_eq!((applied.made, applied.failures.len()), (planned.len(), 0), "{applied:?}");
-    let observed = world.observed().await;
+    let observed = fixture.observed().await;
     assert_eq!(observed.rules.keys().collect::<Vec<_>>(), ["docker-hub", "quay"]);
     let secret = &observed.secrets[HUB_SECRET];
     assert_eq!(observed.rules["docker-hub"].credential_arn.as_ref(), Some(&secret.arn));
@@ -137,148 +137,148 @@ async fn what_is_applied_is_there_and_not_planned_again() {
     assert_eq!(login.username, "someone");
     assert_eq!(login.password.expose_secret(), TOKEN);
     assert!(observed.templates["docker-hub"].lifecycle.is_some());
-    assert_eq!(names(&world.plan().await), []);
+    assert_eq!(names(&fixture.plan().await), []);
 }
 
 #[tokio::test]
-async fn every_step_may_be_taken_twice() {
-    let world = CacheFixture::new().await;
-    let planned = world.plan().await;
-    world.apply(&planned).await;
-    let again = world.apply(&planned).await;
+async fn every_step_is_idempotent() {
+    let fixture = CacheFixture::new().await;
+    let planned = fixture.plan().await;
+    fixture.apply(&planned).await;
+    let again = fixture.apply(&planned).await;
     assert_eq!((again.made, again.failures.len()), (planned.len(), 0), "{again:?}");
-    assert_eq!(names(&world.plan().await), []);
-    let planned = world.decide(removals).await;
-    world.apply(&planned).await;
-    let again = world.apply(&planned).await;
+    assert_eq!(names(&fixture.plan().await), []);
+    let planned = fixture.decide(removals).await;
+    fixture.apply(&planned).await;
+    let again = fixture.apply(&planned).await;
     assert_eq!((again.made, again.failures.len()), (planned.len(), 0), "{again:?}");
-    assert_eq!(names(&world.decide(removals).await), []);
+    assert_eq!(names(&fixture.decide(removals).await), []);
 }
 
 #[tokio::test]
-async fn what_came_about_otherwise_is_left_alone_and_stops_nothing_else() {
-    let world = CacheFixture::new().await;
-    let planned = world.plan().await;
-    let foreign = world.session.api.call("CreatePullThroughCacheRule", |ecr| {
+async fn a_different_rule_created_meanwhile_stays_and_stops_no_other_step() {
+    let fixture = CacheFixture::new().await;
+    let planned = fixture.plan().await;
+    let foreign = fixture.session.api.call("CreatePullThroughCacheRule", |ecr| {
         let rule = ecr.create_pull_through_cache_rule().ecr_repository_prefix("quay");
         rule.upstream_registry_url("registry.k8s.io").send()
     });
     foreign.await.unwrap();
-    let applied = world.apply(&planned).await;
+    let applied = fixture.apply(&planned).await;
     let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
     assert!(failure.chain()[0].contains("rule `quay`"), "{failure:?}");
     assert!(failure.remedy().unwrap().contains("run again"), "{failure:?}");
     assert_eq!(applied.made, planned.len() - 1);
-    assert_eq!(world.observed().await.rules["quay"].url, "registry.k8s.io");
+    assert_eq!(fixture.observed().await.rules["quay"].url, "registry.k8s.io");
 }
 
 #[tokio::test]
-async fn a_secret_that_came_about_with_something_else_is_not_overwritten() {
-    let world = CacheFixture::new().await;
-    let planned = world.plan().await;
-    let client = world.session.secrets();
+async fn a_different_secret_created_meanwhile_is_not_overwritten() {
+    let fixture = CacheFixture::new().await;
+    let planned = fixture.plan().await;
+    let client = fixture.session.secrets();
     let theirs = r#"{"username":"other","accessToken":"theirs"}"#;
     client.create_secret().name(HUB_SECRET).secret_string(theirs).send().await.unwrap();
-    let applied = world.apply(&planned).await;
+    let applied = fixture.apply(&planned).await;
     assert_eq!(applied.failures.len(), 1, "{applied:?}");
     let kept = client.get_secret_value().secret_id(HUB_SECRET).send().await.unwrap();
     assert_eq!(kept.secret_string(), Some(theirs));
 }
 
 #[tokio::test]
-async fn a_step_that_fails_holds_up_those_that_need_it_and_no_others() {
-    let world = CacheFixture::new().await;
-    world.fault("deny=CreateSecret");
-    let planned = world.plan().await;
-    let applied = world.apply(&planned).await;
+async fn a_failed_step_stops_only_the_steps_that_need_it() {
+    let fixture = CacheFixture::new().await;
+    fixture.fault("deny=CreateSecret");
+    let planned = fixture.plan().await;
+    let applied = fixture.apply(&planned).await;
     let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
     assert_eq!(failure.kind(), Kind::Denied);
     assert!(failure.remedy().unwrap().contains("`ecr-mirror iam pull-through`"), "{failure:?}");
     assert!(!format!("{failure:?}").contains(TOKEN));
     let left: Vec<&str> = applied.left.iter().map(|left| left.change.name.as_str()).collect();
     assert_eq!(left, ["docker-hub"]);
-    let observed = world.observed().await;
+    let observed = fixture.observed().await;
     assert_eq!(observed.rules.keys().collect::<Vec<_>>(), ["quay"]);
     assert!(observed.templates.contains_key("docker-hub"));
 }
 
 #[tokio::test]
-async fn a_rule_that_stays_keeps_its_secret() {
-    let world = CacheFixture::new().await;
-    world.set_up().await;
-    world.fault("deny=DeletePullThroughCacheRule");
-    let planned = world.decide(removals).await;
-    let applied = world.apply(&planned).await;
+async fn a_remaining_rule_keeps_its_secret() {
+    let fixture = CacheFixture::new().await;
+    fixture.set_up().await;
+    fixture.fault("deny=DeletePullThroughCacheRule");
+    let planned = fixture.decide(removals).await;
+    let applied = fixture.apply(&planned).await;
     assert_eq!(applied.failures.len(), 2, "{applied:?}");
-    let observed = world.observed().await;
+    let observed = fixture.observed().await;
     assert_eq!(observed.rules.len(), 2);
     assert!(matches!(observed.secrets[HUB_SECRET].content, Content::Login(_)));
 }
 
 #[tokio::test]
-async fn a_replacement_that_breaks_off_says_what_is_missing_and_is_made_by_the_next() {
-    let mut world = CacheFixture::new().await;
-    world.set_up().await;
-    let quay = world.caches.last_mut().unwrap();
+async fn an_interrupted_replacement_names_the_missing_rule_and_the_next_run_creates_it() {
+    let mut fixture = CacheFixture::new().await;
+    fixture.set_up().await;
+    let quay = fixture.caches.last_mut().unwrap();
     (quay.upstream, quay.url) = (Upstream::K8s, "registry.k8s.io".to_owned());
-    assert_eq!(names(&world.plan().await), [(Action::Conflict, Subject::Rule)]);
-    world.replace = Replace::Differing;
-    world.fault("deny=CreatePullThroughCacheRule");
-    let planned = world.plan().await;
+    assert_eq!(names(&fixture.plan().await), [(Action::Conflict, Subject::Rule)]);
+    fixture.replace = Replace::Differing;
+    fixture.fault("deny=CreatePullThroughCacheRule");
+    let planned = fixture.plan().await;
     assert_eq!(names(&planned), [(Action::Replace, Subject::Rule)]);
-    let applied = world.apply(&planned).await;
+    let applied = fixture.apply(&planned).await;
     let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
     assert!(failure.chain()[1].contains("the old rule is deleted"), "{failure:?}");
-    world.sandbox.faults().clear();
-    world.set_up().await;
-    assert_eq!(world.observed().await.rules["quay"].url, "registry.k8s.io");
+    fixture.sandbox.faults().clear();
+    fixture.set_up().await;
+    assert_eq!(fixture.observed().await.rules["quay"].url, "registry.k8s.io");
 }
 
 #[tokio::test]
-async fn credentials_that_change_are_written_into_the_same_secret() {
-    let mut world = CacheFixture::new().await;
-    world.set_up().await;
-    let before = world.observed().await.secrets[HUB_SECRET].arn.clone();
+async fn changed_credentials_are_written_to_the_same_secret() {
+    let mut fixture = CacheFixture::new().await;
+    fixture.set_up().await;
+    let before = fixture.observed().await.secrets[HUB_SECRET].arn.clone();
     let access_token = "another".to_owned().into();
-    world.caches[0].credentials =
+    fixture.caches[0].credentials =
         UpstreamCredentials::Written { username: "someone".to_owned(), access_token };
-    world.set_up().await;
-    let secret = &world.observed().await.secrets[HUB_SECRET];
+    fixture.set_up().await;
+    let secret = &fixture.observed().await.secrets[HUB_SECRET];
     assert_eq!(secret.arn, before);
     assert!(
         matches!(&secret.content, Content::Login(it) if it.password.expose_secret() == "another")
     );
-    assert_eq!(world.writes().last().map(String::as_str), Some("PutSecretValue"));
+    assert_eq!(fixture.writes().last().map(String::as_str), Some("PutSecretValue"));
 }
 
 #[tokio::test]
-async fn an_end_between_two_steps_leaves_the_rest() {
-    let world = CacheFixture::new().await;
-    let planned = world.plan().await;
+async fn a_stop_between_two_steps_leaves_the_rest() {
+    let fixture = CacheFixture::new().await;
+    let planned = fixture.plan().await;
     let mut told = 0;
-    let applied = apply(&world.session, &planned, |_| {
+    let applied = apply(&fixture.session, &planned, |_| {
         told += 1;
         ControlFlow::Break(())
     });
     let applied = applied.await;
     assert_eq!((applied.made, applied.left.len()), (1, planned.len() - 1));
-    assert_eq!((told, world.writes().len()), (1, 1));
+    assert_eq!((told, fixture.writes().len()), (1, 1));
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_or_told_is_said_without_a_secret() {
-    let mut world = CacheFixture::new().await;
-    let client = world.session.secrets();
+async fn unusable_secrets_are_reported_without_their_content() {
+    let mut fixture = CacheFixture::new().await;
+    let client = fixture.session.secrets();
     let wrong = r#"{"username":"u","password":"hidden"}"#;
     let made = client.create_secret().name("ecr-pullthroughcache/theirs").secret_string(wrong);
     let arn = made.send().await.unwrap().arn.unwrap();
     let elsewhere = arn.replace("eu-west-1", "us-west-2");
-    world.caches = vec![
+    fixture.caches = vec![
         cache(Upstream::GitHub, UpstreamCredentials::Secret(arn.clone())),
         cache(Upstream::GitLab, UpstreamCredentials::Secret(elsewhere)),
     ];
-    world.fault("deny=GetAccountSetting");
-    let observed = world.observed().await;
+    fixture.fault("deny=GetAccountSetting");
+    let observed = fixture.observed().await;
     assert_eq!(observed.scope, PolicyScope::Importing);
     assert_eq!(observed.registry_policy, None);
     assert_eq!(observed.secrets.keys().collect::<Vec<_>>(), [&arn]);

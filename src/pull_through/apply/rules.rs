@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_sdk_ecr::{Client, error::ProvideErrorMetadata, types::UpstreamRegistry};
-use futures::FutureExt;
 
 use super::{RuleCredential, created_concurrently};
 use crate::{
@@ -47,15 +46,15 @@ pub(super) async fn create(
 ) -> Result<()> {
     let attempt = async |unseen| {
         let create = |ecr: Client| {
-            ecr.create_pull_through_cache_rule()
+            let request = ecr
+                .create_pull_through_cache_rule()
                 .ecr_repository_prefix(&rule.prefix)
                 .upstream_registry_url(&rule.url)
                 .upstream_registry(UpstreamRegistry::from(rule.upstream.api_name()))
                 .set_upstream_repository_prefix(rule.upstream_prefix.clone())
                 .set_credential_arn(credential.arn.clone())
-                .set_custom_role_arn(rule.role_arn.clone())
-                .send()
-                .map(|answer| outcome(answer, unseen))
+                .set_custom_role_arn(rule.role_arn.clone());
+            outcome(request.send(), unseen)
         };
         session.api.call("CreatePullThroughCacheRule", create).await
     };
@@ -75,12 +74,12 @@ pub(super) async fn update(
 ) -> Result<()> {
     let attempt = async |unseen| {
         let update = |ecr: Client| {
-            ecr.update_pull_through_cache_rule()
+            let request = ecr
+                .update_pull_through_cache_rule()
                 .ecr_repository_prefix(&rule.prefix)
                 .set_credential_arn(credential.arn.clone())
-                .set_custom_role_arn(rule.role_arn.clone())
-                .send()
-                .map(|answer| outcome(answer, unseen))
+                .set_custom_role_arn(rule.role_arn.clone());
+            outcome(request.send(), unseen)
         };
         session.api.call("UpdatePullThroughCacheRule", update).await
     };
@@ -98,11 +97,11 @@ fn waits(credential: &RuleCredential) -> &'static [u64] {
     if credential.is_new { &SECRET_WAITS } else { &[] }
 }
 
-fn outcome<T, E: ProvideErrorMetadata>(
-    answer: Result<T, Failure<E>>,
+async fn outcome<T, E: ProvideErrorMetadata>(
+    call: impl Future<Output = Result<T, Failure<E>>>,
     unseen: UnseenSecret,
 ) -> Result<RuleOutcome, Failure<E>> {
-    match answer {
+    match call.await {
         Ok(_) => Ok(RuleOutcome::Done),
         Err(error) => match error.code() {
             Some("PullThroughCacheRuleAlreadyExistsException") => Ok(RuleOutcome::Existed),

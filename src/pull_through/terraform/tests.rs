@@ -1,4 +1,4 @@
-//! Whole files, and what must never be in one.
+//! Exported files, and the credentials that none contains.
 
 use std::collections::BTreeSet;
 
@@ -73,14 +73,14 @@ fn written(registry: &EcrRegistry, planned: &[Planned], observed: &Observed) -> 
     terraform(&[ExportPart { registry, identity: &identity, planned, observed }])
 }
 
-/// What follows the head, which every file has.
+/// The text after the common head.
 fn body(text: &str) -> &str {
     let (_, body) = text.split_once("provider \"aws\"").unwrap();
     body
 }
 
 #[test]
-fn a_registry_where_nothing_is_there_is_made_whole() {
+fn an_empty_registry_is_exported_with_every_resource() {
     let policy = json!({
         "Version": "2012-10-17",
         "Statement": [{
@@ -211,7 +211,7 @@ resource "aws_ecr_registry_policy" "registry" {
 }
 
 #[test]
-fn what_is_there_is_imported() {
+fn existing_resources_are_imported() {
     let there = ObservedTemplate {
         prefix: "docker-hub".to_owned(),
         applied_for: BTreeSet::from(["REPLICATION".to_owned()]),
@@ -300,7 +300,7 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
 }
 
 #[test]
-fn rules_bring_whatever_their_upstream_needs() {
+fn rules_have_the_members_that_their_upstream_needs() {
     let other = |prefix: &str, credential, role_arn: Option<&str>| {
         planned(CacheStep::CreateRule(DesiredRule {
             prefix: prefix.to_owned(),
@@ -333,7 +333,7 @@ fn rules_bring_whatever_their_upstream_needs() {
 }
 
 #[test]
-fn no_credential_is_ever_written() {
+fn no_credential_is_in_the_export() {
     let content = || {
         Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
     };

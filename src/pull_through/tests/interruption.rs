@@ -1,4 +1,4 @@
-//! A plan that breaks off anywhere is planned again from what is there, and ends the same.
+//! After an interruption a new plan reaches the same state.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ async fn slow() -> CacheFixture {
     CacheFixture::with(Options { latency: Duration::from_millis(1), ..Options::default() }).await
 }
 
-/// What is there, apart from what differs from one world to the next: times and ARNs.
+/// The state without times and ARNs, which differ between registries.
 type State = (
     BTreeMap<String, ObservedRule>,
     BTreeMap<String, ObservedTemplate>,
@@ -20,8 +20,8 @@ type State = (
     Vec<String>,
 );
 
-async fn state(world: &CacheFixture) -> State {
-    let Observed { mut rules, templates, registry_policy, secrets, .. } = world.observed().await;
+async fn state(fixture: &CacheFixture) -> State {
+    let Observed { mut rules, templates, registry_policy, secrets, .. } = fixture.observed().await;
     for rule in rules.values_mut() {
         let of_secret = rule.credential_arn.take().map(|arn| {
             let known = secrets.iter().find(|(_, secret)| secret.arn == arn);
@@ -37,10 +37,10 @@ async fn state(world: &CacheFixture) -> State {
     (rules, templates, registry_policy, secrets.collect())
 }
 
-/// Carries the work out until so many requests were answered, then is no more.
-async fn killed_after(world: &CacheFixture, requests: usize, work: impl Future<Output = ()>) {
+/// Runs the work until this many requests were answered, then drops it.
+async fn killed_after(fixture: &CacheFixture, requests: usize, work: impl Future<Output = ()>) {
     let watch = async {
-        while world.sandbox.journal().len() < requests {
+        while fixture.sandbox.journal().len() < requests {
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
     };
@@ -50,9 +50,9 @@ async fn killed_after(world: &CacheFixture, requests: usize, work: impl Future<O
     }
 }
 
-/// Nothing points to what is not there: the secret that a rule names can be read.
-async fn assert_usable(world: &CacheFixture) {
-    let Observed { rules, secrets, .. } = world.observed().await;
+/// Asserts that the secret of every rule is readable.
+async fn assert_usable(fixture: &CacheFixture) {
+    let Observed { rules, secrets, .. } = fixture.observed().await;
     for (prefix, rule) in &rules {
         let Some(arn) = &rule.credential_arn else { continue };
         let secret = secrets.values().find(|secret| secret.arn == *arn);
@@ -61,26 +61,26 @@ async fn assert_usable(world: &CacheFixture) {
     }
 }
 
-async fn removed(world: &CacheFixture) {
-    let planned = world.decide(removals).await;
-    let applied = world.apply(&planned).await;
+async fn removed(fixture: &CacheFixture) {
+    let planned = fixture.decide(removals).await;
+    let applied = fixture.apply(&planned).await;
     assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_up_that_is_killed_after_any_request_is_finished_by_the_next() {
+async fn a_set_up_killed_after_any_request_is_completed_by_the_next_run() {
     let whole = slow().await;
     whole.set_up().await;
     let requests = whole.sandbox.journal().len();
     assert!(requests > 8, "{requests}");
     let expected = state(&whole).await;
     let killed = stream::iter(1..=requests).map(|n| async move {
-        let world = slow().await;
-        killed_after(&world, n, world.set_up()).await;
-        assert_usable(&world).await;
-        world.set_up().await;
-        assert_eq!(names(&world.plan().await), [], "killed after {n} requests");
-        (n, state(&world).await)
+        let fixture = slow().await;
+        killed_after(&fixture, n, fixture.set_up()).await;
+        assert_usable(&fixture).await;
+        fixture.set_up().await;
+        assert_eq!(names(&fixture.plan().await), [], "killed after {n} requests");
+        (n, state(&fixture).await)
     });
     let mut recovered = killed.buffer_unordered(32);
     while let Some((n, state)) = recovered.next().await {
@@ -89,7 +89,7 @@ async fn a_set_up_that_is_killed_after_any_request_is_finished_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_that_is_killed_after_any_request_is_finished_by_the_next() {
+async fn a_removal_killed_after_any_request_is_completed_by_the_next_run() {
     let whole = slow().await;
     whole.set_up().await;
     let before = whole.sandbox.journal().len();
@@ -98,16 +98,16 @@ async fn a_removal_that_is_killed_after_any_request_is_finished_by_the_next() {
     let expected = state(&whole).await;
     assert!(expected.0.is_empty() && expected.1.is_empty(), "{expected:?}");
     let killed = stream::iter(1..=requests).map(|n| async move {
-        let world = slow().await;
-        world.set_up().await;
-        let before = world.sandbox.journal().len();
-        killed_after(&world, before + n, removed(&world)).await;
-        assert_usable(&world).await;
-        removed(&world).await;
-        let found = state(&world).await;
+        let fixture = slow().await;
+        fixture.set_up().await;
+        let before = fixture.sandbox.journal().len();
+        killed_after(&fixture, before + n, removed(&fixture)).await;
+        assert_usable(&fixture).await;
+        removed(&fixture).await;
+        let found = state(&fixture).await;
         // and all of it comes back
-        world.set_up().await;
-        assert_eq!(names(&world.plan().await), [], "killed after {n} requests");
+        fixture.set_up().await;
+        assert_eq!(names(&fixture.plan().await), [], "killed after {n} requests");
         (n, found)
     });
     let mut recovered = killed.buffer_unordered(32);

@@ -50,9 +50,9 @@ async fn no_value_that_holds_a_secret_prints_it() {
     let cache = config.caches[0].clone();
     assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
     let user = || UserPassword::new("me", password);
-    let login = || SecretLogin { username: "me".to_owned(), access_token: token.into() };
+    let login = || UserPassword::new("me", token);
     let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
-    let step = |make: fn(String, SecretLogin) -> CacheStep| make("it".to_owned(), login());
+    let step = |make: fn(String, UserPassword) -> CacheStep| make("it".to_owned(), login());
     let change = SettingChange {
         destination: "r.example".to_owned(),
         action: Action::Create,
@@ -76,12 +76,12 @@ async fn no_value_that_holds_a_secret_prints_it() {
     let kubernetes =
         ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
             .unwrap();
-    let all: [(&str, &dyn Debug); 16] = [
+    let all: [(&str, &dyn Debug); 17] = [
         ("Config", &config),
         ("Cache", &cache),
         ("UpstreamCredentials", &cache.credentials),
         ("UserPassword", &user()),
-        ("SecretLogin", &login()),
+        ("UserPassword with a token", &login()),
         ("Secret", &secret()),
         ("Content", &secret().content),
         ("Observed", &observed),

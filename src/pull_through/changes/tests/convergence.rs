@@ -1,12 +1,15 @@
-//! Whatever there was and wherever a run breaks off: what is applied is as it is written.
+//! A plan converges from every state and after every interruption.
 
 use super::*;
 
-/// A cache in all the ways in which it can be written.
+/// A cache with every combination of template and access.
 fn variants(upstream: Upstream) -> Vec<Cache> {
     let mut all = Vec::new();
-    let bare = Wish { settings: RepositorySettings { policy: None, ..wish().settings }, ..wish() };
-    for template in [None, Some(bare), Some(wish())] {
+    let bare = TemplateSettings {
+        settings: RepositorySettings { policy: None, ..full_template().settings },
+        ..full_template()
+    };
+    for template in [None, Some(bare), Some(full_template())] {
         for access in [
             None,
             access(Some("o-abc"), &[]),
@@ -18,7 +21,7 @@ fn variants(upstream: Upstream) -> Vec<Cache> {
     all
 }
 
-/// A registry in which others have been before.
+/// A registry with resources of others.
 fn inhabited(scope: PolicyScope) -> Observed {
     let mut observed = scoped(scope);
     for prefix in ["theirs", "docker-hubble"] {
@@ -36,31 +39,31 @@ fn inhabited(scope: PolicyScope) -> Observed {
     observed
 }
 
-/// Applies the world from every point at which an earlier run may have broken off.
-fn assert_converges(world: &ChangesFixture, start: impl Fn() -> Observed, case: &str) {
-    let planned = world.changes(&start());
+/// Plans and applies after an interruption at every step.
+fn assert_converges(fixture: &ChangesFixture, start: impl Fn() -> Observed, case: &str) {
+    let planned = fixture.changes(&start());
     let conflicts = planned.iter().filter(|planned| planned.step.is_none()).count();
     assert_eq!(conflicts, 0, "{case}: {:#?}", lines(&planned));
     for done in 0..=planned.len() {
         let broken_off = carried_out(start(), &planned[..done]);
-        let rest = world.changes(&broken_off);
+        let rest = fixture.changes(&broken_off);
         assert_eq!(rest.len(), planned.len() - done, "{case} after {done}: {:#?}", lines(&rest));
-        let after = lines(&world.changes(&carried_out(broken_off, &rest)));
+        let after = lines(&fixture.changes(&carried_out(broken_off, &rest)));
         assert!(after.is_empty(), "{case} after {done}: {after:#?}");
     }
 }
 
 #[test]
-fn what_is_applied_needs_nothing_more_wherever_a_run_broke_off() {
+fn an_interrupted_plan_converges_from_every_step() {
     for upstream in Upstream::all() {
         for scope in [PolicyScope::Importing, PolicyScope::Everything] {
             for cache in variants(upstream) {
                 let case = format!("{cache:?} {scope:?}");
-                let mut world = ChangesFixture::of([cache]);
-                assert_converges(&world, || scoped(scope), &case);
-                assert_converges(&world, || inhabited(scope), &case);
-                world.on_push = vec![on_push("mirror", RepositorySettings::default())];
-                assert_converges(&world, || inhabited(scope), &case);
+                let mut fixture = ChangesFixture::of([cache]);
+                assert_converges(&fixture, || scoped(scope), &case);
+                assert_converges(&fixture, || inhabited(scope), &case);
+                fixture.on_push = vec![on_push("mirror", RepositorySettings::default())];
+                assert_converges(&fixture, || inhabited(scope), &case);
             }
         }
     }
@@ -70,14 +73,14 @@ fn what_is_applied_needs_nothing_more_wherever_a_run_broke_off() {
 fn all_upstreams_are_applied_together() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let caches: Vec<Cache> = Upstream::all().map(|it| variants(it).pop().unwrap()).collect();
-        let mut world = ChangesFixture::of(caches);
-        world.on_push = vec![on_push("ROOT", RepositorySettings::default())];
-        assert_converges(&world, || inhabited(scope), "all");
+        let mut fixture = ChangesFixture::of(caches);
+        fixture.on_push = vec![on_push("ROOT", RepositorySettings::default())];
+        assert_converges(&fixture, || inhabited(scope), "all");
     }
 }
 
 #[test]
-fn one_configuration_follows_another_and_leaves_no_access_behind() {
+fn a_changed_configuration_revokes_the_old_access() {
     let all = variants(Upstream::DockerHub);
     for before in &all {
         for after in &all {
@@ -90,9 +93,9 @@ fn one_configuration_follows_another_and_leaves_no_access_behind() {
                     let applied = ChangesFixture::of([before.clone()]).applied(inhabited(old));
                     Observed { scope: new, ..applied }
                 };
-                let world = ChangesFixture::of([after.clone()]);
-                assert_converges(&world, start, &format!("{before:?} {after:?} {old:?} {new:?}"));
-                let end = world.applied(start());
+                let fixture = ChangesFixture::of([after.clone()]);
+                assert_converges(&fixture, start, &format!("{before:?} {after:?} {old:?} {new:?}"));
+                let end = fixture.applied(start());
                 let policies = json!([
                     end.registry_policy,
                     end.templates.get("docker-hub").map(|it| &it.policy)
@@ -109,17 +112,17 @@ fn one_configuration_follows_another_and_leaves_no_access_behind() {
 }
 
 #[test]
-fn what_others_keep_stays_as_it_is() {
+fn resources_of_others_stay_unchanged() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
-        let world = ChangesFixture::of(
+        let fixture = ChangesFixture::of(
             Upstream::all().map(|it| variants(it).pop().unwrap()).collect::<Vec<_>>(),
         );
-        let (before, after) = (inhabited(scope), world.applied(inhabited(scope)));
+        let (before, after) = (inhabited(scope), fixture.applied(inhabited(scope)));
         for prefix in ["theirs", "docker-hubble"] {
             assert_eq!(after.rules[prefix], before.rules[prefix]);
             assert_eq!(after.templates[prefix], before.templates[prefix]);
         }
-        let planned = world.changes(&before);
+        let planned = fixture.changes(&before);
         let Some(CacheStep::PutRegistryPolicy(put)) = &planned.last().unwrap().step else {
             panic!("the registry's policy comes last");
         };
@@ -129,16 +132,16 @@ fn what_others_keep_stays_as_it_is() {
 }
 
 #[test]
-fn the_plan_is_the_same_each_time_and_in_the_order_in_which_it_can_be_done() {
+fn a_plan_is_deterministic_and_in_the_order_of_its_dependencies() {
     let caches: Vec<Cache> = Upstream::all().map(|it| variants(it).pop().unwrap()).collect();
-    let world = ChangesFixture::of(caches);
+    let fixture = ChangesFixture::of(caches);
     let kinds = |planned: &[Planned]| -> Vec<Subject> {
         let mut kinds: Vec<Subject> = planned.iter().map(|planned| planned.change.kind).collect();
         kinds.dedup();
         kinds
     };
-    let planned = world.changes(&Observed::default());
-    assert_eq!(lines(&planned), lines(&world.changes(&Observed::default())));
+    let planned = fixture.changes(&Observed::default());
+    assert_eq!(lines(&planned), lines(&fixture.changes(&Observed::default())));
     let order = [Subject::Secret, Subject::Rule, Subject::Template, Subject::RegistryPolicy];
     assert_eq!(kinds(&planned), order);
 }

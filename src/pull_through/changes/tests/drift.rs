@@ -1,13 +1,13 @@
-//! Every single field of an applied state, as a table.
+//! Every field of an applied state, as a table.
 
 use super::*;
 
-/// A change of one resource, behind the configuration's back.
+/// An outside change of one resource.
 type Mutation = Box<dyn Fn(&mut Observed)>;
 
-fn world() -> ChangesFixture {
+fn fixture() -> ChangesFixture {
     let access = access(Some("o-abc"), &["111111111111"]);
-    let hub = Cache { template: Some(wish()), access, ..cache(Upstream::DockerHub) };
+    let hub = Cache { template: Some(full_template()), access, ..cache(Upstream::DockerHub) };
     let upstream_prefix = "team-a".parse().unwrap();
     ChangesFixture::of([hub, Cache { upstream_prefix, ..cache(Upstream::Ecr) }])
 }
@@ -32,7 +32,7 @@ fn statement(at: usize, mutate: impl Fn(&mut Value) + 'static) -> Mutation {
 }
 
 #[test]
-fn every_field_that_differs_is_one_change_that_names_it() {
+fn every_different_field_is_one_named_change() {
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
     let login = |username: &'static str, token: &'static str| {
         content(move || secret("x", username, token).content)
@@ -116,9 +116,9 @@ fn every_field_that_differs_is_one_change_that_names_it() {
     ];
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         for (at, (kind, name, action, mutate)) in table.iter().enumerate() {
-            let mut observed = world().applied(scoped(scope));
+            let mut observed = fixture().applied(scoped(scope));
             mutate(&mut observed);
-            let planned = world().changes(&observed);
+            let planned = fixture().changes(&observed);
             let found: Vec<_> = planned
                 .iter()
                 .map(|planned| {
@@ -133,7 +133,7 @@ fn every_field_that_differs_is_one_change_that_names_it() {
 }
 
 #[test]
-fn what_nobody_wrote_may_be_anything() {
+fn members_that_are_not_configured_are_not_compared() {
     // every member is named here, so that a new one is decided about
     let ObservedRule {
         prefix: _,
@@ -153,9 +153,9 @@ fn what_nobody_wrote_may_be_anything() {
         policy: _,
         role_arn: _,
     } = blank("x");
-    let bare = |upstream| Cache { template: Some(Wish::default()), ..cache(upstream) };
-    let world = ChangesFixture::of([bare(Upstream::Quay)]);
-    let mut observed = world.applied(Observed::default());
+    let bare = |upstream| Cache { template: Some(TemplateSettings::default()), ..cache(upstream) };
+    let fixture = ChangesFixture::of([bare(Upstream::Quay)]);
+    let mut observed = fixture.applied(Observed::default());
     let rule = observed.rules.get_mut("quay").unwrap();
     rule.credential_arn = Some(arn("theirs"));
     rule.role_arn = Some(ROLE.to_owned());
@@ -170,5 +170,5 @@ fn what_nobody_wrote_may_be_anything() {
     template.role_arn = Some(ROLE.to_owned());
     observed.registry_policy = Some(policy(vec![theirs("Theirs")]));
     observed.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
-    assert_eq!(lines(&world.changes(&observed)), [""; 0]);
+    assert_eq!(lines(&fixture.changes(&observed)), [""; 0]);
 }

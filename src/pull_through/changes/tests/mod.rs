@@ -1,4 +1,4 @@
-//! Worlds of a configuration and a registry, and what a registry does with the steps.
+//! Configurations and registries for the tests, and a model of a registry that applies steps.
 
 mod convergence;
 mod drift;
@@ -19,9 +19,7 @@ use crate::{
     model::{
         UserPassword,
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
-        pull_through::{
-            Access, CredentialNeed, TemplateSettings as Wish, Upstream, UpstreamCredentials,
-        },
+        pull_through::{Access, CredentialNeed, TemplateSettings, Upstream, UpstreamCredentials},
     },
     pull_through::state::{Content, Credential, DesiredRule, DesiredTemplate, PolicyScope, Secret},
 };
@@ -34,7 +32,7 @@ fn registry() -> EcrRegistry {
     EcrRegistry::of(&host).unwrap()
 }
 
-/// A cache of this upstream with what it needs and nothing more.
+/// A cache of this upstream with its required members only.
 fn cache(upstream: Upstream) -> Cache {
     let own = match upstream {
         Upstream::Azure => "contoso.azurecr.io",
@@ -57,8 +55,8 @@ fn access(organization: Option<&str>, accounts: &[&str]) -> Option<Access> {
     Some(Access { organization: organization.map(str::to_owned), accounts })
 }
 
-/// A template in which every member is written.
-fn wish() -> Wish {
+/// A template with every member.
+fn full_template() -> TemplateSettings {
     let settings = RepositorySettings {
         mutability: Some(TagMutability::ImmutableExcept(vec!["latest*".to_owned()])),
         scan_on_push: None,
@@ -67,7 +65,7 @@ fn wish() -> Wish {
         lifecycle: Some(json!({ "rules": [{ "rulePriority": 1 }] })),
         policy: Some(policy(vec![theirs("Written")])),
     };
-    Wish { settings, role_arn: Some(ROLE.to_owned()) }
+    TemplateSettings { settings, role_arn: Some(ROLE.to_owned()) }
 }
 
 fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -78,7 +76,7 @@ fn policy(statements: Vec<Value>) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
-/// A statement that is not ours.
+/// Another party's statement.
 fn theirs(id: &str) -> Value {
     json!({ "Sid": id, "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::1:role/x" }, "Action": "ecr:*" })
 }
@@ -116,7 +114,7 @@ impl ChangesFixture {
         self.with(|desired| super::removals(desired, observed))
     }
 
-    /// What there is once everything is applied to what there was.
+    /// The state after applying all changes.
     fn applied(&self, observed: Observed) -> Observed {
         let planned = self.changes(&observed);
         carried_out(observed, &planned)
@@ -146,7 +144,7 @@ fn arn(name: &str) -> String {
     format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf")
 }
 
-/// What a registry is like once it has done what is planned.
+/// Applies the plan to the state of a registry.
 fn carried_out(mut observed: Observed, planned: &[Planned]) -> Observed {
     for step in planned.iter().filter_map(|planned| planned.step.as_ref()) {
         carry_out(&mut observed, step);
@@ -203,7 +201,7 @@ fn kept(name: &str, login: &UserPassword) -> Secret {
     Secret { arn: arn(name), content }
 }
 
-/// Writes what the rule says; ECR takes credentials of secrets that are there only, and none away.
+/// Writes the rule as ECR does: its secret must exist, and a missing credential removes none.
 fn write_rule(observed: &mut Observed, rule: &DesiredRule) {
     let credential = rule.credential.as_ref().map(|credential| match credential {
         Credential::Arn(arn) => arn.clone(),
@@ -253,8 +251,7 @@ fn blank(prefix: &str) -> ObservedTemplate {
     }
 }
 
-/// The policy in other words, as ECR gives it back: lists in another order, a list of one without
-/// brackets.
+/// The policy as ECR returns it: lists in another order, a list of one as its item.
 fn worded(policy: &Value) -> Value {
     match policy {
         Value::Object(members) => {

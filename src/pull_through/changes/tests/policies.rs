@@ -1,4 +1,4 @@
-//! Policies: what is granted to whom and where, and what stays of others.
+//! Policies: grants, and the statements of others.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn statement(id: &str, principal: Value, actions: Value) -> Value {
 }
 
 #[test]
-fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
+fn access_is_granted_by_both_policies_or_by_the_registry_policy_alone() {
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
     let roots = json!({ "AWS": ["arn:aws:iam::111111111111:root"] });
     let grants = |actions: Value, resource: Option<&str>| {
@@ -63,9 +63,9 @@ fn access_is_granted_by_both_policies_or_by_the_registrys_alone() {
 }
 
 #[test]
-fn no_repositorys_policy_lets_anybody_make_repositories() {
+fn no_repository_policy_grants_create_repository() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
-        let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+        let cache = Cache { template: Some(full_template()), ..docker_hub(both()) };
         let observed = ChangesFixture::of([cache]).applied(scoped(scope));
         let policy = observed.templates["docker-hub"].policy.as_ref().unwrap().to_string();
         assert!(policy.contains("Written") && !policy.contains("CreateRepository"), "{policy}");
@@ -74,8 +74,8 @@ fn no_repositorys_policy_lets_anybody_make_repositories() {
 }
 
 #[test]
-fn first_pulls_may_tag_where_the_template_gives_tags() {
-    let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+fn the_first_puller_may_tag_if_the_template_sets_tags() {
+    let cache = Cache { template: Some(full_template()), ..docker_hub(both()) };
     for (scope, granted, told) in
         [(PolicyScope::Importing, false, true), (PolicyScope::Everything, true, false)]
     {
@@ -89,7 +89,7 @@ fn first_pulls_may_tag_where_the_template_gives_tags() {
 }
 
 #[test]
-fn access_to_a_cache_of_the_whole_registry_says_so() {
+fn access_to_a_cache_of_the_whole_registry_has_a_hint() {
     for (prefix, told) in [("ROOT", true), ("docker-hub", false)] {
         let cache = Cache { prefix: prefix.parse().unwrap(), ..docker_hub(both()) };
         let planned = ChangesFixture::of([cache]).changes(&scoped(PolicyScope::Everything));
@@ -99,15 +99,15 @@ fn access_to_a_cache_of_the_whole_registry_says_so() {
 }
 
 #[test]
-fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are() {
-    let world = ChangesFixture::of([docker_hub(both())]);
+fn each_different_statement_is_a_field_and_those_of_others_stay() {
+    let fixture = ChangesFixture::of([docker_hub(both())]);
     let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
     let old = statement(&accounts, json!("*"), json!("ecr:*"));
     let odd =
         json!({ "Effect": "Deny", "Action": ["b", "a"], "Principal": "*", "NotResource": [] });
     let there = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs("A"), old, odd] });
     let observed = || Observed { registry_policy: Some(there.clone()), ..Observed::default() };
-    let planned = world.changes(&observed());
+    let planned = fixture.changes(&observed());
     let change = &planned.last().unwrap().change;
     assert_eq!((change.action, &*change.name), (Action::Update, "123456789012"));
     let names: Vec<&str> = change.fields.iter().map(|field| &*field.name).collect();
@@ -125,7 +125,7 @@ fn each_statement_that_differs_is_a_field_and_those_of_others_stay_as_they_are()
 }
 
 #[test]
-fn access_that_is_no_longer_written_goes_and_with_the_last_statement_the_policy() {
+fn access_that_is_no_longer_configured_is_revoked_and_an_empty_policy_is_deleted() {
     for scope in [PolicyScope::Importing, PolicyScope::Everything] {
         let granted = || ChangesFixture::of([docker_hub(both())]).applied(scoped(scope));
         let without = ChangesFixture::of([docker_hub(None)]);
@@ -146,8 +146,8 @@ fn access_that_is_no_longer_written_goes_and_with_the_last_statement_the_policy(
 }
 
 #[test]
-fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_there() {
-    let cache = Cache { template: Some(wish()), ..docker_hub(both()) };
+fn a_configured_policy_replaces_the_existing_one_and_has_our_statements() {
+    let cache = Cache { template: Some(full_template()), ..docker_hub(both()) };
     let mut observed = scoped(PolicyScope::Importing);
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
@@ -160,7 +160,7 @@ fn a_policy_that_is_written_has_our_statements_besides_and_nothing_that_was_ther
 }
 
 #[test]
-fn a_policy_that_nobody_wrote_keeps_its_statements_beside_ours() {
+fn a_policy_that_is_not_configured_keeps_its_statements() {
     let mut observed = scoped(PolicyScope::Importing);
     let mut template = blank("docker-hub");
     template.policy = Some(policy(vec![theirs("Old")]));
@@ -175,7 +175,7 @@ fn a_policy_that_nobody_wrote_keeps_its_statements_beside_ours() {
 }
 
 #[test]
-fn a_policy_longer_than_ecr_takes_is_a_conflict_with_the_remedy() {
+fn a_policy_over_the_limit_is_a_conflict_with_a_hint() {
     let accounts: Vec<String> = (0..400).map(|at| format!("{at:012}")).collect();
     let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
     for (scope, conflicts) in [(PolicyScope::Importing, 2), (PolicyScope::Everything, 1)] {
@@ -194,7 +194,7 @@ fn a_policy_longer_than_ecr_takes_is_a_conflict_with_the_remedy() {
 }
 
 #[test]
-fn statement_ids_are_letters_and_digits_and_of_one_prefix_alone() {
+fn statement_ids_are_alphanumeric_and_distinct_for_each_prefix() {
     let mut known = BTreeSet::new();
     for prefix in
         ["docker-hub", "docker/hub", "dockerhub", "docker.hub", "ROOT", "root", "a--b", "1_2"]

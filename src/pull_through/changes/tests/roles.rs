@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_templates_role_makes_repositories_below_its_prefix_and_uses_its_key_alone() {
+fn a_templates_role_grants_its_prefix_and_key_only() {
     let prefix: Prefix = "docker-hub".parse().unwrap();
     for (encryption, key) in [
         (None, None),
@@ -24,7 +24,7 @@ fn a_templates_role_makes_repositories_below_its_prefix_and_uses_its_key_alone()
 }
 
 #[test]
-fn an_upstreams_role_reads_there_and_writes_here() {
+fn an_upstreams_role_reads_the_upstream_and_writes_the_cache() {
     let upstream_prefix = "team-a".parse().unwrap();
     let cache = Cache { upstream_prefix, ..cache(Upstream::Ecr) };
     let Documents { trust, permissions } = role_policy(&registry(), Role::Upstream(&cache));

@@ -1,4 +1,4 @@
-//! Secrets: what is done about each, and that none of them is shown.
+//! Secrets: their changes, which never contain a value.
 
 use super::*;
 
@@ -10,8 +10,8 @@ fn there(content: Content) -> Observed {
 }
 
 #[test]
-fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
-    let world = ChangesFixture::of([cache(Upstream::DockerHub)]);
+fn the_secret_of_configured_credentials_is_created_restored_or_written() {
+    let fixture = ChangesFixture::of([cache(Upstream::DockerHub)]);
     let login = |username, token| secret(NAME, username, token).content;
     for (observed, expected) in [
         (Observed::default(), format!("+ secret {NAME} (username: user, value: set)")),
@@ -24,7 +24,7 @@ fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
         (there(login("other", "token")), format!("~ secret {NAME} (username: other → user)")),
         (there(login("user", "token")), String::new()),
     ] {
-        let planned = world.changes(&observed);
+        let planned = fixture.changes(&observed);
         let secret = planned.into_iter().find(|planned| planned.change.kind == Subject::Secret);
         let line = secret.map(|secret| lines(&[secret]).remove(0));
         assert_eq!(line.unwrap_or_default(), expected);
@@ -32,8 +32,8 @@ fn a_secret_whose_credentials_are_written_is_made_restored_or_written_anew() {
 }
 
 #[test]
-fn no_token_is_shown_in_any_way() {
-    let world = ChangesFixture::of([Cache {
+fn no_change_or_debug_output_contains_a_token() {
+    let fixture = ChangesFixture::of([Cache {
         credentials: written("user", "dckr_pat_new"),
         ..cache(Upstream::DockerHub)
     }]);
@@ -42,7 +42,7 @@ fn no_token_is_shown_in_any_way() {
         there(Content::PendingDeletion),
         there(secret(NAME, "user", "dckr_pat_old").content),
     ] {
-        let planned = world.changes(&observed);
+        let planned = fixture.changes(&observed);
         assert!(!planned.is_empty());
         let told = format!("{planned:?} {:?} {observed:?}", lines(&planned));
         let data: Vec<_> =
@@ -52,7 +52,7 @@ fn no_token_is_shown_in_any_way() {
 }
 
 #[test]
-fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_needs_it() {
+fn an_unusable_secret_arn_is_a_conflict_for_its_rules_and_is_never_written() {
     let theirs = arn("ecr-pullthroughcache/theirs");
     let elsewhere = theirs.replace("eu-west-1", "us-east-1");
     let content = |content| Some(Secret { arn: theirs.clone(), content });
@@ -79,13 +79,13 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
         (&theirs, Some(fine), None),
     ] {
         let credentials = UpstreamCredentials::Secret(arn.clone());
-        let world = ChangesFixture::of([
+        let fixture = ChangesFixture::of([
             Cache { credentials: credentials.clone(), ..cache(Upstream::DockerHub) },
             Cache { credentials, ..cache(Upstream::GitHub) },
             cache(Upstream::Quay),
         ]);
         let secrets = there.map(|secret| (arn.clone(), secret)).into_iter().collect();
-        let planned = world.changes(&Observed { secrets, ..Observed::default() });
+        let planned = fixture.changes(&Observed { secrets, ..Observed::default() });
         let actions: Vec<_> = planned
             .iter()
             .map(|it| (it.change.kind, it.change.action, it.step.is_some()))
@@ -108,7 +108,7 @@ fn a_secret_that_somebody_else_keeps_is_never_written_and_stops_the_rule_that_ne
 }
 
 #[test]
-fn secrets_are_asked_for_once_by_name_or_arn_in_the_order_of_the_file() {
+fn secrets_to_read_are_distinct_and_in_the_order_of_the_file() {
     let theirs = UpstreamCredentials::Secret(arn("ecr-pullthroughcache/theirs"));
     let caches = [
         Cache { credentials: theirs.clone(), ..cache(Upstream::GitHub) },

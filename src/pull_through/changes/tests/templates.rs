@@ -1,4 +1,4 @@
-//! Templates: who asks for one, what is kept, what cannot be.
+//! Templates: occasions, kept members, conflicts.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn occasions(names: &[&str]) -> Option<BTreeSet<String>> {
 }
 
 #[test]
-fn a_template_is_made_for_what_is_asked() {
+fn a_template_is_created_for_the_configured_occasions() {
     let organization = || access(Some("o-abc"), &[]);
     let (importing, everything) = (PolicyScope::Importing, PolicyScope::Everything);
     let pull = &["PULL_THROUGH_CACHE"][..];
@@ -24,24 +24,24 @@ fn a_template_is_made_for_what_is_asked() {
     let push = &["CREATE_ON_PUSH"][..];
     for (template, access, scope, pushes, expected) in [
         (None, None, importing, None, vec![]),
-        (Some(Wish::default()), None, importing, None, vec![("quay", pull)]),
+        (Some(TemplateSettings::default()), None, importing, None, vec![("quay", pull)]),
         (None, organization(), importing, None, vec![("quay", pull)]),
         (None, organization(), everything, None, vec![]),
         (None, None, importing, Some("mirror"), vec![("mirror", push)]),
         (None, None, importing, Some("ROOT"), vec![("ROOT", push)]),
         (
-            Some(Wish::default()),
+            Some(TemplateSettings::default()),
             None,
             importing,
             Some("ROOT"),
             vec![("quay", both), ("ROOT", push)],
         ),
         (None, None, importing, Some("quay"), vec![("quay", push)]),
-        (Some(Wish::default()), None, everything, Some("quay"), vec![("quay", both)]),
+        (Some(TemplateSettings::default()), None, everything, Some("quay"), vec![("quay", both)]),
     ] {
-        let mut world = ChangesFixture::of([Cache { template, access, ..cache(Upstream::Quay) }]);
-        world.on_push.extend(pushes.map(|prefix| on_push(prefix, RepositorySettings::default())));
-        let planned = world.changes(&scoped(scope));
+        let mut fixture = ChangesFixture::of([Cache { template, access, ..cache(Upstream::Quay) }]);
+        fixture.on_push.extend(pushes.map(|prefix| on_push(prefix, RepositorySettings::default())));
+        let planned = fixture.changes(&scoped(scope));
         let found: Vec<_> = template_of(&planned)
             .into_iter()
             .map(|template| (template.prefix.as_str(), template.applied_for.clone()))
@@ -53,15 +53,17 @@ fn a_template_is_made_for_what_is_asked() {
 }
 
 #[test]
-fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
+fn a_template_keeps_occasions_and_tags_that_are_not_configured() {
     let mut template = blank("docker-hub");
     template.applied_for = occasions(&["REPLICATION"]).unwrap();
     template.tags = tags(&[("owner", "them"), ("team", "another")]);
     let mut observed = Observed::default();
     observed.templates.insert("docker-hub".to_owned(), template);
-    let world =
-        ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
-    let planned = world.changes(&observed);
+    let fixture = ChangesFixture::of([Cache {
+        template: Some(full_template()),
+        ..cache(Upstream::DockerHub)
+    }]);
+    let planned = fixture.changes(&observed);
     let [update] = template_of(&planned)[..] else { panic!("{planned:?}") };
     assert_eq!(update.applied_for, occasions(&["PULL_THROUGH_CACHE", "REPLICATION"]));
     assert_eq!(update.tags, Some(tags(&[("owner", "them"), ("team", "platform")])));
@@ -70,26 +72,30 @@ fn a_template_keeps_the_occasions_and_tags_that_others_gave_it() {
 }
 
 #[test]
-fn an_update_sends_nothing_but_what_differs() {
-    let world =
-        ChangesFixture::of([Cache { template: Some(wish()), ..cache(Upstream::DockerHub) }]);
-    let mut observed = world.applied(Observed::default());
+fn an_update_contains_only_different_members() {
+    let fixture = ChangesFixture::of([Cache {
+        template: Some(full_template()),
+        ..cache(Upstream::DockerHub)
+    }]);
+    let mut observed = fixture.applied(Observed::default());
     observed.templates.get_mut("docker-hub").unwrap().lifecycle = None;
-    let planned = world.changes(&observed);
+    let planned = fixture.changes(&observed);
     let expected = DesiredTemplate {
         prefix: "docker-hub".to_owned(),
-        lifecycle: wish().settings.lifecycle,
+        lifecycle: full_template().settings.lifecycle,
         ..DesiredTemplate::default()
     };
     assert_eq!(template_of(&planned), [&expected]);
 }
 
 #[test]
-fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decides() {
-    let template =
-        Wish { settings: RepositorySettings { encryption: None, ..wish().settings }, ..wish() };
+fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_has_precedence() {
+    let template = TemplateSettings {
+        settings: RepositorySettings { encryption: None, ..full_template().settings },
+        ..full_template()
+    };
     let cache = Cache { template: Some(template.clone()), ..cache(Upstream::DockerHub) };
-    let mut world = ChangesFixture::of([Cache { prefix: Prefix::Root, ..cache }]);
+    let mut fixture = ChangesFixture::of([Cache { prefix: Prefix::Root, ..cache }]);
     let pushed = RepositorySettings {
         mutability: Some(TagMutability::Mutable),
         scan_on_push: Some(true),
@@ -98,8 +104,8 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decide
         lifecycle: Some(json!({ "rules": [] })),
         policy: Some(policy(vec![])),
     };
-    world.on_push = vec![on_push("ROOT", pushed.clone())];
-    let planned = world.changes(&Observed::default());
+    fixture.on_push = vec![on_push("ROOT", pushed.clone())];
+    let planned = fixture.changes(&Observed::default());
     let expected = DesiredTemplate {
         prefix: "ROOT".to_owned(),
         applied_for: occasions(&["CREATE_ON_PUSH", "PULL_THROUGH_CACHE"]),
@@ -114,7 +120,7 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_decide
 }
 
 #[test]
-fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
+fn tags_or_a_key_without_a_role_are_a_conflict_that_stops_no_other_change() {
     for (settings, role, works) in [
         (
             RepositorySettings { tags: tags(&[("a", "1")]), ..RepositorySettings::default() },
@@ -143,14 +149,14 @@ fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
             true,
         ),
     ] {
-        let mut world = ChangesFixture::of([cache(Upstream::Quay)]);
-        world.on_push = vec![on_push("mirror", settings)];
+        let mut fixture = ChangesFixture::of([cache(Upstream::Quay)]);
+        fixture.on_push = vec![on_push("mirror", settings)];
         let mut observed = Observed::default();
         let mut there = blank("mirror");
         there.applied_for = occasions(&["CREATE_ON_PUSH"]).unwrap();
         there.role_arn = role.map(str::to_owned);
         observed.templates.insert("mirror".to_owned(), there);
-        let planned = world.changes(&observed);
+        let planned = fixture.changes(&observed);
         assert_eq!(lines(&planned)[0], "+ rule quay (url: quay.io)");
         let conflict = planned.iter().find(|it| it.change.action == Action::Conflict);
         assert_eq!(conflict.is_none(), works);
@@ -159,7 +165,7 @@ fn tags_and_keys_without_a_role_are_a_conflict_that_stops_nothing_else() {
 }
 
 #[test]
-fn a_template_that_takes_the_place_of_a_wider_one_says_so() {
+fn a_template_that_shadows_a_shorter_prefix_has_a_hint() {
     for (wider, applied_for, told) in [
         (&["ROOT"][..], "PULL_THROUGH_CACHE", Some("`ROOT`")),
         (&["ROOT", "team"], "PULL_THROUGH_CACHE", Some("`team`")),
@@ -168,15 +174,15 @@ fn a_template_that_takes_the_place_of_a_wider_one_says_so() {
         (&[], "", None),
     ] {
         let prefix = "team/hub".parse().unwrap();
-        let template = Some(Wish::default());
-        let world = ChangesFixture::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
+        let template = Some(TemplateSettings::default());
+        let fixture = ChangesFixture::of([Cache { prefix, template, ..cache(Upstream::Quay) }]);
         let mut observed = Observed::default();
         for prefix in wider {
             let mut template = blank(prefix);
             template.applied_for = occasions(&[applied_for]).unwrap();
             observed.templates.insert((*prefix).to_owned(), template);
         }
-        let planned = world.changes(&observed);
+        let planned = fixture.changes(&observed);
         let hint = planned.last().unwrap().change.hint.as_deref();
         assert_eq!(hint.is_some(), told.is_some(), "{wider:?} {hint:?}");
         assert!(told.is_none_or(|told| hint.unwrap().contains(told)), "{wider:?} {hint:?}");
