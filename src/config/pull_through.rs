@@ -37,20 +37,23 @@ pub(super) fn read(
     };
     let upstream_prefix = upstream_prefix(table, cached.upstream, &prefix)?;
     let credentials = credentials::read(table, &cached)?;
-    let template = template::read(table, &cached.registries, file)?;
+    let template = table.table("template", &template::KEYS)?;
+    let span_of = |key| template.as_ref().and_then(|template| template.span_of(key));
+    let read_template = |template| template::read(template, &cached.registries, file);
+    let settings = template.as_ref().map(read_template).transpose()?;
     let CachedUpstream { upstream, span, url, registries, .. } = cached;
     Ok(ReadCache {
         upstream: span,
         prefix: prefix_span,
-        mutability: template.as_ref().and_then(|read| read.mutability.clone()),
-        lifecycle: template.as_ref().and_then(|read| read.lifecycle.clone()),
+        mutability: span_of("tag_mutability"),
+        lifecycle: span_of("lifecycle").or_else(|| span_of("lifecycle_file")),
         cache: Cache {
             upstream,
             url,
             prefix,
             upstream_prefix,
             credentials,
-            template: template.map(|read| read.template),
+            template: settings,
             access: access(table)?,
             destinations: registries.iter().map(|registry| registry.id).collect(),
         },

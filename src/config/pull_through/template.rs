@@ -10,50 +10,38 @@ use crate::{
         context::FileContext,
         document::{Keys, Table},
         policies,
-        problem::{Problem, Span},
+        problem::Problem,
         repositories,
     },
     model::{ecr_settings::RepositorySettings, pull_through::TemplateSettings},
 };
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     title: "`[pull_through.template]`",
     names: "tag_mutability exclusions encryption tags role_arn lifecycle lifecycle_file \
         policy policy_file",
 };
 
-/// A template and where it is written.
-pub(super) struct ReadTemplate {
-    pub(super) template: TemplateSettings,
-    pub(super) mutability: Option<Span>,
-    pub(super) lifecycle: Option<Span>,
-}
-
 /// Reads the template of a cache in these registries.
 pub(super) fn read(
-    cache: &Table<'_>,
+    table: &Table<'_>,
     registries: &[CacheRegistry],
     file: &FileContext<'_>,
-) -> Result<Option<ReadTemplate>, Problem> {
-    let Some(table) = cache.table("template", &KEYS)? else { return Ok(None) };
-    let settings =
-        repositories::settings(&table, file, partition(registries), policies::TEMPLATE_LIFECYCLE)?;
+) -> Result<TemplateSettings, Problem> {
+    let partition = partition(registries);
+    let settings = repositories::settings(table, file, partition, policies::TEMPLATE_LIFECYCLE)?;
     if settings.is_empty() {
         return Err(Problem::at(&table.span, "must not be empty").hint(
             "add a setting of the cache's repositories, like `lifecycle = { expire_after_days = 30 }`, or remove the table",
         ));
     }
-    check_key(&table, &settings, registries)?;
+    check_key(table, &settings, registries)?;
     let role_arn = table.text("role_arn")?.map(|text| role(&text, registries)).transpose()?;
-    if let (None, Some(span)) = (&role_arn, repositories::needing_role(&table, &settings)) {
+    if let (None, Some(span)) = (&role_arn, repositories::needing_role(table, &settings)) {
         let label = "requires a `role_arn`, with which ECR creates the repositories";
         return Err(Problem::at(&span, label).hint(ROLE));
     }
-    Ok(Some(ReadTemplate {
-        template: TemplateSettings { settings, role_arn },
-        mutability: table.span_of("tag_mutability"),
-        lifecycle: table.span_of("lifecycle").or_else(|| table.span_of("lifecycle_file")),
-    }))
+    Ok(TemplateSettings { settings, role_arn })
 }
 
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates".
