@@ -27,7 +27,6 @@ impl<'a> Arn<'a> {
     }
 }
 
-/// Returns `true` for the twelve digits of an AWS account.
 pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::model::{DestinationId, EcrHost, Location, pull_through::Cache};
 
-/// The configuration file.
 pub(super) struct FileContext<'a> {
     pub(super) text: &'a str,
     /// The base of relative paths.
@@ -21,7 +20,6 @@ pub(super) struct FileContext<'a> {
 }
 
 impl FileContext<'_> {
-    /// The line of this span, counted from 1.
     pub(super) fn line_of(&self, span: &Span) -> usize {
         line_of(self.text, span)
     }
@@ -37,7 +35,6 @@ impl FileContext<'_> {
     }
 }
 
-/// The reason why a file cannot be read.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "the file does not exist".to_owned(),

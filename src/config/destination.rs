@@ -98,7 +98,6 @@ fn reject_ecr_keys(table: &Table<'_>, location: &Location) -> Result<(), Problem
     Ok(())
 }
 
-/// The destinations with these names.
 pub(super) fn by_name(
     names: &[Text],
     destinations: &[ReadDestination],

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::model::NameError;
 
-/// The keys that a table can have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
     /// The form of the table, in backticks, like `[[image]]`.
@@ -23,9 +22,7 @@ pub(super) struct Keys {
     pub(super) names: &'static str,
 }
 
-/// A key, as the parser returns it.
 type Key<'a> = Spanned<Cow<'a, str>>;
-/// A value, as the parser returns it.
 type Value<'a> = Spanned<DeValue<'a>>;
 
 /// A table without unknown keys.
@@ -75,7 +72,6 @@ impl Text {
         }
     }
 
-    /// A problem with this text and its fix.
     pub(super) fn invalid(&self, label: impl Into<String>, hint: impl Into<String>) -> Problem {
         self.problem(NameError::new(label).hint(hint))
     }
@@ -110,12 +106,10 @@ impl<'a> Table<'a> {
         self.entries.get(key)
     }
 
-    /// The span of the value under this key.
     pub(super) fn span_of(&self, key: &str) -> Option<Span> {
         self.value(key).map(Spanned::span)
     }
 
-    /// Returns `true` if the value under this key is a string.
     pub(super) fn is_string(&self, key: &str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().is_str())
     }
@@ -135,7 +129,6 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The string under this key, parsed.
     pub(super) fn parsed<T>(&self, key: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr<Err = NameError>,
@@ -325,7 +318,6 @@ fn unknown_key(key: &Key<'_>, keys: &Keys) -> Problem {
     }
 }
 
-/// The words in backticks, joined by commas.
 pub(super) fn in_backticks<S: AsRef<str>>(words: &[S]) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     words.join(", ")

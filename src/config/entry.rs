@@ -37,7 +37,6 @@ pub(super) struct ImageKeys {
 }
 
 impl ImageKeys {
-    /// These keys, completed with the defaults.
     fn or(self, defaults: &Self) -> Self {
         Self {
             platforms: self.platforms.or_else(|| defaults.platforms.clone()),

@@ -45,7 +45,6 @@ pub(super) fn interpolate<'a>(
     Ok(replaced.into())
 }
 
-/// The value of `${body}`.
 fn variable(body: &str, environment: Environment<'_>) -> Result<String, NameError> {
     let (name, default) = match body.split_once(":-") {
         Some((name, default)) => (name, Some(default)),

@@ -50,7 +50,6 @@ pub(super) fn warnings(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Proble
     problems
 }
 
-/// The caches of each registry, in file order.
 fn by_registry<'a>(tables: &Tables<'a>) -> BTreeMap<String, Vec<&'a ReadCache>> {
     let mut registries: BTreeMap<String, Vec<&ReadCache>> = BTreeMap::new();
     for read in tables.caches {
@@ -85,7 +84,6 @@ fn duplicate_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Prob
     problems
 }
 
-/// The problem of an image that is mirrored below the prefix of a cache.
 fn mirrored_into_cache(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
     let cache = read.entry.mirrored.iter().find_map(|target| {
         let mut caches = tables.caches_of(target.destination);
@@ -103,7 +101,6 @@ fn is_below(repository: &Repository, prefix: &Prefix) -> bool {
     matches!(prefix, Prefix::Path(_)) && prefix.rest(repository).is_some()
 }
 
-/// Warns of a prefix below another prefix.
 fn nested_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Problem> {
     let nested = caches.iter().filter_map(|read| {
         let Prefix::Path(path) = &read.cache.prefix else { return None };

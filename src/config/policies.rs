@@ -35,7 +35,6 @@ const MAX_LIFECYCLE_RULES: usize = 50;
 /// The actions of a pull. Source: `AmazonEC2ContainerRegistryPullOnly`.
 const PULL_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// The lifecycle policy of `lifecycle` or `lifecycle_file`.
 pub(super) fn lifecycle(
     table: &Table<'_>,
     file: &FileContext<'_>,
@@ -158,7 +157,6 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
     Ok(json!({ "rules": rules }))
 }
 
-/// A policy that lets the organization and the accounts pull.
 fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
     let policy = |statements: &[Value]| json!({ "Version": "2012-10-17", "Statement": statements });
     let mut statements = Vec::new();
@@ -199,7 +197,6 @@ fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value,
     Ok(policy(&statements))
 }
 
-/// The id under `organization`.
 pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
     let Some(organization) = table.text("organization")? else { return Ok(None) };
     let is_id = organization.strip_prefix("o-").is_some_and(|id| {

@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::{NameError, text::is_unsafe_for_terminal};
 
-/// A range of bytes of the file.
 pub(super) type Span = Range<usize>;
 
 /// The characters of a long line that are shown.
@@ -23,7 +22,6 @@ const WINDOW: usize = 100;
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
-    /// A problem of the whole file.
     pub(super) fn whole_file(message: &str, hint: &str) -> Self {
         Self(vec![format!("error: {message}\nhint: {hint}")])
     }
@@ -79,23 +77,19 @@ impl Problem {
         Self { span: Some(span.clone()), label: label.into(), hint: None, shown: Shown::Line }
     }
 
-    /// A problem of the whole file.
     pub(super) fn whole_file(label: impl Into<String>) -> Self {
         Self { span: None, label: label.into(), hint: None, shown: Shown::Line }
     }
 
-    /// A text that is not a valid name.
     pub(super) fn invalid_name(span: &Span, error: NameError) -> Self {
         let label = error.problem.strip_prefix("is ").unwrap_or(&error.problem);
         Self { hint: error.hint, ..Self::at(span, label) }
     }
 
-    /// A key that excludes another one.
     pub(super) fn conflict(span: &Span, other: &str) -> Self {
         Self::at(span, format!("cannot be combined with {other}")).hint("remove one of the two")
     }
 
-    /// Sets the fix.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -297,7 +291,6 @@ fn is_heading(line: &str) -> bool {
     line.trim_start().starts_with('[') && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// The spans of the values under secret keys.
 fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
     fn walk(value: &DeValue<'_>, spans: &mut Vec<Span>) {
         match value {

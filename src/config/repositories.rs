@@ -35,7 +35,6 @@ const MAX_TAG_VALUE: usize = 256;
 /// The longest name of a KMS key. Source: ECR API model.
 const MAX_KEY: usize = 2048;
 
-/// Reads the table of a destination in this AWS partition.
 pub(super) fn read(
     destination: &Table<'_>,
     file: &FileContext<'_>,

@@ -22,9 +22,7 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// Connection settings of sources and destinations; other registries have the defaults.
     pub(crate) registries: BTreeMap<Host, RegistryConfig>,
-    /// The `[[image]]` tables.
     pub entries: Vec<Entry>,
-    /// The `[[pull_through]]` tables.
     pub caches: Vec<Cache>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
@@ -88,7 +86,6 @@ impl Config {
 /// A registry or OCI layout that images are mirrored to.
 #[derive(Debug, Clone)]
 pub struct DestinationConfig {
-    /// Unique.
     pub(crate) name: String,
     pub(crate) registry: Location,
     /// Precedes every repository.
@@ -117,7 +114,6 @@ pub struct Aws {
     pub(crate) endpoint_url: Option<Url>,
 }
 
-/// The connection settings of a registry.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryConfig {
     /// `None`: those of Docker's configuration, else anonymous.
@@ -136,10 +132,8 @@ pub struct RegistryConfig {
     pub(crate) max_connections: Option<usize>,
 }
 
-/// The source of a registry's credentials.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
-    /// In the configuration.
     Written(UserPassword),
     /// In the Secrets Manager secret with this ARN.
     Secret(String),

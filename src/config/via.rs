@@ -124,7 +124,6 @@ fn uncovered(
     Problem::at(&route.span, label).hint(hint)
 }
 
-/// The repository with the destination's prefix.
 fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
     let destination = &read.destination;
     let prefixed = match &destination.prefix {

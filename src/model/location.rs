@@ -17,18 +17,10 @@ use super::{
 /// The prefix of a layout, as in `skopeo`.
 const SCHEME: &str = "oci:";
 
-/// A registry or a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Location {
-    /// A registry.
     Registry(Host),
-    /// An OCI image layout.
-    Layout {
-        /// Its directory.
-        directory: PathBuf,
-        /// The form of image names in it.
-        naming: Naming,
-    },
+    Layout { directory: PathBuf, naming: Naming },
 }
 
 /// The form of image names in a layout: its annotation `org.opencontainers.image.ref.name`.
@@ -41,7 +33,6 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// The name of an image.
     pub fn name(self, repository: &Repository, tag: &Tag) -> String {
         match self {
             Self::Tag => tag.to_string(),
@@ -60,7 +51,6 @@ impl Naming {
         }
     }
 
-    /// The form of a name with this repository, or without one.
     pub fn with(repository: Option<&Repository>) -> Self {
         match repository {
             Some(_) => Self::RepositoryAndTag,
@@ -157,11 +147,9 @@ fn parse_directory(directory: &str) -> Result<PathBuf, NameError> {
 /// An argument of `copy`: an image at a registry or in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageLocation {
-    /// A reference.
     Registry(Reference),
     /// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR:REPOSITORY:TAG`.
     Layout {
-        /// The layout's directory.
         directory: PathBuf,
         /// The repository, if image names contain it.
         repository: Option<Repository>,

@@ -22,14 +22,12 @@ const KEYS: Keys = Keys {
         policy policy_file",
 };
 
-/// A template and where it is written.
 pub(super) struct ReadTemplate {
     pub(super) template: TemplateSettings,
     pub(super) mutability: Option<Span>,
     pub(super) lifecycle: Option<Span>,
 }
 
-/// Reads the template of a cache in these registries.
 pub(super) fn read(
     cache: &Table<'_>,
     registries: &[CacheRegistry],

@@ -11,7 +11,6 @@ use crate::{
     model::{DestinationId, EcrHost, Host, pull_through::Upstream},
 };
 
-/// An upstream and the registries that cache it.
 pub(super) struct CachedUpstream {
     pub(super) upstream: Upstream,
     pub(super) span: Span,
@@ -23,7 +22,6 @@ pub(super) struct CachedUpstream {
     pub(super) registries: Vec<CacheRegistry>,
 }
 
-/// A registry that has a cache.
 pub(super) struct CacheRegistry {
     pub(super) id: DestinationId,
     pub(super) host: EcrHost,
@@ -32,7 +30,6 @@ pub(super) struct CacheRegistry {
 }
 
 impl CachedUpstream {
-    /// The upstream's account and region, if it is a private ECR registry.
     pub(super) fn ecr(&self) -> Option<EcrHost> {
         EcrHost::parse(&self.url.parse().ok()?)
     }

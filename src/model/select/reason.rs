@@ -7,27 +7,16 @@ use super::selection::{Listed, Selection, SortKey};
 /// The reason why a tag is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkippedTag {
-    /// No glob matches.
     NoGlob,
-    /// No regular expression matches.
     NoRegex,
-    /// This glob excludes it.
     Excluded(String),
-    /// It is not a version, and the selection needs one.
     NoVersion,
-    /// It is a variant that no pattern names.
     Variant,
-    /// It is this pre-release, which neither a pattern nor the range names.
     PreRelease(String),
-    /// Its version is not in this range.
     OutOfRange(String),
-    /// The selection needs its push time, which the registry does not report.
     NoTime,
-    /// It was pushed within `min_age`.
     TooNew(SystemTime),
-    /// It was pushed before `max_age`.
     TooOld(SystemTime),
-    /// This many newer tags match.
     Surplus(usize),
 }
 
