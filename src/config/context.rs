@@ -89,7 +89,11 @@ impl Tables<'_> {
         &self,
         destination: DestinationId,
     ) -> impl Iterator<Item = (usize, &ReadCache)> {
-        let own = registry_identity(self.location(destination));
+        self.caches_at(registry_identity(self.location(destination)))
+    }
+
+    /// The caches of the registry with this identity, each with its index in the file.
+    pub(super) fn caches_at(&self, own: String) -> impl Iterator<Item = (usize, &ReadCache)> {
         self.caches.iter().enumerate().filter(move |(_, read)| {
             let mut ids = read.cache.destinations.iter();
             ids.any(|id| registry_identity(self.location(*id)) == own)

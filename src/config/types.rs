@@ -10,7 +10,7 @@ use super::{
     images::Entry,
 };
 use crate::model::{
-    DestinationId, EcrHost, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    DestinationId, Error, Host, Kind, Location, Repository, Result, UserPassword,
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
 };
@@ -47,7 +47,7 @@ impl Config {
         if patterns.is_empty() {
             return Ok(self.entries.iter().collect());
         }
-        let mut is_selected = vec![false; self.entries.len()];
+        let mut globs = Vec::new();
         for pattern in patterns {
             let glob = GlobBuilder::new(pattern).build().map_err(|error| {
                 Error::new(Kind::Configuration, format!("`{pattern}` is not a valid glob"))
@@ -55,18 +55,14 @@ impl Config {
                     .hint("write a name, or a glob like `team/*`")
             })?;
             let glob = glob.compile_matcher();
-            let mut found = false;
-            for (entry, is_selected) in self.entries.iter().zip(&mut is_selected) {
-                if entry.name == *pattern || glob.is_match(&entry.name) {
-                    (found, *is_selected) = (true, true);
-                }
-            }
-            if !found {
+            let matches = move |name: &str| name == pattern || glob.is_match(name);
+            if !self.entries.iter().any(|entry| matches(&entry.name)) {
                 return Err(self.no_image(pattern));
             }
+            globs.push(matches);
         }
-        let selected = self.entries.iter().zip(is_selected).filter(|(_, selected)| *selected);
-        Ok(selected.map(|(entry, _)| entry).collect())
+        let is_selected = |entry: &&Entry| globs.iter().any(|matches| matches(&entry.name));
+        Ok(self.entries.iter().filter(is_selected).collect())
     }
 
     fn no_image(&self, pattern: &str) -> Error {
@@ -99,7 +95,7 @@ pub struct DestinationConfig {
 impl DestinationConfig {
     /// Returns `true` if the host is ECR's, or if the destination names an ECR API endpoint.
     pub(crate) fn is_ecr(&self) -> bool {
-        self.aws.endpoint_url.is_some() || self.registry.host().and_then(EcrHost::parse).is_some()
+        self.aws.endpoint_url.is_some() || self.registry.ecr().is_some()
     }
 }
 

@@ -140,9 +140,6 @@ name! {
 
 impl Repository {
     /// The repository with a prefix, like `mirror/library/nginx`.
-    ///
-    /// # Errors
-    /// If the result exceeds 255 characters.
     pub(crate) fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }

@@ -18,7 +18,6 @@ use super::{
 const PREFIX_LENGTH: std::ops::RangeInclusive<usize> = 2..=30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is the registry of its name")]
 pub enum Upstream {
     DockerHub,
     GitHub,
@@ -150,9 +149,6 @@ impl Prefix {
     }
 
     /// The repository with the prefix.
-    ///
-    /// # Errors
-    /// If the result exceeds the length of a repository.
     pub(crate) fn join(&self, rest: &Repository) -> Result<Repository, NameError> {
         match self {
             Self::Root => Ok(rest.clone()),
