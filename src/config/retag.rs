@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_unknown_placeholder_is_rejected() {
-        for template in ["{version}", "{", "{tag", "{Tag}", "{}", "{{tag}}"] {
+        for template in ["{version}", "{", "{tag", "{Tag}", "{}", "{{tag}}", "{dig{tag}est8}"] {
             let result = template.parse::<Retag>();
             assert!(result.is_err(), "{template}: {result:?}");
         }
