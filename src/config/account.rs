@@ -32,10 +32,8 @@ pub(super) fn read(destination: &Table<'_>) -> Result<AccountSettings, Problem> 
 fn scanning(table: &Table<'_>) -> Result<Option<Scanning>, Problem> {
     let Some(table) = table.table("scanning", &SCANNING)? else { return Ok(None) };
     let kinds = [("basic", ScanKind::Basic), ("enhanced", ScanKind::Enhanced)];
-    let Some(kind) = table.choice("type", &kinds)? else {
-        return Err(Problem::at(&table.span, "`type` is missing")
-            .hint("add `type = \"basic\"` or `type = \"enhanced\"`"));
-    };
+    let hint = "add `type = \"basic\"` or `type = \"enhanced\"`";
+    let kind = table.choice("type", &kinds)?.ok_or_else(|| table.missing("type", hint))?;
     if let (ScanKind::Basic, Some(span)) = (kind, table.span_of("continuous")) {
         return Err(Problem::at(&span, "`continuous` requires enhanced scanning")
             .hint("write `type = \"enhanced\"`, or `on_push` instead of `continuous`"));
@@ -58,11 +56,9 @@ fn wildcards(table: &Table<'_>, key: &str) -> Result<Vec<String>, Problem> {
 /// Source: ECR API model, `ScanningRepositoryFilterValue`.
 fn wildcard(text: &Text) -> Result<String, Problem> {
     let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
-    match (1..=256).contains(&text.len()) && text.bytes().all(is_allowed) {
-        true => Ok(text.to_string()),
-        false => Err(text.invalid(
-            "is not a valid repository wildcard",
-            "write a repository name, with `*` for any text, like `prod-*`",
-        )),
-    }
+    text.checked(
+        (1..=256).contains(&text.len()) && text.bytes().all(is_allowed),
+        "is not a valid repository wildcard",
+        "write a repository name, with `*` for any text, like `prod-*`",
+    )
 }

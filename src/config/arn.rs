@@ -27,7 +27,6 @@ impl<'a> Arn<'a> {
     }
 }
 
-/// Returns `true` for the twelve digits of an AWS account.
 pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -38,11 +37,9 @@ pub(super) fn role(text: &Text) -> Result<String, Problem> {
         (arn.service, arn.region) == ("iam", "")
             && arn.resource.strip_prefix("role/").is_some_and(|path| !path.is_empty())
     };
-    match Arn::parse(text).as_ref().is_some_and(is_role) && text.len() <= MAX_ROLE {
-        true => Ok(text.to_string()),
-        false => Err(text.invalid(
-            "is not the ARN of a role",
-            "write the ARN that IAM shows, like `arn:aws:iam::123456789012:role/mirror`",
-        )),
-    }
+    text.checked(
+        Arn::parse(text).as_ref().is_some_and(is_role) && text.len() <= MAX_ROLE,
+        "is not the ARN of a role",
+        "write the ARN that IAM shows, like `arn:aws:iam::123456789012:role/mirror`",
+    )
 }

@@ -1,6 +1,6 @@
 //! Detects tables that use one name, registry or tag twice.
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry as Slot};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     context::{FileContext, ReadDestination, ReadEntry, Tables, registry_identity},
@@ -26,13 +26,10 @@ pub(super) fn between_destinations(
                 .hint("remove one of the two, or give it another `prefix`"));
         }
         if let Some(first) = names.insert(&destination.name, &read.name) {
-            let label = format!(
-                "duplicate name: the destination in line {} has it too",
-                file.line_of(first)
-            );
-            return Err(
-                Problem::at(&read.name, label).hint("give each destination a unique `name`")
-            );
+            let line = file.line_of(first);
+            let label = format!("duplicate name: the destination in line {line} has it too");
+            let hint = "give each destination a unique `name`";
+            return Err(Problem::at(&read.name, label).hint(hint));
         }
     }
     Ok(())
@@ -49,27 +46,20 @@ pub(super) fn between_images(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<
             for target in &image.targets {
                 let location = tables.location(target.destination);
                 if is_own_source(image, target, location) {
-                    problems.push(
-                        Problem::at(&read.source, ONTO_ITSELF)
-                            .hint("write another `repository`, or set `destinations`"),
-                    );
+                    let hint = "write another `repository`, or set `destinations`";
+                    problems.push(Problem::at(&read.source, ONTO_ITSELF).hint(hint));
                     continue;
                 }
                 let registry = registry_identity(location);
-                match written.entry((registry, target.repository.clone(), target.tag.clone())) {
-                    Slot::Vacant(slot) => {
-                        slot.insert(span);
-                    }
-                    Slot::Occupied(first) => {
-                        let line = tables.file.line_of(first.get());
-                        let label = format!(
-                            "writes the same tag of the same repository as the tag in line {line}"
-                        );
-                        problems.push(
-                            Problem::at(span, label)
-                                .hint("give one of them another `repository` or `retag`"),
-                        );
-                    }
+                let key = (registry, target.repository.clone(), target.tag.clone());
+                let first = *written.entry(key).or_insert(span);
+                if !std::ptr::eq(first, span) {
+                    let line = tables.file.line_of(first);
+                    let label = format!(
+                        "writes the same tag of the same repository as the tag in line {line}"
+                    );
+                    let hint = "give one of them another `repository` or `retag`";
+                    problems.push(Problem::at(span, label).hint(hint));
                 }
             }
         }

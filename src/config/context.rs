@@ -13,7 +13,6 @@ use super::{
 };
 use crate::model::{DestinationId, EcrHost, Location, pull_through::Cache};
 
-/// The configuration file.
 pub(super) struct FileContext<'a> {
     pub(super) text: &'a str,
     /// The base of relative paths.
@@ -21,7 +20,6 @@ pub(super) struct FileContext<'a> {
 }
 
 impl FileContext<'_> {
-    /// The line of this span, counted from 1.
     pub(super) fn line_of(&self, span: &Span) -> usize {
         line_of(self.text, span)
     }
@@ -37,7 +35,6 @@ impl FileContext<'_> {
     }
 }
 
-/// The reason why a file cannot be read.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "the file does not exist".to_owned(),
@@ -92,7 +89,11 @@ impl Tables<'_> {
         &self,
         destination: DestinationId,
     ) -> impl Iterator<Item = (usize, &ReadCache)> {
-        let own = registry_identity(self.location(destination));
+        self.caches_at(registry_identity(self.location(destination)))
+    }
+
+    /// The caches of the registry with this identity, each with its index in the file.
+    pub(super) fn caches_at(&self, own: String) -> impl Iterator<Item = (usize, &ReadCache)> {
         self.caches.iter().enumerate().filter(move |(_, read)| {
             let mut ids = read.cache.destinations.iter();
             ids.any(|id| registry_identity(self.location(*id)) == own)

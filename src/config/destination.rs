@@ -22,19 +22,14 @@ const ECR_KEYS: [&str; 6] =
     ["profile", "role_arn", "external_id", "endpoint_url", "repositories", "account"];
 
 pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDestination, Problem> {
-    let Some(registry) = table.text("registry")? else {
-        return Err(Problem::at(&table.span, "`registry` is missing")
-            .hint("add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`"));
-    };
+    let hint = "add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
+    let registry = table.text("registry")?.ok_or_else(|| table.missing("registry", hint))?;
     let location: Location = registry.parse()?;
     let name = table.word("name")?;
     let prefix = table.parsed("prefix")?;
     let aws = aws(table)?;
     reject_ecr_keys(table, &location)?;
-    let ecr = location.host().and_then(EcrHost::parse);
-    let partition = ecr.as_ref().map_or("aws", EcrHost::partition);
-    let repositories = repositories::read(table, file, partition)?;
-    let account = account::read(table)?;
+    let partition = location.ecr().map_or("aws", |ecr| ecr.partition());
     let named = name.as_ref().unwrap_or(&registry);
     Ok(ReadDestination {
         name: named.span.clone(),
@@ -45,8 +40,8 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
             registry: location.below(file.directory),
             prefix,
             aws,
-            repositories,
-            account,
+            repositories: repositories::read(table, file, partition)?,
+            account: account::read(table)?,
         },
     })
 }
@@ -88,17 +83,13 @@ fn reject_ecr_keys(table: &Table<'_>, location: &Location) -> Result<(), Problem
     };
     for key in ECR_KEYS {
         if let Some(span) = table.span_of(key) {
-            return Err(Problem::at(
-                &span,
-                format!("`{key}` applies to ECR only, and {subject} is not ECR"),
-            )
-            .hint(format!("remove `{key}`{alternative}")));
+            let label = format!("`{key}` applies to ECR only, and {subject} is not ECR");
+            return Err(Problem::at(&span, label).hint(format!("remove `{key}`{alternative}")));
         }
     }
     Ok(())
 }
 
-/// The destinations with these names.
 pub(super) fn by_name(
     names: &[Text],
     destinations: &[ReadDestination],
@@ -110,9 +101,7 @@ pub(super) fn by_name(
             return Err(unknown_destination(name, destinations));
         };
         if ids.contains(&id) {
-            return Err(
-                Problem::at(&name.span, "duplicate destination").hint("remove one of the two")
-            );
+            return Err(Problem::duplicate(&name.span, "destination"));
         }
         ids.push(id);
     }

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::model::NameError;
 
-/// The keys that a table can have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
     /// The form of the table, in backticks, like `[[image]]`.
@@ -23,9 +22,7 @@ pub(super) struct Keys {
     pub(super) names: &'static str,
 }
 
-/// A key, as the parser returns it.
-type Key<'a> = Spanned<Cow<'a, str>>;
-/// A value, as the parser returns it.
+pub(super) type Key<'a> = Spanned<Cow<'a, str>>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
 /// A table without unknown keys.
@@ -34,13 +31,6 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) span: Span,
     environment: Environment<'a>,
-}
-
-/// A table of a table, with its name.
-pub(super) struct NamedTable<'a> {
-    pub(super) name: &'a str,
-    pub(super) name_span: Span,
-    pub(super) table: Result<Table<'a>, Problem>,
 }
 
 /// A string of the configuration, its variables replaced.
@@ -75,9 +65,18 @@ impl Text {
         }
     }
 
-    /// A problem with this text and its fix.
     pub(super) fn invalid(&self, label: impl Into<String>, hint: impl Into<String>) -> Problem {
         self.problem(NameError::new(label).hint(hint))
+    }
+
+    /// The text, if it is valid.
+    pub(super) fn checked(
+        &self,
+        is_valid: bool,
+        label: &str,
+        hint: &str,
+    ) -> Result<String, Problem> {
+        if is_valid { Ok(self.to_string()) } else { Err(self.invalid(label, hint)) }
     }
 
     /// The text for hints; `None` if it contains variables.
@@ -106,16 +105,18 @@ impl<'a> Table<'a> {
         self.entries.is_empty()
     }
 
+    pub(super) fn missing(&self, key: &str, hint: impl Into<String>) -> Problem {
+        Problem::at(&self.span, format!("`{key}` is missing")).hint(hint)
+    }
+
     fn value(&self, key: &str) -> Option<&'a Value<'a>> {
         self.entries.get(key)
     }
 
-    /// The span of the value under this key.
     pub(super) fn span_of(&self, key: &str) -> Option<Span> {
         self.value(key).map(Spanned::span)
     }
 
-    /// Returns `true` if the value under this key is a string.
     pub(super) fn is_string(&self, key: &str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().is_str())
     }
@@ -128,18 +129,16 @@ impl<'a> Table<'a> {
     pub(super) fn word(&self, key: &str) -> Result<Option<Text>, Problem> {
         match self.text(key)? {
             Some(text) if text.trim().is_empty() => {
-                Err(Problem::at(&text.span, "must not be empty")
-                    .hint("write a value, or remove the key"))
+                Err(Problem::empty(&text.span).hint("write a value, or remove the key"))
             }
             text => Ok(text),
         }
     }
 
-    /// The string under this key, parsed.
-    pub(super) fn parsed<T>(&self, key: &str) -> Result<Option<T>, Problem>
-    where
-        T: FromStr<Err = NameError>,
-    {
+    pub(super) fn parsed<T: FromStr<Err = NameError>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, Problem> {
         self.text(key)?.map(|text| text.parse()).transpose()
     }
 
@@ -149,8 +148,7 @@ impl<'a> Table<'a> {
             return Err(wrong_type(value, "a string"));
         };
         let value = interpolate(text, self.environment)
-            .map_err(|error| Problem::invalid_name(&span, error))?
-            .into_owned();
+            .map_err(|error| Problem::invalid_name(&span, error))?;
         Ok(Text { has_variables: text.contains("${"), value, span })
     }
 
@@ -165,9 +163,7 @@ impl<'a> Table<'a> {
             });
         };
         if items.is_empty() {
-            return Err(
-                Problem::at(&value.span(), "must not be empty").hint("write at least one value")
-            );
+            return Err(Problem::empty(&value.span()).hint("write at least one value"));
         }
         items.iter().map(|item| self.string(item)).collect::<Result<_, _>>().map(Some)
     }
@@ -189,10 +185,10 @@ impl<'a> Table<'a> {
     }
 
     /// The strings under this key, parsed; empty without the key.
-    pub(super) fn parsed_list<T>(&self, key: &str) -> Result<Vec<T>, Problem>
-    where
-        T: FromStr<Err = NameError>,
-    {
+    pub(super) fn parsed_list<T: FromStr<Err = NameError>>(
+        &self,
+        key: &str,
+    ) -> Result<Vec<T>, Problem> {
         self.list(key)?.iter().flatten().map(Text::parse).collect()
     }
 
@@ -226,13 +222,11 @@ impl<'a> Table<'a> {
         words: &[(&str, T)],
     ) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        match words.iter().find(|(word, _)| *word == &*text) {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => {
-                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                Err(Problem::at(&text.span, format!("must be one of {}", in_backticks(&words))))
-            }
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == &*text) {
+            return Ok(Some(*meaning));
         }
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Err(Problem::at(&text.span, format!("must be one of {}", in_backticks(&words))))
     }
 
     pub(super) fn table(&self, key: &str, keys: &Keys) -> Result<Option<Self>, Problem> {
@@ -260,27 +254,20 @@ impl<'a> Table<'a> {
         Ok(items.iter().map(|item| self.open_value(item, keys)).collect())
     }
 
-    /// The tables of the table under this key, in file order.
+    /// The tables of the table under this key, with their names, in file order.
     pub(super) fn named_tables(
         &self,
         key: &str,
         keys: &Keys,
-    ) -> Result<Vec<NamedTable<'a>>, Problem> {
-        let wrong =
-            |value: &Value<'_>| wrong_type(value, "a table").hint(format!("write {}", keys.title));
-        let entries = self.entries(key, wrong)?.into_iter();
-        Ok(entries
-            .map(|(name, value)| NamedTable {
-                name: name.get_ref(),
-                name_span: name.span(),
-                table: self.open_value(value, keys),
-            })
-            .collect())
+    ) -> Result<Vec<(&'a Key<'a>, Result<Self, Problem>)>, Problem> {
+        let hint = format!("write {}", keys.title);
+        let entries = self.entries(key, "a table").map_err(|problem| problem.hint(hint))?;
+        Ok(entries.into_iter().map(|(name, value)| (name, self.open_value(value, keys))).collect())
     }
 
     /// The strings of the table under this key, with their names, in file order.
     pub(super) fn texts(&self, key: &str) -> Result<Vec<(&'a Key<'a>, Text)>, Problem> {
-        let entries = self.entries(key, |value| wrong_type(value, "a table of strings"))?;
+        let entries = self.entries(key, "a table of strings")?;
         entries.into_iter().map(|(name, value)| Ok((name, self.string(value)?))).collect()
     }
 
@@ -288,10 +275,10 @@ impl<'a> Table<'a> {
     fn entries(
         &self,
         key: &str,
-        wrong_type: impl Fn(&Value<'_>) -> Problem,
+        expected: &str,
     ) -> Result<Vec<(&'a Key<'a>, &'a Value<'a>)>, Problem> {
         let Some(value) = self.value(key) else { return Ok(Vec::new()) };
-        let entries = value.get_ref().as_table().ok_or_else(|| wrong_type(value))?;
+        let entries = value.get_ref().as_table().ok_or_else(|| wrong_type(value, expected))?;
         let mut entries: Vec<_> = entries.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
         Ok(entries)
@@ -325,7 +312,6 @@ fn unknown_key(key: &Key<'_>, keys: &Keys) -> Problem {
     }
 }
 
-/// The words in backticks, joined by commas.
 pub(super) fn in_backticks<S: AsRef<str>>(words: &[S]) -> String {
     let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     words.join(", ")

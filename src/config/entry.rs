@@ -1,5 +1,7 @@
 //! `[[image]]` and `[defaults]`: which images are mirrored, and which parts of them.
 
+use std::slice;
+
 use super::{
     context::{ReadEntry, Tables},
     document::{Keys, Table, Text},
@@ -25,6 +27,18 @@ pub(super) const KEYS: Keys = Keys {
         missing_platform attestations signatures flatten via",
 };
 
+const MISSING: [(&str, MissingPlatform); 2] =
+    [("fail", MissingPlatform::Fail), ("warn", MissingPlatform::Warn)];
+
+const ATTESTATIONS: [(&str, Attestations); 2] =
+    [("keep", Attestations::Keep), ("drop", Attestations::Drop)];
+
+const VIA: [(&str, Delivery); 3] = [
+    ("mirror", Delivery::Mirror),
+    ("pull-through", Delivery::PullThrough),
+    ("auto", Delivery::Auto),
+];
+
 /// The keys that `[[image]]` and `[defaults]` share; `None` for a key that is not written.
 #[derive(Default)]
 pub(super) struct ImageKeys {
@@ -37,7 +51,6 @@ pub(super) struct ImageKeys {
 }
 
 impl ImageKeys {
-    /// These keys, completed with the defaults.
     fn or(self, defaults: &Self) -> Self {
         Self {
             platforms: self.platforms.or_else(|| defaults.platforms.clone()),
@@ -51,33 +64,18 @@ impl ImageKeys {
 }
 
 pub(super) fn defaults(root: &Table<'_>) -> Result<ImageKeys, Problem> {
-    match root.table("defaults", &DEFAULTS)? {
-        Some(table) => image_keys(&table),
-        None => Ok(ImageKeys::default()),
-    }
+    let table = root.table("defaults", &DEFAULTS)?;
+    table.map_or_else(|| Ok(ImageKeys::default()), |table| image_keys(&table))
 }
 
 fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
     Ok(ImageKeys {
         platforms: platforms(table)?,
-        missing: table.choice(
-            "missing_platform",
-            &[("fail", MissingPlatform::Fail), ("warn", MissingPlatform::Warn)],
-        )?,
-        attestations: table.choice(
-            "attestations",
-            &[("keep", Attestations::Keep), ("drop", Attestations::Drop)],
-        )?,
+        missing: table.choice("missing_platform", &MISSING)?,
+        attestations: table.choice("attestations", &ATTESTATIONS)?,
         signatures: signatures(table)?,
         flatten: table.switch("flatten")?,
-        via: table.choice(
-            "via",
-            &[
-                ("mirror", Delivery::Mirror),
-                ("pull-through", Delivery::PullThrough),
-                ("auto", Delivery::Auto),
-            ],
-        )?,
+        via: table.choice("via", &VIA)?,
     })
 }
 
@@ -93,12 +91,11 @@ fn signatures(table: &Table<'_>) -> Result<Option<Signatures>, Problem> {
 
 fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
     if table.is_string("platforms") {
-        return match table.text("platforms")? {
-            Some(text) if &*text == "all" => Ok(Some(Platforms::All)),
-            Some(text) => Err(Problem::at(&text.span, "must be `\"all\"` or a list")
-                .hint("write a list, like `platforms = [\"linux/amd64\", \"linux/arm64\"]`")),
-            None => Ok(None),
-        };
+        let text = table.text("platforms")?.filter(|text| &**text != "all");
+        return text.map_or(Ok(Some(Platforms::All)), |text| {
+            Err(Problem::at(&text.span, "must be `\"all\"` or a list")
+                .hint("write a list, like `platforms = [\"linux/amd64\", \"linux/arm64\"]`"))
+        });
     }
     Ok(Platforms::only(table.parsed_list("platforms")?))
 }
@@ -108,10 +105,8 @@ pub(super) fn read(
     defaults: &ImageKeys,
     tables: &Tables<'_>,
 ) -> Result<ReadEntry, Problem> {
-    let Some(source) = table.text("source")? else {
-        return Err(Problem::at(&table.span, "`source` is missing")
-            .hint("add the repository to mirror, like `source = \"nginx\"`"));
-    };
+    let hint = "add the repository to mirror, like `source = \"nginx\"`";
+    let source = table.text("source")?.ok_or_else(|| table.missing("source", hint))?;
     let reference: Reference = source.parse()?;
     let (tags, tag_spans) = tags(table, &source, &reference)?;
     let keys = image_keys(table)?.or(defaults);
@@ -163,7 +158,15 @@ fn tags(
                     .hint("remove the digest, or write `tag = \"…\"` instead"));
             }
         }
-        return pinned(table, source, reference, digest);
+        let (tag, span) = match (table.text("tag")?, &reference.tag) {
+            (Some(tag), _) => (tag.parse()?, tag.span),
+            (None, Some(own)) => (own.clone(), source.span.clone()),
+            (None, None) => {
+                return Err(Problem::at(&source.span, "a source with a digest requires `tag`")
+                    .hint("add the tag for the destination, like `tag = \"3.20-pinned\"`"));
+            }
+        };
+        return Ok((Tags::Pinned { digest: digest.clone(), tag }, vec![span]));
     }
     if let Some(tag) = table.text("tag")? {
         return Err(Problem::at(&tag.span, "`tag` requires a digest in `source`")
@@ -192,29 +195,12 @@ fn tags(
     }
 }
 
-fn pinned(
-    table: &Table<'_>,
-    source: &Text,
-    reference: &Reference,
-    digest: &Digest,
-) -> Result<(Tags, Vec<Span>), Problem> {
-    let (tag, span) = match (table.text("tag")?, &reference.tag) {
-        (Some(tag), _) => (tag.parse()?, tag.span),
-        (None, Some(own)) => (own.clone(), source.span.clone()),
-        (None, None) => {
-            return Err(Problem::at(&source.span, "a source with a digest requires `tag`")
-                .hint("add the tag for the destination, like `tag = \"3.20-pinned\"`"));
-        }
-    };
-    Ok((Tags::Pinned { digest: digest.clone(), tag }, vec![span]))
-}
-
 fn exact(texts: Vec<Text>) -> Result<(Tags, Vec<Span>), Problem> {
     let mut tags: Vec<Tag> = Vec::new();
     for text in &texts {
         let tag = text.parse()?;
         if tags.contains(&tag) {
-            return Err(Problem::at(&text.span, "duplicate tag").hint("remove one of the two"));
+            return Err(Problem::duplicate(&text.span, "tag"));
         }
         tags.push(tag);
     }
@@ -227,14 +213,13 @@ fn retag(table: &Table<'_>, tags: &Tags) -> Result<Retag, Problem> {
     let retag: Retag = text.parse()?;
     // the result is a tag for every digest or for none
     let any = Digest::of(b"");
-    let applied = match tags {
-        Tags::Exact(tags) => tags.iter().try_for_each(|tag| retag.apply(tag, Some(&any)).map(drop)),
-        Tags::Pinned { digest, tag } => retag.apply(tag, Some(digest)).map(drop),
-        Tags::Selected(_) => {
-            let short: Tag = "0".parse().expect("a digit is a tag");
-            retag.apply(&short, Some(&any)).map(drop)
-        }
+    let short: Tag = "0".parse().expect("a digit is a tag");
+    let known = match tags {
+        Tags::Exact(tags) => tags,
+        Tags::Pinned { tag, .. } => slice::from_ref(tag),
+        Tags::Selected(_) => slice::from_ref(&short),
     };
+    let applied = known.iter().try_for_each(|tag| retag.apply(tag, Some(&any)).map(drop));
     applied.map_err(|error| text.problem(error))?;
     Ok(retag)
 }

@@ -12,7 +12,6 @@ pub struct Entry {
     /// The name for `--only` and the report; not unique.
     pub(crate) name: String,
     pub(crate) host: Host,
-    /// The repository of the source.
     pub repository: Repository,
     pub(crate) tags: Tags,
     /// One target for each destination that the entry is mirrored to.
@@ -23,26 +22,21 @@ pub struct Entry {
     pub(crate) filter: Filter,
 }
 
-/// The images of a repository that an entry selects.
 #[derive(Debug, Clone)]
 pub enum Tags {
     /// These tags: at least one, no duplicates.
     Exact(Vec<Tag>),
     /// One image by its digest.
     Pinned {
-        /// The digest.
         digest: Digest,
         /// The tag at the destination, before [`Retag`].
         tag: Tag,
     },
-    /// The listed tags that the selection matches.
     Selected(Selection),
 }
 
-/// A repository of a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorTarget {
-    /// The destination.
     pub destination: DestinationId,
     /// With the destination's prefix.
     pub(crate) repository: Repository,
@@ -51,7 +45,6 @@ pub struct MirrorTarget {
 /// A repository of a destination that a cache fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTarget {
-    /// The destination.
     pub destination: DestinationId,
     /// The index of the cache in [`Config::caches`](super::Config).
     pub cache: usize,

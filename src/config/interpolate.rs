@@ -2,8 +2,6 @@
 //!
 //! Runs after the TOML parser: the value of a variable is never parsed as TOML.
 
-use std::borrow::Cow;
-
 use crate::model::NameError;
 
 /// Returns the value of a variable; `None` if it is not set.
@@ -11,7 +9,7 @@ pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const FORMS: &str = "write `${NAME}` or `${NAME:-default}`, and `$$` for a dollar sign";
 
-/// The text with its variables replaced; borrowed if it has none.
+/// The text with its variables replaced.
 ///
 /// `${VAR}` must be set. `${VAR:-default}` is the default if the variable is unset or empty. `$$` is
 /// a dollar sign, and so is a `$` before any other character.
@@ -19,15 +17,8 @@ const FORMS: &str = "write `${NAME}` or `${NAME:-default}`, and `$$` for a dolla
 /// # Errors
 /// If a variable is not set, or a `${` does not begin a variable. Errors name the variable and never
 /// its value.
-pub(super) fn interpolate<'a>(
-    text: &'a str,
-    environment: Environment<'_>,
-) -> Result<Cow<'a, str>, NameError> {
-    if !text.contains('$') {
-        return Ok(text.into());
-    }
-    let mut replaced = String::with_capacity(text.len());
-    let mut rest = text;
+pub(super) fn interpolate(text: &str, environment: Environment<'_>) -> Result<String, NameError> {
+    let (mut replaced, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('$') {
         replaced.push_str(before);
         if let Some(body) = after.strip_prefix('{') {
@@ -41,16 +32,12 @@ pub(super) fn interpolate<'a>(
             rest = after.strip_prefix('$').unwrap_or(after);
         }
     }
-    replaced.push_str(rest);
-    Ok(replaced.into())
+    Ok(replaced + rest)
 }
 
-/// The value of `${body}`.
 fn variable(body: &str, environment: Environment<'_>) -> Result<String, NameError> {
-    let (name, default) = match body.split_once(":-") {
-        Some((name, default)) => (name, Some(default)),
-        None => (body, None),
-    };
+    let (name, default) =
+        body.split_once(":-").map_or((body, None), |(name, default)| (name, Some(default)));
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
     if !is_name || default.is_some_and(|default| default.contains("${")) {
@@ -78,7 +65,7 @@ mod tests {
             "DOLLAR" => Some("${SET}".to_owned()),
             _ => None,
         };
-        interpolate(text, &environment).map(Cow::into_owned).map_err(|e| e.problem)
+        interpolate(text, &environment).map_err(|e| e.problem)
     }
 
     #[test]

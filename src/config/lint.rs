@@ -10,7 +10,7 @@ use super::{
     problem::Problem,
 };
 use crate::model::{
-    EcrHost, Repository,
+    Repository,
     ecr_settings::TagMutability,
     pull_through::{Prefix, Upstream},
 };
@@ -50,7 +50,6 @@ pub(super) fn warnings(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Proble
     problems
 }
 
-/// The caches of each registry, in file order.
 fn by_registry<'a>(tables: &Tables<'a>) -> BTreeMap<String, Vec<&'a ReadCache>> {
     let mut registries: BTreeMap<String, Vec<&ReadCache>> = BTreeMap::new();
     for read in tables.caches {
@@ -77,15 +76,12 @@ fn duplicate_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Prob
         let line = file.line_of(&first.prefix);
         let label =
             format!("duplicate prefix: the cache in line {line} has it at the same registry");
-        problems.push(
-            Problem::at(&read.prefix, label)
-                .hint("write another `prefix`, or set the `destinations` of each"),
-        );
+        let hint = "write another `prefix`, or set the `destinations` of each";
+        problems.push(Problem::at(&read.prefix, label).hint(hint));
     }
     problems
 }
 
-/// The problem of an image that is mirrored below the prefix of a cache.
 fn mirrored_into_cache(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
     let cache = read.entry.mirrored.iter().find_map(|target| {
         let mut caches = tables.caches_of(target.destination);
@@ -103,17 +99,14 @@ fn is_below(repository: &Repository, prefix: &Prefix) -> bool {
     matches!(prefix, Prefix::Path(_)) && prefix.rest(repository).is_some()
 }
 
-/// Warns of a prefix below another prefix.
 fn nested_prefixes(caches: &[&ReadCache], file: &FileContext<'_>) -> Vec<Problem> {
     let nested = caches.iter().filter_map(|read| {
         let Prefix::Path(path) = &read.cache.prefix else { return None };
         let outer = caches.iter().find(|outer| is_below(path, &outer.cache.prefix))?;
         let line = file.line_of(&outer.prefix);
         let label = format!("below the prefix of the cache in line {line}");
-        Some(
-            Problem::at(&read.prefix, label)
-                .hint("write prefixes that do not overlap: ECR does not document which rule wins"),
-        )
+        let hint = "write prefixes that do not overlap: ECR does not document which rule wins";
+        Some(Problem::at(&read.prefix, label).hint(hint))
     });
     nested.collect()
 }
@@ -169,8 +162,7 @@ fn covers_mirrored(
 /// Source: ECR user guide, "Considerations for using pull through cache".
 fn fips(tables: &Tables<'_>) -> Vec<Problem> {
     let cached = tables.caches.iter().flat_map(|read| &read.cache.destinations);
-    let is_fips = |host: &_| EcrHost::parse(host).is_some_and(|ecr| ecr.fips);
-    let fips = cached.filter(|id| tables.location(**id).host().is_some_and(is_fips));
+    let fips = cached.filter(|id| tables.location(**id).ecr().is_some_and(|ecr| ecr.fips));
     fips.map(|id| {
         let span = &tables.destinations[id.0].registry;
         Problem::at(span, "a FIPS endpoint does not pull images that are not cached yet")
@@ -184,16 +176,10 @@ fn fips(tables: &Tables<'_>) -> Vec<Problem> {
 /// Source: ECR user guide, "Pulling an image with a pull through cache rule".
 fn without_library(read: &ReadEntry, tables: &Tables<'_>) -> Option<Problem> {
     let source = registry_identity(&read.entry.host.clone().into());
-    let is_at_source = |read: &&ReadCache| {
-        let mut ids = read.cache.destinations.iter();
-        ids.any(|id| registry_identity(tables.location(*id)) == source)
-    };
-    let hub = tables.caches.iter().filter(|read| read.cache.upstream == Upstream::DockerHub);
-    let mut paths = hub
-        .filter(is_at_source)
-        .map(|read| &read.cache.prefix)
-        .filter(|prefix| matches!(prefix, Prefix::Path(_)));
-    let rest = paths.find_map(|prefix| prefix.rest(&read.entry.repository))?;
+    let mut caches = tables.caches_at(source).map(|(_, read)| &read.cache).filter(|cache| {
+        cache.upstream == Upstream::DockerHub && matches!(cache.prefix, Prefix::Path(_))
+    });
+    let rest = caches.find_map(|cache| cache.prefix.rest(&read.entry.repository))?;
     if rest.as_str().contains('/') {
         return None;
     }

@@ -92,30 +92,31 @@ fn read(
     file: &FileContext<'_>,
     environment: Environment<'_>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let root = Table::open(document, 0..0, &ROOT, environment).map_err(single)?;
+    let root = Table::open(document, 0..0, &ROOT, environment)?;
     if root.is_empty() {
-        return Err(single(Problem::whole_file("the configuration is empty").hint(EXAMPLE)));
+        let problem = Problem::whole_file("the configuration is empty");
+        return Err(problem.hint("start from `mirror.toml.example`").into());
     }
     let mut problems = Vec::new();
-    let tables = root.tables("destination", &destination::KEYS).map_err(single)?;
+    let tables = root.tables("destination", &destination::KEYS)?;
     let destinations = read_each(tables, &mut problems, |table| destination::read(&table, file));
-    let registries = registry::read_all(&root, file, &mut problems).map_err(single)?;
+    let registries = registry::read_all(&root, file, &mut problems)?;
     let defaults = entry::defaults(&root).map_err(|problem| problems.push(problem));
     let (Ok(defaults), true) = (defaults, problems.is_empty()) else { return Err(problems) };
     if destinations.is_empty() {
         let problem = Problem::whole_file("the configuration has no `[[destination]]`");
-        return Err(single(problem.hint(NO_DESTINATION)));
+        return Err(problem.hint(NO_DESTINATION).into());
     }
-    collisions::between_destinations(&destinations, file).map_err(single)?;
+    collisions::between_destinations(&destinations, file)?;
 
-    let tables = root.tables("pull_through", &pull_through::KEYS).map_err(single)?;
+    let tables = root.tables("pull_through", &pull_through::KEYS)?;
     let caches =
         read_each(tables, &mut problems, |table| pull_through::read(&table, &destinations, file));
     if !problems.is_empty() {
         return Err(problems);
     }
     let context = Tables { destinations: &destinations, caches: &caches, file };
-    let tables = root.tables("image", &entry::KEYS).map_err(single)?;
+    let tables = root.tables("image", &entry::KEYS)?;
     let entries =
         read_each(tables, &mut problems, |table| entry::read(&table, &defaults, &context));
     if problems.is_empty() {
@@ -136,14 +137,8 @@ fn read(
     Ok((config, warnings))
 }
 
-const EXAMPLE: &str = "start from `mirror.toml.example`";
-
 const NO_DESTINATION: &str = "add a `[[destination]]` with \
     `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
-
-fn single(problem: Problem) -> Vec<Problem> {
-    vec![problem]
-}
 
 /// Reads each table; appends the errors to `problems`.
 fn read_each<'a, T>(

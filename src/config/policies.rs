@@ -35,7 +35,6 @@ const MAX_LIFECYCLE_RULES: usize = 50;
 /// The actions of a pull. Source: `AmazonEC2ContainerRegistryPullOnly`.
 const PULL_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// The lifecycle policy of `lifecycle` or `lifecycle_file`.
 pub(super) fn lifecycle(
     table: &Table<'_>,
     file: &FileContext<'_>,
@@ -152,13 +151,11 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
         rule(format!("images expire after {days} days"), pushed("any", days));
     }
     if rules.is_empty() {
-        return Err(Problem::at(&table.span, "must not be empty")
-            .hint(format!("write {}", LIFECYCLE.title)));
+        return Err(Problem::empty(&table.span).hint(format!("write {}", LIFECYCLE.title)));
     }
     Ok(json!({ "rules": rules }))
 }
 
-/// A policy that lets the organization and the accounts pull.
 fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
     let policy = |statements: &[Value]| json!({ "Version": "2012-10-17", "Statement": statements });
     let mut statements = Vec::new();
@@ -192,35 +189,24 @@ fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value,
         }
     }
     if statements.is_empty() {
-        return Err(
-            Problem::at(&table.span, "must not be empty").hint(format!("write {}", ACCESS.title))
-        );
+        return Err(Problem::empty(&table.span).hint(format!("write {}", ACCESS.title)));
     }
     Ok(policy(&statements))
 }
 
-/// The id under `organization`.
 pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
     let Some(organization) = table.text("organization")? else { return Ok(None) };
     let is_id = organization.strip_prefix("o-").is_some_and(|id| {
         !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     });
-    match is_id {
-        true => Ok(Some(organization.to_string())),
-        false => {
-            Err(organization
-                .invalid("is not an organization id", "write an id like `o-a1b2c3d4e5`"))
-        }
-    }
+    let hint = "write an id like `o-a1b2c3d4e5`";
+    organization.checked(is_id, "is not an organization id", hint).map(Some)
 }
 
 /// The account numbers under `accounts`; empty without the key.
 pub(super) fn accounts(table: &Table<'_>) -> Result<Vec<String>, Problem> {
-    let account = |text: &Text| match is_account(text) {
-        true => Ok(text.to_string()),
-        false => {
-            Err(text.invalid("is not an AWS account number", "write twelve digits, as a string"))
-        }
-    };
+    let hint = "write twelve digits, as a string";
+    let account =
+        |text: &Text| text.checked(is_account(text), "is not an AWS account number", hint);
     table.list("accounts")?.iter().flatten().map(account).collect()
 }

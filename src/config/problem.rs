@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::{NameError, text::is_unsafe_for_terminal};
 
-/// A range of bytes of the file.
 pub(super) type Span = Range<usize>;
 
 /// The characters of a long line that are shown.
@@ -23,7 +22,6 @@ const WINDOW: usize = 100;
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
-    /// A problem of the whole file.
     pub(super) fn whole_file(message: &str, hint: &str) -> Self {
         Self(vec![format!("error: {message}\nhint: {hint}")])
     }
@@ -62,64 +60,64 @@ pub(super) struct Problem {
     span: Option<Span>,
     label: String,
     hint: Option<String>,
-    shown: Shown,
+    /// Then the line is shown up to the end of the caret: the rest can be a secret under a mistyped
+    /// key.
+    hides_rest: bool,
 }
 
-/// The part of the line that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    Line,
-    /// The line up to the end of the caret: the rest can be a secret under a mistyped key.
-    ToCaret,
+impl From<Problem> for Vec<Problem> {
+    fn from(problem: Problem) -> Self {
+        vec![problem]
+    }
 }
 
 impl Problem {
     /// A problem at this span. A reader reads the label after the text above the caret.
     pub(super) fn at(span: &Span, label: impl Into<String>) -> Self {
-        Self { span: Some(span.clone()), label: label.into(), hint: None, shown: Shown::Line }
+        Self { span: Some(span.clone()), ..Self::whole_file(label) }
     }
 
-    /// A problem of the whole file.
+    pub(super) fn empty(span: &Span) -> Self {
+        Self::at(span, "must not be empty")
+    }
+
     pub(super) fn whole_file(label: impl Into<String>) -> Self {
-        Self { span: None, label: label.into(), hint: None, shown: Shown::Line }
+        Self { span: None, label: label.into(), hint: None, hides_rest: false }
     }
 
-    /// A text that is not a valid name.
     pub(super) fn invalid_name(span: &Span, error: NameError) -> Self {
         let label = error.problem.strip_prefix("is ").unwrap_or(&error.problem);
         Self { hint: error.hint, ..Self::at(span, label) }
     }
 
-    /// A key that excludes another one.
+    pub(super) fn duplicate(span: &Span, item: &str) -> Self {
+        Self::at(span, format!("duplicate {item}")).hint("remove one of the two")
+    }
+
     pub(super) fn conflict(span: &Span, other: &str) -> Self {
         Self::at(span, format!("cannot be combined with {other}")).hint("remove one of the two")
     }
 
-    /// Sets the fix.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
     /// Hides the line after the caret.
     pub(super) fn hide_rest(self) -> Self {
-        Self { shown: Shown::ToCaret, ..self }
+        Self { hides_rest: true, ..self }
     }
 
     fn render(&self, file: &SourceFile<'_>, secrets: &Secrets<'_>) -> String {
         let SourceFile { level, name, text } = file;
-        let mut message = match &self.span {
+        let message = match &self.span {
             None => format!("{level}: {name}: {}", self.label),
             Some(span) => {
-                let position = SourcePosition::find(span, text, self.shown);
+                let position = SourcePosition::find(span, text, self.hides_rest);
                 let snippet = position.snippet(&self.label, secrets);
                 format!("{level}: {name}:{}:{}\n{snippet}", position.line, position.column)
             }
         };
-        if let Some(hint) = &self.hint {
-            message.push_str("\nhint: ");
-            message.push_str(hint);
-        }
-        message
+        self.hint.iter().fold(message, |message, hint| message + "\nhint: " + hint)
     }
 }
 
@@ -142,14 +140,14 @@ struct SourcePosition<'a> {
 }
 
 impl<'a> SourcePosition<'a> {
-    fn find(span: &Span, text: &'a str, shown: Shown) -> Self {
+    fn find(span: &Span, text: &'a str, hides_rest: bool) -> Self {
         let start = text.floor_char_boundary(span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
         let start = start.min(line_end);
         let end = text.ceil_char_boundary(span.end.min(line_end)).clamp(start, line_end);
-        let until = if shown == Shown::ToCaret { end } else { line_end };
+        let until = if hides_rest { end } else { line_end };
         Self {
             line: line_of(text, span),
             column: 1 + text[line_start..start].chars().filter(|&c| c != '\u{feff}').count(),
@@ -184,16 +182,8 @@ impl<'a> SourcePosition<'a> {
 
 /// The text with tabs as four blanks, and without characters that control a terminal.
 fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => shown.push_str("    "),
-            '\u{feff}' => {}
-            c if is_unsafe_for_terminal(c) => shown.push('\u{fffd}'),
-            c => shown.push(c),
-        }
-    }
-    shown
+    let text = text.replace('\t', "    ").replace('\u{feff}', "");
+    text.replace(is_unsafe_for_terminal, "\u{fffd}")
 }
 
 /// The parts of a file that can contain secrets.
@@ -297,7 +287,6 @@ fn is_heading(line: &str) -> bool {
     line.trim_start().starts_with('[') && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// The spans of the values under secret keys.
 fn secret_spans(table: &DeTable<'_>) -> Vec<Span> {
     fn walk(value: &DeValue<'_>, spans: &mut Vec<Span>) {
         match value {

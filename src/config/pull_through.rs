@@ -31,10 +31,9 @@ pub(super) fn read(
 ) -> Result<ReadCache, Problem> {
     let cached = upstream::read(table, destinations, file)?;
     let prefix_span = table.span_of("prefix").unwrap_or_else(|| cached.span.clone());
-    let prefix: Prefix = match table.parsed("prefix")? {
-        Some(prefix) => prefix,
-        None => cached.upstream.name().parse().expect("each upstream's name is a prefix"),
-    };
+    let prefix = table.parsed("prefix")?.unwrap_or_else(|| {
+        cached.upstream.name().parse().expect("each upstream's name is a prefix")
+    });
     let upstream_prefix = upstream_prefix(table, cached.upstream, &prefix)?;
     let credentials = credentials::read(table, &cached)?;
     let template = table.table("template", &template::KEYS)?;
@@ -83,9 +82,9 @@ fn access(table: &Table<'_>) -> Result<Option<Access>, Problem> {
     let Some(table) = table.table("access", &ACCESS)? else { return Ok(None) };
     let accounts = policies::accounts(&table)?;
     let access = Access { organization: policies::organization(&table)?, accounts };
-    match access == Access::default() {
-        true => Err(Problem::at(&table.span, "must not be empty")
-            .hint("add `organization = \"o-…\"` or `accounts = [\"…\"]`, or remove the table")),
-        false => Ok(Some(access)),
+    if access == Access::default() {
+        return Err(Problem::empty(&table.span)
+            .hint("add `organization = \"o-…\"` or `accounts = [\"…\"]`, or remove the table"));
     }
+    Ok(Some(access))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{
     context::FileContext,
-    document::{Keys, NamedTable, Table, Text},
+    document::{Keys, Table, Text},
     problem::{Problem, Span},
     types::{CredentialSource, RegistryConfig},
 };
@@ -26,23 +26,19 @@ pub(super) fn read_all(
 ) -> Result<BTreeMap<Host, RegistryConfig>, Problem> {
     let mut registries = BTreeMap::new();
     let mut spans: BTreeMap<Host, Span> = BTreeMap::new();
-    for NamedTable { name, name_span, table } in root.named_tables("registry", &KEYS)? {
-        let host = name.parse::<Host>().map_err(|error| Problem::invalid_name(&name_span, error));
-        let read = host.and_then(|host| {
+    for (name, table) in root.named_tables("registry", &KEYS)? {
+        let add = || {
+            let host = name.get_ref().parse::<Host>();
+            let host = host.map_err(|error| Problem::invalid_name(&name.span(), error))?;
             if let Some(first) = spans.get(&host) {
                 let label = format!("duplicate registry: line {} has it too", file.line_of(first));
-                return Err(Problem::at(&name_span, label).hint("merge the two tables"));
+                return Err(Problem::at(&name.span(), label).hint("merge the two tables"));
             }
-            let registry = read(&table?, file)?;
-            Ok((host, registry))
-        });
-        match read {
-            Ok((host, registry)) => {
-                spans.insert(host.clone(), name_span);
-                registries.insert(host, registry);
-            }
-            Err(problem) => problems.push(problem),
-        }
+            registries.insert(host.clone(), read(&table?, file)?);
+            spans.insert(host, name.span());
+            Ok(())
+        };
+        problems.extend(add().err());
     }
     Ok(registries)
 }
@@ -69,21 +65,16 @@ fn credentials(table: &Table<'_>) -> Result<Option<CredentialSource>, Problem> {
     let is_arn = secret.split(':').count() == 7
         && secret.starts_with("arn:")
         && secret.contains(":secretsmanager:");
-    match is_arn {
-        true => Ok(Some(CredentialSource::Secret(secret.to_string()))),
-        false => Err(secret.invalid(
-            "is not the ARN of a secret",
-            "write an ARN like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`",
-        )),
-    }
+    let hint =
+        "write an ARN like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`";
+    let secret = secret.checked(is_arn, "is not the ARN of a secret", hint)?;
+    Ok(Some(CredentialSource::Secret(secret)))
 }
 
 /// Both keys or neither. Empty ones count as absent, so that `${VAR:-}` makes them optional.
 fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     let written = |text: Option<Text>| text.filter(|text| !text.is_empty());
-    let username = written(table.text("username")?);
-    let password = written(table.text("password")?);
-    match (username, password) {
+    match (written(table.text("username")?), written(table.text("password")?)) {
         (Some(username), Some(password)) => {
             Ok(Some(UserPassword::new(username.to_string(), &*password)))
         }

@@ -35,7 +35,6 @@ const MAX_TAG_VALUE: usize = 256;
 /// The longest name of a KMS key. Source: ECR API model.
 const MAX_KEY: usize = 2048;
 
-/// Reads the table of a destination in this AWS partition.
 pub(super) fn read(
     destination: &Table<'_>,
     file: &FileContext<'_>,
@@ -46,10 +45,8 @@ pub(super) fn read(
     };
     let settings = settings(&table, file, Some(partition), policies::REPOSITORY_LIFECYCLE)?;
     let create = create(&table, &settings)?;
-    let reconcile = match table.switch("reconcile")? {
-        Some(true) => Reconcile::Always,
-        Some(false) | None => Reconcile::Never,
-    };
+    let is_reconciled = table.switch("reconcile")?.unwrap_or_default();
+    let reconcile = if is_reconciled { Reconcile::Always } else { Reconcile::Never };
     Ok(RepositoryRules { create, reconcile, settings })
 }
 
@@ -97,11 +94,10 @@ fn on_push(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, P
         return Err(Problem::at(&span, label).hint(HINT));
     }
     match table.span_of("scan_on_push") {
-        Some(span) => Err(Problem::at(
-            &span,
-            "cannot be combined with `create = \"on-push\"`: ECR does not support it",
-        )
-        .hint(HINT)),
+        Some(span) => {
+            let label = "cannot be combined with `create = \"on-push\"`: ECR does not support it";
+            Err(Problem::at(&span, label).hint(HINT))
+        }
         None => Ok(Create::OnPush),
     }
 }
@@ -138,13 +134,11 @@ fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
 /// Source: ECR API model, `imageTagMutabilityExclusionFilterValue`.
 fn exclusion(text: &Text) -> Result<String, Problem> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._*-".contains(&b);
-    match (1..=128).contains(&text.len()) && text.bytes().all(is_allowed) {
-        true => Ok(text.to_string()),
-        false => Err(text.invalid(
-            "is not a valid tag wildcard",
-            "use letters, digits, `.`, `_`, `-`, and `*` for any text, like `latest*`",
-        )),
-    }
+    text.checked(
+        (1..=128).contains(&text.len()) && text.bytes().all(is_allowed),
+        "is not a valid tag wildcard",
+        "use letters, digits, `.`, `_`, `-`, and `*` for any text, like `latest*`",
+    )
 }
 
 fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
@@ -155,10 +149,8 @@ fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
         ("kms", Encryption::Kms),
         ("kms_dsse", Encryption::KmsDsse),
     ];
-    let Some(make) = table.choice("type", &kinds)? else {
-        return Err(Problem::at(&table.span, "`type` is missing")
-            .hint("add `type = \"kms\"` or `type = \"aes256\"`"));
-    };
+    let hint = "add `type = \"kms\"` or `type = \"aes256\"`";
+    let make = table.choice("type", &kinds)?.ok_or_else(|| table.missing("type", hint))?;
     let key = table.word("key")?;
     let encryption = make(key.as_ref().map(|key| key.to_string()));
     match key {

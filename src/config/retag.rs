@@ -6,25 +6,22 @@ use crate::model::{Digest, NameError, Tag};
 
 /// A template of a tag: text with `{tag}` and `{digest8}`. The default is `{tag}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retag(Vec<Part>);
+pub struct Retag(String);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Tag,
-    /// The first eight hexadecimal digits of the source digest.
-    Digest8,
-}
+const TAG: &str = "{tag}";
+
+/// The first eight hexadecimal digits of the source digest.
+const DIGEST8: &str = "{digest8}";
 
 impl Default for Retag {
     fn default() -> Self {
-        Self(vec![Part::Tag])
+        Self(TAG.to_owned())
     }
 }
 
 impl Retag {
     pub(crate) fn needs_digest(&self) -> bool {
-        self.0.contains(&Part::Digest8)
+        self.0.contains(DIGEST8)
     }
 
     /// The tag at the destination.
@@ -32,16 +29,11 @@ impl Retag {
     /// # Errors
     /// If the result is not a tag, or if the template needs a digest and `digest` is `None`.
     pub(crate) fn apply(&self, tag: &Tag, digest: Option<&Digest>) -> Result<Tag, NameError> {
-        let mut expanded = String::new();
-        for part in &self.0 {
-            match (part, digest) {
-                (Part::Text(text), _) => expanded.push_str(text),
-                (Part::Tag, _) => expanded.push_str(tag.as_str()),
-                (Part::Digest8, Some(digest)) => expanded.push_str(&digest.hex()[..8]),
-                (Part::Digest8, None) => {
-                    return Err(NameError::new("requires a digest for `{digest8}`"));
-                }
-            }
+        let mut expanded = self.0.replace(TAG, tag.as_str());
+        if self.needs_digest() {
+            let digest =
+                digest.ok_or_else(|| NameError::new("requires a digest for `{digest8}`"))?;
+            expanded = expanded.replace(DIGEST8, &digest.hex()[..8]);
         }
         expanded.parse().map_err(|error: NameError| NameError {
             problem: "does not result in a valid tag".to_owned(),
@@ -54,37 +46,17 @@ impl FromStr for Retag {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
-            }
-            let (name, after) = after.split_once('}').unwrap_or_default();
-            parts.push(match name {
-                "tag" => Part::Tag,
-                "digest8" => Part::Digest8,
-                _ => {
-                    return Err(NameError::new("has an unknown placeholder")
-                        .hint("use only `{tag}` and `{digest8}`"));
-                }
-            });
-            rest = after;
+        if text.replace(TAG, "-").replace(DIGEST8, "-").contains('{') {
+            return Err(NameError::new("has an unknown placeholder")
+                .hint("use only `{tag}` and `{digest8}`"));
         }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Ok(Self(parts))
+        Ok(Self(text.to_owned()))
     }
 }
 
 impl fmt::Display for Retag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|part| match part {
-            Part::Text(text) => f.write_str(text),
-            Part::Tag => f.write_str("{tag}"),
-            Part::Digest8 => f.write_str("{digest8}"),
-        })
+        f.write_str(&self.0)
     }
 }
 
@@ -113,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_unknown_placeholder_is_rejected() {
-        for template in ["{version}", "{", "{tag", "{Tag}", "{}", "{{tag}}"] {
+        for template in ["{version}", "{", "{tag", "{Tag}", "{}", "{{tag}}", "{dig{tag}est8}"] {
             let result = template.parse::<Retag>();
             assert!(result.is_err(), "{template}: {result:?}");
         }

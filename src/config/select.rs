@@ -20,9 +20,10 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
     }
     let Some(table) = entry.table("select", &KEYS)? else { return Ok(None) };
     if table.is_empty() {
-        return Err(Problem::at(&table.span, "must not be empty")
+        return Err(Problem::empty(&table.span)
             .hint("write `select = { newest = 3 }`, or `select = { glob = [\"*\"] }` for all tags except pre-releases"));
     }
+    let sort_keys = [("version", SortKey::Version), ("pushed", SortKey::Pushed)];
     let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
     let selection = Selection {
         glob: table.parsed_list("glob")?,
@@ -30,9 +31,7 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
         semver: table.parsed("semver")?,
         exclude: table.parsed_list("exclude")?,
         newest: newest.map(|count| count as usize),
-        by: table
-            .choice("by", &[("version", SortKey::Version), ("pushed", SortKey::Pushed)])?
-            .unwrap_or_default(),
+        by: table.choice("by", &sort_keys)?.unwrap_or_default(),
         min_age: age(&table, "min_age")?,
         max_age: age(&table, "max_age")?,
         at_least: at_least.map_or(1, |count| count as usize),
@@ -49,9 +48,7 @@ fn check(table: &Table<'_>, selection: &Selection) -> Result<(), Problem> {
         return Err(Problem::at(&span(key), "`at_least` must not exceed `newest`")
             .hint("lower `at_least`, or raise `newest`"));
     }
-    if let (Some(least), Some(most)) = (selection.min_age, selection.max_age)
-        && least >= most
-    {
+    if selection.max_age.is_some_and(|most| selection.min_age.is_some_and(|least| least >= most)) {
         return Err(Problem::at(&span("max_age"), "`max_age` must be greater than `min_age`")
             .hint("write a greater `max_age`: the keys are the least and greatest time since the push"));
     }
@@ -60,9 +57,7 @@ fn check(table: &Table<'_>, selection: &Selection) -> Result<(), Problem> {
 
 fn age(table: &Table<'_>, key: &str) -> Result<Option<Duration>, Problem> {
     let Some(text) = table.text(key)? else { return Ok(None) };
-    let age = humantime::parse_duration(&text);
-    age.map(Some).map_err(|_| {
-        Problem::at(&text.span, "not a duration")
-            .hint("write a duration like `3d`, `12h` or `2weeks`")
-    })
+    let hint = "write a duration like `3d`, `12h` or `2weeks`";
+    let age = humantime::parse_duration(&text).map(Some);
+    age.map_err(|_| Problem::at(&text.span, "not a duration").hint(hint))
 }

@@ -10,7 +10,7 @@ use super::{
     images::Entry,
 };
 use crate::model::{
-    DestinationId, EcrHost, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    DestinationId, Error, Host, Kind, Location, Repository, Result, UserPassword,
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
 };
@@ -22,9 +22,7 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// Connection settings of sources and destinations; other registries have the defaults.
     pub(crate) registries: BTreeMap<Host, RegistryConfig>,
-    /// The `[[image]]` tables.
     pub entries: Vec<Entry>,
-    /// The `[[pull_through]]` tables.
     pub caches: Vec<Cache>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
@@ -49,7 +47,7 @@ impl Config {
         if patterns.is_empty() {
             return Ok(self.entries.iter().collect());
         }
-        let mut is_selected = vec![false; self.entries.len()];
+        let mut globs = Vec::new();
         for pattern in patterns {
             let glob = GlobBuilder::new(pattern).build().map_err(|error| {
                 Error::new(Kind::Configuration, format!("`{pattern}` is not a valid glob"))
@@ -57,18 +55,14 @@ impl Config {
                     .hint("write a name, or a glob like `team/*`")
             })?;
             let glob = glob.compile_matcher();
-            let mut found = false;
-            for (entry, is_selected) in self.entries.iter().zip(&mut is_selected) {
-                if entry.name == *pattern || glob.is_match(&entry.name) {
-                    (found, *is_selected) = (true, true);
-                }
-            }
-            if !found {
+            let matches = move |name: &str| name == pattern || glob.is_match(name);
+            if !self.entries.iter().any(|entry| matches(&entry.name)) {
                 return Err(self.no_image(pattern));
             }
+            globs.push(matches);
         }
-        let selected = self.entries.iter().zip(is_selected).filter(|(_, selected)| *selected);
-        Ok(selected.map(|(entry, _)| entry).collect())
+        let is_selected = |entry: &&Entry| globs.iter().any(|matches| matches(&entry.name));
+        Ok(self.entries.iter().filter(is_selected).collect())
     }
 
     fn no_image(&self, pattern: &str) -> Error {
@@ -88,7 +82,6 @@ impl Config {
 /// A registry or OCI layout that images are mirrored to.
 #[derive(Debug, Clone)]
 pub struct DestinationConfig {
-    /// Unique.
     pub(crate) name: String,
     pub(crate) registry: Location,
     /// Precedes every repository.
@@ -102,7 +95,7 @@ pub struct DestinationConfig {
 impl DestinationConfig {
     /// Returns `true` if the host is ECR's, or if the destination names an ECR API endpoint.
     pub(crate) fn is_ecr(&self) -> bool {
-        self.aws.endpoint_url.is_some() || self.registry.host().and_then(EcrHost::parse).is_some()
+        self.aws.endpoint_url.is_some() || self.registry.ecr().is_some()
     }
 }
 
@@ -117,7 +110,6 @@ pub struct Aws {
     pub(crate) endpoint_url: Option<Url>,
 }
 
-/// The connection settings of a registry.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryConfig {
     /// `None`: those of Docker's configuration, else anonymous.
@@ -136,10 +128,8 @@ pub struct RegistryConfig {
     pub(crate) max_connections: Option<usize>,
 }
 
-/// The source of a registry's credentials.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
-    /// In the configuration.
     Written(UserPassword),
     /// In the Secrets Manager secret with this ARN.
     Secret(String),

@@ -8,8 +8,7 @@ use super::{
     problem::{Problem, Span},
 };
 use crate::model::{
-    Delivery, DestinationId, EcrHost, Host, NameError, Reference, Repository,
-    pull_through::Upstream,
+    Delivery, DestinationId, Host, NameError, Reference, Repository, pull_through::Upstream,
 };
 
 /// The targets of an image: one for each of its destinations, in one of the lists.
@@ -37,15 +36,13 @@ pub(super) fn read(
 ) -> Result<Routes, Problem> {
     let mirror_key = MIRROR_KEYS.iter().find_map(|key| Some((key, table.span_of(key)?)));
     if let (Delivery::PullThrough, Some((key, span))) = (route.via, mirror_key) {
-        return Err(Problem::at(&span, "cannot be combined with `via = \"pull-through\"`").hint(
-            format!("remove `{key}`: ECR caches an image unchanged, below the rule's prefix"),
-        ));
+        let hint =
+            format!("remove `{key}`: ECR caches an image unchanged, below the rule's prefix");
+        return Err(Problem::conflict(&span, "`via = \"pull-through\"`").hint(hint));
     }
     let written = table.text("repository")?;
-    let repository = match &written {
-        Some(text) => text.parse()?,
-        None => reference.repository.clone(),
-    };
+    let repository =
+        written.as_ref().map_or_else(|| Ok(reference.repository.clone()), Text::parse)?;
     let text = written.as_ref().unwrap_or(source);
     let destinations = match table.list("destinations")? {
         Some(names) => by_name(&names, tables.destinations)?,
@@ -98,7 +95,7 @@ fn uncovered(
 ) -> Problem {
     let read = &tables.destinations[destination.0];
     let line = tables.file.line_of(&read.registry);
-    if read.destination.registry.host().and_then(EcrHost::parse).is_none() {
+    if read.destination.registry.ecr().is_none() {
         let label =
             format!("the destination in line {line} is not ECR, and only ECR caches images");
         return Problem::at(&route.span, label)
@@ -110,21 +107,17 @@ fn uncovered(
     };
     let name = upstream.name();
     let exists = tables.caches.iter().any(|read| read.cache.upstream == upstream);
-    let hint = match (upstream.url(), exists) {
-        (_, true) => format!(
-            "add another `[[pull_through]]` with `upstream = \"{name}\"`, or change the existing one to cover this source"
-        ),
-        (Some(_), false) => format!("add a `[[pull_through]]` with `upstream = \"{name}\"`"),
-        (None, false) => {
-            format!("add a `[[pull_through]]` with `upstream = \"{name}\"` and its `url`")
-        }
+    let (article, rest) = match (upstream.url(), exists) {
+        (_, true) => ("another", ", or change the existing one to cover this source"),
+        (Some(_), false) => ("a", ""),
+        (None, false) => ("a", " and its `url`"),
     };
+    let hint = format!("add {article} `[[pull_through]]` with `upstream = \"{name}\"`{rest}");
     let label =
         format!("no `[[pull_through]]` of the destination in line {line} covers this source");
     Problem::at(&route.span, label).hint(hint)
 }
 
-/// The repository with the destination's prefix.
 fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
     let destination = &read.destination;
     let prefixed = match &destination.prefix {
@@ -135,8 +128,7 @@ fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repositor
         None => repository.clone(),
     };
     // ECR API model, `repositoryName`: at least two characters
-    if prefixed.as_str().len() < 2 && destination.registry.host().and_then(EcrHost::parse).is_some()
-    {
+    if prefixed.as_str().len() < 2 && destination.registry.ecr().is_some() {
         return Err(NameError::new("has fewer than 2 characters, the minimum of ECR")
             .hint("write a longer `repository`, or add a `prefix` to the destination"));
     }

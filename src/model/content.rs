@@ -21,14 +21,11 @@ use super::{
 /// Source: ECR API model, `imageManifest`.
 pub const MANIFEST_LIMIT: u64 = 4_194_304;
 
-/// The media type of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaType {
-    /// An OCI image index.
     OciIndex,
     /// An OCI image manifest; also Helm charts and other artifacts.
     OciManifest,
-    /// A Docker manifest list.
     DockerList,
     /// A Docker image manifest, version 2 schema 2.
     DockerManifest,
@@ -39,7 +36,6 @@ impl MediaType {
     pub const ALL: [Self; 4] =
         [Self::OciIndex, Self::OciManifest, Self::DockerList, Self::DockerManifest];
 
-    /// The media type as registries write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OciIndex => oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE,
@@ -73,7 +69,6 @@ pub struct Descriptor {
     /// The media type, as written.
     #[serde(default)]
     pub(crate) media_type: String,
-    /// The digest.
     #[serde(deserialize_with = "digest")]
     pub digest: Digest,
     #[serde(deserialize_with = "size")]
@@ -81,7 +76,6 @@ pub struct Descriptor {
     /// The platform of the manifest, in an index.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// The annotations.
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default)]
@@ -155,17 +149,14 @@ impl RawManifest {
         Ok(Self { bytes, media_type, digest })
     }
 
-    /// The served bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The media type.
     pub fn media_type(&self) -> MediaType {
         self.media_type
     }
 
-    /// The digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -213,7 +204,6 @@ pub(crate) fn too_large(size: u64) -> Error {
     )
 }
 
-/// A parsed manifest.
 #[derive(Debug, Clone)]
 pub enum Manifest {
     /// A list of other manifests.
@@ -222,17 +212,14 @@ pub enum Manifest {
     Image(ImageManifest),
 }
 
-/// An image index or manifest list.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Index {
     /// The listed manifests, in the order of the document.
     pub manifests: Vec<Descriptor>,
-    /// The annotations.
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-/// An image manifest.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ImageManifest {
     pub(crate) config: Descriptor,

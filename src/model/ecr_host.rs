@@ -30,7 +30,6 @@ enum Stack {
     Dual,
 }
 
-/// A parsed host name of a private ECR registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EcrHost {
     /// The AWS account, twelve digits.
@@ -39,7 +38,6 @@ pub struct EcrHost {
     pub partition_suffix: &'static str,
     /// The region, like `eu-west-1`.
     pub region: String,
-    /// `true` for a FIPS endpoint.
     pub fips: bool,
     /// `true` for an endpoint with IPv4 and IPv6.
     pub dual_stack: bool,

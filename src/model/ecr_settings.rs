@@ -8,46 +8,34 @@ use serde_json::Value;
 
 use super::image::Create;
 
-/// The rules for the repositories of one registry.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RepositoryRules {
-    /// The policy for missing repositories.
     pub create: Create,
-    /// The policy for existing repositories.
     pub reconcile: Reconcile,
-    /// The desired settings.
     pub settings: RepositorySettings,
 }
 
 /// The policy for existing repositories with other settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reconcile {
-    /// They are not changed.
     #[default]
     Never,
-    /// Their settings are changed to the configured ones.
     Always,
 }
 
-/// The settings of a repository.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RepositorySettings {
-    /// Whether tags can be moved.
     pub mutability: Option<TagMutability>,
-    /// Whether ECR scans images on push.
     pub scan_on_push: Option<bool>,
     /// The encryption. Cannot be changed after the repository was created.
     pub encryption: Option<Encryption>,
     /// The resource tags. Other tags of the repository are kept.
     pub tags: BTreeMap<String, String>,
-    /// The lifecycle policy document.
     pub lifecycle: Option<Value>,
-    /// The repository policy document.
     pub policy: Option<Value>,
 }
 
 impl RepositorySettings {
-    /// Returns `true` if no setting is configured.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -56,10 +44,8 @@ impl RepositorySettings {
 /// Whether the tags of a repository can be moved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum TagMutability {
-    /// All tags can.
     #[default]
     Mutable,
-    /// No tag can.
     Immutable,
     /// All tags can but those that match one of these wildcards.
     MutableExcept(Vec<String>),
@@ -100,7 +86,6 @@ impl fmt::Display for TagMutability {
     }
 }
 
-/// The encryption of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encryption {
     /// With the keys of S3.
@@ -134,7 +119,6 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// The settings of an account in a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountSettings {
     /// Whether blobs of one repository can be mounted into another.
@@ -145,13 +129,11 @@ pub struct AccountSettings {
 }
 
 impl AccountSettings {
-    /// Returns `true` if no setting is configured.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The scanning of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanning {
     pub(crate) kind: ScanKind,
@@ -160,10 +142,8 @@ pub struct Scanning {
     pub(crate) on_push: Vec<String>,
 }
 
-/// The scanner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanKind {
-    /// ECR.
     Basic,
     /// Amazon Inspector.
     Enhanced,

@@ -5,7 +5,6 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-/// A result whose error is this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The category of an error. Retries and outcomes depend on it.
@@ -13,7 +12,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// The manifest, tag or blob does not exist.
     NotFound,
-    /// The repository does not exist.
     RepositoryMissing,
     /// The registry requires credentials, or rejects those sent (401).
     Unauthorized,
@@ -125,7 +123,6 @@ impl Error {
         })
     }
 
-    /// The category.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

@@ -16,7 +16,6 @@ impl Counter {
         self.0.fetch_add(amount, Relaxed);
     }
 
-    /// The current count.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -31,7 +30,6 @@ pub struct Progress {
     pub(crate) pushed: Counter,
 }
 
-/// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The run has selected images.
@@ -39,40 +37,32 @@ pub enum Event {
         /// Images times destinations, besides those of earlier `Started` events.
         rows: usize,
     },
-    /// The copy of an image starts.
     Copying {
-        /// The source reference.
         image: String,
         /// Updated during the copy.
         progress: Arc<Progress>,
     },
     /// A row of the report is complete.
     Finished {
-        /// The source reference.
         image: String,
-        /// The destination reference.
         destination: String,
-        /// The result.
         outcome: Outcome,
         /// Blob bytes pushed.
         bytes: u64,
         /// The error with its causes.
         error: Option<String>,
     },
-    /// Settings were changed.
     Changed(SettingChange),
     /// A warning. It affects no outcome.
     Warning {
         /// The image, repository or registry.
         subject: String,
-        /// The warning.
         text: String,
     },
 }
 
 /// Receives the events of a run. Called from the data path: must not block.
 pub trait Observer: Send + Sync {
-    /// Handles an event.
     fn observe(&self, event: &Event);
 }
 

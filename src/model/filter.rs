@@ -35,20 +35,16 @@ pub enum EntryContent {
     Image(Platform),
 }
 
-/// An index after the filter.
 #[derive(Debug, Clone)]
 pub struct Filtered {
     /// The index to push; the original if no entry was removed.
     pub manifest: RawManifest,
     /// The remaining entries, in order.
     pub kept: Vec<Descriptor>,
-    /// The remaining platforms.
     pub platforms: Vec<Platform>,
-    /// The platforms of the source.
     pub available: Vec<Platform>,
 }
 
-/// The decision on one entry.
 enum Decision {
     Keep,
     Drop,
@@ -86,7 +82,6 @@ pub fn filter(
     Ok(Filtered { manifest, kept, platforms, available })
 }
 
-/// The entry in the filtered index.
 fn replaced(entry: &Descriptor, decision: &Decision) -> Descriptor {
     let mut entry = entry.clone();
     if let Decision::Replace(nested) = decision {

@@ -8,14 +8,10 @@ use super::{
     platform::Platforms,
 };
 
-/// The source of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The registry or layout.
     pub location: Location,
-    /// The repository.
     pub repository: Repository,
-    /// The tag, or the pinned digest.
     pub at: TagOrDigest,
 }
 
@@ -32,18 +28,15 @@ pub struct DestinationId(pub usize);
 /// The place of an image at a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// The destination.
     pub destination: DestinationId,
     /// The repository, with the destination's prefix.
     pub repository: Repository,
-    /// The tag at the destination.
     pub tag: Tag,
 }
 
 /// The policy for an image that lacks a platform of the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MissingPlatform {
-    /// The image fails.
     #[default]
     Fail,
     /// The image is mirrored without it, with a warning.
@@ -56,14 +49,12 @@ pub enum Attestations {
     /// They are mirrored with the image that they describe.
     #[default]
     Keep,
-    /// They are omitted.
     Drop,
 }
 
 /// The form in which an image with one platform is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Shape {
-    /// The index of the source.
     #[default]
     Index,
     /// The image of the platform, without an index. AWS Lambda requires this.
@@ -85,7 +76,6 @@ pub enum Create {
 }
 
 impl Create {
-    /// Returns `true` if this program can create it.
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Unclaimed | Self::Missing)
     }
@@ -94,7 +84,6 @@ impl Create {
 /// The way an image gets to ECR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Delivery {
-    /// It is pushed.
     #[default]
     Mirror,
     /// ECR caches it, and the run warms the cache.
@@ -106,7 +95,6 @@ pub enum Delivery {
 /// The signatures, SBOMs and other referrers that are mirrored with an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Signatures {
-    /// None.
     #[default]
     None,
     /// All OCI 1.1 referrers, and cosign's tags.
@@ -128,13 +116,9 @@ impl Signatures {
 /// The parts of an image that are mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// The platforms.
     pub platforms: Platforms,
-    /// The policy for missing platforms.
     pub missing: MissingPlatform,
-    /// The policy for attestations.
     pub attestations: Attestations,
-    /// Index or single image.
     pub shape: Shape,
     /// The referrers.
     pub signatures: Signatures,
@@ -161,10 +145,8 @@ impl Filter {
 pub struct Image {
     /// The entry's name, for `--only` and the report.
     pub name: String,
-    /// The source.
     pub origin: Origin,
     /// One target for each destination that it is mirrored to.
     pub targets: Vec<Target>,
-    /// The parts to mirror.
     pub filter: Filter,
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    ecr_host::EcrHost,
     names::{Host, NameError, Repository, Tag, TagOrDigest},
     reference::Reference,
 };
@@ -17,18 +18,10 @@ use super::{
 /// The prefix of a layout, as in `skopeo`.
 const SCHEME: &str = "oci:";
 
-/// A registry or a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Location {
-    /// A registry.
     Registry(Host),
-    /// An OCI image layout.
-    Layout {
-        /// Its directory.
-        directory: PathBuf,
-        /// The form of image names in it.
-        naming: Naming,
-    },
+    Layout { directory: PathBuf, naming: Naming },
 }
 
 /// The form of image names in a layout: its annotation `org.opencontainers.image.ref.name`.
@@ -41,7 +34,6 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// The name of an image.
     pub fn name(self, repository: &Repository, tag: &Tag) -> String {
         match self {
             Self::Tag => tag.to_string(),
@@ -50,9 +42,7 @@ impl Naming {
     }
 
     /// Parses the name of an image: a tag, with or without a repository.
-    ///
-    /// # Errors
-    /// For other names, which layouts allow.
+    /// Layouts allow other names.
     pub fn parse(name: &str) -> Result<(Option<Repository>, Tag), NameError> {
         match name.rsplit_once(':') {
             Some((repository, tag)) => Ok((Some(repository.parse()?), tag.parse()?)),
@@ -60,21 +50,19 @@ impl Naming {
         }
     }
 
-    /// The form of a name with this repository, or without one.
     pub fn with(repository: Option<&Repository>) -> Self {
-        match repository {
-            Some(_) => Self::RepositoryAndTag,
-            None => Self::Tag,
-        }
+        if repository.is_some() { Self::RepositoryAndTag } else { Self::Tag }
     }
 }
 
 impl Location {
     pub(crate) fn host(&self) -> Option<&Host> {
-        match self {
-            Self::Registry(host) => Some(host),
-            Self::Layout { .. } => None,
-        }
+        if let Self::Registry(host) = self { Some(host) } else { None }
+    }
+
+    /// The host, if it is a private ECR registry.
+    pub(crate) fn ecr(&self) -> Option<EcrHost> {
+        self.host().and_then(EcrHost::parse)
     }
 
     pub(crate) fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
@@ -97,12 +85,8 @@ impl Location {
 
     /// The location, its directory relative to `base`.
     pub(crate) fn below(self, base: &Path) -> Self {
-        match self {
-            Self::Layout { directory, naming } => {
-                Self::Layout { directory: base.join(directory), naming }
-            }
-            registry => registry,
-        }
+        let Self::Layout { directory, naming } = self else { return self };
+        Self::Layout { directory: base.join(directory), naming }
     }
 }
 
@@ -125,10 +109,8 @@ impl FromStr for Location {
                 "write `{SCHEME}{directory}`: the layout stores images under their own names and tags"
             )));
         }
-        Ok(Self::Layout {
-            directory: parse_directory(directory)?,
-            naming: Naming::RepositoryAndTag,
-        })
+        let directory = parse_directory(directory)?;
+        Ok(Self::Layout { directory, naming: Naming::RepositoryAndTag })
     }
 }
 
@@ -148,20 +130,18 @@ fn below_scheme(text: &str) -> Option<&str> {
 }
 
 fn parse_directory(directory: &str) -> Result<PathBuf, NameError> {
-    match directory {
-        "" => Err(NameError::new("has no directory").hint("write `oci:DIR`, like `oci:./images`")),
-        directory => Ok(directory.into()),
+    if directory.is_empty() {
+        return Err(NameError::new("has no directory").hint("write `oci:DIR`, like `oci:./images`"));
     }
+    Ok(directory.into())
 }
 
 /// An argument of `copy`: an image at a registry or in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageLocation {
-    /// A reference.
     Registry(Reference),
     /// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR:REPOSITORY:TAG`.
     Layout {
-        /// The layout's directory.
         directory: PathBuf,
         /// The repository, if image names contain it.
         repository: Option<Repository>,
@@ -175,16 +155,16 @@ impl FromStr for ImageLocation {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let Some(rest) = below_scheme(text) else { return text.parse().map(Self::Registry) };
-        let (directory, name) = match rest.split_once(':') {
-            Some((directory, name)) => (directory, Some(name)),
-            None => (rest, None),
+        let Some((directory, name)) = rest.split_once(':') else {
+            return Ok(Self::Layout {
+                directory: parse_directory(rest)?,
+                repository: None,
+                tag: None,
+            });
         };
         let directory = parse_directory(directory)?;
-        let (repository, tag) = match name.map(Naming::parse).transpose()? {
-            Some((repository, tag)) => (repository, Some(tag)),
-            None => (None, None),
-        };
-        Ok(Self::Layout { directory, repository, tag })
+        let (repository, tag) = Naming::parse(name)?;
+        Ok(Self::Layout { directory, repository, tag: Some(tag) })
     }
 }
 

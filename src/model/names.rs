@@ -8,7 +8,6 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// The error for a text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct NameError {
@@ -36,7 +35,6 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -79,7 +77,6 @@ impl Host {
     /// Docker Hub in references.
     pub const DOCKER_HUB: &str = "docker.io";
 
-    /// Returns `true` for Docker Hub.
     pub fn is_docker_hub(&self) -> bool {
         self.as_str() == Self::DOCKER_HUB
     }
@@ -143,9 +140,6 @@ name! {
 
 impl Repository {
     /// The repository with a prefix, like `mirror/library/nginx`.
-    ///
-    /// # Errors
-    /// If the result exceeds 255 characters.
     pub(crate) fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }
@@ -213,7 +207,6 @@ name! {
 }
 
 impl Digest {
-    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_hasher(Sha256::new_with_prefix(bytes))
     }
@@ -222,7 +215,6 @@ impl Digest {
         Self(format!("sha256:{}", const_hex::encode(hasher.finalize())).into())
     }
 
-    /// The 64 hexadecimal digits.
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
     }
@@ -257,7 +249,6 @@ impl FromStr for Digest {
 pub enum TagOrDigest {
     /// The manifest that the tag points to now.
     Tag(Tag),
-    /// The manifest with this digest.
     Digest(Digest),
 }
 

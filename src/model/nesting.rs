@@ -14,7 +14,6 @@ const ENTRIES: usize = 4_096;
 /// Bytes of all indexes of one image.
 const BYTES: usize = 8 << 20;
 
-/// The totals of an image's indexes during a walk.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
     entries: usize,

@@ -97,10 +97,8 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The platforms that a filter keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Platforms {
-    /// All platforms of the source.
     #[default]
     All,
     /// Only these: not empty, sorted, no duplicates.

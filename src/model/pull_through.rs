@@ -17,9 +17,7 @@ use super::{
 /// The length of a rule's prefix, in characters. Source: ECR API model, `ecrRepositoryPrefix`.
 const PREFIX_LENGTH: std::ops::RangeInclusive<usize> = 2..=30;
 
-/// A registry that ECR can cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is the registry of its name")]
 pub enum Upstream {
     DockerHub,
     GitHub,
@@ -35,7 +33,6 @@ pub enum Upstream {
 /// The credentials that ECR needs for an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialNeed {
-    /// None.
     Nothing,
     /// A secret with a username and an access token.
     Secret,
@@ -43,7 +40,6 @@ pub enum CredentialNeed {
     Role,
 }
 
-/// One line of the table of upstreams.
 struct Preset {
     upstream: Upstream,
     /// The name in the configuration; also the default prefix.
@@ -132,7 +128,6 @@ fn is_azure(host: &Host) -> bool {
     name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
 }
 
-/// The prefix of the repositories of a rule or of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Prefix {
     /// None; ECR calls it `ROOT`.
@@ -154,9 +149,6 @@ impl Prefix {
     }
 
     /// The repository with the prefix.
-    ///
-    /// # Errors
-    /// If the result exceeds the length of a repository.
     pub(crate) fn join(&self, rest: &Repository) -> Result<Repository, NameError> {
         match self {
             Self::Root => Ok(rest.clone()),
@@ -213,7 +205,6 @@ impl FromStr for Prefix {
 /// One `[[pull_through]]`: a rule with its credentials, template and access.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// The upstream.
     pub upstream: Upstream,
     /// The upstream's host, without a scheme.
     pub url: String,
@@ -234,22 +225,17 @@ pub struct Cache {
 /// The credentials that ECR uses for an upstream.
 #[derive(Debug, Clone)]
 pub enum UpstreamCredentials {
-    /// None.
     Nothing,
     /// A login, stored in the secret [`Cache::secret_name`].
     Written {
-        /// The username.
         username: String,
-        /// The access token.
         access_token: SecretString,
     },
     /// The secret with this ARN, managed elsewhere.
     Secret(String),
-    /// The role with this ARN.
     Role(String),
 }
 
-/// The settings of the repositories that a cache creates.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TemplateSettings {
     /// The settings, without scanning, which templates do not support.
@@ -261,7 +247,6 @@ pub struct TemplateSettings {
 /// The organization and accounts that can pull through a cache; at least one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The id of an organization.
     pub organization: Option<String>,
     /// Account numbers with twelve digits.
     pub accounts: Vec<String>,

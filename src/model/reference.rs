@@ -9,11 +9,8 @@ use super::names::{Digest, Host, NameError, Repository, Tag};
 /// `nginx` is `docker.io/library/nginx`. There is no default tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
-    /// The registry.
     pub host: Host,
-    /// The repository.
     pub repository: Repository,
-    /// The tag, if written.
     pub tag: Option<Tag>,
     /// The digest, if written. Takes precedence over the tag.
     pub digest: Option<Digest>,

@@ -2,15 +2,12 @@
 
 use std::time::SystemTime;
 
-/// The rules of one registry.
 #[derive(Debug)]
 pub(crate) struct RegistryRules {
-    /// The registry's host.
     pub(crate) destination: String,
     pub(crate) rules: Vec<RuleStatusRow>,
 }
 
-/// The status of one rule of the pull-through cache.
 #[derive(Debug)]
 pub(crate) struct RuleStatusRow {
     pub(crate) prefix: String,
@@ -35,7 +32,6 @@ pub(crate) struct RepositoryRow {
 /// The result of validating one rule.
 #[derive(Debug)]
 pub(crate) struct ValidationRow {
-    /// The registry's host.
     pub(crate) destination: String,
     pub(crate) prefix: String,
     pub(crate) upstream: String,
@@ -47,7 +43,6 @@ pub(crate) struct ValidationRow {
     pub(crate) pull_as: Option<String>,
 }
 
-/// The verdict on one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RuleVerdict {
     Valid,

@@ -13,13 +13,9 @@ const SHOWN: usize = 100;
 /// A change of one resource towards the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingChange {
-    /// The registry.
     pub destination: String,
-    /// The action.
     pub action: Action,
-    /// The kind of the resource.
     pub kind: Subject,
-    /// The name of the resource.
     pub name: String,
     /// The settings that differ; can be empty for a deletion.
     #[serde(serialize_with = "by_name")]
@@ -29,17 +25,13 @@ pub struct SettingChange {
     pub hint: Option<String>,
 }
 
-/// The action of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Creates the resource.
     Create,
-    /// Changes its settings.
     Update,
     /// Deletes and creates it, because the settings cannot be changed.
     Replace,
-    /// Deletes it.
     Delete,
     /// No action: the change is impossible or was not requested.
     Conflict,
@@ -58,23 +50,15 @@ impl Action {
     }
 }
 
-/// The kind of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// A repository.
     Repository,
-    /// An account in a region.
     Account,
-    /// A pull-through cache rule.
     Rule,
-    /// A secret of Secrets Manager.
     Secret,
-    /// A repository creation template.
     Template,
-    /// The policy of a registry.
     RegistryPolicy,
-    /// A setting of an account in a region.
     AccountSetting,
 }
 
@@ -95,11 +79,8 @@ impl Subject {
 /// A setting with its old and new value; `null` if it is not set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
-    /// The name in the configuration.
     pub name: String,
-    /// The old value.
     pub old: Value,
-    /// The new value.
     pub new: Value,
 }
 

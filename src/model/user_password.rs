@@ -5,14 +5,11 @@ use secrecy::SecretString;
 /// A user name with its password or access token.
 #[derive(Debug, Clone)]
 pub struct UserPassword {
-    /// The user name.
     pub username: String,
-    /// The password or access token.
     pub password: SecretString,
 }
 
 impl UserPassword {
-    /// Joins a user name and a password.
     pub fn new(username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         Self { username: username.into(), password: password.into() }
     }

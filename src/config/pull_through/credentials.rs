@@ -98,8 +98,7 @@ fn written(table: &Table<'_>) -> Result<UpstreamCredentials, Problem> {
             ))
         }
         Some(text) => Ok(text),
-        None => Err(Problem::at(&table.span, format!("`{key}` is missing"))
-            .hint(format!("write {}", WRITTEN.title))),
+        None => Err(table.missing(key, format!("write {}", WRITTEN.title))),
     };
     let (username, access_token) = (word("username")?, word("access_token")?);
     Ok(UpstreamCredentials::Written {
@@ -124,21 +123,18 @@ fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, P
             "use a secret whose name begins with `ecr-pullthroughcache/`, like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
         ));
     };
-    let is_elsewhere = |registry: &&CacheRegistry| {
-        let host = &registry.host;
+    let elsewhere = cached.registries.iter().find(|CacheRegistry { host, .. }| {
         (arn.partition, arn.region, arn.account)
             != (host.partition(), host.region(), host.account())
+    });
+    let Some(registry) = elsewhere else {
+        return Ok(UpstreamCredentials::Secret(text.to_string()));
     };
-    match cached.registries.iter().find(is_elsewhere) {
-        Some(registry) => {
-            let line = registry.line;
-            let label = format!("not in the account and region of the destination in line {line}");
-            Err(Problem::at(&text.span, label).hint(
-                "write one `[[pull_through]]` per account and region, with its `destinations` and a `secret_arn` there",
-            ))
-        }
-        None => Ok(UpstreamCredentials::Secret(text.to_string())),
-    }
+    let label =
+        format!("not in the account and region of the destination in line {}", registry.line);
+    Err(Problem::at(&text.span, label).hint(
+        "write one `[[pull_through]]` per account and region, with its `destinations` and a `secret_arn` there",
+    ))
 }
 
 /// The role that reads an ECR registry; required for a registry in another account.
@@ -150,16 +146,13 @@ fn role(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredential
     let is_foreign = |registry: &&CacheRegistry| {
         ecr.as_ref().is_some_and(|ecr| ecr.account != registry.host.account)
     };
-    match cached.registries.iter().find(is_foreign) {
-        Some(registry) => {
-            let label = format!(
-                "in another account than the destination in line {}: `role_arn` is required",
-                registry.line
-            );
-            Err(Problem::at(&cached.url_span, label).hint(ROLE))
-        }
-        None => Ok(UpstreamCredentials::Nothing),
-    }
+    let foreign = cached.registries.iter().find(is_foreign);
+    let Some(CacheRegistry { line, .. }) = foreign else {
+        return Ok(UpstreamCredentials::Nothing);
+    };
+    let label =
+        format!("in another account than the destination in line {line}: `role_arn` is required");
+    Err(Problem::at(&cached.url_span, label).hint(ROLE))
 }
 
 /// Source: ECR user guide, "Pull through cache: private upstream".

@@ -31,7 +31,7 @@ pub(super) fn read(
     let partition = partition(registries);
     let settings = repositories::settings(table, file, partition, policies::TEMPLATE_LIFECYCLE)?;
     if settings.is_empty() {
-        return Err(Problem::at(&table.span, "must not be empty").hint(
+        return Err(Problem::empty(&table.span).hint(
             "add a setting of the cache's repositories, like `lifecycle = { expire_after_days = 30 }`, or remove the table",
         ));
     }
@@ -71,13 +71,9 @@ fn check_key(
         return Err(Problem::at(&span, "a template requires the full ARN of a `key`")
             .hint("write an ARN like `key = \"arn:aws:kms:eu-west-1:123456789012:key/…\"`"));
     };
-    match registries.iter().find(|registry| registry.host.region != arn.region) {
-        Some(registry) => {
-            let line = registry.line;
-            let label = format!("`key` is not in the region of the destination in line {line}");
-            Err(Problem::at(&span, label)
-                .hint("write one `[[pull_through]]` per region, with its `destinations`"))
-        }
-        None => Ok(()),
-    }
+    let elsewhere = registries.iter().find(|registry| registry.host.region != arn.region);
+    let Some(registry) = elsewhere else { return Ok(()) };
+    let label = format!("`key` is not in the region of the destination in line {}", registry.line);
+    let hint = "write one `[[pull_through]]` per region, with its `destinations`";
+    Err(Problem::at(&span, label).hint(hint))
 }

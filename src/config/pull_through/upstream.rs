@@ -11,7 +11,6 @@ use crate::{
     model::{DestinationId, EcrHost, Host, pull_through::Upstream},
 };
 
-/// An upstream and the registries that cache it.
 pub(super) struct CachedUpstream {
     pub(super) upstream: Upstream,
     pub(super) span: Span,
@@ -23,7 +22,6 @@ pub(super) struct CachedUpstream {
     pub(super) registries: Vec<CacheRegistry>,
 }
 
-/// A registry that has a cache.
 pub(super) struct CacheRegistry {
     pub(super) id: DestinationId,
     pub(super) host: EcrHost,
@@ -32,7 +30,6 @@ pub(super) struct CacheRegistry {
 }
 
 impl CachedUpstream {
-    /// The upstream's account and region, if it is a private ECR registry.
     pub(super) fn ecr(&self) -> Option<EcrHost> {
         EcrHost::parse(&self.url.parse().ok()?)
     }
@@ -48,17 +45,26 @@ pub(super) fn read(
     let url_span = table.span_of("url").unwrap_or_else(|| span.clone());
     let registries = registries(table, destinations, file)?;
     let cached = CachedUpstream { upstream, span, url, url_span, registries };
-    reject_itself(&cached)?;
+    let ecr = cached.ecr();
+    let is_itself = |registry: &&CacheRegistry| {
+        ecr.as_ref().is_some_and(|ecr| {
+            (&registry.host.account, &registry.host.region) == (&ecr.account, &ecr.region)
+        })
+    };
+    if let Some(registry) = cached.registries.iter().find(is_itself) {
+        let label = format!("the destination in line {} cannot cache itself", registry.line);
+        return Err(Problem::at(&cached.url_span, label)
+            .hint("set `destinations` to the registries that cache this upstream"));
+    }
     Ok(cached)
 }
 
 fn upstream(table: &Table<'_>) -> Result<(Upstream, Span), Problem> {
     let names: Vec<&str> = Upstream::all().map(Upstream::name).collect();
+    let all = in_backticks(&names);
     let Some(text) = table.text("upstream")? else {
-        return Err(Problem::at(&table.span, "`upstream` is missing").hint(format!(
-            "add the registry to cache: `upstream` is one of {}",
-            in_backticks(&names)
-        )));
+        let hint = format!("add the registry to cache: `upstream` is one of {all}");
+        return Err(table.missing("upstream", hint));
     };
     if let Some(upstream) = Upstream::all().find(|upstream| upstream.name() == &*text) {
         return Ok((upstream, text.span));
@@ -67,7 +73,6 @@ fn upstream(table: &Table<'_>) -> Result<(Upstream, Span), Problem> {
     let has_api_name = |upstream: &Upstream| upstream.api_name() == &*text;
     let at_host = || Upstream::at(&text.parse::<Host>().ok()?);
     let near = Upstream::all().find(has_api_name).or_else(at_host).map(Upstream::name);
-    let all = in_backticks(&names);
     let problem = Problem::at(&text.span, "ECR cannot cache this upstream");
     Err(match near.or_else(|| nearest(&text, &names)) {
         Some(near) => problem.hint(format!("did you mean `{near}`? ECR caches {all}")),
@@ -81,13 +86,11 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
     let name = upstream.name();
     let text = table.text("url")?;
     if let Some(known) = upstream.url() {
-        return match text {
-            Some(text) if &*text != known => {
-                Err(Problem::at(&text.span, format!("not the host of `{name}`"))
-                    .hint(format!("remove `url`: ECR caches only `{known}`")))
-            }
-            _ => Ok(known.to_owned()),
-        };
+        let other = text.filter(|text| &**text != known);
+        return other.map_or(Ok(known.to_owned()), |text| {
+            Err(Problem::at(&text.span, format!("not the host of `{name}`"))
+                .hint(format!("remove `url`: ECR caches only `{known}`")))
+        });
     }
     let hint = match upstream {
         Upstream::Azure => "write its host, like `url = \"NAME.azurecr.io\"`",
@@ -97,10 +100,9 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
         return Err(Problem::at(span, format!("`{name}` requires a `url`")).hint(hint));
     };
     let host: Host = text.parse()?;
-    match Upstream::at(&host) == Some(upstream) {
-        true => Ok(host.to_string()),
-        false => Err(text.invalid(format!("is not a host of `{name}` that ECR can cache"), hint)),
-    }
+    let label = format!("is not a host of `{name}` that ECR can cache");
+    text.checked(Upstream::at(&host) == Some(upstream), &label, hint)?;
+    Ok(host.to_string())
 }
 
 const PLAIN_NAME: &str = "write the host name that is neither FIPS nor dual-stack, like \
@@ -114,46 +116,24 @@ fn registries(
 ) -> Result<Vec<CacheRegistry>, Problem> {
     let registry = |id: DestinationId| {
         let read = &destinations[id.0];
-        let host = read.destination.registry.host().and_then(EcrHost::parse)?;
+        let host = read.destination.registry.ecr()?;
         Some(CacheRegistry { id, host, line: file.line_of(&read.registry) })
     };
     let Some(names) = table.list("destinations")? else {
         let all: Vec<_> = (0..destinations.len()).map(DestinationId).filter_map(registry).collect();
-        return match all.is_empty() {
-            true => {
-                Err(Problem::at(&table.span, "no destination has the host name of an ECR registry")
-                    .hint(NOT_ECR))
-            }
-            false => Ok(all),
-        };
+        if all.is_empty() {
+            let label = "no destination has the host name of an ECR registry";
+            return Err(Problem::at(&table.span, label).hint(NOT_ECR));
+        }
+        return Ok(all);
     };
-    let ids = by_name(&names, destinations)?;
-    let not_ecr = |name: &Text| {
-        name.invalid("is not a destination with the host name of an ECR registry", NOT_ECR)
-    };
-    ids.into_iter()
-        .zip(&names)
-        .map(|(id, name)| registry(id).ok_or_else(|| not_ecr(name)))
-        .collect()
+    let label = "is not a destination with the host name of an ECR registry";
+    let named = by_name(&names, destinations)?.into_iter().zip(&names);
+    named.map(|(id, name)| registry(id).ok_or_else(|| name.invalid(label, NOT_ECR))).collect()
 }
 
 const NOT_ECR: &str = "use a destination whose host name contains the account and region, like \
     `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
-
-fn reject_itself(cached: &CachedUpstream) -> Result<(), Problem> {
-    let Some(upstream) = cached.ecr() else { return Ok(()) };
-    let is_itself = |registry: &&CacheRegistry| {
-        (&registry.host.account, &registry.host.region) == (&upstream.account, &upstream.region)
-    };
-    match cached.registries.iter().find(is_itself) {
-        Some(registry) => {
-            let label = format!("the destination in line {} cannot cache itself", registry.line);
-            Err(Problem::at(&cached.url_span, label)
-                .hint("set `destinations` to the registries that cache this upstream"))
-        }
-        None => Ok(()),
-    }
-}
 
 /// The ARN of a role in the account of every registry.
 ///
@@ -161,13 +141,10 @@ fn reject_itself(cached: &CachedUpstream) -> Result<(), Problem> {
 pub(super) fn role(text: &Text, registries: &[CacheRegistry]) -> Result<String, Problem> {
     let role = arn::role(text)?;
     let account = Arn::parse(&role).map(|arn| arn.account);
-    match registries.iter().find(|registry| account != Some(&registry.host.account)) {
-        Some(registry) => {
-            let label = format!("not in the account of the destination in line {}", registry.line);
-            Err(Problem::at(&text.span, label).hint(
-                "write one `[[pull_through]]` per account, with its `destinations` and a `role_arn` of that account",
-            ))
-        }
-        None => Ok(role),
-    }
+    let elsewhere = registries.iter().find(|registry| account != Some(&registry.host.account));
+    let Some(registry) = elsewhere else { return Ok(role) };
+    let label = format!("not in the account of the destination in line {}", registry.line);
+    Err(Problem::at(&text.span, label).hint(
+        "write one `[[pull_through]]` per account, with its `destinations` and a `role_arn` of that account",
+    ))
 }

@@ -5,51 +5,30 @@ use std::{fmt, time::SystemTime};
 use super::selection::{Listed, Selection, SortKey};
 
 /// The reason why a tag is skipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkippedTag {
-    /// No glob matches.
+    #[error("no `glob` matches")]
     NoGlob,
-    /// No regular expression matches.
+    #[error("no `regex` matches")]
     NoRegex,
-    /// This glob excludes it.
+    #[error("`{0}` of `exclude` matches")]
     Excluded(String),
-    /// It is not a version, and the selection needs one.
+    #[error("not a version")]
     NoVersion,
-    /// It is a variant that no pattern names.
+    #[error("a variant, which only a `glob` or `regex` selects")]
     Variant,
-    /// It is this pre-release, which neither a pattern nor the range names.
+    #[error("a pre-release, and neither a pattern nor the range names `{0}`")]
     PreRelease(String),
-    /// Its version is not in this range.
+    #[error("not in the range `{0}`")]
     OutOfRange(String),
-    /// The selection needs its push time, which the registry does not report.
+    #[error("the registry does not report its push time")]
     NoTime,
-    /// It was pushed within `min_age`.
+    #[error("pushed {time}, within `min_age`", time = humantime::format_rfc3339_seconds(*.0))]
     TooNew(SystemTime),
-    /// It was pushed before `max_age`.
+    #[error("pushed {time}, before `max_age`", time = humantime::format_rfc3339_seconds(*.0))]
     TooOld(SystemTime),
-    /// This many newer tags match.
+    #[error("{0} newer tags are selected")]
     Surplus(usize),
-}
-
-impl fmt::Display for SkippedTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = |time: &SystemTime| humantime::format_rfc3339_seconds(*time).to_string();
-        match self {
-            Self::NoGlob => f.write_str("no `glob` matches"),
-            Self::NoRegex => f.write_str("no `regex` matches"),
-            Self::Excluded(glob) => write!(f, "`{glob}` of `exclude` matches"),
-            Self::NoVersion => f.write_str("not a version"),
-            Self::Variant => f.write_str("a variant, which only a `glob` or `regex` selects"),
-            Self::PreRelease(pre) => {
-                write!(f, "a pre-release, and neither a pattern nor the range names `{pre}`")
-            }
-            Self::OutOfRange(range) => write!(f, "not in the range `{range}`"),
-            Self::NoTime => f.write_str("the registry does not report its push time"),
-            Self::TooNew(pushed) => write!(f, "pushed {}, within `min_age`", time(pushed)),
-            Self::TooOld(pushed) => write!(f, "pushed {}, before `max_age`", time(pushed)),
-            Self::Surplus(newest) => write!(f, "{newest} newer tags are selected"),
-        }
-    }
 }
 
 /// Displays the reason why the selection selected this tag.

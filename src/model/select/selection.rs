@@ -14,7 +14,6 @@ use crate::model::{Digest, Tag};
 /// A tag as a registry lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The tag.
     pub tag: Tag,
     /// The digest that the listing names. A hint for skipping only.
     pub digest: Option<Digest>,
@@ -25,7 +24,6 @@ pub struct Listed {
 /// The facts that a selection needs about the tags of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagQuery {
-    /// Their names.
     Names,
     /// Their names and push times, if the registry reports them.
     Times {
@@ -51,31 +49,23 @@ impl TagQuery {
 /// The order that decides which tags are the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SortKey {
-    /// By version.
     #[default]
     Version,
-    /// By push time.
     Pushed,
 }
 
-/// The keys of `select`.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// One of these must match; no restriction if empty.
     pub glob: Vec<TagGlob>,
     /// One of these must match; no restriction if empty.
     pub regex: Vec<TagRegex>,
-    /// The version must be in this range.
     pub semver: Option<Range>,
-    /// None of these may match.
     pub exclude: Vec<TagGlob>,
     /// Selects at most this many; at least one.
     pub newest: Option<usize>,
-    /// The order of `newest`.
     pub by: SortKey,
-    /// The least time since the push.
     pub min_age: Option<Duration>,
-    /// The greatest time since the push.
     pub max_age: Option<Duration>,
     /// Fewer matching tags are an error.
     pub at_least: usize,

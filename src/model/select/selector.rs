@@ -29,7 +29,6 @@ pub struct Selector<'a> {
     without_time: usize,
 }
 
-/// The result of a selection.
 #[derive(Debug)]
 pub struct SelectedTags {
     /// Newest first.
@@ -41,7 +40,6 @@ pub struct SelectedTags {
 }
 
 impl<'a> Selector<'a> {
-    /// Selects as of this time.
     pub fn new(selection: &'a Selection, now: SystemTime) -> Self {
         Self { selection, now, candidates: Vec::new(), listed: 0, unnamed: 0, without_time: 0 }
     }

@@ -31,9 +31,7 @@ pub struct Pre {
 /// The position at which a word is a pre-release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VersionPosition {
-    /// Anywhere after the numbers.
     Anywhere,
-    /// Directly after the numbers.
     First,
     /// Directly after the numbers, and with its own number: `a1`, but not `a`.
     Numbered,
