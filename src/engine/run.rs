@@ -9,22 +9,23 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::{sync::Semaphore, task::JoinError};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     blob::{target::CopyTarget, transfer::TransferLimits},
     image::{
         copy::TreeCopy,
-        plan::{self, ImageLimiter, Job, JobTarget, Plan, Verdict},
+        plan::{self, Job, JobTarget, Plan, Verdict},
         referrers::ReferrersCopy,
-        result::{ImageResult, Reporter},
+        result::ImageResult,
     },
     options::{Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
     state::{
-        repository::{self, Reconciler, SourceRepository, TargetRepository},
-        source::{Reader, SourceRegistry},
+        repository::{self, SourceRepository, TargetRepository},
+        source::SourceRegistry,
     },
 };
 use crate::{
@@ -32,9 +33,9 @@ use crate::{
         DestinationId, Error, Image, Kind, Location, Repository, SettingChange, Signatures,
         TagOrDigest,
         event::{Event, Observer, Progress},
-        outcome::{Blobs, Pulls, Row},
+        outcome::{Blobs, Outcome, Pulls, Row},
     },
-    remote::{Destination, SideContexts, Source, index_walk::Tree},
+    remote::{Destination, SideContexts, Source},
 };
 
 /// The result of a run. Requests and bytes are in its [`SideContexts`].
@@ -66,14 +67,18 @@ const CONCURRENT_IMAGES: usize = 512;
 /// One run.
 pub struct Mirror<S, D> {
     sources: HashMap<Location, Arc<SourceRegistry<S>>>,
-    destinations: Vec<Arc<Endpoint<D>>>,
-    mode: Mode,
-    observer: Arc<dyn Observer>,
-    shutdown: Shutdown,
-    limiter: ImageLimiter,
-    reconciler: Arc<Reconciler>,
-    limits: TransferLimits,
-    reporter: Reporter,
+    /// By [`DestinationId`].
+    pub(crate) destinations: Vec<Arc<Endpoint<D>>>,
+    pub(crate) mode: Mode,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) shutdown: Shutdown,
+    /// Limits the images that hold manifests and move blobs.
+    ///
+    /// A permit holder waits only for blobs claimed by other permit holders, because an image
+    /// claims blobs only while it holds a permit.
+    pub(crate) copies: Arc<Semaphore>,
+    pub(crate) limits: TransferLimits,
+    pub(crate) changes: Mutex<Vec<SettingChange>>,
 }
 
 impl<S: Source, D: Destination> Mirror<S, D> {
@@ -91,17 +96,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let registry = SourceRegistry::new(location.clone(), endpoint, context);
             (location, Arc::new(registry))
         });
-        let locations = endpoints.destinations.iter().map(|it| it.location.clone()).collect();
         Self {
             sources: sources.collect(),
             destinations: endpoints.destinations,
             mode,
-            limiter: ImageLimiter::new(2 * transfers.max(4), shutdown.clone()),
-            shutdown,
-            reconciler: Arc::new(Reconciler::new(mode, Arc::clone(&observer))),
-            limits: TransferLimits::new(transfers, Arc::clone(&contexts.destination)),
-            reporter: Reporter { locations, mode, observer: Arc::clone(&observer) },
             observer,
+            shutdown,
+            copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
+            limits: TransferLimits::new(transfers, Arc::clone(&contexts.destination)),
+            changes: Mutex::default(),
         }
     }
 
@@ -115,15 +118,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
         let mut tasks = Vec::new();
         for job in self.jobs(&images) {
-            let permit = tokio::select! {
-                biased;
-                () = self.shutdown.stopping() => break,
-                permit = Arc::clone(&permits).acquire_owned() => permit,
-            };
+            let Some(permit) = self.shutdown.permit(&permits).await else { break };
             let mirror = Arc::clone(&self);
             let task = async move {
                 let result = mirror.mirror_image(&job).await;
-                mirror.reporter.finished(&result);
+                mirror.finished(&result);
                 drop(permit);
                 result
             };
@@ -132,38 +131,34 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         let mut results = Vec::new();
         for (task, image) in tasks.into_iter().zip(&images) {
-            results.push(task.await.unwrap_or_else(|panic| self.panicked(image, panic)));
+            // the other images continue
+            results.push(task.await.unwrap_or_else(|panic| {
+                let error = Error::new(Kind::Protocol, "an internal error stopped this image")
+                    .because(panic)
+                    .hint("report this bug of ecr-mirror with the output of `-vv`");
+                let result = self.uniform(image, |row| row.with_error(Outcome::Failed, &error));
+                self.finished(&result);
+                result
+            }));
         }
-        let rest = images[results.len()..].iter().map(|image| self.reporter.not_started(image));
+        let rest = images[results.len()..].iter().map(|image| self.uniform(image, |row| row));
         results.extend(rest);
         self.summary(&images, results)
     }
 
-    /// The result of an image whose task panicked: the other images continue.
-    fn panicked(&self, image: &Image, panic: JoinError) -> ImageResult {
-        let error = Error::new(Kind::Protocol, "an internal error stopped this image")
-            .because(panic)
-            .hint("report this bug of ecr-mirror with the output of `-vv`");
-        let result = self.reporter.failed(image, &error);
-        self.reporter.finished(&result);
-        result
-    }
-
     fn summary(&self, images: &[Image], results: Vec<ImageResult>) -> Summary {
-        let mut rows = Vec::new();
-        let mut bytes_to_read = Some(0);
+        let bytes_to_read = results.iter().map(|result| result.bytes_to_read).sum();
         // the sources of the images whose manifests a plan did not read
-        let mut unread: HashSet<&Location> = HashSet::new();
-        for (image, result) in images.iter().zip(results) {
-            rows.extend(result.rows);
-            bytes_to_read = bytes_to_read.zip(result.bytes_to_read).map(|(all, more)| all + more);
-            if result.bytes_to_read.is_none() {
-                unread.insert(&image.origin.location);
-            }
-        }
-        let blobs = if unread.is_empty() { self.limits.tally.blobs() } else { Blobs::default() };
-        let (changes, pulls) = (self.reconciler.changes(), self.pulls(&unread));
-        Summary { rows, blobs, changes, bytes_to_read, pulls }
+        let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
+        let unread = unread.map(|(image, _)| &image.origin.location).collect();
+        let pulls = self.pulls(&unread);
+        let rows = results.into_iter().flat_map(|result| result.rows).collect();
+        let TransferLimits { present, mounted, pushed, .. } = &self.limits;
+        let [present, mounted, pushed] =
+            [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
+        let mut changes = self.changes.lock().clone();
+        changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
+        Summary { rows, blobs: Blobs { present, mounted, pushed }, changes, bytes_to_read, pulls }
     }
 
     fn pulls(&self, unread: &HashSet<&Location>) -> Vec<Pulls> {
@@ -200,8 +195,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             for to in &image.targets {
                 let target = targets.entry((to.destination, &to.repository)).or_insert_with(|| {
                     let endpoint = Arc::clone(&self.destinations[to.destination.0]);
-                    let reconciler = Arc::clone(&self.reconciler);
-                    TargetRepository::new(endpoint, to.repository.clone(), reconciler)
+                    TargetRepository::new(to.destination, endpoint, to.repository.clone())
                 });
                 target.tags.push(to.tag.clone());
                 if needs_manifest {
@@ -211,16 +205,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
-        for id in (0..self.destinations.len()).map(DestinationId) {
-            let siblings = targets.iter().filter(|((destination, _), _)| *destination == id);
-            repository::link_siblings(siblings.map(|(_, repository)| repository));
-        }
+        repository::link_siblings(targets.values());
         let mut jobs = Vec::new();
         for (position, image) in images.iter().enumerate() {
             let source = &sources[&(&image.origin.location, &image.origin.repository)];
             let needs = plan::known_pulls(&image.filter);
             let targets = image.targets.iter().map(|to| JobTarget {
-                id: to.destination,
                 repository: Arc::clone(&targets[&(to.destination, &to.repository)]),
                 tag: to.tag.clone(),
             });
@@ -237,9 +227,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Plans and copies one image, until the run drops it.
     async fn mirror_image(&self, job: &Job<S, D>) -> ImageResult {
         let work = async {
-            match plan::plan(job, self.mode, &self.limiter).await {
+            match plan::plan(self, job).await {
                 Some(plan) => self.execute(job, plan).await,
-                None => self.reporter.not_started(&job.image),
+                None => self.uniform(&job.image, |row| row),
             }
         };
         tokio::select! {
@@ -247,7 +237,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             () = self.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run ended before the image was complete")
                     .hint("run again: the next run skips the content that was pushed");
-                self.reporter.interrupted(&job.image, &error)
+                // the number of bytes pushed is unknown
+                self.uniform(&job.image, |row| Row {
+                    bytes_pushed: None,
+                    ..row.with_error(Outcome::NotStarted, &error)
+                })
             }
             result = work => result,
         }
@@ -260,8 +254,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
             match verdict {
                 Verdict::Copy(Some(tree)) => {
-                    let (repository, tag) = (Arc::clone(&target.repository), target.tag.clone());
-                    targets.push(CopyTarget::new(target.id, repository, Some(tag)).await);
+                    let tag = Some(target.tag.clone());
+                    targets.push(CopyTarget::new(&target.repository, tag).await);
                     copied_tree = Some(tree);
                 }
                 Verdict::Copy(None) => bytes_to_read = None,
@@ -269,43 +263,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             }
         }
         if let Some(tree) = copied_tree {
-            bytes_to_read = Some(self.copy(&job.image, &plan.reader, tree, &targets).await);
+            let progress = Arc::new(Progress::default());
+            if self.mode == Mode::Mirror {
+                let (image, progress) = (job.image.origin.to_string(), Arc::clone(&progress));
+                self.observer.observe(&Event::Copying { image, progress });
+            }
+            let (limits, reader) = (&self.limits, &plan.reader);
+            let copy = TreeCopy { limits, reader, tree, targets: &targets, progress };
+            bytes_to_read = Some(copy.run(self.mode).await);
         }
-        let referrers = ReferrersCopy {
-            job,
-            plan: &plan,
-            copied: &targets,
-            limits: &self.limits,
-            mode: self.mode,
-            observer: &*self.observer,
-        };
-        let referrers = referrers.run().await;
-        let rows = self.reporter.planned(&job.image, plan, &targets, referrers);
+        let mut rows = self.planned(&job.image, &plan, &targets);
+        ReferrersCopy { mirror: self, job, plan: &plan }.run(&mut rows).await;
         ImageResult { rows, bytes_to_read }
-    }
-
-    /// Copies the tree, or in a plan returns the blob bytes to read.
-    async fn copy(
-        &self,
-        image: &Image,
-        reader: &Reader<S>,
-        tree: &Tree,
-        targets: &[CopyTarget<D>],
-    ) -> u64 {
-        let progress = Arc::new(Progress::default());
-        let copy = TreeCopy {
-            limits: &self.limits,
-            reader,
-            tree,
-            targets,
-            progress: Arc::clone(&progress),
-        };
-        if self.mode != Mode::Mirror {
-            return copy.forecast().await;
-        }
-        let image = image.origin.to_string();
-        self.observer.observe(&Event::Copying { image, progress });
-        copy.run().await;
-        0
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use futures::{Stream, StreamExt, stream};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,15 @@ impl Shutdown {
         self.stop.cancelled().await;
     }
 
+    /// Waits for a permit; returns `None` once no further image may start.
+    pub(crate) async fn permit(&self, permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.stopping() => None,
+            permit = Arc::clone(permits).acquire_owned() => permit.ok(),
+        }
+    }
+
     /// Resolves once running images must be dropped.
     pub async fn dropping(&self) {
         self.drop.cancelled().await;
@@ -61,9 +71,9 @@ impl Shutdown {
     pub async fn watch_deadline(&self, at: Instant) -> Infallible {
         sleep_until(at).await;
         if !self.stop.is_cancelled() {
-            let grace = GRACE.as_secs();
+            let left = GRACE.as_secs();
             tracing::warn!(
-                "deadline reached: no further image starts, running images have {grace} s left"
+                "deadline reached: no further image starts, running images have {left} s left"
             );
         }
         self.stop();

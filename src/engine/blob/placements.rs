@@ -90,7 +90,6 @@ impl Waiter {
 /// The duty to place one blob. Dropping it wakes the waiters.
 #[derive(Debug)]
 pub(crate) struct Carrier {
-    destination: DestinationId,
     state: watch::Sender<BlobState>,
     /// Repositories of the destination that have the blob, or will have it.
     pub(crate) mount_sources: Vec<MountSource>,
@@ -98,20 +97,11 @@ pub(crate) struct Carrier {
 
 impl Carrier {
     /// Tells the waiters that the blob is placed; the rest of the image may not be.
-    pub(crate) fn placed(self) -> PlacedBlob {
+    pub(crate) fn placed(self) -> Self {
         self.state.send_replace(BlobState::Placed);
-        PlacedBlob { destination: self.destination, state: self.state }
+        self
     }
-}
 
-/// A blob that an image placed.
-#[derive(Debug)]
-pub(crate) struct PlacedBlob {
-    pub(crate) destination: DestinationId,
-    state: watch::Sender<BlobState>,
-}
-
-impl PlacedBlob {
     /// Tells the waiters that a manifest that names the blob is committed.
     pub(crate) fn committed(self) {
         self.state.send_replace(BlobState::Committed);
@@ -203,7 +193,7 @@ impl PlacementState {
             .collect();
         let (sender, receiver) = watch::channel(BlobState::Carried);
         placements.push(Placement { repository: key.repository.clone(), seq, state: receiver });
-        Claim::Carry(Carrier { destination: key.destination, state: sender, mount_sources })
+        Claim::Carry(Carrier { state: sender, mount_sources })
     }
 }
 

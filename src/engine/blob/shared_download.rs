@@ -9,7 +9,7 @@
 //! connection (see [`placements`](super::placements)). A dropped body is no longer fed. A dropped
 //! leader leaves an error in the bodies, and the followers start again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use futures::{
     FutureExt,
@@ -38,7 +38,8 @@ pub(crate) struct Downloads(Mutex<HashMap<DownloadKey, Vec<BlobWaiter>>>);
 /// A transfer that shares a download and needs this many bodies.
 struct BlobWaiter {
     consumers: usize,
-    sender: oneshot::Sender<Result<Vec<Body>>>,
+    /// Receives `None` if the leader's source fails.
+    sender: oneshot::Sender<Option<Vec<Body>>>,
 }
 
 /// The bodies of a download, and the future that feeds them: poll it while they are read.
@@ -55,20 +56,26 @@ impl Downloads {
         consumers: usize,
         open: impl Fn() -> Body,
     ) -> Result<SharedDownload> {
-        loop {
-            let Some(receiver) = self.join(key, consumers) else {
-                return Leader { downloads: self, key, is_done: false }
-                    .lead(consumers, open())
-                    .await;
-            };
+        while let Some(receiver) = self.join(key, consumers) {
             match receiver.await {
-                Ok(Ok(bodies)) => {
+                Ok(Some(bodies)) => {
                     return Ok(SharedDownload { bodies, feed: ready(()).boxed() });
                 }
                 // the leader's source failed; this image's source may not
-                Ok(Err(_)) => return Ok(distribute(open().begin().await?, consumers, Vec::new())),
+                Ok(None) => return Ok(distribute(open().begin().await?, consumers, Vec::new())),
                 // the leader was dropped: ask again
                 Err(_) => {}
+            }
+        }
+        let leader = Leader { downloads: self, key };
+        let started = open().begin().await;
+        let waiters = leader.downloads.0.lock().get_mut(key).map(mem::take).unwrap_or_default();
+        drop(leader);
+        match started {
+            Ok(body) => Ok(distribute(body, consumers, waiters)),
+            Err(error) => {
+                waiters.into_iter().for_each(|waiter| drop(waiter.sender.send(None)));
+                Err(error)
             }
         }
     }
@@ -78,7 +85,7 @@ impl Downloads {
         &self,
         key: &DownloadKey,
         consumers: usize,
-    ) -> Option<oneshot::Receiver<Result<Vec<Body>>>> {
+    ) -> Option<oneshot::Receiver<Option<Vec<Body>>>> {
         let mut downloads = self.0.lock();
         let Some(waiters) = downloads.get_mut(key) else {
             downloads.insert(key.clone(), Vec::new());
@@ -90,36 +97,16 @@ impl Downloads {
     }
 }
 
-/// The duty to distribute a download. Dropping it wakes the followers.
+/// The duty to distribute a download. Dropping it lets the next transfer lead, and wakes the
+/// followers that have not received their bodies.
 struct Leader<'a> {
     downloads: &'a Downloads,
     key: &'a DownloadKey,
-    /// Once done, the entry of the key belongs to the next leader.
-    is_done: bool,
-}
-
-impl Leader<'_> {
-    async fn lead(mut self, consumers: usize, body: Body) -> Result<SharedDownload> {
-        let started = body.begin().await;
-        let waiters = self.downloads.0.lock().remove(self.key).unwrap_or_default();
-        self.is_done = true;
-        match started {
-            Ok(body) => Ok(distribute(body, consumers, waiters)),
-            Err(error) => {
-                for waiter in waiters {
-                    drop(waiter.sender.send(Err(error.clone())));
-                }
-                Err(error)
-            }
-        }
-    }
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.downloads.0.lock().remove(self.key);
-        }
+        self.downloads.0.lock().remove(self.key);
     }
 }
 
@@ -133,7 +120,7 @@ fn distribute(body: Body, consumers: usize, waiters: Vec<BlobWaiter>) -> SharedD
     for waiter in waiters {
         let share = bodies.split_off(bodies.len() - waiter.consumers);
         // a dropped receiver drops its bodies, which are then no longer fed
-        drop(waiter.sender.send(Ok(share)));
+        drop(waiter.sender.send(Some(share)));
     }
     SharedDownload { bodies, feed: feed.boxed() }
 }

@@ -1,37 +1,34 @@
 //! One destination of a copy.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::placements::PlacementKey;
+use super::placements::{Carrier, PlacementKey};
 use crate::{
     engine::state::repository::TargetRepository,
-    model::{DestinationId, Digest, Error, Tag, event::Counter},
+    model::{Digest, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
 
 /// One destination of a copy. Its first error ends it; the other destinations continue.
 pub(crate) struct CopyTarget<D> {
-    pub(crate) id: DestinationId,
     pub(crate) repository: Arc<TargetRepository<D>>,
     /// The root's tag; `None` if the root is found by its digest only.
     pub(crate) tag: Option<Tag>,
     pub(crate) mounting: Mounting,
     /// Blob bytes pushed here for this image, or in a plan to push.
     pub(crate) pushed: Counter,
+    /// The blobs that this image placed here.
+    placed: Mutex<Vec<Carrier>>,
     failure: Mutex<Option<Error>>,
 }
 
 impl<D: Destination> CopyTarget<D> {
-    pub(crate) async fn new(
-        id: DestinationId,
-        repository: Arc<TargetRepository<D>>,
-        tag: Option<Tag>,
-    ) -> Self {
+    pub(crate) async fn new(repository: &Arc<TargetRepository<D>>, tag: Option<Tag>) -> Self {
         let mounting = repository.destination().mounting().await;
-        let (pushed, failure) = Default::default();
-        Self { id, repository, tag, mounting, pushed, failure }
+        let (pushed, placed, failure) = Default::default();
+        Self { repository: Arc::clone(repository), tag, mounting, pushed, placed, failure }
     }
 
     pub(crate) fn destination(&self) -> &D {
@@ -39,8 +36,21 @@ impl<D: Destination> CopyTarget<D> {
     }
 
     pub(crate) fn key(&self, digest: &Digest) -> PlacementKey {
-        let repository = self.repository.repository.clone();
-        PlacementKey { destination: self.id, repository, digest: digest.clone() }
+        let TargetRepository { id, repository, .. } = &*self.repository;
+        PlacementKey { destination: *id, repository: repository.clone(), digest: digest.clone() }
+    }
+
+    pub(crate) fn placed(&self, carrier: Carrier) {
+        self.placed.lock().push(carrier.placed());
+    }
+
+    /// Ends the copy: other images can mount the placed blobs from here, unless it failed.
+    pub(crate) fn finish(&self) {
+        let placed = mem::take(&mut *self.placed.lock());
+        // at a failed target a manifest may not hold the blob: it cannot be mounted from there
+        if self.is_alive() {
+            placed.into_iter().for_each(Carrier::committed);
+        }
     }
 
     pub(crate) fn fail(&self, error: Error) {

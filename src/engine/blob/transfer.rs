@@ -1,12 +1,12 @@
 //! Places a blob at every target that lacks it: waits, mounts, or reads it once and uploads it.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use futures::future::{join, join_all};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    placements::{Carrier, Claim, ImageSeq, PlacedBlob, Placements, PushedManifests},
+    placements::{Carrier, Claim, ImageSeq, Placements, PushedManifests},
     shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
 };
@@ -15,28 +15,9 @@ use crate::{
     model::{
         Descriptor, Result,
         event::{Counter, Progress},
-        outcome::Blobs,
     },
     remote::{Destination, HostContext, Mount, Source, UploadSession},
 };
-
-/// Counts the blobs of a run.
-#[derive(Debug, Default)]
-pub(crate) struct BlobTally {
-    pub(crate) present: Counter,
-    pub(crate) mounted: Counter,
-    pub(crate) pushed: Counter,
-}
-
-impl BlobTally {
-    pub(crate) fn blobs(&self) -> Blobs {
-        Blobs {
-            present: Some(self.present.value()),
-            mounted: Some(self.mounted.value()),
-            pushed: Some(self.pushed.value()),
-        }
-    }
-}
 
 /// The unit of buffer memory, in bytes.
 const UNIT: u64 = 64 << 10;
@@ -60,20 +41,29 @@ pub(crate) struct TransferLimits {
     transfers: Semaphore,
     /// Units of buffer memory: 10 MiB for 32 transfers.
     buffers: Semaphore,
-    pub(crate) tally: BlobTally,
+    /// Blobs that the targets had.
+    pub(crate) present: Counter,
+    pub(crate) mounted: Counter,
+    pub(crate) pushed: Counter,
     context: Arc<HostContext>,
 }
 
 impl TransferLimits {
     pub(crate) fn new(transfers: usize, context: Arc<HostContext>) -> Self {
+        // enough for the largest blob even with one transfer
+        let buffers = Semaphore::new(AVERAGE_UNITS * transfers.max(4));
+        let transfers = Semaphore::new(transfers.max(1));
+        let (placements, pushed_manifests, downloads) = Default::default();
+        let (present, mounted, pushed) = Default::default();
         Self {
-            placements: Placements::default(),
-            pushed_manifests: PushedManifests::default(),
-            downloads: Downloads::default(),
-            transfers: Semaphore::new(transfers.max(1)),
-            // enough for the largest blob even with one transfer
-            buffers: Semaphore::new(AVERAGE_UNITS * transfers.max(4)),
-            tally: BlobTally::default(),
+            placements,
+            pushed_manifests,
+            downloads,
+            transfers,
+            buffers,
+            present,
+            mounted,
+            pushed,
             context,
         }
     }
@@ -83,11 +73,6 @@ impl TransferLimits {
 pub(crate) struct TargetClaim<'a, D> {
     pub(crate) target: &'a CopyTarget<D>,
     pub(crate) claim: Claim,
-}
-
-enum Prepared<'a, D> {
-    Done(Option<PlacedBlob>),
-    Upload(Upload<'a, D>),
 }
 
 /// A blob to upload to one target.
@@ -107,25 +92,18 @@ pub(crate) struct Transfers<'a, S> {
 }
 
 impl<S: Source> Transfers<'_, S> {
-    /// Places the blob at every target with a claim; returns the blobs that this image placed. A
-    /// failure is recorded in its target.
+    /// Places the blob at every target with a claim. A failure is recorded in its target.
     pub(crate) async fn place<D: Destination>(
         &self,
         blob: &Descriptor,
         claims: Vec<TargetClaim<'_, D>>,
-    ) -> Vec<PlacedBlob> {
-        let (mut placed, mut uploads) = (Vec::new(), Vec::new());
-        for prepared in join_all(claims.into_iter().map(|claim| self.prepare(blob, claim))).await {
-            match prepared {
-                Prepared::Done(blob) => placed.extend(blob),
-                Prepared::Upload(upload) => uploads.push(upload),
-            }
-        }
-        uploads.retain(|upload| upload.target.is_alive());
+    ) {
+        let prepared = join_all(claims.into_iter().map(|claim| self.prepare(blob, claim))).await;
+        let uploads = prepared.into_iter().flatten().filter(|upload| upload.target.is_alive());
+        let uploads: Vec<_> = uploads.collect();
         if !uploads.is_empty() {
-            placed.extend(self.transfer(blob, uploads).await);
+            self.transfer(blob, uploads).await;
         }
-        placed
     }
 
     /// Uploads a blob that the registry had and lost.
@@ -138,14 +116,14 @@ impl<S: Source> Transfers<'_, S> {
         &self,
         blob: &Descriptor,
         claim: TargetClaim<'a, D>,
-    ) -> Prepared<'a, D> {
+    ) -> Option<Upload<'a, D>> {
         let TargetClaim { target, mut claim } = claim;
-        let carrier = loop {
+        loop {
             claim = match claim {
-                Claim::Carry(carrier) => break carrier,
+                Claim::Carry(carrier) => return self.mount(blob, target, carrier).await,
                 Claim::Placed => {
-                    self.limits.tally.present.add(1);
-                    return Prepared::Done(None);
+                    self.limits.present.add(1);
+                    return None;
                 }
                 Claim::Wait(waiter) => match waiter.placed().await {
                     true => Claim::Placed,
@@ -154,12 +132,7 @@ impl<S: Source> Transfers<'_, S> {
                     }
                 },
             }
-        };
-        self.mount(blob, target, carrier).await.unwrap_or_else(|error| {
-            let problem = format!("cannot mount blob {} into {}", blob.digest, target.repository);
-            target.fail(error.context(problem));
-            Prepared::Done(None)
-        })
+        }
     }
 
     /// Tries the mount sources in turn, until one mounts the blob or returns a session.
@@ -168,54 +141,55 @@ impl<S: Source> Transfers<'_, S> {
         blob: &Descriptor,
         target: &'a CopyTarget<D>,
         mut carrier: Carrier,
-    ) -> Result<Prepared<'a, D>> {
+    ) -> Option<Upload<'a, D>> {
         let mut session = None;
-        for mut source in std::mem::take(&mut carrier.mount_sources) {
+        for mut source in mem::take(&mut carrier.mount_sources) {
             if !source.ready(target.mounting).await {
                 continue;
             }
             let (repository, from) = (&target.repository.repository, &source.repository);
             match target.destination().mount(repository, blob, from).await {
                 Ok(Mount::Mounted) => {
-                    self.limits.tally.mounted.add(1);
-                    return Ok(Prepared::Done(Some(carrier.placed())));
+                    self.limits.mounted.add(1);
+                    target.placed(carrier);
+                    return None;
                 }
                 Ok(Mount::Session(opened)) => {
                     session = Some(opened);
                     break;
                 }
-                Err(error) if error.kind().is_transient() => return Err(error),
+                Err(error) if error.kind().is_transient() => {
+                    let to = &target.repository;
+                    target.fail(
+                        error.context(format!("cannot mount blob {} into {to}", blob.digest)),
+                    );
+                    return None;
+                }
                 // skip this source: an upload needs permissions for this repository only
                 Err(error) => tracing::debug!(blob = %blob.digest, %from, ?error, "no mount"),
             }
         }
-        Ok(Prepared::Upload(Upload { target, carrier: Some(carrier), session }))
+        Some(Upload { target, carrier: Some(carrier), session })
     }
 
     /// Reads the blob once and uploads it to every target; retries the uploads that fail.
-    async fn transfer<D: Destination>(
-        &self,
-        blob: &Descriptor,
-        mut uploads: Vec<Upload<'_, D>>,
-    ) -> Vec<PlacedBlob> {
+    async fn transfer<D: Destination>(&self, blob: &Descriptor, mut uploads: Vec<Upload<'_, D>>) {
         let _buffers = self.limits.buffers.acquire_many(buffer_units(blob.size)).await;
         // one permit for all targets: each is another registry with connections of its own
         let _transfer = self.limits.transfers.acquire().await;
         self.progress.expected.add(blob.size * uploads.len() as u64);
-        let mut placed = Vec::new();
         for attempt in 1.. {
             let results = self.push_once(blob, &uploads).await;
             let mut pause = Duration::ZERO;
-            let mut failed = Vec::new();
-            for (mut upload, result) in uploads.into_iter().zip(results) {
+            for (mut upload, result) in mem::take(&mut uploads).into_iter().zip(results) {
                 let (target, repository) = (upload.target, &upload.target.repository);
                 let host = repository.endpoint.location.to_string();
                 let context = self.limits.context.for_host(&host);
                 let Err(error) = result else {
                     context.policy.record_success();
-                    self.limits.tally.pushed.add(1);
+                    self.limits.pushed.add(1);
                     target.pushed.add(blob.size);
-                    placed.extend(upload.carrier.map(Carrier::placed));
+                    upload.carrier.into_iter().for_each(|carrier| target.placed(carrier));
                     continue;
                 };
                 // never reuse the session of a failed upload: ECR would answer 416
@@ -224,7 +198,7 @@ impl<S: Source> Transfers<'_, S> {
                 match context.grant_retry(error, attempt) {
                     Ok(wait) => {
                         pause = pause.max(wait);
-                        failed.push(upload);
+                        uploads.push(upload);
                     }
                     Err(error) => target.fail(error.context(format!(
                         "cannot push blob {} ({} B) to {repository}",
@@ -232,13 +206,11 @@ impl<S: Source> Transfers<'_, S> {
                     ))),
                 }
             }
-            if failed.is_empty() {
+            if uploads.is_empty() {
                 break;
             }
-            uploads = failed;
             sleep(pause).await;
         }
-        placed
     }
 
     /// Makes one attempt; returns a result per upload.

@@ -8,14 +8,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::future::{join_all, try_join_all};
 use tokio::time::sleep;
 
-use super::missing::{self, ImageWithBlobs};
+use super::missing::{self, ImageWithBlobs, MissingBlob};
 use crate::{
     engine::{
         blob::{
             placements::Claim,
             target::CopyTarget,
-            transfer::{TransferLimits, Transfers},
+            transfer::{TargetClaim, TransferLimits, Transfers},
         },
+        options::Mode,
         state::source::Reader,
     },
     model::{Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
@@ -35,71 +36,56 @@ pub(crate) struct TreeCopy<'a, S, D> {
 }
 
 impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
-    /// Copies. A failure is recorded in its target.
-    pub(crate) async fn run(&self) {
-        let existed = join_all(self.targets.iter().map(|it| it.repository.ensure())).await;
+    /// Copies, or in a plan counts what it would push to each target, and records it as placed.
+    ///
+    /// A failure is recorded in its target. Returns the blob bytes that a plan would read: several
+    /// targets share one read.
+    pub(crate) async fn run(&self, mode: Mode) -> u64 {
         let Self { limits, reader, tree, targets, .. } = *self;
-        let content = missing::find_missing(limits, reader, tree, targets, existed).await;
-        let Some(content) = content else { return };
-        let transfers = &Transfers {
-            limits: self.limits,
-            reader: self.reader,
-            seq: content.seq,
-            progress: Arc::clone(&self.progress),
-        };
-        let places = content
-            .blobs
-            .into_iter()
-            .map(|missing| async move { transfers.place(&missing.blob, missing.claims).await });
-        let mut placed = content.present;
-        placed.extend(join_all(places).await.into_iter().flatten());
-        let commits = self.targets.iter().zip(&content.manifests).map(|(target, missing)| {
-            let commit = self.commit(transfers, target, missing, &content.images);
-            async move {
-                if target.is_alive()
-                    && let Err(error) = commit.await
-                {
-                    target.fail(error);
-                }
+        let content = missing::find_missing(limits, reader, tree, targets, mode).await;
+        let Some(content) = content else { return 0 };
+        if mode != Mode::Mirror {
+            return self.forecast(content.blobs);
+        }
+        let progress = Arc::clone(&self.progress);
+        let transfers = &Transfers { limits, reader, seq: content.seq, progress };
+        let places = content.blobs.into_iter();
+        let places =
+            places.map(async |missing| transfers.place(&missing.blob, missing.claims).await);
+        join_all(places).await;
+        let commits = targets.iter().zip(&content.manifests).map(async |(target, missing)| {
+            if target.is_alive()
+                && let Err(error) = self.commit(transfers, target, missing, &content.images).await
+            {
+                target.fail(error);
             }
         });
         join_all(commits).await;
-        for blob in placed {
-            // at a failed target a manifest may not hold the blob: it cannot be mounted from there
-            if self.targets.iter().any(|it| it.id == blob.destination && it.is_alive()) {
-                blob.committed();
-            }
-        }
+        targets.iter().for_each(CopyTarget::finish);
+        0
     }
 
-    /// Counts what [`Self::run`] would push to each target, and records it as placed. Returns the
-    /// blob bytes to read: several targets share one read.
-    pub(crate) async fn forecast(&self) -> u64 {
-        let existed = join_all(self.targets.iter().map(|it| it.repository.existed())).await;
-        let Self { limits, reader, tree, targets, .. } = *self;
-        let content = missing::find_missing(limits, reader, tree, targets, existed).await;
-        let Some(content) = content else { return 0 };
+    fn forecast(&self, blobs: Vec<MissingBlob<'_, D>>) -> u64 {
         let mut bytes_to_read = 0;
-        for missing in content.blobs {
-            let size = missing.blob.size;
+        for MissingBlob { blob, claims } in blobs {
             let mut is_pushed = false;
-            for claim in missing.claims {
-                let Claim::Carry(carrier) = claim.claim else {
-                    self.limits.tally.present.add(1);
+            for TargetClaim { target, claim } in claims {
+                let Claim::Carry(carrier) = claim else {
+                    self.limits.present.add(1);
                     continue;
                 };
-                if claim.target.mounting == Mounting::Never || carrier.mount_sources.is_empty() {
-                    self.limits.tally.pushed.add(1);
-                    claim.target.pushed.add(size);
+                if target.mounting == Mounting::Never || carrier.mount_sources.is_empty() {
+                    self.limits.pushed.add(1);
+                    target.pushed.add(blob.size);
                     is_pushed = true;
                 } else {
-                    self.limits.tally.mounted.add(1);
+                    self.limits.mounted.add(1);
                 }
-                carrier.placed().committed();
+                target.placed(carrier);
             }
-            bytes_to_read += if is_pushed { size } else { 0 };
+            bytes_to_read += if is_pushed { blob.size } else { 0 };
         }
-        content.present.into_iter().for_each(|blob| blob.committed());
+        self.targets.iter().for_each(CopyTarget::finish);
         bytes_to_read
     }
 

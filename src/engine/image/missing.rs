@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    mem,
+    mem, ptr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -12,13 +12,12 @@ use futures::future::{join_all, try_join_all};
 use crate::{
     engine::{
         blob::{
-            placements::{
-                Claim, ImageSeq, MountSource, PlacedBlob, PlacementKey, Placements, PushedManifests,
-            },
+            placements::{Claim, ImageSeq, MountSource, PlacementKey, Placements},
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits},
         },
-        state::{repository::Existed, source::Reader},
+        options::Mode,
+        state::source::Reader,
     },
     model::{Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Result},
     remote::{
@@ -58,8 +57,6 @@ pub(crate) struct MissingContent<'a, D> {
     pub(crate) manifests: Vec<HashSet<Digest>>,
     /// The blobs that at least one target lacks, largest first.
     pub(crate) blobs: Vec<MissingBlob<'a, D>>,
-    /// Claimed blobs that the repository has: mountable with the commit, like the others.
-    pub(crate) present: Vec<PlacedBlob>,
 }
 
 /// Finds the content that the targets lack and claims it; returns `None` if no target is left.
@@ -70,13 +67,11 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     reader: &Reader<S>,
     tree: &Tree,
     targets: &'a [CopyTarget<D>],
-    existed: Vec<Result<Existed>>,
+    mode: Mode,
 ) -> Option<MissingContent<'a, D>> {
-    let queries = targets.iter().zip(&existed).map(|(target, existed)| async move {
-        let missing = async {
-            missing_manifests(&limits.pushed_manifests, tree, target, existed.clone()?).await
-        };
-        missing.await.unwrap_or_else(|error| {
+    let queries = targets.iter().map(|target| async move {
+        let missing = missing_manifests(limits, tree, target, mode).await;
+        missing.unwrap_or_else(|error| {
             target.fail(error);
             HashSet::new()
         })
@@ -89,30 +84,32 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
             return None;
         }
     };
-    let (seq, blobs) = claim_blobs(&limits.placements, targets, &images, &manifests);
-    let mut content = MissingContent { seq, images, manifests, blobs, present: Vec::new() };
-    query_blobs(targets, &existed, &mut content).await;
-    Some(content)
+    let (seq, mut blobs) = claim_blobs(&limits.placements, targets, &images, &manifests);
+    query_blobs(targets, &mut blobs).await;
+    Some(MissingContent { seq, images, manifests, blobs })
 }
 
 /// The manifests of the tree that the target lacks; none if it has the root.
 async fn missing_manifests<D: Destination>(
-    pushed: &PushedManifests,
+    limits: &TransferLimits,
     tree: &Tree,
     target: &CopyTarget<D>,
-    existed: Existed,
+    mode: Mode,
 ) -> Result<HashSet<Digest>> {
+    let repository = &target.repository;
+    if mode == Mode::Mirror {
+        repository.ensure().await?;
+    }
     let root = tree.root.manifest.digest();
     let nested = tree.nested.iter().map(RawManifest::digest);
     let all = nested.chain(tree.images.iter().map(|image| &image.digest)).chain([root]);
-    let unknown: HashSet<Digest> =
-        all.filter(|digest| !pushed.contains(&target.key(digest))).cloned().collect();
-    if existed == Existed::Created || unknown.is_empty() {
+    let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
+    let unknown: HashSet<Digest> = unknown.cloned().collect();
+    if !repository.existed_before().await? || unknown.is_empty() {
         return Ok(unknown);
     }
     let unknown: Vec<Digest> = unknown.into_iter().collect();
-    let missing =
-        target.destination().missing_manifests(&target.repository.repository, &unknown).await?;
+    let missing = target.destination().missing_manifests(&repository.repository, &unknown).await?;
     // the destination refuses a root whose content is missing: it has the root, so it has all
     let has_root = unknown.contains(root) && !missing.contains(root);
     Ok(if has_root { HashSet::new() } else { missing })
@@ -185,7 +182,7 @@ fn claim_blobs<'a, D: Destination>(
             }
             for blob in &image.blobs {
                 let targets = &mut lacking.entry(&blob.digest).or_insert((blob, Vec::new())).1;
-                if !targets.iter().any(|known| known.id == target.id) {
+                if !targets.iter().any(|known| ptr::eq(*known, target)) {
                     targets.push(target);
                 }
             }
@@ -213,68 +210,63 @@ struct CarriedBlob<'a> {
 }
 
 /// Asks in bulk which of the blobs that this image carries are in the repository, or in a sibling.
-async fn query_blobs<D: Destination>(
-    targets: &[CopyTarget<D>],
-    existed: &[Result<Existed>],
-    content: &mut MissingContent<'_, D>,
-) {
+async fn query_blobs<D: Destination>(targets: &[CopyTarget<D>], blobs: &mut [MissingBlob<'_, D>]) {
     let mut carried: HashMap<DestinationId, Vec<CarriedBlob<'_>>> = HashMap::new();
-    for MissingBlob { blob, claims } in &mut content.blobs {
+    for MissingBlob { blob, claims } in &mut *blobs {
         for TargetClaim { target, claim } in claims {
             if matches!(claim, Claim::Carry(_)) {
-                carried.entry(target.id).or_default().push(CarriedBlob { blob, claim });
+                carried.entry(target.repository.id).or_default().push(CarriedBlob { blob, claim });
             }
         }
     }
-    let queries = targets.iter().zip(existed).map(|(target, existed)| {
-        let carried = carried.remove(&target.id).unwrap_or_default();
+    let queries = targets.iter().map(|target| {
+        let carried = carried.remove(&target.repository.id).unwrap_or_default();
         async move {
-            let (Ok(existed), true) = (existed, target.is_alive()) else { return Vec::new() };
-            query_target(target, *existed, carried).await.unwrap_or_else(|error| {
-                target.fail(
-                    error.context(format!("cannot query the blobs of {}", target.repository)),
-                );
-                Vec::new()
-            })
+            if let Err(error) = query_target(target, carried).await {
+                let problem = format!("cannot query the blobs of {}", target.repository);
+                target.fail(error.context(problem));
+            }
         }
     });
-    content.present = join_all(queries).await.into_iter().flatten().collect();
+    join_all(queries).await;
     // drop the claims of failed targets, so that no image waits for them
-    for missing in &mut content.blobs {
+    for missing in blobs {
         missing.claims.retain(|claim| claim.target.is_alive());
     }
 }
 
-/// Marks the blobs that the repository has as placed and returns them. Adds a sibling to mount from
-/// to the blobs that no image of this run places elsewhere.
+/// Marks the blobs that the repository has as placed. Adds a sibling to mount from to the blobs that
+/// no image of this run places elsewhere.
 async fn query_target<D: Destination>(
     target: &CopyTarget<D>,
-    existed: Existed,
     mut carried: Vec<CarriedBlob<'_>>,
-) -> Result<Vec<PlacedBlob>> {
+) -> Result<()> {
+    if carried.is_empty() {
+        return Ok(());
+    }
     let digests = |carried: &[CarriedBlob<'_>]| -> Vec<Digest> {
         carried.iter().map(|it| it.blob.digest.clone()).collect()
     };
-    let destination = target.destination();
-    let mut present = Vec::new();
-    if existed == Existed::Before && !carried.is_empty() {
-        let repository = &target.repository.repository;
-        let missing = destination.missing_blobs(repository, &digests(&carried)).await?;
+    let (destination, repository) = (target.destination(), &target.repository);
+    let existed_before = repository.existed_before().await?;
+    if existed_before {
+        let blobs = digests(&carried);
+        let missing = destination.missing_blobs(&repository.repository, &blobs).await?;
         for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
             if let Claim::Carry(carrier) = mem::replace(found.claim, Claim::Placed) {
-                present.push(carrier.placed());
+                target.placed(carrier);
             }
         }
     }
     carried.retain(|it| {
-        let is_worth_it = existed == Existed::Created || it.blob.size >= WORTH_SEARCHING;
+        let is_worth_it = !existed_before || it.blob.size >= WORTH_SEARCHING;
         is_worth_it && matches!(&*it.claim, Claim::Carry(it) if it.mount_sources.is_empty())
     });
     if target.mounting == Mounting::Never || carried.is_empty() {
-        return Ok(present);
+        return Ok(());
     }
     let blobs = &digests(&carried);
-    let queries = target.repository.siblings().await.into_iter().map(|sibling| async move {
+    let queries = repository.siblings().await.into_iter().map(|sibling| async move {
         let missing = destination.missing_blobs(&sibling, blobs).await;
         (sibling, missing)
     });
@@ -287,5 +279,5 @@ async fn query_target<D: Destination>(
             }
         }
     }
-    Ok(present)
+    Ok(())
 }

@@ -8,13 +8,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::tree;
 use crate::{
     engine::{
         options::Mode,
-        shutdown::Shutdown,
+        run::Mirror,
         state::{
             pull_budget::PullQueue,
             repository::{SourceRepository, TargetRepository},
@@ -22,36 +22,12 @@ use crate::{
         },
     },
     model::{
-        Attestations, Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Manifest,
-        Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
+        Attestations, Descriptor, Digest, Error, Filter, Image, Kind, Manifest, Platform,
+        Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
         nesting::DEPTH,
     },
     remote::{Destination, Mutability, Source, index_walk::Tree},
 };
-
-/// Limits the images that hold manifests and move blobs. Admits none once the run stops.
-pub(crate) struct ImageLimiter {
-    permits: Arc<Semaphore>,
-    shutdown: Shutdown,
-}
-
-impl ImageLimiter {
-    pub(crate) fn new(images: usize, shutdown: Shutdown) -> Self {
-        Self { permits: Arc::new(Semaphore::new(images)), shutdown }
-    }
-
-    /// Waits for a permit; returns `None` if the run stops.
-    ///
-    /// A permit holder waits only for blobs claimed by other permit holders, because an image
-    /// claims blobs only while it holds a permit.
-    async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            biased;
-            () = self.shutdown.stopping() => None,
-            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
-        }
-    }
-}
 
 /// An image with the shared state that answers for it.
 pub(crate) struct Job<S, D> {
@@ -65,7 +41,6 @@ pub(crate) struct Job<S, D> {
 
 /// A target of an image.
 pub(crate) struct JobTarget<D> {
-    pub(crate) id: DestinationId,
     pub(crate) repository: Arc<TargetRepository<D>>,
     pub(crate) tag: Tag,
 }
@@ -102,12 +77,11 @@ pub(crate) struct Plan<S> {
 
 /// Decides for every target; returns `None` if the image differs and the run stops.
 pub(crate) async fn plan<S: Source, D: Destination>(
+    mirror: &Mirror<S, D>,
     job: &Job<S, D>,
-    mode: Mode,
-    limiter: &ImageLimiter,
 ) -> Option<Plan<S>> {
     let reader = Reader::new(Arc::clone(&job.source.registry), job.image.origin.repository.clone());
-    let (source, checks) = match check_targets(job, &reader).await {
+    let (source, checks) = match check_targets(mirror, job, &reader).await {
         Ok(checked) => checked,
         Err(error) => {
             let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
@@ -119,64 +93,67 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         let verdicts = checks.into_iter().flatten().collect();
         return Some(Plan { source: Some(source), verdicts, reader, _permit: None });
     }
-    if mode != Mode::PlanWithoutPulls {
+    if mirror.mode != Mode::PlanWithoutPulls {
         reader.learn_allowance(&source).await;
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
-    let permit = limiter.acquire().await;
-    permit.as_ref()?;
-    let tree = &build_tree(job, &reader, &source, mode).await;
-    let decide_rest = |(target, check)| {
-        let reader = &reader;
-        async move {
-            match check {
-                Some(verdict) => verdict,
-                None => decide(job, reader, target, tree).await.unwrap_or_else(Verdict::Failed),
-            }
-        }
+    let permit = mirror.shutdown.permit(&mirror.copies).await?;
+    let tree = build_tree(job, &reader, &source, mirror.mode).await;
+    let decide = async |target| {
+        let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
+        let verdict = compare(job, &reader, target, &source, Some(&tree)).await?;
+        Ok(verdict.unwrap_or(Verdict::Copy(Some(tree))))
     };
-    let verdicts = join_all(job.targets.iter().zip(checks).map(decide_rest)).await;
-    Some(Plan { source: Some(source), verdicts, reader, _permit: permit })
+    let verdicts = job.targets.iter().zip(checks).map(async |(target, check)| match check {
+        Some(verdict) => verdict,
+        None => decide(target).await.unwrap_or_else(Verdict::Failed),
+    });
+    let verdicts = join_all(verdicts).await;
+    Some(Plan { source: Some(source), verdicts, reader, _permit: Some(permit) })
 }
 
 /// Finds the source's digest, in a hint if that shows every target up to date, and checks every
 /// target. A target without a verdict differs.
 async fn check_targets<S: Source, D: Destination>(
+    mirror: &Mirror<S, D>,
     job: &Job<S, D>,
     reader: &Reader<S>,
 ) -> Result<(Digest, Vec<Option<Verdict>>)> {
     let tag = match &job.image.origin.at {
         TagOrDigest::Digest(digest) => {
-            return Ok((digest.clone(), check_all(job, reader, digest).await));
+            return Ok((digest.clone(), check_all(mirror, job, reader, digest).await));
         }
         TagOrDigest::Tag(tag) => tag,
     };
     if let Some(hint) = job.source.hint(tag).await {
-        let checks = check_all(job, reader, &hint).await;
+        let checks = check_all(mirror, job, reader, &hint).await;
         if checks.iter().all(|check| matches!(check, Some(Verdict::UpToDate(_)))) {
             return Ok((hint, checks));
         }
     }
     // query both sides at once: neither query depends on the other's result
     let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
-    let (digest, _) = futures::join!(job.source.resolve(tag), current);
+    let (digest, _) =
+        futures::join!(reader.registry.source.resolve(&reader.repository, tag), current);
     let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
-    let checks = check_all(job, reader, &digest).await;
+    let checks = check_all(mirror, job, reader, &digest).await;
     Ok((digest, checks))
 }
 
 async fn check_all<S: Source, D: Destination>(
+    mirror: &Mirror<S, D>,
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
 ) -> Vec<Option<Verdict>> {
     let checks = job.targets.iter().map(|target| async move {
-        target.repository.reconcile().await?;
-        let verdict = compare(job, reader, target, Expected::Source(source)).await?;
+        let repository = &target.repository;
+        repository.reconcile(mirror).await?;
+        let verdict = compare(job, reader, target, source, None).await?;
         if verdict.is_none() {
             // before the source is read for a repository that refuses pushes
-            target.repository.check_writable().await?;
+            repository.destination().check_writable(&repository.repository).await?;
         }
         Ok(verdict)
     });
@@ -184,18 +161,10 @@ async fn check_all<S: Source, D: Destination>(
     checks.map(|check| check.unwrap_or_else(|error| Some(Verdict::Failed(error)))).collect()
 }
 
-/// The content that a target is compared with.
-#[derive(Clone, Copy)]
-enum Expected<'a> {
-    /// The source's digest, before the source is read.
-    Source(&'a Digest),
-    /// The tree that the filter makes of the source.
-    Tree(&'a Tree),
-}
-
 /// Decides whether a target is up to date; returns `None` if its tag must be written.
 ///
-/// A target is up to date in one of these cases:
+/// The tree is what the filter makes of the source; `None` before the source is read. A target is
+/// up to date in one of these cases:
 ///
 /// 1. Its tag has the expected digest: the root of the tree, or of an unfiltered source.
 /// 2. The source is not read yet, and the index of the tag shows that the filter makes it of the
@@ -208,7 +177,8 @@ async fn compare<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     target: &JobTarget<D>,
-    expected: Expected<'_>,
+    source: &Digest,
+    tree: Option<&Tree>,
 ) -> Result<Option<Verdict>> {
     let (filter, repository) = (&job.image.filter, &target.repository);
     let Some(digest) = repository.current(&target.tag).await? else { return Ok(None) };
@@ -216,10 +186,10 @@ async fn compare<S: Source, D: Destination>(
         let platforms = platforms.iter().map(ToString::to_string).collect();
         Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warning })))
     };
-    let (expected_digest, tree) = match expected {
-        Expected::Tree(tree) => (tree.root.manifest.digest(), Some(tree)),
-        Expected::Source(source) if filter.is_everything() => (source, None),
-        Expected::Source(source) => {
+    let expected_digest = match tree {
+        Some(tree) => tree.root.manifest.digest(),
+        None if filter.is_everything() => source,
+        None => {
             let Some(manifest) = repository.manifest(&digest).await? else { return Ok(None) };
             // the source's own index, or a flat image: no need to read it at the source
             if &digest == source || filter.shape == Shape::Flat {
@@ -242,7 +212,9 @@ async fn compare<S: Source, D: Destination>(
     if &digest == expected_digest {
         return up_to_date();
     }
-    if repository.mutability(&target.tag).await? == Mutability::Mutable {
+    if repository.destination().mutability(&repository.repository, &target.tag).await?
+        == Mutability::Mutable
+    {
         return Ok(None);
     }
     if let Some(tree) = tree
@@ -352,15 +324,4 @@ pub(crate) fn known_pulls(filter: &Filter) -> u64 {
         Platforms::All => 1,
     };
     1 + 2 * images
-}
-
-async fn decide<S: Source, D: Destination>(
-    job: &Job<S, D>,
-    reader: &Reader<S>,
-    target: &JobTarget<D>,
-    tree: &Result<Option<Arc<Tree>>>,
-) -> Result<Verdict> {
-    let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
-    let verdict = compare(job, reader, target, Expected::Tree(&tree)).await?;
-    Ok(verdict.unwrap_or(Verdict::Copy(Some(tree))))
 }

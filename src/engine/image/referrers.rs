@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    slice,
     sync::Arc,
 };
 
@@ -18,13 +19,14 @@ use super::{
 };
 use crate::{
     engine::{
-        blob::{target::CopyTarget, transfer::TransferLimits},
+        blob::target::CopyTarget,
         options::Mode,
+        run::Mirror,
         state::{repository::TargetRepository, source::Reader},
     },
     model::{
         Digest, Error, Filter, Kind, Manifest, RawManifest, Result, Signatures, Tag,
-        event::{Event, Observer},
+        outcome::{Outcome, Row},
     },
     remote::{Destination, Source},
 };
@@ -42,71 +44,34 @@ struct Referrer {
     tag: Option<Tag>,
 }
 
-/// The referrers of one target.
-#[derive(Debug)]
-pub(crate) struct ReferrersResult {
-    /// Blob bytes pushed, or in a plan to push; `None` if only a pull could tell.
-    pub(crate) bytes: Option<u64>,
-    /// Referrers that were missing.
-    pub(crate) copied: usize,
-    pub(crate) failure: Option<Error>,
-}
-
-impl ReferrersResult {
-    fn new(failure: Option<Error>) -> Self {
-        Self { bytes: Some(0), copied: 0, failure }
-    }
-}
-
 /// Copies the referrers of one image.
 pub(crate) struct ReferrersCopy<'a, S, D> {
+    pub(crate) mirror: &'a Mirror<S, D>,
     pub(crate) job: &'a Job<S, D>,
     pub(crate) plan: &'a Plan<S>,
-    /// The targets that the image itself was copied to.
-    pub(crate) copied: &'a [CopyTarget<D>],
-    pub(crate) limits: &'a TransferLimits,
-    pub(crate) mode: Mode,
-    pub(crate) observer: &'a dyn Observer,
 }
 
 impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
-    /// Copies them to every target that has the image; one result per target.
-    pub(crate) async fn run(&self) -> Vec<ReferrersResult> {
-        let has_image: Vec<bool> = self
-            .job
-            .targets
-            .iter()
-            .zip(&self.plan.verdicts)
-            .map(|(target, verdict)| self.has_image(target, verdict))
-            .collect();
-        let is_requested = self.job.image.filter.signatures != Signatures::None;
-        let found = match is_requested && has_image.contains(&true) {
-            true => self.list().await,
-            false => Ok(Vec::new()),
-        };
-        let found = found.map_err(|error| error.context("cannot list the referrers of the image"));
-        let copies = self.job.targets.iter().zip(has_image).map(|(target, has_image)| {
-            let found = &found;
-            async move {
-                match found {
-                    _ if !has_image => ReferrersResult::new(None),
-                    Ok(found) if found.is_empty() => ReferrersResult::new(None),
-                    Ok(found) => self.copy_to(target, found).await,
-                    Err(error) => ReferrersResult::new(Some(error.clone())),
-                }
+    /// Copies them to every target that has the image: its row has a digest. Updates the rows.
+    pub(crate) async fn run(&self, rows: &mut [Row]) {
+        let targets = self.job.targets.iter().zip(rows);
+        let targets: Vec<_> = targets.filter(|(_, row)| row.digest.is_some()).collect();
+        if self.job.image.filter.signatures == Signatures::None || targets.is_empty() {
+            return;
+        }
+        let found = self.list().await;
+        let found = &found.map_err(|error| error.context("cannot list the referrers of the image"));
+        let copies = targets.into_iter().map(|(target, row)| async move {
+            let copied = match found {
+                Ok(found) if found.is_empty() => Ok(()),
+                Ok(found) => self.copy_to(target, found, row).await,
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = copied {
+                *row = row.clone().with_error(Outcome::of(&error), &error);
             }
         });
-        join_all(copies).await
-    }
-
-    fn has_image(&self, target: &JobTarget<D>, verdict: &Verdict) -> bool {
-        match verdict {
-            Verdict::UpToDate(_) => true,
-            Verdict::Copy(Some(_)) => {
-                self.copied.iter().any(|copy| copy.id == target.id && copy.is_alive())
-            }
-            _ => false,
-        }
+        join_all(copies).await;
     }
 
     /// The referrers that the configuration selects.
@@ -129,26 +94,27 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         Ok(all.filter(|referrer| seen.insert(referrer.clone())).collect())
     }
 
-    async fn copy_to(&self, target: &JobTarget<D>, found: &[Referrer]) -> ReferrersResult {
-        let missing = match missing(&target.repository, found).await {
-            Ok(missing) => missing,
-            Err(error) => return ReferrersResult::new(Some(error)),
-        };
-        let mut result = ReferrersResult::new(None);
-        for referrer in missing {
-            let tag = referrer.tag.clone();
-            let target = CopyTarget::new(target.id, Arc::clone(&target.repository), tag).await;
+    /// Copies the missing referrers; returns the first error.
+    async fn copy_to(
+        &self,
+        target: &JobTarget<D>,
+        found: &[Referrer],
+        row: &mut Row,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        for referrer in missing(&target.repository, found).await? {
+            let target = CopyTarget::new(&target.repository, referrer.tag.clone()).await;
             match self.copy_one(&target, referrer).await {
                 Ok(bytes) => {
-                    result.bytes = result.bytes.zip(bytes).map(|(all, more)| all + more);
-                    result.copied += 1;
+                    row.bytes_pushed = [row.bytes_pushed, bytes].into_iter().sum();
+                    if row.outcome == Outcome::UpToDate {
+                        row.outcome = self.mirror.copied_outcome();
+                    }
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
                     self.warn(format!("skipped a referrer: {}", error.chain().join(": ")));
                 }
-                Err(error) => {
-                    result.failure.get_or_insert(error);
-                }
+                Err(error) => result = result.and(Err(error)),
             }
         }
         result
@@ -157,7 +123,8 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
     /// Copies a referrer; returns the blob bytes, or `None` if only a pull could tell.
     async fn copy_one(&self, target: &CopyTarget<D>, referrer: &Referrer) -> Result<Option<u64>> {
         let reader = &self.plan.reader;
-        if self.mode == Mode::PlanWithoutPulls && reader.allowance().is_some() {
+        let Mirror { mode, limits, .. } = self.mirror;
+        if *mode == Mode::PlanWithoutPulls && reader.allowance().is_some() {
             return Ok(None);
         }
         let cannot =
@@ -165,25 +132,17 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         reader.reserve(1).await?;
         let tree =
             tree::build(reader, &referrer.digest, &Filter::default()).await.map_err(cannot)?;
-        let copy = TreeCopy {
-            limits: self.limits,
-            reader,
-            tree: &tree,
-            targets: std::slice::from_ref(target),
-            progress: Arc::default(),
-        };
-        if self.mode == Mode::Mirror {
-            copy.run().await;
-            target.failure().map_or(Ok(()), |error| Err(cannot(error)))?;
-        } else {
-            copy.forecast().await;
+        let targets = slice::from_ref(target);
+        let copy = TreeCopy { limits, reader, tree: &tree, targets, progress: Arc::default() };
+        copy.run(*mode).await;
+        match target.failure() {
+            Some(error) if *mode == Mode::Mirror => Err(cannot(error)),
+            _ => Ok(Some(target.pushed.value())),
         }
-        Ok(Some(target.pushed.value()))
     }
 
     fn warn(&self, text: String) {
-        let subject = self.job.image.origin.to_string();
-        self.observer.observe(&Event::Warning { subject, text });
+        self.mirror.warn(self.job.image.origin.to_string(), text);
     }
 }
 

@@ -1,19 +1,14 @@
 //! Makes the report's rows of an image, one per target, and tells the observer about them.
 
-use std::sync::Arc;
-
-use super::{
-    plan::{Plan, Verdict},
-    referrers::ReferrersResult,
-};
+use super::plan::{Plan, Verdict};
 use crate::{
-    engine::{blob::target::CopyTarget, options::Mode},
+    engine::{blob::target::CopyTarget, options::Mode, run::Mirror},
     model::{
-        Error, Image, Location, TagOrDigest, Target,
-        event::{Event, Observer},
+        Image, TagOrDigest, Target,
+        event::Event,
         outcome::{Outcome, Row},
     },
-    remote::Destination,
+    remote::{Destination, Source},
 };
 
 /// The result of an image.
@@ -24,32 +19,9 @@ pub(crate) struct ImageResult {
     pub(crate) bytes_to_read: Option<u64>,
 }
 
-/// Makes the rows of a run.
-pub(crate) struct Reporter {
-    /// Of the destinations, by [`DestinationId`](crate::model::DestinationId).
-    pub(crate) locations: Vec<Location>,
-    pub(crate) mode: Mode,
-    pub(crate) observer: Arc<dyn Observer>,
-}
-
-impl Reporter {
-    pub(crate) fn not_started(&self, image: &Image) -> ImageResult {
-        self.uniform(image, |row| row)
-    }
-
-    /// The run ended during the copy: the number of bytes pushed is unknown.
-    pub(crate) fn interrupted(&self, image: &Image, error: &Error) -> ImageResult {
-        self.uniform(image, |row| Row {
-            bytes_pushed: None,
-            ..row.with_error(Outcome::NotStarted, error)
-        })
-    }
-
-    pub(crate) fn failed(&self, image: &Image, error: &Error) -> ImageResult {
-        self.uniform(image, |row| row.with_error(Outcome::Failed, error))
-    }
-
-    fn uniform(&self, image: &Image, change: impl Fn(Row) -> Row) -> ImageResult {
+impl<S: Source, D: Destination> Mirror<S, D> {
+    /// The result of an image that was not planned: a row per target, changed in the same way.
+    pub(crate) fn uniform(&self, image: &Image, change: impl Fn(Row) -> Row) -> ImageResult {
         let rows = image.targets.iter().map(|target| change(self.row(image, target))).collect();
         ImageResult { rows, bytes_to_read: Some(0) }
     }
@@ -57,81 +29,62 @@ impl Reporter {
     /// The row of a target that is not started.
     fn row(&self, image: &Image, target: &Target) -> Row {
         let tag = TagOrDigest::Tag(target.tag.clone());
-        let location = &self.locations[target.destination.0];
+        let location = &self.destinations[target.destination.0].location;
         let destination = location.reference(&target.repository, &tag);
         Row::new(&image.name, image.origin.to_string(), destination)
     }
 
     /// The rows of an image that was planned, and copied as far as the mode allows.
     ///
-    /// `copied` are the targets that the plan copies; `referrers` has one result per target.
-    pub(crate) fn planned<S, D: Destination>(
+    /// `copied` are the targets that the plan copies.
+    pub(crate) fn planned(
         &self,
         image: &Image,
-        plan: Plan<S>,
+        plan: &Plan<S>,
         copied: &[CopyTarget<D>],
-        referrers: Vec<ReferrersResult>,
     ) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for ((target, verdict), referrers) in image.targets.iter().zip(plan.verdicts).zip(referrers)
-        {
-            let mut row = self.row(image, target);
-            row.source_digest.clone_from(&plan.source);
-            let copy = copied.iter().find(|copy| copy.id == target.destination);
-            let mut row = self.with_verdict(row, verdict, copy);
-            row.bytes_pushed = row.bytes_pushed.zip(referrers.bytes).map(|(own, more)| own + more);
-            if referrers.copied > 0 && row.outcome == Outcome::UpToDate {
-                row.outcome = self.copied_outcome();
-            }
-            if let Some(error) = referrers.failure {
-                row = row.with_error(Outcome::of(&error), &error);
-            }
-            rows.push(row);
-        }
-        rows
-    }
-
-    fn with_verdict<D: Destination>(
-        &self,
-        row: Row,
-        verdict: Verdict,
-        copy: Option<&CopyTarget<D>>,
-    ) -> Row {
-        match verdict {
-            Verdict::UpToDate(current) => {
-                self.warn(&row.source, current.warning);
-                let (digest, platforms) = (Some(current.digest), current.platforms);
-                Row { outcome: Outcome::UpToDate, digest, platforms, ..row }
-            }
-            Verdict::Copy(None) => Row { outcome: Outcome::Planned, bytes_pushed: None, ..row },
-            Verdict::Copy(Some(tree)) => {
-                self.warn(&row.source, tree.warning.clone());
-                let copy = copy.expect("every copy has a target");
-                let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
-                let row = Row { platforms, bytes_pushed: Some(copy.pushed.value()), ..row };
-                if let Some(error) = copy.failure() {
-                    return row.with_error(Outcome::of(&error), &error);
+        let rows = image.targets.iter().zip(&plan.verdicts).map(|(target, verdict)| {
+            let row = Row { source_digest: plan.source.clone(), ..self.row(image, target) };
+            match verdict {
+                Verdict::UpToDate(current) => {
+                    self.warn_about(image, current.warning.as_ref());
+                    let (digest, platforms) =
+                        (Some(current.digest.clone()), current.platforms.clone());
+                    Row { outcome: Outcome::UpToDate, digest, platforms, ..row }
                 }
-                let digest = Some(tree.root.manifest.digest().clone());
-                Row { outcome: self.copied_outcome(), digest, ..row }
+                Verdict::Copy(None) => Row { outcome: Outcome::Planned, bytes_pushed: None, ..row },
+                Verdict::Copy(Some(tree)) => {
+                    self.warn_about(image, tree.warning.as_ref());
+                    let copy = copied.iter().find(|it| it.repository.id == target.destination);
+                    let copy = copy.expect("every copy has a target");
+                    let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
+                    let row = Row { platforms, bytes_pushed: Some(copy.pushed.value()), ..row };
+                    if let Some(error) = copy.failure() {
+                        return row.with_error(Outcome::of(&error), &error);
+                    }
+                    let digest = Some(tree.root.manifest.digest().clone());
+                    Row { outcome: self.copied_outcome(), digest, ..row }
+                }
+                Verdict::Drifted(error) => row.with_error(Outcome::Drifted, error),
+                Verdict::Failed(error) => row.with_error(Outcome::of(error), error),
             }
-            Verdict::Drifted(error) => row.with_error(Outcome::Drifted, &error),
-            Verdict::Failed(error) => row.with_error(Outcome::of(&error), &error),
-        }
+        });
+        rows.collect()
     }
 
     /// The outcome of content that was missing.
-    fn copied_outcome(&self) -> Outcome {
-        match self.mode {
-            Mode::Mirror => Outcome::Copied,
-            Mode::Plan | Mode::PlanWithoutPulls => Outcome::Planned,
+    pub(crate) fn copied_outcome(&self) -> Outcome {
+        if self.mode == Mode::Mirror { Outcome::Copied } else { Outcome::Planned }
+    }
+
+    fn warn_about(&self, image: &Image, warning: Option<&String>) {
+        if let Some(text) = warning {
+            self.warn(image.origin.to_string(), text.clone());
         }
     }
 
-    fn warn(&self, subject: &str, warning: Option<String>) {
-        if let Some(text) = warning {
-            self.observer.observe(&Event::Warning { subject: subject.to_owned(), text });
-        }
+    pub(crate) fn warn(&self, subject: String, text: String) {
+        self.observer.observe(&Event::Warning { subject, text });
     }
 
     /// Tells the observer that an image ended.
