@@ -30,6 +30,7 @@ use super::{
     login::{Freshness, Login},
     public_registries::PublicRegistry,
     scope::Scope,
+    settings::ConnectionSettings,
     single_flight::{FlightResult, Flights},
     token::{Token, TokenClient, TokenRequest, fetch},
     transport::{Transport, authority},
@@ -40,7 +41,6 @@ use crate::{
 };
 use challenge_cache::{AuthScheme, ChallengeCache, FirstRequest, Lookup};
 
-/// Logs requests in to one registry.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     host: Host,
@@ -56,16 +56,11 @@ pub(crate) struct Authenticator {
     identity: Mutex<ClientIdentity>,
 }
 
+#[derive(Debug)]
 enum CredentialProvider {
     Docker(DockerCredentials),
     Fixed(ClientIdentity),
     Login(Arc<dyn Login>),
-}
-
-impl std::fmt::Debug for CredentialProvider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CredentialProvider")
-    }
 }
 
 /// The login of one request.
@@ -108,25 +103,25 @@ impl Authenticator {
     pub(crate) fn new(
         host: &Host,
         base: &Url,
-        credentials: Credentials,
-        auth_host: Option<Host>,
+        settings: &ConnectionSettings,
         transport: &Transport,
         context: &Arc<HostContext>,
     ) -> Self {
-        let credentials = match credentials {
-            // the sandbox has no users, and must not receive real passwords
-            Credentials::Docker if transport.is_sandbox() => {
-                CredentialProvider::Fixed(ClientIdentity::Anonymous)
+        let credentials = match settings.credentials.clone() {
+            Credentials::Docker if !transport.is_sandbox() => {
+                CredentialProvider::Docker(DockerCredentials::new(host))
             }
-            Credentials::Docker => CredentialProvider::Docker(DockerCredentials::new(host)),
             Credentials::Basic(user) => CredentialProvider::Fixed(ClientIdentity::Basic(user)),
             Credentials::Login(login) => CredentialProvider::Login(login),
-            Credentials::Anonymous => CredentialProvider::Fixed(ClientIdentity::Anonymous),
+            // the sandbox has no users, and must not receive real passwords
+            Credentials::Docker | Credentials::Anonymous => {
+                CredentialProvider::Fixed(ClientIdentity::Anonymous)
+            }
         };
         Self {
             host: host.clone(),
             base: base.clone(),
-            auth_host,
+            auth_host: settings.auth_host.clone(),
             transport: transport.clone(),
             context: Arc::clone(context),
             credentials,
@@ -155,8 +150,8 @@ impl Authenticator {
             // the request before may have learned it
             if matches!(self.lookup(scope), Lookup::Unknown(now) if Arc::ptr_eq(&now, &gate)) {
                 let first_request = (*guard == FirstRequest::Worthwhile).then_some(guard);
-                let open = Authorization::new(None, AuthMethod::Open);
-                return Ok(Authorization { first_request, ..open });
+                let method = AuthMethod::Open;
+                return Ok(Authorization { header: None, method, first_request });
             }
         }
     }
@@ -247,17 +242,19 @@ impl Authenticator {
             CredentialProvider::Login(_) => ClientIdentity::Anonymous,
         };
         self.identity.lock().clone_from(&identity);
-        let is_anonymous = matches!(identity, ClientIdentity::Anonymous);
-        if !is_anonymous && !self.transport.is_private(&self.base) {
-            return Err(self.insecure());
+        if !matches!(identity, ClientIdentity::Anonymous) {
+            self.check_private()?;
         }
         Ok(identity)
     }
 
-    fn insecure(&self) -> Error {
+    fn check_private(&self) -> Result<()> {
+        if self.transport.is_private(&self.base) {
+            return Ok(());
+        }
         let problem = format!("cannot send the credentials for `{}` over plain HTTP", self.host);
-        Error::new(Kind::Configuration, problem)
-            .hint("use HTTPS, or remove the credentials of this registry")
+        Err(Error::new(Kind::Configuration, problem)
+            .hint("use HTTPS, or remove the credentials of this registry"))
     }
 
     async fn apply(&self, scheme: AuthScheme, scope: &Scope) -> Result<Authorization> {
@@ -279,14 +276,20 @@ impl Authenticator {
 
     /// The identity for this token service: anonymous for one that does not belong to the registry.
     async fn identity_at(&self, realm: &Url) -> Result<ClientIdentity> {
-        match self.identity().await? {
-            ClientIdentity::Anonymous => Ok(ClientIdentity::Anonymous),
-            identity if self.is_trusted(realm) => Ok(identity),
-            _ => {
-                self.warn(realm);
-                Ok(ClientIdentity::Anonymous)
-            }
+        let identity = self.identity().await?;
+        if matches!(identity, ClientIdentity::Anonymous) || self.is_trusted(realm) {
+            return Ok(identity);
         }
+        if !self.has_warned.swap(true, Relaxed) {
+            let service = authority(realm);
+            tracing::warn!(
+                "credentials for `{0}` are not sent to the token service `{service}`, because it may not \
+                 belong to the registry or uses plain HTTP; if it belongs to the registry, set \
+                 `auth_host = \"{service}\"` under [registry.\"{0}\"]",
+                self.host
+            );
+        }
+        Ok(ClientIdentity::Anonymous)
     }
 
     async fn token(&self, request: TokenRequest) -> Result<Authorization> {
@@ -302,9 +305,7 @@ impl Authenticator {
     }
 
     async fn log_in(&self, login: &dyn Login, freshness: Freshness) -> Result<Authorization> {
-        if !self.transport.is_private(&self.base) {
-            return Err(self.insecure());
-        }
+        self.check_private()?;
         let value = login.authorization(freshness).await?;
         let header = secret_header(value.expose_secret()).ok_or_else(unfit_for_a_header)?;
         Ok(Authorization::new(Some(header), AuthMethod::Login(freshness)))
@@ -334,18 +335,6 @@ impl Authenticator {
             || self.auth_host.as_ref().is_some_and(|host| host.as_str() == name);
         self.transport.is_private(realm)
             && (is_known || self.transport.same_origin(realm, &self.base))
-    }
-
-    fn warn(&self, realm: &Url) {
-        if !self.has_warned.swap(true, Relaxed) {
-            let service = authority(realm);
-            tracing::warn!(
-                "credentials for `{0}` are not sent to the token service `{service}`, because it may not \
-                 belong to the registry or uses plain HTTP; if it belongs to the registry, set \
-                 `auth_host = \"{service}\"` under [registry.\"{0}\"]",
-                self.host
-            );
-        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     auth::{Authenticator, Authorization},
     challenge::challenges,
     errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
-    http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UrlOwner},
+    http::{ApiRequest, ApiResponse, PreparedUpload, Rejected},
     public_registries::PublicRegistry,
     rate_limit::{RateLimiter, RateLimiters},
     read_body::read_body,
@@ -54,7 +54,7 @@ pub struct Registry {
     rate_limits: RateLimiters,
     auth: Authenticator,
     permits: Arc<Semaphore>,
-    allowance: Mutex<Option<Allowance>>,
+    pub(crate) allowance: Mutex<Option<Allowance>>,
     pub(crate) manifests_read: Counter,
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
@@ -92,7 +92,7 @@ impl Registry {
     ) -> Result<Self> {
         let base = base(&host, settings.scheme)?;
         let context = Arc::new(context.for_host(host.as_str()));
-        let mirrors = settings.mirrors.into_iter().map(|(mirror, settings)| {
+        let mirrors = settings.mirrors.iter().cloned().map(|(mirror, settings)| {
             let registry = Self::new(mirror, settings, transport, Arc::clone(&context))?;
             Ok(RegistryMirror { registry, is_gone: AtomicBool::new(false) })
         });
@@ -102,14 +102,7 @@ impl Registry {
             Some(certificate) => transport.trusting(certificate),
             None => transport.clone(),
         };
-        let auth = Authenticator::new(
-            &host,
-            &base,
-            settings.credentials,
-            settings.auth_host,
-            &transport,
-            &context,
-        );
+        let auth = Authenticator::new(&host, &base, &settings, &transport, &context);
         let max_connections = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             public: PublicRegistry::of(&host),
@@ -122,7 +115,7 @@ impl Registry {
             rate_limits: settings.rate_limits,
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
-            allowance: Mutex::new(None),
+            allowance: Mutex::default(),
             manifests_read: Counter::default(),
             listed: Mutex::default(),
             fallback_tags: tokio::sync::Mutex::default(),
@@ -151,10 +144,6 @@ impl Registry {
         tags.iter().map(|tag| Some((tag.clone(), listed.get(tag)?.clone()))).collect()
     }
 
-    pub(crate) fn last_allowance(&self) -> Option<Allowance> {
-        *self.allowance.lock()
-    }
-
     /// A URL below `/v2/`.
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
@@ -166,18 +155,14 @@ impl Registry {
     /// that ends TLS return plain HTTP URLs.
     pub(crate) fn over_tls(&self, url: Url) -> Url {
         let mut secure = url.clone();
-        let is_own =
-            secure.set_scheme("https").is_ok() && self.transport.same_origin(&secure, &self.base);
+        let is_own = secure.set_scheme("https").is_ok() && self.owns(&secure);
         if is_own { secure } else { url }
     }
 
     /// The request as errors name it: without scheme, query, upload state, and parts of the path
     /// that may be a signature.
     pub(crate) fn subject(&self, method: &Method, url: &Url) -> String {
-        let host = match self.url_owner(url) {
-            UrlOwner::Registry => self.host.to_string(),
-            UrlOwner::Other => authority(url),
-        };
+        let host = if self.owns(url) { self.host.to_string() } else { authority(url) };
         format!("{method} {host}{}", redacted_path(url.path()))
     }
 
@@ -243,16 +228,15 @@ impl Registry {
         scope: Scope,
     ) -> Result<PreparedUpload> {
         let (method, url) = (request.method(), request.url());
-        let authorization = match self.url_owner(url) {
+        let authorization = match self.owns(url) {
             // other requests do not wait for the result of a long one
-            UrlOwner::Registry => Some(self.authorize(&scope).await?.without_probe()),
-            UrlOwner::Other => None,
+            true => Some(self.authorize(&scope).await?.without_probe()),
+            false => None,
         };
         let header = authorization.as_ref().and_then(|it| it.header.as_ref());
         let secrets = RequestSecrets::of_login(header, self.auth.known_identity());
         let subject = self.redacted_subject(method, url, &scope, &secrets);
-        acquire(self.rate_limiter(method, Operation::Upload)).await;
-        let permit = self.permit().await;
+        let permit = self.permit(self.rate_limiter(method, Operation::Upload)).await;
         Ok(PreparedUpload { subject, secrets, authorization, scope, permit })
     }
 
@@ -267,7 +251,6 @@ impl Registry {
     ) -> Result<()> {
         let PreparedUpload { subject, secrets, authorization, scope, permit: _held } = prepared;
         let limiter = self.rate_limiter(request.method(), Operation::Upload);
-        let owner = self.url_owner(request.url());
         if let Some(header) = authorization.as_ref().and_then(|it| it.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
@@ -277,8 +260,7 @@ impl Registry {
         if response.status().is_success() {
             return Ok(());
         }
-        let rejected = self.rejected(response, &subject, owner, Operation::Upload).await;
-        slow_down(limiter, &rejected);
+        let rejected = self.rejected(response, &subject, Operation::Upload, limiter).await;
         if rejected.wants_login
             && let Some(authorization) = authorization
             && self.auth.reauthorize(authorization, &scope, &rejected.challenges).await?.is_some()
@@ -302,7 +284,11 @@ impl Registry {
         }
     }
 
-    async fn permit(&self) -> OwnedSemaphorePermit {
+    /// Waits for the rate limit and then for a connection; holds nothing while it waits.
+    async fn permit(&self, limiter: Option<&RateLimiter>) -> OwnedSemaphorePermit {
+        if let Some(limiter) = limiter {
+            limiter.acquire().await;
+        }
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         permit.expect("the semaphore is never closed")
     }
@@ -315,15 +301,14 @@ impl Registry {
     ) -> Result<Result<ApiResponse, Rejected>> {
         let ApiRequest { method, scope, operation, pool, .. } = request;
         let limiter = self.rate_limiter(method, *operation);
-        acquire(limiter).await;
-        let permit = self.permit().await;
+        let permit = self.permit(limiter).await;
         let secrets = RequestSecrets::of_login(authorization, self.auth.known_identity());
         let mut url = request.url.clone();
         for _ in 0..=REDIRECTS {
             let mut hop = Request::new(method.clone(), url.clone());
             *hop.headers_mut() = request.headers.clone();
-            let owner = self.url_owner(&url);
-            if let Some(value) = authorization.filter(|_| owner == UrlOwner::Registry) {
+            let is_own = self.owns(&url);
+            if let Some(value) = authorization.filter(|_| is_own) {
                 hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
             }
             if matches!(*method, Method::POST | Method::PUT) {
@@ -332,7 +317,7 @@ impl Registry {
             let subject = self.redacted_subject(method, &url, scope, &secrets);
             let mut response = self.transport.send(*pool, hop, &self.context, &subject).await?;
             secrets.add_to_response(&mut response);
-            if owner == UrlOwner::Registry {
+            if is_own {
                 self.record_allowance(response.headers());
             }
             let status = response.status();
@@ -341,27 +326,23 @@ impl Registry {
                 return Ok(Ok(ApiResponse { subject, response, permit, stall }));
             }
             if !status.is_redirection() || !matches!(*method, Method::GET | Method::HEAD) {
-                let rejected = self.rejected(response, &subject, owner, *operation).await;
-                slow_down(limiter, &rejected);
-                return Ok(Err(rejected));
+                let rejected = self.rejected(response, &subject, *operation, limiter).await;
+                return Ok(Err(Rejected {
+                    wants_login: is_own && rejected.wants_login,
+                    ..rejected
+                }));
             }
             let next = next_hop(&self.transport, &url, response.headers());
-            url = next.ok_or_else(|| {
-                Error::new(
-                    Kind::Protocol,
-                    format!("{subject}: {} without a valid `Location`", status.as_u16()),
-                )
-            })?;
+            let problem = || format!("{subject}: {} without a valid `Location`", status.as_u16());
+            url = next.ok_or_else(|| Error::new(Kind::Protocol, problem()))?;
         }
         let subject = self.redacted_subject(method, &request.url, scope, &secrets);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
     }
 
-    fn url_owner(&self, url: &Url) -> UrlOwner {
-        match self.transport.same_origin(url, &self.base) {
-            true => UrlOwner::Registry,
-            false => UrlOwner::Other,
-        }
+    /// Returns `true` if the URL is the registry's own: no other receives its login.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        self.transport.same_origin(url, &self.base)
     }
 
     /// Reads a response other than 2xx.
@@ -369,8 +350,8 @@ impl Registry {
         &self,
         response: Response,
         subject: &str,
-        owner: UrlOwner,
         operation: Operation,
+        limiter: Option<&RateLimiter>,
     ) -> Rejected {
         let (status, headers) = (response.status(), response.headers().clone());
         let secrets = RequestSecrets::for_response(&response);
@@ -378,23 +359,22 @@ impl Registry {
         // without a body the status still says enough
         let body = read_body(response, ERROR_BODY_LIMIT, subject, stall).await.unwrap_or_default();
         let refusal = RefusalDetails::new(status, &headers, &body, &secrets);
-        let is_throttled = refusal.is_throttled();
-        if is_throttled {
+        if refusal.is_throttled() {
             self.context.stats.throttled.add(1);
+            if let Some(limiter) = limiter {
+                limiter.slow_down();
+            }
         }
         Rejected {
-            wants_login: owner == UrlOwner::Registry && refusal.wants_login(),
+            wants_login: refusal.wants_login(),
             error: refusal.error(subject, operation),
-            is_throttled,
             challenges: challenges(&headers),
         }
     }
 
     fn explain(&self, error: Error) -> Error {
-        match hint(error.kind(), &self.host, self.auth.caller()) {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        let hint = hint(error.kind(), &self.host, self.auth.caller());
+        hint.into_iter().fold(error, Error::hint)
     }
 
     /// Records the pull limit in `ratelimit-limit: 100;w=21600` and `ratelimit-remaining`.
@@ -414,21 +394,6 @@ impl Registry {
         // responses overtake each other: the smallest value is the latest
         let remaining = last.map_or(reported.remaining, |it| it.remaining.min(reported.remaining));
         *last = Some(Allowance { remaining, ..reported });
-    }
-}
-
-/// Waits for the rate limit, and holds nothing meanwhile.
-async fn acquire(limiter: Option<&RateLimiter>) {
-    if let Some(limiter) = limiter {
-        limiter.acquire().await;
-    }
-}
-
-fn slow_down(limiter: Option<&RateLimiter>, rejected: &Rejected) {
-    if let Some(limiter) = limiter
-        && rejected.is_throttled
-    {
-        limiter.slow_down();
     }
 }
 

@@ -4,7 +4,7 @@
 //! silently. Missing credentials are not an error.
 
 use std::{
-    env, fmt, fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde_json::Value;
@@ -22,7 +22,7 @@ use super::{login::Login, public_registries::PublicRegistry, single_flight::Flig
 use crate::model::{Error, Host, Kind, Result, UserPassword, text::printable_line};
 
 /// The origin of a registry's credentials.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Credentials {
     /// Docker's configuration file and credential helpers; anonymous if they have none.
     #[default]
@@ -35,18 +35,6 @@ pub enum Credentials {
     Anonymous,
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Docker => "Docker",
-            Self::Basic(_) => "Basic",
-            Self::Login(_) => "Login",
-            Self::Anonymous => "Anonymous",
-        })
-    }
-}
-
-/// The credentials that a token service or a registry accepts.
 #[derive(Debug, Clone)]
 pub(crate) enum ClientIdentity {
     Anonymous,
@@ -87,13 +75,8 @@ const MESSAGE_LIMIT: usize = 400;
 pub(crate) struct DockerCredentials {
     server: String,
     config: Option<PathBuf>,
-    lookups: Flights<(), DatedIdentity>,
-}
-
-#[derive(Debug, Clone)]
-struct DatedIdentity {
-    identity: ClientIdentity,
-    looked_up: Instant,
+    /// The identity, and the time of its lookup.
+    lookups: Flights<(), (ClientIdentity, Instant)>,
 }
 
 impl DockerCredentials {
@@ -105,16 +88,12 @@ impl DockerCredentials {
 
     pub(crate) async fn identity(&self) -> Result<ClientIdentity> {
         let Some(config) = &self.config else { return Ok(ClientIdentity::Anonymous) };
-        let is_usable = |found: &DatedIdentity| found.looked_up.elapsed() < HELPER_LIFETIME;
+        let is_usable = |found: &(ClientIdentity, Instant)| found.1.elapsed() < HELPER_LIFETIME;
         let look_up = || {
-            let (server, config) = (self.server.clone(), config.clone());
-            async move {
-                let identity = look_up_in_time(server, config).await?;
-                Ok(DatedIdentity { identity, looked_up: Instant::now() })
-            }
-            .boxed()
+            let found = look_up_in_time(self.server.clone(), config.clone());
+            found.map_ok(|identity| (identity, Instant::now())).boxed()
         };
-        self.lookups.obtain(&(), is_usable, look_up).await.map(|(found, _)| found.identity)
+        self.lookups.obtain(&(), is_usable, look_up).await.map(|((identity, _), _)| identity)
     }
 }
 
@@ -132,11 +111,11 @@ async fn look_up_in_time(server: String, config: PathBuf) -> Result<ClientIdenti
         Ok(Err(panic)) => {
             Err(Error::new(Kind::Configuration, format!("cannot read `{name}`")).because(panic))
         }
-        Err(_) => Err(Error::new(
-            Kind::Configuration,
-            format!("the credential helper of `{name}` did not respond for 60 s"),
-        )
-        .hint("run `docker login` once in this session: the helper may wait for input")),
+        Err(_) => {
+            let problem = format!("the credential helper of `{name}` did not respond for 60 s");
+            Err(Error::new(Kind::Configuration, problem)
+                .hint("run `docker login` once in this session: the helper may wait for input"))
+        }
     }
 }
 
@@ -159,43 +138,40 @@ fn wrong(config: &Path, problem: String) -> Error {
 
 /// Reads the text of a Docker configuration file. Runs the helper that it names.
 pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<ClientIdentity> {
-    let wrong = |problem: String| wrong(config, problem);
+    use CredentialRetrievalError as Failure;
     let helper = || format!("`docker-credential-{}`", helper_name(text, server));
-    match get_credential_from_reader(text, server) {
+    let problem = match get_credential_from_reader(text, server) {
         Ok(DockerCredential::UsernamePassword(username, password)) => {
             // some helpers return this for missing credentials
             if username.is_empty() && password.is_empty() {
                 return Ok(ClientIdentity::Anonymous);
             }
-            Ok(ClientIdentity::Basic(UserPassword::new(username, password)))
+            return Ok(ClientIdentity::Basic(UserPassword::new(username, password)));
         }
-        Ok(DockerCredential::IdentityToken(token)) => Ok(ClientIdentity::Token(token.into())),
-        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(ClientIdentity::Anonymous),
-        Err(CredentialRetrievalError::HelperFailure { stdout, .. })
-            if stdout.contains("credentials not found") =>
-        {
-            Ok(ClientIdentity::Anonymous)
+        Ok(DockerCredential::IdentityToken(token)) => {
+            return Ok(ClientIdentity::Token(token.into()));
         }
-        Err(CredentialRetrievalError::HelperFailure { stderr, .. }) => {
-            // not its stdout, which would contain the secret
-            Err(wrong(format!(
-                "the credential helper {} failed for `{server}`: {}",
-                helper(),
-                printable_line(&stderr, MESSAGE_LIMIT)
-            )))
+        Err(Failure::NoCredentialConfigured) => return Ok(ClientIdentity::Anonymous),
+        Err(Failure::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {
+            return Ok(ClientIdentity::Anonymous);
         }
-        Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err(wrong(format!("cannot run the credential helper {}", helper())))
+        // not its stdout, which would contain the secret
+        Err(Failure::HelperFailure { stderr, .. }) => {
+            let told = printable_line(&stderr, MESSAGE_LIMIT);
+            format!("the credential helper {} failed for `{server}`: {told}", helper())
         }
-        Err(CredentialRetrievalError::MalformedHelperResponse) => {
-            Err(wrong(format!("the credential helper {} returns an invalid response", helper())))
+        Err(Failure::HelperCommunicationError) => {
+            format!("cannot run the credential helper {}", helper())
         }
-        Err(
-            CredentialRetrievalError::CredentialDecodingError
-            | CredentialRetrievalError::CredentialMismatchError,
-        ) => Err(wrong(format!("the entry for `{server}` in `{}` is broken", config.display()))),
-        Err(_) => Err(wrong(format!("`{}` is not a Docker configuration file", config.display()))),
-    }
+        Err(Failure::MalformedHelperResponse) => {
+            format!("the credential helper {} returns an invalid response", helper())
+        }
+        Err(Failure::CredentialDecodingError | Failure::CredentialMismatchError) => {
+            format!("the entry for `{server}` in `{}` is broken", config.display())
+        }
+        Err(_) => format!("`{}` is not a Docker configuration file", config.display()),
+    };
+    Err(wrong(config, problem))
 }
 
 /// The helper that Docker runs for the server.

@@ -1,19 +1,15 @@
 //! Writes to an ordinary registry.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
-use futures::{FutureExt, future::try_join_all};
-use http::Method;
+use futures::future::try_join_all;
 
 use super::{
     client::Registry,
-    content::{self, FallbackTag, is_absent},
-    errors::Operation,
-    http::ApiRequest,
-    paging::tags_url,
-    referrers,
-    scope::{Permission, Scope},
-    upload,
+    content::{RepositoryClient, present},
 };
 use crate::{
     model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
@@ -26,13 +22,10 @@ impl Destination for Registry {
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
-        let scope = &Scope::new(repository, Permission::PullPush);
-        let resolve = |tag| async move { content::resolve(self, scope, &tag).await };
-        let found = find_each(tags, resolve).await?;
-        if found.is_empty() && !exists(self, repository, scope).await? {
-            return Ok(None);
-        }
-        Ok(Some(found.into_iter().collect()))
+        let client = &self.pull_push(repository);
+        let found = find_each(tags, |tag| client.resolve(tag)).await?;
+        let exists = !found.is_empty() || exists(client).await?;
+        Ok(exists.then_some(found))
     }
 
     async fn manifests(
@@ -40,11 +33,12 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashMap<Digest, RawManifest>> {
-        let scope = &Scope::new(repository, Permission::PullPush);
-        let get = |digest| async move {
-            content::manifest(self, scope, &TagOrDigest::Digest(digest)).await
+        let client = &self.pull_push(repository);
+        let get = |digest: &Digest| {
+            let at = TagOrDigest::Digest(digest.clone());
+            async move { client.manifest(&at).await }
         };
-        Ok(find_each(digests, get).await?.into_iter().collect())
+        find_each(digests, get).await
     }
 
     async fn missing_manifests(
@@ -52,9 +46,9 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        let scope = &Scope::new(repository, Permission::PullPush);
-        let head = |digest| async move { content::head_manifest(self, scope, &digest).await };
-        Ok(without(digests, find_each(digests, head).await?))
+        let client = &self.pull_push(repository);
+        let found = find_each(digests, |digest| client.head_manifest(digest)).await?;
+        Ok(without(digests, &found))
     }
 
     async fn missing_referrers(
@@ -64,7 +58,7 @@ impl Destination for Registry {
     ) -> Result<HashSet<Digest>> {
         let (mut listed, mut missing) = (Vec::new(), HashSet::new());
         for (subject, digests) in referrers {
-            let current = referrers::list(self, repository, subject).await?;
+            let current = self.pull(repository).referrers(subject).await?;
             let current: HashSet<Digest> = current.into_iter().map(|it| it.digest).collect();
             for digest in digests {
                 match current.contains(digest) {
@@ -83,9 +77,9 @@ impl Destination for Registry {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        let scope = &Scope::new(repository, Permission::PullPush);
-        let head = |digest| async move { content::head_blob(self, scope, &digest).await };
-        Ok(without(digests, find_each(digests, head).await?))
+        let client = &self.pull_push(repository);
+        let found = find_each(digests, |digest| client.head_blob(digest)).await?;
+        Ok(without(digests, &found))
     }
 
     async fn mount(
@@ -94,15 +88,11 @@ impl Destination for Registry {
         blob: &Descriptor,
         from: &Repository,
     ) -> Result<Mount> {
-        upload::mount(self, repository, &blob.digest, from).await
+        self.pull_push(repository).mount(&blob.digest, from).await
     }
 
-    async fn open_upload(
-        &self,
-        repository: &Repository,
-        _blob: &Descriptor,
-    ) -> Result<UploadSession> {
-        upload::open(self, repository).await
+    async fn open_upload(&self, repository: &Repository, _: &Descriptor) -> Result<UploadSession> {
+        self.pull_push(repository).open_upload().await
     }
 
     async fn push_blob(
@@ -112,7 +102,7 @@ impl Destination for Registry {
         session: UploadSession,
         body: Body,
     ) -> Result<()> {
-        upload::send(self, repository, blob, session, body).await
+        self.pull_push(repository).upload(blob, session, body).await
     }
 
     async fn push_manifest(
@@ -121,9 +111,10 @@ impl Destination for Registry {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        match content::put_manifest(self, repository, manifest, tag).await? {
-            FallbackTag::NotNeeded => Ok(()),
-            FallbackTag::Needed => referrers::add_to_fallback_tag(self, repository, manifest).await,
+        let client = self.pull_push(repository);
+        match client.put_manifest(manifest, tag).await? {
+            true => client.add_to_fallback_tag(manifest).await,
+            false => Ok(()),
         }
     }
 }
@@ -131,38 +122,26 @@ impl Destination for Registry {
 impl Provision for Registry {}
 
 /// Returns `true` if the repository exists. Needed only if none of its tags was found.
-async fn exists(registry: &Registry, repository: &Repository, scope: &Scope) -> Result<bool> {
-    let url = tags_url(registry, repository, 1);
-    let request = ApiRequest::new(Method::GET, url, scope, Operation::Read);
-    match registry.send_with_retry(&request).await {
-        Ok(_) => Ok(true),
-        Err(error) if is_absent(&error) => Ok(false),
+async fn exists(client: &RepositoryClient<'_>) -> Result<bool> {
+    match present(client.registry.send_with_retry(&client.tags_request(1)).await) {
         // the registry has no listing, or hides it from this account
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Denied | Kind::Protocol) => {
             Ok(true)
         }
-        Err(error) => Err(error),
+        found => Ok(found?.is_some()),
     }
 }
 
 /// Looks all keys up at once, within `max_connections`; omits absent ones.
-async fn find_each<K, T, F>(keys: &[K], find: impl Fn(K) -> F) -> Result<Vec<(K, T)>>
+async fn find_each<'a, K, T, F>(keys: &'a [K], find: impl Fn(&'a K) -> F) -> Result<HashMap<K, T>>
 where
-    K: Clone,
+    K: Clone + Eq + Hash,
     F: Future<Output = Result<T>>,
 {
-    let present = |found: Result<T>| match found {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let lookups = keys.iter().map(|key| find(key.clone()).map(present));
-    let found = try_join_all(lookups.collect::<Vec<_>>()).await?;
-    let found = keys.iter().cloned().zip(found);
-    Ok(found.filter_map(|(key, value)| Some((key, value?))).collect())
+    let found = try_join_all(keys.iter().map(async |key| present(find(key).await))).await?;
+    Ok(keys.iter().zip(found).filter_map(|(key, value)| Some((key.clone(), value?))).collect())
 }
 
-fn without(digests: &[Digest], found: Vec<(Digest, ())>) -> HashSet<Digest> {
-    let found: HashSet<Digest> = found.into_iter().map(|(digest, ())| digest).collect();
-    digests.iter().filter(|digest| !found.contains(*digest)).cloned().collect()
+fn without(digests: &[Digest], found: &HashMap<Digest, ()>) -> HashSet<Digest> {
+    digests.iter().filter(|digest| !found.contains_key(*digest)).cloned().collect()
 }

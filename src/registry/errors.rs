@@ -20,17 +20,14 @@ const MESSAGE_LIMIT: usize = 400;
 /// The operation that failed: it changes the meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Reading anything.
     Read,
     /// Reading the first page of the referrers API, which has a fallback.
     Refer,
     /// Uploading or mounting a blob.
     Upload,
-    /// Putting a manifest.
     Commit,
 }
 
-/// The details of a response other than 2xx.
 #[derive(Debug)]
 pub(crate) struct RefusalDetails {
     status: StatusCode,
@@ -113,38 +110,25 @@ impl RefusalDetails {
     }
 
     fn kind_of_code(&self, operation: Operation) -> Option<Kind> {
+        use Code::*;
+        use Operation::{Commit, Upload};
         Some(match (self.code.as_ref()?, operation) {
-            (Code::NameUnknown, _) => Kind::RepositoryMissing,
-            (
-                Code::ManifestBlobUnknown
-                | Code::BlobUploadUnknown
-                | Code::BlobUnknown
-                | Code::ManifestUnknown,
-                Operation::Commit,
-            ) => Kind::ContentMissing,
-            (
-                Code::BlobUploadUnknown
-                | Code::BlobUploadInvalid
-                | Code::DigestInvalid
-                | Code::SizeInvalid,
-                Operation::Upload,
-            ) => Kind::Unavailable, // the session is lost; a new one helps
-            (
-                Code::ManifestUnknown
-                | Code::ManifestBlobUnknown
-                | Code::BlobUnknown
-                | Code::BlobUploadUnknown
-                | Code::NotFound,
-                _,
-            ) => Kind::NotFound,
-            (Code::Unauthorized | Code::Denied, _) if self.status == StatusCode::UNAUTHORIZED => {
+            (NameUnknown, _) => Kind::RepositoryMissing,
+            (ManifestBlobUnknown | BlobUploadUnknown | BlobUnknown | ManifestUnknown, Commit) => {
+                Kind::ContentMissing
+            }
+            // the session is lost; a new one helps
+            (BlobUploadUnknown | BlobUploadInvalid | DigestInvalid | SizeInvalid, Upload) => {
+                Kind::Unavailable
+            }
+            (ManifestUnknown | ManifestBlobUnknown | BlobUnknown, _) => Kind::NotFound,
+            (BlobUploadUnknown | NotFound, _) => Kind::NotFound,
+            (Unauthorized | Denied, _) if self.status == StatusCode::UNAUTHORIZED => {
                 Kind::Unauthorized
             }
-            (Code::Unauthorized | Code::Denied, _) => Kind::Denied,
-            (Code::ManifestInvalid | Code::ManifestUnverified | Code::Unsupported, _) => {
-                Kind::Unsupported
-            }
-            (Code::NameInvalid | Code::TagInvalid, _) => Kind::Protocol,
+            (Unauthorized | Denied, _) => Kind::Denied,
+            (ManifestInvalid | ManifestUnverified | Unsupported, _) => Kind::Unsupported,
+            (NameInvalid | TagInvalid, _) => Kind::Protocol,
             _ => return None,
         })
     }
@@ -169,7 +153,6 @@ fn kind_of_status(status: StatusCode, operation: Operation) -> Kind {
 /// The credentials of the caller, as far as a hint depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// No credentials.
     Anonymous,
     /// The user's credentials.
     Known,

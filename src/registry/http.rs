@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::Response;
 use tokio::sync::OwnedSemaphorePermit;
@@ -64,6 +64,15 @@ impl ApiResponse {
         self.response.headers()
     }
 
+    /// The `Content-Length`.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    pub(crate) fn protocol_error(&self, problem: &str) -> Error {
+        Error::new(Kind::Protocol, format!("{}: {problem}", self.subject))
+    }
+
     /// The secrets of the request, to redact them from texts of the response.
     pub(crate) fn secrets(&self) -> RequestSecrets {
         RequestSecrets::for_response(&self.response)
@@ -87,7 +96,8 @@ impl ApiResponse {
         let repeats_login = secrets.login_is_in(&body)
             || content_type.is_some_and(|value| secrets.login_is_in(value.as_bytes()));
         let parsed = match repeats_login {
-            true => Err(repeated_login()),
+            true => Err(Error::new(Kind::Protocol, "it repeats the login of the request")
+                .hint("check the proxies in front of the registry, such as one in debug mode, and change the password")),
             false => parse(body).map_err(|error| secrets.redact_error(error)),
         };
         parsed.map_err(|error| error.context(format!("{}: cannot use the response", self.subject)))
@@ -96,17 +106,12 @@ impl ApiResponse {
     /// The body while it arrives; holds the permit.
     pub(crate) fn stream(self) -> ByteStream {
         let Self { subject, response, permit, .. } = self;
-        let chunks = response.bytes_stream().map(move |chunk| {
+        let chunks = response.bytes_stream().map_err(move |error| {
             let _held = &permit;
-            chunk.map_err(|error| connection_broke(error, &subject))
+            connection_broke(error, &subject)
         });
         chunks.boxed()
     }
-}
-
-fn repeated_login() -> Error {
-    Error::new(Kind::Protocol, "it repeats the login of the request")
-        .hint("check the proxies in front of the registry, such as one in debug mode, and change the password")
 }
 
 /// The login and the connection's permit for one request that cannot be repeated.
@@ -119,17 +124,9 @@ pub(crate) struct PreparedUpload {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// The owner of a URL: only the registry itself receives its login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UrlOwner {
-    Registry,
-    Other,
-}
-
 /// A response other than 2xx.
 pub(crate) struct Rejected {
     pub(crate) error: Error,
-    pub(crate) is_throttled: bool,
     pub(crate) wants_login: bool,
     pub(crate) challenges: Vec<Challenge>,
 }

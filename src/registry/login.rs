@@ -1,5 +1,7 @@
 //! Logins without a token service: their header is known before the first request.
 
+use std::fmt;
+
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
@@ -9,6 +11,12 @@ use crate::model::Result;
 pub trait Login: Send + Sync + 'static {
     /// The header's value. It is sent verbatim, and to the registry's own host only.
     fn authorization(&self, freshness: Freshness) -> BoxFuture<'_, Result<SecretString>>;
+}
+
+impl fmt::Debug for dyn Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
 }
 
 /// The required age of a login.

@@ -15,11 +15,11 @@ use url::Url;
 
 use super::{
     client::Registry,
+    content::RepositoryClient,
     errors::Operation,
-    http::{ApiRequest, ApiResponse, UrlOwner},
+    http::{ApiRequest, ApiResponse},
     public_registries::{ListingApi, NumberedListing},
     read_body::read_body,
-    scope::{Permission, Scope},
     tag_page::{NumberedPage, ParseTags, TAGS, parse_names},
     transport::{ConnectionPool, authority},
 };
@@ -49,21 +49,22 @@ pub fn list_tags<'a>(
     repository: &'a Repository,
     query: TagQuery,
 ) -> Pages<'a> {
-    let names = || linked_tag_pages(registry, repository, NAMES_PER_PAGE, parse_names);
+    let client = move || registry.pull(repository);
+    let names = move || client().linked_tag_pages(NAMES_PER_PAGE, parse_names);
     let pages = match (&registry.public.tag_listing, query) {
         (Some(ListingApi::TagsList { page_size, parse }), _) => {
-            linked_tag_pages(registry, repository, *page_size, *parse)
+            client().linked_tag_pages(*page_size, *parse)
         }
         (Some(ListingApi::Numbered(listing)), TagQuery::Times { since }) => {
             let numbered = stream::try_unfold(Some(1), move |page| async move {
                 let Some(page) = page else { return Ok(None) };
+                let client = registry.pull(repository);
                 if page > PAGES {
-                    return Err(too_many(registry, repository, PAGES, "pages of tags"));
+                    return Err(client.too_many(PAGES, "pages of tags"));
                 }
-                let context = &registry.context;
-                let retry = Retry { attempts: 4, ..context.policy.retry };
-                let fetch = || numbered_page(registry, listing, repository, page);
-                let fetched = context.retry_with(retry, fetch).await?;
+                let retry = Retry { attempts: 4, ..registry.context.policy.retry };
+                let fetch = || client.numbered_page(listing, page);
+                let fetched = registry.context.retry_with(retry, fetch).await?;
                 let next = fetched.has_next && !fetched.is_before(since);
                 Ok(Some((fetched.tags, next.then_some(page + 1))))
             });
@@ -97,106 +98,106 @@ fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a
     stream::once(begun).flatten().boxed()
 }
 
-/// Digests of these tags from a listing; omits tags if a request for each of them costs less.
-pub(crate) async fn listed_digests(
-    registry: &Registry,
-    repository: &Repository,
-    tags: &[Tag],
-) -> Result<HashMap<Tag, Digest>> {
-    let mut missing: HashSet<&Tag> = tags.iter().collect();
-    let mut found = HashMap::new();
-    let mut add = |page: Vec<Listed>| {
-        for listed in page {
-            if let Some(digest) = listed.digest
-                && missing.remove(&listed.tag)
-            {
-                found.insert(listed.tag, digest);
+impl<'a> RepositoryClient<'a> {
+    /// Digests of these tags from a listing; omits tags if a request for each of them costs less.
+    pub(crate) async fn listed_digests(self, tags: &[Tag]) -> Result<HashMap<Tag, Digest>> {
+        let mut missing: HashSet<&Tag> = tags.iter().collect();
+        let mut found = HashMap::new();
+        let mut add = |page: Vec<Listed>| {
+            for listed in page {
+                if let Some(digest) = listed.digest
+                    && missing.remove(&listed.tag)
+                {
+                    found.insert(listed.tag, digest);
+                }
             }
-        }
-        missing.len()
-    };
-    match &registry.public.tag_listing {
-        None => {}
-        Some(ListingApi::TagsList { page_size, parse }) => {
-            let mut pages = linked_tag_pages(registry, repository, *page_size, *parse);
-            add(pages.try_next().await?.unwrap_or_default());
-        }
-        Some(ListingApi::Numbered(listing)) => {
-            for page in 1..=tags.len() / listing.tags_per_page {
-                let fetched = numbered_page(registry, listing, repository, page).await?;
-                let missing = add(fetched.tags);
-                let is_costly = fetched.pages.is_some_and(|pages| {
-                    let pages_left = pages.saturating_sub(page);
-                    pages_left == 0 || pages_left >= missing
-                });
-                if !fetched.has_next || missing == 0 || is_costly {
-                    break;
+            missing.len()
+        };
+        match &self.registry.public.tag_listing {
+            None => {}
+            Some(ListingApi::TagsList { page_size, parse }) => {
+                let mut pages = self.linked_tag_pages(*page_size, *parse);
+                add(pages.try_next().await?.unwrap_or_default());
+            }
+            Some(ListingApi::Numbered(listing)) => {
+                for page in 1..=tags.len() / listing.tags_per_page {
+                    let fetched = self.numbered_page(listing, page).await?;
+                    let missing = add(fetched.tags);
+                    let is_costly = fetched.pages.is_some_and(|pages| {
+                        let pages_left = pages.saturating_sub(page);
+                        pages_left == 0 || pages_left >= missing
+                    });
+                    if !fetched.has_next || missing == 0 || is_costly {
+                        break;
+                    }
                 }
             }
         }
-    }
-    Ok(found)
-}
-
-/// The URL of the repository's `tags/list` with this page size.
-pub(crate) fn tags_url(registry: &Registry, repository: &Repository, page_size: u32) -> Url {
-    let mut url = registry.url(&format!("{repository}/tags/list"));
-    url.set_query(Some(&format!("n={page_size}")));
-    url
-}
-
-fn linked_tag_pages<'a>(
-    registry: &'a Registry,
-    repository: &'a Repository,
-    page_size: u32,
-    parse: ParseTags,
-) -> Pages<'a> {
-    struct Position {
-        url: Option<Url>,
-        pages: usize,
-        tags: usize,
+        Ok(found)
     }
 
-    let next = move |position: Position| async move {
-        let Some(url) = position.url else { return Ok(None) };
-        if position.pages == PAGES {
-            return Err(too_many(registry, repository, PAGES, "pages of tags"));
-        }
-        let scope = Scope::new(repository, Permission::Pull);
-        let request = ApiRequest::new(Method::GET, url, &scope, Operation::Read);
-        let parse = |page: &[u8]| {
-            parse(page).map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
+    /// A request for the repository's `tags/list` with this page size.
+    pub(crate) fn tags_request(&self, page_size: u32) -> ApiRequest<'_> {
+        let mut request = self.request(Method::GET, "tags/list", Operation::Read);
+        request.url.set_query(Some(&format!("n={page_size}")));
+        request
+    }
+
+    fn linked_tag_pages(self, page_size: u32, parse: ParseTags) -> Pages<'a> {
+        let first = Some(self.tags_request(page_size).url);
+        let next = move |(client, url, pages, tags): (Self, Option<Url>, usize, usize)| async move {
+            let Some(url) = url else { return Ok(None) };
+            if pages == PAGES {
+                return Err(client.too_many(PAGES, "pages of tags"));
+            }
+            let request = ApiRequest::new(Method::GET, url, &client.scope, Operation::Read);
+            let parse = |page: &[u8]| {
+                parse(page).map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
+            };
+            let (page, next) = linked_page(client.registry, &request, parse).await?;
+            let tags = tags + page.len();
+            if tags > TAGS {
+                return Err(client.too_many(TAGS, "tags"));
+            }
+            Ok(Some((page, (client, next, pages + 1, tags))))
         };
-        let page = linked_page(registry, &request, parse).await?;
-        let tags = position.tags + page.content.len();
-        if tags > TAGS {
-            return Err(too_many(registry, repository, TAGS, "tags"));
+        stream::try_unfold((self, first, 0, 0), next).boxed()
+    }
+
+    /// Fetches one page of another API: one attempt, without credentials.
+    async fn numbered_page(&self, listing: &NumberedListing, page: usize) -> Result<NumberedPage> {
+        let registry = self.registry;
+        let url = Url::parse(&(listing.url)(&self.scope.repository, page));
+        let url = url.expect("a repository's name fits into a URL");
+        let subject = registry.subject(&Method::GET, &url);
+        let (request, pool) = (Request::new(Method::GET, url), ConnectionPool::Calls);
+        let sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
+        if !sent.status().is_success() {
+            return Err(registry.rejected(sent, &subject, Operation::Read, None).await.error);
         }
-        Ok(Some((page.content, Position { url: page.next, pages: position.pages + 1, tags })))
-    };
-    let first = Some(tags_url(registry, repository, page_size));
-    stream::try_unfold(Position { url: first, pages: 0, tags: 0 }, next).boxed()
+        let stall = registry.context.policy.stall.read;
+        let body = read_body(sent, PAGE_LIMIT, &subject, stall).await?;
+        let problem = || format!("{subject}: the response is not a list");
+        (listing.parse)(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
+    }
+
+    /// The error for a list that is longer than any real one.
+    pub(crate) fn too_many(&self, limit: usize, items: &str) -> Error {
+        let (host, repository) = (&self.registry.host, &self.scope.repository);
+        Error::new(Kind::Protocol, format!("{host}/{repository} has more than {limit} {items}"))
+    }
 }
 
 /// A page, and the URL of the next one.
-pub(crate) struct LinkedPage<T> {
-    pub(crate) content: T,
-    pub(crate) next: Option<Url>,
-}
-
 pub(crate) async fn linked_page<T>(
     registry: &Registry,
     request: &ApiRequest<'_>,
     parse: impl Fn(&[u8]) -> Result<T>,
-) -> Result<LinkedPage<T>> {
+) -> Result<(T, Option<Url>)> {
     let fetch = || async {
         let response = registry.send(request).await?;
-        let next = match next_link(response.headers()) {
-            Some(link) => next_url(registry, &request.url, &link, &response)?,
-            None => None,
-        };
-        let content = response.document(PAGE_LIMIT, |page| parse(&page)).await?;
-        Ok(LinkedPage { content, next })
+        let next = next_url(registry, &request.url, &response)?;
+        Ok((response.document(PAGE_LIMIT, |page| parse(&page)).await?, next))
     };
     registry.context.retry(fetch).await
 }
@@ -207,60 +208,21 @@ pub(crate) async fn linked_page<T>(
 /// # Errors
 /// [`Kind::Protocol`] if it leads to another host: that host would receive the login, and an
 /// incomplete list would look complete.
-fn next_url(
-    registry: &Registry,
-    from: &Url,
-    link: &str,
-    response: &ApiResponse,
-) -> Result<Option<Url>> {
-    let wrong = |problem: String| {
-        Error::new(Kind::Protocol, format!("{}: {problem}", response.subject)).hint(
+fn next_url(registry: &Registry, from: &Url, response: &ApiResponse) -> Result<Option<Url>> {
+    let Some(link) = next_link(response.headers()) else { return Ok(None) };
+    let wrong = |problem: &str| {
+        response.protocol_error(problem).hint(
             "let the proxy in front of the registry rewrite `Link`, or configure the registry's \
              external name",
         )
     };
-    let next =
-        from.join(link).map_err(|_| wrong("the link to the next page is not a URL".to_owned()))?;
+    let next = from.join(&link).map_err(|_| wrong("the link to the next page is not a URL"))?;
     let next = registry.over_tls(next);
-    if !registry.transport.same_origin(&next, &registry.base) {
+    if !registry.owns(&next) {
         let host = response.secrets().redact(&authority(&next));
-        return Err(wrong(format!("the next page is on another host, `{host}`")));
+        return Err(wrong(&format!("the next page is on another host, `{host}`")));
     }
     Ok(Some(next).filter(|next| next != from))
-}
-
-/// The error for a list that is longer than any real one.
-pub(crate) fn too_many(
-    registry: &Registry,
-    repository: &Repository,
-    limit: usize,
-    items: &str,
-) -> Error {
-    let host = registry.host();
-    Error::new(Kind::Protocol, format!("{host}/{repository} has more than {limit} {items}"))
-}
-
-/// Fetches one page of another API: one attempt, without credentials.
-async fn numbered_page(
-    registry: &Registry,
-    listing: &NumberedListing,
-    repository: &Repository,
-    page: usize,
-) -> Result<NumberedPage> {
-    let url = (listing.url)(repository, page);
-    let url = Url::parse(&url).expect("a repository's name fits into a URL");
-    let subject = registry.subject(&Method::GET, &url);
-    let request = Request::new(Method::GET, url);
-    let context = &registry.context;
-    let sent = registry.transport.send(ConnectionPool::Calls, request, context, &subject).await?;
-    if !sent.status().is_success() {
-        let (owner, operation) = (UrlOwner::Other, Operation::Read);
-        return Err(registry.rejected(sent, &subject, owner, operation).await.error);
-    }
-    let body = read_body(sent, PAGE_LIMIT, &subject, context.policy.stall.read).await?;
-    (listing.parse)(&body).map_err(|error| {
-        Error::new(Kind::Protocol, format!("{subject}: the response is not a list")).because(error)
-    })
 }
 
 fn next_link(headers: &HeaderMap) -> Option<String> {

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::model::{Host, Repository};
 
-/// The properties of one public registry.
 #[derive(Debug)]
 pub(crate) struct PublicRegistry {
     /// Its hosts, as references name them. A leading dot matches all subdomains.

@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 
 use super::http::ApiResponse;
 use crate::{
-    model::{Descriptor, Error, Kind, Result},
+    model::{Descriptor, Result},
     remote::{ByteStream, body::corrupt, stall::ThroughputGuard},
 };
 
@@ -21,24 +21,19 @@ use crate::{
 /// # Errors
 /// [`Kind::Protocol`] for another part of the blob, [`Kind::Corrupt`] for a blob of another size.
 pub(crate) fn bytes_to_skip(response: &ApiResponse, blob: &Descriptor, from: u64) -> Result<u64> {
-    let subject = &response.subject;
     let range = match response.status() {
         StatusCode::PARTIAL_CONTENT => {
             let range = response.header(header::CONTENT_RANGE).and_then(parse_content_range);
-            range.ok_or_else(|| {
-                Error::new(Kind::Protocol, format!("{subject}: 206 without `Content-Range`"))
-            })?
+            range.ok_or_else(|| response.protocol_error("206 without `Content-Range`"))?
         }
         _ => ContentRange { start: 0, total: None },
     };
     let ContentRange { start, total } = range;
     if start > from {
-        let problem = format!("{subject}: requested byte {from}, received byte {start}");
-        return Err(Error::new(Kind::Protocol, problem));
+        let problem = format!("requested byte {from}, received byte {start}");
+        return Err(response.protocol_error(&problem));
     }
-    let length = response.header(header::CONTENT_LENGTH).and_then(|n| n.parse::<u64>().ok());
-    let total = total.or_else(|| length.map(|length| start.saturating_add(length)));
-    match total {
+    match total.or_else(|| Some(start.saturating_add(response.length()?))) {
         Some(total) if total != blob.size => Err(corrupt(format!(
             "blob {} has {total} B at the registry and {} B in the manifest",
             blob.digest, blob.size
@@ -47,7 +42,6 @@ pub(crate) fn bytes_to_skip(response: &ApiResponse, blob: &Descriptor, from: u64
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
 struct ContentRange {
     start: u64,
     total: Option<u64>,

@@ -19,16 +19,6 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// # Errors
 /// [`Kind::TooLarge`], [`Kind::Stalled`] and [`Kind::Unavailable`].
 pub(crate) async fn read_body(
-    response: Response,
-    limit: u64,
-    subject: &str,
-    stall: Duration,
-) -> Result<Bytes> {
-    let problem = format!("{subject}: the response is incomplete after");
-    within(DOCUMENT_TIMEOUT, &problem, collect(response, limit, subject, stall)).await?
-}
-
-async fn collect(
     mut response: Response,
     limit: u64,
     subject: &str,
@@ -36,21 +26,25 @@ async fn collect(
 ) -> Result<Bytes> {
     let too_large =
         || Error::new(Kind::TooLarge, format!("{subject}: the response has more than {limit} B"));
-    if response.content_length().is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let stalled = format!("{subject}: no data for");
-    let mut body = Vec::new();
-    loop {
-        let chunk = within(stall, &stalled, response.chunk()).await?;
-        let Some(chunk) = chunk.map_err(|error| connection_broke(error, subject))? else {
-            return Ok(body.into());
-        };
-        if (body.len() + chunk.len()) as u64 > limit {
+    let collect = async {
+        if response.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());
         }
-        body.extend_from_slice(&chunk);
-    }
+        let stalled = format!("{subject}: no data for");
+        let mut body = Vec::new();
+        loop {
+            let chunk = within(stall, &stalled, response.chunk()).await?;
+            let Some(chunk) = chunk.map_err(|error| connection_broke(error, subject))? else {
+                return Ok(body.into());
+            };
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+    };
+    within(DOCUMENT_TIMEOUT, &format!("{subject}: the response is incomplete after"), collect)
+        .await?
 }
 
 #[cfg(test)]

@@ -11,19 +11,16 @@ use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-use url::Url;
 
 use super::{
-    client::Registry,
-    content::{is_absent, manifest, put_manifest},
+    content::{RepositoryClient, is_absent, present},
     errors::Operation,
     http::ApiRequest,
-    paging::{LinkedPage, linked_page, too_many},
-    scope::{Permission, Scope},
+    paging::linked_page,
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Repository, Result, Tag,
+        Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result, Tag,
         TagOrDigest, content::Index,
     },
     remote::Source,
@@ -35,103 +32,65 @@ const PAGES: usize = 50;
 /// The largest number of referrers of one manifest that is read; real ones have a handful.
 const REFERRERS: usize = 4_096;
 
-/// Lists the manifest's referrers with the API, or from the fallback tag without it.
-pub(crate) async fn list(
-    registry: &Registry,
-    repository: &Repository,
-    subject: &Digest,
-) -> Result<Vec<Descriptor>> {
-    let first = registry.url(&format!("{repository}/referrers/{subject}"));
-    let page = match referrers_page(registry, repository, first, Operation::Refer).await {
-        // registries without the API say so in many ways
-        Err(error) if is_absent(&error) || error.kind() == Kind::Unsupported => None,
-        page => page?,
-    };
-    match page {
-        Some(page) => following_pages(registry, repository, page).await,
-        None => list_by_tag(registry, repository, subject).await,
-    }
-}
-
-/// One page of referrers; `None` if the response is no index.
-async fn referrers_page(
-    registry: &Registry,
-    repository: &Repository,
-    url: Url,
-    operation: Operation,
-) -> Result<Option<LinkedPage<Vec<Descriptor>>>> {
-    let scope = Scope::new(repository, Permission::Pull);
-    let request = ApiRequest::new(Method::GET, url, &scope, operation);
-    let LinkedPage { content, next } = linked_page(registry, &request, parse_page).await?;
-    Ok(content.map(|content| LinkedPage { content, next }))
-}
-
-/// The referrers of the first page and of all following ones.
-async fn following_pages(
-    registry: &Registry,
-    repository: &Repository,
-    first: LinkedPage<Vec<Descriptor>>,
-) -> Result<Vec<Descriptor>> {
-    let breaks_off = |error: Error| {
-        error.context(format!("{}/{repository}: the list of referrers breaks off", registry.host))
-    };
-    let LinkedPage { content: mut referrers, mut next } = first;
-    for _ in 1..PAGES {
-        if referrers.len() > REFERRERS {
-            return Err(too_many(registry, repository, REFERRERS, "referrers"));
+impl RepositoryClient<'_> {
+    /// Lists the manifest's referrers with the API, or from the fallback tag without it.
+    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let (registry, repository) = (self.registry, &self.scope.repository);
+        let first = self.request(Method::GET, &format!("referrers/{subject}"), Operation::Refer);
+        let (mut referrers, mut next) = match linked_page(registry, &first, parse_page).await {
+            Ok((Some(referrers), next)) => (referrers, next),
+            // registries without the API say so in many ways
+            Err(error) if !is_absent(&error) && error.kind() != Kind::Unsupported => {
+                return Err(error);
+            }
+            _ => return self.referrers_by_tag(subject).await,
+        };
+        let breaks_off = |error: Error| {
+            let host = &registry.host;
+            error.context(format!("{host}/{repository}: the list of referrers breaks off"))
+        };
+        for _ in 1..PAGES {
+            if referrers.len() > REFERRERS {
+                return Err(self.too_many(REFERRERS, "referrers"));
+            }
+            let Some(url) = next else { return Ok(referrers) };
+            let request = ApiRequest::new(Method::GET, url, &self.scope, Operation::Read);
+            let page = linked_page(registry, &request, parse_page).await.map_err(breaks_off)?;
+            let no_index = || breaks_off(Error::new(Kind::Protocol, "a page is not an index"));
+            referrers.extend(page.0.ok_or_else(no_index)?);
+            next = page.1;
         }
-        let Some(url) = next else { return Ok(referrers) };
-        let page = referrers_page(registry, repository, url, Operation::Read).await;
-        let page = page
-            .map_err(breaks_off)?
-            .ok_or_else(|| breaks_off(Error::new(Kind::Protocol, "a page is not an index")))?;
-        referrers.extend(page.content);
-        next = page.next;
+        Err(self.too_many(PAGES, "pages of referrers"))
     }
-    Err(too_many(registry, repository, PAGES, "pages of referrers"))
-}
 
-async fn list_by_tag(
-    registry: &Registry,
-    repository: &Repository,
-    subject: &Digest,
-) -> Result<Vec<Descriptor>> {
-    // the tag is missing most of the time, and a HEAD spends no pull
-    let index = match registry.resolve(repository, &fallback_tag(subject)).await {
-        Ok(digest) => registry.manifest(repository, &TagOrDigest::Digest(digest)).await?,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    match index.read()? {
-        Manifest::Index(index) => Ok(index.manifests),
-        Manifest::Image(_) => Ok(Vec::new()),
+    async fn referrers_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let (registry, repository) = (self.registry, &self.scope.repository);
+        // the tag is missing most of the time, and a HEAD spends no pull
+        let tagged = present(registry.resolve(repository, &fallback_tag(subject)).await)?;
+        let Some(digest) = tagged else { return Ok(Vec::new()) };
+        match registry.manifest(repository, &TagOrDigest::Digest(digest)).await?.read()? {
+            Manifest::Index(index) => Ok(index.manifests),
+            Manifest::Image(_) => Ok(Vec::new()),
+        }
     }
-}
 
-/// Adds a pushed referrer to its subject's fallback tag. Does nothing without a subject.
-pub(crate) async fn add_to_fallback_tag(
-    registry: &Registry,
-    repository: &Repository,
-    referrer: &RawManifest,
-) -> Result<()> {
-    let Some((subject, entry)) = subject_and_entry(referrer) else { return Ok(()) };
-    // read, add and write exclude each other
-    let _guard = registry.fallback_tags.lock().await;
-    let tag = fallback_tag(&subject);
-    let scope = Scope::new(repository, Permission::PullPush);
-    let entries = match manifest(registry, &scope, &TagOrDigest::Tag(tag.clone())).await {
-        Ok(index) => entries_of(&index),
-        Err(error) if is_absent(&error) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    if entries.iter().any(|known| known["digest"] == entry["digest"]) {
-        return Ok(());
+    /// Adds a pushed referrer to its subject's fallback tag. Does nothing without a subject.
+    pub(crate) async fn add_to_fallback_tag(&self, referrer: &RawManifest) -> Result<()> {
+        let Some((subject, entry)) = subject_and_entry(referrer) else { return Ok(()) };
+        // read, add and write exclude each other
+        let _guard = self.registry.fallback_tags.lock().await;
+        let tag = fallback_tag(&subject);
+        let index = present(self.manifest(&TagOrDigest::Tag(tag.clone())).await)?;
+        let mut manifests = index.as_ref().map(entries_of).unwrap_or_default();
+        if manifests.iter().any(|known| known["digest"] == entry["digest"]) {
+            return Ok(());
+        }
+        manifests.push(entry);
+        let media_type = MediaType::OciIndex.as_str();
+        let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+        let index = RawManifest::new(Bytes::from(index.to_string()), Some(media_type))?;
+        self.put_manifest(&index, Some(&tag)).await.map(drop)
     }
-    let manifests: Vec<Value> = entries.into_iter().chain([entry]).collect();
-    let media_type = MediaType::OciIndex.as_str();
-    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
-    let index = RawManifest::new(Bytes::from(index.to_string()), Some(media_type))?;
-    put_manifest(registry, repository, &index, Some(&tag)).await.map(drop)
 }
 
 /// The tag of the index of referrers, for registries without the API.

@@ -2,15 +2,9 @@
 //!
 //! Content by digest comes from the configured mirrors first, while they respond.
 
-use std::{collections::HashMap, future::Future, sync::atomic::Ordering::Relaxed};
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
-use super::{
-    client::{MirroredBlob, Registry},
-    content,
-    paging::listed_digests,
-    referrers,
-    scope::{Permission, Scope},
-};
+use super::client::{MirroredBlob, Registry};
 use crate::{
     model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{Allowance, ByteStream, PullLimits, Source},
@@ -27,33 +21,28 @@ impl Source for Registry {
         if tags.len() < MIN_TAGS_TO_LIST {
             return HashMap::new();
         }
-        listed_digests(self, repository, tags).await.unwrap_or_else(|error| {
+        self.pull(repository).listed_digests(tags).await.unwrap_or_else(|error| {
             tracing::debug!(registry = %self.host, %repository, ?error, "cannot list digests in bulk");
             HashMap::new()
         })
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        content::resolve(self, &Scope::new(repository, Permission::Pull), tag).await
+        self.pull(repository).resolve(tag).await
     }
 
     async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
-        let scope = &Scope::new(repository, Permission::Pull);
         if let TagOrDigest::Digest(_) = at {
-            let get = |mirror| async move { content::get_manifest(mirror, scope, at).await };
+            let get = |mirror| async move { Self::pull(mirror, repository).get_manifest(at).await };
             if let Some(manifest) = first_of_mirrors(self, get).await {
                 return Ok(manifest);
             }
         }
-        content::manifest(self, scope, at).await
+        self.pull(repository).manifest(at).await
     }
 
-    async fn referrers(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-    ) -> Result<Vec<Descriptor>> {
-        referrers::list(self, repository, subject).await
+    async fn referrers(&self, repository: &Repository, of: &Digest) -> Result<Vec<Descriptor>> {
+        self.pull(repository).referrers(of).await
     }
 
     async fn blob(
@@ -62,16 +51,16 @@ impl Source for Registry {
         blob: &Descriptor,
         from: u64,
     ) -> Result<ByteStream> {
-        let scope = &Scope::new(repository, Permission::Pull);
         // a mirror whose download broke does not resume it
         if from == 0 && !with_mirrored(self, &blob.digest, |mirrored| mirrored.is_damaged) {
-            let open = |mirror| async move { content::open_blob(mirror, scope, blob, from).await };
+            let open =
+                |mirror| async move { Self::pull(mirror, repository).open_blob(blob, from).await };
             if let Some(stream) = first_of_mirrors(self, open).await {
                 with_mirrored(self, &blob.digest, |mirrored| mirrored.reads += 1);
                 return Ok(stream);
             }
         }
-        content::open_blob(self, scope, blob, from).await
+        self.pull(repository).open_blob(blob, from).await
     }
 
     fn report_corrupt(&self, blob: &Digest) -> bool {
@@ -86,11 +75,11 @@ impl Source for Registry {
 
 impl PullLimits for Registry {
     async fn probe_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        content::head_manifest(self, &Scope::new(repository, Permission::Pull), digest).await
+        self.pull(repository).head_manifest(digest).await
     }
 
     fn allowance(&self) -> Option<Allowance> {
-        self.last_allowance()
+        *self.allowance.lock()
     }
 
     fn pulls_spent(&self) -> u64 {
@@ -115,13 +104,10 @@ fn with_mirrored<T>(
 }
 
 /// The first result of the mirrors, in their order; `None` if all of them fail.
-async fn first_of_mirrors<'a, T, F>(
+async fn first_of_mirrors<'a, T, F: Future<Output = Result<T>>>(
     registry: &'a Registry,
     fetch: impl Fn(&'a Registry) -> F,
-) -> Option<T>
-where
-    F: Future<Output = Result<T>>,
-{
+) -> Option<T> {
     for mirror in registry.mirrors.iter().filter(|mirror| !mirror.is_gone.load(Relaxed)) {
         match fetch(&mirror.registry).await {
             Ok(found) => return Some(found),

@@ -33,7 +33,6 @@ pub(crate) struct TokenRequest {
     pub(crate) scopes: Vec<String>,
 }
 
-/// A token as a header.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,

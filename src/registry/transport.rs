@@ -7,6 +7,7 @@
 use std::{
     error::Error as StdError,
     fmt, io,
+    iter::successors,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -38,9 +39,7 @@ pub enum Network {
 /// The connections of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionPool {
-    /// Small calls.
     Calls,
-    /// Blob bytes.
     Blobs,
 }
 
@@ -61,15 +60,9 @@ pub struct Transport {
     network: Network,
     certificate: Option<Certificate>,
     names: Option<Arc<dyn Resolve>>,
-    /// By [`ProxyRoute`]; made on first use, because reading the system's certificates takes longer
-    /// than a request.
-    clients: Arc<[OnceLock<Result<Clients>>; 3]>,
-}
-
-#[derive(Clone)]
-struct Clients {
-    calls: Client,
-    blobs: Client,
+    /// By [`ProxyRoute`] and [`ConnectionPool`]; made on first use, because reading the system's
+    /// certificates takes longer than a request.
+    clients: Arc<[OnceLock<Result<[Client; 2]>>; 3]>,
 }
 
 /// The route of a request.
@@ -91,17 +84,13 @@ impl Transport {
 
     /// The same network with separate connections that also trust this certificate.
     pub fn trusting(&self, certificate: &Certificate) -> Self {
-        let (certificate, names) = (Some(certificate.clone()), self.names.clone());
-        Self { certificate, names, ..Self::new(self.network) }
+        let certificate = Some(certificate.clone());
+        Self { certificate, clients: Arc::default(), ..self.clone() }
     }
 
     /// The same network with separate connections and this name resolver.
     pub fn resolving(&self, names: Arc<dyn Resolve>) -> Self {
-        Self {
-            names: Some(names),
-            certificate: self.certificate.clone(),
-            ..Self::new(self.network)
-        }
+        Self { names: Some(names), clients: Arc::default(), ..self.clone() }
     }
 
     #[cfg(test)]
@@ -114,43 +103,49 @@ impl Transport {
         self.network
     }
 
-    fn clients(&self, url: &Url) -> Result<&Clients> {
+    fn client(&self, pool: ConnectionPool, url: &Url) -> Result<&Client> {
         let route = match (self.is_sandbox(), is_loopback(url), url.scheme()) {
             (true, ..) | (_, true, "http") => ProxyRoute::Bare,
             (_, true, _) => ProxyRoute::Local,
             _ => ProxyRoute::Outer,
         };
-        let made = self.clients[route as usize].get_or_init(|| self.make(route));
-        made.as_ref().map_err(Error::clone)
+        let made = self.clients[route as usize].get_or_init(|| {
+            let calls = self.builder(route).http2_keep_alive_interval(KEEPALIVE);
+            let calls = calls.http2_keep_alive_timeout(KEEPALIVE).build();
+            let blobs = self.builder(route).http1_only().build();
+            let made = calls.and_then(|calls| Ok([calls, blobs?]));
+            made.map_err(|error| {
+                Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
+                    "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
+                )
+            })
+        });
+        made.as_ref().map(|clients| &clients[pool as usize]).map_err(Error::clone)
     }
 
-    fn make(&self, route: ProxyRoute) -> Result<Clients> {
-        Clients::build(|| {
-            let builder = Client::builder()
-                .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
-                .redirect(Policy::none())
-                .referer(false)
-                .no_gzip()
-                .no_brotli()
-                .no_zstd()
-                .no_deflate()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .tcp_keepalive(KEEPALIVE);
-            let builder = match (route, &self.certificate) {
-                (ProxyRoute::Bare, _) => builder.tls_certs_only([]),
-                (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
-                (_, None) => builder,
-            };
-            let builder = match &self.names {
-                Some(names) => builder.dns_resolver(Arc::clone(names)),
-                None => builder,
-            };
-            match route {
-                ProxyRoute::Outer => builder,
-                ProxyRoute::Local | ProxyRoute::Bare => builder.no_proxy(),
-            }
-        })
+    fn builder(&self, route: ProxyRoute) -> ClientBuilder {
+        let builder = Client::builder()
+            .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(KEEPALIVE);
+        let builder = match (route, &self.certificate) {
+            (ProxyRoute::Bare, _) => builder.tls_certs_only([]),
+            (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
+            (_, None) => builder,
+        };
+        let names = self.names.iter().cloned();
+        let builder = names.fold(builder, ClientBuilder::dns_resolver);
+        match route {
+            ProxyRoute::Outer => builder,
+            ProxyRoute::Local | ProxyRoute::Bare => builder.no_proxy(),
+        }
     }
 
     pub(crate) fn is_sandbox(&self) -> bool {
@@ -183,7 +178,7 @@ impl Transport {
         context: &HostContext,
         subject: &str,
     ) -> Result<Response> {
-        let clients = self.clients(request.url())?;
+        let client = self.client(pool, request.url())?;
         let host = authority(request.url());
         let RetryPolicy { breakers, outage, stall, .. } = &context.policy;
         breakers.acquire(outage, &host, subject)?;
@@ -191,10 +186,6 @@ impl Transport {
         if let Network::Sandbox(address) = self.network {
             readdress(address, &mut request);
         }
-        let client = match pool {
-            ConnectionPool::Calls => &clients.calls,
-            ConnectionPool::Blobs => &clients.blobs,
-        };
         let streams = request.body().is_some_and(|body| body.as_bytes().is_none());
         let limit = if streams { Duration::MAX } else { stall.answer };
         context.stats.requests.add(1);
@@ -240,24 +231,6 @@ impl fmt::Debug for Transport {
     }
 }
 
-impl Clients {
-    fn build(builder: impl Fn() -> ClientBuilder) -> Result<Self> {
-        let unusable = |error: reqwest::Error| {
-            Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
-                "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
-            )
-        };
-        Ok(Self {
-            calls: builder()
-                .http2_keep_alive_interval(KEEPALIVE)
-                .http2_keep_alive_timeout(KEEPALIVE)
-                .build()
-                .map_err(unusable)?,
-            blobs: builder().http1_only().build().map_err(unusable)?,
-        })
-    }
-}
-
 /// The URL's host, with its port unless that is the scheme's default.
 pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -288,22 +261,28 @@ fn readdress(address: SocketAddr, request: &mut Request) {
 
 /// The error for a request without a response.
 fn no_response(error: reqwest::Error, subject: &str) -> Error {
-    let error = error.without_url();
-    if error.is_connect() && is_tls(&error) {
-        return Error::new(Kind::Configuration, format!("{subject}: the TLS handshake failed"))
-            .because(error)
-            .hint("set `ca_file` if the registry has its own CA, or `plain_http = true` if it uses plain HTTP");
-    }
-    if is_head_too_large(&error) {
-        return Error::new(Kind::Protocol, format!("{subject}: the response has too many headers"))
-            .because(error);
-    }
-    if error.is_connect() {
-        return Error::new(Kind::Unavailable, format!("{subject}: no connection"))
-            .because(error)
-            .hint("check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)");
-    }
-    connection_broke(error, subject)
+    let (kind, problem, hint) = match error.is_connect() {
+        true if is_tls(&error) => (
+            Kind::Configuration,
+            "the TLS handshake failed",
+            Some(
+                "set `ca_file` if the registry has its own CA, or `plain_http = true` if it uses plain HTTP",
+            ),
+        ),
+        _ if is_head_too_large(&error) => {
+            (Kind::Protocol, "the response has too many headers", None)
+        }
+        true => (
+            Kind::Unavailable,
+            "no connection",
+            Some(
+                "check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)",
+            ),
+        ),
+        false => return connection_broke(error, subject),
+    };
+    let error = Error::new(kind, format!("{subject}: {problem}")).because(error.without_url());
+    hint.into_iter().fold(error, Error::hint)
 }
 
 /// The error for a connection that ended within a request or its response.
@@ -314,32 +293,24 @@ pub(crate) fn connection_broke(error: reqwest::Error, subject: &str) -> Error {
 
 /// Returns `true` if the head of the response exceeds the limit: a retry would not help.
 fn is_head_too_large(error: &reqwest::Error) -> bool {
-    has_cause(error, |cause| {
-        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
-    })
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    errors.any(hyper::Error::is_parse_too_large)
 }
 
 /// Returns `true` if a TLS handshake failed: rustls wraps its errors in I/O errors.
 fn is_tls(error: &reqwest::Error) -> bool {
-    has_cause(error, |cause| {
-        let io = cause.downcast_ref::<io::Error>();
-        io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
-    })
+    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    errors.any(|io| io.kind() == io::ErrorKind::InvalidData)
 }
 
-fn has_cause(error: &reqwest::Error, matches: fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(cause) = next {
-        if matches(cause) {
-            return true;
-        }
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    successors(error.source(), |&cause| {
         // `source` of an I/O error skips the wrapped error
-        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
-        };
-    }
-    false
+        }
+    })
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! No consumer receives the last chunk of a blob with a wrong digest or length, so that its upload
 //! cannot complete.
 
-use std::{sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, future::join_all, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::join_all, stream};
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -37,10 +37,7 @@ impl Body {
         let (recorder, mut stream) = (Arc::clone(&stats), stream.boxed());
         let stream = stream::poll_fn(move |task| {
             let polled = stream.poll_next_unpin(task);
-            recorder.record(match &polled {
-                Poll::Ready(item) => Some(item),
-                Poll::Pending => None,
-            });
+            recorder.record(&polled);
             polled
         });
         Self { size, stream: stream.boxed(), stats }
@@ -48,12 +45,8 @@ impl Body {
 
     /// Adds the bytes that pass to an image's progress.
     pub fn with_progress(mut self, progress: Arc<Progress>) -> Self {
-        let add = move |item: &Result<Bytes>| {
-            if let Ok(chunk) = item {
-                progress.pushed.add(chunk.len() as u64);
-            }
-        };
-        self.stream = self.stream.inspect(add).boxed();
+        let add = move |chunk: &Bytes| progress.pushed.add(chunk.len() as u64);
+        self.stream = self.stream.inspect_ok(add).boxed();
         self
     }
 
@@ -88,12 +81,7 @@ impl Body {
     /// # Errors
     /// The stream's.
     pub async fn read(self) -> Result<Vec<u8>> {
-        let mut stream = self.stream;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk?);
-        }
-        Ok(bytes)
+        self.stream.map_ok(Vec::from).try_concat().await
     }
 }
 
@@ -106,9 +94,8 @@ pub(crate) async fn platform(
     config: &Descriptor,
     open: impl FnOnce() -> Body,
 ) -> Result<Option<Platform>> {
-    let is_image = config.media_type == oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE
-        || config.media_type == oci_client::manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
-    if !is_image {
+    use oci_client::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE};
+    if ![IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&&*config.media_type) {
         return Ok(None);
     }
     if config.size > MANIFEST_LIMIT {
@@ -181,7 +168,13 @@ impl<S: Source> Download<S> {
                     }
                     return Ok(Some(chunk));
                 }
-                Err(error) => self.recover(error).await?,
+                Err(error) => {
+                    self.stream = None;
+                    // a trickle has bytes, and still counts
+                    self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
+                    tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
+                    sleep(self.context.grant_retry(error, self.fruitless)?).await;
+                }
             }
         }
     }
@@ -200,16 +193,6 @@ impl<S: Source> Download<S> {
                 format!("the connection ended after {} of {} B", self.offset, self.blob.size);
             Err(Error::new(Kind::Unavailable, problem))
         })
-    }
-
-    /// Prepares to resume, or gives up.
-    async fn recover(&mut self, error: Error) -> Result<()> {
-        self.stream = None;
-        // a trickle has bytes, and still counts
-        self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
-        tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
-        sleep(self.context.grant_retry(error, self.fruitless)?).await;
-        Ok(())
     }
 
     /// Marks corruption as transient if it came from a mirror: another read can succeed.

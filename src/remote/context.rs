@@ -4,14 +4,15 @@
 //! it is marked exhausted, so that no outer level multiplies the attempts. Every attempt but the
 //! first is paid from the host's [`RetryBudget`].
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::{
     circuit_breaker::{Breakers, OutagePolicy},
     retry::Retry,
-    retry_budget::{HostBudgets, RetryBudget},
+    retry_budget::RetryBudget,
     stall::StallTimeouts,
 };
 use crate::model::{Error, Result, event::Counter};
@@ -40,7 +41,9 @@ pub struct RetryPolicy {
     pub outage: OutagePolicy,
     pub(crate) breakers: Arc<Breakers>,
     budget: Arc<RetryBudget>,
-    host_budgets: Arc<HostBudgets>,
+    /// The budgets of a run, by configured host. A registry's CDN, token service and listing draw
+    /// on the registry's budget, because they hold up its images.
+    host_budgets: Arc<Mutex<HashMap<String, Arc<RetryBudget>>>>,
 }
 
 impl RetryPolicy {
@@ -51,7 +54,9 @@ impl RetryPolicy {
 
     /// The same policy with this host's budget; a run has one budget per host.
     pub fn for_host(&self, host: &str) -> Self {
-        Self { budget: self.host_budgets.for_host(host), ..self.clone() }
+        let mut budgets = self.host_budgets.lock();
+        let budget = Arc::clone(budgets.entry(host.to_owned()).or_default());
+        Self { budget, ..self.clone() }
     }
 
     /// Records a success, which pays for later retries.
@@ -79,10 +84,9 @@ impl HostContext {
     ///
     /// # Errors
     /// The last attempt's, exhausted.
-    pub async fn retry<T, F, Fut>(&self, operation: F) -> Result<T>
+    pub async fn retry<T, F>(&self, operation: impl FnMut() -> F) -> Result<T>
     where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T>>,
+        F: Future<Output = Result<T>>,
     {
         self.retry_with(self.policy.retry, operation).await
     }
@@ -91,11 +95,11 @@ impl HostContext {
     ///
     /// # Errors
     /// The last attempt's, exhausted.
-    pub async fn retry_with<T, F, Fut>(&self, retry: Retry, mut operation: F) -> Result<T>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T>>,
-    {
+    pub async fn retry_with<T, F: Future<Output = Result<T>>>(
+        &self,
+        retry: Retry,
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T> {
         let mut attempt = 1;
         loop {
             match operation().await {

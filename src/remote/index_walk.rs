@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt, future::BoxFuture};
 
+use super::Reply;
 use crate::model::{
     Descriptor, Digest, Filter, Manifest, Platform, Platforms, RawManifest, Result,
     content::{ImageManifest, Index},
@@ -18,13 +19,10 @@ use crate::model::{
 /// Reads the manifests and configurations of one repository.
 pub(crate) trait ImageReader: Sync {
     /// The manifest of this digest.
-    fn manifest(&self, digest: &Digest) -> impl Future<Output = Result<RawManifest>> + Send;
+    fn manifest(&self, digest: &Digest) -> impl Reply<RawManifest>;
 
     /// The platform in the configuration; `None` if it is not an image's configuration.
-    fn platform(
-        &self,
-        config: &Descriptor,
-    ) -> impl Future<Output = Result<Option<Platform>>> + Send;
+    fn platform(&self, config: &Descriptor) -> impl Reply<Option<Platform>>;
 }
 
 /// An image after the filter.

@@ -17,7 +17,7 @@ pub(crate) mod stall;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    future::{Future, ready},
+    future::ready,
     time::Duration,
 };
 
@@ -39,6 +39,11 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 /// A tag listing, page by page: memory does not grow with its length.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<Listed>>>;
 
+/// The pending reply of a registry, on any thread.
+pub trait Reply<T>: Future<Output = Result<T>> + Send {}
+
+impl<T, F: Future<Output = Result<T>> + Send> Reply<T> for F {}
+
 /// Reads content. Each method retries what can succeed; callers do not retry.
 pub trait Source: PullLimits {
     /// Digests of many tags, from a listing that costs less than one request per tag.
@@ -51,37 +56,21 @@ pub trait Source: PullLimits {
     ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
 
     /// The digest that the tag points to now. Spends no pull if the registry allows that.
-    fn resolve(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<Digest>> + Send;
+    fn resolve(&self, repository: &Repository, tag: &Tag) -> impl Reply<Digest>;
 
     /// The manifest. A request by digest verifies the digest.
-    fn manifest(
-        &self,
-        repository: &Repository,
-        at: &TagOrDigest,
-    ) -> impl Future<Output = Result<RawManifest>> + Send;
+    fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> impl Reply<RawManifest>;
 
     /// The manifest's referrers: from the referrers API, or from the fallback tag without one.
     ///
     /// Source: distribution specification 1.1, "Listing Referrers".
-    fn referrers(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-    ) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> impl Reply<Vec<Descriptor>>;
 
     /// Opens the blob at byte offset `from`. Makes one attempt.
     ///
     /// The stream ends early if the connection breaks; `body::verified` resumes it.
-    fn blob(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        from: u64,
-    ) -> impl Future<Output = Result<ByteStream>> + Send;
+    fn blob(&self, repository: &Repository, blob: &Descriptor, from: u64)
+    -> impl Reply<ByteStream>;
 
     /// Records that the blob arrived corrupt. Returns `true` if it came from a mirror, which is
     /// not asked for it again: then a fresh read can succeed.
@@ -108,11 +97,7 @@ pub trait PullLimits: Send + Sync + 'static {
     }
 
     /// Succeeds if the manifest exists. Spends no pull; learns the [`allowance`](Self::allowance).
-    fn probe_manifest(
-        &self,
-        _repository: &Repository,
-        _digest: &Digest,
-    ) -> impl Future<Output = Result<()>> + Send {
+    fn probe_manifest(&self, _repository: &Repository, _digest: &Digest) -> impl Reply<()> {
         ready(Ok(()))
     }
 }
@@ -137,21 +122,21 @@ pub trait Destination: Provision {
         &self,
         repository: &Repository,
         tags: &[Tag],
-    ) -> impl Future<Output = Result<Option<HashMap<Tag, Digest>>>> + Send;
+    ) -> impl Reply<Option<HashMap<Tag, Digest>>>;
 
     /// These manifests, in bulk; omits missing ones.
     fn manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
-    ) -> impl Future<Output = Result<HashMap<Digest, RawManifest>>> + Send;
+    ) -> impl Reply<HashMap<Digest, RawManifest>>;
 
     /// The manifests among `digests` that the repository lacks.
     fn missing_manifests(
         &self,
         repository: &Repository,
         digests: &[Digest],
-    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
+    ) -> impl Reply<HashSet<Digest>>;
 
     /// The referrers, by subject, that the repository lacks or does not list.
     ///
@@ -161,7 +146,7 @@ pub trait Destination: Provision {
         &self,
         repository: &Repository,
         referrers: &HashMap<Digest, Vec<Digest>>,
-    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send {
+    ) -> impl Reply<HashSet<Digest>> {
         let all: Vec<Digest> = referrers.values().flatten().cloned().collect();
         async move { self.missing_manifests(repository, &all).await }
     }
@@ -171,7 +156,7 @@ pub trait Destination: Provision {
         &self,
         repository: &Repository,
         digests: &[Digest],
-    ) -> impl Future<Output = Result<HashSet<Digest>>> + Send;
+    ) -> impl Reply<HashSet<Digest>>;
 
     /// Mounts the blob from another repository, or returns an upload session.
     fn mount(
@@ -179,17 +164,13 @@ pub trait Destination: Provision {
         repository: &Repository,
         blob: &Descriptor,
         from: &Repository,
-    ) -> impl Future<Output = Result<Mount>> + Send;
+    ) -> impl Reply<Mount>;
 
     /// Opens an upload session. Retries, because no byte of the blob is sent yet.
     ///
     /// # Errors
     /// [`Kind::Unsupported`](crate::model::Kind) if the registry cannot store this blob.
-    fn open_upload(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-    ) -> impl Future<Output = Result<UploadSession>> + Send;
+    fn open_upload(&self, repository: &Repository, blob: &Descriptor) -> impl Reply<UploadSession>;
 
     /// Uploads the whole blob. Makes one attempt, because the body cannot be sent twice.
     ///
@@ -201,7 +182,7 @@ pub trait Destination: Provision {
         blob: &Descriptor,
         session: UploadSession,
         body: Body,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> impl Reply<()>;
 
     /// Pushes the manifest under the tag, or by its digest only.
     ///
@@ -215,20 +196,20 @@ pub trait Destination: Provision {
         repository: &Repository,
         manifest: &RawManifest,
         tag: Option<&Tag>,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> impl Reply<()>;
 }
 
 /// The repositories and settings of a destination. The defaults are those of a plain registry: a
 /// push creates the repository, and there is nothing to set.
 pub trait Provision: Send + Sync + 'static {
     /// Creates the repository if it is missing and the configuration allows that.
-    fn ensure(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+    fn ensure(&self, _repository: &Repository) -> impl Reply<()> {
         ready(Ok(()))
     }
 
     /// Fails, with the reason, for a repository that must not be pushed to. Called before the
     /// first push.
-    fn check_writable(&self, _repository: &Repository) -> impl Future<Output = Result<()>> + Send {
+    fn check_writable(&self, _repository: &Repository) -> impl Reply<()> {
         ready(Ok(()))
     }
 
@@ -241,16 +222,12 @@ pub trait Provision: Send + Sync + 'static {
         _repository: &Repository,
         _presence: Presence,
         _apply: Apply,
-    ) -> impl Future<Output = Result<Reconciled>> + Send {
+    ) -> impl Reply<Reconciled> {
         ready(Ok(Reconciled::default()))
     }
 
     /// Whether this existing tag can be moved.
-    fn mutability(
-        &self,
-        _repository: &Repository,
-        _tag: &Tag,
-    ) -> impl Future<Output = Result<Mutability>> + Send {
+    fn mutability(&self, _repository: &Repository, _tag: &Tag) -> impl Reply<Mutability> {
         ready(Ok(Mutability::Mutable))
     }
 

@@ -3,29 +3,7 @@
 //! A run against a dead host ends in minutes, however many images it has, and leaves the budgets
 //! of other hosts alone.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
-
-use parking_lot::Mutex;
-
-/// The budgets of a run, by configured host.
-///
-/// A registry's CDN, token service and listing draw on the registry's budget, because they hold
-/// up its images.
-#[derive(Debug, Default)]
-pub(crate) struct HostBudgets(Mutex<HashMap<String, Arc<RetryBudget>>>);
-
-impl HostBudgets {
-    pub(crate) fn for_host(&self, host: &str) -> Arc<RetryBudget> {
-        let mut budgets = self.0.lock();
-        Arc::clone(budgets.entry(host.to_owned()).or_default())
-    }
-}
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The initial and the largest balance.
 const ALLOWANCE: u64 = 1_000;

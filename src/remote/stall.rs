@@ -6,6 +6,7 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -76,13 +77,13 @@ pub struct BodyStats {
 }
 
 impl BodyStats {
-    /// Records one poll of the stream; `None` if it is pending.
-    pub(super) fn record(&self, polled: Option<&Option<Result<Bytes>>>) {
-        self.is_starving.store(polled.is_none(), Relaxed);
+    /// Records one poll of the stream.
+    pub(super) fn record(&self, polled: &Poll<Option<Result<Bytes>>>) {
+        self.is_starving.store(polled.is_pending(), Relaxed);
         match polled {
-            Some(Some(Ok(chunk))) => self.moved.add(chunk.len() as u64),
-            Some(Some(Err(error))) => drop(self.fault.set(error.clone())),
-            Some(None) | None => {}
+            Poll::Ready(Some(Ok(chunk))) => self.moved.add(chunk.len() as u64),
+            Poll::Ready(Some(Err(error))) => drop(self.fault.set(error.clone())),
+            Poll::Ready(None) | Poll::Pending => {}
         }
     }
 

@@ -14,11 +14,8 @@ const FUTILE: Duration = Duration::from_secs(60);
 /// The login that a registry requires.
 #[derive(Debug, Clone)]
 pub(crate) enum AuthScheme {
-    /// No login.
     Open,
-    /// User name and password.
     Basic,
-    /// A token of this service.
     Bearer { realm: Url, service: Option<String>, scope: Option<String> },
 }
 

@@ -9,15 +9,14 @@ use crate::{
 };
 
 fn authenticator(host: &str, base: &str, auth_host: Option<&str>) -> Authenticator {
+    let (host, base) = (host.parse().unwrap(), base.parse().unwrap());
+    let settings = ConnectionSettings {
+        credentials: Credentials::Anonymous,
+        auth_host: auth_host.map(|host| host.parse().unwrap()),
+        ..ConnectionSettings::default()
+    };
     let transport = Transport::new(Network::Direct);
-    Authenticator::new(
-        &host.parse().unwrap(),
-        &base.parse().unwrap(),
-        Credentials::Anonymous,
-        auth_host.map(|host| host.parse().unwrap()),
-        &transport,
-        &Arc::default(),
-    )
+    Authenticator::new(&host, &base, &settings, &transport, &Arc::default())
 }
 
 #[tokio::test]

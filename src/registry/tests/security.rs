@@ -14,7 +14,6 @@ use crate::{
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Transport, list_tags,
-        upload,
     },
     remote::{Destination, Source, body::verified},
 };
@@ -275,7 +274,7 @@ async fn no_error_contains_a_secret_that_the_registry_repeats() {
                         .await
                         .map(drop),
                     "digest" => registry.referrers(&repository, &Digest::of(b"x")).await.map(drop),
-                    "location" => upload::open(&registry, &repository).await.map(drop),
+                    "location" => registry.pull_push(&repository).open_upload().await.map(drop),
                     _ => registry.manifest(&repository, &tag()).await.map(drop),
                 };
                 let told = format!("{:?}", failed.unwrap_err());
