@@ -15,6 +15,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
     model::{
@@ -30,12 +31,10 @@ use crate::{
 
 /// Mirror container images from any OCI registry into Amazon ECR
 #[derive(Debug, Parser)]
-#[command(name = "ecr-mirror", version, after_help = exit::any())]
+#[command(name = "ecr-mirror", version, after_help = exit::mirrored())]
 pub struct Cli {
-    /// Options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -45,26 +44,13 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Read the configuration from FILE
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "ECR_MIRROR_CONFIG",
-        hide_env_values = true,
-        default_value = "mirror.toml"
-    )]
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "mirror.toml")]
+    #[arg(env = "ECR_MIRROR_CONFIG", hide_env_values = true)]
     pub config: PathBuf,
     /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
     /// in DIR [default DIR: .ecr-mirror-sandbox]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = ".ecr-mirror-sandbox"
-    )]
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = ".ecr-mirror-sandbox")]
     pub sandbox: Option<PathBuf>,
     /// Log actions (-v) or every step (-vv) [default: warnings]
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -73,34 +59,16 @@ pub struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Format the log on stderr as text or as JSON, one object a line
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "text|json",
-        hide_possible_values = true,
-        default_value_t
-    )]
+    #[arg(long, global = true, value_name = "text|json", default_value = "text")]
+    #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
     /// Show progress on stderr; `auto` shows bars on a terminal and lines elsewhere
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "auto|bar|plain|none",
-        hide_possible_values = true,
-        default_value_t
-    )]
+    #[arg(long, global = true, value_name = "auto|bar|plain|none", default_value = "auto")]
+    #[arg(hide_possible_values = true)]
     pub progress: ProgressKind,
     /// Colour the output; `auto` colours terminals and respects NO_COLOR
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "auto|always|never",
-        hide_possible_values = true,
-        default_value_t
-    )]
+    #[arg(long, global = true, value_name = "auto|always|never", default_value = "auto")]
+    #[arg(hide_possible_values = true)]
     pub color: clap::ColorChoice,
 }
 
@@ -124,11 +92,10 @@ impl Global {
     }
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Mirror everything that the configuration selects
-    #[command(after_help = exit::sync())]
+    #[command(after_help = exit::examples(exit::SYNC) + &exit::mirrored())]
     Sync(SyncArgs),
     /// Show what `sync` would do and cost; writes nothing
     #[command(after_help = exit::plan())]
@@ -137,22 +104,20 @@ pub enum Command {
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
     /// Validate the configuration offline
-    #[command(after_help = exit::check())]
+    #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
     Check,
     /// List every selected image and the reference to pull
-    #[command(after_help = exit::images())]
+    #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
     /// Configure and use ECR's pull-through cache: rules, secrets, templates, access
-    #[command(after_help = exit::pull_through())]
+    #[command(after_help = exit::examples(exit::PULL_THROUGH) + &exit::rules("success", REFUSED))]
     PullThrough {
-        /// The command.
         #[command(subcommand)]
         verb: PullThrough,
     },
     /// Print the least-privilege IAM policies for this configuration
-    #[command(after_help = exit::iam())]
+    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Iam {
-        /// The policy.
         #[command(subcommand)]
         policy: IamPolicy,
     },
@@ -160,13 +125,13 @@ pub enum Command {
     #[command(after_help = exit::sandbox(&fault::help()))]
     Sandbox(SandboxArgs),
     /// Print a completion script for a shell
-    #[command(after_help = exit::completions())]
+    #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
         /// Print the script for this shell
         shell: clap_complete::Shell,
     },
     /// Write the manual pages, one page for each command
-    #[command(after_help = exit::man())]
+    #[command(after_help = exit::status("the pages are written", "cannot write a page", &[USAGE]))]
     Man {
         /// Write the pages to DIR; create DIR if it does not exist
         #[arg(value_name = "DIR")]
@@ -174,7 +139,6 @@ pub enum Command {
     },
 }
 
-/// Arguments of `sync`.
 #[derive(Debug, Args)]
 pub struct SyncArgs {
     /// Mirror only images whose name matches; repeatable [default: all]
@@ -206,7 +170,6 @@ pub struct SyncArgs {
     pub concurrency: usize,
 }
 
-/// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Plan only images whose name matches; repeatable [default: all]
@@ -226,7 +189,6 @@ pub struct PlanArgs {
     pub resolve: bool,
 }
 
-/// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
     /// Copy this image: a reference with a tag, a digest or both; or `oci:DIR[:TAG]`, an OCI layout
@@ -242,10 +204,12 @@ pub struct CopyArgs {
     #[arg(long, requires = "platforms")]
     pub flatten: bool,
     /// Keep or drop BuildKit's attestations (SBOM, provenance)
-    #[arg(long, value_name = "keep|drop", hide_possible_values = true, default_value = "keep", value_parser = attestations())]
+    #[arg(long, value_name = "keep|drop", hide_possible_values = true, default_value = "keep")]
+    #[arg(value_parser = one_of([("keep", Attestations::Keep), ("drop", Attestations::Drop)]))]
     pub attestations: Attestations,
     /// Copy no signatures, or all: OCI 1.1 referrers and cosign's tags
-    #[arg(long, value_name = "none|all", hide_possible_values = true, default_value = "none", value_parser = signatures())]
+    #[arg(long, value_name = "none|all", hide_possible_values = true, default_value = "none")]
+    #[arg(value_parser = one_of([("none", Signatures::None), ("all", Signatures::All)]))]
     pub signatures: Signatures,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]
@@ -261,15 +225,10 @@ impl CopyArgs {
     /// # Errors
     /// [`Kind::Configuration`] if `--flatten` has other than exactly one platform.
     pub fn filter(&self) -> Result<Filter> {
-        if self.flatten && self.platforms.len() != 1 {
-            return Err(Error::new(
-                Kind::Configuration,
-                format!(
-                    "`--flatten` needs exactly one platform, {} are given",
-                    self.platforms.len()
-                ),
-            )
-            .hint("give one `--platform`"));
+        let given = self.platforms.len();
+        if self.flatten && given != 1 {
+            let problem = format!("`--flatten` needs exactly one platform, {given} are given");
+            return Err(Error::new(Kind::Configuration, problem).hint("give one `--platform`"));
         }
         Ok(Filter {
             platforms: Platforms::only(self.platforms.iter().cloned()).unwrap_or_default(),
@@ -281,7 +240,6 @@ impl CopyArgs {
     }
 }
 
-/// Arguments of `images`.
 #[derive(Debug, Args)]
 pub struct ImagesArgs {
     /// List only images whose name matches; repeatable [default: all]
@@ -292,21 +250,19 @@ pub struct ImagesArgs {
     pub json: bool,
 }
 
-/// The policies of `iam`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum IamPolicy {
     /// Print the policy for the role that mirrors
-    #[command(after_help = exit::iam())]
+    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Mirror,
     /// Print the policy for nodes that pull mirrored and cached images
-    #[command(after_help = exit::iam())]
+    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Pull,
     /// Print the policy for the role that runs `pull-through`
-    #[command(after_help = exit::iam())]
+    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     PullThrough,
 }
 
-/// Arguments of `sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
     /// Serve one plain, empty OCI registry instead
@@ -322,7 +278,8 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub latency: Duration,
     /// Set ECR's blob mounting for accounts that do not set it themselves
-    #[arg(long, value_name = "on|off", hide_possible_values = true, default_value = "off", value_parser = blob_mounting())]
+    #[arg(long, value_name = "on|off", hide_possible_values = true, default_value = "off")]
+    #[arg(value_parser = one_of([("on", BlobMounting::On), ("off", BlobMounting::Off)]))]
     pub blob_mounting: BlobMounting,
     /// Inject this fault, one of the list below; repeatable
     #[arg(long = "fault", value_name = "NAME[=ARG]", value_parser = name::<Fault>)]
@@ -337,28 +294,15 @@ fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
     })
 }
 
-fn attestations() -> impl TypedValueParser<Value = Attestations> {
-    PossibleValuesParser::new(["keep", "drop"]).map(|word| match word.as_str() {
-        "drop" => Attestations::Drop,
-        _ => Attestations::Keep,
-    })
+/// Parses one of two words to its value.
+fn one_of<T: Clone + Send + Sync + 'static>(
+    [(word, value), (other_word, other)]: [(&'static str, T); 2],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new([word, other_word])
+        .map(move |given| if given == word { value.clone() } else { other.clone() })
 }
 
 /// 1 to 1,024 transfers: more do not help, and each takes about 1 MiB of memory.
 fn concurrency() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u16).range(1..=1024).map(usize::from)
-}
-
-fn signatures() -> impl TypedValueParser<Value = Signatures> {
-    PossibleValuesParser::new(["none", "all"]).map(|word| match word.as_str() {
-        "all" => Signatures::All,
-        _ => Signatures::None,
-    })
-}
-
-fn blob_mounting() -> impl TypedValueParser<Value = BlobMounting> {
-    PossibleValuesParser::new(["on", "off"]).map(|word| match word.as_str() {
-        "on" => BlobMounting::On,
-        _ => BlobMounting::Off,
-    })
 }

@@ -4,39 +4,40 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::exit;
+use super::exit::{self, REFUSED, rules};
 
-/// The commands of `pull-through`.
+const DIFFERENT: &str = "a configured rule is missing or differs, or an AWS error";
+const INVALID: &str = "a configured rule fails or is missing, or an AWS error";
+const UNEXPORTED: &str = "a conflict, an AWS error, or cannot write the output";
+
 #[derive(Debug, Subcommand)]
 pub enum PullThrough {
     /// Show the changes that `apply` would make; writes nothing
-    #[command(after_help = exit::pull_through_plan())]
+    #[command(after_help = rules("the plan is complete", "`--check` found changes, or an AWS error"))]
     Plan(PullThroughPlanArgs),
     /// Create and update the configured secrets, rules, templates and access
-    #[command(after_help = exit::pull_through_apply())]
+    #[command(after_help = rules("everything configured is set up", REFUSED))]
     Apply(ApplyArgs),
     /// Show each rule and the repositories that it created
-    #[command(after_help = exit::pull_through_status())]
+    #[command(after_help = rules("every configured rule exists and matches", DIFFERENT))]
     Status(ListArgs),
     /// Let ECR test each rule: reach the upstream, read the secret, log in
-    #[command(after_help = exit::pull_through_validate())]
+    #[command(after_help = rules("every configured rule works", INVALID))]
     Validate(ListArgs),
     /// Pull the selected images through the cache once, before the first node needs them
-    #[command(after_help = exit::pull_through_warm())]
+    #[command(after_help = exit::warm())]
     Warm(WarmArgs),
     /// Remove the configured rules, templates, access and secrets; cached images stay
-    #[command(after_help = exit::pull_through_destroy())]
+    #[command(after_help = rules("everything configured is removed; cached images stay", REFUSED))]
     Destroy(DestroyArgs),
     /// Export the setup for other tools
-    #[command(after_help = exit::pull_through_export())]
+    #[command(after_help = rules("the export is written", UNEXPORTED))]
     Export {
-        /// The format.
         #[command(subcommand)]
         format: Export,
     },
 }
 
-/// The destinations of a `pull-through` command.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DestinationArgs {
     /// Use only the destination with this name; repeatable [default: every ECR destination]
@@ -44,10 +45,8 @@ pub struct DestinationArgs {
     pub names: Vec<String>,
 }
 
-/// Arguments of `pull-through plan`.
 #[derive(Debug, Args)]
 pub struct PullThroughPlanArgs {
-    /// The destinations to work on.
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
@@ -61,10 +60,8 @@ pub struct PullThroughPlanArgs {
     pub replace: bool,
 }
 
-/// Arguments of `pull-through apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The destinations to work on.
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
@@ -78,10 +75,8 @@ pub struct ApplyArgs {
     pub replace: bool,
 }
 
-/// Arguments of `pull-through status` and `validate`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The destinations to work on.
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Print JSON instead of a table
@@ -89,10 +84,8 @@ pub struct ListArgs {
     pub json: bool,
 }
 
-/// Arguments of `pull-through warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// The destinations to work on.
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Warm only images whose name matches; repeatable [default: all pull-through images]
@@ -103,10 +96,8 @@ pub struct WarmArgs {
     pub json: bool,
 }
 
-/// Arguments of `pull-through destroy`.
 #[derive(Debug, Args)]
 pub struct DestroyArgs {
-    /// The destinations to work on.
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
@@ -117,18 +108,16 @@ pub struct DestroyArgs {
     pub yes: bool,
 }
 
-/// Formats of `pull-through export`.
 #[derive(Debug, Subcommand)]
 pub enum Export {
     /// Print the setup as Terraform configuration, with import blocks for existing resources
-    #[command(after_help = exit::pull_through_export())]
+    #[command(after_help = rules("the export is written", UNEXPORTED))]
     Terraform {
-        /// The destinations to work on.
         #[command(flatten)]
         destinations: DestinationArgs,
     },
     /// Write pull secrets for a fallback to the upstreams, as a Kubernetes manifest
-    #[command(after_help = exit::pull_through_export())]
+    #[command(after_help = rules("the export is written", UNEXPORTED))]
     Kubernetes {
         /// Write the secrets for this namespace; repeatable
         #[arg(long = "namespace", value_name = "NAMESPACE", required = true, num_args = 1..)]

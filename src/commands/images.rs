@@ -7,13 +7,13 @@ use super::shared::{read_config, with_registries};
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Image, Kind, Result, TagOrDigest, Target},
+    model::{Error, Kind, Result, outcome::Row},
     output::{
         Screen, error,
         images::{self, ImageRow},
         progress::ProgressView,
     },
-    run::select_images::{CacheItem, SelectedItem, select_images, select_offline},
+    run::select_images::{SelectedItem, image_rows, select_images, select_offline},
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
@@ -53,40 +53,22 @@ fn rows(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Er
     for item in items {
         match item {
             SelectedItem::Image(item) => {
-                rows.extend(mirrored_rows(config, &item.image, &item.source))
+                let image = image_rows(config, &item.image, &item.source).into_iter();
+                rows.extend(image.map(|row| image_row(row, "mirrored")));
             }
-            SelectedItem::Cached(item) => rows.push(cached_row(config, item)),
+            SelectedItem::Cached(item) => rows.push(image_row(item.row(config), "pull-through")),
             SelectedItem::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
                 let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
-                let error = match row.error {
-                    Some(cause) => error.because(Error::new(Kind::NotFound, cause)),
-                    None => error,
-                };
-                row.hint.into_iter().fold(error, Error::hint)
+                let causes = row.error.map(|cause| Error::new(Kind::NotFound, cause)).into_iter();
+                row.hint.into_iter().fold(causes.fold(error, Error::because), Error::hint)
             })),
         }
     }
     (rows, failures)
 }
 
-fn mirrored_rows(config: &Config, image: &Image, source: &str) -> Vec<ImageRow> {
-    let row = |target: &Target| ImageRow {
-        name: image.name.clone(),
-        source: source.to_owned(),
-        destination: (config.destination(target.destination).registry)
-            .reference(&target.repository, &TagOrDigest::Tag(target.tag.clone())),
-        via: "mirrored",
-    };
-    image.targets.iter().map(row).collect()
-}
-
-fn cached_row(config: &Config, item: CacheItem<'_>) -> ImageRow {
-    ImageRow {
-        name: item.entry.name.clone(),
-        destination: item.reference(config),
-        source: item.source,
-        via: "pull-through",
-    }
+fn image_row(row: Row, via: &'static str) -> ImageRow {
+    ImageRow { name: row.name, source: row.source, destination: row.destination, via }
 }
 
 #[cfg(test)]

@@ -22,16 +22,10 @@ const CONNECTIONS: usize = 8;
 
 /// The exit status of a command that fails with this error.
 pub(crate) fn exit_status(error: &Error) -> u8 {
-    match error.kind() {
-        Kind::Configuration => 2,
-        _ => 1,
-    }
+    if error.kind() == Kind::Configuration { 2 } else { 1 }
 }
 
-/// Reads the configuration file that the command line names.
-///
-/// # Errors
-/// [`Kind::Configuration`]; the message is the whole explanation.
+/// Reads the configuration file. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
     Config::load(&global.config, &environment).map_err(|error| {
@@ -69,9 +63,6 @@ pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> R
 }
 
 /// Runs the request with progress on stderr, until it is done or a signal or the deadline ends it.
-///
-/// # Errors
-/// If no image was attempted. The error of an image is in its row.
 pub(crate) async fn mirror(
     global: &Global,
     screen: &Screen,

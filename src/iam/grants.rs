@@ -21,11 +21,11 @@ pub(super) struct PushGrant {
     pub(super) mounts: bool,
 }
 
-/// The repositories of one registry that images are read from.
+/// A repository that images are read from.
 #[derive(Debug, Clone)]
 pub(super) struct PullGrant {
     pub(super) registry: EcrHost,
-    pub(super) repositories: Vec<Repository>,
+    pub(super) repository: Repository,
     pub(super) tags: TagListingApi,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn pulls(config: &Config) -> Vec<PullGrant> {
             (Tags::Exact(_) | Tags::Pinned { .. }, false) => TagListingApi::Never,
             (Tags::Exact(_) | Tags::Pinned { .. }, true) => return None,
         };
-        Some(PullGrant { registry, repositories: vec![entry.repository.clone()], tags })
+        Some(PullGrant { registry, repository: entry.repository.clone(), tags })
     };
     config.entries.iter().filter_map(pull).collect()
 }

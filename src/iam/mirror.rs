@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     actions,
     grants::{PullGrant, PushGrant, TagListingApi, WarmGrant, pulls, pushes, secrets, warms},
+    pull::first_pull_actions,
     statements::{Actions, Grants, allow, document},
 };
 use crate::{config::Config, model::Create, pull_through::changes};
@@ -72,17 +73,11 @@ fn mirror(
             TagListingApi::Needed => Actions::from([PULL[0], PULL[1], LIST]),
             TagListingApi::Only => Actions::from([LIST]),
         };
-        for repository in &pull.repositories {
-            grants.add(&pull.registry, repository.as_str(), &actions);
-        }
+        grants.add(&pull.registry, pull.repository.as_str(), &actions);
     }
     for warm in warms {
         general.insert("ecr:GetAuthorizationToken");
-        let mut actions = Actions::from_iter(changes::PULL.into_iter().chain(changes::IMPORT));
-        if warm.tagged {
-            actions.insert(changes::TAG);
-        }
-        grants.add(&warm.registry, warm.repository.as_str(), &actions);
+        grants.add(&warm.registry, warm.repository.as_str(), &first_pull_actions(warm.tagged));
     }
     let mut statements = Vec::new();
     if !general.is_empty() {

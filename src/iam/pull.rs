@@ -39,7 +39,7 @@ fn pull(nodes: &[NodeGrant<'_>]) -> Value {
             grants.add(registry, repository.as_str(), &Actions::from(PULL));
         }
         for cache in caches {
-            grants.add(registry, &cache.prefix.wildcard(), &cache_actions(cache));
+            grants.add(registry, &cache.prefix.wildcard(), &first_pull_actions(cache.gives_tags()));
         }
     }
     let mut statements = Vec::new();
@@ -52,12 +52,8 @@ fn pull(nodes: &[NodeGrant<'_>]) -> Value {
 }
 
 /// The actions of a pull through the cache, including the first pull.
-pub(super) fn cache_actions(cache: &Cache) -> Actions {
-    let mut actions: Actions = PULL.into_iter().chain(IMPORT).collect();
-    if cache.gives_tags() {
-        actions.insert(TAG);
-    }
-    actions
+pub(super) fn first_pull_actions(tagged: bool) -> Actions {
+    PULL.into_iter().chain(IMPORT).chain(tagged.then_some(TAG)).collect()
 }
 
 /// Names the purpose of these actions for the `Sid`.

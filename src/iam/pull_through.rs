@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     grants::{EcrDestination, caches, ecr_destinations},
-    pull::{cache_actions, purpose},
+    pull::{first_pull_actions, purpose},
     statements::{Actions, Grants, allow, allow_if, document},
 };
 use crate::{
@@ -106,7 +106,8 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
     let (mut warming, mut writing) = (Grants::default(), Grants::default());
     for grant in grants {
         for cache in &grant.warmed {
-            warming.add(&grant.registry, &cache.prefix.wildcard(), &cache_actions(cache));
+            let actions = first_pull_actions(cache.gives_tags());
+            warming.add(&grant.registry, &cache.prefix.wildcard(), &actions);
         }
         let actions = template_actions(grant);
         if !actions.is_empty() {
@@ -202,9 +203,9 @@ fn secrets(grants: &[CacheGrant<'_>]) -> Vec<Value> {
 
 /// The ARN of the cache's secret; Secrets Manager chooses the last characters.
 fn secret_arn(registry: &EcrHost, cache: &Cache) -> String {
-    let (partition, region, account) =
-        (registry.partition(), registry.region(), registry.account());
-    format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{}-*", cache.secret_name())
+    let (partition, region) = (registry.partition(), registry.region());
+    let (account, name) = (registry.account(), cache.secret_name());
+    format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}-*")
 }
 
 /// The statement that passes roles to ECR. Rules and templates belong to different services.

@@ -7,16 +7,13 @@ use std::{
 };
 
 use futures::StreamExt;
-use tokio::{
-    fs::File,
-    io::{self, AsyncWriteExt},
-};
+use tokio::{fs::File, io::AsyncWriteExt};
 use url::Url;
 
 use super::{
     Layout,
-    failure::{FileOperation, failed},
-    index::{LayoutIndex, LayoutState, layout_state},
+    failure::cannot_write,
+    index::{LayoutIndex, is_layout},
     on_disk,
     store::BlobStore,
 };
@@ -34,7 +31,7 @@ impl Destination for Layout {
         let (store, naming) = (Arc::clone(&self.store), self.naming);
         let (repository, tags) = (repository.clone(), tags.to_vec());
         on_disk(move || {
-            if layout_state(store.directory())? == LayoutState::Vacant {
+            if !is_layout(store.directory())? {
                 return Ok(None);
             }
             let index = LayoutIndex::read(store.directory())?;
@@ -95,33 +92,20 @@ impl Destination for Layout {
         .await
     }
 
-    async fn missing_blobs(
-        &self,
-        _repository: &Repository,
-        digests: &[Digest],
-    ) -> Result<HashSet<Digest>> {
+    async fn missing_blobs(&self, _: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>> {
         self.missing(digests, BlobStore::may_have).await
     }
 
-    async fn mount(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        _from: &Repository,
-    ) -> Result<Mount> {
+    async fn mount(&self, to: &Repository, blob: &Descriptor, _: &Repository) -> Result<Mount> {
         match self.store.has(blob) {
             true => Ok(Mount::Mounted),
-            false => self.open_upload(repository, blob).await.map(Mount::Session),
+            false => self.open_upload(to, blob).await.map(Mount::Session),
         }
     }
 
-    async fn open_upload(
-        &self,
-        _repository: &Repository,
-        blob: &Descriptor,
-    ) -> Result<UploadSession> {
+    async fn open_upload(&self, _: &Repository, blob: &Descriptor) -> Result<UploadSession> {
         let path = self.store.path(&blob.digest);
-        let path = absolute(&path).map_err(|error| failed(FileOperation::Write, &path, error))?;
+        let path = absolute(&path).map_err(cannot_write(&path))?;
         let location = Url::from_file_path(path).expect("the path is absolute");
         Ok(UploadSession { location })
     }
@@ -183,18 +167,17 @@ impl Provision for Layout {
 /// # Errors
 /// The source's error if the body broke, else the error of the write.
 async fn write_body(path: &Path, target: &Path, body: Body, context: &HostContext) -> Result<u64> {
-    let failed = |error: io::Error| failed(FileOperation::Write, target, error);
-    let mut file = File::create_new(path).await.map_err(failed)?;
+    let mut file = File::create_new(path).await.map_err(cannot_write(target))?;
     let mut stream = body.into_stream();
     let mut length = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        file.write_all(&chunk).await.map_err(failed)?;
+        file.write_all(&chunk).await.map_err(cannot_write(target))?;
         length += chunk.len() as u64;
         context.stats.bytes.add(chunk.len() as u64);
     }
-    file.flush().await.map_err(failed)?;
+    file.flush().await.map_err(cannot_write(target))?;
     // before the rename, so that a file has its content even after a power failure
-    file.sync_data().await.map_err(failed)?;
+    file.sync_data().await.map_err(cannot_write(target))?;
     Ok(length)
 }

@@ -4,27 +4,27 @@ use std::{io, path::Path};
 
 use crate::model::{Error, Kind};
 
-/// The operation that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileOperation {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileOperation {
     Read,
     Write,
 }
 
-/// The error of a file or directory. It is not retried.
-pub(super) fn failed(operation: FileOperation, path: &Path, cause: io::Error) -> Error {
-    let verb = match operation {
-        FileOperation::Read => "read",
-        FileOperation::Write => "write",
-    };
-    let kind = cause.kind();
-    let error =
-        Error::new(error_kind(kind, operation), format!("cannot {verb} `{}`", path.display()))
-            .because(cause)
-            .exhausted();
-    match hint(kind, operation) {
-        Some(hint) => error.hint(hint),
-        None => error,
+/// Makes the error of a file or directory that cannot be read. It is not retried.
+pub(super) fn cannot_read(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    failed(FileOperation::Read, format!("cannot read `{}`", path.display()))
+}
+
+/// Makes the error of a file or directory that cannot be written. It is not retried.
+pub(super) fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    failed(FileOperation::Write, format!("cannot write `{}`", path.display()))
+}
+
+fn failed(operation: FileOperation, message: String) -> impl Fn(io::Error) -> Error {
+    move |cause| {
+        let kind = cause.kind();
+        let error = Error::new(error_kind(kind, operation), &*message).because(cause).exhausted();
+        hint(kind, operation).into_iter().fold(error, Error::hint)
     }
 }
 

@@ -10,10 +10,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{
-    failure::{FileOperation, failed},
-    file,
-};
+use super::{failure::cannot_read, file};
 use crate::model::{Descriptor, Digest, Error, Kind, MediaType, RawManifest, Result};
 
 /// The annotation that names an image.
@@ -35,22 +32,19 @@ const PARTIAL_LAYOUT: [&str; 3] = ["index.json", "blobs", ".ecr-mirror"];
 /// Names that an error lists.
 const LISTED: usize = 20;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LayoutState {
-    Layout,
-    /// No directory, an empty one, or a layout without its marker.
-    Vacant,
-}
-
+/// Returns `false` for no directory, an empty one, and a layout without its marker.
+///
 /// # Errors
 /// [`Kind::Configuration`] if the directory has other content; [`Kind::Unsupported`] for a layout of
 /// another version.
-pub(super) fn layout_state(directory: &Path) -> Result<LayoutState> {
+pub(super) fn is_layout(directory: &Path) -> Result<bool> {
     let marker = directory.join(MARKER);
     match file::read(&marker, MARKER_LIMIT) {
-        Ok(content) => check_version(&content, &marker).map(|()| LayoutState::Layout),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => check_vacant(directory),
-        Err(error) => Err(failed(FileOperation::Read, &marker, error)),
+        Ok(content) => check_version(&content, &marker).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            check_vacant(directory).map(|()| false)
+        }
+        Err(error) => Err(cannot_read(&marker)(error)),
     }
 }
 
@@ -66,23 +60,20 @@ fn check_version(content: &[u8], marker: &Path) -> Result<()> {
             Error::new(Kind::Corrupt, format!("`{shown}` is not the marker of an OCI layout"))
                 .because(cause)
         })?;
-    match version.starts_with("1.") {
-        true => Ok(()),
-        false => Err(Error::new(
-            Kind::Unsupported,
-            format!("`{shown}` has version `{version}`; only version 1 is supported"),
-        )),
+    if version.starts_with("1.") {
+        return Ok(());
     }
+    let problem = format!("`{shown}` has version `{version}`; only version 1 is supported");
+    Err(Error::new(Kind::Unsupported, problem))
 }
 
-fn check_vacant(directory: &Path) -> Result<LayoutState> {
-    let unreadable = |error| failed(FileOperation::Read, directory, error);
+fn check_vacant(directory: &Path) -> Result<()> {
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LayoutState::Vacant),
-        entries => entries.map_err(unreadable)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(cannot_read(directory))?,
     };
     for entry in entries {
-        let name = entry.map_err(unreadable)?.file_name();
+        let name = entry.map_err(cannot_read(directory))?.file_name();
         if !PARTIAL_LAYOUT.iter().any(|known| name == *known) {
             let problem = format!(
                 "`{}` is not an OCI image layout: it contains `{}` and no `{MARKER}`",
@@ -93,7 +84,7 @@ fn check_vacant(directory: &Path) -> Result<LayoutState> {
                 .hint("name a layout, or a directory that is empty or does not exist"));
         }
     }
-    Ok(LayoutState::Vacant)
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -105,7 +96,7 @@ pub(super) struct LayoutIndex {
 impl LayoutIndex {
     /// Reads the index of an existing layout.
     pub(super) fn of_layout(directory: &Path) -> Result<Self> {
-        if layout_state(directory)? == LayoutState::Vacant {
+        if !is_layout(directory)? {
             let problem = format!("there is no OCI image layout in `{}`", directory.display());
             return Err(Error::new(Kind::Configuration, problem)
                 .hint(format!("name the directory that has the file `{MARKER}` in it")));
@@ -114,9 +105,6 @@ impl LayoutIndex {
     }
 
     /// Reads the index. A missing file is an empty index.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`] if it is not an index.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("index.json");
         let bytes = match file::read(&path, LIMIT) {
@@ -124,7 +112,7 @@ impl LayoutIndex {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self { path, document: empty() });
             }
-            Err(error) => return Err(failed(FileOperation::Read, &path, error)),
+            Err(error) => return Err(cannot_read(&path)(error)),
         };
         let wrong = || {
             Error::new(Kind::Corrupt, format!("`{}` is not an index of images", path.display()))
@@ -184,8 +172,7 @@ impl LayoutIndex {
 
     /// The media type in the entry of this digest.
     pub(super) fn media_type(&self, digest: &Digest) -> Option<&str> {
-        let is_digest = |entry: &&Value| entry["digest"].as_str() == Some(digest.as_str());
-        self.entries().iter().find(is_digest)?["mediaType"].as_str()
+        self.entries().iter().find(|entry| has_digest(entry, digest))?["mediaType"].as_str()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -210,36 +197,27 @@ impl LayoutIndex {
     pub(super) fn set_name(&mut self, name: &str, manifest: &RawManifest) -> bool {
         let entries = self.entries_mut();
         let is_named = |entry: &Value| name_of(entry) == Some(name);
-        let is_manifest =
-            |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
+        let is_manifest = |entry: &Value| has_digest(entry, manifest.digest());
         let mut named = entries.iter().filter(|entry| is_named(entry));
         if named.next().is_some_and(is_manifest) && named.next().is_none() {
             return false;
         }
         let mut entry = entry_of(manifest);
         entry["annotations"] = json!({ REF_NAME: name });
-        match entries.iter().position(is_named) {
-            Some(first) => {
-                let mut later = entries.split_off(first);
-                later.retain(|entry| !is_named(entry));
-                entries.push(entry);
-                entries.append(&mut later);
-            }
-            None => entries.push(entry),
-        }
+        let first = entries.iter().position(is_named).unwrap_or(entries.len());
+        entries.retain(|entry| !is_named(entry));
+        entries.insert(first, entry);
         true
     }
 
     /// Adds the manifest without a name, as a referrer. Returns `true` if that changes the document.
     pub(super) fn add_manifest(&mut self, manifest: &RawManifest) -> bool {
         let entries = self.entries_mut();
-        let is_manifest =
-            |entry: &Value| entry["digest"].as_str() == Some(manifest.digest().as_str());
-        if entries.iter().any(is_manifest) {
-            return false;
+        let is_new = !entries.iter().any(|entry| has_digest(entry, manifest.digest()));
+        if is_new {
+            entries.push(entry_of(manifest));
         }
-        entries.push(entry_of(manifest));
-        true
+        is_new
     }
 
     fn entries_mut(&mut self) -> &mut Vec<Value> {
@@ -269,6 +247,10 @@ fn empty() -> Map<String, Value> {
     document.insert("mediaType".into(), MediaType::OciIndex.as_str().into());
     document.insert("manifests".into(), json!([]));
     document
+}
+
+fn has_digest(entry: &Value, digest: &Digest) -> bool {
+    entry["digest"].as_str() == Some(digest.as_str())
 }
 
 fn name_of(entry: &Value) -> Option<&str> {

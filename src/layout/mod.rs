@@ -79,6 +79,15 @@ impl Layout {
         self.staging.get_or_try_init(open).await.cloned()
     }
 
+    /// Calls `read` with the index of the existing layout, outside of the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&BlobStore, &LayoutIndex) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(&self.store);
+        on_disk(move || read(&store, &LayoutIndex::of_layout(store.directory())?)).await
+    }
+
     /// The digests for which `exists` returns `false`.
     async fn missing(
         &self,
@@ -102,11 +111,9 @@ impl Layout {
         let (store, staging) = (Arc::clone(&self.store), Arc::clone(staging));
         on_disk(move || {
             if let Some(missing) = store.missing_content(&manifest)? {
-                let problem = format!("manifest {} names {missing}", manifest.digest());
-                return Err(Error::new(
-                    Kind::ContentMissing,
-                    format!("{problem}, which is not in the layout"),
-                ));
+                let named = format!("manifest {} names {missing}", manifest.digest());
+                let problem = format!("{named}, which is not in the layout");
+                return Err(Error::new(Kind::ContentMissing, problem));
             }
             if store.manifest(manifest.digest(), None).is_err() {
                 staging.replace(&store.path(manifest.digest()), manifest.bytes())?;

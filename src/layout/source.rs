@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -14,13 +13,7 @@ use tokio::{
     io::{AsyncReadExt, Take},
 };
 
-use super::{
-    Layout,
-    failure::{FileOperation, failed},
-    file,
-    index::LayoutIndex,
-    on_disk,
-};
+use super::{Layout, failure::cannot_read, file, on_disk};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{ByteStream, PullLimits, Source, body::corrupt},
@@ -31,10 +24,8 @@ const CHUNK: usize = 256 * 1024;
 
 impl Source for Layout {
     async fn digests(&self, repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest> {
-        let (store, naming) = (Arc::clone(&self.store), self.naming);
-        let (repository, tags) = (repository.clone(), tags.to_vec());
-        let found = on_disk(move || {
-            let index = LayoutIndex::of_layout(store.directory())?;
+        let (naming, repository, tags) = (self.naming, repository.clone(), tags.to_vec());
+        let found = self.read(move |_, index| {
             let found = tags.into_iter().filter_map(|tag| {
                 let image = index.named(&naming.name(&repository, &tag)).ok()??;
                 Some((tag, image.digest))
@@ -46,10 +37,8 @@ impl Source for Layout {
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        let (store, name) = (Arc::clone(&self.store), self.naming.name(repository, tag));
-        let location = self.location();
-        on_disk(move || {
-            let index = LayoutIndex::of_layout(store.directory())?;
+        let (location, name) = (self.location(), self.naming.name(repository, tag));
+        self.read(move |_, index| {
             let image = index.named(&name)?.ok_or_else(|| {
                 Error::new(Kind::NotFound, format!("no image is named `{name}` in `{location}`"))
                     .hint(index.list_names())
@@ -64,22 +53,12 @@ impl Source for Layout {
             TagOrDigest::Digest(digest) => digest.clone(),
             TagOrDigest::Tag(tag) => self.resolve(repository, tag).await?,
         };
-        let store = Arc::clone(&self.store);
-        on_disk(move || {
-            let index = LayoutIndex::of_layout(store.directory())?;
-            store.manifest(&digest, index.media_type(&digest))
-        })
-        .await
+        self.read(move |store, index| store.manifest(&digest, index.media_type(&digest))).await
     }
 
-    async fn referrers(
-        &self,
-        _repository: &Repository,
-        subject: &Digest,
-    ) -> Result<Vec<Descriptor>> {
-        let (store, subject) = (Arc::clone(&self.store), subject.clone());
-        on_disk(move || {
-            let index = LayoutIndex::of_layout(store.directory())?;
+    async fn referrers(&self, _: &Repository, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let subject = subject.clone();
+        self.read(move |store, index| {
             let (mut found, mut seen) = (Vec::new(), HashSet::new());
             for mut entry in index.descriptors()? {
                 // an image with several names has several entries
@@ -100,24 +79,15 @@ impl Source for Layout {
         .await
     }
 
-    async fn blob(
-        &self,
-        _repository: &Repository,
-        blob: &Descriptor,
-        from: u64,
-    ) -> Result<ByteStream> {
+    async fn blob(&self, _: &Repository, blob: &Descriptor, from: u64) -> Result<ByteStream> {
         let path = self.store.path(&blob.digest);
         let at = path.clone();
-        let opened = on_disk(move || {
-            open(&at, from).map_err(|error| failed(FileOperation::Read, &at, error))
-        });
+        let opened = on_disk(move || open(&at, from).map_err(cannot_read(&at)));
         let (file, size) = opened.await?;
         if size != blob.size {
-            return Err(corrupt(format!(
-                "`{}` has {size} B, the manifest says {} B",
-                path.display(),
-                blob.size
-            )));
+            let (shown, expected) = (path.display(), blob.size);
+            let problem = format!("`{shown}` has {size} B, the manifest says {expected} B");
+            return Err(corrupt(problem));
         }
         // the file may grow during the read
         let rest = file.take(size.saturating_sub(from));
@@ -140,7 +110,7 @@ fn chunks(file: Take<File>, path: PathBuf) -> impl Stream<Item = Result<Bytes>> 
         match file.read_buf(&mut chunk).await {
             Ok(0) => Ok(None),
             Ok(_) => Ok(Some((chunk.freeze(), (file, path)))),
-            Err(error) => Err(failed(FileOperation::Read, &path, error)),
+            Err(error) => Err(cannot_read(&path)(error)),
         }
     })
 }

@@ -14,7 +14,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirEntry, File, TryLockError},
+    fs::{self, DirEntry, File, FileType, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -27,8 +27,8 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    failure::{FileOperation, failed},
-    index::{LayoutIndex, LayoutState, MARKER, MARKER_CONTENT, layout_state},
+    failure::cannot_write,
+    index::{LayoutIndex, MARKER, MARKER_CONTENT, is_layout},
     on_disk,
 };
 use crate::model::{Error, Kind, Result};
@@ -53,17 +53,20 @@ impl StagingArea {
     /// Creates the layout if it does not exist, and opens a staging directory in it.
     ///
     /// # Errors
-    /// As [`layout_state`]; [`Kind::Configuration`] if a link leads out of the layout, and then nothing
+    /// As [`is_layout`]; [`Kind::Configuration`] if a link leads out of the layout, and then nothing
     /// is written.
     pub(super) async fn open(layout: &Path) -> Result<Self> {
         let layout = layout.to_owned();
         let at = layout.clone();
         on_disk(move || {
-            layout_state(&at)?;
+            is_layout(&at)?;
             let subdirectories = SUBDIRECTORIES.map(|name| at.join(name));
             // all checks before the first write
-            subdirectories.iter().try_for_each(|path| check(path, FileKind::Directory))?;
-            subdirectories.iter().try_for_each(|path| create_directory(path))
+            subdirectories
+                .iter()
+                .try_for_each(|path| check(path, "directory", FileType::is_dir))?;
+            let create = |path: &PathBuf| fs::create_dir_all(path).map_err(cannot_write(path));
+            subdirectories.iter().try_for_each(create)
         })
         .await?;
         let lock = lock(&layout).await?;
@@ -96,7 +99,7 @@ impl StagingArea {
         if !index.exists() {
             self.replace(&index, &LayoutIndex::read(&self.layout)?.bytes())?;
         }
-        if layout_state(&self.layout)? == LayoutState::Vacant {
+        if !is_layout(&self.layout)? {
             self.replace(&self.layout.join(MARKER), MARKER_CONTENT.as_bytes())?;
         }
         Ok(())
@@ -116,7 +119,7 @@ impl StagingArea {
             // before the rename, so that a file has its content even after a power failure
             file.sync_data()
         });
-        written.map_err(|error| failed(FileOperation::Write, path, error))?;
+        written.map_err(cannot_write(path))?;
         partial.persist(path)
     }
 
@@ -155,7 +158,7 @@ pub(super) struct PartialFile {
 impl PartialFile {
     /// Moves the complete file to its path.
     pub(super) fn persist(self, path: &Path) -> Result<()> {
-        fs::rename(&self.path, path).map_err(|error| failed(FileOperation::Write, path, error))
+        fs::rename(&self.path, path).map_err(cannot_write(path))
     }
 }
 
@@ -166,27 +169,13 @@ impl Drop for PartialFile {
     }
 }
 
-fn create_directory(directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|error| failed(FileOperation::Write, directory, error))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileKind {
-    Directory,
-    File,
-}
-
-/// Checks that the path has this kind or does not exist. Refuses a link.
-fn check(path: &Path, kind: FileKind) -> Result<()> {
+/// Checks that the path is a file or directory as `expected`, or does not exist. Refuses a link.
+fn check(path: &Path, expected: &str, is_expected: fn(&FileType) -> bool) -> Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|error| failed(FileOperation::Write, path, error))?.file_type(),
+        found => found.map_err(cannot_write(path))?.file_type(),
     };
-    let (is_kind, expected) = match kind {
-        FileKind::Directory => (found.is_dir(), "directory"),
-        FileKind::File => (found.is_file(), "file"),
-    };
-    if is_kind {
+    if is_expected(&found) {
         return Ok(());
     }
     let shown = path.display();
@@ -203,24 +192,22 @@ fn check(path: &Path, kind: FileKind) -> Result<()> {
 fn create_and_hold(directory: &Path) -> Result<Option<File>> {
     match fs::create_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        created => created.map_err(|error| failed(FileOperation::Write, directory, error))?,
+        created => created.map_err(cannot_write(directory))?,
     }
     let held = directory.join("held");
-    let file = match File::create_new(&held).and_then(|file| file.lock().map(|()| file)) {
+    match File::create_new(&held).and_then(|file| file.lock().map(|()| file)) {
         // the previous run with this number has just removed the new directory
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(|error| failed(FileOperation::Write, &held, error))?,
-    };
-    Ok(Some(file))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).map_err(cannot_write(&held)),
+    }
 }
 
 /// Waits for the layout's lock, which is released with the file.
 async fn lock(layout: &Path) -> Result<File> {
     let path = layout.join(".ecr-mirror/lock");
-    check(&path, FileKind::File)?;
-    let failed = |error| failed(FileOperation::Write, &path, error);
+    check(&path, "file", FileType::is_file)?;
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(failed)?;
+    let file = file.map_err(cannot_write(&path))?;
     let started = Instant::now();
     loop {
         match file.try_lock() {
@@ -229,16 +216,13 @@ async fn lock(layout: &Path) -> Result<File> {
                 sleep(Duration::from_millis(20)).await;
             }
             Err(TryLockError::WouldBlock) => {
-                let problem = format!(
-                    "another process has held `{}` for {} s",
-                    path.display(),
-                    LOCK_TIMEOUT.as_secs()
-                );
+                let (shown, seconds) = (path.display(), LOCK_TIMEOUT.as_secs());
+                let problem = format!("another process has held `{shown}` for {seconds} s");
                 return Err(Error::new(Kind::Unavailable, problem)
                     .exhausted()
                     .hint("wait until the other run ends, then run again"));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::Error(error)) => return Err(cannot_write(&path)(error)),
         }
     }
 }

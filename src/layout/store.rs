@@ -12,10 +12,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{
-    failure::{FileOperation, failed},
-    file,
-};
+use super::{failure::cannot_read, file};
 use crate::{
     model::{
         Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result,
@@ -74,7 +71,7 @@ impl BlobStore {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(too_large(MANIFEST_LIMIT + 1));
             }
-            bytes => Bytes::from(bytes.map_err(|error| failed(FileOperation::Read, &path, error))?),
+            bytes => Bytes::from(bytes.map_err(cannot_read(&path))?),
         };
         let actual = Digest::of(&bytes);
         if actual != *digest {
@@ -119,7 +116,8 @@ impl BlobStore {
                 continue;
             }
             if depth >= DEPTH {
-                return Err(too_deep());
+                let problem = format!("the index is nested more than {DEPTH} deep");
+                return Err(Error::new(Kind::Unsupported, problem));
             }
             let child = self.manifest(&entry.digest, Some(&entry.media_type))?;
             if let Some(missing) = self.missing_below(&child, seen, depth + 1)? {
@@ -128,8 +126,4 @@ impl BlobStore {
         }
         Ok(None)
     }
-}
-
-fn too_deep() -> Error {
-    Error::new(Kind::Unsupported, format!("the index is nested more than {DEPTH} deep"))
 }

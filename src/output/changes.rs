@@ -32,8 +32,7 @@ pub(crate) struct Section<'a> {
 pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
     for section in sections.iter().filter(|section| !section.changes.is_empty()) {
         if sections.len() > 1 {
-            let title = styled(Style::new().bold(), &printable(&section.registry));
-            writeln!(out, "{title}")?;
+            writeln!(out, "{}", styled(Style::new().bold(), &printable(&section.registry)))?;
         }
         for change in &section.changes {
             write_change(out, change)?;
@@ -101,7 +100,6 @@ pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<
     writeln!(out)
 }
 
-/// Writes that a change was made.
 pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     let verb = match change.action {
         Action::Create => "created",
@@ -117,18 +115,14 @@ pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()
 
 /// Writes that a change was not started.
 pub(crate) fn left(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
-    let line =
-        format!("not begun: {} {} {}", change.action.mark(), change.kind.word(), change.name);
-    writeln!(out, "{}", printable(&line))
+    let SettingChange { action, kind, name, .. } = change;
+    writeln!(out, "not begun: {} {} {}", action.mark(), kind.word(), printable(name))
 }
 
 /// Writes a change that conflicts, with its hint below.
 pub(crate) fn conflict(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
     writeln!(out, "{}", printable(&change.to_string()))?;
-    match &change.hint {
-        Some(hint) => writeln!(out, "    hint: {}", printable(hint)),
-        None => Ok(()),
-    }
+    change.hint.iter().try_for_each(|hint| writeln!(out, "    hint: {}", printable(hint)))
 }
 
 /// Writes the trust policy and the permissions of the role that `setting` needs.
@@ -162,11 +156,8 @@ pub(crate) fn kept(out: &mut dyn Write, registry: &str, kept: &Kept) -> io::Resu
         writeln!(out, "{}", printable(&line))?;
     }
     for (name, until) in &kept.secrets {
-        let until = match until {
-            Some(at) => format!("until {}", day(*at)),
-            None => "until its recovery window ends".to_owned(),
-        };
-        let line = format!("kept: secret {name}, which can be restored {until}");
+        let until = until.map_or_else(|| "its recovery window ends".to_owned(), day);
+        let line = format!("kept: secret {name}, which can be restored until {until}");
         writeln!(out, "{}", printable(&line))?;
     }
     Ok(())

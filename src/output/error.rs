@@ -22,17 +22,12 @@ pub(crate) fn warn(screen: &Screen, text: &str) {
 /// Writes `error: …`, a `caused by: …` for each cause, and the `hint: …` if there is one. Keeps the
 /// lines of an excerpt.
 pub(crate) fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
-    let chain = error.chain();
-    for (depth, message) in chain.iter().enumerate() {
-        match depth {
-            0 => paragraph(out, &styled(ERROR, "error:"), message)?,
-            _ => paragraph(out, "  caused by:", message)?,
-        }
+    let mut label = styled(ERROR, "error:");
+    for message in error.chain() {
+        paragraph(out, &label, &message)?;
+        label = "  caused by:".to_owned();
     }
-    match error.remedy() {
-        Some(hint) => paragraph(out, &styled(HINT, "hint:"), hint),
-        None => Ok(()),
-    }
+    error.remedy().map_or(Ok(()), |hint| paragraph(out, &styled(HINT, "hint:"), hint))
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();

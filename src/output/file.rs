@@ -16,24 +16,16 @@ use crate::model::{Error, Kind, Result};
 
 /// Checks before a run that its file can be saved to this path. `name` is the file's name in errors.
 pub(crate) fn check_writable(path: &Path, name: &str) -> Result<()> {
-    let wrong = |cause: io::Error| {
-        let message = format!("cannot write the {name} to `{}`", path.display());
-        Error::new(Kind::Configuration, message).because(cause)
+    let wrong = |cause: io::Error| cannot_write(Kind::Configuration, path, name).because(cause);
+    let FileTarget::File { draft, .. } = FileTarget::of(path).map_err(wrong)? else {
+        return Ok(());
     };
-    match FileTarget::of(path).map_err(wrong)? {
-        FileTarget::Device => Ok(()),
-        FileTarget::File { draft, .. } => {
-            File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|cause| {
-                wrong(cause).hint("name a file in a directory that exists and can be written to")
-            })
-        }
-    }
+    File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|cause| {
+        wrong(cause).hint("name a file in a directory that exists and can be written to")
+    })
 }
 
-/// Saves a file. Readers see the complete old file or the complete new one.
-///
-/// # Errors
-/// If the file cannot be written; the old file is then unchanged.
+/// Saves a file. Readers see the complete old file or the complete new one; after an error, the old.
 pub(crate) fn save(
     path: &Path,
     name: &str,
@@ -53,10 +45,7 @@ pub(crate) fn save(
             })
         }
     });
-    saved.map_err(|cause| {
-        let message = format!("cannot write the {name} to `{}`", path.display());
-        Error::new(Kind::Unavailable, message).because(cause)
-    })
+    saved.map_err(|cause| cannot_write(Kind::Unavailable, path, name).because(cause))
 }
 
 /// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
@@ -65,35 +54,32 @@ pub(crate) fn save(
 /// [`Kind::Configuration`] if the path is a stream or a device, or its directory is missing or not
 /// writable. The old file is then unchanged.
 pub(crate) fn save_secret(path: &Path, name: &str, content: &SecretString) -> Result<()> {
-    let cannot =
-        |kind| Error::new(kind, format!("cannot write the {name} to `{}`", path.display()));
+    let wrong = || cannot_write(Kind::Configuration, path, name);
     let place = if path == Path::new("-") { Ok(FileTarget::Device) } else { FileTarget::of(path) };
-    let (target, draft) = match place.map_err(|cause| cannot(Kind::Configuration).because(cause))? {
-        FileTarget::File { target, draft } => (target, draft),
-        FileTarget::Device => {
-            let hint =
-                "it holds credentials: name a file, which only its owner will be able to read";
-            return Err(cannot(Kind::Configuration).hint(hint));
-        }
+    let FileTarget::File { target, draft } = place.map_err(|cause| wrong().because(cause))? else {
+        let hint = "it holds credentials: name a file, which only its owner will be able to read";
+        return Err(wrong().hint(hint));
     };
     let fill = || {
         // fails for a file or a link that another user has placed there
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let written = file.write_all(content.expose_secret().as_bytes());
-        written
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&draft, &target))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&draft);
-            })
+        let synced = written.and_then(|()| file.sync_all());
+        synced.and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
+            let _ = fs::remove_file(&draft);
+        })
     };
     fill().map_err(|cause| {
         let kind = match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Kind::Configuration,
             _ => Kind::Unavailable,
         };
-        cannot(kind).because(cause)
+        cannot_write(kind, path, name).because(cause)
     })
+}
+
+fn cannot_write(kind: Kind, path: &Path, name: &str) -> Error {
+    Error::new(kind, format!("cannot write the {name} to `{}`", path.display()))
 }
 
 /// The kind of target behind a path.

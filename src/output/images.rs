@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::table::{GAP, Line, grid};
 
@@ -17,16 +18,9 @@ pub(crate) struct ImageRow {
     pub(crate) via: &'static str,
 }
 
-/// The JSON document, format version 1.
-#[derive(Debug, Serialize)]
-struct ImagesDocument<'a> {
-    version: u32,
-    images: &'a [ImageRow],
-}
-
+/// Writes the JSON document, format version 1.
 pub(crate) fn json(out: &mut dyn Write, images: &[ImageRow]) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &ImagesDocument { version: 1, images })?;
-    writeln!(out)
+    writeln!(out, "{:#}", json!({ "version": 1, "images": images }))
 }
 
 /// Writes the table. A shortened reference could not be pulled: if a row is wider than `width`, the
@@ -37,18 +31,16 @@ pub(crate) fn table(
     width: Option<usize>,
 ) -> io::Result<()> {
     let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
-    if width.is_none_or(|width| full_width(rows, &header) <= width) {
-        let line =
-            |row: &ImageRow| Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() };
-        let lines: Vec<Line> = rows.iter().map(line).collect();
-        return grid(out, &header, &lines, None);
-    }
-    let line = |row: &ImageRow| Line {
-        cells: [&row.name, &row.source, row.via].map(Into::into).into(),
-        notes: vec![row.destination.clone()],
+    let is_full = width.is_none_or(|width| full_width(rows, &header) <= width);
+    let line = |row: &ImageRow| match is_full {
+        true => Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() },
+        false => Line {
+            cells: [&row.name, &row.source, row.via].map(Into::into).into(),
+            notes: vec![row.destination.clone()],
+        },
     };
-    let lines: Vec<Line> = rows.iter().map(line).collect();
-    grid(out, &["NAME", "SOURCE", "VIA"], &lines, width)
+    let header = if is_full { &header[..] } else { &["NAME", "SOURCE", "VIA"] };
+    grid(out, header, &rows.iter().map(line).collect::<Vec<_>>(), width.filter(|_| !is_full))
 }
 
 fn cells(row: &ImageRow) -> [&str; 4] {

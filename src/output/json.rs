@@ -14,11 +14,10 @@ pub(crate) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 pub(super) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        match c {
-            // stands between values only
-            '\n' => escaped.push(c),
-            c if is_unsafe_for_terminal(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => escaped.push(c),
+        // a line end stands between values only
+        match c != '\n' && is_unsafe_for_terminal(c) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => escaped.push(c),
         }
     }
     escaped

@@ -64,16 +64,11 @@ pub(crate) fn start(verbosity: Verbosity, format: LogFormat, screen: &Screen) {
         Ok(directives) if !directives.is_empty() => EnvFilter::builder().parse_lossy(directives),
         _ => EnvFilter::new(verbosity.directives()),
     };
-    let line_format = LineFormat {
-        verbosity,
-        format,
-        ansi: screen.stderr().current_choice() != anstream::ColorChoice::Never,
-    };
-    let _ = tracing::subscriber::set_global_default(subscriber(
-        filter,
-        line_format,
-        StderrWriter(screen.clone()),
-    ));
+    let ansi = screen.stderr().current_choice() != anstream::ColorChoice::Never;
+    let screen = screen.clone();
+    let writer = move || StderrWriter(screen.clone());
+    let subscriber = subscriber(filter, LineFormat { verbosity, format, ansi }, writer);
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// The most verbose level: the traces of AWS libraries show complete requests and responses.
@@ -85,14 +80,11 @@ struct LineFormat {
     ansi: bool,
 }
 
-fn subscriber<W>(
+fn subscriber(
     filter: EnvFilter,
     line: LineFormat,
-    writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> Box<dyn Subscriber + Send + Sync> {
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(line.ansi);
     if line.format == LogFormat::Json {
@@ -136,7 +128,6 @@ where
 }
 
 /// Writes to stderr above the progress bars.
-#[derive(Clone)]
 struct StderrWriter(Screen);
 
 impl io::Write for StderrWriter {
@@ -147,14 +138,6 @@ impl io::Write for StderrWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for StderrWriter {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 

@@ -42,13 +42,8 @@ pub enum ProgressKind {
 /// Shows the progress of a run until it is dropped, which clears the bars.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressView {
-    view: Option<(Sender<Message>, JoinHandle<()>)>,
-}
-
-#[derive(Debug)]
-enum Message {
-    Event(Event),
-    Finish,
+    /// The thread that draws, and its events; `None` ends it.
+    view: Option<(Sender<Option<Event>>, JoinHandle<()>)>,
 }
 
 impl ProgressView {
@@ -74,7 +69,7 @@ impl ProgressView {
     /// The observer to give to the run. It may outlive the view; its events are then dropped.
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match &self.view {
-            Some((events, _)) => Arc::new(ProgressSender(events.clone())),
+            Some((events, _)) => Arc::new(events.clone()),
             None => Arc::new(Silent),
         }
     }
@@ -83,17 +78,15 @@ impl ProgressView {
 impl Drop for ProgressView {
     fn drop(&mut self) {
         if let Some((events, thread)) = self.view.take() {
-            let _ = events.send(Message::Finish);
+            let _ = events.send(None);
             let _ = thread.join();
         }
     }
 }
 
-struct ProgressSender(Sender<Message>);
-
-impl Observer for ProgressSender {
+impl Observer for Sender<Option<Event>> {
     fn observe(&self, event: &Event) {
-        let _ = self.0.send(Message::Event(event.clone()));
+        let _ = self.send(Some(event.clone()));
     }
 }
 
@@ -106,12 +99,12 @@ trait View {
     fn finish(&mut self);
 }
 
-fn draw<V: View>(events: Receiver<Message>, mut view: V) {
+fn draw<V: View>(events: Receiver<Option<Event>>, mut view: V) {
     let mut due = Instant::now() + V::TICK;
     loop {
         match events.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(Message::Event(event)) => view.handle(event, Instant::now()),
-            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Some(event)) => view.handle(event, Instant::now()),
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();

@@ -113,10 +113,10 @@ pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> 
             "repositories": row.repositories.iter().map(repository).collect::<Vec<Value>>(),
         })
     };
-    let rows = registries
-        .iter()
-        .flat_map(|registry| registry.rules.iter().map(|rule| row(&registry.destination, rule)));
-    document(out, rows)
+    let rows = |it: &RegistryRules| -> Vec<Value> {
+        it.rules.iter().map(|rule| row(&it.destination, rule)).collect()
+    };
+    document(out, registries.iter().flat_map(rows))
 }
 
 /// Writes the document of `validate`, format version 1.

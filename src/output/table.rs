@@ -14,7 +14,7 @@ use std::{
 use clap::builder::styling::Style;
 
 use super::{error::HINT, printable, size, style, styled, word};
-use crate::model::outcome::{Outcome, Pulls, Report, Row, Totals};
+use crate::model::outcome::{Blobs, Outcome, Pulls, Report, Requests, Row, Totals};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
@@ -124,17 +124,14 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
 pub(crate) fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
-    let requests = &report.requests;
+    let Requests { source, destination, ecr_api, retries, throttled } = report.requests;
     let mut parts = vec![
         format!("{} in {}", counted(&report.totals), duration(report.seconds)),
         bytes(report),
-        format!(
-            "{} + {} requests, {} AWS API calls",
-            requests.source, requests.destination, requests.ecr_api
-        ),
+        format!("{source} + {destination} requests, {ecr_api} AWS API calls"),
     ];
-    if requests.retries > 0 {
-        parts.push(format!("{} retries, {} throttled", requests.retries, requests.throttled));
+    if retries > 0 {
+        parts.push(format!("{retries} retries, {throttled} throttled"));
     }
     parts.extend(pulls(report, "spent"));
     summary(out, &parts)
@@ -145,17 +142,10 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, width: Option<usize>) -
 pub(crate) fn plan(out: &mut dyn Write, report: &Report, width: Option<usize>) -> io::Result<()> {
     changes(out, report)?;
     rows(out, report, width)?;
-    let blobs = &report.blobs;
-    let mut parts = vec![
-        counted(&report.totals),
-        bytes(report),
-        format!(
-            "blobs: {} to push, {} to mount, {} there",
-            known(blobs.pushed),
-            known(blobs.mounted),
-            known(blobs.present)
-        ),
-    ];
+    let Blobs { pushed, mounted, present } = report.blobs;
+    let (pushed, mounted, present) = (known(pushed), known(mounted), known(present));
+    let blobs = format!("blobs: {pushed} to push, {mounted} to mount, {present} there");
+    let mut parts = vec![counted(&report.totals), bytes(report), blobs];
     parts.extend(pulls(report, "to spend"));
     summary(out, &parts)
 }
@@ -193,17 +183,11 @@ fn line(row: &Row) -> Line {
         let label = if depth == 0 { "" } else { "  caused by: " };
         notes.push(format!("{label}{}", printable(cause)));
     }
-    notes.extend(
-        row.hint.as_ref().map(|hint| format!("{} {}", styled(HINT, "hint:"), printable(hint))),
-    );
+    let hint = |hint: &String| format!("{} {}", styled(HINT, "hint:"), printable(hint));
+    notes.extend(row.hint.as_ref().map(hint));
     let outcome = Cell::from(word(row.outcome)).style(style(row.outcome));
-    let cells = vec![
-        outcome,
-        Cell::from(&row.source),
-        Cell::from(&row.destination),
-        Cell::from(size.unwrap_or_default()),
-    ];
-    Line { cells, notes }
+    let size = Cell::from(size.unwrap_or_default());
+    Line { cells: vec![outcome, (&row.source).into(), (&row.destination).into(), size], notes }
 }
 
 fn summary(out: &mut dyn Write, parts: &[String]) -> io::Result<()> {

@@ -20,7 +20,7 @@ pub(crate) enum AnyDestination {
 }
 
 macro_rules! forward {
-    ($($method:ident($($input:ident: $type:ty),* $(,)?) -> $output:ty;)*) => {
+    ($($method:ident($($input:ident: $type:ty),*) -> $output:ty;)*) => {
         $(async fn $method(&self, $($input: $type),*) -> $output {
             match self {
                 Self::Ecr(destination) => destination.$method($($input),*).await,
@@ -34,29 +34,16 @@ macro_rules! forward {
 impl Destination for AnyDestination {
     forward! {
         current_tags(repository: &Repository, tags: &[Tag]) -> Result<Option<HashMap<Tag, Digest>>>;
-        manifests(
-            repository: &Repository,
-            digests: &[Digest],
-        ) -> Result<HashMap<Digest, RawManifest>>;
+        manifests(at: &Repository, digests: &[Digest]) -> Result<HashMap<Digest, RawManifest>>;
         missing_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
-        missing_referrers(
-            repository: &Repository,
-            referrers: &HashMap<Digest, Vec<Digest>>,
-        ) -> Result<HashSet<Digest>>;
+        missing_referrers(at: &Repository, referrers: &HashMap<Digest, Vec<Digest>>)
+            -> Result<HashSet<Digest>>;
         missing_blobs(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         mount(repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<Mount>;
         open_upload(repository: &Repository, blob: &Descriptor) -> Result<UploadSession>;
-        push_blob(
-            repository: &Repository,
-            blob: &Descriptor,
-            session: UploadSession,
-            body: Body,
-        ) -> Result<()>;
-        push_manifest(
-            repository: &Repository,
-            manifest: &RawManifest,
-            tag: Option<&Tag>,
-        ) -> Result<()>;
+        push_blob(at: &Repository, blob: &Descriptor, session: UploadSession, body: Body)
+            -> Result<()>;
+        push_manifest(at: &Repository, manifest: &RawManifest, tag: Option<&Tag>) -> Result<()>;
     }
 }
 

@@ -114,9 +114,8 @@ fn image(
         }
     };
     // a layout of one repository does not name it
-    let repository = from.repository.or_else(|| to.repository.clone());
-    let repository =
-        repository.unwrap_or_else(|| "image".parse().expect("`image` is a repository"));
+    let named = from.repository.or_else(|| to.repository.clone());
+    let repository = named.unwrap_or_else(|| "image".parse().expect("`image` is a repository"));
     let target = to.repository.unwrap_or_else(|| repository.clone());
     Ok(Image {
         name: repository.to_string(),

@@ -19,13 +19,7 @@ use crate::{
 
 /// Digests by source reference and, for selected images, by selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LockFile(BTreeMap<LockedImage, Digest>);
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct LockedImage {
-    source: String,
-    select: Option<String>,
-}
+pub(crate) struct LockFile(BTreeMap<(String, Option<String>), Digest>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,14 +43,13 @@ const HEADER: &str = "# What `ecr-mirror sync --lock` mirrored; `sync --locked` 
 impl LockFile {
     /// Adds an image of the entry. An image with several targets is one record.
     pub(crate) fn add(&mut self, entry: &Entry, source: &str, digest: &Digest) {
-        let select = selection_key(entry);
-        self.0.insert(LockedImage { source: source.to_owned(), select }, digest.clone());
+        self.0.insert((source.to_owned(), selection_key(entry)), digest.clone());
     }
 
     /// Writes the file. The same lock gives the same bytes.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(HEADER.as_bytes())?;
-        for (LockedImage { source, select }, digest) in &self.0 {
+        for ((source, select), digest) in &self.0 {
             writeln!(out, "\n[[image]]\nsource = {}", quoted(source))?;
             writeln!(out, "digest = {}", quoted(digest.as_str()))?;
             if let Some(select) = select {
@@ -67,26 +60,22 @@ impl LockFile {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|cause| {
-            let message = format!("cannot read the lock file `{}`", path.display());
-            Error::new(Kind::Configuration, message)
-                .because(cause)
-                .hint("write one with `sync --lock FILE`")
-        })?;
-        let wrong = || {
-            let message = format!("`{}` is not a lock file", path.display());
+        let shown = path.display();
+        let error = |message: String| {
             Error::new(Kind::Configuration, message).hint("write one with `sync --lock FILE`")
         };
+        let text = fs::read_to_string(path).map_err(|cause| {
+            error(format!("cannot read the lock file `{shown}`")).because(cause)
+        })?;
+        let wrong = || error(format!("`{shown}` is not a lock file"));
         let document: LockDocument =
             toml::from_str(&text).map_err(|cause| wrong().because(cause))?;
         if document.version != 1 {
             let message = format!("has version {}; only version 1 is supported", document.version);
             return Err(wrong().because(Error::new(Kind::Configuration, message)));
         }
-        let key = |record: Record| {
-            (LockedImage { source: record.source, select: record.select }, record.digest)
-        };
-        Ok(Self(document.image.into_iter().map(key).collect()))
+        let locked = |record: Record| ((record.source, record.select), record.digest);
+        Ok(Self(document.image.into_iter().map(locked).collect()))
     }
 
     /// The mirrored images of these entries, each pinned to its digest.
@@ -118,7 +107,7 @@ impl LockFile {
             Tags::Exact(tags) => {
                 let image = |tag: &Tag| {
                     let source = format!("{repository}:{tag}");
-                    let digest = self.0.get(&LockedImage { source: source.clone(), select: None });
+                    let digest = self.0.get(&(source.clone(), None));
                     pinned(tag, digest.ok_or_else(|| absent(&format!("`{source}`")))?)
                 };
                 tags.iter().map(image).collect()
@@ -126,15 +115,11 @@ impl LockFile {
             Tags::Selected(selection) => {
                 let select = selection_key(entry);
                 let mut images = Vec::new();
-                for (key, digest) in self.0.iter().filter(|(key, _)| key.select == select) {
-                    let read = key.source.parse::<Reference>().ok();
-                    let Some(read) = read.filter(|read| {
-                        read.host == entry.host && read.repository == entry.repository
-                    }) else {
-                        continue;
-                    };
-                    if let Some(tag) = &read.tag {
-                        images.push(pinned(tag, digest)?);
+                for ((source, _), digest) in self.0.iter().filter(|(key, _)| key.1 == select) {
+                    if let Ok(Reference { host, repository, tag: Some(tag), .. }) = source.parse()
+                        && (&host, &repository) == (&entry.host, &entry.repository)
+                    {
+                        images.push(pinned(&tag, digest)?);
                     }
                 }
                 if images.is_empty() && selection.at_least > 0 {
@@ -148,10 +133,7 @@ impl LockFile {
 
 /// The canonical form of the entry's selection.
 fn selection_key(entry: &Entry) -> Option<String> {
-    match &entry.tags {
-        Tags::Selected(selection) => Some(selection.to_string()),
-        Tags::Exact(_) | Tags::Pinned { .. } => None,
-    }
+    if let Tags::Selected(selection) = &entry.tags { Some(selection.to_string()) } else { None }
 }
 
 /// A TOML string: every JSON string is one.

@@ -11,14 +11,13 @@ use crate::{
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
-        DestinationId, Digest, EcrHost, Error, Host, Image, Kind, Location, Repository, Result,
-        Tag, TagQuery,
+        DestinationId, EcrHost, Error, Host, Image, Kind, Location, Repository, Result, TagQuery,
     },
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
         list_tags,
     },
-    remote::{Pages, RetryPolicy, SideContexts, Source},
+    remote::{Pages, RetryPolicy, SideContexts},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
 
@@ -37,7 +36,7 @@ pub struct Registries {
 
 /// A source whose tags are listed, before its images are known.
 pub(crate) struct ListableSource {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     /// The API and account of an ECR registry: the API also reports push times.
     ecr: Option<(Arc<Api>, String)>,
 }
@@ -52,22 +51,10 @@ impl ListableSource {
             None => list_tags(&self.registry, repository, query),
         }
     }
-
-    pub(crate) async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        self.registry.resolve(repository, tag).await
-    }
-
-    /// Keeps the digest that a listing reported for a tag that is mirrored next.
-    pub(crate) fn remember(&self, repository: &Repository, tag: Tag, digest: Digest) {
-        self.registry.remember(repository, tag, digest);
-    }
 }
 
 impl Registries {
     /// The real registries, or with a `sandbox` directory embedded ones with their state in it.
-    ///
-    /// # Errors
-    /// If the sandbox cannot start, or the transport cannot be set up.
     pub async fn open(sandbox: Option<&Path>, transfers: usize) -> Result<Self> {
         let Some(directory) = sandbox else {
             let transport = Transport::new(Network::Direct);
@@ -84,7 +71,6 @@ impl Registries {
         Self::with_transport(transport, transfers, &RetryPolicy::default())
     }
 
-    /// The registries behind this transport.
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
         let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
@@ -117,9 +103,9 @@ impl Registries {
         config: &Config,
         images: &[Image],
     ) -> Result<Endpoints<AnySource, AnyDestination>> {
-        let mut sources = HashMap::new();
+        let (mut sources, mut destinations) = (HashMap::new(), Vec::new());
         if images.is_empty() {
-            return Ok(Endpoints { sources, destinations: Vec::new() });
+            return Ok(Endpoints { sources, destinations });
         }
         for image in images {
             let location = &image.origin.location;
@@ -130,7 +116,6 @@ impl Registries {
                 sources.insert(location.clone(), SourceEndpoint { source, reserved_pulls });
             }
         }
-        let mut destinations = Vec::new();
         for destination in &config.destinations {
             destinations.push(Arc::new(Endpoint {
                 location: destination.registry.clone(),
@@ -162,19 +147,15 @@ impl Registries {
 
     /// The connection settings of the registry and of its mirrors.
     async fn settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
-        let mut settings = self.settings_without_mirrors(config, host).await?;
+        let mut settings = self.own_settings(config, host).await?;
         for mirror in config.registries.get(host).map_or(&[][..], |table| &table.mirrors) {
-            let mirrored = self.settings_without_mirrors(config, mirror).await?;
+            let mirrored = self.own_settings(config, mirror).await?;
             settings.mirrors.push((mirror.clone(), mirrored));
         }
         Ok(settings)
     }
 
-    async fn settings_without_mirrors(
-        &self,
-        config: &Config,
-        host: &Host,
-    ) -> Result<ConnectionSettings> {
+    async fn own_settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let table = config.registries.get(host);
         let mut settings = settings(table, self.transfers)?;
         settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
@@ -188,11 +169,7 @@ impl Registries {
         Ok(settings)
     }
 
-    pub(crate) async fn listable_source(
-        &self,
-        config: &Config,
-        host: &Host,
-    ) -> Result<ListableSource> {
+    pub(super) async fn listable(&self, config: &Config, host: &Host) -> Result<ListableSource> {
         let registry = self.source(config, host).await?;
         let ecr = match EcrHost::parse(host) {
             Some(ecr) => {
@@ -231,12 +208,8 @@ impl Registries {
     }
 
     /// The AWS session that writes to this destination at `host`.
-    pub(crate) async fn session(
-        &self,
-        destination: &DestinationConfig,
-        host: &Host,
-    ) -> Arc<AwsSession> {
-        let aws = destination.aws.clone();
+    pub(crate) async fn session(&self, to: &DestinationConfig, host: &Host) -> Arc<AwsSession> {
+        let aws = to.aws.clone();
         let identity = Identity {
             profile: aws.profile,
             role_arn: aws.role_arn,
@@ -253,20 +226,19 @@ impl Registries {
         destination: &DestinationConfig,
     ) -> Result<AnyDestination> {
         let context = Arc::clone(&self.contexts.destination);
-        let host = match &destination.registry {
-            Location::Registry(host) => host.clone(),
+        Ok(match &destination.registry {
             Location::Layout { directory, naming } => {
-                let layout = Layout::new(directory, *naming, context);
-                return Ok(AnyDestination::Layout(Box::new(layout)));
+                AnyDestination::Layout(Box::new(Layout::new(directory, *naming, context)))
             }
-        };
-        if destination.is_ecr() {
-            let ecr = self.ecr(config, destination, &host).await?;
-            return Ok(AnyDestination::Ecr(Box::new(ecr)));
-        }
-        let settings = self.settings(config, &host).await?;
-        let registry = Registry::new(host, settings, &self.transport, context)?;
-        Ok(AnyDestination::Registry(Box::new(registry)))
+            Location::Registry(host) if destination.is_ecr() => {
+                AnyDestination::Ecr(Box::new(self.ecr(config, destination, host).await?))
+            }
+            Location::Registry(host) => {
+                let settings = self.settings(config, host).await?;
+                let registry = Registry::new(host.clone(), settings, &self.transport, context)?;
+                AnyDestination::Registry(Box::new(registry))
+            }
+        })
     }
 
     async fn ecr(
@@ -279,9 +251,8 @@ impl Registries {
         let context = Arc::clone(&self.contexts.destination);
         let data_plane = DataPlaneConfig { settings, transport: self.transport.clone(), context };
         let session = self.session(destination, host).await;
-        let (repositories, account) =
-            (destination.repositories.clone(), destination.account.clone());
-        Ok(Ecr::new(host.clone(), session, repositories, account, data_plane))
+        let (rules, account) = (destination.repositories.clone(), destination.account.clone());
+        Ok(Ecr::new(host.clone(), session, rules, account, data_plane))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
+    remote::Source,
 };
 
 /// Repositories that are listed, and tags that are resolved, in parallel.
@@ -85,7 +86,7 @@ pub(crate) async fn select_images<'a>(
     let mut sources: HashMap<&Host, ListableSource> = HashMap::new();
     for entry in entries.iter().filter(|entry| entry_offline(entry).is_none()) {
         if !sources.contains_key(&entry.host) {
-            sources.insert(&entry.host, registries.listable_source(config, &entry.host).await?);
+            sources.insert(&entry.host, registries.listable(config, &entry.host).await?);
         }
     }
     let mut selected = select_tags(&sources, entries, observer).await;
@@ -129,9 +130,8 @@ fn items(entry: &Entry, at: TagOrDigest, image: Option<Image>) -> Vec<SelectedIt
         let (source, at) = (source.clone(), at.clone());
         SelectedItem::Cached(CacheItem { entry, source, target, at })
     });
-    let image =
-        image.map(|image| SelectedItem::Image(MirrorItem { entry, source: source.clone(), image }));
-    image.into_iter().chain(cached).collect()
+    let mirrored = image.map(|image| MirrorItem { entry, source: source.clone(), image });
+    mirrored.map(SelectedItem::Image).into_iter().chain(cached).collect()
 }
 
 /// The selected tags of each entry with a selection, by the entry's index.
@@ -197,10 +197,8 @@ impl TagListing<'_> {
         }
         let selected = selectors.into_iter().map(|(index, selector)| {
             let selection = selector.selection();
-            let selected = selector
-                .finish()
-                .map_err(|error| error.context(format!("cannot select tags of {self}")));
-            (index, selected.map(|selected| self.accept(selected, selection, observer)))
+            let selected = selector.finish().map(|tags| self.accept(tags, selection, observer));
+            (index, selected.map_err(|e| e.context(format!("cannot select tags of {self}"))))
         });
         selected.collect()
     }
@@ -216,20 +214,16 @@ impl TagListing<'_> {
             self.log_skipped(tag, &SkippedTag::Surplus(selected.tags.len()));
         }
         if selected.without_time > 0 {
-            let text = format!(
-                "{} tags are skipped: {} does not report push times",
-                selected.without_time, self.host
-            );
+            let (count, host) = (selected.without_time, self.host);
+            let text = format!("{count} tags are skipped: {host} does not report push times");
             observer.observe(&Event::Warning { subject: self.to_string(), text });
         }
         let accept = |listed: Listed| {
-            tracing::info!(
-                "{self}:{} is selected: {}",
-                listed.tag,
-                TagSelection(selection, &listed)
-            );
+            let reason = TagSelection(selection, &listed);
+            tracing::info!("{self}:{} is selected: {reason}", listed.tag);
             if let Some(digest) = listed.digest {
-                self.source.remember(self.repository, listed.tag.clone(), digest);
+                // the tag is mirrored next
+                self.source.registry.remember(self.repository, listed.tag.clone(), digest);
             }
             listed.tag
         };
@@ -281,7 +275,7 @@ async fn resolve_tags<'a>(
 /// The image of a tag. It is pinned to its digest if `retag` puts the digest into the target's tag.
 async fn image(entry: &Entry, source: &ListableSource, tag: &Tag) -> Result<Image> {
     let digest = match entry.retag.needs_digest() {
-        true => Some(source.resolve(&entry.repository, tag).await?),
+        true => Some(source.registry.resolve(&entry.repository, tag).await?),
         false => None,
     };
     entry.image(tag, digest.as_ref()).map_err(|wrong| {
@@ -299,21 +293,13 @@ fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<S
     });
     let problems = between_listed(config, &images.collect::<Vec<_>>());
     let mut index = 0;
-    let check = |item| match item {
-        SelectedItem::Image(item) => {
-            let problem = problems.get(&index);
-            index += 1;
-            match problem {
-                None => SelectedItem::Image(item),
-                Some(problem) => {
-                    let error = Error::new(Kind::Configuration, problem.clone())
-                        .hint("give one of them another `repository` or `retag`");
-                    let rows = image_rows(config, &item.image, &item.source);
-                    SelectedItem::Rows(failed(rows, &error))
-                }
-            }
-        }
-        other => other,
+    let check = |item| {
+        let SelectedItem::Image(item) = item else { return item };
+        index += 1;
+        let Some(problem) = problems.get(&(index - 1)) else { return SelectedItem::Image(item) };
+        let error = Error::new(Kind::Configuration, problem.clone())
+            .hint("give one of them another `repository` or `retag`");
+        SelectedItem::Rows(failed(image_rows(config, &item.image, &item.source), &error))
     };
     items.into_iter().map(check).collect()
 }
@@ -324,9 +310,8 @@ fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
 
 /// One row for each target of the entry, without tags. For entries whose tags are not known.
 pub(super) fn entry_rows(config: &Config, entry: &Entry) -> Vec<Row> {
-    let cached = entry.cached.iter();
-    let cached =
-        cached.map(|target| target_row(config, entry, target.destination, &target.repository));
+    let row = |to: &CacheTarget| target_row(config, entry, to.destination, &to.repository);
+    let cached = entry.cached.iter().map(row);
     mirrored_rows(config, entry).chain(cached).collect()
 }
 
@@ -341,7 +326,7 @@ fn target_row(config: &Config, entry: &Entry, id: DestinationId, repository: &Re
 }
 
 /// One row for each target of the image.
-pub(super) fn image_rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
+pub(crate) fn image_rows(config: &Config, image: &Image, source: &str) -> Vec<Row> {
     let row = |target: &Target| {
         let location = &config.destination(target.destination).registry;
         let at = TagOrDigest::Tag(target.tag.clone());

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use futures::FutureExt;
@@ -21,7 +21,7 @@ use crate::{
     model::{
         Image, Result,
         event::{Observer, Silent},
-        outcome::{self, Bytes, Interrupt, Outcome, Report, Requests, Row, Totals},
+        outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
     },
     remote::{HostContext, SideContexts},
 };
@@ -113,7 +113,7 @@ pub(crate) async fn run_with_lock(
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
-    let RunItems { images, cached, order } = match images {
+    let RunItems { images, cached, slots } = match images {
         ImagesToSync::Images(images) => RunItems { images, ..RunItems::default() },
         ImagesToSync::Entries(entries) => {
             let items = tokio::select! {
@@ -133,9 +133,8 @@ pub(crate) async fn run_with_lock(
     let open = async {
         let endpoints = registries.endpoints(config, &images).await?;
         let destinations = cached.iter().map(|item| item.target.destination);
-        let caches = registries.caches(config, destinations, options.mode).await?;
-        let mode = options.mode;
-        let observer = Arc::clone(&observer);
+        let (mode, observer) = (options.mode, Arc::clone(&observer));
+        let caches = registries.caches(config, destinations, mode).await?;
         Ok((endpoints, CacheWarmer { config, caches, mode, observer, shutdown }))
     };
     let (mut summary, warmed) = tokio::select! {
@@ -154,51 +153,33 @@ pub(crate) async fn run_with_lock(
             (Summary::not_started(rows.collect()), warmed.collect())
         }
     };
-    let (rows, lock) = order.merge(std::mem::take(&mut summary.rows), warmed);
+    let (rows, lock) = merge(slots, std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
-    let timing = Timing { started, took: clock.elapsed() };
-    Ok((report(summary, contexts, options.mode, timing, shutdown.interrupt()), lock))
-}
-
-struct Timing {
-    started: SystemTime,
-    took: Duration,
-}
-
-fn report(
-    summary: Summary,
-    contexts: &SideContexts,
-    mode: Mode,
-    timing: Timing,
-    interrupt: Option<Interrupt>,
-) -> Report {
     let totals = Totals::of(&summary.rows);
-    Report {
+    let report = Report {
         version: 1,
-        started: humantime::format_rfc3339_seconds(timing.started).to_string(),
-        seconds: (timing.took.as_secs_f64() * 1000.0).round() / 1000.0,
-        exit: outcome::exit_status(&totals, interrupt),
+        started: humantime::format_rfc3339_seconds(started).to_string(),
+        seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        exit: outcome::exit_status(&totals, shutdown.interrupt()),
         totals,
         blobs: summary.blobs,
-        bytes: bytes(&summary, contexts, mode),
+        bytes: bytes(&summary, contexts, options.mode),
         requests: requests(contexts),
         changes: summary.changes,
         pulls: summary.pulls,
         images: summary.rows,
-    }
+    };
+    Ok((report, lock))
 }
 
-/// The images to mirror, the references to warm, and the order of their rows in the report.
+/// The images to mirror, the references to warm, and the order of the report's rows, including rows
+/// that failed before the run.
 #[derive(Default)]
 struct RunItems<'a> {
     images: Vec<Image>,
     cached: Vec<CacheItem<'a>>,
-    order: ReportOrder<'a>,
+    slots: Vec<Slot<'a>>,
 }
-
-/// The order of the report's rows, including rows that failed before the run.
-#[derive(Default)]
-struct ReportOrder<'a>(Vec<Slot<'a>>);
 
 enum Slot<'a> {
     /// The rows of one image: one per target.
@@ -216,7 +197,7 @@ impl<'a> RunItems<'a> {
     fn split(selected: Vec<SelectedItem<'a>>) -> Self {
         let mut items = Self::default();
         for item in selected {
-            items.order.0.push(match item {
+            items.slots.push(match item {
                 SelectedItem::Rows(rows) => Slot::Rows(rows),
                 SelectedItem::Cached(item) => {
                     items.cached.push(item);
@@ -233,30 +214,28 @@ impl<'a> RunItems<'a> {
     }
 }
 
-impl ReportOrder<'_> {
-    /// All rows in the report's order, and the lock file of the mirrored images.
-    fn merge(self, mirrored: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
-        let (mut mirrored, mut warmed) = (mirrored.into_iter(), warmed.into_iter());
-        let (mut all, mut lock) = (Vec::new(), LockFile::default());
-        for slot in self.0 {
-            match slot {
-                Slot::Rows(rows) => all.extend(rows),
-                Slot::Warmed => all.extend(warmed.next()),
-                Slot::Image { rows, entry, source } => {
-                    for row in mirrored.by_ref().take(rows) {
-                        if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
-                            (row.outcome, &row.source_digest)
-                        {
-                            lock.add(entry, &source, digest);
-                        }
-                        all.push(row);
+/// All rows in the report's order, and the lock file of the mirrored images.
+fn merge(slots: Vec<Slot<'_>>, mirrored: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
+    let (mut mirrored, mut warmed) = (mirrored.into_iter(), warmed.into_iter());
+    let (mut all, mut lock) = (Vec::new(), LockFile::default());
+    for slot in slots {
+        match slot {
+            Slot::Rows(rows) => all.extend(rows),
+            Slot::Warmed => all.extend(warmed.next()),
+            Slot::Image { rows, entry, source } => {
+                for row in mirrored.by_ref().take(rows) {
+                    if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
+                        (row.outcome, &row.source_digest)
+                    {
+                        lock.add(entry, &source, digest);
                     }
+                    all.push(row);
                 }
             }
         }
-        all.extend(mirrored);
-        (all, lock)
     }
+    all.extend(mirrored);
+    (all, lock)
 }
 
 /// The bytes that the run moved, or in a plan would move.

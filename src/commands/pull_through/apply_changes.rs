@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Applies the changes and returns the exit status.
-pub(crate) async fn apply_changes(
+pub(crate) async fn run(
     global: &Global,
     screen: &Screen,
     request: &ChangesRequest<'_>,

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal};
 
 use tokio::sync::oneshot;
 
-use super::show::{ChangeFormat, show, show_failures};
+use super::show::{show, show_failures};
 use crate::{
     model::{Error, Kind, Result},
     output::Screen,
@@ -29,15 +29,15 @@ pub(crate) enum Consent {
 
 impl Consent {
     pub(crate) fn new(yes: bool) -> Result<Self> {
-        match (yes, io::stdin().is_terminal()) {
-            (true, _) => Ok(Self::Given),
-            (false, true) => Ok(Self::Asked),
-            (false, false) => Err(Error::new(
-                Kind::Configuration,
-                "cannot ask for confirmation: stdin is not a terminal",
-            )
-            .hint("check the changes with `pull-through plan`, then give `--yes`")),
+        if yes {
+            return Ok(Self::Given);
         }
+        if io::stdin().is_terminal() {
+            return Ok(Self::Asked);
+        }
+        let problem = "cannot ask for confirmation: stdin is not a terminal";
+        Err(Error::new(Kind::Configuration, problem)
+            .hint("check the changes with `pull-through plan`, then give `--yes`"))
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct ChangesRequest<'a> {
     /// The names of the destinations; empty for all.
     pub(crate) destinations: &'a [String],
     pub(crate) goal: Goal,
-    pub(crate) format: ChangeFormat,
+    pub(crate) as_json: bool,
     pub(crate) consent: Consent,
     pub(crate) question: &'static str,
 }
@@ -61,7 +61,7 @@ pub(crate) async fn confirm<'a>(
 ) -> Result<Option<(Preview<'a>, u8)>> {
     let shown = Preview::new(registries, sites, request.goal).await;
     let status = show_failures(screen, &shown);
-    show(screen, &shown, request.goal, request.format)?;
+    show(screen, &shown, request.goal, request.as_json)?;
     let changes_nothing = shown.planned().all(|planned| planned.step.is_none());
     if changes_nothing || request.consent == Consent::Given {
         return Ok(Some((shown, status)));

@@ -9,7 +9,7 @@ use crate::{
     output::{Screen, changes, file},
     pull_through::{
         kubernetes::manifest,
-        terraform::{ExportPart, terraform},
+        terraform::{self, ExportPart},
     },
     run::pull_through::{
         preview::{Goal, PlannedSite},
@@ -19,18 +19,16 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
     match format {
-        Export::Terraform { destinations } => {
-            to_terraform(global, screen, &destinations.names).await
-        }
+        Export::Terraform { destinations: to } => terraform(global, screen, &to.names).await,
         Export::Kubernetes { namespaces, output } => {
-            to_kubernetes(global, screen, &namespaces, &output)
+            kubernetes(global, screen, &namespaces, &output)
         }
     }
 }
 
 /// Prints the Terraform configuration on stdout. Conflicts are omitted from it, and the exit status
 /// is then 1.
-async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String]) -> Result<u8> {
+async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) -> Result<u8> {
     let config = read_config(global)?;
     let sites = sites(&config, destinations)?;
     let goal = Goal::SetUpFromNothing;
@@ -38,9 +36,10 @@ async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String])
     let planned = with_registries(global, plan).await?;
     let part = |planned| {
         let PlannedSite { site, session, planned, observed }: &PlannedSite<'_> = planned;
-        ExportPart { registry: &site.registry, identity: session.api.identity(), planned, observed }
+        let (registry, identity) = (&site.registry, session.api.identity());
+        ExportPart { registry, identity, planned, observed }
     };
-    let text = terraform(&planned.iter().map(part).collect::<Vec<_>>());
+    let text = terraform::terraform(&planned.iter().map(part).collect::<Vec<_>>());
     screen.print(|out| out.write_all(text.as_bytes()))?;
     let mut status = 0;
     for conflict in planned.iter().flat_map(PlannedSite::conflicts) {
@@ -50,7 +49,7 @@ async fn to_terraform(global: &Global, screen: &Screen, destinations: &[String])
     Ok(status)
 }
 
-fn to_kubernetes(
+fn kubernetes(
     global: &Global,
     screen: &Screen,
     namespaces: &[String],

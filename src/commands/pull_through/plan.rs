@@ -1,6 +1,6 @@
 //! `pull-through plan`: shows what `apply` would change. Writes nothing.
 
-use super::show::{ChangeFormat, show, show_failures};
+use super::show::{show, show_failures};
 use crate::{
     cli::{Global, pull_through::PullThroughPlanArgs},
     commands::shared::{read_config_with_warnings, with_registries},
@@ -23,7 +23,7 @@ pub(crate) async fn run(
     let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
     let preview = with_registries(global, read).await?;
     let status = show_failures(screen, &preview);
-    show(screen, &preview, goal, ChangeFormat::new(args.json))?;
+    show(screen, &preview, goal, args.json)?;
     let has_changes = preview.planned().next().is_some();
     Ok(status.max(u8::from(args.check && has_changes)))
 }

@@ -8,43 +8,29 @@ use crate::{
         changes::{self, Section},
         error,
     },
+    pull_through::changes::Documents,
     run::pull_through::{
         preview::{Goal, PlannedSite, Preview},
         roles::needed_roles,
     },
 };
 
-/// The format of the changes on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ChangeFormat {
-    Lines,
-    Json,
-}
-
-impl ChangeFormat {
-    pub(crate) fn new(json: bool) -> Self {
-        if json { Self::Json } else { Self::Lines }
-    }
-}
-
 /// Prints the changes on stdout, and the roles that they rely on to stderr.
 pub(crate) fn show(
     screen: &Screen,
     preview: &Preview<'_>,
     goal: Goal,
-    format: ChangeFormat,
+    as_json: bool,
 ) -> Result<()> {
     let sections: Vec<Section<'_>> = preview.sites.iter().map(section).collect();
-    screen.print(|out| match format {
-        ChangeFormat::Lines => changes::plan(out, &sections),
-        ChangeFormat::Json => changes::json(out, &sections),
+    screen.print(|out| match as_json {
+        true => changes::json(out, &sections),
+        false => changes::plan(out, &sections),
     })?;
     if goal != Goal::Removal {
         for role in needed_roles(&preview.sites) {
-            let documents = &role.documents;
-            screen.tell(|out| {
-                changes::role(out, &role.setting, &documents.trust, &documents.permissions)
-            });
+            let Documents { trust, permissions } = &role.documents;
+            screen.tell(|out| changes::role(out, &role.setting, trust, permissions));
         }
     }
     Ok(())

@@ -71,7 +71,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
     ];
     let pulls = [PullGrant {
         registry: registry(china),
-        repositories: names(&["base"]),
+        repository: "base".parse().unwrap(),
         tags: TagListingApi::Never,
     }];
     let document = mirror(&pushes, &pulls, &[], &[]);
@@ -142,7 +142,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
 fn a_repository_that_is_source_and_destination_is_named_once() {
     let pulls = [PullGrant {
         registry: registry(EU),
-        repositories: names(&["a"]),
+        repository: "a".parse().unwrap(),
         tags: TagListingApi::Never,
     }];
     let pushes = [push(EU, &["a"], Create::Never)];
@@ -300,8 +300,11 @@ fn each_statement_has_its_own_sid() {
 
 #[test]
 fn selecting_tags_grants_listing_them() {
-    let pull =
-        |name, tags| PullGrant { registry: registry(EU), repositories: names(&[name]), tags };
+    let pull = |name: &str, tags| PullGrant {
+        registry: registry(EU),
+        repository: name.parse().unwrap(),
+        tags,
+    };
     let document =
         mirror(&[], &[pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)], &[], &[]);
     let statements = &document["Statement"].as_array().unwrap()[1..];
@@ -326,7 +329,7 @@ fn warmed_repositories_are_imported_and_created_but_not_pushed_to() {
         tagged,
     };
     let warms = [warm("quay/a", false), warm("hub/b", true)];
-    let pull = |tags| PullGrant { registry: registry(EU), repositories: names(&["up"]), tags };
+    let pull = |tags| PullGrant { registry: registry(EU), repository: "up".parse().unwrap(), tags };
     let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[]);
     let statements = document["Statement"].as_array().unwrap();
     let granted: Vec<_> = statements.iter().map(|it| (&it["Sid"], &it["Action"])).collect();

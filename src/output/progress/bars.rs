@@ -45,10 +45,8 @@ impl Bars {
 
     /// Draws these lines below the overall bar.
     fn show_lines(&mut self, texts: Vec<String>) {
-        while self.lines.len() > texts.len() {
-            if let Some(line) = self.lines.pop() {
-                self.screen.bars.remove(&line);
-            }
+        for line in self.lines.drain(texts.len().min(self.lines.len())..).rev() {
+            self.screen.bars.remove(&line);
         }
         while self.lines.len() < texts.len() {
             let line = ProgressBar::new(0).with_style(template("{wide_msg}"));
@@ -93,18 +91,15 @@ fn template(text: &'static str) -> ProgressStyle {
 /// A line for each running image, oldest first, at most `room`, then the number of the others.
 fn lines(running: &[Running], room: usize, width: usize) -> Vec<String> {
     let shown = &running[..running.len().min(room)];
-    let sizes: Vec<String> = shown
-        .iter()
-        .map(|image| format!("{} of {}", size(image.pushed()), size(image.expected())))
-        .collect();
+    let moved = |image: &Running| format!("{} of {}", size(image.pushed()), size(image.expected()));
+    let sizes: Vec<String> = shown.iter().map(moved).collect();
     let right = sizes.iter().map(|text| text.len()).max().unwrap_or_default();
     let longest = shown.iter().map(|shown| shown.image.chars().count()).max().unwrap_or_default();
     let left = longest.min(width.saturating_sub(right + 4)).max(8);
-    let mut lines: Vec<String> = shown
-        .iter()
-        .zip(&sizes)
-        .map(|(shown, size)| format!("  {:<left$}  {size:>right$}", shortened(&shown.image, left)))
-        .collect();
+    let line = |(shown, size): (&Running, &String)| {
+        format!("  {:<left$}  {size:>right$}", shortened(&shown.image, left))
+    };
+    let mut lines: Vec<String> = shown.iter().zip(&sizes).map(line).collect();
     if running.len() > room {
         lines.push(format!("  and {} more", running.len() - room));
     }

@@ -48,17 +48,12 @@ impl<'a> PlannedSite<'a> {
         let session = Box::pin(site.session(registries)).await?;
         let observed = Box::pin(fetch_state::observe(&session, &secrets(&site.caches))).await?;
         let on_push = site.on_push();
-        let replace = match goal {
-            Goal::SetUp(replace) => replace,
-            Goal::Removal => Replace::Never,
-            Goal::SetUpFromNothing => Replace::Differing,
-        };
         let (registry, caches) = (&site.registry, &site.caches[..]);
-        let desired = Desired { registry, caches, on_push: &on_push, replace };
+        let desired = |replace| Desired { registry, caches, on_push: &on_push, replace };
         let planned = match goal {
-            Goal::SetUp(_) => changes(&desired, &observed),
-            Goal::Removal => removals(&desired, &observed),
-            Goal::SetUpFromNothing => from_nothing(&desired, &observed),
+            Goal::SetUp(replace) => changes(&desired(replace), &observed),
+            Goal::Removal => removals(&desired(Replace::Never), &observed),
+            Goal::SetUpFromNothing => from_nothing(&desired(Replace::Differing), &observed),
         };
         Ok(Self { site, session, observed, planned })
     }
@@ -103,9 +98,8 @@ impl<'a> Preview<'a> {
                 Ok(planned) => preview.sites.push(planned),
                 Err(error) => {
                     let host = &site.registry.host;
-                    let error =
-                        error.context(format!("cannot read the pull-through cache of {host}"));
-                    preview.failures.push(error);
+                    let problem = format!("cannot read the pull-through cache of {host}");
+                    preview.failures.push(error.context(problem));
                 }
             }
         }
@@ -118,9 +112,7 @@ impl<'a> Preview<'a> {
 
     /// Returns `true` if both previews have the same changes.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let changes = |preview: &Self| -> Vec<SettingChange> {
-            preview.planned().map(|planned| planned.change.clone()).collect()
-        };
-        changes(self) == changes(other)
+        let changes = self.planned().map(|planned| &planned.change);
+        changes.eq(other.planned().map(|planned| &planned.change))
     }
 }

@@ -40,13 +40,10 @@ pub(crate) fn needed_roles(sites: &[PlannedSite<'_>]) -> Vec<NeededRole> {
                 let setting = format!("{} {name}", kind.word());
                 let account = site.registry.account.clone();
                 let documents = role_policy(&site.registry, role);
-                let known = all
-                    .iter_mut()
-                    .find(|role| (&role.setting, &role.account) == (&setting, &account));
-                match known {
-                    Some(known) => {
-                        widen(&mut known.documents.permissions, &documents.permissions);
-                    }
+                let is_same =
+                    |role: &&mut NeededRole| (&role.setting, &role.account) == (&setting, &account);
+                match all.iter_mut().find(is_same) {
+                    Some(it) => widen(&mut it.documents.permissions, &documents.permissions),
                     None => all.push(NeededRole { setting, account, documents }),
                 }
             }
@@ -64,10 +61,8 @@ fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
             || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
         is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
     });
-    let rule = match cache.credentials {
-        UpstreamCredentials::Role(_) => Some((Subject::Rule, Role::Upstream(cache))),
-        _ => None,
-    };
+    let has_role = matches!(cache.credentials, UpstreamCredentials::Role(_));
+    let rule = has_role.then_some((Subject::Rule, Role::Upstream(cache)));
     [template, rule]
 }
 

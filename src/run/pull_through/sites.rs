@@ -87,14 +87,9 @@ fn no_sites(config: &Config, names: &[String]) -> Error {
 
 pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {
     let exists = |name: &str| config.destinations.iter().any(|known| known.name == name);
-    match names.iter().find(|name| !exists(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let problem = format!("no destination is named `{name}`");
-            Err(Error::new(Kind::Configuration, problem)
-                .hint("give `--destination` the `name` of a `[[destination]]`"))
-        }
-    }
+    let Some(name) = names.iter().find(|name| !exists(name)) else { return Ok(()) };
+    Err(Error::new(Kind::Configuration, format!("no destination is named `{name}`"))
+        .hint("give `--destination` the `name` of a `[[destination]]`"))
 }
 
 #[cfg(test)]
