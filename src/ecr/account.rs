@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{caller::principal, pages, session::AwsSession};
+use super::{caller::principal, pages, session::AwsSession, settings::field};
 use crate::{
     model::{
         EcrHost, Error, Host, Kind, Result,
@@ -83,10 +83,6 @@ impl EcrAccount {
     }
 
     /// Reconciles the settings with the configuration, once: all callers share the result.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`] if the registry `host` is not the caller's own: AWS changes the
-    /// caller's account only.
     pub(crate) async fn reconcile(&self, host: &Host, apply: Apply) -> Result<()> {
         let reconcile = async {
             let change = self.changes(host, apply).await.map_err(|error| {
@@ -160,16 +156,15 @@ impl EcrAccount {
         // another run may have done it in the meantime
         if wanted {
             let action = "RegisterPullTimeUpdateExclusion";
-            let register = api.call_unless("ExclusionAlreadyExistsException", action, |ecr| {
-                ecr.register_pull_time_update_exclusion().principal_arn(arn).send()
-            });
-            return register.await.map(drop);
+            let register =
+                |ecr: Client| ecr.register_pull_time_update_exclusion().principal_arn(arn).send();
+            api.call_unless("ExclusionAlreadyExistsException", action, register).await.map(drop)
+        } else {
+            let action = "DeregisterPullTimeUpdateExclusion";
+            let deregister =
+                |ecr: Client| ecr.deregister_pull_time_update_exclusion().principal_arn(arn).send();
+            api.call_unless("ExclusionNotFoundException", action, deregister).await.map(drop)
         }
-        let action = "DeregisterPullTimeUpdateExclusion";
-        let deregister = api.call_unless("ExclusionNotFoundException", action, |ecr| {
-            ecr.deregister_pull_time_update_exclusion().principal_arn(arn).send()
-        });
-        deregister.await.map(drop)
     }
 
     async fn exclusions(&self) -> Result<Vec<String>> {
@@ -222,10 +217,8 @@ impl EcrAccount {
 /// The caller's account, which must be the registry's: AWS reads and changes account-wide settings
 /// of the caller's account only.
 ///
-/// `feature` is what needs it, as the configuration writes it.
-///
-/// # Errors
-/// Those of `GetAuthorizationToken`, and [`Kind::Configuration`] for another account.
+/// Another account is a [`Kind::Configuration`]. `feature` is what needs the account, as the
+/// configuration writes it.
 pub(crate) async fn own_account(
     session: &AwsSession,
     host: &Host,
@@ -247,10 +240,6 @@ pub(crate) async fn own_account(
         // an emulator that names itself
         (None, None) => Ok(named.map_or_else(|| host.to_string(), |host: Host| host.to_string())),
     }
-}
-
-fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) -> Field {
-    Field { name: name.to_owned(), old: old.into(), new: new.into() }
 }
 
 /// The wildcards of this frequency, sorted and distinct.

@@ -23,6 +23,25 @@ use crate::{
 
 pub(crate) type Failure<E> = SdkError<E, HttpResponse>;
 
+/// A request of the SDK, ready to send.
+pub trait SdkCall: Future<Output = SdkResult<Self>> {
+    /// The answer.
+    type Answer;
+    /// The error of the action.
+    type Error: StdError + ProvideErrorMetadata + 'static;
+}
+
+type SdkResult<C> = Result<<C as SdkCall>::Answer, Failure<<C as SdkCall>::Error>>;
+
+impl<T, E, F> SdkCall for F
+where
+    F: Future<Output = Result<T, Failure<E>>>,
+    E: StdError + ProvideErrorMetadata + 'static,
+{
+    type Answer = T;
+    type Error = E;
+}
+
 /// ECR's API for one identity in one region.
 pub struct Api {
     client: Client,
@@ -70,69 +89,53 @@ impl Api {
     ///
     /// `action` is the API's name, like `ListImages`.
     ///
-    /// # Errors
-    /// The kind is that of [`super::failure::kind_of`]. The error is marked exhausted.
-    pub async fn call<T, E, F, Fut>(&self, action: &'static str, send: F) -> Result<T>
+    /// An error's kind is that of [`super::failure::kind_of`]; it is marked exhausted.
+    pub async fn call<C, F>(&self, action: &'static str, send: F) -> Result<C::Answer>
     where
-        F: Fn(Client) -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
+        C: SdkCall,
+        F: Fn(Client) -> C,
     {
         self.call_with(self.context.policy.retry, action, send).await
     }
 
     /// [`Self::call`], where the AWS error `expected` is an answer: returns `None` for it.
-    pub(crate) async fn call_unless<T, E, F, Fut>(
+    pub(crate) async fn call_unless<C: SdkCall>(
         &self,
         expected: &str,
         action: &'static str,
-        send: F,
-    ) -> Result<Option<T>>
-    where
-        F: Fn(Client) -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
-    {
+        send: impl Fn(Client) -> C,
+    ) -> Result<Option<C::Answer>> {
         self.call(action, |client| unless(expected, send(client))).await
     }
 
     /// [`Self::call`] with another retry policy.
-    pub async fn call_with<T, E, F, Fut>(
+    pub async fn call_with<C: SdkCall>(
         &self,
         retry: Retry,
         action: &'static str,
-        send: F,
-    ) -> Result<T>
-    where
-        F: Fn(Client) -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
-    {
+        send: impl Fn(Client) -> C,
+    ) -> Result<C::Answer> {
         // boxed: the SDK's futures are large, and callers hold several
         Box::pin(self.context.retry_with(retry, || self.once(action, &send))).await
     }
 
     /// One attempt of [`Self::call`].
-    pub async fn once<T, E, F, Fut>(&self, action: &'static str, send: F) -> Result<T>
+    pub async fn once<C, F>(&self, action: &'static str, send: F) -> Result<C::Answer>
     where
-        F: FnOnce(Client) -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
+        C: SdkCall,
+        F: FnOnce(Client) -> C,
     {
         self.quotas.acquire(action).await;
         self.attempt("ecr", action, send(self.client.clone())).await
     }
 
     /// Counts and explains one attempt of a call to any AWS service.
-    pub(super) async fn attempt<T, E>(
+    pub(super) async fn attempt<C: SdkCall>(
         &self,
         service: &'static str,
         action: &'static str,
-        call: impl Future<Output = Result<T, Failure<E>>>,
-    ) -> Result<T>
-    where
-        E: StdError + ProvideErrorMetadata + 'static,
-    {
+        call: C,
+    ) -> Result<C::Answer> {
         self.context.stats.requests.add(1);
         call.await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
@@ -147,10 +150,10 @@ impl Api {
 }
 
 /// Turns the AWS error `expected` into `None`.
-pub(super) async fn unless<T, E: ProvideErrorMetadata>(
+pub(super) async fn unless<C: SdkCall>(
     expected: &str,
-    call: impl Future<Output = Result<T, Failure<E>>>,
-) -> Result<Option<T>, Failure<E>> {
+    call: C,
+) -> Result<Option<C::Answer>, Failure<C::Error>> {
     match call.await {
         Err(error) if error.code() == Some(expected) => Ok(None),
         answer => answer.map(Some),

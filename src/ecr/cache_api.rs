@@ -8,9 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use aws_sdk_ecr::types::{
-    EncryptionConfiguration, PullThroughCacheRule, RepositoryCreationTemplate,
-};
+use aws_sdk_ecr::types::{PullThroughCacheRule, RepositoryCreationTemplate};
 use serde_json::Value;
 
 use super::{api::Api, pages, settings};
@@ -132,28 +130,20 @@ fn without_slash(prefix: Option<&str>) -> String {
 
 fn template(template: &RepositoryCreationTemplate) -> ObservedTemplate {
     let filters = template.image_tag_mutability_exclusion_filters();
+    let encryption = template.encryption_configuration();
     let tags = template.resource_tags().iter();
     ObservedTemplate {
         prefix: without_slash(template.prefix()),
         applied_for: template.applied_for().iter().map(|it| it.as_str().to_owned()).collect(),
         mutability: settings::mutability_of(template.image_tag_mutability(), filters),
-        encryption: encryption(template),
+        encryption: encryption.map_or(Encryption::Aes256, |it| {
+            settings::encryption(it.encryption_type(), it.kms_key())
+        }),
         tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
         lifecycle: template.lifecycle_policy().and_then(document),
         policy: template.repository_policy().and_then(document),
         role_arn: template.custom_role_arn().map(str::to_owned),
     }
-}
-
-fn encryption(template: &RepositoryCreationTemplate) -> Encryption {
-    let Some(encryption) = template.encryption_configuration() else {
-        return Encryption::Aes256;
-    };
-    let encryption = EncryptionConfiguration::builder()
-        .encryption_type(encryption.encryption_type().clone())
-        .set_kms_key(encryption.kms_key().map(str::to_owned))
-        .build();
-    settings::encryption(&encryption.expect("the type is set"))
 }
 
 /// Parses a policy. Text that is not JSON becomes a string, which differs from every policy; empty

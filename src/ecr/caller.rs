@@ -6,9 +6,6 @@ use super::session::AwsSession;
 use crate::model::{Error, Kind, Result};
 
 /// The ARN of the session's role or user.
-///
-/// # Errors
-/// [`Kind::Configuration`] if the caller is neither.
 pub(super) async fn principal(session: &AwsSession) -> Result<String> {
     if let Some(role) = &session.api.identity().role_arn {
         return Ok(role.clone());

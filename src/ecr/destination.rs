@@ -1,6 +1,6 @@
 //! ECR as a destination: bulk queries to the API, content through the registry protocol.
 //!
-//! Queries in bulk wherever the API allows that. API and registry protocol share the same quotas.
+//! API and registry protocol share the same quotas.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -110,7 +110,6 @@ impl Ecr {
         Ok(self.data_plane.get_or_init(|| Arc::new(registry)))
     }
 
-    /// Bulk queries about its content.
     pub(crate) fn images(&self) -> &Images {
         &self.images
     }
@@ -119,11 +118,13 @@ impl Ecr {
     /// close it instead of answering 404.
     ///
     /// Source: aws/containers-roadmap#1970.
-    async fn explain_push_error(&self, repository: &Repository, error: Error) -> Error {
-        if error.kind() != Kind::Unavailable {
-            return explain_denied(error);
+    async fn explain_push<T>(&self, repository: &Repository, pushed: Result<T>) -> Result<T> {
+        match pushed {
+            Err(error) if error.kind() == Kind::Unavailable => {
+                Err(self.repositories.api.repository_missing(repository).await.unwrap_or(error))
+            }
+            pushed => pushed.map_err(explain_denied),
         }
-        self.repositories.repository_missing(repository).await.unwrap_or(error)
     }
 }
 
@@ -131,11 +132,10 @@ impl Ecr {
 ///
 /// AWS always names the caller's own registry, which may be another account's.
 fn registry_url(configured: &Host, named: Url) -> Url {
-    let is_ecr = |host: &Host| EcrHost::parse(host).is_some();
-    let is_aws = authority(&named).parse().is_ok_and(|host| is_ecr(&host));
-    match is_aws && is_ecr(configured) {
-        true => Url::parse(&format!("https://{configured}/")).unwrap_or(named),
-        false => named,
+    let is_aws = authority(&named).parse().is_ok_and(|host| EcrHost::parse(&host).is_some());
+    match EcrHost::parse(configured) {
+        Some(_) if is_aws => Url::parse(&format!("https://{configured}/")).unwrap_or(named),
+        _ => named,
     }
 }
 
@@ -200,10 +200,8 @@ impl Destination for Ecr {
         from: &Repository,
     ) -> Result<Mount> {
         refuse_empty(blob)?;
-        match self.data_plane().await?.mount(repository, blob, from).await {
-            Err(error) => Err(self.explain_push_error(repository, error).await),
-            mounted => mounted,
-        }
+        let mounted = self.data_plane().await?.mount(repository, blob, from).await;
+        self.explain_push(repository, mounted).await
     }
 
     async fn open_upload(
@@ -212,10 +210,8 @@ impl Destination for Ecr {
         blob: &Descriptor,
     ) -> Result<remote::UploadSession> {
         refuse_empty(blob)?;
-        match self.data_plane().await?.open_upload(repository, blob).await {
-            Err(error) => Err(self.explain_push_error(repository, error).await),
-            opened => opened,
-        }
+        let opened = self.data_plane().await?.open_upload(repository, blob).await;
+        self.explain_push(repository, opened).await
     }
 
     async fn push_blob(
@@ -246,7 +242,7 @@ impl Provision for Ecr {
     }
 
     async fn check_writable(&self, repository: &Repository) -> Result<()> {
-        self.repositories.check_writable(repository).await
+        self.repositories.prefix_rules.check_writable(repository).await
     }
 
     async fn reconcile(

@@ -4,7 +4,7 @@
 
 mod error_kinds;
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, iter::successors, time::Duration};
 
 use aws_sdk_ecr::{
     config::{ProvideCredentials, SharedCredentialsProvider, http::HttpResponse},
@@ -81,35 +81,31 @@ pub(crate) fn missing_action(error: &Error) -> Option<String> {
 }
 
 fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
-    match kind {
-        Kind::Denied if name.starts_with("Kms") => Some(
+    let hint = match kind {
+        Kind::Denied if name.starts_with("Kms") => {
             "grant `kms:DescribeKey` and `kms:CreateGrant` on the repository's key to the role"
-                .to_owned(),
-        ),
-        Kind::Denied => Some(format!(
-            "grant `{}:{}` to the role (`ecr-mirror iam {}` prints the policy)",
-            call.service,
-            call.action,
-            policy_with(call.action)
-        )),
-        Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => Some(
-            "check the secret access key and this machine's clock".to_owned(),
-        ),
-        Kind::Unauthorized => Some(sign_in(call.identity)),
-        Kind::Quota => Some(
-            "request a higher quota for the account in the Service Quotas console"
-                .to_owned(),
-        ),
-        Kind::Configuration if name.starts_with("UnableToDecryptSecretValue") => Some(
+        }
+        Kind::Denied => {
+            let CallContext { service, action, .. } = call;
+            let policy = policy_with(action);
+            return Some(format!(
+                "grant `{service}:{action}` to the role (`ecr-mirror iam {policy}` prints the policy)"
+            ));
+        }
+        Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => {
+            "check the secret access key and this machine's clock"
+        }
+        Kind::Unauthorized => return Some(sign_in(call.identity)),
+        Kind::Quota => "request a higher quota for the account in the Service Quotas console",
+        Kind::Configuration if name.starts_with("UnableToDecryptSecretValue") => {
             "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other"
-                .to_owned(),
-        ),
-        Kind::Configuration if name.starts_with("UnableToAccessSecret") => Some(
+        }
+        Kind::Configuration if name.starts_with("UnableToAccessSecret") => {
             r#"store the secret in the registry's account and region, as `{"username": "…", "accessToken": "…"}`"#
-                .to_owned(),
-        ),
-        _ => None,
-    }
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// The `ecr-mirror iam` policy that contains the action.
@@ -131,37 +127,25 @@ fn sign_in(identity: &Identity) -> String {
 }
 
 fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) -> Error {
-    let cause = essence(cause);
-    let providers = identity.providers();
-    match &identity.role_arn {
-        Some(role) => Error::new(
-            Kind::Unauthorized,
+    let (cause, providers, sign_in) = (essence(cause), identity.providers(), sign_in(identity));
+    let (problem, hint) = match &identity.role_arn {
+        Some(role) => (
             format!("cannot assume role `{role}` with credentials from {providers}: {cause}"),
-        )
-        .hint(format!(
-            "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {}",
-            sign_in(identity)
-        )),
-        None => Error::new(
-            Kind::Unauthorized,
-            format!("no AWS credentials (tried {providers}): {cause}"),
-        )
-        .hint(sign_in(identity)),
-    }
+            format!(
+                "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {sign_in}"
+            ),
+        ),
+        None => (format!("no AWS credentials (tried {providers}): {cause}"), sign_in),
+    };
+    Error::new(Kind::Unauthorized, problem).hint(hint)
 }
 
 /// The error of the credentials provider, if the chain contains one.
 fn credentials_error<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> Option<&'e (dyn StdError + 'static)> {
-    let mut link = Some(error);
-    while let Some(error) = link {
-        if is_error_of(SharedCredentialsProvider::provide_credentials, error) {
-            return Some(error);
-        }
-        link = error.source();
-    }
-    None
+    successors(Some(error), |error| (**error).source())
+        .find(|error| is_error_of(SharedCredentialsProvider::provide_credentials, *error))
 }
 
 /// Returns `true` if `error` has the error type of `_call`, which the SDK's clients do not export.
@@ -185,8 +169,7 @@ fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
 /// The two innermost messages of the chain: the cause. The outer ones are generic.
 pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
     let mut links: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in successors(Some(error), |error| (**error).source()) {
         if let Some(aws) = error.downcast_ref::<ErrorMetadata>() {
             // its `Display` is its `Debug`
             return named(aws.code().unwrap_or("unnamed error"), aws.message());
@@ -196,7 +179,6 @@ pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
         if !links.last().is_some_and(|last| last.contains(&text)) {
             links.push(text);
         }
-        next = error.source();
     }
     cut(&links[links.len().saturating_sub(2)..].join(": "))
 }

@@ -46,14 +46,6 @@ pub(crate) struct Images {
     account: Option<String>,
 }
 
-/// ECR's answer to a request for a blob's download URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BlobDownload {
-    Available,
-    /// ECR does not have the blob, or not yet.
-    Missing,
-}
-
 /// The result of listing until the tags are found.
 struct TagSearch {
     found: HashMap<Tag, Digest>,
@@ -68,10 +60,8 @@ impl Images {
         Self { api, account }
     }
 
-    /// The digests of these tags; omits missing tags.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] if the repository is missing.
+    /// The digests of these tags; omits missing tags. [`Kind::RepositoryMissing`] if the repository
+    /// is missing.
     pub(crate) async fn tags(
         &self,
         repository: &Repository,
@@ -89,7 +79,11 @@ impl Images {
             listed => listed?,
         }
         if !search.complete && !search.remaining.is_empty() {
-            let by_name = self.by_tag(repository, search.remaining.into_iter().collect()).await?;
+            // never stale
+            let tags = Vec::from_iter(search.remaining);
+            let by_tag = |tag: &Tag| ImageIdentifier::builder().image_tag(tag.as_str());
+            let images = self.images(repository, tags, by_tag).await?;
+            let by_name = images.iter().filter_map(|image| tag_and_digest(image.image_id()?));
             search.found.extend(by_name);
         }
         Ok(search.found)
@@ -103,9 +97,7 @@ impl Images {
         let mut token = PageToken::first(action);
         for page in 1.. {
             let answer = self.api.call(action, |ecr| {
-                ecr.list_images()
-                    .set_registry_id(self.account.clone())
-                    .repository_name(repository.as_str())
+                in_repository!(ecr.list_images(), self.account, repository)
                     .filter(filter.clone())
                     .max_results(PAGE)
                     .set_next_token(token.current())
@@ -126,21 +118,7 @@ impl Images {
         Ok(())
     }
 
-    /// The digests of these tags, by BatchGetImage: counts as a pull, and is never stale.
-    async fn by_tag(
-        &self,
-        repository: &Repository,
-        tags: Vec<Tag>,
-    ) -> Result<HashMap<Tag, Digest>> {
-        let images = self
-            .images(repository, tags, |tag| ImageIdentifier::builder().image_tag(tag.as_str()))
-            .await?;
-        Ok(images.iter().filter_map(|image| tag_and_digest(image.image_id()?)).collect())
-    }
-
     /// The verified manifests of these digests; omits missing ones and unsupported media types.
-    ///
-    /// # Errors
     /// [`Kind::Corrupt`] if a manifest does not match its digest.
     pub(crate) async fn manifests(
         &self,
@@ -204,20 +182,17 @@ impl Images {
     ) -> Result<Vec<Image>> {
         let types = MediaType::ALL.map(MediaType::as_str).into_iter().chain(SCHEMA_1);
         let types: Vec<String> = types.map(str::to_owned).collect();
-        let answer = self
-            .api
-            .call("BatchGetImage", |ecr| {
-                ecr.batch_get_image()
-                    .set_registry_id(self.account.clone())
-                    .repository_name(repository.as_str())
-                    .set_image_ids(Some(ids.clone()))
-                    .set_accepted_media_types(Some(types.clone()))
-                    .send()
-            })
-            .await?;
-        for failure in answer.failures() {
-            check_image_failure(repository, failure)?;
-        }
+        let answer = self.api.call("BatchGetImage", |ecr| {
+            in_repository!(ecr.batch_get_image(), self.account, repository)
+                .set_image_ids(Some(ids.clone()))
+                .set_accepted_media_types(Some(types.clone()))
+                .send()
+        });
+        let answer = answer.await?;
+        answer
+            .failures()
+            .iter()
+            .try_for_each(|failure| check_image_failure(repository, failure))?;
         Ok(answer.images.unwrap_or_default())
     }
 
@@ -237,19 +212,16 @@ impl Images {
         repository: &Repository,
         digests: Vec<Digest>,
     ) -> Result<HashSet<Digest>> {
-        let answer = self
-            .api
-            .call("BatchCheckLayerAvailability", |ecr| {
-                ecr.batch_check_layer_availability()
-                    .set_registry_id(self.account.clone())
-                    .repository_name(repository.as_str())
-                    .set_layer_digests(Some(digests.iter().map(Digest::to_string).collect()))
-                    .send()
-            })
-            .await?;
-        for failure in answer.failures() {
-            check_layer_failure(repository, failure)?;
-        }
+        let answer = self.api.call("BatchCheckLayerAvailability", |ecr| {
+            in_repository!(ecr.batch_check_layer_availability(), self.account, repository)
+                .set_layer_digests(Some(digests.iter().map(Digest::to_string).collect()))
+                .send()
+        });
+        let answer = answer.await?;
+        answer
+            .failures()
+            .iter()
+            .try_for_each(|failure| check_layer_failure(repository, failure))?;
         // a push restores an archived layer; a layer that the answer omits may be missing
         let mut missing: HashSet<Digest> = digests.into_iter().collect();
         for layer in answer.layers() {
@@ -263,23 +235,23 @@ impl Images {
     }
 
     /// Requests the blob's download URL, which makes a cache fetch the blob. Reads no byte.
+    ///
+    /// Returns `false` if ECR does not have the blob, or not yet.
     pub(crate) async fn request_download(
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<BlobDownload> {
+    ) -> Result<bool> {
         let answer = self.api.call("GetDownloadUrlForLayer", |ecr| {
-            ecr.get_download_url_for_layer()
-                .set_registry_id(self.account.clone())
-                .repository_name(repository.as_str())
+            in_repository!(ecr.get_download_url_for_layer(), self.account, repository)
                 .layer_digest(digest.as_str())
                 .send()
         });
         match answer.await {
             // the URL grants access to the blob: drop it
-            Ok(_url) => Ok(BlobDownload::Available),
+            Ok(_url) => Ok(true),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::ContentMissing) => {
-                Ok(BlobDownload::Missing)
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -313,15 +285,14 @@ fn digest_of(id: &ImageIdentifier) -> Option<Digest> {
 
 /// Returns the error of an image that cannot be read. A missing image is not an error.
 fn check_image_failure(repository: &Repository, failure: &ImageFailure) -> Result<()> {
+    use ImageFailureCode as Code;
     let kind = match failure.failure_code() {
-        Some(ImageFailureCode::ImageNotFound) => return Ok(()),
-        Some(ImageFailureCode::KmsError | ImageFailureCode::UpstreamAccessDenied) => Kind::Denied,
-        Some(ImageFailureCode::UpstreamTooManyRequests | ImageFailureCode::UpstreamUnavailable) => {
-            Kind::Unavailable
-        }
+        Some(Code::ImageNotFound) => return Ok(()),
+        Some(Code::KmsError | Code::UpstreamAccessDenied) => Kind::Denied,
+        Some(Code::UpstreamTooManyRequests | Code::UpstreamUnavailable) => Kind::Unavailable,
         _ => Kind::Protocol,
     };
-    let code = failure.failure_code().map_or("no code", ImageFailureCode::as_str);
+    let code = failure.failure_code().map_or("no code", Code::as_str);
     let id = failure.image_id();
     let name = id.and_then(|id| id.image_tag().or(id.image_digest())).unwrap_or("an image");
     let reason = failure.failure_reason().unwrap_or("no reason given");
@@ -330,12 +301,12 @@ fn check_image_failure(repository: &Repository, failure: &ImageFailure) -> Resul
 
 /// Returns the error of a layer that cannot be looked up. A missing layer is not an error.
 fn check_layer_failure(repository: &Repository, failure: &LayerFailure) -> Result<()> {
-    if let Some(LayerFailureCode::MissingLayerDigest | LayerFailureCode::InvalidLayerDigest) =
-        failure.failure_code()
-    {
+    use LayerFailureCode as Code;
+    let code = failure.failure_code();
+    if let Some(Code::MissingLayerDigest | Code::InvalidLayerDigest) = code {
         return Ok(());
     }
-    let code = failure.failure_code().map_or("no code", LayerFailureCode::as_str);
+    let code = code.map_or("no code", Code::as_str);
     let name = failure.layer_digest().unwrap_or("a layer");
     let reason = failure.failure_reason().unwrap_or("no reason given");
     let message = format!("cannot look up {name} in `{repository}`: {code}: {reason}");

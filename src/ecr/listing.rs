@@ -27,9 +27,7 @@ pub(crate) fn tags<'a>(
         async move {
             let Some(mut token) = token else { return Ok(None) };
             let answer = api.call(action, |ecr| {
-                ecr.describe_images()
-                    .set_registry_id(account.clone())
-                    .repository_name(repository.as_str())
+                in_repository!(ecr.describe_images(), account, repository)
                     .filter(filter.clone())
                     .max_results(PAGE)
                     .set_next_token(token.current())

@@ -4,6 +4,13 @@
 //! ([`destination`]). Every API call goes through [`api::Api::call`], which limits rates, counts,
 //! retries and explains errors.
 
+/// Sets registry and repository of a request. The SDK's builders have no common type.
+macro_rules! in_repository {
+    ($request:expr, $account:expr, $repository:expr) => {
+        $request.set_registry_id($account.clone()).repository_name($repository.as_str())
+    };
+}
+
 pub(crate) mod account;
 pub(crate) mod api;
 pub(crate) mod cache_api;

@@ -29,28 +29,21 @@ impl PageToken {
     }
 
     /// Moves to the page of this token. Returns `false` if there is no further page.
-    ///
-    /// # Errors
-    /// [`Kind::Protocol`] if the token was seen before, and after [`MAX_PAGES`] pages.
     pub(crate) fn advance(&mut self, next: Option<String>) -> Result<bool> {
         let Some(next) = next else { return Ok(false) };
-        if !self.seen.insert(next.clone()) {
-            let problem = format!("{} answered with the same `nextToken` twice", self.action);
-            return Err(Error::new(Kind::Protocol, problem));
-        }
-        if self.seen.len() >= MAX_PAGES {
-            let problem = format!("{} did not end after {MAX_PAGES} pages", self.action);
-            return Err(Error::new(Kind::Protocol, problem));
-        }
-        self.current = Some(next);
-        Ok(true)
+        let problem = if !self.seen.insert(next.clone()) {
+            format!("{} answered with the same `nextToken` twice", self.action)
+        } else if self.seen.len() >= MAX_PAGES {
+            format!("{} did not end after {MAX_PAGES} pages", self.action)
+        } else {
+            self.current = Some(next);
+            return Ok(true);
+        };
+        Err(Error::new(Kind::Protocol, problem))
     }
 }
 
 /// Reads every page. `fetch` takes a page's token and returns its items and the next token.
-///
-/// # Errors
-/// Those of `fetch` and of [`PageToken::advance`].
 pub(crate) async fn collect<T, F, Fut>(action: &'static str, fetch: F) -> Result<Vec<T>>
 where
     F: Fn(Option<String>) -> Fut,

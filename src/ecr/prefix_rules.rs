@@ -34,23 +34,19 @@ impl PrefixRules {
     ///
     /// Only warns of a rule for `ROOT`, which covers every name: the upstream has few of them, and
     /// refusing would close the whole registry.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`], with a hint.
     pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
         let rules = self.rules.get_or_init(|| self.read_rules()).await;
-        match longest(rules.keys(), repository.as_str()).map(|prefix| &rules[prefix]) {
-            Some(ObservedRule { prefix, url: upstream, .. }) if prefix != ROOT => Err(Error::new(
-                Kind::Configuration,
-                format!(
-                    "repository `{repository}` is inside `{prefix}/`, which a pull-through rule fills from `{upstream}`"
-                ),
-            )
-            .hint(format!(
-                "mirror to another `prefix` or `repository`: ECR replaces tags below `{prefix}/` with those of `{upstream}`"
-            ))),
-            _ => Ok(()),
-        }
+        let Some(prefix) = longest(rules.keys(), repository.as_str()).filter(|it| *it != ROOT)
+        else {
+            return Ok(());
+        };
+        let upstream = &rules[prefix].url;
+        let problem = format!(
+            "repository `{repository}` is inside `{prefix}/`, which a pull-through rule fills from `{upstream}`"
+        );
+        Err(Error::new(Kind::Configuration, problem).hint(format!(
+            "mirror to another `prefix` or `repository`: ECR replaces tags below `{prefix}/` with those of `{upstream}`"
+        )))
     }
 
     /// Returns `true` if a push to the missing repository creates it.

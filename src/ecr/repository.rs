@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{
     api::Api,
     prefix_rules::PrefixRules,
-    repository_api::{Created, RepositoryApi},
+    repository_api::RepositoryApi,
     settings::{self, CurrentSettings, Differences, SettingUpdate},
 };
 use crate::{
@@ -31,9 +31,9 @@ const CONCURRENT_REPOSITORIES: usize = 4;
 /// The repositories of one registry.
 #[derive(Debug)]
 pub(crate) struct EcrRepositories {
-    api: RepositoryApi,
+    pub(super) api: RepositoryApi,
     written: RepositoryRules,
-    prefix_rules: PrefixRules,
+    pub(super) prefix_rules: PrefixRules,
     /// Held while a repository's settings are read and changed.
     calls: Semaphore,
     known: Mutex<HashMap<Repository, Arc<RepositoryCache>>>,
@@ -71,9 +71,6 @@ impl EcrRepositories {
     }
 
     /// Creates the repository if it is missing and the configuration allows that.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] and [`Kind::Denied`], with a hint.
     pub(crate) async fn ensure(&self, repository: &Repository) -> Result<()> {
         let cache = self.cache(repository);
         let exists = cache.exists.get_or_try_init(|| async {
@@ -96,14 +93,6 @@ impl EcrRepositories {
         exists.await?.clone()
     }
 
-    /// Refuses a repository below a pull-through rule's prefix.
-    ///
-    /// # Errors
-    /// [`Kind::Configuration`], with a hint.
-    pub(crate) async fn check_writable(&self, repository: &Repository) -> Result<()> {
-        self.prefix_rules.check_writable(repository).await
-    }
-
     async fn create(&self, repository: &Repository) -> Result<()> {
         match self.api.create(repository, &self.written.settings).await {
             Ok(created) => self.put_policies(repository, created).await,
@@ -124,17 +113,16 @@ impl EcrRepositories {
     /// Puts the configured policies of a repository that this run created. If it existed before,
     /// puts only those that an empty repository lacks: this run may have created it and lost the
     /// answer.
-    async fn put_policies(&self, repository: &Repository, created: Created) -> Result<()> {
+    async fn put_policies(&self, repository: &Repository, created: bool) -> Result<()> {
         let RepositorySettings { lifecycle, policy, .. } = self.written.settings.clone();
         if lifecycle.is_none() && policy.is_none() {
             return Ok(());
         }
-        let updates = match created {
-            Created::Now => {
-                let lifecycle = lifecycle.map(SettingUpdate::Lifecycle);
-                lifecycle.into_iter().chain(policy.map(SettingUpdate::Policy)).collect()
-            }
-            Created::Before => self.missing_policies(repository).await?.updates,
+        let updates = if created {
+            let lifecycle = lifecycle.map(SettingUpdate::Lifecycle);
+            lifecycle.into_iter().chain(policy.map(SettingUpdate::Policy)).collect()
+        } else {
+            self.missing_policies(repository).await?.updates
         };
         for update in updates {
             self.api.update(repository, &update).await.map_err(|error| {
@@ -177,16 +165,9 @@ impl EcrRepositories {
         )
     }
 
-    /// The error that the repository is missing, if one request says so.
-    pub(crate) async fn repository_missing(&self, repository: &Repository) -> Option<Error> {
-        self.api.repository_missing(repository).await
-    }
-
     /// Compares an existing repository with the configuration and, with [`Apply::Change`], updates
     /// its settings. `destination` is the registry's name in the changes.
-    ///
-    /// # Errors
-    /// Earlier updates stay.
+    /// After an error, earlier updates stay.
     pub(crate) async fn reconcile(
         &self,
         destination: &str,
@@ -205,27 +186,23 @@ impl EcrRepositories {
             }
             (Reconcile::Never, _) => return Ok(Reconciled::default()),
         };
-        let context = |error: Error| {
-            error.context(format!("cannot reconcile the settings of repository `{repository}`"))
-        };
+        let problem = format!("cannot reconcile the settings of repository `{repository}`");
+        let context = |error: Error| error.context(&*problem);
         let Differences { fields, updates, warnings } = differences.map_err(context)?;
         if apply == Apply::Change {
             for update in &updates {
                 self.api.update(repository, update).await.map_err(context)?;
             }
         }
-        let mut changes = Vec::new();
-        if !fields.is_empty() {
-            changes.push(SettingChange {
-                destination: destination.to_owned(),
-                action: Action::Update,
-                kind: Subject::Repository,
-                name: repository.to_string(),
-                fields,
-                hint: None,
-            });
-        }
-        Ok(Reconciled { changes, warnings })
+        let changes = (!fields.is_empty()).then(|| SettingChange {
+            destination: destination.to_owned(),
+            action: Action::Update,
+            kind: Subject::Repository,
+            name: repository.to_string(),
+            fields,
+            hint: None,
+        });
+        Ok(Reconciled { changes: Vec::from_iter(changes), warnings })
     }
 
     async fn compare(&self, repository: &Repository) -> Result<Differences> {
@@ -280,8 +257,8 @@ impl EcrRepositories {
     ) -> Result<Mutability> {
         let cache = self.cache(repository);
         let query =
-            async || self.api.describe(repository).await.map(|it| settings::mutability(&it));
-        let setting = cache.mutability.get_or_try_init(query).await.map_err(|error| {
+            async || Ok(settings::mutability(&self.api.describe(repository).await?));
+        let setting = cache.mutability.get_or_try_init(query).await.map_err(|error: Error| {
             error.context(format!("cannot read the tag mutability of `{repository}`"))
         })?;
         Ok(mutability(setting, tag))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_sdk_ecr::{
     Client,
     operation::describe_repositories::builders::DescribeRepositoriesFluentBuilder,
-    types::{ImageScanningConfiguration, Repository as Described},
+    types::{EncryptionConfiguration, ImageScanningConfiguration, Repository as Described},
 };
 
 use super::{
@@ -22,51 +22,42 @@ pub(super) struct RepositoryApi {
     pub(super) account: Option<String>,
 }
 
-/// The result of a `CreateRepository` that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Created {
-    Now,
-    /// Another run, or an attempt of this run whose answer was lost, created it.
-    Before,
-}
-
 impl RepositoryApi {
     /// Creates the repository with all settings that the call accepts: not with its policies.
+    ///
+    /// Returns `false` if another run, or an attempt whose answer was lost, created it.
     pub(super) async fn create(
         &self,
         repository: &Repository,
         settings: &RepositorySettings,
-    ) -> Result<Created> {
+    ) -> Result<bool> {
         let (mutability, exclusions) = settings.mutability.as_ref().map(settings::to_api).unzip();
-        let create = |ecr: Client| {
-            let request = ecr
-                .create_repository()
-                .repository_name(repository.as_str())
-                .set_registry_id(self.account.clone())
+        let encryption = settings.encryption.as_ref().map(|it| {
+            EncryptionConfiguration::builder()
+                .encryption_type(settings::encryption_type(it))
+                .set_kms_key(it.key().map(str::to_owned))
+                .build()
+                .expect("the type is set")
+        });
+        // two runs at once, or a stale listing
+        let exists = "RepositoryAlreadyExistsException";
+        let created = self.api.call_unless(exists, "CreateRepository", |ecr| {
+            in_repository!(ecr.create_repository(), self.account, repository)
                 .set_image_tag_mutability(mutability.clone())
                 .set_image_tag_mutability_exclusion_filters(exclusions.clone().flatten())
                 .set_image_scanning_configuration(settings.scan_on_push.map(scanning))
-                .set_encryption_configuration(
-                    settings.encryption.as_ref().map(settings::encryption_to_api),
-                )
-                .set_tags((!settings.tags.is_empty()).then(|| settings::to_tags(&settings.tags)));
-            request.send()
-        };
-        // two runs at once, or a stale listing
-        let exists = "RepositoryAlreadyExistsException";
-        let created = self.api.call_unless(exists, "CreateRepository", create).await?;
-        Ok(if created.is_some() { Created::Now } else { Created::Before })
+                .set_encryption_configuration(encryption.clone())
+                .set_tags((!settings.tags.is_empty()).then(|| settings::to_tags(&settings.tags)))
+                .send()
+        });
+        Ok(created.await?.is_some())
     }
 
-    /// Describes the repository. One name a call: an unknown one fails all others.
-    ///
-    /// # Errors
-    /// [`Kind::RepositoryMissing`] if it is missing.
+    /// Describes the repository; [`Kind::RepositoryMissing`] if it is missing. One name a call: an
+    /// unknown one fails all others.
     pub(super) async fn describe(&self, repository: &Repository) -> Result<Described> {
-        let answer = self
-            .api
-            .call("DescribeRepositories", |ecr| self.describe_request(&ecr, repository).send())
-            .await?;
+        let describe = |ecr: Client| self.describe_request(&ecr, repository).send();
+        let answer = self.api.call("DescribeRepositories", describe).await?;
         let described = answer.repositories.into_iter().flatten().next();
         described.ok_or_else(|| {
             Error::new(Kind::RepositoryMissing, format!("repository `{repository}` does not exist"))
@@ -75,10 +66,8 @@ impl RepositoryApi {
 
     /// The error of one attempt to describe the repository, if it is missing.
     pub(super) async fn repository_missing(&self, repository: &Repository) -> Option<Error> {
-        let answer = self
-            .api
-            .once("DescribeRepositories", |ecr| self.describe_request(&ecr, repository).send())
-            .await;
+        let describe = |ecr: Client| self.describe_request(&ecr, repository).send();
+        let answer = self.api.once("DescribeRepositories", describe).await;
         answer.err().filter(|error| error.kind() == Kind::RepositoryMissing)
     }
 
@@ -94,8 +83,7 @@ impl RepositoryApi {
 
     pub(super) async fn is_empty(&self, repository: &Repository) -> Result<bool> {
         let images = self.api.call("ListImages", |ecr| {
-            let request = ecr.list_images().repository_name(repository.as_str()).max_results(1);
-            request.set_registry_id(self.account.clone()).send()
+            in_repository!(ecr.list_images(), self.account, repository).max_results(1).send()
         });
         Ok(images.await?.image_ids().is_empty())
     }
@@ -114,19 +102,19 @@ impl RepositoryApi {
         written: &RepositorySettings,
         current: &mut CurrentSettings,
     ) -> Result<()> {
-        let (name, account) = (repository.as_str(), || self.account.clone());
+        let (api, account) = (&self.api, &self.account);
         if written.lifecycle.is_some() {
             let missing = "LifecyclePolicyNotFoundException";
-            let answer = self.api.call_unless(missing, "GetLifecyclePolicy", |ecr| {
-                ecr.get_lifecycle_policy().repository_name(name).set_registry_id(account()).send()
+            let answer = api.call_unless(missing, "GetLifecyclePolicy", |ecr| {
+                in_repository!(ecr.get_lifecycle_policy(), account, repository).send()
             });
             let policy = answer.await?.and_then(|answer| answer.lifecycle_policy_text);
             current.lifecycle = policy.as_deref().and_then(document);
         }
         if written.policy.is_some() {
             let missing = "RepositoryPolicyNotFoundException";
-            let answer = self.api.call_unless(missing, "GetRepositoryPolicy", |ecr| {
-                ecr.get_repository_policy().repository_name(name).set_registry_id(account()).send()
+            let answer = api.call_unless(missing, "GetRepositoryPolicy", |ecr| {
+                in_repository!(ecr.get_repository_policy(), account, repository).send()
             });
             let policy = answer.await?.and_then(|answer| answer.policy_text);
             current.policy = policy.as_deref().and_then(document);
@@ -139,14 +127,12 @@ impl RepositoryApi {
         repository: &Repository,
         update: &SettingUpdate,
     ) -> Result<()> {
-        let (api, name, account) = (&self.api, repository.as_str(), || self.account.clone());
+        let (api, account) = (&self.api, &self.account);
         match update {
             SettingUpdate::Mutability(mutability) => {
                 let (mutability, exclusions) = settings::to_api(mutability);
                 let put = |ecr: Client| {
-                    ecr.put_image_tag_mutability()
-                        .repository_name(name)
-                        .set_registry_id(account())
+                    in_repository!(ecr.put_image_tag_mutability(), account, repository)
                         .image_tag_mutability(mutability.clone())
                         .set_image_tag_mutability_exclusion_filters(exclusions.clone())
                         .send()
@@ -155,9 +141,7 @@ impl RepositoryApi {
             }
             SettingUpdate::ScanOnPush(on) => {
                 let put = |ecr: Client| {
-                    ecr.put_image_scanning_configuration()
-                        .repository_name(name)
-                        .set_registry_id(account())
+                    in_repository!(ecr.put_image_scanning_configuration(), account, repository)
                         .image_scanning_configuration(scanning(*on))
                         .send()
                 };
@@ -173,16 +157,17 @@ impl RepositoryApi {
             }
             SettingUpdate::Lifecycle(policy) => {
                 let put = |ecr: Client| {
-                    let request = ecr.put_lifecycle_policy().repository_name(name);
-                    let request = request.set_registry_id(account());
-                    request.lifecycle_policy_text(policy.to_string()).send()
+                    in_repository!(ecr.put_lifecycle_policy(), account, repository)
+                        .lifecycle_policy_text(policy.to_string())
+                        .send()
                 };
                 api.call("PutLifecyclePolicy", put).await.map(drop)
             }
             SettingUpdate::Policy(policy) => {
                 let put = |ecr: Client| {
-                    let request = ecr.set_repository_policy().repository_name(name);
-                    request.set_registry_id(account()).policy_text(policy.to_string()).send()
+                    in_repository!(ecr.set_repository_policy(), account, repository)
+                        .policy_text(policy.to_string())
+                        .send()
                 };
                 api.call("SetRepositoryPolicy", put).await.map(drop)
             }

@@ -14,9 +14,6 @@ struct SecretDocument {
 }
 
 /// The identity that reads a secret: the default credentials, in the ARN's region.
-///
-/// # Errors
-/// [`Kind::Configuration`] if `arn` is not the ARN of a secret.
 pub(crate) fn reader(arn: &str) -> Result<Identity> {
     match arn.split(':').collect::<Vec<_>>()[..] {
         ["arn", _, "secretsmanager", region, _, "secret", _] if !region.is_empty() => {
@@ -29,11 +26,7 @@ pub(crate) fn reader(arn: &str) -> Result<Identity> {
     }
 }
 
-/// Reads the secret.
-///
-/// # Errors
-/// [`Kind::Configuration`] if the secret is not `{"username": …, "password": …}` (or
-/// `accessToken`). No error contains its content.
+/// Reads the secret. No error contains its content.
 pub(crate) async fn read(session: &AwsSession, arn: &str) -> Result<UserPassword> {
     let client = session.secrets();
     let get = || client.get_secret_value().secret_id(arn).send();

@@ -3,22 +3,19 @@
 //! Destinations with the same identity and region share a session: its login, its credentials and
 //! its quotas. Opening a session reads files only. Missing credentials fail the first call.
 
-use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_config::{
-    AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig, environment, meta::region,
+    AppName, BehaviorVersion, Region, SdkConfig, environment, meta::region,
     profile::ProfileFileCredentialsProvider, profile::ProfileFileRegionProvider,
     provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
-use aws_sdk_ecr::{
-    config::{Credentials, SharedCredentialsProvider},
-    error::ProvideErrorMetadata,
-};
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use tokio::sync::Mutex;
 
 use super::{
-    api::{Api, Failure, unless},
+    api::{Api, SdkCall, unless},
     identity::Identity,
     login::EcrLogin,
 };
@@ -59,36 +56,24 @@ impl AwsSession {
     /// Calls another AWS service than ECR: counts, retries and explains as [`Api::call`] does.
     ///
     /// `service` is its name in policies, like `secretsmanager`; `action` is the API's name.
-    pub async fn call<T, E, F, Fut>(
+    pub async fn call<C: SdkCall>(
         &self,
         service: &'static str,
         action: &'static str,
-        send: F,
-    ) -> Result<T>
-    where
-        F: Fn() -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
-    {
-        let context = self.api.context();
+        send: impl Fn() -> C,
+    ) -> Result<C::Answer> {
         // boxed, as in `Api::call_with`
-        let calls = context.retry(|| self.api.attempt(service, action, send()));
-        Box::pin(calls).await
+        Box::pin(self.api.context().retry(|| self.api.attempt(service, action, send()))).await
     }
 
     /// [`Self::call`], where the AWS error `expected` is an answer: returns `None` for it.
-    pub(crate) async fn call_unless<T, E, F, Fut>(
+    pub(crate) async fn call_unless<C: SdkCall>(
         &self,
         expected: &str,
         service: &'static str,
         action: &'static str,
-        send: F,
-    ) -> Result<Option<T>>
-    where
-        F: Fn() -> Fut,
-        Fut: Future<Output = Result<T, Failure<E>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
-    {
+        send: impl Fn() -> C,
+    ) -> Result<Option<C::Answer>> {
         self.call(service, action, || unless(expected, send())).await
     }
 
@@ -129,7 +114,15 @@ impl AwsSessions {
 
 async fn configure(identity: &Identity, network: Network) -> SdkConfig {
     let region = region(identity).await;
-    let loader = loader(region.clone());
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(30))
+        .build();
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(region.clone())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .app_name(AppName::new("ecr-mirror").expect("the name has no forbidden character"));
     let base = match network {
         Network::Sandbox(address) => loader
             .endpoint_url(format!("http://{address}"))
@@ -155,18 +148,6 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
     let sts = config.to_builder().retry_config(RetryConfig::standard()).build();
     let provider = provider.configure(&sts).build().await;
     config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
-}
-
-fn loader(region: Region) -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(Duration::from_secs(30))
-        .build();
-    aws_config::defaults(BehaviorVersion::latest())
-        .region(region)
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
-        .app_name(AppName::new("ecr-mirror").expect("the name has no forbidden character"))
 }
 
 fn profile_provider(profile: &str, region: Region) -> ProfileFileCredentialsProvider {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ecr::types::{
-    EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
+    EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
     ImageTagMutabilityExclusionFilterType, Repository as Described, Tag as ApiTag,
 };
 use serde_json::{Value, json};
@@ -47,9 +47,13 @@ pub(super) struct Differences {
 }
 
 impl Differences {
-    fn add(&mut self, name: &str, old: Value, new: Value) {
-        self.fields.push(Field { name: name.to_owned(), old, new });
+    fn add(&mut self, name: &str, old: impl Into<Value>, new: impl Into<Value>) {
+        self.fields.push(field(name, old, new));
     }
+}
+
+pub(crate) fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) -> Field {
+    Field { name: name.to_owned(), old: old.into(), new: new.into() }
 }
 
 /// Compares the configuration with the current settings. Ignores tags that are not configured.
@@ -58,14 +62,13 @@ pub(super) fn differences(wanted: &RepositorySettings, current: &CurrentSettings
     if let Some(new) = &wanted.mutability
         && !new.is_equivalent(&current.mutability)
     {
-        let old = current.mutability.to_string();
-        found.add("tag_mutability", json!(old), json!(new.to_string()));
+        found.add("tag_mutability", current.mutability.to_string(), new.to_string());
         found.updates.push(SettingUpdate::Mutability(new.clone()));
     }
     if let Some(new) = wanted.scan_on_push
         && new != current.scan_on_push
     {
-        found.add("scan_on_push", json!(current.scan_on_push), json!(new));
+        found.add("scan_on_push", current.scan_on_push, new);
         found.updates.push(SettingUpdate::ScanOnPush(new));
     }
     if let (Some(new), Some(old)) = (&wanted.encryption, &current.encryption)
@@ -114,7 +117,6 @@ pub(crate) fn is_encrypted_like(actual: &Encryption, wanted: &Encryption) -> boo
     }
 }
 
-/// Returns `true` if both policies have the same meaning.
 pub(crate) fn is_same_policy(policy: &Value, other: &Value) -> bool {
     canonical(policy) == canonical(other)
 }
@@ -154,7 +156,9 @@ pub(super) fn current(repository: &Described) -> CurrentSettings {
     CurrentSettings {
         mutability: mutability(repository),
         scan_on_push: scanning.is_some_and(|it| it.scan_on_push()),
-        encryption: repository.encryption_configuration().map(encryption),
+        encryption: repository
+            .encryption_configuration()
+            .map(|it| encryption(it.encryption_type(), it.kms_key())),
         ..CurrentSettings::default()
     }
 }
@@ -180,9 +184,9 @@ pub(crate) fn mutability_of(
     }
 }
 
-pub(crate) fn encryption(configuration: &EncryptionConfiguration) -> Encryption {
-    let key = configuration.kms_key().map(str::to_owned);
-    match configuration.encryption_type() {
+pub(crate) fn encryption(kind: &EncryptionType, key: Option<&str>) -> Encryption {
+    let key = key.map(str::to_owned);
+    match kind {
         EncryptionType::Kms => Encryption::Kms(key),
         EncryptionType::KmsDsse => Encryption::KmsDsse(key),
         _ => Encryption::Aes256,
@@ -210,17 +214,12 @@ pub(crate) fn to_api(
     (word, (!filters.is_empty()).then_some(filters))
 }
 
-pub(crate) fn encryption_to_api(setting: &Encryption) -> EncryptionConfiguration {
-    let kind = match setting {
+pub(crate) fn encryption_type(setting: &Encryption) -> EncryptionType {
+    match setting {
         Encryption::Aes256 => EncryptionType::Aes256,
         Encryption::Kms(_) => EncryptionType::Kms,
         Encryption::KmsDsse(_) => EncryptionType::KmsDsse,
-    };
-    EncryptionConfiguration::builder()
-        .encryption_type(kind)
-        .set_kms_key(setting.key().map(str::to_owned))
-        .build()
-        .expect("the type is set")
+    }
 }
 
 pub(crate) fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {

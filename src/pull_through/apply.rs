@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::SystemTime};
 use aws_sdk_ecr::Client;
 
 use super::{
-    fetch_state::{self, SecretState},
+    fetch_state,
     state::{CacheStep, Credential, DesiredRule, Planned},
 };
 use crate::{
@@ -141,11 +141,10 @@ impl ApplyWork<'_> {
             CacheStep::CreateSecret { name, login } => {
                 self.written.insert(name.clone(), secrets::create(session, name, login).await?);
             }
-            CacheStep::RestoreSecret { name, login } => {
-                secrets::restore(session, name).await?;
-                self.written.insert(name.clone(), secrets::write(session, name, login).await?);
-            }
-            CacheStep::WriteSecret { name, login } => {
+            CacheStep::RestoreSecret { name, login } | CacheStep::WriteSecret { name, login } => {
+                if let CacheStep::RestoreSecret { .. } = step {
+                    secrets::restore(session, name).await?;
+                }
                 self.written.insert(name.clone(), secrets::write(session, name, login).await?);
             }
             CacheStep::CreateRule(rule) => {
@@ -168,12 +167,18 @@ impl ApplyWork<'_> {
             CacheStep::CreateTemplate(template) => templates::create(session, template).await?,
             CacheStep::UpdateTemplate(template) => templates::update(session, template).await?,
             CacheStep::PutRegistryPolicy(policy) => {
-                put_policy(session, &policy.to_string()).await?;
+                let text = policy.to_string();
+                let put = |ecr: Client| ecr.put_registry_policy().policy_text(&text).send();
+                session.api.call("PutRegistryPolicy", put).await?;
             }
             CacheStep::DeleteRule(prefix) => rules::delete(session, prefix).await?,
             CacheStep::DeleteTemplate(prefix) => templates::delete(session, prefix).await?,
             CacheStep::DeleteSecret(name) => return secrets::delete(session, name).await,
-            CacheStep::DeleteRegistryPolicy => delete_policy(session).await?,
+            CacheStep::DeleteRegistryPolicy => {
+                let missing = "RegistryPolicyNotFoundException";
+                let delete = |ecr: Client| ecr.delete_registry_policy().send();
+                session.api.call_unless(missing, "DeleteRegistryPolicy", delete).await?;
+            }
         }
         Ok(StepOutcome::Done)
     }
@@ -193,21 +198,10 @@ impl ApplyWork<'_> {
             return Ok(arn.clone());
         }
         match fetch_state::describe(self.session, name).await? {
-            Some(secret) if secret.state == SecretState::Readable => Ok(secret.arn),
+            Some(secret) if !secret.is_deleted => Ok(secret.arn),
             _ => Err(Error::new(Kind::NotFound, format!("secret `{name}` does not exist"))),
         }
     }
-}
-
-async fn put_policy(session: &AwsSession, text: &str) -> Result<()> {
-    let put = |ecr: Client| ecr.put_registry_policy().policy_text(text).send();
-    session.api.call("PutRegistryPolicy", put).await.map(drop)
-}
-
-async fn delete_policy(session: &AwsSession) -> Result<()> {
-    let missing = "RegistryPolicyNotFoundException";
-    let delete = |ecr: Client| ecr.delete_registry_policy().send();
-    session.api.call_unless(missing, "DeleteRegistryPolicy", delete).await.map(drop)
 }
 
 /// The error for a different resource of this name that was created after the plan.

@@ -28,13 +28,14 @@ mod templates;
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::state::{CacheStep, EcrRegistry, Observed, Planned};
-use crate::model::{
-    ecr_settings,
-    pull_through::{Cache, Prefix},
-    setting_change::{Action, Field, SettingChange, Subject},
+use crate::{
+    ecr::settings::field,
+    model::{
+        ecr_settings,
+        pull_through::{Cache, Prefix},
+        setting_change::{Action, Field, SettingChange, Subject},
+    },
 };
 
 pub(crate) use removals::removals;
@@ -118,10 +119,6 @@ impl Resource<'_> {
             hint: None,
         }
     }
-}
-
-fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) -> Field {
-    Field { name: name.to_owned(), old: old.into(), new: new.into() }
 }
 
 /// The reason for a conflict below the prefix of a rule of another upstream.

@@ -82,33 +82,26 @@ pub(super) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secr
     let context = |error: Error| {
         let denied = error.kind() == Kind::Denied;
         let error = error.context(format!("cannot read secret `{id}`"));
-        match denied {
-            true => error.hint(
-                "grant `secretsmanager:DescribeSecret` and \
-                 `secretsmanager:GetSecretValue` on it to the role \
-                 (`ecr-mirror iam pull-through` prints the policy)",
-            ),
-            false => error,
+        if !denied {
+            return error;
         }
+        error.hint(
+            "grant `secretsmanager:DescribeSecret` and `secretsmanager:GetSecretValue` on it to the \
+             role (`ecr-mirror iam pull-through` prints the policy)",
+        )
     };
     let Some(described) = describe(session, id).await.map_err(context)? else { return Ok(None) };
-    let content = match described.state {
-        SecretState::PendingDeletion => Content::PendingDeletion,
-        SecretState::Readable => value(session, id).await.map_err(context)?,
+    let content = match described.is_deleted {
+        true => Content::PendingDeletion,
+        false => value(session, id).await.map_err(context)?,
     };
     Ok(Some(Secret { arn: described.arn, content }))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SecretState {
-    Readable,
-    /// Deleted, and still restorable.
-    PendingDeletion,
-}
-
 pub(super) struct DescribedSecret {
     pub(super) arn: String,
-    pub(super) state: SecretState,
+    /// Deleted, and still restorable.
+    pub(super) is_deleted: bool,
 }
 
 /// The ARN and state of this secret; `None` if it is missing.
@@ -119,10 +112,7 @@ pub(super) async fn describe(session: &AwsSession, id: &str) -> Result<Option<De
     });
     Ok(answer.await?.map(|secret| DescribedSecret {
         arn: secret.arn.unwrap_or_default(),
-        state: match secret.deleted_date {
-            Some(_) => SecretState::PendingDeletion,
-            None => SecretState::Readable,
-        },
+        is_deleted: secret.deleted_date.is_some(),
     }))
 }
 

@@ -29,30 +29,27 @@ Written by `ecr-mirror pull-through export terraform`; keep using one of the two
 pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
     let mut document = HclDocument::default();
     document.comment(HEAD);
-    document.gap();
     requirements(&mut document);
     let aliases = aliases(parts);
     for (part, alias) in parts.iter().zip(&aliases) {
-        document.gap();
         provider(&mut document, part, alias.as_deref());
     }
     let mut labels = Labels::default();
     let variables = variables::variables(parts, &mut labels);
     variables::declare(&mut document, &variables);
     for (part, alias) in parts.iter().zip(&aliases) {
-        let writer = Writer { part, alias: alias.as_deref(), variables: &variables };
-        writer.write(&mut document, &mut labels);
+        let (document, labels, variables) = (&mut document, &mut labels, &variables[..]);
+        Writer { part, alias: alias.as_deref(), variables, document, labels }.write();
     }
     document.to_string()
 }
 
 /// The provider supports `CREATE_ON_PUSH` since 6.28, Terraform write-only arguments since 1.11.
 fn requirements(document: &mut HclDocument) {
-    document.block("terraform", |block| {
-        block.set("required_version", &json!(">= 1.11"));
-        block.gap();
-        block.block("required_providers", |block| {
-            block.set("aws", &json!({ "source": "hashicorp/aws", "version": ">= 6.28" }));
+    document.section("terraform", |block| {
+        block.set("required_version", ">= 1.11");
+        block.section("required_providers", |block| {
+            block.set("aws", json!({ "source": "hashicorp/aws", "version": ">= 6.28" }));
         });
     });
 }
@@ -75,28 +72,20 @@ fn aliases(parts: &[ExportPart<'_>]) -> Vec<Option<String>> {
 
 fn provider(document: &mut HclDocument, part: &ExportPart<'_>, alias: Option<&str>) {
     let ExportPart { registry, identity, .. } = part;
-    document.block("provider \"aws\"", |block| {
-        if let Some(alias) = alias {
-            block.set("alias", &json!(alias));
-        }
-        block.set("region", &json!(registry.region));
-        block.set("allowed_account_ids", &json!([registry.account]));
-        if let Some(profile) = &identity.profile {
-            block.set("profile", &json!(profile));
-        }
+    document.section("provider \"aws\"", |block| {
+        block.set_some("alias", alias);
+        block.set("region", &registry.region);
+        block.set("allowed_account_ids", [&registry.account]);
+        block.set_some("profile", identity.profile.as_deref());
         if let Some(role) = &identity.role_arn {
-            block.gap();
-            block.block("assume_role", |block| {
-                block.set("role_arn", &json!(role));
-                if let Some(id) = &identity.external_id {
-                    block.set("external_id", &json!(id));
-                }
+            block.section("assume_role", |block| {
+                block.set("role_arn", role);
+                block.set_some("external_id", identity.external_id.as_deref());
             });
         }
         if let Some(endpoint) = &identity.endpoint_url {
-            block.gap();
-            block.block("endpoints", |block| {
-                block.set("ecr", &json!(endpoint.as_str().trim_end_matches('/')));
+            block.section("endpoints", |block| {
+                block.set("ecr", endpoint.as_str().trim_end_matches('/'));
             });
         }
     });

@@ -40,54 +40,10 @@ pub(crate) async fn validate(session: &AwsSession, prefix: &str) -> Result<Valid
     }
 }
 
-/// The cause of a failure, as far as ECR's words tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// The secret is encrypted with a key that ECR may not use.
-    Key,
-    /// The secret is not a username and access token.
-    SecretFormat,
-    SecretMissing,
-    /// ECR may not read the secret.
-    SecretDenied,
-    /// The upstream throttles.
-    RateLimited,
-    /// The upstream does not accept the login.
-    Login,
-    /// The upstream accepts the login and refuses the request.
-    Denied,
-    /// The upstream does not have the repository.
-    NotFound,
-    /// The upstream does not answer.
-    Unreachable,
-}
-
-/// The words of each cause, in lower case, separated by `|`. The first row with a match decides.
+/// The hint for an invalid rule; `None` if ECR's words match no known cause. The first match decides.
 ///
 /// Source: ECR API model, exceptions of CreatePullThroughCacheRule; ECR user guide,
 /// "Troubleshooting pull through cache issues"; containers-roadmap#2354, #2260.
-const CAUSES: &[(Cause, &str)] = &[
-    (Cause::Key, "decrypt|customer managed key|kms"),
-    (Cause::SecretFormat, "accesstoken|json|malformed|format of the secret"),
-    (
-        Cause::SecretMissing,
-        "secretnotfound|secret was not found|arn of the secret|find the specified secret",
-    ),
-    (Cause::SecretDenied, "unabletoaccesssecret|access the secret|access secret|getsecretvalue"),
-    (Cause::RateLimited, "429|too many requests|toomanyrequests|rate limit|rate exceeded"),
-    (Cause::Login, "401|unauthorized|authenticat|credential|log in|login"),
-    (Cause::Denied, "403|denied|forbidden|not authorized"),
-    (Cause::NotFound, "404|not found|name_unknown|does not exist|unknown"),
-    (Cause::Unreachable, "timed out|timeout|connect|unavailable|unreachable|resolve"),
-];
-
-fn cause(failure: &str) -> Option<Cause> {
-    let failure = failure.to_ascii_lowercase();
-    let matches = |words: &str| words.split('|').any(|word| failure.contains(word));
-    CAUSES.iter().find(|(_, words)| matches(words)).map(|(cause, _)| *cause)
-}
-
-/// The hint for an invalid rule; `None` if the words match no cause.
 pub(crate) fn hint(
     registry: &EcrRegistry,
     cache: &Cache,
@@ -97,39 +53,44 @@ pub(crate) fn hint(
     if let Some(hint) = wrong_location(registry, rule) {
         return Some(hint);
     }
+    let failure = failure.to_ascii_lowercase();
+    let says = |words: &str| words.split('|').any(|word| failure.contains(word));
     let written = matches!(cache.credentials, UpstreamCredentials::Written { .. });
-    Some(match cause(failure)? {
-        Cause::Key => {
-            "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other".to_owned()
+    let hint = if says("decrypt|customer managed key|kms") {
+        "encrypt the secret with the key `aws/secretsmanager`: ECR can use no other"
+    } else if says("accesstoken|json|malformed|format of the secret") {
+        match written {
+            true => "run `ecr-mirror pull-through apply` to write it again",
+            false => {
+                "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for every \
+                 upstream; `password` is not read"
+            }
         }
-        Cause::SecretFormat if written => apply_again("write"),
-        Cause::SecretFormat => {
-            "store the secret as `{\"username\": \"…\", \"accessToken\": \"…\"}`, for \
-             every upstream; `password` is not read"
-                .to_owned()
+    } else if says(
+        "secretnotfound|secret was not found|arn of the secret|find the specified secret",
+    ) {
+        match written {
+            true => "run `ecr-mirror pull-through apply` to create it again",
+            false => "create the secret, or set `secret_arn` to an existing one",
         }
-        Cause::SecretMissing if written => apply_again("create"),
-        Cause::SecretMissing => {
-            "create the secret, or set `secret_arn` to an existing one".to_owned()
-        }
-        Cause::SecretDenied => {
-            "ECR reads secrets of the registry's own account and region whose name \
-             begins with `ecr-pullthroughcache/`; look for a resource policy that denies it"
-                .to_owned()
-        }
-        Cause::RateLimited => {
-            "wait, or use another user: the upstream limits the secret's user".to_owned()
-        }
-        Cause::Login | Cause::Denied => login_hint(cache.upstream).to_owned(),
-        Cause::NotFound => not_found_hint(cache),
-        Cause::Unreachable => {
-            format!("check that the upstream `{}` is reachable from AWS's network", cache.url)
-        }
-    })
-}
-
-fn apply_again(verb: &str) -> String {
-    format!("run `ecr-mirror pull-through apply` to {verb} it again")
+    } else if says("unabletoaccesssecret|access the secret|access secret|getsecretvalue") {
+        "ECR reads secrets of the registry's own account and region whose name begins with \
+         `ecr-pullthroughcache/`; look for a resource policy that denies it"
+    } else if says("429|too many requests|toomanyrequests|rate limit|rate exceeded") {
+        "wait, or use another user: the upstream limits the secret's user"
+    } else if says("401|unauthorized|authenticat|credential|log in|login")
+        || says("403|denied|forbidden|not authorized")
+    {
+        login_hint(cache.upstream)
+    } else if says("404|not found|name_unknown|does not exist|unknown") {
+        return Some(not_found_hint(cache));
+    } else if says("timed out|timeout|connect|unavailable|unreachable|resolve") {
+        let url = &cache.url;
+        return Some(format!("check that the upstream `{url}` is reachable from AWS's network"));
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
 }
 
 /// The hint for a secret of another account or region.

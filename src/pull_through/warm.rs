@@ -21,10 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
-    ecr::{
-        failure,
-        images::{BlobDownload, Images},
-    },
+    ecr::{failure, images::Images},
     model::{
         Descriptor, Digest, Error, Filter, Kind, Manifest, Platform, RawManifest, Repository,
         Result, TagOrDigest,
@@ -182,8 +179,8 @@ impl<S: Source> Warmer<'_, S> {
         let mut requests: Vec<BoxFuture<'_, Result<Option<Digest>>>> = Vec::new();
         for blob in blobs {
             let request = async move {
-                let download = self.images.request_download(repository, &blob).await?;
-                Ok((download == BlobDownload::Missing).then_some(blob))
+                let is_available = self.images.request_download(repository, &blob).await?;
+                Ok((!is_available).then_some(blob))
             };
             requests.push(request.boxed());
         }

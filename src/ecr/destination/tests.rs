@@ -301,7 +301,8 @@ async fn a_closed_connection_is_a_missing_repository_only_if_it_is_missing() {
         ("there", Kind::Unavailable, Kind::Unavailable),
         ("gone", Kind::Denied, Kind::Denied),
     ] {
-        let error = fixture.ecr.explain_push_error(&named(name), Error::new(kind, "closed")).await;
+        let closed: Result<()> = Err(Error::new(kind, "closed"));
+        let error = fixture.ecr.explain_push(&named(name), closed).await.unwrap_err();
         assert_eq!(error.kind(), expected, "{name}");
     }
 }

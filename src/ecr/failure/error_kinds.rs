@@ -10,9 +10,8 @@ use crate::model::Kind;
 const NAMES: &[(Kind, &str)] = &[
     (
         Kind::Throttled,
-        "Throttling Throttle Throttled RequestThrottled TooManyRequests \
-         RequestLimitExceeded BandwidthLimitExceeded PriorRequestNotComplete \
-         SlowDown",
+        "Throttling Throttle Throttled RequestThrottled TooManyRequests RequestLimitExceeded \
+         BandwidthLimitExceeded PriorRequestNotComplete SlowDown",
     ),
     (Kind::Quota, "LimitExceeded TooManyTags ServiceQuotaExceeded"),
     (
@@ -22,15 +21,15 @@ const NAMES: &[(Kind, &str)] = &[
     ),
     (
         Kind::Unauthorized,
-        "ExpiredToken RequestExpired UnrecognizedClient InvalidClientTokenId \
-         InvalidAccessKeyId InvalidSignature SignatureDoesNotMatch \
-         IncompleteSignature MissingAuthenticationToken AuthFailure",
+        "ExpiredToken RequestExpired UnrecognizedClient InvalidClientTokenId InvalidAccessKeyId \
+         InvalidSignature SignatureDoesNotMatch IncompleteSignature MissingAuthenticationToken \
+         AuthFailure",
     ),
     (Kind::RepositoryMissing, "RepositoryNotFound"),
     (
         Kind::NotFound,
-        "ImageNotFound LayerInaccessible ResourceNotFound \
-         PullThroughCacheRuleNotFound TemplateNotFound",
+        "ImageNotFound LayerInaccessible ResourceNotFound PullThroughCacheRuleNotFound \
+         TemplateNotFound",
     ),
     (Kind::ContentMissing, "LayersNotFound ReferencedImagesNotFound"),
     (Kind::TagImmutable, "ImageTagAlreadyExists"),
@@ -42,10 +41,9 @@ const NAMES: &[(Kind, &str)] = &[
     ),
     (
         Kind::Configuration,
-        "InvalidParameter InvalidTagParameter Validation ValidationError \
-         SecretNotFound UnableToAccessSecret UnableToDecryptSecretValue \
-         UnableToGetUpstreamImage UnableToGetUpstreamLayer \
-         UnableToListUpstreamImageReferrers UnsupportedUpstreamRegistry",
+        "InvalidParameter InvalidTagParameter Validation ValidationError SecretNotFound \
+         UnableToAccessSecret UnableToDecryptSecretValue UnableToGetUpstreamImage \
+         UnableToGetUpstreamLayer UnableToListUpstreamImageReferrers UnsupportedUpstreamRegistry",
     ),
 ];
 

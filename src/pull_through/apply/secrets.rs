@@ -11,7 +11,7 @@ use crate::{
     ecr::AwsSession,
     model::{Error, Kind, Result, UserPassword},
     pull_through::{
-        fetch_state::{self, SECRETS_MANAGER, SecretState},
+        fetch_state::{self, SECRETS_MANAGER},
         state::{Content, Secret},
     },
 };
@@ -99,7 +99,7 @@ pub(super) async fn delete(session: &AwsSession, name: &str) -> Result<StepOutco
         return Ok(outcome);
     }
     match fetch_state::describe(session, name).await? {
-        Some(secret) if secret.state == SecretState::Readable => {
+        Some(secret) if !secret.is_deleted => {
             let error = Error::new(Kind::Configuration, "AWS refuses to delete the secret");
             Err(error.hint("delete its replicas in other regions first"))
         }

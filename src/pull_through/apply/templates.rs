@@ -70,10 +70,9 @@ fn policy(policy: &Value) -> String {
 }
 
 fn encryption(encryption: &Encryption) -> ApiEncryption {
-    let same = settings::encryption_to_api(encryption);
     ApiEncryption::builder()
-        .encryption_type(same.encryption_type)
-        .set_kms_key(same.kms_key)
+        .encryption_type(settings::encryption_type(encryption))
+        .set_kms_key(encryption.key().map(str::to_owned))
         .build()
         .expect("the type is set")
 }

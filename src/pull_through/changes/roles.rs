@@ -60,13 +60,13 @@ fn template_permissions(
 ) -> Value {
     let mut statements = vec![allowed(
         "MakeRepositories",
-        &["ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"],
+        "ecr:CreateRepository ecr:ReplicateImage ecr:TagResource",
         json!(registry.repository_arn(&prefix.wildcard())),
     )];
     // a template names its key by ARN; the AWS managed key needs no permission
     if let Some(key) = encryption.and_then(Encryption::key) {
-        let actions = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
-        statements.push(allowed("UseKey", &actions, json!(key)));
+        let actions = "kms:CreateGrant kms:DescribeKey kms:RetireGrant";
+        statements.push(allowed("UseKey", actions, json!(key)));
     }
     document(statements)
 }
@@ -75,33 +75,20 @@ fn upstream_permissions(registry: &EcrRegistry, cache: &Cache) -> Value {
     let local = registry.repository_arn(&cache.prefix.wildcard());
     let upstream = cache.url.parse::<Host>().ok().and_then(|host| EcrRegistry::of(&host));
     let remote = upstream.map(|it| it.repository_arn(&cache.upstream_prefix.wildcard()));
-    let read: Vec<&String> = remote.iter().chain([&local]).collect();
+    let from: Vec<&String> = remote.iter().chain([&local]).collect();
+    let read = "ecr:BatchGetImage ecr:BatchImportUpstreamImage ecr:GetDownloadUrlForLayer \
+                ecr:GetImageCopyStatus";
+    let write = "ecr:CompleteLayerUpload ecr:InitiateLayerUpload ecr:PutImage ecr:UploadLayerPart";
     document(vec![
-        allowed("LogIn", &["ecr:GetAuthorizationToken"], json!("*")),
-        allowed(
-            "ReadUpstream",
-            &[
-                "ecr:BatchGetImage",
-                "ecr:BatchImportUpstreamImage",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:GetImageCopyStatus",
-            ],
-            json!(read),
-        ),
-        allowed(
-            "WriteCache",
-            &[
-                "ecr:CompleteLayerUpload",
-                "ecr:InitiateLayerUpload",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ],
-            json!(local),
-        ),
+        allowed("LogIn", "ecr:GetAuthorizationToken", json!("*")),
+        allowed("ReadUpstream", read, json!(from)),
+        allowed("WriteCache", write, json!(local)),
     ])
 }
 
-fn allowed(id: &str, actions: &[&str], resource: Value) -> Value {
+/// Allows these actions, separated by spaces.
+fn allowed(id: &str, actions: &str, resource: Value) -> Value {
+    let actions: Vec<&str> = actions.split(' ').collect();
     json!({ "Sid": id, "Effect": "Allow", "Action": actions, "Resource": resource })
 }
 

@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Limit for a list on one line, in characters.
 const LINE: usize = 88;
@@ -46,9 +47,21 @@ impl HclDocument {
         self.line("}".to_owned(), None);
     }
 
+    /// An empty line and a block.
+    pub(super) fn section(&mut self, head: &str, body: impl FnOnce(&mut Self)) {
+        self.gap();
+        self.block(head, body);
+    }
+
     /// An attribute whose value is data.
-    pub(super) fn set(&mut self, name: &str, value: &Value) {
-        self.value(Some(name), "", value, "");
+    pub(super) fn set(&mut self, name: &str, value: impl Serialize) {
+        self.value(Some(name), "", &json!(value), "");
+    }
+
+    pub(super) fn set_some(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
     }
 
     /// An attribute whose value is this data as JSON text.
@@ -193,8 +206,6 @@ pub(super) fn label(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
         let mut document = HclDocument::default();
         document.comment("one\n\ntwo");
         document.block("resource \"a\" \"b\"", |block| {
-            block.set("a", &json!("x"));
+            block.set("a", "x");
             block.set("longer", &json!(["x", 1, true, null]));
             block.set_expression("role", "aws_x.y.arn");
             block.gap();

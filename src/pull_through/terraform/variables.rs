@@ -1,7 +1,6 @@
 //! The variables of an export: the credentials, which are in no file.
 
 use secrecy::ExposeSecret;
-use serde_json::json;
 
 use super::{
     desired::ExportPart,
@@ -61,10 +60,10 @@ pub(super) fn declare(document: &mut HclDocument, variables: &[Variable<'_>]) {
         document.block(&format!("variable {}", quoted(&variable.name)), |block| {
             let description =
                 format!("What ECR logs in with: the content of secret {}.", variable.secret);
-            block.set("description", &json!(description));
+            block.set("description", description);
             block.set_type("type", &["username", "access_token"]);
-            block.set("sensitive", &json!(true));
-            block.set("ephemeral", &json!(true));
+            block.set("sensitive", true);
+            block.set("ephemeral", true);
         });
     }
 }
