@@ -256,8 +256,7 @@ impl EcrRepositories {
         tag: &Tag,
     ) -> Result<Mutability> {
         let cache = self.cache(repository);
-        let query =
-            async || Ok(settings::mutability(&self.api.describe(repository).await?));
+        let query = async || Ok(settings::mutability(&self.api.describe(repository).await?));
         let setting = cache.mutability.get_or_try_init(query).await.map_err(|error: Error| {
             error.context(format!("cannot read the tag mutability of `{repository}`"))
         })?;

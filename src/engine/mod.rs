@@ -13,6 +13,7 @@
 //! and no registry.
 
 pub(crate) mod blob;
+pub(crate) mod context;
 pub(crate) mod image;
 pub(crate) mod options;
 pub(crate) mod run;

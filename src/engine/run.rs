@@ -15,11 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     blob::{target::CopyTarget, transfer::TransferLimits},
+    context::RunContext,
     image::{
         copy::TreeCopy,
         plan::{self, Job, JobTarget, Plan, Verdict},
         referrers::ReferrersCopy,
-        result::ImageResult,
+        result::{self, ImageResult},
     },
     options::{Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
@@ -68,17 +69,9 @@ const CONCURRENT_IMAGES: usize = 512;
 pub struct Mirror<S, D> {
     sources: HashMap<Location, Arc<SourceRegistry<S>>>,
     /// By [`DestinationId`].
-    pub(crate) destinations: Vec<Arc<Endpoint<D>>>,
-    pub(crate) mode: Mode,
-    pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) shutdown: Shutdown,
-    /// Limits the images that hold manifests and move blobs.
-    ///
-    /// A permit holder waits only for blobs claimed by other permit holders, because an image
-    /// claims blobs only while it holds a permit.
-    pub(crate) copies: Arc<Semaphore>,
-    pub(crate) limits: TransferLimits,
-    pub(crate) changes: Mutex<Vec<SettingChange>>,
+    destinations: Vec<Arc<Endpoint<D>>>,
+    context: RunContext,
+    limits: TransferLimits,
 }
 
 impl<S: Source, D: Destination> Mirror<S, D> {
@@ -98,13 +91,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         });
         Self {
             sources: sources.collect(),
+            context: RunContext {
+                mode,
+                observer,
+                shutdown,
+                copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
+                changes: Mutex::default(),
+                locations: endpoints.destinations.iter().map(|it| it.location.clone()).collect(),
+            },
             destinations: endpoints.destinations,
-            mode,
-            observer,
-            shutdown,
-            copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
             limits: TransferLimits::new(transfers, Arc::clone(&contexts.destination)),
-            changes: Mutex::default(),
         }
     }
 
@@ -114,15 +110,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// If an image names a source or destination that is not among the [`Endpoints`].
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
-        self.observer.observe(&Event::Started { rows });
+        self.context.observer.observe(&Event::Started { rows });
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
         let mut tasks = Vec::new();
         for job in self.jobs(&images) {
-            let Some(permit) = self.shutdown.permit(&permits).await else { break };
+            let Some(permit) = self.context.shutdown.permit(&permits).await else { break };
             let mirror = Arc::clone(&self);
             let task = async move {
                 let result = mirror.mirror_image(&job).await;
-                mirror.finished(&result);
+                mirror.context.finished(&result.rows);
                 drop(permit);
                 result
             };
@@ -136,12 +132,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 let error = Error::new(Kind::Protocol, "an internal error stopped this image")
                     .because(panic)
                     .hint("report this bug of ecr-mirror with the output of `-vv`");
-                let result = self.uniform(image, |row| row.with_error(Outcome::Failed, &error));
-                self.finished(&result);
+                let result = result::uniform(&self.context, image, |row| {
+                    row.with_error(Outcome::Failed, &error)
+                });
+                self.context.finished(&result.rows);
                 result
             }));
         }
-        let rest = images[results.len()..].iter().map(|image| self.uniform(image, |row| row));
+        let rest = images[results.len()..]
+            .iter()
+            .map(|image| result::uniform(&self.context, image, |row| row));
         results.extend(rest);
         self.summary(&images, results)
     }
@@ -156,7 +156,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
             [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
-        let mut changes = self.changes.lock().clone();
+        let mut changes = self.context.changes.lock().clone();
         changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
         Summary { rows, blobs: Blobs { present, mounted, pushed }, changes, bytes_to_read, pulls }
     }
@@ -227,18 +227,18 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// Plans and copies one image, until the run drops it.
     async fn mirror_image(&self, job: &Job<S, D>) -> ImageResult {
         let work = async {
-            match plan::plan(self, job).await {
+            match plan::plan(&self.context, job).await {
                 Some(plan) => self.execute(job, plan).await,
-                None => self.uniform(&job.image, |row| row),
+                None => result::uniform(&self.context, &job.image, |row| row),
             }
         };
         tokio::select! {
             biased;
-            () = self.shutdown.dropping() => {
+            () = self.context.shutdown.dropping() => {
                 let error = Error::new(Kind::Cancelled, "the run ended before the image was complete")
                     .hint("run again: the next run skips the content that was pushed");
                 // the number of bytes pushed is unknown
-                self.uniform(&job.image, |row| Row {
+                result::uniform(&self.context, &job.image, |row| Row {
                     bytes_pushed: None,
                     ..row.with_error(Outcome::NotStarted, &error)
                 })
@@ -264,16 +264,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         if let Some(tree) = copied_tree {
             let progress = Arc::new(Progress::default());
-            if self.mode == Mode::Mirror {
+            if self.context.mode == Mode::Mirror {
                 let (image, progress) = (job.image.origin.to_string(), Arc::clone(&progress));
-                self.observer.observe(&Event::Copying { image, progress });
+                self.context.observer.observe(&Event::Copying { image, progress });
             }
             let (limits, reader) = (&self.limits, &plan.reader);
             let copy = TreeCopy { limits, reader, tree, targets: &targets, progress };
-            bytes_to_read = Some(copy.run(self.mode).await);
+            bytes_to_read = Some(copy.run(self.context.mode).await);
         }
-        let mut rows = self.planned(&job.image, &plan, &targets);
-        ReferrersCopy { mirror: self, job, plan: &plan }.run(&mut rows).await;
+        let mut rows = result::planned(&self.context, &job.image, &plan, &targets);
+        let (context, limits, plan) = (&self.context, &self.limits, &plan);
+        ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
         ImageResult { rows, bytes_to_read }
     }
 }

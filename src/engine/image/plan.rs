@@ -13,8 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::tree;
 use crate::{
     engine::{
+        context::RunContext,
         options::Mode,
-        run::Mirror,
         state::{
             pull_budget::PullQueue,
             repository::{SourceRepository, TargetRepository},
@@ -77,11 +77,11 @@ pub(crate) struct Plan<S> {
 
 /// Decides for every target; returns `None` if the image differs and the run stops.
 pub(crate) async fn plan<S: Source, D: Destination>(
-    mirror: &Mirror<S, D>,
+    context: &RunContext,
     job: &Job<S, D>,
 ) -> Option<Plan<S>> {
     let reader = Reader::new(Arc::clone(&job.source.registry), job.image.origin.repository.clone());
-    let (source, checks) = match check_targets(mirror, job, &reader).await {
+    let (source, checks) = match check_targets(context, job, &reader).await {
         Ok(checked) => checked,
         Err(error) => {
             let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
@@ -93,13 +93,13 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         let verdicts = checks.into_iter().flatten().collect();
         return Some(Plan { source: Some(source), verdicts, reader, _permit: None });
     }
-    if mirror.mode != Mode::PlanWithoutPulls {
+    if context.mode != Mode::PlanWithoutPulls {
         reader.learn_allowance(&source).await;
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
-    let permit = mirror.shutdown.permit(&mirror.copies).await?;
-    let tree = build_tree(job, &reader, &source, mirror.mode).await;
+    let permit = context.shutdown.permit(&context.copies).await?;
+    let tree = build_tree(job, &reader, &source, context.mode).await;
     let decide = async |target| {
         let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
         let verdict = compare(job, &reader, target, &source, Some(&tree)).await?;
@@ -116,18 +116,18 @@ pub(crate) async fn plan<S: Source, D: Destination>(
 /// Finds the source's digest, in a hint if that shows every target up to date, and checks every
 /// target. A target without a verdict differs.
 async fn check_targets<S: Source, D: Destination>(
-    mirror: &Mirror<S, D>,
+    context: &RunContext,
     job: &Job<S, D>,
     reader: &Reader<S>,
 ) -> Result<(Digest, Vec<Option<Verdict>>)> {
     let tag = match &job.image.origin.at {
         TagOrDigest::Digest(digest) => {
-            return Ok((digest.clone(), check_all(mirror, job, reader, digest).await));
+            return Ok((digest.clone(), check_all(context, job, reader, digest).await));
         }
         TagOrDigest::Tag(tag) => tag,
     };
     if let Some(hint) = job.source.hint(tag).await {
-        let checks = check_all(mirror, job, reader, &hint).await;
+        let checks = check_all(context, job, reader, &hint).await;
         if checks.iter().all(|check| matches!(check, Some(Verdict::UpToDate(_)))) {
             return Ok((hint, checks));
         }
@@ -137,19 +137,19 @@ async fn check_targets<S: Source, D: Destination>(
     let (digest, _) =
         futures::join!(reader.registry.source.resolve(&reader.repository, tag), current);
     let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
-    let checks = check_all(mirror, job, reader, &digest).await;
+    let checks = check_all(context, job, reader, &digest).await;
     Ok((digest, checks))
 }
 
 async fn check_all<S: Source, D: Destination>(
-    mirror: &Mirror<S, D>,
+    context: &RunContext,
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
 ) -> Vec<Option<Verdict>> {
     let checks = job.targets.iter().map(|target| async move {
         let repository = &target.repository;
-        repository.reconcile(mirror).await?;
+        repository.reconcile(context).await?;
         let verdict = compare(job, reader, target, source, None).await?;
         if verdict.is_none() {
             // before the source is read for a repository that refuses pushes

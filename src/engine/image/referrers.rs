@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     engine::{
-        blob::target::CopyTarget,
+        blob::{target::CopyTarget, transfer::TransferLimits},
+        context::RunContext,
         options::Mode,
-        run::Mirror,
         state::{repository::TargetRepository, source::Reader},
     },
     model::{
@@ -46,7 +46,8 @@ struct Referrer {
 
 /// Copies the referrers of one image.
 pub(crate) struct ReferrersCopy<'a, S, D> {
-    pub(crate) mirror: &'a Mirror<S, D>,
+    pub(crate) context: &'a RunContext,
+    pub(crate) limits: &'a TransferLimits,
     pub(crate) job: &'a Job<S, D>,
     pub(crate) plan: &'a Plan<S>,
 }
@@ -108,7 +109,7 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
                 Ok(bytes) => {
                     row.bytes_pushed = [row.bytes_pushed, bytes].into_iter().sum();
                     if row.outcome == Outcome::UpToDate {
-                        row.outcome = self.mirror.copied_outcome();
+                        row.outcome = self.context.copied_outcome();
                     }
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
@@ -123,8 +124,8 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
     /// Copies a referrer; returns the blob bytes, or `None` if only a pull could tell.
     async fn copy_one(&self, target: &CopyTarget<D>, referrer: &Referrer) -> Result<Option<u64>> {
         let reader = &self.plan.reader;
-        let Mirror { mode, limits, .. } = self.mirror;
-        if *mode == Mode::PlanWithoutPulls && reader.allowance().is_some() {
+        let (mode, limits) = (self.context.mode, self.limits);
+        if mode == Mode::PlanWithoutPulls && reader.allowance().is_some() {
             return Ok(None);
         }
         let cannot =
@@ -134,15 +135,15 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
             tree::build(reader, &referrer.digest, &Filter::default()).await.map_err(cannot)?;
         let targets = slice::from_ref(target);
         let copy = TreeCopy { limits, reader, tree: &tree, targets, progress: Arc::default() };
-        copy.run(*mode).await;
+        copy.run(mode).await;
         match target.failure() {
-            Some(error) if *mode == Mode::Mirror => Err(cannot(error)),
+            Some(error) if mode == Mode::Mirror => Err(cannot(error)),
             _ => Ok(Some(target.pushed.value())),
         }
     }
 
     fn warn(&self, text: String) {
-        self.mirror.warn(self.job.image.origin.to_string(), text);
+        self.context.warn(self.job.image.origin.to_string(), text);
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::sync::OnceCell;
 use super::source::SourceRegistry;
 use crate::{
     engine::{
+        context::RunContext,
         options::{Endpoint, Mode},
-        run::Mirror,
     },
     model::{DestinationId, Digest, Error, RawManifest, Repository, Result, Tag, event::Event},
     remote::{Apply, Destination, Presence, Source},
@@ -119,21 +119,21 @@ impl<D: Destination> TargetRepository<D> {
     }
 
     /// Reconciles the repository's settings, or compares them in a plan, and records the changes.
-    pub(crate) async fn reconcile<S: Source>(&self, mirror: &Mirror<S, D>) -> Result<()> {
+    pub(crate) async fn reconcile(&self, context: &RunContext) -> Result<()> {
         let reconcile = || async {
             let presence = match self.current_tags().await? {
                 None => Presence::Missing,
                 Some(tags) if tags.is_empty() => Presence::Empty,
                 Some(_) => Presence::NonEmpty,
             };
-            let is_mirror = mirror.mode == Mode::Mirror;
+            let is_mirror = context.mode == Mode::Mirror;
             let apply = if is_mirror { Apply::Change } else { Apply::DryRun };
             let result = self.destination().reconcile(&self.repository, presence, apply).await?;
-            result.warnings.into_iter().for_each(|text| mirror.warn(self.to_string(), text));
+            result.warnings.into_iter().for_each(|text| context.warn(self.to_string(), text));
             for change in result.changes.iter().filter(|_| is_mirror) {
-                mirror.observer.observe(&Event::Changed(change.clone()));
+                context.observer.observe(&Event::Changed(change.clone()));
             }
-            mirror.changes.lock().extend(result.changes);
+            context.changes.lock().extend(result.changes);
             Ok(())
         };
         self.reconciled.get_or_init(reconcile).await.clone()
