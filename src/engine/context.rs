@@ -1,0 +1,60 @@
+//! The state that all images of a run share, besides the registries: its mode, its observer, its
+//! shutdown, the limit on images, and the settings that it changed.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{options::Mode, shutdown::Shutdown};
+use crate::model::{
+    Image, Location, SettingChange, TagOrDigest, Target,
+    event::{Event, Observer},
+    outcome::{Outcome, Row},
+};
+
+pub(crate) struct RunContext {
+    pub(crate) mode: Mode,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) shutdown: Shutdown,
+    /// Limits the images that hold manifests and move blobs.
+    ///
+    /// A permit holder waits only for blobs claimed by other permit holders, because an image
+    /// claims blobs only while it holds a permit.
+    pub(crate) copies: Arc<Semaphore>,
+    pub(crate) changes: Mutex<Vec<SettingChange>>,
+    /// Of the destinations, by [`DestinationId`](crate::model::DestinationId).
+    pub(crate) locations: Vec<Location>,
+}
+
+impl RunContext {
+    /// The row of a target that is not started.
+    pub(crate) fn row(&self, image: &Image, target: &Target) -> Row {
+        let tag = TagOrDigest::Tag(target.tag.clone());
+        let location = &self.locations[target.destination.0];
+        let destination = location.reference(&target.repository, &tag);
+        Row::new(&image.name, image.origin.to_string(), destination)
+    }
+
+    /// The outcome of content that was missing.
+    pub(crate) fn copied_outcome(&self) -> Outcome {
+        if self.mode == Mode::Mirror { Outcome::Copied } else { Outcome::Planned }
+    }
+
+    pub(crate) fn warn(&self, subject: String, text: String) {
+        self.observer.observe(&Event::Warning { subject, text });
+    }
+
+    /// Tells the observer that an image ended.
+    pub(crate) fn finished(&self, rows: &[Row]) {
+        for row in rows {
+            self.observer.observe(&Event::Finished {
+                image: row.source.clone(),
+                destination: row.destination.clone(),
+                outcome: row.outcome,
+                bytes: row.bytes_pushed.unwrap_or_default(),
+                error: row.error.clone(),
+            });
+        }
+    }
+}
