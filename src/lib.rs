@@ -67,6 +67,8 @@
 //! - Every byte is hashed in transit. Content with a wrong digest or length is never committed.
 //! - Secrets have a type that cannot be printed.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "readers of the source follow these links")]
+
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]

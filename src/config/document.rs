@@ -25,6 +25,9 @@ pub(super) struct Keys {
 pub(super) type Key<'a> = Spanned<Cow<'a, str>>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
+/// A table and its name, or the problem of a value that is not a table.
+pub(super) type NamedTable<'a> = (&'a Key<'a>, Result<Table<'a>, Problem>);
+
 /// A table without unknown keys.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
@@ -259,7 +262,7 @@ impl<'a> Table<'a> {
         &self,
         key: &str,
         keys: &Keys,
-    ) -> Result<Vec<(&'a Key<'a>, Result<Self, Problem>)>, Problem> {
+    ) -> Result<Vec<NamedTable<'a>>, Problem> {
         let hint = format!("write {}", keys.title);
         let entries = self.entries(key, "a table").map_err(|problem| problem.hint(hint))?;
         Ok(entries.into_iter().map(|(name, value)| (name, self.open_value(value, keys))).collect())

@@ -45,7 +45,6 @@ impl RunContext {
         self.observer.observe(&Event::Warning { subject, text });
     }
 
-    /// Tells the observer that an image ended.
     pub(crate) fn finished(&self, rows: &[Row]) {
         for row in rows {
             self.observer.observe(&Event::Finished {

@@ -44,7 +44,6 @@ use crate::{
 pub struct Summary {
     /// One row per image and target, in the order of the images.
     pub rows: Vec<Row>,
-    /// The blobs of the images, counted.
     pub blobs: Blobs,
     /// Settings changed, or in a plan to change, by registry and name.
     pub changes: Vec<SettingChange>,
@@ -65,17 +64,14 @@ impl Summary {
 /// Concurrent images: most are up to date, and each query costs a round trip.
 const CONCURRENT_IMAGES: usize = 512;
 
-/// One run.
 pub struct Mirror<S, D> {
     sources: HashMap<Location, Arc<SourceRegistry<S>>>,
-    /// By [`DestinationId`].
     destinations: Vec<Arc<Endpoint<D>>>,
     context: RunContext,
     limits: TransferLimits,
 }
 
 impl<S: Source, D: Destination> Mirror<S, D> {
-    /// Prepares a run.
     pub fn new(
         endpoints: Endpoints<S, D>,
         contexts: &SideContexts,

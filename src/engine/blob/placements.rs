@@ -65,14 +65,12 @@ enum BlobState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ImageSeq(u64);
 
-/// The task of an image for one blob.
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// None: the repository has the blob.
     Placed,
     /// Wait for an earlier image that carries it.
     Wait(Waiter),
-    /// Carry it.
     Carry(Carrier),
 }
 

@@ -26,7 +26,6 @@ use crate::{
 /// Pushes of a manifest, as long as the registry reports missing content.
 const PUSHES: u32 = 4;
 
-/// Copies one tree to its targets.
 pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) limits: &'a TransferLimits,
     pub(crate) reader: &'a Reader<S>,

@@ -39,13 +39,11 @@ pub(crate) struct Job<S, D> {
     pub(crate) queue: PullQueue,
 }
 
-/// A target of an image.
 pub(crate) struct JobTarget<D> {
     pub(crate) repository: Arc<TargetRepository<D>>,
     pub(crate) tag: Tag,
 }
 
-/// The decision for a target.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     UpToDate(Current),
@@ -64,7 +62,6 @@ pub(crate) struct Current {
     pub(crate) warning: Option<String>,
 }
 
-/// The decisions for an image.
 pub(crate) struct Plan<S> {
     /// The source's digest, if it was found.
     pub(crate) source: Option<Digest>,

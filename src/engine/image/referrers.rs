@@ -44,7 +44,6 @@ struct Referrer {
     tag: Option<Tag>,
 }
 
-/// Copies the referrers of one image.
 pub(crate) struct ReferrersCopy<'a, S, D> {
     pub(crate) context: &'a RunContext,
     pub(crate) limits: &'a TransferLimits,

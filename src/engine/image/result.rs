@@ -10,7 +10,6 @@ use crate::{
     remote::Destination,
 };
 
-/// The result of an image.
 pub(crate) struct ImageResult {
     /// In the order of the targets.
     pub(crate) rows: Vec<Row>,

@@ -22,7 +22,6 @@ use crate::{
     remote::{Apply, Destination, Presence, Source},
 };
 
-/// A source repository.
 pub(crate) struct SourceRepository<S> {
     pub(crate) registry: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,

@@ -243,7 +243,7 @@ mod tests {
         document.comment("one\n\ntwo");
         document.block("resource \"a\" \"b\"", |block| {
             block.set("a", "x");
-            block.set("longer", &json!(["x", 1, true, null]));
+            block.set("longer", json!(["x", 1, true, null]));
             block.set_expression("role", "aws_x.y.arn");
             block.gap();
             block.set_json(
@@ -255,7 +255,7 @@ mod tests {
                     "Action": vec!["0123456789"; 8],
                 }),
             );
-            block.set("tags", &json!({ "a b": "c" }));
+            block.set("tags", json!({ "a b": "c" }));
         });
         let expected = r#"# one
 #

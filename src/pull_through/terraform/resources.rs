@@ -155,7 +155,7 @@ impl Writer<'_> {
             }
             if let Some(tags) = template.tags.as_ref().filter(|tags| !tags.is_empty()) {
                 block.gap();
-                block.set("resource_tags", &tags);
+                block.set("resource_tags", tags);
             }
             for (name, policy) in
                 [("lifecycle_policy", &template.lifecycle), ("repository_policy", &template.policy)]
