@@ -104,19 +104,18 @@ impl EcrAccount {
             return Ok(None);
         }
         let name = own_account(&self.session, host, "`[destination.account]`").await?;
-        let mut fields = Vec::new();
-        fields.extend(self.blob_mounting(apply).await?);
-        fields.extend(self.pull_time_exclusion(apply).await?);
-        fields.extend(self.scanning(apply).await?);
-        let change = |fields| SettingChange {
+        let mounting = self.blob_mounting(apply).await?;
+        let exclusion = self.pull_time_exclusion(apply).await?;
+        let fields: Vec<_> =
+            [mounting, exclusion, self.scanning(apply).await?].into_iter().flatten().collect();
+        Ok((!fields.is_empty()).then(|| SettingChange {
             destination: host.to_string(),
             action: Action::Update,
             kind: Subject::Account,
             name,
             fields,
             hint: None,
-        };
-        Ok((!fields.is_empty()).then(|| change(fields)))
+        }))
     }
 
     async fn blob_mounting(&self, apply: Apply) -> Result<Option<Field>> {
@@ -225,10 +224,9 @@ pub(crate) async fn own_account(
     feature: &str,
 ) -> Result<String> {
     let named = session.login.endpoint().await?;
-    let named = named.host_str().unwrap_or_default().parse().ok();
-    let own = named.as_ref().and_then(EcrHost::parse);
-    let account = |ecr: &EcrHost| ecr.account().to_owned();
-    match (own.as_ref().map(account), EcrHost::parse(host).as_ref().map(account)) {
+    let named: Option<Host> = named.host_str().unwrap_or_default().parse().ok();
+    let account = |host: &Host| Some(EcrHost::parse(host)?.account().to_owned());
+    match (named.as_ref().and_then(account), account(host)) {
         (Some(own), Some(wanted)) if own != wanted => Err(Error::new(
             Kind::Configuration,
             format!("the registry is in account {wanted}, the credentials are of account {own}"),
@@ -238,7 +236,7 @@ pub(crate) async fn own_account(
         ))),
         (Some(own), _) | (None, Some(own)) => Ok(own),
         // an emulator that names itself
-        (None, None) => Ok(named.map_or_else(|| host.to_string(), |host: Host| host.to_string())),
+        (None, None) => Ok(named.map_or_else(|| host.to_string(), |host| host.to_string())),
     }
 }
 
@@ -271,12 +269,7 @@ fn scanning_rules(wanted: &Scanning) -> Vec<RegistryScanningRule> {
             .build()
             .expect("both members are set")
     };
-    [
-        (ScanFrequency::ContinuousScan, &wanted.continuous),
-        (ScanFrequency::ScanOnPush, &wanted.on_push),
-    ]
-    .into_iter()
-    .filter(|(_, wildcards)| !wildcards.is_empty())
-    .map(rule)
-    .collect()
+    let continuous = (ScanFrequency::ContinuousScan, &wanted.continuous);
+    let all = [continuous, (ScanFrequency::ScanOnPush, &wanted.on_push)].into_iter();
+    all.filter(|(_, wildcards)| !wildcards.is_empty()).map(rule).collect()
 }

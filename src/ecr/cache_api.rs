@@ -108,14 +108,11 @@ pub(crate) async fn templates(
 }
 
 fn rule(rule: &PullThroughCacheRule) -> ObservedRule {
-    let upstream_prefix = without_slash(rule.upstream_repository_prefix());
+    let upstream_prefix = Some(without_slash(rule.upstream_repository_prefix()));
     ObservedRule {
         prefix: without_slash(rule.ecr_repository_prefix()),
         url: rule.upstream_registry_url().unwrap_or_default().to_owned(),
-        upstream_prefix: match upstream_prefix.is_empty() {
-            true => ROOT.to_owned(),
-            false => upstream_prefix,
-        },
+        upstream_prefix: upstream_prefix.filter(|it| !it.is_empty()).unwrap_or(ROOT.to_owned()),
         credential_arn: rule.credential_arn().map(str::to_owned),
         role_arn: rule.custom_role_arn().map(str::to_owned),
         created: rule.created_at().and_then(|at| SystemTime::try_from(*at).ok()),

@@ -146,11 +146,9 @@ fn refuse_empty(blob: &Descriptor) -> Result<()> {
     if blob.size > 0 {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Unsupported,
-        format!("blob {} is empty, and ECR stores no empty blobs", blob.digest),
-    )
-    .hint("rebuild the image without the empty layer, or mirror it to another registry"))
+    let problem = format!("blob {} is empty, and ECR stores no empty blobs", blob.digest);
+    let hint = "rebuild the image without the empty layer, or mirror it to another registry";
+    Err(Error::new(Kind::Unsupported, problem).hint(hint))
 }
 
 impl Destination for Ecr {

@@ -41,9 +41,7 @@ impl Identity {
     pub(super) fn providers(&self) -> String {
         match &self.profile {
             Some(profile) => format!("profile `{profile}`"),
-            None => {
-                "environment, profile, web identity, container and instance metadata".to_owned()
-            }
+            None => "environment, profile, web identity, container and instance metadata".into(),
         }
     }
 }

@@ -39,7 +39,6 @@ const SCHEMA_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
-/// The images of one registry.
 #[derive(Debug)]
 pub(crate) struct Images {
     api: Arc<Api>,

@@ -73,9 +73,8 @@ async fn fetch(api: Arc<Api>) -> Result<EcrToken> {
         .map_err(|error| error.context("cannot log in to ECR"))?;
     let now = SystemTime::now();
     let token = answer.authorization_data().first().and_then(|data| read(data, now));
-    token.ok_or_else(|| {
-        Error::new(Kind::Protocol, "cannot log in to ECR: the answer has no usable token")
-    })
+    let problem = "cannot log in to ECR: the answer has no usable token";
+    token.ok_or_else(|| Error::new(Kind::Protocol, problem))
 }
 
 fn read(data: &AuthorizationData, now: SystemTime) -> Option<EcrToken> {

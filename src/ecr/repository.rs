@@ -28,7 +28,6 @@ use crate::{
 /// Repositories whose settings are read or changed at once: these calls have no published rate.
 const CONCURRENT_REPOSITORIES: usize = 4;
 
-/// The repositories of one registry.
 #[derive(Debug)]
 pub(crate) struct EcrRepositories {
     pub(super) api: RepositoryApi,
@@ -60,8 +59,7 @@ impl EcrRepositories {
     }
 
     fn cache(&self, repository: &Repository) -> Arc<RepositoryCache> {
-        let mut known = self.known.lock();
-        Arc::clone(known.entry(repository.clone()).or_default())
+        Arc::clone(self.known.lock().entry(repository.clone()).or_default())
     }
 
     /// Records that the repository exists, so that [`Self::ensure`] sends no request.
@@ -94,19 +92,18 @@ impl EcrRepositories {
     }
 
     async fn create(&self, repository: &Repository) -> Result<()> {
+        let problem = format!("cannot create repository `{repository}`");
         match self.api.create(repository, &self.written.settings).await {
             Ok(created) => self.put_policies(repository, created).await,
             // a role that may not create can still push to an existing repository
             Err(error) if error.kind() == Kind::Denied => match self.api.describe(repository).await {
                 Ok(_) => Ok(()),
-                Err(_) => Err(error
-                    .context(format!("cannot create repository `{repository}`"))
-                    .hint(format!(
-                        "grant `ecr:CreateRepository` (`ecr-mirror iam mirror` prints the policy), or create it: `{}`",
-                        self.create_command(repository)
-                    ))),
+                Err(_) => Err(error.context(problem).hint(format!(
+                    "grant `ecr:CreateRepository` (`ecr-mirror iam mirror` prints the policy), or create it: `{}`",
+                    self.create_command(repository)
+                ))),
             },
-            Err(error) => Err(error.context(format!("cannot create repository `{repository}`"))),
+            Err(error) => Err(error.context(problem)),
         }
     }
 
@@ -137,7 +134,6 @@ impl EcrRepositories {
         Ok(())
     }
 
-    /// Fails if the repository is missing.
     async fn require(&self, repository: &Repository) -> Result<()> {
         match self.api.describe(repository).await {
             Ok(_) => Ok(()),
@@ -233,11 +229,8 @@ impl EcrRepositories {
         if !self.api.is_empty(repository).await? {
             return Ok(Differences::default());
         }
-        let mut missing = RepositorySettings {
-            lifecycle: self.written.settings.lifecycle.clone(),
-            policy: self.written.settings.policy.clone(),
-            ..RepositorySettings::default()
-        };
+        let RepositorySettings { lifecycle, policy, .. } = self.written.settings.clone();
+        let mut missing = RepositorySettings { lifecycle, policy, ..Default::default() };
         let mut current = CurrentSettings::default();
         match self.api.read_policies(repository, &missing, &mut current).await {
             // a role that may not read policies did not start to create the repository

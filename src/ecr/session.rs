@@ -131,9 +131,12 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
             let loader = loader.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
             match &identity.profile {
                 // the default chain prefers credentials in the environment to the profile
-                Some(profile) => loader
-                    .profile_name(profile)
-                    .credentials_provider(profile_provider(profile, region)),
+                Some(profile) => {
+                    let config = ProviderConfig::without_region().with_region(Some(region));
+                    let provider = ProfileFileCredentialsProvider::builder().configure(&config);
+                    let provider = provider.profile_name(profile).build();
+                    loader.profile_name(profile).credentials_provider(provider)
+                }
                 None => loader,
             }
         }
@@ -148,11 +151,6 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
     let sts = config.to_builder().retry_config(RetryConfig::standard()).build();
     let provider = provider.configure(&sts).build().await;
     config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
-}
-
-fn profile_provider(profile: &str, region: Region) -> ProfileFileCredentialsProvider {
-    let config = ProviderConfig::without_region().with_region(Some(region));
-    ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
 }
 
 /// The region. Does not query instance metadata, which a laptop lacks.

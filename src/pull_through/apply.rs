@@ -25,7 +25,6 @@ use crate::{
 const STALE_PLAN: &str =
     "it changed after the plan was made: run again to plan from the current state";
 
-/// The result of applying a plan.
 #[derive(Debug, Default)]
 pub(crate) struct Applied<'p> {
     /// The number of successful steps.
@@ -187,20 +186,19 @@ impl ApplyWork<'_> {
         let arn = match &rule.credential {
             None => None,
             Some(Credential::Arn(arn)) => Some(arn.clone()),
-            Some(Credential::Named(name)) => Some(self.secret_arn(name).await?),
+            Some(Credential::Named(name)) => Some(match self.written.get(name) {
+                Some(arn) => arn.clone(),
+                None => match fetch_state::describe(self.session, name).await? {
+                    Some(secret) if !secret.is_deleted => secret.arn,
+                    _ => {
+                        let problem = format!("secret `{name}` does not exist");
+                        return Err(Error::new(Kind::NotFound, problem));
+                    }
+                },
+            }),
         };
         let is_new = arn.as_ref().is_some_and(|arn| self.written.values().any(|it| it == arn));
         Ok(RuleCredential { arn, is_new })
-    }
-
-    async fn secret_arn(&self, name: &str) -> Result<String> {
-        if let Some(arn) = self.written.get(name) {
-            return Ok(arn.clone());
-        }
-        match fetch_state::describe(self.session, name).await? {
-            Some(secret) if !secret.is_deleted => Ok(secret.arn),
-            _ => Err(Error::new(Kind::NotFound, format!("secret `{name}` does not exist"))),
-        }
     }
 }
 

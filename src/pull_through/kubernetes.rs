@@ -3,7 +3,7 @@
 //!
 //! Pure. The manifest contains credentials and is a [`SecretString`].
 
-use std::fmt::Write;
+use std::collections::HashSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
@@ -27,19 +27,14 @@ pub struct SecretManifest {
     pub left_out: Vec<String>,
 }
 
-/// Checks the name of a namespace.
+/// Checks that the name of a namespace is a DNS label.
 ///
 /// Source: Kubernetes, "Object Names and IDs", DNS label names.
-///
-/// # Errors
-/// [`Kind::Configuration`] if it is not a DNS label.
 fn namespace(name: &str) -> Result<&str> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_label = (1..=LABEL).contains(&name.len())
-        && name.chars().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if is_label {
+    let is_label_length = (1..=LABEL).contains(&name.len());
+    if is_label_length && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+    {
         return Ok(name);
     }
     let error = format!("`{name}` is not the name of a namespace");
@@ -50,9 +45,6 @@ fn namespace(name: &str) -> Result<&str> {
 /// The pull secrets of the caches with configured credentials, for each of these namespaces.
 ///
 /// Caches with the same upstream and credentials share a secret.
-///
-/// # Errors
-/// [`Kind::Configuration`] for an invalid namespace, and if no cache has configured credentials.
 pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifest> {
     let mut secrets: Vec<(String, SecretString)> = Vec::new();
     let mut left_out = Vec::new();
@@ -79,15 +71,11 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifes
             .hint("set `credentials` in `[[pull_through]]`: a `secret_arn` is not read"));
     }
     let mut yaml = String::new();
-    let mut written = Vec::new();
+    let mut written = HashSet::new();
     for name in namespaces {
         let name = namespace(name)?;
-        if written.contains(&name) {
-            continue;
-        }
-        written.push(name);
-        for (secret, content) in &secrets {
-            document(&mut yaml, name, secret, content);
+        if written.insert(name) {
+            yaml.extend(secrets.iter().map(|(secret, content)| document(name, secret, content)));
         }
     }
     let secrets = secrets.into_iter().map(|(name, _)| name).collect();
@@ -123,11 +111,10 @@ fn docker_config(cache: &Cache, username: &str, token: &SecretString) -> SecretS
     json!({ "auths": { registry: login } }).to_string().into()
 }
 
-/// Writes one secret. Quotes keep a namespace like `1` or `no` a string.
-fn document(yaml: &mut String, namespace: &str, name: &str, content: &SecretString) {
+/// One secret. Quotes keep a namespace like `1` or `no` a string.
+fn document(namespace: &str, name: &str, content: &SecretString) -> String {
     let content = STANDARD.encode(content.expose_secret());
-    let written = write!(
-        yaml,
+    format!(
         "---\n\
          apiVersion: v1\n\
          kind: Secret\n\
@@ -137,8 +124,7 @@ fn document(yaml: &mut String, namespace: &str, name: &str, content: &SecretStri
          type: kubernetes.io/dockerconfigjson\n\
          data:\n\
          \x20 .dockerconfigjson: \"{content}\"\n"
-    );
-    written.expect("a string takes everything");
+    )
 }
 
 #[cfg(test)]

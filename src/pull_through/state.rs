@@ -70,14 +70,12 @@ pub enum PolicyScope {
     Everything,
 }
 
-/// An existing secret.
 #[derive(Debug, Clone)]
 pub struct Secret {
     pub arn: String,
     pub content: Content,
 }
 
-/// The content of a secret.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// The format that ECR requires: `{"username": …, "accessToken": …}`.

@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use aws_sdk_ecr::types::Repository as Described;
+
 use crate::{
     ecr::{
         AwsSession,
@@ -65,13 +67,11 @@ pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepos
         let page = page.await?;
         Ok((page.repositories.unwrap_or_default(), page.next_token))
     });
-    let described = described.await?.into_iter();
-    let mut all: Vec<CachedRepository> = described
-        .map(|repository| CachedRepository {
-            name: repository.repository_name.unwrap_or_default(),
-            created: repository.created_at.and_then(|at| SystemTime::try_from(at).ok()),
-        })
-        .collect();
+    let repository = |it: Described| CachedRepository {
+        name: it.repository_name.unwrap_or_default(),
+        created: it.created_at.and_then(|at| SystemTime::try_from(at).ok()),
+    };
+    let mut all: Vec<_> = described.await?.into_iter().map(repository).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
@@ -94,40 +94,28 @@ pub(crate) fn status(
             by_prefix.entry(prefix).or_default().push(repository.clone());
         }
     }
-    let mut below = |prefix: &str| by_prefix.remove(prefix).unwrap_or_default();
-    let mut found = Vec::new();
-    for (cache, prefix) in caches.iter().zip(&configured) {
-        found.push(match rules.get(prefix) {
-            Some(rule) => status_of(rule, state(cache, Some(rule)), below(prefix)),
-            None => RuleStatus {
-                prefix: prefix.clone(),
-                upstream: cache.url.clone(),
-                upstream_prefix: cache.upstream_prefix.to_string(),
-                state: RuleState::Missing,
-                created: None,
-                repositories: below(prefix),
-            },
-        });
-    }
-    for rule in rules.values().filter(|rule| !configured.contains(&rule.prefix)) {
-        found.push(status_of(rule, RuleState::Unconfigured, below(&rule.prefix)));
-    }
-    found
-}
-
-fn status_of(
-    rule: &ObservedRule,
-    state: RuleState,
-    repositories: Vec<CachedRepository>,
-) -> RuleStatus {
-    RuleStatus {
+    let mut status = |rule: &ObservedRule, state| RuleStatus {
         prefix: rule.prefix.clone(),
         upstream: rule.url.clone(),
         upstream_prefix: rule.upstream_prefix.clone(),
         state,
         created: rule.created,
-        repositories,
+        repositories: by_prefix.remove(&*rule.prefix).unwrap_or_default(),
+    };
+    let mut found = Vec::new();
+    for (cache, prefix) in caches.iter().zip(&configured) {
+        let missing = || ObservedRule {
+            prefix: prefix.clone(),
+            url: cache.url.clone(),
+            upstream_prefix: cache.upstream_prefix.to_string(),
+            ..ObservedRule::default()
+        };
+        let rule = rules.get(prefix);
+        found.push(status(rule.unwrap_or(&missing()), state(cache, rule)));
     }
+    let others = rules.values().filter(|rule| !configured.contains(&rule.prefix));
+    found.extend(others.map(|rule| status(rule, RuleState::Unconfigured)));
+    found
 }
 
 /// Compares the rule at the cache's prefix with the cache.

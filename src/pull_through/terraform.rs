@@ -29,7 +29,13 @@ Written by `ecr-mirror pull-through export terraform`; keep using one of the two
 pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
     let mut document = HclDocument::default();
     document.comment(HEAD);
-    requirements(&mut document);
+    // the provider supports `CREATE_ON_PUSH` since 6.28, Terraform write-only arguments since 1.11
+    document.section("terraform", |block| {
+        block.set("required_version", ">= 1.11");
+        block.section("required_providers", |block| {
+            block.set("aws", json!({ "source": "hashicorp/aws", "version": ">= 6.28" }));
+        });
+    });
     let aliases = aliases(parts);
     for (part, alias) in parts.iter().zip(&aliases) {
         provider(&mut document, part, alias.as_deref());
@@ -44,25 +50,13 @@ pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
     document.to_string()
 }
 
-/// The provider supports `CREATE_ON_PUSH` since 6.28, Terraform write-only arguments since 1.11.
-fn requirements(document: &mut HclDocument) {
-    document.section("terraform", |block| {
-        block.set("required_version", ">= 1.11");
-        block.section("required_providers", |block| {
-            block.set("aws", json!({ "source": "hashicorp/aws", "version": ">= 6.28" }));
-        });
-    });
-}
-
 /// The provider's alias of each registry; none for a single registry.
 fn aliases(parts: &[ExportPart<'_>]) -> Vec<Option<String>> {
     let alias = |part: &ExportPart<'_>| {
         let EcrRegistry { region, account, .. } = part.registry;
         let alike = parts.iter().filter(|other| other.registry.region == *region).count();
-        Some(hcl::label(&match alike {
-            1 => region.clone(),
-            _ => format!("{region}-{account}"),
-        }))
+        let name = if alike == 1 { region.clone() } else { format!("{region}-{account}") };
+        Some(hcl::label(&name))
     };
     match parts {
         [_] => vec![None],

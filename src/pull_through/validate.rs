@@ -83,7 +83,14 @@ pub(crate) fn hint(
     {
         login_hint(cache.upstream)
     } else if says("404|not found|name_unknown|does not exist|unknown") {
-        return Some(not_found_hint(cache));
+        let Cache { url, upstream_prefix, .. } = cache;
+        let hint = format!("check `url` ({url}) and `upstream_prefix` ({upstream_prefix})");
+        return Some(match cache.upstream {
+            Upstream::DockerHub => {
+                format!("{hint}; official images are below `library/`, as in `{}`", example(cache))
+            }
+            _ => hint,
+        });
     } else if says("timed out|timeout|connect|unavailable|unreachable|resolve") {
         let url = &cache.url;
         return Some(format!("check that the upstream `{url}` is reachable from AWS's network"));
@@ -130,15 +137,6 @@ fn login_hint(upstream: Upstream) -> &'static str {
             "this upstream takes no credentials: remove them from the rule"
         }
     }
-}
-
-fn not_found_hint(cache: &Cache) -> String {
-    let mut hint =
-        format!("check `url` ({}) and `upstream_prefix` ({})", cache.url, cache.upstream_prefix);
-    if cache.upstream == Upstream::DockerHub {
-        hint += &format!("; official images are below `library/`, as in `{}`", example(cache));
-    }
-    hint
 }
 
 /// An example of a repository in ECR that the cache fills.

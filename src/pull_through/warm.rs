@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -47,12 +47,10 @@ pub(crate) struct Pull<'a> {
     pub(crate) filter: &'a Filter,
 }
 
-/// The result of warming an image.
 #[derive(Debug)]
 pub(crate) struct Warmed {
     /// The digest that the tag points to.
     pub(crate) digest: Digest,
-    /// The known platforms.
     pub(crate) platforms: Vec<Platform>,
     /// The warning about missing platforms.
     pub(crate) warning: Option<String>,
@@ -61,7 +59,6 @@ pub(crate) struct Warmed {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct WarmStats {
-    /// Manifests pulled.
     pub(crate) manifests: usize,
     /// Layers and configs checked.
     pub(crate) blobs: usize,
@@ -106,9 +103,6 @@ pub(crate) struct Warmer<'a, S> {
 
 impl<S: Source> Warmer<'_, S> {
     /// Pulls the image and waits until ECR has all selected parts.
-    ///
-    /// # Errors
-    /// ECR's, with a hint; [`Kind::PlatformMissing`] if the filter requires a missing platform;
     /// [`Kind::Stalled`] if layers are missing after [`WaitPolicy::total`].
     pub(crate) async fn warm(&self, pull: Pull<'_>) -> Result<Warmed> {
         self.pull(pull).await.map_err(|error| with_hint(error, pull))
@@ -130,10 +124,9 @@ impl<S: Source> Warmer<'_, S> {
             true => tree.images.into_iter().map(|image| image.digest).collect(),
             false => BTreeSet::from([digest.clone()]),
         };
-        let mut reads: Vec<BoxFuture<'_, Result<Manifest>>> = Vec::new();
-        for image in &images {
-            reads.push(async { reader.manifest(image).await?.read() }.boxed());
-        }
+        let reader = &reader;
+        let read = |image| async move { reader.manifest(image).await?.read() }.boxed();
+        let reads = Vec::from_iter(images.iter().map(read));
         let images: Vec<_> =
             stream::iter(reads).buffered(CONCURRENT_REQUESTS).try_collect().await?;
         let mut blobs = BTreeSet::new();
@@ -161,7 +154,12 @@ impl<S: Source> Warmer<'_, S> {
                 return Ok(fetched);
             }
             if waited + wait > total {
-                return Err(import_timeout(&missing, fetched, waited));
+                let (count, first, seconds) = (missing.len(), &missing[0], waited.as_secs());
+                let problem = format!(
+                    "ECR has not imported {count} of {fetched} blobs after {seconds} s, {first} among them"
+                );
+                let error = Error::new(Kind::Stalled, problem);
+                return Err(error.hint("run again later: imported layers are skipped"));
             }
             sleep(wait).await;
             (waited, wait) = (waited + wait, (wait * 2).min(longest));
@@ -176,28 +174,18 @@ impl<S: Source> Warmer<'_, S> {
         mut blobs: Vec<Digest>,
     ) -> Result<Vec<Digest>> {
         blobs.sort_unstable();
-        let mut requests: Vec<BoxFuture<'_, Result<Option<Digest>>>> = Vec::new();
-        for blob in blobs {
-            let request = async move {
+        let request = |blob: Digest| {
+            async move {
                 let is_available = self.images.request_download(repository, &blob).await?;
                 Ok((!is_available).then_some(blob))
-            };
-            requests.push(request.boxed());
-        }
+            }
+            .boxed()
+        };
+        let requests = Vec::from_iter(blobs.into_iter().map(request));
         let missing: Vec<Option<Digest>> =
             stream::iter(requests).buffered(CONCURRENT_REQUESTS).try_collect().await?;
         Ok(missing.into_iter().flatten().collect())
     }
-}
-
-fn import_timeout(missing: &[Digest], requested: usize, waited: Duration) -> Error {
-    let first = &missing[0];
-    let text = format!(
-        "ECR has not imported {} of {requested} blobs after {} s, {first} among them",
-        missing.len(),
-        waited.as_secs()
-    );
-    Error::new(Kind::Stalled, text).hint("run again later: imported layers are skipped")
 }
 
 /// Pulls each image manifest once.
@@ -237,12 +225,9 @@ impl<S: Source> ImageReader for CacheReader<'_, S> {
 ///
 /// Source: ECR user guide, "Troubleshooting pull through cache issues".
 fn with_hint(error: Error, pull: Pull<'_>) -> Error {
-    if error.remedy().is_some() {
-        return error;
-    }
     match hint(&error, pull) {
-        Some(hint) => error.hint(hint),
-        None => error,
+        Some(hint) if error.remedy().is_none() => error.hint(hint),
+        _ => error,
     }
 }
 
@@ -252,6 +237,9 @@ fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
     if let Some(action) = failure::missing_action(error) {
         return Some(format!("grant `{action}` to the role {POLICY}"));
     }
+    // every repository of Docker Hub has two path segments
+    let rest = prefix.rest(pull.repository);
+    let has_namespace = rest.is_some_and(|rest| rest.as_str().contains('/'));
     // the API's error names or its texts; a repository's name cannot contain either
     let names_upstream = |link: &String| link.contains("Upstream") || link.contains(" upstream ");
     let is_refused_upstream = error.chain().iter().any(names_upstream);
@@ -267,7 +255,7 @@ fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
         (Kind::NotFound, TagOrDigest::Tag(_)) => format!(
             "check that `{url}` has this image, or grant `ecr:BatchImportUpstreamImage` to the role {POLICY}"
         ),
-        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !has_namespace(pull) => {
+        (Kind::Denied, _) if *upstream == Upstream::DockerHub && !has_namespace => {
             "remove the rule's `upstream_prefix`: Docker Hub's official images are below `library/`"
                 .to_owned()
         }
@@ -278,13 +266,6 @@ fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
 
 const TRY_THE_RULE: &str =
     "run `ecr-mirror pull-through validate`: the upstream may refuse the rule's credentials";
-
-/// Returns `true` if the repository has at least two path segments below the rule's prefix, like
-/// every repository of Docker Hub.
-fn has_namespace(pull: Pull<'_>) -> bool {
-    let rest = pull.cache.prefix.rest(pull.repository);
-    rest.is_some_and(|rest| rest.as_str().contains('/'))
-}
 
 #[cfg(test)]
 mod tests;

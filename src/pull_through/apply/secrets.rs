@@ -51,7 +51,12 @@ pub(super) async fn create(
             Ok(arn)
         }
         Some(_) => Err(created_concurrently("a secret of this name")),
-        None => Err(name_reserved()),
+        // AWS reserves the name of a deleted secret for a moment
+        None => Err(Error::new(
+            Kind::Unavailable,
+            "a secret of this name was deleted a moment ago, and AWS still reserves the name",
+        )
+        .hint("run again in a minute")),
     }
 }
 
@@ -105,12 +110,6 @@ pub(super) async fn delete(session: &AwsSession, name: &str) -> Result<StepOutco
         }
         _ => Ok(outcome),
     }
-}
-
-/// The error for the name of a secret that was just deleted: AWS reserves it for a moment.
-fn name_reserved() -> Error {
-    let error = "a secret of this name was deleted a moment ago, and AWS still reserves the name";
-    Error::new(Kind::Unavailable, error).hint("run again in a minute")
 }
 
 /// The secret's text in ECR's format.

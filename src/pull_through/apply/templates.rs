@@ -33,7 +33,11 @@ macro_rules! with_members {
             .set_encryption_configuration(template.encryption.as_ref().map(encryption))
             .set_resource_tags(template.tags.as_ref().map(settings::to_tags))
             .set_lifecycle_policy(template.lifecycle.as_ref().map(Value::to_string))
-            .set_repository_policy(template.policy.as_ref().map(policy))
+            // an empty text removes the policy
+            .set_repository_policy(template.policy.as_ref().map(|policy| match policy {
+                Value::Null => String::new(),
+                policy => policy.to_string(),
+            }))
             .set_custom_role_arn(template.role_arn.clone())
     }};
 }
@@ -62,11 +66,6 @@ pub(super) async fn delete(session: &AwsSession, prefix: &str) -> Result<()> {
     let (api, missing) = (&session.api, "TemplateNotFoundException");
     let delete = |ecr: Client| ecr.delete_repository_creation_template().prefix(prefix).send();
     api.call_unless(missing, "DeleteRepositoryCreationTemplate", delete).await.map(drop)
-}
-
-/// The policy's text. An empty text removes it.
-fn policy(policy: &Value) -> String {
-    if policy.is_null() { String::new() } else { policy.to_string() }
 }
 
 fn encryption(encryption: &Encryption) -> ApiEncryption {

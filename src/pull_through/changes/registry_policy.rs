@@ -50,8 +50,7 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
 fn warning(desired: &Desired<'_>, observed: &Observed) -> Option<String> {
     let mut granted = desired.caches.iter().filter(|cache| cache.access.is_some());
     if granted.clone().any(|cache| cache.prefix == Prefix::Root) {
-        let warning = "a cache at `ROOT` grants access to every repository of the registry";
-        return Some(warning.to_owned());
+        return Some("a cache at `ROOT` grants access to every repository of the registry".into());
     }
     let tagged = granted.find(|cache| cache.gives_tags())?;
     (observed.scope == PolicyScope::Importing).then(|| {
@@ -85,10 +84,8 @@ fn change(desired: &Desired<'_>, observed: &Observed, merged: Merged) -> Option<
     if statements::is_too_long(&policy) {
         return Some(resource.conflict(fields, statements::too_long()));
     }
-    let action = match observed.registry_policy {
-        Some(_) => Action::Update,
-        None => Action::Create,
-    };
+    let exists = observed.registry_policy.is_some();
+    let action = if exists { Action::Update } else { Action::Create };
     Some(resource.planned(action, fields, CacheStep::PutRegistryPolicy(policy)))
 }
 

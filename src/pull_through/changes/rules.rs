@@ -37,11 +37,10 @@ pub(super) fn changes(
             (Action::Create, None) if count >= MAX_RULES => Some(planned.blocked(format!(
                 "a registry has at most {MAX_RULES} rules: delete an unused one"
             ))),
-            (Action::Create, None) => {
-                count += 1;
+            (action, _) => {
+                count += usize::from(action == Action::Create);
                 Some(planned)
             }
-            _ => Some(planned),
         }
     };
     desired.caches.iter().filter_map(plan).collect()
@@ -84,10 +83,6 @@ pub(super) fn differences(
     existing: Option<&ObservedRule>,
     observed: &Observed,
 ) -> Vec<Field> {
-    let role = match &cache.credentials {
-        UpstreamCredentials::Role(arn) => Some(arn.clone()),
-        _ => None,
-    };
     let credential = credential(cache, observed).map(|(_, shown)| shown);
     let old = |member: fn(&ObservedRule) -> Option<&str>| existing.and_then(member);
     let old_prefix = existing.map_or(ROOT, |rule| &rule.upstream_prefix);
@@ -95,11 +90,18 @@ pub(super) fn differences(
         ("url", old(|rule| Some(&rule.url)), Some(cache.url.clone())),
         ("upstream_prefix", Some(old_prefix), Some(cache.upstream_prefix.to_string())),
         ("credential_arn", old(|rule| rule.credential_arn.as_deref()), credential),
-        ("role_arn", old(|rule| rule.role_arn.as_deref()), role),
+        ("role_arn", old(|rule| rule.role_arn.as_deref()), role(cache)),
     ];
     let differs =
         members.into_iter().filter(|(_, old, new)| new.is_some() && *old != new.as_deref());
     differs.map(|(name, old, new)| field(name, json!(old), json!(new))).collect()
+}
+
+fn role(cache: &Cache) -> Option<String> {
+    match &cache.credentials {
+        UpstreamCredentials::Role(arn) => Some(arn.clone()),
+        _ => None,
+    }
 }
 
 fn rule(cache: &Cache, observed: &Observed) -> DesiredRule {
@@ -112,10 +114,7 @@ fn rule(cache: &Cache, observed: &Observed) -> DesiredRule {
             Prefix::Path(path) => Some(path.to_string()),
         },
         credential: credential(cache, observed).map(|(credential, _)| credential),
-        role_arn: match &cache.credentials {
-            UpstreamCredentials::Role(arn) => Some(arn.clone()),
-            _ => None,
-        },
+        role_arn: role(cache),
     }
 }
 

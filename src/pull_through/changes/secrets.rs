@@ -13,7 +13,7 @@ use crate::{
     model::{
         UserPassword,
         pull_through::{Cache, UpstreamCredentials},
-        setting_change::{Action, Field, Subject},
+        setting_change::{Action, Subject},
     },
     pull_through::state::{CacheStep, Content, EcrRegistry, Observed, Planned, Secret},
 };
@@ -46,8 +46,8 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
         let existing = observed.secrets.get(&name);
         match &cache.credentials {
             UpstreamCredentials::Written { username, access_token } => {
-                let login = UserPassword::new(username.clone(), access_token.clone());
-                written(&resource, login, existing)
+                let (username, password) = (username.clone(), access_token.clone());
+                written(&resource, UserPassword { username, password }, existing)
             }
             _ => check_external(&resource, existing),
         }
@@ -66,11 +66,8 @@ fn written(
             field("username", Value::Null, &*login.username),
             field("value", Value::Null, "set"),
         ];
-        return Some(resource.planned(
-            Action::Create,
-            fields,
-            CacheStep::CreateSecret { name, login },
-        ));
+        let step = CacheStep::CreateSecret { name, login };
+        return Some(resource.planned(Action::Create, fields, step));
     };
     let fields = match &existing.content {
         Content::PendingDeletion => {
@@ -104,22 +101,22 @@ fn check_external(resource: &Resource<'_>, existing: Option<&Secret>) -> Option<
         let hint = format!("use a secret of account {account} in {region}: ECR reads no other");
         return Some(resource.conflict(Vec::new(), hint));
     }
-    let fields = |name: &str, old: &str, new: &str| -> Vec<Field> { vec![field(name, old, new)] };
-    let Some(existing) = existing else {
-        let hint = format!("the secret does not exist: store one as JSON, `{FORMAT}`");
-        return Some(resource.conflict(fields("state", "absent", "there"), hint));
-    };
-    match &existing.content {
-        Content::Login(_) => None,
-        Content::Malformed(reason) => {
-            let hint = format!("store it as JSON: `{FORMAT}`");
-            Some(resource.conflict(fields("value", reason, "a user's name and access token"), hint))
-        }
-        Content::PendingDeletion => {
-            let hint = format!(
+    let (field, hint) = match existing.map(|secret| &secret.content) {
+        Some(Content::Login(_)) => return None,
+        None => (
+            field("state", "absent", "there"),
+            format!("the secret does not exist: store one as JSON, `{FORMAT}`"),
+        ),
+        Some(Content::Malformed(reason)) => (
+            field("value", *reason, "a user's name and access token"),
+            format!("store it as JSON: `{FORMAT}`"),
+        ),
+        Some(Content::PendingDeletion) => (
+            field("state", "deleted", "restored"),
+            format!(
                 "restore the deleted secret: `aws secretsmanager restore-secret --region {region} --secret-id {arn}`"
-            );
-            Some(resource.conflict(fields("state", "deleted", "restored"), hint))
-        }
-    }
+            ),
+        ),
+    };
+    Some(resource.conflict(vec![field], hint))
 }

@@ -61,12 +61,8 @@ pub(super) fn grants(
 ) -> Vec<Value> {
     let [organization, accounts] = ids(prefix);
     let statement = |id: &str, principal: Value| {
-        let mut statement = json!({
-            "Sid": id,
-            "Effect": "Allow",
-            "Principal": principal,
-            "Action": actions,
-        });
+        let mut statement =
+            json!({ "Sid": id, "Effect": "Allow", "Principal": principal, "Action": actions });
         if let Some(resource) = &resource {
             statement["Resource"] = json!(resource);
         }
@@ -126,12 +122,16 @@ pub(super) fn merged(policy: Option<&Value>, ids: &[String], desired: &[Value]) 
     let policy = match (fields.is_empty(), statements.is_empty()) {
         (true, _) => policy.cloned(),
         (_, true) => None,
-        _ => Some(with_statements(policy, statements)),
+        _ => {
+            let new = || Map::from_iter([("Version".to_owned(), json!("2012-10-17"))]);
+            let mut policy = policy.and_then(Value::as_object).cloned().unwrap_or_else(new);
+            policy.insert("Statement".to_owned(), Value::Array(statements));
+            Some(Value::Object(policy))
+        }
     };
     Merged { policy, fields }
 }
 
-/// Returns `true` if the policy exceeds ECR's limit.
 pub(super) fn is_too_long(policy: &Value) -> bool {
     policy.to_string().chars().count() > MAX_LENGTH
 }
@@ -154,11 +154,4 @@ fn statements_of(policy: &Value) -> Vec<Value> {
 
 fn id_of(statement: &Value) -> Option<&str> {
     statement.get("Sid")?.as_str()
-}
-
-fn with_statements(policy: Option<&Value>, statements: Vec<Value>) -> Value {
-    let new = || Map::from_iter([("Version".to_owned(), json!("2012-10-17"))]);
-    let mut policy = policy.and_then(Value::as_object).cloned().unwrap_or_else(new);
-    policy.insert("Statement".to_owned(), Value::Array(statements));
-    Value::Object(policy)
 }

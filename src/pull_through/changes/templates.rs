@@ -18,7 +18,7 @@ use crate::{
         settings::{is_encrypted_like, is_same_policy},
     },
     model::{
-        ecr_settings::{Encryption, RepositorySettings},
+        ecr_settings::{Encryption, RepositorySettings, TagMutability},
         pull_through::{Cache, Prefix},
         setting_change::{Action, Field, Subject},
     },
@@ -44,14 +44,8 @@ pub(super) struct ConfiguredTemplate<'a> {
 
 impl<'a> ConfiguredTemplate<'a> {
     fn new(prefix: &'a Prefix, cache: Option<&'a Cache>) -> Self {
-        Self {
-            prefix,
-            cache,
-            occasions: BTreeSet::new(),
-            settings: RepositorySettings::default(),
-            role_arn: None,
-            grants: Vec::new(),
-        }
+        let (settings, occasions) = (RepositorySettings::default(), BTreeSet::new());
+        Self { prefix, cache, occasions, settings, role_arn: None, grants: Vec::new() }
     }
 
     /// The cache whose repositories the template configures.
@@ -133,7 +127,7 @@ fn change(
     if existing.is_none() && template.occasions.is_empty() {
         return None;
     }
-    let TemplateDifferences { fields, update } = differences(template, existing);
+    let (fields, update) = differences(template, existing);
     if fields.is_empty() {
         return None;
     }
@@ -150,8 +144,7 @@ fn change(
     }
     if existing.is_some() {
         let update = resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(update));
-        let hint = "it applies to new repositories only";
-        return Some(update.hint(hint));
+        return Some(update.hint("it applies to new repositories only"));
     }
     let create = resource.planned(Action::Create, fields, CacheStep::CreateTemplate(update));
     Some(match shadowed(&name, template, observed) {
@@ -175,16 +168,11 @@ fn shadowed<'a>(
     longest(serving.map(|(prefix, _)| prefix), name)
 }
 
-struct TemplateDifferences {
-    fields: Vec<Field>,
-    /// The template with the differing members only.
-    update: DesiredTemplate,
-}
-
+/// The fields that differ, and the template with these members only.
 fn differences(
     template: &ConfiguredTemplate<'_>,
     existing: Option<&ObservedTemplate>,
-) -> TemplateDifferences {
+) -> (Vec<Field>, DesiredTemplate) {
     let mut fields = Vec::new();
     let prefix = template.prefix.to_string();
     let mut update = DesiredTemplate { prefix, ..DesiredTemplate::default() };
@@ -196,9 +184,8 @@ fn differences(
         update.applied_for = Some(occasions);
     }
     let (settings, old) = (&template.settings, existing.map(|it| &it.mutability));
-    if let Some(new) =
-        settings.mutability.as_ref().filter(|new| !old.is_some_and(|old| new.is_equivalent(old)))
-    {
+    let is_new = |new: &&TagMutability| !old.is_some_and(|old| new.is_equivalent(old));
+    if let Some(new) = settings.mutability.as_ref().filter(is_new) {
         fields.push(field("tag_mutability", json!(old.map(ToString::to_string)), new.to_string()));
         update.mutability = Some(new.clone());
     }
@@ -223,7 +210,9 @@ fn differences(
         update.lifecycle = Some(new.clone());
     }
     let old = existing.and_then(|it| it.policy.as_ref()).filter(|policy| !policy.is_null());
-    let new = policy(template, old);
+    // the configured policy, else the existing one, with our statements
+    let base = settings.policy.as_ref().or(old);
+    let new = statements::merged(base, &template.statement_ids(), &template.grants).policy;
     if !is_same(old, new.as_ref()) {
         fields.push(field("policy", json!(old), json!(new)));
         update.policy = Some(json!(new));
@@ -233,19 +222,13 @@ fn differences(
         fields.push(field("role_arn", json!(old), json!(new)));
         update.role_arn = Some(new.clone());
     }
-    TemplateDifferences { fields, update }
-}
-
-/// The desired policy: the configured one, else the existing one, with our statements.
-fn policy(template: &ConfiguredTemplate<'_>, existing: Option<&Value>) -> Option<Value> {
-    let base = template.settings.policy.as_ref().or(existing);
-    statements::merged(base, &template.statement_ids(), &template.grants).policy
+    (fields, update)
 }
 
 fn is_same(policy: Option<&Value>, other: Option<&Value>) -> bool {
     match (policy, other) {
         (Some(policy), Some(other)) => is_same_policy(policy, other),
-        (policy, other) => policy.is_none() && other.is_none(),
+        _ => policy == other,
     }
 }
 
@@ -273,11 +256,8 @@ pub(super) fn removal(
     let others: BTreeSet<String> = existing.applied_for.iter().filter(is_other).cloned().collect();
     let had = existing.applied_for.len() != others.len();
     if had && others.is_empty() {
-        return Some(resource.planned(
-            Action::Delete,
-            Vec::new(),
-            CacheStep::DeleteTemplate(name.clone()),
-        ));
+        let step = CacheStep::DeleteTemplate(name.clone());
+        return Some(resource.planned(Action::Delete, Vec::new(), step));
     }
     let mut fields = Vec::new();
     let mut rest = DesiredTemplate { prefix: name.clone(), ..DesiredTemplate::default() };
@@ -290,6 +270,6 @@ pub(super) fn removal(
         fields.push(field("policy", json!(existing.policy), json!(merged.policy)));
         rest.policy = Some(json!(merged.policy));
     }
-    (!fields.is_empty())
-        .then(|| resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(rest)))
+    let step = CacheStep::UpdateTemplate(rest);
+    (!fields.is_empty()).then(|| resource.planned(Action::Update, fields, step))
 }

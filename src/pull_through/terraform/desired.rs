@@ -32,11 +32,11 @@ pub(crate) fn from_nothing(desired: &Desired<'_>, observed: &Observed) -> Vec<Pl
     let mut planned = changes(desired, &bare(observed, policy, BTreeMap::new()));
     let changed = changes(desired, &bare(observed, policy, observed.templates.clone()));
     for planned in &mut planned {
-        if let Some(CacheStep::CreateTemplate(template)) = &mut planned.step {
-            let existing = observed.templates.get(&template.prefix);
+        if let Some(CacheStep::CreateTemplate(template)) = &mut planned.step
+            && let Some(existing) = observed.templates.get(&template.prefix)
+        {
             let update = changed.iter().find_map(|it| update_of(it, &template.prefix));
-            *template =
-                existing.map_or(template.clone(), |existing| merged(template, update, existing));
+            *template = merged(template, update, existing);
         }
     }
     let is_policy =
@@ -90,14 +90,8 @@ fn merged(
     DesiredTemplate {
         prefix: desired.prefix.clone(),
         applied_for: update.applied_for.or_else(|| Some(existing.applied_for.clone())),
-        mutability: update
-            .mutability
-            .or_else(|| desired.mutability.clone())
-            .or_else(|| mutability.cloned()),
-        encryption: update
-            .encryption
-            .or_else(|| desired.encryption.clone())
-            .or_else(|| encryption.cloned()),
+        mutability: update.mutability.or(desired.mutability.clone()).or(mutability.cloned()),
+        encryption: update.encryption.or(desired.encryption.clone()).or(encryption.cloned()),
         tags: update.tags.or_else(|| Some(existing.tags.clone())),
         lifecycle: update.lifecycle.or_else(|| existing.lifecycle.clone()),
         policy: update.policy.or_else(|| existing.policy.clone()),

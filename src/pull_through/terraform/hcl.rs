@@ -74,25 +74,15 @@ impl HclDocument {
         self.line(name.to_owned(), Some(expression.to_owned()));
     }
 
-    /// An attribute whose value is the JSON text of an object of expressions.
-    pub(super) fn set_call(&mut self, name: &str, members: &[(&str, &str)]) {
-        self.object(&format!("{name} = jsonencode({{"), members, "})");
-    }
-
-    /// An attribute whose value is the type of an object of strings.
-    pub(super) fn set_type(&mut self, name: &str, members: &[&str]) {
-        let members: Vec<(&str, &str)> = members.iter().map(|member| (*member, "string")).collect();
-        self.object(&format!("{name} = object({{"), &members, "})");
-    }
-
-    fn object(&mut self, head: &str, members: &[(&str, &str)], end: &str) {
-        self.line(head.to_owned(), None);
+    /// An attribute whose value is the call of a function with an object of expressions.
+    pub(super) fn set_call(&mut self, name: &str, function: &str, members: &[(&str, &str)]) {
+        self.line(format!("{name} = {function}({{"), None);
         self.depth += 1;
         for (name, expression) in members {
             self.set_expression(name, expression);
         }
         self.depth -= 1;
-        self.line(end.to_owned(), None);
+        self.line("})".to_owned(), None);
     }
 
     /// A value with its name, or an element of a list, between `lead` and `tail`.
@@ -100,7 +90,7 @@ impl HclDocument {
         if let Some(inline) = inline(value) {
             let text = format!("{lead}{inline}{tail}");
             return match name {
-                Some(name) => self.line(name.to_owned(), Some(text)),
+                Some(name) => self.set_expression(name, &text),
                 None => self.line(text, None),
             };
         }
@@ -145,9 +135,7 @@ impl fmt::Display for HclDocument {
 /// The value on one line; `None` if it needs several.
 fn inline(value: &Value) -> Option<String> {
     match value {
-        Value::Null => Some("null".to_owned()),
-        Value::Bool(is) => Some(is.to_string()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::String(text) => Some(quoted(text)),
         Value::Object(members) => members.is_empty().then(|| "{}".to_owned()),
         Value::Array(elements) => {
@@ -198,10 +186,7 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn label(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let label: String = text.chars().map(plain).collect();
-    match label.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        true => label,
-        false => format!("_{label}"),
-    }
+    if label.starts_with(|c: char| c.is_ascii_alphabetic()) { label } else { format!("_{label}") }
 }
 
 #[cfg(test)]

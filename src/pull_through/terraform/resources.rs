@@ -20,7 +20,6 @@ const RULE: &str = "aws_ecr_pull_through_cache_rule";
 const TEMPLATE: &str = "aws_ecr_repository_creation_template";
 const POLICY: &str = "aws_ecr_registry_policy";
 
-/// Writes one registry's resources.
 pub(super) struct Writer<'a> {
     pub(super) part: &'a ExportPart<'a>,
     /// The provider's alias, if there are several registries.
@@ -87,13 +86,10 @@ impl Writer<'_> {
         self.resource(VERSION, &label, |block| {
             block.set_expression("secret_id", &format!("{SECRET}.{label}.id"));
             block.gap();
-            block.set_call(
-                "secret_string_wo",
-                &[
-                    ("username", &format!("var.{variable}.username")),
-                    ("accessToken", &format!("var.{variable}.access_token")),
-                ],
-            );
+            let username = format!("var.{variable}.username");
+            let token = format!("var.{variable}.access_token");
+            let members = [("username", &*username), ("accessToken", &*token)];
+            block.set_call("secret_string_wo", "jsonencode", &members);
             block.gap();
             block
                 .comment("Raise it when the credentials change: only then are they written again.");

@@ -47,7 +47,6 @@ pub(super) fn short(secret: &str) -> &str {
     secret.strip_prefix("ecr-pullthroughcache/").unwrap_or(secret)
 }
 
-/// Declares the variables.
 pub(super) fn declare(document: &mut HclDocument, variables: &[Variable<'_>]) {
     if !variables.is_empty() {
         document.gap();
@@ -61,7 +60,8 @@ pub(super) fn declare(document: &mut HclDocument, variables: &[Variable<'_>]) {
             let description =
                 format!("What ECR logs in with: the content of secret {}.", variable.secret);
             block.set("description", description);
-            block.set_type("type", &["username", "access_token"]);
+            let members = [("username", "string"), ("access_token", "string")];
+            block.set_call("type", "object", &members);
             block.set("sensitive", true);
             block.set("ephemeral", true);
         });
