@@ -98,7 +98,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("sync -q -v", "cannot be used with"),
         ("sync --progress fast", "plain"),
         ("copy Nginx localhost:5000/x", "hint: write `nginx`"),
-        (&format!("copy {digest} localhost:5000/x"), "64 hexadecimal digits"),
+        (&format!("copy {digest} localhost:5000/x"), "64 lowercase hexadecimal digits"),
         ("copy nginx", "<DESTINATION>"),
         ("copy a:1 localhost/a:1 --platform amd64", "hint: "),
         ("copy oci: localhost/a:1", "hint: write `oci:DIR`"),
