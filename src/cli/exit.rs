@@ -69,6 +69,12 @@ pub(super) fn sandbox(faults: &str) -> String {
     )
 }
 
+pub(super) fn pull_through_plan() -> String {
+    let unasked = ("2", "usage or configuration error; with `--check` also an AWS error");
+    let failed = "an AWS error; with `--check`: `apply` would change something";
+    status("the plan is complete", failed, &[unasked, STOPPED])
+}
+
 /// The exit status of a `pull-through` command.
 pub(super) fn rules(success: &str, failure: &str) -> String {
     status(success, failure, &[WRONG, STOPPED])

@@ -13,12 +13,12 @@ const UNEXPORTED: &str = "a conflict, an AWS error, or cannot write the output";
 #[derive(Debug, Subcommand)]
 pub enum PullThrough {
     /// Show the changes that `apply` would make; writes nothing
-    #[command(after_help = rules("the plan is complete", "`--check` found changes, or an AWS error"))]
+    #[command(after_help = exit::pull_through_plan())]
     Plan(PullThroughPlanArgs),
     /// Create and update the configured secrets, rules, templates and access
     #[command(after_help = rules("everything configured is set up", REFUSED))]
     Apply(ApplyArgs),
-    /// Show each rule and the repositories that it created
+    /// Show each rule, the repositories that it created, and what is left over
     #[command(after_help = rules("every configured rule exists and matches", DIFFERENT))]
     Status(ListArgs),
     /// Let ECR test each rule: reach the upstream, read the secret, log in
@@ -52,12 +52,15 @@ pub struct PullThroughPlanArgs {
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
-    /// Exit with status 1 if `apply` would change anything
+    /// Exit with status 1 if `apply` would change anything, with 2 if AWS could not be asked
     #[arg(long)]
     pub check: bool,
     /// Replace rules with another upstream than configured, instead of reporting a conflict
     #[arg(long)]
     pub replace: bool,
+    /// Show the removal of resources of earlier configurations as changes
+    #[arg(long)]
+    pub prune: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +76,10 @@ pub struct ApplyArgs {
     /// Replace rules with another upstream than configured, instead of reporting a conflict
     #[arg(long)]
     pub replace: bool,
+    /// Remove what ecr-mirror made for earlier configurations: statements, secrets with their rules,
+    /// templates
+    #[arg(long)]
+    pub prune: bool,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +113,12 @@ pub struct DestroyArgs {
     /// Remove without asking for confirmation
     #[arg(long)]
     pub yes: bool,
+    /// Delete the repositories below the caches' prefixes, too; the plan lists them
+    #[arg(long)]
+    pub repositories: bool,
+    /// Delete repositories that have images, too
+    #[arg(long, requires = "repositories")]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

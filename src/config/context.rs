@@ -1,6 +1,7 @@
 //! The context of a table: the file, and the tables that were read before it.
 
 use std::{
+    cell::RefCell,
     fs, io,
     path::{Component, Path, PathBuf},
 };
@@ -17,9 +18,20 @@ pub(super) struct FileContext<'a> {
     pub(super) text: &'a str,
     /// The base of relative paths.
     pub(super) directory: &'a Path,
+    /// The warnings of the tables that were read.
+    pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl FileContext<'_> {
+    /// Warns of a valid value that probably has no effect.
+    pub(super) fn warn(&self, warning: Problem) {
+        let mut warnings = self.warnings.borrow_mut();
+        // a value of `[defaults]` is read for each image
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
     pub(super) fn line_of(&self, span: &Span) -> usize {
         line_of(self.text, span)
     }

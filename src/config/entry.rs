@@ -45,7 +45,8 @@ pub(super) struct ImageKeys {
     platforms: Option<Platforms>,
     missing: Option<MissingPlatform>,
     attestations: Option<Attestations>,
-    signatures: Option<Signatures>,
+    /// With the span of the value.
+    signatures: Option<(Signatures, Span)>,
     flatten: Option<bool>,
     via: Option<Delivery>,
 }
@@ -79,7 +80,11 @@ fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
     })
 }
 
-fn signatures(table: &Table<'_>) -> Result<Option<Signatures>, Problem> {
+fn signatures(table: &Table<'_>) -> Result<Option<(Signatures, Span)>, Problem> {
+    Ok(signature_types(table)?.zip(table.span_of("signatures")))
+}
+
+fn signature_types(table: &Table<'_>) -> Result<Option<Signatures>, Problem> {
     if !table.is_string("signatures") {
         let types = table.list("signatures")?;
         let types = types.map(|types| types.iter().map(|text| text.to_string()).collect());
@@ -115,6 +120,15 @@ pub(super) fn read(
         span: table.span_of("via").unwrap_or_else(|| source.span.clone()),
     };
     let routes = via::read(table, &source, &reference, &route, tables)?;
+    let signatures = keys.signatures.clone();
+    if let (Some((Signatures::All | Signatures::Only(_), span)), false) =
+        (&signatures, routes.cached.is_empty())
+    {
+        let label = "has no effect on images that come through the pull-through cache";
+        tables.file.warn(Problem::at(span, label).hint(
+            "write `signatures = \"none\"` for them, or `via = \"mirror\"`: ECR fetches signatures when a client asks for them",
+        ));
+    }
     let retag = retag(table, &tags)?;
     let name = table.word("name")?;
     let shape = match routes.mirrored.is_empty() {
@@ -134,7 +148,7 @@ pub(super) fn read(
             platforms: keys.platforms.unwrap_or_default(),
             missing: keys.missing.unwrap_or_default(),
             attestations: keys.attestations.unwrap_or_default(),
-            signatures: keys.signatures.unwrap_or_default(),
+            signatures: signatures.map(|(signatures, _)| signatures).unwrap_or_default(),
             shape,
         },
     };

@@ -26,7 +26,7 @@ mod tests;
 mod types;
 mod via;
 
-use std::{fs, io, path::Path};
+use std::{cell::RefCell, fs, io, path::Path};
 
 use toml::de::DeTable;
 
@@ -80,7 +80,7 @@ impl Config {
         if let Some(problem) = syntax(text, &errors) {
             return Err(invalid(vec![problem]));
         }
-        let file = FileContext { text, directory };
+        let file = FileContext { text, directory, warnings: RefCell::default() };
         let (config, warnings) = read(document.get_ref(), &file, environment).map_err(invalid)?;
         Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
     }
@@ -126,7 +126,8 @@ fn read(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let warnings = lint::warnings(&entries, &context);
+    let mut warnings = file.warnings.take();
+    warnings.extend(lint::warnings(&entries, &context));
     let config = Config {
         registries,
         entries: entries.into_iter().map(|read| read.entry).collect(),

@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 
 use super::{
-    arn::is_account,
+    arn::{self, is_account},
     context::FileContext,
     document::{Keys, Table, Text},
     problem::Problem,
 };
+use crate::model::pull_through::{Access, Principals};
 
 const LIFECYCLE: Keys = Keys {
     title: "`lifecycle = { untagged_after_days = 14, keep_newest = 50 }`",
@@ -20,7 +21,7 @@ const LIFECYCLE: Keys = Keys {
 
 pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",
-    names: "organization accounts",
+    names: "organization accounts roles organizational_units",
 };
 
 /// The length of a repository's lifecycle policy, in characters. Source: ECR API model.
@@ -68,9 +69,32 @@ pub(super) fn access(
     };
     let document = document(&path, file, ACCESS_LENGTH)?;
     if document.get("Statement").is_some_and(|value| value.is_array() || value.is_object()) {
+        if allows_creation(&document) {
+            let label =
+                "allows `ecr:CreateRepository`, which has no effect in the policy of a repository";
+            file.warn(Problem::at(&path.span, label).hint(
+                "remove the action: an identity policy or the registry's policy grants it, as `access` of a cache does",
+            ));
+        }
         return Ok(Some(document));
     }
     Err(path.invalid("has no `Statement`", "name a file with a repository policy"))
+}
+
+/// Returns `true` if a statement allows `ecr:CreateRepository` by its name.
+///
+/// Source: ECR user guide, "IAM permissions required to sync an upstream registry".
+fn allows_creation(policy: &Value) -> bool {
+    let items = |value: &Value| match value {
+        Value::Array(items) => items.clone(),
+        one => vec![one.clone()],
+    };
+    let is_creation = |action: &Value| {
+        action.as_str().is_some_and(|it| it.eq_ignore_ascii_case("ecr:CreateRepository"))
+    };
+    items(&policy["Statement"]).iter().any(|statement| {
+        statement["Effect"] == "Allow" && items(&statement["Action"]).iter().any(is_creation)
+    })
 }
 
 /// The path under `KEY_file`, which excludes the simple keys.
@@ -82,7 +106,7 @@ fn document_path(table: &Table<'_>, key: &str) -> Result<Option<Text>, Problem> 
 }
 
 /// The file's JSON object. `length` limits it as written without blanks.
-fn document(
+pub(super) fn document(
     path: &Text,
     file: &FileContext<'_>,
     length: RangeInclusive<usize>,
@@ -157,44 +181,73 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
 }
 
 fn pull_permissions(table: &Table<'_>, partition: Option<&str>) -> Result<Value, Problem> {
-    let policy = |statements: &[Value]| json!({ "Version": "2012-10-17", "Statement": statements });
-    let mut statements = Vec::new();
-    if let Some(organization) = organization(table)? {
-        statements.push(json!({
-            "Sid": "PullFromOrganization",
+    let statement = |Principals { kind, principal, condition }| {
+        let mut statement = json!({
+            "Sid": format!("PullFrom{kind}"),
             "Effect": "Allow",
-            "Principal": "*",
+            "Principal": principal,
             "Action": PULL_ACTIONS,
-            "Condition": { "StringEquals": { "aws:PrincipalOrgID": organization } },
-        }));
-    }
-    let accounts = accounts(table)?;
-    if let (false, Some(span)) = (accounts.is_empty(), table.span_of("accounts")) {
-        let principal = |account: String| match partition {
-            Some(partition) => format!("arn:{partition}:iam::{account}:root"),
-            None => account,
-        };
-        let principals: Vec<String> = accounts.into_iter().map(principal).collect();
-        statements.push(json!({
-            "Sid": "PullFromAccounts",
-            "Effect": "Allow",
-            "Principal": { "AWS": principals },
-            "Action": PULL_ACTIONS,
-        }));
-        let (_, most) = ACCESS_LENGTH.into_inner();
-        if policy(&statements).to_string().chars().count() > most {
-            let label =
-                format!("result in a policy with more than {most} characters, the limit of ECR");
-            return Err(Problem::at(&span, label).hint("write their `organization` instead"));
+        });
+        if let Some(condition) = condition {
+            statement["Condition"] = condition;
         }
-    }
+        statement
+    };
+    let statements: Vec<Value> =
+        principals(table)?.principals(partition).into_iter().map(statement).collect();
     if statements.is_empty() {
         return Err(Problem::empty(&table.span).hint(format!("write {}", ACCESS.title)));
     }
-    Ok(policy(&statements))
+    let policy = json!({ "Version": "2012-10-17", "Statement": statements });
+    let (_, most) = ACCESS_LENGTH.into_inner();
+    if policy.to_string().chars().count() > most {
+        let lists = ["accounts", "roles", "organizational_units"];
+        let span = lists.iter().find_map(|key| table.span_of(key)).unwrap_or(table.span.clone());
+        let label =
+            format!("result in a policy with more than {most} characters, the limit of ECR");
+        return Err(Problem::at(&span, label).hint("write their `organization` instead"));
+    }
+    Ok(policy)
 }
 
-pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
+/// The principals of `organization`, `accounts`, `roles` and `organizational_units`.
+pub(super) fn principals(table: &Table<'_>) -> Result<Access, Problem> {
+    let roles = table.list("roles")?;
+    let units = table.list("organizational_units")?;
+    Ok(Access {
+        organization: organization(table)?,
+        accounts: accounts(table)?,
+        roles: roles.iter().flatten().map(arn::role).collect::<Result<_, _>>()?,
+        organizational_units: units.iter().flatten().map(unit).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The path of an organizational unit from its organization, without a slash at the end.
+///
+/// The id of a unit alone would also match a unit of another organization.
+fn unit(text: &Text) -> Result<String, Problem> {
+    let path = text.strip_suffix("/*").or(text.strip_suffix('/')).unwrap_or(text);
+    let is_id = |part: &str, start: &str| {
+        part.strip_prefix(start).is_some_and(|id| {
+            let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            !id.is_empty() && id.bytes().all(is_allowed)
+        })
+    };
+    let is_path = match &path.split('/').collect::<Vec<_>>()[..] {
+        [organization, root, units @ ..] => {
+            is_id(organization, "o-")
+                && is_id(root, "r-")
+                && !units.is_empty()
+                && units.iter().all(|unit| is_id(unit, "ou-"))
+        }
+        _ => false,
+    };
+    let hint = "write the whole path, like `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111`";
+    let checked = text.checked(is_path, "is not the path of an organizational unit", hint);
+    checked.map(|_| path.to_owned())
+}
+
+fn organization(table: &Table<'_>) -> Result<Option<String>, Problem> {
     let Some(organization) = table.text("organization")? else { return Ok(None) };
     let is_id = organization.strip_prefix("o-").is_some_and(|id| {
         !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
@@ -204,7 +257,7 @@ pub(super) fn organization(table: &Table<'_>) -> Result<Option<String>, Problem>
 }
 
 /// The account numbers under `accounts`; empty without the key.
-pub(super) fn accounts(table: &Table<'_>) -> Result<Vec<String>, Problem> {
+fn accounts(table: &Table<'_>) -> Result<Vec<String>, Problem> {
     let hint = "write twelve digits, as a string";
     let account =
         |text: &Text| text.checked(is_account(text), "is not an AWS account number", hint);

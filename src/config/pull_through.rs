@@ -19,10 +19,13 @@ use crate::model::pull_through::{Access, Cache, Prefix, Upstream};
 pub(super) const KEYS: Keys = Keys {
     title: "`[[pull_through]]`",
     names: "upstream url prefix upstream_prefix destinations credentials secret_arn \
-        role_arn template access",
+        secret role_arn template access",
 };
 
-const ACCESS: Keys = Keys { title: "`[pull_through.access]`", names: "organization accounts" };
+const ACCESS: Keys = Keys {
+    title: "`[pull_through.access]`",
+    names: "organization accounts roles organizational_units",
+};
 
 pub(super) fn read(
     table: &Table<'_>,
@@ -36,9 +39,10 @@ pub(super) fn read(
     });
     let upstream_prefix = upstream_prefix(table, cached.upstream, &prefix)?;
     let credentials = credentials::read(table, &cached)?;
+    let secret = credentials::secret_settings(table, &credentials, file)?;
     let template = table.table("template", &template::KEYS)?;
     let span_of = |key| template.as_ref().and_then(|template| template.span_of(key));
-    let read_template = |template| template::read(template, &cached.registries, file);
+    let read_template = |template| template::read(template, &cached.registries, &prefix, file);
     let settings = template.as_ref().map(read_template).transpose()?;
     let CachedUpstream { upstream, span, url, registries, .. } = cached;
     Ok(ReadCache {
@@ -52,6 +56,7 @@ pub(super) fn read(
             prefix,
             upstream_prefix,
             credentials,
+            secret,
             template: settings,
             access: access(table)?,
             destinations: registries.iter().map(|registry| registry.id).collect(),
@@ -80,8 +85,7 @@ fn upstream_prefix(
 
 fn access(table: &Table<'_>) -> Result<Option<Access>, Problem> {
     let Some(table) = table.table("access", &ACCESS)? else { return Ok(None) };
-    let accounts = policies::accounts(&table)?;
-    let access = Access { organization: policies::organization(&table)?, accounts };
+    let access = policies::principals(&table)?;
     if access == Access::default() {
         return Err(Problem::empty(&table.span)
             .hint("add `organization = \"o-…\"` or `accounts = [\"…\"]`, or remove the table"));

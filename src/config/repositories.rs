@@ -61,7 +61,7 @@ pub(super) fn settings(
     Ok(RepositorySettings {
         mutability: mutability(table)?,
         scan_on_push: table.switch("scan_on_push")?,
-        encryption: encryption(table)?,
+        encryption: encryption(table, file, partition)?,
         tags: tags(table)?,
         lifecycle: policies::lifecycle(table, file, lifecycle_length)?,
         policy: policies::access(table, file, partition)?,
@@ -141,7 +141,11 @@ fn exclusion(text: &Text) -> Result<String, Problem> {
     )
 }
 
-fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
+fn encryption(
+    table: &Table<'_>,
+    file: &FileContext<'_>,
+    partition: Option<&str>,
+) -> Result<Option<Encryption>, Problem> {
     let Some(table) = table.table("encryption", &ENCRYPTION)? else { return Ok(None) };
     type Make = fn(Option<String>) -> Encryption;
     let kinds: [(&str, Make); 3] = [
@@ -153,6 +157,13 @@ fn encryption(table: &Table<'_>) -> Result<Option<Encryption>, Problem> {
     let make = table.choice("type", &kinds)?.ok_or_else(|| table.missing("type", hint))?;
     let key = table.word("key")?;
     let encryption = make(key.as_ref().map(|key| key.to_string()));
+    // source: ECR user guide, "Encryption at rest"
+    let is_dsse = matches!(encryption, Encryption::KmsDsse(_));
+    if let (true, Some(span)) = (is_dsse && partition != Some("aws-us-gov"), table.span_of("type"))
+    {
+        let label = "ECR offers `kms_dsse` in the AWS GovCloud (US) regions only";
+        file.warn(Problem::at(&span, label).hint("write `type = \"kms\"`"));
+    }
     match key {
         Some(key) if encryption == Encryption::Aes256 => {
             Err(Problem::at(&key.span, "`aes256` does not use a `key`")

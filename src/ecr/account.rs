@@ -30,7 +30,7 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
 /// The session's account and its configured settings.
 #[derive(Debug)]
-pub(crate) struct EcrAccount {
+pub struct EcrAccount {
     session: Arc<AwsSession>,
     written: AccountSettings,
     mounting: OnceCell<Mounting>,
@@ -85,10 +85,7 @@ impl EcrAccount {
     /// Reconciles the settings with the configuration, once: all callers share the result.
     pub(crate) async fn reconcile(&self, host: &Host, apply: Apply) -> Result<()> {
         let reconcile = async {
-            let change = self.changes(host, apply).await.map_err(|error| {
-                error.context(format!("cannot reconcile the account settings of {host}"))
-            })?;
-            *self.unreported.lock() = change;
+            *self.unreported.lock() = reconcile(&self.session, &self.written, host, apply).await?;
             Ok(())
         };
         self.reconciled.get_or_init(|| reconcile).await.clone()
@@ -98,12 +95,33 @@ impl EcrAccount {
     pub(crate) fn take_change(&self) -> Option<SettingChange> {
         self.unreported.lock().take()
     }
+}
 
-    async fn changes(&self, host: &Host, apply: Apply) -> Result<Option<SettingChange>> {
-        if self.written.is_empty() {
-            return Ok(None);
-        }
-        let name = own_account(&self.session, host, "`[destination.account]`").await?;
+/// Compares the account's settings with the configured ones and, with [`Apply::Change`], writes
+/// those that differ. Returns the change; `None` if nothing differs.
+pub(crate) async fn reconcile(
+    session: &AwsSession,
+    written: &AccountSettings,
+    host: &Host,
+    apply: Apply,
+) -> Result<Option<SettingChange>> {
+    if written.is_empty() {
+        return Ok(None);
+    }
+    let change = AccountChange { session, written }.reconcile(host, apply).await;
+    change
+        .map_err(|error| error.context(format!("cannot reconcile the account settings of {host}")))
+}
+
+/// The comparison of an account with its configured settings.
+struct AccountChange<'a> {
+    session: &'a AwsSession,
+    written: &'a AccountSettings,
+}
+
+impl AccountChange<'_> {
+    async fn reconcile(&self, host: &Host, apply: Apply) -> Result<Option<SettingChange>> {
+        let name = own_account(self.session, host, "`[destination.account]`").await?;
         let mounting = self.blob_mounting(apply).await?;
         let exclusion = self.pull_time_exclusion(apply).await?;
         let fields: Vec<_> =
@@ -138,7 +156,7 @@ impl EcrAccount {
     /// Excludes the pulls of this run's role or user from the time of the last pull.
     async fn pull_time_exclusion(&self, apply: Apply) -> Result<Option<Field>> {
         let Some(wanted) = self.written.pull_time_exclusion else { return Ok(None) };
-        let arn = principal(&self.session).await?;
+        let arn = principal(self.session).await?;
         let is_excluded = self.exclusions().await?.contains(&arn);
         if is_excluded == wanted {
             return Ok(None);

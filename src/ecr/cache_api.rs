@@ -61,6 +61,7 @@ pub struct ObservedTemplate {
     pub policy: Option<Value>,
     /// The role that creates the repositories.
     pub role_arn: Option<String>,
+    pub description: Option<String>,
 }
 
 /// Every rule of the account, or of the caller's own, by prefix.
@@ -140,6 +141,7 @@ fn template(template: &RepositoryCreationTemplate) -> ObservedTemplate {
         lifecycle: template.lifecycle_policy().and_then(document),
         policy: template.repository_policy().and_then(document),
         role_arn: template.custom_role_arn().map(str::to_owned),
+        description: template.description().filter(|it| !it.is_empty()).map(str::to_owned),
     }
 }
 

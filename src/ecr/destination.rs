@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result, Tag,
-        ecr_host::EcrHost,
-        ecr_settings::{AccountSettings, RepositoryRules},
+        Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
+        SettingChange, Tag, ecr_host::EcrHost, ecr_settings::RepositoryRules,
     },
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
@@ -33,7 +32,7 @@ pub struct Ecr {
     session: Arc<AwsSession>,
     images: Images,
     repositories: EcrRepositories,
-    account: EcrAccount,
+    account: Arc<EcrAccount>,
     config: DataPlaneConfig,
     /// The registry protocol's client, opened at the first use.
     data_plane: OnceLock<Arc<Registry>>,
@@ -76,12 +75,13 @@ fn authority(url: &Url) -> String {
 }
 
 impl Ecr {
-    /// The registry at `host`, with the configured settings; sends nothing.
+    /// The registry at `host`, with the configured settings; sends nothing. `account` is shared by all
+    /// uses of one destination.
     pub fn new(
         host: Host,
         session: Arc<AwsSession>,
         repositories: RepositoryRules,
-        account: AccountSettings,
+        account: Arc<EcrAccount>,
         config: DataPlaneConfig,
     ) -> Self {
         // a host that is not ECR's stands for the caller's own registry
@@ -91,7 +91,7 @@ impl Ecr {
             host,
             images: Images::new(Arc::clone(api), account_id.clone()),
             repositories: EcrRepositories::new(Arc::clone(api), account_id, repositories),
-            account: EcrAccount::new(Arc::clone(&session), account),
+            account,
             session,
             config,
             data_plane: OnceLock::new(),
@@ -112,6 +112,12 @@ impl Ecr {
 
     pub(crate) fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Reconciles the account's settings, once a run. Only one caller gets the change.
+    pub(crate) async fn reconcile_account(&self, apply: Apply) -> Result<Option<SettingChange>> {
+        self.account.reconcile(&self.host, apply).await?;
+        Ok(self.account.take_change())
     }
 
     /// Explains a failed upload. A closed connection may mean a missing repository: ECR used to

@@ -110,8 +110,15 @@ fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
 
 /// The `ecr-mirror iam` policy that contains the action.
 fn policy_with(action: &str) -> &'static str {
-    const CACHE_ACTIONS: [&str; 4] =
-        ["PullThroughCacheRule", "RepositoryCreationTemplate", "RegistryPolicy", "Secret"];
+    const CACHE_ACTIONS: [&str; 7] = [
+        "PullThroughCacheRule",
+        "RepositoryCreationTemplate",
+        "RegistryPolicy",
+        "Secret",
+        "ResourcePolicy",
+        "DeleteRepository",
+        "DeleteRepositoryPolicy",
+    ];
     let is_cache_action = CACHE_ACTIONS.iter().any(|part| action.contains(part));
     // the mirror, too, reads logins from Secrets Manager
     if is_cache_action && action != "GetSecretValue" { "pull-through" } else { "mirror" }

@@ -25,7 +25,7 @@ pub(crate) mod pages;
 pub(crate) mod prefix_rules;
 pub(crate) mod quota;
 pub(crate) mod repository;
-mod repository_api;
+pub(crate) mod repository_api;
 pub mod secrets;
 pub(crate) mod session;
 pub(crate) mod settings;

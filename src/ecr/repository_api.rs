@@ -8,6 +8,8 @@ use aws_sdk_ecr::{
     types::{EncryptionConfiguration, ImageScanningConfiguration, Repository as Described},
 };
 
+use serde_json::Value;
+
 use super::{
     api::Api,
     cache_api::document,
@@ -16,10 +18,10 @@ use super::{
 use crate::model::{Error, Kind, Repository, Result, ecr_settings::RepositorySettings};
 
 #[derive(Debug)]
-pub(super) struct RepositoryApi {
-    pub(super) api: Arc<Api>,
+pub(crate) struct RepositoryApi {
+    pub(crate) api: Arc<Api>,
     /// `None` for the caller's own.
-    pub(super) account: Option<String>,
+    pub(crate) account: Option<String>,
 }
 
 impl RepositoryApi {
@@ -81,14 +83,14 @@ impl RepositoryApi {
             .repository_names(repository.as_str())
     }
 
-    pub(super) async fn is_empty(&self, repository: &Repository) -> Result<bool> {
+    pub(crate) async fn is_empty(&self, repository: &Repository) -> Result<bool> {
         let images = self.api.call("ListImages", |ecr| {
             in_repository!(ecr.list_images(), self.account, repository).max_results(1).send()
         });
         Ok(images.await?.image_ids().is_empty())
     }
 
-    pub(super) async fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>> {
+    pub(crate) async fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>> {
         let answer = self.api.call("ListTagsForResource", |ecr| {
             ecr.list_tags_for_resource().resource_arn(arn).send()
         });
@@ -96,7 +98,7 @@ impl RepositoryApi {
     }
 
     /// Reads the policies that `written` contains into `current`.
-    pub(super) async fn read_policies(
+    pub(crate) async fn read_policies(
         &self,
         repository: &Repository,
         written: &RepositorySettings,
@@ -122,7 +124,16 @@ impl RepositoryApi {
         Ok(())
     }
 
-    pub(super) async fn update(
+    /// Deletes the repository, with `force` even if it has images. Succeeds if it is missing.
+    pub(crate) async fn delete(&self, repository: &Repository, force: bool) -> Result<()> {
+        let missing = "RepositoryNotFoundException";
+        let delete = |ecr: Client| {
+            in_repository!(ecr.delete_repository(), self.account, repository).force(force).send()
+        };
+        self.api.call_unless(missing, "DeleteRepository", delete).await.map(drop)
+    }
+
+    pub(crate) async fn update(
         &self,
         repository: &Repository,
         update: &SettingUpdate,
@@ -162,6 +173,13 @@ impl RepositoryApi {
                         .send()
                 };
                 api.call("PutLifecyclePolicy", put).await.map(drop)
+            }
+            SettingUpdate::Policy(Value::Null) => {
+                let missing = "RepositoryPolicyNotFoundException";
+                let delete = |ecr: Client| {
+                    in_repository!(ecr.delete_repository_policy(), account, repository).send()
+                };
+                api.call_unless(missing, "DeleteRepositoryPolicy", delete).await.map(drop)
             }
             SettingUpdate::Policy(policy) => {
                 let put = |ecr: Client| {

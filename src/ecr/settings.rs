@@ -18,32 +18,34 @@ use crate::model::{
 
 /// The settings of an existing repository, as far as they were read.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CurrentSettings {
-    pub(super) mutability: TagMutability,
-    pub(super) scan_on_push: bool,
-    pub(super) encryption: Option<Encryption>,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) lifecycle: Option<Value>,
-    pub(super) policy: Option<Value>,
+pub struct CurrentSettings {
+    pub(crate) mutability: TagMutability,
+    pub(crate) scan_on_push: bool,
+    pub(crate) encryption: Option<Encryption>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) lifecycle: Option<Value>,
+    pub(crate) policy: Option<Value>,
 }
 
 /// One API call that changes a setting.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum SettingUpdate {
+#[allow(missing_docs, reason = "each sets the setting of its name")]
+pub enum SettingUpdate {
     Mutability(TagMutability),
     ScanOnPush(bool),
     Tags(BTreeMap<String, String>),
     Lifecycle(Value),
+    /// The repository policy; `null` deletes it.
     Policy(Value),
 }
 
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Differences {
+pub(crate) struct Differences {
     /// The differences as reports show them, in the order of the configuration's keys.
-    pub(super) fields: Vec<Field>,
-    pub(super) updates: Vec<SettingUpdate>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) updates: Vec<SettingUpdate>,
     /// Differences that cannot be changed.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Differences {
@@ -57,7 +59,7 @@ pub(crate) fn field(name: &str, old: impl Into<Value>, new: impl Into<Value>) ->
 }
 
 /// Compares the configuration with the current settings. Ignores tags that are not configured.
-pub(super) fn differences(wanted: &RepositorySettings, current: &CurrentSettings) -> Differences {
+pub(crate) fn differences(wanted: &RepositorySettings, current: &CurrentSettings) -> Differences {
     let mut found = Differences::default();
     if let Some(new) = &wanted.mutability
         && !new.is_equivalent(&current.mutability)
@@ -151,7 +153,7 @@ fn account_of(text: &str) -> Option<&str> {
 }
 
 /// The settings in ECR's description: all but tags and policies.
-pub(super) fn current(repository: &Described) -> CurrentSettings {
+pub(crate) fn current(repository: &Described) -> CurrentSettings {
     let scanning = repository.image_scanning_configuration();
     CurrentSettings {
         mutability: mutability(repository),

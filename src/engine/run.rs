@@ -59,6 +59,12 @@ impl Summary {
         let (blobs, changes, pulls) = Default::default();
         Self { rows, blobs, changes, bytes_to_read: Some(0), pulls }
     }
+
+    /// Adds changes, and sorts all by registry and name.
+    pub fn add_changes(&mut self, more: Vec<SettingChange>) {
+        self.changes.extend(more);
+        self.changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
+    }
 }
 
 /// Concurrent images: most are up to date, and each query costs a round trip.
@@ -152,9 +158,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
             [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
-        let mut changes = self.context.changes.lock().clone();
-        changes.sort_by(|a, b| (&a.destination, &a.name).cmp(&(&b.destination, &b.name)));
-        Summary { rows, blobs: Blobs { present, mounted, pushed }, changes, bytes_to_read, pulls }
+        let (blobs, changes) = (Blobs { present, mounted, pushed }, Vec::new());
+        let mut summary = Summary { rows, blobs, changes, bytes_to_read, pulls };
+        summary.add_changes(self.context.changes.lock().clone());
+        summary
     }
 
     fn pulls(&self, unread: &HashSet<&Location>) -> Vec<Pulls> {

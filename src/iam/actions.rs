@@ -74,9 +74,9 @@ pub(super) fn account_actions(account: &AccountSettings) -> Actions {
 ///
 /// Source: ECR user guide, "IAM permissions required for enhanced scanning"; service
 /// authorization reference, `ecr:AccountSetting`.
-pub(super) fn account_statements(pushes: &[PushGrant]) -> Vec<Value> {
+pub(super) fn account_statements(accounts: &[&AccountSettings]) -> Vec<Value> {
     let mut statements = Vec::new();
-    if pushes.iter().any(|push| push.account.blob_mounting.is_some()) {
+    if accounts.iter().any(|account| account.blob_mounting.is_some()) {
         statements.push(allow_if(
             "SetBlobMounting",
             &["ecr:PutAccountSetting"].into(),
@@ -85,7 +85,7 @@ pub(super) fn account_statements(pushes: &[PushGrant]) -> Vec<Value> {
         ));
     }
     let scans = |kind| {
-        let mut scanning = pushes.iter().filter_map(|push| push.account.scanning.as_ref());
+        let mut scanning = accounts.iter().filter_map(|account| account.scanning.as_ref());
         scanning.any(|scanning| scanning.kind == kind)
     };
     let mut inspector = Actions::new();

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use crate::{
     config::{Cache, CacheTarget, Config, CredentialSource, DestinationConfig, Entry, Tags},
     model::{
-        DestinationId, EcrHost, Repository,
+        Create, DestinationId, EcrHost, Repository,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
 };
 
-/// The repositories of one registry that images are pushed to.
+/// The repositories of one registry that images are pushed to, and the settings of its account.
 #[derive(Debug, Clone)]
 pub(super) struct PushGrant {
     pub(super) registry: EcrHost,
@@ -78,10 +78,14 @@ pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
         let id = destination.id;
         let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
         let is_warmed = |entry: &Entry| entry.cached.iter().any(|target| target.destination == id);
-        if repositories.is_empty() && config.entries.iter().any(is_warmed) {
-            return None;
-        }
+        let only_warms = repositories.is_empty() && config.entries.iter().any(is_warmed);
         let EcrDestination { config, registry, .. } = destination;
+        if only_warms {
+            let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
+            let (account, repositories) = (config.account.clone(), Vec::new());
+            let push = PushGrant { registry, mounts: false, repositories, rules, account };
+            return (!push.account.is_empty()).then_some(push);
+        }
         Some(PushGrant {
             registry,
             mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),

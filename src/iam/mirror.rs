@@ -49,7 +49,11 @@ fn mirror(
     let mut general = Actions::new();
     let mut grants = Grants::default();
     for push in pushes {
-        general.extend(["ecr:GetAuthorizationToken", "ecr:DescribePullThroughCacheRules"]);
+        general.insert("ecr:GetAuthorizationToken");
+        // a destination whose images all come through a cache needs only its account's settings
+        if !push.repositories.is_empty() || push.rules.create != Create::Never {
+            general.insert("ecr:DescribePullThroughCacheRules");
+        }
         let mut actions = Actions::from(PUSH);
         actions.extend(actions::repository_actions(&push.rules));
         if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
@@ -84,7 +88,8 @@ fn mirror(
         statements.push(allow("Login", &general, json!("*")));
     }
     statements.extend(grants.statements(purpose));
-    statements.extend(actions::account_statements(pushes));
+    let accounts: Vec<_> = pushes.iter().map(|push| &push.account).collect();
+    statements.extend(actions::account_statements(&accounts));
     statements.extend(actions::key_statements(pushes));
     if !secrets.is_empty() {
         let secrets: BTreeSet<&String> = secrets.iter().collect();

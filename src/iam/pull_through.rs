@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    actions,
     grants::{EcrDestination, caches, ecr_destinations},
     pull::{first_pull_actions, purpose},
     statements::{Actions, Grants, allow, allow_if, document},
@@ -16,8 +17,8 @@ use crate::{
     config::Config,
     model::{
         Create, EcrHost,
-        ecr_settings::RepositorySettings,
-        pull_through::{Cache, UpstreamCredentials},
+        ecr_settings::{AccountSettings, Reconcile, RepositoryRules, RepositorySettings},
+        pull_through::{Cache, Prefix, SECRET_PREFIX, UpstreamCredentials},
     },
 };
 
@@ -28,12 +29,16 @@ struct CacheGrant<'a> {
     caches: Vec<&'a Cache>,
     /// The caches that images are pulled through, so that `warm` uses them.
     warmed: Vec<&'a Cache>,
+    /// The settings of the registry's account.
+    account: AccountSettings,
     /// The settings of repositories that a push creates by a template.
     on_push: Option<&'a RepositorySettings>,
 }
 
 /// The actions that read and validate the setup.
-const READ: [&str; 7] = [
+///
+/// `ListSecrets` finds the secrets of earlier configurations; it has no resource.
+const READ: [&str; 8] = [
     "ecr:DescribePullThroughCacheRules",
     "ecr:DescribeRepositories",
     "ecr:DescribeRepositoryCreationTemplates",
@@ -41,7 +46,20 @@ const READ: [&str; 7] = [
     "ecr:GetAuthorizationToken",
     "ecr:GetRegistryPolicy",
     "ecr:ValidatePullThroughCacheRule",
+    "secretsmanager:ListSecrets",
 ];
+
+/// The actions of `apply --prune`, besides those of secrets. Leftovers are not in the configuration.
+const PRUNE: [&str; 5] = [
+    "ecr:DeletePullThroughCacheRule",
+    "ecr:DeleteRegistryPolicy",
+    "ecr:DeleteRepositoryCreationTemplate",
+    "ecr:PutRegistryPolicy",
+    "ecr:UpdateRepositoryCreationTemplate",
+];
+
+/// The actions of `destroy --repositories`.
+const DELETE: [&str; 2] = ["ecr:DeleteRepository", "ecr:ListImages"];
 
 const RULES: [&str; 3] = [
     "ecr:CreatePullThroughCacheRule",
@@ -68,6 +86,13 @@ const SECRETS: [&str; 7] = [
     "secretsmanager:TagResource",
 ];
 
+/// The actions on the resource policy of a secret. `BlockPublicPolicy` also validates it.
+const SECRET_POLICY: [&str; 3] = [
+    "secretsmanager:GetResourcePolicy",
+    "secretsmanager:PutResourcePolicy",
+    "secretsmanager:ValidateResourcePolicy",
+];
+
 /// The actions on secrets that `apply` only reads.
 const EXTERNAL_SECRETS: [&str; 2] =
     ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"];
@@ -91,6 +116,7 @@ pub(crate) fn pull_through_policy(config: &Config) -> Value {
             registry: destination.registry,
             caches: caches(config, destination.id).map(|(_, cache)| cache).collect(),
             warmed: warmed.map(|(_, cache)| cache).collect(),
+            account: destination.config.account.clone(),
             on_push: (repositories.create == Create::OnPush).then_some(&repositories.settings),
         }
     };
@@ -104,7 +130,12 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
         return document(Vec::new());
     }
     let (mut warming, mut writing) = (Grants::default(), Grants::default());
+    let mut keeping = Grants::default();
     for grant in grants {
+        // a cache at `ROOT` covers repositories of others: they are never changed
+        for cache in grant.caches.iter().filter(|cache| cache.prefix != Prefix::Root) {
+            keeping.add(&grant.registry, &cache.prefix.wildcard(), &repository_actions(cache));
+        }
         for cache in &grant.warmed {
             let actions = first_pull_actions(cache.gives_tags());
             warming.add(&grant.registry, &cache.prefix.wildcard(), &actions);
@@ -115,16 +146,42 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
             writing.add(&grant.registry, "*", &actions);
         }
     }
+    let mut look = Actions::from(READ);
+    look.extend(grants.iter().flat_map(|grant| actions::account_actions(&grant.account)));
     let mut statements = vec![
-        allow("LookAtCaches", &Actions::from(READ), json!("*")),
+        allow("LookAtCaches", &look, json!("*")),
         allow("SetUpCaches", &setup_actions(grants), json!("*")),
     ];
     statements.extend(warming.statements(purpose));
+    statements.extend(keeping.statements(|_| "KeepRepositories".to_owned()));
     statements.extend(writing.statements(|_| "WriteTemplates".to_owned()));
     statements.extend(secrets(grants));
     statements.extend(passed_roles(grants));
     statements.push(service_linked_roles(grants));
+    let accounts: Vec<_> = grants.iter().map(|grant| &grant.account).collect();
+    statements.extend(actions::account_statements(&accounts));
+    statements.push(allow("PruneLeftovers", &Actions::from(PRUNE), json!("*")));
+    let secrets: BTreeSet<String> = grants.iter().map(|it| any_secret(&it.registry)).collect();
+    let delete = Actions::from(["secretsmanager:DeleteSecret"]);
+    statements.push(allow("PruneSecrets", &delete, json!(secrets)));
     document(statements)
+}
+
+/// The actions on the repositories that the cache creates: their deletion, and with `reconcile` their
+/// settings.
+fn repository_actions(cache: &Cache) -> Actions {
+    let mut actions = Actions::from(DELETE);
+    let Some(template) = cache.template.as_ref().filter(|it| it.reconcile) else { return actions };
+    let settings = RepositorySettings {
+        // our statements are reconciled in any case
+        policy: Some(json!({})),
+        ..template.settings.clone()
+    };
+    let (create, reconcile) = (Create::Never, Reconcile::Always);
+    let rules = RepositoryRules { create, reconcile, settings };
+    actions.extend(actions::repository_actions(&rules));
+    actions.insert("ecr:DeleteRepositoryPolicy");
+    actions
 }
 
 fn all_caches<'a>(grants: &'a [CacheGrant<'a>]) -> impl Iterator<Item = &'a Cache> {
@@ -180,14 +237,24 @@ fn template_actions(grant: &CacheGrant<'_>) -> Actions {
 
 fn secrets(grants: &[CacheGrant<'_>]) -> Vec<Value> {
     let (mut written, mut external) = (BTreeSet::new(), BTreeSet::new());
+    let mut updated = Actions::new();
     for CacheGrant { registry, caches, .. } in grants {
         for cache in caches {
             match &cache.credentials {
                 UpstreamCredentials::Written { .. } => {
-                    written.insert(secret_arn(registry, cache));
+                    written.insert(secret_arn(registry, &cache.secret_name()));
+                    if cache.secret.description.is_some() {
+                        updated.insert("secretsmanager:UpdateSecret");
+                    }
+                    if cache.secret.policy.is_some() {
+                        updated.extend(SECRET_POLICY);
+                    }
                 }
-                UpstreamCredentials::Secret(arn) => {
+                UpstreamCredentials::Secret(arn) if arn.starts_with("arn:") => {
                     external.insert(arn.clone());
+                }
+                UpstreamCredentials::Secret(name) => {
+                    external.insert(secret_arn(registry, name));
                 }
                 UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => {}
             }
@@ -196,16 +263,24 @@ fn secrets(grants: &[CacheGrant<'_>]) -> Vec<Value> {
     let statement = |sid: &str, actions: Actions, arns: BTreeSet<String>| {
         (!arns.is_empty()).then(|| allow(sid, &actions, json!(arns)))
     };
-    let written = statement("KeepSecrets", Actions::from(SECRETS), written);
+    updated.extend(SECRETS);
+    let written = statement("KeepSecrets", updated, written);
     let external = statement("ReadSecrets", Actions::from(EXTERNAL_SECRETS), external);
     written.into_iter().chain(external).collect()
 }
 
-/// The ARN of the cache's secret; Secrets Manager chooses the last characters.
-fn secret_arn(registry: &EcrHost, cache: &Cache) -> String {
+/// The ARN of the secret of this name; Secrets Manager chooses the last characters.
+fn secret_arn(registry: &EcrHost, name: &str) -> String {
     let (partition, region) = (registry.partition(), registry.region());
-    let (account, name) = (registry.account(), cache.secret_name());
+    let account = registry.account();
     format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}-*")
+}
+
+/// The ARN of every secret that ECR can read.
+fn any_secret(registry: &EcrHost) -> String {
+    let (partition, region) = (registry.partition(), registry.region());
+    let account = registry.account();
+    format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{SECRET_PREFIX}*")
 }
 
 /// The statement that passes roles to ECR. Rules and templates belong to different services.

@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use secrecy::SecretString;
+use serde_json::{Value, json};
 
 use super::{
     ecr_host::EcrHost,
@@ -13,6 +14,14 @@ use super::{
     image::DestinationId,
     names::{Host, NameError, Repository},
 };
+
+/// ECR reads only secrets whose name has this prefix.
+///
+/// Source: ECR API model, `credentialArn`.
+pub(crate) const SECRET_PREFIX: &str = "ecr-pullthroughcache/";
+
+/// The description of the templates that `apply` creates, unless another one is configured.
+pub(crate) const TEMPLATE_DESCRIPTION: &str = "Made by ecr-mirror pull-through apply";
 
 /// The length of a rule's prefix, in characters. Source: ECR API model, `ecrRepositoryPrefix`.
 const PREFIX_LENGTH: std::ops::RangeInclusive<usize> = 2..=30;
@@ -214,6 +223,8 @@ pub struct Cache {
     pub upstream_prefix: Prefix,
     /// The credentials that the upstream needs.
     pub credentials: UpstreamCredentials,
+    /// The settings of the secret for written credentials.
+    pub secret: SecretSettings,
     /// The settings of the repositories that the cache creates; `None`: ECR's defaults.
     pub template: Option<TemplateSettings>,
     /// Who can pull through it besides its own account; `None`: no one else.
@@ -231,9 +242,19 @@ pub enum UpstreamCredentials {
         username: String,
         access_token: SecretString,
     },
-    /// The secret with this ARN, managed elsewhere.
+    /// The secret with this ARN or name, managed elsewhere.
     Secret(String),
     Role(String),
+}
+
+/// The settings of a secret besides its value. `None` keeps the current one or AWS's default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SecretSettings {
+    pub description: Option<String>,
+    /// The days in which it can be restored after its deletion.
+    pub recovery_window_days: Option<u32>,
+    /// Its resource policy.
+    pub policy: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -242,14 +263,69 @@ pub struct TemplateSettings {
     pub(crate) settings: RepositorySettings,
     /// The role with which ECR creates them; always present with tags or KMS.
     pub(crate) role_arn: Option<String>,
+    /// The template's own description; `None`: ours.
+    pub(crate) description: Option<String>,
+    /// Whether existing repositories of the cache get the settings, too.
+    pub(crate) reconcile: bool,
 }
 
-/// The organization and accounts that can pull through a cache; at least one of them.
+/// The principals of other accounts that can pull; at least one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     pub organization: Option<String>,
     /// Account numbers with twelve digits.
     pub accounts: Vec<String>,
+    /// ARNs of roles.
+    pub roles: Vec<String>,
+    /// Paths from the organization, like `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111`.
+    pub organizational_units: Vec<String>,
+}
+
+/// A part of [`Access`] in the words of a policy.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Principals {
+    /// One of [`Access::KINDS`].
+    pub(crate) kind: &'static str,
+    pub(crate) principal: Value,
+    pub(crate) condition: Option<Value>,
+}
+
+impl Access {
+    /// The kinds of principals, as the ids of statements name them.
+    pub(crate) const KINDS: [&'static str; 4] =
+        ["Organization", "Accounts", "Roles", "OrganizationalUnits"];
+
+    /// The principals by kind. Accounts are ARNs of this partition; without one they are numbers,
+    /// which have the same meaning.
+    ///
+    /// Source: IAM user guide, "AWS global condition context keys", `aws:PrincipalOrgID` and
+    /// `aws:PrincipalOrgPaths`: a path with `/*` covers the unit and the units below it.
+    pub(crate) fn principals(&self, partition: Option<&str>) -> Vec<Principals> {
+        let [organization, accounts, roles, units] = Self::KINDS;
+        let root = |account: &String| match partition {
+            Some(partition) => format!("arn:{partition}:iam::{account}:root"),
+            None => account.clone(),
+        };
+        let mut all = Vec::new();
+        if let Some(id) = &self.organization {
+            let condition = Some(json!({ "StringEquals": { "aws:PrincipalOrgID": id } }));
+            all.push(Principals { kind: organization, principal: json!("*"), condition });
+        }
+        for (kind, arns) in
+            [(accounts, self.accounts.iter().map(root).collect()), (roles, self.roles.clone())]
+        {
+            if !arns.is_empty() {
+                all.push(Principals { kind, principal: json!({ "AWS": arns }), condition: None });
+            }
+        }
+        if !self.organizational_units.is_empty() {
+            let paths: Vec<String> =
+                self.organizational_units.iter().map(|path| format!("{path}/*")).collect();
+            let condition = json!({ "ForAnyValue:StringLike": { "aws:PrincipalOrgPaths": paths } });
+            all.push(Principals { kind: units, principal: json!("*"), condition: Some(condition) });
+        }
+        all
+    }
 }
 
 impl Cache {
@@ -257,7 +333,7 @@ impl Cache {
     ///
     /// Source: ECR user guide, "Storing your upstream repository credentials".
     pub(crate) fn secret_name(&self) -> String {
-        format!("ecr-pullthroughcache/{}", self.prefix)
+        format!("{SECRET_PREFIX}{}", self.prefix)
     }
 
     /// Returns `true` if its repositories get tags: then the first puller needs the permission to
@@ -285,6 +361,7 @@ impl Cache {
             prefix: upstream.name().parse().expect("every upstream's name is a prefix"),
             upstream_prefix: Prefix::Root,
             credentials: UpstreamCredentials::Nothing,
+            secret: SecretSettings::default(),
             template: None,
             access: None,
             destinations: vec![DestinationId(0)],

@@ -2,10 +2,14 @@
 
 use std::time::SystemTime;
 
+use super::SettingChange;
+
 #[derive(Debug)]
 pub(crate) struct RegistryRules {
     pub(crate) destination: String,
     pub(crate) rules: Vec<RuleStatusRow>,
+    /// The removals that `apply --prune` would make.
+    pub(crate) leftovers: Vec<SettingChange>,
 }
 
 #[derive(Debug)]

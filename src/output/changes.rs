@@ -11,13 +11,16 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{error::HINT, printable, styled};
-use crate::model::{SettingChange, setting_change::Action};
+use super::{error::HINT, json::escaped, printable, styled};
+use crate::model::{Error, SettingChange, setting_change::Action};
 
 /// The longest change that is written in one line, in characters.
 const WIDTH: usize = 100;
 /// Characters shown of a value on a line of its own, such as a statement of a policy.
 const SHOWN: usize = 500;
+
+/// The title of the leftovers.
+pub(super) const LEFT_OVER: &str = "left over, made by ecr-mirror and not in this configuration:";
 
 /// The changes of one registry.
 #[derive(Debug)]
@@ -25,24 +28,55 @@ pub(crate) struct Section<'a> {
     pub registry: String,
     /// The changes in the order in which they are made.
     pub changes: Vec<&'a SettingChange>,
+    /// The removals that `apply --prune` would make.
+    pub leftovers: Vec<&'a SettingChange>,
 }
 
-/// Writes a line for each change, with its hint below, and the summary. A long change has one line
-/// for each difference. Each of several registries has its own paragraph.
-pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
+/// Writes a line for each change, with its hint below, and the summary; then the leftovers. A long
+/// change has one line for each difference. Each of several registries has its own paragraph.
+///
+/// `unread` is the number of registries that could not be read. It is never "no change" then.
+pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>], unread: usize) -> io::Result<()> {
+    let all = sections.len() + unread;
     for section in sections.iter().filter(|section| !section.changes.is_empty()) {
-        if sections.len() > 1 {
-            writeln!(out, "{}", styled(Style::new().bold(), &printable(&section.registry)))?;
-        }
-        for change in &section.changes {
-            write_change(out, change)?;
-            if let Some(hint) = &change.hint {
-                writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
-            }
-        }
+        write_changes(out, section, &section.changes, all)?;
         writeln!(out)?;
     }
-    writeln!(out, "{}", summary(sections))
+    match (unread, summary(sections)) {
+        (0, summary) => writeln!(out, "{}", summary.as_deref().unwrap_or("no change"))?,
+        (unread, Some(summary)) => {
+            writeln!(out, "{summary}; {unread} of {all} registries could not be read")?;
+        }
+        (_, None) => {}
+    }
+    for section in sections.iter().filter(|section| !section.leftovers.is_empty()) {
+        writeln!(out, "\n{LEFT_OVER}")?;
+        write_changes(out, section, &section.leftovers, all)?;
+        writeln!(
+            out,
+            "`apply --prune` removes them: check first that no other configuration uses them"
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes the changes below the registry's name, if there are several registries.
+fn write_changes(
+    out: &mut dyn Write,
+    section: &Section<'_>,
+    changes: &[&SettingChange],
+    registries: usize,
+) -> io::Result<()> {
+    if registries > 1 {
+        writeln!(out, "{}", styled(Style::new().bold(), &printable(&section.registry)))?;
+    }
+    for change in changes {
+        write_change(out, change)?;
+        if let Some(hint) = &change.hint {
+            writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_change(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
@@ -63,8 +97,8 @@ fn style(action: Action) -> Style {
     }
 }
 
-/// `2 to create, 1 to update, nothing to delete`, or `no change`.
-fn summary(sections: &[Section<'_>]) -> String {
+/// `2 to create, 1 to update, nothing to delete`; `None` without a change.
+fn summary(sections: &[Section<'_>]) -> Option<String> {
     let all = || sections.iter().flat_map(|section| &section.changes);
     let count = |action| all().filter(|change| change.action == action).count();
     let mut parts: Vec<String> = Vec::new();
@@ -84,20 +118,41 @@ fn summary(sections: &[Section<'_>]) -> String {
             some => parts.push(format!("{some} {what}")),
         }
     }
-    if parts.is_empty() { "no change".to_owned() } else { parts.join(", ") }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[derive(Serialize)]
 struct ChangesDocument<'a> {
     version: u8,
-    changes: Vec<&'a SettingChange>,
+    /// The registries that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// `None` if nothing is known to change and a registry could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<&'a SettingChange>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leftovers: Vec<&'a SettingChange>,
 }
 
-/// Writes the changes of all registries as indented JSON and a line end.
-pub(crate) fn json(out: &mut dyn Write, sections: &[Section<'_>]) -> io::Result<()> {
-    let changes = sections.iter().flat_map(|section| section.changes.iter().copied()).collect();
-    serde_json::to_writer_pretty(&mut *out, &ChangesDocument { version: 1, changes })?;
-    writeln!(out)
+/// Writes the changes of all registries, and the error of those that could not be read, as indented
+/// JSON and a line end. An empty list of changes means that every registry was read.
+pub(crate) fn json(
+    out: &mut dyn Write,
+    sections: &[Section<'_>],
+    failures: &[Error],
+) -> io::Result<()> {
+    let changes: Vec<_> = sections.iter().flat_map(|it| it.changes.iter().copied()).collect();
+    let texts: Vec<String> = failures.iter().map(|error| error.chain().join(": ")).collect();
+    let document = ChangesDocument {
+        version: 1,
+        error: (!texts.is_empty()).then(|| texts.join("; ")),
+        hint: failures.iter().find_map(|error| error.remedy()).map(ToString::to_string),
+        changes: (texts.is_empty() || !changes.is_empty()).then_some(changes),
+        leftovers: sections.iter().flat_map(|it| it.leftovers.iter().copied()).collect(),
+    };
+    writeln!(out, "{}", escaped(&serde_json::to_string_pretty(&document)?))
 }
 
 pub(crate) fn made(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
@@ -192,7 +247,8 @@ mod tests {
         registry: &str,
         changes: impl IntoIterator<Item = &'a SettingChange>,
     ) -> Section<'a> {
-        Section { registry: registry.to_owned(), changes: changes.into_iter().collect() }
+        let (registry, changes) = (registry.to_owned(), changes.into_iter().collect());
+        Section { registry, changes, leftovers: Vec::new() }
     }
 
     fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -208,7 +264,7 @@ mod tests {
         conflict.hint = Some("`--replace` replaces it".to_owned());
         let one = [section("r.example", [&made, &conflict])];
         assert_eq!(
-            text(|out| plan(out, &one)),
+            text(|out| plan(out, &one, 0)),
             "+ rule quay of r.example (url: quay.io)\n\
              ! rule hub[2J of r.example (url: none → quay.io)\n\
              \x20   hint: `--replace` replaces it\n\
@@ -217,7 +273,7 @@ mod tests {
         );
         let two = [section("a", [&made]), section("b", []), section("c", [&made])];
         assert_eq!(
-            text(|out| plan(out, &two)),
+            text(|out| plan(out, &two, 0)),
             "a\n+ rule quay of r.example (url: quay.io)\n\n\
              c\n+ rule quay of r.example (url: quay.io)\n\n\
              2 to create, nothing to delete\n"
@@ -229,7 +285,7 @@ mod tests {
         let mut long = change(Action::Create, Subject::RegistryPolicy, "123456789012");
         let statement = json!({ "Sid": "Ours", "Resource": "r".repeat(200) });
         long.fields.push(Field { name: "Ours".to_owned(), old: Value::Null, new: statement });
-        let written = text(|out| plan(out, &[section("r.example", [&long])]));
+        let written = text(|out| plan(out, &[section("r.example", [&long])], 0));
         let (r, start) = ("r".repeat(200), "+ registry policy 123456789012 of r.example\n");
         let rest =
             format!("\x20   url: quay.io\n    Ours: {{\"Sid\":\"Ours\",\"Resource\":\"{r}\"}}\n");
@@ -240,7 +296,7 @@ mod tests {
     fn the_summary_counts_each_action_and_says_if_nothing_is_deleted() {
         use Action::{Conflict, Create, Delete, Replace, Update};
         for (actions, expected) in [
-            (&[][..], "no change"),
+            (&[][..], ""),
             (&[Create, Create, Update], "2 to create, 1 to update, nothing to delete"),
             (&[Replace], "1 to replace, nothing to delete"),
             (&[Delete, Delete], "2 to delete"),
@@ -249,7 +305,7 @@ mod tests {
         ] {
             let changes: Vec<SettingChange> =
                 actions.iter().map(|action| change(*action, Subject::Rule, "x")).collect();
-            assert_eq!(summary(&[section("r", &changes)]), expected);
+            assert_eq!(summary(&[section("r", &changes)]).unwrap_or_default(), expected);
         }
     }
 
@@ -260,7 +316,7 @@ mod tests {
             change(Action::Delete, Subject::Secret, "ecr-pullthroughcache/hub"),
         ];
         let read = |sections: &[Section<'_>]| -> Value {
-            serde_json::from_str(&text(|out| json(out, sections))).unwrap()
+            serde_json::from_str(&text(|out| json(out, sections, &[]))).unwrap()
         };
         let document = read(&[section("a", [&changes[0]]), section("b", [&changes[1]])]);
         let expected = json!({ "version": 1, "changes": [
@@ -271,6 +327,46 @@ mod tests {
         ] });
         assert_eq!(document, expected);
         assert_eq!(read(&[]), json!({ "version": 1, "changes": [] }));
+    }
+
+    #[test]
+    fn a_registry_that_could_not_be_read_is_never_no_change() {
+        let made = change(Action::Create, Subject::Rule, "quay");
+        let failure = Error::new(crate::model::Kind::Unauthorized, "no AWS credentials")
+            .hint("sign in with `aws sso login`");
+        let read = |sections: &[Section<'_>]| -> Value {
+            let text = text(|out| json(out, sections, std::slice::from_ref(&failure)));
+            serde_json::from_str(&text).unwrap()
+        };
+        let (error, hint) = ("no AWS credentials", "sign in with `aws sso login`");
+        for sections in [&[][..], &[section("a", [])]] {
+            assert_eq!(text(|out| plan(out, sections, 1)), "");
+            assert_eq!(read(sections), json!({ "version": 1, "error": error, "hint": hint }));
+        }
+        let some = [section("a", [&made])];
+        let written = text(|out| plan(out, &some, 1));
+        let end = "1 to create, nothing to delete; 1 of 2 registries could not be read\n";
+        assert!(written.ends_with(end), "{written}");
+        assert_eq!(
+            (&read(&some)["error"], &read(&some)["changes"][0]["name"]),
+            (&json!(error), &json!("quay"))
+        );
+    }
+
+    #[test]
+    fn leftovers_are_listed_below_the_plan_and_are_no_changes() {
+        let gone = change(Action::Delete, Subject::Secret, "ecr-pullthroughcache/old");
+        let sections = [Section { leftovers: vec![&gone], ..section("r.example", []) }];
+        assert_eq!(
+            text(|out| plan(out, &sections, 0)),
+            "no change\n\n\
+             left over, made by ecr-mirror and not in this configuration:\n\
+             - secret ecr-pullthroughcache/old of r.example\n\
+             `apply --prune` removes them: check first that no other configuration uses them\n"
+        );
+        let document: Value = serde_json::from_str(&text(|out| json(out, &sections, &[]))).unwrap();
+        assert_eq!(document["changes"], json!([]));
+        assert_eq!(document["leftovers"][0]["name"], "ecr-pullthroughcache/old");
     }
 
     #[test]

@@ -8,11 +8,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    changes::LEFT_OVER,
     printable,
     table::{Line, grid},
 };
-use crate::model::rule_report::{
-    RegistryRules, RepositoryRow, RuleStatusRow, ValidationRow, upstream,
+use crate::model::{
+    SettingChange,
+    rule_report::{RegistryRules, RepositoryRow, RuleStatusRow, ValidationRow, upstream},
 };
 
 /// Repositories that the table lists below a rule.
@@ -26,10 +28,17 @@ pub(crate) fn status_tables(
     width: Option<usize>,
 ) -> io::Result<()> {
     let header = ["RULE", "UPSTREAM", "STATUS", "REPOSITORIES", "OLDEST", "NEWEST"];
-    for (index, RegistryRules { destination, rules }) in registries.iter().enumerate() {
+    for (index, registry) in registries.iter().enumerate() {
+        let RegistryRules { destination, rules, leftovers } = registry;
         write_title(out, index, destination)?;
         let lines: Vec<Line> = rules.iter().map(|row| status_line(row, now)).collect();
         grid(out, &header, &lines, width)?;
+        if !leftovers.is_empty() {
+            writeln!(out, "\n{LEFT_OVER}")?;
+        }
+        for SettingChange { kind, name, .. } in leftovers {
+            writeln!(out, "{} {}", kind.word(), printable(name))?;
+        }
     }
     Ok(())
 }
@@ -116,7 +125,8 @@ pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> 
     let rows = |it: &RegistryRules| -> Vec<Value> {
         it.rules.iter().map(|rule| row(&it.destination, rule)).collect()
     };
-    document(out, registries.iter().flat_map(rows))
+    let leftovers = registries.iter().flat_map(|it| &it.leftovers).map(|change| json!(change));
+    document(out, registries.iter().flat_map(rows), leftovers.collect())
 }
 
 /// Writes the document of `validate`, format version 1.
@@ -132,11 +142,19 @@ pub(crate) fn validation_json(out: &mut dyn Write, rows: &[ValidationRow]) -> io
             "pull_as": row.pull_as,
         })
     };
-    document(out, rows.iter().map(row))
+    document(out, rows.iter().map(row), Vec::new())
 }
 
-fn document(out: &mut dyn Write, rules: impl Iterator<Item = Value>) -> io::Result<()> {
-    writeln!(out, "{:#}", json!({ "version": 1, "rules": rules.collect::<Vec<Value>>() }))
+fn document(
+    out: &mut dyn Write,
+    rules: impl Iterator<Item = Value>,
+    leftovers: Vec<Value>,
+) -> io::Result<()> {
+    let mut document = json!({ "version": 1, "rules": rules.collect::<Vec<Value>>() });
+    if !leftovers.is_empty() {
+        document["leftovers"] = leftovers.into();
+    }
+    writeln!(out, "{document:#}")
 }
 
 #[cfg(test)]
@@ -173,7 +191,7 @@ mod tests {
             status_row("b", "differs", 1),
             status_row("c", "not in the configuration", 0),
         ];
-        [RegistryRules { destination: "r.example".to_owned(), rules }]
+        [RegistryRules { destination: "r.example".to_owned(), rules, leftovers: Vec::new() }]
     }
 
     #[test]

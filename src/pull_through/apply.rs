@@ -8,7 +8,7 @@ mod rules;
 mod secrets;
 mod templates;
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::SystemTime};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::SystemTime};
 
 use aws_sdk_ecr::Client;
 
@@ -17,8 +17,12 @@ use super::{
     state::{CacheStep, Credential, DesiredRule, Planned},
 };
 use crate::{
-    ecr::AwsSession,
-    model::{Error, Kind, Result, setting_change::Action},
+    ecr::{AwsSession, account, repository_api::RepositoryApi},
+    model::{
+        Error, Host, Kind, NameError, Repository, Result, pull_through::SECRET_PREFIX,
+        setting_change::Action,
+    },
+    remote::Apply,
 };
 
 /// The hint for a state that differs from the plan's.
@@ -42,11 +46,12 @@ pub(crate) struct Applied<'p> {
 /// Calls `on_step` after each successful step; it decides whether to continue.
 pub(crate) async fn apply<'p>(
     session: &AwsSession,
+    host: &Host,
     planned: &'p [Planned],
     mut on_step: impl FnMut(&Planned) -> ControlFlow<()>,
 ) -> Applied<'p> {
     let mut applied = Applied::default();
-    let mut work = ApplyWork { session, written: BTreeMap::new() };
+    let mut work = ApplyWork { session, host, written: BTreeMap::new() };
     let mut not_done: Vec<&CacheStep> = Vec::new();
     let mut flow = ControlFlow::Continue(());
     for change in planned {
@@ -59,7 +64,7 @@ pub(crate) async fn apply<'p>(
         match work.apply_step(step).await {
             Ok(outcome) => {
                 applied.made += 1;
-                if let (CacheStep::DeleteSecret(name), StepOutcome::Restorable(until)) =
+                if let (CacheStep::DeleteSecret { name, .. }, StepOutcome::Restorable(until)) =
                     (step, outcome)
                 {
                     applied.restorable.push((name.clone(), until));
@@ -104,9 +109,18 @@ fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
             Credential::Arn(arn) => arn.contains(&format!(":secret:{name}-")),
         }),
         // a remaining rule still uses its secret
-        (CacheStep::DeleteSecret(name), CacheStep::DeleteRule(prefix)) => {
-            name.strip_prefix("ecr-pullthroughcache/") == Some(prefix)
+        (CacheStep::DeleteSecret { name, .. }, CacheStep::DeleteRule(prefix)) => {
+            name.strip_prefix(SECRET_PREFIX) == Some(prefix)
         }
+        (
+            CacheStep::DeleteSecret { name, .. },
+            CacheStep::UpdateRule(rule) | CacheStep::ReplaceRule(rule),
+        ) => name.strip_prefix(SECRET_PREFIX) == Some(&*rule.prefix),
+        (
+            CacheStep::UpdateSecret { name, .. },
+            CacheStep::CreateSecret { name: earlier, .. }
+            | CacheStep::RestoreSecret { name: earlier, .. },
+        ) => name == earlier,
         _ => false,
     }
 }
@@ -129,6 +143,8 @@ struct RuleCredential {
 /// The steps of one plan.
 struct ApplyWork<'s> {
     session: &'s AwsSession,
+    /// The registry's host, as errors name it.
+    host: &'s Host,
     /// The ARNs of the secrets that this plan wrote, by name.
     written: BTreeMap<String, String>,
 }
@@ -137,8 +153,12 @@ impl ApplyWork<'_> {
     async fn apply_step(&mut self, step: &CacheStep) -> Result<StepOutcome> {
         let session = self.session;
         match step {
-            CacheStep::CreateSecret { name, login } => {
-                self.written.insert(name.clone(), secrets::create(session, name, login).await?);
+            CacheStep::CreateSecret { name, login, description } => {
+                let arn = secrets::create(session, name, login, description.as_deref()).await?;
+                self.written.insert(name.clone(), arn);
+            }
+            CacheStep::UpdateSecret { name, description, policy } => {
+                secrets::update(session, name, description.as_deref(), policy.as_ref()).await?;
             }
             CacheStep::RestoreSecret { name, login } | CacheStep::WriteSecret { name, login } => {
                 if let CacheStep::RestoreSecret { .. } = step {
@@ -172,14 +192,36 @@ impl ApplyWork<'_> {
             }
             CacheStep::DeleteRule(prefix) => rules::delete(session, prefix).await?,
             CacheStep::DeleteTemplate(prefix) => templates::delete(session, prefix).await?,
-            CacheStep::DeleteSecret(name) => return secrets::delete(session, name).await,
+            CacheStep::DeleteSecret { name, recovery_window_days } => {
+                return secrets::delete(session, name, *recovery_window_days).await;
+            }
             CacheStep::DeleteRegistryPolicy => {
                 let missing = "RegistryPolicyNotFoundException";
                 let delete = |ecr: Client| ecr.delete_registry_policy().send();
                 session.api.call_unless(missing, "DeleteRegistryPolicy", delete).await?;
             }
+            CacheStep::SetAccount(settings) => {
+                account::reconcile(session, settings, self.host, Apply::Change).await?;
+            }
+            CacheStep::UpdateRepository { name, updates } => {
+                let (api, repository) = self.repository(name)?;
+                for update in updates {
+                    api.update(&repository, update).await?;
+                }
+            }
+            CacheStep::DeleteRepository { name, force } => {
+                let (api, repository) = self.repository(name)?;
+                api.delete(&repository, *force).await?;
+            }
         }
         Ok(StepOutcome::Done)
+    }
+
+    fn repository(&self, name: &str) -> Result<(RepositoryApi, Repository)> {
+        let repository = name.parse().map_err(|error: NameError| {
+            Error::new(Kind::Protocol, format!("invalid repository `{name}`")).because(error)
+        })?;
+        Ok((RepositoryApi { api: Arc::clone(&self.session.api), account: None }, repository))
     }
 
     async fn credential(&self, rule: &DesiredRule) -> Result<RuleCredential> {

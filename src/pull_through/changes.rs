@@ -3,13 +3,14 @@
 //!
 //! Compares configured members only, and plans a conflict instead of forcing a change:
 //!
-//! - Secrets: for configured credentials, username and token; for a `secret_arn`, whether ECR can
-//!   use it. Descriptions and tags stay.
+//! - Secrets: for configured credentials, username and token, and the configured description and
+//!   resource policy; for a `secret_arn`, whether ECR can use it. Tags stay.
 //! - Rules: upstream, its prefix, credential, role. A credential or role that is not configured
 //!   stays: ECR cannot remove it. Other rules stay.
 //! - Templates: configured occasions and tags are added to the existing ones. Mutability,
-//!   encryption, lifecycle, policy and role are compared if configured. The description stays.
-//!   Templates cannot set scanning.
+//!   encryption, lifecycle, policy, role and description are compared if configured. Templates
+//!   cannot set scanning.
+//! - Repositories: only with `reconcile`, and only those below the cache's prefix.
 //! - Policies: a configured repository policy is compared as a whole, with our own statements.
 //!   Otherwise, and always in the registry's policy, only our own statements are compared, by their
 //!   ids. The statements of others keep their order and content.
@@ -18,8 +19,10 @@
 //! and the template and access of a prefix whose rule has another upstream. A conflict does not
 //! stop other changes.
 
+mod leftovers;
 mod registry_policy;
 mod removals;
+mod repositories;
 mod roles;
 mod rules;
 mod secrets;
@@ -38,7 +41,9 @@ use crate::{
     },
 };
 
+pub(crate) use leftovers::leftovers;
 pub(crate) use removals::removals;
+pub(crate) use repositories::CachedRepositories;
 pub(crate) use roles::{Documents, Role, role_policy};
 pub(crate) use secrets::secrets;
 pub(crate) use statements::{IMPORT, PULL, TAG};
@@ -52,6 +57,10 @@ pub(crate) struct Desired<'a> {
     /// The destinations whose first push creates the repository.
     pub(crate) on_push: &'a [OnPush],
     pub(crate) replace: Replace,
+    /// Whether resources of earlier configurations are removed.
+    pub(crate) prune: bool,
+    /// The fate of the repositories of removed caches.
+    pub(crate) repositories: CachedRepositories,
 }
 
 /// A destination whose first push creates the repository.
@@ -72,7 +81,8 @@ pub(crate) enum Replace {
     Differing,
 }
 
-/// The changes in the order of their steps: secrets, rules, templates, the registry's policy.
+/// The changes in the order of their steps: secrets, rules, templates, the registry's policy,
+/// repositories; with `prune` then the resources of earlier configurations.
 pub(crate) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let mut planned = secrets::changes(desired, observed);
     let unusable: BTreeSet<String> = planned
@@ -83,6 +93,10 @@ pub(crate) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
     planned.extend(rules::changes(desired, observed, &unusable));
     planned.extend(templates::changes(desired, observed));
     planned.extend(registry_policy::changes(desired, observed));
+    planned.extend(repositories::changes(desired, observed));
+    if desired.prune {
+        planned.extend(leftovers(desired, observed, &planned));
+    }
     planned
 }
 

@@ -4,7 +4,7 @@
 //! [Cache] ───────────────┐
 //!                        ├─changes─▶ [Planned] = SettingChange + CacheStep    ◀─ `plan` stops here
 //! fetch_state ─▶ Observed┘                 │ apply
-//!                                          ▼ secrets → rules → templates → registry policy
+//!                        ▼ account → secrets → rules → templates → registry policy → repositories
 //! ```
 //!
 //! Compares configured members only. [`changes()`](changes::changes) is pure; [`fetch_state`] reads,

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::{
-    ecr::cache_api::{ObservedRule, ObservedTemplate},
+    ecr::{
+        cache_api::{ObservedRule, ObservedTemplate},
+        settings::{CurrentSettings, SettingUpdate},
+    },
     model::{
         EcrHost, Host, SettingChange, UserPassword,
-        ecr_settings::{Encryption, TagMutability},
+        ecr_settings::{AccountSettings, Encryption, TagMutability},
         pull_through::Upstream,
         setting_change::Action,
     },
@@ -58,6 +61,18 @@ pub struct Observed {
     pub scope: PolicyScope,
     /// The existing secrets among those to read, by name or ARN as in the configuration.
     pub secrets: BTreeMap<String, Secret>,
+    /// The ARNs of the secrets that `apply` created and that are not deleted, by name.
+    pub created_secrets: BTreeMap<String, String>,
+    /// The repositories of the caches, by name, as far as they were asked for.
+    pub repositories: BTreeMap<String, ObservedRepository>,
+}
+
+/// A repository that a cache created.
+#[derive(Debug, Default)]
+pub struct ObservedRepository {
+    pub settings: CurrentSettings,
+    /// Whether it has images; `None` if that was not asked.
+    pub has_images: Option<bool>,
 }
 
 /// The actions that a registry's policy can grant: the account setting `REGISTRY_POLICY_SCOPE`.
@@ -74,6 +89,19 @@ pub enum PolicyScope {
 pub struct Secret {
     pub arn: String,
     pub content: Content,
+    pub description: Option<String>,
+    /// The customer managed key of its encryption. ECR reads only secrets under AWS's key.
+    pub key: Option<String>,
+    /// The resource policy, if it was read.
+    pub policy: Option<Value>,
+}
+
+#[cfg(test)]
+impl Secret {
+    /// A secret without settings.
+    pub(super) fn of(arn: String, content: Content) -> Self {
+        Self { arn, content, description: None, key: None, policy: None }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +141,8 @@ pub enum CacheStep {
     CreateSecret {
         name: String,
         login: UserPassword,
+        /// `None`: ours.
+        description: Option<String>,
     },
     RestoreSecret {
         name: String,
@@ -121,6 +151,12 @@ pub enum CacheStep {
     WriteSecret {
         name: String,
         login: UserPassword,
+    },
+    /// Sets the members of a secret that are not `None`.
+    UpdateSecret {
+        name: String,
+        description: Option<String>,
+        policy: Option<Value>,
     },
     CreateRule(DesiredRule),
     /// Changes a rule's credential or role.
@@ -135,9 +171,26 @@ pub enum CacheStep {
     DeleteRule(String),
     /// Deletes the creation template of this prefix.
     DeleteTemplate(String),
-    /// Deletes the secret of this name, with AWS's default recovery window.
-    DeleteSecret(String),
+    /// Deletes the secret of this name.
+    DeleteSecret {
+        name: String,
+        /// The days in which it can be restored; `None`: AWS's default.
+        recovery_window_days: Option<u32>,
+    },
     DeleteRegistryPolicy,
+    /// Sets the settings of the registry's account.
+    SetAccount(AccountSettings),
+    /// Updates the settings of a repository that a cache created.
+    UpdateRepository {
+        name: String,
+        updates: Vec<SettingUpdate>,
+    },
+    /// Deletes a repository that a cache created.
+    DeleteRepository {
+        name: String,
+        /// Also if it has images.
+        force: bool,
+    },
 }
 
 /// The target state of a rule.
@@ -181,4 +234,5 @@ pub struct DesiredTemplate {
     pub policy: Option<Value>,
     /// The role that creates the repositories.
     pub role_arn: Option<String>,
+    pub description: Option<String>,
 }

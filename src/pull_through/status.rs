@@ -56,8 +56,8 @@ pub(crate) struct RuleStatus {
     pub(crate) repositories: Vec<CachedRepository>,
 }
 
-/// Every repository of the session's registry, by name.
-pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepository>> {
+/// The description of every repository of the session's registry.
+pub(super) async fn describe_all(session: &AwsSession) -> Result<Vec<Described>> {
     let action = "DescribeRepositories";
     let described = pages::collect(action, async |token| {
         let page = session.api.call(action, |ecr| {
@@ -67,11 +67,16 @@ pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepos
         let page = page.await?;
         Ok((page.repositories.unwrap_or_default(), page.next_token))
     });
+    described.await
+}
+
+/// Every repository of the session's registry, by name.
+pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepository>> {
     let repository = |it: Described| CachedRepository {
         name: it.repository_name.unwrap_or_default(),
         created: it.created_at.and_then(|at| SystemTime::try_from(at).ok()),
     };
-    let mut all: Vec<_> = described.await?.into_iter().map(repository).collect();
+    let mut all: Vec<_> = describe_all(session).await?.into_iter().map(repository).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }

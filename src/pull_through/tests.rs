@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{
     apply::{Applied, apply},
-    changes::{Desired, Replace, changes, removals, secrets},
-    fetch_state,
+    changes::{CachedRepositories, Desired, Replace, changes, leftovers, removals},
+    fetch_state::{self, RepositoryQuery},
     state::{Content, EcrRegistry, Observed, Planned, PolicyScope},
 };
 use crate::{
@@ -37,6 +37,8 @@ struct CacheFixture {
     registry: EcrRegistry,
     caches: Vec<Cache>,
     replace: Replace,
+    prune: bool,
+    repositories: CachedRepositories,
 }
 
 impl CacheFixture {
@@ -53,7 +55,9 @@ impl CacheFixture {
             AwsSession::open(Identity::of(&host), network, HostContext::default().into()).await;
         let registry = EcrRegistry::of(&host).unwrap();
         let caches = vec![hub(), cache(Upstream::Quay, UpstreamCredentials::Nothing)];
-        Self { sandbox, session, registry, caches, replace: Replace::Never }
+        let (replace, prune) = (Replace::Never, false);
+        let repositories = CachedRepositories::Keep;
+        Self { sandbox, session, registry, caches, replace, prune, repositories }
     }
 
     fn fault(&self, fault: &str) {
@@ -62,13 +66,19 @@ impl CacheFixture {
 
     async fn observed(&self) -> Observed {
         let caches: Vec<&Cache> = self.caches.iter().collect();
-        fetch_state::observe(&self.session, &secrets(&caches)).await.unwrap()
+        let query = match self.repositories {
+            CachedRepositories::Keep => RepositoryQuery::Settings,
+            _ => RepositoryQuery::Images,
+        };
+        fetch_state::observe(&self.session, &caches, query).await.unwrap()
     }
 
     async fn decide<T>(&self, decide: impl FnOnce(&Desired<'_>, &Observed) -> T) -> T {
         let caches: Vec<&Cache> = self.caches.iter().collect();
-        let (registry, replace) = (&self.registry, self.replace);
-        let desired = Desired { registry, caches: &caches, on_push: &[], replace };
+        let Self { registry, replace, prune, repositories, .. } = self;
+        let (replace, prune, repositories) = (*replace, *prune, *repositories);
+        let desired =
+            Desired { registry, caches: &caches, on_push: &[], replace, prune, repositories };
         decide(&desired, &self.observed().await)
     }
 
@@ -77,7 +87,8 @@ impl CacheFixture {
     }
 
     async fn apply<'p>(&self, planned: &'p [Planned]) -> Applied<'p> {
-        apply(&self.session, planned, |_| ControlFlow::Continue(())).await
+        let host = &self.registry.host;
+        apply(&self.session, host, planned, |_| ControlFlow::Continue(())).await
     }
 
     /// Plans and applies; both must succeed.
@@ -113,8 +124,8 @@ fn hub() -> Cache {
         RepositorySettings { lifecycle: Some(lifecycle), ..RepositorySettings::default() };
     let accounts = vec!["210987654321".to_owned()];
     Cache {
-        template: Some(TemplateSettings { settings, role_arn: None }),
-        access: Some(Access { organization: None, accounts }),
+        template: Some(TemplateSettings { settings, ..TemplateSettings::default() }),
+        access: Some(Access { accounts, ..Access::default() }),
         ..cache(Upstream::DockerHub, credentials)
     }
 }
@@ -256,7 +267,7 @@ async fn a_stop_between_two_steps_leaves_the_rest() {
     let fixture = CacheFixture::new().await;
     let planned = fixture.plan().await;
     let mut told = 0;
-    let applied = apply(&fixture.session, &planned, |_| {
+    let applied = apply(&fixture.session, &fixture.registry.host, &planned, |_| {
         told += 1;
         ControlFlow::Break(())
     });

@@ -264,6 +264,26 @@ fn hint(error: &Error, pull: Pull<'_>) -> Option<String> {
     })
 }
 
+/// Adds a hint to ECR's refusal of a repository that it caches, if the error has none. ECR blames the
+/// rule's credentials, too, if Docker Hub lacks the repository.
+///
+/// Source: aws/containers-roadmap#2354.
+pub(crate) fn explain_cached(repository: &Repository, error: Error) -> Error {
+    let is_refused_upstream = error.chain().iter().any(|link| link.contains(" upstream "));
+    if error.kind() != Kind::Denied || error.remedy().is_some() || !is_refused_upstream {
+        return error;
+    }
+    let parts: Vec<&str> = repository.as_str().split('/').collect();
+    match parts[..] {
+        [prefix, name] => error.hint(format!(
+            "use `{prefix}/library/{name}` if the rule `{prefix}` caches Docker Hub, whose official images are below `library/`; else check the rule with `aws ecr validate-pull-through-cache-rule`"
+        )),
+        _ => error.hint(
+            "check that the upstream has this repository, and the rule's credentials with `aws ecr validate-pull-through-cache-rule`",
+        ),
+    }
+}
+
 const TRY_THE_RULE: &str =
     "run `ecr-mirror pull-through validate`: the upstream may refuse the rule's credentials";
 

@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     layout::Layout,
-    model::{Descriptor, Digest, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{
+        Descriptor, Digest, EcrHost, Error, RawManifest, Repository, Result, Tag, TagOrDigest,
+    },
+    pull_through::warm::explain_cached,
     registry::Registry,
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
@@ -36,12 +39,38 @@ macro_rules! forward {
 impl Source for AnySource {
     forward! {
         digests(repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest>;
-        resolve(repository: &Repository, tag: &Tag) -> Result<Digest>;
-        manifest(repository: &Repository, at: &TagOrDigest) -> Result<RawManifest>;
         referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>>;
         blob(repository: &Repository, blob: &Descriptor, from: u64) -> Result<ByteStream>;
     }
     forward! { sync report_corrupt(blob: &Digest) -> bool; }
+
+    async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        let resolved = match self {
+            Self::Registry(source) => source.resolve(repository, tag).await,
+            Self::Layout(source) => source.resolve(repository, tag).await,
+        };
+        resolved.map_err(|error| self.explain(repository, error))
+    }
+
+    async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
+        let manifest = match self {
+            Self::Registry(source) => source.manifest(repository, at).await,
+            Self::Layout(source) => source.manifest(repository, at).await,
+        };
+        manifest.map_err(|error| self.explain(repository, error))
+    }
+}
+
+impl AnySource {
+    /// Adds a hint to the error of an ECR registry that caches the repository.
+    fn explain(&self, repository: &Repository, error: Error) -> Error {
+        match self {
+            Self::Registry(source) if EcrHost::parse(source.host()).is_some() => {
+                explain_cached(repository, error)
+            }
+            _ => error,
+        }
+    }
 }
 
 impl PullLimits for AnySource {

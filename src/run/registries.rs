@@ -7,7 +7,10 @@ use tokio::sync::Mutex;
 use super::{any_destination::AnyDestination, any_source::AnySource};
 use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
-    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity, api::Api, listing, secrets},
+    ecr::{
+        AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity, account::EcrAccount, api::Api,
+        listing, secrets,
+    },
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{
@@ -31,6 +34,8 @@ pub struct Registries {
     transfers: usize,
     /// The open sources, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
+    /// The accounts of the destinations, by name: the mirror and the caches reconcile each once.
+    accounts: Mutex<HashMap<String, Arc<EcrAccount>>>,
     pub(crate) contexts: SideContexts,
 }
 
@@ -74,8 +79,8 @@ impl Registries {
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
         let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
-        let sources = Mutex::default();
-        Self { transport, sessions, sandbox: None, transfers, sources, contexts }
+        let (sources, accounts) = (Mutex::default(), Mutex::default());
+        Self { transport, sessions, sandbox: None, transfers, sources, accounts, contexts }
     }
 
     /// Stops the sandbox if [`Self::open`] started one.
@@ -125,7 +130,8 @@ impl Registries {
         Ok(Endpoints { sources, destinations })
     }
 
-    /// The registries of these destinations, to pull through their caches. A plan needs none.
+    /// The registries of these destinations, to pull through their caches. A plan needs only those
+    /// with account settings.
     pub(super) async fn caches(
         &self,
         config: &Config,
@@ -133,11 +139,11 @@ impl Registries {
         mode: engine::Mode,
     ) -> Result<HashMap<DestinationId, Ecr>> {
         let mut caches = HashMap::new();
-        if mode != engine::Mode::Mirror {
-            return Ok(caches);
-        }
         for id in destinations {
             let destination = config.destination(id);
+            if mode != engine::Mode::Mirror && destination.account.is_empty() {
+                continue;
+            }
             if let (Some(host), false) = (destination.registry.host(), caches.contains_key(&id)) {
                 caches.insert(id, self.ecr(config, destination, host).await?);
             }
@@ -251,7 +257,11 @@ impl Registries {
         let context = Arc::clone(&self.contexts.destination);
         let data_plane = DataPlaneConfig { settings, transport: self.transport.clone(), context };
         let session = self.session(destination, host).await;
-        let (rules, account) = (destination.repositories.clone(), destination.account.clone());
+        let mut accounts = self.accounts.lock().await;
+        let account = accounts.entry(destination.name.clone()).or_insert_with(|| {
+            Arc::new(EcrAccount::new(Arc::clone(&session), destination.account.clone()))
+        });
+        let (rules, account) = (destination.repositories.clone(), Arc::clone(account));
         Ok(Ecr::new(host.clone(), session, rules, account, data_plane))
     }
 }

@@ -143,7 +143,10 @@ pub(crate) async fn run_with_lock(
         opened = open.boxed() => {
             let (endpoints, warmer) = opened?;
             let mirror = Mirror::new(endpoints, contexts, options, observer, shutdown.clone());
-            tokio::join!(Arc::new(mirror).run(images), warmer.run(&cached))
+            let (mut summary, (warmed, changes)) =
+                tokio::join!(Arc::new(mirror).run(images), warmer.run(&cached));
+            summary.add_changes(changes);
+            (summary, warmed)
         }
         () = shutdown.dropping() => {
             let rows = images.iter().flat_map(|image| {

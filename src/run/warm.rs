@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use parking_lot::Mutex;
 
 use super::select_images::CacheItem;
 use crate::{
@@ -13,11 +14,12 @@ use crate::{
     ecr::Ecr,
     engine::{Mode, Shutdown},
     model::{
-        DestinationId, Error, Kind, Result,
+        DestinationId, Error, Kind, Result, SettingChange,
         event::{Event, Observer},
         outcome::{Outcome, Row},
     },
     pull_through::warm::{Pull, WaitPolicy, Warmed, Warmer},
+    remote::Apply,
 };
 
 /// References that are warmed in parallel.
@@ -26,7 +28,7 @@ const CONCURRENCY: usize = 8;
 /// Warms references, or plans to.
 pub(super) struct CacheWarmer<'a> {
     pub(super) config: &'a Config,
-    /// The registries with a cache. Empty in a plan, which sends them no request.
+    /// The registries with a cache. In a plan only those with account settings.
     pub(super) caches: HashMap<DestinationId, Ecr>,
     pub(super) mode: Mode,
     pub(super) observer: Arc<dyn Observer>,
@@ -34,39 +36,47 @@ pub(super) struct CacheWarmer<'a> {
 }
 
 impl CacheWarmer<'_> {
-    /// One row for each reference, in their order.
-    pub(super) async fn run(&self, items: &[CacheItem<'_>]) -> Vec<Row> {
+    /// One row for each reference, in their order, and the changes of account settings.
+    pub(super) async fn run(&self, items: &[CacheItem<'_>]) -> (Vec<Row>, Vec<SettingChange>) {
         if !items.is_empty() {
             self.observer.observe(&Event::Started { rows: items.len() });
         }
+        let changes = Mutex::default();
         let mut all: Vec<BoxFuture<'_, (usize, Row)>> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            all.push(async move { (index, self.warm_image(item).await) }.boxed());
+            let changes = &changes;
+            all.push(async move { (index, self.warm_image(item, changes).await) }.boxed());
         }
         // unordered, so that a slow reference does not hold up others
         let mut rows: Vec<_> = stream::iter(all).buffer_unordered(CONCURRENCY).collect().await;
         rows.sort_unstable_by_key(|(index, _)| *index);
-        rows.into_iter().map(|(_, row)| row).collect()
+        (rows.into_iter().map(|(_, row)| row).collect(), changes.into_inner())
     }
 
-    async fn warm_image(&self, item: &CacheItem<'_>) -> Row {
+    async fn warm_image(&self, item: &CacheItem<'_>, changes: &Mutex<Vec<SettingChange>>) -> Row {
         let row = item.row(self.config);
         if self.shutdown.stopping().now_or_never().is_some() {
             return row;
         }
-        if self.mode != Mode::Mirror {
-            return Row { outcome: Outcome::Planned, ..row };
-        }
+        let warm = async {
+            let change = self.reconcile_account(item).await?;
+            changes.lock().extend(change);
+            match self.mode {
+                Mode::Mirror => self.pull(item).await.map(Some),
+                Mode::Plan | Mode::PlanWithoutPulls => Ok(None),
+            }
+        };
         let warmed = tokio::select! {
             biased;
             () = self.shutdown.dropping() => {
                 Err(Error::new(Kind::Cancelled, "the run ended before the image was pulled")
                     .hint("run again; images that ECR has cached are not pulled again"))
             }
-            warmed = self.pull(item) => warmed,
+            warmed = warm => warmed,
         };
         let row = match warmed {
-            Ok(warmed) => self.warmed_row(row, warmed),
+            Ok(None) => return Row { outcome: Outcome::Planned, ..row },
+            Ok(Some(warmed)) => self.warmed_row(row, warmed),
             Err(error) => row.with_error(Outcome::of(&error), &error),
         };
         self.observer.observe(&Event::Finished {
@@ -77,6 +87,15 @@ impl CacheWarmer<'_> {
             error: row.error.clone(),
         });
         row
+    }
+
+    /// Reconciles the settings of the destination's account, before the first pull.
+    async fn reconcile_account(&self, item: &CacheItem<'_>) -> Result<Option<SettingChange>> {
+        let apply = if self.mode == Mode::Mirror { Apply::Change } else { Apply::DryRun };
+        match self.caches.get(&item.target.destination) {
+            Some(ecr) => ecr.reconcile_account(apply).await,
+            None => Ok(None),
+        }
     }
 
     async fn pull(&self, item: &CacheItem<'_>) -> Result<Warmed> {

@@ -10,7 +10,7 @@ use ecr_mirror::{
         DestinationId,
         event::Silent,
         outcome::{Outcome, Report},
-        pull_through::{Upstream, UpstreamCredentials},
+        pull_through::{SecretSettings, Upstream, UpstreamCredentials},
     },
     run::{
         registries,
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::{
     process::{run, until},
-    world::{ECR, TRANSFERS, World, blobs, entry, is_ecr},
+    world::{ECR, TRANSFERS, World, blobs, entry, is_ecr, secrets},
 };
 
 const OTHER: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -46,6 +46,7 @@ fn config_with_caches(toml: &str, cached: &[&[usize]]) -> Config {
         prefix: "quay".parse().unwrap(),
         upstream_prefix: "ROOT".parse().unwrap(),
         credentials: UpstreamCredentials::Nothing,
+        secret: SecretSettings::default(),
         template: None,
         access: None,
         destinations: vec![DestinationId(0)],
@@ -281,6 +282,57 @@ async fn a_digest_that_was_never_pulled_by_tag_fails_with_a_hint() {
     by_tag.sync().await.assert_exit(0);
     by_tag.reconfigure(pinned);
     by_tag.sync().await.assert_exit(0).assert_all(Outcome::Warmed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_settings_apply_where_every_image_comes_through_the_cache() {
+    let account = "[destination.account]\nblob_mounting = true\n";
+    let world = World::new()
+        .await
+        .configured(&format!("[[destination]]\nregistry = \"{ECR}\"\n{account}{QUAY}"));
+    create_rule(&world).await;
+    world.upstream().image("quay.io/team/app:1").push();
+    let world = world.select("quay.io/team/app:1", "via = \"pull-through\"");
+    let changes =
+        |report: &Report| report.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = [format!("~ account 123456789012 of {ECR} (blob_mounting: false → true)")];
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
+    assert_eq!((changes(&plan.report), plan.writes()), (expected.to_vec(), vec![]));
+    let sync = world.sync().await;
+    sync.assert_exit(0).assert_all(Outcome::Warmed);
+    assert_eq!(changes(&sync.report), expected);
+    let set = world.aws().get_account_setting().name("BLOB_MOUNTING").send().await.unwrap();
+    assert_eq!(set.value(), Some("ENABLED"));
+    assert_eq!(changes(&world.sync().await.report), [""; 0]);
+
+    // a refused setting fails the image: it is not pulled with other settings than configured
+    world.fault("deny=GetAccountSetting");
+    let denied = world.sync().await;
+    denied.assert_exit(1).assert_all(Outcome::Failed);
+
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("mirror.toml"), world.toml()).unwrap();
+    let policy = run(home.path(), &["iam", "mirror"]).out;
+    assert!(policy.contains("ecr:PutAccountSetting"), "{policy}");
+    assert!(!policy.contains("ecr:DescribePullThroughCacheRules"), "{policy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_library_has_a_hint_where_ecr_blames_the_credentials() {
+    let image = entry(&format!("{ECR}/docker-hub/nginx:1.27"), "repository = \"nginx\"");
+    let world =
+        World::new().await.configured(&format!("[[destination]]\nregistry = \"{OTHER}\"\n{image}"));
+    let login = r#"{"username":"u","accessToken":"t"}"#;
+    let secret = secrets(&world.sandbox).create_secret().name("ecr-pullthroughcache/hub");
+    let secret = secret.secret_string(login).send().await.unwrap();
+    let rule = world.aws().create_pull_through_cache_rule().ecr_repository_prefix("docker-hub");
+    let rule = rule.upstream_registry_url("registry-1.docker.io");
+    rule.set_credential_arn(secret.arn).send().await.unwrap();
+    let run = world.sync().await;
+    run.assert_exit(1);
+    let row = run.row("docker-hub/nginx");
+    assert!(row.error.as_deref().unwrap().contains("authentication to the upstream"), "{row:?}");
+    assert!(row.hint.as_deref().unwrap().contains("`docker-hub/library/nginx`"), "{row:?}");
 }
 
 /// One mirrored image, and one image that uses the cache.

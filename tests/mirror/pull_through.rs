@@ -18,7 +18,7 @@ use super::{
     world::{ECR, aws},
 };
 
-const HUB: &str = r#"
+pub(super) const HUB: &str = r#"
 [[pull_through]]
 upstream = "docker-hub"
 credentials = { username = "someone", access_token = "${HUB_TOKEN}" }
@@ -27,18 +27,18 @@ lifecycle = { expire_after_days = 30 }
 [pull_through.access]
 accounts = ["210987654321"]
 "#;
-const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
+pub(super) const QUAY: &str = "[[pull_through]]\nupstream = \"quay\"\n";
 const TOKEN: &str = "dckr_pat_hidden";
 
 /// A standing sandbox, a client of its ECR, and a directory for configurations.
-struct World {
-    sandbox: Sandbox,
-    ecr: Client,
-    directory: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) sandbox: Sandbox,
+    pub(super) ecr: Client,
+    pub(super) directory: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::slow(Duration::ZERO).await
     }
 
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Runs the command with these caches.
-    async fn run(&self, arguments: &[&str], caches: &str) -> Ended {
+    pub(super) async fn run(&self, arguments: &[&str], caches: &str) -> Ended {
         let mut command = self.command(arguments, caches);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
         Self::ended(output.unwrap())
@@ -82,14 +82,14 @@ impl World {
     }
 
     /// Operations that request a change, after the first `before` requests.
-    fn writes_since(&self, before: usize) -> Vec<String> {
+    pub(super) fn writes_since(&self, before: usize) -> Vec<String> {
         let journal = self.sandbox.journal().split_off(before);
         let writes = journal.into_iter().filter(|entry| entry.is_write());
         writes.filter_map(|entry| entry.operation).collect()
     }
 
     /// Prefix and upstream of each rule.
-    async fn rules(&self) -> Vec<(String, String)> {
+    pub(super) async fn rules(&self) -> Vec<(String, String)> {
         let described = self.ecr.describe_pull_through_cache_rules().send().await.unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
         let rules = described.pull_through_cache_rules().iter();
@@ -104,12 +104,12 @@ impl World {
     }
 }
 
-fn pair(prefix: &str, url: &str) -> (String, String) {
+pub(super) fn pair(prefix: &str, url: &str) -> (String, String) {
     (prefix.to_owned(), url.to_owned())
 }
 
 #[track_caller]
-fn assert_exit(ended: &Ended, status: i32) {
+pub(super) fn assert_exit(ended: &Ended, status: i32) {
     assert_eq!(ended.status, Some(status), "{}\n{}", ended.out, ended.talk);
 }
 

@@ -183,6 +183,17 @@ impl World {
     }
 }
 
+/// A client of Secrets Manager in this sandbox.
+pub(crate) fn secrets(sandbox: &Sandbox) -> aws_sdk_secretsmanager::Client {
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(aws_sdk_secretsmanager::config::BehaviorVersion::latest())
+        .region(aws_sdk_secretsmanager::config::Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "test"))
+        .endpoint_url(format!("http://{}", sandbox.ecr_address()))
+        .build();
+    aws_sdk_secretsmanager::Client::from_conf(config)
+}
+
 /// A client of ECR's API in this sandbox.
 pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
     let config = aws_sdk_ecr::Config::builder()

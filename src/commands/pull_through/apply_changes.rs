@@ -11,7 +11,7 @@ use crate::{
     commands::shared::{read_config_with_warnings, watch_signals, with_registries},
     engine::Shutdown,
     model::{
-        Result,
+        Result, SettingChange,
         setting_change::{Action, Subject},
     },
     output::{
@@ -19,11 +19,11 @@ use crate::{
         changes::{self, Kept},
         error,
     },
-    pull_through::apply::apply,
+    pull_through::{Planned, apply::apply, changes::CachedRepositories, state::CacheStep},
     run::{
         pull_through::{
-            preview::PlannedSite,
-            sites::{CacheSite, sites},
+            preview::{Goal, PlannedSite},
+            sites::{CacheSite, check_deletion, sites},
         },
         registries::Registries,
     },
@@ -37,6 +37,11 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, request.destinations)?;
+    if let Goal::Removal(CachedRepositories::DeleteEmpty | CachedRepositories::DeleteAll) =
+        request.goal
+    {
+        check_deletion(&sites)?;
+    }
     let shutdown = Shutdown::default();
     let apply = async |registries: &Registries| {
         tokio::select! {
@@ -87,10 +92,16 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
         return 0;
     }
     let mut kept = Kept::default();
-    let applied = apply(&site.session, &site.planned, |done| {
+    let deletes = |prefix: &str| {
+        let is_below = |name: &str| name.strip_prefix(prefix).is_some_and(|it| it.starts_with('/'));
+        let is_deleted = |planned: &Planned| matches!(&planned.step, Some(CacheStep::DeleteRepository { name, .. }) if is_below(name));
+        site.planned.iter().any(is_deleted)
+    };
+    let applied = apply(&site.session, &site.site.registry.host, &site.planned, |done| {
         screen.tell(|out| changes::made(out, &done.change));
-        if (done.change.action, done.change.kind) == (Action::Delete, Subject::Rule) {
-            kept.prefixes.push(done.change.name.clone());
+        let SettingChange { action, kind, name, .. } = &done.change;
+        if (*action, *kind) == (Action::Delete, Subject::Rule) && !deletes(name) {
+            kept.prefixes.push(name.clone());
         }
         flow()
     });

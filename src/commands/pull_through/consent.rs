@@ -74,7 +74,10 @@ pub(crate) async fn confirm<'a>(
     if shown.is_same(&current) {
         return Ok(Some((current, status)));
     }
-    let problem = "the registry has changed since the plan was shown; nothing was changed";
+    let problem = match current.failures.len() > shown.failures.len() {
+        true => "a registry could not be read again; nothing was changed",
+        false => "the registry has changed since the plan was shown; nothing was changed",
+    };
     Err(Error::new(Kind::Unavailable, problem).hint("run again to see the current changes"))
 }
 

@@ -35,7 +35,7 @@ async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) ->
     let plan = async |registries: &_| PlannedSite::all(registries, &sites, goal).await;
     let planned = with_registries(global, plan).await?;
     let part = |planned| {
-        let PlannedSite { site, session, planned, observed }: &PlannedSite<'_> = planned;
+        let PlannedSite { site, session, planned, observed, .. }: &PlannedSite<'_> = planned;
         let (registry, identity) = (&site.registry, session.api.identity());
         ExportPart { registry, identity, planned, observed }
     };

@@ -22,7 +22,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> 
         PullThrough::Apply(args) => {
             let request = ChangesRequest {
                 destinations: &args.destinations.names,
-                goal: Goal::set_up(args.replace),
+                goal: Goal::set_up(args.replace, args.prune),
                 as_json: args.json,
                 consent: Consent::new(args.yes)?,
                 question: "apply these changes? [y/N] ",
@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, verb: PullThrough) -> 
         PullThrough::Destroy(args) => {
             let request = ChangesRequest {
                 destinations: &args.destinations.names,
-                goal: Goal::Removal,
+                goal: Goal::removal(args.repositories, args.force),
                 as_json: args.json,
                 consent: Consent::new(args.yes)?,
                 question: "remove all of this? [y/N] ",

@@ -19,11 +19,15 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, &args.destinations.names)?;
-    let goal = Goal::set_up(args.replace);
+    let goal = Goal::set_up(args.replace, args.prune);
     let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
     let preview = with_registries(global, read).await?;
     let status = show_failures(screen, &preview);
     show(screen, &preview, goal, args.json)?;
-    let has_changes = preview.planned().next().is_some();
-    Ok(status.max(u8::from(args.check && has_changes)))
+    Ok(match (args.check, preview.failures.is_empty()) {
+        (true, true) => u8::from(preview.planned().next().is_some()),
+        // not an answer to the question whether anything would change
+        (true, false) => 2,
+        (false, _) => status,
+    })
 }

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Prints the changes on stdout, and the roles that they rely on to stderr.
+/// Prints the changes on stdout, as far as the registries could be read, and the roles that they rely on to stderr.
 pub(crate) fn show(
     screen: &Screen,
     preview: &Preview<'_>,
@@ -24,10 +24,10 @@ pub(crate) fn show(
 ) -> Result<()> {
     let sections: Vec<Section<'_>> = preview.sites.iter().map(section).collect();
     screen.print(|out| match as_json {
-        true => changes::json(out, &sections),
-        false => changes::plan(out, &sections),
+        true => changes::json(out, &sections, &preview.failures),
+        false => changes::plan(out, &sections, preview.failures.len()),
     })?;
-    if goal != Goal::Removal {
+    if !matches!(goal, Goal::Removal(_)) {
         for role in needed_roles(&preview.sites) {
             let Documents { trust, permissions } = &role.documents;
             screen.tell(|out| changes::role(out, &role.setting, trust, permissions));
@@ -37,8 +37,11 @@ pub(crate) fn show(
 }
 
 fn section<'a>(site: &'a PlannedSite<'_>) -> Section<'a> {
-    let changes = site.planned.iter().map(|planned| &planned.change).collect();
-    Section { registry: site.site.registry.host.to_string(), changes }
+    Section {
+        registry: site.site.registry.host.to_string(),
+        changes: site.planned.iter().map(|planned| &planned.change).collect(),
+        leftovers: site.leftovers.iter().map(|planned| &planned.change).collect(),
+    }
 }
 
 /// Prints the registries that could not be read, and returns the exit status for them.

@@ -9,10 +9,14 @@ use super::upstream::{self, CacheRegistry, CachedUpstream};
 use crate::{
     config::{
         arn::Arn,
+        context::FileContext,
         document::{Keys, Table, Text},
+        policies,
         problem::Problem,
     },
-    model::pull_through::{CredentialNeed, Upstream, UpstreamCredentials},
+    model::pull_through::{
+        CredentialNeed, SECRET_PREFIX, SecretSettings, Upstream, UpstreamCredentials,
+    },
 };
 
 const WRITTEN: Keys = Keys {
@@ -20,8 +24,19 @@ const WRITTEN: Keys = Keys {
     names: "username access_token",
 };
 
-/// ECR reads only secrets whose name has this prefix.
-const SECRET_PREFIX: &str = "secret:ecr-pullthroughcache/";
+const SECRET: Keys = Keys {
+    title: "`secret = { description = \"…\", recovery_window_days = 30, policy_file = \"…\" }`",
+    names: "description recovery_window_days policy_file",
+};
+
+/// Characters of a secret's description. Source: Secrets Manager API reference, `CreateSecret`.
+const MAX_DESCRIPTION: usize = 2048;
+/// Days of a secret's recovery window. Source: the same, `DeleteSecret`.
+const RECOVERY_WINDOW: std::ops::RangeInclusive<u32> = 7..=30;
+/// Characters of a secret's resource policy. Source: the same, `PutResourcePolicy`.
+const POLICY_LENGTH: std::ops::RangeInclusive<usize> = 1..=20_480;
+/// Characters of a secret's name. Source: the same, `CreateSecret`.
+const MAX_NAME: usize = 512;
 
 /// The length of a secret's ARN. Source: ECR API model, `credentialArn`.
 const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 50..=612;
@@ -43,6 +58,55 @@ pub(super) fn read(
             reject(table, cached, &["credentials", "secret_arn"], "a role, not credentials")?;
             role(table, cached)
         }
+    }
+}
+
+/// The settings of the secret that `apply` writes.
+pub(super) fn secret_settings(
+    table: &Table<'_>,
+    credentials: &UpstreamCredentials,
+    file: &FileContext<'_>,
+) -> Result<SecretSettings, Problem> {
+    let Some(secret) = table.table("secret", &SECRET)? else {
+        return Ok(SecretSettings::default());
+    };
+    let UpstreamCredentials::Written { .. } = credentials else {
+        let label = "requires `credentials`: only then is the secret written";
+        return Err(
+            Problem::at(&secret.span, label).hint("remove `secret`, or write `credentials`")
+        );
+    };
+    let description = secret.word("description")?;
+    let is_short = |text: &Text| {
+        let hint = format!("shorten it to {MAX_DESCRIPTION} characters");
+        let is_short = text.chars().count() <= MAX_DESCRIPTION;
+        text.checked(is_short, "is too long for Secrets Manager", &hint)
+    };
+    let recovery_window_days = secret.number("recovery_window_days", 1)?;
+    let window = secret.span_of("recovery_window_days");
+    if let (Some(days), Some(span)) = (recovery_window_days, window)
+        && !RECOVERY_WINDOW.contains(&days)
+    {
+        let (least, most) = RECOVERY_WINDOW.into_inner();
+        let label = format!("must be from {least} to {most} days");
+        return Err(Problem::at(&span, label));
+    }
+    let policy = secret.word("policy_file")?;
+    let policy = policy.map(|path| {
+        let document = policies::document(&path, file, POLICY_LENGTH)?;
+        match document.get("Statement").is_some_and(|it| it.is_array() || it.is_object()) {
+            true => Ok(document),
+            false => Err(path.invalid("has no `Statement`", "name a file with a resource policy")),
+        }
+    });
+    let settings = SecretSettings {
+        description: description.as_ref().map(is_short).transpose()?,
+        recovery_window_days,
+        policy: policy.transpose()?,
+    };
+    match settings == SecretSettings::default() {
+        true => Err(Problem::empty(&secret.span).hint(format!("write {}", SECRET.title))),
+        false => Ok(settings),
     }
 }
 
@@ -110,17 +174,24 @@ fn written(table: &Table<'_>) -> Result<UpstreamCredentials, Problem> {
 /// Source: ECR API model, `credentialArn`.
 fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, Problem> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
+    let is_name = |name: &str| {
+        let rest = name.strip_prefix(SECRET_PREFIX);
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_allowed))
+    };
+    if is_name(text) && text.len() <= MAX_NAME {
+        // a name is found in the account and region of each registry
+        return Ok(UpstreamCredentials::Secret(text.to_string()));
+    }
     let is_secret = |arn: &Arn<'_>| {
-        let name = arn.resource.strip_prefix(SECRET_PREFIX);
         arn.service == "secretsmanager"
             && !arn.region.is_empty()
             && SECRET_LENGTH.contains(&text.len())
-            && name.is_some_and(|name| name.bytes().all(is_allowed))
+            && arn.resource.strip_prefix("secret:").is_some_and(is_name)
     };
     let Some(arn) = Arn::parse(text).filter(is_secret) else {
         return Err(text.invalid(
-            "is not the ARN of a secret that ECR can read",
-            "use a secret whose name begins with `ecr-pullthroughcache/`, like `arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf`",
+            "is not the ARN or name of a secret that ECR can read",
+            "use a secret whose name begins with `ecr-pullthroughcache/`, like `ecr-pullthroughcache/docker-hub`, or its ARN",
         ));
     };
     let elsewhere = cached.registries.iter().find(|CacheRegistry { host, .. }| {
@@ -133,7 +204,7 @@ fn secret(text: &Text, cached: &CachedUpstream) -> Result<UpstreamCredentials, P
     let label =
         format!("not in the account and region of the destination in line {}", registry.line);
     Err(Problem::at(&text.span, label).hint(
-        "write one `[[pull_through]]` per account and region, with its `destinations` and a `secret_arn` there",
+        "write the secret's name, which each account and region has, or one `[[pull_through]]` per account and region, with its `destinations`",
     ))
 }
 

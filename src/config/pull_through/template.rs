@@ -8,29 +8,42 @@ use crate::{
     config::{
         arn::Arn,
         context::FileContext,
-        document::{Keys, Table},
+        document::{Keys, Table, Text},
         policies,
         problem::Problem,
         repositories,
     },
-    model::{ecr_settings::RepositorySettings, pull_through::TemplateSettings},
+    model::{
+        ecr_settings::RepositorySettings,
+        pull_through::{Prefix, TemplateSettings},
+    },
 };
+
+/// Characters of a template's description. Source: ECR API model.
+const MAX_DESCRIPTION: usize = 256;
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[pull_through.template]`",
-    names: "tag_mutability exclusions encryption tags role_arn lifecycle lifecycle_file \
-        policy policy_file",
+    names: "description reconcile tag_mutability exclusions encryption tags role_arn lifecycle \
+        lifecycle_file policy policy_file",
 };
 
 /// Reads the template of a cache in these registries.
 pub(super) fn read(
     table: &Table<'_>,
     registries: &[CacheRegistry],
+    prefix: &Prefix,
     file: &FileContext<'_>,
 ) -> Result<TemplateSettings, Problem> {
     let partition = partition(registries);
     let settings = repositories::settings(table, file, partition, policies::TEMPLATE_LIFECYCLE)?;
-    if settings.is_empty() {
+    let description = table.word("description")?.map(|text| description(&text)).transpose()?;
+    let reconcile = table.switch("reconcile")?.unwrap_or_default();
+    if let (true, Prefix::Root, Some(span)) = (reconcile, prefix, table.span_of("reconcile")) {
+        let label = "cannot be combined with the prefix `ROOT`: every repository of the registry is below it";
+        return Err(Problem::at(&span, label).hint("write a `prefix` for the cache"));
+    }
+    if settings.is_empty() && description.is_none() {
         return Err(Problem::empty(&table.span).hint(
             "add a setting of the cache's repositories, like `lifecycle = { expire_after_days = 30 }`, or remove the table",
         ));
@@ -41,7 +54,14 @@ pub(super) fn read(
         let label = "requires a `role_arn`, with which ECR creates the repositories";
         return Err(Problem::at(&span, label).hint(ROLE));
     }
-    Ok(TemplateSettings { settings, role_arn })
+    Ok(TemplateSettings { settings, role_arn, description, reconcile })
+}
+
+/// Source: ECR API model, `description` of a template.
+fn description(text: &Text) -> Result<String, Problem> {
+    let hint = format!("shorten it to {MAX_DESCRIPTION} characters");
+    let is_short = text.chars().count() <= MAX_DESCRIPTION;
+    text.checked(is_short, "is too long for ECR", &hint)
 }
 
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates".

@@ -60,7 +60,9 @@ fn every_key_of_a_cache_is_read() {
         "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/h-AbCdEf";
     let hub = caches(&format!(
         "upstream = \"docker-hub\"\nprefix = \"ROOT\"\nsecret_arn = \"{secret}\"\n\
-         access = {{ organization = \"o-abc123\", accounts = [\"210987654321\"] }}\n"
+         access = {{ organization = \"o-abc123\", accounts = [\"210987654321\"], \
+         roles = [\"arn:aws:iam::210987654321:role/node\"], \
+         organizational_units = [\"o-abc123/r-ab12/ou-ab12-11111111/*\"] }}\n"
     ))
     .remove(0);
     assert!(matches!(hub.credentials, UpstreamCredentials::Secret(arn) if arn == secret));
@@ -68,6 +70,8 @@ fn every_key_of_a_cache_is_read() {
     let expected = Access {
         organization: Some("o-abc123".to_owned()),
         accounts: vec!["210987654321".to_owned()],
+        roles: vec!["arn:aws:iam::210987654321:role/node".to_owned()],
+        organizational_units: vec!["o-abc123/r-ab12/ou-ab12-11111111".to_owned()],
     };
     assert_eq!(hub.access, Some(expected));
 
@@ -76,6 +80,7 @@ fn every_key_of_a_cache_is_read() {
         "upstream = \"ecr\"\nurl = \"210987654321.dkr.ecr.us-east-1.amazonaws.com\"\n\
          prefix = \"team\"\nupstream_prefix = \"platform/team\"\nrole_arn = \"{role}\"\n\
          [pull_through.template]\ntag_mutability = \"immutable\"\nexclusions = [\"latest\"]\n\
+         description = \"the team's images\"\nreconcile = true\n\
          tags = {{ a = \"b\" }}\nrole_arn = \"{role}\"\nlifecycle_file = \"short.json\"\n\
          encryption = {{ type = \"kms\", key = \"arn:aws:kms:eu-west-1:123456789012:key/1\" }}\n"
     ))
@@ -83,8 +88,10 @@ fn every_key_of_a_cache_is_read() {
     assert_eq!(ecr.upstream, Upstream::Ecr);
     assert!(matches!(ecr.credentials, UpstreamCredentials::Role(arn) if arn == role));
     assert_eq!(ecr.upstream_prefix.to_string(), "platform/team");
-    let TemplateSettings { settings, role_arn } = ecr.template.unwrap();
+    let template = ecr.template.unwrap();
+    let TemplateSettings { settings, role_arn, description, reconcile } = template;
     assert_eq!(role_arn.as_deref(), Some(role));
+    assert_eq!((description.as_deref(), reconcile), (Some("the team's images"), true));
     assert_eq!(
         settings.mutability,
         Some(TagMutability::ImmutableExcept(vec!["latest".to_owned()]))
@@ -93,6 +100,21 @@ fn every_key_of_a_cache_is_read() {
     assert_eq!((settings.tags["a"].as_str(), settings.scan_on_push), ("b", None));
     // too short for a repository, and not for a template
     assert_eq!(settings.lifecycle.unwrap()["rules"][0]["rulePriority"], 1);
+}
+
+#[test]
+fn a_secret_is_named_by_its_arn_or_name_and_a_written_one_has_settings() {
+    let name = "ecr-pullthroughcache/team/hub";
+    let hub = caches(&format!("upstream = \"docker-hub\"\nsecret_arn = \"{name}\"\n")).remove(0);
+    assert!(matches!(hub.credentials, UpstreamCredentials::Secret(it) if it == name));
+    let hub = caches(
+        "upstream = \"docker-hub\"\ncredentials = { username = \"u\", access_token = \"t\" }\n\
+         secret = { description = \"ours\", recovery_window_days = 7, policy_file = \"policy.json\" }\n",
+    )
+    .remove(0);
+    assert_eq!(hub.secret.description.as_deref(), Some("ours"));
+    assert_eq!(hub.secret.recovery_window_days, Some(7));
+    assert_eq!(hub.secret.policy.unwrap()["Statement"][0]["Action"], "ecr:BatchGetImage");
 }
 
 #[test]

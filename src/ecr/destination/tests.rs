@@ -45,7 +45,8 @@ impl EcrFixture {
             context: Arc::clone(&contexts.destination),
         };
         let repositories = RepositoryRules { create, ..Default::default() };
-        let ecr = Ecr::new(host, session, repositories, AccountSettings::default(), data_plane);
+        let account = EcrAccount::new(Arc::clone(&session), AccountSettings::default());
+        let ecr = Ecr::new(host, session, repositories, account.into(), data_plane);
         Self { sandbox, contexts, ecr }
     }
 
@@ -167,7 +168,7 @@ async fn an_image_is_pushed_by_the_protocol_and_found_by_the_api() {
 async fn account_settings_of_another_account_are_refused() {
     let mut fixture = EcrFixture::new().await;
     let owner = AccountSettings { blob_mounting: Some(true), ..Default::default() };
-    fixture.ecr.account = EcrAccount::new(Arc::clone(&fixture.ecr.session), owner);
+    fixture.ecr.account = EcrAccount::new(Arc::clone(&fixture.ecr.session), owner).into();
     for _ in 0..2 {
         let result = fixture.ecr.reconcile(&named("a/b"), Presence::Missing, Apply::Change).await;
         let error = result.unwrap_err();

@@ -1,7 +1,7 @@
 //! Compares whole documents, so that nothing else is granted.
 
 use super::*;
-use crate::model::pull_through::{Access, TemplateSettings, Upstream};
+use crate::model::pull_through::{Access, SecretSettings, TemplateSettings, Upstream};
 
 pub(in crate::iam) fn registry() -> EcrHost {
     EcrHost::parse(&"123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap()).unwrap()
@@ -18,12 +18,26 @@ pub(in crate::iam) fn tagged(prefix: &str) -> Cache {
         ..RepositorySettings::default()
     };
     let role_arn = Some("arn:aws:iam::123456789012:role/templates".to_owned());
-    Cache { template: Some(TemplateSettings { settings, role_arn }), ..cache(prefix) }
+    let template = TemplateSettings { settings, role_arn, ..TemplateSettings::default() };
+    Cache { template: Some(template), ..cache(prefix) }
 }
 
 fn grant<'a>(caches: &[&'a Cache]) -> CacheGrant<'a> {
     let caches = caches.to_vec();
-    CacheGrant { registry: registry(), caches, warmed: Vec::new(), on_push: None }
+    let account = AccountSettings::default();
+    CacheGrant { registry: registry(), caches, warmed: Vec::new(), account, on_push: None }
+}
+
+/// The statements that every document with a cache has: deletion of its repositories, and pruning.
+fn always(prefixes: &[&str]) -> [Value; 3] {
+    let arn = |prefix: &&str| format!("arn:aws:ecr:eu-west-1:123456789012:repository/{prefix}/*");
+    let secrets = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/*";
+    let resources: Vec<String> = prefixes.iter().map(arn).collect();
+    [
+        allow("KeepRepositories123456789012EuWest1", &Actions::from(DELETE), json!(resources)),
+        allow("PruneLeftovers", &Actions::from(PRUNE), json!("*")),
+        allow("PruneSecrets", &["secretsmanager:DeleteSecret"].into(), json!([secrets])),
+    ]
 }
 
 fn sids(document: &Value) -> Vec<&str> {
@@ -34,6 +48,7 @@ fn sids(document: &Value) -> Vec<&str> {
 #[test]
 fn a_plain_rule_grants_only_rules() {
     let quay = cache("quay");
+    let [keep, prune, secrets] = always(&["quay"]);
     assert_eq!(
         pull_through(&[grant(&[&quay])]),
         json!({
@@ -49,7 +64,8 @@ fn a_plain_rule_grants_only_rules() {
                         "ecr:GetAccountSetting",
                         "ecr:GetAuthorizationToken",
                         "ecr:GetRegistryPolicy",
-                        "ecr:ValidatePullThroughCacheRule"
+                        "ecr:ValidatePullThroughCacheRule",
+                        "secretsmanager:ListSecrets"
                     ],
                     "Resource": "*"
                 },
@@ -63,6 +79,7 @@ fn a_plain_rule_grants_only_rules() {
                     ],
                     "Resource": "*"
                 },
+                keep,
                 {
                     "Sid": "EcrsRoles",
                     "Effect": "Allow",
@@ -71,7 +88,9 @@ fn a_plain_rule_grants_only_rules() {
                     "Condition": { "StringEquals": {
                         "iam:AWSServiceName": ["pullthroughcache.ecr.amazonaws.com"]
                     } }
-                }
+                },
+                prune,
+                secrets
             ]
         })
     );
@@ -79,7 +98,8 @@ fn a_plain_rule_grants_only_rules() {
 
 #[test]
 fn each_configured_setting_is_granted_where_it_applies() {
-    let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
+    let accounts = vec!["210987654321".to_owned()];
+    let access = Some(Access { accounts, ..Access::default() });
     let hub = Cache {
         credentials: UpstreamCredentials::Written {
             username: "u".to_owned(),
@@ -102,14 +122,18 @@ fn each_configured_setting_is_granted_where_it_applies() {
             "LookAtCaches",
             "SetUpCaches",
             "PullThroughTag123456789012EuWest1",
+            "KeepRepositories123456789012EuWest1",
             "WriteTemplates123456789012EuWest1",
             "KeepSecrets",
             "ReadSecrets",
             "PassRoles",
-            "EcrsRoles"
+            "EcrsRoles",
+            "PruneLeftovers",
+            "PruneSecrets"
         ]
     );
     let place = "eu-west-1:123456789012";
+    let [keep, prune, secrets] = always(&["docker-hub", "ecr", "github"]);
     assert_eq!(
         json!(document["Statement"].as_array().unwrap()[1..]),
         json!([
@@ -141,6 +165,7 @@ fn each_configured_setting_is_granted_where_it_applies() {
                 ],
                 "Resource": [format!("arn:aws:ecr:{place}:repository/docker-hub/*")]
             },
+            keep,
             {
                 "Sid": "WriteTemplates123456789012EuWest1",
                 "Effect": "Allow",
@@ -188,7 +213,9 @@ fn each_configured_setting_is_granted_where_it_applies() {
                     "ecr.amazonaws.com",
                     "pullthroughcache.ecr.amazonaws.com"
                 ] } }
-            }
+            },
+            prune,
+            secrets
         ])
     );
 }
@@ -209,19 +236,54 @@ fn a_template_grants_the_actions_of_its_settings() {
     ] {
         let quay = cache("quay");
         let grant = CacheGrant { on_push: Some(&settings), ..grant(&[&quay]) };
-        assert_eq!(pull_through(&[grant])["Statement"][2]["Action"], expected);
+        assert_eq!(pull_through(&[grant])["Statement"][3]["Action"], expected);
+    }
+}
+
+#[test]
+fn settings_of_secrets_repositories_and_the_account_are_granted_only_if_they_are_configured() {
+    let secret = SecretSettings { policy: Some(json!({})), ..SecretSettings::default() };
+    let written = UpstreamCredentials::Written { username: "u".into(), access_token: "t".into() };
+    let settings =
+        RepositorySettings { lifecycle: Some(json!({})), ..RepositorySettings::default() };
+    let template = TemplateSettings { settings, reconcile: true, ..TemplateSettings::default() };
+    let full = Cache { credentials: written, secret, template: Some(template), ..cache("hub") };
+    let named = "ecr-pullthroughcache/theirs".to_owned();
+    let github = Cache { credentials: UpstreamCredentials::Secret(named), ..cache("github") };
+    let account = AccountSettings { blob_mounting: Some(true), ..AccountSettings::default() };
+    let document = pull_through(&[CacheGrant { account, ..grant(&[&full, &github]) }]);
+    let statement = |sid: &str| {
+        let all = document["Statement"].as_array().unwrap();
+        all.iter().find(|it| it["Sid"].as_str().unwrap().starts_with(sid)).unwrap().to_string()
+    };
+    for (sid, action) in [
+        ("KeepSecrets", "secretsmanager:PutResourcePolicy"),
+        ("KeepSecrets", "secretsmanager:GetResourcePolicy"),
+        ("KeepRepositories", "ecr:PutLifecyclePolicy"),
+        ("KeepRepositories", "ecr:SetRepositoryPolicy"),
+        ("KeepRepositories", "ecr:DeleteRepositoryPolicy"),
+        ("SetBlobMounting", "ecr:PutAccountSetting"),
+        ("ReadSecrets", "eu-west-1:123456789012:secret:ecr-pullthroughcache/theirs-*"),
+    ] {
+        assert!(statement(sid).contains(action), "{action}: {document:#}");
+    }
+    assert!(!statement("KeepSecrets").contains("UpdateSecret"));
+    let plain = pull_through(&[grant(&[&cache("hub")])]).to_string();
+    for action in ["ResourcePolicy", "PutLifecyclePolicy", "PutAccountSetting", "ReadSecrets"] {
+        assert!(!plain.contains(action), "{action}: {plain}");
     }
 }
 
 #[test]
 fn access_without_settings_grants_a_template() {
-    let access = Some(Access { organization: None, accounts: vec!["210987654321".to_owned()] });
+    let accounts = vec!["210987654321".to_owned()];
+    let access = Some(Access { accounts, ..Access::default() });
     let quay = Cache { access, ..cache("quay") };
     let document = pull_through(&[grant(&[&quay])]);
     let set_up = document["Statement"][1]["Action"].to_string();
     assert!(set_up.contains("ecr:CreateRepositoryCreationTemplate"), "{set_up}");
     assert!(set_up.contains("ecr:PutRegistryPolicy"), "{set_up}");
-    let write = &document["Statement"][2];
+    let write = &document["Statement"][3];
     assert_eq!(write["Action"], json!(["ecr:CreateRepository", "ecr:SetRepositoryPolicy"]));
 }
 
@@ -237,6 +299,7 @@ fn repositories_created_by_push_grant_a_template_and_no_rule() {
             "ecr:UpdateRepositoryCreationTemplate"
         ])
     );
+    assert!(!sids(&document).contains(&"KeepRepositories123456789012EuWest1"), "{document}");
     assert!(!document.to_string().contains("pullthroughcache.ecr"), "{document}");
 }
 

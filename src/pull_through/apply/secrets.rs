@@ -2,22 +2,20 @@
 
 use std::time::SystemTime;
 
-use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
+use aws_sdk_secretsmanager::{error::ProvideErrorMetadata, types::Tag};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{StepOutcome, created_concurrently};
 use crate::{
     ecr::AwsSession,
     model::{Error, Kind, Result, UserPassword},
     pull_through::{
-        fetch_state::{self, SECRETS_MANAGER},
+        fetch_state::{self, SECRET_DESCRIPTION, SECRET_TAG, SECRETS_MANAGER},
         state::{Content, Secret},
     },
 };
 
-/// The description of a created secret.
-const DESCRIPTION: &str = "Upstream credentials of ECR's pull-through cache, kept by ecr-mirror";
 /// The error for a secret in the wrong state: deleted, or not deleted.
 const WRONG_STATE: &str = "InvalidRequestException";
 
@@ -26,10 +24,14 @@ pub(super) async fn create(
     session: &AwsSession,
     name: &str,
     login: &UserPassword,
+    description: Option<&str>,
 ) -> Result<String> {
     let (client, text) = (session.secrets(), document(login));
+    let [key, value] = SECRET_TAG;
     let created = session.call(SECRETS_MANAGER, "CreateSecret", || {
-        let request = client.create_secret().name(name).description(DESCRIPTION);
+        let request = client.create_secret().name(name);
+        let request = request.description(description.unwrap_or(SECRET_DESCRIPTION));
+        let request = request.tags(Tag::builder().key(key).value(value).build());
         let request = request.secret_string(text.expose_secret());
         async move {
             match request.send().await {
@@ -44,7 +46,7 @@ pub(super) async fn create(
     }
     // the answer to an earlier attempt may have been lost
     match fetch_state::secret(session, name).await? {
-        Some(Secret { arn, content: Content::Login(existing) })
+        Some(Secret { arn, content: Content::Login(existing), .. })
             if existing.username == login.username
                 && existing.password.expose_secret() == login.password.expose_secret() =>
         {
@@ -83,10 +85,41 @@ pub(super) async fn write(
     Ok(put.await?.arn.unwrap_or_default())
 }
 
-pub(super) async fn delete(session: &AwsSession, name: &str) -> Result<StepOutcome> {
+/// Sets the description and the resource policy, if they are given.
+pub(super) async fn update(
+    session: &AwsSession,
+    name: &str,
+    description: Option<&str>,
+    policy: Option<&Value>,
+) -> Result<()> {
+    let client = session.secrets();
+    if let Some(description) = description {
+        let update = session.call(SECRETS_MANAGER, "UpdateSecret", || {
+            client.update_secret().secret_id(name).description(description).send()
+        });
+        update.await?;
+    }
+    if let Some(policy) = policy {
+        let text = policy.to_string();
+        let put = session.call(SECRETS_MANAGER, "PutResourcePolicy", || {
+            let request = client.put_resource_policy().secret_id(name).resource_policy(&text);
+            // AWS refuses a policy that opens the secret to everyone
+            request.block_public_policy(true).send()
+        });
+        put.await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(
+    session: &AwsSession,
+    name: &str,
+    recovery_window_days: Option<u32>,
+) -> Result<StepOutcome> {
     let client = session.secrets();
     let deleted = session.call(SECRETS_MANAGER, "DeleteSecret", || {
         let request = client.delete_secret().secret_id(name);
+        let request = request.set_recovery_window_in_days(recovery_window_days.map(i64::from));
         async move {
             match request.send().await {
                 Err(e) if e.code() == Some("ResourceNotFoundException") => Ok(StepOutcome::Done),

@@ -39,6 +39,7 @@ macro_rules! with_members {
                 policy => policy.to_string(),
             }))
             .set_custom_role_arn(template.role_arn.clone())
+            .set_description(template.description.clone())
     }};
 }
 
@@ -94,4 +95,5 @@ fn is_same(existing: &ObservedTemplate, desired: &DesiredTemplate) -> bool {
         && is_same_policy(&existing.lifecycle, &desired.lifecycle)
         && is_same_policy(&existing.policy, &desired.policy)
         && fits(&desired.role_arn, |it| Some(it) == existing.role_arn.as_ref())
+        && fits(&desired.description, |it| Some(it) == existing.description.as_ref())
 }

@@ -20,6 +20,9 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
     let existing = observed.registry_policy.as_ref();
     let mut planned = Vec::new();
     let (mut ids, mut grants) = (Vec::new(), Vec::new());
+    if desired.prune {
+        ids.extend(leftover_ids(desired, observed));
+    }
     for cache in desired.caches {
         let cache_ids = statements::ids(&cache.prefix);
         let cache_grants = grants_of(desired, cache, observed);
@@ -59,6 +62,17 @@ fn warning(desired: &Desired<'_>, observed: &Observed) -> Option<String> {
             tagged.prefix
         )
     })
+}
+
+/// Removes our statements for prefixes that are not configured.
+pub(super) fn pruned(desired: &Desired<'_>, observed: &Observed) -> Option<Planned> {
+    let ids = leftover_ids(desired, observed);
+    change(desired, observed, statements::merged(observed.registry_policy.as_ref(), &ids, &[]))
+}
+
+fn leftover_ids(desired: &Desired<'_>, observed: &Observed) -> Vec<String> {
+    let configured: Vec<&Prefix> = desired.caches.iter().map(|cache| &cache.prefix).collect();
+    statements::leftover_ids(desired.registry, observed.registry_policy.as_ref(), &configured)
 }
 
 /// Removes our statements for all prefixes.

@@ -1,10 +1,11 @@
-//! Plans the removal of the configured resources. Cached repositories and images stay.
+//! Plans the removal of the configured resources. Cached repositories and images stay, unless their
+//! removal is requested.
 //!
 //! Keeps what others use: rules of another upstream, secrets of a `secret_arn` or of a remaining
 //! rule, templates with other occasions.
 
 use super::{
-    Desired, Resource, other_upstream, registry_policy, rules, secrets,
+    Desired, Resource, other_upstream, registry_policy, repositories, rules, secrets,
     templates::{self, ConfiguredTemplate},
 };
 use crate::{
@@ -16,13 +17,14 @@ use crate::{
 };
 
 /// The removals in the order of their steps: rules first, so that caching stops; then templates, the
-/// registry's policy, and the now unused secrets.
+/// registry's policy, repositories, and the now unused secrets.
 pub(crate) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let caches = desired.caches.iter();
     let mut planned: Vec<Planned> =
         caches.clone().filter_map(|cache| rule(desired, cache, observed)).collect();
     planned.extend(templates(desired, observed));
     planned.extend(registry_policy::removal(desired, observed));
+    planned.extend(repositories::removals(desired, observed));
     planned.extend(caches.filter_map(|cache| secret(desired, cache, observed)));
     planned
 }
@@ -73,6 +75,7 @@ fn secret(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<P
         );
     }
     let hint = "it can be restored until its recovery window ends";
-    let step = CacheStep::DeleteSecret(name.clone());
+    let recovery_window_days = cache.secret.recovery_window_days;
+    let step = CacheStep::DeleteSecret { name: name.clone(), recovery_window_days };
     Some(resource.planned(Action::Delete, Vec::new(), step).hint(hint))
 }

@@ -10,7 +10,7 @@ use crate::{
     ecr::settings::is_same_policy,
     model::{
         Digest,
-        pull_through::{Access, Prefix},
+        pull_through::{Access, Prefix, Principals},
         setting_change::Field,
     },
     pull_through::state::EcrRegistry,
@@ -34,9 +34,9 @@ pub(crate) const TAG: &str = "ecr:TagResource";
 /// Hash digits that distinguish prefixes with the same letters.
 const DIGITS: usize = 6;
 
-/// The ids of this prefix's statements for an organization and for accounts. IAM allows letters and
-/// digits only.
-pub(super) fn ids(prefix: &Prefix) -> [String; 2] {
+/// The ids of this prefix's statements, one for each kind of principal in [`Access::KINDS`]. IAM
+/// allows letters and digits only.
+pub(super) fn ids(prefix: &Prefix) -> [String; 4] {
     let text = prefix.to_string();
     let word = |word: &str| -> String {
         let mut letters = word.chars();
@@ -46,7 +46,32 @@ pub(super) fn ids(prefix: &Prefix) -> [String; 2] {
     let name: String = text.split(|c: char| !c.is_ascii_alphanumeric()).map(word).collect();
     let digest = Digest::of(text.as_bytes());
     let digits = &digest.hex()[..DIGITS];
-    ["Organization", "Accounts"].map(|who| format!("EcrMirror{name}{digits}{who}"))
+    Access::KINDS.map(|who| format!("EcrMirror{name}{digits}{who}"))
+}
+
+/// The ids of our statements in the registry's policy for other prefixes than these.
+///
+/// A statement is ours only if its id is that of the prefix in its resource.
+pub(super) fn leftover_ids(
+    registry: &EcrRegistry,
+    policy: Option<&Value>,
+    configured: &[&Prefix],
+) -> Vec<String> {
+    let below = registry.repository_arn("");
+    let leftover = |statement: &Value| {
+        let id = id_of(statement)?;
+        let resource = match &statement["Resource"] {
+            Value::Array(one) if one.len() == 1 => one[0].as_str()?.to_owned(),
+            resource => resource.as_str()?.to_owned(),
+        };
+        let prefix: Prefix = match resource.strip_prefix(&below)? {
+            "*" => Prefix::Root,
+            wildcard => wildcard.strip_suffix("/*")?.parse().ok()?,
+        };
+        let is_ours = ids(&prefix).iter().any(|ours| ours == id);
+        (is_ours && !configured.contains(&&prefix)).then(|| id.to_owned())
+    };
+    policy.map(statements_of).unwrap_or_default().iter().filter_map(leftover).collect()
 }
 
 /// The statements that grant `actions` to the principals with access through this prefix.
@@ -59,28 +84,20 @@ pub(super) fn grants(
     actions: &[&str],
     resource: Option<String>,
 ) -> Vec<Value> {
-    let [organization, accounts] = ids(prefix);
-    let statement = |id: &str, principal: Value| {
+    let ids = ids(prefix);
+    let statement = |Principals { kind, principal, condition }: Principals| {
+        let id = ids.iter().find(|id| id.ends_with(kind)).expect("each kind has an id");
         let mut statement =
             json!({ "Sid": id, "Effect": "Allow", "Principal": principal, "Action": actions });
         if let Some(resource) = &resource {
             statement["Resource"] = json!(resource);
         }
+        if let Some(condition) = condition {
+            statement["Condition"] = condition;
+        }
         statement
     };
-    let mut statements = Vec::new();
-    if let Some(id) = &access.organization {
-        let mut of_members = statement(&organization, json!("*"));
-        of_members["Condition"] = json!({ "StringEquals": { "aws:PrincipalOrgID": id } });
-        statements.push(of_members);
-    }
-    if !access.accounts.is_empty() {
-        let partition = registry.partition;
-        let root = |account: &String| format!("arn:{partition}:iam::{account}:root");
-        let roots: Vec<String> = access.accounts.iter().map(root).collect();
-        statements.push(statement(&accounts, json!({ "AWS": roots })));
-    }
-    statements
+    access.principals(Some(registry.partition)).into_iter().map(statement).collect()
 }
 
 /// A policy with our statements in it.

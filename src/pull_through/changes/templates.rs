@@ -19,15 +19,17 @@ use crate::{
     },
     model::{
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
-        pull_through::{Cache, Prefix},
+        pull_through::{Cache, Prefix, TEMPLATE_DESCRIPTION},
         setting_change::{Action, Field, Subject},
     },
     pull_through::state::{CacheStep, DesiredTemplate, Observed, Planned, PolicyScope},
 };
 
 /// The occasions that use a template, as the API names them.
-const PULL_THROUGH: &str = "PULL_THROUGH_CACHE";
+pub(super) const PULL_THROUGH: &str = "PULL_THROUGH_CACHE";
 const ON_PUSH: &str = "CREATE_ON_PUSH";
+/// The occasions that a configuration can have.
+pub(super) const OCCASIONS: [&str; 2] = [PULL_THROUGH, ON_PUSH];
 
 /// The configuration of a prefix's template.
 pub(super) struct ConfiguredTemplate<'a> {
@@ -36,16 +38,24 @@ pub(super) struct ConfiguredTemplate<'a> {
     cache: Option<&'a Cache>,
     /// The occasions that use the template; none if no template is configured.
     occasions: BTreeSet<&'static str>,
-    settings: RepositorySettings,
+    pub(super) settings: RepositorySettings,
     role_arn: Option<String>,
+    /// The configured description.
+    description: Option<String>,
     /// Our statements in its policy.
-    grants: Vec<Value>,
+    pub(super) grants: Vec<Value>,
 }
 
 impl<'a> ConfiguredTemplate<'a> {
     fn new(prefix: &'a Prefix, cache: Option<&'a Cache>) -> Self {
         let (settings, occasions) = (RepositorySettings::default(), BTreeSet::new());
-        Self { prefix, cache, occasions, settings, role_arn: None, grants: Vec::new() }
+        let (role_arn, description, grants) = Default::default();
+        Self { prefix, cache, occasions, settings, role_arn, description, grants }
+    }
+
+    /// Returns `true` if the configuration has a template of this prefix.
+    pub(super) fn is_used(&self) -> bool {
+        !self.occasions.is_empty()
     }
 
     /// The cache whose repositories the template configures.
@@ -54,7 +64,7 @@ impl<'a> ConfiguredTemplate<'a> {
     }
 
     /// The ids of our statements in its policy.
-    fn statement_ids(&self) -> Vec<String> {
+    pub(super) fn statement_ids(&self) -> Vec<String> {
         self.cache.map(|_| statements::ids(self.prefix).to_vec()).unwrap_or_default()
     }
 }
@@ -87,6 +97,7 @@ fn template_of<'a>(
     if let Some(written) = &cache.template {
         template.settings = written.settings.clone();
         template.role_arn.clone_from(&written.role_arn);
+        template.description.clone_from(&written.description);
     }
     if let (Some(access), PolicyScope::Importing) = (&cache.access, scope) {
         template.grants = statements::grants(desired.registry, &cache.prefix, access, &PULL, None);
@@ -144,7 +155,12 @@ fn change(
     }
     if existing.is_some() {
         let update = resource.planned(Action::Update, fields, CacheStep::UpdateTemplate(update));
-        return Some(update.hint("it applies to new repositories only"));
+        let cache = template.served().and_then(|cache| cache.template.as_ref());
+        return Some(match cache.is_some_and(|template| template.reconcile) {
+            true => update,
+            false => update
+                .hint("it applies to new repositories only: `reconcile = true` updates the others"),
+        });
     }
     let create = resource.planned(Action::Create, fields, CacheStep::CreateTemplate(update));
     Some(match shadowed(&name, template, observed) {
@@ -222,6 +238,14 @@ fn differences(
         fields.push(field("role_arn", json!(old), json!(new)));
         update.role_arn = Some(new.clone());
     }
+    let old = existing.and_then(|it| it.description.as_ref());
+    if let Some(new) = template.description.as_ref().filter(|new| old != Some(new)) {
+        fields.push(field("description", json!(old), json!(new)));
+        update.description = Some(new.clone());
+    } else if existing.is_none() {
+        // by it a later run recognizes the template as ours
+        update.description = Some(TEMPLATE_DESCRIPTION.to_owned());
+    }
     (fields, update)
 }
 
@@ -250,9 +274,19 @@ pub(super) fn removal(
     template: &ConfiguredTemplate<'_>,
     existing: &ObservedTemplate,
 ) -> Option<Planned> {
-    let name = template.prefix.to_string();
+    without(desired, existing, &template.occasions, &template.statement_ids())
+}
+
+/// Removes these occasions and statements; deletes a template without occasions.
+pub(super) fn without(
+    desired: &Desired<'_>,
+    existing: &ObservedTemplate,
+    occasions: &BTreeSet<&str>,
+    statement_ids: &[String],
+) -> Option<Planned> {
+    let name = existing.prefix.clone();
     let resource = Resource { registry: desired.registry, kind: Subject::Template, name: &name };
-    let is_other = |occasion: &&String| !template.occasions.contains(occasion.as_str());
+    let is_other = |occasion: &&String| !occasions.contains(occasion.as_str());
     let others: BTreeSet<String> = existing.applied_for.iter().filter(is_other).cloned().collect();
     let had = existing.applied_for.len() != others.len();
     if had && others.is_empty() {
@@ -265,7 +299,7 @@ pub(super) fn removal(
         fields.push(field("applied_for", json!(existing.applied_for), json!(others)));
         rest.applied_for = Some(others);
     }
-    let merged = statements::merged(existing.policy.as_ref(), &template.statement_ids(), &[]);
+    let merged = statements::merged(existing.policy.as_ref(), statement_ids, &[]);
     if !merged.fields.is_empty() {
         fields.push(field("policy", json!(existing.policy), json!(merged.policy)));
         rest.policy = Some(json!(merged.policy));

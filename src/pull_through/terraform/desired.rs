@@ -6,9 +6,12 @@ use serde_json::Value;
 
 use crate::{
     ecr::{Identity, cache_api::ObservedTemplate},
-    model::ecr_settings::{Encryption, TagMutability},
+    model::{
+        ecr_settings::{Encryption, TagMutability},
+        pull_through::{Cache, UpstreamCredentials},
+    },
     pull_through::{
-        changes::{Desired, changes},
+        changes::{Desired, changes, secrets},
         state::{CacheStep, DesiredTemplate, EcrRegistry, Observed, Planned},
     },
 };
@@ -29,8 +32,15 @@ pub(crate) struct ExportPart<'a> {
 /// The registry's policy and templates keep the parts of others. A conflict has no step.
 pub(crate) fn from_nothing(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let policy = observed.registry_policy.as_ref();
-    let mut planned = changes(desired, &bare(observed, policy, BTreeMap::new()));
-    let changed = changes(desired, &bare(observed, policy, observed.templates.clone()));
+    let external: Vec<String> = secrets(desired.caches)
+        .into_iter()
+        .filter(|key| {
+            !desired.caches.iter().any(|cache| cache.secret_name() == *key && is_written(cache))
+        })
+        .collect();
+    let bare = |policy, templates| bare(observed, policy, templates, &external);
+    let mut planned = changes(desired, &bare(policy, BTreeMap::new()));
+    let changed = changes(desired, &bare(policy, observed.templates.clone()));
     for planned in &mut planned {
         if let Some(CacheStep::CreateTemplate(template)) = &mut planned.step
             && let Some(existing) = observed.templates.get(&template.prefix)
@@ -45,12 +55,15 @@ pub(crate) fn from_nothing(desired: &Desired<'_>, observed: &Observed) -> Vec<Pl
         return planned;
     }
     // the policy may contain every desired statement already: export it unchanged
-    let alone =
-        changes(desired, &bare(observed, None, BTreeMap::new())).into_iter().find(is_policy);
+    let alone = changes(desired, &bare(None, BTreeMap::new())).into_iter().find(is_policy);
     if let (Some(Planned { change, .. }), Some(policy)) = (alone, policy) {
         planned.push(Planned { change, step: Some(CacheStep::PutRegistryPolicy(policy.clone())) });
     }
     planned
+}
+
+fn is_written(cache: &Cache) -> bool {
+    matches!(cache.credentials, UpstreamCredentials::Written { .. })
 }
 
 /// The state without the resources that only this configuration manages. Keeps the secrets of a
@@ -59,8 +72,9 @@ fn bare(
     observed: &Observed,
     policy: Option<&Value>,
     templates: BTreeMap<String, ObservedTemplate>,
+    external: &[String],
 ) -> Observed {
-    let kept = observed.secrets.iter().filter(|(key, _)| key.starts_with("arn:"));
+    let kept = observed.secrets.iter().filter(|(key, _)| external.contains(key));
     Observed {
         templates,
         registry_policy: policy.cloned(),
@@ -96,6 +110,7 @@ fn merged(
         lifecycle: update.lifecycle.or_else(|| existing.lifecycle.clone()),
         policy: update.policy.or_else(|| existing.policy.clone()),
         role_arn: update.role_arn.or_else(|| existing.role_arn.clone()),
+        description: update.description.or_else(|| existing.description.clone()),
     }
 }
 
@@ -118,6 +133,7 @@ mod tests {
             lifecycle: Some(json!({ "rules": [] })),
             policy: None,
             role_arn: Some("arn:role".to_owned()),
+            description: None,
         };
         let desired = DesiredTemplate { prefix: "quay".to_owned(), ..DesiredTemplate::default() };
         let kept = merged(&desired, None, &there);
@@ -130,6 +146,7 @@ mod tests {
             lifecycle: there.lifecycle.clone(),
             policy: None,
             role_arn: there.role_arn.clone(),
+            description: None,
         };
         assert_eq!(kept, expected);
 

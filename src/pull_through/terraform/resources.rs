@@ -33,7 +33,7 @@ impl Writer<'_> {
     pub(super) fn write(&mut self) {
         for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
             match step {
-                CacheStep::CreateSecret { name, login } => self.secret(name, login),
+                CacheStep::CreateSecret { name, login, .. } => self.secret(name, login),
                 CacheStep::CreateRule(rule) => self.rule(rule),
                 CacheStep::CreateTemplate(template) => self.template(template),
                 CacheStep::PutRegistryPolicy(policy) => self.policy(policy),

@@ -45,7 +45,7 @@ fn planned(step: CacheStep) -> Planned {
 
 fn secret(token: &str) -> Planned {
     let login = UserPassword { username: "robot".to_owned(), password: token.into() };
-    planned(CacheStep::CreateSecret { name: NAME.to_owned(), login })
+    planned(CacheStep::CreateSecret { name: NAME.to_owned(), login, description: None })
 }
 
 fn hub() -> DesiredRule {
@@ -221,6 +221,7 @@ fn existing_resources_are_imported() {
         lifecycle: None,
         policy: None,
         role_arn: None,
+        description: None,
     };
     let rule = ObservedRule {
         prefix: "docker-hub".to_owned(),
@@ -228,7 +229,7 @@ fn existing_resources_are_imported() {
         upstream_prefix: "ROOT".to_owned(),
         ..ObservedRule::default()
     };
-    let kept = Secret { arn: "arn:secret-AbCdEf".to_owned(), content: Content::PendingDeletion };
+    let kept = Secret::of("arn:secret-AbCdEf".to_owned(), Content::PendingDeletion);
     let observed = Observed {
         rules: [("docker-hub".to_owned(), rule)].into(),
         templates: [("docker-hub".to_owned(), there)].into(),
@@ -337,7 +338,7 @@ fn no_credential_is_in_the_export() {
     let content = || {
         Content::Login(UserPassword { username: "there".to_owned(), password: "swordfish".into() })
     };
-    let kept = Secret { arn: "arn:secret".to_owned(), content: content() };
+    let kept = Secret::of("arn:secret".to_owned(), content());
     let observed = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };
     let text =
         written(&eu(), &[secret("hunter2"), planned(CacheStep::CreateRule(hub()))], &observed);

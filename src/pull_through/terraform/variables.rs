@@ -33,7 +33,7 @@ pub(super) fn variables<'a>(parts: &[ExportPart<'a>], labels: &mut Labels) -> Ve
     let mut variables: Vec<Variable<'a>> = Vec::new();
     let steps = parts.iter().flat_map(|part| part.planned).filter_map(|it| it.step.as_ref());
     for step in steps {
-        let CacheStep::CreateSecret { name, login } = step else { continue };
+        let CacheStep::CreateSecret { name, login, .. } = step else { continue };
         if !variables.iter().any(|known| known.is(name, login)) {
             let label = labels.free("variable", &format!("{}-credentials", short(name)));
             variables.push(Variable { name: label, secret: name, login });

@@ -10,8 +10,8 @@ use crate::{
     model::{Error, Result, SettingChange},
     pull_through::{
         Observed, Planned,
-        changes::{Desired, Replace, changes, removals, secrets},
-        fetch_state,
+        changes::{CachedRepositories, Desired, Replace, changes, leftovers, removals},
+        fetch_state::{self, RepositoryQuery},
         terraform::from_nothing,
     },
     run::registries::Registries,
@@ -20,17 +20,35 @@ use crate::{
 /// The state that the registries are changed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
-    /// Everything that the configuration sets up exists.
-    SetUp(Replace),
+    /// Everything that the configuration sets up exists; with `prune` nothing of earlier ones.
+    SetUp { replace: Replace, prune: bool },
     /// Nothing of it exists.
-    Removal,
+    Removal(CachedRepositories),
     /// As [`Self::SetUp`], planned as if nothing existed.
     SetUpFromNothing,
 }
 
 impl Goal {
-    pub(crate) fn set_up(replace: bool) -> Self {
-        Self::SetUp(if replace { Replace::Differing } else { Replace::Never })
+    pub(crate) fn set_up(replace: bool, prune: bool) -> Self {
+        Self::SetUp { replace: if replace { Replace::Differing } else { Replace::Never }, prune }
+    }
+
+    pub(crate) fn removal(repositories: bool, force: bool) -> Self {
+        Self::Removal(match (repositories, force) {
+            (false, _) => CachedRepositories::Keep,
+            (true, false) => CachedRepositories::DeleteEmpty,
+            (true, true) => CachedRepositories::DeleteAll,
+        })
+    }
+
+    fn query(self) -> RepositoryQuery {
+        match self {
+            Self::SetUp { .. } => RepositoryQuery::Settings,
+            Self::Removal(CachedRepositories::Keep) | Self::SetUpFromNothing => {
+                RepositoryQuery::Nothing
+            }
+            Self::Removal(_) => RepositoryQuery::Images,
+        }
     }
 }
 
@@ -40,22 +58,44 @@ pub(crate) struct PlannedSite<'a> {
     pub(crate) session: Arc<AwsSession>,
     pub(crate) observed: Observed,
     pub(crate) planned: Vec<Planned>,
+    /// The removals that `--prune` would add.
+    pub(crate) leftovers: Vec<Planned>,
 }
 
 impl<'a> PlannedSite<'a> {
     async fn new(registries: &Registries, site: &'a CacheSite<'a>, goal: Goal) -> Result<Self> {
         // boxed, here and below: the compiler does not see to the bottom of futures this deep
         let session = Box::pin(site.session(registries)).await?;
-        let observed = Box::pin(fetch_state::observe(&session, &secrets(&site.caches))).await?;
+        let observe = fetch_state::observe(&session, &site.caches, goal.query());
+        let observed = Box::pin(observe).await?;
         let on_push = site.on_push();
-        let (registry, caches) = (&site.registry, &site.caches[..]);
-        let desired = |replace| Desired { registry, caches, on_push: &on_push, replace };
-        let planned = match goal {
-            Goal::SetUp(replace) => changes(&desired(replace), &observed),
-            Goal::Removal => removals(&desired(Replace::Never), &observed),
-            Goal::SetUpFromNothing => from_nothing(&desired(Replace::Differing), &observed),
+        let desired = Desired {
+            registry: &site.registry,
+            caches: &site.caches,
+            on_push: &on_push,
+            replace: Replace::Never,
+            prune: false,
+            repositories: CachedRepositories::Keep,
         };
-        Ok(Self { site, session, observed, planned })
+        let (mut planned, mut rest) = (Vec::new(), Vec::new());
+        match goal {
+            Goal::SetUp { replace, prune } => {
+                let desired = Desired { replace, prune, ..desired };
+                planned = Box::pin(site.account_changes(&session)).await?;
+                planned.extend(changes(&desired, &observed));
+                if !prune {
+                    rest = leftovers(&desired, &observed, &planned);
+                }
+            }
+            Goal::Removal(repositories) => {
+                planned.extend(removals(&Desired { repositories, ..desired }, &observed));
+            }
+            Goal::SetUpFromNothing => {
+                let desired = Desired { replace: Replace::Differing, ..desired };
+                planned.extend(from_nothing(&desired, &observed));
+            }
+        }
+        Ok(Self { site, session, observed, planned, leftovers: rest })
     }
 
     /// Plans every site, one after the other.

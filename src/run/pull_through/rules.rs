@@ -14,6 +14,8 @@ use crate::{
         },
     },
     pull_through::{
+        changes::{CachedRepositories, Desired, Replace, leftovers},
+        fetch_state::observe_resources,
         status::{CachedRepository, RuleState, RuleStatus, repositories, state, status},
         validate::{Validation, example, hint, validate},
     },
@@ -27,12 +29,22 @@ pub(crate) async fn rule_statuses(
     let mut all = Vec::new();
     for site in sites {
         let session = site.session(registries).await?;
-        let (rules, repositories) =
-            tokio::try_join!(cache_api::rules(&session.api, None), repositories(&session))?;
-        let rules = status(&site.caches, &rules, &repositories);
+        let (observed, repositories) =
+            tokio::try_join!(observe_resources(&session, &site.caches), repositories(&session))?;
+        let rules = status(&site.caches, &observed.rules, &repositories);
+        let desired = Desired {
+            registry: &site.registry,
+            caches: &site.caches,
+            on_push: &site.on_push(),
+            replace: Replace::Never,
+            prune: false,
+            repositories: CachedRepositories::Keep,
+        };
+        let leftovers = leftovers(&desired, &observed, &[]);
         all.push(RegistryRules {
             destination: site.registry.host.to_string(),
             rules: rules.into_iter().map(status_row).collect(),
+            leftovers: leftovers.into_iter().map(|planned| planned.change).collect(),
         });
     }
     Ok(all)

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{Cache, Config, DestinationConfig},
-    ecr::{AwsSession, account::own_account},
+    config::{AccountSettings, Cache, Config, DestinationConfig},
+    ecr::{
+        AwsSession,
+        account::{self, own_account},
+    },
     model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
-    pull_through::{EcrRegistry, OnPush},
+    pull_through::{EcrRegistry, OnPush, Planned, state::CacheStep},
+    remote::Apply,
     run::registries::Registries,
 };
 
@@ -25,6 +29,23 @@ impl CacheSite<'_> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
         own_account(&session, &self.registry.host, "the pull-through cache").await?;
         Ok(session)
+    }
+
+    /// The changes of the account's settings.
+    pub(super) async fn account_changes(&self, session: &AwsSession) -> Result<Vec<Planned>> {
+        let mut known: Vec<&AccountSettings> = Vec::new();
+        let mut planned = Vec::new();
+        for DestinationConfig { account, .. } in &self.destinations {
+            if known.contains(&account) {
+                continue;
+            }
+            known.push(account);
+            let host = &self.registry.host;
+            let change = account::reconcile(session, account, host, Apply::DryRun).await?;
+            let step = Some(CacheStep::SetAccount(account.clone()));
+            planned.extend(change.map(|change| Planned { change, step }));
+        }
+        Ok(planned)
     }
 
     /// The prefixes whose repositories a push creates, each once.
@@ -83,6 +104,16 @@ fn no_sites(config: &Config, names: &[String]) -> Error {
     }
     Error::new(Kind::Configuration, "the configuration has no `[[pull_through]]`")
         .hint("add one, for example `[[pull_through]]` with `upstream = \"quay\"`")
+}
+
+/// Refuses to delete the repositories of a cache at `ROOT`: every repository is below it.
+pub(crate) fn check_deletion(sites: &[CacheSite<'_>]) -> Result<()> {
+    let is_root = |site: &CacheSite<'_>| site.caches.iter().any(|it| it.prefix == Prefix::Root);
+    let Some(site) = sites.iter().find(|site| is_root(site)) else { return Ok(()) };
+    let problem = format!("a cache of {} has the prefix `ROOT`", site.registry.host);
+    Err(Error::new(Kind::Configuration, problem).hint(
+        "remove `--repositories`, and delete its repositories yourself: every repository is below `ROOT`",
+    ))
 }
 
 pub(crate) fn check_names(config: &Config, names: &[String]) -> Result<()> {

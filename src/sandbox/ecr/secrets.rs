@@ -19,6 +19,9 @@ pub(super) struct Secret {
     pub created: f64,
     pub changed: f64,
     pub tags: BTreeMap<String, String>,
+    /// The resource policy.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// End of the recovery window, in seconds since the epoch; `None` unless it is deleted.
     #[serde(default, rename = "leaves")]
     pub removed_at: Option<f64>,

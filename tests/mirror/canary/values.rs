@@ -51,7 +51,13 @@ async fn no_value_that_holds_a_secret_prints_it() {
     assert!(matches!(cache.credentials, pull_through::UpstreamCredentials::Written { .. }));
     let user = || UserPassword::new("me", password);
     let login = || UserPassword::new("me", token);
-    let secret = || Secret { arn: "arn:it".to_owned(), content: Content::Login(user()) };
+    let secret = || Secret {
+        arn: "arn:it".to_owned(),
+        content: Content::Login(user()),
+        description: None,
+        key: None,
+        policy: None,
+    };
     let step = |make: fn(String, UserPassword) -> CacheStep| make("it".to_owned(), login());
     let change = SettingChange {
         destination: "r.example".to_owned(),
@@ -61,7 +67,7 @@ async fn no_value_that_holds_a_secret_prints_it() {
         fields: Vec::new(),
         hint: None,
     };
-    let create = |name, login| CacheStep::CreateSecret { name, login };
+    let create = |name, login| CacheStep::CreateSecret { name, login, description: None };
     let basic = || registry::Credentials::Basic(user());
     let settings = ConnectionSettings { credentials: basic(), ..ConnectionSettings::default() };
     let network = Network::Sandbox(([127, 0, 0, 1], 1).into());

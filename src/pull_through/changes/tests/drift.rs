@@ -33,7 +33,7 @@ fn statement(at: usize, mutate: impl Fn(&mut Value) + 'static) -> Mutation {
 
 #[test]
 fn every_different_field_is_one_named_change() {
-    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"docker-hub".parse().unwrap());
     let login = |username: &'static str, token: &'static str| {
         content(move || secret("x", username, token).content)
     };
@@ -152,6 +152,7 @@ fn members_that_are_not_configured_are_not_compared() {
         lifecycle: _,
         policy: _,
         role_arn: _,
+        description: _,
     } = blank("x");
     let bare = |upstream| Cache { template: Some(TemplateSettings::default()), ..cache(upstream) };
     let fixture = ChangesFixture::of([bare(Upstream::Quay)]);
@@ -168,6 +169,7 @@ fn members_that_are_not_configured_are_not_compared() {
     template.lifecycle = Some(json!({ "rules": [] }));
     template.policy = Some(policy(vec![theirs("Theirs")]));
     template.role_arn = Some(ROLE.to_owned());
+    template.description = Some("theirs".to_owned());
     observed.registry_policy = Some(policy(vec![theirs("Theirs")]));
     observed.secrets.insert("ecr-pullthroughcache/quay".to_owned(), secret("quay", "u", "t"));
     assert_eq!(lines(&fixture.changes(&observed)), [""; 0]);

@@ -2,8 +2,10 @@
 
 mod convergence;
 mod drift;
+mod leftovers;
 mod policies;
 mod removals;
+mod repositories;
 mod roles;
 mod rules;
 mod secrets;
@@ -15,11 +17,16 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ecr::cache_api::{ObservedRule, ObservedTemplate},
+    ecr::{
+        cache_api::{ObservedRule, ObservedTemplate},
+        settings::SettingUpdate,
+    },
     model::{
         UserPassword,
         ecr_settings::{Encryption, RepositorySettings, TagMutability},
-        pull_through::{Access, CredentialNeed, TemplateSettings, Upstream, UpstreamCredentials},
+        pull_through::{
+            Access, CredentialNeed, SecretSettings, TemplateSettings, Upstream, UpstreamCredentials,
+        },
     },
     pull_through::state::{Content, Credential, DesiredRule, DesiredTemplate, PolicyScope, Secret},
 };
@@ -52,7 +59,8 @@ fn written(username: &str, token: &str) -> UpstreamCredentials {
 
 fn access(organization: Option<&str>, accounts: &[&str]) -> Option<Access> {
     let accounts = accounts.iter().map(|&account| account.to_owned()).collect();
-    Some(Access { organization: organization.map(str::to_owned), accounts })
+    let organization = organization.map(str::to_owned);
+    Some(Access { organization, accounts, ..Access::default() })
 }
 
 /// A template with every member.
@@ -65,7 +73,8 @@ fn full_template() -> TemplateSettings {
         lifecycle: Some(json!({ "rules": [{ "rulePriority": 1 }] })),
         policy: Some(policy(vec![theirs("Written")])),
     };
-    TemplateSettings { settings, role_arn: Some(ROLE.to_owned()) }
+    let role_arn = Some(ROLE.to_owned());
+    TemplateSettings { settings, role_arn, ..TemplateSettings::default() }
 }
 
 fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -92,18 +101,24 @@ struct ChangesFixture {
     caches: Vec<Cache>,
     on_push: Vec<OnPush>,
     replace: Replace,
+    prune: bool,
+    repositories: CachedRepositories,
 }
 
 impl ChangesFixture {
     fn of(caches: impl Into<Vec<Cache>>) -> Self {
         let registry = registry();
-        Self { registry, caches: caches.into(), on_push: Vec::new(), replace: Replace::Never }
+        let (caches, on_push, replace) = (caches.into(), Vec::new(), Replace::Never);
+        let (prune, repositories) = (false, CachedRepositories::Keep);
+        Self { registry, caches, on_push, replace, prune, repositories }
     }
 
     fn with<T>(&self, run: impl FnOnce(&Desired<'_>) -> T) -> T {
-        let Self { registry, caches, on_push, replace } = self;
+        let Self { registry, caches, on_push, replace, prune, repositories } = self;
         let caches: Vec<&Cache> = caches.iter().collect();
-        run(&Desired { registry, caches: &caches, on_push, replace: *replace })
+        let (caches, replace, prune) = (&caches[..], *replace, *prune);
+        let repositories = *repositories;
+        run(&Desired { registry, caches, on_push, replace, prune, repositories })
     }
 
     fn changes(&self, observed: &Observed) -> Vec<Planned> {
@@ -137,7 +152,7 @@ fn scoped(scope: PolicyScope) -> Observed {
 fn secret(name: &str, username: &str, token: &str) -> Secret {
     let password = token.into();
     let login = UserPassword { username: username.to_owned(), password };
-    Secret { arn: arn(name), content: Content::Login(login) }
+    Secret::of(arn(name), Content::Login(login))
 }
 
 fn arn(name: &str) -> String {
@@ -154,9 +169,16 @@ fn carried_out(mut observed: Observed, planned: &[Planned]) -> Observed {
 
 fn carry_out(observed: &mut Observed, step: &CacheStep) {
     match step {
-        CacheStep::CreateSecret { name, login } => {
+        CacheStep::CreateSecret { name, login, description } => {
             assert!(!observed.secrets.contains_key(name), "{name} is there");
-            observed.secrets.insert(name.clone(), kept(name, login));
+            let secret = Secret { description: description.clone(), ..kept(name, login) };
+            observed.secrets.insert(name.clone(), secret);
+            observed.created_secrets.insert(name.clone(), arn(name));
+        }
+        CacheStep::UpdateSecret { name, description, policy } => {
+            let secret = observed.secrets.get_mut(name).unwrap();
+            secret.description = description.clone().or(secret.description.take());
+            secret.policy = policy.clone().or(secret.policy.take());
         }
         CacheStep::RestoreSecret { name, login } | CacheStep::WriteSecret { name, login } => {
             let old = observed.secrets.insert(name.clone(), kept(name, login)).unwrap();
@@ -188,17 +210,38 @@ fn carry_out(observed: &mut Observed, step: &CacheStep) {
         CacheStep::PutRegistryPolicy(policy) => observed.registry_policy = Some(worded(policy)),
         CacheStep::DeleteRule(prefix) => drop(observed.rules.remove(prefix).unwrap()),
         CacheStep::DeleteTemplate(prefix) => drop(observed.templates.remove(prefix).unwrap()),
-        CacheStep::DeleteSecret(name) => {
-            observed.secrets.get_mut(name).unwrap().content = Content::PendingDeletion
+        CacheStep::DeleteSecret { name, .. } => {
+            observed.created_secrets.remove(name);
+            if let Some(secret) = observed.secrets.get_mut(name) {
+                secret.content = Content::PendingDeletion;
+            }
         }
         CacheStep::DeleteRegistryPolicy => drop(observed.registry_policy.take().unwrap()),
+        CacheStep::SetAccount(_) => {}
+        CacheStep::UpdateRepository { name, updates } => {
+            let settings = &mut observed.repositories.get_mut(name).unwrap().settings;
+            for update in updates.clone() {
+                match update {
+                    SettingUpdate::Mutability(new) => settings.mutability = new,
+                    SettingUpdate::ScanOnPush(new) => settings.scan_on_push = new,
+                    SettingUpdate::Tags(new) => settings.tags.extend(new),
+                    SettingUpdate::Lifecycle(new) => settings.lifecycle = Some(new),
+                    SettingUpdate::Policy(new) => {
+                        settings.policy = Some(worded(&new)).filter(|it| !it.is_null());
+                    }
+                }
+            }
+        }
+        CacheStep::DeleteRepository { name, .. } => {
+            observed.repositories.remove(name).unwrap();
+        }
     }
 }
 
 fn kept(name: &str, login: &UserPassword) -> Secret {
     let UserPassword { username, password: access_token } = login.clone();
     let content = Content::Login(UserPassword { username, password: access_token });
-    Secret { arn: arn(name), content }
+    Secret::of(arn(name), content)
 }
 
 /// Writes the rule as ECR does: its secret must exist, and a missing credential removes none.
@@ -233,6 +276,7 @@ fn write_template(observed: &mut Observed, template: &DesiredTemplate) {
         None => there.policy.take(),
     };
     there.role_arn = desired.role_arn.or(there.role_arn.take());
+    there.description = desired.description.or(there.description.take());
     assert!(!there.applied_for.is_empty(), "a template is for something");
     let asks = !there.tags.is_empty() || there.encryption != Encryption::Aes256;
     assert!(!asks || there.role_arn.is_some(), "tags and keys ask for a role");
@@ -248,6 +292,7 @@ fn blank(prefix: &str) -> ObservedTemplate {
         lifecycle: None,
         policy: None,
         role_arn: None,
+        description: None,
     }
 }
 

@@ -18,7 +18,7 @@ fn statement(id: &str, principal: Value, actions: Value) -> Value {
 
 #[test]
 fn access_is_granted_by_both_policies_or_by_the_registry_policy_alone() {
-    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"docker-hub".parse().unwrap());
     let roots = json!({ "AWS": ["arn:aws:iam::111111111111:root"] });
     let grants = |actions: Value, resource: Option<&str>| {
         let condition = json!({ "StringEquals": { "aws:PrincipalOrgID": "o-abc" } });
@@ -101,7 +101,7 @@ fn access_to_a_cache_of_the_whole_registry_has_a_hint() {
 #[test]
 fn each_different_statement_is_a_field_and_those_of_others_stay() {
     let fixture = ChangesFixture::of([docker_hub(both())]);
-    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"docker-hub".parse().unwrap());
     let old = statement(&accounts, json!("*"), json!("ecr:*"));
     let odd =
         json!({ "Effect": "Deny", "Action": ["b", "a"], "Principal": "*", "NotResource": [] });
@@ -155,7 +155,7 @@ fn a_configured_policy_replaces_the_existing_one_and_has_our_statements() {
     let after = ChangesFixture::of([cache]).applied(observed);
     let policy = after.templates["docker-hub"].policy.as_ref().unwrap();
     let ids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
-    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"docker-hub".parse().unwrap());
     assert_eq!(ids, [&json!("Written"), &json!(organization), &json!(accounts)]);
 }
 
@@ -205,7 +205,7 @@ fn statement_ids_are_alphanumeric_and_distinct_for_each_prefix() {
             assert!(known.insert(id));
         }
     }
-    let [organization, accounts] = statements::ids(&"docker-hub".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"docker-hub".parse().unwrap());
     assert_eq!(organization, "EcrMirrorDockerHubf08745Organization");
     assert_eq!(accounts, "EcrMirrorDockerHubf08745Accounts");
 }

@@ -68,7 +68,7 @@ fn access_is_revoked_even_below_a_rule_of_another_upstream() {
         observed.rules.get_mut("quay").unwrap().url = "ghcr.io".to_owned();
         observed
     };
-    let [organization, accounts] = statements::ids(&"quay".parse().unwrap());
+    let [organization, accounts, ..] = statements::ids(&"quay".parse().unwrap());
     for (written, left) in [
         (both.clone(), &[&organization, &accounts][..]),
         (access(Some("o-abc"), &[]), &[&organization]),

@@ -5,7 +5,7 @@ use super::*;
 const NAME: &str = "ecr-pullthroughcache/docker-hub";
 
 fn there(content: Content) -> Observed {
-    let secret = Secret { arn: arn(NAME), content };
+    let secret = Secret::of(arn(NAME), content);
     Observed { secrets: BTreeMap::from([(NAME.to_owned(), secret)]), ..Observed::default() }
 }
 
@@ -55,7 +55,7 @@ fn no_change_or_debug_output_contains_a_token() {
 fn an_unusable_secret_arn_is_a_conflict_for_its_rules_and_is_never_written() {
     let theirs = arn("ecr-pullthroughcache/theirs");
     let elsewhere = theirs.replace("eu-west-1", "us-east-1");
-    let content = |content| Some(Secret { arn: theirs.clone(), content });
+    let content = |content| Some(Secret::of(theirs.clone(), content));
     let fine = secret("ecr-pullthroughcache/theirs", "user", "token");
     for (arn, there, hint) in [
         (
@@ -105,6 +105,66 @@ fn an_unusable_secret_arn_is_a_conflict_for_its_rules_and_is_never_written() {
         assert!(hints(&planned)[0].contains(hint), "{:?}", hints(&planned));
         assert_eq!(hints(&planned)[1], format!("its secret `{arn}` cannot be used"));
     }
+}
+
+#[test]
+fn a_secret_under_a_customer_managed_key_is_a_conflict_for_its_rule() {
+    let theirs = UpstreamCredentials::Secret(arn("ecr-pullthroughcache/theirs"));
+    for credentials in [written("user", "token"), theirs] {
+        let fixture = ChangesFixture::of([Cache { credentials, ..cache(Upstream::DockerHub) }]);
+        let name = fixture.with(|desired| super::secrets(desired.caches)).remove(0);
+        let login = secret(NAME, "user", "token");
+        let secret = Secret { key: Some("arn:aws:kms:eu-west-1:1:key/x".to_owned()), ..login };
+        let observed = Observed { secrets: [(name.clone(), secret)].into(), ..Observed::default() };
+        let planned = fixture.changes(&observed);
+        let actions: Vec<_> = planned
+            .iter()
+            .map(|it| (it.change.kind, it.change.action, it.step.is_some()))
+            .collect();
+        let conflict = |kind| (kind, Action::Conflict, false);
+        assert_eq!(actions, [conflict(Subject::Secret), conflict(Subject::Rule)]);
+        let hint = hints(&planned)[0];
+        assert!(hint.contains(&format!("--secret-id {name} --kms-key-id alias/aws/")), "{hint}");
+    }
+}
+
+#[test]
+fn the_settings_of_a_secret_are_compared_only_if_they_are_configured() {
+    let theirs = |description: &str| Secret {
+        description: Some(description.to_owned()),
+        policy: Some(json!({ "Statement": [] })),
+        ..secret(NAME, "user", "token")
+    };
+    let there = |secret: Secret| Observed {
+        secrets: [(NAME.to_owned(), secret)].into(),
+        ..Observed::default()
+    };
+    let plain = ChangesFixture::of([cache(Upstream::DockerHub)]);
+    let planned = plain.changes(&there(theirs("x")));
+    assert!(planned.iter().all(|it| it.change.kind != Subject::Secret), "{:?}", lines(&planned));
+    let settings = SecretSettings {
+        description: Some("ours".to_owned()),
+        policy: Some(json!({ "Statement": [theirs_statement()] })),
+        recovery_window_days: Some(7),
+    };
+    let fixture = ChangesFixture::of([Cache { secret: settings, ..cache(Upstream::DockerHub) }]);
+    let line = &lines(&fixture.changes(&there(theirs("x"))))[0];
+    assert!(
+        line.starts_with(&format!("~ secret {NAME} (description: x → ours, policy: {{")),
+        "{line}"
+    );
+    let applied = fixture.applied(Observed::default());
+    assert_eq!(lines(&fixture.changes(&applied)), [""; 0]);
+    let planned = fixture.removals(&applied);
+    let steps: Vec<_> = planned.iter().filter_map(|planned| planned.step.as_ref()).collect();
+    let is_step = |step: &&&CacheStep| {
+        matches!(step, CacheStep::DeleteSecret { recovery_window_days: Some(7), .. })
+    };
+    assert!(steps.iter().any(|step| is_step(&step)), "{steps:?}");
+}
+
+fn theirs_statement() -> Value {
+    super::theirs("Read")
 }
 
 #[test]

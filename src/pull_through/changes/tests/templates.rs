@@ -1,6 +1,7 @@
 //! Templates: occasions, kept members, conflicts.
 
 use super::*;
+use crate::model::pull_through::TEMPLATE_DESCRIPTION;
 
 fn template_of(planned: &[Planned]) -> Vec<&DesiredTemplate> {
     let steps = planned.iter().filter_map(|planned| planned.step.as_ref());
@@ -72,6 +73,22 @@ fn a_template_keeps_occasions_and_tags_that_are_not_configured() {
 }
 
 #[test]
+fn a_new_template_has_a_description_and_only_a_configured_one_is_compared() {
+    let of = |description: Option<&str>| {
+        let description = description.map(str::to_owned);
+        let template = TemplateSettings { description, ..full_template() };
+        ChangesFixture::of([Cache { template: Some(template), ..cache(Upstream::DockerHub) }])
+    };
+    let mut observed = of(None).applied(Observed::default());
+    let description = |observed: &Observed| observed.templates["docker-hub"].description.clone();
+    assert_eq!(description(&observed).as_deref(), Some(TEMPLATE_DESCRIPTION));
+    observed.templates.get_mut("docker-hub").unwrap().description = Some("theirs".to_owned());
+    assert_eq!(lines(&of(None).changes(&observed)), [""; 0]);
+    let line = "~ template docker-hub (description: theirs → ours)";
+    assert_eq!(lines(&of(Some("ours")).changes(&observed)), [line]);
+}
+
+#[test]
 fn an_update_contains_only_different_members() {
     let fixture = ChangesFixture::of([Cache {
         template: Some(full_template()),
@@ -115,6 +132,7 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_has_pr
         lifecycle: template.settings.lifecycle,
         policy: template.settings.policy,
         role_arn: template.role_arn,
+        description: Some(TEMPLATE_DESCRIPTION.to_owned()),
     };
     assert_eq!(template_of(&planned), [&expected]);
 }

@@ -98,6 +98,10 @@ const SECRETS: &[(&str, Operation)] = &[
     ("DeleteSecret", secrets::delete),
     ("RestoreSecret", secrets::restore),
     ("TagResource", secrets::tag),
+    ("ListSecrets", secrets::list),
+    ("UpdateSecret", secrets::update),
+    ("GetResourcePolicy", secrets::policy),
+    ("PutResourcePolicy", secrets::put_policy),
 ];
 
 /// The caller of an operation, and the host that it called.

@@ -29,6 +29,7 @@ const SECRET_ID: Text = Text { min: 1, max: 2048, pattern: None };
 /// Days in which a deleted secret can be restored.
 const WINDOW: std::ops::RangeInclusive<u64> = 7..=30;
 const DAY_SECONDS: f64 = 24.0 * 3600.0;
+const RESOURCE_POLICY: Text = Text { min: 1, max: 20_480, pattern: None };
 const SECRET_STRING: Text = Text { min: 1, max: 65_536, pattern: None };
 
 fn not_found() -> EcrError {
@@ -68,6 +69,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         created: at,
         changed: at,
         tags: tags(input, "Tags")?,
+        policy: None,
         removed_at: None,
     };
     change(&registry, |secrets| {
@@ -118,6 +120,73 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
             "VersionStages": ["AWSCURRENT"],
         }))
     })
+}
+
+/// Writes the description and the key; writing a value is `PutSecretValue` here.
+pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let description = input.text("Description", &model::FREE)?.map(str::to_owned);
+    let key = input.text("KmsKeyId", &model::KMS_KEY)?.map(str::to_owned);
+    edit(&*caller.own_registry()?, input, |name, secret| {
+        secret.description = description.or(secret.description.take());
+        secret.key = key.or(secret.key.take());
+        Ok(json!({ "ARN": secret.arn, "Name": name }))
+    })
+}
+
+pub(super) fn put_policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let text = input.required("ResourcePolicy", &RESOURCE_POLICY)?;
+    if serde_json::from_str::<Value>(text).ok().is_none_or(|policy| !policy.is_object()) {
+        let text = "This resource policy contains a syntax error.";
+        return Err(EcrError::new("MalformedPolicyDocumentException", text));
+    }
+    edit(&*caller.own_registry()?, input, |name, secret| {
+        secret.policy = Some(text.to_owned());
+        Ok(json!({ "ARN": secret.arn, "Name": name }))
+    })
+}
+
+pub(super) fn policy(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let (name, secret) = find_secret(caller, input)?;
+    secret.check_not_deleted()?;
+    let mut answer = json!({ "ARN": secret.arn, "Name": name });
+    if let Some(text) = secret.policy {
+        answer["ResourcePolicy"] = text.into();
+    }
+    Ok(answer)
+}
+
+/// Lists the secrets whose name has the prefix of the filter `name`, without deleted ones. Other
+/// filters are refused.
+pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let mut prefixes = Vec::new();
+    for filter in input.structures("Filters", 0..=10)?.unwrap_or_default() {
+        filter.one_of("Key", &["name"])?;
+        let values = filter.texts("Values", 1..=10, &model::FREE)?.unwrap_or_default();
+        prefixes.extend(values.into_iter().map(str::to_owned));
+    }
+    let is_listed = |(name, secret): &(String, Secret)| {
+        let is_named = prefixes.is_empty() || prefixes.iter().any(|it| name.starts_with(it));
+        is_named && secret.removed_at.is_none()
+    };
+    let secrets = stored(&*caller.own_registry()?);
+    let listed = secrets.into_iter().filter(is_listed).map(|(name, secret)| {
+        let tags = secret.tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+        let mut listed = json!({
+            "ARN": secret.arn,
+            "Name": name,
+            "Tags": tags.collect::<Vec<Value>>(),
+            "CreatedDate": secret.created,
+            "LastChangedDate": secret.changed,
+        });
+        let optional = [("Description", secret.description), ("KmsKeyId", secret.key)];
+        for (member, text) in optional {
+            if let Some(text) = text {
+                listed[member] = text.into();
+            }
+        }
+        listed
+    });
+    Ok(json!({ "SecretList": listed.collect::<Vec<Value>>() }))
 }
 
 pub(super) fn tag(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {

@@ -1,0 +1,103 @@
+//! Repositories that caches created: reconciled with the template, and deleted with the cache.
+
+use super::*;
+use crate::{ecr::settings::CurrentSettings, pull_through::state::ObservedRepository};
+
+fn repository(policy: Option<Value>, has_images: Option<bool>) -> ObservedRepository {
+    let settings = CurrentSettings { policy, ..CurrentSettings::default() };
+    ObservedRepository { settings, has_images }
+}
+
+fn there(repositories: &[&str], has_images: Option<bool>) -> Observed {
+    let named = |name: &&str| ((*name).to_owned(), repository(None, has_images));
+    let repositories = repositories.iter().map(named).collect();
+    Observed { repositories, ..Observed::default() }
+}
+
+fn of_repositories(planned: &[Planned]) -> Vec<String> {
+    let host = registry().host;
+    let repositories = planned.iter().filter(|it| it.change.kind == Subject::Repository);
+    repositories.map(|it| it.change.to_string().replace(&format!("{host}/"), "")).collect()
+}
+
+fn hub(reconcile: bool, access: Option<Access>) -> Cache {
+    let settings = RepositorySettings {
+        lifecycle: Some(json!({ "rules": [] })),
+        tags: tags(&[("team", "x")]),
+        ..RepositorySettings::default()
+    };
+    let role_arn = Some(ROLE.to_owned());
+    let template =
+        TemplateSettings { settings, role_arn, reconcile, ..TemplateSettings::default() };
+    Cache { template: Some(template), access, ..cache(Upstream::DockerHub) }
+}
+
+#[test]
+fn existing_repositories_get_the_templates_settings_with_reconcile() {
+    let name = "docker-hub/library/nginx";
+    let granted = access(Some("o-abc"), &[]);
+    for scope in [PolicyScope::Importing, PolicyScope::Everything] {
+        let start = || Observed { scope, ..there(&[name], None) };
+        let off = ChangesFixture::of([hub(false, granted.clone())]);
+        assert_eq!(of_repositories(&off.changes(&start())), [""; 0]);
+        let fixture = ChangesFixture::of([hub(true, granted.clone())]);
+        let planned = of_repositories(&fixture.changes(&start()));
+        let [line] = &planned[..] else { panic!("{planned:?}") };
+        assert!(line.starts_with(&format!("~ repository {name} (tags.team: none → x, ")), "{line}");
+        let applied = fixture.applied(start());
+        let settings = &applied.repositories[name].settings;
+        assert_eq!(settings.lifecycle, Some(json!({ "rules": [] })));
+        // the registry's policy grants it with the larger scope
+        assert_eq!(settings.policy.is_some(), scope == PolicyScope::Importing);
+        assert_eq!(of_repositories(&fixture.changes(&applied)), [""; 0]);
+        // revoked access leaves no statement behind
+        let revoked = ChangesFixture::of([hub(true, None)]).applied(applied);
+        assert_eq!(revoked.repositories[name].settings.policy, None);
+    }
+}
+
+#[test]
+fn a_repository_keeps_statements_of_others_and_the_settings_of_a_longer_template() {
+    let mut observed = there(&["docker-hub/library/nginx", "docker-hub/a/b"], None);
+    let nginx = observed.repositories.get_mut("docker-hub/library/nginx").unwrap();
+    nginx.settings.policy = Some(policy(vec![theirs("A")]));
+    let mut template = blank("docker-hub/a");
+    template.applied_for.insert("PULL_THROUGH_CACHE".to_owned());
+    observed.templates.insert("docker-hub/a".to_owned(), template);
+    let after = ChangesFixture::of([hub(true, access(None, &["111111111111"]))]).applied(observed);
+    assert_eq!(after.repositories["docker-hub/a/b"].settings.lifecycle, None);
+    let nginx = after.repositories["docker-hub/library/nginx"].settings.policy.clone().unwrap();
+    assert_eq!(nginx["Statement"].as_array().unwrap().len(), 2);
+    assert!(nginx.to_string().contains("EcrMirrorDockerHub"), "{nginx}");
+}
+
+#[test]
+fn destroy_deletes_repositories_only_on_request_and_those_with_images_only_with_force() {
+    let (empty, full) = ("docker-hub/a/empty", "docker-hub/library/nginx");
+    for (repositories, expected) in [
+        (CachedRepositories::Keep, vec![]),
+        (
+            CachedRepositories::DeleteEmpty,
+            vec![format!("- repository {empty}"), format!("! repository {full}")],
+        ),
+        (
+            CachedRepositories::DeleteAll,
+            vec![format!("- repository {empty}"), format!("- repository {full}")],
+        ),
+    ] {
+        let fixture = ChangesFixture { repositories, ..ChangesFixture::of([hub(false, None)]) };
+        let mut observed = fixture.applied(Observed::default());
+        observed.repositories = there(&[empty], Some(false)).repositories;
+        observed.repositories.insert(full.to_owned(), repository(None, Some(true)));
+        let planned = fixture.removals(&observed);
+        assert_eq!(of_repositories(&planned), expected, "{repositories:?}");
+    }
+    // the repositories of another upstream stay
+    let repositories = CachedRepositories::DeleteAll;
+    let fixture = ChangesFixture { repositories, ..ChangesFixture::of([hub(false, None)]) };
+    let mut observed = fixture.applied(Observed::default());
+    observed.rules.get_mut("docker-hub").unwrap().url = "ghcr.io".to_owned();
+    observed.repositories = there(&[empty], Some(false)).repositories;
+    let planned = of_repositories(&fixture.removals(&observed));
+    assert_eq!(planned, [format!("! repository {empty}")]);
+}
