@@ -86,12 +86,9 @@ const SECRETS: [&str; 7] = [
     "secretsmanager:TagResource",
 ];
 
-/// The actions on the resource policy of a secret. `BlockPublicPolicy` also validates it.
-const SECRET_POLICY: [&str; 3] = [
-    "secretsmanager:GetResourcePolicy",
-    "secretsmanager:PutResourcePolicy",
-    "secretsmanager:ValidateResourcePolicy",
-];
+/// The actions on the resource policy of a secret.
+const SECRET_POLICY: [&str; 2] =
+    ["secretsmanager:GetResourcePolicy", "secretsmanager:PutResourcePolicy"];
 
 /// The actions on secrets that `apply` only reads.
 const EXTERNAL_SECRETS: [&str; 2] =

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     apply::{Applied, apply},
-    changes::{CachedRepositories, Desired, Replace, changes, leftovers, removals},
+    changes::{CachedRepositories, Desired, Replace, changes, removals},
     fetch_state::{self, RepositoryQuery},
     state::{Content, EcrRegistry, Observed, Planned, PolicyScope},
 };

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ecr::{AwsSessions, Identity},
-    model::Create,
+    model::{Create, ecr_settings::AccountSettings},
     registry::{Network, tests::push},
     remote::{
         SideContexts,

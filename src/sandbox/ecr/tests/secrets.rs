@@ -110,3 +110,30 @@ async fn a_secret_is_removed_at_the_end_of_its_window_or_at_once() {
         );
     }
 }
+
+#[tokio::test]
+async fn secrets_are_listed_by_prefix_and_have_a_description_and_a_policy() {
+    let world = World::new().await;
+    for name in [NAME, "ecr-pullthroughcache/gone", "other"] {
+        create(&world, name, "one").await;
+    }
+    call(&world, "DeleteSecret", &json!({ "SecretId": "ecr-pullthroughcache/gone" })).await;
+    let update = json!({ "SecretId": NAME, "Description": "ours" });
+    assert_eq!(outcome(&world, "UpdateSecret", update).await, "ok");
+    let tag = json!({ "SecretId": NAME, "Tags": [{ "Key": "a", "Value": "b" }] });
+    assert_eq!(outcome(&world, "TagResource", tag).await, "ok");
+    let filter = json!({ "Filters": [{ "Key": "name", "Values": ["ecr-pullthroughcache/"] }] });
+    let listed = call(&world, "ListSecrets", &filter).await.json();
+    let [secret] = &listed["SecretList"].as_array().unwrap()[..] else { panic!("{listed}") };
+    let shown = (&secret["Name"], &secret["Description"], &secret["Tags"][0]["Key"]);
+    assert_eq!(shown, (&json!(NAME), &json!("ours"), &json!("a")));
+
+    let id = json!({ "SecretId": NAME });
+    let read = call(&world, "GetResourcePolicy", &id).await.json();
+    assert_eq!(read["ResourcePolicy"], Value::Null);
+    for (policy, expected) in [("x", "MalformedPolicyDocumentException"), ("{}", "ok")] {
+        let put = json!({ "SecretId": NAME, "ResourcePolicy": policy });
+        assert_eq!(outcome(&world, "PutResourcePolicy", put).await, expected);
+    }
+    assert_eq!(call(&world, "GetResourcePolicy", &id).await.json()["ResourcePolicy"], "{}");
+}
