@@ -180,7 +180,7 @@ async fn a_redirect_that_has_expired_is_requested_again_from_the_registry() {
         .await;
         let registry = fake.anonymous("ghcr.io");
         let retry = Retry { first: Duration::from_millis(1), ..Retry::default() };
-        let policy = RetryPolicy { retry, ..RetryPolicy::default() };
+        let policy = RetryPolicy::new(retry, StallTimeouts::default(), OutagePolicy::default());
         let context = Arc::new(HostContext { policy, ..HostContext::default() });
         let body = verified(registry, "a/b".parse().unwrap(), blob(b"0123456789"), context);
         let read = body.read().await;

@@ -121,9 +121,9 @@ async fn a_mount_that_confirms_another_digest_is_an_error() {
         (201, &other, Err(Kind::Protocol)),
         (206, &own, Err(Kind::Protocol)),
     ] {
-        let named = named.clone();
-        let fake =
-            Fake::new(move |_| with(reply(status, ""), "docker-content-digest", &named)).await;
+        let answered = named.clone();
+        let answer = move |_: &Asked| with(reply(status, ""), "docker-content-digest", &answered);
+        let fake = Fake::new(answer).await;
         let registry = fake.anonymous("r.example.com");
         let (to, from) = ("a".parse().unwrap(), "b".parse().unwrap());
         let mounted = registry.mount(&to, &blob(), &from).await;
@@ -391,10 +391,10 @@ async fn a_refused_blob_that_the_registry_has_is_uploaded() {
         (200, "9", Err(Kind::Unavailable)),
         (404, "0", Err(Kind::Unavailable)),
     ] {
-        let length = length.to_owned();
+        let answered = length.to_owned();
         let fake = Fake::new(move |asked| match asked.line.split(' ').next() {
             Some("PUT") => error(400, "BLOB_UPLOAD_INVALID"),
-            Some("HEAD") => with(self::head(head), "content-length", &length),
+            Some("HEAD") => with(self::head(head), "content-length", &answered),
             _ => with(reply(202, ""), "location", "/u"),
         })
         .await;
