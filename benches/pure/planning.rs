@@ -90,8 +90,8 @@ impl Destination for Memory {
         Ok(digests.iter().cloned().collect())
     }
 
-    async fn missing_blobs(&self, _: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>> {
-        Ok(digests.iter().cloned().collect())
+    async fn missing_blobs(&self, _: &Repository, blobs: &[Descriptor]) -> Result<HashSet<Digest>> {
+        Ok(blobs.iter().map(|blob| blob.digest.clone()).collect())
     }
 
     fn mount(

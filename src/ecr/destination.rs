@@ -62,6 +62,8 @@ impl DataPlaneConfig {
             scheme: if url.scheme() == "http" { Scheme::Http } else { Scheme::Https },
             // a pull-through cache is filled by requests to ECR itself
             mirrors: Vec::new(),
+            // ECR mishandles PATCH. Source: aws/containers-roadmap#2831
+            allows_chunks: false,
             ..self.settings.clone()
         };
         Registry::new(host, settings, &self.transport, Arc::clone(&self.context))
@@ -192,9 +194,14 @@ impl Destination for Ecr {
     async fn missing_blobs(
         &self,
         repository: &Repository,
-        digests: &[Digest],
+        blobs: &[Descriptor],
     ) -> Result<HashSet<Digest>> {
-        self.images.missing_blobs(repository, digests).await
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+        let sizes = self.images.blob_sizes(repository, &digests).await?;
+        let has = |blob: &&Descriptor| {
+            sizes.get(&blob.digest).is_some_and(|size| size.is_none_or(|size| size == blob.size))
+        };
+        Ok(blobs.iter().filter(|blob| !has(blob)).map(|blob| blob.digest.clone()).collect())
     }
 
     async fn mount(

@@ -201,6 +201,17 @@ impl Images {
         repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
+        let available = self.blob_sizes(repository, digests).await?;
+        Ok(digests.iter().filter(|digest| !available.contains_key(digest)).cloned().collect())
+    }
+
+    /// The sizes in bytes of the blobs among `digests` that the repository has; `None` if ECR states
+    /// none. Omits archived ones, because a push restores them.
+    pub(crate) async fn blob_sizes(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, Option<u64>>> {
         let digests = distinct(digests);
         let batches = digests.chunks(BATCH).map(<[_]>::to_vec);
         in_batches(batches.map(|batch| self.batch_of_blobs(repository, batch))).await
@@ -210,7 +221,7 @@ impl Images {
         &self,
         repository: &Repository,
         digests: Vec<Digest>,
-    ) -> Result<HashSet<Digest>> {
+    ) -> Result<HashMap<Digest, Option<u64>>> {
         let answer = self.api.call("BatchCheckLayerAvailability", |ecr| {
             in_repository!(ecr.batch_check_layer_availability(), self.account, repository)
                 .set_layer_digests(Some(digests.iter().map(Digest::to_string).collect()))
@@ -221,16 +232,12 @@ impl Images {
             .failures()
             .iter()
             .try_for_each(|failure| check_layer_failure(repository, failure))?;
-        // a push restores an archived layer; a layer that the answer omits may be missing
-        let mut missing: HashSet<Digest> = digests.into_iter().collect();
-        for layer in answer.layers() {
-            if layer.layer_availability() == Some(&LayerAvailability::Available)
-                && let Some(digest) = layer.layer_digest()
-            {
-                missing.retain(|missing| missing.as_str() != digest);
-            }
-        }
-        Ok(missing)
+        let available = answer.layers().iter().filter_map(|layer| {
+            let is_available = layer.layer_availability() == Some(&LayerAvailability::Available);
+            let digest = layer.layer_digest()?.parse().ok().filter(|_| is_available)?;
+            Some((digest, layer.layer_size().and_then(|size| size.try_into().ok())))
+        });
+        Ok(available.collect())
     }
 
     /// Requests the blob's download URL, which makes a cache fetch the blob. Reads no byte.

@@ -72,7 +72,8 @@ impl Destination for Layout {
         _repository: &Repository,
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
-        self.missing(digests, |store, digest| store.is_whole(digest, None)).await
+        let missing = self.missing(digests, |store, digest| store.is_whole(digest, None)).await?;
+        Ok(missing.into_iter().collect())
     }
 
     async fn missing_referrers(
@@ -92,12 +93,14 @@ impl Destination for Layout {
         .await
     }
 
-    async fn missing_blobs(&self, _: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>> {
-        self.missing(digests, BlobStore::may_have).await
+    async fn missing_blobs(&self, _: &Repository, blobs: &[Descriptor]) -> Result<HashSet<Digest>> {
+        let missing = self.missing(blobs, BlobStore::has).await?;
+        Ok(missing.into_iter().map(|blob| blob.digest).collect())
     }
 
     async fn mount(&self, to: &Repository, blob: &Descriptor, _: &Repository) -> Result<Mount> {
-        match self.store.has(blob) {
+        let (store, wanted) = (Arc::clone(&self.store), blob.clone());
+        match on_disk(move || Ok(store.has(&wanted))).await? {
             true => Ok(Mount::Mounted),
             false => self.open_upload(to, blob).await.map(Mount::Session),
         }
@@ -107,7 +110,7 @@ impl Destination for Layout {
         let path = self.store.path(&blob.digest);
         let path = absolute(&path).map_err(cannot_write(&path))?;
         let location = Url::from_file_path(path).expect("the path is absolute");
-        Ok(UploadSession { location })
+        Ok(UploadSession { location, min_chunk: 0 })
     }
 
     /// Ignores the session, which names the digest only.

@@ -9,6 +9,13 @@ use std::{
     path::Path,
 };
 
+use sha2::{Digest as _, Sha256};
+
+use crate::model::Digest;
+
+/// Bytes per read of a file that is hashed.
+const CHUNK: usize = 256 * 1024;
+
 /// Opens a file and returns its length.
 ///
 /// # Errors
@@ -37,6 +44,21 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
             Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} B")))
         }
         false => Ok(bytes),
+    }
+}
+
+/// Hashes a whole file.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn digest(path: &Path) -> io::Result<Digest> {
+    let (mut file, _) = open(path)?;
+    let (mut hasher, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            length => hasher.update(&chunk[..length]),
+        }
     }
 }
 

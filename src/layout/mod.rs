@@ -24,7 +24,6 @@ mod store;
 mod tests;
 
 use std::{
-    collections::HashSet,
     fmt,
     panic::resume_unwind,
     path::{Path, PathBuf},
@@ -88,15 +87,14 @@ impl Layout {
         on_disk(move || read(&store, &LayoutIndex::of_layout(store.directory())?)).await
     }
 
-    /// The digests for which `exists` returns `false`.
-    async fn missing(
+    /// The items for which `exists` returns `false`.
+    async fn missing<T: Clone + Send + 'static>(
         &self,
-        digests: &[Digest],
-        exists: impl Fn(&BlobStore, &Digest) -> bool + Send + 'static,
-    ) -> Result<HashSet<Digest>> {
-        let (store, digests) = (Arc::clone(&self.store), digests.to_vec());
-        on_disk(move || Ok(digests.into_iter().filter(|digest| !exists(&store, digest)).collect()))
-            .await
+        items: &[T],
+        exists: impl Fn(&BlobStore, &T) -> bool + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let (store, items) = (Arc::clone(&self.store), items.to_vec());
+        on_disk(move || Ok(items.into_iter().filter(|item| !exists(&store, item)).collect())).await
     }
 
     /// Writes the manifest if it is missing.

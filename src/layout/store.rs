@@ -1,7 +1,8 @@
 //! `blobs/sha256`: the blobs and manifests of a layout.
 //!
-//! A file whose length differs from its descriptor counts as missing, and an image exists only with
-//! all of its content. So the next run repairs a layout that is damaged or partially copied.
+//! A file counts as missing if its length differs from its descriptor, or its bytes from its digest.
+//! Its bytes are hashed once per run, before the run relies on them. An image exists only with all
+//! of its content. So the next run repairs a layout that is damaged or partially copied.
 
 use std::{
     collections::HashSet,
@@ -27,13 +28,15 @@ const DEPTH: usize = 8;
 #[derive(Debug)]
 pub(super) struct BlobStore {
     directory: PathBuf,
-    /// Blobs whose length differs from their descriptor.
+    /// Blobs whose length or content is wrong.
     damaged: Mutex<HashSet<Digest>>,
+    /// Blobs that this run has hashed or written.
+    verified: Mutex<HashSet<Digest>>,
 }
 
 impl BlobStore {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, damaged: Mutex::default() }
+        Self { directory, damaged: Mutex::default(), verified: Mutex::default() }
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -44,24 +47,35 @@ impl BlobStore {
         self.directory.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Returns `true` if the content exists in its full length.
+    /// Returns `true` if the content exists with this size and its digest. May read the whole file.
     pub(super) fn has(&self, content: &Descriptor) -> bool {
         let Ok(found) = fs::metadata(self.path(&content.digest)) else { return false };
-        let is_whole = found.is_file() && found.len() == content.size;
-        if !is_whole {
-            self.damaged.lock().insert(content.digest.clone());
+        if found.is_file() && found.len() == content.size {
+            return self.is_sound(&content.digest);
         }
-        is_whole
+        self.damaged.lock().insert(content.digest.clone());
+        false
     }
 
-    /// Returns `true` if the content exists and [`Self::has`] did not find it damaged.
-    pub(super) fn may_have(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file() && !self.damaged.lock().contains(digest)
+    /// Returns `true` if the file's bytes have this digest, and [`Self::has`] did not find another
+    /// size.
+    fn is_sound(&self, digest: &Digest) -> bool {
+        if self.damaged.lock().contains(digest) {
+            return false;
+        }
+        if self.verified.lock().contains(digest) {
+            return self.path(digest).is_file();
+        }
+        let Ok(actual) = file::digest(&self.path(digest)) else { return false };
+        let list = if actual == *digest { &self.verified } else { &self.damaged };
+        list.lock().insert(digest.clone());
+        actual == *digest
     }
 
     /// Records that the content was written again.
     pub(super) fn mark_repaired(&self, digest: &Digest) {
         self.damaged.lock().remove(digest);
+        self.verified.lock().insert(digest.clone());
     }
 
     /// Reads a manifest and verifies its digest; `listed` is the media type in its descriptor.

@@ -4,7 +4,10 @@
 //! fields. Content that cannot be mirrored bit for bit is rejected here: schema 1, unknown media
 //! types, ambiguous documents.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de};
@@ -107,6 +110,20 @@ impl Descriptor {
         self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
     }
 
+    /// Checks that the manifest that this descriptor names has the described length.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] for another length: clients refuse such a manifest.
+    pub(crate) fn check_length(&self, manifest: &RawManifest) -> Result<()> {
+        let (length, Self { digest, size, .. }) = (manifest.bytes().len() as u64, self);
+        match length == *size {
+            true => Ok(()),
+            false => Err(wrong_size(format!(
+                "manifest {digest} has {length} B, and its descriptor says {size} B"
+            ))),
+        }
+    }
+
     pub(crate) fn is_index(&self) -> bool {
         MediaType::parse(&self.media_type).is_some_and(MediaType::is_index)
     }
@@ -171,7 +188,7 @@ impl RawManifest {
     /// Parses the manifest.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if a field is missing or invalid.
+    /// [`Kind::Corrupt`] if a field is missing or invalid, or if a digest has two sizes.
     pub fn read(&self) -> Result<Manifest> {
         let wrong = |cause: serde_json::Error| {
             Error::new(
@@ -180,10 +197,26 @@ impl RawManifest {
             )
             .because(cause)
         };
-        Ok(match self.media_type.is_index() {
-            true => Manifest::Index(serde_json::from_slice(&self.bytes).map_err(wrong)?),
-            false => Manifest::Image(serde_json::from_slice(&self.bytes).map_err(wrong)?),
-        })
+        if self.media_type.is_index() {
+            let index: Index = serde_json::from_slice(&self.bytes).map_err(wrong)?;
+            self.check_sizes(&index.manifests)?;
+            return Ok(Manifest::Index(index));
+        }
+        let image: ImageManifest = serde_json::from_slice(&self.bytes).map_err(wrong)?;
+        self.check_sizes(image.layers.iter().chain([&image.config]))?;
+        Ok(Manifest::Image(image))
+    }
+
+    fn check_sizes<'a>(&self, listed: impl IntoIterator<Item = &'a Descriptor>) -> Result<()> {
+        let mut sizes = HashMap::new();
+        for Descriptor { digest, size, .. } in listed {
+            let first = *sizes.entry(digest).or_insert(*size);
+            if first != *size {
+                let named = format!("manifest {} lists {digest}", self.digest);
+                return Err(wrong_size(format!("{named} with {first} B and with {size} B")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -191,6 +224,12 @@ impl fmt::Debug for RawManifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawManifest({}, {}, {} B)", self.media_type, self.digest, self.bytes.len())
     }
+}
+
+/// The error for a descriptor with a wrong size. Clients check sizes, so the image cannot be pulled.
+fn wrong_size(problem: String) -> Error {
+    Error::new(Kind::Corrupt, problem)
+        .hint("rebuild the image, and push it again with a current tool")
 }
 
 /// The error for a manifest of at least this many bytes.
@@ -360,6 +399,23 @@ mod tests {
         ] {
             let json = format!(r#"{{"digest":"{digest}","size":{size}}}"#);
             assert_eq!(serde_json::from_str::<Descriptor>(&json).is_ok(), is_size, "{size}");
+        }
+    }
+
+    #[test]
+    fn one_digest_with_two_sizes_is_rejected() {
+        let (one, other) = (Digest::of(b"1"), Digest::of(b"2"));
+        let entry = |digest, size| format!(r#"{{"digest":"{digest}","size":{size}}}"#);
+        let [small, large, config] = [entry(&one, 1), entry(&one, 2), entry(&other, 1)];
+        for (json, expected) in [
+            (format!(r#"{{"config":{config},"layers":[{small},{small}]}}"#), Ok(())),
+            (format!(r#"{{"config":{config},"layers":[{small},{large}]}}"#), Err(Kind::Corrupt)),
+            (format!(r#"{{"config":{large},"layers":[{small}]}}"#), Err(Kind::Corrupt)),
+            (format!(r#"{{"manifests":[{small},{config},{small}]}}"#), Ok(())),
+            (format!(r#"{{"manifests":[{small},{config},{large}]}}"#), Err(Kind::Corrupt)),
+        ] {
+            let manifest = RawManifest::new(json.clone().into(), None).unwrap();
+            assert_eq!(manifest.read().map(drop).map_err(|it| it.kind()), expected, "{json}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use reqwest::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,22 +20,23 @@ use super::{
     auth::{Authenticator, Authorization},
     challenge::challenges,
     errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
-    http::{ApiRequest, ApiResponse, PreparedUpload, Rejected},
+    http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UploadAnswer},
     public_registries::PublicRegistry,
     rate_limit::{RateLimiter, RateLimiters},
     read_body::read_body,
     redact::RequestSecrets,
-    redirect::{next_hop, redacted_path},
+    redirect::{expired_redirect, keeps_method, next_hop, redacted_path, refused_redirect},
     scope::Scope,
     settings::{ConnectionSettings, base},
     transport::{ConnectionPool, Transport, authority},
+    upload::UploadMode,
 };
 use crate::{
     model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
     remote::{Allowance, HostContext},
 };
 
-const REDIRECTS: usize = 5;
+pub(crate) const REDIRECTS: usize = 5;
 
 /// The most attempts to log in per request: without login, with a cached one, with a new one.
 const LOGINS: usize = 3;
@@ -51,6 +52,7 @@ pub struct Registry {
     pub(crate) mirrors: Vec<RegistryMirror>,
     /// The blobs that mirrors sent.
     pub(crate) mirrored: Mutex<HashMap<Digest, MirroredBlob>>,
+    pub(crate) uploads: UploadMode,
     rate_limits: RateLimiters,
     auth: Authenticator,
     permits: Arc<Semaphore>,
@@ -112,6 +114,7 @@ impl Registry {
             transport,
             mirrors,
             mirrored: Mutex::default(),
+            uploads: UploadMode::new(settings.allows_chunks),
             rate_limits: settings.rate_limits,
             auth,
             permits: Arc::new(Semaphore::new(max_connections)),
@@ -240,7 +243,7 @@ impl Registry {
         Ok(PreparedUpload { subject, secrets, authorization, scope, permit })
     }
 
-    /// Sends the request once, without a timeout.
+    /// Sends the request once, without a timeout. Returns every answer, also a refusal.
     ///
     /// A refused login becomes [`Kind::Unavailable`]: the next attempt needs a new body, and uses
     /// the new login.
@@ -248,17 +251,21 @@ impl Registry {
         &self,
         mut request: Request,
         prepared: PreparedUpload,
-    ) -> Result<()> {
+    ) -> Result<UploadAnswer> {
         let PreparedUpload { subject, secrets, authorization, scope, permit: _held } = prepared;
         let limiter = self.rate_limiter(request.method(), Operation::Upload);
         if let Some(header) = authorization.as_ref().and_then(|it| it.header.clone()) {
             request.headers_mut().insert(header::AUTHORIZATION, header);
         }
-        let (pool, context) = (ConnectionPool::Blobs, &self.context);
+        let (pool, context, url) = (ConnectionPool::Blobs, &self.context, request.url().clone());
         let mut response = self.transport.send(pool, request, context, &subject).await?;
         secrets.add_to_response(&mut response);
-        if response.status().is_success() {
-            return Ok(());
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_success() || keeps_method(status) {
+            return Ok(UploadAnswer { subject, url, status, headers, refusal: None });
+        }
+        if status.is_redirection() {
+            return Err(refused_redirect(&subject, status));
         }
         let rejected = self.rejected(response, &subject, Operation::Upload, limiter).await;
         if rejected.wants_login
@@ -268,7 +275,8 @@ impl Registry {
             let again = Error::new(Kind::Unavailable, "the login expired during the upload");
             return Err(again.because(rejected.error));
         }
-        Err(self.explain(rejected.error))
+        let refusal = Some(self.explain(rejected.error));
+        Ok(UploadAnswer { subject, url, status, headers, refusal })
     }
 
     async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
@@ -304,7 +312,7 @@ impl Registry {
         let permit = self.permit(limiter).await;
         let secrets = RequestSecrets::of_login(authorization, self.auth.known_identity());
         let mut url = request.url.clone();
-        for _ in 0..=REDIRECTS {
+        for redirects in 0..=REDIRECTS {
             let mut hop = Request::new(method.clone(), url.clone());
             *hop.headers_mut() = request.headers.clone();
             let is_own = self.owns(&url);
@@ -312,6 +320,8 @@ impl Registry {
                 hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
             }
             if matches!(*method, Method::POST | Method::PUT) {
+                // also for an empty body: some proxies answer 411 without it
+                hop.headers_mut().insert(header::CONTENT_LENGTH, request.body.len().into());
                 *hop.body_mut() = Some(request.body.clone().into());
             }
             let subject = self.redacted_subject(method, &url, scope, &secrets);
@@ -323,18 +333,22 @@ impl Registry {
             let status = response.status();
             if status.is_success() {
                 let stall = self.context.policy.stall.read;
-                return Ok(Ok(ApiResponse { subject, response, permit, stall }));
+                return Ok(Ok(ApiResponse { subject, url, response, permit, stall }));
             }
-            if !status.is_redirection() || !matches!(*method, Method::GET | Method::HEAD) {
+            if !status.is_redirection() {
                 let rejected = self.rejected(response, &subject, *operation, limiter).await;
+                if status == StatusCode::FORBIDDEN && redirects > 0 && !is_own {
+                    return Err(expired_redirect(rejected.error));
+                }
                 return Ok(Err(Rejected {
                     wants_login: is_own && rejected.wants_login,
                     ..rejected
                 }));
             }
-            let next = next_hop(&self.transport, &url, response.headers());
-            let problem = || format!("{subject}: {} without a valid `Location`", status.as_u16());
-            url = next.ok_or_else(|| Error::new(Kind::Protocol, problem()))?;
+            if !matches!(*method, Method::GET | Method::HEAD) && !keeps_method(status) {
+                return Err(refused_redirect(&subject, status));
+            }
+            url = next_hop(&self.transport, &url, response.headers(), &subject, status)?;
         }
         let subject = self.redacted_subject(method, &request.url, scope, &secrets);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use super::{
     client::Registry,
     errors::Operation,
-    http::{ApiRequest, ApiResponse},
+    http::{ApiRequest, ApiResponse, Confirmation, unconfirmed},
     range,
     scope::{Permission, Scope},
     transport::ConnectionPool,
@@ -58,13 +58,22 @@ impl RepositoryClient<'_> {
     /// The tag's current digest.
     pub(crate) async fn resolve(&self, tag: &Tag) -> Result<Digest> {
         let at = TagOrDigest::Tag(tag.clone());
-        self.registry.context.retry(|| self.head_or_get(&at)).await
+        self.find_manifest(&at).await
     }
 
-    /// A HEAD, which no registry counts as a pull; a GET if the HEAD has no digest.
+    /// The digest of this manifest, if it exists.
+    pub(crate) async fn find_manifest(&self, at: &TagOrDigest) -> Result<Digest> {
+        self.registry.context.retry(|| self.head_or_get(at)).await
+    }
+
+    /// A HEAD, which no registry counts as a pull; a GET if the HEAD does not prove the digest.
     async fn head_or_get(&self, at: &TagOrDigest) -> Result<Digest> {
         let found = self.registry.send(&self.manifest_request(Method::HEAD, at)).await;
-        match found.map(|response| content_digest(&response)) {
+        let proves = |digest: &Digest| match at {
+            TagOrDigest::Tag(_) => true,
+            TagOrDigest::Digest(expected) => expected == digest,
+        };
+        match found.map(|response| content_digest(&response).filter(proves)) {
             Ok(Some(digest)) => return Ok(digest),
             Ok(None) => {}
             // some registries accept the GET, and the others explain a refusal only to a GET
@@ -117,13 +126,36 @@ impl RepositoryClient<'_> {
         self.registry.send_with_retry(&request).await.map(drop)
     }
 
-    /// Succeeds if the blob exists.
-    pub(crate) async fn head_blob(&self, digest: &Digest) -> Result<()> {
-        let request = self.request(Method::HEAD, &format!("blobs/{digest}"), Operation::Read);
-        self.registry.send_with_retry(&request).await.map(drop)
+    /// Succeeds if the blob exists, with retries.
+    pub(crate) async fn find_blob(&self, blob: &Descriptor) -> Result<()> {
+        self.registry.context.retry(|| self.head_blob(blob)).await
     }
 
-    /// Opens the blob at this offset.
+    /// Succeeds if the blob exists with this size, from one attempt.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] also for a response that describes other content, such as a page of a
+    /// proxy: the blob is then uploaded.
+    pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<()> {
+        let Descriptor { digest, size, .. } = blob;
+        let request = self.request(Method::HEAD, &format!("blobs/{digest}"), Operation::Read);
+        let response = self.registry.send(&request).await?;
+        let is_other_digest = response
+            .header("docker-content-digest")
+            .is_some_and(|described| described != digest.as_str());
+        let is_other_size = response.length().is_some_and(|length| length != *size);
+        let is_page = response.header(header::CONTENT_TYPE).is_some_and(is_html);
+        let is_other_status = response.status() != StatusCode::OK;
+        match is_other_status || is_other_digest || is_other_size || is_page {
+            true => {
+                let problem = format!("{}: the response describes other content", response.subject);
+                Err(Error::new(Kind::NotFound, problem))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Opens the blob at this offset. Reads the whole blob if the registry mishandles the range.
     pub(crate) async fn open_blob(&self, blob: &Descriptor, from: u64) -> Result<ByteStream> {
         let path = format!("blobs/{}", blob.digest);
         let mut request = self.request(Method::GET, &path, Operation::Read);
@@ -133,9 +165,27 @@ impl RepositoryClient<'_> {
             let range = HeaderValue::from_str(&format!("bytes={from}-"));
             request.headers.insert(header::RANGE, range.expect("digits fit a header"));
         }
-        let response = self.registry.send(&request).await?;
-        let surplus = range::bytes_to_skip(&response, blob, from)?;
+        let opened = match self.open_at(&request, blob, from).await {
+            Err(error) if from > 0 && matches!(error.kind(), Kind::Corrupt | Kind::Protocol) => {
+                tracing::debug!(blob = %blob.digest, %error, "no range, reading the whole blob");
+                request.headers.remove(header::RANGE);
+                self.open_at(&request, blob, from).await
+            }
+            opened => opened,
+        };
+        let (surplus, response) = opened?;
         range::skip(surplus, response.stream(), self.registry.context.policy.stall.read).await
+    }
+
+    /// The response, and the number of its bytes before offset `from` of the blob.
+    async fn open_at(
+        &self,
+        request: &ApiRequest<'_>,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<(u64, ApiResponse)> {
+        let response = self.registry.send(request).await?;
+        Ok((range::bytes_to_skip(&response, blob, from)?, response))
     }
 
     /// Pushes the manifest, and changes no fallback tag. Returns `true` if the client must add a
@@ -161,23 +211,31 @@ impl RepositoryClient<'_> {
             }
             (Err(error), _) => return Err(error),
         };
-        match response.header("docker-content-digest") {
-            Some(stored) if stored != manifest.digest().as_str() => {
-                Err(response.protocol_error("the registry stored another manifest"))
+        let (digest, subject, status) =
+            (manifest.digest(), response.subject.clone(), response.status());
+        let adds_to_fallback_tag = response.header("oci-subject").is_none();
+        if response.confirmation(digest)? == Confirmation::StatusOnly {
+            // a connection for the question
+            drop(response);
+            let at = match tag {
+                Some(tag) => TagOrDigest::Tag(tag.clone()),
+                None => TagOrDigest::Digest(digest.clone()),
+            };
+            if self.find_manifest(&at).await.ok().as_ref() != Some(digest) {
+                let problem = "the registry does not have";
+                return Err(unconfirmed(&subject, status, problem, digest));
             }
-            // a registry that stores it responds with 201; a page of a proxy has status 200
-            None if response.status() == StatusCode::OK => Err(response
-                .protocol_error("status 200 does not confirm that the manifest is stored")
-                .hint(
-                    "check for a proxy that answers in place of the registry, such as a login page",
-                )),
-            _ => Ok(response.header("oci-subject").is_none()),
         }
+        Ok(adds_to_fallback_tag)
     }
 }
 
 fn content_digest(response: &ApiResponse) -> Option<Digest> {
     response.header("docker-content-digest")?.parse().ok()
+}
+
+fn is_html(content_type: &str) -> bool {
+    content_type.trim_start().to_ascii_lowercase().starts_with("text/html")
 }
 
 /// Returns `true` if the error says that the content or its repository does not exist.

@@ -47,7 +47,11 @@ impl Destination for Registry {
         digests: &[Digest],
     ) -> Result<HashSet<Digest>> {
         let client = &self.pull_push(repository);
-        let found = find_each(digests, |digest| client.head_manifest(digest)).await?;
+        let find = |digest: &Digest| {
+            let at = TagOrDigest::Digest(digest.clone());
+            async move { client.find_manifest(&at).await.map(drop) }
+        };
+        let found = find_each(digests, find).await?;
         Ok(without(digests, &found))
     }
 
@@ -75,11 +79,14 @@ impl Destination for Registry {
     async fn missing_blobs(
         &self,
         repository: &Repository,
-        digests: &[Digest],
+        blobs: &[Descriptor],
     ) -> Result<HashSet<Digest>> {
         let client = &self.pull_push(repository);
-        let found = find_each(digests, |digest| client.head_blob(digest)).await?;
-        Ok(without(digests, &found))
+        let found = try_join_all(blobs.iter().map(async |blob| {
+            let found = present(client.find_blob(blob).await)?;
+            Ok(found.is_none().then(|| blob.digest.clone()))
+        }));
+        Ok(found.await?.into_iter().flatten().collect())
     }
 
     async fn mount(

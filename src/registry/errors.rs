@@ -1,9 +1,12 @@
 //! Reads a registry's refusal: one table from code and status to [`Kind`].
 //!
 //! The code decides; without a code the status does, because registries agree on codes more than
-//! on statuses. Their texts are untrusted, and shown without control characters and secrets.
+//! on statuses. Of several errors in one answer the most telling decides. Their texts are untrusted, and shown without control characters and secrets.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use oci_client::errors::{OciEnvelope, OciErrorCode as Code};
@@ -16,6 +19,9 @@ pub(crate) const ERROR_BODY_LIMIT: u64 = 64 * 1024;
 
 /// The longest message that is shown, in characters.
 const MESSAGE_LIMIT: usize = 400;
+
+/// The most errors of one answer that are read.
+const ERROR_LIMIT: usize = 5;
 
 /// The operation that failed: it changes the meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +37,44 @@ pub(crate) enum Operation {
 #[derive(Debug)]
 pub(crate) struct RefusalDetails {
     status: StatusCode,
+    /// The errors in the answer, the most telling first.
+    errors: Vec<StatedError>,
+    retry_after: Option<Duration>,
+    is_limit_spent: bool,
+}
+
+/// One error in an answer.
+#[derive(Debug)]
+struct StatedError {
     code: Option<Code>,
     /// The code as errors show it.
     name: Option<String>,
     message: String,
-    retry_after: Option<Duration>,
-    is_limit_spent: bool,
+}
+
+impl StatedError {
+    fn without_code(message: String) -> Self {
+        Self { code: None, name: None, message }
+    }
+
+    /// A smaller number tells more: a cause that stays, then one that passes, then none.
+    fn rank(&self) -> u8 {
+        use Code::*;
+        match self.code {
+            Some(Toomanyrequests) => 1,
+            Some(BlobUploadUnknown | BlobUploadInvalid | DigestInvalid | SizeInvalid) => 2,
+            Some(Other(_)) | None => 3,
+            Some(_) => 0,
+        }
+    }
+}
+
+impl fmt::Display for StatedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [self.name.as_deref(), Some(self.message.as_str())];
+        let parts: Vec<&str> = parts.into_iter().flatten().filter(|it| !it.is_empty()).collect();
+        f.write_str(&parts.join(": "))
+    }
 }
 
 impl RefusalDetails {
@@ -46,13 +84,12 @@ impl RefusalDetails {
         body: &[u8],
         secrets: &RequestSecrets,
     ) -> Self {
-        let (code, message) = parse(body, secrets);
+        let mut errors = parse(body, secrets);
+        errors.sort_by_key(StatedError::rank);
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             status,
-            name: code.as_ref().and_then(|code| name_of(code, secrets)),
-            code,
-            message,
+            errors,
             retry_after: text(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(value, SystemTime::now())),
             is_limit_spent: text("ratelimit-remaining")
@@ -61,28 +98,39 @@ impl RefusalDetails {
         }
     }
 
+    fn mentions(&self, text: &str) -> bool {
+        self.errors.iter().any(|error| error.message.contains(text))
+    }
+
+    fn code(&self) -> Option<&Code> {
+        self.errors.first()?.code.as_ref()
+    }
+
     /// Returns `true` if other or newer credentials may help.
     pub(crate) fn wants_login(&self) -> bool {
         // ECR sends 403 for a token older than 12 hours
-        let expired = self.message.contains("authorization token has expired");
+        let expired = self.mentions("authorization token has expired");
         self.status == StatusCode::UNAUTHORIZED || (self.status == StatusCode::FORBIDDEN && expired)
     }
 
     pub(crate) fn is_throttled(&self) -> bool {
-        self.status == StatusCode::TOO_MANY_REQUESTS || self.code == Some(Code::Toomanyrequests)
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.code() == Some(&Code::Toomanyrequests)
     }
 
     /// An error like `GET host/v2/x: 404 MANIFEST_UNKNOWN: message`.
     pub(crate) fn error(self, subject: &str, operation: Operation) -> Error {
         let kind = self.kind(operation);
         let mut text = format!("{subject}: {}", self.status.as_u16());
-        if let Some(code) = &self.name {
-            text = format!("{text} {code}");
-        } else if let Some(reason) = self.status.canonical_reason() {
+        let has_name = self.errors.iter().any(|error| error.name.is_some());
+        if let (false, Some(reason)) = (has_name, self.status.canonical_reason()) {
             text = format!("{text} {reason}");
         }
-        if !self.message.is_empty() {
-            text = format!("{text}: {}", self.message);
+        let mut stated: Vec<String> = self.errors.iter().map(StatedError::to_string).collect();
+        stated.retain(|error| !error.is_empty());
+        stated.dedup();
+        if !stated.is_empty() {
+            let separator = if has_name { " " } else { ": " };
+            text = format!("{text}{separator}{}", stated.join("; "));
         }
         Error::new(kind, text).after(self.retry_after)
     }
@@ -96,15 +144,19 @@ impl RefusalDetails {
             };
         }
         if self.is_throttled() {
-            let spent = self.is_limit_spent || self.message.contains("pull rate limit");
+            let spent = self.is_limit_spent || self.mentions("pull rate limit");
             return if spent { Kind::PullLimit } else { Kind::Throttled };
         }
         if operation == Operation::Commit
             && self.status.is_client_error()
-            && self.message.contains("immutable")
+            && self.mentions("immutable")
         {
             // ECR sends TAG_INVALID; other registries send other codes with the same word
             return Kind::TagImmutable;
+        }
+        if operation == Operation::Upload && matches!(self.status.as_u16(), 405 | 413) {
+            // about the form of the request, which a new session does not change
+            return kind_of_status(self.status, operation);
         }
         self.kind_of_code(operation).unwrap_or_else(|| kind_of_status(self.status, operation))
     }
@@ -112,7 +164,7 @@ impl RefusalDetails {
     fn kind_of_code(&self, operation: Operation) -> Option<Kind> {
         use Code::*;
         use Operation::{Commit, Upload};
-        Some(match (self.code.as_ref()?, operation) {
+        Some(match (self.code()?, operation) {
             (NameUnknown, _) => Kind::RepositoryMissing,
             (ManifestBlobUnknown | BlobUploadUnknown | BlobUnknown | ManifestUnknown, Commit) => {
                 Kind::ContentMissing
@@ -192,26 +244,32 @@ pub(crate) fn hint(kind: Kind, host: &Host, caller: Caller) -> Option<String> {
     })
 }
 
-/// Code and message, from an OCI envelope or from the forms of token services.
-fn parse(body: &[u8], secrets: &RequestSecrets) -> (Option<Code>, String) {
+/// The errors in an OCI envelope, or the one in a form of token services.
+fn parse(body: &[u8], secrets: &RequestSecrets) -> Vec<StatedError> {
     let sanitize = |text: &str| sanitize(text, secrets);
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body)
-        && let Some(first) = errors.into_iter().next()
+        && !errors.is_empty()
     {
-        // Docker Hub mentions the pull limit only in the detail
-        let detail = first.detail.as_str().filter(|detail| *detail != first.message);
-        let texts = [Some(first.message.as_str()), detail].into_iter().flatten();
-        let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
-        return (Some(first.code), sanitize(&texts.join(": ")));
+        let stated = errors.into_iter().take(ERROR_LIMIT).map(|error| {
+            // Docker Hub mentions the pull limit only in the detail
+            let detail = error.detail.as_str().filter(|detail| *detail != error.message);
+            let texts = [Some(error.message.as_str()), detail].into_iter().flatten();
+            let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
+            let (name, message) = (name_of(&error.code, secrets), sanitize(&texts.join(": ")));
+            StatedError { code: Some(error.code), name, message }
+        });
+        return stated.collect();
     }
     if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
         let known = ["message", "error_description", "details", "error"];
         let found = known.iter().find_map(|key| value.get(key)?.as_str());
-        return (None, sanitize(found.unwrap_or_default()));
+        return found.map(|text| StatedError::without_code(sanitize(text))).into_iter().collect();
     }
     match std::str::from_utf8(body) {
-        Ok(text) if text.len() < MESSAGE_LIMIT && !text.contains('<') => (None, sanitize(text)),
-        _ => (None, String::new()),
+        Ok(text) if text.len() < MESSAGE_LIMIT && !text.contains('<') => {
+            vec![StatedError::without_code(sanitize(text))]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use reqwest::Response;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
@@ -19,7 +19,7 @@ use super::{
     transport::{ConnectionPool, connection_broke},
 };
 use crate::{
-    model::{Error, Kind, Result},
+    model::{Digest, Error, Kind, Result},
     remote::ByteStream,
 };
 
@@ -45,6 +45,8 @@ impl<'a> ApiRequest<'a> {
 pub(crate) struct ApiResponse {
     /// The request as errors name it.
     pub(crate) subject: String,
+    /// The URL that answered, after redirects.
+    pub(crate) url: Url,
     pub(crate) response: Response,
     pub(crate) permit: OwnedSemaphorePermit,
     /// The longest time without data of the body.
@@ -71,6 +73,11 @@ impl ApiResponse {
 
     pub(crate) fn protocol_error(&self, problem: &str) -> Error {
         Error::new(Kind::Protocol, format!("{}: {problem}", self.subject))
+    }
+
+    /// Checks that the response confirms a push; see [`confirmation`].
+    pub(crate) fn confirmation(&self, digest: &Digest) -> Result<Confirmation> {
+        confirmation(&self.subject, self.status(), self.headers(), digest)
     }
 
     /// The secrets of the request, to redact them from texts of the response.
@@ -122,6 +129,65 @@ pub(crate) struct PreparedUpload {
     pub(crate) authorization: Option<Authorization>,
     pub(crate) scope: Scope,
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// The answer to an upload: success, a redirect that keeps the method, or a refusal.
+pub(crate) struct UploadAnswer {
+    /// The request as errors name it.
+    pub(crate) subject: String,
+    pub(crate) url: Url,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) refusal: Option<Error>,
+}
+
+/// The evidence in a response that content is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// The response names the content.
+    Named,
+    /// The status says so, and no header: ask for the content.
+    StatusOnly,
+}
+
+/// Checks that a response confirms that this content is stored: by status 201, or by 200 or 204
+/// with its digest. Another digest is an error with every status.
+///
+/// Source: OCI distribution specification 1.1, "Pushing blobs" and "Pushing manifests".
+///
+/// # Errors
+/// [`Kind::Protocol`], with the status.
+pub(crate) fn confirmation(
+    subject: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    digest: &Digest,
+) -> Result<Confirmation> {
+    let stored = headers.get("docker-content-digest").map(HeaderValue::as_bytes);
+    let is_same = stored.map(|stored| stored == digest.as_str().as_bytes());
+    let has_location = headers.contains_key(header::LOCATION);
+    let problem = match (status, is_same) {
+        (_, Some(false)) => "the registry confirms another digest than",
+        (StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT, Some(true)) => {
+            return Ok(Confirmation::Named);
+        }
+        (StatusCode::CREATED, None) if has_location => return Ok(Confirmation::Named),
+        (StatusCode::CREATED, None) => return Ok(Confirmation::StatusOnly),
+        _ => "the status does not confirm",
+    };
+    Err(unconfirmed(subject, status, problem, digest))
+}
+
+/// The error for a response that claims to have stored content.
+pub(crate) fn unconfirmed(
+    subject: &str,
+    status: StatusCode,
+    problem: &str,
+    digest: &Digest,
+) -> Error {
+    let problem = format!("{subject}: {}: {problem} {digest}", status.as_u16());
+    Error::new(Kind::Protocol, problem)
+        .hint("check for a proxy that answers in place of the registry, such as a login page")
 }
 
 /// A response other than 2xx.

@@ -3,19 +3,58 @@
 //! No redirect leads from HTTPS to plain HTTP. No error shows a part of a path that may be a
 //! signature.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
 use super::transport::Transport;
+use crate::model::{Error, Kind, Result};
 
 /// The longest part of a path that is shown, in bytes: a SHA-512 digest with its name. Tags have
 /// at most 128.
 const LONGEST_PART: usize = 135;
 
-/// The target of a redirect; `None` if it must not be followed.
-pub(crate) fn next_hop(transport: &Transport, from: &Url, headers: &HeaderMap) -> Option<Url> {
+/// The URL that `Location` names, relative to the URL of the request; `None` if it must not be used.
+///
+/// Source: RFC 3986, 5; RFC 9110, 10.2.2.
+pub(crate) fn location(transport: &Transport, from: &Url, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
     from.join(location).ok().filter(|to| may_follow(transport, from, to))
+}
+
+/// The target of the redirect that `subject` was answered with.
+///
+/// # Errors
+/// [`Kind::Protocol`] if it must not be followed.
+pub(crate) fn next_hop(
+    transport: &Transport,
+    from: &Url,
+    headers: &HeaderMap,
+    subject: &str,
+    status: StatusCode,
+) -> Result<Url> {
+    let problem = || format!("{subject}: {} without a valid `Location`", status.as_u16());
+    location(transport, from, headers).ok_or_else(|| Error::new(Kind::Protocol, problem()))
+}
+
+/// Returns `true` for a redirect that keeps the method and the body.
+pub(crate) fn keeps_method(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+}
+
+/// The error for a redirect that turns an upload into a GET.
+pub(crate) fn refused_redirect(subject: &str, status: StatusCode) -> Error {
+    let code = status.as_u16();
+    let problem = format!("{subject}: {code} redirects an upload, which only 307 and 308 may do");
+    Error::new(Kind::Protocol, problem)
+        .hint("name the registry's own host, with its scheme, or check the proxies in front of it")
+}
+
+/// The error for a 403 of the host that a registry redirected to. The registry signs the URL of
+/// each redirect for a short time, so a retry asks the registry again.
+pub(crate) fn expired_redirect(refusal: Error) -> Error {
+    Error::new(Kind::Unavailable, "the host that the registry redirects to refuses the request")
+        .because(refusal)
+        .hint("check the clock, and the proxies and firewalls in front of that host")
 }
 
 /// Returns `true` if `to` is an HTTP URL, and not plain HTTP after HTTPS.
@@ -57,7 +96,7 @@ mod tests {
             ("https://a/v2/x", "http://localhost.example/y", None),
         ] {
             let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
-            let next = next_hop(&direct, &from.parse().unwrap(), &headers);
+            let next = super::location(&direct, &from.parse().unwrap(), &headers);
             assert_eq!(next.as_ref().map(Url::as_str), expected, "{from} {location}");
         }
     }

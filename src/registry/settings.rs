@@ -23,6 +23,8 @@ pub struct ConnectionSettings {
     pub max_connections: usize,
     /// Registries that are asked first for content by digest.
     pub mirrors: Vec<(Host, ConnectionSettings)>,
+    /// Whether a blob may be uploaded in chunks if the registry refuses it whole.
+    pub allows_chunks: bool,
     /// Rate limits of its writes.
     pub rate_limits: RateLimiters,
 }
@@ -36,6 +38,7 @@ impl Default for ConnectionSettings {
             scheme: Scheme::Usual,
             max_connections: 32,
             mirrors: Vec::new(),
+            allows_chunks: true,
             rate_limits: RateLimiters::default(),
         }
     }

@@ -110,7 +110,8 @@ async fn check_repository<D: Destination>(destination: &D) {
 async fn check_blobs<D: Destination>(destination: &D, check: DigestCheck) {
     let digests = [CONFIG, LAYER, OTHER_LAYER].map(Digest::of);
     let all = HashSet::from(digests.clone());
-    let missing = async || destination.missing_blobs(&repository(), &digests).await.unwrap();
+    let blobs = [CONFIG, LAYER, OTHER_LAYER].map(|content| descriptor(LAYER_TYPE, content));
+    let missing = async || destination.missing_blobs(&repository(), &blobs).await.unwrap();
     assert_eq!(missing().await, all);
 
     let blob = descriptor(LAYER_TYPE, LAYER);
@@ -186,7 +187,7 @@ async fn check_mount<D: Destination>(destination: &D) {
             destination.push_blob(&other, &blob, session, body).await.unwrap();
         }
     }
-    let missing = destination.missing_blobs(&other, &[blob.digest]).await.unwrap();
+    let missing = destination.missing_blobs(&other, &[blob]).await.unwrap();
     assert_eq!(missing, HashSet::new(), "mounted or uploaded");
 
     let absent = descriptor(LAYER_TYPE, b"a layer that no repository has");

@@ -149,6 +149,7 @@ impl<R: ImageReader> Walk<'_, R> {
         subtrees: &mut HashMap<Digest, Tree>,
     ) -> Result<Option<EntryContent>> {
         let raw = self.reader.manifest(&entry.digest).await?;
+        entry.check_length(&raw)?;
         match raw.read()? {
             Manifest::Index(index) => {
                 let subtree = self.filter_index(&raw, &index, depth + 1).await?;

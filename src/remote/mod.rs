@@ -151,11 +151,11 @@ pub trait Destination: Provision {
         async move { self.missing_manifests(repository, &all).await }
     }
 
-    /// The blobs among `digests` that the repository lacks.
+    /// The blobs among `blobs` that the repository lacks, or has with another size.
     fn missing_blobs(
         &self,
         repository: &Repository,
-        digests: &[Digest],
+        blobs: &[Descriptor],
     ) -> impl Reply<HashSet<Digest>>;
 
     /// Mounts the blob from another repository, or returns an upload session.
@@ -298,8 +298,10 @@ pub enum Mount {
 /// An open upload session.
 #[derive(Clone)]
 pub struct UploadSession {
-    /// The URL of the final PUT. It carries state and is never printed.
+    /// The URL of the next request. It carries state and is never printed.
     pub location: Url,
+    /// The smallest chunk that the registry accepts, in bytes; 0 if it names none.
+    pub min_chunk: u64,
 }
 
 impl fmt::Debug for UploadSession {

@@ -30,6 +30,8 @@ pub struct StallTimeouts {
     pub answer: Duration,
     /// Until a source sends more of a response that it began.
     pub read: Duration,
+    /// Until an upload sends its first bytes, if the registry is likely to answer before them.
+    pub early: Duration,
     /// Until a registry accepts more bytes of an upload.
     pub send: Duration,
     /// Until a registry responds after the last byte of a blob: it hashes large ones first.
@@ -43,6 +45,7 @@ impl Default for StallTimeouts {
         Self {
             answer: Duration::from_secs(60),
             read: Duration::from_secs(30),
+            early: Duration::from_secs(1),
             send: Duration::from_secs(60),
             completion: Duration::from_secs(300),
             listing: Duration::from_secs(600),

@@ -38,7 +38,7 @@ impl Destination for AnyDestination {
         missing_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         missing_referrers(at: &Repository, referrers: &HashMap<Digest, Vec<Digest>>)
             -> Result<HashSet<Digest>>;
-        missing_blobs(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
+        missing_blobs(repository: &Repository, blobs: &[Descriptor]) -> Result<HashSet<Digest>>;
         mount(repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<Mount>;
         open_upload(repository: &Repository, blob: &Descriptor) -> Result<UploadSession>;
         push_blob(at: &Repository, blob: &Descriptor, session: UploadSession, body: Body)

@@ -96,11 +96,12 @@ impl Server {
         if self.faults.hits(Name::Reset, &target).is_some() {
             connection.drop_now();
         } else {
-            response = match fault::apply::replacement(&self.faults, &target) {
+            response = match fault::apply::replacement(&self.faults, &target, request.headers()) {
                 Some(replacement) => replacement,
                 None => {
                     let request = request.map(|body| sent.count_body(body));
-                    let drop_connection = move || connection.drop_now();
+                    let dropped = connection.clone();
+                    let drop_connection = move || dropped.drop_now();
                     let request = fault::apply::request(
                         &self.faults,
                         &target,
@@ -110,6 +111,9 @@ impl Server {
                     );
                     let incoming = IncomingRequest { host: host.clone(), request };
                     let response = backend.answer(incoming).await;
+                    if self.faults.hits(Name::ResetAfter, &target).is_some() {
+                        connection.drop_now();
+                    }
                     fault::apply::response(&self.faults, &target, response, &self.stopped)
                 }
             };

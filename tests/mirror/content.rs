@@ -87,4 +87,17 @@ fn assert_complete(store: &Store, repository: &str, digest: &Digest, label: &str
     for child in &links.children {
         assert_complete(store, repository, child, label);
     }
+    // clients refuse content of another size
+    let (_, bytes) = store.manifest(repository, digest).unwrap();
+    let document: Value = serde_json::from_slice(&bytes).unwrap();
+    let lists = [&document["layers"], &document["manifests"]].map(Value::as_array);
+    let listed = lists.into_iter().flatten().flatten().chain(document.get("config"));
+    for entry in listed {
+        let digest: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+        let manifest = store.manifest(repository, &digest).map(|(_, bytes)| bytes.len() as u64);
+        let size = manifest.or_else(|| store.blob_size(repository, &digest));
+        if size.is_some() {
+            assert_eq!(entry["size"].as_u64(), size, "{label} lists {digest} with a wrong size");
+        }
+    }
 }

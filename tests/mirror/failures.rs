@@ -86,6 +86,27 @@ fn create_broken_image(world: &World, name: &str) -> &'static str {
             put_image(upstream, repository, b"", b"");
             "is empty"
         }
+        "wrong-child-size" => {
+            let manifest = image(config(upstream, repository), &[]).to_string();
+            let media_type = media::OCI_MANIFEST;
+            upstream.put_manifest(HOST, repository, None, media_type, manifest.as_bytes());
+            let digest = Digest::of(manifest.as_bytes());
+            let mut entry = descriptor(media_type, &digest, manifest.len() + 1);
+            entry["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
+            let index = serde_json::json!({
+                "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry],
+            });
+            put(upstream, repository, media::OCI_INDEX, &index.to_string());
+            "and its descriptor says"
+        }
+        "two-sizes" => {
+            let digest = upstream.put_blob(HOST, repository, layer);
+            let sizes = [layer.len(), layer.len() + 1];
+            let layers = sizes.map(|size| descriptor(media::OCI_LAYER, &digest, size));
+            let manifest = image(config(upstream, repository), &layers);
+            put(upstream, repository, media::OCI_MANIFEST, &manifest.to_string());
+            "with 22 B and with 23 B"
+        }
         "html" => {
             put(upstream, repository, "text/html", "<!doctype html><p>Sign in");
             "not a manifest"
@@ -94,7 +115,7 @@ fn create_broken_image(world: &World, name: &str) -> &'static str {
     }
 }
 
-const BROKEN: [&str; 13] = [
+const BROKEN: [&str; 15] = [
     "gone",
     "private",
     "too-large",
@@ -107,6 +128,8 @@ const BROKEN: [&str; 13] = [
     "long-layer",
     "absent-layer",
     "empty-layer",
+    "wrong-child-size",
+    "two-sizes",
     "html",
 ];
 

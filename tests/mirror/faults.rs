@@ -6,6 +6,7 @@
 
 mod scene;
 mod table;
+mod variations;
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -33,6 +34,7 @@ fn short() -> RetryPolicy {
     let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
+        early: Duration::from_millis(50),
         send: seconds(2),
         completion: seconds(3),
         ..StallTimeouts::default()

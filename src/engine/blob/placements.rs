@@ -51,6 +51,9 @@ pub(crate) struct PlacementKey {
     pub(crate) destination: DestinationId,
     pub(crate) repository: Repository,
     pub(crate) digest: Digest,
+    /// A blob's size in bytes, as its descriptor states it: a wrong one must not pass as placed
+    /// because a right one is. 0 for a manifest.
+    pub(crate) size: u64,
 }
 
 /// The progress of a blob; a later state includes the earlier ones.
@@ -153,7 +156,7 @@ pub(crate) struct Placements(Mutex<PlacementState>);
 #[derive(Debug, Default)]
 struct PlacementState {
     images: u64,
-    placements: HashMap<(DestinationId, Digest), Vec<Placement>>,
+    placements: HashMap<(DestinationId, Digest, u64), Vec<Placement>>,
 }
 
 impl Placements {
@@ -174,7 +177,8 @@ impl Placements {
 
 impl PlacementState {
     fn claim(&mut self, seq: ImageSeq, key: &PlacementKey) -> Claim {
-        let placements = self.placements.entry((key.destination, key.digest.clone())).or_default();
+        let blob = (key.destination, key.digest.clone(), key.size);
+        let placements = self.placements.entry(blob).or_default();
         placements.retain(|placement| !placement.is_abandoned());
         for placement in placements.iter().filter(|it| it.repository == key.repository) {
             if *placement.state.borrow() >= BlobState::Placed {
@@ -218,6 +222,7 @@ mod tests {
             destination: DestinationId(0),
             repository: repository.parse().unwrap(),
             digest: Digest::of(&[blob]),
+            size: 1,
         }
     }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::placements::{Carrier, PlacementKey};
 use crate::{
     engine::state::repository::TargetRepository,
-    model::{Digest, Error, Tag, event::Counter},
+    model::{Descriptor, Digest, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
 
@@ -35,9 +35,16 @@ impl<D: Destination> CopyTarget<D> {
         self.repository.destination()
     }
 
+    /// The key of a manifest here.
     pub(crate) fn key(&self, digest: &Digest) -> PlacementKey {
         let TargetRepository { id, repository, .. } = &*self.repository;
-        PlacementKey { destination: *id, repository: repository.clone(), digest: digest.clone() }
+        let (repository, digest) = (repository.clone(), digest.clone());
+        PlacementKey { destination: *id, repository, digest, size: 0 }
+    }
+
+    /// The key of a blob here.
+    pub(crate) fn blob_key(&self, blob: &Descriptor) -> PlacementKey {
+        PlacementKey { size: blob.size, ..self.key(&blob.digest) }
     }
 
     pub(crate) fn placed(&self, carrier: Carrier) {

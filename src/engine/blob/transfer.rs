@@ -127,9 +127,7 @@ impl<S: Source> Transfers<'_, S> {
                 }
                 Claim::Wait(waiter) => match waiter.placed().await {
                     true => Claim::Placed,
-                    false => {
-                        self.limits.placements.claim_again(self.seq, &target.key(&blob.digest))
-                    }
+                    false => self.limits.placements.claim_again(self.seq, &target.blob_key(blob)),
                 },
             }
         }

@@ -19,7 +19,7 @@ use crate::{
         options::Mode,
         state::source::Reader,
     },
-    model::{Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
+    model::{Descriptor, Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
     remote::{Destination, Mounting, Source, index_walk::Tree},
 };
 
@@ -155,9 +155,9 @@ async fn reupload_missing<S: Source, D: Destination>(
 ) -> Result<()> {
     let Manifest::Image(image) = manifest.read()? else { return Ok(()) };
     let blobs = image.blobs();
-    let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+    let needed: Vec<Descriptor> = blobs.iter().map(|&blob| blob.clone()).collect();
     let missing =
-        target.destination().missing_blobs(&target.repository.repository, &digests).await?;
+        target.destination().missing_blobs(&target.repository.repository, &needed).await?;
     let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest));
     join_all(missing.map(|blob| transfers.reupload(blob, target))).await;
     target.failure().map_or(Ok(()), Err)

@@ -122,14 +122,15 @@ async fn read_images<S: Source>(
     missing: &[HashSet<Digest>],
 ) -> Result<Vec<ImageWithBlobs>> {
     let is_missing = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
-    let mut seen = HashSet::new();
-    let digests: Vec<&Digest> = (tree.images.iter().map(|image| &image.digest))
-        .filter(|digest| is_missing(digest) && seen.insert(*digest))
-        .collect();
-    reader.reserve(digests.len() as u64).await?;
+    let mut entries: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
+    for entry in tree.images.iter().filter(|entry| is_missing(&entry.digest)) {
+        entries.entry(&entry.digest).or_default().push(entry);
+    }
+    reader.reserve(entries.len() as u64).await?;
     let bytes = AtomicUsize::new(0);
-    let reads = digests.into_iter().map(async |digest| {
+    let reads = entries.into_iter().map(async |(digest, entries)| {
         let manifest = reader.manifest(digest).await?;
+        entries.iter().try_for_each(|entry| entry.check_length(&manifest))?;
         let size = manifest.bytes().len();
         match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
             true => Err(too_large(MANIFEST_BYTES as u64, "manifests")),
@@ -174,14 +175,16 @@ fn claim_blobs<'a, D: Destination>(
     images: &[ImageWithBlobs],
     missing: &[HashSet<Digest>],
 ) -> (ImageSeq, Vec<MissingBlob<'a, D>>) {
-    let mut lacking: HashMap<&Digest, (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
+    // by size too: of two images that disagree about it, one is wrong
+    let mut lacking: HashMap<(&Digest, u64), (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
     for image in images {
         for (target, missing) in targets.iter().zip(missing) {
             if !target.is_alive() || !missing.contains(image.manifest.digest()) {
                 continue;
             }
             for blob in &image.blobs {
-                let targets = &mut lacking.entry(&blob.digest).or_insert((blob, Vec::new())).1;
+                let entry = lacking.entry((&blob.digest, blob.size));
+                let targets = &mut entry.or_insert((blob, Vec::new())).1;
                 if !targets.iter().any(|known| ptr::eq(*known, target)) {
                     targets.push(target);
                 }
@@ -191,7 +194,7 @@ fn claim_blobs<'a, D: Destination>(
     let mut lacking: Vec<_> = lacking.into_values().collect();
     lacking.sort_by_key(|(blob, _)| (Reverse(blob.size), blob.digest.clone()));
     let keys: Vec<PlacementKey> = (lacking.iter())
-        .flat_map(|(blob, targets)| targets.iter().map(|target| target.key(&blob.digest)))
+        .flat_map(|(blob, targets)| targets.iter().map(|target| target.blob_key(blob)))
         .collect();
     let (seq, claims) = placements.claim_all(&keys);
     let mut claims = claims.into_iter();
@@ -244,13 +247,13 @@ async fn query_target<D: Destination>(
     if carried.is_empty() {
         return Ok(());
     }
-    let digests = |carried: &[CarriedBlob<'_>]| -> Vec<Digest> {
-        carried.iter().map(|it| it.blob.digest.clone()).collect()
+    let blobs = |carried: &[CarriedBlob<'_>]| -> Vec<Descriptor> {
+        carried.iter().map(|it| it.blob.clone()).collect()
     };
     let (destination, repository) = (target.destination(), &target.repository);
     let existed_before = repository.existed_before().await?;
     if existed_before {
-        let blobs = digests(&carried);
+        let blobs = blobs(&carried);
         let missing = destination.missing_blobs(&repository.repository, &blobs).await?;
         for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
             if let Claim::Carry(carrier) = mem::replace(found.claim, Claim::Placed) {
@@ -265,7 +268,7 @@ async fn query_target<D: Destination>(
     if target.mounting == Mounting::Never || carried.is_empty() {
         return Ok(());
     }
-    let blobs = &digests(&carried);
+    let blobs = &blobs(&carried);
     let queries = repository.siblings().await.into_iter().map(|sibling| async move {
         let missing = destination.missing_blobs(&sibling, blobs).await;
         (sibling, missing)

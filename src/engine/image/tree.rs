@@ -24,7 +24,9 @@ pub(crate) async fn build<S: Source>(
     let raw = reader.manifest(source).await?;
     let mut tree = index_walk::filter_image(reader, raw, filter).await?;
     if filter.shape == Shape::Flat && tree.root.manifest.media_type().is_index() {
-        let manifest = reader.manifest(&only_image(&tree.images)?.digest).await?;
+        let image = only_image(&tree.images)?;
+        let manifest = reader.manifest(&image.digest).await?;
+        image.check_length(&manifest)?;
         let root = Filtered { manifest, ..tree.root };
         return Ok(Tree { root, nested: vec![], images: vec![], ..tree });
     }

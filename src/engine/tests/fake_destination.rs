@@ -64,7 +64,7 @@ impl StoredRepositories {
         self.opened += 1;
         let location = format!("https://destination.example/{}", self.opened);
         self.sessions.insert((repository.clone(), location.clone()));
-        Ok(UploadSession { location: location.parse().unwrap() })
+        Ok(UploadSession { location: location.parse().unwrap(), min_chunk: 0 })
     }
 }
 
@@ -236,11 +236,12 @@ impl Destination for FakeDestination {
     async fn missing_blobs(
         &self,
         repository: &Repository,
-        digests: &[Digest],
+        blobs: &[Descriptor],
     ) -> Result<HashSet<Digest>> {
         self.call(|store| {
             let stored = &store.repository(repository)?.blobs;
-            Ok(digests.iter().filter(|digest| !stored.contains(digest)).cloned().collect())
+            let digests = blobs.iter().map(|blob| &blob.digest);
+            Ok(digests.filter(|digest| !stored.contains(digest)).cloned().collect())
         })
         .await
     }

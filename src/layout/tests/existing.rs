@@ -180,7 +180,7 @@ async fn a_missing_or_invalid_layout_is_an_error_with_a_hint() {
 }
 
 #[tokio::test]
-async fn the_next_run_repairs_damaged_files() {
+async fn the_next_run_repairs_damaged_files_also_those_of_the_right_length() {
     let fixture = LayoutFixture::new().await;
     fixture.upstream.upstream().image("r.example/x:1").attestations().push();
     let all = Filter::default();
@@ -192,13 +192,16 @@ async fn the_next_run_repairs_damaged_files() {
     for (digest, bytes) in &expected {
         let file = store.join(digest.hex());
         let is_manifest = String::from_utf8_lossy(bytes).contains("schemaVersion");
-        for damage in [None, Some(bytes.len() / 2)] {
+        let mut other = bytes.clone();
+        *other.last_mut().unwrap() ^= 1;
+        for damage in [None, Some(&bytes[..bytes.len() / 2]), Some(&other[..])] {
             match damage {
                 None => fs::remove_file(&file).unwrap(),
-                Some(length) => fs::write(&file, &bytes[..length]).unwrap(),
+                Some(content) => fs::write(&file, content).unwrap(),
             }
             let repaired = copy().await;
-            assert_eq!(repaired.outcome(), "Copied", "{digest}, {damage:?}");
+            let length = damage.map(<[u8]>::len);
+            assert_eq!(repaired.outcome(), "Copied", "{digest}, {length:?}");
             let moved = repaired.contexts.destination.stats.bytes.value();
             assert_eq!(moved, if is_manifest { 0 } else { bytes.len() as u64 });
             assert_eq!(fs::read(&file).unwrap(), *bytes);

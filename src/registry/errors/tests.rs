@@ -75,6 +75,8 @@ fn codes_decide_the_kind_and_statuses_do_without_a_code() {
         (405, "", "", [Kind::Unsupported; 3]),
         (408, "", "", [Kind::Unavailable; 3]),
         (413, "", "", [Kind::TooLarge; 3]),
+        (413, "SIZE_INVALID", "", [Kind::TooLarge, Kind::TooLarge, Kind::TooLarge]),
+        (405, "BLOB_UPLOAD_INVALID", "", [Kind::Unsupported; 3]),
         (416, "", "", [Kind::Corrupt, Kind::Unavailable, Kind::Unavailable]),
         (429, "", "", [Kind::Throttled; 3]),
         (451, "", "", [Kind::Denied; 3]),
@@ -163,7 +165,8 @@ fn a_registrys_message_becomes_one_printable_line() {
         &vec![b'a'; ERROR_BODY_LIMIT as usize],
         &RequestSecrets::default(),
     );
-    assert!(long.message.len() <= MESSAGE_LIMIT);
+    let shown = long.error("GET x", Operation::Read).to_string();
+    assert!(shown.len() <= MESSAGE_LIMIT + 20, "{shown}");
 }
 
 #[test]
@@ -183,4 +186,46 @@ fn retry_after_is_seconds_or_a_date() {
     ] {
         assert_eq!(retry_after(value, now), expected, "{value}");
     }
+}
+
+#[test]
+fn all_errors_of_an_answer_are_shown_and_the_most_telling_decides() {
+    let stated = |status: u16, codes: &[&str]| {
+        let errors: Vec<_> = (codes.iter())
+            .map(|code| serde_json::json!({"code": code, "message": format!("of {code}")}))
+            .collect();
+        RefusalDetails::new(
+            StatusCode::from_u16(status).unwrap(),
+            &HeaderMap::new(),
+            serde_json::json!({ "errors": errors }).to_string().as_bytes(),
+            &RequestSecrets::default(),
+        )
+        .error("PUT x", Operation::Commit)
+    };
+    for (status, codes, expected, shown) in [
+        (
+            500,
+            &["UNKNOWN", "DENIED"][..],
+            Kind::Denied,
+            "PUT x: 500 DENIED: of DENIED; UNKNOWN: of UNKNOWN",
+        ),
+        (
+            400,
+            &["UNKNOWN", "MANIFEST_BLOB_UNKNOWN"],
+            Kind::ContentMissing,
+            "PUT x: 400 MANIFEST_BLOB_UNKNOWN: of MANIFEST_BLOB_UNKNOWN; UNKNOWN: of UNKNOWN",
+        ),
+        (
+            503,
+            &["UNKNOWN", "TOOMANYREQUESTS"],
+            Kind::Throttled,
+            "PUT x: 503 TOOMANYREQUESTS: of TOOMANYREQUESTS; UNKNOWN: of UNKNOWN",
+        ),
+        (500, &["UNKNOWN", "UNKNOWN"], Kind::Unavailable, "PUT x: 500 UNKNOWN: of UNKNOWN"),
+    ] {
+        let error = stated(status, codes);
+        assert_eq!((error.kind(), error.to_string().as_str()), (expected, shown));
+    }
+    let many = stated(500, &["UNKNOWN"; 100]);
+    assert!(many.to_string().len() < ERROR_LIMIT * MESSAGE_LIMIT, "{many}");
 }

@@ -23,6 +23,8 @@ pub(crate) struct Asked {
     pub(crate) line: String,
     pub(crate) authorization: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) content_length: Option<String>,
+    pub(crate) content_range: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -34,6 +36,8 @@ impl Asked {
             line: format!("{} {host}{}", request.method(), request.uri()),
             authorization: text("authorization"),
             range: text("range"),
+            content_length: text("content-length"),
+            content_range: text("content-range"),
             body: Bytes::new(),
         }
     }
@@ -59,14 +63,28 @@ impl Fake {
     pub(crate) async fn new(
         script: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
+        Self::early(|_| None, script).await
+    }
+
+    /// Sends the answer of `early` before it reads the request's body, else as [`Self::new`].
+    pub(crate) async fn early(
+        early: impl Fn(&Asked) -> Option<Response<Body>> + Send + Sync + 'static,
+        script: impl Fn(&Asked) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (log, script) = (Arc::clone(&asked), Arc::new(script) as Arc<Script>);
+        let early = Arc::new(early);
         let app = Router::new().fallback(move |request: Request| {
             let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+            let early = Arc::clone(&early);
             async move {
                 let mut asked = Asked::head(&request);
+                if let Some(answer) = early(&asked) {
+                    log.lock().push(asked);
+                    return answer;
+                }
                 let Ok(body) = to_bytes(request.into_body(), usize::MAX).await else {
                     return reply(400, "");
                 };
@@ -114,6 +132,16 @@ pub(crate) fn with(
 ) -> Response<Body> {
     response.headers_mut().append(name, value.parse().unwrap());
     response
+}
+
+/// An answer to a HEAD without `Content-Length`, which the caller adds.
+pub(crate) fn head(status: u16) -> Response<Body> {
+    reply(status, Body::from_stream(futures::stream::empty::<Result<Bytes, std::io::Error>>()))
+}
+
+/// The answer to a push that stored its content.
+pub(crate) fn created() -> Response<Body> {
+    with(reply(201, ""), "location", "/stored")
 }
 
 /// An error as registries write it.

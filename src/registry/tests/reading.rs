@@ -122,30 +122,76 @@ async fn docker_hubs_pull_limit_is_recorded_and_differs_from_throttling() {
 }
 
 #[tokio::test]
-async fn a_blob_is_opened_at_its_offset_whatever_the_registry_makes_of_a_range() {
+async fn a_blob_is_opened_at_its_offset_or_read_whole_if_the_registry_mishandles_the_range() {
     const CONTENT: &str = "0123456789";
-    for (status, start, total, expected) in [
-        (206, 4, "10", Ok("456789")),
-        (206, 4, "*", Ok("456789")),
-        (206, 2, "10", Ok("456789")),
-        (200, 0, "", Ok("456789")),
-        (206, 5, "10", Err(Kind::Protocol)),
-        (206, 4, "11", Err(Kind::Corrupt)),
-        (416, 0, "", Err(Kind::Corrupt)),
+    for (status, start, total, whole) in [
+        (206, 4, "10", false),
+        (206, 4, "*", false),
+        (206, 2, "10", false),
+        (200, 0, "", false),
+        (206, 5, "10", true),
+        (206, 4, "11", true),
+        (206, 4, "no number", true),
+        (416, 0, "", true),
     ] {
-        let fake = Fake::new(move |asked| {
-            assert_eq!(asked.range.as_deref(), Some("bytes=4-"));
-            let answer = reply(status, &CONTENT[start..]);
-            with(answer, "content-range", &format!("bytes {start}-9/{total}"))
+        let fake = Fake::new(move |asked| match asked.range.as_deref() {
+            Some("bytes=4-") if total == "no number" => reply(206, &CONTENT[4..]),
+            Some("bytes=4-") => {
+                let answer = reply(status, &CONTENT[start..]);
+                with(answer, "content-range", &format!("bytes {start}-9/{total}"))
+            }
+            range => {
+                assert_eq!(range, None);
+                reply(200, CONTENT)
+            }
         })
         .await;
         let registry = fake.anonymous("ghcr.io");
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(CONTENT.as_bytes()), 4).await;
-        let read = match opened {
-            Ok(stream) => Ok(stream.try_collect::<Vec<_>>().await.unwrap().concat()),
-            Err(error) => Err(error.kind()),
-        };
-        assert_eq!(read, expected.map(|text| text.as_bytes().to_vec()), "{status} {start} {total}");
+        let read: Vec<Bytes> = opened.unwrap().try_collect().await.unwrap();
+        assert_eq!(read.concat(), b"456789", "{status} {start} {total}");
+        assert_eq!(fake.asked().len(), 1 + usize::from(whole), "{status} {start} {total}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_ends_before_the_offset_is_corrupt() {
+    let fake = Fake::new(|asked| match asked.range {
+        Some(_) => reply(416, ""),
+        None => reply(200, "0123"),
+    })
+    .await;
+    let registry = fake.anonymous("ghcr.io");
+    let opened = registry.blob(&"a/b".parse().unwrap(), &blob(b"0123456789"), 4).await;
+    assert_eq!(opened.map(drop).unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_redirect_that_has_expired_is_requested_again_from_the_registry() {
+    for (refusals, expected) in [(2, Ok(10)), (100, Err(Kind::Unavailable))] {
+        let left = AtomicU32::new(refusals);
+        let fake = Fake::new(move |asked| match asked.line.contains("cdn.example.com") {
+            true => match left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => reply(403, "<Error>Request has expired</Error>"),
+                Err(_) => reply(200, "0123456789"),
+            },
+            false => with(reply(307, ""), "location", "https://cdn.example.com/b?signature=s"),
+        })
+        .await;
+        let registry = fake.anonymous("ghcr.io");
+        let retry = Retry { first: Duration::from_millis(1), ..Retry::default() };
+        let policy = RetryPolicy::new(retry, StallTimeouts::default(), OutagePolicy::default());
+        let context = Arc::new(HostContext { policy, ..HostContext::default() });
+        let body = verified(registry, "a/b".parse().unwrap(), blob(b"0123456789"), context);
+        let read = body.read().await;
+        if let Err(error) = &read {
+            let hint = error.remedy().unwrap_or_default();
+            assert!(hint.contains("clock") && !hint.contains("login"), "{error:?}");
+        }
+        assert_eq!(read.map(|it| it.len()).map_err(|error| error.kind()), expected);
+        let asked = fake.lines();
+        let own = asked.iter().filter(|line| line.contains("ghcr.io")).count();
+        assert_eq!(own * 2, asked.len(), "every read asks the registry for its redirect");
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{body::Body, http::Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::fake::{Fake, error, reply, with};
+use super::fake::{Fake, created, error, reply, with};
 use crate::{
     model::{Digest, Error, Kind, RawManifest, Result},
     remote::{Destination, Source},
@@ -34,9 +34,9 @@ async fn a_fallback_tag_lists_each_referrer_once() {
         match (asked.line.split_once(' ').unwrap().0, kept.as_ref()) {
             ("PUT", _) if asked.line.ends_with(&tag) => {
                 *kept = Some(String::from_utf8(asked.body.to_vec()).unwrap());
-                reply(201, "")
+                created()
             }
-            ("PUT", _) => reply(201, ""),
+            ("PUT", _) => created(),
             (_, Some(index)) if asked.line.contains("/manifests/sha256") => {
                 let digest = Digest::of(index.as_bytes());
                 with(reply(200, index.clone()), "docker-content-digest", digest.as_str())
@@ -74,7 +74,7 @@ async fn a_fallback_tag_lists_each_referrer_once() {
 async fn a_registry_with_the_referrers_api_gets_no_fallback_tag() {
     let subject = Digest::of(b"image");
     let said = subject.to_string();
-    let fake = Fake::new(move |_| with(reply(201, ""), "oci-subject", &said)).await;
+    let fake = Fake::new(move |_| with(created(), "oci-subject", &said)).await;
     let registry = fake.anonymous("r.example.com");
     let manifest = referrer(&subject, "application/spdx+json");
     registry.push_manifest(&"a".parse().unwrap(), &manifest, None).await.unwrap();

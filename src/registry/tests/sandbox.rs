@@ -170,7 +170,7 @@ async fn an_ordinary_registry_accepts_an_image() {
             registry.mount(&other, &blob, &repository).await.unwrap(),
             Mount::Mounted
         ));
-        assert!(registry.missing_blobs(&other, &[blob.digest]).await.unwrap().is_empty());
+        assert!(registry.missing_blobs(&other, &[blob]).await.unwrap().is_empty());
         assert_eq!(names(&registry, &repository).await, [tag]);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     definition::{Content, Name, Target},
     state::Faults,
 };
-use crate::sandbox::distribution::Refusal;
+use crate::{model::Digest, sandbox::distribution::Refusal};
 
 /// Time for the bytes before a cut to reach the client.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -24,7 +24,26 @@ const FLUSH: Duration = Duration::from_millis(20);
 type Chunks = BoxStream<'static, Result<Bytes, axum::Error>>;
 
 /// The response that a fault sends in place of the registry's.
-pub(in crate::sandbox) fn replacement(faults: &Faults, target: &Target<'_>) -> Option<Response> {
+pub(in crate::sandbox) fn replacement(
+    faults: &Faults,
+    target: &Target<'_>,
+    request: &HeaderMap,
+) -> Option<Response> {
+    if let Some(response) = redirect(faults, target) {
+        return Some(response);
+    }
+    let length = length(request).unwrap_or_default();
+    // the first argument decides, because a request that fits must not count
+    if faults.hits_if(Name::MaxBody, target, |arg| arg.number().is_some_and(|most| length > most)) {
+        return Some(refusal(target, StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    let is_whole = target.method == Method::PUT && target.path.contains("/blobs/uploads/");
+    if is_whole
+        && length > 0
+        && let Some(arg) = faults.hits(Name::RefuseWhole, target)
+    {
+        return Some(refusal(target, arg.status()));
+    }
     if let Some(arg) = faults.hits(Name::Throttle, target) {
         let mut response = refusal(target, StatusCode::TOO_MANY_REQUESTS);
         if let Some(seconds) = arg.number() {
@@ -33,12 +52,24 @@ pub(in crate::sandbox) fn replacement(faults: &Faults, target: &Target<'_>) -> O
         return Some(response);
     }
     if let Some(arg) = faults.hits(Name::Status, target) {
-        let status = arg.number().and_then(|number| u16::try_from(number).ok());
-        let status = status.and_then(|number| StatusCode::from_u16(number).ok());
-        return Some(refusal(target, status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)));
+        return Some(refusal(target, arg.status()));
     }
     faults.hits(Name::Html, target)?;
     Some(axum::response::Html("<!doctype html><title>Sign in</title><p>Welcome").into_response())
+}
+
+/// The redirect to the same path with a mark in its query, unless the request has the mark.
+fn redirect(faults: &Faults, target: &Target<'_>) -> Option<Response> {
+    const MARK: &str = "redirected=1";
+    if target.path.contains(MARK) {
+        return None;
+    }
+    let arg = faults.hits(Name::Redirect, target)?;
+    let separator = if target.path.contains('?') { '&' } else { '?' };
+    let location = HeaderValue::from_str(&format!("{}{separator}{MARK}", target.path)).ok()?;
+    let mut response = arg.status().into_response();
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
 }
 
 /// An error response in the format of the side that the request is for.
@@ -109,6 +140,9 @@ pub(in crate::sandbox) fn response(
     stopped: &CancellationToken,
 ) -> Response {
     headers(faults, target, response.headers_mut());
+    if let Some(arg) = faults.hits(Name::StatusAfter, target) {
+        *response.status_mut() = arg.status();
+    }
     let Some(length) = body_length(&response).filter(|length| *length > 0) else {
         return response;
     };
@@ -173,6 +207,13 @@ fn headers(faults: &Faults, target: &Target<'_>, headers: &mut HeaderMap) {
         && faults.hits(Name::OmitDigest, target).is_some()
     {
         headers.remove("docker-content-digest");
+    }
+    if headers.contains_key("docker-content-digest")
+        && faults.hits(Name::WrongDigest, target).is_some()
+    {
+        let other = Digest::of(target.path.as_bytes());
+        let other = HeaderValue::from_str(other.as_str()).expect("a digest is ASCII");
+        headers.insert("docker-content-digest", other);
     }
     let Some(location) = headers.get(header::LOCATION) else { return };
     let made = [Method::POST, Method::PUT].contains(target.method);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 
 use crate::model::NameError;
 
@@ -36,6 +36,15 @@ macro_rules! names {
     };
 }
 
+impl Arg {
+    /// The status; 500 without one.
+    pub(crate) fn status(&self) -> StatusCode {
+        let status = self.number().and_then(|number| u16::try_from(number).ok());
+        let status = status.and_then(|number| StatusCode::from_u16(number).ok());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ArgumentKind {
     NoArgument,
@@ -43,9 +52,10 @@ enum ArgumentKind {
     RequiredNumber(&'static str),
     Word(&'static str),
     OneOf(&'static [&'static str]),
+    HttpStatus,
 }
 
-use ArgumentKind::{NoArgument, OneOf, OptionalNumber, RequiredNumber, Word};
+use ArgumentKind::{HttpStatus, NoArgument, OneOf, OptionalNumber, RequiredNumber, Word};
 
 names! {
     Refuse = "refuse", NoArgument, "refuse connections; only plain and standing sandboxes distinguish sides";
@@ -55,7 +65,12 @@ names! {
     CutLast = "cut-last", NoArgument, "drop the connection before the last byte of a blob, up or down";
     Stall = "stall", OptionalNumber("BYTES"), "stop a blob, up or down, after BYTES and never resume (default: half of it)";
     Slow = "slow", RequiredNumber("BYTES_PER_S"), "send blobs at BYTES_PER_S";
-    Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "answer with this status";
+    Status = "status", HttpStatus, "answer with STATUS (200 to 599) in place of the registry";
+    StatusAfter = "status-after", HttpStatus, "answer with STATUS (200 to 599) after the registry acted, with its headers";
+    ResetAfter = "reset-after", NoArgument, "drop the connection after the registry acted";
+    Redirect = "redirect", HttpStatus, "redirect each request once, with STATUS, to the same path";
+    MaxBody = "max-body", RequiredNumber("BYTES"), "answer 413 to a request with more than BYTES, unread";
+    RefuseWhole = "refuse-whole", HttpStatus, "answer the PUT of a blob with content with STATUS";
     Throttle = "throttle", OptionalNumber("SECONDS"), "answer 429, with `Retry-After: SECONDS` if SECONDS are given";
     Corrupt = "corrupt", NoArgument, "change one byte of a blob";
     Short = "short", NoArgument, "omit the last byte of a blob, with a matching length";
@@ -68,6 +83,7 @@ names! {
     IgnoreRange = "ignore-range", NoArgument, "answer a range request with the whole blob";
     Html = "html", NoArgument, "answer 200 with an HTML page";
     OmitDigest = "omit-digest", NoArgument, "omit `Docker-Content-Digest`";
+    WrongDigest = "wrong-digest", NoArgument, "send the `Docker-Content-Digest` of other content";
     EmptyBlob = "empty-blob", OneOf(&["500", "drop"]), "answer an empty blob with 500, or accept and drop it";
     Vanish = "vanish", NoArgument, "remove a blob that was reported present and is in no image when its manifest is pushed";
     LateBlobs = "late-blobs", RequiredNumber("MILLISECONDS"), "hide a blob from manifests for MILLISECONDS after its upload";
@@ -228,12 +244,17 @@ fn argument(name: Name, text: Option<&str>) -> Result<Arg, NameError> {
             Ok(given(text))
         }
         (OneOf(choices), Some(text)) if choices.contains(&text) => Ok(given(text)),
+        (HttpStatus, Some(text)) if text.parse().is_ok_and(|it: u16| (200..600).contains(&it)) => {
+            Ok(given(text))
+        }
         (Word(_), Some(text)) if !text.is_empty() => Ok(Arg::Word(text.to_owned())),
         (Word(what), _) => {
             Err(NameError::new("lacks its argument").hint(format!("write `{name}={what}`")))
         }
         (OptionalNumber(unit) | RequiredNumber(unit), _) => Err(NameError::new("lacks its number")
             .hint(format!("write `{name}={unit}`, a whole number"))),
+        (HttpStatus, _) => Err(NameError::new("lacks its status")
+            .hint(format!("write `{name}=503`, a status from 200 to 599"))),
         (OneOf(choices), _) => Err(NameError::new("lacks its argument")
             .hint(format!("write `{name}=` and one of {}", choices.join(", ")))),
     }
@@ -253,6 +274,7 @@ pub fn help() -> String {
             OptionalNumber(unit) => format!("{name}[={unit}]"),
             RequiredNumber(unit) | Word(unit) => format!("{name}={unit}"),
             OneOf(choices) => format!("{name}={}", choices.join("|")),
+            HttpStatus => format!("{name}=STATUS"),
         };
         format!("  {usage:<36}{}\n", name.help())
     };

@@ -89,6 +89,17 @@ impl Faults {
         self.trigger(name, target.side, |fault| target.matches(fault))
     }
 
+    /// True if the fault applies to this request and to its own argument.
+    pub(in crate::sandbox) fn hits_if(
+        &self,
+        name: Name,
+        target: &Target<'_>,
+        applies: impl Fn(&Arg) -> bool,
+    ) -> bool {
+        let matches = |fault: &Fault| target.matches(fault) && applies(&fault.arg);
+        self.trigger(name, target.side, matches).is_some()
+    }
+
     /// Like [`hits`](Self::hits), for faults on blobs: a fault with a path also applies to other
     /// bodies.
     pub(in crate::sandbox) fn hits_blob(

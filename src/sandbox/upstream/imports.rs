@@ -3,7 +3,7 @@
 //! ECR uses AWS's own addresses: no client's pull limit counts its requests, and the journal does
 //! not record them. The credentials limit its access, and the upstreams' faults apply to it too.
 
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 
 use super::{
@@ -99,7 +99,9 @@ impl Upstream {
         if self.faults.hits(Name::Reset, &target).is_some() {
             return Err(ImportError::Unavailable);
         }
-        match apply::replacement(&self.faults, &target).map(|answer| answer.status()) {
+        match apply::replacement(&self.faults, &target, &HeaderMap::new())
+            .map(|answer| answer.status())
+        {
             None => Ok(()),
             Some(StatusCode::TOO_MANY_REQUESTS) => Err(ImportError::Throttled),
             Some(_) => Err(ImportError::Unavailable),

@@ -98,7 +98,10 @@ async fn no_value_that_holds_a_secret_prints_it() {
         ("registry Credentials", &basic()),
         ("ConnectionSettings", &settings),
         ("Registry", &registry),
-        ("UploadSession", &remote::UploadSession { location: location.parse().unwrap() }),
+        (
+            "UploadSession",
+            &remote::UploadSession { location: location.parse().unwrap(), min_chunk: 0 },
+        ),
         ("AwsSession", &aws),
     ];
     for (name, value) in all {

@@ -96,9 +96,10 @@ async fn deeply_nested_indexes_are_refused_after_four_levels() {
     let layer = content.blob(&b"layer"[..]);
     let mut inner = image_of(&mut content, descriptor(media::OCI_LAYER, &layer, 5));
     let (mut media_type, mut manifests) = (media::OCI_MANIFEST, Vec::new());
+    let mut size = 200;
     for _ in 0..10_000 {
-        let document = index(vec![descriptor(media_type, &inner, 200)]).to_string();
-        media_type = media::OCI_INDEX;
+        let document = index(vec![descriptor(media_type, &inner, size)]).to_string();
+        (media_type, size) = (media::OCI_INDEX, document.len());
         inner = Digest::of(document.as_bytes());
         manifests.push((format!("/manifests/{inner}"), document));
     }
