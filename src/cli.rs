@@ -120,6 +120,9 @@ pub enum Command {
     Iam {
         #[command(subcommand)]
         policy: IamPolicy,
+        /// Print an array of documents of at most 6,144 characters each, IAM's limit
+        #[arg(long, global = true)]
+        split: bool,
     },
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&fault::help()))]

@@ -1,19 +1,43 @@
 //! `iam`: prints the IAM policies that a configuration needs.
 
+use serde_json::Value;
+
 use super::shared::read_config;
 use crate::{
     cli::{Global, IamPolicy},
-    iam,
-    model::Result,
+    iam::{self, LIMIT},
+    model::{Error, Kind, Result},
     output::Screen,
 };
 
-pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy) -> Result<u8> {
+pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bool) -> Result<u8> {
     let config = read_config(global)?;
-    let document = match policy {
+    let whole = match policy {
         IamPolicy::Mirror => iam::mirror_policy(&config),
         IamPolicy::Pull => iam::pull_policy(&config),
         IamPolicy::PullThrough => iam::pull_through_policy(&config),
+    };
+    let document = match () {
+        () if split => Value::Array(iam::split(&whole)),
+        () if iam::fits(&whole) => whole,
+        () => {
+            let short = iam::by_prefix(whole, &config);
+            if !iam::fits(&short) {
+                let problem =
+                    format!("the policy has more than {LIMIT} characters, the limit of IAM");
+                return Err(Error::new(Kind::Unsupported, problem).hint(
+                    "add `--split` to print several documents, and attach all of them to the role",
+                ));
+            }
+            screen.tell(|out| {
+                writeln!(
+                    out,
+                    "note: the names of all repositories exceed IAM's limit of {LIMIT} characters; \
+                     the policy grants the prefix, `--split` prints exact names"
+                )
+            });
+            short
+        }
     };
     screen.print(|out| writeln!(out, "{document:#}"))?;
     Ok(0)

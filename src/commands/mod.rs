@@ -34,7 +34,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::PullThrough { verb } => {
             pull_through::run(&global, &screen, verb).boxed_local().await
         }
-        Command::Iam { policy } => iam::run(&global, &screen, policy),
+        Command::Iam { policy, split } => iam::run(&global, &screen, policy, split),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Completions { shell } => completions::run(&screen, shell),
         Command::Man { directory } => man::run(&directory),

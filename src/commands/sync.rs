@@ -53,5 +53,5 @@ fn save_lock(path: &Path, lock: &LockFile, report: &Report) -> Result<()> {
         return file::save(path, "lock file", |out| lock.write(out));
     }
     Err(Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
-        .hint("fix the failed images and run again: a lock file covers every selected image"))
+        .hint("fix the failed images, restore the archived ones, and run again: a lock file covers every selected image"))
 }

@@ -55,9 +55,10 @@ fn wildcards(table: &Table<'_>, key: &str) -> Result<Vec<String>, Problem> {
 
 /// Source: ECR API model, `ScanningRepositoryFilterValue`.
 fn wildcard(text: &Text) -> Result<String, Problem> {
-    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'*';
+    let mut words = text.split(|c| "._-/".contains(c));
     text.checked(
-        (1..=256).contains(&text.len()) && text.bytes().all(is_allowed),
+        text.len() <= 256 && words.all(|word| !word.is_empty() && word.bytes().all(is_word)),
         "is not a valid repository wildcard",
         "write a repository name, with `*` for any text, like `prod-*`",
     )

@@ -72,6 +72,8 @@ pub(super) struct ReadCache {
     pub(super) prefix: Span,
     pub(super) mutability: Option<Span>,
     pub(super) lifecycle: Option<Span>,
+    /// Of the template.
+    pub(super) tags: Option<Span>,
 }
 
 /// An image entry and where it is written.

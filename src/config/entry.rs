@@ -12,19 +12,19 @@ use super::{
     via::{self, RouteKey},
 };
 use crate::model::{
-    Attestations, Delivery, Digest, Filter, MissingPlatform, Platforms, Reference, Shape,
+    Archived, Attestations, Delivery, Digest, Filter, MissingPlatform, Platforms, Reference, Shape,
     Signatures, Tag,
 };
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: "platforms missing_platform attestations signatures flatten via",
+    names: "platforms missing_platform attestations signatures flatten via archived",
 };
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[image]]`",
     names: "source tags select tag repository retag name destinations platforms \
-        missing_platform attestations signatures flatten via",
+        missing_platform attestations signatures flatten via archived",
 };
 
 const MISSING: [(&str, MissingPlatform); 2] =
@@ -32,6 +32,9 @@ const MISSING: [(&str, MissingPlatform); 2] =
 
 const ATTESTATIONS: [(&str, Attestations); 2] =
     [("keep", Attestations::Keep), ("drop", Attestations::Drop)];
+
+const ARCHIVED: [(&str, Archived); 2] =
+    [("leave", Archived::Leave), ("restore", Archived::Restore)];
 
 const VIA: [(&str, Delivery); 3] = [
     ("mirror", Delivery::Mirror),
@@ -49,6 +52,7 @@ pub(super) struct ImageKeys {
     signatures: Option<(Signatures, Span)>,
     flatten: Option<bool>,
     via: Option<Delivery>,
+    archived: Option<Archived>,
 }
 
 impl ImageKeys {
@@ -60,6 +64,7 @@ impl ImageKeys {
             signatures: self.signatures.or_else(|| defaults.signatures.clone()),
             flatten: self.flatten.or(defaults.flatten),
             via: self.via.or(defaults.via),
+            archived: self.archived.or(defaults.archived),
         }
     }
 }
@@ -77,6 +82,7 @@ fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
         signatures: signatures(table)?,
         flatten: table.switch("flatten")?,
         via: table.choice("via", &VIA)?,
+        archived: table.choice("archived", &ARCHIVED)?,
     })
 }
 
@@ -150,6 +156,7 @@ pub(super) fn read(
             attestations: keys.attestations.unwrap_or_default(),
             signatures: signatures.map(|(signatures, _)| signatures).unwrap_or_default(),
             shape,
+            archived: keys.archived.unwrap_or_default(),
         },
     };
     let source_as_written = source.as_written().map(str::to_owned);

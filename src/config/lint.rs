@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{
     context::{FileContext, ReadCache, ReadEntry, Tables, registry_identity},
     problem::Problem,
+    pull_through::template,
 };
 use crate::model::{
     Repository,
@@ -43,6 +44,7 @@ pub(super) fn warnings(entries: &[ReadEntry], tables: &Tables<'_>) -> Vec<Proble
     for (index, cache) in tables.caches.iter().enumerate() {
         problems.extend(immutable(cache));
         problems.extend(keeps_few(cache));
+        problems.extend(tags_without_role(cache));
         problems.extend(covers_mirrored(cache, index, entries, tables));
     }
     problems.extend(fips(tables));
@@ -136,6 +138,20 @@ fn keeps_few(read: &ReadCache) -> Option<Problem> {
     Some(Problem::at(span, label).hint(
         "keep more images, or write `expire_after_days`: the template of `ROOT` applies to every prefix without its own",
     ))
+}
+
+/// Warns of a template with tags and without a role. Not an error, because the sources disagree:
+/// ECR accepts such a template, and may fail to create its repositories.
+///
+/// Source: hashicorp/terraform-provider-aws, the test "basic" of the resource; ECR user guide,
+/// "Repository creation templates"; aws/containers-roadmap#2398.
+fn tags_without_role(read: &ReadCache) -> Option<Problem> {
+    let template = read.cache.template.as_ref()?;
+    let span = read.tags.as_ref().filter(|_| !template.settings.tags.is_empty())?;
+    template.role_arn.is_none().then(|| {
+        Problem::at(span, "ECR may fail to create repositories with tags without a `role_arn`")
+            .hint(template::ROLE)
+    })
 }
 
 /// Warns of a `ROOT` rule at a registry that images are mirrored to. Not an error, because

@@ -1,9 +1,11 @@
 //! Lifecycle policies and pull permissions: simple keys, or a file, into the JSON that ECR accepts.
 //!
-//! Ensures that a document is a JSON object and not longer than ECR allows.
+//! Ensures that a document is a JSON object and not longer than ECR allows, and that ECR accepts a
+//! lifecycle policy.
 
 use std::ops::RangeInclusive;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,12 +14,19 @@ use super::{
     document::{Keys, Table, Text},
     problem::Problem,
 };
-use crate::model::pull_through::{Access, Principals};
+use crate::model::{
+    lifecycle,
+    pull_through::{Access, Principals},
+};
 
 const LIFECYCLE: Keys = Keys {
     title: "`lifecycle = { untagged_after_days = 14, keep_newest = 50 }`",
-    names: "untagged_after_days keep_newest expire_after_days",
+    names: "untagged_after_days keep_newest expire_after_days archive_unpulled_after_days",
 };
+
+/// Source: aws/containers-roadmap#2728.
+const NO_EXPIRY_BY_PULL: &str = "ECR cannot expire images by pull time; \
+    write `archive_unpulled_after_days` to archive what nobody pulls";
 
 pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",
@@ -30,9 +39,6 @@ pub(super) const REPOSITORY_LIFECYCLE: RangeInclusive<usize> = 100..=30_720;
 pub(super) const TEMPLATE_LIFECYCLE: RangeInclusive<usize> = 0..=30_720;
 /// The length of a repository policy, in characters. Source: ECR API model.
 const ACCESS_LENGTH: RangeInclusive<usize> = 1..=10_240;
-/// Source: ECR user guide, "Service quotas".
-const MAX_LIFECYCLE_RULES: usize = 50;
-
 /// The actions of a pull. Source: `AmazonEC2ContainerRegistryPullOnly`.
 const PULL_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
@@ -42,16 +48,66 @@ pub(super) fn lifecycle(
     length: RangeInclusive<usize>,
 ) -> Result<Option<Value>, Problem> {
     let Some(path) = document_path(table, "lifecycle")? else {
-        let simple = table.table("lifecycle", &LIFECYCLE)?;
+        let simple = table.table("lifecycle", &LIFECYCLE).map_err(|problem| {
+            // people look for a key that does not exist
+            match problem.covers("unpulled", file.text) {
+                true => problem.hint(NO_EXPIRY_BY_PULL),
+                false => problem,
+            }
+        })?;
         return simple.map(|simple| rules(&simple)).transpose();
     };
-    let document = document(&path, file, length)?;
-    let rules = document.get("rules").and_then(Value::as_array);
-    if rules.is_some_and(|rules| (1..=MAX_LIFECYCLE_RULES).contains(&rules.len())) {
-        return Ok(Some(document));
+    let (document, text) = document(&path, file, length)?;
+    match lifecycle::check(&document) {
+        Ok(()) => Ok(Some(document)),
+        Err(violation) => {
+            let position = match violation.pointer.is_empty() {
+                true => String::new(),
+                false => match position(&text, &violation.pointer) {
+                    Some((line, column)) => format!("line {line}, column {column}: "),
+                    None => format!("`{}`: ", violation.pointer),
+                },
+            };
+            Err(path.invalid(format!("{position}{}", violation.problem), violation.fix))
+        }
     }
-    let label = format!("must have 1 to {MAX_LIFECYCLE_RULES} `rules`");
-    Err(path.invalid(label, "name a file with a lifecycle policy"))
+}
+
+/// The line and column, from 1, of the value at this pointer in a JSON text.
+fn position(text: &str, pointer: &str) -> Option<(usize, usize)> {
+    /// The value that the text begins with, and its length.
+    fn read<T: DeserializeOwned>(text: &str) -> Option<(T, usize)> {
+        let mut values = serde_json::Deserializer::from_str(text).into_iter();
+        let value = values.next()?.ok()?;
+        Some((value, values.byte_offset()))
+    }
+    let next = |at: usize| {
+        let is_value = |c: char| !c.is_ascii_whitespace() && !",:".contains(c);
+        text[at..].find(is_value).map(|length| at + length)
+    };
+    let mut at = next(0)?;
+    for name in pointer.split('/').skip(1) {
+        let is_list = text[at..].starts_with('[');
+        at = next(at + 1)?;
+        for index in 0.. {
+            let key = match is_list {
+                true => index.to_string(),
+                false => {
+                    let (key, length): (String, usize) = read(&text[at..])?;
+                    at = next(at + length)?;
+                    key.replace('~', "~0").replace('/', "~1")
+                }
+            };
+            if key == name {
+                break;
+            }
+            let (_, length): (IgnoredAny, usize) = read(&text[at..])?;
+            at = next(at + length)?;
+        }
+    }
+    let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let number = 1 + text[..at].matches('\n').count();
+    Some((number, 1 + text[line..at].chars().count()))
 }
 
 /// The repository policy of `policy` or `policy_file`.
@@ -67,7 +123,7 @@ pub(super) fn access(
         let simple = table.table("policy", &ACCESS)?;
         return simple.map(|simple| pull_permissions(&simple, partition)).transpose();
     };
-    let document = document(&path, file, ACCESS_LENGTH)?;
+    let (document, _) = document(&path, file, ACCESS_LENGTH)?;
     if document.get("Statement").is_some_and(|value| value.is_array() || value.is_object()) {
         if allows_creation(&document) {
             let label =
@@ -105,13 +161,14 @@ fn document_path(table: &Table<'_>, key: &str) -> Result<Option<Text>, Problem> 
     }
 }
 
-/// The file's JSON object. `length` limits it as written without blanks.
+/// The file's JSON object, and its text. `length` limits it as written without blanks.
 pub(super) fn document(
     path: &Text,
     file: &FileContext<'_>,
     length: RangeInclusive<usize>,
-) -> Result<Value, Problem> {
-    let document: Value = serde_json::from_slice(&file.read(path)?).map_err(|error| {
+) -> Result<(Value, String), Problem> {
+    let bytes = file.read(path)?;
+    let document: Value = serde_json::from_slice(&bytes).map_err(|error| {
         path.invalid(format!("is not JSON: {error}"), "name a file with a JSON object")
     })?;
     if !document.is_object() {
@@ -123,7 +180,7 @@ pub(super) fn document(
         let label = format!("has {characters} characters, ECR accepts {least} to {most}");
         return Err(path.invalid(label, "shorten or extend the document"));
     }
-    Ok(document)
+    Ok((document, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The lifecycle rules, in the order in which ECR applies them.
@@ -136,31 +193,38 @@ pub(super) fn document(
 fn rules(table: &Table<'_>) -> Result<Value, Problem> {
     let number = |key| table.number(key, 1);
     let untagged = number("untagged_after_days")?;
-    let (newest, expired) = (number("keep_newest")?, number("expire_after_days")?);
-    if let (Some(_), Some(_), Some(span)) = (newest, expired, table.span_of("expire_after_days")) {
-        return Err(Problem::conflict(&span, "`keep_newest`").hint(
+    // each selects images that an untagged rule does not
+    let selecting = ["keep_newest", "expire_after_days", "archive_unpulled_after_days"];
+    let [newest, expired, unpulled] = selecting.map(number);
+    let (newest, expired, unpulled) = (newest?, expired?, unpulled?);
+    let written: Vec<_> =
+        selecting.iter().filter_map(|key| Some((*key, table.span_of(key)?))).collect();
+    if let [(first, _), (_, span), ..] = &written[..] {
+        return Err(Problem::conflict(span, &format!("`{first}`")).hint(
             "remove one of the two, or write a `lifecycle_file`: ECR applies only one rule to an image",
         ));
     }
     let mut rules = Vec::new();
-    let mut rule = |description: String, selection: Value| {
+    let mut rule = |description: String, selection: Value, action: Value| {
         rules.push(json!({
             "rulePriority": rules.len() + 1,
             "description": description,
             "selection": selection,
-            "action": { "type": "expire" },
+            "action": action,
         }));
     };
-    let pushed = |status: &str, days: u32| {
+    let since = |event: &str, status: &str, days: u32| {
         json!({
             "tagStatus": status,
-            "countType": "sinceImagePushed",
+            "countType": event,
             "countUnit": "days",
             "countNumber": days,
         })
     };
+    let expire = || json!({ "type": "expire" });
     if let Some(days) = untagged {
-        rule(format!("untagged images expire after {days} days"), pushed("untagged", days));
+        let selection = since("sinceImagePushed", "untagged", days);
+        rule(format!("untagged images expire after {days} days"), selection, expire());
     }
     if let Some(count) = newest {
         let selection = json!({
@@ -169,10 +233,16 @@ fn rules(table: &Table<'_>) -> Result<Value, Problem> {
             "countType": "imageCountMoreThan",
             "countNumber": count,
         });
-        rule(format!("the {count} newest tagged images are kept"), selection);
+        rule(format!("the {count} newest tagged images are kept"), selection, expire());
     }
     if let Some(days) = expired {
-        rule(format!("images expire after {days} days"), pushed("any", days));
+        let selection = since("sinceImagePushed", "any", days);
+        rule(format!("images expire after {days} days"), selection, expire());
+    }
+    if let Some(days) = unpulled {
+        let action = json!({ "type": "transition", "targetStorageClass": "archive" });
+        let description = format!("images are archived {days} days after their last pull");
+        rule(description, since("sinceImagePulled", "any", days), action);
     }
     if rules.is_empty() {
         return Err(Problem::empty(&table.span).hint(format!("write {}", LIFECYCLE.title)));

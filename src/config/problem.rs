@@ -102,6 +102,12 @@ impl Problem {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// Returns `true` if the text at the problem contains this word.
+    pub(super) fn covers(&self, word: &str, text: &str) -> bool {
+        let at = self.span.as_ref().and_then(|span| text.get(span.clone()));
+        at.is_some_and(|text| text.contains(word))
+    }
+
     /// Hides the line after the caret.
     pub(super) fn hide_rest(self) -> Self {
         Self { hides_rest: true, ..self }

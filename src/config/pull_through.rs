@@ -4,7 +4,7 @@
 //! the credentials that it needs, from a place that ECR can read.
 
 mod credentials;
-mod template;
+pub(super) mod template;
 mod upstream;
 
 use self::upstream::CachedUpstream;
@@ -50,6 +50,7 @@ pub(super) fn read(
         prefix: prefix_span,
         mutability: span_of("tag_mutability"),
         lifecycle: span_of("lifecycle").or_else(|| span_of("lifecycle_file")),
+        tags: span_of("tags"),
         cache: Cache {
             upstream,
             url,

@@ -105,7 +105,7 @@ fn on_push(table: &Table<'_>, settings: &RepositorySettings) -> Result<Create, P
 /// The setting for which a creation template needs a role.
 ///
 /// Source: ECR user guide, "Repository creation templates".
-pub(super) fn needing_role(table: &Table<'_>, settings: &RepositorySettings) -> Option<Span> {
+fn needing_role(table: &Table<'_>, settings: &RepositorySettings) -> Option<Span> {
     let tags = table.span_of("tags").filter(|_| !settings.tags.is_empty());
     let is_kms = matches!(settings.encryption, Some(Encryption::Kms(_) | Encryption::KmsDsse(_)));
     tags.or(table.span_of("encryption").filter(|_| is_kms))

@@ -11,7 +11,10 @@ use std::{
 use url::Url;
 
 use super::{
-    account::EcrAccount, failure::explain_denied, images::Images, repository::EcrRepositories,
+    account::EcrAccount,
+    failure::{explain_denied, explain_image_quota, may_be_image_quota},
+    images::Images,
+    repository::EcrRepositories,
     session::AwsSession,
 };
 use crate::{
@@ -21,8 +24,8 @@ use crate::{
     },
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
-        self, Apply, Body, Destination, HostContext, Mount, Mounting, Mutability, Presence,
-        Provision, Reconciled,
+        self, Apply, ArchivedImage, Body, Destination, HostContext, Mount, Mounting, Mutability,
+        Presence, Provision, Reconciled,
     },
 };
 
@@ -112,6 +115,13 @@ impl Ecr {
         Ok(self.data_plane.get_or_init(|| Arc::new(registry)))
     }
 
+    fn restore_hint(&self, repository: &Repository, digest: &Digest) -> String {
+        let region = self.session.api.region();
+        format!(
+            "set `archived = \"restore\"`, or restore it: `aws ecr update-image-storage-class --repository-name {repository} --image-id imageDigest={digest} --target-storage-class STANDARD --region {region}`"
+        )
+    }
+
     pub(crate) fn images(&self) -> &Images {
         &self.images
     }
@@ -135,6 +145,9 @@ impl Ecr {
         }
     }
 }
+
+/// Source: ECR user guide, "Restoring an image".
+const RESTORING: &str = "ECR restores the image, which takes up to 20 minutes";
 
 /// The registry's URL: the configured host, or the URL that an emulator's API `named`.
 ///
@@ -242,8 +255,14 @@ impl Destination for Ecr {
         manifest: &RawManifest,
         tag: Option<&Tag>,
     ) -> Result<()> {
-        let pushed = self.data_plane().await?.push_manifest(repository, manifest, tag).await;
-        pushed.map_err(explain_denied)
+        match self.data_plane().await?.push_manifest(repository, manifest, tag).await {
+            Err(error) if may_be_image_quota(&error) => {
+                let count = self.images.count(repository);
+                let count = self.repositories.image_count(repository, count).await;
+                Err(explain_image_quota(error, count))
+            }
+            pushed => pushed.map_err(explain_denied),
+        }
     }
 }
 
@@ -267,6 +286,28 @@ impl Provision for Ecr {
         let mut result = self.repositories.reconcile(host, repository, presence, apply).await?;
         result.changes.extend(self.account.take_change());
         Ok(result)
+    }
+
+    async fn archived_tags(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<HashMap<Tag, ArchivedImage>> {
+        let archived = self.images.archived(repository, tags).await?.into_iter();
+        let image = |(tag, (digest, is_restoring))| {
+            let hint = match is_restoring {
+                true => RESTORING.to_owned(),
+                false => self.restore_hint(repository, &digest),
+            };
+            (tag, ArchivedImage { digest, is_restoring, hint })
+        };
+        Ok(archived.map(image).collect())
+    }
+
+    async fn restore(&self, repository: &Repository, archived: &ArchivedImage) -> Result<String> {
+        let is_active = self.images.restore(repository, &archived.digest).await?;
+        let hint = if is_active { "ECR has restored the image" } else { RESTORING };
+        Ok(hint.to_owned())
     }
 
     async fn mutability(&self, repository: &Repository, tag: &Tag) -> Result<Mutability> {

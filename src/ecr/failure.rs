@@ -73,6 +73,47 @@ pub(super) fn explain_denied(error: Error) -> Error {
     error.hint(format!("grant {actions} to the role (`ecr-mirror iam mirror` prints the policy)"))
 }
 
+/// Text of ECR's answer to one image more than a repository may hold.
+///
+/// Source: semaphoreci/docs#404.
+const IMAGE_QUOTA: &str = "maximum allowed number of images";
+
+/// The smallest quota of images that AWS has given to accounts.
+///
+/// Source: aws/containers-roadmap#414.
+const MIN_IMAGE_QUOTA: usize = 1000;
+
+/// Returns `true` if a refused manifest can be one image more than its repository may hold: the
+/// registry protocol answers 403, without the action that a missing permission would name.
+///
+/// Source: aws/containers-roadmap#2159, kubernetes-sigs/aws-ebs-csi-driver#1998.
+pub(super) fn may_be_image_quota(error: &Error) -> bool {
+    error.kind() == Kind::Denied && missing_action(error).is_none()
+}
+
+/// Adds a hint to an error of [`may_be_image_quota`]. `count` is the number of the repository's
+/// images, if known.
+pub(super) fn explain_image_quota(error: Error, count: Option<usize>) -> Error {
+    let is_quota = error.chain().iter().any(|text| text.contains(IMAGE_QUOTA));
+    let holds = match count {
+        Some(count) => format!("the repository holds {count} images"),
+        None if is_quota => "the repository is full".to_owned(),
+        None => return explain_denied(error),
+    };
+    let quota = "its quota `Images per repository` (Service Quotas, L-03A36CE1)";
+    let fix = "delete images (a `lifecycle` does), or request a higher quota";
+    if is_quota {
+        let message = "the repository is at its quota of images";
+        return Error::new(Kind::Quota, message)
+            .because(error)
+            .hint(format!("{holds}, as many as {quota} allows: {fix}"));
+    }
+    if count.is_some_and(|count| count < MIN_IMAGE_QUOTA) {
+        return explain_denied(error);
+    }
+    error.hint(format!("{holds}; if that is {quota}, {fix}; else grant `ecr:PutImage` to the role"))
+}
+
 /// The action that the role lacks, like `ecr:PutImage`; `None` if AWS's text does not name one.
 pub(crate) fn missing_action(error: &Error) -> Option<String> {
     let text = error.chain().join(" ");
@@ -234,6 +275,27 @@ mod tests {
             named("X", Some("x-amz-security-token:abc")),
             "X: x-amz-security-token:(hidden)"
         );
+    }
+
+    #[test]
+    fn only_a_refusal_that_names_no_action_can_be_the_quota_of_images() {
+        let refused = |text: &str| Error::new(Kind::Denied, text.to_owned());
+        let permission = refused("User: x is not authorized to perform: ecr:PutImage on r");
+        assert!(!may_be_image_quota(&permission));
+        let full = "DENIED: r already has the maximum allowed number of images which is '9'";
+        for (text, count, expected) in [
+            (full, Some(9), "holds 9 images, as many as its quota"),
+            (full, None, "the repository is full"),
+            ("PUT /v2/r: 403", Some(10_000), "holds 10000 images; if that is its quota"),
+            ("PUT /v2/r: 403", Some(9), "grant the actions of a push"),
+            ("PUT /v2/r: 403", None, "grant the actions of a push"),
+        ] {
+            assert!(may_be_image_quota(&refused(text)), "{text}");
+            let error = explain_image_quota(refused(text), count);
+            let hint = error.remedy().unwrap();
+            assert!(hint.contains(expected), "{text} {count:?}: {hint}");
+            assert!(!error.is_transient());
+        }
     }
 
     #[test]

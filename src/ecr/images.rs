@@ -10,10 +10,13 @@ use std::{
 };
 
 use aws_sdk_ecr::types::{
-    Image, ImageFailure, ImageFailureCode, ImageIdentifier, LayerAvailability, LayerFailure,
-    LayerFailureCode, ListImagesFilter, TagStatus, builders::ImageIdentifierBuilder,
+    Image, ImageFailure, ImageFailureCode, ImageIdentifier, ImageStatus, ImageStatusFilter,
+    LayerAvailability, LayerFailure, LayerFailureCode, ListImagesFilter, TagStatus,
+    TargetStorageClass, builders::ImageIdentifierBuilder,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use super::{api::Api, pages::PageToken};
 use crate::model::{Digest, Error, Kind, MediaType, RawManifest, Repository, Result, Tag};
@@ -43,6 +46,8 @@ const SCHEMA_1: [&str; 2] = [
 pub(crate) struct Images {
     api: Arc<Api>,
     account: Option<String>,
+    /// The images whose restoration this run has requested.
+    restored: Mutex<HashMap<(Repository, Digest), Arc<OnceCell<Result<bool>>>>>,
 }
 
 /// The result of listing until the tags are found.
@@ -56,7 +61,7 @@ struct TagSearch {
 impl Images {
     /// `account` is `None` for the caller's own.
     pub(crate) fn new(api: Arc<Api>, account: Option<String>) -> Self {
-        Self { api, account }
+        Self { api, account, restored: Mutex::default() }
     }
 
     /// The digests of these tags; omits missing tags. [`Kind::RepositoryMissing`] if the repository
@@ -71,7 +76,7 @@ impl Images {
             remaining: tags.iter().cloned().collect(),
             complete: false,
         };
-        match self.list(repository, &mut search).await {
+        match self.list(repository, &mut search, ImageStatusFilter::Active).await {
             Err(error) if error.kind() == Kind::Denied => {
                 tracing::debug!(%repository, %error, "cannot list images, resolving tags by name");
             }
@@ -88,11 +93,66 @@ impl Images {
         Ok(search.found)
     }
 
-    /// Lists until every tag is found, the listing ends, or resolving the rest by name needs fewer
-    /// calls.
-    async fn list(&self, repository: &Repository, search: &mut TagSearch) -> Result<()> {
+    /// The archived images among these tags, and whether each is being restored. Omits all tags
+    /// if the role may not list.
+    pub(crate) async fn archived(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+    ) -> Result<HashMap<Tag, (Digest, bool)>> {
+        let mut archived = HashMap::new();
+        let mut remaining: HashSet<Tag> = tags.iter().cloned().collect();
+        for status in [ImageStatusFilter::Archived, ImageStatusFilter::Activating] {
+            if remaining.is_empty() {
+                break;
+            }
+            let is_restoring = status == ImageStatusFilter::Activating;
+            let mut search = TagSearch { found: HashMap::new(), remaining, complete: false };
+            match self.list(repository, &mut search, status).await {
+                Err(error) if error.kind() == Kind::Denied => {
+                    tracing::debug!(%repository, %error, "cannot list archived images");
+                    break;
+                }
+                listed => listed?,
+            }
+            let found = search.found.into_iter();
+            archived.extend(found.map(|(tag, digest)| (tag, (digest, is_restoring))));
+            remaining = search.remaining;
+        }
+        Ok(archived)
+    }
+
+    /// Requests that an archived image becomes active, once for all of its tags. Returns `true` if
+    /// it is.
+    pub(crate) async fn restore(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let image = (repository.clone(), digest.clone());
+        let restored = Arc::clone(self.restored.lock().entry(image).or_default());
+        restored.get_or_init(|| self.request_restore(repository, digest)).await.clone()
+    }
+
+    async fn request_restore(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let answer = self.api.call("UpdateImageStorageClass", |ecr| {
+            let image = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+            in_repository!(ecr.update_image_storage_class(), self.account, repository)
+                .image_id(image)
+                .target_storage_class(TargetStorageClass::Standard)
+                .send()
+        });
+        Ok(answer.await?.image_status == Some(ImageStatus::Active))
+    }
+
+    /// Lists the images with this status until every tag is found, the listing ends, or resolving
+    /// the rest by name needs fewer calls. Only active images can be resolved by name.
+    async fn list(
+        &self,
+        repository: &Repository,
+        search: &mut TagSearch,
+        status: ImageStatusFilter,
+    ) -> Result<()> {
         let action = "ListImages";
-        let filter = ListImagesFilter::builder().tag_status(TagStatus::Tagged).build();
+        let is_active = status == ImageStatusFilter::Active;
+        let filter = ListImagesFilter::builder().tag_status(TagStatus::Tagged);
+        let filter = filter.image_status(status).build();
         let mut token = PageToken::first(action);
         for page in 1.. {
             let answer = self.api.call(action, |ecr| {
@@ -110,11 +170,34 @@ impl Images {
             }
             search.complete = !token.advance(answer.next_token)?;
             let calls_by_name = search.remaining.len().div_ceil(BATCH);
-            if search.complete || calls_by_name == 0 || page >= calls_by_name.max(MIN_PAGES) {
+            let is_worthwhile = !is_active || page < calls_by_name.max(MIN_PAGES);
+            if search.complete || calls_by_name == 0 || !is_worthwhile {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The images of the repository, archived ones included.
+    pub(crate) async fn count(&self, repository: &Repository) -> Result<usize> {
+        let action = "ListImages";
+        let filter = ListImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+        let (mut token, mut digests) = (PageToken::first(action), HashSet::new());
+        loop {
+            let answer = self.api.call(action, |ecr| {
+                in_repository!(ecr.list_images(), self.account, repository)
+                    .filter(filter.clone())
+                    .max_results(PAGE)
+                    .set_next_token(token.current())
+                    .send()
+            });
+            let answer = answer.await?;
+            let ids = answer.image_ids.into_iter().flatten();
+            digests.extend(ids.filter_map(|id| id.image_digest));
+            if !token.advance(answer.next_token)? {
+                return Ok(digests.len());
+            }
+        }
     }
 
     /// The verified manifests of these digests; omits missing ones and unsupported media types.
@@ -293,7 +376,8 @@ fn digest_of(id: &ImageIdentifier) -> Option<Digest> {
 fn check_image_failure(repository: &Repository, failure: &ImageFailure) -> Result<()> {
     use ImageFailureCode as Code;
     let kind = match failure.failure_code() {
-        Some(Code::ImageNotFound) => return Ok(()),
+        // an archived image is one or the other
+        Some(Code::ImageNotFound | Code::ImageInaccessible) => return Ok(()),
         Some(Code::KmsError | Code::UpstreamAccessDenied) => Kind::Denied,
         Some(Code::UpstreamTooManyRequests | Code::UpstreamUnavailable) => Kind::Unavailable,
         _ => Kind::Protocol,

@@ -44,6 +44,8 @@ struct RepositoryCache {
     /// `Ok` if it exists, else the reason why it cannot be used.
     exists: OnceCell<Result<()>>,
     mutability: OnceCell<TagMutability>,
+    /// The number of its images when its quota was suspected; `None` if it cannot be counted.
+    image_count: OnceCell<Option<usize>>,
 }
 
 impl EcrRepositories {
@@ -66,6 +68,16 @@ impl EcrRepositories {
     pub(crate) fn mark_existing(&self, repository: &Repository) {
         // fails only if the cell is full
         drop(self.cache(repository).exists.set(Ok(())));
+    }
+
+    /// The number of the repository's images at the first call; `None` if `count` fails.
+    pub(crate) async fn image_count(
+        &self,
+        repository: &Repository,
+        count: impl Future<Output = Result<usize>>,
+    ) -> Option<usize> {
+        let cache = self.cache(repository);
+        *cache.image_count.get_or_init(|| async { count.await.ok() }).await
     }
 
     /// Creates the repository if it is missing and the configuration allows that.

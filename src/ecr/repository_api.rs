@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_sdk_ecr::{
     Client,
     operation::describe_repositories::builders::DescribeRepositoriesFluentBuilder,
-    types::{EncryptionConfiguration, ImageScanningConfiguration, Repository as Described},
+    types::{
+        EncryptionConfiguration, ImageScanningConfiguration, ImageStatusFilter, ListImagesFilter,
+        Repository as Described,
+    },
 };
 
 use serde_json::Value;
@@ -83,9 +86,12 @@ impl RepositoryApi {
             .repository_names(repository.as_str())
     }
 
+    /// Returns `true` if the repository has no image, archived ones included.
     pub(crate) async fn is_empty(&self, repository: &Repository) -> Result<bool> {
+        let filter = ListImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
         let images = self.api.call("ListImages", |ecr| {
-            in_repository!(ecr.list_images(), self.account, repository).max_results(1).send()
+            let request = in_repository!(ecr.list_images(), self.account, repository);
+            request.filter(filter.clone()).max_results(1).send()
         });
         Ok(images.await?.image_ids().is_empty())
     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationId, Error, Image, Kind, Location, Repository, SettingChange, Signatures,
-        TagOrDigest,
+        Archived, DestinationId, Error, Image, Kind, Location, Repository, SettingChange,
+        Signatures, TagOrDigest,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Outcome, Pulls, Row},
     },
@@ -250,7 +250,35 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
     }
 
-    async fn execute(&self, job: &Job<S, D>, plan: Plan<S>) -> ImageResult {
+    /// Restores the archived images of the plan, if the configuration wants that.
+    async fn restore(&self, job: &Job<S, D>, plan: &mut Plan<S>) {
+        if job.image.filter.archived == Archived::Leave {
+            return;
+        }
+        let verdicts = job.targets.iter().zip(&mut plan.verdicts);
+        let restored = verdicts.map(async |(target, verdict)| {
+            let Verdict::Archived(archived) = verdict else { return };
+            if archived.is_restoring {
+                return;
+            }
+            if self.context.mode != Mode::Mirror {
+                archived.hint = "`sync` restores the image".to_owned();
+                return;
+            }
+            let repository = &target.repository;
+            match repository.destination().restore(&repository.repository, archived).await {
+                Ok(hint) => archived.hint = hint,
+                Err(error) => {
+                    let problem = format!("cannot restore the archived image of {repository}");
+                    *verdict = Verdict::Failed(error.context(problem));
+                }
+            }
+        });
+        join_all(restored).await;
+    }
+
+    async fn execute(&self, job: &Job<S, D>, mut plan: Plan<S>) -> ImageResult {
+        self.restore(job, &mut plan).await;
         let mut targets = Vec::new();
         let mut bytes_to_read = Some(0);
         let mut copied_tree = None;

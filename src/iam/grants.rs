@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     config::{Cache, CacheTarget, Config, CredentialSource, DestinationConfig, Entry, Tags},
     model::{
-        Create, DestinationId, EcrHost, Repository,
+        Archived, Create, DestinationId, EcrHost, Repository,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
 };
@@ -17,6 +17,8 @@ pub(super) struct PushGrant {
     pub(super) repositories: Vec<Repository>,
     pub(super) rules: RepositoryRules,
     pub(super) account: AccountSettings,
+    /// The repositories whose archived images are restored.
+    pub(super) restored: BTreeSet<Repository>,
     /// Blobs may be mounted from one of the repositories into another, if the account allows it.
     pub(super) mounts: bool,
 }
@@ -74,6 +76,7 @@ pub(super) fn caches(config: &Config, id: DestinationId) -> impl Iterator<Item =
 }
 
 pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
+    let entries = &config.entries;
     let push = |destination: EcrDestination<'_>| {
         let id = destination.id;
         let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
@@ -83,18 +86,28 @@ pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
         if only_warms {
             let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
             let (account, repositories) = (config.account.clone(), Vec::new());
-            let push = PushGrant { registry, mounts: false, repositories, rules, account };
+            let restored = BTreeSet::new();
+            let push =
+                PushGrant { registry, mounts: false, repositories, restored, rules, account };
             return (!push.account.is_empty()).then_some(push);
         }
         Some(PushGrant {
             registry,
             mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
             repositories: repositories.into_iter().collect(),
+            restored: restored(entries, id),
             rules: config.repositories.clone(),
             account: config.account.clone(),
         })
     };
     ecr_destinations(config).filter_map(push).collect()
+}
+
+/// The repositories of a destination whose archived images are restored.
+fn restored(entries: &[Entry], id: DestinationId) -> BTreeSet<Repository> {
+    let entries = entries.iter().filter(|entry| entry.filter.archived == Archived::Restore);
+    let targets = entries.flat_map(|entry| &entry.mirrored);
+    targets.filter(|it| it.destination == id).map(|it| it.repository.clone()).collect()
 }
 
 pub(super) fn pulls(config: &Config) -> Vec<PullGrant> {

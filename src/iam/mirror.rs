@@ -30,6 +30,9 @@ const PUSH: [&str; 8] = [
 /// repository that the blob is mounted from.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
+/// Restores an archived image.
+const RESTORE: &str = "ecr:UpdateImageStorageClass";
+
 /// Lists the tags of a repository with their push times.
 const LIST: &str = "ecr:DescribeImages";
 
@@ -66,6 +69,9 @@ fn mirror(
         general.extend(actions::account_actions(&push.account));
         for repository in &push.repositories {
             grants.add(&push.registry, repository.as_str(), &actions);
+        }
+        for repository in &push.restored {
+            grants.add(&push.registry, repository.as_str(), &Actions::from([RESTORE]));
         }
     }
     for pull in pulls {

@@ -92,6 +92,15 @@ pub enum Delivery {
     Auto,
 }
 
+/// The policy for an image that ECR has archived: it exists, and cannot be pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Archived {
+    /// It stays archived, and its row has the way to restore it.
+    #[default]
+    Leave,
+    Restore,
+}
+
 /// The signatures, SBOMs and other referrers that are mirrored with an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Signatures {
@@ -122,6 +131,8 @@ pub struct Filter {
     pub shape: Shape,
     /// The referrers.
     pub signatures: Signatures,
+    /// Not a part of the image: two entries that differ in it are two wishes.
+    pub archived: Archived,
 }
 
 impl Filter {

@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub mod event;
 pub mod filter;
 pub(crate) mod image;
+pub(crate) mod lifecycle;
 pub(crate) mod location;
 pub(crate) mod names;
 pub(crate) mod nesting;
@@ -24,8 +25,8 @@ pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
-    Attestations, Create, Delivery, DestinationId, Filter, Image, MissingPlatform, Origin, Shape,
-    Signatures, Target,
+    Archived, Attestations, Create, Delivery, DestinationId, Filter, Image, MissingPlatform,
+    Origin, Shape, Signatures, Target,
 };
 pub use location::{ImageLocation, Location, Naming};
 pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};

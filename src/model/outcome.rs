@@ -30,6 +30,8 @@ pub enum Outcome {
     Deferred,
     /// The run ended before the image was started, or while it was copied.
     NotStarted,
+    /// The destination has the image in an archive, from which it cannot be pulled.
+    Archived,
 }
 
 impl Outcome {
@@ -65,7 +67,7 @@ pub struct Row {
     pub bytes_pushed: Option<u64>,
     /// The error with its causes.
     pub error: Option<String>,
-    /// The fix.
+    /// The fix; for an archived image the way to restore it.
     pub hint: Option<String>,
 }
 
@@ -105,6 +107,7 @@ pub struct Totals {
     pub drifted: u64,
     pub deferred: u64,
     pub not_started: u64,
+    pub archived: u64,
 }
 
 impl Totals {
@@ -120,6 +123,7 @@ impl Totals {
                 Outcome::Drifted => &mut totals.drifted,
                 Outcome::Deferred => &mut totals.deferred,
                 Outcome::NotStarted => &mut totals.not_started,
+                Outcome::Archived => &mut totals.archived,
             } += 1;
         }
         totals

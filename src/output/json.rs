@@ -61,6 +61,7 @@ mod tests {
             "drifted",
             "deferred",
             "not_started",
+            "archived",
         ];
         assert_eq!(
             keys(&json),

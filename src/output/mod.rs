@@ -94,6 +94,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Drifted => "drifted",
         Outcome::Deferred => "deferred",
         Outcome::NotStarted => "not started",
+        Outcome::Archived => "archived",
     }
 }
 
@@ -104,7 +105,9 @@ fn style(outcome: Outcome) -> Style {
         Outcome::UpToDate => Style::new(),
         Outcome::Planned => AnsiColor::Cyan.on_default(),
         Outcome::Failed | Outcome::Drifted => AnsiColor::Red.on_default().bold(),
-        Outcome::Deferred | Outcome::NotStarted => AnsiColor::Yellow.on_default(),
+        Outcome::Deferred | Outcome::NotStarted | Outcome::Archived => {
+            AnsiColor::Yellow.on_default()
+        }
     }
 }
 

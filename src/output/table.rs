@@ -205,6 +205,7 @@ fn counted(totals: &Totals) -> String {
         (totals.drifted, Outcome::Drifted),
         (totals.deferred, Outcome::Deferred),
         (totals.not_started, Outcome::NotStarted),
+        (totals.archived, Outcome::Archived),
     ];
     let nonzero = all.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> =

@@ -226,6 +226,21 @@ pub trait Provision: Send + Sync + 'static {
         ready(Ok(Reconciled::default()))
     }
 
+    /// The archived images among these tags, which [`Destination::current_tags`] omits: they exist,
+    /// and cannot be pulled. Asks in bulk.
+    fn archived_tags(
+        &self,
+        _repository: &Repository,
+        _tags: &[Tag],
+    ) -> impl Reply<HashMap<Tag, ArchivedImage>> {
+        ready(Ok(HashMap::new()))
+    }
+
+    /// Requests that an archived image becomes available again. Returns what to wait for.
+    fn restore(&self, _repository: &Repository, _archived: &ArchivedImage) -> impl Reply<String> {
+        ready(Ok(String::new()))
+    }
+
     /// Whether this existing tag can be moved.
     fn mutability(&self, _repository: &Repository, _tag: &Tag) -> impl Reply<Mutability> {
         ready(Ok(Mutability::Mutable))
@@ -246,6 +261,17 @@ pub enum Presence {
     Empty,
     /// It exists with at least one of them.
     NonEmpty,
+}
+
+/// An image that exists and cannot be pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedImage {
+    /// The digest that its tag points to.
+    pub digest: Digest,
+    /// Its restoration has begun.
+    pub is_restoring: bool,
+    /// The way to restore it.
+    pub hint: String,
 }
 
 /// Whether to write settings.

@@ -8,8 +8,8 @@ use crate::{
     model::{Descriptor, Digest, RawManifest, Repository, Result, Tag},
     registry::Registry,
     remote::{
-        Apply, Body, Destination, Mount, Mounting, Mutability, Presence, Provision, Reconciled,
-        UploadSession,
+        Apply, ArchivedImage, Body, Destination, Mount, Mounting, Mutability, Presence, Provision,
+        Reconciled, UploadSession,
     },
 };
 
@@ -52,6 +52,9 @@ impl Provision for AnyDestination {
         ensure(repository: &Repository) -> Result<()>;
         check_writable(repository: &Repository) -> Result<()>;
         reconcile(repository: &Repository, presence: Presence, apply: Apply) -> Result<Reconciled>;
+        archived_tags(repository: &Repository, tags: &[Tag])
+            -> Result<HashMap<Tag, ArchivedImage>>;
+        restore(repository: &Repository, archived: &ArchivedImage) -> Result<String>;
         mutability(repository: &Repository, tag: &Tag) -> Result<Mutability>;
         mounting() -> Mounting;
     }

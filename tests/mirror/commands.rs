@@ -140,6 +140,39 @@ fn the_iam_policy_allows_the_actions_of_the_configuration() {
 }
 
 #[test]
+fn an_iam_policy_above_the_limit_is_shortened_by_its_prefix_or_split() {
+    let home = tempfile::tempdir().unwrap();
+    let config = |prefix: &str| {
+        let images: String = (0..70)
+            .map(|n| {
+                format!("[[image]]\nsource = \"quay.io/a-team/some-app-{n}\"\ntags = [\"1\"]\n")
+            })
+            .collect();
+        let text = format!("[[destination]]\nregistry = \"{REGISTRY}\"\n{prefix}{images}");
+        fs::write(home.path().join("mirror.toml"), text).unwrap();
+    };
+    let length =
+        |policy: &Value| policy.to_string().split_whitespace().map(str::len).sum::<usize>();
+    for verb in ["mirror", "pull"] {
+        config("");
+        let refused = run(home.path(), &["iam", verb]);
+        assert_eq!((refused.status, refused.out.as_str()), (Some(1), ""), "{}", refused.talk);
+        assert!(refused.talk.contains("--split"), "{}", refused.talk);
+        let split = run(home.path(), &["iam", verb, "--split"]);
+        assert_eq!((split.status, split.talk.as_str()), (Some(0), ""));
+        let documents: Vec<Value> = serde_json::from_str(&split.out).unwrap();
+        assert!(documents.len() > 1 && documents.iter().all(|it| length(it) <= 6144));
+
+        config("prefix = \"mirror\"\n");
+        let short = run(home.path(), &["iam", verb]);
+        assert_eq!(short.status, Some(0), "{}", short.talk);
+        let policy: Value = serde_json::from_str(&short.out).unwrap();
+        assert!(length(&policy) <= 6144 && short.out.contains("repository/mirror/*"));
+        assert!(short.talk.contains("note: "), "{}", short.talk);
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_are_generated() {
     let home = tempfile::tempdir().unwrap();
     let script = run(home.path(), &["completions", "bash"]);

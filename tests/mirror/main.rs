@@ -9,6 +9,7 @@
 mod process;
 mod world;
 
+mod archived;
 mod bad_input;
 mod budget;
 mod cached;

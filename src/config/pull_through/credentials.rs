@@ -93,7 +93,7 @@ pub(super) fn secret_settings(
     }
     let policy = secret.word("policy_file")?;
     let policy = policy.map(|path| {
-        let document = policies::document(&path, file, POLICY_LENGTH)?;
+        let (document, _) = policies::document(&path, file, POLICY_LENGTH)?;
         match document.get("Statement").is_some_and(|it| it.is_array() || it.is_object()) {
             true => Ok(document),
             false => Err(path.invalid("has no `Statement`", "name a file with a resource policy")),

@@ -1,7 +1,7 @@
 //! `[pull_through.template]`: the settings of the repositories that a cache creates.
 //!
-//! Ensures the requirements of a creation template that a repository does not have: a role for tags
-//! and KMS, and the full ARN of a key.
+//! Ensures the requirements of a creation template that a repository does not have: a role for KMS,
+//! and the full ARN of a key.
 
 use super::upstream::{CacheRegistry, role};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         repositories,
     },
     model::{
-        ecr_settings::RepositorySettings,
+        ecr_settings::{Encryption, RepositorySettings},
         pull_through::{Prefix, TemplateSettings},
     },
 };
@@ -50,7 +50,8 @@ pub(super) fn read(
     }
     check_key(table, &settings, registries)?;
     let role_arn = table.text("role_arn")?.map(|text| role(&text, registries)).transpose()?;
-    if let (None, Some(span)) = (&role_arn, repositories::needing_role(table, &settings)) {
+    let is_kms = settings.encryption.as_ref().is_some_and(|it| *it != Encryption::Aes256);
+    if let (None, true, Some(span)) = (&role_arn, is_kms, table.span_of("encryption")) {
         let label = "requires a `role_arn`, with which ECR creates the repositories";
         return Err(Problem::at(&span, label).hint(ROLE));
     }
@@ -65,7 +66,7 @@ fn description(text: &Text) -> Result<String, Problem> {
 }
 
 /// Source: ECR user guide, "Creating an IAM role for repository creation templates".
-const ROLE: &str = "add a role that trusts `ecr.amazonaws.com`, with the permissions `ecr:CreateRepository`, \
+pub(in crate::config) const ROLE: &str = "add a role that trusts `ecr.amazonaws.com`, with the permissions `ecr:CreateRepository`, \
     `ecr:ReplicateImage`, `ecr:TagResource`, and for KMS `kms:CreateGrant`, `kms:RetireGrant`, \
     `kms:DescribeKey`";
 

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::model::{Create, DestinationId, Digest, Host, Kind, Shape};
+use crate::model::{Archived, Create, DestinationId, Digest, Host, Kind, Shape};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -133,6 +133,7 @@ fn an_image_overrides_the_defaults_key_by_key() {
         ]
     );
     assert_eq!(wants[1].shape, Shape::Flat);
+    assert_eq!(wants[0].archived, Archived::Leave);
     assert!(wants[2].is_everything());
 }
 
@@ -235,6 +236,7 @@ fn simple_lifecycle_keys_become_valid_rules() {
         ("untagged_after_days = 7", vec![("untagged", "sinceImagePushed", 7)]),
         ("keep_newest = 5", vec![("tagged", "imageCountMoreThan", 5)]),
         ("expire_after_days = 30", vec![("any", "sinceImagePushed", 30)]),
+        ("archive_unpulled_after_days = 90", vec![("any", "sinceImagePulled", 90)]),
         (
             "expire_after_days = 30, untagged_after_days = 1",
             vec![("untagged", "sinceImagePushed", 1), ("any", "sinceImagePushed", 30)],
@@ -246,6 +248,7 @@ fn simple_lifecycle_keys_become_valid_rules() {
         );
         let settings = parse(&text).unwrap().destinations.remove(0).repositories.settings;
         let lifecycle = settings.lifecycle.unwrap();
+        assert_eq!(crate::model::lifecycle::check(&lifecycle), Ok(()), "{keys}");
         let rules = lifecycle["rules"].as_array().unwrap();
         let told: Vec<(&str, &str, u64)> = rules
             .iter()

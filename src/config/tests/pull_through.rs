@@ -81,7 +81,7 @@ fn every_key_of_a_cache_is_read() {
          prefix = \"team\"\nupstream_prefix = \"platform/team\"\nrole_arn = \"{role}\"\n\
          [pull_through.template]\ntag_mutability = \"immutable\"\nexclusions = [\"latest\"]\n\
          description = \"the team's images\"\nreconcile = true\n\
-         tags = {{ a = \"b\" }}\nrole_arn = \"{role}\"\nlifecycle_file = \"short.json\"\n\
+         tags = {{ a = \"b\" }}\nrole_arn = \"{role}\"\nlifecycle_file = \"lifecycle.json\"\n\
          encryption = {{ type = \"kms\", key = \"arn:aws:kms:eu-west-1:123456789012:key/1\" }}\n"
     ))
     .remove(0);
@@ -98,7 +98,6 @@ fn every_key_of_a_cache_is_read() {
     );
     assert!(matches!(settings.encryption, Some(Encryption::Kms(Some(_)))));
     assert_eq!((settings.tags["a"].as_str(), settings.scan_on_push), ("b", None));
-    // too short for a repository, and not for a template
     assert_eq!(settings.lifecycle.unwrap()["rules"][0]["rulePriority"], 1);
 }
 

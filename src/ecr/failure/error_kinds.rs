@@ -33,6 +33,7 @@ const NAMES: &[(Kind, &str)] = &[
     ),
     (Kind::ContentMissing, "LayersNotFound ReferencedImagesNotFound"),
     (Kind::TagImmutable, "ImageTagAlreadyExists"),
+    (Kind::Unsupported, "ImageStorageClassUpdateNotSupported"),
     (Kind::Corrupt, "InvalidLayer ImageDigestDoesNotMatch"),
     (
         Kind::Unavailable,

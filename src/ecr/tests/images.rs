@@ -97,6 +97,61 @@ async fn listing_stops_when_resolving_by_name_needs_fewer_calls() {
 }
 
 #[tokio::test]
+async fn archived_images_are_found_in_both_states_and_only_when_tags_remain() {
+    let fake = FakeApi::start(|action, body| {
+        assert_eq!(action, "ListImages");
+        let ids = match body["filter"]["imageStatus"].as_str() {
+            Some("ARCHIVED") => json!([{ "imageTag": "a", "imageDigest": digest("a") }]),
+            Some("ACTIVATING") => json!([{ "imageTag": "b", "imageDigest": digest("b") }]),
+            _ => json!([]),
+        };
+        (200, json!({ "imageIds": ids }))
+    })
+    .await;
+    let (images, _) = images(&fake).await;
+    let found = images.archived(&repository(), &[tag("a"), tag("b"), tag("c")]).await.unwrap();
+    let expected = [(tag("a"), (digest("a"), false)), (tag("b"), (digest("b"), true))];
+    assert_eq!(found, expected.into());
+    images.archived(&repository(), &[tag("a")]).await.unwrap();
+    images.archived(&repository(), &[]).await.unwrap();
+    assert_eq!(fake.bodies("ListImages").len(), 3);
+    images.tags(&repository(), &[tag("c")]).await.unwrap();
+    // a listing without a status might include archived images
+    assert_eq!(fake.bodies("ListImages")[3]["filter"]["imageStatus"], "ACTIVE");
+}
+
+#[tokio::test]
+async fn an_archived_manifest_counts_as_missing_whatever_its_failure_code_is() {
+    for code in ["ImageNotFound", "ImageInaccessible"] {
+        let fake = FakeApi::start(move |_, body| {
+            let failure = json!({ "imageId": body["imageIds"][0], "failureCode": code });
+            (200, json!({ "images": [], "failures": [failure] }))
+        })
+        .await;
+        let (images, _) = images(&fake).await;
+        let missing = images.missing_manifests(&repository(), &[digest("a")]).await.unwrap();
+        assert_eq!(missing, [digest("a")].into(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn images_are_counted_once_for_all_of_their_tags() {
+    let fake = FakeApi::start(|_, body| {
+        assert_eq!(body["filter"]["imageStatus"], "ANY");
+        let ids = json!([
+            { "imageTag": "a", "imageDigest": digest("a") },
+            { "imageTag": "b", "imageDigest": digest("a") },
+            { "imageDigest": digest(&body["nextToken"]) },
+        ]);
+        let next = body["nextToken"].is_null().then_some("more");
+        (200, json!({ "imageIds": ids, "nextToken": next }))
+    })
+    .await;
+    let (images, _) = images(&fake).await;
+    assert_eq!(images.count(&repository()).await.unwrap(), 3);
+}
+
+#[tokio::test]
 async fn without_permission_to_list_tags_are_resolved_by_name() {
     let fake = FakeApi::start(|action, body| match action {
         "ListImages" => denied(),

@@ -26,7 +26,7 @@ use crate::{
         Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
         nesting::DEPTH,
     },
-    remote::{Destination, Mutability, Source, index_walk::Tree},
+    remote::{ArchivedImage, Destination, Mutability, Source, index_walk::Tree},
 };
 
 /// An image with the shared state that answers for it.
@@ -51,6 +51,8 @@ pub(crate) enum Verdict {
     Copy(Option<Arc<Tree>>),
     /// The tag points elsewhere and is immutable.
     Drifted(Error),
+    /// The tag has an image that cannot be pulled.
+    Archived(ArchivedImage),
     Failed(Error),
 }
 
@@ -125,7 +127,10 @@ async fn check_targets<S: Source, D: Destination>(
     };
     if let Some(hint) = job.source.hint(tag).await {
         let checks = check_all(context, job, reader, &hint).await;
-        if checks.iter().all(|check| matches!(check, Some(Verdict::UpToDate(_)))) {
+        let suffices = |check: &Option<Verdict>| {
+            matches!(check, Some(Verdict::UpToDate(_) | Verdict::Archived(_)))
+        };
+        if checks.iter().all(suffices) {
             return Ok((hint, checks));
         }
     }
@@ -170,6 +175,9 @@ async fn check_all<S: Source, D: Destination>(
 ///    differ, because the filter was written in another way.
 ///
 /// An immutable tag that is not up to date has drifted.
+///
+/// An archived image counts as the source's, unless its digest shows another one: its index cannot
+/// be read, and no pull is spent for it.
 async fn compare<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
@@ -178,7 +186,15 @@ async fn compare<S: Source, D: Destination>(
     tree: Option<&Tree>,
 ) -> Result<Option<Verdict>> {
     let (filter, repository) = (&job.image.filter, &target.repository);
-    let Some(digest) = repository.current(&target.tag).await? else { return Ok(None) };
+    let digest = match repository.current(&target.tag).await? {
+        Some(digest) => digest,
+        None => match repository.archived(&target.tag).await? {
+            Some(archived) if filter.is_everything() && &archived.digest != source => {
+                archived.digest
+            }
+            archived => return Ok(archived.map(Verdict::Archived)),
+        },
+    };
     let up_to_date = |platforms: &[Platform], warning| {
         let platforms = platforms.iter().map(ToString::to_string).collect();
         Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warning })))

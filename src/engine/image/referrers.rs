@@ -52,10 +52,12 @@ pub(crate) struct ReferrersCopy<'a, S, D> {
 }
 
 impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
-    /// Copies them to every target that has the image: its row has a digest. Updates the rows.
+    /// Copies them to every target that has the image: its row has a digest, and the image is not
+    /// archived. Updates the rows.
     pub(crate) async fn run(&self, rows: &mut [Row]) {
         let targets = self.job.targets.iter().zip(rows);
-        let targets: Vec<_> = targets.filter(|(_, row)| row.digest.is_some()).collect();
+        let has_image = |row: &Row| row.digest.is_some() && row.outcome != Outcome::Archived;
+        let targets: Vec<_> = targets.filter(|(_, row)| has_image(row)).collect();
         if self.job.image.filter.signatures == Signatures::None || targets.is_empty() {
             return;
         }

@@ -57,6 +57,12 @@ pub(crate) fn planned<S, D: Destination>(
                 let digest = Some(tree.root.manifest.digest().clone());
                 Row { outcome: context.copied_outcome(), digest, ..row }
             }
+            Verdict::Archived(archived) => Row {
+                outcome: Outcome::Archived,
+                digest: Some(archived.digest.clone()),
+                hint: Some(archived.hint.clone()),
+                ..row
+            },
             Verdict::Drifted(error) => row.with_error(Outcome::Drifted, error),
             Verdict::Failed(error) => row.with_error(Outcome::of(error), error),
         }

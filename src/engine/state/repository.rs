@@ -19,7 +19,7 @@ use crate::{
         options::{Endpoint, Mode},
     },
     model::{DestinationId, Digest, Error, RawManifest, Repository, Result, Tag, event::Event},
-    remote::{Apply, Destination, Presence, Source},
+    remote::{Apply, ArchivedImage, Destination, Presence, Source},
 };
 
 pub(crate) struct SourceRepository<S> {
@@ -55,6 +55,7 @@ pub(crate) struct TargetRepository<D> {
     existed: Arc<OnceLock<bool>>,
     siblings: OnceLock<Arc<[Sibling<D>]>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
+    archived: OnceCell<Result<HashMap<Tag, ArchivedImage>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
     reconciled: OnceCell<Result<()>>,
     ensured: OnceCell<Result<()>>,
@@ -75,6 +76,7 @@ impl<D: Destination> TargetRepository<D> {
             existed: Arc::default(),
             siblings: OnceLock::new(),
             current: OnceCell::new(),
+            archived: OnceCell::new(),
             manifests: OnceCell::new(),
             reconciled: OnceCell::new(),
             ensured: OnceCell::new(),
@@ -99,6 +101,22 @@ impl<D: Destination> TargetRepository<D> {
     /// The tag's digest now; `None` if the tag is missing.
     pub(crate) async fn current(&self, tag: &Tag) -> Result<Option<Digest>> {
         Ok(self.current_tags().await?.as_ref().and_then(|tags| tags.get(tag)).cloned())
+    }
+
+    /// The archived image of a tag that is missing otherwise. Sends no request before a tag is
+    /// missing.
+    pub(crate) async fn archived(&self, tag: &Tag) -> Result<Option<ArchivedImage>> {
+        let Some(current) = self.current_tags().await? else { return Ok(None) };
+        let query = || async {
+            let missing = self.tags.iter().filter(|tag| !current.contains_key(*tag));
+            let missing: Vec<Tag> = missing.cloned().collect();
+            let archived = self.destination().archived_tags(&self.repository, &missing).await;
+            archived.map_err(|error| {
+                error.context(format!("cannot query the archived images of {self}"))
+            })
+        };
+        let archived = self.archived.get_or_init(query).await.as_ref().map_err(Error::clone)?;
+        Ok(archived.get(tag).cloned())
     }
 
     /// The manifest that a filtered tag points to.

@@ -23,6 +23,7 @@ fn push(host: &str, repositories: &[&str], create: Create) -> PushGrant {
         repositories: names(repositories),
         rules: RepositoryRules { create, ..RepositoryRules::default() },
         account: AccountSettings::default(),
+        restored: BTreeSet::new(),
         mounts: false,
     }
 }
@@ -214,6 +215,21 @@ fn only_configured_settings_are_granted() {
         wanted.sort();
         assert_eq!(json!(granted), json!(wanted), "{case}");
     }
+}
+
+#[test]
+fn restoring_is_granted_only_on_the_repositories_whose_images_are_restored() {
+    let restored = names(&["b"]).into_iter().collect();
+    let push = PushGrant { restored, ..push(EU, &["a", "b"], Create::Never) };
+    let document = mirror(&[push], &[], &[], &[]);
+    let statements = document["Statement"].as_array().unwrap();
+    let restoring: Vec<_> =
+        statements.iter().filter(|it| it["Action"].to_string().contains(RESTORE)).collect();
+    assert_eq!(restoring.len(), 1);
+    assert_eq!(
+        restoring[0]["Resource"],
+        json!(["arn:aws:ecr:eu-west-1:123456789012:repository/b"])
+    );
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) fn report() -> Report {
         Row { error: Some("the tag is immutable".into()), ..row(Outcome::Drifted, "fixed") },
         Row { bytes_pushed: None, ..row(Outcome::Deferred, "later") },
         row(Outcome::NotStarted, "last"),
+        Row { hint: Some("restore it".into()), ..row(Outcome::Archived, "old") },
     ];
     Report {
         version: 1,

@@ -150,7 +150,7 @@ fn change(
         return Some(resource.conflict(fields, statements::too_long()));
     }
     if needs_role(&update, existing) {
-        let hint = "set the template's `role_arn`, or remove its tags and key: ECR needs a role to create repositories with tags or a KMS key";
+        let hint = "set the template's `role_arn`, or remove its key: ECR needs a role to create repositories with a KMS key";
         return Some(resource.conflict(fields, hint));
     }
     if existing.is_some() {
@@ -256,16 +256,15 @@ fn is_same(policy: Option<&Value>, other: Option<&Value>) -> bool {
     }
 }
 
-/// Returns `true` if the template lacks a role and its tags or key need one.
+/// Returns `true` if the template lacks a role and its key needs one. ECR accepts tags without a
+/// role.
 ///
-/// Source: ECR API reference, `customRoleArn`.
+/// Source: ECR API reference, `customRoleArn`; hashicorp/terraform-provider-aws, the test "basic" of
+/// the resource.
 fn needs_role(update: &DesiredTemplate, existing: Option<&ObservedTemplate>) -> bool {
-    let tags = update.tags.as_ref().or(existing.map(|it| &it.tags));
     let encryption = update.encryption.as_ref().or(existing.map(|it| &it.encryption));
     let role = update.role_arn.as_ref().or(existing.and_then(|it| it.role_arn.as_ref()));
-    let needs = tags.is_some_and(|tags| !tags.is_empty())
-        || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
-    needs && role.is_none()
+    encryption.is_some_and(|encryption| *encryption != Encryption::Aes256) && role.is_none()
 }
 
 /// Removes the configured occasions and our statements; deletes a template without occasions.

@@ -17,6 +17,10 @@ pub(super) struct EcrError {
     pub message: String,
 }
 
+/// The registry protocol's answer to one image more than a repository may hold. The API says
+/// `LimitExceededException`.
+pub(super) const IMAGE_QUOTA: &str = "ImageQuotaExceeded";
+
 /// The name, status and code of every error that the registry protocol can show.
 ///
 /// For the status of the two "missing" rows, see the fault `swap-missing-status`.
@@ -39,6 +43,8 @@ const V2: &[(&str, u16, &str)] = &[
     ("InvalidLayerDigest", 400, "DIGEST_INVALID"),
     ("LimitExceededException", 400, "UNSUPPORTED"),
     ("AccessDeniedException", 403, "DENIED"),
+    // aws/containers-roadmap#2159, kubernetes-sigs/aws-ebs-csi-driver#1998
+    (IMAGE_QUOTA, 403, "DENIED"),
     // code and status of a refused login: containers-roadmap#2354, user guide, troubleshooting
     // pull-through cache; a bad secret appears to be reported in the same way; no evidence was
     // found for the other two

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{
-    error::EcrError,
+    archive,
+    error::{EcrError, IMAGE_QUOTA},
     manifest::Manifest,
     model::{Failure, batched_digest, batched_tag},
     registry::Registry,
@@ -37,6 +38,8 @@ pub(super) struct Push<'a> {
     pub media_type: Option<&'a str>,
     pub bytes: &'a [u8],
     pub repeat: RepeatedPush,
+    /// The images that the repository may hold.
+    pub quota: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,9 +83,11 @@ pub(super) fn push(
     let is_stored = store.manifest(push.repository, &digest).is_some();
     let existed = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
     if !is_stored {
+        check_quota(registry, push)?;
         store.put_manifest(push.repository, &media_type, push.bytes)?;
         registry.record_push(push.repository, &digest)?;
     }
+    archive::restore_pushed(registry, push.repository, &digest)?;
     if let Some(tag) = push.tag
         && !existed
     {
@@ -90,6 +95,21 @@ pub(super) fn push(
     }
     let subject = manifest.subject.map(|subject| subject.digest);
     Ok(Pushed { digest, media_type, subject, existed })
+}
+
+/// Source: semaphoreci/docs#404 for the text.
+fn check_quota(registry: &Registry, push: &Push<'_>) -> Result<(), EcrError> {
+    let (repository, account) = (push.repository, &registry.account);
+    let Some(quota) = push.quota else { return Ok(()) };
+    if (registry.store.manifests(repository).len() as u64) < quota {
+        return Ok(());
+    }
+    Err(EcrError::new(
+        IMAGE_QUOTA,
+        format!(
+            "The repository with name '{repository}' in registry with id '{account}' already has the maximum allowed number of images which is '{quota}'"
+        ),
+    ))
 }
 
 /// The media type to store: the manifest's own, else the client's.
@@ -246,6 +266,7 @@ pub(super) fn delete(
     store.delete_manifest(repository, &digest).map_err(broken)?;
     registry
         .record_deletion(repository, &digest)
+        .and_then(|()| archive::forget(registry, repository, &digest))
         .map_err(|refusal| (refusal.name, refusal.message))?;
     Ok((digest, tags))
 }
@@ -271,7 +292,7 @@ pub(super) fn manifests(
     })
 }
 
-fn indexes_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
+pub(super) fn indexes_naming(registry: &Registry, repository: &str, child: &Digest) -> Vec<Digest> {
     manifests(registry, repository)
         .filter(|(_, _, manifest, _)| {
             manifest.manifests.iter().flatten().any(|listed| listed.digest == *child)

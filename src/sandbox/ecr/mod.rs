@@ -8,6 +8,7 @@
 //!
 //! Source of every quirk, unless stated otherwise: ECR user guide, API model `2015-09-21`.
 
+mod archive;
 mod authorization;
 mod cache;
 mod clock;
@@ -38,7 +39,9 @@ use axum::{http::Method, response::Response};
 use parking_lot::Mutex;
 
 use super::{
-    BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream, is_loopback, unknown_path,
+    BlobMounting, Faults, IncomingRequest, Naming, Store, Upstream,
+    fault::{Name, Side},
+    is_loopback, unknown_path,
 };
 use authorization::ActionGuard;
 use clock::Clock;
@@ -85,6 +88,11 @@ impl Ecr {
             sessions: Sessions::default(),
             tokens: Tokens::default(),
         })
+    }
+
+    /// The images that a repository may hold, if a fault limits them.
+    fn image_quota(&self) -> Option<u64> {
+        self.faults.active(Name::ImageQuota, Side::Ecr).and_then(|arg| arg.number())
     }
 
     pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {

@@ -88,6 +88,11 @@ pub(super) const CREDENTIAL_ARN: Text = Text::matching(
     is_credential_arn,
 );
 pub(super) const ROLE_ARN: Text = Text::of(0, 2048);
+/// `principalArn` of a pull-time exclusion.
+pub(super) const PRINCIPAL_ARN: Text = Text::of(0, 200);
+/// A filter of registry scanning.
+pub(super) const SCANNING_FILTER: Text =
+    Text::matching(1, 256, r"^[a-z0-9*](?:[._\-/a-z0-9*]?[a-z0-9*]+)*$", is_scanning_filter);
 /// Short text without a grammar, such as `description`.
 pub(super) const DESCRIPTION: Text = Text::of(0, 256);
 /// Text without a published limit.
@@ -103,6 +108,13 @@ fn is_repository(text: &str) -> bool {
 
 fn is_prefix(text: &str) -> bool {
     text == "ROOT" || is_repository(text.strip_suffix('/').unwrap_or(text))
+}
+
+/// Letters, digits and `*`, with one `.`, `_`, `-` or `/` between them.
+fn is_scanning_filter(text: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'*';
+    let mut words = text.split(|c| "._-/".contains(c));
+    words.all(|word| !word.is_empty() && word.bytes().all(is_word))
 }
 
 fn is_exclusion_byte(b: u8) -> bool {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
+    archive::archive_name,
     clock::{Clock, now},
     error::EcrError,
     identity::Principal,
@@ -224,6 +225,7 @@ impl Registry {
         }
         self.store.set_document(&settings_name(repository), &Value::Null)?;
         self.store.set_document(&checks_name(repository), &Value::Null)?;
+        self.store.set_document(&archive_name(repository), &Value::Null)?;
         self.store.delete_repository(repository)?;
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod account;
 mod api;
+mod archive;
 mod caching;
 mod faults;
 mod hosts;

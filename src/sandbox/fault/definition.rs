@@ -94,6 +94,8 @@ names! {
     TokenLife = "token-life", RequiredNumber("SECONDS"), "expire tokens after SECONDS";
     Quotas = "quotas", NoArgument, "enforce ECR's published request rates";
     Limit = "limit", Word("ACTION"), "refuse this action with `LimitExceededException`";
+    ImageQuota = "image-quota", RequiredNumber("IMAGES"), "refuse further images of a repository with IMAGES of them";
+    TemplateRole = "template-role", NoArgument, "refuse creation templates with tags and without a role";
     Deny = "deny", Word("ACTION"), "deny this action of ECR, STS or Secrets Manager";
 }
 

@@ -138,12 +138,12 @@ fn a_destination_and_a_cache_of_one_prefix_share_a_template_and_the_cache_has_pr
 }
 
 #[test]
-fn tags_or_a_key_without_a_role_are_a_conflict_that_stops_no_other_change() {
+fn a_key_without_a_role_is_a_conflict_that_stops_no_other_change_and_tags_are_not() {
     for (settings, role, works) in [
         (
             RepositorySettings { tags: tags(&[("a", "1")]), ..RepositorySettings::default() },
             None,
-            false,
+            true,
         ),
         (
             RepositorySettings {

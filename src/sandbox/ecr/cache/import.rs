@@ -118,6 +118,7 @@ impl Import {
             media_type: Some(&manifest.media_type),
             bytes: &manifest.bytes,
             repeat: RepeatedPush::AlreadyExists,
+            quota: None,
         };
         images::push(&self.registry, &push, |_| true).map(drop).map_err(upstream_error)
     }

@@ -100,7 +100,7 @@ pub(super) fn put_scanning(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
         let filters = rule.structures("repositoryFilters", 0..=100)?;
         for filter in filters.ok_or_else(|| missing("repositoryFilters"))? {
             filter.one_of("filterType", &["WILDCARD"])?.ok_or_else(|| missing("filterType"))?;
-            filter.required("filter", &model::DESCRIPTION)?;
+            filter.required("filter", &model::SCANNING_FILTER)?;
         }
     }
     let rules: Vec<&_> = rules.iter().map(|rule| rule.0).collect();
@@ -119,7 +119,7 @@ pub(super) fn describe(caller: &Caller<'_>, _input: &Input<'_>) -> ApiResult {
 type Exclusions = BTreeMap<String, f64>;
 
 fn principal_arn<'a>(input: &Input<'a>) -> Result<&'a str, EcrError> {
-    let arn = input.required("principalArn", &model::ROLE_ARN)?;
+    let arn = input.required("principalArn", &model::PRINCIPAL_ARN)?;
     let is_principal = arn.starts_with("arn:")
         && arn.contains(":iam::")
         && (arn.contains(":role/") || arn.contains(":user/"));
@@ -159,7 +159,7 @@ pub(super) fn include(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
 }
 
 pub(super) fn exclusions(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
-    let page = input.page(100, 100, "")?;
+    let page = input.page(100, 1000, "")?;
     let exclusions: Exclusions = caller.own_registry()?.document(PULL_EXCLUSIONS);
     let (arns, next) = page.cut(exclusions.into_keys().map(|arn| (arn.clone(), arn)).collect());
     Ok(with_next(json!({ "pullTimeUpdateExclusions": arns }), next))

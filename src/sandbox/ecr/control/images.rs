@@ -9,8 +9,9 @@ use super::{ApiResult, Caller, repositories::with_next};
 use crate::{
     model::{Digest, NameError, Tag},
     sandbox::ecr::{
+        archive::{self, ACTIVE, Archive},
         cache::CachedPull,
-        error::EcrError,
+        error::{EcrError, IMAGE_QUOTA},
         images::{self, ImageId, Push, RepeatedPush},
         manifest::Manifest,
         model::{self, Failure, Input, missing},
@@ -26,14 +27,16 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let page = input.page(100, 1000, "imageIds")?;
     let filter = ImageFilter::read(input)?;
     let tags = images::tags_of(&registry, name);
+    let archive = Archive::of(&registry, name);
     let mut ids: Vec<(String, Value)> = Vec::new();
     for digest in registry.store.manifests(name) {
+        let matches = |is_tagged| filter.matches(is_tagged, || archive.status(&digest));
         match tags.get(&digest) {
-            Some(tags) if filter.matches(true) => ids.extend(tags.iter().map(|tag| {
+            Some(tags) if matches(true) => ids.extend(tags.iter().map(|tag| {
                 let id = json!({ "imageDigest": digest.as_str(), "imageTag": tag });
                 (images::listing_key(&format!("{digest}:{tag}")), id)
             })),
-            None if filter.matches(false) => {
+            None if matches(false) => {
                 let id = json!({ "imageDigest": digest.as_str() });
                 ids.push((images::listing_key(digest.as_str()), id));
             }
@@ -60,14 +63,13 @@ impl ImageFilter {
         Ok(Self { tags, status })
     }
 
-    /// Every image here is active.
-    fn matches(&self, is_tagged: bool) -> bool {
+    fn matches(&self, is_tagged: bool, status: impl Fn() -> &'static str) -> bool {
         let by_tags = match self.tags {
             "TAGGED" => is_tagged,
             "UNTAGGED" => !is_tagged,
             _ => true,
         };
-        by_tags && matches!(self.status, "ACTIVE" | "ANY")
+        by_tags && (self.status == "ANY" || self.status == status())
     }
 }
 
@@ -125,9 +127,14 @@ fn read_images(
         registry.settings(name)?;
     }
     let (mut found, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
+    let archive = Archive::of(registry, name);
     for (id, imported) in ids {
         let read = imported.and_then(|()| images::resolve(registry, name, id)).and_then(|digest| {
             let removed = || ("ImageNotFound", "Requested image not found".to_owned());
+            // Source: user guide, "Requests to pull the archived image will fail with a 404 error"
+            if archive.status(&digest) != ACTIVE {
+                return Err(removed());
+            }
             let (media_type, bytes) = registry.store.manifest(name, &digest).ok_or_else(removed)?;
             Ok((digest, media_type, String::from_utf8_lossy(&bytes).into_owned()))
         });
@@ -175,6 +182,7 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let filter = ImageFilter::read(input)?;
     let (registry, name) = caller.repository(input)?;
     let tags = images::tags_of(&registry, name);
+    let archive = Archive::of(&registry, name);
     let digests: Vec<Digest> = match ids {
         Some(ids) => ids
             .into_iter()
@@ -187,12 +195,13 @@ pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
             .store
             .manifests(name)
             .into_iter()
-            .filter(|digest| filter.matches(tags.contains_key(digest)))
+            .filter(|digest| filter.matches(tags.contains_key(digest), || archive.status(digest)))
             .collect(),
     };
     let details = digests.into_iter().map(|digest| {
         let key = images::listing_key(digest.as_str());
         let mut detail = detail(&registry, name, &digest);
+        detail.insert("imageStatus".to_owned(), archive.status(&digest).into());
         if let Some(tags) = tags.get(&digest) {
             detail.insert("imageTags".to_owned(), json!(tags));
         }
@@ -220,7 +229,6 @@ fn detail(registry: &Registry, name: &str, digest: &Digest) -> Map<String, Value
     detail.insert("registryId".to_owned(), registry.account.as_str().into());
     detail.insert("repositoryName".to_owned(), name.into());
     detail.insert("imageDigest".to_owned(), digest.as_str().into());
-    detail.insert("imageStatus".to_owned(), "ACTIVE".into());
     let Some((media_type, bytes)) = registry.store.manifest(name, digest) else { return detail };
     detail.insert("imageManifestMediaType".to_owned(), media_type.into());
     if let Ok(manifest) = Manifest::read(&bytes) {
@@ -250,8 +258,13 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         media_type,
         bytes: text.as_bytes(),
         repeat: RepeatedPush::AlreadyExists,
+        quota: caller.ecr.image_quota(),
     };
-    let pushed = images::push(&registry, &push, |_| true)?;
+    let pushed =
+        images::push(&registry, &push, |_| true).map_err(|refusal| match refusal.name {
+            IMAGE_QUOTA => EcrError::new("LimitExceededException", refusal.message),
+            _ => refusal,
+        })?;
     let (digest, tag) = (pushed.digest.as_str(), tag.as_ref().map(Tag::as_str));
     if pushed.existed {
         let tag = tag.unwrap_or("null");
@@ -277,6 +290,7 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
     let digests = digests.ok_or_else(|| missing("layerDigests"))?;
     let (registry, name) = caller.repository(input)?;
     let types = images::blob_types(&registry, name);
+    let archive = Archive::of(&registry, name);
     let (mut layers, mut failures) = (Vec::new(), Vec::new());
     for text in digests {
         let digest = match model::batched_digest(text, "InvalidLayerDigest", "layer") {
@@ -292,10 +306,11 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
         if size.is_some() {
             caller.ecr.sessions.record_report(&registry.arn(name), &digest);
         }
+        let is_archived = !archive.is_empty() && archive.holds_blob(&digest);
         layers.push(match size {
             Some(size) => json!({
                 "layerDigest": text,
-                "layerAvailability": "AVAILABLE",
+                "layerAvailability": if is_archived { "ARCHIVED" } else { "AVAILABLE" },
                 "layerSize": size,
                 "mediaType": types.get(&digest).map_or("application/octet-stream", |known| known),
             }),
@@ -319,7 +334,9 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let text = subject.required("imageDigest", &model::FREE)?;
     let page = input.page(20, 50, "")?;
     let kinds = match input.structure("filter")? {
-        Some(filter) => filter.texts("artifactTypes", 1..=5, &model::FREE)?,
+        Some(filter) => {
+            filter.texts("artifactTypes", 0..=5, &model::FREE)?.filter(|it| !it.is_empty())
+        }
         None => None,
     };
     let (registry, name) = caller.repository(input)?;
@@ -337,19 +354,37 @@ pub(super) fn referrers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     Ok(with_next(json!({ "referrers": referrers }), next))
 }
 
+pub(super) fn update_storage_class(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
+    let id = input.structure("imageId")?.ok_or_else(|| missing("imageId"))?;
+    let id = image_id(&id)?;
+    let class = input.one_of("targetStorageClass", &["STANDARD", "ARCHIVE"])?;
+    let class = class.ok_or_else(|| missing("targetStorageClass"))?;
+    let (registry, name) = caller.repository(input)?;
+    let digest = images::resolve(&registry, name, id);
+    let digest = digest.map_err(|_| image_not_found(&registry, name, &id))?;
+    let status = archive::transition(&registry, name, &digest, class)?;
+    Ok(json!({
+        "registryId": registry.account,
+        "repositoryName": name,
+        "imageId": shown_id(&ImageId { digest: Some(digest.as_str()), tag: id.tag }),
+        "imageStatus": status,
+    }))
+}
+
 fn invalid(field: &str, error: NameError) -> EcrError {
     EcrError::parameter(field, error)
 }
 
 fn image_ids<'a>(input: &Input<'a>) -> Result<Option<Vec<ImageId<'a>>>, EcrError> {
     let Some(ids) = input.structures("imageIds", 1..=100)? else { return Ok(None) };
-    let read = |id: &Input<'a>| {
-        Ok(ImageId {
-            digest: id.text("imageDigest", &model::FREE)?,
-            tag: id.text("imageTag", &model::IMAGE_TAG)?,
-        })
-    };
-    ids.iter().map(read).collect::<Result<_, _>>().map(Some)
+    ids.iter().map(image_id).collect::<Result<_, _>>().map(Some)
+}
+
+fn image_id<'a>(id: &Input<'a>) -> Result<ImageId<'a>, EcrError> {
+    Ok(ImageId {
+        digest: id.text("imageDigest", &model::FREE)?,
+        tag: id.text("imageTag", &model::IMAGE_TAG)?,
+    })
 }
 
 fn shown_id(id: &ImageId<'_>) -> Value {

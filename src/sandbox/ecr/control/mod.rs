@@ -76,6 +76,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("BatchCheckLayerAvailability", images::check_layers),
     ("GetDownloadUrlForLayer", images::download_url),
     ("ListImageReferrers", images::referrers),
+    ("UpdateImageStorageClass", images::update_storage_class),
     ("CreatePullThroughCacheRule", pull_through::create),
     ("UpdatePullThroughCacheRule", pull_through::update),
     ("DeletePullThroughCacheRule", pull_through::delete),

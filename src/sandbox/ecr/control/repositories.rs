@@ -135,15 +135,16 @@ pub(super) fn put_lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult
     })
 }
 
-/// Checks that a lifecycle policy is JSON and has 1 to 50 rules.
+/// Checks a lifecycle policy with the rules of ECR.
 pub(super) fn is_lifecycle_policy(text: &str) -> Result<(), EcrError> {
     let policy: Value = parsed("lifecyclePolicyText", text)?;
-    let rules = policy.get("rules").and_then(Value::as_array);
-    if rules.is_some_and(|rules| (1..=50).contains(&rules.len())) {
-        return Ok(());
-    }
-    let rule = "Lifecycle policy validation failure: the policy has 1 to 50 rules";
-    Err(EcrError::parameter("LifecyclePolicyText", rule))
+    crate::model::lifecycle::check(&policy).map_err(|violation| {
+        let rule = format!(
+            "Lifecycle policy validation failure: {} (at `{}`)",
+            violation.problem, violation.pointer
+        );
+        EcrError::parameter("LifecyclePolicyText", rule)
+    })
 }
 
 pub(super) fn lifecycle(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {

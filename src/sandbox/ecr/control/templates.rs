@@ -6,11 +6,14 @@ use super::{
     ApiResult, Caller,
     repositories::{encryption, is_lifecycle_policy, mutability, parsed, tags, with_next},
 };
-use crate::sandbox::ecr::{
-    error::EcrError,
-    model::{self, Input, Text, missing},
-    registry::Registry,
-    templates::{TEMPLATES, Templates},
+use crate::sandbox::{
+    ecr::{
+        error::EcrError,
+        model::{self, Input, Text, missing},
+        registry::Registry,
+        templates::{TEMPLATES, Templates},
+    },
+    fault::{Name, Side},
 };
 
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
@@ -47,6 +50,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         "encryptionConfiguration": { "encryptionType": "AES256" },
     });
     write(&mut template, input, &registry)?;
+    check_role(&template, caller)?;
     let created = registry.now();
     template["createdAt"] = created.into();
     template["updatedAt"] = created.into();
@@ -71,6 +75,7 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         let missing = || not_found(prefix, &registry.account);
         let template = templates.get_mut(prefix).ok_or_else(missing)?;
         write(template, input, &registry)?;
+        check_role(template, caller)?;
         template["updatedAt"] = registry.now().into();
         Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": template }))
     })
@@ -114,9 +119,18 @@ fn write(template: &mut Value, input: &Input<'_>, registry: &Registry) -> Result
         }
         template["appliedFor"] = reasons.into();
     }
+    Ok(())
+}
+
+/// Requires a role for KMS, and with the fault `template-role` for tags.
+///
+/// Source: the user guide requires it for both; AWS accepts tags without a role in the test "basic"
+/// of hashicorp/terraform-provider-aws.
+fn check_role(template: &Value, caller: &Caller<'_>) -> Result<(), EcrError> {
     let has_tags = template["resourceTags"].as_array().is_some_and(|tags| !tags.is_empty());
+    let is_strict = || caller.ecr.faults.active(Name::TemplateRole, Side::Ecr).is_some();
     let is_kms = template["encryptionConfiguration"]["encryptionType"] != "AES256";
-    if (has_tags || is_kms) && template.get("customRoleArn").is_none() {
+    if template.get("customRoleArn").is_none() && (is_kms || has_tags && is_strict()) {
         return Err(EcrError::validation(
             "customRoleArn is required with resourceTags or KMS encryption",
         ));

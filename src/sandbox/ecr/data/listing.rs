@@ -11,7 +11,12 @@ use crate::{
     model::Digest,
     sandbox::{
         distribution::{self, query},
-        ecr::{images, model::Input, registry::Registry},
+        ecr::{
+            archive::{ACTIVE, Archive},
+            images,
+            model::Input,
+            registry::Registry,
+        },
     },
 };
 
@@ -30,7 +35,9 @@ impl DataRequest<'_> {
     /// Source: go-containerregistry#681, #1091.
     pub(super) fn tags(&self, uri: &Uri) -> RegistryResult {
         self.authorize_existing("ListImages")?;
+        let archive = Archive::of(&self.registry, self.name());
         let tags = self.registry.store.tags(self.name()).into_iter();
+        let tags = tags.filter(|(_, it)| archive.is_empty() || archive.status(it) == ACTIVE);
         let mut tags: Vec<(String, String)> =
             tags.map(|(tag, _)| (images::listing_key(&tag), tag)).collect();
         tags.sort();

@@ -80,8 +80,9 @@ impl DataRequest<'_> {
             TagOrDigest::Digest(digest) => (None, Some(digest)),
         };
         let media_type = header_text(&head.headers, header::CONTENT_TYPE);
-        let repeat = RepeatedPush::TagImmutable;
-        let push = Push { repository: self.name(), tag, digest, media_type, bytes: &bytes, repeat };
+        let (repeat, quota) = (RepeatedPush::TagImmutable, self.ecr.image_quota());
+        let (repository, bytes) = (self.name(), &bytes);
+        let push = Push { repository, tag, digest, media_type, bytes, repeat, quota };
         match images::push(&self.registry, &push, |blob| self.is_visible(blob)) {
             Ok(pushed) => {
                 let digest = pushed.digest.to_string();

@@ -27,6 +27,7 @@ pub(super) use uploads::Sessions;
 
 use super::{
     Ecr,
+    archive::{ACTIVE, Archive},
     authorization::Action,
     error::{EcrError, not_authorized},
     identity::Principal,
@@ -160,6 +161,9 @@ impl DataRequest<'_> {
                 store.manifest(self.name(), digest).map(|_| digest.clone())
             }
         };
+        // an archived image cannot be pulled
+        let archive = Archive::of(&self.registry, self.name());
+        let digest = digest.filter(|it| archive.is_empty() || archive.status(it) == ACTIVE);
         let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
         digest.ok_or_else(missing)
     }

@@ -145,6 +145,11 @@ async fn input_beyond_the_models_limits_is_refused() {
             "greater than or equal to 100",
         ),
         (
+            "PutLifecyclePolicy",
+            json!({ "repositoryName": "there", "lifecyclePolicyText": r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"sinceImagePulled","countUnit":"days","countNumber":9},"action":{"type":"expire"}}]}"# }),
+            "Lifecycle policy validation failure",
+        ),
+        (
             "SetRepositoryPolicy",
             json!({ "repositoryName": "there", "policyText": "x".repeat(10_241) }),
             "less than or equal to 10240",
@@ -155,6 +160,21 @@ async fn input_beyond_the_models_limits_is_refused() {
             "enum value set: [ENABLED, DISABLED]",
         ),
         ("PutAccountSetting", json!({ "name": "X", "value": "ON" }), "enum value set"),
+        (
+            "PutRegistryScanningConfiguration",
+            json!({ "scanType": "BASIC", "rules": [{ "scanFrequency": "MANUAL", "repositoryFilters": [{ "filter": "a--b", "filterType": "WILDCARD" }] }] }),
+            "must satisfy regular expression",
+        ),
+        (
+            "RegisterPullTimeUpdateExclusion",
+            json!({ "principalArn": format!("arn:aws:iam::123456789012:role/{}", "r".repeat(170)) }),
+            "less than or equal to 200",
+        ),
+        (
+            "UpdateImageStorageClass",
+            json!({ "repositoryName": "there", "imageId": {}, "targetStorageClass": "COLD" }),
+            "enum value set: [STANDARD, ARCHIVE]",
+        ),
         (
             "CreatePullThroughCacheRule",
             json!({ "ecrRepositoryPrefix": "a", "upstreamRegistryUrl": "quay.io" }),
