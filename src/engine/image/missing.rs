@@ -80,6 +80,7 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     let images = match read_images(reader, tree, &manifests).await {
         Ok(images) => images,
         Err(error) => {
+            let error = reader.named(error);
             targets.iter().for_each(|target| target.fail(error.clone()));
             return None;
         }

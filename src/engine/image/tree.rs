@@ -22,11 +22,12 @@ pub(crate) async fn build<S: Source>(
     filter: &Filter,
 ) -> Result<Tree> {
     let raw = reader.manifest(source).await?;
-    let mut tree = index_walk::filter_image(reader, raw, filter).await?;
+    let mut tree =
+        index_walk::filter_image(reader, raw, filter).await.map_err(|error| reader.named(error))?;
     if filter.shape == Shape::Flat && tree.root.manifest.media_type().is_index() {
         let image = only_image(&tree.images)?;
         let manifest = reader.manifest(&image.digest).await?;
-        image.check_length(&manifest)?;
+        image.check_length(&manifest).map_err(|error| reader.named(error))?;
         let root = Filtered { manifest, ..tree.root };
         return Ok(Tree { root, nested: vec![], images: vec![], ..tree });
     }

@@ -11,7 +11,10 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::pull_budget::{PullBudget, Reservation};
 use crate::{
     engine::options::SourceEndpoint,
-    model::{Descriptor, Digest, Location, Platform, RawManifest, Repository, Result, TagOrDigest},
+    model::{
+        Descriptor, Digest, Error, Kind, Location, Platform, RawManifest, Repository, Result,
+        TagOrDigest,
+    },
     remote::{Allowance, HostContext, Source, body, index_walk::ImageReader},
 };
 
@@ -124,6 +127,18 @@ impl<S: Source> Reader<S> {
         let cache = self.registry.manifests.lock();
         let manifest = cache.cells.get(digest).and_then(|cell| cell.get());
         manifest.is_some_and(|manifest| !manifest.media_type().is_index())
+    }
+
+    /// Adds the repository to the error of a manifest that lacks it.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        let repository = self.repository.as_str();
+        match error.kind() {
+            Kind::Corrupt if !error.chain().iter().any(|it| it.contains(repository)) => {
+                let location = &self.registry.location;
+                error.context(format!("cannot use a manifest of {location}/{repository}"))
+            }
+            _ => error,
+        }
     }
 
     /// A verified blob of the image.

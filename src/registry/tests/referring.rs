@@ -37,6 +37,10 @@ async fn a_fallback_tag_lists_each_referrer_once() {
                 created()
             }
             ("PUT", _) => created(),
+            ("HEAD", Some(_)) if asked.line.contains("/manifests/sha256:") => {
+                let (_, digest) = asked.line.rsplit_once('/').unwrap();
+                with(reply(200, ""), "docker-content-digest", digest)
+            }
             (_, Some(index)) if asked.line.contains("/manifests/sha256") => {
                 let digest = Digest::of(index.as_bytes());
                 with(reply(200, index.clone()), "docker-content-digest", digest.as_str())

@@ -233,7 +233,8 @@ async fn a_redirected_upload_keeps_its_method_and_body_and_the_login_stays_behin
                 "https://{}/{target}",
                 if is_put { "s.example.com" } else { "r.example.com/x" }
             );
-            (is_known && !url.contains("/x/")).then(|| with(reply(status, ""), "location", &target))
+            (is_known && (is_put || !url.contains("/x/")))
+                .then(|| with(reply(status, ""), "location", &target))
         };
         let fake = Fake::early(redirected, |asked| match asked.line.split(' ').next() {
             _ if asked.authorization.is_none() && asked.line.contains(" r.") => {
@@ -515,6 +516,7 @@ async fn the_error_of_a_broken_source_is_the_sources() {
 async fn a_mount_succeeds_or_returns_a_session() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         given if given.contains("from=has") => created(),
+        given if given.starts_with("PUT") => created(),
         _ => with(reply(202, ""), "location", "/v2/a/blobs/uploads/1"),
     })
     .await;

@@ -46,7 +46,8 @@ fn add_login(home: &TempDir, host: &Host) -> String {
 async fn an_upload_to_another_host_carries_no_credentials() {
     let content = valid_image();
     let source = Host::serve(|_| move |request: &RecordedRequest| content.answer(request)).await;
-    let elsewhere = Host::serve(|_| |_: &RecordedRequest| reply(201, "")).await;
+    let created = || with(reply(201, ""), "location", "/stored");
+    let elsewhere = Host::serve(|_| move |_: &RecordedRequest| created()).await;
     let store = format!("http://{}/upload?state=1", elsewhere.address);
     let host = Host::serve(|_| {
         move |request: &RecordedRequest| match request.line.split(' ').next() {
@@ -54,7 +55,7 @@ async fn an_upload_to_another_host_carries_no_credentials() {
                 with(reply(401, ""), "www-authenticate", "Basic realm=x")
             }
             Some("POST") => with(reply(202, ""), "location", &store),
-            Some("PUT") => reply(201, ""),
+            Some("PUT") => created(),
             _ => reply(404, ""),
         }
     })
