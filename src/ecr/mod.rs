@@ -35,6 +35,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use destination::data_plane_address;
 pub use destination::{DataPlaneConfig, Ecr};
 pub use identity::Identity;
 pub use session::{AwsSession, AwsSessions};

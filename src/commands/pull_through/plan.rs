@@ -21,7 +21,7 @@ pub(crate) async fn run(
     let sites = sites(&config, &args.destinations.names)?;
     let goal = Goal::set_up(args.replace);
     let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
-    let preview = with_registries(global, read).await?;
+    let preview = with_registries(global, &config, read).await?;
     let status = show_failures(screen, &preview);
     show(screen, &preview, goal, args.json)?;
     let has_changes = preview.planned().next().is_some();
