@@ -277,6 +277,9 @@ pub struct SandboxArgs {
     /// Bind the first listener to this address [default: 127.0.0.1 and a free port]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Accept an address that other machines can reach: anyone there can read and write the content
+    #[arg(long)]
+    pub allow_remote: bool,
     /// Delay every response by this long, for example `20ms`
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub latency: Duration,

@@ -8,7 +8,7 @@ type Examples = &'static [(&'static str, &'static str)];
 
 pub(super) const WRONG: Code = ("2", "usage or configuration error; nothing was attempted");
 pub(super) const USAGE: Code = ("2", "usage error; nothing was attempted");
-pub(super) const STOPPED: Code = ("130/143", "stopped by SIGINT, SIGTERM");
+pub(super) const STOPPED: Code = ("129/130/143", "stopped by SIGHUP, SIGINT, SIGTERM");
 
 pub(super) const UNWRITTEN: &str = "cannot write the output";
 pub(super) const UNLISTED: &str = "cannot select tags, or cannot write the output";
@@ -65,7 +65,7 @@ pub(super) fn sandbox(faults: &str) -> String {
     format!(
         "Faults, written `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`. SIDE is upstream, ecr or any; \
          *N selects the first N requests, %P selects P percent:\n{faults}\n{}",
-        status("served until SIGINT or SIGTERM", failed, &[USAGE])
+        status("served until SIGHUP, SIGINT or SIGTERM", failed, &[USAGE])
     )
 }
 

@@ -44,7 +44,7 @@ async fn select_online<'a>(
         let progress = ProgressView::start(global.progress(), screen);
         select_images(registries, config, entries, &*progress.observer()).boxed().await
     };
-    with_registries(global, select).await
+    with_registries(global, config, select).await
 }
 
 /// The rows to print, and one error for each item that cannot be listed.

@@ -1,6 +1,6 @@
 //! `plan`: shows what `sync` would do and cost. Writes nothing.
 
-use super::shared::{mirror, read_config_with_warnings};
+use super::shared::{mirror, read_config_with_warnings, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Mode, Options},
@@ -26,5 +26,5 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
         true => json::write(out, &report),
         false => table::plan(out, &report, screen.width()),
     })?;
-    saved.map(|_| report.exit)
+    Ok(with_saved_report(screen, report.exit, &saved))
 }

@@ -2,25 +2,28 @@
 
 use std::{io, net::SocketAddr};
 
-use tokio::signal::unix::{SignalKind, signal};
+use futures::StreamExt;
 
 use crate::{
     cli::SandboxArgs,
+    engine::signals,
     model::{Error, Kind, Result},
-    output::Screen,
+    output::{Screen, error},
     sandbox::{Mode, Options, Sandbox},
 };
 
-/// Serves until SIGINT or SIGTERM. Prints the clients' environment as lines for a shell.
+/// Serves until a signal. Prints the clients' environment as lines for a shell.
 pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
     let failed = |cause: io::Error| {
         Error::new(Kind::Unavailable, "cannot serve the sandbox")
             .because(cause)
             .hint("use another address (`--listen`) or another DIR")
     };
+    if let Some(address) = args.listen.filter(|address| !address.ip().is_loopback()) {
+        check_remote(screen, address, args.allow_remote)?;
+    }
     // before the environment is printed, so that no signal is lost
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut signals = signals().map_err(failed)?;
     let mode = if args.plain { Mode::Plain } else { Mode::Standing };
     let options = Options {
         mode,
@@ -36,12 +39,20 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         _ => cloud_environment(sandbox.address(), sandbox.ecr_address()),
     };
     screen.print(|out| out.write_all(environment.as_bytes()))?;
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-    }
+    signals.next().await;
     sandbox.stop().await;
     Ok(0)
+}
+
+/// Refuses an address that other machines can reach, or warns of it if `allowed`.
+fn check_remote(screen: &Screen, address: SocketAddr, allowed: bool) -> Result<()> {
+    let problem = format!("other machines can reach `{address}`, and the sandbox checks no login");
+    if allowed {
+        error::warn(screen, &problem);
+        return Ok(());
+    }
+    Err(Error::new(Kind::Configuration, problem)
+        .hint("listen on 127.0.0.1, or give `--allow-remote`"))
 }
 
 fn plain_environment(registry: SocketAddr) -> String {
@@ -66,6 +77,7 @@ fn cloud_environment(upstream: SocketAddr, ecr: SocketAddr) -> String {
          export AWS_ENDPOINT_URL_STS=http://{ecr}\n\
          export AWS_ENDPOINT_URL_SECRETS_MANAGER=http://{ecr}\n\
          export AWS_REGION=us-east-1\n\
+         export AWS_DEFAULT_REGION=us-east-1\n\
          export AWS_ACCESS_KEY_ID=sandbox\n\
          export AWS_SECRET_ACCESS_KEY=sandbox\n\
          unset AWS_SESSION_TOKEN AWS_PROFILE\n"
@@ -83,13 +95,14 @@ mod tests {
         let shell = std::process::Command::new("sh")
             .arg("-euc")
             .arg(format!(
-                "{script}\necho $SANDBOX_UPSTREAM $SANDBOX_REGISTRY $SANDBOX_ECR $AWS_ENDPOINT_URL_ECR"
+                "{script}\necho $SANDBOX_UPSTREAM $SANDBOX_REGISTRY $SANDBOX_ECR $AWS_ENDPOINT_URL_ECR \
+                 $AWS_REGION $AWS_DEFAULT_REGION"
             ))
             .output()
             .unwrap();
         assert_eq!(
             String::from_utf8_lossy(&shell.stdout),
-            "127.0.0.1:4000 127.0.0.1:4000 127.0.0.1:4001 http://127.0.0.1:4001\n"
+            "127.0.0.1:4000 127.0.0.1:4000 127.0.0.1:4001 http://127.0.0.1:4001 us-east-1 us-east-1\n"
         );
         assert!(shell.stderr.is_empty());
     }

@@ -1,15 +1,16 @@
 //! The steps that several commands share.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, process, time::Duration};
 
-use tokio::time::Instant;
+use futures::StreamExt;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::Global,
     config::Config,
-    engine::Shutdown,
+    engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, json, progress::ProgressView, table},
+    output::{Screen, error, json, log::LogFormat, progress::ProgressView, table},
     run::{
         lock_file::LockFile,
         registries::Registries,
@@ -19,6 +20,9 @@ use crate::{
 
 /// Connections to a registry in parallel, for commands that transfer no blob.
 const CONNECTIONS: usize = 8;
+
+/// The time that the output of an ended run has after a signal.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// The exit status of a command that fails with this error.
 pub(crate) fn exit_status(error: &Error) -> u8 {
@@ -46,12 +50,35 @@ pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Res
 /// Opens the registries for `run` and closes them after it.
 pub(crate) async fn with_registries<T>(
     global: &Global,
+    config: &Config,
     run: impl AsyncFnOnce(&Registries) -> Result<T>,
 ) -> Result<T> {
-    let registries = Registries::open(global.sandbox.as_deref(), CONNECTIONS).await?;
+    let screen = Screen::new(global.color);
+    let registries = open_registries(global, &screen, config, CONNECTIONS).await?;
     let result = run(&registries).await;
     registries.close().await;
     result
+}
+
+/// Opens the registries. Says if they are embedded ones, so that their content is not mistaken for
+/// real.
+async fn open_registries(
+    global: &Global,
+    screen: &Screen,
+    config: &Config,
+    connections: usize,
+) -> Result<Registries> {
+    let sandbox = global.sandbox.as_deref();
+    let registries = Registries::open(sandbox, config, connections).await?;
+    if let (Some(directory), false) = (sandbox, global.quiet) {
+        let state = directory.display();
+        let text = format!("sandbox: nothing real is touched; the state is in `{state}`");
+        match global.log_format {
+            LogFormat::Json => tracing::warn!("{text}"),
+            LogFormat::Text => screen.tell(|out| writeln!(out, "{text}")),
+        }
+    }
+    Ok(registries)
 }
 
 /// Prints the report of a run on stdout.
@@ -62,6 +89,18 @@ pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> R
     })
 }
 
+/// The exit status of a run after an attempt to save its report: a failure is printed, and counts as
+/// one of the run.
+pub(crate) fn with_saved_report(screen: &Screen, exit: u8, saved: &Result<Option<()>>) -> u8 {
+    match saved {
+        Ok(_) => exit,
+        Err(failure) => {
+            error::print(screen, failure);
+            if exit == 3 { 1 } else { exit.max(1) }
+        }
+    }
+}
+
 /// Runs the request with progress on stderr, until it is done or a signal or the deadline ends it.
 pub(crate) async fn mirror(
     global: &Global,
@@ -69,7 +108,8 @@ pub(crate) async fn mirror(
     request: SyncRequest<'_>,
     deadline: Option<Instant>,
 ) -> Result<(Report, LockFile)> {
-    let registries = Registries::open(global.sandbox.as_deref(), request.options.transfers).await?;
+    let SyncRequest { config, options, .. } = &request;
+    let registries = open_registries(global, screen, config, options.transfers).await?;
     let progress = ProgressView::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
@@ -79,10 +119,24 @@ pub(crate) async fn mirror(
     };
     drop(progress);
     registries.close().await;
+    exit_at_next_signal();
     report
 }
 
-/// Ends the run on SIGINT and SIGTERM. Resolves only if the signals cannot be received.
+/// Ends the process after the next signal. From here on only output is left, which a full pipe can
+/// block for ever.
+fn exit_at_next_signal() {
+    // cannot fail: the run has watched the same signals
+    let Ok(mut signals) = signals() else { return };
+    tokio::spawn(async move {
+        if let Some(interrupt) = signals.next().await {
+            sleep(OUTPUT_GRACE).await;
+            process::exit(interrupt.status().into());
+        }
+    });
+}
+
+/// Ends the run on SIGHUP, SIGINT and SIGTERM. Resolves only if the signals cannot be received.
 pub(crate) async fn watch_signals(shutdown: &Shutdown) -> Error {
     match shutdown.watch_signals().await {
         Ok(never) => match never {},

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::shared::{mirror, print_report, read_config};
+use super::shared::{mirror, print_report, read_config, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Mode, Options},
@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     if let Err(error) = &locked {
         error::print(screen, error);
     }
-    saved.map(|_| report.exit.max(u8::from(locked.is_err())))
+    Ok(with_saved_report(screen, report.exit, &saved).max(u8::from(locked.is_err())))
 }
 
 /// Saves the lock file if every image succeeded.

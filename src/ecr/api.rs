@@ -3,7 +3,7 @@
 //! The SDK's own retries are off. There is one level of retries, and a quota error is not retried
 //! as throttling.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Instant};
 
 use aws_sdk_ecr::{
     Client,
@@ -129,7 +129,7 @@ impl Api {
         self.attempt("ecr", action, send(self.client.clone())).await
     }
 
-    /// Counts and explains one attempt of a call to any AWS service.
+    /// Counts, logs and explains one attempt of a call to any AWS service.
     pub(super) async fn attempt<C: SdkCall>(
         &self,
         service: &'static str,
@@ -137,7 +137,15 @@ impl Api {
         call: C,
     ) -> Result<C::Answer> {
         self.context.stats.requests.add(1);
-        call.await.map_err(|failure| {
+        let sent = Instant::now();
+        let answered = call.await;
+        let status = match &answered {
+            Ok(_) => Some(200),
+            Err(failure) => failure.raw_response().map(|answer| answer.status().as_u16()),
+        };
+        let ms = sent.elapsed().as_millis();
+        tracing::debug!(status, ms, "POST {service} {action} in {}", self.region);
+        answered.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
             let error = explain(&CallContext { service, action, region, identity }, &failure);
             if error.kind() == Kind::Throttled {

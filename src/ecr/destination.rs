@@ -53,16 +53,13 @@ pub struct DataPlaneConfig {
 }
 
 impl DataPlaneConfig {
-    /// Opens the registry at this URL with the session's login and quotas.
-    fn open(&self, url: &Url, session: &AwsSession) -> Result<Registry> {
-        let host: Host = authority(url).parse().map_err(|error: NameError| {
-            Error::new(Kind::Protocol, format!("ECR returned an invalid registry URL: `{url}`"))
-                .because(error)
-        })?;
+    /// Opens the registry with the session's login and quotas.
+    fn open(&self, host: &Host, named: Url, session: &AwsSession) -> Result<Registry> {
+        let (host, scheme) = data_plane_address(host, named)?;
         let settings = ConnectionSettings {
             credentials: Credentials::Login(Arc::clone(&session.login) as Arc<dyn Login>),
             rate_limits: session.api.quotas().of_registry(),
-            scheme: if url.scheme() == "http" { Scheme::Http } else { Scheme::Https },
+            scheme,
             // a pull-through cache is filled by requests to ECR itself
             mirrors: Vec::new(),
             // ECR mishandles PATCH. Source: aws/containers-roadmap#2831
@@ -110,8 +107,8 @@ impl Ecr {
         if let Some(registry) = self.data_plane.get() {
             return Ok(registry);
         }
-        let url = registry_url(&self.host, self.session.login.endpoint().await?);
-        let registry = self.config.open(&url, &self.session)?;
+        let named = self.session.login.endpoint().await?;
+        let registry = self.config.open(&self.host, named, &self.session)?;
         Ok(self.data_plane.get_or_init(|| Arc::new(registry)))
     }
 
@@ -148,6 +145,16 @@ impl Ecr {
 
 /// Source: ECR user guide, "Restoring an image".
 const RESTORING: &str = "ECR restores the image, which takes up to 20 minutes";
+/// Host and scheme of the registry protocol: those of the configured host, or of the URL that an
+/// emulator's API `named`.
+pub(crate) fn data_plane_address(configured: &Host, named: Url) -> Result<(Host, Scheme)> {
+    let url = registry_url(configured, named);
+    let host = authority(&url).parse().map_err(|error: NameError| {
+        Error::new(Kind::Protocol, format!("ECR returned an invalid registry URL: `{url}`"))
+            .because(error)
+    })?;
+    Ok((host, if url.scheme() == "http" { Scheme::Http } else { Scheme::Https }))
+}
 
 /// The registry's URL: the configured host, or the URL that an emulator's API `named`.
 ///

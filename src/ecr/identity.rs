@@ -17,6 +17,8 @@ pub struct Identity {
     pub endpoint_url: Option<Url>,
     /// The region; `None` uses the environment's region, the profile's, or `us-east-1`.
     pub region: Option<String>,
+    /// The account, for a simulated AWS; the credentials of a real one are in an account themselves.
+    pub account: Option<String>,
     /// Use the API's FIPS endpoint.
     pub fips: bool,
     /// Use the API's dual-stack (IPv4 and IPv6) endpoint.
@@ -30,6 +32,7 @@ impl Identity {
             None => Self::default(),
             Some(ecr) => Self {
                 region: Some(ecr.region().to_owned()),
+                account: Some(ecr.account().to_owned()),
                 fips: ecr.fips,
                 dual_stack: ecr.dual_stack,
                 ..Self::default()

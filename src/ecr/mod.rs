@@ -36,6 +36,7 @@ pub(crate) mod fake;
 mod tests;
 
 pub use account::EcrAccount;
+pub(crate) use destination::data_plane_address;
 pub use destination::{DataPlaneConfig, Ecr};
 pub use identity::Identity;
 pub use session::{AwsSession, AwsSessions};

@@ -1,13 +1,17 @@
 //! Follows the `nextToken` of AWS's listings.
 //!
-//! A listing ends: more than [`MAX_PAGES`] pages or a repeated token is an error.
+//! A listing ends: a repeated token, or more than [`MAX_PAGES`], [`MAX_TOKEN`] and [`MAX_ITEMS`]
+//! allow, is an error. The bounds are those of a registry's tag list.
 
 use std::collections::HashSet;
 
 use crate::model::{Error, Kind, Result};
 
-/// 10,000 pages of 1,000 images are 100 times ECR's quota of images per repository.
-const MAX_PAGES: usize = 10_000;
+/// 2,000 pages of 1,000 images are 20 times ECR's quota of images per repository.
+const MAX_PAGES: usize = 2_000;
+/// The longest token, in bytes: all tokens of a listing are remembered.
+const MAX_TOKEN: usize = 16 << 10;
+const MAX_ITEMS: usize = 1_000_000;
 
 /// The position in a listing.
 #[derive(Debug)]
@@ -31,7 +35,9 @@ impl PageToken {
     /// Moves to the page of this token. Returns `false` if there is no further page.
     pub(crate) fn advance(&mut self, next: Option<String>) -> Result<bool> {
         let Some(next) = next else { return Ok(false) };
-        let problem = if !self.seen.insert(next.clone()) {
+        let problem = if next.len() > MAX_TOKEN {
+            format!("{} answered with a `nextToken` of {} bytes", self.action, next.len())
+        } else if !self.seen.insert(next.clone()) {
             format!("{} answered with the same `nextToken` twice", self.action)
         } else if self.seen.len() >= MAX_PAGES {
             format!("{} did not end after {MAX_PAGES} pages", self.action)
@@ -53,6 +59,10 @@ where
     loop {
         let (items, next) = fetch(token.current()).await?;
         all.extend(items);
+        if all.len() > MAX_ITEMS {
+            let problem = format!("{action} answered with more than {MAX_ITEMS} items");
+            return Err(Error::new(Kind::Protocol, problem));
+        }
         if !token.advance(next)? {
             return Ok(all);
         }
@@ -91,6 +101,19 @@ mod tests {
             assert_eq!((error.kind(), requests), (Kind::Protocol, period + 1));
             assert!(error.to_string().contains("ListThings"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn large_pages_and_tokens_stop_at_their_bounds() {
+        let requests = Cell::new(0_usize);
+        let page = async |_| {
+            requests.set(requests.get() + 1);
+            Ok((vec![(); MAX_ITEMS / 4], Some(requests.get().to_string())))
+        };
+        let error = collect("ListThings", page).await.unwrap_err();
+        assert_eq!((error.kind(), requests.get()), (Kind::Protocol, 5));
+        let (found, requests) = listed(|page| Some("x".repeat(MAX_TOKEN << page))).await;
+        assert_eq!((found.unwrap_err().kind(), requests), (Kind::Protocol, 2));
     }
 
     #[tokio::test]

@@ -16,8 +16,9 @@ struct SecretDocument {
 /// The identity that reads a secret: the default credentials, in the ARN's region.
 pub(crate) fn reader(arn: &str) -> Result<Identity> {
     match arn.split(':').collect::<Vec<_>>()[..] {
-        ["arn", _, "secretsmanager", region, _, "secret", _] if !region.is_empty() => {
-            Ok(Identity { region: Some(region.to_owned()), ..Identity::default() })
+        ["arn", _, "secretsmanager", region, account, "secret", _] if !region.is_empty() => {
+            let (region, account) = (Some(region.to_owned()), Some(account.to_owned()));
+            Ok(Identity { region, account, ..Identity::default() })
         }
         _ => Err(Error::new(Kind::Configuration, format!("`{arn}` is not the ARN of a secret"))
             .hint(

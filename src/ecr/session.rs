@@ -100,7 +100,11 @@ impl AwsSessions {
     }
 
     /// The session of this identity, opened once.
-    pub async fn session(&self, identity: Identity) -> Arc<AwsSession> {
+    pub async fn session(&self, mut identity: Identity) -> Arc<AwsSession> {
+        if self.network == Network::Direct {
+            // one login reaches the registries of all accounts that trust the identity
+            identity.account = None;
+        }
         let mut open = self.open.lock().await;
         if let Some(session) = open.get(&identity) {
             return Arc::clone(session);
@@ -124,9 +128,12 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
         .timeout_config(timeouts)
         .app_name(AppName::new("ecr-mirror").expect("the name has no forbidden character"));
     let base = match network {
-        Network::Sandbox(address) => loader
-            .endpoint_url(format!("http://{address}"))
-            .credentials_provider(Credentials::new("sandbox", "sandbox", None, None, "sandbox")),
+        Network::Sandbox(address) => {
+            loader.endpoint_url(format!("http://{address}")).credentials_provider({
+                let key = identity.account.as_deref().unwrap_or("sandbox");
+                Credentials::new(key, "sandbox", None, None, "sandbox")
+            })
+        }
         Network::Direct => {
             let loader = loader.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
             match &identity.profile {

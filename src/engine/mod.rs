@@ -25,4 +25,4 @@ mod tests;
 
 pub use options::{Endpoint, Endpoints, Mode, Options, SourceEndpoint};
 pub use run::{Mirror, Summary};
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, signals};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -82,19 +82,15 @@ impl Shutdown {
         pending().await
     }
 
-    /// Stops the run at the first SIGINT or SIGTERM. Drops the running images 10 s later, or at the
-    /// second signal.
+    /// Stops the run at the first signal of [`signals`]. Drops the running images 10 s later, or at
+    /// the second signal.
     ///
     /// Never resolves: poll it beside the run.
     ///
     /// # Errors
     /// If the signals cannot be watched.
     pub async fn watch_signals(&self) -> io::Result<Infallible> {
-        let mut int = signal(SignalKind::interrupt())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let int = stream::poll_fn(move |cx| int.poll_recv(cx)).map(|()| Interrupt::Int);
-        let term = stream::poll_fn(move |cx| term.poll_recv(cx)).map(|()| Interrupt::Term);
-        Ok(self.obey(stream::select(int, term)).await)
+        Ok(self.obey(signals()?).await)
     }
 
     async fn obey(&self, mut signals: impl Stream<Item = Interrupt> + Unpin) -> Infallible {
@@ -107,6 +103,41 @@ impl Shutdown {
         }
         pending().await
     }
+}
+
+/// The signals that end a run, from now on: SIGINT, SIGTERM, and SIGHUP unless the process was
+/// started with it ignored.
+///
+/// # Errors
+/// If the signals cannot be watched.
+pub fn signals() -> io::Result<BoxStream<'static, Interrupt>> {
+    let mut kinds =
+        vec![(SignalKind::interrupt(), Interrupt::Int), (SignalKind::terminate(), Interrupt::Term)];
+    // `nohup` asks to run on
+    if !starts_without_hangup() {
+        kinds.push((SignalKind::hangup(), Interrupt::Hup));
+    }
+    let watch = |(kind, interrupt): (SignalKind, Interrupt)| {
+        let mut signal = signal(kind)?;
+        Ok(stream::poll_fn(move |cx| signal.poll_recv(cx)).map(move |()| interrupt))
+    };
+    let watched: io::Result<Vec<_>> = kinds.into_iter().map(watch).collect();
+    Ok(stream::select_all(watched?).boxed())
+}
+
+/// Returns `true` if the process was started with SIGHUP ignored. Read once, before it is watched;
+/// only Linux tells.
+///
+/// Source: proc_pid_status(5), `SigIgn`.
+fn starts_without_hangup() -> bool {
+    static IGNORED: OnceLock<bool> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // the bit of signal 1
+        mask.is_some_and(|mask| mask & 1 == 1)
+    })
 }
 
 #[cfg(test)]

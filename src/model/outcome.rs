@@ -211,6 +211,8 @@ pub struct Report {
 /// The signal that ended a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
+    /// SIGHUP: the terminal or the session ended.
+    Hup,
     /// SIGINT.
     Int,
     /// SIGTERM.
@@ -220,6 +222,7 @@ pub enum Interrupt {
 impl Interrupt {
     pub(crate) fn status(self) -> u8 {
         match self {
+            Self::Hup => 129,
             Self::Int => 130,
             Self::Term => 143,
         }
@@ -249,6 +252,7 @@ mod tests {
             (totals(1, 0, 1), None, 1),
             (totals(0, 1, 0), None, 1),
             (totals(0, 0, 1), None, 3),
+            (totals(0, 0, 1), Some(Interrupt::Hup), 129),
             (totals(1, 0, 1), Some(Interrupt::Int), 130),
             (totals(0, 0, 0), Some(Interrupt::Term), 143),
         ] {

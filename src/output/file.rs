@@ -1,51 +1,70 @@
 //! Files such as reports and lock files, written completely or not at all.
+//!
+//! A file is written beside its path, under a random name that no other user can have placed there,
+//! and then renamed. A draft that a killed run left has another name, and is ignored.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, BufWriter, Write},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use tempfile::NamedTempFile;
+use tokio::net::unix::pipe;
 
 use crate::model::{Error, Kind, Result};
+
+/// The mode of a file without secrets, before the process's umask.
+const PUBLIC: u32 = 0o666;
+/// The mode of a file that holds a secret.
+const PRIVATE: u32 = 0o600;
 
 /// Checks before a run that its file can be saved to this path. `name` is the file's name in errors.
 pub(crate) fn check_writable(path: &Path, name: &str) -> Result<()> {
     let wrong = |cause: io::Error| cannot_write(Kind::Configuration, path, name).because(cause);
-    let FileTarget::File { draft, .. } = FileTarget::of(path).map_err(wrong)? else {
-        return Ok(());
-    };
-    File::create(&draft).and_then(|_| fs::remove_file(&draft)).map_err(|cause| {
-        wrong(cause).hint("name a file in a directory that exists and can be written to")
-    })
+    match FileTarget::of(path).map_err(wrong)? {
+        FileTarget::File => draft(path, PUBLIC).map(drop).map_err(|cause| {
+            wrong(cause).hint("name a file in a directory that exists and can be written to")
+        }),
+        FileTarget::Pipe | FileTarget::Device => Ok(()),
+    }
 }
 
 /// Saves a file. Readers see the complete old file or the complete new one; after an error, the old.
+///
+/// Replaces a symbolic link, and not the file behind it. A pipe must have a reader; needs a runtime.
 pub(crate) fn save(
     path: &Path,
     name: &str,
     write: impl Fn(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let fill = |file: File| {
+    let fill = |file: &mut dyn Write| {
         let mut file = BufWriter::new(file);
         write(&mut file)?;
         file.flush()
     };
-    let saved = FileTarget::of(path).and_then(|place| match place {
-        FileTarget::Device => OpenOptions::new().append(true).open(path).and_then(fill),
-        FileTarget::File { target, draft } => {
-            let filled = File::create(&draft).and_then(fill);
-            filled.and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
-                let _ = fs::remove_file(&draft);
-            })
+    let failed = |cause| cannot_write(Kind::Unavailable, path, name).because(cause);
+    match FileTarget::of(path).map_err(failed)? {
+        FileTarget::Device => {
+            OpenOptions::new().append(true).open(path).and_then(|mut it| fill(&mut it))
         }
-    });
-    saved.map_err(|cause| cannot_write(Kind::Unavailable, path, name).because(cause))
+        FileTarget::Pipe => {
+            let mut pipe = open_pipe(path).map_err(|cause| {
+                failed(cause).hint("start the reader of the pipe first, or name a file")
+            })?;
+            fill(&mut pipe)
+        }
+        FileTarget::File => draft(path, PUBLIC).and_then(|mut draft| {
+            fill(draft.as_file_mut())?;
+            Ok(draft.persist(path).map(drop)?)
+        }),
+    }
+    .map_err(failed)
 }
 
 /// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
@@ -55,21 +74,17 @@ pub(crate) fn save(
 /// writable. The old file is then unchanged.
 pub(crate) fn save_secret(path: &Path, name: &str, content: &SecretString) -> Result<()> {
     let wrong = || cannot_write(Kind::Configuration, path, name);
-    let place = if path == Path::new("-") { Ok(FileTarget::Device) } else { FileTarget::of(path) };
-    let FileTarget::File { target, draft } = place.map_err(|cause| wrong().because(cause))? else {
+    let target = if path == Path::new("-") { Ok(FileTarget::Device) } else { FileTarget::of(path) };
+    if target.map_err(|cause| wrong().because(cause))? != FileTarget::File {
         let hint = "it holds credentials: name a file, which only its owner will be able to read";
         return Err(wrong().hint(hint));
-    };
-    let fill = || {
-        // fails for a file or a link that another user has placed there
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        let written = file.write_all(content.expose_secret().as_bytes());
-        let synced = written.and_then(|()| file.sync_all());
-        synced.and_then(|()| fs::rename(&draft, &target)).inspect_err(|_| {
-            let _ = fs::remove_file(&draft);
-        })
-    };
-    fill().map_err(|cause| {
+    }
+    let saved = draft(path, PRIVATE).and_then(|mut draft| {
+        draft.write_all(content.expose_secret().as_bytes())?;
+        draft.as_file().sync_all()?;
+        Ok(draft.persist(path).map(drop)?)
+    });
+    saved.map_err(|cause| {
         let kind = match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Kind::Configuration,
             _ => Kind::Unavailable,
@@ -82,26 +97,52 @@ fn cannot_write(kind: Kind, path: &Path, name: &str) -> Error {
     Error::new(kind, format!("cannot write the {name} to `{}`", path.display()))
 }
 
+/// A new file beside the path; removed unless it is persisted.
+///
+/// Created exclusively, so that it follows no link.
+fn draft(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut draft = tempfile::Builder::new();
+    draft.prefix(".ecr-mirror-").permissions(Permissions::from_mode(mode));
+    let draft = draft.tempfile_in(beside.unwrap_or(Path::new(".")));
+    // the error names the draft too, which the user did not write
+    draft.map_err(|error| error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
+}
+
+/// Opens a pipe without waiting for a reader. Writing waits for the reader.
+fn open_pipe(path: &Path) -> io::Result<File> {
+    match pipe::OpenOptions::new().open_sender(path) {
+        Ok(pipe) => pipe.into_blocking_fd().map(File::from),
+        Err(error) if error.raw_os_error() == Some(NO_READER) => {
+            Err(io::Error::new(io::ErrorKind::NotConnected, "no process reads this pipe"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `ENXIO`. Source: open(2), `O_NONBLOCK | O_WRONLY` and no process has the FIFO open for reading.
+const NO_READER: i32 = 6;
+
 /// The kind of target behind a path.
+#[derive(Debug, PartialEq, Eq)]
 enum FileTarget {
-    /// Written beside the target, then renamed to it.
-    File { target: PathBuf, draft: PathBuf },
-    /// A pipe, a device or this process's own output: not replaced by a file.
+    /// Written beside the path, then renamed to it.
+    File,
+    /// A pipe with a name: written to its reader.
+    Pipe,
+    /// A device or this process's own output: not replaced by a file.
     Device,
 }
 
 impl FileTarget {
     fn of(path: &Path) -> io::Result<Self> {
-        let target = match fs::metadata(path) {
-            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(there) if !there.is_file() || is_own_output(&there) => return Ok(Self::Device),
-            // replaces the file behind a symbolic link, not the link
-            Ok(_) => fs::canonicalize(path)?,
-            Err(_) => path.to_owned(),
-        };
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let draft = target.with_file_name(format!(".{name}.{}", std::process::id()));
-        Ok(Self::File { draft, target })
+        match fs::metadata(path) {
+            Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if there.file_type().is_fifo() => Ok(Self::Pipe),
+            Ok(there) if !there.is_file() || is_own_output(&there) => Ok(Self::Device),
+            _ if path.file_name().is_none() => Err(io::ErrorKind::InvalidInput.into()),
+            _ => Ok(Self::File),
+        }
     }
 }
 
@@ -135,22 +176,87 @@ mod tests {
     }
 
     #[test]
-    fn links_and_devices_are_not_replaced() {
+    fn a_link_is_replaced_and_the_file_behind_it_stays() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("a"), directory.path().join("b"));
         fs::write(&file, "old").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         save(&link, "report", text).unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert!(fs::read_to_string(&file).unwrap().starts_with("new"));
-        check_writable(Path::new("/dev/null"), "report").unwrap();
-        save(Path::new("/dev/null"), "report", text).unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
+        assert_eq!(fs::read_to_string(&link).unwrap(), "new\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_device_is_written_and_not_replaced_also_behind_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for path in [Path::new("/dev/null"), &link] {
+            check_writable(path, "report").unwrap();
+            save(path, "report", text).unwrap();
+            assert!(fs::metadata(path).unwrap().file_type().is_char_device());
+        }
+    }
+
+    #[test]
+    fn links_and_drafts_beside_the_file_are_ignored() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let planted = directory.path().join(format!(".report.json.{}", std::process::id()));
+        std::os::unix::fs::symlink(&victim, &planted).unwrap();
+        fs::write(directory.path().join(".ecr-mirror-stale"), "draft").unwrap();
+        check_writable(&path, "report").unwrap();
+        save(&path, "report", text).unwrap();
+        save_secret(&path, "manifest", &"token".into()).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(fs::symlink_metadata(&planted).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_report_has_the_usual_mode_of_a_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let [report, usual] = ["report.json", "usual"].map(|name| directory.path().join(name));
+        save(&report, "report", text).unwrap();
+        fs::write(&usual, "").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(report), mode(usual));
+    }
+
+    /// A named pipe.
+    fn make_pipe(directory: &Path) -> std::path::PathBuf {
+        let path = directory.join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        path
+    }
+
+    #[tokio::test]
+    async fn a_pipe_without_a_reader_is_an_error_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = make_pipe(directory.path());
+        check_writable(&pipe, "report").unwrap();
+        let error = save(&pipe, "report", text).unwrap_err();
+        assert!(error.chain()[1].contains("no process reads this pipe"), "{error:?}");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    #[tokio::test]
+    async fn a_pipe_with_a_reader_gets_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = make_pipe(directory.path());
+        let mut reader = pipe::OpenOptions::new().open_receiver(&pipe).unwrap();
+        save(&pipe, "report", text).unwrap();
+        let mut read = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut read).await.unwrap();
+        assert_eq!(read, "new\n");
     }
 
     #[test]
     fn a_saved_secret_is_readable_by_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret.yaml");
         fs::write(&path, "old").unwrap();
@@ -162,18 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_written_to_streams_or_planted_links() {
+    fn a_secret_is_not_written_to_streams_or_through_links() {
         for path in ["-", "/dev/stdout", "/dev/null"] {
             let error = save_secret(Path::new(path), "manifest", &"token".into()).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration, "{path}");
         }
         let directory = tempfile::tempdir().unwrap();
-        let draft = directory.path().join(format!(".secret.yaml.{}", std::process::id()));
-        let elsewhere = directory.path().join("elsewhere");
-        std::os::unix::fs::symlink(&elsewhere, &draft).unwrap();
-        let path = directory.path().join("secret.yaml");
-        save_secret(&path, "manifest", &"token".into()).unwrap_err();
-        assert!(!elsewhere.exists() && !path.exists());
+        let [elsewhere, path] = ["elsewhere", "secret.yaml"].map(|it| directory.path().join(it));
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        save_secret(&path, "manifest", &"token".into()).unwrap();
+        assert!(!elsewhere.exists());
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, PRIVATE);
     }
 
     #[test]

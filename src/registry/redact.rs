@@ -122,6 +122,24 @@ impl RequestSecrets {
     }
 }
 
+/// The query for a log: its public parameters, and `…` for the others. Empty without a query.
+pub(crate) fn public_query(url: &Url) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    let mut has_hidden = false;
+    for (name, value) in url.query_pairs() {
+        match is_public(&name) {
+            true => shown.push(format!("{name}={value}")),
+            false => has_hidden = true,
+        }
+    }
+    shown.extend(has_hidden.then(|| "…".to_owned()));
+    if shown.is_empty() { String::new() } else { format!("?{}", shown.join("&")) }
+}
+
+fn is_public(parameter: &str) -> bool {
+    PUBLIC_PARAMETERS.split(' ').any(|public| public == parameter)
+}
+
 /// Replaces the secret in the text, however it is escaped, and in any case: hosts appear in lower
 /// case.
 fn hide(text: &str, secret: &str) -> String {
@@ -164,7 +182,7 @@ fn values(query: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
     for pair in query.split(|&b| b == b'&') {
         let Some((name, value)) = form_urlencoded::parse(pair).next() else { continue };
-        if PUBLIC_PARAMETERS.split(' ').any(|public| public == name) {
+        if is_public(&name) {
             continue;
         }
         let raw = pair.splitn(2, |&b| b == b'=').nth(1).unwrap_or_default();
@@ -190,6 +208,20 @@ mod tests {
         let mut request = Request::new(Method::GET, url.parse().unwrap());
         request.headers_mut().extend(authorization.map(|it| (header::AUTHORIZATION, it)));
         request
+    }
+
+    #[test]
+    fn a_logged_query_shows_public_parameters_only() {
+        for (query, expected) in [
+            ("", ""),
+            ("?", ""),
+            ("?n=100&last=1.27", "?n=100&last=1.27"),
+            ("?_state=s3cret&digest=sha256:1", "?digest=sha256:1&…"),
+            ("?token=s3cret&X-Amz-Signature=s3cret", "?…"),
+        ] {
+            let url = format!("https://r.example/v2/a{query}").parse().unwrap();
+            assert_eq!(public_query(&url), expected, "{query}");
+        }
     }
 
     #[test]

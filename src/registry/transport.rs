@@ -13,12 +13,18 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode, header::HOST};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{CONTENT_LENGTH, HOST},
+};
 use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::Policy};
 use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
-use super::{certificate::Certificate, redact::RequestSecrets};
+use super::{
+    certificate::Certificate,
+    redact::{RequestSecrets, public_query},
+};
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
     remote::{HostContext, RetryPolicy, stall::within},
@@ -163,7 +169,7 @@ impl Transport {
         same_scheme && authority(a) == authority(b)
     }
 
-    /// Sends the request and waits for the head of the response. A streamed body has no timeout;
+    /// Sends the request and waits for the head of the response; logs a line of it. A streamed body has no timeout;
     /// its sender watches it.
     ///
     /// `subject` names the request in errors, without its query, which can contain secrets.
@@ -183,6 +189,10 @@ impl Transport {
         let RetryPolicy { breakers, outage, stall, .. } = &context.policy;
         breakers.acquire(outage, &host, subject)?;
         let secrets = RequestSecrets::of_request(&request);
+        let query = public_query(request.url());
+        let is_head = request.method() == Method::HEAD;
+        let pushed = content_length(request.headers())
+            .or_else(|| Some(request.body()?.as_bytes()?.len() as u64));
         if let Network::Sandbox(address) = self.network {
             readdress(address, &mut request);
         }
@@ -191,7 +201,16 @@ impl Transport {
         context.stats.requests.add(1);
         let sent = Instant::now();
         let problem = format!("{subject}: no response for");
-        let mut response = match within(limit, &problem, client.execute(request)).await {
+        let answered = within(limit, &problem, client.execute(request)).await;
+        let ms = sent.elapsed().as_millis();
+        if let Ok(Ok(response)) = &answered {
+            let bytes = pushed.filter(|bytes| *bytes > 0);
+            let bytes = bytes.or_else(|| content_length(response.headers())).filter(|_| !is_head);
+            tracing::debug!(status = response.status().as_u16(), bytes, ms, "{subject}{query}");
+        } else {
+            tracing::debug!(ms, "{subject}{query}: no response");
+        }
+        let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 // the source of a streamed body can break it, without a failure of this host
@@ -217,6 +236,10 @@ impl Transport {
         response.extensions_mut().insert(secrets);
         Ok(response)
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns `true` if the status describes the host, and not the request.

@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod lock_file;
 pub(crate) mod pull_through;
 pub mod registries;
+mod sandbox;
 pub(crate) mod select_images;
 pub mod sync;
 pub(crate) mod warm;

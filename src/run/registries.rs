@@ -4,24 +4,22 @@ use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::Mutex;
 
-use super::{any_destination::AnyDestination, any_source::AnySource};
+use super::{any_destination::AnyDestination, any_source::AnySource, sandbox};
 use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
-        AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity, account::EcrAccount, api::Api,
-        listing, secrets,
+        AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api,
+        data_plane_address, listing, secrets,
     },
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
-    model::{
-        DestinationId, EcrHost, Error, Host, Image, Kind, Location, Repository, Result, TagQuery,
-    },
+    model::{DestinationId, EcrHost, Host, Image, Location, Repository, Result, TagQuery},
     registry::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
         list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts},
-    sandbox::{BlobMounting, Mode, Options, Sandbox},
+    sandbox::Sandbox,
 };
 
 /// The connections, logins and counters of a run.
@@ -59,13 +57,14 @@ impl ListableSource {
 }
 
 impl Registries {
-    /// The real registries, or with a `sandbox` directory embedded ones with their state in it.
-    pub async fn open(sandbox: Option<&Path>, transfers: usize) -> Result<Self> {
+    /// The real registries, or with a `sandbox` directory embedded ones with their state in it, and
+    /// everything that the configuration expects of them.
+    pub async fn open(sandbox: Option<&Path>, config: &Config, transfers: usize) -> Result<Self> {
         let Some(directory) = sandbox else {
             let transport = Transport::new(Network::Direct);
             return Ok(Self::with_transport(transport, transfers, &RetryPolicy::default()));
         };
-        let sandbox = start_sandbox(directory).await?;
+        let sandbox = sandbox::start(directory, config).await?;
         let registries = Self::with_sandbox(sandbox.address(), transfers);
         Ok(Self { sandbox: Some(sandbox), ..registries })
     }
@@ -87,6 +86,14 @@ impl Registries {
     pub async fn close(self) {
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
+        }
+    }
+
+    /// Replaces the pinned digests that no embedded upstream can have. Real registries stay as they
+    /// are.
+    pub(super) async fn replace_unknown_pins(&self, images: &mut [Image]) {
+        if let Some(sandbox) = &self.sandbox {
+            sandbox::replace_unknown_pins(sandbox, images).await;
         }
     }
 
@@ -203,12 +210,17 @@ impl Registries {
             return Ok(Arc::clone(source));
         }
         let mut settings = self.settings(config, host).await?;
+        let mut address = host.clone();
         if EcrHost::parse(host).is_some() {
             let session = self.sessions.session(Identity::of(host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
+            // a failed login is the error of each image that needs it, and not of the run
+            if let Ok(endpoint) = session.login.endpoint().await {
+                (address, settings.scheme) = data_plane_address(host, endpoint)?;
+            }
         }
         let context = Arc::clone(&self.contexts.source);
-        let source = Arc::new(Registry::new(host.clone(), settings, &self.transport, context)?);
+        let source = Arc::new(Registry::new(address, settings, &self.transport, context)?);
         sources.insert(host.clone(), Arc::clone(&source));
         Ok(source)
     }
@@ -264,21 +276,6 @@ impl Registries {
         let (rules, account) = (destination.repositories.clone(), Arc::clone(account));
         Ok(Ecr::new(host.clone(), session, rules, account, data_plane))
     }
-}
-
-async fn start_sandbox(directory: &Path) -> Result<Sandbox> {
-    let options = Options {
-        mode: Mode::Cloud,
-        directory: Some(directory.to_owned()),
-        blob_mounting: BlobMounting::Off,
-        ..Options::default()
-    };
-    Sandbox::start(options).await.map_err(|cause| {
-        let directory = directory.display();
-        Error::new(Kind::Configuration, format!("cannot start the sandbox in `{directory}`"))
-            .because(cause)
-            .hint("use another directory: `--sandbox=DIR`")
-    })
 }
 
 /// The connection settings of a `[registry]` table, without credentials and mirrors.

@@ -46,7 +46,8 @@ impl Default for SyncOptions {
 /// # Errors
 /// If no image was attempted. The error of an image is in its row.
 pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
-    let registries = Registries::open(options.sandbox.as_deref(), options.transfers).await?;
+    let registries =
+        Registries::open(options.sandbox.as_deref(), config, options.transfers).await?;
     let request = SyncRequest {
         config,
         images: ImagesToSync::all(config),
@@ -113,7 +114,7 @@ pub(crate) async fn run_with_lock(
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
-    let RunItems { images, cached, slots } = match images {
+    let RunItems { mut images, cached, slots } = match images {
         ImagesToSync::Images(images) => RunItems { images, ..RunItems::default() },
         ImagesToSync::Entries(entries) => {
             let items = tokio::select! {
@@ -128,6 +129,7 @@ pub(crate) async fn run_with_lock(
             RunItems::split(items)
         }
     };
+    registries.replace_unknown_pins(&mut images).await;
     let options = Options { transfers: registries.transfers(config, &images), ..options };
     let contexts = &registries.contexts;
     let open = async {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 /// Maximum number of entries.
 const KEPT: usize = 200_000;
 /// Bodies up to this size in bytes are counted at once, not as they stream.
-const WHOLE: u64 = 64 << 10;
+pub(super) const WHOLE: u64 = 64 << 10;
 
 /// One request and its response.
 #[derive(Debug, Clone, PartialEq, Eq)]

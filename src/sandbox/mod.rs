@@ -19,13 +19,12 @@ pub mod upstream;
 mod tests;
 
 use std::{
-    fs, io,
+    fs::{File, Permissions, TryLockError},
+    io,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,8 +39,10 @@ pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
 use plain::Plain;
-use server::{Backends, ListenerRole, Server};
+use server::{Backends, ListenerRole, PlainHost, Server};
 pub use store::Store;
+use store::disk;
+use tempfile::TempDir;
 pub use upstream::Upstream;
 
 use crate::model::Host;
@@ -143,6 +144,7 @@ impl Sandbox {
         let server = Arc::new(Server {
             backends: backends(options.mode, directory.path(), &faults, options.blob_mounting)?,
             faults,
+            plain_hosts: Default::default(),
             journal: Default::default(),
             latency: options.latency,
             stopped: CancellationToken::new(),
@@ -214,6 +216,22 @@ impl Sandbox {
         }
     }
 
+    /// From now on this host is an ordinary registry with content of its own, except the repositories
+    /// `from_upstream`.
+    pub(crate) fn serve_plain(&self, host: &str, from_upstream: Vec<String>) -> io::Result<()> {
+        let directory = self.directory().join("plain").join(host.replace([':', '[', ']'], "_"));
+        let registry = Arc::new(Plain::open(&directory)?);
+        let plain = PlainHost { registry, from_upstream };
+        self.server.plain_hosts.write().insert(server::without_port(host), plain);
+        Ok(())
+    }
+
+    /// Stores a login in Secrets Manager under this ARN, unless it exists. Ignores other text. Panics
+    /// if the sandbox is a plain registry.
+    pub(crate) fn provide_secret(&self, arn: &str) -> io::Result<()> {
+        self.cloud().1.provide_secret(arn)
+    }
+
     /// Accepts no more requests, waits up to 5 s for active ones, and stops.
     pub async fn stop(mut self) {
         self.server.stopped.cancel();
@@ -236,7 +254,7 @@ fn backends(
     blob_mounting: BlobMounting,
 ) -> io::Result<Backends> {
     let naming = match mode {
-        Mode::Plain => return Ok(Backends::Plain(Box::new(Plain::open(directory)?))),
+        Mode::Plain => return Ok(Backends::Plain(Arc::new(Plain::open(directory)?))),
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
@@ -247,42 +265,40 @@ fn backends(
 }
 
 enum Directory {
-    Kept(PathBuf),
+    Kept {
+        path: PathBuf,
+        /// Locked while the sandbox lives; the system unlocks it when the process ends.
+        _lock: File,
+    },
     /// Removed with the sandbox.
-    Temporary(PathBuf),
+    Temporary(TempDir),
 }
 
 impl Directory {
     fn open(directory: Option<PathBuf>) -> io::Result<Directory> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if let Some(directory) = directory {
-            fs::create_dir_all(&directory)?;
-            return Ok(Directory::Kept(directory));
-        }
-        loop {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("ecr-mirror-sandbox-{}-{number}", std::process::id());
-            let directory = std::env::temp_dir().join(name);
-            match fs::create_dir(&directory) {
-                // left behind by a killed process with the same id
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => return other.map(|()| Directory::Temporary(directory)),
+        let Some(path) = directory else {
+            let mut directory = tempfile::Builder::new();
+            directory.prefix("ecr-mirror-sandbox-").permissions(Permissions::from_mode(0o700));
+            return Ok(Directory::Temporary(directory.tempdir()?));
+        };
+        disk::create_directory(&path)?;
+        let mut options = File::options();
+        let lock = options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = lock.open(path.join("sandbox.lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Directory::Kept { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                let problem = "another sandbox uses this directory";
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, problem))
             }
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Directory::Kept(path) | Directory::Temporary(path) => path,
-        }
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Directory::Temporary(path) = self {
-            // the system clears its temporary directory itself
-            let _ = fs::remove_dir_all(path);
+            Directory::Kept { path, .. } => path,
+            Directory::Temporary(directory) => directory.path(),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod listener;
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -17,6 +18,8 @@ use axum::{
     http::{Method, StatusCode, header},
     response::Response,
 };
+use futures::StreamExt;
+use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +27,15 @@ use super::{
     Ecr, Faults, IncomingRequest, Upstream,
     fault::{self, Name, Side, Target},
     is_loopback,
-    journal::{Count, Entry, Journal, Operation, Record},
+    journal::{Count, Entry, Journal, Operation, Record, WHOLE},
     plain::Plain,
 };
-use listener::{Connection, Listener};
+use listener::{ActiveRequest, Connection, ConnectionLimits, Listener};
 
 pub(super) struct Server {
     pub(super) backends: Backends,
+    /// The ordinary registries beside the upstreams, by host [`without_port`].
+    pub(super) plain_hosts: RwLock<HashMap<String, PlainHost>>,
     pub(super) faults: Faults,
     pub(super) journal: Journal,
     pub(super) latency: Duration,
@@ -38,9 +43,26 @@ pub(super) struct Server {
     pub(super) stopped: CancellationToken,
 }
 
+/// A host that is an ordinary registry, and an upstream for some repositories.
+pub(super) struct PlainHost {
+    pub(super) registry: Arc<Plain>,
+    pub(super) from_upstream: Vec<String>,
+}
+
+impl PlainHost {
+    /// False for the paths of the upstream: its repositories and its token service.
+    fn serves(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix("/v2/") else { return path == "/v2" };
+        let is_in = |repository: &String| {
+            path.strip_prefix(repository.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        !self.from_upstream.iter().any(is_in)
+    }
+}
+
 /// The registries of this sandbox. ECR imports from the upstreams.
 pub(super) enum Backends {
-    Plain(Box<Plain>),
+    Plain(Arc<Plain>),
     Cloud(Arc<Upstream>, Box<Ecr>),
 }
 
@@ -55,7 +77,12 @@ impl Server {
     /// Serves a listener until the sandbox stops and active requests are answered.
     pub(super) async fn serve(self: Arc<Self>, listener: ListenerRole, socket: TcpListener) {
         let stopped = self.stopped.clone().cancelled_owned();
-        let accepting = Listener::new(socket, self.faults.clone(), self.side(listener));
+        let accepting = Listener::new(
+            socket,
+            self.faults.clone(),
+            self.side(listener),
+            ConnectionLimits::default(),
+        );
         let answer = async |State((server, listener)): State<(Arc<Server>, ListenerRole)>,
                             ConnectInfo(connection): ConnectInfo<Connection>,
                             request: Request| {
@@ -81,6 +108,7 @@ impl Server {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let operation = operation(&request);
         let (sent, received) = (Count::default(), Count::default());
+        let active = connection.begin_request();
 
         let backend = self.backend(&host, listener, &request);
         let target = Target { side: backend.side(), method: &method, host: &host, path: &path };
@@ -126,7 +154,7 @@ impl Server {
         let entry =
             Entry { at, method, host, path, operation, status, request_bytes, response_bytes };
         self.journal.add(Record { entry, request: sent, response: received });
-        response
+        response.map(|body| until_sent(body, active))
     }
 
     /// The side that a listener serves; any if one listener serves both.
@@ -140,8 +168,12 @@ impl Server {
 
     fn backend(&self, host: &str, listener: ListenerRole, request: &Request) -> Backend<'_> {
         let (method, path) = (request.method(), request.uri().path());
+        let plain_hosts = self.plain_hosts.read();
+        if let Some(plain) = plain_hosts.get(&without_port(host)).filter(|it| it.serves(path)) {
+            return Backend::Plain(Arc::clone(&plain.registry));
+        }
         match &self.backends {
-            Backends::Plain(plain) => Backend::Plain(plain),
+            Backends::Plain(plain) => Backend::Plain(Arc::clone(plain)),
             Backends::Cloud(_, ecr) if is_for_aws(host, listener, method, path) => {
                 Backend::Ecr(ecr)
             }
@@ -151,7 +183,7 @@ impl Server {
 }
 
 enum Backend<'a> {
-    Plain(&'a Plain),
+    Plain(Arc<Plain>),
     Upstream(&'a Upstream),
     Ecr(&'a Ecr),
 }
@@ -171,6 +203,12 @@ impl Backend<'_> {
             Backend::Ecr(ecr) => ecr.answer(incoming).await,
         }
     }
+}
+
+/// The host in lower case, without a usual port, which clients omit.
+pub(super) fn without_port(host: &str) -> String {
+    let bare = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80"));
+    bare.unwrap_or(host).to_ascii_lowercase()
 }
 
 /// The request's host in lower case.
@@ -225,6 +263,17 @@ fn is_aws(name: &str) -> bool {
         _ => false,
     };
     ours && DOMAINS.iter().any(|domain| name.ends_with(domain))
+}
+
+/// Keeps the request active until the body is sent.
+fn until_sent(body: Body, active: ActiveRequest) -> Body {
+    match body.size_hint().exact() {
+        // sent at once
+        Some(length) if length <= WHOLE => body,
+        _ => Body::from_stream(body.into_data_stream().inspect(move |_| {
+            let _held = &active;
+        })),
+    }
 }
 
 /// Sets `Content-Length` if the body knows its length, before a wrapper hides it.

@@ -4,7 +4,7 @@
 //! content. The disk is read once, when the store is opened; afterwards reads come from memory and
 //! do not wait for writes. One process at a time owns a directory.
 
-mod disk;
+pub(super) mod disk;
 mod links;
 mod upload;
 

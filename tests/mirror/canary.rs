@@ -1,8 +1,8 @@
 //! Checks that no output contains a secret: runs every command and every known kind of failure with
 //! a canary in place of each secret, then searches all output and files.
 //!
-//! The directory of the sandbox is excluded, because the sandbox simulates the services that store
-//! secrets.
+//! The sandbox simulates the services that store secrets: in its directory, and in the one output for
+//! credentials, a secret must be in a file that only its owner can read.
 
 mod aws;
 mod echo;
@@ -217,13 +217,43 @@ async fn assert_no_command_shows_a_canary(log: &Log) {
     };
     assert_eq!(canaries_in("mirror.toml"), ["the password in the configuration"]);
     assert_eq!(canaries_in("pull.yaml"), ["the token of the cache"]);
-    let mode = fs::metadata(workspace.path().join("pull.yaml")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_private(&workspace.path().join("pull.yaml"));
+    let state = workspace.path().join("state");
+    assert!(holders_below(&workspace.canaries, &state) > 0, "the sandbox stores secrets");
     // except the inputs, the one output for credentials, the sandbox, and mirrored content
     let may_hold = ["mirror.toml", "config.json", "pull.yaml", "state", "layout/blobs"];
     let may_hold = |path: &Path| may_hold.iter().any(|name| path == workspace.path().join(name));
     let searched = assert_no_canary_below(&workspace.canaries, workspace.path(), &may_hold);
     assert!(searched > 15, "reports, lock, layout and pages: {searched}");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[track_caller]
+fn assert_private(path: &Path) {
+    assert_eq!(format!("{:o}", mode(path)), "600", "{}", path.display());
+}
+
+/// Asserts that only the owner can read the files below the directory and list the directories.
+/// Returns the number of files that contain a canary.
+#[track_caller]
+fn holders_below(canaries: &[Canary], directory: &Path) -> usize {
+    assert_eq!(format!("{:o}", mode(directory)), "700", "{}", directory.display());
+    let mut holders = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            holders += holders_below(canaries, &path);
+            continue;
+        }
+        assert_private(&path);
+        let content = fs::read(&path).unwrap();
+        let content = String::from_utf8_lossy(&content);
+        holders += usize::from(canaries.iter().any(|canary| canary.find_in(&content).is_some()));
+    }
+    holders
 }
 
 /// Starts the sandbox for other clients and stops it.

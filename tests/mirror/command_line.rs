@@ -18,7 +18,7 @@ fn ended(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn help_and_version_go_to_stdout_and_usage_errors_to_stderr() {
     let (status, out, talk) = ended(&["sync", "--help"]);
     assert_eq!((status, talk.as_str()), (Some(0), ""));
-    assert!(out.trim_end().ends_with("130/143  stopped by SIGINT, SIGTERM"), "{out}");
+    assert!(out.trim_end().ends_with("129/130/143  stopped by SIGHUP, SIGINT, SIGTERM"), "{out}");
     let (status, out, _) = ended(&["--version"]);
     assert_eq!(
         (status, out),
@@ -51,8 +51,8 @@ fn a_full_stdout_is_a_failure() {
 }
 
 #[test]
-fn a_standing_sandbox_prints_its_address_and_exits_with_zero_on_int_and_term() {
-    for (signal, plain) in [("INT", true), ("TERM", false)] {
+fn a_standing_sandbox_prints_its_address_and_exits_with_zero_on_a_signal() {
+    for (signal, plain) in [("INT", true), ("TERM", false), ("HUP", true)] {
         let arguments: &[&str] = if plain { &["sandbox", "--plain"] } else { &["sandbox"] };
         let mut child = ecr_mirror(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let wanted = if plain { "export SANDBOX_REGISTRY=" } else { "export SANDBOX_ECR=" };
@@ -78,4 +78,42 @@ fn a_sandbox_that_cannot_listen_fails_with_a_hint() {
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert!(talk.starts_with("error: cannot serve the sandbox\n  caused by: "), "{talk}");
     assert!(talk.contains("\nhint: use another address (`--listen`)"), "{talk}");
+}
+
+#[test]
+fn a_directory_has_one_sandbox_at_a_time_and_is_free_after_a_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let serve = || {
+        let mut command = ecr_mirror(&["sandbox", "--plain", state.to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().starts_with("export SANDBOX_REGISTRY=")));
+        child
+    };
+    let mut first = serve();
+    let (status, _, talk) = ended(&["sandbox", "--plain", state.to_str().unwrap()]);
+    assert_eq!(status, Some(1));
+    assert!(talk.contains("another sandbox uses this directory"), "{talk}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = serve();
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
+fn a_sandbox_listens_for_other_machines_only_if_it_is_told_to() {
+    let any = ["sandbox", "--plain", "--listen", "0.0.0.0:0"];
+    let (status, out, talk) = ended(&any);
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert!(talk.contains("hint: listen on 127.0.0.1, or give `--allow-remote`"), "{talk}");
+    let mut command = ecr_mirror(&[&any[..], &["--allow-remote"]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("export SANDBOX_REGISTRY=")));
+    child.kill().unwrap();
+    let talk = child.wait_with_output().unwrap().stderr;
+    let talk = String::from_utf8_lossy(&talk);
+    assert!(talk.starts_with("warning: other machines can reach `0.0.0.0:0`"), "{talk}");
 }

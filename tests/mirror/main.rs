@@ -37,6 +37,7 @@ mod reading_back;
 mod readme;
 mod registries;
 mod report;
+mod sandbox_runs;
 mod security;
 mod selection;
 mod settings;

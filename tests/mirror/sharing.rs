@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ecr_mirror::{
     engine::{Mode, Shutdown},
     model::{event::Silent, outcome::Outcome},
+    registry::{Network, Transport},
+    remote::RetryPolicy,
     run::registries,
     sandbox::{self, BlobMounting, Options, Sandbox, upstream::media},
 };
@@ -136,7 +138,11 @@ async fn any_oci_registry_can_be_a_destination() {
         plain.address()
     );
     let run = async || {
-        let registries = registries::Registries::open(None, TRANSFERS).await.unwrap();
+        let registries = registries::Registries::with_transport(
+            Transport::new(Network::Direct),
+            TRANSFERS,
+            &RetryPolicy::default(),
+        );
         mirror(&registries, &toml, Mode::Mirror, Arc::new(Silent), Shutdown::default()).await
     };
     let first = run().await;

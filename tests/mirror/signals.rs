@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
@@ -38,8 +38,11 @@ impl SlowSource {
     }
 
     fn spawn(&self, more: &[&str]) -> Child {
-        let usual = ["sync", "--report", "report.json", "--progress", "none", "--concurrency", "1"];
-        let mut command = ecr_mirror_in(self.home.path(), &[&usual, more].concat());
+        let mut usual = vec!["sync", "--progress", "none", "--concurrency", "1"];
+        if !more.contains(&"--report") {
+            usual.extend(["--report", "report.json"]);
+        }
+        let mut command = ecr_mirror_in(self.home.path(), &[&usual[..], more].concat());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -67,7 +70,7 @@ fn report(home: &Path) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_signal_running_images_finish_and_the_rest_is_not_started() {
-    for (name, code) in [("TERM", 143), ("INT", 130)] {
+    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let slow = SlowSource::new(16, 300_000).await;
         let child = slow.started().await;
         signal(&child, name);
@@ -130,4 +133,47 @@ async fn an_expired_deadline_starts_no_image() {
     assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);
     assert_eq!(slow.plain.journal().iter().filter(|entry| entry.is_write()).count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_under_nohup_goes_on_after_a_hangup() {
+    let slow = SlowSource::new(2, 300_000).await;
+    let program = ecr_mirror_in(slow.home.path(), &["sync", "--report", "report.json"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program.get_program());
+    shell.args(program.get_args()).current_dir(slow.home.path());
+    shell.env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
+    let child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let reads = || slow.upstream.journal().iter().any(|e| e.path.contains("/blobs/"));
+    until("the program reads a blob", reads).await;
+    signal(&child, "HUP");
+    assert_eq!(ended(child).await, Some(0));
+    assert_eq!(report(slow.home.path())["totals"]["copied"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_program_while_nothing_reads_its_report() {
+    let slow = SlowSource::new(1, 100_000_000).await;
+    let pipe = slow.home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // a reader that reads nothing, and a full pipe
+    let options = tokio::net::unix::pipe::OpenOptions::new();
+    let _reader = options.open_receiver(&pipe).unwrap();
+    let full = options.open_sender(&pipe).unwrap();
+    while full.try_write(&[b' '; 512]).is_ok() {}
+    let mut child = slow.spawn(&["--report", "pipe"]);
+    let writes = || slow.plain.journal().iter().any(|e| e.path.contains("/manifests/1"));
+    until("the program writes the tag", writes).await;
+    signal_until_ended(&mut child, "TERM").await;
+    assert_eq!(ended(child).await, Some(143));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_to_a_pipe_without_a_reader_fails_after_the_run() {
+    let slow = SlowSource::new(1, 100_000_000).await;
+    let pipe = slow.home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(ended(slow.spawn(&["--report", "pipe"])).await, Some(1));
+    slow.assert_whole();
+    assert_eq!(slow.plain.plain().store().repositories().len(), 1, "the image is mirrored");
 }

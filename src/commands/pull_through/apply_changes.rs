@@ -50,7 +50,7 @@ pub(crate) async fn run(
             error = watch_signals(&shutdown) => Err(error),
         }
     };
-    let result = with_registries(global, apply).await;
+    let result = with_registries(global, &config, apply).await;
     match shutdown.interrupt() {
         Some(interrupt) => {
             screen.tell(|out| writeln!(out, "stopped; run again to apply the remaining changes"));

@@ -33,7 +33,7 @@ async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) ->
     let sites = sites(&config, destinations)?;
     let goal = Goal::SetUpFromNothing;
     let plan = async |registries: &_| PlannedSite::all(registries, &sites, goal).await;
-    let planned = with_registries(global, plan).await?;
+    let planned = with_registries(global, &config, plan).await?;
     let part = |planned| {
         let PlannedSite { site, session, planned, observed, .. }: &PlannedSite<'_> = planned;
         let (registry, identity) = (&site.registry, session.api.identity());

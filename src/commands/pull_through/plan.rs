@@ -21,7 +21,7 @@ pub(crate) async fn run(
     let sites = sites(&config, &args.destinations.names)?;
     let goal = Goal::set_up(args.replace, args.prune);
     let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
-    let preview = with_registries(global, read).await?;
+    let preview = with_registries(global, &config, read).await?;
     let status = show_failures(screen, &preview);
     show(screen, &preview, goal, args.json)?;
     Ok(match (args.check, preview.failures.is_empty()) {

@@ -18,7 +18,7 @@ pub(crate) async fn status(global: &Global, screen: &Screen, args: &ListArgs) ->
     let config = read_config(global)?;
     let sites = sites(&config, &args.destinations.names)?;
     let read = async |registries: &_| rule_statuses(registries, &sites).await;
-    let registries = with_registries(global, read).await?;
+    let registries = with_registries(global, &config, read).await?;
     screen.print(|out| match args.json {
         true => rules::status_json(out, &registries),
         false => rules::status_tables(out, &registries, SystemTime::now(), screen.width()),
@@ -32,7 +32,7 @@ pub(crate) async fn validate(global: &Global, screen: &Screen, args: &ListArgs) 
     let config = read_config(global)?;
     let sites = sites(&config, &args.destinations.names)?;
     let validate = async |registries: &_| validate_rules(registries, &sites).await;
-    let rows = with_registries(global, validate).await?;
+    let rows = with_registries(global, &config, validate).await?;
     screen.print(|out| match args.json {
         true => rules::validation_json(out, &rows),
         false => rules::validation_tables(out, &rows, screen.width()),

@@ -38,7 +38,9 @@ impl EcrFixture {
         let contexts = SideContexts::default();
         let host: Host = HOST.parse().unwrap();
         let sessions = AwsSessions::new(network, Arc::clone(&contexts.ecr_api));
-        let session = sessions.session(Identity::of(&host)).await;
+        // the credentials are of another account than the registry
+        let identity = Identity { account: None, ..Identity::of(&host) };
+        let session = sessions.session(identity).await;
         let data_plane = DataPlaneConfig {
             settings: ConnectionSettings::default(),
             transport: Transport::new(network),

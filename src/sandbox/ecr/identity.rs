@@ -29,10 +29,16 @@ pub(super) struct Principal {
 }
 
 impl Principal {
+    #[cfg(test)]
     pub(super) fn user() -> Self {
-        let arn = format!("arn:aws:iam::{CALLER_ACCOUNT}:user/sandbox");
+        Self::user_of(CALLER_ACCOUNT)
+    }
+
+    /// The user of this account.
+    fn user_of(account: &str) -> Self {
+        let arn = format!("arn:aws:iam::{account}:user/sandbox");
         Self {
-            account: CALLER_ACCOUNT.to_owned(),
+            account: account.to_owned(),
             session_arn: arn.clone(),
             arn,
             user_id: "AIDASANDBOXSANDBOXSAN".to_owned(),
@@ -62,6 +68,9 @@ pub(super) struct Signed {
 
 /// Parses the credential scope of a SigV4 `Authorization` header. Does not verify the signature.
 ///
+/// An access key of twelve digits is that of a user in this account, as emulators of AWS have it.
+/// Source: LocalStack's documentation, multi-account setups.
+///
 /// Errors: `MissingAuthenticationTokenException` without a well-formed header,
 /// `UnrecognizedClientException` for a session token that this sandbox did not issue.
 pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
@@ -83,7 +92,10 @@ pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
         return Err(missing());
     }
     let principal = match headers.get("x-amz-security-token") {
-        None => Principal::user(),
+        None if key.len() == 12 && key.bytes().all(|b| b.is_ascii_digit()) => {
+            Principal::user_of(key)
+        }
+        None => Principal::user_of(CALLER_ACCOUNT),
         Some(token) => token.to_str().ok().and_then(unseal).ok_or_else(|| {
             EcrError::new(
                 "UnrecognizedClientException",

@@ -35,7 +35,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{http::Method, response::Response};
+use axum::{
+    http::{Method, header},
+    response::Response,
+};
 use parking_lot::Mutex;
 
 use super::{
@@ -46,10 +49,10 @@ use super::{
 use authorization::ActionGuard;
 use clock::Clock;
 use data::{Sessions, Tokens};
-use identity::CALLER_ACCOUNT;
+use identity::{CALLER_ACCOUNT, Password};
 use registry::Registry;
 
-/// The region of a data plane under a loopback address.
+/// The region of a data plane under a loopback address, unless the login names another.
 pub(crate) const LOOPBACK_REGION: &str = "us-east-1";
 
 pub(crate) struct Ecr {
@@ -110,7 +113,13 @@ impl Ecr {
                 data::storage(self, request).await
             }
             None if is_loopback(&host) => {
-                data::answer(self, CALLER_ACCOUNT, LOOPBACK_REGION, &host, request).await
+                let login = request.headers().get(header::AUTHORIZATION);
+                let login = login.and_then(|value| value.to_str().ok());
+                let (account, region) = match login.and_then(Password::from_header) {
+                    Some(login) => (login.principal.account, login.region),
+                    None => (CALLER_ACCOUNT.to_owned(), LOOPBACK_REGION.to_owned()),
+                };
+                data::answer(self, &account, &region, &host, request).await
             }
             None => unknown_path(),
         }
@@ -126,6 +135,17 @@ impl Ecr {
     /// Advances the clock of all registries. Logins do not expire.
     pub(crate) fn pass_time(&self, time: Duration) {
         self.clock.advance(time);
+    }
+
+    /// Stores a login under the ARN of a secret, unless it exists. Ignores another text.
+    pub(crate) fn provide_secret(&self, arn: &str) -> io::Result<()> {
+        let &["arn", _, "secretsmanager", region, account, "secret", _] =
+            arn.split(':').collect::<Vec<_>>().as_slice()
+        else {
+            return Ok(());
+        };
+        let registry = self.registry(account, region)?;
+        secrets::provide(&registry, arn).map_err(|error| io::Error::other(error.message))
     }
 
     fn registry(&self, account: &str, region: &str) -> io::Result<Arc<Registry>> {

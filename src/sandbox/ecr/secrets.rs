@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{error::EcrError, registry::Registry};
+use super::{
+    error::EcrError,
+    identity::{checksum, uuid},
+    registry::Registry,
+};
 
 const SECRETS: &str = "secrets";
 
@@ -57,6 +61,33 @@ pub(super) fn change<R>(
     registry.change(SECRETS, |secrets: &mut Secrets| {
         *secrets = without_expired(std::mem::take(secrets), registry);
         edit(secrets)
+    })
+}
+
+/// Stores a login under the ARN of a secret in this registry's account and region, unless there is
+/// one.
+pub(super) fn provide(registry: &Registry, arn: &str) -> Result<(), EcrError> {
+    let Some(name) = arn.strip_prefix(&arn_prefix(registry)) else { return Ok(()) };
+    // without the six random characters
+    let name = name.rsplit_once('-').map_or(name, |(name, _)| name);
+    if stored(registry).values().any(|secret| secret.arn == arn) {
+        return Ok(());
+    }
+    let now = registry.now();
+    let secret = Secret {
+        arn: arn.to_owned(),
+        description: None,
+        key: None,
+        text: r#"{"username":"sandbox","accessToken":"sandbox"}"#.to_owned(),
+        version: uuid(&checksum(arn)),
+        created: now,
+        changed: now,
+        tags: BTreeMap::new(),
+        removed_at: None,
+    };
+    change(registry, |secrets| {
+        secrets.insert(name.to_owned(), secret);
+        Ok(())
     })
 }
 

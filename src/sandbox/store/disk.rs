@@ -9,11 +9,14 @@
 //! unfinished/                               files being written; emptied on opening
 //! ```
 //!
-//! No name can address a file outside the directory.
+//! No name can address a file outside the directory. A document can hold a secret: every file has mode
+//! 0600, below a directory of mode 0700.
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -32,8 +35,12 @@ impl Disk {
     pub(super) fn open(root: PathBuf) -> io::Result<Disk> {
         let unfinished = root.join("unfinished");
         absent_is_fine(fs::remove_dir_all(&unfinished))?;
-        for directory in [&unfinished, &root.join("blobs/sha256"), &root.join("repositories")] {
-            fs::create_dir_all(directory)?;
+        create_directory(&root.join("blobs/sha256"))?;
+        for name in ["unfinished", "blobs", "repositories", "documents"] {
+            let directory = root.join(name);
+            create_directory(&directory)?;
+            // an earlier version may have made it for everyone
+            fs::set_permissions(directory, fs::Permissions::from_mode(PRIVATE_DIRECTORY))?;
         }
         Ok(Disk { root, written: AtomicU64::new(0) })
     }
@@ -53,7 +60,7 @@ impl Disk {
     pub(super) fn persist(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(to.parent().expect("every path is below the root"))?;
+                create_directory(to.parent().expect("every path is below the root"))?;
                 fs::rename(from, to)
             }
             other => other,
@@ -63,7 +70,7 @@ impl Disk {
     /// Writes a file atomically.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.unfinished_path();
-        fs::write(&unfinished, bytes)?;
+        create_file(&unfinished)?.write_all(bytes)?;
         self.persist(&unfinished, path)
     }
 
@@ -80,7 +87,7 @@ impl Disk {
     }
 
     pub(super) fn create_repository(&self, name: &str) -> io::Result<()> {
-        fs::create_dir_all(self.repository(name)?)
+        create_directory(&self.repository(name)?)
     }
 
     pub(super) fn delete_repository(&self, name: &str) -> io::Result<()> {
@@ -92,7 +99,7 @@ impl Disk {
 
     pub(super) fn link(&self, repository: &str, digest: &Digest) -> io::Result<()> {
         let path = self.repository(repository)?.join("blobs").join(digest.hex());
-        match fs::write(&path, "") {
+        match create_file(&path).map(drop) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace(&path, b""),
             other => other,
         }
@@ -202,6 +209,18 @@ impl Disk {
         };
         entries(&directory)?.into_iter().map(read).collect()
     }
+}
+
+const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// Creates a directory and those above it that are missing, for this user only.
+pub(in crate::sandbox) fn create_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)
+}
+
+/// Creates an empty file for this user only, or empties an existing one.
+pub(in crate::sandbox) fn create_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// The names and paths in a directory; empty if it does not exist.

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-use super::Store;
+use super::{Store, disk::create_file};
 use crate::model::Digest;
 
 /// Bytes written and hashed at a time.
@@ -137,10 +137,7 @@ impl Store {
             repository: repository.to_owned(),
             offset: AtomicU64::new(0),
             appending: tokio::sync::Mutex::default(),
-            writer: Mutex::new(Some(Writer {
-                file: fs::File::create(&path)?,
-                hasher: Sha256::new(),
-            })),
+            writer: Mutex::new(Some(Writer { file: create_file(&path)?, hasher: Sha256::new() })),
             path,
         };
         let id = session_id(&upload.path);

@@ -2,7 +2,7 @@
 //!
 //! The tables list well-known repositories at about a fortieth of their size. Other repositories
 //! are generated from their names, so that any configuration runs: each has a dozen versions, and
-//! every repository has any requested tag. Names that start with `missing` do not exist; signatures
+//! every repository has any requested tag. Names that start with `missing` or `nosuch` do not exist; signatures
 //! and fallback tags of referrers (`sha256-…`) exist only if they are listed.
 //!
 //! Pure: host, repository, tag and generation determine every byte.
@@ -93,9 +93,14 @@ pub(crate) fn listed(host: &str, repository: &str) -> Vec<Planned> {
     entry.images.iter().map(plan).collect()
 }
 
+/// True for the name of a tag or repository that must not exist.
+pub(crate) fn is_missing(name: &str) -> bool {
+    name.starts_with("missing") || name.starts_with("nosuch")
+}
+
 /// The image of a tag that no listing shows; `None` for a tag that must not exist.
 pub(crate) fn on_demand(host: &str, repository: &str, tag: &str) -> Option<Planned> {
-    if tag.starts_with("missing") || tag.starts_with("sha256-") {
+    if is_missing(tag) || tag.starts_with("sha256-") {
         return None;
     }
     let name = Name { host, repository };
@@ -251,7 +256,9 @@ mod tests {
             listed("example.com", "team/app").into_iter().flat_map(|image| image.tags).collect();
         assert!(tags.len() >= 12 && tags.contains(&"latest".to_owned()), "{tags:?}");
         assert!(on_demand("example.com", "team/app", "2024-w7").is_some());
-        assert!(on_demand("example.com", "team/app", "missing").is_none());
+        for tag in ["missing", "nosuch", "nosuchtag-1"] {
+            assert!(on_demand("example.com", "team/app", tag).is_none(), "{tag}");
+        }
         assert!(on_demand("docker.io", "library/nginx", "sha256-0000.sig").is_none());
     }
 

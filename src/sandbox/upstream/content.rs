@@ -155,7 +155,9 @@ impl Content {
         let last = name.rsplit('/').next().unwrap_or_default();
         if last.starts_with("private") {
             Visibility::Private
-        } else if last.starts_with("missing") && !self.has_added(host, name) {
+        } else if (catalogue::is_missing(last) || host.ends_with(".invalid"))
+            && !self.has_added(host, name)
+        {
             Visibility::Missing
         } else {
             Visibility::Public

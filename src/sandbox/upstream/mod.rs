@@ -5,8 +5,8 @@
 //! ([`token`]), a pull-rate limit ([`limits`]), blobs on another host ([`cdn`]), listings with
 //! digests ([`listing`]). Any other host is an open registry. The content is the [`catalogue`]'s,
 //! made by [`synthesis`] on request, and everything that tests add. A repository whose last
-//! component starts with `private` requires an account; one that starts with `missing` does not
-//! exist.
+//! component starts with `private` requires an account; one that starts with `missing` or `nosuch`, and
+//! every one of a host below `.invalid`, does not exist.
 
 mod address;
 mod builder;
@@ -51,7 +51,7 @@ use super::{
     fault::{Name, Side},
     unknown_path,
 };
-use crate::model::Digest;
+use crate::model::{Digest, Tag, TagOrDigest};
 
 /// Every host that is not ECR.
 #[derive(Debug)]
@@ -87,6 +87,25 @@ impl Upstream {
             Some(Service::Registry(registry)) => self.registry(&address, &registry, &request).await,
             None => unknown_path(),
         }
+    }
+
+    /// The pinned digest if the repository has it, also as the image of `tag`; else the digest of that
+    /// image.
+    pub(crate) async fn find_pinned(
+        &self,
+        host: &str,
+        repository: &str,
+        pinned: &Digest,
+        tag: &Tag,
+    ) -> Option<Digest> {
+        let (host, repository) = (quirks::canonical(host).to_owned(), repository.to_owned());
+        let [pinned, tag] = [TagOrDigest::Digest(pinned.clone()), TagOrDigest::Tag(tag.clone())];
+        let find = move |content: &Content| {
+            // first, because no listing shows an image that is made on demand
+            let tagged = content.manifest(&host, &repository, &tag);
+            content.manifest(&host, &repository, &pinned).or(tagged)
+        };
+        Some(self.content.run_blocking(find).await?.digest)
     }
 
     fn issue(&self, registry: Option<&str>, request: &axum::http::request::Parts) -> Response {
