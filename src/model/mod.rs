@@ -5,6 +5,7 @@ pub(crate) mod ecr_host;
 pub mod ecr_settings;
 pub(crate) mod error;
 pub mod event;
+pub(crate) mod fallback_tag;
 pub mod filter;
 pub(crate) mod image;
 pub(crate) mod location;
