@@ -4,9 +4,14 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
-use super::client::{MirroredBlob, Registry};
+use super::{
+    client::{MirroredBlob, Registry},
+    content::Absence,
+};
 use crate::{
-    model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{
+        Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest, fallback_tag,
+    },
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
 
@@ -28,7 +33,10 @@ impl Source for Registry {
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        self.pull(repository).resolve(tag).await
+        // clients make the tags of signatures and of referrers from digests
+        let is_derived = fallback_tag::is_derived(tag.as_str());
+        let absence = if is_derived { Absence::Likely } else { Absence::Unlikely };
+        self.pull(repository).resolve(tag, absence).await
     }
 
     async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
