@@ -12,19 +12,19 @@ use super::{
     via::{self, RouteKey},
 };
 use crate::model::{
-    Attestations, Delivery, Digest, Filter, MissingPlatform, Platforms, Reference, Shape,
-    Signatures, Tag,
+    Attestations, Delivery, Digest, Filter, ForeignLayers, MissingPlatform, Platforms, Reference,
+    Shape, Signatures, Tag,
 };
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: "platforms missing_platform attestations signatures flatten via",
+    names: "platforms missing_platform attestations signatures foreign_layers flatten via",
 };
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[image]]`",
     names: "source tags select tag repository retag name destinations platforms \
-        missing_platform attestations signatures flatten via",
+        missing_platform attestations signatures foreign_layers flatten via",
 };
 
 const MISSING: [(&str, MissingPlatform); 2] =
@@ -32,6 +32,9 @@ const MISSING: [(&str, MissingPlatform); 2] =
 
 const ATTESTATIONS: [(&str, Attestations); 2] =
     [("keep", Attestations::Keep), ("drop", Attestations::Drop)];
+
+const FOREIGN_LAYERS: [(&str, ForeignLayers); 2] =
+    [("skip", ForeignLayers::Skip), ("copy", ForeignLayers::Copy)];
 
 const VIA: [(&str, Delivery); 3] = [
     ("mirror", Delivery::Mirror),
@@ -46,6 +49,7 @@ pub(super) struct ImageKeys {
     missing: Option<MissingPlatform>,
     attestations: Option<Attestations>,
     signatures: Option<Signatures>,
+    foreign_layers: Option<ForeignLayers>,
     flatten: Option<bool>,
     via: Option<Delivery>,
 }
@@ -57,6 +61,7 @@ impl ImageKeys {
             missing: self.missing.or(defaults.missing),
             attestations: self.attestations.or(defaults.attestations),
             signatures: self.signatures.or_else(|| defaults.signatures.clone()),
+            foreign_layers: self.foreign_layers.or(defaults.foreign_layers),
             flatten: self.flatten.or(defaults.flatten),
             via: self.via.or(defaults.via),
         }
@@ -74,6 +79,7 @@ fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
         missing: table.choice("missing_platform", &MISSING)?,
         attestations: table.choice("attestations", &ATTESTATIONS)?,
         signatures: signatures(table)?,
+        foreign_layers: table.choice("foreign_layers", &FOREIGN_LAYERS)?,
         flatten: table.switch("flatten")?,
         via: table.choice("via", &VIA)?,
     })
@@ -135,6 +141,7 @@ pub(super) fn read(
             missing: keys.missing.unwrap_or_default(),
             attestations: keys.attestations.unwrap_or_default(),
             signatures: keys.signatures.unwrap_or_default(),
+            foreign_layers: keys.foreign_layers.unwrap_or_default(),
             shape,
         },
     };

@@ -67,6 +67,8 @@ pub struct Row {
     pub error: Option<String>,
     /// The fix.
     pub hint: Option<String>,
+    /// What the row lacks, although its outcome is no failure.
+    pub warnings: Vec<String>,
 }
 
 impl Row {
@@ -83,6 +85,7 @@ impl Row {
             bytes_pushed: Some(0),
             error: None,
             hint: None,
+            warnings: Vec::new(),
         }
     }
 

@@ -68,7 +68,12 @@ impl Source for Registry {
                 return Ok(stream);
             }
         }
-        self.pull(repository).open_blob(blob, from).await
+        match self.pull(repository).open_blob(blob, from).await {
+            Err(error) if blob.is_foreign() && !error.is_transient() => {
+                self.open_foreign(blob, from, error).await
+            }
+            opened => opened,
+        }
     }
 
     fn report_corrupt(&self, blob: &Digest) -> bool {

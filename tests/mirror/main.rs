@@ -31,6 +31,7 @@ mod pull_through;
 mod pull_through_drift;
 mod pull_through_exports;
 mod pull_through_presets;
+mod reading;
 mod reading_back;
 mod readme;
 mod registries;

@@ -25,6 +25,7 @@ fn blob() -> Descriptor {
         platform: None,
         annotations: Default::default(),
         artifact_type: None,
+        urls: Vec::new(),
     }
 }
 

@@ -55,7 +55,7 @@ names! {
     CutLast = "cut-last", NoArgument, "drop the connection before the last byte of a blob, up or down";
     Stall = "stall", OptionalNumber("BYTES"), "stop a blob, up or down, after BYTES and never resume (default: half of it)";
     Slow = "slow", RequiredNumber("BYTES_PER_S"), "send blobs at BYTES_PER_S";
-    Status = "status", OneOf(&["408", "429", "500", "502", "503", "504"]), "answer with this status";
+    Status = "status", OneOf(&["401", "403", "408", "429", "500", "502", "503", "504"]), "answer with this status";
     Throttle = "throttle", OptionalNumber("SECONDS"), "answer 429, with `Retry-After: SECONDS` if SECONDS are given";
     Corrupt = "corrupt", NoArgument, "change one byte of a blob";
     Short = "short", NoArgument, "omit the last byte of a blob, with a matching length";
