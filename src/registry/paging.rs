@@ -1,6 +1,6 @@
 //! Lists in pages: referrers and tags.
 //!
-//! The specification's lists continue at a `Link`, and a full page without one at its last name;
+//! The specification's lists continue at a `Link`, or without any at the last name of a full page;
 //! other tag listings have numbered pages. A list that is too long, leaves the registry or breaks off
 //! is an error, never a shorter list.
 //!
@@ -106,6 +106,8 @@ struct TagCursor {
     page: usize,
     /// Tags on the pages before.
     tags: usize,
+    /// True if a page before has a link: then one without it is the last.
+    has_links: bool,
     /// The page before, if it has no link: a registry that ignores `last` repeats it.
     before: Option<Vec<Listed>>,
 }
@@ -157,9 +159,11 @@ impl<'a> RepositoryClient<'a> {
 
     fn linked_tag_pages(self, page_size: u32, parse: ParseTags) -> Pages<'a> {
         let url = self.tags_request(page_size).url;
-        let first = Some(TagCursor { url, page: 1, tags: 0, before: None });
+        let first = TagCursor { url, page: 1, tags: 0, has_links: false, before: None };
         let next = move |(client, cursor): (Self, Option<TagCursor>)| async move {
-            let Some(TagCursor { url, page, tags, before }) = cursor else { return Ok(None) };
+            let Some(TagCursor { url, page, tags, has_links, before }) = cursor else {
+                return Ok(None);
+            };
             if page > PAGES {
                 return Err(client.too_many(PAGES, "pages of tags"));
             }
@@ -178,7 +182,8 @@ impl<'a> RepositoryClient<'a> {
                 return Err(client.too_many(TAGS, "tags"));
             }
             // some registries end a full page without a link: sonatype/nexus-public#209
-            let is_full = next.is_none() && names == page_size as usize;
+            let has_links = has_links || next.is_some();
+            let is_full = !has_links && names == page_size as usize;
             let asked = last.filter(|_| is_full).map(|last| {
                 let mut url = url;
                 let size = page_size.to_string();
@@ -187,10 +192,10 @@ impl<'a> RepositoryClient<'a> {
             });
             let before = asked.is_some().then(|| found.clone());
             let next = next.or(asked);
-            let next = next.map(|url| TagCursor { url, page: page + 1, tags, before });
+            let next = next.map(|url| TagCursor { url, page: page + 1, tags, has_links, before });
             Ok(Some((found, (client, next))))
         };
-        stream::try_unfold((self, first), next).boxed()
+        stream::try_unfold((self, Some(first)), next).boxed()
     }
 
     /// The error of a page of tags.

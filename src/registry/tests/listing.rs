@@ -104,6 +104,17 @@ async fn a_full_page_without_a_link_is_continued_at_its_last_tag() {
 }
 
 #[tokio::test]
+async fn a_full_page_after_a_link_is_the_last_one() {
+    let fake = Fake::new(|asked| match asked.line.ends_with("?n=1000") {
+        true => with(full_page(0, 1_000), "link", "<?n=1000&last=00999>; rel=next"),
+        false => full_page(1_000, 1_000),
+    })
+    .await;
+    assert_eq!(names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await.len(), 2_000);
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn a_registry_that_repeats_its_page_has_no_more_tags() {
     let fake = Fake::new(|_| full_page(0, 1_000)).await;
     assert_eq!(names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await.len(), 1_000);

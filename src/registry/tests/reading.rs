@@ -107,7 +107,8 @@ async fn a_get_decides_where_a_registry_refuses_head_and_is_remembered() {
         assert_eq!(resolve("1").await.unwrap(), digest, "{status}");
         assert_eq!(resolve("2").await.unwrap(), digest, "{status}");
         assert_eq!(resolve("gone").await.unwrap_err().kind(), Kind::NotFound, "{status}");
-        let missing = registry.missing_manifests(&repository, &[digest.clone()]).await.unwrap();
+        let missing =
+            registry.missing_manifests(&repository, std::slice::from_ref(&digest)).await.unwrap();
         assert!(missing.is_empty(), "{status}");
         let path = |at: &str| format!("nexus.example/v2/a/b/manifests/{at}");
         let asked = [
