@@ -12,19 +12,19 @@ use super::{
     via::{self, RouteKey},
 };
 use crate::model::{
-    Archived, Attestations, Delivery, Digest, Filter, MissingPlatform, Platforms, Reference, Shape,
-    Signatures, Tag,
+    Archived, Attestations, Delivery, Digest, Filter, ForeignLayers, MissingPlatform, Platforms,
+    Reference, Shape, Signatures, Tag,
 };
 
 const DEFAULTS: Keys = Keys {
     title: "`[defaults]`",
-    names: "platforms missing_platform attestations signatures flatten via archived",
+    names: "platforms missing_platform attestations signatures foreign_layers flatten via archived",
 };
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[image]]`",
     names: "source tags select tag repository retag name destinations platforms \
-        missing_platform attestations signatures flatten via archived",
+        missing_platform attestations signatures foreign_layers flatten via archived",
 };
 
 const MISSING: [(&str, MissingPlatform); 2] =
@@ -35,6 +35,9 @@ const ATTESTATIONS: [(&str, Attestations); 2] =
 
 const ARCHIVED: [(&str, Archived); 2] =
     [("leave", Archived::Leave), ("restore", Archived::Restore)];
+
+const FOREIGN_LAYERS: [(&str, ForeignLayers); 2] =
+    [("skip", ForeignLayers::Skip), ("copy", ForeignLayers::Copy)];
 
 const VIA: [(&str, Delivery); 3] = [
     ("mirror", Delivery::Mirror),
@@ -50,6 +53,7 @@ pub(super) struct ImageKeys {
     attestations: Option<Attestations>,
     /// With the span of the value.
     signatures: Option<(Signatures, Span)>,
+    foreign_layers: Option<ForeignLayers>,
     flatten: Option<bool>,
     via: Option<Delivery>,
     archived: Option<Archived>,
@@ -62,6 +66,7 @@ impl ImageKeys {
             missing: self.missing.or(defaults.missing),
             attestations: self.attestations.or(defaults.attestations),
             signatures: self.signatures.or_else(|| defaults.signatures.clone()),
+            foreign_layers: self.foreign_layers.or(defaults.foreign_layers),
             flatten: self.flatten.or(defaults.flatten),
             via: self.via.or(defaults.via),
             archived: self.archived.or(defaults.archived),
@@ -80,6 +85,7 @@ fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
         missing: table.choice("missing_platform", &MISSING)?,
         attestations: table.choice("attestations", &ATTESTATIONS)?,
         signatures: signatures(table)?,
+        foreign_layers: table.choice("foreign_layers", &FOREIGN_LAYERS)?,
         flatten: table.switch("flatten")?,
         via: table.choice("via", &VIA)?,
         archived: table.choice("archived", &ARCHIVED)?,
@@ -155,6 +161,7 @@ pub(super) fn read(
             missing: keys.missing.unwrap_or_default(),
             attestations: keys.attestations.unwrap_or_default(),
             signatures: signatures.map(|(signatures, _)| signatures).unwrap_or_default(),
+            foreign_layers: keys.foreign_layers.unwrap_or_default(),
             shape,
             archived: keys.archived.unwrap_or_default(),
         },

@@ -40,7 +40,7 @@ pub struct EcrAccount {
 }
 
 impl EcrAccount {
-    pub(crate) fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
+    pub fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
         Self {
             session,
             written,

@@ -4,7 +4,7 @@
 //! ends in one row per target, whatever happens to the others.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,10 +17,11 @@ use super::{
     blob::{target::CopyTarget, transfer::TransferLimits},
     context::RunContext,
     image::{
-        copy::TreeCopy,
+        copy::{Copied, TreeCopy},
         plan::{self, Job, JobTarget, Plan, Verdict},
         referrers::ReferrersCopy,
         result::{self, ImageResult},
+        tree,
     },
     options::{Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
@@ -31,12 +32,12 @@ use super::{
 };
 use crate::{
     model::{
-        Archived, DestinationId, Error, Image, Kind, Location, Repository, SettingChange,
+        Archived, DestinationId, Error, Image, Kind, Location, Repository, Result, SettingChange,
         Signatures, TagOrDigest,
         event::{Event, Observer, Progress},
         outcome::{Blobs, Outcome, Pulls, Row},
     },
-    remote::{Destination, SideContexts, Source},
+    remote::{Destination, SideContexts, Source, index_walk::Tree},
 };
 
 /// The result of a run. Requests and bytes are in its [`SideContexts`].
@@ -287,25 +288,66 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 Verdict::Copy(Some(tree)) => {
                     let tag = Some(target.tag.clone());
                     targets.push(CopyTarget::new(&target.repository, tag).await);
-                    copied_tree = Some(tree);
+                    copied_tree = Some(Arc::clone(tree));
                 }
                 Verdict::Copy(None) => bytes_to_read = None,
                 _ => {}
             }
         }
-        if let Some(tree) = copied_tree {
+        if let Some(mut tree) = copied_tree {
             let progress = Arc::new(Progress::default());
             if self.context.mode == Mode::Mirror {
                 let (image, progress) = (job.image.origin.to_string(), Arc::clone(&progress));
                 self.context.observer.observe(&Event::Copying { image, progress });
             }
-            let (limits, reader) = (&self.limits, &plan.reader);
-            let copy = TreeCopy { limits, reader, tree, targets: &targets, progress };
-            bytes_to_read = Some(copy.run(self.context.mode).await);
+            let copied = self.copy(job, &plan, &mut tree, &targets, progress).await;
+            let Copied { bytes_to_read: bytes, warning } = copied.unwrap_or_else(|error| {
+                targets.iter().for_each(|target| target.fail(error.clone()));
+                Copied::default()
+            });
+            if let Some(warning) = warning {
+                Arc::make_mut(&mut tree).warnings.push(warning);
+            }
+            bytes_to_read = Some(bytes);
+            for verdict in &mut plan.verdicts {
+                if let Verdict::Copy(Some(planned)) = verdict {
+                    *planned = Arc::clone(&tree);
+                }
+            }
         }
         let mut rows = result::planned(&self.context, &job.image, &plan, &targets);
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
         ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
+        result::warn(context, &job.image, &rows);
         ImageResult { rows, bytes_to_read }
+    }
+
+    /// Copies the tree to the targets. Replaces it with one without the attestations that the source
+    /// does not serve, if the image is filtered.
+    ///
+    /// # Errors
+    /// If an image that is not filtered has such attestations, and those of reading the image.
+    async fn copy(
+        &self,
+        job: &Job<S, D>,
+        plan: &Plan<S>,
+        tree: &mut Arc<Tree>,
+        targets: &[CopyTarget<D>],
+        progress: Arc<Progress>,
+    ) -> Result<Copied> {
+        let (limits, reader, filter) = (&self.limits, &plan.reader, &job.image.filter);
+        let mut omitted = BTreeSet::new();
+        loop {
+            let progress = Arc::clone(&progress);
+            let copy = TreeCopy { limits, reader, tree, targets, progress };
+            let unserved = match copy.run(self.context.mode).await {
+                Ok(copied) => return Ok(copied),
+                Err(unserved) => unserved,
+            };
+            let source = plan.source.as_ref().filter(|_| !filter.is_everything());
+            let Some(source) = source else { return Err(unserved.into_error()) };
+            omitted.extend(unserved.attestations);
+            *tree = Arc::new(tree::build(reader, source, filter, &omitted).await?);
+        }
     }
 }

@@ -15,10 +15,11 @@ use super::{
     failure::cannot_write,
     index::{LayoutIndex, is_layout},
     on_disk,
+    staging::StagingArea,
     store::BlobStore,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, fallback_tag},
     remote::{Body, Destination, HostContext, Mount, Provision, UploadSession},
 };
 
@@ -81,14 +82,22 @@ impl Destination for Layout {
         _repository: &Repository,
         referrers: &HashMap<Digest, Vec<Digest>>,
     ) -> Result<HashSet<Digest>> {
-        let store = Arc::clone(&self.store);
-        let referrers: Vec<Digest> = referrers.values().flatten().cloned().collect();
+        let (store, referrers) = (Arc::clone(&self.store), referrers.clone());
         on_disk(move || {
             let index = LayoutIndex::read(store.directory())?;
-            let is_listed = |digest: &Digest| {
-                index.media_type(digest).is_some_and(|it| store.is_whole(digest, Some(it)))
-            };
-            Ok(referrers.into_iter().filter(|digest| !is_listed(digest)).collect())
+            let mut missing = HashSet::new();
+            for (subject, digests) in referrers {
+                let tagged = index.tagged_referrers(&store, &subject).unwrap_or_default();
+                let tagged: HashSet<Digest> = tagged.into_iter().map(|it| it.digest).collect();
+                // both schemes list it: other tools read only one of them
+                let is_listed = |digest: &Digest| {
+                    let entry = index.media_type(digest);
+                    tagged.contains(digest)
+                        && entry.is_some_and(|it| store.is_whole(digest, Some(it)))
+                };
+                missing.extend(digests.into_iter().filter(|digest| !is_listed(digest)));
+            }
+            Ok(missing)
         })
         .await
     }
@@ -149,11 +158,23 @@ impl Destination for Layout {
             return Ok(());
         }
         let name = tag.map(|tag| self.naming.name(repository, tag));
-        let manifest = manifest.clone();
+        let (naming, repository, manifest) = (self.naming, repository.clone(), manifest.clone());
+        let store = Arc::clone(&self.store);
         let _lock = self.index_lock.lock().await;
-        let edit = move |index: &mut LayoutIndex| match name {
-            Some(name) => index.set_name(&name, &manifest),
-            None => index.add_manifest(&manifest),
+        let edit = move |staging: &StagingArea, index: &mut LayoutIndex| {
+            let is_changed = match name {
+                Some(name) => index.set_name(&name, &manifest),
+                None => index.add_manifest(&manifest),
+            };
+            let Some((subject, _)) = manifest.reference() else { return Ok(is_changed) };
+            let tag = fallback_tag::of(&subject);
+            let current = index.listings(&tag)?.into_iter().next();
+            let current = current.and_then(|listing| store.listing(&listing).ok());
+            let Some(listing) = fallback_tag::with_referrer(current.as_ref(), &manifest)? else {
+                return Ok(is_changed);
+            };
+            staging.replace(&store.path(listing.digest()), listing.bytes())?;
+            Ok(index.set_name(&naming.name(&repository, &tag), &listing) || is_changed)
         };
         staging.edit_index(edit).await
     }

@@ -10,8 +10,10 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{failure::cannot_read, file};
-use crate::model::{Descriptor, Digest, Error, Kind, MediaType, RawManifest, Result};
+use super::{failure::cannot_read, file, store::BlobStore};
+use crate::model::{
+    Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result, Tag, fallback_tag,
+};
 
 /// The annotation that names an image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -158,11 +160,36 @@ impl LayoutIndex {
         Ok(found)
     }
 
+    /// The indexes with this fallback tag, in any repository of the layout.
+    pub(super) fn listings(&self, tag: &Tag) -> Result<Vec<Descriptor>> {
+        let is_listing = |entry: &&Value| name_of(entry).map(tag_of) == Some(tag.as_str());
+        self.entries().iter().filter(is_listing).map(|entry| self.descriptor(entry)).collect()
+    }
+
+    /// The referrers that the fallback tags of the subject list, as `regctl` writes them.
+    ///
+    /// # Errors
+    /// If a list cannot be read: it would look empty.
+    pub(super) fn tagged_referrers(
+        &self,
+        store: &BlobStore,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        let mut found = Vec::new();
+        for listing in self.listings(&fallback_tag::of(subject))? {
+            if let Manifest::Index(index) = store.listing(&listing)?.read()? {
+                found.extend(index.manifests);
+            }
+        }
+        Ok(found)
+    }
+
     /// The only image and its name; `None` for no or several images.
     ///
     /// Beside an image with a name, images without one are its referrers, or have lost their name.
+    /// A name that is made from a digest belongs to referrers.
     pub(super) fn only_image(&self) -> Result<Option<(Digest, Option<String>)>> {
-        let mut named = self.entries().iter().filter(|entry| name_of(entry).is_some());
+        let mut named = self.entries().iter().filter(|entry| image_name(entry).is_some());
         let only = match (named.next(), named.next(), self.entries()) {
             (Some(only), None, _) | (None, _, [only]) => only,
             _ => return Ok(None),
@@ -181,7 +208,7 @@ impl LayoutIndex {
 
     /// The names of the images, for a hint.
     pub(super) fn list_names(&self) -> String {
-        let mut names: Vec<&str> = self.entries().iter().filter_map(name_of).collect();
+        let mut names: Vec<&str> = self.entries().iter().filter_map(image_name).collect();
         names.sort_unstable();
         names.dedup();
         let listed: Vec<String> =
@@ -251,6 +278,16 @@ fn empty() -> Map<String, Value> {
 
 fn has_digest(entry: &Value, digest: &Digest) -> bool {
     entry["digest"].as_str() == Some(digest.as_str())
+}
+
+/// The tag in a name: all of it, or the part after the repository.
+fn tag_of(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or(name)
+}
+
+/// The name, if it is an image's.
+fn image_name(entry: &Value) -> Option<&str> {
+    name_of(entry).filter(|name| !fallback_tag::is_derived(tag_of(name)))
 }
 
 fn name_of(entry: &Value) -> Option<&str> {

@@ -59,7 +59,9 @@ impl Source for Layout {
     async fn referrers(&self, _: &Repository, subject: &Digest) -> Result<Vec<Descriptor>> {
         let subject = subject.clone();
         self.read(move |store, index| {
-            let (mut found, mut seen) = (Vec::new(), HashSet::new());
+            let mut found = index.tagged_referrers(store, &subject)?;
+            let mut seen = HashSet::new();
+            found.retain(|entry| seen.insert(entry.digest.clone()));
             for mut entry in index.descriptors()? {
                 // an image with several names has several entries
                 if !seen.insert(entry.digest.clone()) {

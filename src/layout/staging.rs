@@ -123,16 +123,17 @@ impl StagingArea {
         partial.persist(path)
     }
 
-    /// Edits the index under the lock. `edit` returns `true` if the index must be written.
+    /// Edits the index under the lock. `edit` may write files before the index, and returns `true` if
+    /// the index must be written.
     pub(super) async fn edit_index(
         self: &Arc<Self>,
-        edit: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
+        edit: impl FnOnce(&Self, &mut LayoutIndex) -> Result<bool> + Send + 'static,
     ) -> Result<()> {
         let lock = lock(&self.layout).await?;
         let staging = Arc::clone(self);
         on_disk(move || {
             let mut index = LayoutIndex::read(&staging.layout)?;
-            if edit(&mut index) {
+            if edit(&staging, &mut index)? {
                 staging.replace(&staging.layout.join("index.json"), &index.bytes())?;
             }
             drop(lock);

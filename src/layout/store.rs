@@ -95,6 +95,11 @@ impl BlobStore {
             .map_err(|error| error.context(format!("`{}` cannot be used", path.display())))
     }
 
+    /// Reads the index that a fallback tag names.
+    pub(super) fn listing(&self, entry: &Descriptor) -> Result<RawManifest> {
+        self.manifest(&entry.digest, Some(&entry.media_type))
+    }
+
     /// Returns `true` if the manifest and all content below it exist.
     pub(super) fn is_whole(&self, digest: &Digest, listed: Option<&str>) -> bool {
         let manifest = self.manifest(digest, listed);

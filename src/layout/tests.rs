@@ -2,6 +2,7 @@
 
 mod existing;
 mod hostile;
+mod referrers;
 mod round_trips;
 mod writes;
 

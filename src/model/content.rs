@@ -2,7 +2,7 @@
 //!
 //! A [`RawManifest`] is never serialized again. The structs are for reading and ignore unknown
 //! fields. Content that cannot be mirrored bit for bit is rejected here: schema 1, unknown media
-//! types, ambiguous documents.
+//! types, ambiguous documents. Reads a `null` list or map as empty: Go encoders write them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,8 +14,9 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::{Error, Kind, Result},
+    image::ForeignLayers,
     names::{Digest, NameError},
-    platform::Platform,
+    platform::{Platform, known_platform},
     text::printable,
 };
 
@@ -70,19 +71,39 @@ impl fmt::Display for MediaType {
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The media type, as written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub(crate) media_type: String,
     #[serde(deserialize_with = "digest")]
     pub digest: Digest,
     #[serde(deserialize_with = "size")]
     pub(crate) size: u64,
-    /// The platform of the manifest, in an index.
-    #[serde(default)]
+    /// The platform of the manifest, in an index; `None` if the entry does not name it completely.
+    #[serde(default, deserialize_with = "known_platform")]
     pub platform: Option<Platform>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations")]
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) artifact_type: Option<String>,
+    /// Other places of the content.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(crate) urls: Vec<String>,
+}
+
+/// A value; the empty one for `null`.
+fn or_empty<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Annotations; omits those that are `null`.
+fn annotations<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    let all: BTreeMap<String, Option<String>> = or_empty(deserializer)?;
+    Ok(all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
 /// A digest. The error contains the text, because a manifest has many digests.
@@ -103,11 +124,20 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, 
 }
 
 impl Descriptor {
-    /// Returns `true` if the content is fetched from elsewhere and never pushed (Windows base layers).
+    /// Returns `true` if clients fetch the content from its URLs, and a registry need not have it
+    /// (Windows base layers). Without URLs only the registry has it.
     ///
     /// Source: OCI image specification, "Non-Distributable Layers".
     pub(crate) fn is_foreign(&self) -> bool {
-        self.media_type.contains("nondistributable") || self.media_type.contains(".foreign.")
+        let media_type = &self.media_type;
+        !self.urls.is_empty()
+            && (media_type.contains("nondistributable") || media_type.contains(".foreign."))
+    }
+
+    /// Returns `true` for the configuration of an image, which names its platform.
+    pub(crate) fn is_image_config(&self) -> bool {
+        use oci_client::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE};
+        [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&&*self.media_type)
     }
 
     /// Checks that the manifest that this descriptor names has the described length.
@@ -254,8 +284,9 @@ pub enum Manifest {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Index {
     /// The listed manifests, in the order of the document.
+    #[serde(deserialize_with = "or_empty")]
     pub manifests: Vec<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -263,7 +294,7 @@ pub struct Index {
 pub struct ImageManifest {
     pub(crate) config: Descriptor,
     /// The layers, base first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub layers: Vec<Descriptor>,
 }
 
@@ -271,9 +302,19 @@ impl ImageManifest {
     /// The blobs that a registry needs before the manifest: layers, then config. Each once, without
     /// foreign layers.
     pub fn blobs(&self) -> Vec<&Descriptor> {
+        self.blobs_with(ForeignLayers::Skip)
+    }
+
+    /// The blobs that a registry has after a copy with this policy.
+    pub(crate) fn blobs_with(&self, foreign: ForeignLayers) -> Vec<&Descriptor> {
         let mut seen = std::collections::HashSet::new();
         let all = self.layers.iter().chain([&self.config]);
-        all.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest)).collect()
+        let is_copied = |blob: &&Descriptor| foreign == ForeignLayers::Copy || !blob.is_foreign();
+        all.filter(|blob| is_copied(blob) && seen.insert(&blob.digest)).collect()
+    }
+
+    pub(crate) fn foreign_layers(&self) -> impl Iterator<Item = &Descriptor> {
+        self.layers.iter().filter(|layer| layer.is_foreign())
     }
 }
 

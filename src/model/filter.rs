@@ -33,6 +33,8 @@ pub enum EntryContent {
     Index(Filtered),
     /// An image without a platform in the index, and the platform of its configuration.
     Image(Platform),
+    /// An attestation that the source lists and does not serve.
+    Unserved,
 }
 
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ pub fn filter(
 ) -> Result<Filtered> {
     let mut decisions: Vec<Decision> =
         index.manifests.iter().map(|entry| decide(entry, filter, contents)).collect();
-    decide_attestations(index, filter, &mut decisions);
+    decide_attestations(index, filter, contents, &mut decisions);
 
     let entries = || index.manifests.iter().zip(&decisions);
     let remaining = || entries().filter(|(_, decision)| !matches!(decision, Decision::Drop));
@@ -103,7 +105,7 @@ fn decide(
         }
         Some(EntryContent::Index(_)) => Decision::Keep,
         Some(EntryContent::Image(platform)) if filter.platforms.matches(platform) => Decision::Keep,
-        Some(EntryContent::Image(_)) => Decision::Drop,
+        Some(EntryContent::Image(_) | EntryContent::Unserved) => Decision::Drop,
         None => match (&entry.platform, &filter.platforms) {
             (_, Platforms::All) => Decision::Keep,
             (Some(platform), platforms) if platforms.matches(platform) => Decision::Keep,
@@ -112,8 +114,14 @@ fn decide(
     }
 }
 
-/// Keeps an attestation if its image is kept, unless the filter drops all attestations.
-fn decide_attestations(index: &Index, filter: &Filter, decisions: &mut [Decision]) {
+/// Keeps an attestation if its image is kept, unless the filter drops all attestations or the source
+/// does not serve it.
+fn decide_attestations(
+    index: &Index,
+    filter: &Filter,
+    contents: &HashMap<Digest, EntryContent>,
+    decisions: &mut [Decision],
+) {
     let kept: HashSet<&str> = (index.manifests.iter().zip(&*decisions))
         .filter(|(entry, decision)| {
             entry.attests().is_none() && !matches!(decision, Decision::Drop)
@@ -122,7 +130,9 @@ fn decide_attestations(index: &Index, filter: &Filter, decisions: &mut [Decision
         .collect();
     for (entry, decision) in index.manifests.iter().zip(decisions) {
         if let Some(subject) = entry.attests() {
-            let stays = filter.attestations == Attestations::Keep
+            let is_served = !matches!(contents.get(&entry.digest), Some(EntryContent::Unserved));
+            let stays = is_served
+                && filter.attestations == Attestations::Keep
                 && (filter.platforms == Platforms::All || kept.contains(subject));
             *decision = if stays { Decision::Keep } else { Decision::Drop };
         }
@@ -141,6 +151,7 @@ fn platforms_of<'a>(
         Some(EntryContent::Index(_)) if !expanded.insert(&entry.digest) => &[],
         Some(EntryContent::Index(nested)) => of_nested(nested).as_slice(),
         Some(EntryContent::Image(platform)) => slice::from_ref(platform),
+        Some(EntryContent::Unserved) => &[],
         None => entry.platform.as_slice(),
     });
     platforms.filter(|platform| !platform.is_unknown() && seen.insert(*platform)).cloned().collect()
@@ -219,6 +230,20 @@ pub fn check_platforms(
     }
     Err(Error::new(Kind::PlatformMissing, problem)
         .hint("change `platforms`, or set `missing_platform = \"warn\"` to mirror the available platforms"))
+}
+
+/// Checks an image whose configuration does not name its platform. Returns a warning if the filter
+/// allows missing platforms.
+///
+/// # Errors
+/// [`Kind::PlatformMissing`] if it does not.
+pub(crate) fn check_unknown_platform(filter: &Filter) -> Result<String> {
+    let problem = format!("the image does not name its platform ({} wanted)", filter.platforms);
+    match filter.missing {
+        MissingPlatform::Warn => Ok(problem),
+        MissingPlatform::Fail => Err(Error::new(Kind::PlatformMissing, problem)
+            .hint("set `missing_platform = \"warn\"` to mirror the image as it is")),
+    }
 }
 
 /// The platforms that a message lists, and the characters of each.

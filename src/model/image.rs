@@ -52,6 +52,16 @@ pub enum Attestations {
     Drop,
 }
 
+/// The policy for foreign layers, which clients fetch from their own URLs (Windows base layers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ForeignLayers {
+    /// They stay where they are.
+    #[default]
+    Skip,
+    /// They are mirrored like other layers.
+    Copy,
+}
+
 /// The form in which an image with one platform is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Shape {
@@ -131,6 +141,8 @@ pub struct Filter {
     pub shape: Shape,
     /// The referrers.
     pub signatures: Signatures,
+    /// Layers that clients fetch from other hosts.
+    pub foreign_layers: ForeignLayers,
     /// Not a part of the image: two entries that differ in it are two wishes.
     pub archived: Archived,
 }

@@ -5,6 +5,7 @@ pub(crate) mod ecr_host;
 pub mod ecr_settings;
 pub(crate) mod error;
 pub mod event;
+pub(crate) mod fallback_tag;
 pub mod filter;
 pub(crate) mod image;
 pub(crate) mod lifecycle;
@@ -25,8 +26,8 @@ pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
-    Archived, Attestations, Create, Delivery, DestinationId, Filter, Image, MissingPlatform,
-    Origin, Shape, Signatures, Target,
+    Archived, Attestations, Create, Delivery, DestinationId, Filter, ForeignLayers, Image,
+    MissingPlatform, Origin, Shape, Signatures, Target,
 };
 pub use location::{ImageLocation, Location, Naming};
 pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};

@@ -5,11 +5,11 @@ use super::{
     error::{Error, Kind, Result},
 };
 
-/// Levels of indexes below the root.
+/// Levels of indexes below the root, and of referrers below an image.
 pub(crate) const DEPTH: usize = 4;
 
-/// Entries of all indexes of one image.
-const ENTRIES: usize = 4_096;
+/// Entries of all indexes of one image, and all of its referrers.
+pub(crate) const ENTRIES: usize = 4_096;
 
 /// Bytes of all indexes of one image.
 const BYTES: usize = 8 << 20;

@@ -69,6 +69,8 @@ pub struct Row {
     pub error: Option<String>,
     /// The fix; for an archived image the way to restore it.
     pub hint: Option<String>,
+    /// What the row lacks, although its outcome is no failure.
+    pub warnings: Vec<String>,
 }
 
 impl Row {
@@ -85,6 +87,7 @@ impl Row {
             bytes_pushed: Some(0),
             error: None,
             hint: None,
+            warnings: Vec::new(),
         }
     }
 

@@ -9,19 +9,18 @@ use std::{
     str::FromStr,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{names::NameError, text::is_unsafe_for_terminal};
 
 /// An operating system and an architecture, like `linux/arm/v7`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
     /// `linux`, `windows`, … (a `GOOS`).
     pub(crate) os: String,
     /// `amd64`, `arm64`, … (a `GOARCH`).
     pub(crate) architecture: String,
     /// `v7`, …; `None` for the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
@@ -47,6 +46,27 @@ impl Platform {
     pub(crate) fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
+}
+
+/// Reads the platform in an index entry or a configuration. Returns `None` if the operating system
+/// or the architecture is missing or empty: some encoders write neither.
+///
+/// Source: opencontainers/image-spec#1025.
+pub(crate) fn known_platform<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Platform>, D::Error> {
+    #[derive(Deserialize)]
+    struct PlatformFields {
+        os: Option<String>,
+        architecture: Option<String>,
+        variant: Option<String>,
+    }
+    let Some(fields) = Option::<PlatformFields>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let PlatformFields { os, architecture, variant } = fields;
+    let [os, architecture] = [os, architecture].map(|word| word.filter(|word| !word.is_empty()));
+    Ok(os.zip(architecture).map(|(os, architecture)| Platform { os, architecture, variant }))
 }
 
 impl FromStr for Platform {

@@ -82,7 +82,8 @@ mod tests {
                 "platforms",
                 "bytes_pushed",
                 "error",
-                "hint"
+                "hint",
+                "warnings"
             ]
         );
         assert_eq!(keys(&json["totals"]), totals);

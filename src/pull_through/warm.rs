@@ -52,8 +52,8 @@ pub(crate) struct Warmed {
     /// The digest that the tag points to.
     pub(crate) digest: Digest,
     pub(crate) platforms: Vec<Platform>,
-    /// The warning about missing platforms.
-    pub(crate) warning: Option<String>,
+    /// The warnings about missing platforms.
+    pub(crate) warnings: Vec<String>,
     pub(crate) stats: WarmStats,
 }
 
@@ -119,7 +119,7 @@ impl<S: Source> Warmer<'_, S> {
             // the root
             reads: AtomicUsize::new(1),
         };
-        let tree = index_walk::filter_image(&reader, root, pull.filter).await?;
+        let tree = index_walk::filter_image(&reader, root, pull.filter, &BTreeSet::new()).await?;
         let images = match tree.root.manifest.media_type().is_index() {
             true => tree.images.into_iter().map(|image| image.digest).collect(),
             false => BTreeSet::from([digest.clone()]),
@@ -138,8 +138,8 @@ impl<S: Source> Warmer<'_, S> {
         let (blobs, manifests) = (Vec::from_iter(blobs), reader.reads.load(Relaxed));
         let fetched = self.fetch(repository, &blobs).await?;
         let stats = WarmStats { manifests, blobs: blobs.len(), fetched };
-        let (platforms, warning) = (tree.root.platforms, tree.warning);
-        Ok(Warmed { digest, platforms, warning, stats })
+        let (platforms, warnings) = (tree.root.platforms, tree.warnings);
+        Ok(Warmed { digest, platforms, warnings, stats })
     }
 
     /// Makes ECR fetch the blobs that it lacks; returns their number.

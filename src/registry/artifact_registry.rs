@@ -9,8 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::tag_page::listed;
-use crate::model::Listed;
+use super::tag_page::{TagPage, listed};
 
 #[derive(Deserialize)]
 struct ArtifactRegistryPage {
@@ -36,15 +35,17 @@ impl ArtifactRegistryManifest {
     }
 }
 
-pub(crate) fn parse(page: &[u8]) -> serde_json::Result<Vec<Listed>> {
+pub(crate) fn parse(page: &[u8]) -> serde_json::Result<TagPage> {
     let page: ArtifactRegistryPage = serde_json::from_slice(page)?;
+    let all = page.tags.unwrap_or_default();
+    let (names, last) = (all.len(), all.last().cloned());
     if page.manifest.is_empty() {
-        let names = page.tags.iter().flatten();
-        return Ok(names.filter_map(|name| listed(name, None, None)).collect());
+        let tags = all.iter().filter_map(|name| listed(name, None, None)).collect();
+        return Ok(TagPage { tags, names, last });
     }
     let tags = page.manifest.iter().flat_map(|(digest, manifest)| {
         let pushed = manifest.pushed();
         manifest.tag.iter().filter_map(move |name| listed(name, Some(digest), pushed))
     });
-    Ok(tags.collect())
+    Ok(TagPage { tags: tags.collect(), names, last })
 }

@@ -60,6 +60,7 @@ pub struct Registry {
     pub(crate) manifests_read: Counter,
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
+    pub(crate) manifest_head: Mutex<ManifestHead>,
     /// Held while a fallback tag of referrers is read and written.
     pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
@@ -70,6 +71,17 @@ pub(crate) struct RegistryMirror {
     pub(crate) registry: Registry,
     /// True once it did not respond; it is then skipped.
     pub(crate) is_gone: AtomicBool,
+}
+
+/// Whether the registry answers HEAD of a manifest as it answers GET.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ManifestHead {
+    #[default]
+    Unknown,
+    /// A HEAD succeeded.
+    Works,
+    /// A GET served what a HEAD refused: GET alone decides for the rest of the run.
+    Refused,
 }
 
 /// The reads of one blob from mirrors.
@@ -121,6 +133,7 @@ impl Registry {
             allowance: Mutex::default(),
             manifests_read: Counter::default(),
             listed: Mutex::default(),
+            manifest_head: Mutex::default(),
             fallback_tags: tokio::sync::Mutex::default(),
         })
     }
@@ -293,7 +306,7 @@ impl Registry {
     }
 
     /// Waits for the rate limit and then for a connection; holds nothing while it waits.
-    async fn permit(&self, limiter: Option<&RateLimiter>) -> OwnedSemaphorePermit {
+    pub(crate) async fn permit(&self, limiter: Option<&RateLimiter>) -> OwnedSemaphorePermit {
         if let Some(limiter) = limiter {
             limiter.acquire().await;
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
-    client::Registry,
+    client::{ManifestHead, Registry},
     errors::Operation,
     http::{ApiRequest, ApiResponse, Confirmation, unconfirmed},
     range,
@@ -19,6 +19,15 @@ use crate::{
     },
     remote::{ByteStream, body::corrupt},
 };
+
+/// How a 404 to the HEAD of a manifest is read while no HEAD of the registry has succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The manifest is missing most of the time: a 404 says so.
+    Likely,
+    /// Someone named the tag: a GET decides.
+    Unlikely,
+}
 
 /// Sends requests about one repository, with the permissions of its scope.
 pub(crate) struct RepositoryClient<'a> {
@@ -56,35 +65,62 @@ impl RepositoryClient<'_> {
     }
 
     /// The tag's current digest.
-    pub(crate) async fn resolve(&self, tag: &Tag) -> Result<Digest> {
+    pub(crate) async fn resolve(&self, tag: &Tag, absence: Absence) -> Result<Digest> {
         let at = TagOrDigest::Tag(tag.clone());
-        self.find_manifest(&at).await
+        self.find_manifest(&at, absence).await
     }
 
     /// The digest of this manifest, if it exists.
-    pub(crate) async fn find_manifest(&self, at: &TagOrDigest) -> Result<Digest> {
-        self.registry.context.retry(|| self.head_or_get(at)).await
+    pub(crate) async fn find_manifest(&self, at: &TagOrDigest, absence: Absence) -> Result<Digest> {
+        self.registry.context.retry(|| self.head_or_get(at, absence)).await
     }
 
-    /// A HEAD, which no registry counts as a pull; a GET if the HEAD does not prove the digest.
-    async fn head_or_get(&self, at: &TagOrDigest) -> Result<Digest> {
-        let found = self.registry.send(&self.manifest_request(Method::HEAD, at)).await;
+    /// A HEAD, which no registry counts as a pull; a GET if the HEAD does not prove the digest, or
+    /// if the registry may refuse it although it serves the manifest.
+    ///
+    /// Source: containrrr/watchtower#669 (Nexus answers HEAD with 404).
+    async fn head_or_get(&self, at: &TagOrDigest, absence: Absence) -> Result<Digest> {
+        let registry = self.registry;
+        let get = async || self.get_manifest(at).await.map(|it| it.digest().clone());
         let proves = |digest: &Digest| match at {
             TagOrDigest::Tag(_) => true,
             TagOrDigest::Digest(expected) => expected == digest,
         };
-        match found.map(|response| content_digest(&response).filter(proves)) {
-            Ok(Some(digest)) => return Ok(digest),
-            Ok(None) => {}
-            // some registries accept the GET, and the others explain a refusal only to a GET
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    Kind::Unsupported | Kind::Unauthorized | Kind::Denied
-                ) => {}
-            Err(error) => return Err(error),
+        let head = *registry.manifest_head.lock();
+        if head == ManifestHead::Refused {
+            return get().await;
         }
-        Ok(self.get_manifest(at).await?.digest().clone())
+        let found = registry.send(&self.manifest_request(Method::HEAD, at)).await;
+        let error = match found.map(|response| content_digest(&response).filter(proves)) {
+            Ok(proved) => {
+                *registry.manifest_head.lock() = ManifestHead::Works;
+                return match proved {
+                    Some(digest) => Ok(digest),
+                    None => get().await,
+                };
+            }
+            Err(error) => error,
+        };
+        let is_free = !registry.public.is_metered && registry.allowance.lock().is_none();
+        let is_expected = absence == Absence::Unlikely;
+        let may_be_served = match error.kind() {
+            // the registries that also refuse the GET explain it
+            Kind::Unauthorized | Kind::Denied => is_free || is_expected,
+            // 405, and 400
+            Kind::Unsupported | Kind::Protocol => is_free,
+            Kind::NotFound | Kind::RepositoryMissing => {
+                is_free && is_expected && head == ManifestHead::Unknown
+            }
+            _ => false,
+        };
+        if !may_be_served {
+            return Err(error);
+        }
+        let digest = get().await?;
+        if is_free {
+            *registry.manifest_head.lock() = ManifestHead::Refused;
+        }
+        Ok(digest)
     }
 
     /// The manifest, with retries.
@@ -122,8 +158,7 @@ impl RepositoryClient<'_> {
     /// Succeeds if the manifest exists.
     pub(crate) async fn head_manifest(&self, digest: &Digest) -> Result<()> {
         let at = TagOrDigest::Digest(digest.clone());
-        let request = self.manifest_request(Method::HEAD, &at);
-        self.registry.send_with_retry(&request).await.map(drop)
+        self.find_manifest(&at, Absence::Likely).await.map(drop)
     }
 
     /// Succeeds if the blob exists, with retries.
@@ -161,10 +196,7 @@ impl RepositoryClient<'_> {
         let mut request = self.request(Method::GET, &path, Operation::Read);
         request.pool = ConnectionPool::of(blob);
         request.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if from > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={from}-"));
-            request.headers.insert(header::RANGE, range.expect("digits fit a header"));
-        }
+        range::add(&mut request.headers, from);
         let opened = match self.open_at(&request, blob, from).await {
             Err(error) if from > 0 && matches!(error.kind(), Kind::Corrupt | Kind::Protocol) => {
                 tracing::debug!(blob = %blob.digest, %error, "no range, reading the whole blob");
@@ -204,7 +236,7 @@ impl RepositoryClient<'_> {
             (Ok(response), _) => response,
             // ECR refuses an existing tag even for the same manifest, also after a lost response
             (Err(error), Some(tag)) if error.kind() == Kind::TagImmutable => {
-                return match self.resolve(tag).await {
+                return match self.resolve(tag, Absence::Likely).await {
                     Ok(current) if current == *manifest.digest() => Ok(true),
                     _ => Err(error),
                 };
@@ -221,7 +253,7 @@ impl RepositoryClient<'_> {
                 Some(tag) => TagOrDigest::Tag(tag.clone()),
                 None => TagOrDigest::Digest(digest.clone()),
             };
-            if self.find_manifest(&at).await.ok().as_ref() != Some(digest) {
+            if self.find_manifest(&at, Absence::Likely).await.ok().as_ref() != Some(digest) {
                 let problem = "the registry does not have";
                 return Err(unconfirmed(&subject, status, problem, digest));
             }

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 
 use super::{
     client::Registry,
-    content::{RepositoryClient, present},
+    content::{Absence, RepositoryClient, present},
 };
 use crate::{
     model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
@@ -23,7 +23,7 @@ impl Destination for Registry {
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
         let client = &self.pull_push(repository);
-        let found = find_each(tags, |tag| client.resolve(tag)).await?;
+        let found = find_each(tags, |tag| client.resolve(tag, Absence::Likely)).await?;
         let exists = !found.is_empty() || exists(client).await?;
         Ok(exists.then_some(found))
     }
@@ -49,7 +49,7 @@ impl Destination for Registry {
         let client = &self.pull_push(repository);
         let find = |digest: &Digest| {
             let at = TagOrDigest::Digest(digest.clone());
-            async move { client.find_manifest(&at).await.map(drop) }
+            async move { client.find_manifest(&at, Absence::Likely).await.map(drop) }
         };
         let found = find_each(digests, find).await?;
         Ok(without(digests, &found))

@@ -48,10 +48,10 @@ pub fn next_link(value: &str) -> Option<String> {
 /// For a page of another form.
 pub fn listing(form: Form, page: &[u8]) -> serde_json::Result<Vec<Listed>> {
     match form {
-        Form::Names => tag_page::parse_names(page),
+        Form::Names => tag_page::parse_names(page).map(|page| page.tags),
         Form::Hub => hub::parse(page).map(|page| page.tags),
         Form::Quay => quay::parse(page).map(|page| page.tags),
-        Form::Google => artifact_registry::parse(page),
+        Form::Google => artifact_registry::parse(page).map(|page| page.tags),
     }
 }
 

@@ -18,6 +18,7 @@ mod challenge;
 mod content;
 mod destination;
 mod errors;
+mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;

@@ -1,7 +1,8 @@
 //! Lists in pages: referrers and tags.
 //!
-//! The specification's lists continue at a `Link`; other tag listings have numbered pages. A list
-//! that is too long, leaves the registry or breaks off is an error, never a shorter list.
+//! The specification's lists continue at a `Link`, or without any at the last name of a full page;
+//! other tag listings have numbered pages. A list that is too long, leaves the registry or breaks off
+//! is an error, never a shorter list.
 //!
 //! Source: distribution specification, "Listing Tags"; RFC 8288.
 
@@ -20,7 +21,7 @@ use super::{
     http::{ApiRequest, ApiResponse},
     public_registries::{ListingApi, NumberedListing},
     read_body::read_body,
-    tag_page::{NumberedPage, ParseTags, TAGS, parse_names},
+    tag_page::{NumberedPage, ParseTags, TAGS, TagPage, parse_names},
     transport::{ConnectionPool, authority},
 };
 use crate::{
@@ -98,6 +99,19 @@ fn or_else<'a>(listing: Pages<'a>, other: impl FnOnce() -> Pages<'a> + Send + 'a
     stream::once(begun).flatten().boxed()
 }
 
+/// The next page of a tag list.
+struct TagCursor {
+    url: Url,
+    /// From 1.
+    page: usize,
+    /// Tags on the pages before.
+    tags: usize,
+    /// True if a page before has a link: then one without it is the last.
+    has_links: bool,
+    /// The page before, if it has no link: a registry that ignores `last` repeats it.
+    before: Option<Vec<Listed>>,
+}
+
 impl<'a> RepositoryClient<'a> {
     /// Digests of these tags from a listing; omits tags if a request for each of them costs less.
     pub(crate) async fn listed_digests(self, tags: &[Tag]) -> Result<HashMap<Tag, Digest>> {
@@ -144,24 +158,66 @@ impl<'a> RepositoryClient<'a> {
     }
 
     fn linked_tag_pages(self, page_size: u32, parse: ParseTags) -> Pages<'a> {
-        let first = Some(self.tags_request(page_size).url);
-        let next = move |(client, url, pages, tags): (Self, Option<Url>, usize, usize)| async move {
-            let Some(url) = url else { return Ok(None) };
-            if pages == PAGES {
+        let url = self.tags_request(page_size).url;
+        let first = TagCursor { url, page: 1, tags: 0, has_links: false, before: None };
+        let next = move |(client, cursor): (Self, Option<TagCursor>)| async move {
+            let Some(TagCursor { url, page, tags, has_links, before }) = cursor else {
+                return Ok(None);
+            };
+            if page > PAGES {
                 return Err(client.too_many(PAGES, "pages of tags"));
             }
-            let request = ApiRequest::new(Method::GET, url, &client.scope, Operation::Read);
+            let request = ApiRequest::new(Method::GET, url.clone(), &client.scope, Operation::Read);
             let parse = |page: &[u8]| {
                 parse(page).map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
             };
-            let (page, next) = linked_page(client.registry, &request, parse).await?;
-            let tags = tags + page.len();
+            let read = linked_page(client.registry, &request, parse).await;
+            let (TagPage { tags: found, names, last }, next) =
+                read.map_err(|error| client.on_page(page, error))?;
+            if before.is_some_and(|before| before == found) {
+                return Ok(None);
+            }
+            let tags = tags + found.len();
             if tags > TAGS {
                 return Err(client.too_many(TAGS, "tags"));
             }
-            Ok(Some((page, (client, next, pages + 1, tags))))
+            // some registries end a full page without a link: sonatype/nexus-public#209
+            let has_links = has_links || next.is_some();
+            let is_full = !has_links && names == page_size as usize;
+            let asked = last.filter(|_| is_full).map(|last| {
+                let mut url = url;
+                let size = page_size.to_string();
+                url.query_pairs_mut().clear().append_pair("n", &size).append_pair("last", &last);
+                url
+            });
+            let before = asked.is_some().then(|| found.clone());
+            let next = next.or(asked);
+            let next = next.map(|url| TagCursor { url, page: page + 1, tags, has_links, before });
+            Ok(Some((found, (client, next))))
         };
-        stream::try_unfold((self, first, 0, 0), next).boxed()
+        stream::try_unfold((self, Some(first)), next).boxed()
+    }
+
+    /// The error of a page of tags.
+    fn on_page(&self, page: usize, error: Error) -> Error {
+        if page == 1 {
+            return error;
+        }
+        let (host, repository) = (&self.registry.host, &self.scope.repository);
+        let problem = format!("cannot read page {page} of the tags of {host}/{repository}");
+        match error.kind() {
+            // the first page shows that the repository exists
+            Kind::NotFound | Kind::RepositoryMissing | Kind::Protocol => Error::new(
+                Kind::Protocol,
+                problem,
+            )
+            .because(error)
+            .hint(
+                "check the registry, or the proxy in front of it: its `Link` or `last` leads to \
+                     a page that it does not serve",
+            ),
+            _ => error.context(problem),
+        }
     }
 
     /// Fetches one page of another API: one attempt, without credentials.
@@ -205,9 +261,14 @@ pub(crate) async fn linked_page<T>(
 /// The URL of the next page; `None` for a link to the same page, from a registry that lists
 /// everything at once.
 ///
+/// Takes only the query of the link, because proxies get its host and its path wrong: the path of
+/// this page works, and no other host receives the login.
+///
+/// Source: sonatype/nexus-public#1011, renovatebot/renovate#15030.
+///
 /// # Errors
-/// [`Kind::Protocol`] if it leads to another host: that host would receive the login, and an
-/// incomplete list would look complete.
+/// [`Kind::Protocol`] without a query that continues the list: an incomplete list would look
+/// complete.
 fn next_url(registry: &Registry, from: &Url, response: &ApiResponse) -> Result<Option<Url>> {
     let Some(link) = next_link(response.headers()) else { return Ok(None) };
     let wrong = |problem: &str| {
@@ -216,13 +277,21 @@ fn next_url(registry: &Registry, from: &Url, response: &ApiResponse) -> Result<O
              external name",
         )
     };
-    let next = from.join(&link).map_err(|_| wrong("the link to the next page is not a URL"))?;
-    let next = registry.over_tls(next);
-    if !registry.owns(&next) {
-        let host = response.secrets().redact(&authority(&next));
+    let target = from.join(&link).map_err(|_| wrong("the link to the next page is not a URL"))?;
+    let target = registry.over_tls(target);
+    if target == *from {
+        return Ok(None);
+    }
+    let mut next = from.clone();
+    next.set_query(target.query());
+    if target.query().is_some() && next != *from {
+        return Ok(Some(next));
+    }
+    if !registry.owns(&target) {
+        let host = response.secrets().redact(&authority(&target));
         return Err(wrong(&format!("the next page is on another host, `{host}`")));
     }
-    Ok(Some(next).filter(|next| next != from))
+    Err(wrong("the link to the next page has no query that continues the list"))
 }
 
 fn next_link(headers: &HeaderMap) -> Option<String> {

@@ -8,13 +8,21 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::http::ApiResponse;
 use crate::{
     model::{Descriptor, Result},
     remote::{ByteStream, body::corrupt, stall::ThroughputGuard},
 };
+
+/// Requests the blob from this offset.
+pub(crate) fn add(headers: &mut HeaderMap, from: u64) {
+    if from > 0 {
+        let range = HeaderValue::from_str(&format!("bytes={from}-"));
+        headers.insert(header::RANGE, range.expect("digits fit a header"));
+    }
+}
 
 /// The bytes of the response before offset `from` of the blob.
 ///

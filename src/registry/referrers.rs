@@ -7,10 +7,8 @@
 //!
 //! Source: distribution specification 1.1, "Listing Referrers", "Pushing Manifests with Subject".
 
-use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json};
 
 use super::{
     content::{RepositoryClient, is_absent, present},
@@ -20,8 +18,8 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Kind, Manifest, MediaType, RawManifest, Result, Tag,
-        TagOrDigest, content::Index,
+        Descriptor, Digest, Error, Kind, Manifest, RawManifest, Result, TagOrDigest,
+        content::Index, fallback_tag,
     },
     remote::Source,
 };
@@ -39,10 +37,9 @@ impl RepositoryClient<'_> {
         let first = self.request(Method::GET, &format!("referrers/{subject}"), Operation::Refer);
         let (mut referrers, mut next) = match linked_page(registry, &first, parse_page).await {
             Ok((Some(referrers), next)) => (referrers, next),
-            // registries without the API say so in many ways
-            Err(error) if !is_absent(&error) && error.kind() != Kind::Unsupported => {
-                return Err(error);
-            }
+            // registries without the API say so in many ways: Harbor before 2.8 with 403, though
+            // the account may pull (goharbor/harbor#18305)
+            Err(error) if !is_absent(&error) && !is_refusal(&error) => return Err(error),
             _ => return self.referrers_by_tag(subject).await,
         };
         let breaks_off = |error: Error| {
@@ -66,7 +63,7 @@ impl RepositoryClient<'_> {
     async fn referrers_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let (registry, repository) = (self.registry, &self.scope.repository);
         // the tag is missing most of the time, and a HEAD spends no pull
-        let tagged = present(registry.resolve(repository, &fallback_tag(subject)).await)?;
+        let tagged = present(registry.resolve(repository, &fallback_tag::of(subject)).await)?;
         let Some(digest) = tagged else { return Ok(Vec::new()) };
         match registry.manifest(repository, &TagOrDigest::Digest(digest)).await?.read()? {
             Manifest::Index(index) => Ok(index.manifests),
@@ -76,26 +73,21 @@ impl RepositoryClient<'_> {
 
     /// Adds a pushed referrer to its subject's fallback tag. Does nothing without a subject.
     pub(crate) async fn add_to_fallback_tag(&self, referrer: &RawManifest) -> Result<()> {
-        let Some((subject, entry)) = subject_and_entry(referrer) else { return Ok(()) };
+        let Some((subject, _)) = referrer.reference() else { return Ok(()) };
         // read, add and write exclude each other
         let _guard = self.registry.fallback_tags.lock().await;
-        let tag = fallback_tag(&subject);
+        let tag = fallback_tag::of(&subject);
         let index = present(self.manifest(&TagOrDigest::Tag(tag.clone())).await)?;
-        let mut manifests = index.as_ref().map(entries_of).unwrap_or_default();
-        if manifests.iter().any(|known| known["digest"] == entry["digest"]) {
-            return Ok(());
+        match fallback_tag::with_referrer(index.as_ref(), referrer)? {
+            Some(index) => self.put_manifest(&index, Some(&tag)).await.map(drop),
+            None => Ok(()),
         }
-        manifests.push(entry);
-        let media_type = MediaType::OciIndex.as_str();
-        let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
-        let index = RawManifest::new(Bytes::from(index.to_string()), Some(media_type))?;
-        self.put_manifest(&index, Some(&tag)).await.map(drop)
     }
 }
 
-/// The tag of the index of referrers, for registries without the API.
-fn fallback_tag(subject: &Digest) -> Tag {
-    format!("sha256-{}", subject.hex()).parse().expect("hexadecimal digits make a tag")
+/// Returns `true` if the registry does not offer the request, or refuses it to this account.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unsupported | Kind::Unauthorized | Kind::Denied)
 }
 
 /// The referrers of a page; `None` if it is no index, such as a page of HTML.
@@ -116,27 +108,4 @@ fn parse_page(page: &[u8]) -> Result<Option<Vec<Descriptor>>> {
     listed.map(|index| Some(index.manifests)).map_err(|cause| {
         Error::new(Kind::Corrupt, "cannot read the list of referrers").because(cause)
     })
-}
-
-fn entries_of(index: &RawManifest) -> Vec<Value> {
-    let document: Value = serde_json::from_slice(index.bytes()).unwrap_or_default();
-    document["manifests"].as_array().cloned().unwrap_or_default()
-}
-
-/// The manifest's subject, and the manifest's entry in an index.
-fn subject_and_entry(manifest: &RawManifest) -> Option<(Digest, Value)> {
-    let (subject, artifact_type) = manifest.reference()?;
-    let document: Value = serde_json::from_slice(manifest.bytes()).ok()?;
-    let mut entry = json!({
-        "mediaType": manifest.media_type().as_str(),
-        "digest": manifest.digest().as_str(),
-        "size": manifest.bytes().len(),
-    });
-    if let Some(artifact_type) = artifact_type {
-        entry["artifactType"] = artifact_type.into();
-    }
-    if document["annotations"].is_object() {
-        entry["annotations"] = document["annotations"].clone();
-    }
-    Some((subject, entry))
 }

@@ -4,9 +4,14 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
-use super::client::{MirroredBlob, Registry};
+use super::{
+    client::{MirroredBlob, Registry},
+    content::Absence,
+};
 use crate::{
-    model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{
+        Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest, fallback_tag,
+    },
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
 
@@ -28,7 +33,10 @@ impl Source for Registry {
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        self.pull(repository).resolve(tag).await
+        // clients make the tags of signatures and of referrers from digests
+        let is_derived = fallback_tag::is_derived(tag.as_str());
+        let absence = if is_derived { Absence::Likely } else { Absence::Unlikely };
+        self.pull(repository).resolve(tag, absence).await
     }
 
     async fn manifest(&self, repository: &Repository, at: &TagOrDigest) -> Result<RawManifest> {
@@ -60,7 +68,12 @@ impl Source for Registry {
                 return Ok(stream);
             }
         }
-        self.pull(repository).open_blob(blob, from).await
+        match self.pull(repository).open_blob(blob, from).await {
+            Err(error) if blob.is_foreign() && !error.is_transient() => {
+                self.open_foreign(blob, from, error).await
+            }
+            opened => opened,
+        }
     }
 
     fn report_corrupt(&self, blob: &Digest) -> bool {

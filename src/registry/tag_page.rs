@@ -13,10 +13,20 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use crate::model::{Listed, Tag};
+use crate::model::Listed;
 
 /// Parses a page of `tags/list`.
-pub(crate) type ParseTags = fn(&[u8]) -> serde_json::Result<Vec<Listed>>;
+pub(crate) type ParseTags = fn(&[u8]) -> serde_json::Result<TagPage>;
+
+/// A page of `tags/list`.
+#[derive(Debug, Default)]
+pub(crate) struct TagPage {
+    pub(crate) tags: Vec<Listed>,
+    /// The names on the page, also those that are not tags.
+    pub(crate) names: usize,
+    /// The last of the names.
+    pub(crate) last: Option<String>,
+}
 
 /// The largest number of tags that is read from a repository; more are made up.
 pub(crate) const TAGS: usize = 1_000_000;
@@ -59,43 +69,44 @@ pub(crate) fn listed(
 }
 
 /// Parses the specification's page, which has names only.
-pub(crate) fn parse_names(page: &[u8]) -> serde_json::Result<Vec<Listed>> {
+pub(crate) fn parse_names(page: &[u8]) -> serde_json::Result<TagPage> {
     #[derive(Deserialize)]
-    struct TagPage {
+    struct NamesPage {
         #[serde(default, deserialize_with = "deserialize_tags")]
-        tags: Vec<Tag>,
+        tags: TagPage,
     }
 
-    let page: TagPage = serde_json::from_slice(page)?;
-    let listed = |tag| Listed { tag, digest: None, pushed: None };
-    Ok(page.tags.into_iter().map(listed).collect())
+    serde_json::from_slice(page).map(|page: NamesPage| page.tags)
 }
 
 /// Drops names that are not tags at once: a page of them can take many times its size in memory.
-fn deserialize_tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Tag>, D::Error> {
+fn deserialize_tags<'de, D: Deserializer<'de>>(from: D) -> Result<TagPage, D::Error> {
     struct TagVisitor;
 
     impl<'de> Visitor<'de> for TagVisitor {
-        type Value = Vec<Tag>;
+        type Value = TagPage;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a list of tags")
         }
 
         // Go writes an empty list as `null`
-        fn visit_unit<E>(self) -> Result<Vec<Tag>, E> {
-            Ok(Vec::new())
+        fn visit_unit<E>(self) -> Result<TagPage, E> {
+            Ok(TagPage::default())
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Tag>, A::Error> {
-            let mut tags = Vec::new();
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<TagPage, A::Error> {
+            let (mut page, mut last) = (TagPage::default(), None);
             while let Some(name) = from.next_element::<Cow<'de, str>>()? {
-                tags.extend(name.parse::<Tag>());
-                if tags.len() > TAGS {
+                page.tags.extend(listed(&name, None, None));
+                page.names += 1;
+                if page.tags.len() > TAGS {
                     return Err(de::Error::custom(format!("it has more than {TAGS} tags")));
                 }
+                last = Some(name);
             }
-            Ok(tags)
+            page.last = last.map(Cow::into_owned);
+            Ok(page)
         }
     }
 

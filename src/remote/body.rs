@@ -18,6 +18,7 @@ use crate::model::{
     Descriptor, Digest, Error, Kind, Platform, Repository, Result,
     content::{MANIFEST_LIMIT, too_large},
     event::Progress,
+    platform::known_platform,
 };
 
 /// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
@@ -85,26 +86,24 @@ impl Body {
     }
 }
 
-/// Reads the platform from an image's config, which `open` opens. Returns `None`, and opens
-/// nothing, for a descriptor of other content.
+/// Reads the platform from an image's config, which `open` opens. Returns `None` if the config does
+/// not name it; and opens nothing for a descriptor of other content.
 ///
 /// # Errors
-/// The body's, and [`Kind::Corrupt`] if the config has no platform.
+/// The body's, and [`Kind::Corrupt`] if the config is not a JSON object.
 pub(crate) async fn platform(
     config: &Descriptor,
     open: impl FnOnce() -> Body,
 ) -> Result<Option<Platform>> {
-    use oci_client::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE};
-    if ![IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&&*config.media_type) {
+    if !config.is_image_config() {
         return Ok(None);
     }
     if config.size > MANIFEST_LIMIT {
         return Err(too_large(config.size).context("cannot read the image's config"));
     }
     let bytes = open().read().await?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
-        Error::new(Kind::Corrupt, format!("config {} has no platform", config.digest))
-            .because(cause)
+    known_platform(&mut serde_json::Deserializer::from_slice(&bytes)).map_err(|cause| {
+        Error::new(Kind::Corrupt, format!("config {} cannot be read", config.digest)).because(cause)
     })
 }
 

@@ -4,13 +4,13 @@
 //! Reads an index entry only if its descriptor does not tell the filter enough. [`Nesting`] limits
 //! the depth, the entries and the bytes of an image's indexes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{FutureExt, future::BoxFuture};
 
 use super::Reply;
 use crate::model::{
-    Descriptor, Digest, Filter, Manifest, Platform, Platforms, RawManifest, Result,
+    Descriptor, Digest, Filter, ForeignLayers, Manifest, Platform, Platforms, RawManifest, Result,
     content::{ImageManifest, Index},
     filter::{self, EntryContent, Filtered},
     nesting::Nesting,
@@ -21,7 +21,8 @@ pub(crate) trait ImageReader: Sync {
     /// The manifest of this digest.
     fn manifest(&self, digest: &Digest) -> impl Reply<RawManifest>;
 
-    /// The platform in the configuration; `None` if it is not an image's configuration.
+    /// The platform in the configuration; `None` if it is not an image's configuration, or does not
+    /// name the platform.
     fn platform(&self, config: &Descriptor) -> impl Reply<Option<Platform>>;
 }
 
@@ -35,11 +36,12 @@ pub(crate) struct Tree {
     /// The manifests below the root that are not indexes, in its order; empty if the root is an
     /// image.
     pub(crate) images: Vec<Descriptor>,
-    /// Names the requested platforms that the image lacks, if that is not an error.
-    pub(crate) warning: Option<String>,
+    pub(crate) foreign_layers: ForeignLayers,
+    /// Name what the image lacks, if that is not an error.
+    pub(crate) warnings: Vec<String>,
 }
 
-/// Filters the image that `root` starts.
+/// Filters the image that `root` starts. Omits the attestations in `unserved`.
 ///
 /// # Errors
 /// The reader's; [`Kind::PlatformMissing`](crate::model::Kind) if a requested platform is missing
@@ -49,15 +51,23 @@ pub(crate) async fn filter_image<R: ImageReader>(
     reader: &R,
     root: RawManifest,
     filter: &Filter,
+    unserved: &BTreeSet<Digest>,
 ) -> Result<Tree> {
     match root.read()? {
         Manifest::Image(image) => filter_single(reader, root, &image, filter).await,
         Manifest::Index(index) => {
-            let mut walk =
-                Walk { reader, filter, nesting: Nesting::default(), platforms: HashMap::new() };
+            let (nesting, platforms) = Default::default();
+            let mut walk = Walk { reader, filter, unserved, nesting, platforms };
             let mut tree = walk.filter_index(&root, &index, 0).await?;
             let Filtered { platforms, available, .. } = &tree.root;
-            tree.warning = filter::check_platforms(filter, platforms, available)?;
+            tree.warnings.extend(filter::check_platforms(filter, platforms, available)?);
+            tree.warnings.extend(unserved.first().map(|first| {
+                let others = match unserved.len() - 1 {
+                    0 => String::new(),
+                    others => format!(" and {others} more"),
+                };
+                format!("omitted attestation {first}{others}, which the source does not serve")
+            }));
             Ok(tree)
         }
     }
@@ -77,18 +87,30 @@ async fn filter_single<R: ImageReader>(
     let available = Vec::from_iter(platform);
     let mut platforms = available.clone();
     platforms.retain(|platform| filter.platforms.matches(platform));
-    // artifacts have no platform, and no filter applies to them
-    let warning = match available.is_empty() {
-        true => None,
-        false => filter::check_platforms(filter, &platforms, &available)?,
+    let warning = match (available.is_empty(), filter.platforms != Platforms::All) {
+        (false, _) => filter::check_platforms(filter, &platforms, &available)?,
+        (true, true) if image.config.is_image_config() => {
+            Some(filter::check_unknown_platform(filter)?)
+        }
+        // artifacts have no platform, and no filter applies to them
+        (true, _) => None,
     };
     let root = Filtered { manifest: root, kept: vec![], platforms, available };
-    Ok(Tree { root, nested: vec![], images: vec![], warning })
+    Ok(Tree { warnings: Vec::from_iter(warning), ..Tree::of(root, filter) })
+}
+
+impl Tree {
+    /// A tree of this root only.
+    fn of(root: Filtered, filter: &Filter) -> Self {
+        let (nested, images, warnings) = Default::default();
+        Self { root, nested, images, foreign_layers: filter.foreign_layers, warnings }
+    }
 }
 
 struct Walk<'a, R> {
     reader: &'a R,
     filter: &'a Filter,
+    unserved: &'a BTreeSet<Digest>,
     nesting: Nesting,
     /// The platforms of the images read so far.
     platforms: HashMap<Digest, Option<Platform>>,
@@ -106,6 +128,9 @@ impl<R: ImageReader> Walk<'_, R> {
             let mut contents = HashMap::new();
             let mut subtrees: HashMap<Digest, Tree> = HashMap::new();
             for entry in &index.manifests {
+                if self.unserved.contains(&entry.digest) {
+                    contents.insert(entry.digest.clone(), EntryContent::Unserved);
+                }
                 if contents.contains_key(&entry.digest) || !self.must_read(entry) {
                     continue;
                 }
@@ -131,7 +156,7 @@ impl<R: ImageReader> Walk<'_, R> {
                     None => images.push(entry.clone()),
                 }
             }
-            Ok(Tree { root, nested, images, warning: None })
+            Ok(Tree { nested, images, ..Tree::of(root, self.filter) })
         }
         .boxed()
     }

@@ -113,13 +113,14 @@ impl CacheWarmer<'_> {
 
     fn warmed_row(&self, row: Row, warmed: Warmed) -> Row {
         tracing::info!("{} is warm: {}", row.destination, warmed.stats);
-        if let Some(text) = warmed.warning {
+        for text in warmed.warnings.iter().cloned() {
             self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
         }
         Row {
             outcome: Outcome::Warmed,
             digest: Some(warmed.digest),
             platforms: warmed.platforms.iter().map(ToString::to_string).collect(),
+            warnings: warmed.warnings,
             ..row
         }
     }

@@ -33,6 +33,7 @@ mod pull_through_drift;
 mod pull_through_exports;
 mod pull_through_presets;
 mod pull_through_upkeep;
+mod reading;
 mod reading_back;
 mod readme;
 mod registries;

@@ -58,7 +58,8 @@ fn the_json_report_has_the_documented_fields() {
     assert_eq!(
         fields(web),
         "name string, source string, destination string, outcome string, digest string, \
-         source_digest string, platforms array, bytes_pushed number, error null, hint null"
+         source_digest string, platforms array, bytes_pushed number, error null, hint null, \
+         warnings array"
     );
     assert_eq!(web["name"], "web");
     assert_eq!(web["source"], "docker.io/sandbox/flat:1.0");

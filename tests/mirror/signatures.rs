@@ -96,6 +96,85 @@ async fn a_later_signature_is_copied_to_an_up_to_date_image() {
 }
 
 #[tokio::test]
+async fn the_signature_of_an_sbom_is_copied_with_the_sbom() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let sbom = push_referrer(&world, &root, "application/spdx+json");
+    let signature = push_referrer(&world, &sbom, "application/vnd.dev.sigstore.bundle");
+    let timestamp = push_referrer(&world, &signature, "application/x-timestamp");
+    let (tag, tagged) = push_signature(&world, &sbom);
+
+    world.sync().await.assert_exit(0);
+
+    let ecr = world.ecr();
+    for referrer in [&sbom, &signature, &timestamp] {
+        assert!(ecr.manifest(REPOSITORY, referrer).is_some(), "{referrer}");
+    }
+    assert_eq!(ecr.tag(REPOSITORY, &tag), Some(tagged));
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test]
+async fn referrers_that_refer_to_themselves_or_are_too_deep_are_refused() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let (_, signature) = push_signature(&world, &root);
+    let (media_type, own) = (media::OCI_MANIFEST, format!("sha256-{}.sig", signature.hex()));
+    let manifest = artifact(&world, None, "application/vnd.dev.cosign.simplesigning.v1+json");
+    world.upstream().put_manifest(HOST, REPOSITORY, Some(&own), media_type, &manifest);
+    let run = world.sync().await;
+    run.assert_exit(1).assert_all(Outcome::Failed);
+    let error = run.report.images[0].error.as_deref().unwrap();
+    assert!(error.contains("is among its own referrers"), "{error}");
+
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let mut subject = root;
+    for depth in 0..5 {
+        subject = push_referrer(&world, &subject, &format!("application/x-{depth}"));
+    }
+    let run = world.sync().await;
+    run.assert_exit(1).assert_all(Outcome::Failed);
+    let error = run.report.images[0].error.as_deref().unwrap();
+    assert!(error.contains("more referrers than 4 levels"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_referrers_api_is_replaced_by_the_fallback_tag() {
+    let (world, root) = signed_world("signatures = \"all\"").await;
+    let sbom = push_referrer(&world, &root, "application/spdx+json");
+    let size = artifact(&world, Some(&root), "application/spdx+json").len();
+    let listed = json!({
+        "mediaType": media::OCI_MANIFEST, "digest": sbom, "size": size,
+        "artifactType": "application/spdx+json",
+    });
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [listed],
+    });
+    let tag = format!("sha256-{}", root.hex());
+    let bytes = index.to_string().into_bytes();
+    world.upstream().put_manifest(HOST, REPOSITORY, Some(&tag), media::OCI_INDEX, &bytes);
+    world.fault("status=403@upstream:GET/referrers/");
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    assert!(world.ecr().manifest(REPOSITORY, &sbom).is_some());
+    assert_eq!(run.warnings, Vec::<String>::new());
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test]
+async fn an_image_whose_referrers_may_not_be_listed_is_copied_with_a_warning() {
+    let (world, _) = signed_world("signatures = \"all\"").await;
+    world.fault("status=403@upstream:GET/referrers/");
+    world.fault("status=403@upstream/manifests/sha256-");
+    for outcome in [Outcome::Copied, Outcome::UpToDate] {
+        let run = world.sync().await;
+        run.assert_exit(0).assert_all(outcome);
+        let [warning] = &run.report.images[0].warnings[..] else { panic!("{:?}", run.report) };
+        assert!(warning.starts_with("cannot list the referrers of the image: "), "{warning}");
+        assert!(warning.contains("403"), "{warning}");
+        assert_eq!(run.warnings.len(), 1, "{:?}", run.warnings);
+    }
+}
+
+#[tokio::test]
 async fn only_configured_signature_types_are_copied() {
     for (keys, expected) in [
         ("", [false, false]),

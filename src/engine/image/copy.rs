@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::future::{join_all, try_join_all};
 use tokio::time::sleep;
 
-use super::missing::{self, ImageWithBlobs, MissingBlob};
+use super::missing::{self, ImageWithBlobs, MissingBlob, Unserved};
 use crate::{
     engine::{
         blob::{
@@ -34,17 +34,29 @@ pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) progress: Arc<Progress>,
 }
 
+/// What a copy did beside its targets.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    /// The blob bytes that a plan would read: several targets share one read.
+    pub(crate) bytes_to_read: u64,
+    /// Names the content that is not copied.
+    pub(crate) warning: Option<String>,
+}
+
 impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// Copies, or in a plan counts what it would push to each target, and records it as placed.
     ///
-    /// A failure is recorded in its target. Returns the blob bytes that a plan would read: several
-    /// targets share one read.
-    pub(crate) async fn run(&self, mode: Mode) -> u64 {
+    /// A failure is recorded in its target.
+    ///
+    /// # Errors
+    /// If the source does not serve attestations of the tree. Nothing is pushed then.
+    pub(crate) async fn run(&self, mode: Mode) -> Result<Copied, Unserved> {
         let Self { limits, reader, tree, targets, .. } = *self;
-        let content = missing::find_missing(limits, reader, tree, targets, mode).await;
-        let Some(content) = content else { return 0 };
+        let content = missing::find_missing(limits, reader, tree, targets, mode).await?;
+        let Some(content) = content else { return Ok(Copied::default()) };
+        let warning = content.warning;
         if mode != Mode::Mirror {
-            return self.forecast(content.blobs);
+            return Ok(Copied { bytes_to_read: self.forecast(content.blobs), warning });
         }
         let progress = Arc::clone(&self.progress);
         let transfers = &Transfers { limits, reader, seq: content.seq, progress };
@@ -61,7 +73,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         });
         join_all(commits).await;
         targets.iter().for_each(CopyTarget::finish);
-        0
+        Ok(Copied { bytes_to_read: 0, warning })
     }
 
     fn forecast(&self, blobs: Vec<MissingBlob<'_, D>>) -> u64 {

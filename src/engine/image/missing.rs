@@ -9,6 +9,7 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 
+use super::foreign;
 use crate::{
     engine::{
         blob::{
@@ -19,7 +20,10 @@ use crate::{
         options::Mode,
         state::source::Reader,
     },
-    model::{Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Result},
+    model::{
+        Descriptor, DestinationId, Digest, Error, ForeignLayers, Kind, Manifest, RawManifest,
+        Result,
+    },
     remote::{
         Destination, Mounting, Source,
         index_walk::{ImageReader, Tree},
@@ -40,6 +44,7 @@ const BLOB_BYTES: u64 = 1 << 50;
 pub(crate) struct ImageWithBlobs {
     pub(crate) manifest: RawManifest,
     blobs: Vec<Descriptor>,
+    foreign: Vec<Descriptor>,
 }
 
 /// A blob that targets lack, with a claim for each of them.
@@ -57,20 +62,45 @@ pub(crate) struct MissingContent<'a, D> {
     pub(crate) manifests: Vec<HashSet<Digest>>,
     /// The blobs that at least one target lacks, largest first.
     pub(crate) blobs: Vec<MissingBlob<'a, D>>,
+    /// Names the foreign layers of the images that are not copied.
+    pub(crate) warning: Option<String>,
+}
+
+/// Attestations that the source lists and does not serve.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    /// At least one.
+    pub(crate) attestations: Vec<Digest>,
+    /// The source's answer.
+    pub(crate) error: Error,
+}
+
+impl Unserved {
+    /// The error for an image that must keep them.
+    pub(crate) fn into_error(self) -> Error {
+        let attestation = &self.attestations[0];
+        let problem = format!("the source does not serve attestation {attestation} of the index");
+        self.error
+            .context(problem)
+            .hint("set `attestations = \"drop\"` to mirror the image without its attestations")
+    }
 }
 
 /// Finds the content that the targets lack and claims it; returns `None` if no target is left.
 ///
 /// A failure is recorded in its target.
+///
+/// # Errors
+/// If the source does not serve attestations of the tree. Nothing is claimed then.
 pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     limits: &TransferLimits,
     reader: &Reader<S>,
     tree: &Tree,
     targets: &'a [CopyTarget<D>],
     mode: Mode,
-) -> Option<MissingContent<'a, D>> {
+) -> Result<Option<MissingContent<'a, D>>, Unserved> {
     let queries = targets.iter().map(|target| async move {
-        let missing = missing_manifests(limits, tree, target, mode).await;
+        let missing = missing_manifests(limits, reader, tree, target, mode).await;
         missing.unwrap_or_else(|error| {
             target.fail(error);
             HashSet::new()
@@ -78,21 +108,27 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     });
     let manifests = join_all(queries).await;
     let images = match read_images(reader, tree, &manifests).await {
-        Ok(images) => images,
+        Ok(images) => images?,
         Err(error) => {
             let error = reader.named(error);
             targets.iter().for_each(|target| target.fail(error.clone()));
-            return None;
+            return Ok(None);
         }
+    };
+    let warning = match tree.foreign_layers {
+        ForeignLayers::Skip => foreign::skipped(images.iter().flat_map(|it| &it.foreign)),
+        ForeignLayers::Copy => None,
     };
     let (seq, mut blobs) = claim_blobs(&limits.placements, targets, &images, &manifests);
     query_blobs(targets, &mut blobs).await;
-    Some(MissingContent { seq, images, manifests, blobs })
+    Ok(Some(MissingContent { seq, images, manifests, blobs, warning }))
 }
 
-/// The manifests of the tree that the target lacks; none if it has the root.
-async fn missing_manifests<D: Destination>(
+/// The manifests of the tree that the target lacks; none if it has the root. An image with foreign
+/// layers counts as lacking if they are copied, because a registry has it without them.
+async fn missing_manifests<S: Source, D: Destination>(
     limits: &TransferLimits,
+    reader: &Reader<S>,
     tree: &Tree,
     target: &CopyTarget<D>,
     mode: Mode,
@@ -106,14 +142,21 @@ async fn missing_manifests<D: Destination>(
     let all = nested.chain(tree.images.iter().map(|image| &image.digest)).chain([root]);
     let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
     let unknown: HashSet<Digest> = unknown.cloned().collect();
-    if !repository.existed_before().await? || unknown.is_empty() {
+    let copies_foreign = tree.foreign_layers == ForeignLayers::Copy;
+    if !repository.existed_before().await? || (unknown.is_empty() && !copies_foreign) {
         return Ok(unknown);
     }
     let unknown: Vec<Digest> = unknown.into_iter().collect();
     let missing = target.destination().missing_manifests(&repository.repository, &unknown).await?;
     // the destination refuses a root whose content is missing: it has the root, so it has all
     let has_root = unknown.contains(root) && !missing.contains(root);
-    Ok(if has_root { HashSet::new() } else { missing })
+    let mut lacking = if has_root { HashSet::new() } else { missing };
+    if copies_foreign {
+        let images = tree.images.iter().map(|image| &image.digest).chain([root]).cloned();
+        let images: Vec<Digest> = images.filter(|digest| !lacking.contains(digest)).collect();
+        lacking.extend(foreign::images_with(repository, reader, &images).await?);
+    }
+    Ok(lacking)
 }
 
 /// Reads the image manifests that at least one target lacks.
@@ -121,7 +164,7 @@ async fn read_images<S: Source>(
     reader: &Reader<S>,
     tree: &Tree,
     missing: &[HashSet<Digest>],
-) -> Result<Vec<ImageWithBlobs>> {
+) -> Result<Result<Vec<ImageWithBlobs>, Unserved>> {
     let is_missing = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
     let mut entries: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
     for entry in tree.images.iter().filter(|entry| is_missing(&entry.digest)) {
@@ -130,24 +173,42 @@ async fn read_images<S: Source>(
     reader.reserve(entries.len() as u64).await?;
     let bytes = AtomicUsize::new(0);
     let reads = entries.into_iter().map(async |(digest, entries)| {
-        let manifest = reader.manifest(digest).await?;
+        let attests = entries.iter().any(|entry| entry.attests().is_some());
+        let manifest = match reader.manifest(digest).await {
+            Err(error) if attests && error.kind() == Kind::NotFound => {
+                return Ok(Err((digest.clone(), error)));
+            }
+            manifest => manifest?,
+        };
         entries.iter().try_for_each(|entry| entry.check_length(&manifest))?;
         let size = manifest.bytes().len();
         match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
             true => Err(too_large(MANIFEST_BYTES as u64, "manifests")),
-            false => Ok(manifest),
+            false => Ok(Ok(manifest)),
         }
     });
-    let mut manifests = try_join_all(reads).await?;
+    let (mut manifests, mut attestations, mut answer) = (Vec::new(), Vec::new(), None);
+    for read in try_join_all(reads).await? {
+        match read {
+            Ok(manifest) => manifests.push(manifest),
+            Err((attestation, error)) => {
+                attestations.push(attestation);
+                answer.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = answer {
+        return Ok(Err(Unserved { attestations, error }));
+    }
     if is_missing(tree.root.manifest.digest()) && !tree.root.manifest.media_type().is_index() {
         manifests.push(tree.root.manifest.clone());
     }
     let images: Vec<ImageWithBlobs> =
-        manifests.into_iter().map(image_with_blobs).collect::<Result<_>>()?;
+        manifests.into_iter().map(|it| image_with_blobs(it, tree)).collect::<Result<_>>()?;
     let sizes = images.iter().flat_map(|image| &image.blobs).map(|blob| blob.size);
     match sizes.fold(0, u64::saturating_add) > BLOB_BYTES {
         true => Err(too_large(BLOB_BYTES, "blobs")),
-        false => Ok(images),
+        false => Ok(Ok(images)),
     }
 }
 
@@ -156,11 +217,12 @@ fn too_large(limit: u64, content: &str) -> Error {
     Error::new(Kind::Unsupported, problem)
 }
 
-fn image_with_blobs(manifest: RawManifest) -> Result<ImageWithBlobs> {
+fn image_with_blobs(manifest: RawManifest, tree: &Tree) -> Result<ImageWithBlobs> {
     match manifest.read()? {
         Manifest::Image(image) => {
-            let blobs = image.blobs().into_iter().cloned().collect();
-            Ok(ImageWithBlobs { manifest, blobs })
+            let blobs = image.blobs_with(tree.foreign_layers).into_iter().cloned().collect();
+            let foreign = image.foreign_layers().cloned().collect();
+            Ok(ImageWithBlobs { manifest, blobs, foreign })
         }
         Manifest::Index(_) => Err(Error::new(
             Kind::Unsupported,

@@ -5,12 +5,15 @@
 //!
 //! [`compare`] is the one function that decides "up to date".
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::tree;
+use super::{foreign, tree};
 use crate::{
     engine::{
         context::RunContext,
@@ -22,8 +25,8 @@ use crate::{
         },
     },
     model::{
-        Attestations, Descriptor, Digest, Error, Filter, Image, Kind, Manifest, Platform,
-        Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
+        Attestations, Descriptor, Digest, Error, Filter, ForeignLayers, Image, Kind, Manifest,
+        Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
         nesting::DEPTH,
     },
     remote::{ArchivedImage, Destination, Mutability, Source, index_walk::Tree},
@@ -61,7 +64,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Current {
     pub(crate) digest: Digest,
     pub(crate) platforms: Vec<String>,
-    pub(crate) warning: Option<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 pub(crate) struct Plan<S> {
@@ -174,7 +177,8 @@ async fn check_all<S: Source, D: Destination>(
 /// 3. The tag is immutable, and its index has the entries of the tree: only our annotations
 ///    differ, because the filter was written in another way.
 ///
-/// An immutable tag that is not up to date has drifted.
+/// With [`ForeignLayers::Copy`] its image must have its foreign layers, too. An immutable tag that is
+/// not up to date has drifted.
 ///
 /// An archived image counts as the source's, unless its digest shows another one: its index cannot
 /// be read, and no pull is spent for it.
@@ -195,9 +199,14 @@ async fn compare<S: Source, D: Destination>(
             archived => return Ok(archived.map(Verdict::Archived)),
         },
     };
-    let up_to_date = |platforms: &[Platform], warning| {
+    if filter.foreign_layers == ForeignLayers::Copy
+        && foreign::are_missing(repository, reader, &digest).await?
+    {
+        return Ok(None);
+    }
+    let up_to_date = |platforms: &[Platform], warnings| {
         let platforms = platforms.iter().map(ToString::to_string).collect();
-        Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warning })))
+        Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warnings })))
     };
     let expected_digest = match tree {
         Some(tree) => tree.root.manifest.digest(),
@@ -215,12 +224,12 @@ async fn compare<S: Source, D: Destination>(
             }
             // with `missing_platform = "fail"` the source must tell which platforms it has
             let warning = filter::check_platforms(filter, &platforms, &platforms);
-            return warning.map_or(Ok(None), |warning| up_to_date(&platforms, warning));
+            return warning.map_or(Ok(None), |it| up_to_date(&platforms, Vec::from_iter(it)));
         }
     };
     let up_to_date = || match tree {
-        Some(tree) => up_to_date(&tree.root.platforms, tree.warning.clone()),
-        None => up_to_date(&[], None),
+        Some(tree) => up_to_date(&tree.root.platforms, tree.warnings.clone()),
+        None => up_to_date(&[], Vec::new()),
     };
     if &digest == expected_digest {
         return up_to_date();
@@ -326,7 +335,8 @@ async fn build_tree<S: Source, D>(
     };
     job.queue.release();
     reserved?;
-    tree::build(reader, source, filter).await.map(|tree| Some(Arc::new(tree)))
+    let tree = tree::build(reader, source, filter, &BTreeSet::new()).await?;
+    Ok(Some(Arc::new(tree)))
 }
 
 /// The pulls that an image needs at least, as far as its filter tells.

@@ -1,11 +1,13 @@
 //! Copies the referrers of an image: signatures, SBOMs and attestations.
 //!
 //! Finds them by both schemes: OCI 1.1 referrers, and cosign's tags. Looks for them even if the
-//! image is up to date, because they often appear after the image was mirrored. A referrer that
-//! the destination refuses is a warning, never the image's failure.
+//! image is up to date, because they often appear after the image was mirrored. A referrer may have
+//! referrers of its own, such as the signature of an SBOM. A referrer that the destination refuses,
+//! and a registry that refuses to list them, is a warning, never the image's failure.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    iter::successors,
     slice,
     sync::Arc,
 };
@@ -26,6 +28,7 @@ use crate::{
     },
     model::{
         Digest, Error, Filter, Kind, Manifest, RawManifest, Result, Signatures, Tag,
+        nesting::{DEPTH, ENTRIES},
         outcome::{Outcome, Row},
     },
     remote::{Destination, Source},
@@ -65,8 +68,15 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         let found = &found.map_err(|error| error.context("cannot list the referrers of the image"));
         let copies = targets.into_iter().map(|(target, row)| async move {
             let copied = match found {
-                Ok(found) if found.is_empty() => Ok(()),
-                Ok(found) => self.copy_to(target, found, row).await,
+                Ok(Found { referrers, warning }) => {
+                    row.warnings.extend(warning.clone());
+                    self.copy_to(target, referrers, row).await
+                }
+                // the image is complete, and other images of the registry may be listed
+                Err(error) if is_refused(error) => {
+                    row.warnings.push(error.chain().join(": "));
+                    Ok(())
+                }
                 Err(error) => Err(error.clone()),
             };
             if let Err(error) = copied {
@@ -76,24 +86,54 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         join_all(copies).await;
     }
 
-    /// The referrers that the configuration selects.
-    async fn list(&self) -> Result<Vec<Referrer>> {
+    /// The referrers that the configuration selects, and theirs; each after its subject.
+    ///
+    /// # Errors
+    /// Those of the source; [`Kind::Protocol`] if a referrer is among its own;
+    /// [`Kind::Unsupported`] beyond the limits of nested indexes.
+    async fn list(&self) -> Result<Found> {
         let subjects = subjects(self.job, self.plan).await?;
         let signatures = &self.job.image.filter.signatures;
         let reader = &self.plan.reader;
+        let mut found = Found::default();
         if let Some(index) = &subjects.filtered
             && !referrers_of(reader, index, signatures).await?.is_empty()
         {
-            self.warn(
+            found.warning = Some(
                 "the source's index is signed, but only a part of it is mirrored: skipped the \
                  signature, which would not match"
                     .to_owned(),
             );
         }
-        let lists = subjects.unchanged.iter().map(|it| referrers_of(reader, it, signatures));
         let mut seen = HashSet::new();
-        let all = try_join_all(lists).await?.into_iter().flatten();
-        Ok(all.filter(|referrer| seen.insert(referrer.clone())).collect())
+        let mut subject_of: HashMap<Digest, Digest> = HashMap::new();
+        let mut level = subjects.unchanged;
+        for depth in 0.. {
+            let lists = level.iter().map(|it| referrers_of(reader, it, signatures));
+            let listed = try_join_all(lists).await?.into_iter().flatten();
+            let new: Vec<_> = listed.filter(|it| seen.insert(it.clone())).collect();
+            if new.is_empty() {
+                break;
+            }
+            if depth == DEPTH || found.referrers.len() + new.len() > ENTRIES {
+                let limits = format!("{DEPTH} levels, or than {ENTRIES} entries");
+                let problem = format!("the image has more referrers than {limits}");
+                return Err(Error::new(Kind::Unsupported, problem));
+            }
+            level.clear();
+            for Referrer { subject, digest, .. } in &new {
+                if successors(Some(subject), |it| subject_of.get(*it)).any(|it| it == digest) {
+                    let problem = format!("{digest} is among its own referrers");
+                    return Err(Error::new(Kind::Protocol, problem));
+                }
+                if let Entry::Vacant(entry) = subject_of.entry(digest.clone()) {
+                    entry.insert(subject.clone());
+                    level.push(digest.clone());
+                }
+            }
+            found.referrers.extend(new);
+        }
+        Ok(found)
     }
 
     /// Copies the missing referrers; returns the first error.
@@ -103,8 +143,19 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         found: &[Referrer],
         row: &mut Row,
     ) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let missing = match missing(&target.repository, found).await {
+            Err(error) if is_refused(&error) => {
+                let error = error.context("cannot list the referrers of the image's mirror");
+                row.warnings.push(error.chain().join(": "));
+                return Ok(());
+            }
+            missing => missing?,
+        };
         let mut result = Ok(());
-        for referrer in missing(&target.repository, found).await? {
+        for referrer in missing {
             let target = CopyTarget::new(&target.repository, referrer.tag.clone()).await;
             match self.copy_one(&target, referrer).await {
                 Ok(bytes) => {
@@ -114,7 +165,7 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
                     }
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
-                    self.warn(format!("skipped a referrer: {}", error.chain().join(": ")));
+                    row.warnings.push(format!("skipped a referrer: {}", error.chain().join(": ")));
                 }
                 Err(error) => result = result.and(Err(error)),
             }
@@ -132,20 +183,31 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         let cannot =
             |error: Error| error.context(format!("cannot mirror referrer {}", referrer.digest));
         reader.reserve(1).await?;
-        let tree =
-            tree::build(reader, &referrer.digest, &Filter::default()).await.map_err(cannot)?;
+        let foreign_layers = self.job.image.filter.foreign_layers;
+        let filter = Filter { foreign_layers, ..Filter::default() };
+        let tree = tree::build(reader, &referrer.digest, &filter, &BTreeSet::new()).await;
+        let tree = tree.map_err(cannot)?;
         let targets = slice::from_ref(target);
         let copy = TreeCopy { limits, reader, tree: &tree, targets, progress: Arc::default() };
-        copy.run(mode).await;
+        copy.run(mode).await.map_err(|unserved| cannot(unserved.into_error()))?;
         match target.failure() {
             Some(error) if mode == Mode::Mirror => Err(cannot(error)),
             _ => Ok(Some(target.pushed.value())),
         }
     }
+}
 
-    fn warn(&self, text: String) {
-        self.context.warn(self.job.image.origin.to_string(), text);
-    }
+/// The selected referrers of an image.
+#[derive(Default)]
+struct Found {
+    referrers: Vec<Referrer>,
+    /// Names the referrers that would not match.
+    warning: Option<String>,
+}
+
+/// Returns `true` if the registry refuses a query to this identity.
+fn is_refused(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unauthorized | Kind::Denied)
 }
 
 /// The digests of an image at its targets.

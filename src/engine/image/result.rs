@@ -1,6 +1,8 @@
 //! Makes the report's rows of an image, one per target.
 
-use super::plan::{Plan, Verdict};
+use std::collections::HashSet;
+
+use super::plan::{Current, Plan, Verdict};
 use crate::{
     engine::{blob::target::CopyTarget, context::RunContext},
     model::{
@@ -40,17 +42,18 @@ pub(crate) fn planned<S, D: Destination>(
         let row = Row { source_digest: plan.source.clone(), ..context.row(image, target) };
         match verdict {
             Verdict::UpToDate(current) => {
-                warn_about(context, image, current.warning.as_ref());
-                let (digest, platforms) = (Some(current.digest.clone()), current.platforms.clone());
-                Row { outcome: Outcome::UpToDate, digest, platforms, ..row }
+                let Current { digest, platforms, warnings } = current;
+                let (digest, platforms) = (Some(digest.clone()), platforms.clone());
+                let warnings = warnings.clone();
+                Row { outcome: Outcome::UpToDate, digest, platforms, warnings, ..row }
             }
             Verdict::Copy(None) => Row { outcome: Outcome::Planned, bytes_pushed: None, ..row },
             Verdict::Copy(Some(tree)) => {
-                warn_about(context, image, tree.warning.as_ref());
                 let copy = copied.iter().find(|it| it.repository.id == target.destination);
                 let copy = copy.expect("every copy has a target");
                 let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
-                let row = Row { platforms, bytes_pushed: Some(copy.pushed.value()), ..row };
+                let (bytes_pushed, warnings) = (Some(copy.pushed.value()), tree.warnings.clone());
+                let row = Row { platforms, bytes_pushed, warnings, ..row };
                 if let Some(error) = copy.failure() {
                     return row.with_error(Outcome::of(&error), &error);
                 }
@@ -70,8 +73,10 @@ pub(crate) fn planned<S, D: Destination>(
     rows.collect()
 }
 
-fn warn_about(context: &RunContext, image: &Image, warning: Option<&String>) {
-    if let Some(text) = warning {
+/// Emits the warnings of an image, each once for all of its targets.
+pub(crate) fn warn(context: &RunContext, image: &Image, rows: &[Row]) {
+    let mut seen = HashSet::new();
+    for text in rows.iter().flat_map(|row| &row.warnings).filter(|text| seen.insert(*text)) {
         context.warn(image.origin.to_string(), text.clone());
     }
 }

@@ -1,5 +1,7 @@
 //! Builds the tree that a destination must hold: reads, filters, flattens and annotates.
 
+use std::collections::BTreeSet;
+
 use crate::{
     engine::state::source::Reader,
     model::{
@@ -12,7 +14,7 @@ use crate::{
     },
 };
 
-/// Reads the image `source` and applies the filter.
+/// Reads the image `source` and applies the filter. Omits the attestations in `unserved`.
 ///
 /// # Errors
 /// Those of [`index_walk::filter_image`]; [`Kind::Unsupported`] if `flatten` finds several images.
@@ -20,10 +22,12 @@ pub(crate) async fn build<S: Source>(
     reader: &Reader<S>,
     source: &Digest,
     filter: &Filter,
+    unserved: &BTreeSet<Digest>,
 ) -> Result<Tree> {
     let raw = reader.manifest(source).await?;
-    let mut tree =
-        index_walk::filter_image(reader, raw, filter).await.map_err(|error| reader.named(error))?;
+    let mut tree = index_walk::filter_image(reader, raw, filter, unserved)
+        .await
+        .map_err(|error| reader.named(error))?;
     if filter.shape == Shape::Flat && tree.root.manifest.media_type().is_index() {
         let image = only_image(&tree.images)?;
         let manifest = reader.manifest(&image.digest).await?;

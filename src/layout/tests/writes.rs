@@ -19,6 +19,7 @@ fn blob(bytes: &[u8]) -> Descriptor {
         platform: None,
         annotations: BTreeMap::new(),
         artifact_type: None,
+        urls: Vec::new(),
     }
 }
 

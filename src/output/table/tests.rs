@@ -22,6 +22,7 @@ fn row(outcome: Outcome, image: &str) -> Row {
         bytes_pushed: Some(0),
         error: None,
         hint: None,
+        warnings: Vec::new(),
     }
 }
 

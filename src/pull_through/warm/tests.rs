@@ -199,7 +199,7 @@ async fn the_tag_is_pulled_first_and_then_only_the_selected_manifests_by_digest(
         let api = api(|_| true, || panic!("every layer is there")).await;
         let (warmed, source) = warm(source, "1", &filter, &api).await;
         let warmed = warmed.unwrap();
-        assert_eq!((&warmed.digest, warmed.warning), (&root, None), "{filter:?}");
+        assert_eq!((&warmed.digest, warmed.warnings), (&root, vec![]), "{filter:?}");
         assert_eq!(names(&warmed.platforms), platforms, "{filter:?}");
         let requests = source.requests();
         assert_eq!(requests[0], "1", "{filter:?}");
@@ -342,7 +342,7 @@ async fn a_missing_platform_is_an_error_or_a_warning() {
         source.tag("single", single);
         let api = api(|_| true, url).await;
         let (warmed, _) = warm(source, tag, &filter, &api).await;
-        let told = warmed.map(|it| (it.platforms.len(), it.warning.is_some()));
+        let told = warmed.map(|it| (it.platforms.len(), !it.warnings.is_empty()));
         assert_eq!(told.map_err(|error| error.kind()), expected, "{tag} {filter:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::{body::Body, http::Response};
 use futures::{StreamExt, TryStreamExt};
 
 use super::fake::{Fake, error, reply, with};
@@ -73,6 +74,87 @@ async fn tags_are_listed_page_by_page() {
     assert_eq!(pages.try_next().await.unwrap(), Some(vec![]));
     assert!(pages.next().await.is_none());
     assert_eq!(fake.asked().len(), 3);
+}
+
+/// A full page of `n` tags that begins at this number.
+fn full_page(first: usize, n: usize) -> Response<Body> {
+    let tags: Vec<String> = (first..first + n).map(|tag| format!("\"{tag:05}\"")).collect();
+    reply(200, format!("{{\"tags\":[{}]}}", tags.join(",")))
+}
+
+#[tokio::test]
+async fn a_full_page_without_a_link_is_continued_at_its_last_tag() {
+    const FIRST: &str = "GET nexus.example/v2/a/b/tags/list?n=1000";
+    for (second, expected) in [(500, 1_500), (0, 1_000), (1_000, 2_000)] {
+        let fake = Fake::new(move |asked| match asked.line.strip_prefix(FIRST) {
+            Some("") => full_page(0, 1_000),
+            Some("&last=00999") => full_page(1_000, second),
+            Some("&last=01999") => full_page(2_000, 0),
+            _ => reply(500, ""),
+        })
+        .await;
+        let (registry, repository) = (fake.anonymous("nexus.example"), "a/b".parse().unwrap());
+        assert_eq!(names(&registry, &repository).await.len(), expected);
+        assert_eq!(fake.asked().len(), if second == 1_000 { 3 } else { 2 });
+    }
+    // a shorter page ends the list
+    let fake = Fake::new(|_| full_page(0, 999)).await;
+    assert_eq!(names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await.len(), 999);
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_page_after_a_link_is_the_last_one() {
+    let fake = Fake::new(|asked| match asked.line.ends_with("?n=1000") {
+        true => with(full_page(0, 1_000), "link", "<?n=1000&last=00999>; rel=next"),
+        false => full_page(1_000, 1_000),
+    })
+    .await;
+    assert_eq!(names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await.len(), 2_000);
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_registry_that_repeats_its_page_has_no_more_tags() {
+    let fake = Fake::new(|_| full_page(0, 1_000)).await;
+    assert_eq!(names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await.len(), 1_000);
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_link_with_a_wrong_path_or_host_continues_at_the_path_that_worked() {
+    for link in [
+        "/internal/prefix/v2/a/b/tags/list?n=1000&last=1",
+        "/v2/b/tags/list?n=1000&last=1",
+        "http://nexus.internal:8081/v2/a/b/tags/list?n=1000&last=1",
+        "https://evil.example/v2/a/b/tags/list?n=1000&last=1",
+        "?n=1000&last=1",
+    ] {
+        let fake = Fake::new(move |asked| match asked.line.as_str() {
+            "GET r.example/v2/a/b/tags/list?n=1000" => {
+                with(reply(200, r#"{"tags":["1"]}"#), "link", &format!("<{link}>; rel=next"))
+            }
+            "GET r.example/v2/a/b/tags/list?n=1000&last=1" => reply(200, r#"{"tags":["2"]}"#),
+            _ => reply(404, ""),
+        })
+        .await;
+        let found = names(&fake.anonymous("r.example"), &"a/b".parse().unwrap()).await;
+        assert_eq!(found.len(), 2, "{link}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_a_later_page_names_the_page_and_does_not_blame_the_repository() {
+    let fake = Fake::new(|asked| match asked.line.ends_with("?n=1000") {
+        true => with(reply(200, r#"{"tags":["1"]}"#), "link", "<?last=1>; rel=next"),
+        false => error(404, "NAME_UNKNOWN"),
+    })
+    .await;
+    let (registry, repository) = (fake.anonymous("r.example"), "a/b".parse().unwrap());
+    let failed = listed(&registry, &repository, TagQuery::Names).await.unwrap_err();
+    assert_eq!(failed.kind(), Kind::Protocol);
+    assert_eq!(failed.to_string(), "cannot read page 2 of the tags of r.example/a/b");
+    assert!(failed.remedy().unwrap().contains("`Link`"), "{failed:?}");
 }
 
 #[tokio::test]

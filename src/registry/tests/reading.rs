@@ -16,11 +16,14 @@ use tokio::net::TcpListener;
 
 use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
-    model::{Descriptor, Digest, Kind, Tag, TagOrDigest, content::MANIFEST_LIMIT},
+    model::{
+        Descriptor, Digest, Kind, Repository, Tag, TagOrDigest, UserPassword,
+        content::MANIFEST_LIMIT,
+    },
     registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
     remote::{
-        HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts, TrafficStats,
-        body::verified, retry::Retry,
+        Destination, HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts,
+        TrafficStats, body::verified, retry::Retry,
     },
 };
 
@@ -36,6 +39,7 @@ fn blob(content: &[u8]) -> Descriptor {
         platform: None,
         annotations: Default::default(),
         artifact_type: None,
+        urls: Vec::new(),
     }
 }
 
@@ -81,6 +85,111 @@ async fn a_tag_is_resolved_by_head_and_by_get_if_the_head_has_no_digest() {
         assert_eq!(found.unwrap(), digest);
         assert_eq!(fake.asked().len(), requests, "{head}");
     }
+}
+
+#[tokio::test]
+async fn a_get_decides_where_a_registry_refuses_head_and_is_remembered() {
+    let digest = Digest::of(MANIFEST.as_bytes());
+    for status in [400, 404, 405] {
+        let fake = Fake::new(move |asked| match asked.line.starts_with("HEAD") {
+            true => reply(status, ""),
+            false if asked.line.ends_with("/gone") => error(404, "MANIFEST_UNKNOWN"),
+            false => reply(200, MANIFEST),
+        })
+        .await;
+        let repository: Repository = "a/b".parse().unwrap();
+        let registry = fake.anonymous("nexus.example");
+        let resolve = |tag: &str| {
+            let (registry, tag) = (Arc::clone(&registry), tag.parse().unwrap());
+            let repository = repository.clone();
+            async move { registry.resolve(&repository, &tag).await }
+        };
+        assert_eq!(resolve("1").await.unwrap(), digest, "{status}");
+        assert_eq!(resolve("2").await.unwrap(), digest, "{status}");
+        assert_eq!(resolve("gone").await.unwrap_err().kind(), Kind::NotFound, "{status}");
+        let missing =
+            registry.missing_manifests(&repository, std::slice::from_ref(&digest)).await.unwrap();
+        assert!(missing.is_empty(), "{status}");
+        let path = |at: &str| format!("nexus.example/v2/a/b/manifests/{at}");
+        let asked = [
+            format!("HEAD {}", path("1")),
+            format!("GET {}", path("1")),
+            format!("GET {}", path("2")),
+            format!("GET {}", path("gone")),
+            format!("GET {}", path(digest.as_str())),
+        ];
+        assert_eq!(fake.lines(), asked, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_tag_costs_one_head_once_a_head_has_succeeded() {
+    let digest = Digest::of(MANIFEST.as_bytes()).to_string();
+    let fake = Fake::new(move |asked| match asked.line.ends_with("/1") {
+        true => with(reply(200, MANIFEST), "docker-content-digest", &digest),
+        false => reply(404, ""),
+    })
+    .await;
+    let (registry, repository) = (fake.anonymous("ghcr.io"), "a/b".parse().unwrap());
+    // tags that are made from digests are missing most of the time
+    let derived = format!("sha256-{}", "a".repeat(64));
+    for (tag, found, requests) in
+        [(derived.as_str(), false, 1), ("9", false, 2), ("1", true, 1), ("9", false, 1)]
+    {
+        let before = fake.asked().len();
+        let resolved = registry.resolve(&repository, &tag.parse().unwrap()).await;
+        assert_eq!((resolved.is_ok(), fake.asked().len() - before), (found, requests), "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_head_spends_no_pull_of_a_metered_registry() {
+    let fake = Fake::new(|asked| match asked.line.starts_with("HEAD") {
+        true => reply(405, ""),
+        false => reply(200, MANIFEST),
+    })
+    .await;
+    let hub = fake.anonymous("docker.io");
+    let refused = hub.resolve(&"library/nginx".parse().unwrap(), &"1".parse().unwrap()).await;
+    assert_eq!((refused.unwrap_err().kind(), fake.asked().len()), (Kind::Unsupported, 1));
+}
+
+#[tokio::test]
+async fn a_foreign_layer_is_read_from_its_urls_without_credentials() {
+    const CONTENT: &[u8] = b"a base layer";
+    let fake = Fake::new(|asked| match asked.line.as_str() {
+        "GET microsoft.example/fwlink?id=1" => {
+            with(reply(302, ""), "location", "https://cdn.example/layer")
+        }
+        "GET cdn.example/layer" => reply(200, CONTENT),
+        other if !other.contains("registry.example/v2/") => reply(500, ""),
+        _ if asked.authorization.is_none() => challenge("Basic"),
+        _ => error(404, "BLOB_UNKNOWN"),
+    })
+    .await;
+    let credentials = Credentials::Basic(UserPassword::new("me", "a long password"));
+    let settings = ConnectionSettings { credentials, ..ConnectionSettings::default() };
+    let registry = fake.registry("registry.example", settings);
+    let urls = ["ftp://old.example/x", "https://microsoft.example/fwlink?id=1"];
+    let foreign = Descriptor {
+        media_type: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned(),
+        urls: urls.map(str::to_owned).to_vec(),
+        ..blob(CONTENT)
+    };
+    let read = |blob: &Descriptor| {
+        let (registry, blob) = (Arc::clone(&registry), blob.clone());
+        verified(registry, "a/b".parse().unwrap(), blob, fake.context.clone()).read()
+    };
+    assert_eq!(read(&foreign).await.unwrap(), CONTENT);
+    for asked in fake.asked().iter().filter(|it| !it.line.contains("registry.example")) {
+        assert_eq!(asked.authorization, None, "{}", asked.line);
+    }
+    let other = Descriptor { digest: Digest::of(b"another one!"), ..foreign.clone() };
+    assert_eq!(read(&other).await.unwrap_err().kind(), Kind::Corrupt, "the digest is verified");
+    let ordinary = Descriptor { media_type: "x".to_owned(), ..foreign.clone() };
+    let before = fake.asked().len();
+    assert_eq!(read(&ordinary).await.unwrap_err().kind(), Kind::NotFound);
+    assert!(fake.lines()[before..].iter().all(|line| line.contains("registry.example")));
 }
 
 #[tokio::test]

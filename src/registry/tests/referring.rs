@@ -133,7 +133,9 @@ fn onwards(to: &str, page: Response<Body>) -> Response<Body> {
 #[tokio::test]
 async fn the_fallback_tag_is_read_if_the_first_response_shows_a_missing_api() {
     type Answer = fn() -> Response<Body>;
-    let answers: [Answer; 12] = [
+    let answers: [Answer; 14] = [
+        || error(401, "UNAUTHORIZED"),
+        || error(403, "DENIED"),
         || error(404, "NOT_FOUND"),
         || error(404, "NAME_UNKNOWN"),
         || error(404, "MANIFEST_UNKNOWN"),

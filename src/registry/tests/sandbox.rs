@@ -151,6 +151,7 @@ async fn an_ordinary_registry_accepts_an_image() {
             platform: None,
             annotations: Default::default(),
             artifact_type: None,
+            urls: Vec::new(),
         };
         let body = Body::new(2, futures::stream::iter([Ok(content.into())]));
         let manifest = format!(

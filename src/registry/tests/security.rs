@@ -86,6 +86,7 @@ async fn other_hosts_that_a_registry_names_do_not_receive_its_login() {
         platform: None,
         annotations: Default::default(),
         artifact_type: None,
+        urls: Vec::new(),
     };
     // what the registry answers once it is logged in to, and where that leads
     for (name, value, status) in [
@@ -162,6 +163,7 @@ async fn an_endless_blob_ends_at_its_size() {
         platform: None,
         annotations: Default::default(),
         artifact_type: None,
+        urls: Vec::new(),
     };
     let body =
         verified(fake.anonymous("r.example.com"), repository(), blob(10), fake.context.clone());

@@ -29,6 +29,7 @@ fn blob() -> Descriptor {
         platform: None,
         annotations: Default::default(),
         artifact_type: None,
+        urls: Vec::new(),
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) fn provide(registry: &Registry, arn: &str) -> Result<(), EcrError> {
         created: now,
         changed: now,
         tags: BTreeMap::new(),
+        policy: None,
         removed_at: None,
     };
     change(registry, |secrets| {
