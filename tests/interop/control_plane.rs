@@ -19,7 +19,7 @@ use aws_sdk_ecr::{
 use ecr_mirror::{
     ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity},
     model::{
-        Create, Digest, Host, Kind, Repository, Tag,
+        Create, Descriptor, Digest, Host, Kind, Repository, Tag,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
     registry::{ConnectionSettings, Network, Transport},
@@ -210,7 +210,10 @@ async fn missing_blobs_are_found_in_bulk() {
     let done = sdk.complete_layer_upload().repository_name(name).set_upload_id(upload.upload_id);
     done.layer_digests(Digest::of(layer).as_str()).send().await.unwrap();
     let absent = Digest::of(b"something else");
-    let blobs = [Digest::of(layer), absent.clone()];
+    let describe = |digest: &Digest| -> Descriptor {
+        serde_json::from_value(serde_json::json!({ "digest": digest, "size": 7 })).unwrap()
+    };
+    let blobs = [describe(&Digest::of(layer)), describe(&absent)];
     let missing = run.missing_blobs(&repository(), &blobs).await.unwrap();
     assert_eq!(missing, HashSet::from([absent]));
 }

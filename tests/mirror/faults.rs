@@ -34,7 +34,7 @@ fn short() -> RetryPolicy {
     let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
-        early: Duration::from_millis(50),
+        early: Duration::from_millis(500),
         send: seconds(2),
         completion: seconds(3),
         ..StallTimeouts::default()

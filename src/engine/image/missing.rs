@@ -239,7 +239,7 @@ fn claim_blobs<'a, D: Destination>(
     missing: &[HashSet<Digest>],
 ) -> (ImageSeq, Vec<MissingBlob<'a, D>>) {
     // by size too: of two images that disagree about it, one is wrong
-    let mut lacking: HashMap<(&Digest, u64), (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
+    let mut lacking: HashMap<_, (&Descriptor, Vec<&CopyTarget<D>>)> = HashMap::new();
     for image in images {
         for (target, missing) in targets.iter().zip(missing) {
             if !target.is_alive() || !missing.contains(image.manifest.digest()) {

@@ -150,6 +150,21 @@ pub(super) const ROWS: &[Row] = &[
     source("HTML with 200 for a blob", &["html@upstream/blobs/"])
         .fails_at_once("B at the registry"),
     destination("HTML with 200 for a push", &["html@ecr:PUT"]).fails("200"),
+    destination("202 for a push", &["status-after=202@ecr:PUT/blobs/"]).fails_at_once("202"),
+    destination("202 for the push of a manifest", &["status-after=202@ecr:PUT/manifests/"])
+        .fails_at_once("202"),
+    destination("201 for a push that stores nothing", &["status=201@ecr:PUT/blobs/"])
+        .fails_at_once("201"),
+    destination("another digest for a push", &["wrong-digest@ecr:PUT"])
+        .fails_at_once("another digest"),
+    destination("a push whose answer is lost", &["reset-after@ecr:PUT*3"]),
+    destination("307 and 308 of uploads", &["redirect=307@ecr:POST", "redirect=308@ecr:PUT"])
+        .on(Scene::Loopback),
+    destination("301 of uploads", &["redirect=301@ecr:PUT/blobs/"]).fails_at_once("301"),
+    destination("whole blobs refused with 405", &["refuse-whole=405@ecr"]).on(Scene::Loopback),
+    destination("whole blobs refused with 413", &["refuse-whole=413@ecr"]).on(Scene::Loopback),
+    destination("whole blobs refused by ECR", &["refuse-whole=413@ecr"]).fails_at_once("413"),
+    source("403 of the CDN", &["status=403@upstream/blobs/sha256/*2"]),
     source("no `Docker-Content-Digest`", &["omit-digest@upstream"]),
     destination("a blob that vanishes between check and commit", &["vanish@ecr*1"])
         .on(Scene::Seeded),
