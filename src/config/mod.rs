@@ -21,6 +21,7 @@ mod registry;
 mod repositories;
 mod retag;
 mod select;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -39,7 +40,7 @@ pub use self::{
 };
 use self::{
     context::{FileContext, Tables, describe},
-    document::{Keys, Table},
+    document::{Keys, Table, Warnings},
     interpolate::Environment,
     problem::Problem,
 };
@@ -92,7 +93,8 @@ fn read(
     file: &FileContext<'_>,
     environment: Environment<'_>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let root = Table::open(document, 0..0, &ROOT, environment)?;
+    let warnings = Warnings::default();
+    let root = Table::open(document, 0..0, &ROOT, environment, &warnings)?;
     if root.is_empty() {
         let problem = Problem::whole_file("the configuration is empty");
         return Err(problem.hint("start from `mirror.toml.example`").into());
@@ -126,7 +128,9 @@ fn read(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let warnings = lint::warnings(&entries, &context);
+    let spans = registry::spans(&root)?;
+    let unused = spelling::unused_registries(registries.iter(), &spans, &entries, &context);
+    warnings.borrow_mut().extend(lint::warnings(&entries, &context).into_iter().chain(unused));
     let config = Config {
         registries,
         entries: entries.into_iter().map(|read| read.entry).collect(),
@@ -134,7 +138,7 @@ fn read(
         destinations: destinations.into_iter().map(|read| read.destination).collect(),
         warnings: Vec::new(),
     };
-    Ok((config, warnings))
+    Ok((config, warnings.take()))
 }
 
 const NO_DESTINATION: &str = "add a `[[destination]]` with \
