@@ -72,6 +72,7 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     }
     Ok(Aws {
         profile: owned(table.word("profile")?),
+        region: None,
         role_arn,
         external_id: owned(external_id),
         endpoint_url: table.text("endpoint_url")?.map(|text| endpoint(&text)).transpose()?,

@@ -106,6 +106,8 @@ pub struct Aws {
     pub(crate) role_arn: Option<String>,
     /// Only with a role.
     pub(crate) external_id: Option<String>,
+    /// Only for a host that names no region.
+    pub(crate) region: Option<String>,
     /// `http` or `https`.
     pub(crate) endpoint_url: Option<Url>,
 }
