@@ -151,7 +151,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct SyncArgs {
-    /// Mirror only images whose name matches; repeatable [default: all]
+    /// Mirror only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Show the plan and write nothing; same as `plan`
@@ -182,7 +182,7 @@ pub struct SyncArgs {
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan only images whose name matches; repeatable [default: all]
+    /// Plan only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print the plan as JSON on stdout instead of a table
@@ -262,7 +262,7 @@ impl CopyArgs {
 
 #[derive(Debug, Args)]
 pub struct ImagesArgs {
-    /// List only images whose name matches; repeatable [default: all]
+    /// List only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print JSON instead of a table
