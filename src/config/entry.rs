@@ -194,7 +194,7 @@ fn tags(
         (None, Some(selection)) => Ok((Tags::Selected(selection), Vec::new())),
         (Some(texts), None) => exact(texts),
         (None, None) => Err(Problem::at(&source.span, "has no `tags`, `select` or digest")
-            .hint("add tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
+            .hint("add `tags = [\"latest\"]` for the tag that Docker pulls, other tags, or `select = { newest = 3 }`")),
     }
 }
 
