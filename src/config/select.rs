@@ -6,7 +6,7 @@ use super::{
     document::{Keys, Table, Text},
     problem::Problem,
 };
-use crate::model::select::{Selection, SortKey, TagGlob, TagRegex};
+use crate::model::select::{RegexEnds, Selection, SortKey, TagGlob, TagRegex};
 
 const KEYS: Keys = Keys {
     title: "`select`",
@@ -64,14 +64,13 @@ fn regexes(table: &Table<'_>, key: &str) -> Result<Vec<TagRegex>, Problem> {
     let read = |text: &Text| {
         let regex: TagRegex = text.parse()?;
         // `exclude_regex` is younger than the change
-        let anywhere = regex.anywhere().filter(|_| key == "regex");
-        if let (Some(anywhere), Some(written)) = (anywhere, text.as_written()) {
+        let ends = regex.with_ends().filter(|_| key == "regex");
+        if let (Some(RegexEnds { whole, anywhere }), Some(_)) = (ends, text.as_written()) {
             let hint = format!(
-                "write `^(?:{written})$` if that is right, or `{anywhere}` to match any part of a tag"
+                "write `{whole}` if that is right, or `{anywhere}` to match any part of a tag"
             );
-            table.warn(
-                text.invalid("now matches whole tags only, no longer any part of a tag", hint),
-            );
+            let label = "now matches whole tags only, no longer any part of a tag";
+            table.warn(text.invalid(label, hint));
         }
         Ok(regex)
     };

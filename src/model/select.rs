@@ -15,6 +15,7 @@ mod selection;
 mod selector;
 mod version;
 
+pub(crate) use self::pattern::RegexEnds;
 pub use self::{
     pattern::{TagGlob, TagRegex},
     range::{Named, Range},

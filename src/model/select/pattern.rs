@@ -78,9 +78,9 @@ impl TagRegex {
         spells(&self.text, pre)
     }
 
-    /// A pattern that matches the tags of which a part matches this one; `None` if these are the
-    /// tags that it matches already. Decides by the ends of each alternative.
-    pub(crate) fn anywhere(&self) -> Option<String> {
+    /// The pattern with the ends spelled out; `None` if they are. Decides by the ends of each
+    /// alternative.
+    pub(crate) fn with_ends(&self) -> Option<RegexEnds> {
         let text = match self.text.strip_prefix("(?").and_then(|rest| rest.split_once(')')) {
             Some((flags, rest)) if flags.bytes().all(|b| b.is_ascii_alphabetic()) => rest,
             _ => self.text.as_str(),
@@ -99,13 +99,28 @@ impl TagRegex {
             (_, true, true) => None,
             ([_], ..) => {
                 let flags = &self.text[..self.text.len() - text.len()];
-                let [before, after] =
-                    [starts, ends].map(|is_anchored| if is_anchored { "" } else { ".*" });
-                Some(format!("{flags}{before}{text}{after}"))
+                let with = |start, end| {
+                    let start = if starts { "" } else { start };
+                    let end = if ends { "" } else { end };
+                    format!("{flags}{start}{text}{end}")
+                };
+                Some(RegexEnds { whole: with("^", "$"), anywhere: with(".*", ".*") })
             }
-            _ => Some(format!(".*(?:{}).*", self.text)),
+            _ => Some(RegexEnds {
+                whole: format!("^(?:{})$", self.text),
+                anywhere: format!(".*(?:{}).*", self.text),
+            }),
         }
     }
+}
+
+/// A regular expression with both ends spelled out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RegexEnds {
+    /// Matches the same tags.
+    pub(crate) whole: String,
+    /// Matches the tags of which a part matches the expression.
+    pub(crate) anywhere: String,
 }
 
 /// The parts of a regular expression between the `|` outside of its groups and sets.
@@ -197,18 +212,20 @@ mod tests {
             ("^(a|b)$", None),
             ("^a$|^b$", None),
             ("^[$|]$", None),
-            ("rc", Some(".*rc.*")),
-            (r"^v\d+", Some(r"^v\d+.*")),
-            ("-alpine$", Some(".*-alpine$")),
-            (r"^1\$", Some(r"^1\$.*")),
-            ("(?i)rc", Some("(?i).*rc.*")),
-            ("^a|b$", Some(".*(?:^a|b$).*")),
-            ("(?:a)", Some(".*(?:a).*")),
+            ("rc", Some(("^rc$", ".*rc.*"))),
+            (r"^v\d+", Some((r"^v\d+$", r"^v\d+.*"))),
+            ("-alpine$", Some(("^-alpine$", ".*-alpine$"))),
+            (r"^1\$", Some((r"^1\$$", r"^1\$.*"))),
+            ("(?i)rc", Some(("(?i)^rc$", "(?i).*rc.*"))),
+            ("^a|b$", Some(("^(?:^a|b$)$", ".*(?:^a|b$).*"))),
+            ("(?:a)", Some(("^(?:a)$", ".*(?:a).*"))),
         ] {
-            let regex: TagRegex = pattern.parse().unwrap();
-            let anywhere = regex.anywhere();
-            assert_eq!(anywhere.as_deref(), expected, "{pattern}");
-            assert!(anywhere.is_none_or(|text| text.parse::<TagRegex>().is_ok()));
+            let ends = pattern.parse::<TagRegex>().unwrap().with_ends();
+            let shown = ends.as_ref().map(|ends| (ends.whole.as_str(), ends.anywhere.as_str()));
+            assert_eq!(shown, expected, "{pattern}");
+            for text in ends.iter().flat_map(|ends| [&ends.whole, &ends.anywhere]) {
+                assert_eq!(text.parse::<TagRegex>().unwrap().with_ends(), None, "{text}");
+            }
         }
     }
 
