@@ -196,6 +196,8 @@ async fn a_pinned_image_that_its_filter_changes_is_reported_with_both_digests() 
 
     // `images` names the digest to pull
     let (sandbox, _directory) = world.into_standing_sandbox().await;
+    let again = sandbox.upstream().image("quay.io/team/app:1").platforms(THREE).push();
+    assert_eq!(again, pin);
     let home = tempfile::tempdir().unwrap();
     let toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\n{}",
