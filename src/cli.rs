@@ -8,7 +8,12 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
@@ -43,10 +48,10 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Read the configuration from FILE
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "mirror.toml")]
+    /// Read the configuration from FILE [default: mirror.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
     #[arg(env = "ECR_MIRROR_CONFIG", hide_env_values = true)]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
     /// in DIR [default DIR: .ecr-mirror-sandbox]
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
@@ -73,6 +78,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// The configuration file of the commands that need one.
+    pub fn config_file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("mirror.toml"))
+    }
+
     /// The log level that `-q` and `-v` select.
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
@@ -100,7 +110,7 @@ pub enum Command {
     /// Show what `sync` would do and cost; writes nothing
     #[command(after_help = exit::plan())]
     Plan(PlanArgs),
-    /// Mirror one image, without a configuration file
+    /// Mirror one image; reads a configuration file only if one is named
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
     /// Validate the configuration offline
@@ -144,7 +154,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct SyncArgs {
-    /// Mirror only images whose name matches; repeatable [default: all]
+    /// Mirror only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Show the plan and write nothing; same as `plan`
@@ -175,7 +185,7 @@ pub struct SyncArgs {
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan only images whose name matches; repeatable [default: all]
+    /// Plan only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print the plan as JSON on stdout instead of a table
@@ -214,6 +224,16 @@ pub struct CopyArgs {
     #[arg(long, value_name = "none|all", hide_possible_values = true, default_value = "none")]
     #[arg(value_parser = one_of([("none", Signatures::None), ("all", Signatures::All)]))]
     pub signatures: Signatures,
+    /// Use this AWS profile for the destination [default: that of the configuration, else the AWS
+    /// credential chain]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Call ECR in this region [default: the region in the destination's host]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Assume this role for the destination [default: that of the configuration]
+    #[arg(long, value_name = "ARN", value_parser = role)]
+    pub role_arn: Option<String>,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]
     pub json: bool,
@@ -245,7 +265,7 @@ impl CopyArgs {
 
 #[derive(Debug, Args)]
 pub struct ImagesArgs {
-    /// List only images whose name matches; repeatable [default: all]
+    /// List only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print JSON instead of a table
@@ -298,6 +318,15 @@ fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
         Some(hint) => format!("{problem}\nhint: {hint}"),
         None => problem,
     })
+}
+
+fn role(text: &str) -> Result<String, String> {
+    match text.starts_with("arn:") && text.contains(":iam::") && text.contains(":role/") {
+        true => Ok(text.to_owned()),
+        false => Err("is not the ARN of a role\n\
+             hint: write an ARN like `arn:aws:iam::123456789012:role/mirror`"
+            .to_owned()),
+    }
 }
 
 /// Parses one of two words to its value.

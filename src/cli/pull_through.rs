@@ -95,7 +95,7 @@ pub struct ListArgs {
 pub struct WarmArgs {
     #[command(flatten)]
     pub destinations: DestinationArgs,
-    /// Warm only images whose name matches; repeatable [default: all pull-through images]
+    /// Warm only images whose name or source matches; repeatable [default: all pull-through images]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Print the report as JSON on stdout instead of a table

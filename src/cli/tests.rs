@@ -61,7 +61,7 @@ fn global_options_may_stand_before_or_after_the_verb() {
         "ecr-mirror -c x.toml -vv --color never sync --sandbox=box --progress none --log-format json",
     ] {
         let global = parsed(line).unwrap().global;
-        assert_eq!(global.config, PathBuf::from("x.toml"), "{line}");
+        assert_eq!(global.config_file(), Path::new("x.toml"), "{line}");
         assert_eq!(global.sandbox, Some(PathBuf::from("box")), "{line}");
         assert_eq!(global.verbosity(), Verbosity::Debug, "{line}");
         assert_eq!(global.progress(), ProgressKind::None, "{line}");
@@ -78,7 +78,10 @@ fn what_is_not_said_has_the_default_of_the_contract() {
     assert_eq!((global.sandbox.as_ref(), global.verbosity()), (None, Verbosity::Normal));
     assert_eq!(global.progress(), ProgressKind::Auto);
     if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
-        assert_eq!(global.config, PathBuf::from("mirror.toml"));
+        assert_eq!(
+            (global.config.as_ref(), global.config_file()),
+            (None, Path::new("mirror.toml"))
+        );
     }
     // `--sandbox` does not read the next word as DIR: `sync` stays the command
     let global = parsed("ecr-mirror --sandbox sync").unwrap().global;
@@ -104,6 +107,13 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("copy oci: localhost/a:1", "hint: write `oci:DIR`"),
         ("copy a:1 oci:d:.x", "is not a tag"),
         ("copy a:1 localhost/a:1 --flatten", "--platform"),
+        ("copy a:1 localhost/a:1 --role-arn mirror", "hint: write an ARN"),
+        (
+            "copy nginx:1.27 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+            "hint: add the repository: `123456789012.dkr.ecr.eu-west-1.amazonaws.com/REPOSITORY`",
+        ),
+        ("copy nginx:1.27 localhost:5000", "hint: add the repository: `localhost:5000/REPOSITORY`"),
+        ("copy ghcr.io localhost:5000/a:1", "is a registry without a repository"),
         ("copy a:1 localhost/a:1 --attestations some", "drop"),
         ("sandbox --fault sunshine", "hint: there are refuse"),
         ("sandbox --latency soon", "--latency"),

@@ -10,7 +10,7 @@ use crate::{
 
 pub(crate) fn run(global: &Global, screen: &Screen) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
-    let path = global.config.display();
+    let path = global.config_file().display();
     screen.print(|out| writeln!(out, "{path}: {}", summary(&config)))?;
     Ok(0)
 }

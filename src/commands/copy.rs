@@ -1,8 +1,9 @@
-//! `copy`: mirrors one image, without a configuration file.
+//! `copy`: mirrors one image. Reads a configuration file only if the user names one.
 
-use super::shared::{mirror, print_report};
+use super::shared::{mirror, print_report, read_config};
 use crate::{
     cli::{CopyArgs, Global},
+    config::Aws,
     engine::{Mode, Options},
     model::Result,
     output::Screen,
@@ -13,7 +14,11 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
-    let copy = CopyRequest::new(&args.source, &args.destination, args.filter()?).await?;
+    let file = global.config.is_some().then(|| read_config(global)).transpose()?;
+    let filter = args.filter()?;
+    let CopyArgs { profile, region, role_arn, .. } = args;
+    let aws = Aws { profile, region, role_arn, ..Aws::default() };
+    let copy = CopyRequest::new(&args.source, &args.destination, filter, file, aws).await?;
     let request = SyncRequest {
         config: &copy.config,
         images: ImagesToSync::Images(vec![copy.image]),

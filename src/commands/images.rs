@@ -1,5 +1,5 @@
 //! `images`: lists every image and the reference to pull it from. Sends requests only for
-//! selections and for `retag` with digests.
+//! selections, for `retag` with digests, and for pinned images whose filter changes the digest.
 
 use futures::FutureExt;
 
@@ -7,23 +7,27 @@ use super::shared::{read_config, with_registries};
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
-    model::{Error, Kind, Result, outcome::Row},
+    model::{Digest, Error, Kind, Result, outcome::Row},
     output::{
         Screen, error,
         images::{self, ImageRow},
         progress::ProgressView,
     },
-    run::select_images::{SelectedItem, image_rows, select_images, select_offline},
+    run::select_images::{
+        MirrorItem, SelectedItem, image_rows, pinned_digest, select_images, select_offline,
+    },
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = read_config(global)?;
     let entries = config.only(&args.only)?;
-    let items = match select_offline(&entries) {
-        Some(items) => items,
+    let changes_pin =
+        |item: &SelectedItem<'_>| matches!(item, SelectedItem::Image(item) if item.changes_pin());
+    let offline = select_offline(&entries).filter(|items| !items.iter().any(changes_pin));
+    let (rows, failures) = match offline {
+        Some(items) => rows(&config, items, async |item| Ok(item.entry.pin().cloned())).await,
         None => select_online(global, screen, &config, &entries).await?,
     };
-    let (rows, failures) = rows(&config, items);
     screen.print(|out| match args.json {
         true => images::json(out, &rows),
         false => images::table(out, &rows, screen.width()),
@@ -34,29 +38,43 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
     Ok(u8::from(!failures.is_empty()))
 }
 
-async fn select_online<'a>(
+async fn select_online(
     global: &Global,
     screen: &Screen,
     config: &Config,
-    entries: &[&'a Entry],
-) -> Result<Vec<SelectedItem<'a>>> {
+    entries: &[&Entry],
+) -> Result<(Vec<ImageRow>, Vec<Error>)> {
     let select = async |registries: &_| {
         let progress = ProgressView::start(global.progress(), screen);
-        select_images(registries, config, entries, &*progress.observer()).boxed().await
+        let items =
+            select_images(registries, config, entries, &*progress.observer()).boxed().await?;
+        Ok(rows(config, items, async |item| pinned_digest(registries, config, item).boxed().await)
+            .await)
     };
     with_registries(global, config, select).await
 }
 
 /// The rows to print, and one error for each item that cannot be listed.
-fn rows(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Error>) {
+async fn rows<'a>(
+    config: &Config,
+    items: Vec<SelectedItem<'a>>,
+    digest: impl AsyncFn(&MirrorItem<'a>) -> Result<Option<Digest>>,
+) -> (Vec<ImageRow>, Vec<Error>) {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item {
             SelectedItem::Image(item) => {
+                let digest = digest(&item).await.unwrap_or_else(|error| {
+                    failures.push(error);
+                    None
+                });
                 let image = image_rows(config, &item.image, &item.source).into_iter();
-                rows.extend(image.map(|row| image_row(row, "mirrored")));
+                rows.extend(image.map(|row| image_row(row, digest.clone(), "mirrored")));
             }
-            SelectedItem::Cached(item) => rows.push(image_row(item.row(config), "pull-through")),
+            SelectedItem::Cached(item) => {
+                let digest = item.entry.pin().cloned();
+                rows.push(image_row(item.row(config), digest, "pull-through"));
+            }
             SelectedItem::Rows(rows) => failures.extend(rows.into_iter().take(1).map(|row| {
                 let error = Error::new(Kind::NotFound, format!("cannot list {}", row.source));
                 let causes = row.error.map(|cause| Error::new(Kind::NotFound, cause)).into_iter();
@@ -67,8 +85,8 @@ fn rows(config: &Config, items: Vec<SelectedItem<'_>>) -> (Vec<ImageRow>, Vec<Er
     (rows, failures)
 }
 
-fn image_row(row: Row, via: &'static str) -> ImageRow {
-    ImageRow { name: row.name, source: row.source, destination: row.destination, via }
+fn image_row(row: Row, digest: Option<Digest>, via: &'static str) -> ImageRow {
+    ImageRow { name: row.name, source: row.source, destination: row.destination, digest, via }
 }
 
 #[cfg(test)]
@@ -78,6 +96,12 @@ mod tests {
     use super::*;
     use crate::config::CacheTarget;
 
+    fn listed(config: &Config, entries: &[&Entry]) -> (Vec<ImageRow>, Vec<Error>) {
+        let items = select_offline(entries).unwrap();
+        let rows = rows(config, items, async |item| Ok(item.entry.pin().cloned()));
+        rows.now_or_never().expect("nothing waits")
+    }
+
     #[test]
     fn an_image_has_a_row_for_each_destination() {
         let text = "[[destination]]\nregistry = \"a.example\"\nprefix = \"mirror\"\n\
@@ -86,7 +110,7 @@ mod tests {
              [[image]]\nsource = \"quay.io/a/b\"\ntags = [\"1\"]\ndestinations = [\"b.example\"]\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
         let entries: Vec<&Entry> = config.entries.iter().collect();
-        let (rows, failures) = rows(&config, select_offline(&entries).unwrap());
+        let (rows, failures) = listed(&config, &entries);
         assert!(failures.is_empty());
         assert_eq!(rows, crate::output::images::tests::rows());
     }
@@ -109,7 +133,7 @@ mod tests {
             entry.cached = cached.collect();
         }
         let entries: Vec<&Entry> = config.entries.iter().collect();
-        let (rows, failures) = rows(&config, select_offline(&entries).unwrap());
+        let (rows, failures) = listed(&config, &entries);
         assert!(failures.is_empty());
         let lines =
             rows.iter().map(|row| format!("{} {} {}", row.source, row.destination, row.via));

@@ -32,7 +32,7 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
 /// Reads the configuration file. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load(&global.config, &environment).map_err(|error| {
+    Config::load(global.config_file(), &environment).map_err(|error| {
         let text = error.to_string();
         Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     })

@@ -1,13 +1,12 @@
 //! The context of a table: the file, and the tables that were read before it.
 
 use std::{
-    cell::RefCell,
     fs, io,
     path::{Component, Path, PathBuf},
 };
 
 use super::{
-    document::Text,
+    document::{Text, Warnings},
     images::Entry,
     problem::{Problem, Span, line_of},
     types::DestinationConfig,
@@ -19,7 +18,7 @@ pub(super) struct FileContext<'a> {
     /// The base of relative paths.
     pub(super) directory: &'a Path,
     /// The warnings of the tables that were read.
-    pub(super) warnings: RefCell<Vec<Problem>>,
+    pub(super) warnings: Warnings,
 }
 
 impl FileContext<'_> {

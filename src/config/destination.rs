@@ -7,10 +7,10 @@ use super::{
     context::{FileContext, ReadDestination},
     document::{Keys, Table, Text, in_backticks, nearest},
     problem::Problem,
-    repositories,
+    repositories, spelling,
     types::{Aws, DestinationConfig},
 };
-use crate::model::{DestinationId, EcrHost, Location};
+use crate::model::{DestinationId, EcrHost, Location, Repository};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
@@ -25,10 +25,18 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
     let hint = "add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
     let registry = table.text("registry")?.ok_or_else(|| table.missing("registry", hint))?;
     let location: Location = registry.parse()?;
+    location.check_destination().map_err(|error| registry.problem(error))?;
     let name = table.word("name")?;
-    let prefix = table.parsed("prefix")?;
+    let prefix = table.text("prefix")?;
     let aws = aws(table)?;
     reject_ecr_keys(table, &location)?;
+    let is_ecr = aws.endpoint_url.is_some() || location.ecr().is_some();
+    if let (Some(host), false) = (location.host(), aws.endpoint_url.is_some())
+        && let Some(warning) = spelling::ecr_host(host, &registry.span)
+    {
+        table.warn(warning);
+    }
+    let prefix = prefix.map(|text| read_prefix(&text, is_ecr)).transpose()?;
     let partition = location.ecr().map_or("aws", |ecr| ecr.partition());
     let named = name.as_ref().unwrap_or(&registry);
     Ok(ReadDestination {
@@ -46,6 +54,14 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
     })
 }
 
+fn read_prefix(text: &Text, is_ecr: bool) -> Result<Repository, Problem> {
+    let prefix: Repository = text.parse()?;
+    if is_ecr {
+        prefix.check_ecr().map_err(|error| text.problem(error))?;
+    }
+    Ok(prefix)
+}
+
 fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     let owned = |text: Option<Text>| text.map(|text| text.to_string());
     let role_arn = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
@@ -56,6 +72,7 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     }
     Ok(Aws {
         profile: owned(table.word("profile")?),
+        region: None,
         role_arn,
         external_id: owned(external_id),
         endpoint_url: table.text("endpoint_url")?.map(|text| endpoint(&text)).transpose()?,

@@ -3,7 +3,7 @@
 //! Every value keeps its span in the file, and every string has its variables replaced, so that
 //! readers cannot forget either.
 
-use std::{borrow::Cow, ops::Deref, str::FromStr};
+use std::{borrow::Cow, cell::RefCell, ops::Deref, str::FromStr};
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -34,7 +34,11 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) span: Span,
     environment: Environment<'a>,
+    warnings: &'a Warnings,
 }
+
+/// The warnings about values that are valid by themselves.
+pub(super) type Warnings = RefCell<Vec<Problem>>;
 
 /// A string of the configuration, its variables replaced.
 pub(super) struct Text {
@@ -95,13 +99,19 @@ impl<'a> Table<'a> {
         span: Span,
         keys: &Keys,
         environment: Environment<'a>,
+        warnings: &'a Warnings,
     ) -> Result<Self, Problem> {
         let is_known = |key: &str| keys.names.split_whitespace().any(|name| name == key);
         let unknown = entries.keys().filter(|key| !is_known(key.get_ref()));
         match unknown.min_by_key(|key| key.span().start) {
             Some(key) => Err(unknown_key(key, keys)),
-            None => Ok(Self { entries, span, environment }),
+            None => Ok(Self { entries, span, environment, warnings }),
         }
+    }
+
+    /// Adds a warning, which `check` prints if the file has no error.
+    pub(super) fn warn(&self, warning: Problem) {
+        self.warnings.borrow_mut().push(warning);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -238,7 +248,9 @@ impl<'a> Table<'a> {
 
     fn open_value(&self, value: &'a Value<'a>, keys: &Keys) -> Result<Self, Problem> {
         match value.get_ref() {
-            DeValue::Table(entries) => Self::open(entries, value.span(), keys, self.environment),
+            DeValue::Table(entries) => {
+                Self::open(entries, value.span(), keys, self.environment, self.warnings)
+            }
             _ => Err(wrong_type(value, "a table").hint(format!("write {}", keys.title))),
         }
     }
@@ -328,7 +340,7 @@ pub(super) fn nearest<'w, S: AsRef<str>>(text: &str, words: &'w [S]) -> Option<&
 }
 
 /// The Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, a) in a.chars().enumerate() {

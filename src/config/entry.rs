@@ -8,7 +8,7 @@ use super::{
     images::{Entry, Tags},
     problem::{Problem, Span},
     retag::Retag,
-    select,
+    select, spelling,
     via::{self, RouteKey},
 };
 use crate::model::{
@@ -114,7 +114,7 @@ fn platforms(table: &Table<'_>) -> Result<Option<Platforms>, Problem> {
                 .hint("write a list, like `platforms = [\"linux/amd64\", \"linux/arm64\"]`"))
         });
     }
-    Ok(Platforms::only(table.parsed_list("platforms")?))
+    Ok(Platforms::only(spelling::platforms(table, "platforms")?))
 }
 
 pub(super) fn read(
@@ -125,6 +125,9 @@ pub(super) fn read(
     let hint = "add the repository to mirror, like `source = \"nginx\"`";
     let source = table.text("source")?.ok_or_else(|| table.missing("source", hint))?;
     let reference: Reference = source.parse()?;
+    if let Some(warning) = spelling::ecr_host(&reference.host, &source.span) {
+        table.warn(warning);
+    }
     let (tags, tag_spans) = tags(table, &source, &reference)?;
     let keys = image_keys(table)?.or(defaults);
     let route = RouteKey {
@@ -219,7 +222,7 @@ fn tags(
         (None, Some(selection)) => Ok((Tags::Selected(selection), Vec::new())),
         (Some(texts), None) => exact(texts),
         (None, None) => Err(Problem::at(&source.span, "has no `tags`, `select` or digest")
-            .hint("add tags, like `tags = [\"1.27\"]` or `select = { newest = 3 }`")),
+            .hint("add `tags = [\"latest\"]` for the tag that Docker pulls, other tags, or `select = { newest = 3 }`")),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::{
 /// One `[[image]]`: a source repository, tags of it, and where they go.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The name for `--only` and the report; not unique.
+    /// The name for `--only` and the report; not unique. `--only` also accepts the source.
     pub(crate) name: String,
     pub(crate) host: Host,
     pub repository: Repository,
@@ -53,6 +53,28 @@ pub struct CacheTarget {
 }
 
 impl Entry {
+    /// The name and every usual spelling of the source, without a tag: `nginx`, `library/nginx`,
+    /// `docker.io/nginx`, `docker.io/library/nginx`.
+    pub(super) fn spellings(&self) -> Vec<String> {
+        let (host, path) = (&self.host, self.repository.as_str());
+        let mut all = vec![self.name.clone(), format!("{host}/{path}")];
+        if host.is_docker_hub() {
+            let official = path.strip_prefix("library/");
+            let short = official.map(|name| [name.to_owned(), format!("{host}/{name}")]);
+            all.push(path.to_owned());
+            all.extend(short.into_iter().flatten());
+        }
+        all
+    }
+
+    /// The digest to which the source is pinned.
+    pub(crate) fn pin(&self) -> Option<&Digest> {
+        match &self.tags {
+            Tags::Pinned { digest, .. } => Some(digest),
+            Tags::Exact(_) | Tags::Selected(_) => None,
+        }
+    }
+
     /// The images to mirror, one for each tag, in the order of the tags. Empty if the entry is
     /// only cached.
     ///

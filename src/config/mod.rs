@@ -21,12 +21,13 @@ mod registry;
 mod repositories;
 mod retag;
 mod select;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod types;
 mod via;
 
-use std::{cell::RefCell, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use toml::de::DeTable;
 
@@ -39,7 +40,7 @@ pub use self::{
 };
 use self::{
     context::{FileContext, Tables, describe},
-    document::{Keys, Table},
+    document::{Keys, Table, Warnings},
     interpolate::Environment,
     problem::Problem,
 };
@@ -80,7 +81,7 @@ impl Config {
         if let Some(problem) = syntax(text, &errors) {
             return Err(invalid(vec![problem]));
         }
-        let file = FileContext { text, directory, warnings: RefCell::default() };
+        let file = FileContext { text, directory, warnings: Warnings::default() };
         let (config, warnings) = read(document.get_ref(), &file, environment).map_err(invalid)?;
         Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
     }
@@ -92,7 +93,7 @@ fn read(
     file: &FileContext<'_>,
     environment: Environment<'_>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let root = Table::open(document, 0..0, &ROOT, environment)?;
+    let root = Table::open(document, 0..0, &ROOT, environment, &file.warnings)?;
     if root.is_empty() {
         let problem = Problem::whole_file("the configuration is empty");
         return Err(problem.hint("start from `mirror.toml.example`").into());
@@ -126,8 +127,10 @@ fn read(
     if !problems.is_empty() {
         return Err(problems);
     }
+    let spans = registry::spans(&root)?;
+    let unused = spelling::unused_registries(registries.iter(), &spans, &entries, &context);
     let mut warnings = file.warnings.take();
-    warnings.extend(lint::warnings(&entries, &context));
+    warnings.extend(lint::warnings(&entries, &context).into_iter().chain(unused));
     let config = Config {
         registries,
         entries: entries.into_iter().map(|read| read.entry).collect(),

@@ -34,7 +34,7 @@ pub(super) fn read(
 ) -> Result<ReadCache, Problem> {
     let cached = upstream::read(table, destinations, file)?;
     let prefix_span = table.span_of("prefix").unwrap_or_else(|| cached.span.clone());
-    let prefix = table.parsed("prefix")?.unwrap_or_else(|| {
+    let prefix = prefix(table, "prefix")?.unwrap_or_else(|| {
         cached.upstream.name().parse().expect("each upstream's name is a prefix")
     });
     let upstream_prefix = upstream_prefix(table, cached.upstream, &prefix)?;
@@ -65,21 +65,29 @@ pub(super) fn read(
     })
 }
 
+/// A prefix that ECR accepts.
+fn prefix(table: &Table<'_>, key: &str) -> Result<Option<Prefix>, Problem> {
+    let Some(text) = table.text(key)? else { return Ok(None) };
+    let prefix = text.parse()?;
+    if let Prefix::Path(path) = &prefix {
+        path.check_ecr().map_err(|error| text.problem(error))?;
+    }
+    Ok(Some(prefix))
+}
+
 /// Source: ECR API model, `upstreamRepositoryPrefix`; user guide, "Customizing repository prefixes".
 fn upstream_prefix(
     table: &Table<'_>,
     upstream: Upstream,
     prefix: &Prefix,
 ) -> Result<Prefix, Problem> {
-    let Some(text) = table.text("upstream_prefix")? else { return Ok(Prefix::Root) };
-    let upstream_prefix: Prefix = text.parse()?;
+    let Some(span) = table.span_of("upstream_prefix") else { return Ok(Prefix::Root) };
+    let upstream_prefix = self::prefix(table, "upstream_prefix")?.unwrap_or(Prefix::Root);
     Err(match (&upstream_prefix, prefix, upstream) {
         (Prefix::Root, ..) | (_, Prefix::Path(_), Upstream::Ecr) => return Ok(upstream_prefix),
-        (_, _, Upstream::Ecr) => {
-            Problem::at(&text.span, "must be `ROOT`, because `prefix` is `ROOT`")
-                .hint("remove `upstream_prefix`, or write a path for `prefix`")
-        }
-        _ => Problem::at(&text.span, "`upstream_prefix` requires `upstream = \"ecr\"`")
+        (_, _, Upstream::Ecr) => Problem::at(&span, "must be `ROOT`, because `prefix` is `ROOT`")
+            .hint("remove `upstream_prefix`, or write a path for `prefix`"),
+        _ => Problem::at(&span, "`upstream_prefix` requires `upstream = \"ecr\"`")
             .hint("remove `upstream_prefix`: ECR caches only the repositories that are pulled"),
     })
 }

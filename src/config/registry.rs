@@ -43,6 +43,12 @@ pub(super) fn read_all(
     Ok(registries)
 }
 
+/// Where each valid host is written.
+pub(super) fn spans(root: &Table<'_>) -> Result<Vec<(Host, Span)>, Problem> {
+    let named = root.named_tables("registry", &KEYS)?.into_iter();
+    Ok(named.filter_map(|(name, _)| Some((name.get_ref().parse().ok()?, name.span()))).collect())
+}
+
 fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
     let connections = table.number("max_connections", 1)?;
     Ok(RegistryConfig {

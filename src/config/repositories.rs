@@ -131,13 +131,16 @@ fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
     }))
 }
 
-/// Source: ECR API model, `imageTagMutabilityExclusionFilterValue`.
+/// Source: ECR API model, `imageTagMutabilityExclusionFilterValue`; the Terraform AWS provider refuses
+/// more than two `*`.
 fn exclusion(text: &Text) -> Result<String, Problem> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._*-".contains(&b);
     text.checked(
-        (1..=128).contains(&text.len()) && text.bytes().all(is_allowed),
+        (1..=128).contains(&text.len())
+            && text.bytes().all(is_allowed)
+            && text.matches('*').count() <= 2,
         "is not a valid tag wildcard",
-        "use letters, digits, `.`, `_`, `-`, and `*` for any text, like `latest*`",
+        "use letters, digits, `.`, `_`, `-`, and at most two `*` for any text, like `latest*`",
     )
 }
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    document::{Keys, Table},
+    document::{Keys, Table, Text},
     problem::Problem,
 };
-use crate::model::select::{Selection, SortKey};
+use crate::model::select::{RegexEnds, Selection, SortKey, TagGlob, TagRegex};
 
 const KEYS: Keys = Keys {
     title: "`select`",
-    names: "glob regex semver exclude newest by min_age max_age at_least",
+    names: "glob regex semver exclude exclude_regex newest by min_age max_age at_least",
 };
 
 pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
@@ -26,10 +26,11 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
     let sort_keys = [("version", SortKey::Version), ("pushed", SortKey::Pushed)];
     let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
     let selection = Selection {
-        glob: table.parsed_list("glob")?,
-        regex: table.parsed_list("regex")?,
+        glob: globs(&table, "glob", "regex")?,
+        regex: regexes(&table, "regex")?,
         semver: table.parsed("semver")?,
-        exclude: table.parsed_list("exclude")?,
+        exclude: globs(&table, "exclude", "exclude_regex")?,
+        exclude_regex: regexes(&table, "exclude_regex")?,
         newest: newest.map(|count| count as usize),
         by: table.choice("by", &sort_keys)?.unwrap_or_default(),
         min_age: age(&table, "min_age")?,
@@ -38,6 +39,42 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
     };
     check(&table, &selection)?;
     Ok(Some(selection))
+}
+
+/// Warns of globs that are regular expressions by their characters. `regex` is the key for these.
+fn globs(table: &Table<'_>, key: &str, regex: &str) -> Result<Vec<TagGlob>, Problem> {
+    let read = |text: &Text| {
+        let glob: TagGlob = text.parse()?;
+        // the value of a variable is not shown
+        if let (Some(character), Some(_)) = (glob.impossible(), text.as_written()) {
+            let label = format!("is a glob, and no tag contains `{character}`");
+            table.warn(text.invalid(
+                label,
+                format!("move a regular expression to `{regex}`, or write a glob like `*-rc*`"),
+            ));
+        }
+        Ok(glob)
+    };
+    table.list(key)?.iter().flatten().map(read).collect()
+}
+
+/// Warns of regular expressions that this release reads in another way than version 0.1, which
+/// accepted a match of any part of the tag.
+fn regexes(table: &Table<'_>, key: &str) -> Result<Vec<TagRegex>, Problem> {
+    let read = |text: &Text| {
+        let regex: TagRegex = text.parse()?;
+        // `exclude_regex` is younger than the change
+        let ends = regex.with_ends().filter(|_| key == "regex");
+        if let (Some(RegexEnds { whole, anywhere }), Some(_)) = (ends, text.as_written()) {
+            let hint = format!(
+                "write `{whole}` if that is right, or `{anywhere}` to match any part of a tag"
+            );
+            let label = "now matches whole tags only, no longer any part of a tag";
+            table.warn(text.invalid(label, hint));
+        }
+        Ok(regex)
+    };
+    table.list(key)?.iter().flatten().map(read).collect()
 }
 
 /// Rejects keys that no tag can satisfy together.

@@ -37,7 +37,8 @@ impl Config {
         &self.destinations[id.0]
     }
 
-    /// The entries whose name equals a pattern, or matches it as a glob (`*` matches `/` too).
+    /// The entries whose name or source equals a pattern, or matches it as a glob (`*` matches `/`
+    /// too).
     ///
     /// Returns all entries for no patterns. Keeps the order of the file.
     ///
@@ -55,13 +56,15 @@ impl Config {
                     .hint("write a name, or a glob like `team/*`")
             })?;
             let glob = glob.compile_matcher();
-            let matches = move |name: &str| name == pattern || glob.is_match(name);
-            if !self.entries.iter().any(|entry| matches(&entry.name)) {
+            let matches = move |entry: &Entry| {
+                entry.spellings().iter().any(|name| name == pattern || glob.is_match(name))
+            };
+            if !self.entries.iter().any(&matches) {
                 return Err(self.no_image(pattern));
             }
             globs.push(matches);
         }
-        let is_selected = |entry: &&Entry| globs.iter().any(|matches| matches(&entry.name));
+        let is_selected = |entry: &&Entry| globs.iter().any(|matches| matches(entry));
         Ok(self.entries.iter().filter(is_selected).collect())
     }
 
@@ -103,6 +106,8 @@ impl DestinationConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aws {
     pub(crate) profile: Option<String>,
+    /// Only for a host that names no region.
+    pub(crate) region: Option<String>,
     pub(crate) role_arn: Option<String>,
     /// Only with a role.
     pub(crate) external_id: Option<String>,

@@ -55,7 +55,13 @@ pub(super) fn read(
             Delivery::PullThrough | Delivery::Auto => cached(reference, destination, tables),
         };
         match (cached, route.via) {
-            (Some(target), _) => routes.cached.push(target),
+            (Some(target), _) => {
+                target
+                    .repository
+                    .check_ecr()
+                    .map_err(|error| source.problem(error.hint(NOT_CACHED)))?;
+                routes.cached.push(target);
+            }
             (None, Delivery::PullThrough) => {
                 return Err(uncovered(route, &reference.host, destination, tables));
             }
@@ -69,6 +75,8 @@ pub(super) fn read(
     }
     Ok(routes)
 }
+
+const NOT_CACHED: &str = "write `via = \"mirror\"` and another `repository`";
 
 /// The repository of the source in a cache of the destination: in the cache with the longest
 /// upstream prefix, the first of them in the file.
@@ -118,6 +126,9 @@ fn uncovered(
     Problem::at(&route.span, label).hint(hint)
 }
 
+const ANOTHER_NAME: &str =
+    "write a `repository` for the destination, with one `-` or `_` between words";
+
 fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repository, NameError> {
     let destination = &read.destination;
     let prefixed = match &destination.prefix {
@@ -127,8 +138,12 @@ fn prefixed(repository: &Repository, read: &ReadDestination) -> Result<Repositor
         })?,
         None => repository.clone(),
     };
+    if !destination.is_ecr() {
+        return Ok(prefixed);
+    }
+    repository.check_ecr().map_err(|error| error.hint(ANOTHER_NAME))?;
     // ECR API model, `repositoryName`: at least two characters
-    if prefixed.as_str().len() < 2 && destination.registry.ecr().is_some() {
+    if prefixed.as_str().len() < 2 {
         return Err(NameError::new("has fewer than 2 characters, the minimum of ECR")
             .hint("write a longer `repository`, or add a `prefix` to the destination"));
     }

@@ -23,6 +23,7 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use image::tree::pushed_digest;
 pub use options::{Endpoint, Endpoints, Mode, Options, SourceEndpoint};
 pub use run::{Mirror, Summary};
 pub use shutdown::{Shutdown, signals};

@@ -93,6 +93,19 @@ impl EcrHost {
     }
 }
 
+/// The first label of a host that is almost one of ECR's: it has ECR's labels and an AWS suffix, and
+/// is no endpoint of a VPC. For a host that [`EcrHost::parse`] refuses.
+pub(crate) fn almost(host: &Host) -> Option<&str> {
+    let host = host.as_str();
+    let (name, _) = host.split_once(':').unwrap_or((host, ""));
+    let is_aws = SUFFIXES
+        .iter()
+        .any(|(suffix, ..)| name.strip_suffix(suffix).is_some_and(|name| name.ends_with('.')));
+    let has_labels = name.contains("dkr.ecr") || name.contains("dkr-ecr");
+    let is_almost = is_aws && has_labels && !name.contains(".vpce.");
+    is_almost.then(|| name.split('.').next().unwrap_or(name))
+}
+
 /// Returns `true` for words joined by `-`, like `eu-west-1`: new regions need no new release.
 fn is_region(text: &str) -> bool {
     let word =
@@ -157,6 +170,21 @@ mod tests {
             "123456789012.dkr.ecr.eu_west-1.amazonaws.com",
         ] {
             assert_eq!(read(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_the_labels_of_ecr_below_an_aws_suffix_is_almost_one() {
+        for (host, expected) in [
+            ("12345678901.dkr.ecr.eu-west-1.amazonaws.com", Some("12345678901")),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com:443", Some("123456789012")),
+            ("dkr.ecr.eu-west-1.amazonaws.com", Some("dkr")),
+            ("vpce-1.dkr.ecr.eu-west-1.vpce.amazonaws.com", None),
+            ("000000000000.dkr.ecr.us-east-1.localhost.localstack.cloud:4566", None),
+            ("public.ecr.aws", None),
+            ("registry.corp.example", None),
+        ] {
+            assert_eq!(almost(&host.parse().unwrap()), expected, "{host}");
         }
     }
 }

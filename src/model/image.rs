@@ -153,6 +153,11 @@ impl Filter {
         self.platforms == Platforms::All && self.attestations == Attestations::Keep
     }
 
+    /// Returns `true` if an image keeps its digest: nothing is removed, and its index stays.
+    pub(crate) fn keeps_digests(&self) -> bool {
+        self.is_everything() && self.shape == Shape::Index
+    }
+
     /// The canonical form, for the annotation of a filtered index.
     pub(crate) fn canonical(&self) -> String {
         let attestations = match self.attestations {

@@ -65,6 +65,21 @@ impl Location {
         self.host().and_then(EcrHost::parse)
     }
 
+    /// Checks that images can be mirrored to it.
+    ///
+    /// Source: ECR Public user guide, "Registry authentication": pushes need the API
+    /// `ecr-public`, which creates repositories too.
+    pub(crate) fn check_destination(&self) -> Result<(), NameError> {
+        let host = self.host().map(Host::as_str);
+        match host.map(|host| host.strip_suffix(":443").unwrap_or(host)) {
+            Some("public.ecr.aws" | "ecr-public.aws.com") => {
+                Err(NameError::new("is ECR Public, which is not supported as a destination")
+                    .hint("write a private registry, like `123456789012.dkr.ecr.eu-west-1.amazonaws.com`; ECR Public has another login and API"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn reference(&self, repository: &Repository, at: &TagOrDigest) -> String {
         match (self, at) {
             (Self::Registry(_), at) => format!("{self}/{repository}{at}"),

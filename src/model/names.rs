@@ -143,6 +143,21 @@ impl Repository {
     pub(crate) fn below(&self, prefix: &Repository) -> Result<Self, NameError> {
         format!("{prefix}/{self}").parse()
     }
+
+    /// Checks that ECR accepts the words of the name.
+    ///
+    /// Source: ECR API reference, `repositoryName`: `(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+…`,
+    /// as CloudFormation and Terraform check it. The API model of 2026 also has `__` and `--`. The
+    /// stricter one is safe for both.
+    pub(crate) fn check_ecr(&self) -> Result<(), NameError> {
+        match ["--", "__"].iter().find(|separator| self.0.contains(**separator)) {
+            None => Ok(()),
+            Some(separator) => Err(NameError::new(format!(
+                "contains `{separator}`, which ECR refuses in the names of repositories"
+            ))
+            .hint("write one `-` or `_` between words")),
+        }
+    }
 }
 
 impl FromStr for Repository {
@@ -289,6 +304,19 @@ mod tests {
             ("128.0.0.1", false),
         ] {
             assert_eq!(host.parse::<Host>().unwrap().is_loopback(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn ecr_accepts_one_separator_between_words() {
+        for (name, expected) in [
+            ("a", true),
+            ("a-b/c_d/e.f", true),
+            ("a--b", false),
+            ("a__b", false),
+            ("x/a---b", false),
+        ] {
+            assert_eq!(name.parse::<Repository>().unwrap().check_ecr().is_ok(), expected, "{name}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Platforms, and the platforms of a filter.
 //!
-//! Matching follows containerd. An image without a variant has the default variant of its
-//! architecture (`arm64` is `arm64/v8`, `arm` is `arm/v7`). A filter without a variant matches every
-//! variant.
+//! Matching and spelling follow containerd. An image without a variant has the default variant of
+//! its architecture (`arm64` is `arm64/v8`, `arm` is `arm/v7`). A filter without a variant matches
+//! every variant, a filter without a version of the operating system every version.
 
 use std::{
     fmt::{self, Write as _},
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{names::NameError, text::is_unsafe_for_terminal};
 
-/// An operating system and an architecture, like `linux/arm/v7`.
+/// An operating system and an architecture, like `linux/arm/v7` or `windows(10.0.20348)/amd64`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
     /// `linux`, `windows`, … (a `GOOS`).
@@ -22,6 +22,8 @@ pub struct Platform {
     pub(crate) architecture: String,
     /// `v7`, …; `None` for the default.
     pub variant: Option<String>,
+    /// The version of the operating system, like `10.0.20348.2849`.
+    pub(crate) os_version: Option<String>,
 }
 
 impl Platform {
@@ -40,6 +42,19 @@ impl Platform {
         self.os == image.os
             && self.architecture == image.architecture
             && (self.variant.is_none() || self.effective_variant() == image.effective_variant())
+            && self.matches_version(image)
+    }
+
+    /// Returns `true` if the image's version begins with the parts of this one: revisions of one
+    /// Windows build run on each other.
+    fn matches_version(&self, image: &Platform) -> bool {
+        let Some(version) = self.version() else { return true };
+        let rest = image.version().and_then(|image| image.strip_prefix(version));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.os_version.as_deref().filter(|version| !version.is_empty())
     }
 
     /// Returns `true` for `unknown/unknown`, the platform of BuildKit's attestations.
@@ -60,13 +75,16 @@ pub(crate) fn known_platform<'de, D: Deserializer<'de>>(
         os: Option<String>,
         architecture: Option<String>,
         variant: Option<String>,
+        #[serde(rename = "os.version")]
+        os_version: Option<String>,
     }
     let Some(fields) = Option::<PlatformFields>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    let PlatformFields { os, architecture, variant } = fields;
+    let PlatformFields { os, architecture, variant, os_version } = fields;
     let [os, architecture] = [os, architecture].map(|word| word.filter(|word| !word.is_empty()));
-    Ok(os.zip(architecture).map(|(os, architecture)| Platform { os, architecture, variant }))
+    let platform = |(os, architecture)| Platform { os, architecture, variant, os_version };
+    Ok(os.zip(architecture).map(platform))
 }
 
 impl FromStr for Platform {
@@ -74,8 +92,13 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = || {
-            NameError::new("is not a platform")
-                .hint("write `os/arch` or `os/arch/variant`, like `linux/amd64` or `linux/arm/v7`")
+            let hint = match text.contains('(') {
+                true => "write `os(version)/arch`, like `windows(10.0.20348)/amd64`",
+                false => {
+                    "write `os/arch` or `os/arch/variant`, like `linux/amd64` or `linux/arm/v7`"
+                }
+            };
+            NameError::new("is not a platform").hint(hint)
         };
         let word = |part: &str| {
             !part.is_empty()
@@ -83,7 +106,12 @@ impl FromStr for Platform {
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
         };
-        let parts: Vec<&str> = text.split('/').collect();
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let mut version = None;
+        if let Some((os, rest)) = parts[0].split_once('(') {
+            parts[0] = os;
+            version = Some(rest.strip_suffix(')').filter(|it| word(it)).ok_or_else(wrong)?);
+        }
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| word(part)) {
             return Err(wrong());
         }
@@ -96,6 +124,7 @@ impl FromStr for Platform {
             os: parts[0].to_owned(),
             architecture: architecture.to_owned(),
             variant: parts.get(2).map(|&variant| variant.to_owned()),
+            os_version: version.map(str::to_owned),
         })
     }
 }
@@ -103,11 +132,10 @@ impl FromStr for Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
-        let words = [self.os.as_str(), &self.architecture].into_iter().chain(variant);
-        for (at, word) in words.enumerate() {
-            if at > 0 {
-                f.write_char('/')?;
-            }
+        let version = self.version().into_iter().flat_map(|version| ["(", version, ")"]);
+        let rest = ["/", &self.architecture].into_iter();
+        let rest = rest.chain(variant.into_iter().flat_map(|variant| ["/", variant]));
+        for word in [self.os.as_str()].into_iter().chain(version).chain(rest) {
             // an index from outside can contain any text
             word.chars()
                 .filter(|c| !is_unsafe_for_terminal(*c))
@@ -189,6 +217,13 @@ mod tests {
             ("linux/arm/v6", "linux/arm/v7", false),
             ("linux/aarch64", "linux/arm64", true),
             ("windows/amd64", "linux/amd64", false),
+            ("windows/amd64", "windows(10.0.20348.2849)/amd64", true),
+            ("windows(10.0.20348)/amd64", "windows(10.0.20348.2849)/amd64", true),
+            ("windows(10.0.20348)/amd64", "windows(10.0.20348)/amd64", true),
+            ("windows(10.0.20348)/amd64", "windows(10.0.203480)/amd64", false),
+            ("windows(10.0.20348)/amd64", "windows(10.0.26100.1)/amd64", false),
+            ("windows(10.0.20348)/amd64", "windows/amd64", false),
+            ("windows(10.0.20348.2849)/amd64", "windows(10.0.20348.1)/amd64", false),
         ] {
             assert_eq!(platform(wanted).matches(&platform(image)), expected, "{wanted} {image}");
         }
@@ -196,10 +231,28 @@ mod tests {
 
     #[test]
     fn an_invalid_platform_is_rejected() {
-        for bad in
-            ["", "linux", "arm64", "linux/", "linux/amd64/v1/x", "Linux/amd64", "linux amd64"]
-        {
+        for bad in [
+            "",
+            "linux",
+            "arm64",
+            "linux/",
+            "linux/amd64/v1/x",
+            "Linux/amd64",
+            "linux amd64",
+            "windows(10/amd64",
+            "windows()/amd64",
+            "(10)/amd64",
+            "windows(10)x/amd64",
+            "windows/amd64(10)",
+        ] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_printed_as_it_is_written() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows(10.0.20348)/amd64"] {
+            assert_eq!(platform(text).to_string(), text);
         }
     }
 }

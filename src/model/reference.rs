@@ -32,6 +32,14 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>()?)),
             _ => (rest, None),
         };
+        // Docker reads `ghcr.io` as `docker.io/library/ghcr.io`; no official image has such a name
+        if !name.contains('/')
+            && (name.contains('.') || name == "localhost")
+            && !name.starts_with('.')
+        {
+            return Err(NameError::new("is a registry without a repository")
+                .hint(format!("add the repository: `{rest}/REPOSITORY`")));
+        }
         // like Docker: the first part is a host if it cannot be part of a path
         let (host, path) = match name.split_once('/') {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
@@ -105,6 +113,9 @@ mod tests {
             ("MyReg/foo", "has uppercase letters, repository names are lowercase"),
             ("Nginx", "has uppercase letters, repository names are lowercase"),
             ("a:.b", "is not a tag"),
+            ("ghcr.io", "is a registry without a repository"),
+            ("localhost:5000", "is a registry without a repository"),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "is a registry without a repository"),
             ("a@sha256:xyz", "is not a digest"),
             ("", "is not an image reference"),
             ("a b", "is not an image reference"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::table::{GAP, Line, grid};
+use crate::model::Digest;
 
 /// One image at one destination.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -14,6 +15,8 @@ pub(crate) struct ImageRow {
     pub(crate) source: String,
     /// The reference to pull.
     pub(crate) destination: String,
+    /// The digest to pull, if the source is pinned to one.
+    pub(crate) digest: Option<Digest>,
     /// `mirrored` or `pull-through`.
     pub(crate) via: &'static str,
 }
@@ -31,26 +34,36 @@ pub(crate) fn table(
     width: Option<usize>,
 ) -> io::Result<()> {
     let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
-    let is_full = width.is_none_or(|width| full_width(rows, &header) <= width);
-    let line = |row: &ImageRow| match is_full {
-        true => Line { cells: cells(row).map(Into::into).into(), notes: Vec::new() },
-        false => Line {
-            cells: [&row.name, &row.source, row.via].map(Into::into).into(),
-            notes: vec![row.destination.clone()],
+    let references: Vec<String> = rows.iter().map(reference).collect();
+    let rows: Vec<[&str; 4]> = rows
+        .iter()
+        .zip(&references)
+        .map(|(row, reference)| [&row.name, &row.source, reference.as_str(), row.via])
+        .collect();
+    let is_full = width.is_none_or(|width| full_width(&rows, &header) <= width);
+    let line = |row: &[&str; 4]| match (is_full, row) {
+        (true, cells) => Line { cells: cells.map(Into::into).into(), notes: Vec::new() },
+        (false, &[name, source, reference, via]) => Line {
+            cells: [name, source, via].map(Into::into).into(),
+            notes: vec![reference.to_owned()],
         },
     };
     let header = if is_full { &header[..] } else { &["NAME", "SOURCE", "VIA"] };
     grid(out, header, &rows.iter().map(line).collect::<Vec<_>>(), width.filter(|_| !is_full))
 }
 
-fn cells(row: &ImageRow) -> [&str; 4] {
-    [&row.name, &row.source, &row.destination, row.via]
+/// The reference with the digest, unless it has the digest already.
+fn reference(row: &ImageRow) -> String {
+    match &row.digest {
+        Some(digest) if !row.destination.contains('@') => format!("{}@{digest}", row.destination),
+        _ => row.destination.clone(),
+    }
 }
 
 /// The width of the table if nothing is shortened.
-fn full_width(rows: &[ImageRow], header: &[&str; 4]) -> usize {
+fn full_width(rows: &[[&str; 4]], header: &[&str; 4]) -> usize {
     let column = |index: usize| {
-        let texts = rows.iter().map(|row| cells(row)[index]).chain([header[index]]);
+        let texts = rows.iter().map(|row| row[index]).chain([header[index]]);
         texts.map(|text| text.chars().count()).max().unwrap_or_default()
     };
     (0..header.len()).map(column).sum::<usize>() + GAP * (header.len() - 1)
@@ -65,6 +78,7 @@ pub(crate) mod tests {
             name: name.to_owned(),
             source: source.to_owned(),
             destination: destination.to_owned(),
+            digest: None,
             via: "mirrored",
         };
         let nginx = "docker.io/library/nginx:1.27";
@@ -121,6 +135,7 @@ pub(crate) mod tests {
                 "name": "a/b",
                 "source": "quay.io/a/b:1",
                 "destination": "b.example/a/b:1",
+                "digest": null,
                 "via": "mirrored",
             })
         );

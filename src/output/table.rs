@@ -180,7 +180,8 @@ fn line(row: &Row) -> Line {
     };
     let mut notes: Vec<String> = Vec::new();
     for (depth, cause) in row.error.iter().flat_map(|error| error.lines()).enumerate() {
-        let label = if depth == 0 { "" } else { "  caused by: " };
+        // an indented line belongs to the line above it
+        let label = if depth == 0 || cause.starts_with(' ') { "" } else { "  caused by: " };
         notes.push(format!("{label}{}", printable(cause)));
     }
     let hint = |hint: &String| format!("{} {}", styled(HINT, "hint:"), printable(hint));

@@ -6,8 +6,8 @@ use crate::{
     config::{AccountSettings, Aws, Config, DestinationConfig, RepositoryRules},
     layout,
     model::{
-        DestinationId, Digest, Error, Filter, Image, ImageLocation, Kind, Location, Naming, Origin,
-        Reference, Repository, Result, Tag, TagOrDigest, Target,
+        DestinationId, Digest, Error, Filter, Image, ImageLocation, Kind, Location, NameError,
+        Naming, Origin, Reference, Repository, Result, Tag, TagOrDigest, Target,
     },
 };
 
@@ -20,33 +20,92 @@ pub(crate) struct CopyRequest {
 impl CopyRequest {
     /// Resolves both references. Reads a layout's index if the source is a layout without a tag.
     ///
+    /// From a configuration come the settings of the registries, and the identity and repository
+    /// settings of a `[[destination]]` with the same registry. `aws` precedes that identity.
+    ///
     /// # Errors
-    /// [`Kind::Configuration`] if the references do not determine one image and one tag.
+    /// [`Kind::Configuration`] if the references do not determine one image and one tag, or if the
+    /// destination cannot have the image or the identity.
     pub(crate) async fn new(
         source: &ImageLocation,
         destination: &ImageLocation,
         filter: Filter,
+        file: Option<Config>,
+        aws: Aws,
     ) -> Result<Self> {
         let from = CopyEnd::new(source).resolve_only_image().await?;
         let image = image(source, from, destination, filter)?;
         let location = CopyEnd::new(destination).location;
-        let destination = DestinationConfig {
+        location.check_destination().map_err(|wrong| invalid(destination, wrong))?;
+        let (registries, known) = match file {
+            Some(file) => (file.registries, file.destinations),
+            None => (BTreeMap::new(), Vec::new()),
+        };
+        let known = known.into_iter().find(|known| known.registry == location);
+        let (own, repositories) = match known {
+            Some(known) => (known.aws, known.repositories),
+            None => (Aws::default(), RepositoryRules::default()),
+        };
+        let target = DestinationConfig {
             name: location.to_string(),
             registry: location,
             prefix: None,
-            aws: Aws::default(),
-            repositories: RepositoryRules::default(),
+            aws: identity(own, aws.clone()),
+            repositories,
             account: AccountSettings::default(),
         };
+        if target.is_ecr() {
+            let repository = &image.targets[0].repository;
+            repository.check_ecr().map_err(|wrong| invalid(destination, wrong))?;
+        }
+        check_identity(&target, &aws)?;
         let config = Config {
-            destinations: vec![destination],
-            registries: BTreeMap::new(),
+            destinations: vec![target],
+            registries,
             entries: Vec::new(),
             caches: Vec::new(),
             warnings: Vec::new(),
         };
         Ok(Self { config, image })
     }
+}
+
+/// The identity of the command line, completed from the configuration.
+fn identity(own: Aws, given: Aws) -> Aws {
+    // the external id belongs to the role
+    let external_id = own.external_id.filter(|_| given.role_arn.is_none());
+    Aws {
+        profile: given.profile.or(own.profile),
+        region: given.region,
+        role_arn: given.role_arn.or(own.role_arn),
+        external_id,
+        endpoint_url: own.endpoint_url,
+    }
+}
+
+/// Rejects options for AWS that the destination cannot use.
+fn check_identity(destination: &DestinationConfig, given: &Aws) -> Result<()> {
+    let name = &destination.registry;
+    if *given != Aws::default() && !destination.is_ecr() {
+        let problem = format!("the destination `{name}` is not ECR");
+        return Err(Error::new(Kind::Configuration, problem).hint(
+            "remove `--profile`, `--region` and `--role-arn`, or set `endpoint_url` of this \
+             destination in a configuration file",
+        ));
+    }
+    match (name.ecr(), &given.region) {
+        (Some(ecr), Some(region)) if ecr.region() != region => {
+            let problem = format!("`{name}` is in `{}`, not in `{region}`", ecr.region());
+            Err(Error::new(Kind::Configuration, problem)
+                .hint("remove `--region`, or write the host of the other region"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn invalid(reference: &ImageLocation, wrong: NameError) -> Error {
+    let error = Error::new(Kind::Configuration, format!("`{reference}` {}", wrong.problem));
+    wrong.hint.into_iter().fold(error, Error::hint)
 }
 
 /// A reference of the command line, in its parts.
@@ -173,6 +232,11 @@ mod tests {
             ),
             ("nginx:1.27", "oci:d", "docker.io/library/nginx:1.27 to oci:d:1.27".to_owned()),
             ("nginx", "oci:d:a/b:x", "docker.io/library/nginx:latest to oci:d:a/b:x".to_owned()),
+            (
+                "ghcr.io/x/busybox",
+                "r.example/a",
+                "ghcr.io/x/busybox:latest to r.example/a:latest".to_owned(),
+            ),
             ("oci:d:1", "r.example/a", "oci:d:1 to r.example/a:1".to_owned()),
             ("oci:d:a/b:1", "oci:e", "oci:d:a/b:1 to oci:e:1".to_owned()),
             ("oci:d:1", "oci:e:a/b:2", "oci:d:1 to oci:e:a/b:2".to_owned()),
@@ -182,5 +246,36 @@ mod tests {
         let unnamed = copied(&format!("nginx@{pin}"), "r.example/a").unwrap_err();
         assert_eq!(unnamed.kind(), Kind::Configuration);
         assert!(copied("nginx", &format!("r.example/a@{pin}")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_configuration_gives_copy_its_registries_and_the_identity_of_the_destination() {
+        let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let text = format!(
+            "[[destination]]\nregistry = \"{ecr}\"\nprefix = \"mirror\"\nprofile = \"prod\"\n\
+             role_arn = \"arn:aws:iam::123456789012:role/a\"\nexternal_id = \"x\"\n\
+             [registry.\"ghcr.io\"]\nplain_http = true\n"
+        );
+        let request = async |destination: &str, given: Aws| {
+            let file = Config::parse("mirror.toml", &text, std::path::Path::new(""), &|_| None);
+            let (from, to) = ("ghcr.io/a/b:1".parse().unwrap(), destination.parse().unwrap());
+            CopyRequest::new(&from, &to, Filter::default(), Some(file.unwrap()), given)
+                .await
+                .unwrap()
+        };
+        let known = request(&format!("{ecr}/c"), Aws::default()).await;
+        assert_eq!(known.config.registries[&"ghcr.io".parse().unwrap()].plain_http, Some(true));
+        let aws = &known.config.destinations[0].aws;
+        assert_eq!((aws.profile.as_deref(), aws.external_id.as_deref()), (Some("prod"), Some("x")));
+        // the reference is complete: no prefix
+        assert_eq!(known.image.targets[0].repository.as_str(), "c");
+
+        let role = Some("arn:aws:iam::123456789012:role/b".to_owned());
+        let given = Aws { role_arn: role.clone(), ..Aws::default() };
+        let changed = request(&format!("{ecr}/c"), given).await.config.destinations.remove(0).aws;
+        assert_eq!((changed.role_arn, changed.external_id), (role, None));
+        let other = request("r.example/c", Aws::default()).await;
+        assert_eq!(other.config.destinations[0].aws, Aws::default());
+        assert_eq!(other.config.registries.len(), 1);
     }
 }

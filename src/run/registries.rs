@@ -194,7 +194,11 @@ impl Registries {
         Ok(ListableSource { registry, ecr })
     }
 
-    async fn any_source(&self, config: &Config, location: &Location) -> Result<AnySource> {
+    pub(super) async fn any_source(
+        &self,
+        config: &Config,
+        location: &Location,
+    ) -> Result<AnySource> {
         Ok(match location {
             Location::Registry(host) => AnySource::Registry(self.source(config, host).await?),
             Location::Layout { directory, naming } => {
@@ -227,13 +231,14 @@ impl Registries {
 
     /// The AWS session that writes to this destination at `host`.
     pub(crate) async fn session(&self, to: &DestinationConfig, host: &Host) -> Arc<AwsSession> {
-        let aws = to.aws.clone();
+        let (aws, usual) = (to.aws.clone(), Identity::of(host));
         let identity = Identity {
             profile: aws.profile,
             role_arn: aws.role_arn,
             external_id: aws.external_id,
             endpoint_url: aws.endpoint_url,
-            ..Identity::of(host)
+            region: usual.region.or(aws.region),
+            ..usual
         };
         self.sessions.session(identity).await
     }

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -15,9 +16,10 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use super::registries::{ListableSource, Registries};
 use crate::{
     config::{CacheTarget, Config, Entry, Tags, between_listed},
+    engine::{self, SourceEndpoint},
     model::{
-        DestinationId, Error, Host, Image, Kind, Listed, Repository, Result, Selection, Tag,
-        TagOrDigest, Target,
+        DestinationId, Digest, Error, Host, Image, Kind, Listed, Repository, Result, Selection,
+        Tag, TagOrDigest, Target,
         event::{Event, Observer},
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
@@ -55,6 +57,13 @@ pub(crate) struct CacheItem<'a> {
     pub(crate) target: &'a CacheTarget,
     /// The tag, or the pinned digest.
     pub(crate) at: TagOrDigest,
+}
+
+impl MirrorItem<'_> {
+    /// Returns `true` if the source is pinned to a digest, and the destination gets another one.
+    pub(crate) fn changes_pin(&self) -> bool {
+        self.entry.pin().is_some() && !self.image.filter.keeps_digests()
+    }
 }
 
 impl CacheItem<'_> {
@@ -108,6 +117,26 @@ pub(crate) async fn select_images<'a>(
         }
     }
     Ok(reject_collisions(config, items))
+}
+
+/// The digest that a destination gets of an image that is pinned to one; `None` without a pin. Reads
+/// the image's manifests if its filter changes the digest: these are pulls.
+pub(crate) async fn pinned_digest(
+    registries: &Registries,
+    config: &Config,
+    item: &MirrorItem<'_>,
+) -> Result<Option<Digest>> {
+    let Some(pin) = item.entry.pin() else { return Ok(None) };
+    if !item.changes_pin() {
+        return Ok(Some(pin.clone()));
+    }
+    let source = Arc::new(registries.any_source(config, &item.image.origin.location).await?);
+    let endpoint = SourceEndpoint { source, reserved_pulls: 0 };
+    let context = Arc::clone(&registries.contexts.source);
+    let digest = engine::pushed_digest(endpoint, &item.image, pin, context).await;
+    let digest =
+        digest.map_err(|e| e.context(format!("cannot find the digest of {}", item.source)));
+    digest.map(Some)
 }
 
 /// The items of these entries; `None` if one of them needs a request.

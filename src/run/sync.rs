@@ -1,6 +1,7 @@
 //! Runs a set of images and makes the report: the common part of `sync`, `plan`, `copy` and `warm`.
 
 use std::{
+    iter,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -19,8 +20,8 @@ use crate::{
     config::{Config, Entry},
     engine::{Mirror, Mode, Options, Shutdown, Summary},
     model::{
-        Image, Result,
-        event::{Observer, Silent},
+        Digest, Image, Result, TagOrDigest,
+        event::{Event, Observer, Silent},
         outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
     },
     remote::{HostContext, SideContexts},
@@ -72,6 +73,8 @@ pub struct SyncRequest<'a> {
 pub enum ImagesToSync<'a> {
     /// These images.
     Images(Vec<Image>),
+    /// These images, at the digests of a lock file.
+    Locked(Vec<Image>),
     /// The images that these entries of the configuration select.
     Entries(Vec<&'a Entry>),
 }
@@ -86,7 +89,7 @@ impl<'a> ImagesToSync<'a> {
     pub(crate) fn read(config: &'a Config, only: &[String], locked: Option<&Path>) -> Result<Self> {
         let entries = config.only(only)?;
         Ok(match locked {
-            Some(path) => Self::Images(LockFile::read(path)?.images(config, &entries)?),
+            Some(path) => Self::Locked(LockFile::read(path)?.images(config, &entries)?),
             None => Self::Entries(entries),
         })
     }
@@ -114,8 +117,18 @@ pub(crate) async fn run_with_lock(
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
-    let RunItems { mut images, cached, slots } = match images {
-        ImagesToSync::Images(images) => RunItems { images, ..RunItems::default() },
+    let RunItems { mut images, pins, cached, slots } = match images {
+        ImagesToSync::Images(images) => {
+            let pins = images.iter().flat_map(|image| {
+                let pin = match &image.origin.at {
+                    TagOrDigest::Digest(digest) => Some(digest.clone()),
+                    TagOrDigest::Tag(_) => None,
+                };
+                iter::repeat_n(pin, image.targets.len())
+            });
+            RunItems { pins: pins.collect(), images, ..RunItems::default() }
+        }
+        ImagesToSync::Locked(images) => RunItems { images, ..RunItems::default() },
         ImagesToSync::Entries(entries) => {
             let items = tokio::select! {
                 biased;
@@ -132,6 +145,7 @@ pub(crate) async fn run_with_lock(
     registries.replace_unknown_pins(&mut images).await;
     let options = Options { transfers: registries.transfers(config, &images), ..options };
     let contexts = &registries.contexts;
+    let warnings = Arc::clone(&observer);
     let open = async {
         let endpoints = registries.endpoints(config, &images).await?;
         let destinations = cached.iter().map(|item| item.target.destination);
@@ -158,6 +172,9 @@ pub(crate) async fn run_with_lock(
             (Summary::not_started(rows.collect()), warmed.collect())
         }
     };
+    for (row, pin) in summary.rows.iter().zip(&pins) {
+        warn_of_changed_pin(row, pin.as_ref(), &*warnings);
+    }
     let (rows, lock) = merge(slots, std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);
@@ -182,6 +199,8 @@ pub(crate) async fn run_with_lock(
 #[derive(Default)]
 struct RunItems<'a> {
     images: Vec<Image>,
+    /// The digest to which the image of each row is pinned.
+    pins: Vec<Option<Digest>>,
     cached: Vec<CacheItem<'a>>,
     slots: Vec<Slot<'a>>,
 }
@@ -210,12 +229,28 @@ impl<'a> RunItems<'a> {
                 }
                 SelectedItem::Image(item) => {
                     let rows = item.image.targets.len();
+                    let pin = item.entry.pin().cloned();
+                    items.pins.extend(iter::repeat_n(pin, rows));
                     items.images.push(item.image);
                     Slot::Image { rows, entry: item.entry, source: item.source }
                 }
             });
         }
         items
+    }
+}
+
+/// Warns of an image that is pinned to a digest, and gets another one because of its filter.
+fn warn_of_changed_pin(row: &Row, pin: Option<&Digest>, observer: &dyn Observer) {
+    if let (Some(pin), Some(digest), Outcome::Copied | Outcome::Planned) =
+        (pin, &row.digest, row.outcome)
+        && pin != digest
+    {
+        let text = format!(
+            "pinned to {pin}, and its filter makes another image of it: pull {digest} from {}",
+            row.destination
+        );
+        observer.observe(&Event::Warning { subject: row.source.clone(), text });
     }
 }
 

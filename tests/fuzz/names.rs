@@ -109,8 +109,15 @@ fn locations() {
 fn platforms() {
     let target = Target {
         name: "platforms",
-        seeds: &["linux/amd64", "linux/arm/v7", "windows/x86_64", "linux/aarch64/v8", "linux"],
-        tokens: &["linux", "/", "arm64", "v8", "amd64", "unknown"],
+        seeds: &[
+            "linux/amd64",
+            "linux/arm/v7",
+            "windows/x86_64",
+            "linux/aarch64/v8",
+            "linux",
+            "windows(10.0.20348)/amd64",
+        ],
+        tokens: &["linux", "/", "(", ")", "arm64", "v8", "amd64", "unknown"],
     };
     target.run(|input| {
         let text = String::from_utf8_lossy(input);

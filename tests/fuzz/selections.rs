@@ -49,6 +49,8 @@ fn selections() {
             "<",
             "~",
             "^",
+            "||",
+            " - ",
             "=",
             "*",
             "x",
@@ -68,7 +70,7 @@ fn selections() {
         ],
     };
     let pattern = |text: &str| text.parse::<TagRegex>().unwrap();
-    let some = [vec![], vec![pattern("alpine")], vec![pattern("rc"), pattern("^v?[0-9]")]];
+    let some = [vec![], vec![pattern(".*alpine.*")], vec![pattern(".*rc.*"), pattern("v?[0-9].*")]];
     target.run(|input| {
         let text = String::from_utf8_lossy(input);
         let (range, tags) = text.split_once(' ').unwrap_or_default();

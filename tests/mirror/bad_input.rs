@@ -107,6 +107,26 @@ fn an_invalid_command_line_starts_nothing() {
         (&["sync", "--no-such-option"], &["--no-such-option"]),
         (&["copy", "nginx:1.27", "r.example/a", "--platform", "arm64"], &["platform", "hint: "]),
         (&["copy", "Nginx", "r.example/a"], &["Nginx"]),
+        (
+            &["copy", "nginx:1.27", "r.example/a", "-c", "nowhere.toml"],
+            &["cannot read `nowhere.toml`"],
+        ),
+        (&["copy", "nginx:1.27", "public.ecr.aws/a/b"], &["ECR Public", "hint: "]),
+        (&["copy", "nginx:1.27", "r.example/a", "--profile", "prod"], &["is not ECR", "hint: "]),
+        (
+            &[
+                "copy",
+                "nginx:1.27",
+                "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a",
+                "--region",
+                "eu-west-2",
+            ],
+            &["is in `eu-west-1`, not in `eu-west-2`", "hint: "],
+        ),
+        (
+            &["copy", "nginx:1.27", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a--b"],
+            &["contains `--`, which ECR refuses", "hint: "],
+        ),
         (&["copy", "nginx:1.27", "r.example/a", "--flatten"], &["--platform"]),
     ];
     for (arguments, says) in cases {

@@ -65,11 +65,12 @@ fn check_and_images_work_without_a_registry() {
         listing,
         serde_json::json!({ "version": 1, "images": [{
             "name": "cache", "source": "docker.io/library/redis:7.4",
-            "destination": format!("{REGISTRY}/mirror/library/redis:7.4"), "via": "mirrored",
+            "destination": format!("{REGISTRY}/mirror/library/redis:7.4"), "digest": null,
+            "via": "mirrored",
         }] })
     );
     let table = run(home.path(), &["images", "--only", "flux*", "--only", "library/*"]).out;
-    assert_eq!(table.lines().count(), 6, "{table}");
+    assert_eq!(table.lines().count(), 7, "{table}");
     assert!(table.contains(&format!("{REGISTRY}/mirror/flux/source-controller:v1.4.1-mirrored")));
     let found: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(found.len(), 1, "no file was created");

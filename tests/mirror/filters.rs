@@ -1,11 +1,17 @@
 //! Tests the platform filter end to end: the content of the destination for every kind of source
 //! image.
 
-use ecr_mirror::model::{Digest, outcome::Outcome};
+use ecr_mirror::{
+    engine::Mode,
+    model::{Digest, outcome::Outcome},
+};
 use http::Method;
 use serde_json::Value;
 
-use super::world::World;
+use super::{
+    process::run as run_in,
+    world::{ECR, World},
+};
 
 const ARM: &str = "platforms = [\"linux/arm64\"]";
 const THREE: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
@@ -133,6 +139,75 @@ async fn world() -> World {
         world = world.select(&reference(case), case.keys);
     }
     world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_windows_selects_its_image_and_is_in_report_and_annotation() {
+    let images = ["windows(10.0.20348.2849)/amd64", "windows(10.0.26100.1)/amd64", "linux/amd64"];
+    let mut world = World::new().await;
+    world.upstream().image("quay.io/team/win:1").platforms(images).push();
+    let select = |platforms: &str| {
+        format!(
+            "[[image]]\nsource = \"quay.io/team/win\"\ntags = [\"1\"]\nplatforms = [{platforms}]\n"
+        )
+    };
+    world.reconfigure(select("\"windows(10.0.20348)/amd64\""));
+    assert_eq!(world.plan(Mode::Plan).await.report.images[0].platforms, images[..1]);
+    let first = world.sync().await;
+    first.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(first.report.images[0].platforms, images[..1]);
+    let digest = first.report.images[0].digest.clone().unwrap();
+    let (_, bytes) = world.ecr().manifest("team/win", &digest).unwrap();
+    let index: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(
+        index["annotations"]["dev.ecr-mirror.filter"],
+        "platforms=windows(10.0.20348)/amd64;attestations=keep"
+    );
+    world.sync().await.assert_no_op();
+
+    world.reconfigure(select("\"windows/amd64\""));
+    let both = world.sync().await;
+    assert_eq!(both.report.images[0].platforms, images[..2]);
+    world.reconfigure(select("\"windows(10.0.17763)/amd64\""));
+    let missing = world.sync().await;
+    missing.assert_exit(1);
+    let error = missing.report.images[0].error.clone().unwrap();
+    assert!(error.contains("windows(10.0.17763)/amd64") && error.contains(images[0]), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_that_its_filter_changes_is_reported_with_both_digests() {
+    let mut world = World::new().await;
+    let pin = world.upstream().image("quay.io/team/app:1").platforms(THREE).push();
+    let select = |keys: &str| {
+        format!("[[image]]\nsource = \"quay.io/team/app@{pin}\"\ntag = \"1\"\n{keys}\n")
+    };
+    world.reconfigure(select(ARM));
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    let digest = run.report.images[0].digest.clone().unwrap();
+    let [warning] = &run.warnings[..] else { panic!("{:?}", run.warnings) };
+    assert!(warning.contains(pin.as_str()) && warning.contains(digest.as_str()), "{warning}");
+    world.sync().await.assert_no_op();
+
+    world.reconfigure(select("platforms = [\"linux/amd64\", \"linux/arm64\", \"linux/s390x\"]"));
+    let whole = world.sync().await;
+    assert_eq!((whole.report.images[0].digest.as_ref(), whole.warnings.len()), (Some(&pin), 0));
+
+    // `images` names the digest to pull
+    let (sandbox, _directory) = world.into_standing_sandbox().await;
+    let again = sandbox.upstream().image("quay.io/team/app:1").platforms(THREE).push();
+    assert_eq!(again, pin);
+    let home = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\n{}",
+        select(ARM).replace("quay.io", &format!("{}/quay.io", sandbox.address()))
+    );
+    std::fs::write(home.path().join("mirror.toml"), toml).unwrap();
+    let listed = tokio::task::block_in_place(|| run_in(home.path(), &["images", "--json"]));
+    assert_eq!(listed.status, Some(0), "{}", listed.talk);
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed["images"][0]["digest"], digest.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ fn selections_of_real_tag_lists_give_the_expected_tags() {
                     let keys = asked.take().unwrap();
                     let chosen = select(&selection(keys), &tags);
                     let chosen = chosen.map_or_else(
-                        |e| format!("! {e}"),
+                        |e| format!("! {}", e.lines().next().unwrap()),
                         |(selected, _)| format!("= {}", selected.join(" ")),
                     );
                     if chosen.trim_end() != line {
@@ -69,10 +69,70 @@ fn the_order_of_the_list_does_not_change_the_result() {
     let mut tags: Vec<Listed> =
         ["1.0", "v1.0", "1", "1.0-a", "1.0-b", "1.0.0"].map(|name| listed(name, "-")).into();
     let expected = select(&selection, &tags).unwrap().0;
-    assert_eq!(expected, ["1.0.0", "1.0", "1.0-a"]);
+    assert_eq!(expected, ["1.0.0", "1.0", "v1.0"]);
     for _ in 0..tags.len() {
         tags.rotate_left(1);
         assert_eq!(select(&selection, &tags).unwrap().0, expected);
+    }
+}
+
+#[test]
+fn a_tag_that_a_listing_has_twice_is_selected_once() {
+    // a push between two pages moves a tag to the next page
+    let selection = selection("newest = 2, at_least = 2");
+    let digest = |text: &str| Some(Digest::of(text.as_bytes()));
+    let mut tags = ["1.2", "1.1", "1.1", "1.0"].map(|name| listed(name, "-"));
+    (tags[1].digest, tags[2].digest) = (digest("before"), digest("after"));
+    assert_eq!(select(&selection, &tags).unwrap().0, ["1.2", "1.1"]);
+
+    let mut selector = Selector::new(&selection, time("2024-12-10"));
+    assert!(tags.iter().all(|tag| selector.consider(tag).is_none()));
+    // the listing does not tell which digest is the tag's
+    assert_eq!(selector.finish().unwrap().tags[1].digest, None);
+    let twice = [listed("1.0", "-"), listed("1.0", "-")];
+    let error = select(&selection, &twice).unwrap_err();
+    assert_eq!(error, "`select` matches 1 of 1 tags, `at_least` is 2");
+}
+
+#[test]
+fn an_empty_selection_has_a_line_for_each_reason() {
+    let selection = selection("max_age = \"30d\", exclude = [\"*-rc*\"]");
+    let mut tags: Vec<Listed> =
+        (0..17).map(|number| listed(&format!("1.{number}"), "2024-01-01")).collect();
+    tags.push(listed("1.17-alpine", "2024-12-09"));
+    tags.push(listed("2.0-rc.1", "2024-12-09"));
+    tags.push(listed("latest", "2024-12-09"));
+    let mut selector = Selector::new(&selection, time("2024-12-10"));
+    assert!(tags.iter().all(|tag| selector.consider(tag).is_some()));
+    let error = selector.finish().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`select` matches 0 of 20 tags, `at_least` is 1\n\
+         \x20 17 tags: pushed before `max_age`\n\
+         \x20 1 tag: `*-rc*` of `exclude` matches\n\
+         \x20 1 tag: a variant, which only a `glob` or `regex` selects\n\
+         \x20 1 tag: not a version"
+    );
+    let hint = "raise `max_age`; run `ecr-mirror plan -v` to see why each tag is skipped";
+    assert_eq!(error.remedy(), Some(hint));
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_newest_tags_do_not_depend_on_the_order_of_the_list(
+        names in proptest::collection::vec(
+            "(v|bookworm-)?[01](\\.[01]){0,2}(-rc\\.?[12])?(-(r|alpine|build\\.)?(0?[1-3]){0,2}){0,2}", 1..12),
+        by in 0..12_usize, newest in 1..4_usize,
+    ) {
+        let selection = selection(&format!("glob = [\"*\", \"*-rc*\"], newest = {newest}, at_least = 0"));
+        let parsed = names.iter().filter(|name| name.parse::<crate::model::Tag>().is_ok());
+        let mut tags: Vec<Listed> = parsed.map(|name| listed(name, "-")).collect();
+        let expected = select(&selection, &tags).unwrap().0;
+        let middle = by % tags.len().max(1);
+        tags.rotate_left(middle);
+        proptest::prop_assert_eq!(&select(&selection, &tags).unwrap().0, &expected);
+        tags.reverse();
+        proptest::prop_assert_eq!(&select(&selection, &tags).unwrap().0, &expected);
     }
 }
 
@@ -82,6 +142,12 @@ fn every_skipped_tag_has_a_reason() {
         ("glob = [\"2*\"]", "1.0", "-", "no `glob` matches"),
         ("regex = [\"^2\"]", "1.0", "-", "no `regex` matches"),
         ("newest = 1, exclude = [\"1.*\"]", "1.0", "-", "`1.*` of `exclude` matches"),
+        (
+            "newest = 1, exclude_regex = [\"1\\\\.\\\\d\"]",
+            "1.0",
+            "-",
+            "`1\\.\\d` of `exclude_regex` matches",
+        ),
         ("newest = 1", "latest", "-", "not a version"),
         ("newest = 1", "1.0-slim", "-", "a variant, which only a `glob` or `regex` selects"),
         (
@@ -105,7 +171,7 @@ fn every_skipped_tag_has_a_reason() {
 fn every_selected_tag_has_a_reason() {
     for (keys, expected) in [
         ("at_least = 1", "a version"),
-        ("glob = [\"2*\", \"1*\"], regex = [\"0$\"]", "`1*` matches, `0$` matches"),
+        ("glob = [\"2*\", \"1*\"], regex = [\".*0\"]", "`1*` matches, `.*0` matches"),
         ("semver = \"1\", newest = 2", "in the range `1`, among the 2 newest by version"),
         (
             "max_age = \"9d\", newest = 1, by = \"pushed\"",

@@ -1,15 +1,19 @@
 //! Builds the tree that a destination must hold: reads, filters, flattens and annotates.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::{
-    engine::state::source::Reader,
+    engine::{
+        options::SourceEndpoint,
+        state::source::{Reader, SourceRegistry},
+    },
     model::{
-        Descriptor, Digest, Error, Filter, Kind, Result, Shape,
+        Descriptor, Digest, Error, Filter, Image, Kind, Result, Shape,
         filter::{self, Filtered},
     },
     remote::{
-        Source,
+        HostContext, Source,
         index_walk::{self, ImageReader, Tree},
     },
 };
@@ -39,6 +43,22 @@ pub(crate) async fn build<S: Source>(
     Ok(tree)
 }
 
+/// The digest under which the filter pushes the image `source`.
+///
+/// # Errors
+/// Those of [`build`].
+pub(crate) async fn pushed_digest<S: Source>(
+    endpoint: SourceEndpoint<S>,
+    image: &Image,
+    source: &Digest,
+    context: Arc<HostContext>,
+) -> Result<Digest> {
+    let registry = Arc::new(SourceRegistry::new(image.origin.location.clone(), endpoint, context));
+    let reader = Reader::new(registry, image.origin.repository.clone());
+    let tree = build(&reader, source, &image.filter, &BTreeSet::new()).await?;
+    Ok(tree.root.manifest.digest().clone())
+}
+
 fn only_image(images: &[Descriptor]) -> Result<&Descriptor> {
     let images: Vec<&Descriptor> = images.iter().filter(|it| it.attests().is_none()).collect();
     match images[..] {
@@ -47,6 +67,9 @@ fn only_image(images: &[Descriptor]) -> Result<&Descriptor> {
             Kind::Unsupported,
             format!("{} images match the platform; `flatten` needs exactly one", images.len()),
         )
-        .hint("add the variant to the platform, for example `linux/arm/v7`")),
+        .hint(
+            "add the variant or the version to the platform, for example `linux/arm/v7` or \
+             `windows(10.0.20348)/amd64`",
+        )),
     }
 }

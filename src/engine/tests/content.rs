@@ -90,7 +90,7 @@ impl Root {
         let mut entry = json!({ "mediaType": manifest.media_type().as_str(),
             "digest": manifest.digest().as_str(), "size": manifest.bytes().len() });
         if !self.is_index() && rng.chance(850) {
-            let Platform { os, architecture, variant } = &self.platforms[0];
+            let Platform { os, architecture, variant, .. } = &self.platforms[0];
             entry["platform"] = json!({ "os": os, "architecture": architecture });
             if let Some(variant) = variant {
                 entry["platform"]["variant"] = json!(variant);

@@ -13,6 +13,8 @@ pub enum SkippedTag {
     NoRegex,
     #[error("`{0}` of `exclude` matches")]
     Excluded(String),
+    #[error("`{0}` of `exclude_regex` matches")]
+    ExcludedByRegex(String),
     #[error("not a version")]
     NoVersion,
     #[error("a variant, which only a `glob` or `regex` selects")]
@@ -29,6 +31,36 @@ pub enum SkippedTag {
     TooOld(SystemTime),
     #[error("{0} newer tags are selected")]
     Surplus(usize),
+}
+
+impl SkippedTag {
+    /// The same reason without its details, which many tags share, and the fix.
+    pub(super) fn summary(&self) -> (String, &'static str) {
+        let fix = match self {
+            Self::NoGlob => "change `glob`",
+            Self::NoRegex => "change `regex`, which matches whole tags",
+            Self::Excluded(_) => "change `exclude`",
+            Self::ExcludedByRegex(_) => "change `exclude_regex`",
+            Self::NoVersion => "add a `glob` or `regex`, and remove `semver` and `newest`",
+            Self::Variant | Self::PreRelease(_) => {
+                "add a `glob` or `regex` that matches these tags"
+            }
+            Self::OutOfRange(_) => "change `semver`",
+            Self::NoTime => "remove the keys that need push times",
+            Self::TooNew(_) => "lower `min_age`",
+            Self::TooOld(_) => "raise `max_age`",
+            Self::Surplus(_) => "raise `newest`",
+        };
+        let text = match self {
+            Self::PreRelease(_) => {
+                "a pre-release that neither a pattern nor the range names".into()
+            }
+            Self::TooNew(_) => "pushed within `min_age`".into(),
+            Self::TooOld(_) => "pushed before `max_age`".into(),
+            other => other.to_string(),
+        };
+        (text, fix)
+    }
 }
 
 /// Displays the reason why the selection selected this tag.

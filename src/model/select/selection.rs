@@ -62,6 +62,7 @@ pub struct Selection {
     pub regex: Vec<TagRegex>,
     pub semver: Option<Range>,
     pub exclude: Vec<TagGlob>,
+    pub exclude_regex: Vec<TagRegex>,
     /// Selects at most this many; at least one.
     pub newest: Option<usize>,
     pub by: SortKey,
@@ -79,6 +80,7 @@ impl Default for Selection {
             regex: Vec::new(),
             semver: None,
             exclude: Vec::new(),
+            exclude_regex: Vec::new(),
             newest: None,
             by: SortKey::Version,
             min_age: None,
@@ -119,12 +121,14 @@ impl fmt::Display for Selection {
             (!quoted.is_empty()).then(|| format!("[{}]", quoted.join(", ")))
         };
         let globs = |items: &[TagGlob]| list(items.iter().map(ToString::to_string).collect());
+        let regexes = |items: &[TagRegex]| list(items.iter().map(ToString::to_string).collect());
         let age = |age: Option<Duration>| age.map(|age| format!("\"{}s\"", age.as_secs()));
         let keys = [
             ("glob", globs(&self.glob)),
-            ("regex", list(self.regex.iter().map(ToString::to_string).collect())),
+            ("regex", regexes(&self.regex)),
             ("semver", self.semver.as_ref().map(|range| format!("{:?}", range.to_string()))),
             ("exclude", globs(&self.exclude)),
+            ("exclude_regex", regexes(&self.exclude_regex)),
             ("newest", self.newest.map(|newest| newest.to_string())),
             ("by", (self.by == SortKey::Pushed).then(|| "\"pushed\"".to_owned())),
             ("min_age", age(self.min_age)),

@@ -1,6 +1,6 @@
 //! Applies a selection to a tag list that arrives page by page.
 
-use std::{cmp::Ordering, time::SystemTime};
+use std::{cmp::Ordering, collections::BTreeMap, fmt::Write as _, time::SystemTime};
 
 use super::{
     range::Named,
@@ -24,9 +24,9 @@ pub struct Selector<'a> {
     now: SystemTime,
     candidates: Vec<Candidate>,
     listed: usize,
-    /// Skipped because no pattern names them.
-    unnamed: usize,
     without_time: usize,
+    /// The number of skipped tags by reason and its fix.
+    skipped: BTreeMap<(String, &'static str), usize>,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,8 @@ pub struct SelectedTags {
 
 impl<'a> Selector<'a> {
     pub fn new(selection: &'a Selection, now: SystemTime) -> Self {
-        Self { selection, now, candidates: Vec::new(), listed: 0, unnamed: 0, without_time: 0 }
+        let (candidates, skipped) = (Vec::new(), BTreeMap::new());
+        Self { selection, now, candidates, listed: 0, without_time: 0, skipped }
     }
 
     pub(crate) fn selection(&self) -> &'a Selection {
@@ -57,22 +58,30 @@ impl<'a> Selector<'a> {
                 None
             }
             Err(skipped) => {
-                match skipped {
-                    SkippedTag::NoTime => self.without_time += 1,
-                    SkippedTag::Variant | SkippedTag::PreRelease(_) => self.unnamed += 1,
-                    SkippedTag::NoVersion if !self.selection.has_patterns() => self.unnamed += 1,
-                    _ => {}
-                }
+                self.without_time += usize::from(skipped == SkippedTag::NoTime);
+                *self.skipped.entry(skipped.summary()).or_default() += 1;
                 Some(skipped)
             }
         }
     }
 
-    /// The selected tags, at the end of the list.
+    /// The selected tags, at the end of the list. A tag that the list has twice is one tag: a push
+    /// between two pages moves tags to the next page.
     ///
     /// # Errors
     /// [`Kind::NotFound`] if fewer than `at_least` tags match, tags without a push time included.
-    pub fn finish(self) -> Result<SelectedTags> {
+    pub fn finish(mut self) -> Result<SelectedTags> {
+        self.candidates.sort_by(|one, other| one.listed.tag.cmp(&other.listed.tag));
+        let listed = self.candidates.len();
+        self.candidates.dedup_by(|again, first| {
+            let is_same = again.listed.tag == first.listed.tag;
+            if is_same && again.listed.digest != first.listed.digest {
+                // the tag moved between the pages
+                first.listed.digest = None;
+            }
+            is_same
+        });
+        self.listed -= listed - self.candidates.len();
         if self.candidates.len() + self.without_time < self.selection.at_least {
             return Err(self.too_few());
         }
@@ -90,17 +99,24 @@ impl<'a> Selector<'a> {
     fn too_few(&self) -> Error {
         let (found, listed) = (self.candidates.len(), self.listed);
         let at_least = self.selection.at_least;
-        let message = match listed {
-            0 => format!("the repository lists no tags, `at_least` is {at_least}"),
-            _ => format!("`select` matches {found} of {listed} tags, `at_least` is {at_least}"),
-        };
+        if listed == 0 {
+            let message = format!("the repository lists no tags, `at_least` is {at_least}");
+            return Error::new(Kind::NotFound, message)
+                .hint("check the name of the repository, or write `at_least = 0`");
+        }
+        let mut message =
+            format!("`select` matches {found} of {listed} tags, `at_least` is {at_least}");
+        let mut reasons: Vec<_> = self.skipped.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for ((reason, _), count) in &reasons {
+            let noun = if **count == 1 { "tag" } else { "tags" };
+            write!(message, "\n  {count} {noun}: {reason}").expect("a string takes every text");
+        }
         let error = Error::new(Kind::NotFound, message);
-        match self.unnamed {
-            0 => error.hint("run `ecr-mirror plan -v` to see why each tag is skipped"),
-            unnamed => error.hint(format!(
-                "add a `glob` or `regex` for the {unnamed} variants, pre-releases and other names; \
-                 run `ecr-mirror plan -v` to see why each tag is skipped"
-            )),
+        let why = "run `ecr-mirror plan -v` to see why each tag is skipped";
+        match reasons.first() {
+            Some(((_, fix), _)) => error.hint(format!("{fix}; {why}")),
+            None => error.hint("lower `at_least`"),
         }
     }
 }
@@ -121,6 +137,9 @@ fn matches(
     if let Some(glob) = selection.exclude.iter().find(|glob| glob.matches(name)) {
         return Err(SkippedTag::Excluded(glob.to_string()));
     }
+    if let Some(regex) = selection.exclude_regex.iter().find(|regex| regex.matches(name)) {
+        return Err(SkippedTag::ExcludedByRegex(regex.to_string()));
+    }
     let version = version(selection, name)?;
     check_age(selection, listed.pushed, now)?;
     Ok(version)
@@ -133,12 +152,13 @@ fn version(selection: &Selection, name: &str) -> Result<Option<Version>, Skipped
             false => Err(SkippedTag::NoVersion),
         };
     };
-    if version.is_variant() && !selection.has_patterns() {
-        return Err(SkippedTag::Variant);
-    }
     let unnamed = version.pre().filter(|pre| !pattern_names(selection, name, pre));
     let named = if unnamed.is_some() { Named::Nowhere } else { Named::Elsewhere };
     let range = selection.semver.as_ref();
+    let is_spelled = range.is_some_and(|range| range.spells_out(&version, named));
+    if version.is_variant() && !selection.has_patterns() && !is_spelled {
+        return Err(SkippedTag::Variant);
+    }
     let in_range = range.map(|range| range.matches(&version, named));
     match (in_range, unnamed, range) {
         (Some(true), ..) | (None, None, _) => Ok(Some(version)),
@@ -175,7 +195,8 @@ fn check_age(
     Ok(())
 }
 
-/// Newest first, tags without a version last, equal ones by name: a total order.
+/// Newest first, tags without a version last, equal ones by name: a total order. Equal versions are
+/// ordered by their builds.
 fn newest_first(by: SortKey, one: &Candidate, other: &Candidate) -> Ordering {
     let versions = || match (&one.version, &other.version) {
         (Some(one), Some(other)) => other.by_age(one),

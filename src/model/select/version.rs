@@ -81,6 +81,11 @@ impl Version {
         !self.prefix.is_empty() || !self.suffix.is_empty()
     }
 
+    /// Returns `true` if this text follows the numbers, and no name precedes them.
+    pub(super) fn has_suffix(&self, suffix: &str) -> bool {
+        self.prefix.is_empty() && self.suffix == suffix
+    }
+
     /// Returns `true` for a date in one number, like `20240101`.
     pub(super) fn is_date(&self) -> bool {
         self.numbers[0] >= FIRST_DATE
@@ -95,6 +100,9 @@ impl Version {
     /// Orders by age, older first: by numbers, then pre-releases before the release, then `1.27`
     /// before the more exact `1.27.0`. Dates in one number, which some repositories have besides
     /// releases, come before every release.
+    ///
+    /// Variants of one version are apart from each other, the plain version last. Builds of one
+    /// variant follow in natural order: `-eksbuild.2` before `-eksbuild.10`.
     pub fn by_age(&self, other: &Self) -> Ordering {
         let longest = self.numbers.len().max(other.numbers.len());
         let padded = |version: &Self| -> Vec<u64> {
@@ -108,6 +116,36 @@ impl Version {
             .then_with(|| padded(self).cmp(&padded(other)))
             .then_with(|| rank(&self.pre).cmp(&rank(&other.pre)))
             .then_with(|| self.numbers.len().cmp(&other.numbers.len()))
+            .then_with(|| {
+                let [(words, numbers), (other_words, other_numbers)] =
+                    [self, other].map(Self::build);
+                other_words.cmp(&words).then_with(|| numbers.cmp(&other_numbers))
+            })
+    }
+
+    /// The variant as its words, with `0` for each number, and these numbers. A number with dots is
+    /// one: `3.20` of `alpine3.20`. Digits come without leading zeros, the longer number is higher.
+    fn build(&self) -> (String, Vec<Vec<(usize, &str)>>) {
+        let (mut words, mut numbers) = (String::new(), Vec::new());
+        for (text, end) in [(&self.prefix, "|"), (&self.suffix, "")] {
+            let mut rest = text.as_str();
+            while let Some(first) = rest.chars().next() {
+                if !first.is_ascii_digit() {
+                    words.push(first);
+                    rest = &rest[first.len_utf8()..];
+                    continue;
+                }
+                words.push('0');
+                let is_number = |c: char| c.is_ascii_digit() || c == '.';
+                let all = &rest[..rest.find(|c: char| !is_number(c)).unwrap_or(rest.len())];
+                let number = all.trim_end_matches('.');
+                let digits = number.split('.').map(|digits| digits.trim_start_matches('0'));
+                numbers.push(digits.map(|digits| (digits.len(), digits)).collect());
+                rest = &rest[number.len()..];
+            }
+            words.push_str(end);
+        }
+        (words, numbers)
     }
 }
 
@@ -335,7 +373,49 @@ mod tests {
         assert_eq!(sorted, expected);
     }
 
+    #[test]
+    fn builds_of_one_version_sort_in_natural_order_and_variants_stay_apart() {
+        for oldest_first in [
+            &["v1.19.0-eksbuild.1", "v1.19.0-eksbuild.2", "v1.19.0-eksbuild.10"][..],
+            &["1.2-build20251231", "1.2-build20260101"],
+            &["26.0.7-0", "26.0.7-2", "26.0.7-11"],
+            &["v1.30.4-rke2r2", "v1.30.4-rke2r10"],
+            &["7.4.1-debian-11-r99", "7.4.1-debian-12-r3", "7.4.1-debian-12-r10"],
+            &["3.1-alpine3.9", "3.1-alpine3.20", "3.1-alpine3.20.1"],
+            &["17.0.13_9-jdk", "17.0.13_11-jdk"],
+            // a variant is neither newer nor older than another one: the name decides
+            &["1.0-slim", "1.0-alpine3.9", "1.0-alpine", "1.0"],
+            &["1.0-debian-12-r2", "1.0-debian-12-r10", "1.0-alpine-r30"],
+            &["1.0-99999999999999999999998", "1.0-99999999999999999999999"],
+        ] {
+            let version = |tag: &&str| Version::parse(tag).unwrap();
+            for pair in oldest_first.windows(2) {
+                let order = version(&pair[0]).by_age(&version(&pair[1]));
+                assert_eq!(order, Ordering::Less, "{pair:?}");
+            }
+        }
+    }
+
+    /// Tags with many equal versions.
+    fn tag() -> impl Strategy<Value = String> {
+        "(v|bookworm-)?[01](\\.[01]){0,2}(-rc\\.?[12])?([-_.](r|alpine|build\\.)?(0?[1-3]){0,2}){0,2}"
+    }
+
     proptest! {
+        #[test]
+        fn the_order_of_versions_is_total(tags in prop::collection::vec(tag(), 3)) {
+            let versions: Vec<Version> = tags.iter().filter_map(|tag| Version::parse(tag)).collect();
+            let [a, b, c] = &versions[..] else { return Ok(()) };
+            prop_assert_eq!(a.by_age(a), Ordering::Equal);
+            prop_assert_eq!(a.by_age(b), b.by_age(a).reverse());
+            if a.by_age(b) != Ordering::Greater && b.by_age(c) != Ordering::Greater {
+                prop_assert_ne!(a.by_age(c), Ordering::Greater);
+            }
+            if a.by_age(b) == Ordering::Equal {
+                prop_assert_eq!(a.by_age(c), b.by_age(c));
+            }
+        }
+
         #[test]
         fn no_tag_makes_the_parser_panic(text in "[-A-Za-z0-9_.]{1,40}|.*") {
             Version::parse(&text);

@@ -53,15 +53,14 @@ pub(super) const REGISTRY_ID: Text = Text::matching(12, 12, "[0-9]{12}", is_acco
 pub(super) const REPOSITORY_NAME: Text = Text::matching(
     2,
     256,
-    r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*",
+    r"(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*",
     is_repository,
 );
 pub(super) const IMAGE_TAG: Text = Text::of(1, 300);
 pub(super) const IMAGE_MANIFEST: Text = Text::of(1, 4_194_304);
 /// A digest in a batch; an invalid one is a failure of its item only.
 pub(super) const BATCHED_DIGEST: Text = Text::of(0, 1000);
-pub(super) const EXCLUSION: Text =
-    Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", |text| text.bytes().all(is_exclusion_byte));
+pub(super) const EXCLUSION: Text = Text::matching(1, 128, "^[0-9a-zA-Z._*-]{1,128}$", is_exclusion);
 pub(super) const KMS_KEY: Text = Text::of(0, 2048);
 pub(super) const SETTING_NAME: Text = Text::of(1, 64);
 pub(super) const TAG_KEY: Text = Text::of(1, 128);
@@ -72,13 +71,13 @@ pub(super) const TEMPLATE_LIFECYCLE: Text = Text::of(0, 30_720);
 pub(super) const RULE_PREFIX: Text = Text::matching(
     2,
     30,
-    r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
+    r"^((?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
 pub(super) const TEMPLATE_PREFIX: Text = Text::matching(
     1,
     256,
-    r"^((?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/?|ROOT)$",
+    r"^((?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*/?|ROOT)$",
     is_prefix,
 );
 pub(super) const CREDENTIAL_ARN: Text = Text::matching(
@@ -103,7 +102,8 @@ fn is_account(text: &str) -> bool {
 }
 
 fn is_repository(text: &str) -> bool {
-    text.split('/').all(|part| part.parse::<Repository>().is_ok())
+    let accepts = |part: &str| part.parse::<Repository>().is_ok_and(|it| it.check_ecr().is_ok());
+    text.split('/').all(accepts)
 }
 
 fn is_prefix(text: &str) -> bool {
@@ -117,8 +117,10 @@ fn is_scanning_filter(text: &str) -> bool {
     words.all(|word| !word.is_empty() && word.bytes().all(is_word))
 }
 
-fn is_exclusion_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"._*-".contains(&b)
+/// Source: ECR API model for the characters, Terraform AWS provider for the number of `*`.
+fn is_exclusion(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._*-".contains(&b))
+        && text.matches('*').count() <= 2
 }
 
 fn is_credential_arn(text: &str) -> bool {

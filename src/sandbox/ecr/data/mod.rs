@@ -99,6 +99,7 @@ async fn dispatch(
         (Route::Repository(repository, resource), _) => (repository, resource),
         _ => return Err(unsupported()),
     };
+    repository.check_ecr().map_err(|_| route_error(RouteError::Name))?;
     let scope = DataRequest { ecr, registry, principal, host, repository };
     match (resource, method) {
         (Resource::Manifest(at), Method::GET | Method::HEAD) => {

@@ -182,6 +182,21 @@ async fn input_beyond_the_models_limits_is_refused() {
         ),
         (
             "CreatePullThroughCacheRule",
+            json!({ "ecrRepositoryPrefix": "quay--io", "upstreamRegistryUrl": "quay.io" }),
+            "regular expression",
+        ),
+        ("CreateRepository", json!({ "repositoryName": "a__b" }), "regular expression"),
+        (
+            "CreateRepository",
+            json!({
+                "repositoryName": "three-stars",
+                "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+                "imageTagMutabilityExclusionFilters": [{ "filterType": "WILDCARD", "filter": "*a*b*" }],
+            }),
+            "regular expression",
+        ),
+        (
+            "CreatePullThroughCacheRule",
             json!({ "ecrRepositoryPrefix": "hub", "upstreamRegistryUrl": "registry-1.docker.io", "credentialArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other/hub" }),
             "credentialArn",
         ),

@@ -186,8 +186,9 @@ fn platform(platform: &Platform) -> Map<String, Value> {
     let mut described = Map::new();
     described.insert("architecture".into(), platform.architecture.as_str().into());
     described.insert("os".into(), platform.os.as_str().into());
-    if platform.os == "windows" {
-        described.insert("os.version".into(), WINDOWS_BUILD.into());
+    let windows = (platform.os == "windows").then_some(WINDOWS_BUILD);
+    if let Some(version) = platform.os_version.as_deref().or(windows) {
+        described.insert("os.version".into(), version.into());
     }
     if let Some(variant) = &platform.variant {
         described.insert("variant".into(), variant.as_str().into());
