@@ -26,7 +26,7 @@ const LIFECYCLE: Keys = Keys {
 
 /// Source: aws/containers-roadmap#2728.
 const NO_EXPIRY_BY_PULL: &str = "ECR cannot expire images by pull time; \
-    write `archive_unpulled_after_days` to archive what nobody pulls";
+    write `archive_unpulled_after_days` to archive images without a pull";
 
 pub(super) const ACCESS: Keys = Keys {
     title: "`policy = { organization = \"o-…\", accounts = [\"…\"] }`",

@@ -20,7 +20,9 @@ use super::{
 use crate::{
     model::{
         Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
-        SettingChange, Tag, ecr_host::EcrHost, ecr_settings::RepositoryRules,
+        SettingChange, Tag,
+        ecr_host::EcrHost,
+        ecr_settings::{AccountSettings, RepositoryRules},
     },
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
@@ -77,13 +79,12 @@ fn authority(url: &Url) -> String {
 }
 
 impl Ecr {
-    /// The registry at `host`, with the configured settings; sends nothing. `account` is shared by all
-    /// uses of one destination.
+    /// The registry at `host`, with the configured settings; sends nothing.
     pub fn new(
         host: Host,
         session: Arc<AwsSession>,
         repositories: RepositoryRules,
-        account: Arc<EcrAccount>,
+        account: AccountSettings,
         config: DataPlaneConfig,
     ) -> Self {
         // a host that is not ECR's stands for the caller's own registry
@@ -93,11 +94,16 @@ impl Ecr {
             host,
             images: Images::new(Arc::clone(api), account_id.clone()),
             repositories: EcrRepositories::new(Arc::clone(api), account_id, repositories),
-            account,
+            account: Arc::new(EcrAccount::new(Arc::clone(&session), account)),
             session,
             config,
             data_plane: OnceLock::new(),
         }
+    }
+
+    /// Shares the account with other uses of the same destination.
+    pub(crate) fn with_account(self, account: Arc<EcrAccount>) -> Self {
+        Self { account, ..self }
     }
 
     /// The client of the registry protocol. The first call logs in, which returns the URL.

@@ -47,8 +47,11 @@ pub(crate) struct Images {
     api: Arc<Api>,
     account: Option<String>,
     /// The images whose restoration this run has requested.
-    restored: Mutex<HashMap<(Repository, Digest), Arc<OnceCell<Result<bool>>>>>,
+    restored: Mutex<HashMap<(Repository, Digest), Restoration>>,
 }
+
+/// Whether an image is active after its restoration was requested; empty until the answer.
+type Restoration = Arc<OnceCell<Result<bool>>>;
 
 /// The result of listing until the tags are found.
 struct TagSearch {

@@ -265,7 +265,7 @@ pub struct TemplateSettings {
     pub(crate) role_arn: Option<String>,
     /// The template's own description; `None`: ours.
     pub(crate) description: Option<String>,
-    /// Whether existing repositories of the cache get the settings, too.
+    /// Applies the settings to existing repositories of the cache, too.
     pub(crate) reconcile: bool,
 }
 

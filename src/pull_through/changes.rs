@@ -57,9 +57,9 @@ pub(crate) struct Desired<'a> {
     /// The destinations whose first push creates the repository.
     pub(crate) on_push: &'a [OnPush],
     pub(crate) replace: Replace,
-    /// Whether resources of earlier configurations are removed.
+    /// Removes resources of earlier configurations.
     pub(crate) prune: bool,
-    /// The fate of the repositories of removed caches.
+    /// The treatment of the repositories of removed caches.
     pub(crate) repositories: CachedRepositories,
 }
 

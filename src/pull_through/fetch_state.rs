@@ -58,7 +58,7 @@ pub(crate) enum RepositoryQuery {
     Nothing,
     /// The settings that a template with `reconcile` sets.
     Settings,
-    /// Whether they have images.
+    /// Their emptiness.
     Images,
 }
 
@@ -78,7 +78,7 @@ pub(crate) async fn observe(
     Ok(Observed { repositories, ..observed })
 }
 
-/// The rules, templates, policy and created secrets of the session's registry, whoever uses them; and
+/// The rules, templates, policy and created secrets of the session's registry; and
 /// the scope of the policy, if one of these caches needs it.
 pub(crate) async fn observe_resources(session: &AwsSession, caches: &[&Cache]) -> Result<Observed> {
     let needs_scope = caches.iter().any(|cache| cache.access.is_some());

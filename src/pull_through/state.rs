@@ -71,7 +71,7 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct ObservedRepository {
     pub settings: CurrentSettings,
-    /// Whether it has images; `None` if that was not asked.
+    /// True if it has images; `None` if that was not asked.
     pub has_images: Option<bool>,
 }
 

@@ -278,8 +278,9 @@ impl Registries {
         let account = accounts.entry(destination.name.clone()).or_insert_with(|| {
             Arc::new(EcrAccount::new(Arc::clone(&session), destination.account.clone()))
         });
-        let (rules, account) = (destination.repositories.clone(), Arc::clone(account));
-        Ok(Ecr::new(host.clone(), session, rules, account, data_plane))
+        let (rules, own) = (destination.repositories.clone(), destination.account.clone());
+        let account = Arc::clone(account);
+        Ok(Ecr::new(host.clone(), session, rules, own, data_plane).with_account(account))
     }
 }
 

@@ -105,7 +105,7 @@ async fn an_image_that_cannot_be_restored_fails_with_the_missing_permission() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lifecycle_archives_what_nobody_pulls() {
+async fn a_lifecycle_archives_images_without_a_pull() {
     let world = World::new().await.configured(&format!(
         "[[destination]]\nregistry = \"{ECR}\"\n[destination.repositories]\n\
          lifecycle = {{ archive_unpulled_after_days = 90 }}"

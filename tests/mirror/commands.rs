@@ -144,7 +144,7 @@ fn the_iam_policy_allows_the_actions_of_the_configuration() {
 fn an_iam_policy_above_the_limit_is_shortened_by_its_prefix_or_split() {
     let home = tempfile::tempdir().unwrap();
     let config = |prefix: &str| {
-        let images: String = (0..70)
+        let images: String = (0..120)
             .map(|n| {
                 format!("[[image]]\nsource = \"quay.io/a-team/some-app-{n}\"\ntags = [\"1\"]\n")
             })

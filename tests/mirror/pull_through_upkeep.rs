@@ -1,12 +1,16 @@
 //! Tests the upkeep of the pull-through cache: plans when AWS cannot be asked, leftovers of earlier
 //! configurations, repositories that the cache created, and the settings of secrets.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use ecr_mirror::sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use super::{
+    process::run,
     pull_through::{HUB, QUAY, World, assert_exit, pair},
     world::{self, ECR},
 };
@@ -144,6 +148,9 @@ async fn repositories_of_the_cache_are_brought_to_the_template_with_reconcile() 
              organizational_units = [\"o-a1b2c3/r-ab12/ou-ab12-11111111\"]\n"
         )
     };
+    // with this scope the repositories' own policies grant pulls
+    let scope = world.ecr.put_account_setting().name("REGISTRY_POLICY_SCOPE").value("V1");
+    scope.send().await.unwrap();
     for name in ["quay/team/app", "quayside/other"] {
         world.ecr.create_repository().repository_name(name).send().await.unwrap();
     }
@@ -217,11 +224,9 @@ async fn a_secret_is_found_by_name_and_not_used_under_a_customer_managed_key() {
     let made = client.create_secret().name(name).secret_string(login).kms_key_id(key);
     let made = made.send().await.unwrap();
     let plan = world.run(&["plan"], &config).await;
-    assert!(
-        plan.out.starts_with(&format!("! secret {name} of {ECR} (kms_key: {key} → ")),
-        "{}",
-        plan.out
-    );
+    for line in [format!("! secret {name} of {ECR}\n"), format!("kms_key: {key} → alias/")] {
+        assert!(plan.out.contains(&line), "{line}: {}", plan.out);
+    }
     assert!(plan.out.contains("! rule docker-hub of "), "{}", plan.out);
     let update = client.update_secret().secret_id(name).kms_key_id("alias/aws/secretsmanager");
     update.send().await.unwrap();
@@ -259,4 +264,37 @@ async fn a_secret_gets_its_description_policy_and_recovery_window() {
     let until = SystemTime::try_from(*described().await.deleted_date().unwrap()).unwrap();
     let days = until.duration_since(SystemTime::now()).unwrap();
     assert!(days <= Duration::from_secs(7 * 86_400), "{days:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_iam_policy_allows_pruning_reconciling_and_deleting_repositories() {
+    let world = World::new().await;
+    assert_exit(&world.run(&["apply", "--yes"], HUB).await, 0);
+    world.ecr.create_repository().repository_name("quay/a/b").send().await.unwrap();
+    let config = format!(
+        "[destination.account]\nblob_mounting = true\n{QUAY}[pull_through.template]\n\
+         lifecycle = {{ expire_after_days = 30 }}\npolicy = {{ accounts = [\"210987654321\"] }}\n\
+         reconcile = true\n"
+    );
+    let before = world.sandbox.journal().len();
+    for verb in [
+        &["plan"][..],
+        &["status"],
+        &["apply", "--yes", "--prune"],
+        &["destroy", "--yes", "--repositories"],
+    ] {
+        world.run(verb, &config).await;
+    }
+    let called: BTreeSet<String> = (world.sandbox.journal().split_off(before).into_iter())
+        .filter_map(|entry| entry.operation)
+        .collect();
+    let directory = world.directory.path().to_owned();
+    let policy = tokio::task::spawn_blocking(move || run(&directory, &["iam", "pull-through"]));
+    let policy = policy.await.unwrap().out;
+    for action in ["DeleteSecret", "PutLifecyclePolicy", "DeleteRepository", "PutAccountSetting"] {
+        assert!(called.contains(action), "{action}: {called:?}");
+    }
+    for action in &called {
+        assert!(policy.contains(&format!(":{action}\"")), "{action} is not in\n{policy}");
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ecr::{AwsSessions, Identity},
-    model::{Create, ecr_settings::AccountSettings},
+    model::Create,
     registry::{Network, tests::push},
     remote::{
         SideContexts,
@@ -47,8 +47,7 @@ impl EcrFixture {
             context: Arc::clone(&contexts.destination),
         };
         let repositories = RepositoryRules { create, ..Default::default() };
-        let account = EcrAccount::new(Arc::clone(&session), AccountSettings::default());
-        let ecr = Ecr::new(host, session, repositories, account.into(), data_plane);
+        let ecr = Ecr::new(host, session, repositories, AccountSettings::default(), data_plane);
         Self { sandbox, contexts, ecr }
     }
 

@@ -241,7 +241,6 @@ async fn an_unreadable_manifest_is_an_error_and_not_missing() {
         ("ImageNotFound", None),
         ("KmsError", Some(Kind::Denied)),
         ("UpstreamUnavailable", Some(Kind::Unavailable)),
-        ("ImageInaccessible", Some(Kind::Protocol)),
         ("SomethingNew", Some(Kind::Protocol)),
     ] {
         let fake = FakeApi::start(move |_, _| {

@@ -94,8 +94,11 @@ fn a_run_lists_changes_and_counts_up_to_date_images() {
          \x20   the tag is immutable\n\
          deferred     docker.io/library/later:1  {ECR}/library/later:1  ?\n\
          not started  docker.io/library/last:1   {ECR}/library/last:1\n\
+         archived     docker.io/library/old:1    {ECR}/library/old:1\n\
+         \x20   hint: restore it\n\
          \n\
-         1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, 1 not started \
+         1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, 1 not started, \
+         1 archived \
          in 12.3 s · 31.5 MB from sources, 62.9 MB to destinations · \
          14 + 22 requests, 4 AWS API calls · docker.io: 3 pulls spent, 76 of 100 left\n"
     );

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What to do with the repositories of removed caches.
+/// The treatment of the repositories of removed caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum CachedRepositories {
     #[default]

@@ -114,22 +114,3 @@ async fn a_repository_at_its_quota_refuses_new_images_and_moves_tags() {
     let refused = world.call("PutImage", &put).await.json();
     assert_eq!(refused["__type"], "LimitExceededException");
 }
-
-#[tokio::test]
-async fn tags_in_a_template_without_a_role_are_accepted_or_refused() {
-    let template = |prefix: &str, member: &str, value: Value| {
-        let mut template = json!({ "prefix": prefix, "appliedFor": ["PULL_THROUGH_CACHE"] });
-        template[member] = value;
-        template
-    };
-    let tags = json!([{ "Key": "team", "Value": "x" }]);
-    let kms = json!({ "encryptionType": "KMS" });
-    for (faults, expected) in [(&[][..], 200), (&["template-role"], 400)] {
-        let world = World::with(faults, BlobMounting::Off).await;
-        let create = async |template: Value| {
-            world.call("CreateRepositoryCreationTemplate", &template).await.status
-        };
-        assert_eq!(create(template("a", "resourceTags", tags.clone())).await, expected);
-        assert_eq!(create(template("b", "encryptionConfiguration", kms.clone())).await, 400);
-    }
-}

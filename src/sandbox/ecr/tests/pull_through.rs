@@ -289,10 +289,11 @@ async fn templates_are_created_changed_and_deleted() {
     assert_eq!(created["repositoryCreationTemplate"]["imageTagMutability"], "MUTABLE");
     let again = name(&world, "CreateRepositoryCreationTemplate", template).await;
     assert_eq!(again, "TemplateAlreadyExistsException");
-    let tagged = json!({ "prefix": "hub", "resourceTags": [{ "Key": "a", "Value": "b" }] });
-    let refused = name(&world, "UpdateRepositoryCreationTemplate", tagged.clone()).await;
-    assert_eq!(refused, "ValidationException", "tags need a role");
-    let mut with_role = tagged;
+    let encrypted =
+        json!({ "prefix": "hub", "encryptionConfiguration": { "encryptionType": "KMS" } });
+    let refused = name(&world, "UpdateRepositoryCreationTemplate", encrypted).await;
+    assert_eq!(refused, "ValidationException", "KMS needs a role");
+    let mut with_role = json!({ "prefix": "hub", "resourceTags": [{ "Key": "a", "Value": "b" }] });
     with_role["customRoleArn"] = "arn:aws:iam::123456789012:role/template".into();
     assert_eq!(name(&world, "UpdateRepositoryCreationTemplate", with_role).await, "ok");
     let listed = json!({ "prefixes": ["hub", "absent"] });
@@ -303,6 +304,25 @@ async fn templates_are_created_changed_and_deleted() {
     assert_eq!(name(&world, "DeleteRepositoryCreationTemplate", delete.clone()).await, "ok");
     let gone = name(&world, "DeleteRepositoryCreationTemplate", delete).await;
     assert_eq!(gone, "TemplateNotFoundException");
+}
+
+#[tokio::test]
+async fn tags_in_a_template_without_a_role_are_accepted_or_refused() {
+    let template = |prefix: &str, member: &str, value: Value| {
+        let mut template = json!({ "prefix": prefix, "appliedFor": ["PULL_THROUGH_CACHE"] });
+        template[member] = value;
+        template
+    };
+    let tags = json!([{ "Key": "team", "Value": "x" }]);
+    let kms = json!({ "encryptionType": "KMS" });
+    for (faults, expected) in [(&[][..], 200), (&["template-role"], 400)] {
+        let world = World::with(faults, BlobMounting::Off).await;
+        let create = async |template: Value| {
+            world.call("CreateRepositoryCreationTemplate", &template).await.status
+        };
+        assert_eq!(create(template("a", "resourceTags", tags.clone())).await, expected);
+        assert_eq!(create(template("b", "encryptionConfiguration", kms.clone())).await, 400);
+    }
 }
 
 #[tokio::test]
