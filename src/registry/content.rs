@@ -56,7 +56,8 @@ impl RepositoryClient<'_> {
 
     fn manifest_request(&self, method: Method, at: &TagOrDigest) -> ApiRequest<'_> {
         let path = format!("manifests/{}", at.as_str());
-        let mut request = self.request(method, &path, Operation::Read);
+        let kind = if method == Method::HEAD { Operation::Probe } else { Operation::Read };
+        let mut request = self.request(method, &path, kind);
         // one header line: some registries read only the first one
         let accepted = MediaType::ALL.map(MediaType::as_str).join(", ");
         let accepted = HeaderValue::from_str(&accepted).expect("media types fit a header");
@@ -106,8 +107,7 @@ impl RepositoryClient<'_> {
         let may_be_served = match error.kind() {
             // the registries that also refuse the GET explain it
             Kind::Unauthorized | Kind::Denied => is_free || is_expected,
-            // 405, and 400
-            Kind::Unsupported | Kind::Protocol => is_free,
+            Kind::Unsupported => is_free,
             Kind::NotFound | Kind::RepositoryMissing => {
                 is_free && is_expected && head == ManifestHead::Unknown
             }

@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     Read,
     /// Reading the first page of the referrers API, which has a fallback.
     Refer,
+    /// HEAD of a manifest, which a GET can replace.
+    Probe,
     /// Uploading or mounting a blob.
     Upload,
     Commit,
@@ -136,8 +138,8 @@ impl RefusalDetails {
     }
 
     fn kind(&self, operation: Operation) -> Kind {
-        if operation == Operation::Refer {
-            // registries without the API also send 400 and 406
+        if matches!(operation, Operation::Refer | Operation::Probe) {
+            // registries that do not offer it also send 400 and 406
             return match self.kind(Operation::Read) {
                 Kind::Protocol => Kind::Unsupported,
                 kind => kind,
