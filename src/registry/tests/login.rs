@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Kind, Result, TagOrDigest, UserPassword},
-    registry::{ConnectionSettings, Credentials, Freshness, Login},
+    registry::{ConnectionSettings, Credentials, Freshness, KnownSecrets, Login},
     remote::Source,
 };
 
@@ -217,6 +217,33 @@ async fn a_login_is_sent_verbatim_and_renewed_once_after_it_expires() {
     );
     let denied = registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
     assert_eq!((denied.kind(), never.asked().len()), (Kind::Denied, 2));
+}
+
+struct Knowing(KnownSecrets);
+
+impl Login for Knowing {
+    fn authorization(&self, _: Freshness) -> BoxFuture<'_, Result<SecretString>> {
+        Box::pin(async { Ok("Basic QVdTOnBhc3N3b3Jk".to_owned().into()) })
+    }
+
+    fn secrets(&self) -> KnownSecrets {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_another_secret_of_the_login_does_not_show_it() {
+    let fake = Fake::new(|_| {
+        reply(403, r#"{"errors":[{"code":"DENIED","message":"Q7session\/Token+8Ed7Cb!"}]}"#)
+    })
+    .await;
+    let known = KnownSecrets::default();
+    known.record("Q7session/Token+8Ed7Cb");
+    let credentials = Credentials::Login(Arc::new(Knowing(known)));
+    let settings = ConnectionSettings { credentials, ..ConnectionSettings::default() };
+    let registry = fake.registry("r.example.com", settings);
+    let refused = registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
+    assert!(refused.to_string().ends_with(": 403 DENIED: (hidden)!"), "{refused}");
 }
 
 #[tokio::test]
