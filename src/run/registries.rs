@@ -2,21 +2,22 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
+use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
 use super::{any_destination::AnyDestination, any_source::AnySource, sandbox};
 use crate::{
-    config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
+    config::{ClientCertificatePem, Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
-        AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api,
+        AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api, ca_bundle,
         data_plane_address, listing, secrets,
     },
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{DestinationId, EcrHost, Host, Image, Location, Repository, Result, TagQuery},
     registry::{
-        Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
-        list_tags,
+        Certificate, ClientCertificate, ConnectionSettings, Credentials, Network, Registry, Scheme,
+        Transport, check_proxies, list_tags,
     },
     remote::{Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
@@ -61,7 +62,10 @@ impl Registries {
     /// everything that the configuration expects of them.
     pub async fn open(sandbox: Option<&Path>, config: &Config, transfers: usize) -> Result<Self> {
         let Some(directory) = sandbox else {
+            check_proxies(&|name| std::env::var(name).ok())?;
             let transport = Transport::new(Network::Direct);
+            let bundle = ca_bundle(None).await?;
+            let transport = bundle.map_or(transport.clone(), |it| transport.trusting(&it));
             return Ok(Self::with_transport(transport, transfers, &RetryPolicy::default()));
         };
         let sandbox = sandbox::start(directory, config).await?;
@@ -77,7 +81,7 @@ impl Registries {
 
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
-        let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
+        let sessions = AwsSessions::new(transport.clone(), Arc::clone(&contexts.ecr_api));
         let (sources, accounts) = (Mutex::default(), Mutex::default());
         Self { transport, sessions, sandbox: None, transfers, sources, accounts, contexts }
     }
@@ -161,6 +165,7 @@ impl Registries {
     /// The connection settings of the registry and of its mirrors.
     async fn settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let mut settings = self.own_settings(config, host).await?;
+        settings.other_registries = Arc::new(other_registries(config, host));
         for mirror in config.registries.get(host).map_or(&[][..], |table| &table.mirrors) {
             let mirrored = self.own_settings(config, mirror).await?;
             settings.mirrors.push((mirror.clone(), mirrored));
@@ -186,7 +191,7 @@ impl Registries {
         let registry = self.source(config, host).await?;
         let ecr = match EcrHost::parse(host) {
             Some(ecr) => {
-                let session = self.sessions.session(Identity::of(host)).await;
+                let session = self.sessions.session(source_identity(config, host)).await;
                 Some((Arc::clone(&session.api), ecr.account().to_owned()))
             }
             None => None,
@@ -216,7 +221,7 @@ impl Registries {
         let mut settings = self.settings(config, host).await?;
         let mut address = host.clone();
         if EcrHost::parse(host).is_some() {
-            let session = self.sessions.session(Identity::of(host)).await;
+            let session = self.sessions.session(source_identity(config, host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
             // a failed login is the error of each image that needs it, and not of the run
             if let Ok(endpoint) = session.login.endpoint().await {
@@ -284,6 +289,31 @@ impl Registries {
     }
 }
 
+/// The AWS identity that reads from this registry.
+fn source_identity(config: &Config, host: &Host) -> Identity {
+    let table = config.registries.get(host);
+    Identity {
+        profile: table.and_then(|table| table.profile.clone()),
+        role_arn: table.and_then(|table| table.role_arn.clone()),
+        ..Identity::of(host)
+    }
+}
+
+/// The logins of the registries to which this one may redirect. Those in Secrets Manager are read
+/// for the registries of the run only.
+fn other_registries(config: &Config, host: &Host) -> HashMap<Host, ConnectionSettings> {
+    let others = config.registries.iter().filter(|(other, _)| *other != host);
+    let settings = others.map(|(other, table)| {
+        let credentials = match &table.credentials {
+            Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
+            Some(CredentialSource::Secret(_)) | None => Credentials::Docker,
+        };
+        let auth_host = table.auth_host.clone();
+        (other.clone(), ConnectionSettings { credentials, auth_host, ..Default::default() })
+    });
+    settings.collect()
+}
+
 /// The connection settings of a `[registry]` table, without credentials and mirrors.
 fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<ConnectionSettings> {
     let default = ConnectionSettings::default();
@@ -294,6 +324,11 @@ fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<Connecti
     Ok(ConnectionSettings {
         auth_host: table.auth_host.clone(),
         certificate: table.ca.as_deref().map(Certificate::from_pem).transpose()?,
+        client_certificate: table
+            .client_certificate
+            .as_ref()
+            .map(client_certificate)
+            .transpose()?,
         scheme: match table.plain_http {
             Some(true) => Scheme::Http,
             Some(false) => Scheme::Https,
@@ -302,6 +337,10 @@ fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<Connecti
         max_connections: table.max_connections.unwrap_or(connections),
         ..default
     })
+}
+
+fn client_certificate(pem: &ClientCertificatePem) -> Result<Arc<ClientCertificate>> {
+    ClientCertificate::from_pem(&pem.certificate, pem.key.expose_secret()).map(Arc::new)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
 
 mod process;
+mod scripted;
 mod world;
 
 mod archived;
@@ -27,6 +28,7 @@ mod guarantees;
 mod hostile;
 mod immutable;
 mod interruption;
+mod logins;
 mod memory;
 mod pull_through;
 mod pull_through_drift;
@@ -46,3 +48,4 @@ mod sharing;
 mod signals;
 mod signatures;
 mod soak;
+mod tls;
