@@ -21,7 +21,7 @@ use url::{Host as UrlHost, Url};
 use super::{certificate::Certificate, redact::RequestSecrets};
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
-    remote::{HostContext, RetryPolicy, stall::within},
+    remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -191,26 +191,29 @@ impl Transport {
         context.stats.requests.add(1);
         let sent = Instant::now();
         let problem = format!("{subject}: no response for");
-        let mut response = match within(limit, &problem, client.execute(request)).await {
+        let (answer, resumed) = within_since(limit, &problem, client.execute(request)).await;
+        let failed =
+            |error: &Error| breakers.failed(outage, &host, &FailedRequest { sent, resumed, error });
+        let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 // the source of a streamed body can break it, without a failure of this host
                 let is_hosts = error.is_connect() || !streams;
                 let error = no_response(error, subject);
                 if is_hosts && error.kind() == Kind::Unavailable {
-                    breakers.failed(outage, &host, sent, &error);
+                    failed(&error);
                 }
                 return Err(error);
             }
             Err(error) => {
-                breakers.failed(outage, &host, sent, &error);
+                failed(&error);
                 return Err(error);
             }
         };
         match is_host_failure(response.status()) {
             true => {
                 let problem = format!("{subject}: {}", response.status().as_u16());
-                breakers.failed(outage, &host, sent, &Error::new(Kind::Unavailable, problem));
+                failed(&Error::new(Kind::Unavailable, problem));
             }
             false => breakers.succeeded(&host),
         }
