@@ -23,6 +23,6 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Endpoint, Endpoints, Mode, Options, SourceEndpoint};
+pub use options::{Check, Endpoint, Endpoints, Mode, Options, SourceEndpoint};
 pub use run::{Mirror, Summary};
 pub use shutdown::Shutdown;

@@ -24,8 +24,8 @@ pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
-    Attestations, Create, Delivery, DestinationId, Filter, Image, MissingPlatform, Origin, Shape,
-    Signatures, Target,
+    Attestations, Create, Delivery, DestinationId, Filter, Image, ListedImage, MissingPlatform,
+    Origin, Shape, Signatures, Target,
 };
 pub use location::{ImageLocation, Location, Naming};
 pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};

@@ -31,7 +31,7 @@ use super::{
     transport::{ConnectionPool, Transport, authority},
 };
 use crate::{
-    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
+    model::{Digest, Error, Host, Kind, ListedImage, Repository, Result, Tag, event::Counter},
     remote::{Allowance, HostContext},
 };
 
@@ -58,6 +58,8 @@ pub struct Registry {
     pub(crate) manifests_read: Counter,
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
+    /// The entries of indexes, from listings; `None` for an index that no listing tells.
+    pub(crate) listed_indexes: Mutex<HashMap<Digest, Option<Arc<[ListedImage]>>>>,
     /// Held while a fallback tag of referrers is read and written.
     pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
@@ -118,6 +120,7 @@ impl Registry {
             allowance: Mutex::default(),
             manifests_read: Counter::default(),
             listed: Mutex::default(),
+            listed_indexes: Mutex::default(),
             fallback_tags: tokio::sync::Mutex::default(),
         })
     }

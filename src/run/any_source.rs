@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     layout::Layout,
-    model::{Descriptor, Digest, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{Descriptor, Digest, ListedImage, RawManifest, Repository, Result, Tag, TagOrDigest},
     registry::Registry,
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
@@ -36,6 +36,7 @@ macro_rules! forward {
 impl Source for AnySource {
     forward! {
         digests(repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest>;
+        listed_images(repository: &Repository, tag: &Tag, index: &Digest) -> Option<Arc<[ListedImage]>>;
         resolve(repository: &Repository, tag: &Tag) -> Result<Digest>;
         manifest(repository: &Repository, at: &TagOrDigest) -> Result<RawManifest>;
         referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>>;

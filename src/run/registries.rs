@@ -17,7 +17,7 @@ use crate::{
         Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
         list_tags,
     },
-    remote::{Pages, RetryPolicy, SideContexts},
+    remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::{BlobMounting, Mode, Options, Sandbox},
 };
 
@@ -76,6 +76,12 @@ impl Registries {
         let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
         let sources = Mutex::default();
         Self { transport, sessions, sandbox: None, transfers, sources, contexts }
+    }
+
+    /// The same registries, with this wait for sources that ask for one.
+    pub fn waiting(mut self, max_wait: MaxWait) -> Self {
+        self.contexts.source = Arc::new(self.contexts.source.waiting(max_wait));
+        self
     }
 
     /// Stops the sandbox if [`Self::open`] started one.

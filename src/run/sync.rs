@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{Config, Entry},
-    engine::{Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Check, Mirror, Mode, Options, Shutdown, Summary},
     model::{
         Image, Result,
         event::{Observer, Silent},
@@ -50,7 +50,7 @@ pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
     let request = SyncRequest {
         config,
         images: ImagesToSync::all(config),
-        options: Options { mode: Mode::Mirror, transfers: options.transfers },
+        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: options.transfers },
     };
     let report = run(&registries, request, Arc::new(Silent), &Shutdown::default()).await;
     registries.close().await;

@@ -16,6 +16,7 @@ mod canary;
 mod command_line;
 mod commands;
 mod content;
+mod deep;
 mod dependencies;
 mod example;
 mod failures;

@@ -9,6 +9,7 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 
+use super::copy::TreeCopy;
 use crate::{
     engine::{
         blob::{
@@ -16,7 +17,7 @@ use crate::{
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits},
         },
-        options::Mode,
+        options::{Check, Mode},
         state::source::Reader,
     },
     model::{Descriptor, DestinationId, Digest, Error, Kind, Manifest, RawManifest, Result},
@@ -63,15 +64,21 @@ pub(crate) struct MissingContent<'a, D> {
 ///
 /// A failure is recorded in its target.
 pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
-    limits: &TransferLimits,
-    reader: &Reader<S>,
-    tree: &Tree,
-    targets: &'a [CopyTarget<D>],
+    copy: &TreeCopy<'a, S, D>,
     mode: Mode,
 ) -> Option<MissingContent<'a, D>> {
+    let TreeCopy { limits, reader, tree, targets, check, .. } = *copy;
     let queries = targets.iter().map(|target| async move {
-        let missing = missing_manifests(limits, tree, target, mode).await;
-        missing.unwrap_or_else(|error| {
+        let missing = async {
+            if mode == Mode::Mirror {
+                target.repository.ensure().await?;
+            }
+            match check {
+                Check::Tags => missing_manifests(limits, tree, target).await,
+                Check::Deep => incomplete_manifests(limits, reader, tree, target).await,
+            }
+        };
+        missing.await.unwrap_or_else(|error| {
             target.fail(error);
             HashSet::new()
         })
@@ -94,25 +101,70 @@ async fn missing_manifests<D: Destination>(
     limits: &TransferLimits,
     tree: &Tree,
     target: &CopyTarget<D>,
-    mode: Mode,
+) -> Result<HashSet<Digest>> {
+    let missing = without_shortcut(limits, tree, target).await?;
+    let root = tree.root.manifest.digest();
+    let is_known = limits.pushed_manifests.contains(&target.key(root));
+    // the destination refuses a root whose content is missing: it has the root, so it has all
+    let has_root = !is_known && !missing.contains(root);
+    Ok(if has_root { HashSet::new() } else { missing })
+}
+
+/// The manifests of the tree that the target lacks, without those that this run pushed.
+async fn without_shortcut<D: Destination>(
+    limits: &TransferLimits,
+    tree: &Tree,
+    target: &CopyTarget<D>,
 ) -> Result<HashSet<Digest>> {
     let repository = &target.repository;
-    if mode == Mode::Mirror {
-        repository.ensure().await?;
-    }
-    let root = tree.root.manifest.digest();
     let nested = tree.nested.iter().map(RawManifest::digest);
-    let all = nested.chain(tree.images.iter().map(|image| &image.digest)).chain([root]);
+    let images = tree.images.iter().map(|image| &image.digest);
+    let all = nested.chain(images).chain([tree.root.manifest.digest()]);
     let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
     let unknown: HashSet<Digest> = unknown.cloned().collect();
     if !repository.existed_before().await? || unknown.is_empty() {
         return Ok(unknown);
     }
     let unknown: Vec<Digest> = unknown.into_iter().collect();
-    let missing = target.destination().missing_manifests(&repository.repository, &unknown).await?;
-    // the destination refuses a root whose content is missing: it has the root, so it has all
-    let has_root = unknown.contains(root) && !missing.contains(root);
-    Ok(if has_root { HashSet::new() } else { missing })
+    target.destination().missing_manifests(&repository.repository, &unknown).await
+}
+
+/// The manifests of the tree that the target lacks, and the images that lack a blob there.
+///
+/// Caches the images that the target has for the reader, which then does not read them at the
+/// source.
+pub(crate) async fn incomplete_manifests<S: Source, D: Destination>(
+    limits: &TransferLimits,
+    reader: &Reader<S>,
+    tree: &Tree,
+    target: &CopyTarget<D>,
+) -> Result<HashSet<Digest>> {
+    let mut incomplete = without_shortcut(limits, tree, target).await?;
+    let root = &tree.root.manifest;
+    let images = tree.images.iter().map(|image| &image.digest);
+    let images = images.chain(Some(root.digest()).filter(|_| !root.media_type().is_index()));
+    let is_unknown = |digest: &&Digest| {
+        !incomplete.contains(*digest) && !limits.pushed_manifests.contains(&target.key(digest))
+    };
+    let present: HashSet<Digest> = images.filter(is_unknown).cloned().collect();
+    if present.is_empty() {
+        return Ok(incomplete);
+    }
+    let present: Vec<Digest> = present.into_iter().collect();
+    let (destination, repository) = (target.destination(), &target.repository.repository);
+    let manifests = destination.manifests(repository, &present).await?;
+    incomplete.extend(present.into_iter().filter(|digest| !manifests.contains_key(digest)));
+    let mut blobs: HashMap<Digest, Vec<Digest>> = HashMap::new();
+    for manifest in manifests.into_values() {
+        reader.remember(&manifest);
+        for blob in image_with_blobs(manifest.clone())?.blobs {
+            blobs.entry(blob.digest).or_default().push(manifest.digest().clone());
+        }
+    }
+    let all: Vec<Digest> = blobs.keys().cloned().collect();
+    let missing = destination.missing_blobs(repository, &all).await?;
+    incomplete.extend(missing.iter().filter_map(|blob| blobs.remove(blob)).flatten());
+    Ok(incomplete)
 }
 
 /// Reads the image manifests that at least one target lacks.
@@ -126,7 +178,7 @@ async fn read_images<S: Source>(
     let digests: Vec<&Digest> = (tree.images.iter().map(|image| &image.digest))
         .filter(|digest| is_missing(digest) && seen.insert(*digest))
         .collect();
-    reader.reserve(digests.len() as u64).await?;
+    reader.reserve_last(&digests).await?;
     let bytes = AtomicUsize::new(0);
     let reads = digests.into_iter().map(async |digest| {
         let manifest = reader.manifest(digest).await?;

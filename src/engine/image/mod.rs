@@ -4,5 +4,6 @@ pub(crate) mod copy;
 pub(crate) mod missing;
 pub(crate) mod plan;
 pub(crate) mod referrers;
+pub(crate) mod repair;
 pub(crate) mod result;
 pub(crate) mod tree;

@@ -21,7 +21,7 @@ use crate::{
     engine::{
         blob::{target::CopyTarget, transfer::TransferLimits},
         context::RunContext,
-        options::Mode,
+        options::{Check, Mode},
         state::{repository::TargetRepository, source::Reader},
     },
     model::{
@@ -129,11 +129,11 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         }
         let cannot =
             |error: Error| error.context(format!("cannot mirror referrer {}", referrer.digest));
-        reader.reserve(1).await?;
         let tree =
             tree::build(reader, &referrer.digest, &Filter::default()).await.map_err(cannot)?;
         let targets = slice::from_ref(target);
-        let copy = TreeCopy { limits, reader, tree: &tree, targets, progress: Arc::default() };
+        let (check, progress) = (Check::Tags, Arc::default());
+        let copy = TreeCopy { limits, reader, tree: &tree, targets, check, progress };
         copy.run(mode).await;
         match target.failure() {
             Some(error) if mode == Mode::Mirror => Err(cannot(error)),
