@@ -136,6 +136,7 @@ impl Api {
         action: &'static str,
         call: C,
     ) -> Result<C::Answer> {
+        let _permit = self.context.call_permit().await;
         self.context.stats.requests.add(1);
         call.await.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);

@@ -11,7 +11,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep},
+};
 
 use super::{
     circuit_breaker::{Breakers, OutagePolicy},
@@ -116,6 +119,22 @@ pub struct HostContext {
     pub stats: Arc<TrafficStats>,
     /// Retry and timeout policy of this host.
     pub policy: RetryPolicy,
+    pub(crate) calls: Arc<CallLimit>,
+}
+
+/// Concurrent calls of a side whose connections nothing else limits.
+#[derive(Debug)]
+pub(crate) struct CallLimit(Semaphore);
+
+impl CallLimit {
+    /// As many as images are planned at once.
+    const DEFAULT: usize = 512;
+}
+
+impl Default for CallLimit {
+    fn default() -> Self {
+        Self(Semaphore::new(Self::DEFAULT))
+    }
 }
 
 impl HostContext {
@@ -128,6 +147,17 @@ impl HostContext {
     pub fn waiting(&self, max_wait: MaxWait) -> Self {
         let policy = RetryPolicy { max_wait: Some(max_wait), ..self.policy.clone() };
         Self { policy, ..self.clone() }
+    }
+
+    /// Waits until a call of this side may be sent. The call holds the permit.
+    pub(crate) async fn call_permit(&self) -> SemaphorePermit<'_> {
+        self.calls.0.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Limits the concurrent calls, before the first one.
+    pub(crate) fn limit_calls(&self, calls: usize) {
+        let surplus = self.calls.0.available_permits().saturating_sub(calls.max(1));
+        self.calls.0.forget_permits(surplus);
     }
 
     /// Runs the operation until it succeeds, fails permanently, or attempts run out.

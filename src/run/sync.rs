@@ -113,6 +113,7 @@ pub(crate) async fn run_with_lock(
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
+    registries.fit_open_files(config, &images)?;
     let RunItems { images, cached, slots } = match images {
         ImagesToSync::Images(images) => RunItems { images, ..RunItems::default() },
         ImagesToSync::Entries(entries) => {
