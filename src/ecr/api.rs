@@ -144,6 +144,7 @@ impl Api {
         action: &'static str,
         call: C,
     ) -> Result<C::Answer> {
+        let _permit = self.context.call_permit().await;
         self.context.stats.requests.add(1);
         let sent = Instant::now();
         let answered = call.await;

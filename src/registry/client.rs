@@ -32,7 +32,7 @@ use super::{
     upload::UploadMode,
 };
 use crate::{
-    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
+    model::{Digest, Error, Host, Kind, ListedImage, Repository, Result, Tag, event::Counter},
     remote::{Allowance, HostContext},
 };
 
@@ -64,6 +64,8 @@ pub struct Registry {
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     pub(crate) manifest_head: Mutex<ManifestHead>,
+    /// The entries of indexes, from listings; `None` for an index that no listing tells.
+    pub(crate) listed_indexes: Mutex<HashMap<Digest, Option<Arc<[ListedImage]>>>>,
     /// Held while a fallback tag of referrers is read and written.
     pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
@@ -149,6 +151,7 @@ impl Registry {
             manifests_read: Counter::default(),
             listed: Mutex::default(),
             manifest_head: Mutex::default(),
+            listed_indexes: Mutex::default(),
             fallback_tags: tokio::sync::Mutex::default(),
         })
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
-    remote::{HostContext, RetryPolicy, stall::within},
+    remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -262,7 +262,7 @@ impl Transport {
         context.stats.requests.add(1);
         let sent = Instant::now();
         let problem = format!("{subject}: no response for");
-        let answered = within(limit, &problem, client.execute(request)).await;
+        let (answered, resumed) = within_since(limit, &problem, client.execute(request)).await;
         let ms = sent.elapsed().as_millis();
         if let Ok(Ok(response)) = &answered {
             let bytes = pushed.filter(|bytes| *bytes > 0);
@@ -271,6 +271,8 @@ impl Transport {
         } else {
             tracing::debug!(ms, "{subject}{query}: no response");
         }
+        let failed =
+            |error: &Error| breakers.failed(outage, &host, &FailedRequest { sent, resumed, error });
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -278,19 +280,19 @@ impl Transport {
                 let is_hosts = error.is_connect() || !streams;
                 let error = no_response(error, subject);
                 if is_hosts && error.kind() == Kind::Unavailable {
-                    breakers.failed(outage, &host, sent, &error);
+                    failed(&error);
                 }
                 return Err(error);
             }
             Err(error) => {
-                breakers.failed(outage, &host, sent, &error);
+                failed(&error);
                 return Err(error);
             }
         };
         match is_host_failure(response.status()) {
             true => {
                 let problem = format!("{subject}: {}", response.status().as_u16());
-                breakers.failed(outage, &host, sent, &Error::new(Kind::Unavailable, problem));
+                failed(&Error::new(Kind::Unavailable, problem));
             }
             false => breakers.succeeded(&host),
         }

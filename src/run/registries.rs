@@ -1,11 +1,19 @@
 //! Opens the sources and destinations of a run with the settings of the configuration.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
 
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
-use super::{any_destination::AnyDestination, any_source::AnySource, sandbox};
+use super::{
+    any_destination::AnyDestination, any_source::AnySource, open_files::ConnectionShare, sandbox,
+    sync::ImagesToSync,
+};
 use crate::{
     config::{ClientCertificatePem, Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
@@ -19,7 +27,7 @@ use crate::{
         Certificate, ClientCertificate, ConnectionSettings, Credentials, Network, Registry, Scheme,
         Transport, check_proxies, list_tags,
     },
-    remote::{Pages, RetryPolicy, SideContexts},
+    remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
 };
 
@@ -31,6 +39,7 @@ pub struct Registries {
     sandbox: Option<Sandbox>,
     /// Blob transfers in parallel: the default of a registry's `max_connections`.
     transfers: usize,
+    connections: ConnectionShare,
     /// The open sources, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// The accounts of the destinations, by name: the mirror and the caches reconcile each once.
@@ -83,7 +92,23 @@ impl Registries {
         let contexts = SideContexts::new(policy);
         let sessions = AwsSessions::new(transport.clone(), Arc::clone(&contexts.ecr_api));
         let (sources, accounts) = (Mutex::default(), Mutex::default());
-        Self { transport, sessions, sandbox: None, transfers, sources, accounts, contexts }
+        let connections = ConnectionShare::default();
+        Self {
+            transport,
+            sessions,
+            sandbox: None,
+            transfers,
+            connections,
+            sources,
+            accounts,
+            contexts,
+        }
+    }
+
+    /// The same registries, with this wait for sources that ask for one.
+    pub fn waiting(mut self, max_wait: MaxWait) -> Self {
+        self.contexts.source = Arc::new(self.contexts.source.waiting(max_wait));
+        self
     }
 
     /// Stops the sandbox if [`Self::open`] started one.
@@ -101,6 +126,32 @@ impl Registries {
         }
     }
 
+    /// Lowers the connections of every registry to those that the limit on open files allows, before
+    /// the first request.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if the limit is too low.
+    pub(crate) fn fit_open_files(&self, config: &Config, images: &ImagesToSync<'_>) -> Result<()> {
+        let destinations = config.destinations.iter().map(|to| to.registry.to_string());
+        let sources: HashSet<String> = match images {
+            ImagesToSync::Images(all) | ImagesToSync::Locked(all) => {
+                all.iter().map(|it| it.origin.location.to_string()).collect()
+            }
+            ImagesToSync::Entries(all) => all.iter().map(|it| it.host.to_string()).collect(),
+        };
+        let mirrors = config.registries.iter().filter(|(host, _)| sources.contains(host.as_str()));
+        let mirrors = mirrors.flat_map(|(_, table)| table.mirrors.iter().map(Host::to_string));
+        let registries: HashSet<String> =
+            destinations.chain(mirrors).chain(sources.clone()).collect();
+        // AWS's API counts as one
+        let share = self.connections.divide(registries.len() + 1)?;
+        self.contexts.ecr_api.limit_calls(share);
+        if share < self.transfers {
+            tracing::info!("transferring at most {share} blobs in parallel: `ulimit -n` is low");
+        }
+        Ok(())
+    }
+
     /// Blob transfers in parallel for which every registry of the run has connections.
     ///
     /// Several uploads share one download and move at its speed: an upload without its own
@@ -110,7 +161,7 @@ impl Registries {
         let locations = sources.chain(config.destinations.iter().map(|to| &to.registry));
         let hosts = locations.filter_map(Location::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
-        limits.fold(self.transfers, usize::min)
+        limits.fold(self.connections.at_most(self.transfers), usize::min)
     }
 
     /// The sources of these images, and every destination. Without images both are empty.
@@ -176,6 +227,7 @@ impl Registries {
     async fn own_settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let table = config.registries.get(host);
         let mut settings = settings(table, self.transfers)?;
+        settings.max_connections = self.connections.at_most(settings.max_connections);
         settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
             None => Credentials::Docker,
             Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
