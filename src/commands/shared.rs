@@ -137,7 +137,7 @@ pub(crate) async fn mirror_within(
 }
 
 /// Ends the process after the next signal. From here on only output is left, which a full pipe can
-/// block for ever.
+/// block without end.
 fn exit_at_next_signal() {
     // cannot fail: the run has watched the same signals
     let Ok(mut signals) = signals() else { return };

@@ -46,7 +46,7 @@ pub(super) fn read_all(
     Ok(registries)
 }
 
-/// Where each valid host is written.
+/// The valid hosts with their spans.
 pub(super) fn spans(root: &Table<'_>) -> Result<Vec<(Host, Span)>, Problem> {
     let named = root.named_tables("registry", &KEYS)?.into_iter();
     Ok(named.filter_map(|(name, _)| Some((name.get_ref().parse().ok()?, name.span()))).collect())

@@ -80,7 +80,7 @@ pub struct Row {
     pub error: Option<String>,
     /// The fix; for an archived image the way to restore it.
     pub hint: Option<String>,
-    /// What the row lacks, although its outcome is no failure.
+    /// The content that is missing, although the outcome is no failure.
     pub warnings: Vec<String>,
 }
 

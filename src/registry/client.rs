@@ -78,7 +78,7 @@ pub(crate) struct RegistryMirror {
     pub(crate) is_gone: AtomicBool,
 }
 
-/// Whether the registry answers HEAD of a manifest as it answers GET.
+/// The registry's answers to HEAD of a manifest, compared with those to GET.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ManifestHead {
     #[default]

@@ -29,7 +29,7 @@ pub struct ConnectionSettings {
     pub max_connections: usize,
     /// Registries that are asked first for content by digest.
     pub mirrors: Vec<(Host, ConnectionSettings)>,
-    /// Whether a blob may be uploaded in chunks if the registry refuses it whole.
+    /// `true` if a blob may be uploaded in chunks after the registry refused it whole.
     pub allows_chunks: bool,
     /// The settings of other registries, for redirects to them.
     pub other_registries: Arc<HashMap<Host, ConnectionSettings>>,

@@ -95,7 +95,7 @@ pub trait Source: PullLimits {
 
 /// The pull limit of a source. The defaults are those of a source without one.
 pub trait PullLimits: Send + Sync + 'static {
-    /// Whether the registry limits pulls, whatever this account may do. Sends no request.
+    /// Returns `true` if the registry limits pulls of any account. Sends no request.
     fn is_metered(&self) -> bool {
         false
     }

@@ -54,7 +54,7 @@ impl Default for StallTimeouts {
     }
 }
 
-/// The lateness of a timer that shows that the process did not run: somebody stopped it, or the
+/// The lateness of a timer that shows that the process did not run: it was stopped, or the
 /// machine slept. Nothing that the other side did in that time is known.
 const SUSPENDED: Duration = Duration::from_secs(5);
 

@@ -35,7 +35,7 @@ pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) progress: Arc<Progress>,
 }
 
-/// What a copy did beside its targets.
+/// The result of a copy, beside those in its targets.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
     /// The blob bytes that a plan would read: several targets share one read.
