@@ -393,6 +393,7 @@ fn images_and_iam_distinguish_cached_from_mirrored_images() {
             "name": "coreos/etcd",
             "source": "quay.io/coreos/etcd:v3.5.17",
             "destination": format!("{ECR}/quay/coreos/etcd:v3.5.17"),
+            "digest": null,
             "via": "pull-through",
         })
     );

@@ -22,9 +22,8 @@ async fn the_example_is_mirrored_completely_and_a_second_run_moves_nothing() {
     assert_eq!(second.report.totals.up_to_date, 11);
     assert_eq!(second.report.bytes.from_source, Some(0));
     assert_eq!(second.report.blobs.pushed, Some(0));
-    // a flattened image has no annotations: its index is read again, and nothing else
-    let pulls = second.manifests(Method::GET);
-    assert!(pulls.len() == 1 && pulls[0].contains("/library/redis/"), "{pulls:#?}");
+    // also not of the flattened image: Docker Hub's listing names the entries of its index
+    assert_eq!(second.manifests(Method::GET), [""; 0]);
     assert_numbers_match_journal(&second);
     for (before, after) in first.report.images.iter().zip(&second.report.images) {
         assert_eq!(

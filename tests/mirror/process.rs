@@ -1,6 +1,7 @@
 //! The program as a process, in its own directory.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -12,6 +13,24 @@ use tokio::time::{Instant, sleep};
 
 /// Limit for the wait for an event. It only keeps a failed test from hanging.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The signals that stop the program, with their exit status; without SIGHUP if the tests ignore it,
+/// as under `nohup`: a program that they start ignores it, too.
+pub(crate) fn stop_signals() -> Vec<(&'static str, i32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // the lowest bit is signal 1
+    let ignores_hangup = ignored.is_some_and(|mask| mask & 1 == 1);
+    if ignores_hangup {
+        eprintln!("not tested: SIGHUP is ignored");
+    }
+    let hangup = ("HUP", 129);
+    [("TERM", 143), ("INT", 130), hangup]
+        .into_iter()
+        .filter(|signal| !ignores_hangup || *signal != hangup)
+        .collect()
+}
 
 /// The program, without settings from the environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {

@@ -9,7 +9,7 @@ use std::{
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
-use super::process::{ecr_mirror_in, signal, signal_until_ended, until};
+use super::process::{ecr_mirror_in, signal, signal_until_ended, stop_signals, until};
 
 /// A slow source with images, and an empty registry as destination.
 struct SlowSource {
@@ -70,7 +70,7 @@ fn report(home: &Path) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_signal_running_images_finish_and_the_rest_is_not_started() {
-    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+    for (name, code) in stop_signals() {
         let slow = SlowSource::new(16, 300_000).await;
         let child = slow.started().await;
         signal(&child, name);
