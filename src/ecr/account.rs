@@ -30,7 +30,7 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
 /// The session's account and its configured settings.
 #[derive(Debug)]
-pub(crate) struct EcrAccount {
+pub struct EcrAccount {
     session: Arc<AwsSession>,
     written: AccountSettings,
     mounting: OnceCell<Mounting>,
