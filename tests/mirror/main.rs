@@ -25,6 +25,7 @@ mod filters;
 mod forecast;
 mod guarantees;
 mod hostile;
+mod iam_proxy;
 mod immutable;
 mod interruption;
 mod memory;
