@@ -47,3 +47,4 @@ mod sharing;
 mod signals;
 mod signatures;
 mod soak;
+mod terraform_module;
