@@ -5,18 +5,24 @@ use serde_json::Value;
 use super::shared::read_config;
 use crate::{
     cli::{Global, IamPolicy},
+    config::Config,
     iam::{self, LIMIT},
     model::{Error, Kind, Result},
     output::Screen,
 };
 
+/// The policy as one document of any length.
+pub(super) fn whole(config: &Config, policy: IamPolicy) -> Value {
+    match policy {
+        IamPolicy::Mirror => iam::mirror_policy(config),
+        IamPolicy::Pull => iam::pull_policy(config),
+        IamPolicy::PullThrough => iam::pull_through_policy(config),
+    }
+}
+
 pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bool) -> Result<u8> {
     let config = read_config(global)?;
-    let whole = match policy {
-        IamPolicy::Mirror => iam::mirror_policy(&config),
-        IamPolicy::Pull => iam::pull_policy(&config),
-        IamPolicy::PullThrough => iam::pull_through_policy(&config),
-    };
+    let whole = whole(&config, policy);
     let document = match () {
         () if split => Value::Array(iam::split(&whole)),
         () if iam::fits(&whole) => whole,

@@ -337,13 +337,13 @@ async fn a_node_needs_no_permission_outside_the_policy_of_iam_pull() {
 const THEIRS: &str = "ecr-pullthroughcache/theirs";
 
 /// A standing sandbox, and the program behind a proxy.
-struct Standing {
+struct ProxiedProgram {
     sandbox: Sandbox,
     proxy: Proxy,
     home: tempfile::TempDir,
 }
 
-impl Standing {
+impl ProxiedProgram {
     async fn new(caches: &'static FirstPulls) -> Self {
         let options = sandbox::Options { mode: sandbox::Mode::Standing, ..Default::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -379,9 +379,9 @@ impl Standing {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_verb_of_pull_through_needs_a_permission_outside_its_policy() {
     let caches: &FirstPulls = &[("docker-hub", FIRST_TAGGED_PULL), ("quay", FIRST_PULL)];
-    let standing = Standing::new(caches).await;
+    let program = ProxiedProgram::new(caches).await;
     fs::write(
-        standing.home.path().join("secret.json"),
+        program.home.path().join("secret.json"),
         r#"{ "Version": "2012-10-17", "Statement": [] }"#,
     )
     .unwrap();
@@ -402,11 +402,11 @@ async fn no_verb_of_pull_through_needs_a_permission_outside_its_policy() {
          role_arn = \"arn:aws:iam::{ACCOUNT}:role/shared\"\n{quay}{}",
         entry("quay.io/coreos/etcd:v3.5.17", "via = \"pull-through\"")
     );
-    let theirs = world::secrets(&standing.sandbox).create_secret().name(THEIRS);
+    let theirs = world::secrets(&program.sandbox).create_secret().name(THEIRS);
     let login = json!({ "username": "u", "accessToken": "p" });
     theirs.secret_string(login.to_string()).send().await.unwrap();
     // a repository with other settings than the template's
-    let ecr = world::aws(&standing.sandbox);
+    let ecr = world::aws(&program.sandbox);
     ecr.create_repository().repository_name("docker-hub/library/x").send().await.unwrap();
     for verb in [
         "plan",
@@ -415,23 +415,24 @@ async fn no_verb_of_pull_through_needs_a_permission_outside_its_policy() {
         "status",
         "validate",
         "warm",
-        "export terraform",
+        "export terraform --iam pull-through",
+        "export kubernetes --namespace web --read-secrets --output secrets.yaml",
         "apply --yes",
     ] {
-        standing.run(verb, &everything).await;
+        program.run(verb, &everything).await;
     }
     let changed = everything.replace("after_days = 30", "after_days = 60");
     let changed = changed.replace("robot", "other").replace("ours", "still ours");
     for verb in ["plan", "apply --yes"] {
-        standing.run(verb, &changed).await;
+        program.run(verb, &changed).await;
     }
     for verb in ["plan --prune", "apply --yes --prune", "destroy --yes --repositories --force"] {
-        standing.run(verb, quay).await;
+        program.run(verb, quay).await;
     }
     for verb in ["apply --yes", "destroy --yes"] {
-        standing.run(verb, &everything).await;
+        program.run(verb, &everything).await;
     }
-    standing.proxy.assert_sufficient(&[
+    program.proxy.assert_sufficient(&[
         "ecr:BatchImportUpstreamImage",
         "ecr:CreatePullThroughCacheRule",
         "ecr:DeletePullThroughCacheRule",
